@@ -1,0 +1,114 @@
+//! A moment, kept to the microsecond: what `timestamptz` holds and what the wire's Unix seconds
+//! become.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp(i64);
+
+const MICROSECONDS_PER_SECOND: f64 = 1e6;
+
+/// PostgreSQL counts from 2000-01-01T00:00:00Z.
+const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+
+impl Timestamp {
+    /// The latest second that is taken: 9999-12-30T22:00:00Z, the end of the calendar that every
+    /// reader of the tables can print. Milliseconds sent by mistake lie beyond it.
+    pub const MAX_UNIX_SECONDS: f64 = 253_402_207_200.0;
+
+    /// The clock of this machine.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// From microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_unix_microseconds(microseconds: i64) -> Self {
+        Self(microseconds)
+    }
+
+    /// From Unix seconds with a fraction, rounded to the microsecond; none outside
+    /// 0 ..= [`Self::MAX_UNIX_SECONDS`].
+    #[must_use]
+    pub fn from_unix_seconds(seconds: f64) -> Option<Self> {
+        if !(0.0..=Self::MAX_UNIX_SECONDS).contains(&seconds) {
+            return None;
+        }
+        // Whole seconds and fraction apart, so that the product stays exact to the microsecond up
+        // to the end of the range.
+        let whole = seconds.trunc();
+        let fraction = ((seconds - whole) * MICROSECONDS_PER_SECOND).round();
+        #[expect(clippy::cast_possible_truncation, reason = "both are whole and in range")]
+        Some(Self(whole as i64 * 1_000_000 + fraction as i64))
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn unix_microseconds(self) -> i64 {
+        self.0
+    }
+
+    /// Unix seconds with a fraction, as the wire has them.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "the wire's own precision")]
+    pub fn unix_seconds(self) -> f64 {
+        (self.0 / 1_000_000) as f64 + (self.0 % 1_000_000) as f64 / MICROSECONDS_PER_SECOND
+    }
+
+    /// The binary form of `timestamptz`: microseconds since 2000-01-01.
+    #[must_use]
+    pub const fn postgres_microseconds(self) -> i64 {
+        self.0 - POSTGRES_EPOCH_MICROSECONDS
+    }
+
+    /// For the drivers and the API, which speak `jiff`.
+    #[must_use]
+    pub fn to_jiff(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(moment: jiff::Timestamp) -> Self {
+        Self(moment.as_microsecond())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refuses_what_is_no_moment() {
+        for seconds in [-1.0, -1e-7, f64::NAN, f64::INFINITY, 253_402_207_200.1, 1.7e12] {
+            assert_eq!(Timestamp::from_unix_seconds(seconds), None, "{seconds}");
+        }
+        assert_eq!(Timestamp::from_unix_seconds(-0.0), Some(Timestamp(0)));
+        assert_eq!(
+            Timestamp::from_unix_seconds(Timestamp::MAX_UNIX_SECONDS)
+                .unwrap()
+                .to_jiff()
+                .to_string(),
+            "9999-12-30T22:00:00Z"
+        );
+    }
+
+    #[test]
+    fn keeps_the_microsecond() {
+        let moment = Timestamp::from_unix_seconds(1_700_000_000.123_456).unwrap();
+        assert_eq!(moment.unix_microseconds(), 1_700_000_000_123_456);
+        assert_eq!(moment.postgres_microseconds(), 1_700_000_000_123_456 - 946_684_800_000_000);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(microseconds in 0i64..4_500_000_000_000_000) {
+            let moment = Timestamp::from_unix_microseconds(microseconds);
+            prop_assert_eq!(Timestamp::from_unix_seconds(moment.unix_seconds()), Some(moment));
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! What one PUBLISH carries, decoded: the items that can be stored, the rejections of those that
+//! cannot, and the receipt. Texts stay where they came, in the message; items point into it.
+
+use bytes::Bytes;
+use serde::Serialize;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
+
+use super::{Reason, Receipt, Rejection, RejectionDigest, SensorIdentifier, Timestamp};
+
+/// What a topic carries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// `measurements/<sensor-identifier>`
+    Measurement,
+    /// `log-messages/<sensor-identifier>`
+    LogMessage,
+    /// `heartbeats/<sensor-identifier>`
+    Heartbeat,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Measurement, Self::LogMessage, Self::Heartbeat];
+
+    /// As the `rejection` table has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Measurement => "measurement",
+            Self::LogMessage => "log_message",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+
+    /// The first level of the topic.
+    #[must_use]
+    pub const fn topic_level(self) -> &'static str {
+        match self {
+            Self::Measurement => "measurements",
+            Self::LogMessage => "log-messages",
+            Self::Heartbeat => "heartbeats",
+        }
+    }
+
+    /// The envelope's member that holds the array.
+    #[must_use]
+    pub const fn envelope_member(self) -> &'static str {
+        match self {
+            Self::Measurement => "measurements",
+            Self::LogMessage => "log_messages",
+            Self::Heartbeat => "heartbeats",
+        }
+    }
+}
+
+/// Topic and payload of a PUBLISH, in one buffer of just their size.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// When it reached us.
+    pub received_at: Timestamp,
+    /// The broker says that it was delivered before (DUP).
+    pub redelivered: bool,
+    buffer: Bytes,
+    topic_length: u32,
+}
+
+impl Origin {
+    /// Copies both out of the read buffer, which they would otherwise hold back.
+    #[must_use]
+    pub fn new(topic: &str, payload: &[u8], received_at: Timestamp, redelivered: bool) -> Self {
+        let mut buffer = Vec::with_capacity(topic.len() + payload.len());
+        buffer.extend_from_slice(topic.as_bytes());
+        buffer.extend_from_slice(payload);
+        Self {
+            received_at,
+            redelivered,
+            buffer: buffer.into(),
+            topic_length: u32::try_from(topic.len())
+                .expect("an MQTT topic has at most 65535 bytes"),
+        }
+    }
+
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        std::str::from_utf8(&self.buffer[..self.topic_length as usize])
+            .expect("the topic was copied from a str")
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.buffer[self.topic_length as usize..]
+    }
+
+    /// What a span of the payload holds.
+    #[must_use]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.payload()[span.start as usize..span.end as usize]
+    }
+
+    /// A span of the payload, to keep.
+    #[must_use]
+    pub fn keep(&self, span: Span) -> Bytes {
+        let start = self.topic_length as usize;
+        self.buffer.slice(start + span.start as usize..start + span.end as usize)
+    }
+
+    /// The whole payload, to keep.
+    #[must_use]
+    pub fn keep_payload(&self) -> Bytes {
+        self.buffer.slice(self.topic_length as usize..)
+    }
+
+    /// How much memory it holds.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
+/// A part of the payload: bytes `start .. end`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// The first byte.
+    pub start: u32,
+    /// Behind the last byte.
+    pub end: u32,
+}
+
+/// One measurement: `value` is the text of a JSON object, as it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Measurement {
+    /// When the sensor took it.
+    pub timestamp: Timestamp,
+    /// Tells it apart from another one of the same sensor and moment.
+    pub digest: u64,
+    /// The configuration under which it was taken.
+    pub revision: i32,
+    /// Where `value` stands in the payload.
+    pub value: Span,
+}
+
+/// How much a log message matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Somebody may want to look.
+    Warning,
+    /// Somebody must.
+    Error,
+}
+
+impl Severity {
+    /// As the wire and the table have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+
+    /// The reverse of [`Self::name`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Info, Self::Warning, Self::Error].into_iter().find(|known| known.name() == name)
+    }
+}
+
+/// One log message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogMessage {
+    /// When the sensor wrote it.
+    pub timestamp: Timestamp,
+    /// Tells it apart from another one of the same sensor and moment.
+    pub digest: u64,
+    /// The configuration under which it was written.
+    pub revision: i32,
+    /// How much it matters.
+    pub severity: Severity,
+    /// In short; never empty.
+    pub subject: Box<str>,
+    /// At length.
+    pub details: Option<Box<str>>,
+}
+
+/// One heartbeat: the sensor has applied a revision, or could not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// When the sensor sent it.
+    pub timestamp: Timestamp,
+    /// Tells it apart from another one of the same sensor and moment.
+    pub digest: u64,
+    /// The revision that it acknowledges.
+    pub revision: i32,
+    /// Whether that revision works.
+    pub success: bool,
+}
+
+/// What a message holds that can be stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Items {
+    /// Nothing: the message is rejected whole.
+    Nothing,
+    /// From `measurements/…`; mostly one.
+    Measurements(SmallVec<[Measurement; 1]>),
+    /// From `log-messages/…`.
+    LogMessages(Vec<LogMessage>),
+    /// From `heartbeats/…`; mostly one.
+    Heartbeats(SmallVec<[Heartbeat; 1]>),
+}
+
+impl Items {
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Measurements(items) => items.len(),
+            Self::LogMessages(items) => items.len(),
+            Self::Heartbeats(items) => items.len(),
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The newest revision that they speak of.
+    #[must_use]
+    pub fn newest_revision(&self) -> Option<i32> {
+        match self {
+            Self::Nothing => None,
+            Self::Measurements(items) => items.iter().map(|item| item.revision).max(),
+            Self::LogMessages(items) => items.iter().map(|item| item.revision).max(),
+            Self::Heartbeats(items) => items.iter().map(|item| item.revision).max(),
+        }
+    }
+
+    /// When the item at this index was made, and its digest.
+    #[must_use]
+    pub fn identity(&self, index: usize) -> (Timestamp, u64) {
+        match self {
+            Self::Nothing => unreachable!("nothing has no item"),
+            Self::Measurements(items) => (items[index].timestamp, items[index].digest),
+            Self::LogMessages(items) => (items[index].timestamp, items[index].digest),
+            Self::Heartbeats(items) => (items[index].timestamp, items[index].digest),
+        }
+    }
+}
+
+/// One message on its way up.
+#[derive(Debug)]
+pub struct Uplink {
+    /// Whom its rows belong to; none where the topic does not say.
+    pub sensor: Option<SensorIdentifier>,
+    /// What it carries; none where the topic does not say.
+    pub kind: Option<Kind>,
+    /// What can be stored.
+    pub items: Items,
+    /// What cannot. An item is in one of the two.
+    pub rejections: Vec<Rejection>,
+    /// As it came.
+    pub origin: Origin,
+    /// What its PUBACK waits for.
+    pub receipt: Receipt,
+}
+
+impl Uplink {
+    /// Items in all, good and bad: what the ledger counts as received.
+    #[must_use]
+    pub fn item_count(&self) -> u32 {
+        let rejected: u32 = self.rejections.iter().map(|rejection| rejection.item_count).sum();
+        rejected + u32::try_from(self.items.len()).expect("a payload holds fewer than 2^32 items")
+    }
+
+    /// Turns all that could be stored into one rejection of the whole message. What was rejected
+    /// before is in it: the message is kept whole, and replays whole.
+    pub fn reject(&mut self, reason: Reason, detail: String) {
+        let item_count = self.item_count();
+        self.items = Items::Nothing;
+        self.rejections = vec![Rejection {
+            received_at: self.origin.received_at,
+            topic: self.origin.topic().to_owned(),
+            sensor: self.sensor,
+            kind: self.kind,
+            item_index: None,
+            item_count,
+            reason,
+            detail,
+            raw: self.origin.keep_payload(),
+            digest: RejectionDigest::of(self.origin.topic(), self.origin.payload()),
+        }];
+    }
+}
+
+/// 64 bits over the content of an item: its revision and whatever else it says. Together with
+/// sensor and timestamp it decides what is the same item. It need not resist an attacker: a
+/// collision can only make a sensor lose its own words.
+#[must_use]
+pub fn content_digest(revision: i32, parts: &[&[u8]]) -> u64 {
+    let seed = u64::from(revision.cast_unsigned());
+    if let [only] = parts {
+        return xxh3_64_with_seed(only, seed);
+    }
+    let mut hasher = Xxh3::with_seed(seed);
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ReceiptBook;
+
+    #[test]
+    fn the_digest_covers_revision_and_content() {
+        let digest = content_digest(1, &[b"{}"]);
+        assert_eq!(digest, content_digest(1, &[b"{}"]));
+        assert_ne!(digest, content_digest(2, &[b"{}"]));
+        assert_ne!(digest, content_digest(1, &[b"{ }"]));
+        assert_ne!(content_digest(1, &[b"ab", b"c"]), content_digest(1, &[b"a", b"bc"]));
+    }
+
+    /// The digest stands in the tables: another value would let every redelivery across an
+    /// upgrade in twice.
+    #[test]
+    fn the_digest_never_changes() {
+        assert_eq!(content_digest(7, &[br#"{"a":1}"#]), 14_587_224_313_483_460_325);
+        assert_eq!(content_digest(7, &[b"info", b"subject", b""]), 13_414_784_019_099_489_574);
+    }
+
+    #[test]
+    fn an_origin_gives_back_what_it_was_made_of() {
+        let origin = Origin::new("a/b", b"payload", Timestamp::default(), false);
+        assert_eq!(origin.topic(), "a/b");
+        assert_eq!(origin.payload(), b"payload");
+        assert_eq!(origin.bytes(Span { start: 3, end: 7 }), b"load");
+        assert_eq!(origin.keep(Span { start: 0, end: 3 }), "pay");
+    }
+
+    #[test]
+    fn rejecting_a_message_keeps_its_count_and_its_bytes() {
+        let (book, _lost) = ReceiptBook::new();
+        let mut uplink = Uplink {
+            sensor: None,
+            kind: Some(Kind::Heartbeat),
+            items: Items::Heartbeats(SmallVec::from_elem(
+                Heartbeat {
+                    timestamp: Timestamp::default(),
+                    digest: 0,
+                    revision: 0,
+                    success: true,
+                },
+                3,
+            )),
+            rejections: Vec::new(),
+            origin: Origin::new("heartbeats/x", b"{}", Timestamp::default(), false),
+            receipt: book.write(0),
+        };
+        uplink.reject(Reason::UnknownSensor, String::new());
+        assert_eq!(uplink.item_count(), 3);
+        assert!(uplink.items.is_empty());
+        assert_eq!(uplink.rejections[0].raw, "{}");
+    }
+}

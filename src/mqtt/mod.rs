@@ -1,0 +1,28 @@
+//! The edge to the broker, and the only code that knows ntex: [`session`] connects, `inbound` takes
+//! PUBLISHes in and sends the PUBACKs, `window` is what it remembers meanwhile, `outbound`
+//! publishes configurations over a connection of its own.
+
+mod address;
+mod session;
+
+pub use address::{BrokerUrl, BrokerUrlError};
+pub use session::{ConnectFailure, ConnectOptions, connect};
+
+/// `MQTT_…`, `WINDOW_BYTES`
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `MQTT_URL`
+    pub broker: BrokerUrl,
+    /// `MQTT_CLIENT_ID`
+    pub client_id: String,
+    /// `MQTT_TOPIC_PREFIX`
+    pub topic_prefix: String,
+    /// `MQTT_RECEIVE_MAXIMUM`
+    pub receive_maximum: u16,
+    /// `MQTT_SESSION_EXPIRY_DAYS`
+    pub session_expiry_days: u32,
+    /// `MQTT_KEEP_ALIVE_SECS`
+    pub keep_alive_secs: u16,
+    /// `WINDOW_BYTES`
+    pub window_bytes: usize,
+}

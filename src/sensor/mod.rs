@@ -1,0 +1,43 @@
+//! One actor per sensor. [`registry`] knows their addresses and hands messages to them, the
+//! supervisor starts, restarts and retires them, and the outbox publishes what they are to be
+//! configured with.
+
+mod protocol;
+
+use std::str::FromStr;
+
+pub use protocol::{
+    Acknowledged, Activity, Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus,
+};
+
+/// `UNKNOWN_SENSOR`, `SENSOR_…`, `CONFIGURATION_…`
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `UNKNOWN_SENSOR`
+    pub unknown: UnknownSensor,
+    /// `SENSOR_IDLE_SECS`
+    pub idle_secs: u64,
+    /// `CONFIGURATION_REPUBLISH_SECS`
+    pub republish_secs: u64,
+}
+
+/// What becomes of a message whose sensor nobody has created.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownSensor {
+    /// It is recorded as rejected.
+    Reject,
+    /// The sensor is created.
+    Register,
+}
+
+impl FromStr for UnknownSensor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "reject" => Ok(Self::Reject),
+            "register" => Ok(Self::Register),
+            _ => Err("it takes reject or register".into()),
+        }
+    }
+}

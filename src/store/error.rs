@@ -1,0 +1,134 @@
+//! Errors of the database, sorted by what the caller must do next.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+/// What went wrong at the database.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection could be had in time.
+    #[error("no database connection within {} ms", .0.as_millis())]
+    PoolTimeout(Duration),
+    /// PostgreSQL, or the way to it, refused.
+    #[error("{}", sentence(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The migrations could not be applied.
+    #[error("migration failed: {0}")]
+    Migration(#[from] refinery::Error),
+}
+
+/// What to do about an error on the way of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The batch is good: try it again after a pause, for ever. The PUBACKs wait.
+    Retry,
+    /// A row is there already: write the batch through the staging tables.
+    Stage,
+    /// PostgreSQL refuses a row: find it, and reject it alone.
+    Isolate,
+}
+
+/// The verdict on an error. Only what PostgreSQL says about the data itself condemns a row;
+/// whatever is unknown is retried, because a retry loses nothing.
+#[must_use]
+pub fn verdict(error: &StoreError) -> Verdict {
+    let StoreError::Postgres(error) = error else { return Verdict::Retry };
+    error.code().map_or(Verdict::Retry, verdict_on)
+}
+
+fn verdict_on(state: &SqlState) -> Verdict {
+    match state.code().get(..2) {
+        _ if *state == SqlState::UNIQUE_VIOLATION => Verdict::Stage,
+        // Data exception; integrity constraint violation; program limit exceeded.
+        Some("22" | "23" | "54") => Verdict::Isolate,
+        // "unsupported Unicode escape sequence" and its kin.
+        _ if *state == SqlState::UNTRANSLATABLE_CHARACTER => Verdict::Isolate,
+        _ => Verdict::Retry,
+    }
+}
+
+impl StoreError {
+    /// PostgreSQL's own code, where it was PostgreSQL that spoke.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Postgres(error) => error.code(),
+            Self::PoolTimeout(_) | Self::Migration(_) => None,
+        }
+    }
+
+    /// The constraint that was violated, where one was.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(error) => error.as_db_error().and_then(|error| error.constraint()),
+            Self::PoolTimeout(_) | Self::Migration(_) => None,
+        }
+    }
+
+    /// Whether the database is out of reach, rather than refusing.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::PoolTimeout(_) => true,
+            Self::Migration(_) => false,
+            Self::Postgres(error) => error.code().is_none_or(|state| {
+                // Connection exception; insufficient resources; operator intervention.
+                matches!(state.code().get(..2), Some("08" | "53" | "57"))
+            }),
+        }
+    }
+}
+
+/// The driver's own sentence says "db error" and leaves the rest to its source.
+fn sentence(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(refusal), _) => {
+            format!(
+                "{}: {} (SQLSTATE {})",
+                refusal.severity(),
+                refusal.message(),
+                refusal.code().code()
+            )
+        }
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_its_verdict() {
+        for (state, expected) in [
+            ("23505", Verdict::Stage),   // unique violation
+            ("22P05", Verdict::Isolate), // untranslatable character
+            ("22003", Verdict::Isolate), // numeric value out of range
+            ("22P02", Verdict::Isolate), // invalid text representation
+            ("22021", Verdict::Isolate), // character not in repertoire
+            ("23502", Verdict::Isolate), // not null violation
+            ("23514", Verdict::Isolate), // check violation, or no partition
+            ("54000", Verdict::Isolate), // program limit exceeded
+            ("08006", Verdict::Retry),   // connection failure
+            ("25006", Verdict::Retry),   // read-only transaction: a failed-over primary
+            ("40001", Verdict::Retry),   // serialization failure
+            ("40P01", Verdict::Retry),   // deadlock detected
+            ("42P01", Verdict::Retry),   // undefined table: not migrated yet
+            ("42501", Verdict::Retry),   // insufficient privilege
+            ("53100", Verdict::Retry),   // disk full
+            ("53300", Verdict::Retry),   // too many connections
+            ("55P03", Verdict::Retry),   // lock not available
+            ("57014", Verdict::Retry),   // query canceled
+            ("57P01", Verdict::Retry),   // admin shutdown
+            ("57P03", Verdict::Retry),   // cannot connect now
+            ("58030", Verdict::Retry),   // I/O error
+            ("XX000", Verdict::Retry),   // internal error
+        ] {
+            assert_eq!(verdict_on(&SqlState::from_code(state)), expected, "{state}");
+        }
+        assert_eq!(verdict(&StoreError::PoolTimeout(Duration::ZERO)), Verdict::Retry);
+    }
+}

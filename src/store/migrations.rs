@@ -1,0 +1,29 @@
+//! Brings the tables up to date. The migrations are part of the binary; one that was released is
+//! never edited.
+
+use tokio_postgres::NoTls;
+
+use super::{Config, StoreError, pool::with_defaults};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// Applies what is missing, under a lock, so that two processes do not do it at once. Returns the
+/// names of what was applied.
+///
+/// # Errors
+/// When the database is away, or a migration fails; that one is then rolled back.
+pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
+    let (mut client, connection) =
+        with_defaults(&config.postgres, "tributary-migrate").connect(NoTls).await?;
+    let driver = actix_rt::spawn(connection);
+    client
+        .batch_execute("select pg_advisory_lock(hashtextextended('tributary migrations', 0))")
+        .await?;
+    let report = embedded::migrations::runner().run_async(&mut client).await?;
+    drop(client);
+    // The connection ends with its client; what it has to say then concerns nobody.
+    drop(driver.await);
+    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}

@@ -1,0 +1,41 @@
+//! PostgreSQL: the only place that speaks SQL. [`commit`] is the hot path, the rest serves the
+//! registry, the outbox and the API. Readers and writers have pools of their own, so that neither
+//! can starve the other.
+
+mod error;
+mod migrations;
+mod pool;
+
+pub use error::{StoreError, Verdict, verdict};
+pub use migrations::migrate;
+pub use pool::Store;
+
+/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `DATABASE_URL`
+    pub postgres: tokio_postgres::Config,
+    /// `DATABASE_READERS`
+    pub readers: u32,
+    /// `PARTITION_INTERVAL_DAYS`
+    pub partition_days: u32,
+    /// `PARTITION_PAST_DAYS`
+    pub partition_past_days: u32,
+    /// `RETENTION_LOG_MESSAGE_DAYS`; none keeps them for ever.
+    pub log_message_retention_days: Option<u32>,
+    /// `RETENTION_MEASUREMENT_DAYS`; none keeps them for ever.
+    pub measurement_retention_days: Option<u32>,
+    /// `RETENTION_HEARTBEAT_DAYS`; none keeps them for ever.
+    pub heartbeat_retention_days: Option<u32>,
+}
+
+/// A revision that a heartbeat acknowledged in a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acknowledgement {
+    /// By whom.
+    pub sensor: crate::domain::SensorIdentifier,
+    /// Which one.
+    pub revision: i32,
+    /// Whether it works.
+    pub success: bool,
+}

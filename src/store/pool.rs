@@ -1,0 +1,96 @@
+//! Connections for reading and for everything off the hot path: the registry's look-ups, the
+//! outbox, the API.
+
+use std::time::Duration;
+
+use bb8::{Pool, PooledConnection, RunError};
+use bb8_postgres::PostgresConnectionManager;
+use tokio_postgres::NoTls;
+
+use super::{Config, StoreError};
+
+pub(super) type Manager = PostgresConnectionManager<NoTls>;
+
+/// The API must answer within 2 s when the database is away; half of that is left for the query.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A read that takes longer helps nobody and holds a connection.
+const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 10_000;
+
+/// Reads, and the small writes of the API.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: Pool<Manager>,
+}
+
+impl Store {
+    /// A pool that connects when it is first used; the database may be away meanwhile.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let mut postgres = with_defaults(&config.postgres, "tributary-read");
+        append_option(
+            &mut postgres,
+            &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"),
+        );
+        let pool = Pool::builder()
+            .max_size(config.readers)
+            .connection_timeout(CHECKOUT_TIMEOUT)
+            .test_on_check_out(false)
+            .build_unchecked(Manager::new(postgres, NoTls));
+        Self { pool }
+    }
+
+    /// A connection.
+    ///
+    /// # Errors
+    /// When none can be had within a second.
+    pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+        self.pool.get().await.map_err(checkout_error)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not, or only after a second.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let connection = self.connection().await?;
+        match tokio::time::timeout(CHECKOUT_TIMEOUT, connection.simple_query("select 1")).await {
+            Ok(answer) => answer.map(drop).map_err(StoreError::from),
+            Err(_elapsed) => Err(StoreError::PoolTimeout(CHECKOUT_TIMEOUT)),
+        }
+    }
+}
+
+pub(super) fn checkout_error(error: RunError<tokio_postgres::Error>) -> StoreError {
+    match error {
+        RunError::User(error) => StoreError::Postgres(error),
+        RunError::TimedOut => StoreError::PoolTimeout(CHECKOUT_TIMEOUT),
+    }
+}
+
+/// The user's settings, with ours where the user said nothing.
+pub(super) fn with_defaults(
+    postgres: &tokio_postgres::Config,
+    application_name: &str,
+) -> tokio_postgres::Config {
+    let mut postgres = postgres.clone();
+    if postgres.get_application_name().is_none() {
+        postgres.application_name(application_name);
+    }
+    if postgres.get_connect_timeout().is_none() {
+        postgres.connect_timeout(Duration::from_secs(5));
+    }
+    if postgres.get_tcp_user_timeout().is_none() {
+        // A peer that vanished without a word is noticed after this long.
+        postgres.tcp_user_timeout(Duration::from_secs(20));
+    }
+    postgres
+}
+
+pub(super) fn append_option(postgres: &mut tokio_postgres::Config, option: &str) {
+    let options = match postgres.get_options() {
+        Some(present) => format!("{present} {option}"),
+        None => option.to_owned(),
+    };
+    postgres.options(options);
+}
