@@ -1,0 +1,1 @@
+pub(super) const DELETION_LOCK: i64 = 0x7472_6962;
