@@ -282,9 +282,10 @@ impl Uplink {
     }
 
     /// Turns all that could be stored into one rejection of the whole message. What was rejected
-    /// before is in it: the message is kept whole, and replays whole.
+    /// before is in it: the message is kept whole, and replays whole. A message of which nobody
+    /// knows the items counts as one.
     pub fn reject(&mut self, reason: Reason, detail: String) {
-        let item_count = self.item_count();
+        let item_count = self.item_count().max(1);
         self.items = Items::Nothing;
         self.rejections = vec![Rejection {
             received_at: self.origin.received_at,

@@ -100,7 +100,6 @@ impl Decoder {
             ),
         );
         uplink.rejections[0].digest = oversized.digest;
-        uplink.rejections[0].item_count = 1;
         uplink
     }
 }
