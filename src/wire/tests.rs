@@ -142,6 +142,19 @@ fn a_bad_item_has_its_reason_and_its_neighbours_stay() {
 }
 
 #[test]
+fn a_topic_without_a_sensor_counts_as_one() {
+    let (book, _lost) = ReceiptBook::new();
+    for (topic, reason) in [
+        ("measurements/roof", Reason::InvalidIdentifier),
+        ("weather/81bf7042-e20f-4a97-ac44-c15853e3618f", Reason::UnknownTopic),
+    ] {
+        let origin = Origin::new(topic, b"{}", Timestamp::now(), false);
+        let uplink = decoder().decode(origin, book.write(0));
+        assert_eq!((reasons(&uplink), uplink.item_count()), (vec![(None, reason)], 1));
+    }
+}
+
+#[test]
 fn unknown_members_are_tolerated() {
     let payload = br#"{"v":[{"x":1}],"measurements":[{"unit":"K","revision":0,"timestamp":0,"value":{},"\ud800":[1,{}]}]}"#;
     let uplink = decode(Kind::Measurement, payload);
