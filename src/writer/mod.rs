@@ -24,3 +24,6 @@ pub struct Config {
     /// `REJECTIONS_PER_SENSOR_HOUR`
     pub rejections_per_sensor_hour: u32,
 }
+
+#[cfg(test)]
+mod tests;
