@@ -1,5 +1,12 @@
 //! The one integration-test binary: a file per promise, all on real servers.
 //! `support` starts those servers; every other module holds the tests of what it is named after.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod configurations;
+mod isolation;
+mod outages;
+mod puback;
+mod sensors;
 mod servers;
 mod support;

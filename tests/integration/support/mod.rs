@@ -7,6 +7,8 @@ pub(crate) mod client;
 mod docker;
 mod ports;
 pub(crate) mod postgres;
+pub(crate) mod said;
+pub(crate) mod service;
 mod process;
 mod server;
 pub(crate) mod wait;

@@ -1,0 +1,159 @@
+//! Configurations go down and are acknowledged, whatever restarts in between.
+
+use serde_json::{Value, json};
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::Database;
+use crate::support::said::{heartbeat, measurement};
+use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+async fn configure(service: &Service, sensor: &str, configuration: Value) -> i64 {
+    let path = format!("/api/v1/sensors/{sensor}/configurations");
+    let (status, answer) = service.post(&path, &configuration).await.unwrap();
+    assert_eq!(status, 202, "{answer}");
+    answer["revision"].as_i64().unwrap()
+}
+
+async fn newest(service: &Service, sensor: &str) -> Value {
+    let path = format!("/api/v1/sensors/{sensor}/configurations");
+    service.get(&path).await.unwrap().1["items"][0].clone()
+}
+
+fn topic(database: &Database, kind: &str, sensor: &str) -> String {
+    format!("{}/{kind}/{sensor}", database.name)
+}
+
+#[actix_rt::test]
+async fn a_configuration_goes_down_and_is_acknowledged() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let mut service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("configured").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    client.subscribe(&topic(&database, "configurations", &sensor)).await;
+
+    assert_eq!(configure(&service, &sensor, json!({ "interval": 1.50, "on": true })).await, 0);
+    let messages = client.wait_for_messages(1).await;
+    let sent: Value = serde_json::from_str(&messages[0].payload).unwrap();
+    assert_eq!(sent, json!({ "revision": 0, "configuration": { "interval": 1.5, "on": true } }));
+    assert!(messages[0].payload.contains("1.50"), "numbers are kept as they came: {sent}");
+    eventually(PATIENCE, async || {
+        let newest = newest(&service, &sensor).await;
+        if newest["publication_timestamp"].is_string() { Ok(()) } else { Err(newest) }
+    })
+    .await;
+
+    // The service goes and comes between the configuration and its acknowledgement.
+    assert!(service.terminate().await.success());
+    let heartbeats = topic(&database, "heartbeats", &sensor);
+    client.publish(&heartbeats, heartbeat(0, 1_700_000_000.25, false)).await.unwrap();
+    client.publish(&heartbeats, heartbeat(0, 1_700_000_001.0, true)).await.unwrap();
+    service.start_again().await;
+    let acknowledged = eventually(PATIENCE, async || {
+        let newest = newest(&service, &sensor).await;
+        if newest["success"].is_boolean() { Ok(newest) } else { Err(newest) }
+    })
+    .await;
+    assert_eq!(acknowledged["success"], false, "the first acknowledgement wins");
+    assert_eq!(acknowledged["acknowledgement_timestamp"], "2023-11-14T22:13:20.25Z");
+
+    // A newcomer finds it retained.
+    let newcomer = Client::connect(broker.url(), &format!("{}-newcomer", database.name)).await;
+    newcomer.subscribe(&topic(&database, "configurations", &sensor)).await;
+    assert!(newcomer.wait_for_messages(1).await[0].retain);
+}
+
+#[actix_rt::test]
+async fn what_could_not_be_published_is_published_after_a_restart() {
+    let mut broker = Broker::start().await;
+    let database = database().await;
+    let mut service = Service::start(&database, &broker, &[]).await;
+    let sensor = service.create_sensor("late").await;
+    broker.stop().await;
+    for interval in 0..3 {
+        configure(&service, &sensor, json!({ "interval": interval })).await;
+    }
+    service.kill();
+    broker.start_again().await;
+    service.start_again().await;
+
+    let client = Client::connect(broker.url(), "sensor").await;
+    client.subscribe(&topic(&database, "configurations", &sensor)).await;
+    let messages = client.wait_for_messages(1).await;
+    let newest: Value = serde_json::from_str(&messages.last().unwrap().payload).unwrap();
+    assert_eq!(newest["revision"], 2, "the newest, and only that");
+    let published = "select count(*) from configuration where publication_timestamp is not null";
+    eventually(PATIENCE, async || match count(&database, published).await {
+        1 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn concurrent_configurations_of_one_sensor_never_collide() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("busy").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    client.subscribe(&topic(&database, "configurations", &sensor)).await;
+    let all = (0..20).map(|number| configure(&service, &sensor, json!({ "number": number })));
+    let mut revisions = futures_util::future::join_all(all).await;
+    revisions.sort_unstable();
+    assert!(revisions.into_iter().eq(0..20));
+    // The sensor ends on the newest.
+    eventually(PATIENCE, async || {
+        let last = client.messages().last().map(|it| it.payload.clone()).unwrap_or_default();
+        let sent: Value = serde_json::from_str(&last).unwrap_or_default();
+        if sent["revision"] == 19 { Ok(()) } else { Err(last) }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_sensor_that_lags_gets_its_configuration_again() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service =
+        Service::start(&database, broker, &[("CONFIGURATION_REPUBLISH_SECS", "1")]).await;
+    let sensor = service.create_sensor("forgetful").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    client.subscribe(&topic(&database, "configurations", &sensor)).await;
+    configure(&service, &sensor, json!({})).await;
+    configure(&service, &sensor, json!({ "again": true })).await;
+    eventually(PATIENCE, async || {
+        let newest = newest(&service, &sensor).await;
+        if newest["publication_timestamp"].is_string() { Ok(()) } else { Err(newest) }
+    })
+    .await;
+    let before = client.messages().len();
+
+    let measurements = topic(&database, "measurements", &sensor);
+    let mut second = 0.0;
+    eventually(PATIENCE, async || {
+        second += 1.0;
+        client.publish(&measurements, measurement(second)).await.unwrap();
+        let after = client.messages();
+        if after.len() > before { Ok(()) } else { Err(after) }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_deleted_sensors_configuration_is_cleared() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("cleared").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    client.subscribe(&topic(&database, "configurations", &sensor)).await;
+    configure(&service, &sensor, json!({})).await;
+    client.wait_for_messages(1).await;
+    let path = format!("/api/v1/sensors/{sensor}");
+    assert_eq!(service.request("DELETE", &path, None).await.unwrap().0, 204);
+    let messages = client.wait_for_messages(2).await;
+    assert_eq!(messages[1].payload, "", "an empty retained message clears the topic");
+}

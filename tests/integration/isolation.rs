@@ -1,0 +1,166 @@
+//! One bad item, one bad message, one row that PostgreSQL refuses: all neighbours are stored, and
+//! what is bad is recorded with its reason and its bytes.
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::{Database, connect};
+use crate::support::said::{measurement, measurements};
+use crate::support::service::{Service, count, database};
+
+struct Scene {
+    database: Database,
+    service: Service,
+    client: Client,
+    sensor: String,
+}
+
+impl Scene {
+    async fn new(settings: &[(&str, &str)]) -> Self {
+        let broker = Broker::shared().await;
+        let database = database().await;
+        let service = Service::start(&database, broker, settings).await;
+        let sensor = service.create_sensor("isolated").await;
+        let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+        Self { database, service, client, sensor }
+    }
+
+    async fn say(&self, kind: &str, payload: impl Into<Vec<u8>>) {
+        let topic = format!("{}/{kind}/{}", self.database.name, self.sensor);
+        self.client.publish(&topic, payload).await.unwrap();
+    }
+
+    async fn rejections(&self) -> Vec<(String, Option<i32>, Vec<u8>)> {
+        let client = connect(&self.database.url).await.unwrap();
+        let rows = client
+            .query("select reason, item_index, raw from rejection order by identifier", &[])
+            .await
+            .unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+    }
+}
+
+#[actix_rt::test]
+async fn one_bad_item_never_sinks_its_message() {
+    let scene = Scene::new(&[]).await;
+    let bad = r#"{"revision":0,"timestamp":2,"value":{"a":{"nested":true}}}"#;
+    scene
+        .say(
+            "measurements",
+            format!(
+                r#"{{"measurements":[{{"revision":0,"timestamp":1,"value":{{}}}},{bad},{{"revision":0,"timestamp":3,"value":{{}}}}]}}"#
+            ),
+        )
+        .await;
+    let account = scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.rejected), (2, 1));
+    assert_eq!(
+        scene.rejections().await,
+        [("nested_value".to_owned(), Some(1), bad.as_bytes().to_vec())]
+    );
+}
+
+#[actix_rt::test]
+async fn one_bad_message_never_sinks_its_batch() {
+    let scene = Scene::new(&[("MAX_PAYLOAD_BYTES", "1000")]).await;
+    let large = format!(r#"{{"measurements":[],"padding":"{}"}}"#, "x".repeat(2_000));
+    for second in 0..20 {
+        scene.say("measurements", measurement(f64::from(second))).await;
+        if second == 10 {
+            scene.say("measurements", "{").await;
+            scene.say("measurements", b"\xff\xfe".to_vec()).await;
+            scene.say("measurements", large.clone()).await;
+            scene.say("measurements", r#"{"heartbeats":[]}"#).await;
+        }
+    }
+    let account =
+        scene.service.until(|account| account.received == 24 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.rejected), (20, 4));
+    let rejections = scene.rejections().await;
+    let reasons: Vec<&str> = rejections.iter().map(|(reason, ..)| reason.as_str()).collect();
+    assert_eq!(reasons, ["not_json", "not_utf8", "payload_too_large", "invalid_shape"]);
+    assert_eq!(rejections[1].2, b"\xff\xfe");
+    assert_eq!(rejections[2].2, &large.as_bytes()[..1_000], "its beginning is kept");
+}
+
+#[actix_rt::test]
+async fn one_refused_row_is_rejected_alone() {
+    let scene = Scene::new(&[]).await;
+    let client = connect(&scene.database.url).await.unwrap();
+    // PostgreSQL refuses what the validation lets through: here by a rule of the operator's.
+    client
+        .batch_execute("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)")
+        .await
+        .unwrap();
+    let mut waiting = Vec::new();
+    for second in 0..40 {
+        waiting.push(scene.say("measurements", measurement(f64::from(second))));
+    }
+    waiting.push(scene.say("measurements", measurements([100.0, 13.0, 101.0])));
+    for one in waiting {
+        one.await;
+    }
+    let account =
+        scene.service.until(|account| account.received == 43 && account.in_flight == 0).await;
+    // 13 was said twice: alone in a message, and between two good ones.
+    assert_eq!((account.committed, account.rejected), (41, 2), "{account:?}");
+    assert_eq!(count(&scene.database, "select count(*) from measurement").await, 41);
+    let mut rejections = scene.rejections().await;
+    rejections.sort();
+    let places: Vec<_> = rejections.iter().map(|(reason, at, _)| (reason.as_str(), *at)).collect();
+    assert_eq!(places, [("refused_by_database", Some(0)), ("refused_by_database", Some(1))]);
+}
+
+#[actix_rt::test]
+async fn two_values_at_one_timestamp_are_both_stored() {
+    let scene = Scene::new(&[]).await;
+    let item = |value| format!(r#"{{"revision":0,"timestamp":5,"value":{{"a":{value}}}}}"#);
+    scene
+        .say("measurements", format!(r#"{{"measurements":[{},{},{}]}}"#, item(1), item(2), item(1)))
+        .await;
+    let account =
+        scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.duplicate), (2, 1));
+    assert_eq!(count(&scene.database, "select count(*) from measurement").await, 2);
+}
+
+#[actix_rt::test]
+async fn every_kind_finds_its_table() {
+    let scene = Scene::new(&[]).await;
+    scene
+        .say(
+            "log-messages",
+            r#"{"log_messages":[{"severity":"warning","revision":0,"timestamp":0.0,"subject":"The CPU is burning","details":"Please call the fire department"},{"severity":"info","revision":0,"timestamp":0.0,"subject":"s"}]}"#,
+        )
+        .await;
+    scene.say("heartbeats", r#"{"heartbeats":[{"revision":0,"timestamp":0.0,"success":true}]}"#).await;
+    crate::support::wait::eventually(crate::support::wait::PATIENCE, async || {
+        let logs = scene.service.account("log_messages").await?;
+        let heartbeats = scene.service.account("heartbeats").await?;
+        match (logs.committed, heartbeats.committed) {
+            (2, 1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let (_, page) =
+        scene.service.get(&format!("/api/v1/sensors/{}/log-messages", scene.sensor)).await.unwrap();
+    assert_eq!(page["items"].as_array().unwrap().len(), 2, "{page}");
+}
+
+#[actix_rt::test]
+async fn a_flood_of_rejections_is_counted_and_not_kept() {
+    let scene = Scene::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
+    for number in 0..12 {
+        scene.say("measurements", format!("garbage {number}")).await;
+    }
+    let account =
+        scene.service.until(|account| account.received == 12 && account.in_flight == 0).await;
+    assert_eq!(account.rejected, 12);
+    let kept = count(&scene.database, "select count(*) from rejection").await;
+    let counted =
+        count(&scene.database, "select coalesce(sum(item_count), 0)::bigint from rejection_overflow")
+            .await;
+    // The hour may turn during the test.
+    assert!((5..=10).contains(&kept), "{kept}");
+    assert_eq!(kept + counted, 12);
+}

@@ -1,0 +1,128 @@
+//! PostgreSQL away, the broker away, the service told to stop: the PUBACKs wait, and in the end
+//! everything is there once.
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::Postgres;
+use crate::support::said::measurement;
+use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+const ROWS: &str = "select count(*) from measurement";
+
+/// Publishes a measurement for each of these seconds, and sees to it that the broker has each.
+async fn say(client: &Client, topic: &str, seconds: std::ops::Range<u32>) {
+    let all = seconds.map(|second| client.publish(topic, measurement(f64::from(second))));
+    for outcome in futures_util::future::join_all(all).await {
+        outcome.unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn postgres_stopped_and_started_under_load() {
+    let broker = Broker::shared().await;
+    let mut postgres = Postgres::start().await;
+    let database = postgres.create_database(None).await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("unlucky").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+
+    say(&client, &topic, 0..500).await;
+    service.until(|account| account.committed > 0).await;
+    postgres.stop_immediate().await;
+    say(&client, &topic, 500..1_000).await;
+    eventually(PATIENCE, async || match service.get("/readyz").await {
+        Ok((503, problem)) => Ok(problem),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let (status, _) = service.get("/healthz").await.unwrap();
+    assert_eq!(status, 200, "the process lives");
+    let account = service.until(|account| account.received == 1_000).await;
+    assert!(account.in_flight >= 500, "{account:?}");
+
+    postgres.start_again().await;
+    service.until(|account| account.received == 1_000 && account.in_flight == 0).await;
+    assert_eq!(count(&database, ROWS).await, 1_000);
+    eventually(PATIENCE, async || match service.get("/readyz").await {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn broker_restarted_under_load() {
+    let mut broker = Broker::start().await;
+    let database = database().await;
+    let service = Service::start(&database, &broker, &[]).await;
+    let sensor = service.create_sensor("patient").await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+
+    let client = Client::connect(broker.url(), "sensor").await;
+    say(&client, &topic, 0..500).await;
+    broker.stop().await;
+    eventually(PATIENCE, async || match service.get("/readyz").await {
+        Ok((503, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    broker.start_again().await;
+    let client = Client::connect(broker.url(), "sensor").await;
+    say(&client, &topic, 500..1_000).await;
+
+    eventually(PATIENCE, async || match count(&database, ROWS).await {
+        1_000 => Ok(()),
+        rows => Err((rows, service.account("measurements").await)),
+    })
+    .await;
+    service.until(|account| account.in_flight == 0).await;
+}
+
+#[actix_rt::test]
+async fn shutdown_drains() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let mut service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("drained").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+
+    // A lock holds a commit up until SIGTERM has been given.
+    let mut locker = crate::support::postgres::connect(&database.url).await.unwrap();
+    let lock = locker.transaction().await.unwrap();
+    lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
+    say(&client, &topic, 0..200).await;
+    service.until(|account| account.in_flight == 200).await;
+    let (status, ()) = futures_util::future::join(service.terminate(), async {
+        // The service has begun to shut down once it serves no more.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        lock.rollback().await.unwrap();
+    })
+    .await;
+    assert!(status.success(), "{status}");
+    assert_eq!(count(&database, ROWS).await, 200, "what was in flight is committed");
+
+    // And acknowledged: the session has nothing left to deliver.
+    service.start_again().await;
+    say(&client, &topic, 200..201).await;
+    let account = service.until(|account| account.committed == 1).await;
+    assert_eq!(account.received, 1, "nothing was delivered again: {account:?}");
+}
+
+#[actix_rt::test]
+async fn an_orderly_stop_leaves_the_session_and_its_backlog() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let mut service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("away").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    assert!(service.terminate().await.success());
+
+    say(&client, &topic, 0..1_500).await;
+
+    service.start_again().await;
+    service.until(|account| account.committed == 1_500 && account.in_flight == 0).await;
+}

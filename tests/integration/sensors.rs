@@ -1,0 +1,192 @@
+//! Sensors known and unknown, many of them, and their actors.
+
+use serde_json::json;
+use tributary::app::App;
+use tributary::config::Config;
+use tributary::sensor::Faults;
+use uuid::Uuid;
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::said::{heartbeat, measurement, measurements};
+use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+#[actix_rt::test]
+async fn an_unknown_sensor_is_rejected_until_it_is_created() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let identifier = Uuid::new_v4();
+    let topic = format!("{}/measurements/{identifier}", database.name);
+
+    client.publish(&topic, measurements([1.0, 2.0, 3.0])).await.unwrap();
+    let account = service.until(|account| account.received == 3 && account.in_flight == 0).await;
+    assert_eq!(account.rejected, 3, "counted in items");
+    let (_, page) = service.get("/api/v1/rejections").await.unwrap();
+    assert_eq!(page["items"][0]["reason"], "unknown_sensor", "{page}");
+    assert_eq!(page["items"][0]["sensor_identifier"], json!(identifier), "{page}");
+
+    let body = json!({ "name": "late", "identifier": identifier });
+    assert_eq!(service.post("/api/v1/sensors", &body).await.unwrap().0, 201);
+    client.publish(&topic, measurement(4.0)).await.unwrap();
+    let account = service.until(|account| account.received == 4 && account.in_flight == 0).await;
+    assert_eq!(account.committed, 1, "known as soon as it is created");
+}
+
+#[actix_rt::test]
+async fn an_unknown_sensor_is_registered_where_that_is_the_setting() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let identifier = Uuid::new_v4();
+    let topic = format!("{}/measurements/{identifier}", database.name);
+
+    client.publish(&topic, measurements([1.0, 2.0])).await.unwrap();
+    service.until(|account| account.committed == 2).await;
+    let (status, sensor) = service.get(&format!("/api/v1/sensors/{identifier}")).await.unwrap();
+    assert_eq!((status, &sensor["name"]), (200, &json!(identifier)), "{sensor}");
+    assert_eq!(sensor["live"]["measurements"]["items"], 2, "{sensor}");
+}
+
+#[actix_rt::test]
+async fn a_deleted_sensor_leaves_no_row_and_speaks_in_vain() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("gone").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&topic, measurements((0..100).map(f64::from))).await.unwrap();
+    service.until(|account| account.committed == 100).await;
+
+    let path = format!("/api/v1/sensors/{sensor}");
+    assert_eq!(service.request("DELETE", &path, None).await.unwrap().0, 204);
+    assert_eq!(count(&database, "select count(*) from measurement").await, 0);
+    client.publish(&topic, measurement(1_000.0)).await.unwrap();
+    let account = service.until(|account| account.received == 101 && account.in_flight == 0).await;
+    assert_eq!(account.rejected, 1);
+    assert_eq!(count(&database, "select count(*) from measurement").await, 0);
+}
+
+#[actix_rt::test]
+async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[("SENSOR_IDLE_SECS", "1")]).await;
+    let (_, created) = service
+        .post("/api/v1/sensors", &json!({ "name": "sleepy", "configuration": { "interval": 1 } }))
+        .await
+        .unwrap();
+    let sensor = created["identifier"].as_str().unwrap();
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let heartbeats = format!("{}/heartbeats/{sensor}", database.name);
+    client.publish(&heartbeats, heartbeat(0, 1.0, true)).await.unwrap();
+
+    let live = async || {
+        let (_, sensor) = service.get(&format!("/api/v1/sensors/{sensor}")).await.unwrap();
+        sensor["live"].clone()
+    };
+    eventually(PATIENCE, async || match live().await["last_acknowledged_revision"].as_i64() {
+        Some(0) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    eventually(PATIENCE, async || {
+        let live = live().await;
+        if live.is_null() { Ok(()) } else { Err(live) }
+    })
+    .await;
+    client.publish(&heartbeats, heartbeat(0, 2.0, true)).await.unwrap();
+    let live = eventually(PATIENCE, async || {
+        let live = live().await;
+        if live.is_null() { Err(()) } else { Ok(live) }
+    })
+    .await;
+    assert_eq!(live["last_acknowledged_revision"], 0, "{live}");
+    assert_eq!(live["heartbeats"]["messages"], 1, "{live}");
+}
+
+#[actix_rt::test]
+async fn ten_thousand_sensors_have_an_actor_each() {
+    const SENSORS: u128 = 10_000;
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    for round in 0..2 {
+        let said = (0..SENSORS).map(|number| {
+            let topic =
+                format!("{}/measurements/{}", database.name, Uuid::from_u128(number + 1));
+            let client = &client;
+            async move { client.publish(&topic, measurement(f64::from(round))).await }
+        });
+        for outcome in futures_util::future::join_all(said).await {
+            outcome.unwrap();
+        }
+    }
+    service.until(|account| account.committed == 2 * SENSORS as u64).await;
+    let (_, status) = service.get("/api/v1/status").await.unwrap();
+    assert_eq!(status["actors"]["alive"], json!(SENSORS as u64), "{status}");
+    assert_eq!(count(&database, "select count(*) from sensor").await, SENSORS as i64);
+}
+
+/// An actor that panics is started again, its neighbours' messages come again and are stored, and
+/// the message that stops it twice is rejected.
+#[actix_rt::test]
+async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let settings = |name: &str| {
+        Some(match name {
+            "DATABASE_URL" => database.url.clone(),
+            "MQTT_URL" => broker.url().to_owned(),
+            "MQTT_CLIENT_ID" | "MQTT_TOPIC_PREFIX" => database.name.clone(),
+            "HTTP_ADDR" => "127.0.0.1:0".into(),
+            "UNKNOWN_SENSOR" => "register".into(),
+            "MIGRATE_ON_START" => "true".into(),
+            _ => return None,
+        })
+    };
+    let poison =
+        Faults::actor_panics(|uplink| uplink.origin.payload().windows(6).any(|it| it == b"poison"));
+    let app = App::start(Config::read(settings).unwrap(), poison).await.unwrap();
+    let ledger = app.ledger();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = actix_rt::spawn(app.run_until(async move { drop(stopped.await) }));
+
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{}", database.name, Uuid::new_v4());
+    // The subscription is there once a message arrives.
+    eventually(PATIENCE, async || {
+        client.publish(&topic, measurement(0.0)).await.unwrap();
+        match ledger.snapshot().measurements.committed {
+            0 => Err(ledger.snapshot().measurements),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let poisoned = r#"{"measurements":[{"revision":0,"timestamp":1,"value":{"poison":1}}]}"#;
+    for second in 1..50 {
+        client.publish(&topic, measurement(f64::from(second))).await.unwrap();
+        if second == 25 {
+            client.publish(&topic, poisoned).await.unwrap();
+        }
+    }
+
+    eventually(PATIENCE, async || {
+        let entry = ledger.snapshot().measurements;
+        assert!(entry.balances(), "{entry:?}");
+        let done = entry.committed == 50 && entry.rejected == 1 && entry.in_flight == 0;
+        if done { Ok(()) } else { Err(entry) }
+    })
+    .await;
+    assert!(ledger.snapshot().measurements.released >= 2);
+    assert_eq!(count(&database, "select count(*) from measurement").await, 50);
+    let reasons = "select count(*) from rejection where reason = 'actor_failed'";
+    assert_eq!(count(&database, reasons).await, 1);
+    drop(stop);
+    running.await.unwrap().unwrap();
+}

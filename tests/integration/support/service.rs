@@ -1,0 +1,216 @@
+//! The service itself: the real binary, as a process that a test can ask, end and kill.
+//! Called by every test of the whole pipeline. Promises that it dies with its test, and that what
+//! it logged is at hand when an expectation fails.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+
+use super::broker::Broker;
+use super::ports::free_port;
+use super::postgres::{Database, Postgres, connect};
+use super::wait::{PATIENCE, eventually};
+
+/// What one test runs on: a database of its own, a topic prefix of its own, and the service.
+pub(crate) struct Service {
+    settings: Vec<(String, String)>,
+    address: String,
+    log: PathBuf,
+    child: Child,
+}
+
+/// The account of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Account {
+    pub(crate) received: u64,
+    pub(crate) committed: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) rejected: u64,
+    pub(crate) in_flight: u64,
+}
+
+impl Account {
+    pub(crate) fn balances(self) -> bool {
+        self.received == self.committed + self.duplicate + self.rejected + self.in_flight
+    }
+}
+
+impl Service {
+    /// Starts it on these servers, and waits until it is ready. Its session's name and its topic
+    /// prefix are those of the database, so that tests can share a broker.
+    pub(crate) async fn start(
+        database: &Database,
+        broker: &Broker,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut service = Self::start_unready(database, broker, settings);
+        service.ready().await;
+        service
+    }
+
+    /// The same without waiting.
+    pub(crate) fn start_unready(
+        database: &Database,
+        broker: &Broker,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut all: Vec<(String, String)> = [
+            ("DATABASE_URL", database.url.as_str()),
+            ("MQTT_URL", broker.url()),
+            ("MQTT_CLIENT_ID", &database.name),
+            ("MQTT_TOPIC_PREFIX", &database.name),
+            ("HTTP_ADDR", &address),
+            ("MIGRATE_ON_START", "true"),
+            ("LOG_FILTER", "info,tributary=debug"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let log = std::env::temp_dir().join(format!("{}-{}.log", database.name, free_port()));
+        let child = spawn(&all, &log);
+        Self { settings: all, address, log, child }
+    }
+
+    /// Waits until broker and database are there.
+    pub(crate) async fn ready(&mut self) {
+        eventually(PATIENCE, async || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("the service ended with {status}:\n{}", self.log());
+            }
+            match self.get("/readyz").await {
+                Ok((200, _)) => Ok(()),
+                answer => Err((answer, self.log())),
+            }
+        })
+        .await;
+    }
+
+    /// SIGKILL, and gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it was alive");
+        self.child.wait().expect("it was ours");
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
+        assert!(sent.success(), "it was alive");
+        eventually(PATIENCE, async || match self.child.try_wait().expect("it was ours") {
+            Some(status) => Ok(status),
+            None => Err(self.log()),
+        })
+        .await
+    }
+
+    /// The same again, with the same session and the same tables.
+    pub(crate) async fn start_again(&mut self) {
+        self.child = spawn(&self.settings, &self.log);
+        self.ready().await;
+    }
+
+    /// What it has logged, over all its lives.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<(u16, Value), String> {
+        self.request("GET", path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value), String> {
+        self.request("POST", path, Some(body)).await
+    }
+
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), String> {
+        let method = method.parse().expect("it is a method");
+        let request = awc::Client::default()
+            .request(method, format!("http://{}{path}", self.address))
+            .timeout(PATIENCE);
+        let sent = match body {
+            Some(body) => request.send_json(body),
+            None => request.send(),
+        };
+        let mut answer = sent.await.map_err(|error| error.to_string())?;
+        let status = answer.status().as_u16();
+        let body = answer.body().limit(64 << 20).await.map_err(|error| error.to_string())?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    /// Creates a sensor, and returns its identifier.
+    pub(crate) async fn create_sensor(&self, name: &str) -> String {
+        let body = serde_json::json!({ "name": name });
+        let (status, answer) = self.post("/api/v1/sensors", &body).await.unwrap();
+        assert_eq!(status, 201, "{answer}");
+        answer["identifier"].as_str().unwrap().to_owned()
+    }
+
+    /// The account of `measurements`, `log_messages`, `heartbeats` or `unknown`.
+    pub(crate) async fn account(&self, kind: &str) -> Result<Account, String> {
+        let (_, status) = self.get("/api/v1/status").await?;
+        let entry = &status["ledger"][kind];
+        let number = |name: &str| entry[name].as_u64().ok_or(format!("no {name} in {status}"));
+        Ok(Account {
+            received: number("received")?,
+            committed: number("committed")?,
+            duplicate: number("duplicate")?,
+            rejected: number("rejected")?,
+            in_flight: number("in_flight")?,
+        })
+    }
+
+    /// Waits until the account of measurements fulfils this.
+    pub(crate) async fn until(&self, wanted: impl Fn(Account) -> bool) -> Account {
+        eventually(PATIENCE, async || {
+            let account = self.account("measurements").await?;
+            assert!(account.balances(), "{account:?}");
+            if wanted(account) { Ok(account) } else { Err(format!("{account:?}")) }
+        })
+        .await
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended already; a test that fails wants its log.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("--- the service's log\n{}", self.log());
+        }
+        drop(std::fs::remove_file(&self.log));
+    }
+}
+
+fn spawn(settings: &[(String, String)], log: &PathBuf) -> Child {
+    let append = || File::options().append(true).create(true).open(log).expect("a log file");
+    Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .arg("serve")
+        .env_clear()
+        .envs(settings.iter().map(|(name, value)| (name, value)))
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::null())
+        .stdout(append())
+        .stderr(append())
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// A migrated database on the shared server.
+pub(crate) async fn database() -> Database {
+    Postgres::shared().await.create_database(None).await
+}
+
+/// One number from the database.
+pub(crate) async fn count(database: &Database, query: &str) -> i64 {
+    let client = connect(&database.url).await.expect("the database answers");
+    client.query_one(query, &[]).await.expect(query).get(0)
+}
