@@ -2,13 +2,21 @@
 //! registry, the outbox and the API. Readers and writers have pools of their own, so that neither
 //! can starve the other.
 
+mod configurations;
 mod error;
 mod migrations;
 mod pool;
+mod reads;
+mod sensors;
 
+pub use configurations::{Configuration, ConfigurationState};
 pub use error::{StoreError, Verdict, verdict};
 pub use migrations::migrate;
 pub use pool::Store;
+pub use reads::{
+    HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
+};
+pub use sensors::{NewSensor, Sensor, SensorError};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
 #[derive(Clone, Debug)]
