@@ -1,0 +1,206 @@
+//! STAND-IN for `crate::wire::value` until that module is merged: same names, same variants. To
+//! swap: delete this file and its `mod` line, and change the one `use` in `configurations.rs`.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use crate::domain::Reason;
+
+/// The longest key, in characters.
+pub(super) const MAX_KEY_CHARACTERS: usize = 64;
+
+/// `numeric` holds so many digits before its point …
+const MAX_INTEGER_DIGITS: usize = 131_072;
+/// … and so many behind it (PostgreSQL's documentation, "Numeric Types").
+const MAX_FRACTION_DIGITS: usize = 16_383;
+
+/// Up to so many keys are compared one by one; more are put into a set.
+const FEW_KEYS: usize = 16;
+
+/// What keeps a text from being an unnested object that `jsonb` can hold.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Flaw {
+    /// Another JSON value.
+    #[error("it is no JSON object")]
+    NotAnObject,
+    /// A member is an object or an array.
+    #[error("the member {0:?} is nested; members are strings, numbers, booleans or null")]
+    Nested(String),
+    /// No character, or too many.
+    #[error("the key {0:?} has {1} characters; keys have 1 to {MAX_KEY_CHARACTERS}")]
+    Key(String, usize),
+    /// Twice the same.
+    #[error("the key {0:?} stands there twice")]
+    DuplicateKey(String),
+    /// PostgreSQL cannot hold it.
+    #[error("the text at byte {0} holds U+0000")]
+    Nul(usize),
+    /// Half of a surrogate pair.
+    #[error("the text at byte {0} holds half of a surrogate pair, which is no character")]
+    Surrogate(usize),
+    /// More digits than `numeric` has.
+    #[error(
+        "the number in {0:?} has more than {MAX_INTEGER_DIGITS} digits before or {MAX_FRACTION_DIGITS} behind its point"
+    )]
+    Number(String),
+}
+
+impl Flaw {
+    /// The code under which it is recorded.
+    #[must_use]
+    pub(super) const fn reason(&self) -> Reason {
+        match self {
+            Self::NotAnObject => Reason::InvalidValue,
+            Self::Nested(_) => Reason::NestedValue,
+            Self::Key(..) => Reason::InvalidKey,
+            Self::DuplicateKey(_) => Reason::DuplicateKey,
+            Self::Nul(_) => Reason::NulCharacter,
+            Self::Surrogate(_) => Reason::InvalidText,
+            Self::Number(_) => Reason::InvalidNumber,
+        }
+    }
+}
+
+/// Checks a text that is JSON already.
+///
+/// # Errors
+/// Names the first flaw.
+pub(super) fn check(json: &str) -> Result<(), Flaw> {
+    let mut text = Scan { json, at: 0 };
+    text.skip_space();
+    if text.peek() != b'{' {
+        return Err(Flaw::NotAnObject);
+    }
+    text.at += 1;
+    text.skip_space();
+    let mut keys = SmallVec::<[Cow<'_, str>; FEW_KEYS]>::new();
+    while text.peek() == b'"' {
+        let key = text.string()?;
+        check_key(&key)?;
+        if keys.len() < FEW_KEYS && keys.contains(&key) {
+            return Err(Flaw::DuplicateKey(key.into_owned()));
+        }
+        text.skip_space();
+        text.at += 1; // the colon
+        text.skip_space();
+        text.scalar(&key)?;
+        keys.push(key);
+        text.skip_space();
+        if text.peek() == b',' {
+            text.at += 1;
+            text.skip_space();
+        }
+    }
+    if keys.len() > FEW_KEYS { check_many(&keys) } else { Ok(()) }
+}
+
+fn check_key(key: &str) -> Result<(), Flaw> {
+    // A character has one to four bytes.
+    if (1..=MAX_KEY_CHARACTERS).contains(&key.len()) {
+        return Ok(());
+    }
+    let characters = key.chars().count();
+    if (1..=MAX_KEY_CHARACTERS).contains(&characters) {
+        return Ok(());
+    }
+    Err(Flaw::Key(key.chars().take(MAX_KEY_CHARACTERS).collect(), characters))
+}
+
+fn check_many(keys: &[Cow<'_, str>]) -> Result<(), Flaw> {
+    let mut seen = foldhash::HashSet::default();
+    for key in keys {
+        if !seen.insert(key.as_ref()) {
+            return Err(Flaw::DuplicateKey(key.clone().into_owned()));
+        }
+    }
+    Ok(())
+}
+
+struct Scan<'a> {
+    json: &'a str,
+    at: usize,
+}
+
+impl<'a> Scan<'a> {
+    /// The byte here; at the end a NUL, which JSON has nowhere.
+    fn peek(&self) -> u8 {
+        self.json.as_bytes().get(self.at).copied().unwrap_or(0)
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
+            self.at += 1;
+        }
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, str>, Flaw> {
+        let start = self.at;
+        self.at += 1;
+        let mut escaped = false;
+        loop {
+            match self.peek() {
+                b'"' => break,
+                b'\\' => {
+                    escaped = true;
+                    self.at += 2;
+                }
+                0 => break,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        if !escaped {
+            return Ok(Cow::Borrowed(&self.json[start + 1..self.at - 1]));
+        }
+        let text: String = serde_json::from_str(&self.json[start..self.at])
+            .map_err(|_lone| Flaw::Surrogate(start))?;
+        if text.contains('\0') {
+            return Err(Flaw::Nul(start));
+        }
+        Ok(Cow::Owned(text))
+    }
+
+    fn scalar(&mut self, key: &str) -> Result<(), Flaw> {
+        match self.peek() {
+            b'"' => self.string().map(drop),
+            b'{' | b'[' => Err(Flaw::Nested(key.to_owned())),
+            b't' | b'n' => {
+                self.at += 4;
+                Ok(())
+            }
+            b'f' => {
+                self.at += 5;
+                Ok(())
+            }
+            _ => {
+                let start = self.at;
+                while matches!(self.peek(), b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') {
+                    self.at += 1;
+                }
+                if fits_numeric(&self.json[start..self.at]) {
+                    Ok(())
+                } else {
+                    Err(Flaw::Number(key.to_owned()))
+                }
+            }
+        }
+    }
+}
+
+/// Leading and trailing zeros count as digits, so this is a little stricter than `numeric` itself.
+fn fits_numeric(number: &str) -> bool {
+    let (mantissa, exponent) = match number.find(['e', 'E']) {
+        None if number.len() <= MAX_FRACTION_DIGITS => return true,
+        None => (number, 0),
+        Some(at) => match number[at + 1..].parse::<i32>() {
+            Ok(exponent) => (&number[..at], i64::from(exponent)),
+            Err(_too_large) => return false,
+        },
+    };
+    let mantissa = mantissa.trim_start_matches('-');
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let integer_digits = integer.len() as i64 + exponent.max(0);
+    let fraction_digits = fraction.len() as i64 - exponent.min(0);
+    integer_digits <= MAX_INTEGER_DIGITS as i64 && fraction_digits <= MAX_FRACTION_DIGITS as i64
+}
