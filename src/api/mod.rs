@@ -14,6 +14,7 @@ mod measurements;
 mod page;
 mod path;
 mod problem;
+mod problem_kind;
 mod rejections;
 mod request;
 mod sensors;

@@ -7,13 +7,14 @@ mod error;
 mod migrations;
 mod pool;
 mod reads;
+mod rows;
 mod sensors;
 
 pub use configurations::{Configuration, ConfigurationState};
 pub use error::{StoreError, Verdict, verdict};
 pub use migrations::migrate;
 pub use pool::Store;
-pub use reads::{
+pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };
 pub use sensors::{NewSensor, Sensor, SensorError};
