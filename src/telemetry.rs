@@ -1,6 +1,7 @@
 //! Logs: set up once, by `main`. One line an event, a sentence that reads alone, and fields that
 //! can be searched.
 
+use std::io::IsTerminal as _;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
@@ -35,15 +36,21 @@ impl FromStr for Format {
     }
 }
 
+/// Libraries that say at `info` and `warn` what only their authors want to know.
+const QUIET: &str = "actix_server=warn,ntex_service=warn,ntex_mqtt=error,refinery_core=warn";
+
 /// Starts the log on standard error.
 ///
 /// # Errors
 /// When the filter is malformed, or a log has been started before.
 pub fn start(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.filter)).map_err(|error| {
         anyhow::anyhow!("LOG_FILTER={:?} is not usable: {error}", config.filter)
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.format {
         Format::Text => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

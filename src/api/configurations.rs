@@ -12,10 +12,10 @@ use super::body::{Body, not_json, pointer};
 use super::page::{NoParameters, Parameters, listing};
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
-use super::value_stand_in::{Flaw, check};
 use super::{Context, read, resource, to_the_end};
 use crate::domain::Timestamp;
 use crate::store::{Configuration, ConfigurationState};
+use crate::wire::value::{Flaw, check};
 
 /// Within `/sensors/{identifier}`.
 pub(super) fn routes(config: &mut ServiceConfig) {

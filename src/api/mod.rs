@@ -19,7 +19,6 @@ mod rejections;
 mod request;
 mod sensors;
 mod status;
-mod value_stand_in;
 
 use std::io;
 use std::net::SocketAddr;

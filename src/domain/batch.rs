@@ -52,6 +52,16 @@ pub struct Rows {
     pub suspect: Vec<Place>,
 }
 
+impl Rows {
+    /// Fresh and suspect ones together, in the order of the index.
+    #[must_use]
+    pub fn all(&self) -> Vec<Place> {
+        let mut all = [&self.fresh[..], &self.suspect[..]].concat();
+        all.sort_unstable();
+        all
+    }
+}
+
 impl Batch {
     /// A batch of these messages.
     #[must_use]

@@ -2,6 +2,7 @@
 //! that travels with it, and the ledger that accounts for it. Pure: no I/O, no clock but
 //! [`Timestamp::now`], and nothing of this crate is imported here.
 
+mod backoff;
 mod batch;
 mod health;
 mod identifier;
@@ -11,6 +12,7 @@ mod rejection;
 mod timestamp;
 mod uplink;
 
+pub use backoff::pause;
 pub use batch::{Batch, Place, Rows};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;

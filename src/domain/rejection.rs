@@ -27,6 +27,8 @@ pub struct Rejection {
     pub detail: String,
     /// The item as it came, or the payload.
     pub raw: Bytes,
+    /// Whether it is kept whole; beyond the bound of a flood it is only counted.
+    pub kept: bool,
     /// Tells the message apart from any other, so that a redelivery adds no row.
     pub digest: RejectionDigest,
 }

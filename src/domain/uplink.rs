@@ -282,9 +282,10 @@ impl Uplink {
     }
 
     /// Turns all that could be stored into one rejection of the whole message. What was rejected
-    /// before is in it: the message is kept whole, and replays whole.
+    /// before is in it: the message is kept whole, and replays whole. A message of which nobody
+    /// knows the items counts as one.
     pub fn reject(&mut self, reason: Reason, detail: String) {
-        let item_count = self.item_count();
+        let item_count = self.item_count().max(1);
         self.items = Items::Nothing;
         self.rejections = vec![Rejection {
             received_at: self.origin.received_at,
@@ -296,8 +297,47 @@ impl Uplink {
             reason,
             detail,
             raw: self.origin.keep_payload(),
+            kept: true,
             digest: RejectionDigest::of(self.origin.topic(), self.origin.payload()),
         }];
+    }
+}
+
+impl Uplink {
+    /// Turns one item that could be stored, by all that we know, into a rejection. The payload is
+    /// kept whole: the item is no longer told apart in it.
+    ///
+    /// # Panics
+    /// When there is no such item.
+    pub fn reject_item(&mut self, stored: u32, reason: Reason, detail: String) {
+        let item_index = self.array_index(stored);
+        match &mut self.items {
+            Items::Nothing => unreachable!("nothing has no item"),
+            Items::Measurements(items) => drop(items.remove(stored as usize)),
+            Items::LogMessages(items) => drop(items.remove(stored as usize)),
+            Items::Heartbeats(items) => drop(items.remove(stored as usize)),
+        }
+        self.rejections.push(Rejection {
+            received_at: self.origin.received_at,
+            topic: self.origin.topic().to_owned(),
+            sensor: self.sensor,
+            kind: self.kind,
+            item_index: Some(item_index),
+            item_count: 1,
+            reason,
+            detail,
+            raw: self.origin.keep_payload(),
+            kept: true,
+            digest: RejectionDigest::of(self.origin.topic(), self.origin.payload()),
+        });
+    }
+
+    /// The place in the payload's array of an item that can be stored, counted among those.
+    fn array_index(&self, stored: u32) -> u32 {
+        let mut rejected: Vec<u32> =
+            self.rejections.iter().filter_map(|it| it.item_index).collect();
+        rejected.sort_unstable();
+        rejected.into_iter().fold(stored, |index, gap| if gap <= index { index + 1 } else { index })
     }
 }
 
@@ -368,6 +408,14 @@ mod tests {
             origin: Origin::new("heartbeats/x", b"{}", Timestamp::default(), false),
             receipt: book.write(0),
         };
+        uplink.reject_item(1, Reason::RefusedByDatabase, String::new());
+        uplink.reject_item(1, Reason::RefusedByDatabase, String::new());
+        assert_eq!(
+            uplink.rejections.iter().map(|it| it.item_index).collect::<Vec<_>>(),
+            [Some(1), Some(2)]
+        );
+        assert_eq!((uplink.items.len(), uplink.item_count()), (1, 3));
+
         uplink.reject(Reason::UnknownSensor, String::new());
         assert_eq!(uplink.item_count(), 3);
         assert!(uplink.items.is_empty());

@@ -1,11 +1,17 @@
 //! The edge to the broker, and the only code that knows ntex: [`session`] connects, `inbound` takes
-//! PUBLISHes in and sends the PUBACKs, `window` is what it remembers meanwhile, `outbound`
-//! publishes configurations over a connection of its own.
+//! PUBLISHes in (put together by `assembly`) and sends the PUBACKs, `window` is what it remembers
+//! meanwhile, `outbound` publishes configurations over a connection of its own.
 
 mod address;
+mod assembly;
+mod inbound;
+mod outbound;
 mod session;
+mod window;
 
 pub use address::{BrokerUrl, BrokerUrlError};
+pub use inbound::{Inbound, InboundHandles};
+pub use outbound::Outbound;
 pub use session::{ConnectFailure, ConnectOptions, connect};
 
 /// `MQTT_…`, `WINDOW_BYTES`

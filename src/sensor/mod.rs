@@ -1,11 +1,23 @@
-//! One actor per sensor. [`registry`] knows their addresses and hands messages to them, the
-//! supervisor starts, restarts and retires them, and the outbox publishes what they are to be
-//! configured with.
+//! One actor per sensor. `registry` knows their addresses and hands messages to them, `supervisor`
+//! starts, restarts and retires them, `actor` is one of them with its pure `state`, and `outbox`
+//! publishes what they are to be configured with.
 
+mod actor;
+mod faults;
+mod outbox;
 mod protocol;
+mod registry;
+mod state;
+mod supervisor;
 
 use std::str::FromStr;
 
+pub use faults::Faults;
+pub use outbox::{Downlink, Outbox, Wake};
+pub use registry::Router;
+pub use supervisor::{Supervisor, SupervisorWays};
+
+pub use crate::writer::Committed;
 pub use protocol::{
     Acknowledged, Activity, Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus,
 };

@@ -3,8 +3,8 @@
 use actix::Message;
 use serde::Serialize;
 
-use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::Acknowledgement;
+use crate::domain::{SensorIdentifier, Timestamp, Uplink};
+pub use crate::writer::{Acknowledged, Deleted};
 
 /// To the supervisor: what does this sensor's actor know? `None`: it has no actor at present.
 #[derive(Debug, Message)]
@@ -26,20 +26,38 @@ pub struct Configured {
 #[rtype(result = "()")]
 pub struct Republish(pub SensorIdentifier);
 
-/// To the supervisor: these sensors are no more.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Deleted(pub Vec<SensorIdentifier>);
-
-/// To the supervisor, from the writer: these revisions were acknowledged in a commit.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Acknowledged(pub Vec<Acknowledgement>);
-
 /// To the supervisor: how many actors are there, and what became of them?
 #[derive(Debug, Message)]
 #[rtype(result = "Census")]
 pub struct TakeCensus;
+
+/// To a sensor's actor: this is what it said.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Hear(pub(super) Uplink);
+
+/// To a sensor's actor: this is the newest revision that there is.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Desire(pub(super) i32);
+
+/// To a sensor's actor: it acknowledged this revision, and whether that works.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Acknowledge {
+    pub(super) revision: i32,
+    pub(super) success: bool,
+}
+
+/// To a sensor's actor: what do you know?
+#[derive(Debug, Message)]
+#[rtype(result = "Snapshot")]
+pub(super) struct Look;
+
+/// To a sensor's actor: nothing follows this; go.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Retire;
 
 /// The actors of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, actix::MessageResponse)]
@@ -55,7 +73,7 @@ pub struct Census {
 }
 
 /// What a sensor last said, as its actor knows it. Times are ours; the counts begin with the actor.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, actix::MessageResponse)]
 pub struct Snapshot {
     /// The newest revision that the sensor acknowledged.
     pub last_acknowledged_revision: Option<i32>,

@@ -40,10 +40,9 @@ pub fn verdict(error: &StoreError) -> Verdict {
 fn verdict_on(state: &SqlState) -> Verdict {
     match state.code().get(..2) {
         _ if *state == SqlState::UNIQUE_VIOLATION => Verdict::Stage,
-        // Data exception; integrity constraint violation; program limit exceeded.
-        Some("22" | "23" | "54") => Verdict::Isolate,
-        // "unsupported Unicode escape sequence" and its kin.
-        _ if *state == SqlState::UNTRANSLATABLE_CHARACTER => Verdict::Isolate,
+        // Data exception; integrity constraint violation; WITH CHECK OPTION violation; program
+        // limit exceeded; an exception that a trigger of the user's raised.
+        Some("22" | "23" | "44" | "54" | "P0") => Verdict::Isolate,
         _ => Verdict::Retry,
     }
 }
@@ -112,6 +111,7 @@ mod tests {
             ("23502", Verdict::Isolate), // not null violation
             ("23514", Verdict::Isolate), // check violation, or no partition
             ("54000", Verdict::Isolate), // program limit exceeded
+            ("P0001", Verdict::Isolate), // raised by a trigger
             ("08006", Verdict::Retry),   // connection failure
             ("25006", Verdict::Retry),   // read-only transaction: a failed-over primary
             ("40001", Verdict::Retry),   // serialization failure

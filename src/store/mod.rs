@@ -2,17 +2,27 @@
 //! registry, the outbox and the API. Readers and writers have pools of their own, so that neither
 //! can starve the other.
 
+mod acknowledge;
+mod commit;
 mod configurations;
+mod connection;
+mod copy;
 mod error;
 mod migrations;
+mod outbox;
+mod partitions;
 mod pool;
 mod reads;
+mod rejections;
 mod rows;
 mod sensors;
 
+pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
 pub use error::{StoreError, Verdict, verdict};
 pub use migrations::migrate;
+pub use outbox::{KnownSensor, PendingConfiguration};
+pub use partitions::Housekeeper;
 pub use pool::Store;
 pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
@@ -36,15 +46,4 @@ pub struct Config {
     pub measurement_retention_days: Option<u32>,
     /// `RETENTION_HEARTBEAT_DAYS`; none keeps them for ever.
     pub heartbeat_retention_days: Option<u32>,
-}
-
-/// A revision that a heartbeat acknowledged in a commit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Acknowledgement {
-    /// By whom.
-    pub sensor: crate::domain::SensorIdentifier,
-    /// Which one.
-    pub revision: i32,
-    /// Whether it works.
-    pub success: bool,
 }

@@ -1,4 +1,16 @@
-//! What stands on the wire.
+//! What stands on the wire: topics ↔ sensor identifiers, JSON ↔ domain. Called by the inbound loop
+//! for every PUBLISH and by the outbox for what goes down. Pure: no message makes it panic, and
+//! whatever it accepts PostgreSQL can hold.
+
+mod careful;
+mod envelope;
+mod item;
+mod topic;
+pub mod value;
+
+pub use topic::{TopicFlaw, Topics, check_prefix};
+
+use crate::domain::{Items, Kind, Origin, Reason, Receipt, Rejection, RejectionDigest, Uplink};
 
 /// `MAX_…`
 #[derive(Clone, Copy, Debug)]
@@ -9,19 +21,144 @@ pub struct Limits {
     pub items_per_message: usize,
 }
 
-/// Whether a topic prefix can stand before a topic.
-///
-/// # Errors
-/// Says what cannot stand there.
-pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
-    if prefix.contains(['+', '#']) {
-        return Err("a topic prefix holds no wildcard (+ or #)");
-    }
-    if prefix.contains('\0') {
-        return Err("a topic prefix holds no U+0000");
-    }
-    if prefix.starts_with('/') || prefix.ends_with('/') || prefix.starts_with('$') {
-        return Err("a topic prefix begins and ends with a level of its own, not with / or $");
-    }
-    Ok(())
+/// A PUBLISH whose payload is larger than the limit: only its beginning was kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Oversized {
+    /// All of its bytes.
+    pub size_bytes: u64,
+    /// Over topic and payload, the part that was not kept too.
+    pub digest: RejectionDigest,
 }
+
+/// Turns a PUBLISH into what it says.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    topics: Topics,
+    limits: Limits,
+}
+
+/// Why all or a part of a message is refused: the code, and a sentence that says what and where.
+type Refusal = (Reason, String);
+
+impl Decoder {
+    /// For these topics, within these limits.
+    #[must_use]
+    pub const fn new(topics: Topics, limits: Limits) -> Self {
+        Self { topics, limits }
+    }
+
+    /// The topics that it reads.
+    #[must_use]
+    pub const fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// The limits that it holds messages to.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Every item of the message is in the answer: as one that can be stored, or in a rejection.
+    #[must_use]
+    pub fn decode(&self, origin: Origin, receipt: Receipt) -> Uplink {
+        let (kind, sensor) = match self.topics.parse(origin.topic()) {
+            Ok((kind, sensor)) => (kind, sensor),
+            Err(flaw) => {
+                let mut uplink = bare(flaw.kind(), origin, receipt);
+                uplink.reject(flaw.reason(), flaw.to_string());
+                return uplink;
+            }
+        };
+        let mut uplink = bare(Some(kind), origin, receipt);
+        uplink.sensor = Some(sensor);
+        match decode_payload(kind, &uplink.origin, self.limits) {
+            Ok((items, refused)) => {
+                uplink.rejections =
+                    refused.into_iter().map(|item| item.into_rejection(&uplink)).collect();
+                uplink.items = items;
+            }
+            Err(Whole { refusal: (reason, detail), item_count }) => {
+                uplink.reject(reason, detail);
+                uplink.rejections[0].item_count = item_count;
+            }
+        }
+        uplink
+    }
+
+    /// The rejection of a message that is too large. `origin` holds the beginning of its payload.
+    #[must_use]
+    pub fn refuse(&self, origin: Origin, oversized: Oversized, receipt: Receipt) -> Uplink {
+        let place = self.topics.parse(origin.topic()).ok();
+        let mut uplink = bare(place.map(|(kind, _)| kind), origin, receipt);
+        uplink.sensor = place.map(|(_, sensor)| sensor);
+        uplink.reject(
+            Reason::PayloadTooLarge,
+            format!(
+                "the payload has {} bytes; at most {} are taken",
+                oversized.size_bytes, self.limits.payload_bytes
+            ),
+        );
+        uplink.rejections[0].digest = oversized.digest;
+        uplink
+    }
+}
+
+const fn bare(kind: Option<Kind>, origin: Origin, receipt: Receipt) -> Uplink {
+    Uplink { sensor: None, kind, items: Items::Nothing, rejections: Vec::new(), origin, receipt }
+}
+
+/// The whole message is refused.
+struct Whole {
+    refusal: Refusal,
+    item_count: u32,
+}
+
+/// One item is refused.
+struct RefusedItem {
+    index: u32,
+    span: crate::domain::Span,
+    refusal: Refusal,
+}
+
+impl RefusedItem {
+    fn into_rejection(self, uplink: &Uplink) -> Rejection {
+        let origin = &uplink.origin;
+        Rejection {
+            received_at: origin.received_at,
+            topic: origin.topic().to_owned(),
+            sensor: uplink.sensor,
+            kind: uplink.kind,
+            item_index: Some(self.index),
+            item_count: 1,
+            reason: self.refusal.0,
+            detail: self.refusal.1,
+            raw: origin.keep(self.span),
+            kept: true,
+            digest: RejectionDigest::of(origin.topic(), origin.payload()),
+        }
+    }
+}
+
+/// A wholly good message takes one pass; at the slightest doubt the careful one begins anew and
+/// says what is wrong. A test holds them to the same answers.
+fn decode_payload(
+    kind: Kind,
+    origin: &Origin,
+    limits: Limits,
+) -> Result<(Items, Vec<RefusedItem>), Whole> {
+    let payload = std::str::from_utf8(origin.payload()).map_err(|error| Whole {
+        refusal: (
+            Reason::NotUtf8,
+            format!("the payload is not UTF-8 at byte {}", error.valid_up_to()),
+        ),
+        item_count: 1,
+    })?;
+    if let Some(items) = envelope::decode(kind, payload, limits.items_per_message) {
+        return Ok((items, Vec::new()));
+    }
+    careful::decode(kind, payload, limits.items_per_message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,18 @@
-//! Where the rows of all sensors meet, and are written together.
+//! Where the rows of all sensors meet and are written together. `actor` collects what arrives while
+//! earlier batches are being written, `delivery` brings one batch into the database whatever it
+//! takes, `policy` decides when to start and how long to wait, `budget` bounds a flood.
+
+mod actor;
+mod budget;
+mod delivery;
+mod policy;
+mod protocol;
+
+pub use actor::WriterActor;
+pub use delivery::{Commit, Reports};
+pub use protocol::{Acknowledged, Deleted, Write};
+
+pub use crate::store::Committed;
 
 /// `DATABASE_WRITERS`, `BATCH_…`, `REJECTIONS_…`
 #[derive(Clone, Debug)]
@@ -10,3 +24,6 @@ pub struct Config {
     /// `REJECTIONS_PER_SENSOR_HOUR`
     pub rejections_per_sensor_hour: u32,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,8 @@
-//! STAND-IN for `crate::wire::value` until that module is merged: same names, same variants. To
-//! swap: delete this file and its `mod` line, and change the one `use` in `configurations.rs`.
+//! An unnested JSON object, as `value` and `configuration` are: is it one that `jsonb` can hold?
+//!
+//! The text is looked at and never rewritten. It must be JSON already (serde_json's `RawValue` sees
+//! to that, but lets pass what `jsonb` refuses: `\u0000`, half a surrogate pair, a number beyond
+//! `numeric`); here one pass over its bytes finds the rest.
 
 use std::borrow::Cow;
 
@@ -8,7 +11,7 @@ use smallvec::SmallVec;
 use crate::domain::Reason;
 
 /// The longest key, in characters.
-pub(super) const MAX_KEY_CHARACTERS: usize = 64;
+pub const MAX_KEY_CHARACTERS: usize = 64;
 
 /// `numeric` holds so many digits before its point …
 const MAX_INTEGER_DIGITS: usize = 131_072;
@@ -20,7 +23,7 @@ const FEW_KEYS: usize = 16;
 
 /// What keeps a text from being an unnested object that `jsonb` can hold.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Flaw {
+pub enum Flaw {
     /// Another JSON value.
     #[error("it is no JSON object")]
     NotAnObject,
@@ -49,7 +52,7 @@ pub(super) enum Flaw {
 impl Flaw {
     /// The code under which it is recorded.
     #[must_use]
-    pub(super) const fn reason(&self) -> Reason {
+    pub const fn reason(&self) -> Reason {
         match self {
             Self::NotAnObject => Reason::InvalidValue,
             Self::Nested(_) => Reason::NestedValue,
@@ -66,7 +69,7 @@ impl Flaw {
 ///
 /// # Errors
 /// Names the first flaw.
-pub(super) fn check(json: &str) -> Result<(), Flaw> {
+pub fn check(json: &str) -> Result<(), Flaw> {
     let mut text = Scan { json, at: 0 };
     text.skip_space();
     if text.peek() != b'{' {
@@ -203,4 +206,103 @@ fn fits_numeric(number: &str) -> bool {
     let integer_digits = integer.len() as i64 + exponent.max(0);
     let fraction_digits = fraction.len() as i64 - exponent.min(0);
     integer_digits <= MAX_INTEGER_DIGITS as i64 && fraction_digits <= MAX_FRACTION_DIGITS as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn accepts_what_is_unnested() {
+        for json in [
+            "{}",
+            " { } ",
+            r#"{"a":1}"#,
+            r#"{"a":-1.5e-3,"b":"x","c":true,"d":false,"e":null}"#,
+            "{ \"a\" :\t1 ,\n\"b\" : \"{[,:\\\"\" }",
+            r#"{"ключ":"значение","emoji":"\ud83d\ude00"}"#,
+            r#"{"a":1e131071,"b":1e-16383,"c":1.0}"#,
+            r#"{"64":"","0123456789012345678901234567890123456789012345678901234567890123":0}"#,
+        ] {
+            assert_eq!(check(json), Ok(()), "{json}");
+        }
+        let hundred: Vec<String> = (0..100).map(|n| format!("\"k{n}\":{n}")).collect();
+        assert_eq!(check(&format!("{{{}}}", hundred.join(","))), Ok(()));
+    }
+
+    #[test]
+    fn names_the_flaw() {
+        let long = "x".repeat(65);
+        for (json, reason) in [
+            ("[]".to_owned(), Reason::InvalidValue),
+            ("1".into(), Reason::InvalidValue),
+            ("null".into(), Reason::InvalidValue),
+            (r#"{"a":{}}"#.into(), Reason::NestedValue),
+            (r#"{"a":1,"b":[]}"#.into(), Reason::NestedValue),
+            (r#"{"":1}"#.into(), Reason::InvalidKey),
+            (format!("{{\"{long}\":1}}"), Reason::InvalidKey),
+            (r#"{"a":1,"a":1}"#.into(), Reason::DuplicateKey),
+            (r#"{"a":1,"\u0061":1}"#.into(), Reason::DuplicateKey),
+            (r#"{"a":"\u0000"}"#.into(), Reason::NulCharacter),
+            (r#"{"\u0000":1}"#.into(), Reason::NulCharacter),
+            (r#"{"a":"\ud800"}"#.into(), Reason::InvalidText),
+            (r#"{"a":"\ude00\ud83d"}"#.into(), Reason::InvalidText),
+            (r#"{"a":1e131072}"#.into(), Reason::InvalidNumber),
+            (r#"{"a":1e-16384}"#.into(), Reason::InvalidNumber),
+            (r#"{"a":1e99999999999}"#.into(), Reason::InvalidNumber),
+            (format!("{{\"a\":0.{}}}", "1".repeat(16_384)), Reason::InvalidNumber),
+            (format!("{{\"a\":{}}}", "1".repeat(131_073)), Reason::InvalidNumber),
+        ] {
+            assert_eq!(check(&json).unwrap_err().reason(), reason, "{json:.60}");
+        }
+        let mut many: Vec<String> = (0..100).map(|n| format!("\"k{n}\":{n}")).collect();
+        many.push("\"k99\":0".into());
+        assert_eq!(
+            check(&format!("{{{}}}", many.join(","))),
+            Err(Flaw::DuplicateKey("k99".into()))
+        );
+    }
+
+    fn scalar() -> impl Strategy<Value = serde_json::Value> {
+        prop_oneof![
+            any::<bool>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            "\\PC{0,12}".prop_map(Into::into),
+            Just(serde_json::Value::Null),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_unnested_object_is_accepted(
+            members in proptest::collection::btree_map("[^\\x00]{1,64}", scalar(), 0..40),
+            pretty in any::<bool>(),
+        ) {
+            let object = serde_json::Value::Object(members.into_iter().collect());
+            let json = if pretty {
+                serde_json::to_string_pretty(&object).unwrap()
+            } else {
+                object.to_string()
+            };
+            prop_assert_eq!(check(&json), Ok(()));
+        }
+
+        #[test]
+        fn a_nested_member_is_found(
+            members in proptest::collection::btree_map("[a-z]{1,8}", scalar(), 0..40),
+            inner in scalar(),
+        ) {
+            let mut object: serde_json::Map<_, _> = members.into_iter().collect();
+            object.insert("NESTED".into(), serde_json::Value::Array(vec![inner]));
+            let json = serde_json::Value::Object(object).to_string();
+            prop_assert_eq!(check(&json), Err(Flaw::Nested("NESTED".into())));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[{}\\[\\]\",:\\\\a0eE+. -]{0,40}") {
+            drop(check(&text));
+        }
+    }
 }

@@ -1,0 +1,23 @@
+//! Tells the binary which commit it was built from: `TRIBUTARY_COMMIT` where the build sets it (an
+//! image is built without the repository), else what git says, else "unknown".
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=TRIBUTARY_COMMIT");
+    println!("cargo::rerun-if-changed=.git/logs/HEAD");
+    println!("cargo::rerun-if-changed=migrations");
+    let commit = option_env().or_else(ask_git).unwrap_or_else(|| "unknown".into());
+    println!("cargo::rustc-env=TRIBUTARY_COMMIT={commit}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a build script has no settings but the environment")]
+fn option_env() -> Option<String> {
+    std::env::var("TRIBUTARY_COMMIT").ok().filter(|commit| !commit.is_empty())
+}
+
+fn ask_git() -> Option<String> {
+    let answer = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+    let commit = String::from_utf8(answer.stdout).ok()?;
+    answer.status.success().then(|| commit.trim().to_owned())
+}

@@ -1,0 +1,296 @@
+//! The whole service: the only file that knows everyone. `App::start` builds it bottom-up,
+//! `App::run_until` keeps it going and takes it down top-down. `main` owns one, and each test its
+//! own.
+//!
+//! Three threads do the work: the ingest arbiter (inbound loop, sensors' actors, outbox), the
+//! writer arbiter (batches, COPY), and this one (HTTP, housekeeping).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor as _, Addr};
+use actix_rt::{Arbiter, ArbiterHandle};
+use anyhow::{Context as _, bail};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, info, warn};
+
+use crate::api::{self, Fleet};
+use crate::config::Config;
+use crate::domain::{Health, Ledger, Timestamp, pause};
+use crate::metrics::Metrics;
+use crate::mqtt::{Inbound, InboundHandles, Outbound};
+use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
+use crate::store::{self, Committer, Housekeeper, Store};
+use crate::wire::{Decoder, Topics};
+use crate::writer::{Committed, Reports, WriterActor};
+
+/// Downlinks that wait for the connection to the broker; the outbox waits behind them.
+const DOWNLINKS_WAITING: usize = 64;
+
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3_600);
+const VITAL_SIGNS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// HTTP requests under way may take so long to finish.
+const HTTP_GRACE_SECS: u64 = 5;
+
+/// A running service.
+pub struct App {
+    address: SocketAddr,
+    ledger: Arc<Ledger>,
+    server: actix_web::dev::Server,
+    ingest: Arbiter,
+    writing: Arbiter,
+    shutdown: watch::Sender<bool>,
+    ended: oneshot::Receiver<Ending>,
+    grace: Duration,
+}
+
+/// Why ingest ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    /// Because it was told to.
+    Told,
+    /// An actor without which nothing goes on is gone.
+    ActorGone,
+}
+
+impl App {
+    /// Builds the service and starts it.
+    ///
+    /// # Errors
+    /// When the HTTP address cannot be had, or the migrations that were asked for fail.
+    pub async fn start(config: Config, faults: Faults) -> anyhow::Result<Self> {
+        let started_at = Timestamp::now();
+        if config.migrate_on_start {
+            migrate(&config.store).await?;
+        }
+        let ledger = Arc::new(Ledger::default());
+        let health = Arc::new(Health::default());
+        let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
+        let store = Store::new(&config.store);
+        let grace = Duration::from_secs(config.shutdown_grace_secs);
+        let (shutdown, told) = watch::channel(false);
+        let (ingest, writing) = (Arbiter::new(), Arbiter::new());
+
+        let (started, supervisor) = oneshot::channel();
+        let (ending, ended) = oneshot::channel();
+        let path = Path {
+            config: config.clone(),
+            faults,
+            store: store.clone(),
+            handles: InboundHandles {
+                ledger: Arc::clone(&ledger),
+                health: Arc::clone(&health),
+                metrics: Arc::clone(&metrics),
+            },
+            writing: writing.handle(),
+            told,
+            grace,
+        };
+        ingest.spawn_fn(move || {
+            actix_rt::spawn(path.run(started, ending));
+        });
+        let supervisor = supervisor.await.context("the ingest arbiter failed to start")?;
+
+        let context = api::Context {
+            store: store.clone(),
+            fleet: Fleet::of(&supervisor),
+            ledger: Arc::clone(&ledger),
+            health,
+            metrics,
+            started_at,
+        };
+        let (server, address) = api::bind(&config.http, context)?;
+        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store)));
+        info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
+        Ok(Self { address, ledger, server, ingest, writing, shutdown, ended, grace })
+    }
+
+    /// Where HTTP is served.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The account of all items.
+    #[must_use]
+    pub fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
+    }
+
+    /// Serves until then, lets what is in flight finish, and stops.
+    ///
+    /// # Errors
+    /// When a part without which nothing goes on fails. What is un-acknowledged stays with the
+    /// broker: end the process and start it anew.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { server, ingest, writing, shutdown: tell, mut ended, grace, .. } = self;
+        let http = server.handle();
+        let serving = actix_rt::spawn(server);
+        tokio::pin!(serving);
+
+        let failure = tokio::select! {
+            () = shutdown => None,
+            ending = &mut ended => Some(format!("ingest ended by itself: {ending:?}")),
+            outcome = &mut serving => Some(format!("the HTTP server ended by itself: {outcome:?}")),
+        };
+        info!("shutting down");
+        tell.send_replace(true);
+        if tokio::time::timeout(Duration::from_secs(HTTP_GRACE_SECS), http.stop(true))
+            .await
+            .is_err()
+        {
+            debug!("HTTP requests under way were cut off");
+        }
+        if failure.is_none() && tokio::time::timeout(grace * 2, ended).await.is_err() {
+            warn!("ingest did not end within twice its grace time");
+        }
+        stop(ingest)?;
+        stop(writing)?;
+        match failure {
+            None => Ok(()),
+            Some(failure) => bail!(failure),
+        }
+    }
+}
+
+fn stop(arbiter: Arbiter) -> anyhow::Result<()> {
+    arbiter.stop();
+    arbiter.join().map_err(|_| anyhow::anyhow!("an arbiter's thread panicked"))
+}
+
+/// Waits for the database, then brings the tables up to date.
+async fn migrate(config: &store::Config) -> anyhow::Result<()> {
+    let mut failures = 0;
+    loop {
+        match store::migrate(config).await {
+            Ok(applied) => {
+                info!(?applied, "the tables are up to date");
+                return Ok(());
+            }
+            Err(error) if error.is_unavailable() => {
+                failures += 1;
+                warn!(%error, failures, "the database is not there yet");
+                tokio::time::sleep(pause(failures, rand::random())).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What a message meets, from its PUBLISH to its PUBACK; built on the ingest arbiter's thread.
+struct Path {
+    config: Config,
+    faults: Faults,
+    store: Store,
+    handles: InboundHandles,
+    writing: ArbiterHandle,
+    told: watch::Receiver<bool>,
+    grace: Duration,
+}
+
+impl Path {
+    async fn run(
+        self,
+        started: oneshot::Sender<Addr<Supervisor>>,
+        ending: oneshot::Sender<Ending>,
+    ) {
+        let topics = Topics::new(&self.config.mqtt.topic_prefix);
+        let decoder = Decoder::new(topics.clone(), self.config.limits);
+        let (settled, hears) = mpsc::unbounded_channel();
+        let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
+        let InboundHandles { health, metrics, .. } = self.handles.clone();
+
+        let outbox = Outbox::new(self.store.clone(), down, Arc::clone(&metrics)).start();
+        let (router, writer) = self.supervisor(settled, &outbox);
+        let outbound = Outbound::new(
+            self.config.mqtt.clone(),
+            topics,
+            goes_down,
+            (health, metrics),
+            self.told.clone(),
+        );
+        let inbound = Inbound::new(
+            self.config.mqtt,
+            decoder,
+            router.clone(),
+            self.handles,
+            hears,
+            (self.told, self.grace),
+        );
+        if started.send(router.supervisor()).is_err() {
+            return;
+        }
+        actix_rt::spawn(outbound.run());
+        let alive = move || router.is_alive() && writer.connected() && outbox.connected();
+        let told = tokio::select! {
+            () = inbound.run() => Ending::Told,
+            () = vital_signs(alive) => Ending::ActorGone,
+        };
+        if ending.send(told).is_err() {
+            debug!("nobody waits for the end of ingest");
+        }
+    }
+
+    fn supervisor(
+        &self,
+        settled: mpsc::UnboundedSender<Committed>,
+        outbox: &Addr<Outbox>,
+    ) -> (Router, Addr<WriterActor<Committer>>) {
+        let InboundHandles { health, metrics, .. } = self.handles.clone();
+        let config = self.config.writer.clone();
+        let committer = Committer::new(&self.config.store, config.connections);
+        let mut writer_address = None;
+        let router = Supervisor::start_here(
+            self.store.clone(),
+            self.config.sensor.clone(),
+            (Arc::clone(&metrics), self.faults.clone()),
+            |supervisor| {
+                let reports = Reports {
+                    settled,
+                    acknowledged: supervisor.clone().recipient(),
+                    deleted: supervisor.clone().recipient(),
+                    health,
+                    metrics,
+                };
+                let writer = WriterActor::start_in_arbiter(&self.writing, move |_| {
+                    WriterActor::new(config, committer, reports)
+                });
+                writer_address = Some(writer.clone());
+                SupervisorWays {
+                    writer: writer.recipient(),
+                    republish: outbox.clone().recipient(),
+                    wake: outbox.clone().recipient(),
+                }
+            },
+        );
+        (router, writer_address.expect("the closure has run"))
+    }
+}
+
+/// Returns when an actor without which nothing goes on is gone.
+async fn vital_signs(alive: impl Fn() -> bool) {
+    let mut tick = tokio::time::interval(VITAL_SIGNS_INTERVAL);
+    while alive() {
+        tick.tick().await;
+    }
+}
+
+async fn keep_house(housekeeper: Housekeeper) {
+    let mut failures = 0;
+    loop {
+        let wait = match housekeeper.round().await {
+            Ok(()) => {
+                failures = 0;
+                HOUSEKEEPING_INTERVAL
+            }
+            Err(error) => {
+                failures += 1;
+                debug!(%error, failures, "housekeeping failed; it is tried again");
+                pause(failures, rand::random())
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}

@@ -1,0 +1,87 @@
+//! The command line: one executable, a subcommand for each thing to do.
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::config::{Config, environment, read_store};
+use crate::sensor::Faults;
+use crate::{store, telemetry};
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
+
+/// Takes what fleets of sensors say over MQTT and puts it into PostgreSQL, nothing lost and nothing
+/// twice, and tells those sensors how to be configured.
+///
+/// Settings come from the environment and from a file named .env; .env.example lists them all.
+#[derive(Debug, Parser)]
+#[command(name = "tributary", version = VERSION)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service until SIGTERM or SIGINT.
+    Serve,
+    /// Create or upgrade the tables of DATABASE_URL.
+    Migrate,
+}
+
+impl Cli {
+    /// Does it.
+    ///
+    /// # Errors
+    /// When it cannot be done; the error is one sentence for the person at the terminal.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve => serve().await,
+            Command::Migrate => migrate().await,
+        }
+    }
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let config = Config::read(environment)?;
+    telemetry::start(&config.telemetry)?;
+    let told = told_to_stop()?;
+    App::start(config, Faults::default()).await?.run_until(told).await
+}
+
+#[expect(clippy::print_stdout, reason = "what a command found is its output")]
+async fn migrate() -> anyhow::Result<()> {
+    let applied = store::migrate(&read_store(environment)?).await?;
+    if applied.is_empty() {
+        println!("The tables are up to date.");
+    }
+    for migration in applied {
+        println!("Applied {migration}.");
+    }
+    Ok(())
+}
+
+/// Ready from this call on, so that no signal is missed while the service starts.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,466 @@
+//! The inbound loop: takes PUBLISHes in, routes them, and sends the PUBACKs. It is the only place
+//! where a PUBACK is made, and one with Success is made only from a `Committed`.
+//!
+//! It drives ntex-mqtt's codec itself. The library's dispatcher closes the connection when the
+//! un-acknowledged reach Receive Maximum, and answers a Packet Identifier in use with 0x91, which a
+//! broker takes as an acknowledgement; here a full window stops the reading, which is TCP's own
+//! back-pressure.
+//!
+//! Invariant: nothing here acknowledges in `Drop`, and never UNSUBSCRIBEs. Whatever ends the loop
+//! leaves the un-acknowledged with the broker.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ntex_io::IoBoxed;
+use ntex_mqtt::v5::client::Client;
+use ntex_mqtt::v5::{QoS, codec};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval_at, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use super::assembly::{Assembly, Message};
+use super::window::{Entry, Window};
+use super::{Config, ConnectOptions, connect};
+use crate::domain::{Health, Ledger, Lost, Part, Reason, ReceiptBook, Timestamp, Uplink, pause};
+use crate::metrics::Metrics;
+use crate::sensor::{Committed, Router};
+use crate::wire::Decoder;
+
+/// Packets taken in before the loop looks at what was settled.
+const READ_AT_ONCE: usize = 2_000;
+
+/// A message that stops its sensor's actor so often is rejected.
+const MAX_ACTOR_FAILURES: u8 = 2;
+
+/// When another process has taken our session over, taking it back at once would make a war.
+const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(15);
+
+/// What the loop reports to.
+#[derive(Clone, Debug)]
+pub struct InboundHandles {
+    /// The account.
+    pub ledger: Arc<Ledger>,
+    /// Whether the broker is there.
+    pub health: Arc<Health>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The loop, before it runs.
+pub struct Inbound {
+    config: Config,
+    decoder: Decoder,
+    router: Router,
+    handles: InboundHandles,
+    settled: mpsc::UnboundedReceiver<Committed>,
+    lost: mpsc::UnboundedReceiver<Lost>,
+    book: ReceiptBook,
+    window: Window,
+    /// How often the message under a Packet Identifier stopped an actor; a redelivery has its
+    /// original identifier [MQTT-4.4.0-1].
+    actor_failures: foldhash::HashMap<NonZeroU16, u8>,
+    shutdown: watch::Receiver<bool>,
+    grace: Duration,
+}
+
+/// Why a connection came to its end.
+#[derive(Debug, thiserror::Error)]
+enum SessionEnd {
+    #[error("shutdown")]
+    Shutdown,
+    #[error("the broker closed the connection")]
+    Closed,
+    #[error("the broker ended the session: {0}")]
+    Disconnected(String),
+    #[error(
+        "another client with our client id took the session over; is a second process running?"
+    )]
+    TakenOver,
+    #[error("the broker has not answered for {0} s")]
+    Silent(u16),
+    #[error("the connection failed: {0}")]
+    Failed(String),
+    #[error("the broker refused the subscription: {0}")]
+    NotSubscribed(String),
+    #[error("a message was lost on its way, so the broker must deliver it again")]
+    MessageLost,
+}
+
+impl Inbound {
+    /// A loop that routes to `router` and hears on `settled` what was committed. On `shutdown` it
+    /// lets the messages in flight finish, no longer than `grace`.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        decoder: Decoder,
+        router: Router,
+        handles: InboundHandles,
+        settled: mpsc::UnboundedReceiver<Committed>,
+        (shutdown, grace): (watch::Receiver<bool>, Duration),
+    ) -> Self {
+        let (book, lost) = ReceiptBook::new();
+        let window = Window::new(config.receive_maximum.into(), config.window_bytes);
+        let actor_failures = foldhash::HashMap::default();
+        Self {
+            config,
+            decoder,
+            router,
+            handles,
+            settled,
+            lost,
+            book,
+            window,
+            actor_failures,
+            shutdown,
+            grace,
+        }
+    }
+
+    /// Runs until shutdown, over as many connections as it takes.
+    pub async fn run(mut self) {
+        let mut failures = 0;
+        while !*self.shutdown.borrow() {
+            let (end, subscribed) = match connect(&self.config.broker, &self.options()).await {
+                Ok(client) => self.session(client).await,
+                Err(failure) => (SessionEnd::Failed(failure.to_string()), false),
+            };
+            self.window.detach();
+            if matches!(end, SessionEnd::Shutdown) {
+                break;
+            }
+            failures = if subscribed { 1 } else { failures + 1 };
+            let pause = match end {
+                SessionEnd::TakenOver => TAKEN_OVER_PAUSE.mul_f64(1.0 + rand::random::<f64>()),
+                _ => pause(failures, rand::random()),
+            };
+            self.handles.health.down(Part::Ingest, end.to_string());
+            warn!(
+                broker = self.config.broker.authority(),
+                failures,
+                pause_ms = pause.as_millis(),
+                "no connection for ingest: {end}"
+            );
+            self.idle(pause).await;
+        }
+        info!(in_flight = self.window.len(), "ingest ended");
+    }
+
+    fn options(&self) -> ConnectOptions {
+        const SECONDS_PER_DAY: u32 = 86_400;
+        ConnectOptions {
+            client_id: self.config.client_id.clone(),
+            clean_start: false,
+            session_expiry_secs: self.config.session_expiry_days * SECONDS_PER_DAY,
+            receive_maximum: NonZeroU16::new(self.config.receive_maximum),
+            keep_alive_secs: self.config.keep_alive_secs,
+        }
+    }
+
+    /// Without a connection: what is committed is still accounted for.
+    async fn idle(&mut self, pause: Duration) {
+        let until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                Some(committed) = self.settled.recv() => self.settle(committed),
+                Some(lost) = self.lost.recv() => { self.lose(lost); }
+                _ = self.shutdown.changed() => return,
+                () = sleep_until(until) => return,
+            }
+            self.acknowledge(None).ok();
+        }
+    }
+
+    /// Returns why it ended, and whether the subscription was made.
+    async fn session(&mut self, client: Client) -> (SessionEnd, bool) {
+        let session_present = client.session_present();
+        let (io, codec) = client.into_inner();
+        let mut session = Session {
+            io,
+            codec,
+            assembly: Assembly::new(self.decoder.limits().payload_bytes),
+            subscribed: false,
+            heard: true,
+        };
+        info!(session_present, broker = self.config.broker.authority(), "connected for ingest");
+        self.handles.metrics.broker_connects.with_label_values(&["ingest"]).inc();
+        if !session_present {
+            self.actor_failures.clear();
+        }
+        let end = match session.subscribe(&self.decoder) {
+            Ok(()) => self.exchange(&mut session).await,
+            Err(end) => end,
+        };
+        if matches!(end, SessionEnd::Shutdown) {
+            self.drain(&mut session).await;
+        }
+        (end, session.subscribed)
+    }
+
+    async fn exchange(&mut self, session: &mut Session) -> SessionEnd {
+        let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
+        let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
+        let mut paused = false;
+        loop {
+            let step = tokio::select! {
+                biased;
+                _ = self.shutdown.changed() => Err(SessionEnd::Shutdown),
+                Some(committed) = self.settled.recv() => {
+                    self.settle(committed);
+                    Ok(())
+                }
+                Some(lost) = self.lost.recv() => {
+                    if self.lose(lost) { Err(SessionEnd::MessageLost) } else { Ok(()) }
+                }
+                _ = ping.tick() => {
+                    // While the window is full the answer waits behind PUBLISHes, unread.
+                    if session.heard || paused {
+                        paused = false;
+                        session.ping()
+                    } else {
+                        Err(SessionEnd::Silent(self.config.keep_alive_secs))
+                    }
+                }
+                packet = session.io.recv(&session.codec), if !self.window.is_full() => {
+                    self.read(session, packet)
+                }
+            };
+            paused |= self.window.is_full();
+            if let Err(end) = step.and_then(|()| self.acknowledge(Some(session))) {
+                return end;
+            }
+        }
+    }
+
+    /// Takes in the packet that came, and what else has been read with it.
+    fn read<E: std::fmt::Debug>(
+        &mut self,
+        session: &mut Session,
+        first: Result<Option<codec::Decoded>, E>,
+    ) -> Result<(), SessionEnd> {
+        session.heard = true;
+        let received_at = Timestamp::now();
+        let mut packet = match first {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return Err(SessionEnd::Closed),
+            Err(error) => return Err(SessionEnd::Failed(format!("{error:?}"))),
+        };
+        for _ in 0..READ_AT_ONCE {
+            self.take(session, packet, received_at)?;
+            if self.window.is_full() {
+                break;
+            }
+            packet = match session.io.decode(&session.codec) {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                Err(error) => return Err(SessionEnd::Failed(error.to_string())),
+            };
+        }
+        self.handles.metrics.window_messages.set(self.window.len() as i64);
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        session: &mut Session,
+        packet: codec::Decoded,
+        received_at: Timestamp,
+    ) -> Result<(), SessionEnd> {
+        match packet {
+            codec::Decoded::Publish(publish, payload, _) => {
+                if let Some(message) = session.assembly.begin(publish, &payload) {
+                    self.receive(message, received_at);
+                }
+                Ok(())
+            }
+            codec::Decoded::PayloadChunk(chunk, last) => {
+                if let Some(message) = session.assembly.add(&chunk, last) {
+                    self.receive(message, received_at);
+                }
+                Ok(())
+            }
+            codec::Decoded::Packet(codec::Packet::PingResponse, _) => Ok(()),
+            codec::Decoded::Packet(codec::Packet::SubscribeAck(answer), _) => {
+                session.subscribed(&answer)?;
+                self.handles.health.up(Part::Ingest);
+                Ok(())
+            }
+            codec::Decoded::Packet(codec::Packet::Disconnect(goodbye), _) => {
+                Err(match goodbye.reason_code {
+                    codec::DisconnectReasonCode::SessionTakenOver => SessionEnd::TakenOver,
+                    reason => SessionEnd::Disconnected(format!("{reason:?}")),
+                })
+            }
+            codec::Decoded::Packet(other, _) => {
+                Err(SessionEnd::Failed(format!("unexpected packet: {other:?}")))
+            }
+        }
+    }
+
+    /// One PUBLISH: a place in the window, a receipt, and off it goes.
+    fn receive(&mut self, message: Message, received_at: Timestamp) {
+        let Message { publish, payload, oversized } = message;
+        let origin = crate::domain::Origin::new(&publish.topic, &payload, received_at, publish.dup);
+        let receipt = self.book.write(self.window.next_sequence());
+        let mut uplink = match oversized {
+            None => self.decoder.decode(origin, receipt),
+            Some(oversized) => self.decoder.refuse(origin, oversized, receipt),
+        };
+        let condemned = publish.dup && self.condemn(&mut uplink, publish.packet_id);
+        let entry = Entry {
+            packet_id: publish.packet_id,
+            kind: uplink.kind,
+            items: uplink.item_count(),
+            bytes: uplink.origin.size_bytes(),
+        };
+        self.window.admit(entry);
+        self.handles.ledger.receive(entry.kind, entry.items);
+        self.handles.metrics.messages_received.inc();
+        self.handles.metrics.bytes_received.inc_by(entry.bytes as u64);
+        if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
+    }
+
+    /// A message that has stopped its actor twice goes to the writer by itself, as a rejection.
+    fn condemn(&self, uplink: &mut Uplink, packet_id: Option<NonZeroU16>) -> bool {
+        let failures = packet_id.and_then(|id| self.actor_failures.get(&id)).copied().unwrap_or(0);
+        let condemned = failures >= MAX_ACTOR_FAILURES;
+        if condemned {
+            error!(sensor = ?uplink.sensor, "a message has stopped its sensor's actor twice; it is rejected");
+            uplink.reject(
+                Reason::ActorFailed,
+                format!("the message stopped its sensor's actor {failures} times"),
+            );
+        }
+        condemned
+    }
+
+    fn settle(&mut self, committed: Committed) {
+        let Committed { receipts, tally, .. } = committed;
+        let window = &mut self.window;
+        let landed = receipts
+            .into_iter()
+            .filter_map(|receipt| window.settle(receipt.redeem()))
+            .map(|entry| (entry.kind, entry.items));
+        self.handles.ledger.settle(landed, &tally);
+    }
+
+    /// True: the message arrived on this connection, which is therefore to be given up.
+    fn lose(&mut self, lost: Lost) -> bool {
+        let Some(entry) = self.window.lose(lost.sequence) else { return false };
+        self.handles.ledger.release(entry.kind, entry.items);
+        if let (true, Some(packet_id)) = (lost.culprit, entry.packet_id) {
+            *self.actor_failures.entry(packet_id).or_default() += 1;
+        }
+        entry.packet_id.is_some()
+    }
+
+    /// Sends the PUBACKs whose turn it is.
+    fn acknowledge(&mut self, mut session: Option<&mut Session>) -> Result<(), SessionEnd> {
+        let mut sent = 0;
+        while let Some(packet_id) = self.window.pop() {
+            if let (Some(packet_id), Some(session)) = (packet_id, session.as_deref_mut()) {
+                if !self.actor_failures.is_empty() {
+                    self.actor_failures.remove(&packet_id);
+                }
+                session.puback(packet_id)?;
+                sent += 1;
+            }
+        }
+        self.handles.metrics.pubacks_sent.inc_by(sent);
+        Ok(())
+    }
+
+    /// What is in flight finishes and is acknowledged; what comes now is not answered.
+    async fn drain(&mut self, session: &mut Session) {
+        let until = Instant::now() + self.grace;
+        info!(in_flight = self.window.len(), "shutting down: messages in flight finish");
+        while !self.window.is_empty() {
+            tokio::select! {
+                Some(committed) = self.settled.recv() => self.settle(committed),
+                Some(lost) = self.lost.recv() => { self.lose(lost); }
+                () = sleep_until(until) => {
+                    warn!(
+                        in_flight = self.window.len(),
+                        "the grace time is over; the broker keeps what is in flight"
+                    );
+                    break;
+                }
+            }
+            if self.acknowledge(Some(session)).is_err() {
+                break;
+            }
+        }
+        if let Err(error) = session.say_goodbye().await {
+            debug!(%error, "the connection ended before DISCONNECT");
+        }
+    }
+}
+
+/// One connection.
+struct Session {
+    io: IoBoxed,
+    codec: codec::Codec,
+    assembly: Assembly,
+    subscribed: bool,
+    /// Something came since the last PINGREQ.
+    heard: bool,
+}
+
+impl Session {
+    fn subscribe(&self, decoder: &Decoder) -> Result<(), SessionEnd> {
+        let options = codec::SubscriptionOptions {
+            qos: QoS::AtLeastOnce,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: codec::RetainHandling::AtSubscribeNew,
+        };
+        let filters = decoder.topics().filters();
+        self.send(codec::Packet::Subscribe(codec::Subscribe {
+            packet_id: NonZeroU16::MIN,
+            id: None,
+            user_properties: Vec::new(),
+            topic_filters: filters.iter().map(|it| (it.as_str().into(), options)).collect(),
+        }))
+    }
+
+    fn subscribed(&mut self, answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
+        use codec::SubscribeAckReason::{GrantedQos1, GrantedQos2};
+        let refused = answer.status.iter().find(|it| !matches!(it, GrantedQos1 | GrantedQos2));
+        match refused {
+            Some(reason) => Err(SessionEnd::NotSubscribed(format!("{reason:?}"))),
+            None => {
+                self.subscribed = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn ping(&mut self) -> Result<(), SessionEnd> {
+        self.heard = false;
+        self.send(codec::Packet::PingRequest)
+    }
+
+    fn puback(&self, packet_id: NonZeroU16) -> Result<(), SessionEnd> {
+        self.send(codec::Packet::PublishAck(codec::PublishAck {
+            packet_id,
+            reason_code: codec::PublishAckReason::Success,
+            properties: Vec::new(),
+            reason_string: None,
+        }))
+    }
+
+    async fn say_goodbye(&self) -> std::io::Result<()> {
+        // Normal disconnection: the broker keeps the session [MQTT-3.14.2.2.2].
+        self.send(codec::Packet::Disconnect(codec::Disconnect::default()))
+            .map_err(std::io::Error::other)?;
+        self.io.flush(true).await?;
+        self.io.shutdown().await
+    }
+
+    fn send(&self, packet: codec::Packet) -> Result<(), SessionEnd> {
+        self.io
+            .encode(packet.into(), &self.codec)
+            .map_err(|error| SessionEnd::Failed(error.to_string()))
+    }
+}

@@ -1,0 +1,154 @@
+//! The publisher of configurations, over a connection of its own, so that a full inbound window
+//! does not hold its PUBACKs back. It answers each downlink when the broker has acknowledged it,
+//! and drops the answer when that will not happen; trying again is the outbox's business.
+
+use std::sync::Arc;
+
+use ntex_bytes::Bytes;
+use ntex_mqtt::v5::client::{Client, ProtocolMessage, ProtocolMessageAck};
+use ntex_mqtt::v5::codec::PublishAckReason;
+use ntex_mqtt::v5::{MqttSink, error::MqttError};
+use ntex_service::fn_service;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::{Config, ConnectOptions, connect};
+use crate::domain::{Health, Part, pause};
+use crate::metrics::Metrics;
+use crate::sensor::Downlink;
+use crate::wire::Topics;
+
+/// The publisher, before it runs.
+pub struct Outbound {
+    config: Config,
+    topics: Topics,
+    down: mpsc::Receiver<Downlink>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Outbound {
+    /// Publishes what comes on `down` until `shutdown`.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        topics: Topics,
+        down: mpsc::Receiver<Downlink>,
+        (health, metrics): (Arc<Health>, Arc<Metrics>),
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        Self { config, topics, down, health, metrics, shutdown }
+    }
+
+    /// Runs until shutdown, over as many connections as it takes.
+    pub async fn run(mut self) {
+        let mut failures = 0;
+        while !*self.shutdown.borrow() {
+            let problem = match connect(&self.config.broker, &self.options()).await {
+                Ok(client) => {
+                    failures = 0;
+                    self.session(client).await
+                }
+                Err(failure) => failure.to_string(),
+            };
+            if *self.shutdown.borrow() {
+                break;
+            }
+            failures += 1;
+            let pause = pause(failures, rand::random());
+            let pause_ms = pause.as_millis();
+            warn!(failures, pause_ms, "no connection for publishing: {problem}");
+            self.health.down(Part::Publishing, problem);
+            tokio::select! {
+                _ = self.shutdown.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        debug!("publishing ended");
+    }
+
+    fn options(&self) -> ConnectOptions {
+        ConnectOptions {
+            client_id: format!("{}-down", self.config.client_id),
+            clean_start: true,
+            session_expiry_secs: 0,
+            receive_maximum: None,
+            keep_alive_secs: self.config.keep_alive_secs,
+        }
+    }
+
+    /// Returns why it ended.
+    async fn session(&mut self, client: Client) -> String {
+        info!(broker = self.config.broker.authority(), "connected for publishing");
+        self.metrics.broker_connects.with_label_values(&["publishing"]).inc();
+        self.health.up(Part::Publishing);
+        let sink = client.sink();
+        // Nothing is subscribed to: whatever comes but acknowledgements ends the connection.
+        let dispatcher = actix_rt::spawn(client.start(fn_service(refuse)));
+        tokio::pin!(dispatcher);
+        loop {
+            tokio::select! {
+                _ = self.shutdown.changed() => {
+                    sink.close();
+                    return "shutdown".into();
+                }
+                ended = &mut dispatcher => return reason(ended),
+                downlink = self.down.recv() => match downlink {
+                    Some(downlink) => self.publish(&sink, downlink),
+                    None => return "the outbox is gone".into(),
+                },
+            }
+        }
+    }
+
+    fn publish(&self, sink: &MqttSink, downlink: Downlink) {
+        let Downlink { sensor, configuration, published } = downlink;
+        let payload = match configuration {
+            Some((revision, value)) => {
+                format!(r#"{{"revision":{revision},"configuration":{value}}}"#)
+            }
+            // A retained message without payload clears the topic [MQTT-3.3.1-6].
+            None => String::new(),
+        };
+        let retained = true;
+        let acknowledged = sink
+            .publish(self.topics.configuration(sensor))
+            .retain(retained)
+            .send_at_least_once(Bytes::copy_from_slice(payload.as_bytes()));
+        actix_rt::spawn(async move {
+            match acknowledged.await {
+                Ok(ack)
+                    if matches!(
+                        ack.reason_code,
+                        PublishAckReason::Success | PublishAckReason::NoMatchingSubscribers
+                    ) =>
+                {
+                    // The outbox may have given up meanwhile.
+                    published.send(()).ok();
+                }
+                Ok(ack) => {
+                    warn!(%sensor, reason = ?ack.reason_code, "the broker refuses a configuration")
+                }
+                Err(error) => debug!(%sensor, %error, "a configuration was not acknowledged"),
+            }
+        });
+    }
+}
+
+async fn refuse(message: ProtocolMessage) -> Result<ProtocolMessageAck, std::convert::Infallible> {
+    Ok(match message {
+        ProtocolMessage::Ping(ping) => ping.ack(),
+        other => other.ack(),
+    })
+}
+
+fn reason<E: std::fmt::Debug>(
+    ended: Result<Result<(), MqttError<E>>, tokio::task::JoinError>,
+) -> String {
+    match ended {
+        Ok(Ok(())) => "the connection ended".into(),
+        Ok(Err(error)) => format!("{error:?}"),
+        Err(panic) => format!("its task failed: {panic}"),
+    }
+}

@@ -1,0 +1,200 @@
+//! The outbox: publishes the configurations that the table says are not published yet, and those
+//! that a sensor needs again. The table is the truth; this actor only looks at it whenever there
+//! may be something, and again after a pause when it fails.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, WrapFuture as _,
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+
+use super::Republish;
+use crate::domain::{SensorIdentifier, pause};
+use crate::metrics::Metrics;
+use crate::store::{PendingConfiguration, Store, StoreError};
+
+/// Configurations read, published and recorded together.
+const AT_ONCE: i64 = 500;
+
+/// Another instance, or a hand in the database, may leave something without waking us.
+const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+
+/// To the outbox: there may be something to publish.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+/// One thing to publish, retained at QoS 1, on the sensor's own topic.
+#[derive(Debug)]
+pub struct Downlink {
+    /// For whom.
+    pub sensor: SensorIdentifier,
+    /// The revision and the configuration's JSON text; none clears what is retained.
+    pub configuration: Option<(i32, String)>,
+    /// Told when the broker has acknowledged. Dropped when that will not happen.
+    pub published: oneshot::Sender<()>,
+}
+
+/// Why a round did not get to its end.
+#[derive(Debug, thiserror::Error)]
+enum RoundFailure {
+    #[error("the outbox cannot be read or written: {0}")]
+    Store(#[from] StoreError),
+    #[error("the broker did not acknowledge {0} of {1} configurations")]
+    Broker(usize, usize),
+}
+
+/// Looks after what goes down.
+#[derive(Debug)]
+pub struct Outbox {
+    store: Store,
+    down: mpsc::Sender<Downlink>,
+    metrics: std::sync::Arc<Metrics>,
+    again: BTreeSet<SensorIdentifier>,
+    running: bool,
+    woken: bool,
+    failures: u32,
+}
+
+impl Outbox {
+    /// Reads this store, and publishes by this channel.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        down: mpsc::Sender<Downlink>,
+        metrics: std::sync::Arc<Metrics>,
+    ) -> Self {
+        let again = BTreeSet::new();
+        Self { store, down, metrics, again, running: false, woken: false, failures: 0 }
+    }
+
+    fn run(&mut self, context: &mut Context<Self>) {
+        self.woken = true;
+        if self.running {
+            return;
+        }
+        (self.running, self.woken) = (true, false);
+        let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
+        let (store, down) = (self.store.clone(), self.down.clone());
+        let round = async move {
+            let outcome = round(&store, &down, &again).await;
+            (again, outcome)
+        };
+        context.spawn(round.into_actor(self).map(|(again, outcome), outbox, context| {
+            outbox.running = false;
+            match outcome {
+                Ok(published) => outbox.went_well(published, context),
+                Err(failure) => outbox.failed(again, &failure, context),
+            }
+        }));
+    }
+
+    fn went_well(&mut self, published: usize, context: &mut Context<Self>) {
+        self.failures = 0;
+        if published > 0 {
+            self.metrics.configurations_published.inc_by(published as u64);
+            debug!(published, "configurations published");
+        }
+        if self.woken || published > 0 {
+            self.run(context);
+        }
+    }
+
+    fn failed(
+        &mut self,
+        again: Vec<SensorIdentifier>,
+        failure: &RoundFailure,
+        context: &mut Context<Self>,
+    ) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            warn!(%failure, "configurations could not be published; they are tried again");
+        } else {
+            debug!(%failure, failures = self.failures, "configurations could still not be published");
+        }
+        self.again.extend(again);
+        context.run_later(pause(self.failures, rand::random()), Self::run);
+    }
+}
+
+async fn round(
+    store: &Store,
+    down: &mpsc::Sender<Downlink>,
+    again: &[SensorIdentifier],
+) -> Result<usize, RoundFailure> {
+    let mut pending = store.unpublished_configurations(AT_ONCE).await?;
+    if !again.is_empty() {
+        let unpublished: BTreeSet<_> = pending.iter().map(|it| it.sensor).collect();
+        let newest = store.newest_configurations(again).await?;
+        pending.extend(newest.into_iter().filter(|it| !unpublished.contains(&it.sensor)));
+    }
+    let cleared = store.uncleared_sensors(AT_ONCE).await?;
+    let wanted = pending.len() + cleared.len();
+
+    let mut answers = Vec::with_capacity(wanted);
+    for PendingConfiguration { sensor, revision, value } in pending {
+        let answer = hand_down(down, sensor, Some((revision, value))).await;
+        answers.push((sensor, Some(revision), answer));
+    }
+    for sensor in cleared {
+        answers.push((sensor, None, hand_down(down, sensor, None).await));
+    }
+
+    let (mut published, mut gone) = (Vec::new(), Vec::new());
+    for (sensor, revision, answer) in answers {
+        if answer.await.is_ok() {
+            match revision {
+                Some(revision) => published.push((sensor, revision)),
+                None => gone.push(sensor),
+            }
+        }
+    }
+    store.record_publications(&published).await?;
+    store.record_clearances(&gone).await?;
+    match published.len() + gone.len() {
+        acknowledged if acknowledged < wanted => {
+            Err(RoundFailure::Broker(wanted - acknowledged, wanted))
+        }
+        acknowledged => Ok(acknowledged),
+    }
+}
+
+async fn hand_down(
+    down: &mpsc::Sender<Downlink>,
+    sensor: SensorIdentifier,
+    configuration: Option<(i32, String)>,
+) -> oneshot::Receiver<()> {
+    let (published, answer) = oneshot::channel();
+    // When the publisher is gone the answer says so, as it does when the connection is.
+    down.send(Downlink { sensor, configuration, published }).await.ok();
+    answer
+}
+
+impl Actor for Outbox {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.run(context);
+        context.run_interval(LOOK_ANYWAY, |outbox, context| outbox.run(context));
+    }
+}
+
+impl Handler<Wake> for Outbox {
+    type Result = ();
+
+    fn handle(&mut self, Wake: Wake, context: &mut Context<Self>) {
+        self.run(context);
+    }
+}
+
+impl Handler<Republish> for Outbox {
+    type Result = ();
+
+    fn handle(&mut self, Republish(sensor): Republish, context: &mut Context<Self>) {
+        self.again.insert(sensor);
+        self.run(context);
+    }
+}

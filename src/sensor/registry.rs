@@ -1,0 +1,195 @@
+//! The addresses of the sensors' actors, and the way of a message to its own. Shared, on one
+//! thread, by the inbound loop that routes messages and the supervisor that looks sensors up.
+//!
+//! Invariant: a message is with an actor, or waits here for the look-up of its sensor; either way
+//! it holds a place in the inbound window, which bounds both.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use actix::{Actor as _, Addr};
+
+use super::actor::{SensorActor, Ways};
+use super::protocol::{Hear, Retire};
+use super::supervisor::{Resolve, Supervisor};
+use crate::domain::{Reason, SensorIdentifier, Timestamp, Uplink};
+use crate::metrics::Metrics;
+use crate::store::KnownSensor;
+use crate::writer::Write;
+
+/// Where messages go in.
+#[derive(Clone, Debug)]
+pub struct Router {
+    pub(super) registry: Rc<RefCell<Registry>>,
+    pub(super) supervisor: Addr<Supervisor>,
+}
+
+impl Router {
+    /// Hands a message to the actor of its sensor, which is started if need be.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
+    )]
+    pub fn route(&self, uplink: Uplink) {
+        let mut registry = self.registry.borrow_mut();
+        if registry.route(uplink) == Routed::Waits {
+            self.supervisor.do_send(Resolve);
+        }
+    }
+
+    /// Brings a message to the writer past its sensor's actor, which it has stopped too often.
+    #[expect(clippy::disallowed_methods, reason = "once per condemned message")]
+    pub fn pass_by(&self, uplink: Uplink) {
+        self.registry.borrow().ways.writer.do_send(Write(uplink));
+    }
+
+    /// For those who ask about sensors, or tell of them.
+    #[must_use]
+    pub fn supervisor(&self) -> Addr<Supervisor> {
+        self.supervisor.clone()
+    }
+
+    /// Whether those who look sensors up are still there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.supervisor.connected()
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Routed {
+    /// It is on its way.
+    Sent,
+    /// It is the first that waits for the look-up of its sensor.
+    Waits,
+    /// It waits behind others.
+    Queued,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Active { address: Addr<SensorActor>, heard_at: Timestamp },
+    Unresolved(Vec<Uplink>),
+}
+
+/// Every sensor that is spoken to.
+#[derive(Debug)]
+pub(super) struct Registry {
+    slots: foldhash::HashMap<SensorIdentifier, Slot>,
+    unresolved: Vec<SensorIdentifier>,
+    ways: Rc<Ways>,
+    metrics: std::sync::Arc<Metrics>,
+}
+
+impl Registry {
+    pub(super) fn new(ways: Rc<Ways>, metrics: std::sync::Arc<Metrics>) -> Self {
+        Self { slots: foldhash::HashMap::default(), unresolved: Vec::new(), ways, metrics }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
+    )]
+    fn route(&mut self, uplink: Uplink) -> Routed {
+        let Some(sensor) = uplink.sensor else {
+            self.ways.writer.do_send(Write(uplink));
+            return Routed::Sent;
+        };
+        match self.slots.get_mut(&sensor) {
+            Some(Slot::Active { address, heard_at }) if address.connected() => {
+                *heard_at = uplink.origin.received_at;
+                address.do_send(Hear(uplink));
+                Routed::Sent
+            }
+            Some(Slot::Unresolved(waiting)) => {
+                waiting.push(uplink);
+                Routed::Queued
+            }
+            // None, or one that a panic has ended: what it knew is in the tables.
+            gone => {
+                if gone.is_some() {
+                    tracing::warn!(%sensor, "the actor of a sensor failed; it is started again");
+                    self.metrics.actors_restarted.inc();
+                    self.metrics.actors_alive.dec();
+                }
+                self.slots.insert(sensor, Slot::Unresolved(vec![uplink]));
+                self.unresolved.push(sensor);
+                Routed::Waits
+            }
+        }
+    }
+
+    /// Sensors to look up, so many at the most.
+    pub(super) fn take_unresolved(&mut self, most: usize) -> Vec<SensorIdentifier> {
+        let rest = self.unresolved.split_off(most.min(self.unresolved.len()));
+        std::mem::replace(&mut self.unresolved, rest)
+    }
+
+    /// They could not be looked up; they are taken again.
+    pub(super) fn put_back(&mut self, sensors: Vec<SensorIdentifier>) {
+        self.unresolved.extend(sensors);
+    }
+
+    /// Starts the actor of a sensor that there is, and gives it what waits.
+    #[expect(clippy::disallowed_methods, reason = "what waits holds places in the inbound window")]
+    pub(super) fn start(&mut self, known: &KnownSensor) {
+        let Some(Slot::Unresolved(waiting)) = self.slots.remove(&known.identifier) else { return };
+        let address = SensorActor::new(known, Rc::clone(&self.ways)).start();
+        self.metrics.actors_started.inc();
+        self.metrics.actors_alive.inc();
+        let heard_at = Timestamp::now();
+        for uplink in waiting {
+            address.do_send(Hear(uplink));
+        }
+        self.slots.insert(known.identifier, Slot::Active { address, heard_at });
+    }
+
+    /// There is no such sensor: what waits for it is rejected.
+    #[expect(clippy::disallowed_methods, reason = "what waits holds places in the inbound window")]
+    pub(super) fn reject(&mut self, sensor: SensorIdentifier) {
+        let Some(Slot::Unresolved(waiting)) = self.slots.remove(&sensor) else { return };
+        for mut uplink in waiting {
+            uplink.reject(
+                Reason::UnknownSensor,
+                format!("there is no sensor {sensor}; create it, and replay this"),
+            );
+            self.ways.writer.do_send(Write(uplink));
+        }
+    }
+
+    pub(super) fn address(&self, sensor: SensorIdentifier) -> Option<Addr<SensorActor>> {
+        match self.slots.get(&sensor) {
+            Some(Slot::Active { address, .. }) => Some(address.clone()),
+            Some(Slot::Unresolved(_)) | None => None,
+        }
+    }
+
+    /// Lets go of an actor. Nobody sends to it any more, so what it has in its mailbox comes first
+    /// and this last.
+    #[expect(clippy::disallowed_methods, reason = "once per actor, the last message it gets")]
+    pub(super) fn retire(&mut self, sensor: SensorIdentifier) {
+        if let Some(Slot::Active { .. }) = self.slots.get(&sensor)
+            && let Some(Slot::Active { address, .. }) = self.slots.remove(&sensor)
+        {
+            address.do_send(Retire);
+            self.metrics.actors_retired.inc();
+            self.metrics.actors_alive.dec();
+        }
+    }
+
+    /// Lets go of all actors whose sensors have been silent since.
+    pub(super) fn retire_silent(&mut self, since: Timestamp) {
+        let silent: Vec<SensorIdentifier> = self
+            .slots
+            .iter()
+            .filter_map(|(sensor, slot)| match slot {
+                Slot::Active { heard_at, .. } if *heard_at < since => Some(*sensor),
+                Slot::Active { .. } | Slot::Unresolved(_) => None,
+            })
+            .collect();
+        for sensor in silent {
+            self.retire(sensor);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a sensor's actor remembers, and what it decides. Pure.
+
+use super::{Activity, Snapshot};
+use crate::domain::{Kind, Timestamp, Uplink};
+use crate::store::KnownSensor;
+
+/// What the sensor last said, and what it should say.
+#[derive(Debug)]
+pub(super) struct SensorState {
+    snapshot: Snapshot,
+    /// When the sensor last got a new chance to follow: its actor began, the desired revision
+    /// changed, or the configuration was published again.
+    chance_at: Timestamp,
+}
+
+impl SensorState {
+    /// As the tables have it.
+    pub(super) fn new(known: &KnownSensor, now: Timestamp) -> Self {
+        Self {
+            snapshot: Snapshot {
+                last_acknowledged_revision: known.last_acknowledged.map(|(revision, _)| revision),
+                last_acknowledged_success: known.last_acknowledged.map(|(_, success)| success),
+                desired_revision: known.desired_revision,
+                ..Snapshot::default()
+            },
+            chance_at: now,
+        }
+    }
+
+    /// Takes note of a message. True: the sensor keeps to an older revision, its configuration is
+    /// to be published again.
+    pub(super) fn hear(&mut self, uplink: &Uplink, republish_secs: u64) -> bool {
+        let received_at = uplink.origin.received_at;
+        if let Some(kind) = uplink.kind {
+            let activity = self.activity(kind);
+            activity.messages += 1;
+            activity.items += uplink.items.len() as u64;
+            activity.last_receipt = Some(received_at);
+        }
+        self.snapshot.rejected_items +=
+            uplink.rejections.iter().map(|rejection| u64::from(rejection.item_count)).sum::<u64>();
+        let Some(reported) = uplink.items.newest_revision() else { return false };
+        self.snapshot.reported_revision = Some(reported);
+        let lags = self.snapshot.desired_revision.is_some_and(|desired| reported < desired);
+        let waited = received_at.unix_microseconds() - self.chance_at.unix_microseconds();
+        let again = lags && waited / 1_000_000 >= i64::try_from(republish_secs).unwrap_or(i64::MAX);
+        if again {
+            self.chance_at = received_at;
+        }
+        again
+    }
+
+    /// There is a newer revision. Revisions only rise, in whatever order the news comes.
+    pub(super) fn desire(&mut self, revision: i32, now: Timestamp) {
+        if self.snapshot.desired_revision.is_none_or(|desired| desired < revision) {
+            self.snapshot.desired_revision = Some(revision);
+            self.chance_at = now;
+        }
+    }
+
+    /// The sensor acknowledged a revision. The last acknowledged one is a maximum.
+    pub(super) fn acknowledge(&mut self, revision: i32, success: bool) {
+        if self.snapshot.last_acknowledged_revision.is_none_or(|last| last <= revision) {
+            self.snapshot.last_acknowledged_revision = Some(revision);
+            self.snapshot.last_acknowledged_success = Some(success);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.snapshot.clone()
+    }
+
+    const fn activity(&mut self, kind: Kind) -> &mut Activity {
+        match kind {
+            Kind::Measurement => &mut self.snapshot.measurements,
+            Kind::LogMessage => &mut self.snapshot.log_messages,
+            Kind::Heartbeat => &mut self.snapshot.heartbeats,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Heartbeat, Items, Origin, ReceiptBook, SensorIdentifier};
+    use smallvec::smallvec;
+
+    fn second(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_microseconds(seconds * 1_000_000)
+    }
+
+    fn heartbeat(revision: i32, at: i64) -> Uplink {
+        let (book, _lost) = ReceiptBook::new();
+        Uplink {
+            sensor: Some(SensorIdentifier::random()),
+            kind: Some(Kind::Heartbeat),
+            items: Items::Heartbeats(smallvec![Heartbeat {
+                timestamp: second(at),
+                digest: 0,
+                revision,
+                success: true
+            }]),
+            rejections: Vec::new(),
+            origin: Origin::new("t", b"", second(at), false),
+            receipt: book.write(0),
+        }
+    }
+
+    fn state(desired: i32) -> SensorState {
+        let known = KnownSensor {
+            identifier: SensorIdentifier::random(),
+            desired_revision: Some(desired),
+            last_acknowledged: None,
+        };
+        SensorState::new(&known, second(0))
+    }
+
+    #[test]
+    fn a_sensor_that_lags_gets_its_configuration_again_once_a_minute() {
+        let mut state = state(3);
+        let heard: Vec<bool> = [1, 59, 60, 61, 119, 120]
+            .into_iter()
+            .map(|at| state.hear(&heartbeat(2, at), 60))
+            .collect();
+        assert_eq!(heard, [false, false, true, false, false, true]);
+        assert!(!state.hear(&heartbeat(3, 600), 60));
+    }
+
+    #[test]
+    fn a_new_revision_gives_the_sensor_a_minute() {
+        let mut state = state(0);
+        state.desire(1, second(100));
+        assert!(!state.hear(&heartbeat(0, 159), 60));
+        assert!(state.hear(&heartbeat(0, 160), 60));
+        state.desire(0, second(161));
+        assert_eq!(state.snapshot().desired_revision, Some(1));
+    }
+
+    #[test]
+    fn the_last_acknowledged_revision_is_a_maximum() {
+        let mut state = state(5);
+        state.acknowledge(4, false);
+        state.acknowledge(2, true);
+        let snapshot = state.snapshot();
+        assert_eq!(snapshot.last_acknowledged_revision, Some(4));
+        assert_eq!(snapshot.last_acknowledged_success, Some(false));
+    }
+
+    #[test]
+    fn counts_what_it_hears() {
+        let mut state = state(0);
+        state.hear(&heartbeat(0, 7), 60);
+        state.hear(&heartbeat(0, 8), 60);
+        let heartbeats = state.snapshot().heartbeats;
+        assert_eq!((heartbeats.messages, heartbeats.items), (2, 2));
+        assert_eq!(heartbeats.last_receipt, Some(second(8)));
+    }
+}

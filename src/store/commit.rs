@@ -1,0 +1,299 @@
+//! One batch, one transaction: the rows by COPY, what they acknowledge, the rejections, COMMIT.
+//! Called by the writer, and by nobody else.
+//!
+//! Invariant: [`Committed`] has one constructor, private to this file and called after COMMIT
+//! returned. A PUBACK is made from a `Committed`, so none precedes its COMMIT.
+
+use std::pin::pin;
+
+use bb8::Pool;
+use futures_util::SinkExt as _;
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::connection::{WriterConnection, WriterManager, checkout_error, writer_pool};
+use super::partitions::Partitions;
+use super::sensors::DELETION_LOCK;
+use super::{Config, StoreError, acknowledge, copy, rejections};
+use crate::domain::{Batch, Kind, Place, Reason, Receipt, Rows, SensorIdentifier, Tally};
+
+/// How the rows of a batch reach their tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Path {
+    /// COPY into the table; a row that is there already fails the whole.
+    Straight,
+    /// COPY into a staging table, and from there what is new.
+    Staged,
+}
+
+/// A revision that a heartbeat acknowledged in a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acknowledgement {
+    /// By whom.
+    pub sensor: SensorIdentifier,
+    /// Which one.
+    pub revision: i32,
+    /// Whether it works.
+    pub success: bool,
+}
+
+/// Proof that a batch is in the database.
+#[derive(Debug)]
+pub struct Committed {
+    /// What is now to be acknowledged.
+    pub receipts: Vec<Receipt>,
+    /// What became of the items.
+    pub tally: Tally,
+    /// What was acknowledged for the first time.
+    pub acknowledgements: Vec<Acknowledgement>,
+    /// Sensors in the batch that were deleted meanwhile; their items are rejected.
+    pub deleted: Vec<SensorIdentifier>,
+}
+
+impl Committed {
+    fn after_commit(batch: Batch, account: Account) -> Self {
+        Self {
+            receipts: batch.into_uplinks().into_iter().map(|uplink| uplink.receipt).collect(),
+            tally: account.tally,
+            acknowledgements: account.acknowledgements,
+            deleted: account.deleted,
+        }
+    }
+
+    /// As if committed: for the tests of what happens around a commit.
+    #[cfg(test)]
+    pub(crate) fn pretend(batch: Batch) -> Self {
+        Self::after_commit(batch, Account::default())
+    }
+}
+
+/// A batch that is not in the database, or not known to be, and why.
+#[derive(Debug)]
+pub struct Uncommitted {
+    /// To be tried again.
+    pub batch: Batch,
+    /// What went wrong.
+    pub error: StoreError,
+}
+
+/// What is written about a batch while it is on its way.
+#[derive(Debug, Default)]
+struct Account {
+    tally: Tally,
+    acknowledgements: Vec<Acknowledgement>,
+    deleted: Vec<SensorIdentifier>,
+}
+
+/// Writes batches. Clones share the pool.
+#[derive(Clone)]
+pub struct Committer {
+    pool: Pool<WriterManager>,
+    partitions: std::sync::Arc<Partitions>,
+}
+
+impl Committer {
+    /// With so many connections, made when they are first needed.
+    #[must_use]
+    pub fn new(config: &Config, connections: u32) -> Self {
+        Self {
+            pool: writer_pool(config, connections),
+            partitions: std::sync::Arc::new(Partitions::new(config)),
+        }
+    }
+
+    /// Writes a batch in one transaction.
+    ///
+    /// # Errors
+    /// Gives the batch back. After an error during COMMIT itself nobody knows whether it is in the
+    /// database; written again through [`Path::Staged`], it is there once.
+    pub async fn commit(
+        &self,
+        mut batch: Batch,
+        path: Path,
+    ) -> Result<Committed, Box<Uncommitted>> {
+        match self.write(&mut batch, path).await {
+            Ok(account) => Ok(Committed::after_commit(batch, account)),
+            Err(error) => Err(Box::new(Uncommitted { batch, error })),
+        }
+    }
+
+    /// Finds the items of a one-message batch that PostgreSQL refuses, by trying them in ever
+    /// smaller parts, all of it rolled back. Returns the item's place among the stored ones, and
+    /// PostgreSQL's sentence.
+    ///
+    /// # Errors
+    /// When the database fails for another reason than an item.
+    pub async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
+        let connection = self.pool.get().await.map_err(checkout_error)?;
+        connection.client.batch_execute("begin").await?;
+        let mut refused = Vec::new();
+        for kind in Kind::ALL {
+            let places = batch.rows(kind).all();
+            let mut parts = vec![&places[..]];
+            while let Some(part) = parts.pop() {
+                let Err(error) = attempt(&connection, batch, kind, part).await else { continue };
+                if super::verdict(&error) != super::Verdict::Isolate {
+                    return Err(error);
+                }
+                match part {
+                    [alone] => refused.push((alone.item, error.to_string())),
+                    _ => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([first, second]);
+                    }
+                }
+            }
+        }
+        connection.client.batch_execute("rollback").await?;
+        Ok(refused)
+    }
+
+    async fn write(&self, batch: &mut Batch, path: Path) -> Result<Account, StoreError> {
+        let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
+        let connection = self.pool.get().await.map_err(checkout_error)?;
+        self.partitions.provide(&connection.client, &rows).await?;
+        match transact(&connection, batch, &mut rows, path).await {
+            Ok(account) => Ok(account),
+            Err(error) => {
+                // Where even this fails the connection is broken, and the pool sees to it.
+                if let Err(broken) = connection.client.batch_execute("rollback").await {
+                    tracing::debug!(error = %broken, "a failed transaction could not be rolled back");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn transact(
+    connection: &WriterConnection,
+    batch: &mut Batch,
+    rows: &mut [(Kind, Rows); Kind::ALL.len()],
+    path: Path,
+) -> Result<Account, StoreError> {
+    let mut account = Account { deleted: begin(connection, rows).await?, ..Account::default() };
+    if !account.deleted.is_empty() {
+        reject_deleted(batch, &account.deleted);
+        *rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
+    }
+    for (kind, rows) in rows.iter() {
+        if rows.offered > 0 {
+            let inserted = insert(connection, batch, *kind, rows, path).await?;
+            account.tally.stored(*kind, rows.offered, inserted);
+        }
+    }
+    account.acknowledgements =
+        acknowledge::write(connection, batch, &rows[Kind::Heartbeat as usize].1).await?;
+    rejections::write(connection, batch, &mut account.tally).await?;
+    connection.client.batch_execute("commit").await?;
+    Ok(account)
+}
+
+/// Begins, and finds the sensors of the batch that were deleted. The shared lock makes a deletion
+/// wait for this commit, and this look-up see every deletion before it; both in one round trip.
+async fn begin(
+    connection: &WriterConnection,
+    rows: &[(Kind, Rows)],
+) -> Result<Vec<SensorIdentifier>, StoreError> {
+    let mut sensors: Vec<Uuid> = Vec::new();
+    for (_, rows) in rows {
+        for places in [&rows.fresh, &rows.suspect] {
+            sensors.extend(
+                places.chunk_by(|one, next| one.sensor == next.sensor).map(|run| run[0].sensor.0),
+            );
+        }
+    }
+    let begin = format!(
+        "begin isolation level read committed; select pg_advisory_xact_lock_shared({DELETION_LOCK})"
+    );
+    let begun = connection.client.batch_execute(&begin);
+    let parameters: [&(dyn ToSql + Sync); 1] = [&sensors];
+    let deleted = connection.client.query(&connection.tombstones, &parameters);
+    let ((), deleted) = tokio::try_join!(begun, deleted)?;
+    Ok(deleted.iter().map(|row| SensorIdentifier(row.get(0))).collect())
+}
+
+fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
+    for uplink in batch.uplinks_mut() {
+        if uplink.sensor.is_some_and(|sensor| deleted.contains(&sensor)) {
+            uplink.reject(Reason::UnknownSensor, "the sensor was deleted".into());
+        }
+    }
+}
+
+/// Returns how many rows were new.
+async fn insert(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    rows: &Rows,
+    path: Path,
+) -> Result<u64, StoreError> {
+    match path {
+        Path::Straight => {
+            let fresh = straight(connection, batch, kind, &rows.fresh).await?;
+            Ok(fresh + staged(connection, batch, kind, &rows.suspect).await?)
+        }
+        Path::Staged => staged(connection, batch, kind, &rows.all()).await,
+    }
+}
+
+async fn straight(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    places: &[Place],
+) -> Result<u64, StoreError> {
+    if places.is_empty() {
+        return Ok(0);
+    }
+    copy_in(connection, connection.copy(kind), batch, kind, places).await
+}
+
+async fn staged(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    places: &[Place],
+) -> Result<u64, StoreError> {
+    if places.is_empty() {
+        return Ok(0);
+    }
+    let staging = connection.staging(kind);
+    copy_in(connection, &staging.copy, batch, kind, places).await?;
+    Ok(connection.client.execute(&staging.settle, &[]).await?)
+}
+
+async fn copy_in(
+    connection: &WriterConnection,
+    statement: &Statement,
+    batch: &Batch,
+    kind: Kind,
+    places: &[Place],
+) -> Result<u64, StoreError> {
+    let stream = match kind {
+        Kind::Measurement => copy::measurements(batch, places),
+        Kind::LogMessage => copy::log_messages(batch, places),
+        Kind::Heartbeat => copy::heartbeats(batch, places),
+    };
+    let mut sink = pin!(connection.client.copy_in(statement).await?);
+    sink.send(stream).await?;
+    Ok(sink.finish().await?)
+}
+
+/// Writes a part of a message under a savepoint, and takes it back.
+async fn attempt(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    part: &[Place],
+) -> Result<(), StoreError> {
+    if part.is_empty() {
+        return Ok(());
+    }
+    connection.client.batch_execute("savepoint part").await?;
+    let outcome = staged(connection, batch, kind, part).await;
+    connection.client.batch_execute("rollback to savepoint part").await?;
+    outcome.map(drop)
+}

@@ -1,0 +1,178 @@
+//! A writer's connection: PostgreSQL's, with the statements of a commit prepared once.
+
+use std::time::Duration;
+
+use bb8::{ManageConnection, Pool};
+use tokio_postgres::{Client, NoTls, Statement};
+
+use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
+use super::pool::{Manager, append_option, with_defaults};
+use super::{Config, StoreError};
+use crate::domain::Kind;
+
+/// A writer waits for a connection no longer than this before it says so and tries again.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it is
+/// cancelled, said so in the log, and tried again.
+const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 60_000;
+
+/// A connection and its statements.
+pub(super) struct WriterConnection {
+    pub(super) client: Client,
+    pub(super) tombstones: Statement,
+    pub(super) acknowledge: Statement,
+    pub(super) reject: Statement,
+    pub(super) overflow: Statement,
+    copies: [Statement; Kind::ALL.len()],
+    stagings: [Staging; Kind::ALL.len()],
+}
+
+/// The way of one kind through its staging table.
+pub(super) struct Staging {
+    /// Into the staging table.
+    pub(super) copy: Statement,
+    /// From there into the table; counts what was new.
+    pub(super) settle: Statement,
+}
+
+impl WriterConnection {
+    async fn prepare(client: Client) -> Result<Self, tokio_postgres::Error> {
+        let mut copies = Vec::with_capacity(Kind::ALL.len());
+        let mut stagings = Vec::with_capacity(Kind::ALL.len());
+        for kind in Kind::ALL {
+            copies.push(client.prepare(&copy_statement(kind, table(kind))).await?);
+            stagings.push(Staging::prepare(&client, kind).await?);
+        }
+        Ok(Self {
+            tombstones: client.prepare(TOMBSTONES).await?,
+            acknowledge: client.prepare(ACKNOWLEDGE).await?,
+            reject: client.prepare(REJECT).await?,
+            overflow: client.prepare(OVERFLOW).await?,
+            copies: one_per_kind(copies),
+            stagings: one_per_kind(stagings),
+            client,
+        })
+    }
+
+    /// COPY straight into the table.
+    pub(super) const fn copy(&self, kind: Kind) -> &Statement {
+        &self.copies[kind as usize]
+    }
+
+    /// The way through the staging table.
+    pub(super) const fn staging(&self, kind: Kind) -> &Staging {
+        &self.stagings[kind as usize]
+    }
+}
+
+fn one_per_kind<T>(made: Vec<T>) -> [T; Kind::ALL.len()] {
+    made.try_into().unwrap_or_else(|_| unreachable!("one is made for each kind"))
+}
+
+impl Staging {
+    /// The staging table is temporary: it goes with the connection, and its rows with each
+    /// transaction. It is made outside of any, so that no rollback takes it away.
+    async fn prepare(client: &Client, kind: Kind) -> Result<Self, tokio_postgres::Error> {
+        let (table, columns) = (table(kind), columns(kind));
+        let staged = format!("staged_{table}");
+        client
+            .batch_execute(&format!(
+                "create temporary table {staged} (like {table}) on commit delete rows"
+            ))
+            .await?;
+        let copy = client.prepare(&copy_statement(kind, &staged)).await?;
+        let settle = client
+            .prepare(&format!(
+                "insert into {table} ({columns}) select {columns} from {staged} \
+                 order by sensor_identifier, creation_timestamp, digest on conflict do nothing"
+            ))
+            .await?;
+        Ok(Self { copy, settle })
+    }
+}
+
+pub(super) const fn table(kind: Kind) -> &'static str {
+    kind.name()
+}
+
+const fn columns(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Measurement => MEASUREMENT_COLUMNS,
+        Kind::LogMessage => LOG_MESSAGE_COLUMNS,
+        Kind::Heartbeat => HEARTBEAT_COLUMNS,
+    }
+}
+
+fn copy_statement(kind: Kind, table: &str) -> String {
+    format!("copy {table} ({}) from stdin (format binary)", columns(kind))
+}
+
+const TOMBSTONES: &str = "select identifier from deleted_sensor where identifier = any ($1)";
+
+const ACKNOWLEDGE: &str = "\
+update configuration
+set acknowledgement_timestamp = heard.creation_timestamp,
+    acknowledgement_receipt_timestamp = heard.receipt_timestamp,
+    success = heard.success
+from unnest($1::uuid[], $2::int4[], $3::timestamptz[], $4::timestamptz[], $5::bool[])
+    as heard (sensor_identifier, revision, creation_timestamp, receipt_timestamp, success)
+where configuration.sensor_identifier = heard.sensor_identifier
+    and configuration.revision = heard.revision
+    and configuration.acknowledgement_timestamp is null
+returning configuration.sensor_identifier, configuration.revision, configuration.success";
+
+const REJECT: &str = "\
+insert into rejection (receipt_timestamp, topic, sensor_identifier, kind, item_index, item_count,
+    reason, detail, raw, digest)
+select * from unnest($1::timestamptz[], $2::text[], $3::uuid[], $4::text[], $5::int4[], $6::int4[],
+    $7::text[], $8::text[], $9::bytea[], $10::uuid[])
+on conflict do nothing
+returning kind, item_count";
+
+const OVERFLOW: &str = "\
+insert into rejection_overflow (sensor_identifier, hour, item_count)
+select sensor_identifier, date_trunc('hour', now()), item_count
+from unnest($1::uuid[], $2::int8[]) as beyond (sensor_identifier, item_count)
+on conflict (sensor_identifier, hour)
+do update set item_count = rejection_overflow.item_count + excluded.item_count";
+
+/// Makes [`WriterConnection`]s, by way of the ordinary manager.
+pub(super) struct WriterManager(Manager);
+
+impl ManageConnection for WriterManager {
+    type Connection = WriterConnection;
+    type Error = tokio_postgres::Error;
+
+    async fn connect(&self) -> Result<WriterConnection, tokio_postgres::Error> {
+        WriterConnection::prepare(self.0.connect().await?).await
+    }
+
+    async fn is_valid(&self, connection: &mut WriterConnection) -> Result<(), Self::Error> {
+        self.0.is_valid(&mut connection.client).await
+    }
+
+    fn has_broken(&self, connection: &mut WriterConnection) -> bool {
+        self.0.has_broken(&mut connection.client)
+    }
+}
+
+/// The writers' pool. It connects when it is first used.
+pub(super) fn writer_pool(config: &Config, connections: u32) -> Pool<WriterManager> {
+    let mut postgres = with_defaults(&config.postgres, "tributary-write");
+    append_option(&mut postgres, &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"));
+    Pool::builder()
+        .max_size(connections)
+        .connection_timeout(CHECKOUT_TIMEOUT)
+        .retry_connection(false)
+        .test_on_check_out(false)
+        .idle_timeout(None)
+        .build_unchecked(WriterManager(Manager::new(postgres, NoTls)))
+}
+
+pub(super) fn checkout_error(error: bb8::RunError<tokio_postgres::Error>) -> StoreError {
+    match error {
+        bb8::RunError::User(error) => StoreError::Postgres(error),
+        bb8::RunError::TimedOut => StoreError::PoolTimeout(CHECKOUT_TIMEOUT),
+    }
+}

@@ -1,0 +1,190 @@
+//! The outbox of what goes down, and what the registry must know of a sensor before it listens to
+//! it.
+
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::SensorIdentifier;
+
+/// A sensor that there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownSensor {
+    /// Which one.
+    pub identifier: SensorIdentifier,
+    /// The newest revision that there is.
+    pub desired_revision: Option<i32>,
+    /// The newest revision that it acknowledged, and whether that works.
+    pub last_acknowledged: Option<(i32, bool)>,
+}
+
+/// A configuration to be published.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PendingConfiguration {
+    /// For whom.
+    pub sensor: SensorIdentifier,
+    /// Which one.
+    pub revision: i32,
+    /// The text of a JSON object.
+    pub value: String,
+}
+
+const KNOWN: &str = "\
+select sensor.identifier, newest.revision, acknowledged.revision, acknowledged.success
+from sensor
+left join lateral (
+    select revision from configuration where sensor_identifier = sensor.identifier
+    order by revision desc limit 1
+) newest on true
+left join lateral (
+    select revision, success from configuration
+    where sensor_identifier = sensor.identifier and acknowledgement_timestamp is not null
+    order by revision desc limit 1
+) acknowledged on true
+where sensor.identifier = any ($1)";
+
+const REGISTER: &str = "\
+with known_again as (delete from deleted_sensor where identifier = any ($1))
+insert into sensor (identifier, name)
+select identifier, identifier::text from unnest($1::uuid[]) as spoke (identifier)
+on conflict do nothing";
+
+const UNPUBLISHED: &str = "\
+select sensor_identifier, revision, value::text
+from configuration
+where publication_timestamp is null
+    and not exists (
+        select from configuration newer
+        where newer.sensor_identifier = configuration.sensor_identifier
+            and newer.revision > configuration.revision
+    )
+order by creation_timestamp
+limit $1";
+
+const NEWEST: &str = "\
+select distinct on (sensor_identifier) sensor_identifier, revision, value::text
+from configuration
+where sensor_identifier = any ($1)
+order by sensor_identifier, revision desc";
+
+const RECORD_PUBLICATIONS: &str = "\
+update configuration set publication_timestamp = now()
+from unnest($1::uuid[], $2::int4[]) as published (sensor_identifier, revision)
+where configuration.sensor_identifier = published.sensor_identifier
+    and configuration.revision = published.revision";
+
+impl Store {
+    /// Those of these sensors that there are.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn known_sensors(
+        &self,
+        sensors: &[SensorIdentifier],
+    ) -> Result<Vec<KnownSensor>, StoreError> {
+        let rows = self.connection().await?.query(KNOWN, &[&uuids(sensors)]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| KnownSensor {
+                identifier: SensorIdentifier(row.get(0)),
+                desired_revision: row.get(1),
+                last_acknowledged: row.get::<_, Option<i32>>(2).zip(row.get(3)),
+            })
+            .collect())
+    }
+
+    /// Creates those of these sensors that there are not, each named by its identifier. Returns how
+    /// many those were.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn register_sensors(&self, sensors: &[SensorIdentifier]) -> Result<u64, StoreError> {
+        Ok(self.connection().await?.execute(REGISTER, &[&uuids(sensors)]).await?)
+    }
+
+    /// The newest configurations that are not published yet, oldest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn unpublished_configurations(
+        &self,
+        most: i64,
+    ) -> Result<Vec<PendingConfiguration>, StoreError> {
+        let rows = self.connection().await?.query(UNPUBLISHED, &[&most]).await?;
+        Ok(rows.iter().map(pending).collect())
+    }
+
+    /// The newest configuration of each of these sensors.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn newest_configurations(
+        &self,
+        sensors: &[SensorIdentifier],
+    ) -> Result<Vec<PendingConfiguration>, StoreError> {
+        let rows = self.connection().await?.query(NEWEST, &[&uuids(sensors)]).await?;
+        Ok(rows.iter().map(pending).collect())
+    }
+
+    /// These are published.
+    ///
+    /// # Errors
+    /// When the database is away; they are then published once more.
+    pub async fn record_publications(
+        &self,
+        published: &[(SensorIdentifier, i32)],
+    ) -> Result<(), StoreError> {
+        if published.is_empty() {
+            return Ok(());
+        }
+        let (sensors, revisions): (Vec<Uuid>, Vec<i32>) =
+            published.iter().map(|(sensor, revision)| (sensor.0, *revision)).unzip();
+        self.connection().await?.execute(RECORD_PUBLICATIONS, &[&sensors, &revisions]).await?;
+        Ok(())
+    }
+
+    /// Deleted sensors whose configuration may still be retained by the broker.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn uncleared_sensors(&self, most: i64) -> Result<Vec<SensorIdentifier>, StoreError> {
+        let rows = self
+            .connection()
+            .await?
+            .query(
+                "select identifier from deleted_sensor where clearance_timestamp is null limit $1",
+                &[&most],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| SensorIdentifier(row.get(0))).collect())
+    }
+
+    /// What the broker retained for these is cleared.
+    ///
+    /// # Errors
+    /// When the database is away; they are then cleared once more.
+    pub async fn record_clearances(&self, cleared: &[SensorIdentifier]) -> Result<(), StoreError> {
+        if cleared.is_empty() {
+            return Ok(());
+        }
+        self.connection()
+            .await?
+            .execute(
+                "update deleted_sensor set clearance_timestamp = now() where identifier = any ($1)",
+                &[&uuids(cleared)],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+fn pending(row: &tokio_postgres::Row) -> PendingConfiguration {
+    PendingConfiguration {
+        sensor: SensorIdentifier(row.get(0)),
+        revision: row.get(1),
+        value: row.get(2),
+    }
+}
+
+fn uuids(sensors: &[SensorIdentifier]) -> Vec<Uuid> {
+    sensors.iter().map(|sensor| sensor.0).collect()
+}

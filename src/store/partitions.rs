@@ -1,0 +1,284 @@
+//! The partitions of the hot tables: made before they are needed and on demand, dropped whole when
+//! their time is over.
+//!
+//! Invariant: partitions are made only for moments within `PARTITION_PAST_DAYS` and a little ahead
+//! of now, so their number is bounded whatever a sensor's clock says; the default partition takes
+//! the rest.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::connection::table;
+use super::{Config, Store, StoreError};
+use crate::domain::{Kind, Place, Rows, Timestamp};
+
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+
+/// 1970-01-01 was a Thursday; partitions of a week begin on Monday.
+const MONDAY_OFFSET_DAYS: i64 = 3;
+
+/// So many intervals beyond the present one are provided.
+const INTERVALS_AHEAD: i64 = 1;
+
+/// Cuts time into intervals.
+#[derive(Clone, Copy, Debug)]
+struct Intervals {
+    days: i64,
+    past_days: i64,
+}
+
+impl Intervals {
+    const fn microseconds(self) -> i64 {
+        self.days * MICROSECONDS_PER_DAY
+    }
+
+    const fn of(self, moment: Timestamp) -> i64 {
+        (moment.unix_microseconds() + MONDAY_OFFSET_DAYS * MICROSECONDS_PER_DAY)
+            .div_euclid(self.microseconds())
+    }
+
+    const fn begin(self, interval: i64) -> Timestamp {
+        Timestamp::from_unix_microseconds(
+            interval * self.microseconds() - MONDAY_OFFSET_DAYS * MICROSECONDS_PER_DAY,
+        )
+    }
+
+    /// Those for which partitions are made.
+    const fn provided(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
+        let oldest = Timestamp::from_unix_microseconds(
+            now.unix_microseconds() - self.past_days * MICROSECONDS_PER_DAY,
+        );
+        self.of(oldest)..=self.of(now) + INTERVALS_AHEAD
+    }
+
+    /// The name of a partition: its table and its first day.
+    fn name(self, kind: Kind, interval: i64) -> String {
+        let day = self.begin(interval).to_jiff().strftime("%Y_%m_%d").to_string();
+        format!("{}_p{day}", table(kind))
+    }
+}
+
+/// What this process knows of the partitions that are there.
+#[derive(Debug)]
+pub(super) struct Partitions {
+    intervals: Intervals,
+    known: Mutex<foldhash::HashSet<(Kind, i64)>>,
+}
+
+impl Partitions {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { intervals: intervals(config), known: Mutex::default() }
+    }
+
+    /// Makes what the rows of a batch need and is not known to be there.
+    pub(super) async fn provide(
+        &self,
+        client: &Client,
+        rows: &[(Kind, Rows)],
+    ) -> Result<(), StoreError> {
+        for (kind, interval) in self.missing(rows) {
+            make(client, self.intervals, kind, interval).await?;
+            self.known().insert((kind, interval));
+        }
+        Ok(())
+    }
+
+    fn missing(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
+        let provided = self.intervals.provided(Timestamp::now());
+        let known = self.known();
+        let mut missing = Vec::new();
+        for (kind, rows) in rows {
+            let mut last = i64::MIN;
+            for Place { timestamp, .. } in rows.fresh.iter().chain(&rows.suspect) {
+                let interval = self.intervals.of(*timestamp);
+                // Mostly the same as that of the row before.
+                if interval == last {
+                    continue;
+                }
+                last = interval;
+                let wanted = (*kind, interval);
+                if provided.contains(&interval)
+                    && !known.contains(&wanted)
+                    && !missing.contains(&wanted)
+                {
+                    missing.push(wanted);
+                }
+            }
+        }
+        missing
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, foldhash::HashSet<(Kind, i64)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes one partition, and moves into it what the default partition holds of its interval.
+async fn make(
+    client: &Client,
+    intervals: Intervals,
+    kind: Kind,
+    interval: i64,
+) -> Result<(), StoreError> {
+    let (table, name) = (table(kind), intervals.name(kind, interval));
+    let there = client.query_one("select to_regclass($1) is not null", &[&name]).await?;
+    if there.get(0) {
+        return Ok(());
+    }
+    let (from, to) = (intervals.begin(interval).to_jiff(), intervals.begin(interval + 1).to_jiff());
+    let made = client
+        .batch_execute(&format!(
+            "begin;
+             set local statement_timeout = 0;
+             select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0));
+             create table if not exists {name} (like {table} including defaults including constraints including indexes);
+             lock table {table} in access exclusive mode;
+             with moved as (
+                 delete from {table}_default
+                 where creation_timestamp >= '{from}' and creation_timestamp < '{to}'
+                 returning *
+             ) insert into {name} select * from moved;
+             do $$ begin
+                 if not exists (select from pg_inherits where inhrelid = '{name}'::regclass) then
+                     alter table {table} attach partition {name} for values from ('{from}') to ('{to}');
+                 end if;
+             end $$;
+             commit"
+        ))
+        .await;
+    match made {
+        Ok(()) => {
+            tracing::info!(partition = name, "partition made");
+            Ok(())
+        }
+        Err(error) => {
+            client.batch_execute("rollback").await?;
+            // Made under another PARTITION_INTERVAL_DAYS, another partition has a part of it.
+            if error.code() == Some(&SqlState::INVALID_OBJECT_DEFINITION) {
+                tracing::info!(partition = name, "partition not made: it would overlap another");
+                return Ok(());
+            }
+            Err(error.into())
+        }
+    }
+}
+
+const fn intervals(config: &Config) -> Intervals {
+    Intervals { days: config.partition_days as i64, past_days: config.partition_past_days as i64 }
+}
+
+/// Keeps the tables in order: what is needed next is there, what is over is gone.
+#[derive(Clone, Debug)]
+pub struct Housekeeper {
+    store: Store,
+    intervals: Intervals,
+    retention: [(Kind, Option<u32>); Kind::ALL.len()],
+}
+
+impl Housekeeper {
+    /// Over the readers' pool: it must not hold a writer up.
+    #[must_use]
+    pub fn new(store: Store, config: &Config) -> Self {
+        Self {
+            store,
+            intervals: intervals(config),
+            retention: [
+                (Kind::Measurement, config.measurement_retention_days),
+                (Kind::LogMessage, config.log_message_retention_days),
+                (Kind::Heartbeat, config.heartbeat_retention_days),
+            ],
+        }
+    }
+
+    /// Once round the house.
+    ///
+    /// # Errors
+    /// When the database is away; the next round does what this one left.
+    pub async fn round(&self) -> Result<(), StoreError> {
+        let client = self.store.connection().await?;
+        let present = self.intervals.of(Timestamp::now());
+        for kind in Kind::ALL {
+            for interval in present..=present + INTERVALS_AHEAD {
+                make(&client, self.intervals, kind, interval).await?;
+            }
+        }
+        for (kind, days) in self.retention {
+            if let Some(days) = days {
+                drop_expired(&client, kind, days).await?;
+            }
+        }
+        client
+            .execute(
+                "delete from deleted_sensor where clearance_timestamp is not null \
+                 and deletion_timestamp < now() - interval '1 day'",
+                &[],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+async fn drop_expired(client: &Client, kind: Kind, days: u32) -> Result<(), StoreError> {
+    let table = table(kind);
+    let days = f64::from(days);
+    let expired = client
+        .query(
+            "select child.relname::text
+             from pg_inherits
+             join pg_class child on child.oid = inhrelid
+             where inhparent = $1::text::regclass
+                 and (regexp_match(pg_get_expr(child.relpartbound, child.oid), $$TO \\('([^']+)'\\)$$))[1]::timestamptz
+                     <= now() - make_interval(secs => $2 * 86400)",
+            &[&table, &days],
+        )
+        .await?;
+    for row in expired {
+        let name: String = row.get(0);
+        client.batch_execute(&format!("drop table {name}")).await?;
+        tracing::info!(partition = name, "partition dropped: its retention is over");
+    }
+    client
+        .execute(
+            &format!(
+                "delete from {table}_default \
+                 where creation_timestamp < now() - make_interval(secs => $1 * 86400)"
+            ),
+            &[&days],
+        )
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEEKS: Intervals = Intervals { days: 7, past_days: 366 };
+
+    fn moment(text: &str) -> Timestamp {
+        text.parse::<jiff::Timestamp>().unwrap().into()
+    }
+
+    #[test]
+    fn a_week_begins_on_monday() {
+        let tuesday = moment("2026-11-24T12:00:00Z");
+        let interval = WEEKS.of(tuesday);
+        assert_eq!(WEEKS.begin(interval), moment("2026-11-23T00:00:00Z"));
+        assert_eq!(WEEKS.name(Kind::LogMessage, interval), "log_message_p2026_11_23");
+        assert_eq!(WEEKS.of(moment("2026-11-22T23:59:59.999999Z")), interval - 1);
+        assert_eq!(WEEKS.begin(WEEKS.of(Timestamp::default())), moment("1969-12-29T00:00:00Z"));
+    }
+
+    #[test]
+    fn only_sane_moments_get_a_partition() {
+        let now = moment("2026-11-24T12:00:00Z");
+        let provided = WEEKS.provided(now);
+        assert!(provided.contains(&WEEKS.of(now)));
+        assert!(provided.contains(&WEEKS.of(moment("2025-11-24T12:00:00Z"))));
+        assert!(!provided.contains(&WEEKS.of(moment("2025-11-01T00:00:00Z"))));
+        assert!(!provided.contains(&WEEKS.of(moment("2027-01-01T00:00:00Z"))));
+        assert_eq!(provided.count(), 55);
+    }
+}

@@ -1,0 +1,92 @@
+//! The rejections of a batch, written in its transaction.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::StoreError;
+use super::connection::WriterConnection;
+use crate::domain::{Batch, Kind, Rejection, Tally};
+
+/// Writes what the batch rejects; what was recorded before counts as duplicate, what is beyond the
+/// bound of a flood is counted and not kept.
+pub(super) async fn write(
+    connection: &WriterConnection,
+    batch: &Batch,
+    tally: &mut Tally,
+) -> Result<(), StoreError> {
+    let all = || batch.uplinks().iter().flat_map(|uplink| &uplink.rejections);
+    let kept: Vec<&Rejection> = all().filter(|rejection| rejection.kept).collect();
+    if !kept.is_empty() {
+        keep(connection, &kept, tally).await?;
+    }
+    let mut beyond = BTreeMap::<Uuid, i64>::new();
+    for rejection in all().filter(|rejection| !rejection.kept) {
+        let sensor = rejection.sensor.map_or(Uuid::nil(), |sensor| sensor.0);
+        *beyond.entry(sensor).or_default() += i64::from(rejection.item_count);
+        tally.rejected(rejection.kind, u64::from(rejection.item_count));
+    }
+    if !beyond.is_empty() {
+        let (sensors, counts): (Vec<Uuid>, Vec<i64>) = beyond.into_iter().unzip();
+        connection.client.execute(&connection.overflow, &[&sensors, &counts]).await?;
+    }
+    Ok(())
+}
+
+async fn keep(
+    connection: &WriterConnection,
+    kept: &[&Rejection],
+    tally: &mut Tally,
+) -> Result<(), StoreError> {
+    let received: Vec<_> = kept.iter().map(|it| it.received_at.to_jiff()).collect();
+    let topics: Vec<_> = kept.iter().map(|it| storable(&it.topic)).collect();
+    let sensors: Vec<_> = kept.iter().map(|it| it.sensor.map(|sensor| sensor.0)).collect();
+    let kinds: Vec<_> = kept.iter().map(|it| it.kind.map(Kind::name)).collect();
+    let indices: Vec<_> = kept.iter().map(|it| it.item_index.map(narrow)).collect();
+    let counts: Vec<_> = kept.iter().map(|it| narrow(it.item_count)).collect();
+    let reasons: Vec<_> = kept.iter().map(|it| it.reason.code()).collect();
+    let details: Vec<_> = kept.iter().map(|it| storable(&it.detail)).collect();
+    let raws: Vec<&[u8]> = kept.iter().map(|it| &it.raw[..]).collect();
+    let digests: Vec<_> = kept.iter().map(|it| Uuid::from_u128(it.digest.0)).collect();
+    let rows = connection
+        .client
+        .query(
+            &connection.reject,
+            &[
+                &received, &topics, &sensors, &kinds, &indices, &counts, &reasons, &details, &raws,
+                &digests,
+            ],
+        )
+        .await?;
+
+    let mut recorded = BTreeMap::<Option<&'static str>, u64>::new();
+    for row in &rows {
+        let kind = row.get::<_, Option<&str>>(0).and_then(named);
+        *recorded.entry(kind.map(Kind::name)).or_default() += count(row.get(1));
+    }
+    for kind in Kind::ALL.map(Some).into_iter().chain([None]) {
+        let offered: u64 =
+            kept.iter().filter(|it| it.kind == kind).map(|it| u64::from(it.item_count)).sum();
+        let inserted = recorded.get(&kind.map(Kind::name)).copied().unwrap_or(0);
+        tally.rejected(kind, inserted);
+        tally.rejected_before(kind, offered - inserted);
+    }
+    Ok(())
+}
+
+fn named(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
+}
+
+/// `text` cannot hold U+0000, which a broker should not let through in a topic [MQTT-1.5.4-2].
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn narrow(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn count(number: i32) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

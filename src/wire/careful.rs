@@ -1,0 +1,262 @@
+//! The careful pass: reads a message that the fast one gave up on, rule by rule, so that each bad
+//! item is refused by itself with its reason, and every good one is kept.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::item::{heartbeat, holds_nul, log_message, measurement, span_of};
+use super::{Refusal, RefusedItem, Whole, value};
+use crate::domain::{Heartbeat, Items, Kind, LogMessage, Measurement, Reason, Severity, Timestamp};
+
+/// The items that can be stored and those that cannot; or why the message is refused whole.
+pub(super) fn decode(
+    kind: Kind,
+    payload: &str,
+    limit: usize,
+) -> Result<(Items, Vec<RefusedItem>), Whole> {
+    let elements = elements(kind, payload)?;
+    if elements.is_empty() {
+        let detail = format!("the array {:?} is empty", kind.envelope_member());
+        return Err(whole(Reason::NoItems, detail));
+    }
+    if elements.len() > limit {
+        return Err(Whole {
+            refusal: (
+                Reason::TooManyItems,
+                format!("the array holds {} items; at most {limit} are taken", elements.len()),
+            ),
+            item_count: u32::try_from(elements.len()).unwrap_or(u32::MAX),
+        });
+    }
+    let mut refused = Vec::new();
+    let items = match kind {
+        Kind::Measurement => Items::Measurements(
+            sift(&elements, payload, &mut refused, |item| read_measurement(item, payload))
+                .collect(),
+        ),
+        Kind::LogMessage => {
+            Items::LogMessages(sift(&elements, payload, &mut refused, read_log_message).collect())
+        }
+        Kind::Heartbeat => {
+            Items::Heartbeats(sift(&elements, payload, &mut refused, read_heartbeat).collect())
+        }
+    };
+    Ok((items, refused))
+}
+
+fn sift<'a, T>(
+    elements: &'a [&'a RawValue],
+    payload: &'a str,
+    refused: &'a mut Vec<RefusedItem>,
+    read: impl Fn(&Members<'a>) -> Result<T, Refusal> + 'a,
+) -> impl Iterator<Item = T> + 'a {
+    elements.iter().zip(0..).filter_map(move |(element, index)| {
+        match members(element).and_then(|members| read(&members)) {
+            Ok(item) => Some(item),
+            Err(refusal) => {
+                refused.push(RefusedItem { index, span: span_of(element, payload), refusal });
+                None
+            }
+        }
+    })
+}
+
+fn whole(reason: Reason, detail: String) -> Whole {
+    Whole { refusal: (reason, detail), item_count: 1 }
+}
+
+fn elements(kind: Kind, payload: &str) -> Result<Vec<&RawValue>, Whole> {
+    let member = kind.envelope_member();
+    serde_json::from_str::<IgnoredAny>(payload)
+        .map_err(|error| whole(Reason::NotJson, format!("the payload is no JSON: {error}")))?;
+    let shape = |detail: String| whole(Reason::InvalidShape, detail);
+    let NamedTwice(envelope) = serde_json::from_str::<NamedTwice<'_>>(payload).map_err(|_| {
+        shape(format!("the payload is no JSON object; it takes {{\"{member}\": [ … ]}}"))
+    })?;
+    let mut arrays = envelope.iter().filter(|(name, _)| name == member).map(|(_, array)| *array);
+    let array = arrays.next().ok_or_else(|| shape(format!("the member {member:?} is missing")))?;
+    if arrays.next().is_some() {
+        return Err(shape(format!("the member {member:?} stands there twice")));
+    }
+    serde_json::from_str(array.get())
+        .map_err(|_| shape(format!("the member {member:?} is no array")))
+}
+
+/// The members of an object, in order, a name as often as it comes.
+struct NamedTwice<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for NamedTwice<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut members = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    members.push((name, map.next_value().map_err(M::Error::custom)?));
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Object).map(NamedTwice)
+    }
+}
+
+/// A key, whatever it holds: half a surrogate pair in the name of a member that nobody asked for
+/// is tolerated like the member.
+struct Name(String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = String;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a key")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<String, E> {
+                Ok(key.to_owned())
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, key: &[u8]) -> Result<String, E> {
+                Ok(String::from_utf8_lossy(key).into_owned())
+            }
+        }
+
+        deserializer.deserialize_bytes(Text).map(Name)
+    }
+}
+
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+fn members<'a>(element: &'a RawValue) -> Result<Members<'a>, Refusal> {
+    serde_json::from_str(element.get())
+        .map(|NamedTwice(members)| Members(members))
+        .map_err(|_| (Reason::InvalidItem, "the item is no JSON object".into()))
+}
+
+impl<'a> Members<'a> {
+    fn optional(&self, name: &str) -> Result<Option<&'a RawValue>, Refusal> {
+        let mut found = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| *value);
+        let first = found.next();
+        if found.next().is_some() {
+            return Err((Reason::InvalidItem, format!("{name} stands there twice")));
+        }
+        Ok(first)
+    }
+
+    fn read<T: Deserialize<'a>>(
+        &self,
+        name: &str,
+        reason: Reason,
+        takes: &str,
+    ) -> Result<T, Refusal> {
+        let value = self.optional(name)?.ok_or_else(|| (reason, format!("{name} is missing")))?;
+        serde_json::from_str(value.get())
+            .map_err(|_| (reason, format!("{name} is {}; it takes {takes}", excerpt(value.get()))))
+    }
+
+    fn revision(&self) -> Result<i32, Refusal> {
+        const TAKES: &str = "an integer from 0 to 2147483647";
+        let revision: u32 = self.read("revision", Reason::InvalidRevision, TAKES)?;
+        i32::try_from(revision).map_err(|_| {
+            (Reason::InvalidRevision, format!("revision is {revision}; it takes {TAKES}"))
+        })
+    }
+
+    fn timestamp(&self) -> Result<Timestamp, Refusal> {
+        const TAKES: &str = "a number of Unix seconds from 0 to 253402207200";
+        let seconds: f64 = self.read("timestamp", Reason::InvalidTimestamp, TAKES)?;
+        Timestamp::from_unix_seconds(seconds).ok_or_else(|| {
+            let hint = if seconds > Timestamp::MAX_UNIX_SECONDS {
+                " (milliseconds, perhaps?)"
+            } else {
+                ""
+            };
+            (Reason::InvalidTimestamp, format!("timestamp is {seconds}; it takes {TAKES}{hint}"))
+        })
+    }
+
+    fn text(&self, name: &str, reason: Reason, takes: &str) -> Result<String, Refusal> {
+        let value = self.optional(name)?.ok_or_else(|| (reason, format!("{name} is missing")))?;
+        text(value, name, reason, takes)
+    }
+}
+
+fn text(value: &RawValue, name: &str, reason: Reason, takes: &str) -> Result<String, Refusal> {
+    let text: String = serde_json::from_str(value.get()).map_err(|_| {
+        if value.get().starts_with('"') {
+            let half = format!("{name} holds half of a surrogate pair, which is no character");
+            (Reason::InvalidText, half)
+        } else {
+            (reason, format!("{name} is {}; it takes {takes}", excerpt(value.get())))
+        }
+    })?;
+    if holds_nul(&text) {
+        return Err((Reason::NulCharacter, format!("{name} holds U+0000")));
+    }
+    Ok(text)
+}
+
+fn read_measurement(item: &Members<'_>, payload: &str) -> Result<Measurement, Refusal> {
+    let revision = item.revision()?;
+    let timestamp = item.timestamp()?;
+    let value = item
+        .optional("value")?
+        .ok_or_else(|| (Reason::InvalidValue, "value is missing".to_owned()))?;
+    value::check(value.get()).map_err(|flaw| (flaw.reason(), format!("in value: {flaw}")))?;
+    Ok(measurement(revision, timestamp, value, payload))
+}
+
+fn read_log_message(item: &Members<'_>) -> Result<LogMessage, Refusal> {
+    let severity = item.text("severity", Reason::InvalidSeverity, SEVERITY)?;
+    let severity = Severity::parse(&severity).ok_or_else(|| {
+        (
+            Reason::InvalidSeverity,
+            format!("severity is {}; it takes {SEVERITY}", excerpt(&severity)),
+        )
+    })?;
+    let revision = item.revision()?;
+    let timestamp = item.timestamp()?;
+    let subject = item.text("subject", Reason::InvalidSubject, "a non-empty string")?;
+    if subject.is_empty() {
+        return Err((Reason::InvalidSubject, "subject is empty".into()));
+    }
+    let details = match item.optional("details")? {
+        None => None,
+        Some(null) if null.get() == "null" => None,
+        Some(value) => Some(text(value, "details", Reason::InvalidDetails, "a string, or null")?),
+    };
+    Ok(log_message(revision, timestamp, severity, &subject, details.as_deref()))
+}
+
+const SEVERITY: &str = "info, warning or error";
+
+fn read_heartbeat(item: &Members<'_>) -> Result<Heartbeat, Refusal> {
+    let revision = item.revision()?;
+    let timestamp = item.timestamp()?;
+    let success = item.read("success", Reason::InvalidSuccess, "true or false")?;
+    Ok(heartbeat(revision, timestamp, success))
+}
+
+/// The beginning of a text, for a sentence.
+fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 40;
+    let mut beginning: String = text.chars().take(LONGEST).collect();
+    if beginning.len() < text.len() {
+        beginning.push('…');
+    }
+    beginning
+}

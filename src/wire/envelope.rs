@@ -1,0 +1,154 @@
+//! The fast pass: reads a wholly good message from front to back once, its items straight into the
+//! domain's, and gives up at the first doubt.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use super::item::{WireHeartbeat, WireItem, WireLogMessage, WireMeasurement};
+use crate::domain::{Items, Kind};
+
+/// The items, or none when anything about the message is in doubt.
+pub(super) fn decode(kind: Kind, payload: &str, limit: usize) -> Option<Items> {
+    match kind {
+        Kind::Measurement => {
+            read::<WireMeasurement<'_>, _>(kind, payload, limit).map(Items::Measurements)
+        }
+        Kind::LogMessage => {
+            read::<WireLogMessage<'_>, _>(kind, payload, limit).map(Items::LogMessages)
+        }
+        Kind::Heartbeat => read::<WireHeartbeat, _>(kind, payload, limit).map(Items::Heartbeats),
+    }
+}
+
+fn read<'de, W, C>(kind: Kind, payload: &'de str, limit: usize) -> Option<C>
+where
+    W: WireItem<'de>,
+    C: Default + Extend<W::Item>,
+{
+    let envelope =
+        Envelope::<W, C> { member: kind.envelope_member(), payload, limit, reads: PhantomData };
+    let mut deserializer = serde_json::Deserializer::from_str(payload);
+    let items = envelope.deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()?;
+    Some(items)
+}
+
+/// `{"<member>": [ … ]}`; other members are tolerated.
+struct Envelope<'a, W, C> {
+    member: &'static str,
+    payload: &'a str,
+    limit: usize,
+    reads: PhantomData<(W, C)>,
+}
+
+/// The array in it.
+struct Array<'a, W, C> {
+    payload: &'a str,
+    limit: usize,
+    reads: PhantomData<(W, C)>,
+}
+
+impl<'de, W, C> DeserializeSeed<'de> for Envelope<'de, W, C>
+where
+    W: WireItem<'de>,
+    C: Default + Extend<W::Item>,
+{
+    type Value = C;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<C, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, W, C> Visitor<'de> for Envelope<'de, W, C>
+where
+    W: WireItem<'de>,
+    C: Default + Extend<W::Item>,
+{
+    type Value = C;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "an object with the array `{}`", self.member)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<C, M::Error> {
+        let mut items = None;
+        while let Some(is_ours) = map.next_key_seed(IsName(self.member))? {
+            if !is_ours {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let array =
+                Array::<W, C> { payload: self.payload, limit: self.limit, reads: PhantomData };
+            if items.replace(map.next_value_seed(array)?).is_some() {
+                return Err(M::Error::duplicate_field(self.member));
+            }
+        }
+        items.ok_or_else(|| M::Error::missing_field(self.member))
+    }
+}
+
+impl<'de, W, C> DeserializeSeed<'de> for Array<'de, W, C>
+where
+    W: WireItem<'de>,
+    C: Default + Extend<W::Item>,
+{
+    type Value = C;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<C, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, W, C> Visitor<'de> for Array<'de, W, C>
+where
+    W: WireItem<'de>,
+    C: Default + Extend<W::Item>,
+{
+    type Value = C;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut sequence: S) -> Result<C, S::Error> {
+        let mut items = C::default();
+        let mut count = 0;
+        while let Some(item) = sequence.next_element::<W>()? {
+            count += 1;
+            if count > self.limit {
+                return Err(S::Error::custom("more items than the limit"));
+            }
+            let accepted = item.accept(self.payload);
+            items.extend(Some(accepted.ok_or_else(|| S::Error::custom("an item breaks a rule"))?));
+        }
+        if count == 0 { Err(S::Error::custom("no item")) } else { Ok(items) }
+    }
+}
+
+/// Compares a key without keeping it.
+struct IsName(&'static str);
+
+impl<'de> DeserializeSeed<'de> for IsName {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsName {
+    type Value = bool;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<bool, E> {
+        Ok(key == self.0)
+    }
+}

@@ -1,0 +1,139 @@
+//! The three items as the wire has them, typed: what the fast pass reads. An item that breaks any
+//! rule is none here; why is for the careful pass to say.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::value;
+use crate::domain::{
+    Heartbeat, LogMessage, Measurement, Severity, Span, Timestamp, content_digest,
+};
+
+/// The rules that turn a wire item into a domain item.
+pub(super) trait WireItem<'de>: Deserialize<'de> {
+    /// What it becomes.
+    type Item;
+
+    /// None when it breaks a rule. `payload` is the text that it was read from.
+    fn accept(self, payload: &'de str) -> Option<Self::Item>;
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireMeasurement<'a> {
+    revision: u32,
+    timestamp: f64,
+    #[serde(borrow)]
+    value: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireLogMessage<'a> {
+    #[serde(borrow)]
+    severity: Cow<'a, str>,
+    revision: u32,
+    timestamp: f64,
+    #[serde(borrow)]
+    subject: Cow<'a, str>,
+    #[serde(borrow, default)]
+    details: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireHeartbeat {
+    revision: u32,
+    timestamp: f64,
+    success: bool,
+}
+
+impl<'de> WireItem<'de> for WireMeasurement<'de> {
+    type Item = Measurement;
+
+    fn accept(self, payload: &'de str) -> Option<Measurement> {
+        let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
+        let revision = i32::try_from(self.revision).ok()?;
+        value::check(self.value.get()).ok()?;
+        Some(measurement(revision, timestamp, self.value, payload))
+    }
+}
+
+impl<'de> WireItem<'de> for WireLogMessage<'de> {
+    type Item = LogMessage;
+
+    fn accept(self, _payload: &'de str) -> Option<LogMessage> {
+        let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
+        let revision = i32::try_from(self.revision).ok()?;
+        let severity = Severity::parse(&self.severity)?;
+        if self.subject.is_empty() || holds_nul(&self.subject) {
+            return None;
+        }
+        if self.details.as_deref().is_some_and(holds_nul) {
+            return None;
+        }
+        Some(log_message(revision, timestamp, severity, &self.subject, self.details.as_deref()))
+    }
+}
+
+impl<'de> WireItem<'de> for WireHeartbeat {
+    type Item = Heartbeat;
+
+    fn accept(self, _payload: &'de str) -> Option<Heartbeat> {
+        let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
+        let revision = i32::try_from(self.revision).ok()?;
+        Some(heartbeat(revision, timestamp, self.success))
+    }
+}
+
+pub(super) fn holds_nul(text: &str) -> bool {
+    text.as_bytes().contains(&0)
+}
+
+pub(super) fn measurement(
+    revision: i32,
+    timestamp: Timestamp,
+    value: &RawValue,
+    payload: &str,
+) -> Measurement {
+    let digest = content_digest(revision, &[value.get().as_bytes()]);
+    Measurement { timestamp, digest, revision, value: span_of(value, payload) }
+}
+
+pub(super) fn log_message(
+    revision: i32,
+    timestamp: Timestamp,
+    severity: Severity,
+    subject: &str,
+    details: Option<&str>,
+) -> LogMessage {
+    // No details and empty details are two contents.
+    let marker: &[u8] = if details.is_some() { b"+" } else { b"-" };
+    let parts = [
+        severity.name().as_bytes(),
+        subject.as_bytes(),
+        marker,
+        details.unwrap_or_default().as_bytes(),
+    ];
+    let digest = content_digest(revision, &parts);
+    LogMessage {
+        timestamp,
+        digest,
+        revision,
+        severity,
+        subject: subject.into(),
+        details: details.map(Into::into),
+    }
+}
+
+pub(super) fn heartbeat(revision: i32, timestamp: Timestamp, success: bool) -> Heartbeat {
+    let digest = content_digest(revision, &[&[u8::from(success)]]);
+    Heartbeat { timestamp, digest, revision, success }
+}
+
+/// Where a part of the payload stands in it.
+pub(super) fn span_of(part: &RawValue, payload: &str) -> Span {
+    let start = part.get().as_ptr() as usize - payload.as_ptr() as usize;
+    let end = start + part.get().len();
+    let narrow = |at| u32::try_from(at).expect("a payload is smaller than 4 GiB");
+    Span { start: narrow(start), end: narrow(end) }
+}

@@ -1,0 +1,237 @@
+//! What the wire format promises, message by message.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{ReceiptBook, SensorIdentifier, Timestamp};
+
+const SENSOR: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
+
+fn decoder() -> Decoder {
+    let limits = Limits { payload_bytes: 1 << 20, items_per_message: 100 };
+    Decoder::new(Topics::new(""), limits)
+}
+
+fn decode(kind: Kind, payload: &[u8]) -> Uplink {
+    let (book, _lost) = ReceiptBook::new();
+    let topic = format!("{}/{SENSOR}", kind.topic_level());
+    let origin = Origin::new(&topic, payload, Timestamp::now(), false);
+    decoder().decode(origin, book.write(0))
+}
+
+fn reasons(uplink: &Uplink) -> Vec<(Option<u32>, Reason)> {
+    uplink.rejections.iter().map(|it| (it.item_index, it.reason)).collect()
+}
+
+#[test]
+fn reads_the_three_kinds() {
+    let uplink = decode(
+        Kind::Measurement,
+        br#"{"measurements":[{"revision":7,"timestamp":1700000000.25,"value":{"a":1.0}}]}"#,
+    );
+    let Items::Measurements(items) = &uplink.items else { panic!("{uplink:?}") };
+    assert_eq!(items[0].revision, 7);
+    assert_eq!(items[0].timestamp.unix_microseconds(), 1_700_000_000_250_000);
+    assert_eq!(uplink.origin.bytes(items[0].value), br#"{"a":1.0}"#);
+    assert_eq!(uplink.sensor, SensorIdentifier::parse(SENSOR));
+
+    let uplink = decode(
+        Kind::LogMessage,
+        br#"{"log_messages":[{"severity":"warning","revision":0,"timestamp":0.0,"subject":"The CPU is burning","details":"Please call the fire department"},{"severity":"info","revision":0,"timestamp":0,"subject":"\u00e9"}]}"#,
+    );
+    let Items::LogMessages(items) = &uplink.items else { panic!("{uplink:?}") };
+    assert_eq!(items[0].details.as_deref(), Some("Please call the fire department"));
+    assert_eq!((&*items[1].subject, &items[1].details), ("é", &None));
+
+    let uplink =
+        decode(Kind::Heartbeat, br#"{"heartbeats":[{"revision":0,"timestamp":0,"success":true}]}"#);
+    let Items::Heartbeats(items) = &uplink.items else { panic!("{uplink:?}") };
+    assert!(items[0].success);
+}
+
+#[test]
+fn a_bad_message_has_its_reason() {
+    let many = format!(
+        r#"{{"measurements":[{}]}}"#,
+        vec![r#"{"revision":0,"timestamp":0,"value":{}}"#; 101].join(",")
+    );
+    for (payload, reason, item_count) in [
+        (&b""[..], Reason::NotJson, 1),
+        (b"{", Reason::NotJson, 1),
+        (b"\xff", Reason::NotUtf8, 1),
+        (b"{\"measurements\":[]} x", Reason::NotJson, 1),
+        (b"[]", Reason::InvalidShape, 1),
+        (b"{}", Reason::InvalidShape, 1),
+        (br#"{"measurements":{}}"#, Reason::InvalidShape, 1),
+        (br#"{"measurements":[],"measurements":[]}"#, Reason::InvalidShape, 1),
+        (br#"{"heartbeats":[]}"#, Reason::InvalidShape, 1),
+        (br#"{"measurements":[]}"#, Reason::NoItems, 1),
+        (many.as_bytes(), Reason::TooManyItems, 101),
+    ] {
+        let uplink = decode(Kind::Measurement, payload);
+        let shown = String::from_utf8_lossy(payload);
+        assert_eq!(reasons(&uplink), [(None, reason)], "{shown:.60}");
+        assert_eq!(uplink.item_count(), item_count, "{shown:.60}");
+        assert_eq!(uplink.rejections[0].raw, payload);
+    }
+}
+
+#[test]
+fn a_bad_item_has_its_reason_and_its_neighbours_stay() {
+    let good = r#"{"revision":1,"timestamp":2,"value":{"a":1}}"#;
+    for (bad, reason) in [
+        ("1", Reason::InvalidItem),
+        ("[]", Reason::InvalidItem),
+        (r#"{"revision":0,"revision":0,"timestamp":0,"value":{}}"#, Reason::InvalidItem),
+        (r#"{"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
+        (r#"{"revision":-1,"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
+        (r#"{"revision":2147483648,"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
+        (r#"{"revision":0.0,"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
+        (r#"{"revision":"0","timestamp":0,"value":{}}"#, Reason::InvalidRevision),
+        (r#"{"revision":0,"value":{}}"#, Reason::InvalidTimestamp),
+        (r#"{"revision":0,"timestamp":-1,"value":{}}"#, Reason::InvalidTimestamp),
+        (r#"{"revision":0,"timestamp":1e999,"value":{}}"#, Reason::InvalidTimestamp),
+        (r#"{"revision":0,"timestamp":1700000000000,"value":{}}"#, Reason::InvalidTimestamp),
+        (r#"{"revision":0,"timestamp":null,"value":{}}"#, Reason::InvalidTimestamp),
+        (r#"{"revision":0,"timestamp":0}"#, Reason::InvalidValue),
+        (r#"{"revision":0,"timestamp":0,"value":[]}"#, Reason::InvalidValue),
+        (r#"{"revision":0,"timestamp":0,"value":{"a":[]}}"#, Reason::NestedValue),
+        (r#"{"revision":0,"timestamp":0,"value":{"a":"\u0000"}}"#, Reason::NulCharacter),
+        (r#"{"revision":0,"timestamp":0,"value":{"a":1e200000}}"#, Reason::InvalidNumber),
+    ] {
+        let payload = format!(r#"{{"measurements":[{good},{bad},{good}]}}"#);
+        let uplink = decode(Kind::Measurement, payload.as_bytes());
+        assert_eq!(reasons(&uplink), [(Some(1), reason)], "{bad}");
+        assert_eq!(uplink.rejections[0].raw, bad);
+        assert_eq!((uplink.items.len(), uplink.item_count()), (2, 3), "{bad}");
+    }
+    for (bad, reason) in [
+        (
+            r#"{"severity":"fatal","revision":0,"timestamp":0,"subject":"s"}"#,
+            Reason::InvalidSeverity,
+        ),
+        (r#"{"revision":0,"timestamp":0,"subject":"s"}"#, Reason::InvalidSeverity),
+        (r#"{"severity":"info","revision":0,"timestamp":0,"subject":""}"#, Reason::InvalidSubject),
+        (r#"{"severity":"info","revision":0,"timestamp":0}"#, Reason::InvalidSubject),
+        (r#"{"severity":"info","revision":0,"timestamp":0,"subject":1}"#, Reason::InvalidSubject),
+        (
+            r#"{"severity":"info","revision":0,"timestamp":0,"subject":"\u0000"}"#,
+            Reason::NulCharacter,
+        ),
+        (
+            r#"{"severity":"info","revision":0,"timestamp":0,"subject":"\ud800"}"#,
+            Reason::InvalidText,
+        ),
+        (
+            r#"{"severity":"info","revision":0,"timestamp":0,"subject":"s","details":1}"#,
+            Reason::InvalidDetails,
+        ),
+    ] {
+        let payload = format!(r#"{{"log_messages":[{bad}]}}"#);
+        assert_eq!(reasons(&decode(Kind::LogMessage, payload.as_bytes())), [(Some(0), reason)]);
+    }
+    for bad in [
+        r#"{"revision":0,"timestamp":0}"#,
+        r#"{"revision":0,"timestamp":0,"success":1}"#,
+        r#"{"revision":0,"timestamp":0,"success":null}"#,
+    ] {
+        let payload = format!(r#"{{"heartbeats":[{bad}]}}"#);
+        let uplink = decode(Kind::Heartbeat, payload.as_bytes());
+        assert_eq!(reasons(&uplink), [(Some(0), Reason::InvalidSuccess)]);
+    }
+}
+
+#[test]
+fn a_topic_without_a_sensor_counts_as_one() {
+    let (book, _lost) = ReceiptBook::new();
+    for (topic, reason) in [
+        ("measurements/roof", Reason::InvalidIdentifier),
+        ("weather/81bf7042-e20f-4a97-ac44-c15853e3618f", Reason::UnknownTopic),
+    ] {
+        let origin = Origin::new(topic, b"{}", Timestamp::now(), false);
+        let uplink = decoder().decode(origin, book.write(0));
+        assert_eq!((reasons(&uplink), uplink.item_count()), (vec![(None, reason)], 1));
+    }
+}
+
+#[test]
+fn unknown_members_are_tolerated() {
+    let payload = br#"{"v":[{"x":1}],"measurements":[{"unit":"K","revision":0,"timestamp":0,"value":{},"\ud800":[1,{}]}]}"#;
+    let uplink = decode(Kind::Measurement, payload);
+    assert_eq!((uplink.items.len(), uplink.rejections.len()), (1, 0), "{:?}", uplink.rejections);
+}
+
+#[test]
+fn an_oversized_message_keeps_its_beginning() {
+    let (book, _lost) = ReceiptBook::new();
+    let topic = format!("measurements/{SENSOR}");
+    let origin = Origin::new(&topic, b"{\"mea", Timestamp::now(), false);
+    let oversized = Oversized { size_bytes: 2 << 20, digest: RejectionDigest(7) };
+    let uplink = decoder().refuse(origin, oversized, book.write(0));
+    assert_eq!(reasons(&uplink), [(None, Reason::PayloadTooLarge)]);
+    assert_eq!(uplink.rejections[0].digest, RejectionDigest(7));
+    assert!(uplink.rejections[0].detail.contains("2097152 bytes"));
+    assert!(uplink.sensor.is_some());
+}
+
+/// Items good and bad, in all their ways.
+fn item() -> impl Strategy<Value = String> {
+    let revision = prop_oneof![
+        4 => Just("0".to_owned()), 1 => any::<i64>().prop_map(|n| n.to_string()),
+        1 => Just("1.0".into()), 1 => Just("\"1\"".into()), 1 => Just("null".into()),
+    ];
+    let timestamp = prop_oneof![
+        4 => (0f64..3e11).prop_map(|n| n.to_string()), 1 => any::<f64>().prop_map(|n| n.to_string()),
+        1 => Just("1e3".to_owned()), 1 => Just("true".into()),
+    ];
+    let value = prop_oneof![
+        4 => Just("{}".to_owned()), 4 => Just(r#"{"a":1,"b":"x\n"}"#.into()),
+        1 => Just(r#"{ "a" : -0.0 }"#.into()), 1 => Just(r#"{"a":{}}"#.into()),
+        1 => Just(r#"{"a":"\ud800"}"#.into()), 1 => Just("[]".into()), 1 => Just(r#"{"a":1,"a":2}"#.into()),
+    ];
+    (revision, timestamp, value, 0..6u8).prop_map(|(revision, timestamp, value, form)| match form {
+        0 => format!(r#"{{"timestamp":{timestamp},"revision":{revision},"value":{value}}}"#),
+        1 => format!(
+            r#"{{"revision":{revision},"timestamp":{timestamp},"value":{value},"more":[{{}}]}}"#
+        ),
+        2 => format!(
+            r#"{{ "revision" : {revision} , "timestamp" : {timestamp} , "value" : {value} }}"#
+        ),
+        _ => format!(r#"{{"revision":{revision},"timestamp":{timestamp},"value":{value}}}"#),
+    })
+}
+
+proptest! {
+    /// The fast pass accepts just what the careful one would accept whole, and the same.
+    #[test]
+    fn both_passes_give_the_same_answer(items in proptest::collection::vec(item(), 0..5), limit in 1..5usize) {
+        let payload = format!(r#"{{"measurements":[{}]}}"#, items.join(","));
+        let fast = envelope::decode(Kind::Measurement, &payload, limit);
+        let careful = careful::decode(Kind::Measurement, &payload, limit);
+        match (fast, careful) {
+            (Some(fast), Ok((careful, refused))) => {
+                prop_assert_eq!(fast, careful);
+                prop_assert!(refused.is_empty());
+            }
+            (Some(fast), Err(_)) => prop_assert!(false, "only the fast pass accepts {payload}: {fast:?}"),
+            (None, Ok((_, refused))) => prop_assert!(!refused.is_empty(), "only the careful pass accepts {payload}"),
+            (None, Err(_)) => {}
+        }
+    }
+
+    #[test]
+    fn every_item_is_accounted_for(items in proptest::collection::vec(item(), 1..20)) {
+        let payload = format!(r#"{{"measurements":[{}]}}"#, items.join(","));
+        let uplink = decode(Kind::Measurement, payload.as_bytes());
+        // A number such as NaN or inf is no JSON: then the message counts as one.
+        if uplink.rejections.iter().all(|it| it.reason != Reason::NotJson) {
+            prop_assert_eq!(uplink.item_count() as usize, items.len());
+        }
+    }
+
+    #[test]
+    fn no_payload_makes_it_panic(payload in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..3usize) {
+        let uplink = decode(Kind::ALL[kind], &payload);
+        prop_assert!(uplink.item_count() > 0);
+    }
+}

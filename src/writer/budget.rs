@@ -1,0 +1,101 @@
+//! How many rejections are kept per sensor and hour. Pure. What is beyond is counted, not kept, so
+//! that a sensor gone mad cannot fill the disk.
+
+use crate::domain::{Batch, SensorIdentifier, Timestamp};
+
+const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
+
+/// So many sensors have a budget of their own; the rest, which are then names that an attacker
+/// makes up, share one.
+const MAX_SENSORS: usize = 100_000;
+
+/// The rejections of the present hour.
+#[derive(Debug)]
+pub(super) struct RejectionBudget {
+    per_sensor: u32,
+    hour: i64,
+    spent: foldhash::HashMap<Option<SensorIdentifier>, u32>,
+}
+
+impl RejectionBudget {
+    pub(super) fn new(per_sensor: u32) -> Self {
+        Self { per_sensor, hour: 0, spent: foldhash::HashMap::default() }
+    }
+
+    /// Marks the rejections that are beyond the budget, and returns how many items those are.
+    pub(super) fn apply(&mut self, batch: &mut Batch, now: Timestamp) -> u64 {
+        let hour = now.unix_microseconds() / MICROSECONDS_PER_HOUR;
+        if hour != self.hour {
+            self.hour = hour;
+            self.spent.clear();
+        }
+        let mut beyond = 0;
+        for uplink in batch.uplinks_mut() {
+            for rejection in &mut uplink.rejections {
+                rejection.kept = self.spend(rejection.sensor);
+                if !rejection.kept {
+                    beyond += u64::from(rejection.item_count);
+                }
+            }
+        }
+        beyond
+    }
+
+    fn spend(&mut self, sensor: Option<SensorIdentifier>) -> bool {
+        let account = match sensor {
+            Some(_) if self.spent.len() >= MAX_SENSORS && !self.spent.contains_key(&sensor) => None,
+            account => account,
+        };
+        let spent = self.spent.entry(account).or_default();
+        *spent = spent.saturating_add(1);
+        *spent <= self.per_sensor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Items, Origin, Reason, ReceiptBook, Uplink};
+
+    fn flood(sensor: Option<SensorIdentifier>, count: usize) -> Batch {
+        let (book, _lost) = ReceiptBook::new();
+        let refused = |sequence| {
+            let mut uplink = Uplink {
+                sensor,
+                kind: None,
+                items: Items::Nothing,
+                rejections: Vec::new(),
+                origin: Origin::new("t", b"", Timestamp::default(), false),
+                receipt: book.write(sequence),
+            };
+            uplink.reject(Reason::UnknownTopic, String::new());
+            uplink.rejections[0].item_count = 2;
+            uplink
+        };
+        Batch::new((0..count as u64).map(refused).collect())
+    }
+
+    fn kept(batch: &Batch) -> usize {
+        batch.uplinks().iter().flat_map(|it| &it.rejections).filter(|it| it.kept).count()
+    }
+
+    #[test]
+    fn a_flood_is_bounded_per_sensor_and_hour() {
+        let mut budget = RejectionBudget::new(3);
+        let now = Timestamp::from_unix_microseconds(10 * MICROSECONDS_PER_HOUR);
+        let mad = Some(SensorIdentifier::random());
+
+        let mut batch = flood(mad, 5);
+        assert_eq!(budget.apply(&mut batch, now), 2 * 2);
+        assert_eq!(kept(&batch), 3);
+
+        for other in [None, Some(SensorIdentifier::random())] {
+            let mut batch = flood(other, 3);
+            assert_eq!(budget.apply(&mut batch, now), 0);
+        }
+
+        let next_hour = Timestamp::from_unix_microseconds(11 * MICROSECONDS_PER_HOUR);
+        let mut batch = flood(mad, 3);
+        assert_eq!(budget.apply(&mut batch, next_hour), 0);
+    }
+}

@@ -1,0 +1,187 @@
+//! Brings one batch into the database, whatever it takes: again after a pause when the database is
+//! away, through the staging tables when a row is there already, in parts when PostgreSQL refuses
+//! one.
+//!
+//! Invariant: a delivery ends only when every message of its batch is committed. Nothing is given
+//! up, and nothing is reported that COMMIT did not confirm.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::Recipient;
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, error, info, warn};
+
+use super::protocol::{Acknowledged, Deleted};
+use crate::domain::{Batch, Health, Part, Reason, pause};
+use crate::metrics::Metrics;
+use crate::store::{
+    Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
+};
+
+/// Puts a batch into the database: the one seam at which tests hand in faults.
+pub trait Commit: Clone + Unpin + 'static {
+    /// See [`Committer::commit`].
+    fn commit(
+        &self,
+        batch: Batch,
+        path: Path,
+    ) -> impl Future<Output = Result<Committed, Box<Uncommitted>>>;
+
+    /// See [`Committer::examine`].
+    fn examine(
+        &self,
+        batch: &Batch,
+    ) -> impl Future<Output = Result<Vec<(u32, String)>, StoreError>>;
+}
+
+impl Commit for Committer {
+    async fn commit(&self, batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
+        Self::commit(self, batch, path).await
+    }
+
+    async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
+        Self::examine(self, batch).await
+    }
+}
+
+/// Who is told what a commit brought about.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// The inbound loop: it settles the receipts. What waits in the channel is bounded by its window.
+    pub settled: UnboundedSender<Committed>,
+    /// The supervisor: what was acknowledged.
+    pub acknowledged: Recipient<Acknowledged>,
+    /// The supervisor: which sensors are no more.
+    pub deleted: Recipient<Deleted>,
+    /// Whether writing works.
+    pub health: Arc<Health>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One batch on its way.
+pub(super) struct Delivery<C> {
+    committer: C,
+    reports: Reports,
+    failures: u32,
+}
+
+impl<C: Commit> Delivery<C> {
+    pub(super) const fn new(committer: C, reports: Reports) -> Self {
+        Self { committer, reports, failures: 0 }
+    }
+
+    /// Returns when all of it is committed.
+    pub(super) async fn deliver(mut self, batch: Batch) {
+        let mut parts = vec![(batch, Path::Straight)];
+        while let Some((batch, path)) = parts.pop() {
+            let begun = Instant::now();
+            let items = batch.item_count();
+            match self.committer.commit(batch, path).await {
+                Ok(committed) => self.report(committed, items, begun).await,
+                Err(failed) => self.next_step(*failed, path, &mut parts).await,
+            }
+        }
+    }
+
+    async fn next_step(
+        &mut self,
+        Uncommitted { batch, error }: Uncommitted,
+        path: Path,
+        parts: &mut Vec<(Batch, Path)>,
+    ) {
+        match (verdict(&error), path) {
+            (Verdict::Stage, Path::Straight) => {
+                self.count("duplicate");
+                debug!(items = batch.item_count(), "a row is there already; the batch is staged");
+                parts.push((batch, Path::Staged));
+            }
+            // Staged rows meet no conflict but on a constraint that is not ours.
+            (Verdict::Isolate, _) | (Verdict::Stage, Path::Staged) => {
+                self.count("refused");
+                if batch.uplinks().len() > 1 {
+                    debug!(items = batch.item_count(), %error, "a row is refused; the batch is halved");
+                    let (first, second) = batch.halve();
+                    parts.extend([(second, Path::Staged), (first, Path::Staged)]);
+                } else {
+                    parts.push((self.isolate(batch, &error).await, Path::Staged));
+                }
+            }
+            (Verdict::Retry, _) => {
+                self.count("unavailable");
+                self.wait(&error).await;
+                // Whether COMMIT was lost or its answer, the staged way is right.
+                parts.push((batch, Path::Staged));
+            }
+        }
+    }
+
+    /// Rejects what PostgreSQL refuses of one message, and nothing else.
+    async fn isolate(&mut self, mut batch: Batch, refusal: &StoreError) -> Batch {
+        match self.committer.examine(&batch).await {
+            Ok(refused) if refused.is_empty() => {
+                // No item by itself is refused, so it is not an item; a retry loses nothing.
+                self.wait(refusal).await;
+            }
+            Ok(mut refused) => {
+                // From the back, so that the places of those before stay.
+                refused.sort_unstable_by_key(|(item, _)| std::cmp::Reverse(*item));
+                let [uplink] = batch.uplinks_mut() else {
+                    unreachable!("only a batch of one message is examined")
+                };
+                for (item, sentence) in refused {
+                    warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refuses a row; it is rejected");
+                    uplink.reject_item(item, Reason::RefusedByDatabase, sentence);
+                }
+            }
+            Err(error) => self.wait(&error).await,
+        }
+        batch
+    }
+
+    async fn wait(&mut self, error: &StoreError) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = pause(self.failures, rand::random());
+        self.reports.health.down(Part::Writing, error.to_string());
+        let (failures, pause_ms) = (self.failures, pause.as_millis());
+        if self.failures == 1 {
+            warn!(%error, pause_ms, "a batch could not be written; it is tried again, its PUBACKs wait");
+        } else {
+            error!(%error, failures, pause_ms, "a batch can still not be written; its PUBACKs wait");
+        }
+        tokio::time::sleep(pause).await;
+    }
+
+    async fn report(&mut self, mut committed: Committed, items: usize, begun: Instant) {
+        let elapsed = begun.elapsed();
+        let Reports { settled, acknowledged, deleted, health, metrics } = &self.reports;
+        metrics.batch_items.observe(items as f64);
+        metrics.commit_seconds.observe(elapsed.as_secs_f64());
+        health.up(Part::Writing);
+        if self.failures > 0 {
+            info!(failures = self.failures, "writing works again");
+            self.failures = 0;
+        }
+        debug!(items, elapsed_ms = elapsed.as_millis(), "batch committed");
+        let acknowledgements: Vec<Acknowledgement> =
+            std::mem::take(&mut committed.acknowledgements);
+        let gone = std::mem::take(&mut committed.deleted);
+        // First of all the receipts: PUBACKs are waiting.
+        if settled.send(committed).is_err() {
+            debug!("a batch was committed after the inbound loop had ended");
+        }
+        if !acknowledgements.is_empty()
+            && acknowledged.send(Acknowledged(acknowledgements)).await.is_err()
+        {
+            warn!("the supervisor is gone; it learns what was acknowledged from the table");
+        }
+        if !gone.is_empty() && deleted.send(Deleted(gone)).await.is_err() {
+            warn!("the supervisor is gone; it learns what was deleted from the table");
+        }
+    }
+
+    fn count(&self, cause: &str) {
+        self.reports.metrics.commit_retries.with_label_values(&[cause]).inc();
+    }
+}

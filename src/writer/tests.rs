@@ -1,0 +1,178 @@
+//! What the writer promises, with a committer that does as it is told.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context, Handler};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::*;
+use crate::domain::{
+    Batch, Health, Items, Kind, Ledger, Origin, Part, ReceiptBook, Timestamp, Uplink,
+};
+use crate::metrics::Metrics;
+use crate::store::{Path, StoreError, Uncommitted};
+
+/// What the database is to do with the next batch.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Commit,
+    Unavailable,
+    Panic,
+}
+
+/// Lets a batch through when the test gives a permit; fates first in, first out, then `Commit`.
+#[derive(Clone)]
+struct Scripted {
+    fates: Rc<RefCell<VecDeque<Fate>>>,
+    gate: Arc<Semaphore>,
+    seen: Rc<RefCell<Vec<(usize, Path)>>>,
+}
+
+impl Scripted {
+    fn new(fates: &[Fate]) -> Self {
+        Self {
+            fates: Rc::new(RefCell::new(fates.iter().copied().collect())),
+            gate: Arc::new(Semaphore::new(0)),
+            seen: Rc::default(),
+        }
+    }
+}
+
+impl Commit for Scripted {
+    async fn commit(&self, batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
+        self.seen.borrow_mut().push((batch.uplinks().len(), path));
+        self.gate.acquire().await.unwrap().forget();
+        let fate = self.fates.borrow_mut().pop_front().unwrap_or(Fate::Commit);
+        match fate {
+            Fate::Commit => Ok(Committed::pretend(batch)),
+            Fate::Unavailable => {
+                Err(Box::new(Uncommitted { batch, error: StoreError::PoolTimeout(Duration::ZERO) }))
+            }
+            Fate::Panic => panic!("a fault that the test handed in"),
+        }
+    }
+
+    async fn examine(&self, _: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
+        unreachable!("nothing is refused here")
+    }
+}
+
+struct Nobody;
+
+impl Actor for Nobody {
+    type Context = Context<Self>;
+}
+
+impl Handler<Acknowledged> for Nobody {
+    type Result = ();
+    fn handle(&mut self, _: Acknowledged, _: &mut Context<Self>) {}
+}
+
+impl Handler<Deleted> for Nobody {
+    type Result = ();
+    fn handle(&mut self, _: Deleted, _: &mut Context<Self>) {}
+}
+
+struct Rig {
+    writer: Addr<WriterActor<Scripted>>,
+    committer: Scripted,
+    settled: mpsc::UnboundedReceiver<Committed>,
+    lost: mpsc::UnboundedReceiver<crate::domain::Lost>,
+    book: ReceiptBook,
+    health: Arc<Health>,
+}
+
+impl Rig {
+    fn new(connections: u32, fates: &[Fate]) -> Self {
+        let committer = Scripted::new(fates);
+        let (settled, hears) = mpsc::unbounded_channel();
+        let health = Arc::new(Health::default());
+        let nobody = Nobody.start();
+        let reports = Reports {
+            settled,
+            acknowledged: nobody.clone().recipient(),
+            deleted: nobody.recipient(),
+            health: Arc::clone(&health),
+            metrics: Arc::new(Metrics::new(Arc::new(Ledger::default()))),
+        };
+        let config = Config { connections, batch_items: 1_000, rejections_per_sensor_hour: 1_000 };
+        let writer = WriterActor::new(config, committer.clone(), reports).start();
+        let (book, lost) = ReceiptBook::new();
+        Self { writer, committer, settled: hears, lost, book, health }
+    }
+
+    async fn write(&self, sequences: std::ops::Range<u64>) {
+        for sequence in sequences {
+            let uplink = Uplink {
+                sensor: None,
+                kind: Some(Kind::Measurement),
+                items: Items::Nothing,
+                rejections: vec![],
+                origin: Origin::new("t", b"", Timestamp::default(), false),
+                receipt: self.book.write(sequence),
+            };
+            let mut uplink = uplink;
+            uplink.reject(crate::domain::Reason::NotJson, String::new());
+            self.writer.send(Write(uplink)).await.unwrap();
+        }
+    }
+
+    fn open(&self) {
+        self.committer.gate.add_permits(1_000);
+    }
+
+    async fn next(&mut self) -> Vec<u64> {
+        let committed = self.settled.recv().await.unwrap();
+        committed.receipts.into_iter().map(crate::domain::Receipt::redeem).collect()
+    }
+}
+
+#[actix_rt::test]
+async fn what_arrives_during_a_write_is_the_next_batch() {
+    let mut rig = Rig::new(1, &[]);
+    rig.write(0..1).await;
+    rig.write(1..4).await;
+    rig.open();
+    assert_eq!(rig.next().await, [0]);
+    assert_eq!(rig.next().await, [1, 2, 3]);
+}
+
+#[actix_rt::test]
+async fn nothing_is_settled_until_the_commit_returned() {
+    let mut rig = Rig::new(1, &[]);
+    rig.write(0..1).await;
+    // The write has begun once the committer has seen it.
+    while rig.committer.seen.borrow().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.settled.try_recv().is_err());
+    rig.open();
+    assert_eq!(rig.next().await, [0]);
+}
+
+#[actix_rt::test]
+async fn an_unavailable_database_is_tried_again_by_the_staged_way() {
+    let mut rig = Rig::new(1, &[Fate::Unavailable, Fate::Unavailable]);
+    rig.open();
+    rig.write(0..1).await;
+    assert_eq!(rig.next().await, [0]);
+    assert_eq!(
+        *rig.committer.seen.borrow(),
+        [(1, Path::Straight), (1, Path::Staged), (1, Path::Staged)]
+    );
+    assert!(rig.health.condition(Part::Writing).up);
+}
+
+#[actix_rt::test]
+async fn a_panic_in_a_delivery_loses_its_receipts_and_nothing_else() {
+    let mut rig = Rig::new(1, &[Fate::Panic]);
+    rig.open();
+    rig.write(0..1).await;
+    assert_eq!(rig.lost.recv().await.unwrap().sequence, 0);
+    rig.write(1..2).await;
+    assert_eq!(rig.next().await, [1]);
+}
