@@ -1,0 +1,144 @@
+//! A mosquitto for tests, set up as `scripts/mosquitto.conf` tells everyone to. Called by tests that need a broker.
+//! Promises persistent sessions, a port that stays over restarts, and no leftovers.
+
+use std::path::Path;
+
+use tokio::sync::OnceCell;
+
+use super::client::Client;
+use super::docker::Container;
+use super::ports::free_port;
+use super::process::Process;
+use super::server::{self, Place, Server, Service, variable};
+use super::wait::{PATIENCE, eventually};
+
+const PRODUCTION: &str = include_str!("../../../scripts/mosquitto.conf");
+const LAST_SECTION: &str = "# --- What differs from machine to machine ---";
+
+/// The script's own choice, where no variable names another one.
+const HOME_IN_CONTAINER: &str = "/tmp/tributary";
+
+/// Debian keeps the broker where only root has its PATH.
+const DEBIANS_PLACE: &str = "/usr/sbin";
+
+/// How a broker differs from the others.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Settings {
+    /// The one user and password; without them everyone may connect.
+    pub(crate) account: Option<(&'static str, &'static str)>,
+    /// Every packet goes to the log, one line each: `Received PUBACK from …`.
+    pub(crate) log_packets: bool,
+}
+
+/// A broker, or the name of one that is not ours.
+pub(crate) struct Broker {
+    server: Server,
+    url: String,
+}
+
+impl Broker {
+    /// The broker that the tests of a run share, each under a topic prefix of its own; `MQTT_URL`'s, if it is set.
+    pub(crate) async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Broker> = OnceCell::const_new();
+        SHARED
+            .get_or_init(async || match variable("MQTT_URL") {
+                Some(url) => Self { server: Server::Outside, url },
+                None => Self::start().await,
+            })
+            .await
+    }
+
+    /// A broker of one's own, to stop and to start.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    /// A broker of one's own with other settings.
+    pub(crate) async fn start_with(settings: Settings) -> Self {
+        let port = free_port();
+        let server = match Place::of_this_run() {
+            Place::Docker => {
+                let service = service(settings, "1883", Path::new(HOME_IN_CONTAINER));
+                Server::Container(Container::start(service, port).await)
+            }
+            Place::Binaries => {
+                let home = Process::home(port);
+                let service = service(settings, &format!("{port} 127.0.0.1"), &home);
+                Server::Process(Process::start(&service, home, Path::new(DEBIANS_PLACE)))
+            }
+        };
+        let account = settings
+            .account
+            .map(|(user, password)| format!("{user}:{password}@"))
+            .unwrap_or_default();
+        let broker = Self { server, url: format!("mqtt://{account}127.0.0.1:{port}") };
+        broker.answers().await;
+        broker
+    }
+
+    /// `mqtt://user:password@host:port`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// SIGTERM: sessions and their queues are saved.
+    pub(crate) async fn stop(&mut self) {
+        self.server.end("TERM").await;
+    }
+
+    /// SIGKILL: what came since the last save is lost.
+    pub(crate) async fn kill(&mut self) {
+        self.server.end("KILL").await;
+    }
+
+    /// Starts a stopped broker again, on the same port with what it had saved, and returns when it answers.
+    pub(crate) async fn start_again(&mut self) {
+        self.server.start_again().await;
+        self.answers().await;
+    }
+
+    /// What the broker has logged; see [`Settings::log_packets`].
+    pub(crate) fn log(&self) -> String {
+        self.server.log()
+    }
+
+    async fn answers(&self) {
+        let client = eventually(PATIENCE, async || {
+            let client = Client::try_connect(&self.url, "tributary-test-probe", true).await;
+            client.map_err(|error| self.server.silence(error))
+        })
+        .await;
+        client.disconnect().await;
+    }
+}
+
+fn service(settings: Settings, listener: &str, home: &Path) -> Service {
+    let mut variables =
+        vec![("BROKER_CONF", configuration(settings, listener, &home.display().to_string()))];
+    if let Some((user, password)) = settings.account {
+        variables.extend([("BROKER_USER", user.into()), ("BROKER_PASSWORD", password.into())]);
+    }
+    Service {
+        image: server::mosquitto_image(),
+        user: "mosquitto",
+        inner_port: 1883,
+        script: include_str!("../../../scripts/lib/run-mosquitto.sh"),
+        arguments: Vec::new(),
+        variables,
+        last_signal: "KILL",
+    }
+}
+
+/// The production settings, and the place of this one.
+fn configuration(settings: Settings, listener: &str, home: &str) -> String {
+    let (shared, _) = PRODUCTION.split_once(LAST_SECTION).expect("the last section is there");
+    let access = match settings.account {
+        Some(_) => format!("password_file {home}/passwords"),
+        None => "allow_anonymous true".into(),
+    };
+    let log_type = if settings.log_packets { "all" } else { "notice" };
+    format!(
+        "{shared}\nlistener {listener}\n{access}\npersistence_location {home}/\nlog_dest stderr\n\
+         log_type error\nlog_type warning\nlog_type {log_type}\n"
+    )
+}

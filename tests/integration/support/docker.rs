@@ -1,0 +1,131 @@
+//! A server in a container, by testcontainers. Used by `server` when a Docker daemon answers and has the image.
+//! Promises what `process` promises, by the same means: the container is removed when the keeper's pipe closes.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use testcontainers::bollard::models::PortBinding;
+use testcontainers::core::IntoContainerPort;
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{GenericImage, ImageExt};
+
+use super::server::Service;
+
+/// `$0` is the container. A process that is killed before it has said that the container is there may have left the
+/// daemon at work on it: so the keeper keeps trying for a while.
+const KEEPER: &str = r#"
+remove() { docker rm --force --volumes "$0"; }
+if read -r _; then
+  read -r _; remove
+else
+  for _ in 1 2 3 4 5 6 7 8 9 10; do remove; sleep 1; done
+fi
+"#;
+
+/// True if a daemon answers and has the image, or can get it.
+pub(crate) fn offers(image: &str) -> bool {
+    docker(&["image", "inspect", image]).is_ok()
+        || (docker(&["info"]).is_ok() && docker(&["pull", image]).is_ok())
+}
+
+/// A container and its keeper.
+pub(crate) struct Container {
+    name: String,
+    keeper: Child,
+    pipe: Option<ChildStdin>,
+}
+
+impl Container {
+    /// Starts the service, reachable on loopback only, on `port`.
+    pub(crate) async fn start(service: Service, port: u16) -> Self {
+        let name = format!("tributary-test-{}-{port}", std::process::id());
+        let mut container = Self::keep(name);
+        let (image, tag) = service.image.rsplit_once(':').unwrap_or((&service.image, "latest"));
+        let bindings = [(
+            format!("{}/tcp", service.inner_port),
+            Some(vec![PortBinding {
+                host_ip: Some("127.0.0.1".into()),
+                host_port: Some(port.to_string()),
+            }]),
+        )];
+        let mut request = GenericImage::new(image, tag)
+            .with_entrypoint("sh")
+            .with_exposed_port(service.inner_port.tcp())
+            .with_cmd(
+                ["-c", service.script, "sh"].map(String::from).into_iter().chain(service.arguments),
+            )
+            .with_user(service.user)
+            .with_container_name(&container.name)
+            // testcontainers' own port mapping would listen on every interface.
+            .with_host_config_modifier(move |host| {
+                host.publish_all_ports = Some(false);
+                host.port_bindings = Some(bindings.clone().into());
+            });
+        for (variable, value) in service.variables {
+            request = request.with_env_var(variable, value);
+        }
+        let running = request.start().await.expect("the daemon has the image and the port is free");
+        // The keeper removes it, also when this process is killed, and a static has no drop to rely on.
+        std::mem::forget(running);
+        let pipe = container.pipe.as_mut().expect("the pipe is open until drop");
+        writeln!(pipe, "created").expect("the keeper lives as long as we do");
+        container
+    }
+
+    fn keep(name: String) -> Self {
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, &name])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("every Unix has sh");
+        let pipe = keeper.stdin.take();
+        Self { name, keeper, pipe }
+    }
+
+    /// Starts the server again, on the same port and the same files.
+    pub(crate) fn start_again(&self) {
+        docker(&["start", &self.name]).expect("a stopped container starts");
+    }
+
+    /// Sends the signal to the server and waits until its container has ended.
+    pub(crate) fn end(&self, signal: &str) {
+        docker(&["kill", "--signal", signal, &self.name]).expect("the container runs");
+        docker(&["wait", &self.name]).expect("the container exists");
+    }
+
+    /// Kills one process inside, by its number inside.
+    pub(crate) fn kill_inside(&self, pid: i32) {
+        docker(&["exec", &self.name, "sh", "-c", &format!("kill -9 {pid}")])
+            .expect("the process exists");
+    }
+
+    /// What the server has logged.
+    pub(crate) fn log(&self) -> String {
+        docker(&["logs", &self.name]).expect("the container exists")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        if let Err(error) = self.keeper.wait() {
+            eprintln!("a container's keeper could not be waited for: {error}");
+        }
+    }
+}
+
+/// What the command said, as `Err` if it failed.
+fn docker(arguments: &[&str]) -> Result<String, String> {
+    let output =
+        Command::new("docker").args(arguments).output().map_err(|error| error.to_string())?;
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if output.status.success() { Ok(said) } else { Err(said) }
+}

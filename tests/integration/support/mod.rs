@@ -1,0 +1,12 @@
+//! What the integration tests stand on: a real PostgreSQL, a real broker, an independent MQTT client, and waiting
+//! for a state. Servers come from the variables that name them, else from Docker, else from the machine's binaries;
+//! `TRIBUTARY_TEST_SERVERS=docker|binaries` forces one of the last two.
+
+pub(crate) mod broker;
+pub(crate) mod client;
+mod docker;
+mod ports;
+pub(crate) mod postgres;
+mod process;
+mod server;
+pub(crate) mod wait;

@@ -1,0 +1,188 @@
+//! A PostgreSQL for tests: one shared by a run, or one of its own for a test that stops it. Called by every test.
+//! Promises an empty cluster (or the server that `DATABASE_URL` names), a database for each who asks, and no leftovers.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::OnceCell;
+use tokio_postgres::NoTls;
+use url::Url;
+
+use super::docker::Container;
+use super::ports::free_port;
+use super::process::Process;
+use super::server::{self, Place, Server, Service, variable};
+use super::wait::{PATIENCE, eventually};
+
+/// Tests kill processes, never the machine: what the kernel has taken is durable enough for them.
+const SETTINGS: [&str; 4] =
+    ["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=10"];
+
+/// A server, or the name of one that is not ours.
+pub(crate) struct Postgres {
+    server: Server,
+    /// The maintenance database's URL; the others differ from it in their last part.
+    base: Url,
+}
+
+/// A database of one's own. On a server that is not ours it is dropped at the end; ours goes as a whole.
+pub(crate) struct Database {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    dropped_through: Option<String>,
+}
+
+impl Postgres {
+    /// The server that the tests of a run share; the one that `DATABASE_URL` names, if it is set.
+    pub(crate) async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+        SHARED
+            .get_or_init(async || match variable("DATABASE_URL") {
+                Some(named) => Self {
+                    server: Server::Outside,
+                    base: named.parse().expect("DATABASE_URL is a URL"),
+                },
+                None => Self::start().await,
+            })
+            .await
+    }
+
+    /// A server of one's own, to stop and to start.
+    pub(crate) async fn start() -> Self {
+        let port = free_port();
+        let server = match Place::of_this_run() {
+            Place::Docker => Server::Container(Container::start(service("*", 5432), port).await),
+            Place::Binaries => {
+                let service = service("127.0.0.1", port);
+                let start =
+                    move || Process::start(&service, Process::home(port), &newest_binaries());
+                Server::Process(
+                    tokio::task::spawn_blocking(start).await.expect("the binaries work"),
+                )
+            }
+        };
+        let base = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+        let postgres = Self { server, base: base.parse().expect("it is well formed") };
+        postgres.answers().await;
+        postgres
+    }
+
+    /// The URL of one of its databases.
+    pub(crate) fn url(&self, database: &str) -> String {
+        let mut url = self.base.clone();
+        url.set_path(database);
+        url.into()
+    }
+
+    /// A new database with a name of its own: empty, or a copy of `template`, which nobody may be connected to.
+    pub(crate) async fn create_database(&self, template: Option<&str>) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tributary_test_{}_{number}", std::process::id());
+        let origin = template.unwrap_or("template0");
+        let client = connect(self.base.as_str()).await.expect("the server answers");
+        let created =
+            client.batch_execute(&format!("create database {name} template {origin}")).await;
+        created.unwrap_or_else(|error| panic!("no database {name} from {origin}: {error:?}"));
+        let outside = matches!(self.server, Server::Outside);
+        let dropped_through = outside.then(|| self.base.as_str().to_owned());
+        Database { url: self.url(&name), name, dropped_through }
+    }
+
+    /// SIGINT: sessions are ended, transactions rolled back, the data saved.
+    pub(crate) async fn stop_fast(&mut self) {
+        self.server.end("INT").await;
+    }
+
+    /// SIGQUIT: sessions are cut off, and the next start recovers from the log.
+    pub(crate) async fn stop_immediate(&mut self) {
+        self.server.end("QUIT").await;
+    }
+
+    /// Starts a stopped server again, on the same port with the same data, and returns when it answers.
+    pub(crate) async fn start_again(&mut self) {
+        self.server.start_again().await;
+        self.answers().await;
+    }
+
+    /// SIGKILL to the backend with this `pg_backend_pid()`; the server then ends every session and recovers.
+    pub(crate) fn kill_backend(&self, pid: i32) {
+        self.server.kill_inside(pid);
+    }
+
+    /// Returns when the server takes connections.
+    pub(crate) async fn answers(&self) {
+        let ask = async || connect(self.base.as_str()).await?.batch_execute("select 1").await;
+        eventually(PATIENCE, async || {
+            ask().await.map_err(|error| self.server.silence(error.to_string()))
+        })
+        .await;
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let Some(base) = self.dropped_through.take() else {
+            return;
+        };
+        let statement = format!("drop database if exists {} with (force)", self.name);
+        // A thread, because a runtime cannot be entered from within another, and drop may run within one.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                anyhow::Ok(connect(&base).await?.batch_execute(&statement).await?)
+            })
+        });
+        if !matches!(dropped.join(), Ok(Ok(()))) {
+            eprintln!("the test database {} could not be dropped", self.name);
+        }
+    }
+}
+
+/// A plain connection, driven by a task of the current runtime.
+pub(crate) async fn connect(url: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(async move {
+        // Tests cut connections off on purpose; the client's next call says so.
+        drop(connection.await);
+    });
+    Ok(client)
+}
+
+fn service(listen_addresses: &str, inner_port: u16) -> Service {
+    let place = [format!("listen_addresses={listen_addresses}"), format!("port={inner_port}")];
+    let settings = SETTINGS.iter().map(|setting| (*setting).to_owned());
+    Service {
+        image: server::postgres_image(),
+        user: "postgres",
+        inner_port,
+        script: include_str!("../../../scripts/lib/run-postgres.sh"),
+        arguments: settings.chain(place).flat_map(|setting| ["-c".to_owned(), setting]).collect(),
+        variables: Vec::new(),
+        // Not SIGKILL: the server takes its backends and its shared memory along.
+        last_signal: "QUIT",
+    }
+}
+
+/// Debian and its kin keep PostgreSQL out of PATH, several versions side by side.
+fn newest_binaries() -> PathBuf {
+    let in_path = variable("PATH").unwrap_or_default();
+    let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    std::env::split_paths(&in_path)
+        .filter_map(|directory| {
+            directory.join("postgres").canonicalize().ok()?.parent().map(PathBuf::from)
+        })
+        .chain(packaged.map(|version| version.path().join("bin")))
+        .filter(|directory| directory.join("initdb").exists())
+        .max_by_key(|directory| major_version(directory))
+        .expect("PostgreSQL is installed: scripts/setup does it")
+}
+
+/// The 17 of `postgres (PostgreSQL) 17.2 (Debian 17.2-1)`.
+fn major_version(binaries: &std::path::Path) -> Option<u32> {
+    let output = Command::new(binaries.join("postgres")).arg("--version").output().ok()?;
+    let sentence = String::from_utf8(output.stdout).ok()?;
+    let version = sentence.split(' ').nth(2)?;
+    version.split(|other: char| !other.is_ascii_digit()).next()?.parse().ok()
+}
