@@ -130,7 +130,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text in "\\PC{0,40}") {
-            drop(decode::<RowKey>(&text));
+            prop_assume!(decode::<RowKey>(&text).is_none());
             drop(decode::<String>(&text));
         }
     }
