@@ -1,6 +1,8 @@
 //! A running API with a database of its own, and a client. Called by every test of the API.
 //! Promises that tests share nothing but the PostgreSQL server.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -12,7 +12,7 @@ async fn pages(api: &Api, path: &str, between: impl AsyncFnOnce()) -> Vec<Value>
     let mut cursor = String::new();
     loop {
         let page = api.get(&format!("{path}limit=2{cursor}")).await.expect(200);
-        let on_it = page["items"].as_array().unwrap();
+        let on_it = page["items"].as_array().expect("a list has items");
         assert!((1..=2).contains(&on_it.len()), "{page}");
         items.extend(on_it.iter().cloned());
         let Some(next) = page["next"].as_str() else { return items };
