@@ -13,14 +13,14 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ntex_io::IoBoxed;
 use ntex_mqtt::v5::client::Client;
-use ntex_mqtt::v5::{QoS, codec};
+use ntex_mqtt::v5::codec;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use super::assembly::{Assembly, Message};
+use super::assembly::Message;
+use super::session::{Session, SessionEnd};
 use super::window::{Entry, Window};
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{Health, Ledger, Lost, Part, Reason, ReceiptBook, Timestamp, Uplink, pause};
@@ -63,29 +63,6 @@ pub struct Inbound {
     actor_failures: foldhash::HashMap<NonZeroU16, u8>,
     shutdown: watch::Receiver<bool>,
     grace: Duration,
-}
-
-/// Why a connection came to its end.
-#[derive(Debug, thiserror::Error)]
-enum SessionEnd {
-    #[error("shutdown")]
-    Shutdown,
-    #[error("the broker closed the connection")]
-    Closed,
-    #[error("the broker ended the session: {0}")]
-    Disconnected(String),
-    #[error(
-        "another client with our client id took the session over; is a second process running?"
-    )]
-    TakenOver,
-    #[error("the broker has not answered for {0} s")]
-    Silent(u16),
-    #[error("the connection failed: {0}")]
-    Failed(String),
-    #[error("the broker refused the subscription: {0}")]
-    NotSubscribed(String),
-    #[error("a message was lost on its way, so the broker must deliver it again")]
-    MessageLost,
 }
 
 impl Inbound {
@@ -175,20 +152,13 @@ impl Inbound {
     /// Returns why it ended, and whether the subscription was made.
     async fn session(&mut self, client: Client) -> (SessionEnd, bool) {
         let session_present = client.session_present();
-        let (io, codec) = client.into_inner();
-        let mut session = Session {
-            io,
-            codec,
-            assembly: Assembly::new(self.decoder.limits().payload_bytes),
-            subscribed: false,
-            heard: true,
-        };
+        let mut session = Session::new(client, self.decoder.limits().payload_bytes);
         info!(session_present, broker = self.config.broker.authority(), "connected for ingest");
         self.handles.metrics.broker_connects.with_label_values(&["ingest"]).inc();
         if !session_present {
             self.actor_failures.clear();
         }
-        let end = match session.subscribe(&self.decoder) {
+        let end = match session.subscribe(&self.decoder.topics().filters()) {
             Ok(()) => self.exchange(&mut session).await,
             Err(end) => end,
         };
@@ -394,73 +364,5 @@ impl Inbound {
         if let Err(error) = session.say_goodbye().await {
             debug!(%error, "the connection ended before DISCONNECT");
         }
-    }
-}
-
-/// One connection.
-struct Session {
-    io: IoBoxed,
-    codec: codec::Codec,
-    assembly: Assembly,
-    subscribed: bool,
-    /// Something came since the last PINGREQ.
-    heard: bool,
-}
-
-impl Session {
-    fn subscribe(&self, decoder: &Decoder) -> Result<(), SessionEnd> {
-        let options = codec::SubscriptionOptions {
-            qos: QoS::AtLeastOnce,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: codec::RetainHandling::AtSubscribeNew,
-        };
-        let filters = decoder.topics().filters();
-        self.send(codec::Packet::Subscribe(codec::Subscribe {
-            packet_id: NonZeroU16::MIN,
-            id: None,
-            user_properties: Vec::new(),
-            topic_filters: filters.iter().map(|it| (it.as_str().into(), options)).collect(),
-        }))
-    }
-
-    fn subscribed(&mut self, answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
-        use codec::SubscribeAckReason::{GrantedQos1, GrantedQos2};
-        let refused = answer.status.iter().find(|it| !matches!(it, GrantedQos1 | GrantedQos2));
-        match refused {
-            Some(reason) => Err(SessionEnd::NotSubscribed(format!("{reason:?}"))),
-            None => {
-                self.subscribed = true;
-                Ok(())
-            }
-        }
-    }
-
-    fn ping(&mut self) -> Result<(), SessionEnd> {
-        self.heard = false;
-        self.send(codec::Packet::PingRequest)
-    }
-
-    fn puback(&self, packet_id: NonZeroU16) -> Result<(), SessionEnd> {
-        self.send(codec::Packet::PublishAck(codec::PublishAck {
-            packet_id,
-            reason_code: codec::PublishAckReason::Success,
-            properties: Vec::new(),
-            reason_string: None,
-        }))
-    }
-
-    async fn say_goodbye(&self) -> std::io::Result<()> {
-        // Normal disconnection: the broker keeps the session [MQTT-3.14.2.2.2].
-        self.send(codec::Packet::Disconnect(codec::Disconnect::default()))
-            .map_err(std::io::Error::other)?;
-        self.io.flush(true).await?;
-        self.io.shutdown().await
-    }
-
-    fn send(&self, packet: codec::Packet) -> Result<(), SessionEnd> {
-        self.io
-            .encode(packet.into(), &self.codec)
-            .map_err(|error| SessionEnd::Failed(error.to_string()))
     }
 }

@@ -1,18 +1,19 @@
-//! The edge to the broker, and the only code that knows ntex: [`session`] connects, `inbound` takes
-//! PUBLISHes in (put together by `assembly`) and sends the PUBACKs, `window` is what it remembers
-//! meanwhile, `outbound` publishes configurations over a connection of its own.
+//! The edge to the broker, and the only code that knows ntex: [`connect`] connects, `inbound` takes
+//! PUBLISHes in over a `session` (put together by `assembly`) and sends the PUBACKs, `window` is what
+//! it remembers meanwhile, `outbound` publishes configurations over a connection of its own.
 
 mod address;
 mod assembly;
+mod connect;
 mod inbound;
 mod outbound;
 mod session;
 mod window;
 
 pub use address::{BrokerUrl, BrokerUrlError};
+pub use connect::{ConnectFailure, ConnectOptions, connect};
 pub use inbound::{Inbound, InboundHandles};
 pub use outbound::Outbound;
-pub use session::{ConnectFailure, ConnectOptions, connect};
 
 /// `MQTT_…`, `WINDOW_BYTES`
 #[derive(Clone, Debug)]

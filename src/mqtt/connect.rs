@@ -1,0 +1,123 @@
+//! Connects to the broker in MQTT 5. Called by the inbound loop, by the outbound publisher and by
+//! the simulated fleet; whoever calls decides what the session remembers.
+
+use std::cell::Cell;
+use std::io;
+use std::num::NonZeroU16;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ntex_mqtt::v5::client::{Client, MqttConnector};
+use ntex_mqtt::v5::{codec, error::ClientError};
+use ntex_net::Reactor as _;
+use ntex_net::connect::{Connect, ConnectError};
+use ntex_service::cfg::SharedCfg;
+use ntex_service::{Pipeline, ServiceFactory, fn_service};
+
+use super::BrokerUrl;
+
+/// How long TCP connect and CONNACK may take together.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the CONNECT says.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// The session's name.
+    pub client_id: String,
+    /// Forget an earlier session of that name.
+    pub clean_start: bool,
+    /// How long the broker keeps the session after the connection ends.
+    pub session_expiry_secs: u32,
+    /// How many QoS 1 PUBLISHes it may send un-acknowledged; none leaves it at 65535.
+    pub receive_maximum: Option<NonZeroU16>,
+    /// After so many silent seconds a PINGREQ is due.
+    pub keep_alive_secs: u16,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectFailure {
+    /// TCP, or the broker hung up.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Nothing in time.
+    #[error("no CONNACK within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout,
+    /// The broker said no.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// What came was not MQTT 5.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+}
+
+/// A connection on which CONNACK has been received.
+///
+/// ntex's own connector wants ntex's runtime; this one runs on tokio's, in an actix arbiter.
+///
+/// # Errors
+/// When the broker is away, answers too late, or refuses.
+pub async fn connect(
+    broker: &BrokerUrl,
+    options: &ConnectOptions,
+) -> Result<Client, ConnectFailure> {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(broker, options)).await {
+        Ok(outcome) => outcome,
+        Err(_elapsed) => Err(ConnectFailure::Timeout),
+    }
+}
+
+async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Client, ConnectFailure> {
+    let configuration = SharedCfg::default();
+    let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
+    let io = ntex_net::tokio::Reactor.from_tcp_stream(stream.into_std()?, configuration.clone())?;
+    // The connector may ask more than once; there is one stream to give.
+    let io = Rc::new(Cell::new(Some(io)));
+    let connected = fn_service(move |_: Connect<String>| {
+        let io = io.take();
+        async move { io.ok_or(ConnectError::Unresolved) }
+    });
+    let connector = MqttConnector::<String, _>::new()
+        .connector(connected)
+        .create(configuration)
+        .await
+        .map_err(|_| ConnectFailure::Protocol("the connector cannot be made".into()))?;
+    let request =
+        ntex_mqtt::v5::client::Connect::with(broker.authority(), connect_packet(broker, options));
+    Pipeline::new(connector).call(request).await.map_err(connect_failure)
+}
+
+fn connect_packet(broker: &BrokerUrl, options: &ConnectOptions) -> codec::Connect {
+    codec::Connect {
+        clean_start: options.clean_start,
+        keep_alive: options.keep_alive_secs,
+        session_expiry_interval_secs: options.session_expiry_secs,
+        receive_max: options.receive_maximum,
+        client_id: options.client_id.as_str().into(),
+        username: broker.username.as_deref().map(Into::into),
+        password: broker
+            .password()
+            .map(|password| ntex_bytes::Bytes::copy_from_slice(password.as_bytes())),
+        ..codec::Connect::default()
+    }
+}
+
+fn connect_failure(error: ClientError<Box<codec::ConnectAck>>) -> ConnectFailure {
+    match error {
+        ClientError::Ack(refusal) => {
+            let reason = refusal.reason_code;
+            let why = match &refusal.reason_string {
+                Some(text) => format!("{reason:?} ({text})"),
+                None => format!("{reason:?}"),
+            };
+            ConnectFailure::Refused(why)
+        }
+        ClientError::Disconnected(Some(error)) => ConnectFailure::Io(error),
+        ClientError::Disconnected(None) => ConnectFailure::Io(io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "the broker closed the connection before CONNACK",
+        )),
+        ClientError::HandshakeTimeout => ConnectFailure::Timeout,
+        other => ConnectFailure::Protocol(other.to_string()),
+    }
+}

@@ -1,0 +1,203 @@
+//! The rules of the house, held by a test: which layer may know which, where SQL stands, who reads
+//! the environment, who makes the proof of a commit, and how long a file may get.
+
+#![expect(clippy::unwrap_used, reason = "this is a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file with more lines of code than this hides a second idea.
+const MAX_LINES: usize = 420;
+
+/// Who may name whom in `crate::…`; what is not listed may name nothing of ours.
+const MAY_KNOW: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("wire", &["domain"]),
+    ("store", &["domain"]),
+    ("writer", &["store", "domain", "metrics"]),
+    ("sensor", &["writer", "store", "domain", "metrics"]),
+    ("mqtt", &["sensor", "wire", "domain", "metrics"]),
+    ("api", &["sensor", "store", "domain", "metrics", "wire"]),
+    ("metrics", &["domain"]),
+    ("telemetry", &[]),
+    ("config", &["api", "mqtt", "sensor", "store", "telemetry", "wire", "writer"]),
+    ("simulate", &["mqtt", "config", "domain", "wire"]),
+    ("app", &["api", "config", "domain", "metrics", "mqtt", "sensor", "store", "wire", "writer"]),
+    ("cli", &["app", "config", "sensor", "simulate", "store", "telemetry"]),
+    ("lib", &[]),
+    ("main", &[]),
+];
+
+struct Source {
+    path: PathBuf,
+    module: String,
+    /// Without its tests, which stand at the foot.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let relative = path.strip_prefix(&root).unwrap().to_owned();
+            let first = relative.iter().next().unwrap().to_string_lossy();
+            let is_test = relative.file_stem().is_some_and(|stem| stem == "tests");
+            if is_test || relative.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+            let module = first.trim_end_matches(".rs").to_owned();
+            sources.push(Source { path: relative, module, code });
+        }
+    }
+    assert!(sources.len() > 30, "the sources were found");
+    sources
+}
+
+/// The lines that are code, with their numbers.
+fn code_lines(source: &Source) -> impl Iterator<Item = (usize, &str)> {
+    source
+        .code
+        .lines()
+        .zip(1..)
+        .map(|(line, number)| (number, line.trim()))
+        .filter(|(_, line)| !line.starts_with("//"))
+}
+
+fn complain(broken: &[String]) {
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// `use crate::{a, b::c}` names a and b.
+fn named_modules(line: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for after in line.split("crate::").skip(1) {
+        let list = after.strip_prefix('{').and_then(|list| list.split('}').next());
+        for item in list.unwrap_or(after).split(',') {
+            let name: String =
+                item.trim().chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect();
+            named.push(name);
+            if list.is_none() {
+                break;
+            }
+        }
+    }
+    named
+}
+
+#[test]
+fn each_layer_knows_only_those_below_it() {
+    let mut broken = Vec::new();
+    for source in &sources() {
+        let allowed = MAY_KNOW.iter().find(|(module, _)| *module == source.module);
+        let Some((_, allowed)) = allowed else {
+            broken.push(format!("{}: no rule says whom it may know", source.path.display()));
+            continue;
+        };
+        for (number, line) in code_lines(source) {
+            for named in named_modules(line) {
+                if named != source.module && !allowed.contains(&named.as_str()) {
+                    broken.push(format!(
+                        "{}:{number}: {} may not know {named}",
+                        source.path.display(),
+                        source.module
+                    ));
+                }
+            }
+        }
+    }
+    complain(&broken);
+}
+
+#[test]
+fn ntex_stays_at_the_edge() {
+    let mut broken = Vec::new();
+    for source in &sources() {
+        for (number, line) in code_lines(source) {
+            if line.contains("ntex_")
+                && !line.contains("ntex_service=warn")
+                && !["mqtt", "simulate"].contains(&source.module.as_str())
+            {
+                broken.push(format!("{}:{number}: {line}", source.path.display()));
+            }
+        }
+    }
+    complain(&broken);
+}
+
+#[test]
+fn sql_stands_in_the_store() {
+    const SQL: [&str; 7] = [
+        "\"select ",
+        "\"insert into ",
+        "\"update ",
+        "\"delete from ",
+        "\"copy ",
+        "\"begin\"",
+        "batch_execute(",
+    ];
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.module != "store") {
+        for (number, line) in code_lines(source) {
+            if SQL.iter().any(|sql| line.contains(sql)) {
+                broken.push(format!("{}:{number}: {line}", source.path.display()));
+            }
+        }
+    }
+    complain(&broken);
+}
+
+/// The proof of a commit is made in one place, behind COMMIT, and the Success of a PUBACK in one.
+#[test]
+fn only_a_commit_makes_a_puback() {
+    let sources = sources();
+    let places = |needle: &str| -> Vec<String> {
+        sources
+            .iter()
+            .flat_map(|source| {
+                code_lines(source)
+                    .filter(|(_, line)| line.contains(needle))
+                    .map(|_| source.path.display().to_string())
+            })
+            .collect()
+    };
+    assert_eq!(places("Committed::after_commit("), ["store/commit.rs"]);
+    assert_eq!(places("Packet::PublishAck("), ["mqtt/session.rs"]);
+    assert_eq!(places(".puback("), ["mqtt/inbound.rs"]);
+}
+
+#[test]
+fn only_the_settings_read_the_environment() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.module != "config") {
+        for (number, line) in code_lines(source) {
+            if line.contains("env::var") {
+                broken.push(format!("{}:{number}: {line}", source.path.display()));
+            }
+        }
+    }
+    complain(&broken);
+}
+
+#[test]
+fn a_file_holds_one_idea() {
+    let mut broken = Vec::new();
+    for source in &sources() {
+        let lines = source.code.lines().count();
+        if lines > MAX_LINES {
+            broken.push(format!("{}: {lines} lines", source.path.display()));
+        }
+        if !source.code.starts_with("//!") {
+            broken.push(format!("{}: does not say what it is", source.path.display()));
+        }
+    }
+    complain(&broken);
+}
