@@ -1,4 +1,48 @@
-//! The HTTP side.
+//! The HTTP side (actix-web): one file per resource, and around them what all share: `request`
+//! (identifier, log, shape of errors), `problem`, `body`, `page` and `cursor`. [`bind`] is called
+//! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
+//! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
+
+mod body;
+mod configurations;
+mod cursor;
+mod fleet;
+mod health;
+mod heartbeats;
+mod log_messages;
+mod measurements;
+mod page;
+mod path;
+mod problem;
+mod problem_kind;
+mod rejections;
+mod request;
+mod sensors;
+mod status;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix_web::dev::Server;
+use actix_web::guard;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, PayloadConfig, ServiceConfig};
+use actix_web::{App, HttpServer, Resource, Route};
+use tracing_actix_web::TracingLogger;
+
+use crate::domain::{Health, Ledger, Timestamp};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use problem::{Kind, Problem};
+
+pub use fleet::Fleet;
+
+/// A configuration travels to its sensor in one packet; more than this no small broker lets pass.
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// Requests that are being answered when the service stops get so long to finish.
+const SHUTDOWN_TIMEOUT_SECS: u64 = 5;
 
 /// `HTTP_…`
 #[derive(Clone, Debug)]
@@ -14,54 +58,98 @@ impl Config {
     pub const DEFAULT_ADDRESS: &'static str = "127.0.0.1:8080";
 }
 
-use crate::{domain::*, metrics::Metrics, sensor::*, store::Store};
-use actix::{Addr, Recipient};
-use std::sync::Arc;
-/// stub
-pub struct Fleet {
-    #[allow(missing_docs)]
-    pub observe: Recipient<Observe>,
-}
-impl Fleet {
-    #[allow(missing_docs)]
-    pub fn of(a: &Addr<Supervisor>) -> Self {
-        Fleet { observe: a.clone().recipient() }
-    }
-}
-#[allow(missing_docs)]
+/// What the handlers work with.
+#[derive(Clone)]
 pub struct Context {
+    /// The tables.
     pub store: Store,
+    /// The sensors' actors.
     pub fleet: Fleet,
+    /// The account of the items.
     pub ledger: Arc<Ledger>,
+    /// What is connected.
     pub health: Arc<Health>,
+    /// What is measured.
     pub metrics: Arc<Metrics>,
+    /// When the process began.
     pub started_at: Timestamp,
 }
-#[allow(missing_docs)]
-pub fn bind(
-    config: &Config,
-    c: Context,
-) -> std::io::Result<(actix_web::dev::Server, std::net::SocketAddr)> {
-    use actix_web::*;
-    let d = web::Data::new(c);
-    let s = HttpServer::new(move || {
+
+/// Binds the address and prepares the server, which then wants to be awaited or spawned; tells the
+/// address that it got, which differs from the setting where that says port 0. Signals are left
+/// to the caller: stop it by its handle.
+///
+/// # Errors
+/// When the address cannot be had; the error names it.
+pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr)> {
+    let address = &config.address;
+    let context = web::Data::new(context);
+    let application = move || {
         App::new()
-            .app_data(d.clone())
-            .route("/healthz", web::get().to(|| async { "ok" }))
-            .route(
-                "/metrics",
-                web::get().to(|c: web::Data<Context>| async move { c.metrics.render() }),
-            )
-            .route(
-                "/api/v1/status",
-                web::get().to(|c: web::Data<Context>| async move {
-                    HttpResponse::Ok().json(c.ledger.snapshot())
-                }),
-            )
-    })
-    .workers(1)
-    .disable_signals()
-    .bind(&config.address)?;
-    let a = s.addrs()[0];
-    Ok((s.run(), a))
+            .app_data(context.clone())
+            .app_data(PayloadConfig::new(MAX_BODY_BYTES))
+            .configure(routes)
+            .default_service(web::to(route_not_found))
+            .wrap(TracingLogger::<request::RequestSpan>::new())
+            .wrap(from_fn(request::identify))
+    };
+    let server = HttpServer::new(application)
+        .workers(config.workers)
+        .disable_signals()
+        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS)
+        .bind(address)
+        .map_err(|error| refusal(address, &error))?;
+    let bound = server.addrs().first().copied();
+    let bound = bound.ok_or_else(|| refusal(address, &io::ErrorKind::AddrNotAvailable.into()))?;
+    Ok((server.run(), bound))
+}
+
+fn refusal(address: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("HTTP_ADDR={address} cannot be listened on: {error}"))
+}
+
+fn routes(config: &mut ServiceConfig) {
+    let sensor = web::scope("/sensors/{identifier}")
+        .configure(measurements::routes)
+        .configure(log_messages::routes)
+        .configure(heartbeats::routes)
+        .configure(configurations::routes)
+        .configure(sensors::item_routes);
+    let api = web::scope("/api/v1")
+        .configure(status::routes)
+        .configure(rejections::routes)
+        .configure(sensors::routes)
+        .service(sensor);
+    config.configure(health::routes).service(api);
+}
+
+/// The resource at a path, which answers other methods than these with 405.
+fn resource(path: &str, allowed: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || async move {
+        refuse(Problem::method_not_allowed(allowed))
+    }))
+}
+
+/// GET, and HEAD with it ([RFC 9110, 9.1]).
+fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+async fn route_not_found() -> Result<&'static str, Problem> {
+    refuse(Problem::new(Kind::RouteNotFound, "nothing is served here"))
+}
+
+fn refuse(problem: Problem) -> Result<&'static str, Problem> {
+    Err(problem)
+}
+
+/// Runs a change to its end even if the client hangs up meanwhile, so that what is committed is
+/// told to the fleet too.
+async fn to_the_end<T: 'static>(
+    change: impl Future<Output = Result<T, Problem>> + 'static,
+) -> Result<T, Problem> {
+    use tracing::Instrument;
+
+    let task = actix_web::rt::spawn(change.in_current_span());
+    task.await.unwrap_or_else(|error| Err(Problem::internal(error)))
 }

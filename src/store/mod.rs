@@ -4,6 +4,7 @@
 
 mod acknowledge;
 mod commit;
+mod configurations;
 mod connection;
 mod copy;
 mod error;
@@ -11,15 +12,22 @@ mod migrations;
 mod outbox;
 mod partitions;
 mod pool;
+mod reads;
 mod rejections;
+mod rows;
 mod sensors;
 
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
+pub use configurations::{Configuration, ConfigurationState};
 pub use error::{StoreError, Verdict, verdict};
 pub use migrations::migrate;
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::Store;
+pub use rows::{
+    HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
+};
+pub use sensors::{NewSensor, Sensor, SensorError};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
 #[derive(Clone, Debug)]

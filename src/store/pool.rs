@@ -35,7 +35,9 @@ impl Store {
         let pool = Pool::builder()
             .max_size(config.readers)
             .connection_timeout(CHECKOUT_TIMEOUT)
-            .test_on_check_out(false)
+            // A server that is frozen, or gone without a word, is found out here, within the second
+            // of the checkout, and not by a query that would wait for it.
+            .test_on_check_out(true)
             .build_unchecked(Manager::new(postgres, NoTls));
         Self { pool }
     }

@@ -117,8 +117,7 @@ async fn concurrent_configurations_of_one_sensor_never_collide() {
 async fn a_sensor_that_lags_gets_its_configuration_again() {
     let broker = Broker::shared().await;
     let database = database().await;
-    let service =
-        Service::start(&database, broker, &[("CONFIGURATION_REPUBLISH_SECS", "1")]).await;
+    let service = Service::start(&database, broker, &[("CONFIGURATION_REPUBLISH_SECS", "1")]).await;
     let sensor = service.create_sensor("forgetful").await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     client.subscribe(&topic(&database, "configurations", &sensor)).await;

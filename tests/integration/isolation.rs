@@ -51,7 +51,8 @@ async fn one_bad_item_never_sinks_its_message() {
             ),
         )
         .await;
-    let account = scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
+    let account =
+        scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
     assert_eq!((account.committed, account.rejected), (2, 1));
     assert_eq!(
         scene.rejections().await,
@@ -132,7 +133,9 @@ async fn every_kind_finds_its_table() {
             r#"{"log_messages":[{"severity":"warning","revision":0,"timestamp":0.0,"subject":"The CPU is burning","details":"Please call the fire department"},{"severity":"info","revision":0,"timestamp":0.0,"subject":"s"}]}"#,
         )
         .await;
-    scene.say("heartbeats", r#"{"heartbeats":[{"revision":0,"timestamp":0.0,"success":true}]}"#).await;
+    scene
+        .say("heartbeats", r#"{"heartbeats":[{"revision":0,"timestamp":0.0,"success":true}]}"#)
+        .await;
     crate::support::wait::eventually(crate::support::wait::PATIENCE, async || {
         let logs = scene.service.account("log_messages").await?;
         let heartbeats = scene.service.account("heartbeats").await?;
@@ -157,9 +160,11 @@ async fn a_flood_of_rejections_is_counted_and_not_kept() {
         scene.service.until(|account| account.received == 12 && account.in_flight == 0).await;
     assert_eq!(account.rejected, 12);
     let kept = count(&scene.database, "select count(*) from rejection").await;
-    let counted =
-        count(&scene.database, "select coalesce(sum(item_count), 0)::bigint from rejection_overflow")
-            .await;
+    let counted = count(
+        &scene.database,
+        "select coalesce(sum(item_count), 0)::bigint from rejection_overflow",
+    )
+    .await;
     // The hour may turn during the test.
     assert!((5..=10).contains(&kept), "{kept}");
     assert_eq!(kept + counted, 12);

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
 use crate::support::postgres::connect;
+use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
-use crate::support::said::{measurement, measurements};
 
 /// PUBACKs that the broker has had from the service's session, by the broker's own log.
 fn pubacks(broker: &Broker, session: &str) -> usize {

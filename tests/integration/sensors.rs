@@ -118,8 +118,7 @@ async fn ten_thousand_sensors_have_an_actor_each() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     for round in 0..2 {
         let said = (0..SENSORS).map(|number| {
-            let topic =
-                format!("{}/measurements/{}", database.name, Uuid::from_u128(number + 1));
+            let topic = format!("{}/measurements/{}", database.name, Uuid::from_u128(number + 1));
             let client = &client;
             async move { client.publish(&topic, measurement(f64::from(round))).await }
         });

@@ -1,0 +1,137 @@
+//! Where a list goes on: an opaque, URL-safe text that holds the key of the last item. Written and
+//! read by `page.rs`. Promises that what was written is read back, and that a cursor of another
+//! kind of list, or one that was tampered with, is refused.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::domain::Timestamp;
+use crate::store::RowKey;
+
+/// The key by which a list is sorted.
+pub(super) trait Position: Sized {
+    /// Tells the cursors of one kind of list from those of another.
+    const TAG: u8;
+
+    /// The key, as bytes.
+    fn write(&self) -> Vec<u8>;
+
+    /// The reverse of [`Position::write`].
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+/// The cursor of a position.
+pub(super) fn encode<P: Position>(position: &P) -> String {
+    let mut bytes = vec![P::TAG];
+    bytes.extend(position.write());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The position of a cursor.
+pub(super) fn decode<P: Position>(cursor: &str) -> Option<P> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (tag, rest) = bytes.split_first()?;
+    (*tag == P::TAG).then(|| P::read(rest)).flatten()
+}
+
+/// Measurements, log messages and heartbeats.
+impl Position for RowKey {
+    const TAG: u8 = b't';
+
+    fn write(&self) -> Vec<u8> {
+        [self.timestamp.unix_microseconds().to_be_bytes(), self.digest.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (timestamp, digest) = bytes.split_first_chunk()?;
+        let timestamp = i64::from_be_bytes(*timestamp);
+        // Beyond the calendar there is no row, and the database refuses to look.
+        jiff::Timestamp::from_microsecond(timestamp).ok()?;
+        Some(Self {
+            timestamp: Timestamp::from_unix_microseconds(timestamp),
+            digest: i64::from_be_bytes(digest.try_into().ok()?),
+        })
+    }
+}
+
+/// Configurations, by revision.
+impl Position for i32 {
+    const TAG: u8 = b'r';
+
+    fn write(&self) -> Vec<u8> {
+        self.to_be_bytes().into()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_be_bytes)
+    }
+}
+
+/// Rejections, by their number.
+impl Position for i64 {
+    const TAG: u8 = b'j';
+
+    fn write(&self) -> Vec<u8> {
+        self.to_be_bytes().into()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_be_bytes)
+    }
+}
+
+/// Sensors, by name.
+impl Position for String {
+    const TAG: u8 = b'n';
+
+    fn write(&self) -> Vec<u8> {
+        self.as_bytes().into()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::from_utf8(bytes.into()).ok().filter(|name| !name.contains('\0'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        let revision = encode(&7_i32);
+        assert_eq!(decode::<i32>(&revision), Some(7));
+        assert_eq!(decode::<i64>(&revision), None, "of another list");
+        assert_eq!(decode::<RowKey>(&revision), None, "of another list");
+        for cursor in ["", "=", "~", "cg", &revision[1..], &format!("{revision}AA")] {
+            assert_eq!(decode::<i32>(cursor), None, "{cursor}");
+        }
+        assert_eq!(decode::<String>(&encode(&"a\0".to_owned())), None);
+        let beyond = RowKey { timestamp: Timestamp::from_unix_microseconds(i64::MAX), digest: 0 };
+        assert_eq!(decode::<RowKey>(&encode(&beyond)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_round_trips(
+            microseconds in 0_i64..253_402_207_200_000_000,
+            digest: i64,
+            name in "[^\\x00]{0,200}",
+            number: i64,
+        ) {
+            let key = RowKey { timestamp: Timestamp::from_unix_microseconds(microseconds), digest };
+            let cursor = encode(&key);
+            prop_assert!(cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
+            prop_assert_eq!(decode(&cursor), Some(key));
+            prop_assert_eq!(decode(&encode(&name)), Some(name));
+            prop_assert_eq!(decode(&encode(&number)), Some(number));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,40}") {
+            prop_assume!(decode::<RowKey>(&text).is_none());
+            drop(decode::<String>(&text));
+        }
+    }
+}

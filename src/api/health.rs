@@ -1,0 +1,63 @@
+//! Whether the process lives, whether it is ready to work, and what it has measured. Called by
+//! whatever watches the service. Promises an answer within two seconds, database or not.
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use serde_json::json;
+use tracing::debug;
+
+use super::problem::{Missing, Problem};
+use super::{Context, read, resource};
+use crate::domain::Part;
+
+const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The database's name beside those of the parts.
+pub(super) const DATABASE: &str = "database";
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/healthz", "GET, HEAD").route(read().to(alive)))
+        .service(resource("/readyz", "GET, HEAD").route(read().to(ready)))
+        .service(resource("/metrics", "GET, HEAD").route(read().to(metrics)));
+}
+
+async fn alive() -> impl Responder {
+    HttpResponse::Ok().json(json!({ "status": "alive" }))
+}
+
+async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
+    let mut missing: Vec<_> = Part::ALL
+        .into_iter()
+        .map(|part| (part, context.health.condition(part)))
+        .filter(|(_, condition)| !condition.up)
+        .map(|(part, condition)| Missing {
+            part: part.name(),
+            problem: condition.problem.unwrap_or_default(),
+            since: Some(condition.since.to_jiff()),
+        })
+        .collect();
+    if let Some(problem) = database_problem(&context).await {
+        missing.push(Missing { part: DATABASE, problem, since: None });
+    }
+    if missing.is_empty() {
+        Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+    } else {
+        Err(Problem::not_ready(missing))
+    }
+}
+
+/// Why the database is not up, in words that tell a stranger nothing.
+pub(super) async fn database_problem(context: &Context) -> Option<String> {
+    let error = context.store.ping().await.err()?;
+    debug!(cause = %error, "the database does not answer");
+    let sentence = match error.sqlstate() {
+        None => "it does not answer",
+        Some(_) => "it refuses the connection",
+    };
+    Some(sentence.into())
+}
+
+async fn metrics(context: web::Data<Context>) -> impl Responder {
+    HttpResponse::Ok().content_type(METRICS_MEDIA_TYPE).body(context.metrics.render())
+}

@@ -1,0 +1,266 @@
+//! What the API answers when it cannot do as asked: a problem document (RFC 9457). Made by every
+//! handler and extractor, rendered by `request.rs`, which knows the request. Promises a stable
+//! `type`, the member or parameter at fault, and nothing of the database but that it is away.
+
+use std::error::Error;
+use std::fmt;
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, ALLOW, HeaderName, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+pub(super) use super::problem_kind::Kind;
+use crate::store::StoreError;
+
+/// The media type of every error.
+const MEDIA_TYPE: &str = "application/problem+json";
+
+/// A database that was restarted is back after this long.
+const RETRY_AFTER_SECS: &str = "2";
+
+/// One problem, on its way to the client.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    kind: Kind,
+    detail: String,
+    pointer: Option<String>,
+    parameter: Option<String>,
+    reason: Option<&'static str>,
+    missing: Vec<Missing>,
+    header: Option<(HeaderName, &'static str)>,
+    cause: Option<Box<dyn Error>>,
+}
+
+/// Something that must be up for the service to be ready, and is not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Missing {
+    /// Its name, as in `/api/v1/status`.
+    pub(super) part: &'static str,
+    /// Why it is not up.
+    pub(super) problem: String,
+    /// Since when, where that is known.
+    pub(super) since: Option<jiff::Timestamp>,
+}
+
+/// As it stands on the wire.
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    missing: &'a [Missing],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            kind,
+            detail: detail.into(),
+            pointer: None,
+            parameter: None,
+            reason: None,
+            missing: Vec::new(),
+            header: None,
+            cause: None,
+        }))
+    }
+
+    /// A member of the body is at fault; the pointer (RFC 6901) names it.
+    pub(super) fn member(pointer: String, detail: impl Into<String>) -> Self {
+        Self::new(Kind::InvalidMember, detail).at(pointer)
+    }
+
+    /// A query parameter is at fault.
+    pub(super) fn parameter(name: &str, detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(Kind::InvalidParameter, detail);
+        problem.0.parameter = Some(name.to_owned());
+        problem
+    }
+
+    pub(super) fn sensor_not_found() -> Self {
+        Self::new(Kind::SensorNotFound, "no sensor has the identifier in the path")
+    }
+
+    /// The path takes only these methods ([RFC 9110, 15.5.6]).
+    pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
+        let problem = Self::new(Kind::MethodNotAllowed, format!("this path takes {allowed}"));
+        problem.with_header(ALLOW, allowed)
+    }
+
+    pub(super) fn unsupported_media_type(detail: &str) -> Self {
+        Self::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT, "application/json")
+    }
+
+    /// A defect, which the client learns nothing about.
+    pub(super) fn internal(cause: impl Into<Box<dyn Error>>) -> Self {
+        Self::new(Kind::Internal, "the request failed; the log says more under its request_id")
+            .caused_by(cause)
+    }
+
+    pub(super) fn not_ready(missing: Vec<Missing>) -> Self {
+        let names: Vec<_> = missing.iter().map(|missing| missing.part).collect();
+        let detail = format!("not up: {}", names.join(", "));
+        let mut problem =
+            Self::new(Kind::NotReady, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECS);
+        problem.0.missing = missing;
+        problem
+    }
+
+    /// What actix-web itself refuses, by the status that it chose.
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::new(Kind::RouteNotFound, "nothing is served here"),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::payload_too_large(),
+            _ if status.is_client_error() => {
+                Self::new(Kind::BadRequest, "the request is not HTTP as it should be")
+            }
+            _ => Self::internal(format!("answered {status} without a problem")),
+        }
+    }
+
+    pub(super) fn payload_too_large() -> Self {
+        let detail = format!("a body has at most {} bytes", super::MAX_BODY_BYTES);
+        Self::new(Kind::PayloadTooLarge, detail)
+    }
+
+    #[must_use]
+    pub(super) fn at(mut self, pointer: String) -> Self {
+        self.0.pointer = Some(pointer);
+        self
+    }
+
+    /// The stable code of a flaw, the same as on the way up.
+    #[must_use]
+    pub(super) fn with_reason(mut self, code: &'static str) -> Self {
+        self.0.reason = Some(code);
+        self
+    }
+
+    /// What the log says of it, and the client never learns.
+    #[must_use]
+    fn caused_by(mut self, cause: impl Into<Box<dyn Error>>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    #[must_use]
+    fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.0.header = Some((name, value));
+        self
+    }
+
+    /// What went wrong behind it.
+    pub(super) fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.cause.as_deref()
+    }
+
+    /// The response, with the identifier of the request where it is known.
+    pub(super) fn response(&self, request_id: Option<&str>) -> HttpResponse<BoxBody> {
+        let Parts { kind, detail, pointer, parameter, reason, missing, header, .. } = &*self.0;
+        let mut response = HttpResponse::build(kind.status());
+        if let Some((name, value)) = header {
+            response.insert_header((name.clone(), *value));
+        }
+        let document = Document {
+            r#type: kind.type_uri(),
+            title: kind.title(),
+            status: kind.status().as_u16(),
+            detail,
+            pointer: pointer.as_deref(),
+            parameter: parameter.as_deref(),
+            reason: *reason,
+            missing,
+            request_id,
+        };
+        response.content_type(MEDIA_TYPE).json(document)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.0.kind.title(), self.0.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.0.kind.status()
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        self.response(None)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if !error.is_unavailable() {
+            return Self::internal(error);
+        }
+        Self::new(Kind::DatabaseUnavailable, "try again; nothing was changed unless it is there")
+            .with_header(RETRY_AFTER, RETRY_AFTER_SECS)
+            .caused_by(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    async fn body(response: HttpResponse) -> serde_json::Value {
+        let bytes = actix_web::body::to_bytes(response.into_body()).await.unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[actix_rt::test]
+    async fn a_problem_names_the_member_at_fault() {
+        let problem = Problem::member("/name".into(), "it is missing");
+        let response = problem.response(Some("r-1"));
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(response.headers().get("content-type").unwrap(), MEDIA_TYPE);
+        assert_eq!(
+            body(response).await,
+            serde_json::json!({
+                "type": "/problems/invalid-member",
+                "title": "A member of the body is not usable",
+                "status": 422,
+                "detail": "it is missing",
+                "pointer": "/name",
+                "request_id": "r-1",
+            })
+        );
+    }
+
+    #[actix_rt::test]
+    async fn an_absent_database_asks_to_come_back_and_tells_nothing() {
+        let problem = Problem::from(StoreError::PoolTimeout(Duration::from_secs(1)));
+        assert!(problem.cause().is_some());
+        let response = problem.response(None);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().get(RETRY_AFTER).unwrap(), RETRY_AFTER_SECS);
+        assert!(!body(response).await.to_string().contains("1000 ms"));
+    }
+
+    #[actix_rt::test]
+    async fn a_defect_tells_nothing() {
+        let response = Problem::internal("select secret from table").response(Some("r-2"));
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!body(response).await.to_string().contains("secret"));
+    }
+}

@@ -1,0 +1,77 @@
+//! The kinds of problems that the API answers with. Used by `problem.rs`. Promises a `type` that
+//! never changes, because clients compare it, and the status that the standard gives it.
+
+use actix_web::http::StatusCode;
+
+macro_rules! problems {
+    ($($(#[$doc:meta])+ $variant:ident = $status:ident, $type:literal, $title:literal;)+) => {
+        /// The kinds of problems. Their types are stable: clients compare them.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(super) enum Kind { $($(#[$doc])+ $variant,)+ }
+
+        impl Kind {
+            /// Every kind.
+            #[cfg(test)]
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            pub(super) const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+
+            pub(super) const fn type_uri(self) -> &'static str {
+                match self { $(Self::$variant => concat!("/problems/", $type),)+ }
+            }
+
+            pub(super) const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+        }
+    };
+}
+
+problems! {
+    /// The request is not HTTP as it should be.
+    BadRequest = BAD_REQUEST, "bad-request", "The request cannot be read";
+    /// The body is not JSON.
+    InvalidJson = BAD_REQUEST, "invalid-json", "The body is not JSON";
+    /// A query parameter is unknown, doubled or malformed.
+    InvalidParameter = BAD_REQUEST, "invalid-parameter", "A query parameter is not usable";
+    /// Nothing is at this path.
+    RouteNotFound = NOT_FOUND, "route-not-found", "There is nothing at this path";
+    /// No sensor has this identifier.
+    SensorNotFound = NOT_FOUND, "sensor-not-found", "There is no such sensor";
+    /// The path is known, the method is not.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
+    /// A sensor of this network has the name.
+    NameTaken = CONFLICT, "name-taken", "The name is taken";
+    /// A sensor has the identifier.
+    IdentifierTaken = CONFLICT, "identifier-taken", "The identifier is taken";
+    /// The body is larger than the API takes.
+    PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large";
+    /// The body is announced as something else than JSON.
+    UnsupportedMediaType =
+        UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body's media type is not supported";
+    /// The body is JSON, and a member of it is unknown, missing, doubled or of another type.
+    InvalidMember = UNPROCESSABLE_ENTITY, "invalid-member", "A member of the body is not usable";
+    /// A configuration is no unnested object that the database can hold.
+    InvalidConfiguration =
+        UNPROCESSABLE_ENTITY, "invalid-configuration", "The configuration is not usable";
+    /// A defect of ours.
+    Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
+    /// The database is away.
+    DatabaseUnavailable =
+        SERVICE_UNAVAILABLE, "database-unavailable", "The database cannot be reached";
+    /// The service cannot do its work at present.
+    NotReady = SERVICE_UNAVAILABLE, "not-ready", "The service is not ready";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_unique() {
+        let types: std::collections::HashSet<_> = Kind::ALL.iter().map(|k| k.type_uri()).collect();
+        assert_eq!(types.len(), Kind::ALL.len());
+    }
+}

@@ -1,0 +1,122 @@
+//! What surrounds every request: its identifier, its span in the log, and the shape of its errors.
+//! Wrapped around the whole application by `bind`. Promises that each response carries the
+//! identifier and each error is a problem document that names it, and that the cause of a failure
+//! is logged once.
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage};
+use tracing::{Span, debug, error, field, info_span, warn};
+use tracing_actix_web::RootSpanBuilder;
+use uuid::Uuid;
+
+use super::problem::Problem;
+use crate::store::StoreError;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longer ones are not taken over from the client.
+const MAX_LENGTH: usize = 128;
+
+/// The identifier of a request: the client's, if it is one that can stand in a log, else ours.
+#[derive(Clone, Debug)]
+struct RequestIdentifier(String);
+
+impl RequestIdentifier {
+    fn of(request: &ServiceRequest) -> Self {
+        let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
+        match given.filter(|text| is_harmless(text)) {
+            Some(text) => Self(text.to_owned()),
+            None => Self(Uuid::new_v4().to_string()),
+        }
+    }
+}
+
+fn is_harmless(text: &str) -> bool {
+    (1..=MAX_LENGTH).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
+}
+
+/// The outermost middleware: gives the request its identifier, and the response too.
+pub(super) async fn identify(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let RequestIdentifier(identifier) = RequestIdentifier::of(&request);
+    request.extensions_mut().insert(RequestIdentifier(identifier.clone()));
+    let mut response = render(next.call(request).await?.map_into_boxed_body(), &identifier);
+    if let Ok(value) = HeaderValue::from_str(&identifier) {
+        response.headers_mut().insert(HEADER, value);
+    }
+    Ok(response)
+}
+
+/// Whatever made the error, the client gets a problem document.
+fn render(response: ServiceResponse<BoxBody>, identifier: &str) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let rendered = match problem_of(&response) {
+        Some(problem) => problem.response(Some(identifier)),
+        None => Problem::of_status(status).response(Some(identifier)),
+    };
+    response.into_response(rendered)
+}
+
+fn problem_of<B>(response: &ServiceResponse<B>) -> Option<&Problem> {
+    response.response().error().and_then(|error| error.as_error())
+}
+
+/// The span of a request; its parameters and its body stay out of the log.
+#[derive(Debug)]
+pub(super) struct RequestSpan;
+
+impl RootSpanBuilder for RequestSpan {
+    fn on_request_start(request: &ServiceRequest) -> Span {
+        let extensions = request.extensions();
+        let identifier = extensions.get::<RequestIdentifier>().map_or("", |known| &known.0);
+        info_span!(
+            "request",
+            method = %request.method(),
+            path = request.path(),
+            request_id = identifier,
+            status = field::Empty,
+        )
+    }
+
+    fn on_request_end<B: MessageBody>(span: Span, outcome: &Result<ServiceResponse<B>, Error>) {
+        match outcome {
+            Ok(response) => {
+                span.record("status", response.status().as_u16());
+                match problem_of(response).and_then(Problem::cause) {
+                    Some(cause) => log(cause),
+                    None => debug!("request answered"),
+                }
+            }
+            Err(error) => error!(%error, "request failed before it reached its handler"),
+        }
+    }
+}
+
+fn log(cause: &(dyn std::error::Error + 'static)) {
+    match cause.downcast_ref::<StoreError>() {
+        Some(away) if away.is_unavailable() => warn!(cause = %away, "the database is away"),
+        _ => error!(%cause, "request failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_forge_a_log_line_is_no_identifier() {
+        assert!(is_harmless("81bf7042-e20f-4a97-ac44-c15853e3618f"));
+        for text in ["", "a b", "a\nb", "a\"b", "ä", &"x".repeat(129)] {
+            assert!(!is_harmless(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What runs here, what it is connected to, and the account of all that it received. Called by
+//! operators and by the simulator, which reads the ledger. Promises an answer while the database
+//! is away, and ledger entries exactly as the ledger has them.
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use serde::Serialize;
+
+use super::page::NoParameters;
+use super::{Context, health, read, resource};
+use crate::domain::{LedgerSnapshot, Part};
+use crate::sensor::Census;
+
+/// The commit that the build was made from, where the build said so.
+const COMMIT: &str = match option_env!("TRIBUTARY_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(resource("/status", "GET, HEAD").route(read().to(status)));
+}
+
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    commit: &'static str,
+    started_at: jiff::Timestamp,
+    connections: Connections,
+    ledger: LedgerSnapshot,
+    actors: Option<Census>,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    broker_ingest: Connection,
+    broker_publishing: Connection,
+    database_writing: Connection,
+    database: Connection,
+}
+
+#[derive(Serialize)]
+struct Connection {
+    up: bool,
+    since: Option<jiff::Timestamp>,
+    problem: Option<String>,
+}
+
+async fn status(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+    let (database, actors) =
+        tokio::join!(health::database_problem(&context), context.fleet.take_census());
+    HttpResponse::Ok().json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: COMMIT,
+        started_at: context.started_at.to_jiff(),
+        connections: Connections {
+            broker_ingest: connection(&context, Part::Ingest),
+            broker_publishing: connection(&context, Part::Publishing),
+            database_writing: connection(&context, Part::Writing),
+            database: Connection { up: database.is_none(), since: None, problem: database },
+        },
+        ledger: context.ledger.snapshot(),
+        actors,
+    })
+}
+
+fn connection(context: &Context, part: Part) -> Connection {
+    let condition = context.health.condition(part);
+    Connection {
+        up: condition.up,
+        since: Some(condition.since.to_jiff()),
+        problem: condition.problem,
+    }
+}

@@ -1,0 +1,85 @@
+//! No row outlives its sensor.
+
+use actix_web::http::Method;
+use serde_json::json;
+use tributary::domain::SensorIdentifier;
+
+use super::fixture::{Api, Told};
+use crate::support::postgres::connect;
+use crate::support::wait::{PATIENCE, eventually};
+
+/// What commits of batches take shared, and deletions alone.
+const DELETION_LOCK: i64 = 0x7472_6962;
+
+fn rows_of(sensor: SensorIdentifier) -> String {
+    format!(
+        "insert into measurement values ('{sensor}', to_timestamp(1), now(), 1, 0, '{{}}');
+         insert into log_message values ('{sensor}', to_timestamp(1), now(), 1, 0, 'info', 's', null);
+         insert into heartbeat values ('{sensor}', to_timestamp(1), now(), 1, 0, true);
+         insert into rejection (receipt_timestamp, topic, sensor_identifier, item_count, reason,
+             detail, raw, digest) values (now(), 't', '{sensor}', 1, 'not_json', '', '', gen_random_uuid());
+         insert into rejection_overflow values ('{sensor}', date_trunc('hour', now()), 1);"
+    )
+}
+
+const ROWS: &str = "\
+select (select count(*) from measurement) + (select count(*) from log_message)
+     + (select count(*) from heartbeat) + (select count(*) from rejection)
+     + (select count(*) from rejection_overflow) + (select count(*) from configuration)";
+
+#[actix_rt::test]
+async fn a_deleted_sensor_leaves_nothing_but_the_record_of_its_deletion() {
+    let api = Api::start().await;
+    let (identifier, one) = api.create_sensor("one").await;
+    let (other, _) = api.create_sensor("two").await;
+    api.execute(&(rows_of(identifier) + &rows_of(other))).await;
+    api.post(&format!("{one}/configurations"), "{}").await.expect(202);
+
+    api.ask(Method::DELETE, &one).await.expect(204);
+
+    assert_eq!(api.count(ROWS).await, 5, "those of the other sensor");
+    assert_eq!(api.count("select count(*) from deleted_sensor").await, 1);
+    assert_eq!(api.told().last(), Some(&Told::Deleted(vec![identifier])));
+    api.get(&one).await.expect(404);
+    api.ask(Method::DELETE, &one).await.expect(404);
+    api.create_sensor("one").await;
+}
+
+#[actix_rt::test]
+async fn a_batch_that_is_being_committed_leaves_no_row_behind_a_deletion() {
+    let api = Api::start().await;
+    let (identifier, one) = api.create_sensor("one").await;
+    let mut writer = connect(&api.database.url).await.unwrap();
+    let batch = writer.transaction().await.unwrap();
+    batch.query("select pg_advisory_xact_lock_shared($1)", &[&DELETION_LOCK]).await.unwrap();
+
+    let delete = async { api.ask(Method::DELETE, &one).await.expect(204) };
+    let commit = async {
+        let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+        eventually(PATIENCE, async || match api.count(waiting).await {
+            0 => Err("the deletion does not wait yet"),
+            _ => Ok(()),
+        })
+        .await;
+        batch.batch_execute(&rows_of(identifier)).await.unwrap();
+        batch.commit().await.unwrap();
+    };
+    tokio::join!(delete, commit);
+
+    assert_eq!(api.count(ROWS).await, 0);
+}
+
+#[actix_rt::test]
+async fn an_identifier_that_is_used_again_begins_empty() {
+    let api = Api::start().await;
+    let (identifier, one) = api.create_sensor("one").await;
+    api.ask(Method::DELETE, &one).await.expect(204);
+    // As if the process had ended before it had purged all rows.
+    api.execute(&rows_of(identifier)).await;
+
+    let body = json!({ "name": "one", "identifier": identifier, "configuration": {} });
+    api.post("/api/v1/sensors", body).await.expect(201);
+
+    assert_eq!(api.count(ROWS).await, 1, "the configuration");
+    assert_eq!(api.count("select count(*) from deleted_sensor").await, 0);
+}

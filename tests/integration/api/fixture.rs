@@ -1,0 +1,225 @@
+//! A running API with a database of its own, and a client. Called by every test of the API.
+//! Promises that tests share nothing but the PostgreSQL server.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context as ActorContext, Handler};
+use actix_web::dev::Server;
+use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
+use serde_json::Value;
+use tributary::api::{self, Fleet};
+use tributary::domain::{Health, Ledger, Part, SensorIdentifier, Timestamp};
+use tributary::metrics::Metrics;
+use tributary::sensor::{Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus};
+use tributary::store::{self, Store};
+
+use crate::support::postgres::{Database, Postgres, connect};
+
+/// What the fleet was told, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Configured(SensorIdentifier, i32),
+    Deleted(Vec<SensorIdentifier>),
+}
+
+/// In the place of the supervisor of all sensors.
+struct Witness {
+    told: Arc<Mutex<Vec<Told>>>,
+    live: Arc<Mutex<Option<Snapshot>>>,
+}
+
+impl Actor for Witness {
+    type Context = ActorContext<Self>;
+}
+
+impl Handler<Observe> for Witness {
+    type Result = Option<Snapshot>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        self.live.lock().unwrap().clone()
+    }
+}
+
+impl Handler<Configured> for Witness {
+    type Result = ();
+
+    fn handle(&mut self, message: Configured, _: &mut Self::Context) {
+        self.told.lock().unwrap().push(Told::Configured(message.sensor, message.revision));
+    }
+}
+
+impl Handler<Republish> for Witness {
+    type Result = ();
+
+    fn handle(&mut self, _: Republish, _: &mut Self::Context) {}
+}
+
+impl Handler<Deleted> for Witness {
+    type Result = ();
+
+    fn handle(&mut self, message: Deleted, _: &mut Self::Context) {
+        self.told.lock().unwrap().push(Told::Deleted(message.0));
+    }
+}
+
+impl Handler<TakeCensus> for Witness {
+    type Result = Census;
+
+    fn handle(&mut self, _: TakeCensus, _: &mut Self::Context) -> Census {
+        Census { alive: 7, ..Census::default() }
+    }
+}
+
+/// A running API.
+pub(super) struct Api {
+    pub(super) base: String,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) health: Arc<Health>,
+    pub(super) live: Arc<Mutex<Option<Snapshot>>>,
+    told: Arc<Mutex<Vec<Told>>>,
+    client: awc::Client,
+    pub(super) database: Database,
+}
+
+/// What the API answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The body of an answer with this status.
+    #[track_caller]
+    pub(super) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+}
+
+impl Api {
+    pub(super) async fn start() -> Self {
+        Self::start_on(Postgres::shared().await).await
+    }
+
+    pub(super) async fn start_on(postgres: &Postgres) -> Self {
+        let database = postgres.create_database(None).await;
+        let config = store_config(&database.url);
+        store::migrate(&config).await.unwrap();
+        let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
+        let witness = Witness { told: Arc::clone(&told), live: Arc::clone(&live) }.start();
+        let context = context(&config, &witness);
+        let (ledger, health) = (Arc::clone(&context.ledger), Arc::clone(&context.health));
+        Part::ALL.into_iter().for_each(|part| health.up(part));
+        let config = api::Config { address: "127.0.0.1:0".into(), workers: 2 };
+        let (server, address) = api::bind(&config, context).unwrap();
+        actix_rt::spawn(server);
+        let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
+        let base = format!("http://{address}");
+        Self { base, ledger, health, live, told, client, database }
+    }
+
+    /// Binds an address for an API that will never be asked.
+    pub(super) fn try_bind(address: &str) -> std::io::Result<(Server, SocketAddr)> {
+        let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
+        let witness = Witness { told, live }.start();
+        let context = context(&store_config("postgres://nowhere/x"), &witness);
+        api::bind(&api::Config { address: address.into(), workers: 1 }, context)
+    }
+
+    /// A request without a body.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Answer {
+        self.send(method, path, &[], String::new()).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: impl ToString) -> Answer {
+        self.send_json(Method::POST, path, body).await
+    }
+
+    pub(super) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl ToString,
+    ) -> Answer {
+        let headers = [("content-type", "application/json")];
+        self.send(method, path, &headers, body.to_string()).await
+    }
+
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        for header in headers {
+            request = request.insert_header(*header);
+        }
+        let mut response = request.send_body(body.into()).await.unwrap();
+        let bytes = response.body().limit(16 << 20).await.unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: String::from_utf8(bytes.into()).unwrap(),
+        }
+    }
+
+    /// Creates a sensor; gives its path.
+    pub(super) async fn create_sensor(&self, name: &str) -> (SensorIdentifier, String) {
+        let body = serde_json::json!({ "name": name });
+        let created = self.post("/api/v1/sensors", body).await.expect(201);
+        let identifier = SensorIdentifier::parse(created["identifier"].as_str().unwrap()).unwrap();
+        (identifier, format!("/api/v1/sensors/{identifier}"))
+    }
+
+    /// What the fleet was told so far.
+    pub(super) fn told(&self) -> Vec<Told> {
+        self.told.lock().unwrap().clone()
+    }
+
+    /// Runs statements in the database, behind the API's back.
+    pub(super) async fn execute(&self, statements: &str) {
+        connect(&self.database.url).await.unwrap().batch_execute(statements).await.unwrap();
+    }
+
+    /// One number from the database.
+    pub(super) async fn count(&self, query: &str) -> i64 {
+        connect(&self.database.url).await.unwrap().query_one(query, &[]).await.unwrap().get(0)
+    }
+}
+
+fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
+    let ledger = Arc::new(Ledger::default());
+    api::Context {
+        store: Store::new(config),
+        fleet: Fleet::of(witness),
+        metrics: Arc::new(Metrics::new(Arc::clone(&ledger))),
+        ledger,
+        health: Arc::default(),
+        started_at: Timestamp::now(),
+    }
+}
+
+fn store_config(url: &str) -> store::Config {
+    tributary::config::read_store(|name| (name == "DATABASE_URL").then(|| url.to_owned())).unwrap()
+}

@@ -1,0 +1,176 @@
+//! What cannot be done as asked is refused with a problem document that says what is at fault.
+
+use actix_web::http::Method;
+use serde_json::json;
+use tributary::domain::SensorIdentifier;
+
+use super::fixture::{Answer, Api};
+
+#[track_caller]
+fn assert_problem(answer: Answer, status: u16, kind: &str) -> serde_json::Value {
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{answer:?}");
+    let identifier = answer.header("x-request-id").to_owned();
+    let problem = answer.expect(status);
+    assert_eq!(problem["type"], format!("/problems/{kind}"), "{problem}");
+    assert_eq!(problem["status"], status, "{problem}");
+    assert_eq!(problem["request_id"], identifier, "{problem}");
+    assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+    problem
+}
+
+#[actix_rt::test]
+async fn a_member_at_fault_is_pointed_to() {
+    let api = Api::start().await;
+    let long = "x".repeat(201);
+    for (body, pointer) in [
+        ("{}".to_owned(), "/name"),
+        ("[]".into(), ""),
+        ("\"name\"".into(), ""),
+        (r#"{"name":""}"#.into(), "/name"),
+        (r#"{"name":7}"#.into(), "/name"),
+        (r#"{"name":null}"#.into(), "/name"),
+        (r#"{"name":"a\u0000"}"#.into(), "/name"),
+        (r#"{"name":"\ud800"}"#.into(), "/name"),
+        (format!(r#"{{"name":"{long}"}}"#), "/name"),
+        (r#"{"name":"a","name":"b"}"#.into(), "/name"),
+        (r#"{"name":"a","nam/e~":1}"#.into(), "/nam~1e~0"),
+        (r#"{"name":"a","identifier":"7"}"#.into(), "/identifier"),
+        (r#"{"name":"a","identifier":7}"#.into(), "/identifier"),
+    ] {
+        let answer = api.post("/api/v1/sensors", &body).await;
+        let problem = assert_problem(answer, 422, "invalid-member");
+        assert_eq!(problem["pointer"], pointer, "{body}");
+    }
+    assert_eq!(api.count("select count(*) from sensor").await, 0);
+}
+
+#[actix_rt::test]
+async fn a_configuration_that_cannot_be_held_is_refused_by_reason() {
+    let api = Api::start().await;
+    let (_, one) = api.create_sensor("one").await;
+    for (body, pointer, reason) in [
+        ("[1]", "", "invalid_value"),
+        ("null", "", "invalid_value"),
+        (r#"{"a":{"b":1}}"#, "/a", "nested_value"),
+        (r#"{"a":1,"a":2}"#, "/a", "duplicate_key"),
+        (r#"{"":1}"#, "", "invalid_key"),
+        (r#"{"a":"\u0000"}"#, "", "nul_character"),
+        (r#"{"a":"\udc00"}"#, "", "invalid_text"),
+        (r#"{"a":1e200000}"#, "/a", "invalid_number"),
+    ] {
+        let answer = api.post(&format!("{one}/configurations"), body).await;
+        let problem = assert_problem(answer, 422, "invalid-configuration");
+        assert_eq!((&problem["pointer"], &problem["reason"]), (&json!(pointer), &json!(reason)));
+        if body == "null" {
+            continue;
+        }
+        let nested = format!(r#"{{"name":"two","configuration":{body}}}"#);
+        let answer = api.post("/api/v1/sensors", nested).await;
+        let problem = assert_problem(answer, 422, "invalid-configuration");
+        assert_eq!(problem["pointer"], format!("/configuration{pointer}"));
+    }
+    assert_eq!(api.count("select count(*) from configuration").await, 0);
+    assert_eq!(api.count("select count(*) from sensor").await, 1);
+    let nobody = format!("/api/v1/sensors/{}/configurations", SensorIdentifier::random());
+    assert_problem(api.post(&nobody, "{}").await, 404, "sensor-not-found");
+}
+
+#[actix_rt::test]
+async fn a_parameter_at_fault_is_named() {
+    let api = Api::start().await;
+    let (_, one) = api.create_sensor("one").await;
+    for (path, parameter) in [
+        ("/api/v1/sensors?limit=0", "limit"),
+        ("/api/v1/sensors?limit=1001", "limit"),
+        ("/api/v1/sensors?limit=x", "limit"),
+        ("/api/v1/sensors?cursor=%00", "cursor"),
+        ("/api/v1/sensors?name=%00", "name"),
+        ("/api/v1/sensors?unknown=1", "unknown"),
+        ("/api/v1/sensors?limit=1&limit=1", "limit"),
+        ("/api/v1/status?x", "x"),
+        ("/api/v1/rejections?sensor=7", "sensor"),
+        ("/api/v1/rejections?reason=whim", "reason"),
+        (&format!("{one}?x=1"), "x"),
+        (&format!("{one}/measurements?cursor=bm8"), "cursor"),
+        (&format!("{one}/heartbeats?limit=-1"), "limit"),
+    ] {
+        let problem = assert_problem(api.get(path).await, 400, "invalid-parameter");
+        assert_eq!(problem["parameter"], parameter, "{path}");
+    }
+}
+
+#[actix_rt::test]
+async fn unknown_paths_and_sensors_are_not_found() {
+    let api = Api::start().await;
+    for path in ["/", "/api", "/api/v1", "/api/v1/nothing", "/api/v1/sensors/", "/healthz/x"] {
+        assert_problem(api.get(path).await, 404, "route-not-found");
+    }
+    let someone = SensorIdentifier::random().to_string();
+    for identifier in [someone.as_str(), "7", "%ff", &someone.replace('-', "")] {
+        let path = format!("/api/v1/sensors/{identifier}");
+        assert_problem(api.get(&path).await, 404, "sensor-not-found");
+        assert_problem(api.ask(Method::DELETE, &path).await, 404, "sensor-not-found");
+    }
+    assert_problem(api.get(&format!("/api/v1/sensors/{someone}/x")).await, 404, "route-not-found");
+}
+
+#[actix_rt::test]
+async fn other_methods_are_refused_with_those_that_are_allowed() {
+    let api = Api::start().await;
+    let (_, one) = api.create_sensor("one").await;
+    for (method, path, allowed) in [
+        (Method::POST, "/healthz", "GET, HEAD"),
+        (Method::DELETE, "/api/v1/sensors", "GET, HEAD, POST"),
+        (Method::POST, one.as_str(), "GET, HEAD, PATCH, DELETE"),
+        (Method::PUT, &format!("{one}/configurations"), "GET, HEAD, POST"),
+        (Method::POST, &format!("{one}/measurements"), "GET, HEAD"),
+    ] {
+        let answer = api.ask(method, path).await;
+        assert_eq!(answer.header("allow"), allowed, "{path}");
+        assert_problem(answer, 405, "method-not-allowed");
+    }
+    let head = api.ask(Method::HEAD, "/healthz").await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+}
+
+#[actix_rt::test]
+async fn a_body_is_json_of_a_bounded_size() {
+    let api = Api::start().await;
+    let path = "/api/v1/sensors";
+    let good = r#"{"name":"one"}"#;
+    for media_type in
+        ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"]
+    {
+        let answer = api.send(Method::POST, path, &[("content-type", media_type)], good).await;
+        assert_eq!(answer.header("accept"), "application/json");
+        assert_problem(answer, 415, "unsupported-media-type");
+    }
+    let headers = [("content-type", "application/json"), ("content-encoding", "br")];
+    let answer = api.send(Method::POST, path, &headers, good).await;
+    assert_problem(answer, 415, "unsupported-media-type");
+    for body in ["", "{", "name", r#"{"name":"x"} {}"#] {
+        assert_problem(api.post(path, body).await, 400, "invalid-json");
+    }
+    let headers = [("content-type", "application/json")];
+    let answer = api.send(Method::POST, path, &headers, b"{\"name\":\"\xff\"}".as_slice()).await;
+    assert_problem(answer, 400, "invalid-json");
+    let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(1 << 20));
+    assert_problem(api.post(path, large).await, 413, "payload-too-large");
+    let headers = [("content-type", "Application/JSON; Charset=\"UTF-8\"")];
+    assert_eq!(api.send(Method::POST, path, &headers, good).await.status, 201);
+}
+
+#[actix_rt::test]
+async fn a_requests_identifier_comes_back() {
+    let api = Api::start().await;
+    let ask = async |given: &str| {
+        let answer = api.send(Method::GET, "/x", &[("x-request-id", given)], "").await;
+        assert_problem(answer, 404, "route-not-found")["request_id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ask("trace-7/a").await, "trace-7/a");
+    let ours = ask("a b\"c").await;
+    assert!(SensorIdentifier::parse(&ours).is_some(), "{ours}");
+    assert_ne!(ask(&"x".repeat(129)).await.len(), 129);
+    let fine = api.get("/healthz").await;
+    assert_eq!(fine.header("x-request-id").len(), 36);
+}
