@@ -93,11 +93,22 @@ impl Store {
     }
 
     /// Creates those of these sensors that there are not, each named by its identifier. Returns how
-    /// many those were.
+    /// many those were. One that was deleted begins empty.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn register_sensors(&self, sensors: &[SensorIdentifier]) -> Result<u64, StoreError> {
+        let deleted = self
+            .connection()
+            .await?
+            .query(
+                "select identifier from deleted_sensor where identifier = any ($1)",
+                &[&uuids(sensors)],
+            )
+            .await?;
+        for row in deleted {
+            self.purge_sensor(SensorIdentifier(row.get(0))).await?;
+        }
         Ok(self.connection().await?.execute(REGISTER, &[&uuids(sensors)]).await?)
     }
 

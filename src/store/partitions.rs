@@ -9,10 +9,15 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use uuid::Uuid;
 
 use super::connection::table;
 use super::{Config, Store, StoreError};
-use crate::domain::{Kind, Place, Rows, Timestamp};
+use crate::domain::{Kind, Place, Rows, SensorIdentifier, Timestamp};
+
+const OLD_DELETIONS: &str = "\
+select identifier from deleted_sensor
+where clearance_timestamp is not null and deletion_timestamp < now() - interval '1 day'";
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
@@ -209,13 +214,20 @@ impl Housekeeper {
                 drop_expired(&client, kind, days).await?;
             }
         }
-        client
-            .execute(
-                "delete from deleted_sensor where clearance_timestamp is not null \
-                 and deletion_timestamp < now() - interval '1 day'",
-                &[],
-            )
-            .await?;
+        drop(client);
+        self.forget_deletions().await
+    }
+
+    /// A deletion is on record until whatever was in flight has long met it. Before it is forgotten
+    /// the sensor's rows are purged once more, in case that was cut short.
+    async fn forget_deletions(&self) -> Result<(), StoreError> {
+        let old = self.store.connection().await?.query(OLD_DELETIONS, &[]).await?;
+        for row in old {
+            let sensor: Uuid = row.get(0);
+            self.store.purge_sensor(SensorIdentifier(sensor)).await?;
+            let forget = "delete from deleted_sensor where identifier = $1";
+            self.store.connection().await?.execute(forget, &[&sensor]).await?;
+        }
         Ok(())
     }
 }

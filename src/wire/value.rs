@@ -65,7 +65,7 @@ impl Flaw {
     }
 }
 
-/// Checks a text that is JSON already.
+/// Checks a text that is JSON already. (Of any other text it says something, and does not panic.)
 ///
 /// # Errors
 /// Names the first flaw.
@@ -154,10 +154,11 @@ impl<'a> Scan<'a> {
         }
         self.at += 1;
         if !escaped {
-            return Ok(Cow::Borrowed(&self.json[start + 1..self.at - 1]));
+            let text = self.json.get(start + 1..self.at - 1).ok_or(Flaw::NotAnObject)?;
+            return Ok(Cow::Borrowed(text));
         }
-        let text: String = serde_json::from_str(&self.json[start..self.at])
-            .map_err(|_lone| Flaw::Surrogate(start))?;
+        let text = self.json.get(start..self.at).ok_or(Flaw::NotAnObject)?;
+        let text: String = serde_json::from_str(text).map_err(|_lone| Flaw::Surrogate(start))?;
         if text.contains('\0') {
             return Err(Flaw::Nul(start));
         }
