@@ -5,6 +5,7 @@ pub mod domain;
 pub mod metrics;
 pub mod mqtt;
 pub mod sensor;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;
 pub mod wire;
