@@ -2,10 +2,12 @@
 //! service's ledger what became of it. Called by the command line, and by whoever loads the service.
 //! It promises that every published item is found again, or says how many are not.
 //!
-//!     options → fleet → line, one for each connection → connection → broker
-//!                        ├ span, pace, window: until when, what is due, what is un-acknowledged
-//!                        └ sensor: plan (weather, spoil) or replay, and its configuration
-//!     service → account → summary
+//! ```text
+//! options → fleet → line, one for each connection → connection → broker
+//!                    ├ span, pace, window: until when, what is due, what is un-acknowledged
+//!                    └ sensor: plan (weather, spoil) or replay, and its configuration
+//! service → account → summary
+//! ```
 //!
 //! All of it runs on one thread: the files beside `line`, `connection` and `service` are pure.
 
