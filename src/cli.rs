@@ -1,12 +1,14 @@
 //! The command line: one executable, a subcommand for each thing to do.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_store};
+use crate::config::{Config, environment, read_mqtt, read_store};
 use crate::sensor::Faults;
-use crate::{store, telemetry};
+use crate::{simulate, store, telemetry};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
@@ -29,6 +31,9 @@ pub enum Command {
     Serve,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
+    /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
+    /// what became of what they said.
+    Simulate(Box<simulate::Options>),
 }
 
 impl Cli {
@@ -36,11 +41,13 @@ impl Cli {
     ///
     /// # Errors
     /// When it cannot be done; the error is one sentence for the person at the terminal.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Serve => serve().await,
-            Command::Migrate => migrate().await,
+            Command::Serve => serve().await?,
+            Command::Migrate => migrate().await?,
+            Command::Simulate(options) => return simulate(*options).await,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -61,6 +68,13 @@ async fn migrate() -> anyhow::Result<()> {
         println!("Applied {migration}.");
     }
     Ok(())
+}
+
+/// Fails when something that was published is not accounted for.
+async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
+    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?)).await?;
+    summary.print();
+    Ok(ExitCode::from(summary.exit_code()))
 }
 
 /// Ready from this call on, so that no signal is missed while the service starts.
