@@ -11,3 +11,4 @@ mod puback;
 mod sensors;
 mod servers;
 mod support;
+mod tour;
