@@ -7,6 +7,7 @@ mod api;
 mod configurations;
 mod isolation;
 mod outages;
+mod partitions;
 mod puback;
 mod sensors;
 mod servers;
