@@ -5,9 +5,14 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=TRIBUTARY_COMMIT");
-    println!("cargo::rerun-if-changed=.git/logs/HEAD");
+    // Every commit adds a line to it; where there is no repository nothing changes.
+    if let Some(log) = ask_git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={log}");
+    }
     println!("cargo::rerun-if-changed=migrations");
-    let commit = option_env().or_else(ask_git).unwrap_or_else(|| "unknown".into());
+    let commit = option_env()
+        .or_else(|| ask_git(&["rev-parse", "--short=12", "HEAD"]))
+        .unwrap_or_else(|| "unknown".into());
     println!("cargo::rustc-env=TRIBUTARY_COMMIT={commit}");
 }
 
@@ -16,8 +21,8 @@ fn option_env() -> Option<String> {
     std::env::var("TRIBUTARY_COMMIT").ok().filter(|commit| !commit.is_empty())
 }
 
-fn ask_git() -> Option<String> {
-    let answer = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
-    let commit = String::from_utf8(answer.stdout).ok()?;
-    answer.status.success().then(|| commit.trim().to_owned())
+fn ask_git(question: &[&str]) -> Option<String> {
+    let answer = Command::new("git").args(question).output().ok()?;
+    let text = String::from_utf8(answer.stdout).ok()?;
+    answer.status.success().then(|| text.trim().to_owned())
 }

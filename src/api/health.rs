@@ -53,6 +53,7 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
     debug!(cause = %error, "the database does not answer");
     let sentence = match error.sqlstate() {
         None => "it does not answer",
+        Some(_) if error.lacks_tables() => "its tables are not there; run tributary migrate",
         Some(_) => "it refuses the connection",
     };
     Some(sentence.into())

@@ -249,7 +249,8 @@ mod tests {
 
     #[actix_rt::test]
     async fn an_absent_database_asks_to_come_back_and_tells_nothing() {
-        let problem = Problem::from(StoreError::PoolTimeout(Duration::from_secs(1)));
+        let problem =
+            Problem::from(StoreError::PoolTimeout { waited: Duration::from_secs(1), last: None });
         assert!(problem.cause().is_some());
         let response = problem.response(None);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -36,6 +36,12 @@ const READ_AT_ONCE: usize = 2_000;
 /// A message that stops its sensor's actor so often is rejected.
 const MAX_ACTOR_FAILURES: u8 = 2;
 
+/// A connection that has lasted so long holds.
+const HOLDS: Duration = Duration::from_secs(10);
+
+/// After so many connections lost at once there is a hint in the log.
+const LOST_AT_ONCE: u32 = 5;
+
 /// When another process has taken our session over, taking it back at once would make a war.
 const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(15);
 
@@ -109,15 +115,18 @@ impl Inbound {
     pub async fn run(mut self) {
         let mut failures = 0;
         while !*self.shutdown.borrow() {
-            let (end, subscribed) = match connect(&self.config.broker, &self.options()).await {
+            let begun = Instant::now();
+            let end = match connect(&self.config.broker, &self.options()).await {
                 Ok(client) => self.session(client).await,
-                Err(failure) => (SessionEnd::Failed(failure.to_string()), false),
+                Err(failure) => SessionEnd::Failed(failure.to_string()),
             };
             self.window.detach();
             if matches!(end, SessionEnd::Shutdown) {
                 break;
             }
-            failures = if subscribed { 1 } else { failures + 1 };
+            // A connection that holds begins the count anew; one that is lost at once, as when
+            // another process takes our session over and over, lets the pauses grow.
+            failures = if begun.elapsed() >= HOLDS { 1 } else { failures + 1 };
             let pause = match end {
                 SessionEnd::TakenOver => TAKEN_OVER_PAUSE.mul_f64(1.0 + rand::random::<f64>()),
                 _ => pause(failures, rand::random()),
@@ -129,6 +138,12 @@ impl Inbound {
                 pause_ms = pause.as_millis(),
                 "no connection for ingest: {end}"
             );
+            if failures % LOST_AT_ONCE == 0 && matches!(end, SessionEnd::Closed) {
+                warn!(
+                    client_id = self.config.client_id,
+                    "the broker closes the connection again and again; does another process use our client id?"
+                );
+            }
             self.idle(pause).await;
         }
         info!(in_flight = self.window.len(), "ingest ended");
@@ -159,8 +174,8 @@ impl Inbound {
         }
     }
 
-    /// Returns why it ended, and whether the subscription was made.
-    async fn session(&mut self, client: Client) -> (SessionEnd, bool) {
+    /// Returns why it ended.
+    async fn session(&mut self, client: Client) -> SessionEnd {
         let session_present = client.session_present();
         let mut session = Session::new(client, self.decoder.limits().payload_bytes);
         info!(session_present, broker = self.config.broker.authority(), "connected for ingest");
@@ -175,7 +190,7 @@ impl Inbound {
         if matches!(end, SessionEnd::Shutdown) {
             self.drain(&mut session).await;
         }
-        (end, session.subscribed)
+        end
     }
 
     async fn exchange(&mut self, session: &mut Session) -> SessionEnd {
@@ -272,8 +287,9 @@ impl Inbound {
             }
             codec::Decoded::Packet(codec::Packet::PingResponse, _) => Ok(()),
             codec::Decoded::Packet(codec::Packet::SubscribeAck(answer), _) => {
-                session.subscribed(&answer)?;
+                Session::subscribed(&answer)?;
                 self.handles.health.up(Part::Ingest);
+                debug!("subscribed");
                 Ok(())
             }
             codec::Decoded::Packet(codec::Packet::Disconnect(goodbye), _) => {

@@ -3,6 +3,7 @@
 //! and drops the answer when that will not happen; trying again is the outbox's business.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ntex_bytes::Bytes;
 use ntex_mqtt::v5::client::{Client, ProtocolMessage, ProtocolMessageAck};
@@ -17,6 +18,9 @@ use crate::domain::{Health, Part, pause};
 use crate::metrics::Metrics;
 use crate::sensor::Downlink;
 use crate::wire::Topics;
+
+/// A connection that has lasted so long holds: the next pause is a short one.
+const HOLDS: Duration = Duration::from_secs(10);
 
 /// The publisher, before it runs.
 pub struct Outbound {
@@ -45,17 +49,15 @@ impl Outbound {
     pub async fn run(mut self) {
         let mut failures = 0;
         while !*self.shutdown.borrow() {
+            let begun = Instant::now();
             let problem = match connect(&self.config.broker, &self.options()).await {
-                Ok(client) => {
-                    failures = 0;
-                    self.session(client).await
-                }
+                Ok(client) => self.session(client).await,
                 Err(failure) => failure.to_string(),
             };
             if *self.shutdown.borrow() {
                 break;
             }
-            failures += 1;
+            failures = if begun.elapsed() >= HOLDS { 1 } else { failures + 1 };
             let pause = pause(failures, rand::random());
             let pause_ms = pause.as_millis();
             warn!(failures, pause_ms, "no connection for publishing: {problem}");

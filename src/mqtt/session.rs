@@ -36,8 +36,6 @@ pub(super) struct Session {
     pub(super) io: IoBoxed,
     pub(super) codec: codec::Codec,
     pub(super) assembly: Assembly,
-    /// The broker has granted the subscription.
-    pub(super) subscribed: bool,
     /// Something came since the last PINGREQ.
     pub(super) heard: bool,
 }
@@ -46,7 +44,7 @@ impl Session {
     pub(super) fn new(client: Client, max_payload_bytes: usize) -> Self {
         let (io, codec) = client.into_inner();
         let assembly = Assembly::new(max_payload_bytes);
-        Self { io, codec, assembly, subscribed: false, heard: true }
+        Self { io, codec, assembly, heard: true }
     }
 
     pub(super) fn subscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {
@@ -64,15 +62,12 @@ impl Session {
         }))
     }
 
-    pub(super) fn subscribed(&mut self, answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
+    pub(super) fn subscribed(answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
         use codec::SubscribeAckReason::{GrantedQos1, GrantedQos2};
         let refused = answer.status.iter().find(|it| !matches!(it, GrantedQos1 | GrantedQos2));
         match refused {
             Some(reason) => Err(SessionEnd::NotSubscribed(format!("{reason:?}"))),
-            None => {
-                self.subscribed = true;
-                Ok(())
-            }
+            None => Ok(()),
         }
     }
 

@@ -154,10 +154,7 @@ impl Registry {
     pub(super) fn reject(&mut self, sensor: SensorIdentifier) {
         let Some(Slot::Unresolved(waiting)) = self.slots.remove(&sensor) else { return };
         for mut uplink in waiting {
-            uplink.reject(
-                Reason::UnknownSensor,
-                format!("there is no sensor {sensor}; create it, and replay this"),
-            );
+            uplink.reject(Reason::UnknownSensor, format!("there is no sensor {sensor}"));
             self.ways.writer.do_send(Write(uplink));
         }
     }

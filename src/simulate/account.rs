@@ -39,10 +39,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether every item is accounted for.
+    /// Whether nothing is missing. Beside others who publish that is all that the ledger can tell.
     #[must_use]
     pub const fn is_good(&self) -> bool {
-        matches!(self, Self::Exact | Self::ExactWithDuplicates)
+        matches!(self, Self::Exact | Self::ExactWithDuplicates | Self::Foreign(_))
     }
 }
 
@@ -61,8 +61,8 @@ impl fmt::Display for Verdict {
             ),
             Self::Foreign(items) => write!(
                 formatter,
-                "NOT accounted for: the service has taken {items} items more than were published; \
-                 somebody else publishes too"
+                "nothing is missing: the service has taken all that was published and {items} items more, of others \
+                 who publish too"
             ),
             Self::Unknown(why) => write!(formatter, "NOT accounted for: {why}"),
         }

@@ -6,14 +6,15 @@
 
 use std::pin::pin;
 
-use bb8::Pool;
+use bb8::{Pool, PooledConnection};
 use futures_util::SinkExt as _;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::connection::{WriterConnection, WriterManager, checkout_error, writer_pool};
+use super::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
 use super::partitions::Partitions;
+use super::pool::Complaints;
 use super::sensors::DELETION_LOCK;
 use super::{Config, StoreError, acknowledge, copy, rejections};
 use crate::domain::{Batch, Kind, Place, Reason, Receipt, Rows, SensorIdentifier, Tally};
@@ -92,6 +93,7 @@ struct Account {
 #[derive(Clone)]
 pub struct Committer {
     pool: Pool<WriterManager>,
+    complaints: Complaints,
     partitions: std::sync::Arc<Partitions>,
 }
 
@@ -99,8 +101,10 @@ impl Committer {
     /// With so many connections, made when they are first needed.
     #[must_use]
     pub fn new(config: &Config, connections: u32) -> Self {
+        let complaints = Complaints::default();
         Self {
-            pool: writer_pool(config, connections),
+            pool: writer_pool(config, connections, &complaints),
+            complaints,
             partitions: std::sync::Arc::new(Partitions::new(config)),
         }
     }
@@ -128,7 +132,7 @@ impl Committer {
     /// # Errors
     /// When the database fails for another reason than an item.
     pub async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
-        let connection = self.pool.get().await.map_err(checkout_error)?;
+        let connection = self.connection().await?;
         connection.client.batch_execute("begin").await?;
         let mut refused = Vec::new();
         for kind in Kind::ALL {
@@ -152,9 +156,14 @@ impl Committer {
         Ok(refused)
     }
 
+    async fn connection(&self) -> Result<PooledConnection<'_, WriterManager>, StoreError> {
+        let checked_out = self.pool.get().await;
+        checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
+    }
+
     async fn write(&self, batch: &mut Batch, path: Path) -> Result<Account, StoreError> {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
-        let connection = self.pool.get().await.map_err(checkout_error)?;
+        let connection = self.connection().await?;
         self.partitions.provide(&connection.client, &rows).await?;
         match transact(&connection, batch, &mut rows, path).await {
             Ok(account) => Ok(account),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use bb8::{ManageConnection, Pool};
 use tokio_postgres::{Client, NoTls, Statement};
 
+use super::Config;
 use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
-use super::pool::{Manager, append_option, with_defaults};
-use super::{Config, StoreError};
+use super::pool::{Complaints, Manager, append_option, with_defaults};
 use crate::domain::Kind;
 
 /// A writer waits for a connection no longer than this before it says so and tries again.
-const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it is
 /// cancelled, said so in the log, and tried again.
@@ -158,7 +158,11 @@ impl ManageConnection for WriterManager {
 }
 
 /// The writers' pool. It connects when it is first used.
-pub(super) fn writer_pool(config: &Config, connections: u32) -> Pool<WriterManager> {
+pub(super) fn writer_pool(
+    config: &Config,
+    connections: u32,
+    complaints: &Complaints,
+) -> Pool<WriterManager> {
     let mut postgres = with_defaults(&config.postgres, "tributary-write");
     append_option(&mut postgres, &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"));
     Pool::builder()
@@ -167,12 +171,6 @@ pub(super) fn writer_pool(config: &Config, connections: u32) -> Pool<WriterManag
         .retry_connection(false)
         .test_on_check_out(false)
         .idle_timeout(None)
+        .error_sink(Box::new(complaints.clone()))
         .build_unchecked(WriterManager(Manager::new(postgres, NoTls)))
-}
-
-pub(super) fn checkout_error(error: bb8::RunError<tokio_postgres::Error>) -> StoreError {
-    match error {
-        bb8::RunError::User(error) => StoreError::Postgres(error),
-        bb8::RunError::TimedOut => StoreError::PoolTimeout(CHECKOUT_TIMEOUT),
-    }
 }

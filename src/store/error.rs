@@ -8,11 +8,16 @@ use tokio_postgres::error::SqlState;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection could be had in time.
-    #[error("no database connection within {} ms", .0.as_millis())]
-    PoolTimeout(Duration),
-    /// PostgreSQL, or the way to it, refused.
+    #[error("no database connection within {} ms{}", waited.as_millis(), because(last.as_ref()))]
+    PoolTimeout {
+        /// So long was waited.
+        waited: Duration,
+        /// Why the last attempt to connect failed, where one did.
+        last: Option<String>,
+    },
+    /// PostgreSQL, or the way to it, refused. The sentence holds all that its source says.
     #[error("{}", sentence(.0))]
-    Postgres(#[from] tokio_postgres::Error),
+    Postgres(tokio_postgres::Error),
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
@@ -53,8 +58,14 @@ impl StoreError {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Postgres(error) => error.code(),
-            Self::PoolTimeout(_) | Self::Migration(_) => None,
+            Self::PoolTimeout { .. } | Self::Migration(_) => None,
         }
+    }
+
+    /// Whether the tables are not there: the migrations have not been applied.
+    #[must_use]
+    pub fn lacks_tables(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::UNDEFINED_TABLE)
     }
 
     /// The constraint that was violated, where one was.
@@ -62,7 +73,7 @@ impl StoreError {
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.as_db_error().and_then(|error| error.constraint()),
-            Self::PoolTimeout(_) | Self::Migration(_) => None,
+            Self::PoolTimeout { .. } | Self::Migration(_) => None,
         }
     }
 
@@ -70,7 +81,7 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::PoolTimeout(_) => true,
+            Self::PoolTimeout { .. } => true,
             Self::Migration(_) => false,
             Self::Postgres(error) => error.code().is_none_or(|state| {
                 // Connection exception; insufficient resources; operator intervention.
@@ -80,8 +91,18 @@ impl StoreError {
     }
 }
 
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+fn because(last: Option<&String>) -> String {
+    last.map(|last| format!("; the last attempt said: {last}")).unwrap_or_default()
+}
+
 /// The driver's own sentence says "db error" and leaves the rest to its source.
-fn sentence(error: &tokio_postgres::Error) -> String {
+pub(super) fn sentence(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
         (Some(refusal), _) => {
             format!(
@@ -129,6 +150,9 @@ mod tests {
         ] {
             assert_eq!(verdict_on(&SqlState::from_code(state)), expected, "{state}");
         }
-        assert_eq!(verdict(&StoreError::PoolTimeout(Duration::ZERO)), Verdict::Retry);
+        assert_eq!(
+            verdict(&StoreError::PoolTimeout { waited: Duration::ZERO, last: None }),
+            Verdict::Retry
+        );
     }
 }

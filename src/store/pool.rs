@@ -1,12 +1,14 @@
 //! Connections for reading and for everything off the hot path: the registry's look-ups, the
 //! outbox, the API.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bb8::{Pool, PooledConnection, RunError};
+use bb8::{ErrorSink, Pool, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
 use tokio_postgres::NoTls;
 
+use super::error::sentence;
 use super::{Config, StoreError};
 
 pub(super) type Manager = PostgresConnectionManager<NoTls>;
@@ -17,10 +19,14 @@ const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A read that takes longer helps nobody and holds a connection.
 const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 10_000;
 
+/// Where this answers, the migrations have been applied.
+const LATEST_TABLE: &str = "select from rejection_overflow limit 0";
+
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool<Manager>,
+    complaints: Complaints,
 }
 
 impl Store {
@@ -32,14 +38,16 @@ impl Store {
             &mut postgres,
             &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"),
         );
+        let complaints = Complaints::default();
         let pool = Pool::builder()
             .max_size(config.readers)
             .connection_timeout(CHECKOUT_TIMEOUT)
             // A server that is frozen, or gone without a word, is found out here, within the second
             // of the checkout, and not by a query that would wait for it.
             .test_on_check_out(true)
+            .error_sink(Box::new(complaints.clone()))
             .build_unchecked(Manager::new(postgres, NoTls));
-        Self { pool }
+        Self { pool, complaints }
     }
 
     /// A connection.
@@ -47,26 +55,51 @@ impl Store {
     /// # Errors
     /// When none can be had within a second.
     pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
-        self.pool.get().await.map_err(checkout_error)
+        let checked_out = self.pool.get().await;
+        checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and has our tables.
     ///
     /// # Errors
     /// When it does not, or only after a second.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let connection = self.connection().await?;
-        match tokio::time::timeout(CHECKOUT_TIMEOUT, connection.simple_query("select 1")).await {
+        match tokio::time::timeout(CHECKOUT_TIMEOUT, connection.simple_query(LATEST_TABLE)).await {
             Ok(answer) => answer.map(drop).map_err(StoreError::from),
-            Err(_elapsed) => Err(StoreError::PoolTimeout(CHECKOUT_TIMEOUT)),
+            Err(_elapsed) => Err(StoreError::PoolTimeout { waited: CHECKOUT_TIMEOUT, last: None }),
         }
     }
 }
 
-pub(super) fn checkout_error(error: RunError<tokio_postgres::Error>) -> StoreError {
-    match error {
-        RunError::User(error) => StoreError::Postgres(error),
-        RunError::TimedOut => StoreError::PoolTimeout(CHECKOUT_TIMEOUT),
+/// Why connections could not be made lately; a pool that waits in vain would not say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Complaints(Arc<Mutex<Option<String>>>);
+
+impl Complaints {
+    pub(super) fn checkout_error(
+        &self,
+        error: RunError<tokio_postgres::Error>,
+        waited: Duration,
+    ) -> StoreError {
+        match error {
+            RunError::User(error) => StoreError::Postgres(error),
+            RunError::TimedOut => StoreError::PoolTimeout { waited, last: self.last().take() },
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ErrorSink<tokio_postgres::Error> for Complaints {
+    fn sink(&self, error: tokio_postgres::Error) {
+        *self.last() = Some(sentence(&error));
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {
+        Box::new(self.clone())
     }
 }
 

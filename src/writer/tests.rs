@@ -49,9 +49,10 @@ impl Commit for Scripted {
         let fate = self.fates.borrow_mut().pop_front().unwrap_or(Fate::Commit);
         match fate {
             Fate::Commit => Ok(Committed::pretend(batch)),
-            Fate::Unavailable => {
-                Err(Box::new(Uncommitted { batch, error: StoreError::PoolTimeout(Duration::ZERO) }))
-            }
+            Fate::Unavailable => Err(Box::new(Uncommitted {
+                batch,
+                error: StoreError::PoolTimeout { waited: Duration::ZERO, last: None },
+            })),
             Fate::Panic => panic!("a fault that the test handed in"),
         }
     }

@@ -9,6 +9,7 @@ mod isolation;
 mod outages;
 mod partitions;
 mod puback;
+mod replay;
 mod sensors;
 mod servers;
 mod support;

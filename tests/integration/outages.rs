@@ -95,12 +95,14 @@ async fn shutdown_drains() {
     lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
     say(&client, &topic, 0..200).await;
     service.until(|account| account.in_flight == 200).await;
-    let (status, ()) = futures_util::future::join(service.terminate(), async {
-        // The service has begun to shut down once it serves no more.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        lock.rollback().await.unwrap();
+    service.tell_to_stop();
+    eventually(PATIENCE, async || {
+        let log = service.log();
+        if log.contains("messages in flight finish") { Ok(()) } else { Err(log) }
     })
     .await;
+    lock.rollback().await.unwrap();
+    let status = service.ended().await;
     assert!(status.success(), "{status}");
     assert_eq!(count(&database, ROWS).await, 200, "what was in flight is committed");
 
@@ -125,4 +127,37 @@ async fn an_orderly_stop_leaves_the_session_and_its_backlog() {
 
     service.start_again().await;
     service.until(|account| account.committed == 1_500 && account.in_flight == 0).await;
+}
+
+#[actix_rt::test]
+async fn a_database_without_tables_is_not_ready_and_loses_nothing() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let settings = [("MIGRATE_ON_START", "false"), ("UNKNOWN_SENSOR", "register")];
+    let mut service = Service::start_unready(&database, broker, &settings);
+    eventually(PATIENCE, async || match service.get("/readyz").await {
+        Ok((503, problem)) if problem.to_string().contains("tributary migrate") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    eventually(PATIENCE, async || {
+        let log = service.log();
+        if log.contains("subscribed") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
+    say(&client, &topic, 0..10).await;
+
+    let migrated = std::process::Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .arg("migrate")
+        .env_clear()
+        .env("DATABASE_URL", &database.url)
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&migrated.stdout).starts_with("Applied V1"), "{migrated:?}");
+    service.ready().await;
+    service.until(|account| account.received == 10 && account.in_flight == 0).await;
+    assert_eq!(count(&database, ROWS).await, 10);
 }

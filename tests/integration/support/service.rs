@@ -96,9 +96,19 @@ impl Service {
 
     /// SIGTERM, and how it ended.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        self.tell_to_stop();
+        self.ended().await
+    }
+
+    /// SIGTERM.
+    pub(crate) fn tell_to_stop(&self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
         assert!(sent.success(), "it was alive");
+    }
+
+    /// How it ended.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         eventually(PATIENCE, async || match self.child.try_wait().expect("it was ours") {
             Some(status) => Ok(status),
             None => Err(self.log()),
