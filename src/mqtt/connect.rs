@@ -7,6 +7,8 @@ use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ntex_io::IoConfig;
+use ntex_mqtt::MqttServiceConfig;
 use ntex_mqtt::v5::client::{Client, MqttConnector};
 use ntex_mqtt::v5::{codec, error::ClientError};
 use ntex_net::Reactor as _;
@@ -18,6 +20,11 @@ use super::BrokerUrl;
 
 /// How long TCP connect and CONNACK may take together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is read at once at the most. The library's own 16 KiB hold a hundred small messages, and a
+/// backlog then costs a wake-up for each hundred.
+const READ_BUFFER_BYTES: usize = 128 << 10;
+const READ_BUFFER_LOW_BYTES: usize = 4 << 10;
 
 /// What the CONNECT says.
 #[derive(Clone, Debug)]
@@ -68,7 +75,10 @@ pub async fn connect(
 }
 
 async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Client, ConnectFailure> {
-    let configuration = SharedCfg::default();
+    let configuration: SharedCfg = SharedCfg::new("tributary")
+        .add(IoConfig::new().set_read_buf(READ_BUFFER_BYTES, READ_BUFFER_LOW_BYTES, 4))
+        .add(MqttServiceConfig::new())
+        .into();
     let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
     let io = ntex_net::tokio::Reactor.from_tcp_stream(stream.into_std()?, configuration.clone())?;
     // The connector may ask more than once; there is one stream to give.

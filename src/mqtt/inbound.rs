@@ -20,6 +20,7 @@ use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::assembly::Message;
+use super::gather::Gather;
 use super::session::{Session, SessionEnd};
 use super::window::{Entry, Window};
 use super::{Config, ConnectOptions, connect};
@@ -79,6 +80,8 @@ struct Burst {
     arrivals: Arrivals,
     messages: u64,
     bytes: u64,
+    /// Of messages that are not complete, too.
+    payload_bytes: usize,
 }
 
 impl Inbound {
@@ -197,6 +200,8 @@ impl Inbound {
         let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
         let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
         let mut paused = false;
+        let mut gather = Gather::default();
+        let mut resumes_at: Option<Instant> = None;
         loop {
             let step = tokio::select! {
                 biased;
@@ -217,8 +222,15 @@ impl Inbound {
                         Err(SessionEnd::Silent(self.config.keep_alive_secs))
                     }
                 }
-                packet = session.io.recv(&session.codec), if !self.window.is_full() => {
-                    self.read(session, packet)
+                () = sleep_until(resumes_at.unwrap_or_else(Instant::now)), if resumes_at.is_some() => {
+                    resumes_at = None;
+                    Ok(())
+                }
+                packet = session.io.recv(&session.codec),
+                    if resumes_at.is_none() && !self.window.is_full() =>
+                {
+                    let outcome = self.read(session, packet);
+                    outcome.map(|bytes| resumes_at = gather.after(bytes, Instant::now()))
                 }
             };
             paused |= self.window.is_full();
@@ -228,12 +240,13 @@ impl Inbound {
         }
     }
 
-    /// Takes in the packet that came, and what else has been read with it.
+    /// Takes in the packet that came, and what else has been read with it. Returns how many bytes of
+    /// payload that were.
     fn read<E: std::fmt::Debug>(
         &mut self,
         session: &mut Session,
         first: Result<Option<codec::Decoded>, E>,
-    ) -> Result<(), SessionEnd> {
+    ) -> Result<usize, SessionEnd> {
         session.heard = true;
         let received_at = Timestamp::now();
         let mut packet = match first {
@@ -262,7 +275,7 @@ impl Inbound {
         ledger.receive(burst.arrivals);
         metrics.messages_received.inc_by(burst.messages);
         metrics.bytes_received.inc_by(burst.bytes);
-        outcome
+        outcome.map(|()| burst.payload_bytes)
     }
 
     fn take(
@@ -274,12 +287,14 @@ impl Inbound {
     ) -> Result<(), SessionEnd> {
         match packet {
             codec::Decoded::Publish(publish, payload, _) => {
+                burst.payload_bytes += payload.len();
                 if let Some(message) = session.assembly.begin(publish, &payload) {
                     self.receive(message, received_at, burst);
                 }
                 Ok(())
             }
             codec::Decoded::PayloadChunk(chunk, last) => {
+                burst.payload_bytes += chunk.len();
                 if let Some(message) = session.assembly.add(&chunk, last) {
                     self.receive(message, received_at, burst);
                 }

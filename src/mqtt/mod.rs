@@ -1,10 +1,11 @@
 //! The edge to the broker, and with the simulated fleet the only code that knows ntex: [`connect`] connects, `inbound` takes
-//! PUBLISHes in over a `session` (put together by `assembly`) and sends the PUBACKs, `window` is what
+//! PUBLISHes in over a `session` (put together by `assembly`, paced by `gather`) and sends the PUBACKs, `window` is what
 //! it remembers meanwhile, `outbound` publishes configurations over a connection of its own.
 
 mod address;
 mod assembly;
 mod connect;
+mod gather;
 mod inbound;
 mod outbound;
 mod session;
