@@ -242,7 +242,7 @@ async fn drop_expired(client: &Client, kind: Kind, days: u32) -> Result<(), Stor
              join pg_class child on child.oid = inhrelid
              where inhparent = $1::text::regclass
                  and (regexp_match(pg_get_expr(child.relpartbound, child.oid), $$TO \\('([^']+)'\\)$$))[1]::timestamptz
-                     <= now() - make_interval(secs => $2 * 86400)",
+                     <= now() - make_interval(secs => $2::float8 * 86400)",
             &[&table, &days],
         )
         .await?;
@@ -255,7 +255,7 @@ async fn drop_expired(client: &Client, kind: Kind, days: u32) -> Result<(), Stor
         .execute(
             &format!(
                 "delete from {table}_default \
-                 where creation_timestamp < now() - make_interval(secs => $1 * 86400)"
+                 where creation_timestamp < now() - make_interval(secs => $1::float8 * 86400)"
             ),
             &[&days],
         )
