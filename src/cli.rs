@@ -4,9 +4,9 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_store};
+use crate::config::{Config, environment, read_bench, read_store};
 use crate::sensor::Faults;
-use crate::{store, telemetry};
+use crate::{bench, store, telemetry};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
@@ -29,6 +29,11 @@ pub enum Command {
     Serve,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
+    /// Measure how fast it is, against the servers of DATABASE_URL and MQTT_URL.
+    ///
+    /// It makes databases of its own on that server, under a topic prefix of its own on that
+    /// broker, and removes them. scripts/bench runs it against private servers.
+    Bench(bench::Options),
 }
 
 impl Cli {
@@ -40,6 +45,9 @@ impl Cli {
         match self.command {
             Command::Serve => serve().await,
             Command::Migrate => migrate().await,
+            Command::Bench(options) => {
+                bench::run(&options, read_bench(environment)?, told_to_stop()?).await
+            }
         }
     }
 }

@@ -55,4 +55,6 @@ pub mod writer;
 pub mod api;
 pub mod metrics;
 
+pub mod bench;
+
 pub mod cli;

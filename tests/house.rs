@@ -22,8 +22,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("config", &["api", "mqtt", "sensor", "store", "telemetry", "wire", "writer"]),
     ("simulate", &["mqtt", "config", "domain", "wire"]),
+    ("bench", &["mqtt", "config", "domain", "store", "wire"]),
     ("app", &["api", "config", "domain", "metrics", "mqtt", "sensor", "store", "wire", "writer"]),
-    ("cli", &["app", "config", "sensor", "simulate", "store", "telemetry"]),
+    ("cli", &["app", "bench", "config", "sensor", "simulate", "store", "telemetry"]),
     ("lib", &[]),
     ("main", &[]),
 ];
@@ -124,7 +125,7 @@ fn ntex_stays_at_the_edge() {
         for (number, line) in code_lines(source) {
             if line.contains("ntex_")
                 && !line.contains("ntex_service=warn")
-                && !["mqtt", "simulate"].contains(&source.module.as_str())
+                && !["bench", "mqtt", "simulate"].contains(&source.module.as_str())
             {
                 broken.push(format!("{}:{number}: {line}", source.path.display()));
             }
