@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::ground::{Ground, Stage};
-use super::load::{Load, Repetition, Shape, sensors};
-use super::publisher::{Manner, Pace, Published, publish};
+use super::load::{Account, Load, Repetition, Shape, sensors};
+use super::publisher::{Manner, Pace, publish};
 use super::run::{Books, Run};
 use super::service::{Batches, Service};
 use super::yardstick::{MosquittoSub, PsqlCopy};
@@ -48,8 +48,7 @@ pub(super) async fn drain(ground: &Ground, backlog: &Backlog, what: &str) -> any
     first.ready().await?;
     first.stop().await?;
 
-    let published = fill(ground, &stage, backlog.load(&stage), what).await?;
-    let account = published.account;
+    let account = fill(ground, &stage, backlog.load(&stage), what).await?;
     let shown = ground.console.step(what, account.items());
     ground.calm().await;
     let before = ground.meters(None, Vec::new()).read();
@@ -82,7 +81,7 @@ pub(super) async fn fill(
     stage: &Stage,
     load: Load,
     what: &str,
-) -> anyhow::Result<Published> {
+) -> anyhow::Result<Account> {
     let message_bytes = load.message(0).payload.len();
     let acknowledged = Arc::new(AtomicU64::new(0));
     let shown = ground.console.step(&format!("{what}: backlog"), load.message_count());
@@ -106,8 +105,7 @@ pub(super) async fn mosquitto_sub(
     let stage = ground.stage(&[]).await?;
     let yardstick = MosquittoSub::subscribe(ground, &stage).await?;
     let what = format!("{what}: mosquitto_sub");
-    let published = fill(ground, &stage, backlog.load(&stage), &what).await?;
-    let messages = published.account.messages;
+    let messages = fill(ground, &stage, backlog.load(&stage), &what).await?.messages;
     let _shown = ground.console.step(&what, messages);
     ground.calm().await;
     let elapsed = yardstick.drain(ground, messages).await?;

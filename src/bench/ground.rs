@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
 use super::console::Console;
+use super::line::forget_session;
 use super::process::{self, Stat};
-use super::publisher::forget_session;
 use super::service::{Service, Settings};
 use crate::config::BenchServers;
 use crate::domain::{SensorIdentifier, Timestamp};
@@ -18,7 +18,10 @@ use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
 use crate::wire::Topics;
 
 /// What is measured is younger than this, so that its partitions are there.
-const AGE_MICROSECONDS: i64 = 3_600_000_000;
+const AGE_MICROSECONDS: i64 = 7_200_000_000;
+
+/// The items of two parts of a measurement are so far apart.
+const PART_MICROSECONDS: i64 = 1_200_000_000;
 
 /// The servers, and what was made on them.
 pub(super) struct Ground {
@@ -194,6 +197,12 @@ impl Ground {
 }
 
 impl Stage {
+    /// When the items of so-and-so part of the measurement begin: no two parts share a moment.
+    pub(super) fn part(&self, number: u8) -> Timestamp {
+        let since = i64::from(number) * PART_MICROSECONDS;
+        Timestamp::from_unix_microseconds(self.begun_at.unix_microseconds() + since)
+    }
+
     /// What the service is started with; the rest of the environment is the user's.
     pub(super) fn settings(&self, ground: &Ground) -> Settings {
         Settings(vec![

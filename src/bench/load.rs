@@ -146,6 +146,15 @@ pub(super) fn probe_sensor() -> SensorIdentifier {
     SensorIdentifier(Uuid::from_u128(0x7072_6f62_6500_4000_8000_0000_0000_0001))
 }
 
+/// A measurement of the probes' sensor.
+pub(super) fn probe_message(topics: &Topics, moment: Timestamp) -> Message {
+    let mut payload = String::from(r#"{"measurements":["#);
+    measurement(moment, 0, &mut payload);
+    payload.push_str("]}");
+    let said = Said { kind: Kind::Measurement, items: 1, bad: false, copy: false };
+    Message { topic: topics.of(Kind::Measurement, probe_sensor()), payload, said }
+}
+
 impl Load {
     /// How many messages go out, copies too, give or take one.
     pub(super) fn message_count(&self) -> u64 {
@@ -216,7 +225,7 @@ fn write_seconds(moment: Timestamp, text: &mut String) {
     write!(text, "{seconds}.{rest:06}").expect(WRITTEN);
 }
 
-pub(super) fn measurement(moment: Timestamp, seed: u64, text: &mut String) {
+fn measurement(moment: Timestamp, seed: u64, text: &mut String) {
     text.push_str(r#"{"revision":1,"timestamp":"#);
     write_seconds(moment, text);
     let (temperature, humidity) = (seed % 1_000, seed % 61 + 30);

@@ -9,7 +9,11 @@
 mod console;
 mod drain;
 mod ground;
+mod line;
+mod live;
 mod load;
+mod overload;
+mod probe;
 mod process;
 mod publisher;
 mod report;
