@@ -6,6 +6,7 @@
 //! measurement, `ground` and `process` read the meters, `yardstick` runs the others, `drain` and
 //! its neighbours are the scenarios, `report` and those behind it are the results.
 
+mod chart;
 mod console;
 mod drain;
 mod ground;
@@ -52,6 +53,9 @@ pub struct Options {
     /// Draw the results into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// What else to say of the broker in the results, such as its settings: it does not tell them.
+    #[arg(long, value_name = "TEXT")]
+    broker_settings: Option<String>,
     /// Show no progress.
     #[arg(long)]
     quiet: bool,
@@ -86,7 +90,7 @@ async fn measure(options: &Options, ground: &Ground) -> anyhow::Result<Report> {
         machine: process::machine(),
         scale: ground.scale,
         database_settings: ground.database_settings().await?,
-        broker_settings: Vec::new(),
+        broker_settings: yardstick::broker_settings(ground, options.broker_settings.clone()).await,
         rows: Vec::new(),
     };
     for scenario in Scenario::chosen(&options.scenarios) {
@@ -102,6 +106,9 @@ impl Report {
         if let Some(path) = &options.json {
             let json = serde_json::to_vec_pretty(self)?;
             std::fs::write(path, json).with_context(|| path.display().to_string())?;
+        }
+        if let Some(path) = &options.svg {
+            std::fs::write(path, self.svg()).with_context(|| path.display().to_string())?;
         }
         let wrong: Vec<&str> =
             self.rows.iter().filter(|row| !row.exact).map(|row| row.name.as_str()).collect();

@@ -34,6 +34,38 @@ pub(super) fn has(program: &str) -> bool {
     asked.is_ok()
 }
 
+/// What the broker tells about itself, and what the user tells about it.
+pub(super) async fn broker_settings(
+    ground: &Ground,
+    told: Option<String>,
+) -> Vec<(String, String)> {
+    let mut command = Command::new("mosquitto_sub");
+    connection(&mut command, ground);
+    // Retained, where a broker has it at all.
+    command.args(["-t", "$SYS/broker/version", "-C", "1", "-W", "2"]);
+    let version = actix_rt::task::spawn_blocking(move || command.output()).await;
+    let version = match version {
+        Ok(Ok(output)) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => "unknown".to_owned(),
+    };
+    let mut settings = vec![("version".to_owned(), version)];
+    settings.extend(told.map(|told| ("settings".to_owned(), told)));
+    settings
+}
+
+fn connection(command: &mut Command, ground: &Ground) {
+    let broker = &ground.servers.mqtt.broker;
+    command.args(["-h", &broker.host, "-p", &broker.port.to_string()]);
+    if let Some(username) = &broker.username {
+        command.args(["-u", username]);
+    }
+    if let Some(password) = broker.password() {
+        command.args(["-P", password]);
+    }
+}
+
 /// `mosquitto_sub -q 1` into nothing.
 pub(super) struct MosquittoSub {
     client_id: String,
@@ -56,15 +88,8 @@ impl MosquittoSub {
     }
 
     fn command(&self, ground: &Ground) -> Command {
-        let broker = &ground.servers.mqtt.broker;
         let mut command = Command::new("mosquitto_sub");
-        command.args(["-h", &broker.host, "-p", &broker.port.to_string()]);
-        if let Some(username) = &broker.username {
-            command.args(["-u", username]);
-        }
-        if let Some(password) = broker.password() {
-            command.args(["-P", password]);
-        }
+        connection(&mut command, ground);
         command.args(["-V", "mqttv5", "-c", "-x", "3600", "-i", &self.client_id]);
         command.args(["-D", "connect", "receive-maximum", "65535"]);
         command.args(["-q", "1", "-t", &self.topic]);
