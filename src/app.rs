@@ -287,7 +287,11 @@ async fn keep_house(housekeeper: Housekeeper) {
             }
             Err(error) => {
                 failures += 1;
-                debug!(%error, failures, "housekeeping failed; it is tried again");
+                if failures == 1 {
+                    warn!(%error, "housekeeping failed; it is tried again");
+                } else {
+                    debug!(%error, failures, "housekeeping failed again");
+                }
                 pause(failures, rand::random())
             }
         };

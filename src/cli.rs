@@ -1,12 +1,14 @@
 //! The command line: one executable, a subcommand for each thing to do.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_bench, read_store};
+use crate::config::{Config, environment, read_bench, read_mqtt, read_store};
 use crate::sensor::Faults;
-use crate::{bench, store, telemetry};
+use crate::{bench, simulate, store, telemetry};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
@@ -29,6 +31,9 @@ pub enum Command {
     Serve,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
+    /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
+    /// what became of what they said.
+    Simulate(Box<simulate::Options>),
     /// Measure how fast it is, against the servers of DATABASE_URL and MQTT_URL.
     ///
     /// It makes databases of its own on that server, under a topic prefix of its own on that
@@ -41,14 +46,16 @@ impl Cli {
     ///
     /// # Errors
     /// When it cannot be done; the error is one sentence for the person at the terminal.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Serve => serve().await,
-            Command::Migrate => migrate().await,
+            Command::Serve => serve().await?,
+            Command::Migrate => migrate().await?,
+            Command::Simulate(options) => return simulate(*options).await,
             Command::Bench(options) => {
-                bench::run(&options, read_bench(environment)?, told_to_stop()?).await
+                bench::run(&options, read_bench(environment)?, told_to_stop()?).await?;
             }
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -69,6 +76,13 @@ async fn migrate() -> anyhow::Result<()> {
         println!("Applied {migration}.");
     }
     Ok(())
+}
+
+/// Fails when something that was published is not accounted for.
+async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
+    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?)).await?;
+    summary.print();
+    Ok(ExitCode::from(summary.exit_code()))
 }
 
 /// Ready from this call on, so that no signal is missed while the service starts.

@@ -49,11 +49,13 @@ pub mod wire;
 
 pub mod mqtt;
 pub mod sensor;
-pub mod store;
 pub mod writer;
+pub mod store;
 
 pub mod api;
 pub mod metrics;
+
+pub mod simulate;
 
 pub mod bench;
 

@@ -11,15 +11,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[expect(clippy::print_stderr, reason = "the last word to the person at the terminal")]
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // Before the command line, whose defaults may stand in the file.
     let outcome = load_env_file()
         .map_err(anyhow::Error::from)
-        .and_then(|()| actix_rt::System::new().block_on(cli.run()));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tributary: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+        .and_then(|()| actix_rt::System::new().block_on(Cli::parse().run()));
+    outcome.unwrap_or_else(|error| {
+        eprintln!("tributary: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -180,20 +180,22 @@ impl Maker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::{Arrivals, Kind};
 
     #[test]
     fn the_ledger_is_in_the_text() {
         let ledger = Arc::new(Ledger::default());
         let metrics = Metrics::new(Arc::clone(&ledger));
-        ledger.receive(Some(Kind::Measurement), 3);
+        let mut three = Arrivals::default();
+        three.add(Some(Kind::Measurement), 3);
+        ledger.receive(three);
         assert!(metrics.render().contains(" 3"));
-        ledger.receive(Some(Kind::Measurement), 2);
+        ledger.receive(three);
         let text = metrics.render();
         assert!(
-            text.contains(r#"tributary_items_total{kind="measurements",outcome="received"} 5"#),
+            text.contains(r#"tributary_items_total{kind="measurements",outcome="received"} 6"#),
             "{text}"
         );
-        assert!(text.contains(r#"tributary_items_in_flight{kind="measurements"} 5"#), "{text}");
+        assert!(text.contains(r#"tributary_items_in_flight{kind="measurements"} 6"#), "{text}");
     }
 }

@@ -163,6 +163,8 @@ fn only_a_commit_makes_a_puback() {
     let places = |needle: &str| -> Vec<String> {
         sources
             .iter()
+            // The simulated sensors acknowledge their own configurations.
+            .filter(|source| source.module != "simulate")
             .flat_map(|source| {
                 code_lines(source)
                     .filter(|(_, line)| line.contains(needle))

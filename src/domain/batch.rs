@@ -6,10 +6,12 @@
 
 use super::{Items, Kind, SensorIdentifier, Timestamp, Uplink};
 
+type Boxed = Vec<Box<Uplink>>;
+
 /// Messages to be written in one transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
-    uplinks: Vec<Uplink>,
+    uplinks: Boxed,
     size: BatchSize,
 }
 
@@ -65,7 +67,7 @@ impl Rows {
 impl Batch {
     /// A batch of these messages.
     #[must_use]
-    pub fn new(uplinks: Vec<Uplink>) -> Self {
+    pub fn new(uplinks: Boxed) -> Self {
         let mut size = BatchSize::default();
         for uplink in &uplinks {
             size.add(uplink);
@@ -74,25 +76,25 @@ impl Batch {
     }
 
     /// Adds one more message.
-    pub fn push(&mut self, uplink: Uplink) {
+    pub fn push(&mut self, uplink: Box<Uplink>) {
         self.size.add(&uplink);
         self.uplinks.push(uplink);
     }
 
     /// The messages.
     #[must_use]
-    pub fn uplinks(&self) -> &[Uplink] {
+    pub fn uplinks(&self) -> &[Box<Uplink>] {
         &self.uplinks
     }
 
     /// The messages, to change what is rejected of them.
-    pub fn uplinks_mut(&mut self) -> &mut [Uplink] {
+    pub fn uplinks_mut(&mut self) -> &mut [Box<Uplink>] {
         &mut self.uplinks
     }
 
     /// The messages, at the end.
     #[must_use]
-    pub fn into_uplinks(self) -> Vec<Uplink> {
+    pub fn into_uplinks(self) -> Boxed {
         self.uplinks
     }
 
@@ -244,7 +246,9 @@ mod tests {
 
     fn batch(all: &[Said]) -> Batch {
         let (book, _lost) = ReceiptBook::new();
-        Batch::new(all.iter().zip(0..).map(|(said, at)| uplink(said, &book, at)).collect())
+        Batch::new(
+            all.iter().zip(0..).map(|(said, at)| Box::new(uplink(said, &book, at))).collect(),
+        )
     }
 
     proptest! {

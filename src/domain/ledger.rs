@@ -47,6 +47,17 @@ impl LedgerEntry {
     }
 }
 
+/// What has come since the account was last brought up to date, per kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Arrivals([u64; ENTRY_COUNT]);
+
+impl Arrivals {
+    /// So many more.
+    pub const fn add(&mut self, kind: Option<Kind>, items: u32) {
+        self.0[slot(kind)] += items as u64;
+    }
+}
+
 /// The account of every kind at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct LedgerSnapshot {
@@ -116,10 +127,11 @@ pub struct Ledger(Mutex<[LedgerEntry; ENTRY_COUNT]>);
 
 impl Ledger {
     /// Items arrived.
-    pub fn receive(&self, kind: Option<Kind>, items: u32) {
-        let entry = &mut self.lock()[slot(kind)];
-        entry.received += u64::from(items);
-        entry.in_flight += u64::from(items);
+    pub fn receive(&self, arrivals: Arrivals) {
+        for (entry, items) in self.lock().iter_mut().zip(arrivals.0) {
+            entry.received += items;
+            entry.in_flight += items;
+        }
     }
 
     /// A batch was committed: `landed` are the items of its messages, counted on arrival.
@@ -160,12 +172,18 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    fn arrived(kind: Option<Kind>, items: u32) -> Arrivals {
+        let mut arrivals = Arrivals::default();
+        arrivals.add(kind, items);
+        arrivals
+    }
+
     #[test]
     fn the_account_balances_at_every_step() {
         let ledger = Ledger::default();
         let measurements = Some(Kind::Measurement);
-        ledger.receive(measurements, 10);
-        ledger.receive(None, 1);
+        ledger.receive(arrived(measurements, 10));
+        ledger.receive(arrived(None, 1));
         assert!(ledger.snapshot().measurements.balances());
         assert_eq!(ledger.snapshot().measurements.in_flight, 10);
 
@@ -195,7 +213,7 @@ mod tests {
     #[test]
     fn a_lost_item_shows() {
         let ledger = Ledger::default();
-        ledger.receive(Some(Kind::Heartbeat), 2);
+        ledger.receive(arrived(Some(Kind::Heartbeat), 2));
         let mut tally = Tally::default();
         tally.stored(Kind::Heartbeat, 1, 1);
         ledger.settle([(Some(Kind::Heartbeat), 2)], &tally);
@@ -205,7 +223,7 @@ mod tests {
     #[test]
     fn what_is_given_back_was_not_received() {
         let ledger = Ledger::default();
-        ledger.receive(Some(Kind::LogMessage), 3);
+        ledger.receive(arrived(Some(Kind::LogMessage), 3));
         ledger.release(Some(Kind::LogMessage), 3);
         let entry = ledger.snapshot().log_messages;
         assert_eq!((entry.received, entry.in_flight, entry.released), (0, 0, 3));

@@ -16,7 +16,7 @@ pub use backoff::pause;
 pub use batch::{Batch, Place, Rows};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
-pub use ledger::{Ledger, LedgerEntry, LedgerSnapshot, Tally};
+pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally};
 pub use receipt::{Lost, Receipt, ReceiptBook};
 pub use rejection::{Reason, Rejection, RejectionDigest};
 pub use timestamp::Timestamp;

@@ -38,7 +38,7 @@ pub struct ConnectOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailure {
     /// TCP, or the broker hung up.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// Nothing in time.
     #[error("no CONNACK within {} s", HANDSHAKE_TIMEOUT.as_secs())]

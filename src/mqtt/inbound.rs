@@ -23,7 +23,9 @@ use super::assembly::Message;
 use super::session::{Session, SessionEnd};
 use super::window::{Entry, Window};
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Health, Ledger, Lost, Part, Reason, ReceiptBook, Timestamp, Uplink, pause};
+use crate::domain::{
+    Arrivals, Health, Ledger, Lost, Part, Reason, ReceiptBook, Timestamp, Uplink, pause,
+};
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
@@ -63,6 +65,14 @@ pub struct Inbound {
     actor_failures: foldhash::HashMap<NonZeroU16, u8>,
     shutdown: watch::Receiver<bool>,
     grace: Duration,
+}
+
+/// What one read has brought.
+#[derive(Default)]
+struct Burst {
+    arrivals: Arrivals,
+    messages: u64,
+    bytes: u64,
 }
 
 impl Inbound {
@@ -216,19 +226,28 @@ impl Inbound {
             Ok(None) => return Err(SessionEnd::Closed),
             Err(error) => return Err(SessionEnd::Failed(format!("{error:?}"))),
         };
+        let mut burst = Burst::default();
+        let mut outcome = Ok(());
         for _ in 0..READ_AT_ONCE {
-            self.take(session, packet, received_at)?;
-            if self.window.is_full() {
+            outcome = self.take(session, packet, received_at, &mut burst);
+            if outcome.is_err() || self.window.is_full() {
                 break;
             }
             packet = match session.io.decode(&session.codec) {
                 Ok(Some(next)) => next,
                 Ok(None) => break,
-                Err(error) => return Err(SessionEnd::Failed(error.to_string())),
+                Err(error) => {
+                    outcome = Err(SessionEnd::Failed(error.to_string()));
+                    break;
+                }
             };
         }
-        self.handles.metrics.window_messages.set(self.window.len() as i64);
-        Ok(())
+        // Nothing of the burst can have been settled before: that is heard on this thread.
+        let InboundHandles { ledger, metrics, .. } = &self.handles;
+        ledger.receive(burst.arrivals);
+        metrics.messages_received.inc_by(burst.messages);
+        metrics.bytes_received.inc_by(burst.bytes);
+        outcome
     }
 
     fn take(
@@ -236,17 +255,18 @@ impl Inbound {
         session: &mut Session,
         packet: codec::Decoded,
         received_at: Timestamp,
+        burst: &mut Burst,
     ) -> Result<(), SessionEnd> {
         match packet {
             codec::Decoded::Publish(publish, payload, _) => {
                 if let Some(message) = session.assembly.begin(publish, &payload) {
-                    self.receive(message, received_at);
+                    self.receive(message, received_at, burst);
                 }
                 Ok(())
             }
             codec::Decoded::PayloadChunk(chunk, last) => {
                 if let Some(message) = session.assembly.add(&chunk, last) {
-                    self.receive(message, received_at);
+                    self.receive(message, received_at, burst);
                 }
                 Ok(())
             }
@@ -269,7 +289,7 @@ impl Inbound {
     }
 
     /// One PUBLISH: a place in the window, a receipt, and off it goes.
-    fn receive(&mut self, message: Message, received_at: Timestamp) {
+    fn receive(&mut self, message: Message, received_at: Timestamp, burst: &mut Burst) {
         let Message { publish, payload, oversized } = message;
         let origin = crate::domain::Origin::new(&publish.topic, &payload, received_at, publish.dup);
         let receipt = self.book.write(self.window.next_sequence());
@@ -285,9 +305,9 @@ impl Inbound {
             bytes: uplink.origin.size_bytes(),
         };
         self.window.admit(entry);
-        self.handles.ledger.receive(entry.kind, entry.items);
-        self.handles.metrics.messages_received.inc();
-        self.handles.metrics.bytes_received.inc_by(entry.bytes as u64);
+        burst.arrivals.add(entry.kind, entry.items);
+        burst.messages += 1;
+        burst.bytes += entry.bytes as u64;
         if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
     }
 
@@ -338,6 +358,7 @@ impl Inbound {
             }
         }
         self.handles.metrics.pubacks_sent.inc_by(sent);
+        self.handles.metrics.window_messages.set(self.window.len() as i64);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The edge to the broker, and the only code that knows ntex: [`connect`] connects, `inbound` takes
+//! The edge to the broker, and with the simulated fleet the only code that knows ntex: [`connect`] connects, `inbound` takes
 //! PUBLISHes in over a `session` (put together by `assembly`) and sends the PUBACKs, `window` is what
 //! it remembers meanwhile, `outbound` publishes configurations over a connection of its own.
 

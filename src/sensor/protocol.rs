@@ -34,7 +34,7 @@ pub struct TakeCensus;
 /// To a sensor's actor: this is what it said.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Hear(pub(super) Uplink);
+pub(super) struct Hear(pub(super) Box<Uplink>);
 
 /// To a sensor's actor: this is the newest revision that there is.
 #[derive(Debug, Message)]

@@ -30,7 +30,7 @@ impl Router {
         clippy::disallowed_methods,
         reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
     )]
-    pub fn route(&self, uplink: Uplink) {
+    pub fn route(&self, uplink: Box<Uplink>) {
         let mut registry = self.registry.borrow_mut();
         if registry.route(uplink) == Routed::Waits {
             self.supervisor.do_send(Resolve);
@@ -39,7 +39,7 @@ impl Router {
 
     /// Brings a message to the writer past its sensor's actor, which it has stopped too often.
     #[expect(clippy::disallowed_methods, reason = "once per condemned message")]
-    pub fn pass_by(&self, uplink: Uplink) {
+    pub fn pass_by(&self, uplink: Box<Uplink>) {
         self.registry.borrow().ways.writer.do_send(Write(uplink));
     }
 
@@ -69,8 +69,12 @@ pub(super) enum Routed {
 
 #[derive(Debug)]
 enum Slot {
-    Active { address: Addr<SensorActor>, heard_at: Timestamp },
-    Unresolved(Vec<Uplink>),
+    Active {
+        address: Addr<SensorActor>,
+        heard_at: Timestamp,
+    },
+    #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
+    Unresolved(Vec<Box<Uplink>>),
 }
 
 /// Every sensor that is spoken to.
@@ -91,7 +95,7 @@ impl Registry {
         clippy::disallowed_methods,
         reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
     )]
-    fn route(&mut self, uplink: Uplink) -> Routed {
+    fn route(&mut self, uplink: Box<Uplink>) -> Routed {
         let Some(sensor) = uplink.sensor else {
             self.ways.writer.do_send(Write(uplink));
             return Routed::Sent;

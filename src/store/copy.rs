@@ -1,4 +1,4 @@
-//! The binary COPY streams: rows straight from the messages into one buffer per table and batch.
+//! The binary COPY streams: rows straight from the messages into the buffer that is sent.
 //!
 //! The format is PostgreSQL's "Binary Format" of COPY: a header, per row a count of fields and per
 //! field its length and its bytes, big-endian, and a trailer. Each column list stands beside the
@@ -6,17 +6,19 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::domain::{Batch, Heartbeat, Items, LogMessage, Measurement, Place, Timestamp, Uplink};
+use crate::domain::{
+    Batch, Heartbeat, Items, Kind, LogMessage, Measurement, Place, Timestamp, Uplink,
+};
 
-/// What `COPY measurement` takes, and [`measurements`] gives.
+/// What `COPY measurement` takes, and [`Encoder`] gives.
 pub(super) const MEASUREMENT_COLUMNS: &str =
     "sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, value";
 
-/// What `COPY log_message` takes, and [`log_messages`] gives.
+/// What `COPY log_message` takes, and [`Encoder`] gives.
 pub(super) const LOG_MESSAGE_COLUMNS: &str = "sensor_identifier, creation_timestamp, \
      receipt_timestamp, digest, revision, severity, subject, details";
 
-/// What `COPY heartbeat` takes, and [`heartbeats`] gives.
+/// What `COPY heartbeat` takes, and [`Encoder`] gives.
 pub(super) const HEARTBEAT_COLUMNS: &str =
     "sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, success";
 
@@ -26,46 +28,90 @@ const JSONB_VERSION: u8 = 1;
 /// The fields before `value` and the like, with their lengths: what every row has.
 const COMMON_BYTES: usize = 2 + (4 + 16) + (4 + 8) * 3 + (4 + 4);
 
-/// The rows of `measurement` at these places.
-pub(super) fn measurements(batch: &Batch, places: &[Place]) -> Bytes {
-    let mut stream = Stream::new(places.len() * (COMMON_BYTES + 64));
-    for place in places {
+/// A COPY stream, given out in parts, so that PostgreSQL works on one while the next is encoded and
+/// the buffer stays small enough to be used again.
+pub(super) struct Encoder(BytesMut);
+
+impl Encoder {
+    pub(super) fn begin() -> Self {
+        let mut buffer = BytesMut::with_capacity(64);
+        buffer.put_slice(SIGNATURE);
+        buffer.put_i32(0); // no flags
+        buffer.put_i32(0); // no header extension
+        Self(buffer)
+    }
+
+    /// The part of the stream with the rows at these places.
+    pub(super) fn rows(&mut self, kind: Kind, batch: &Batch, places: &[Place]) -> Bytes {
+        for place in places {
+            match kind {
+                Kind::Measurement => self.measurement(batch, place),
+                Kind::LogMessage => self.log_message(batch, place),
+                Kind::Heartbeat => self.heartbeat(batch, place),
+            }
+        }
+        self.0.split().freeze()
+    }
+
+    pub(super) fn end(mut self) -> Bytes {
+        self.0.put_i16(-1);
+        self.0.freeze()
+    }
+
+    fn measurement(&mut self, batch: &Batch, place: &Place) {
         let (uplink, item) = measurement(batch, place);
         let value = uplink.origin.bytes(item.value);
-        stream.common(6, place, uplink.origin.received_at, item.revision);
-        stream.length(1 + value.len());
-        stream.0.put_u8(JSONB_VERSION);
-        stream.0.put_slice(value);
+        self.0.reserve(COMMON_BYTES + 5 + value.len());
+        self.common(6, place, uplink.origin.received_at, item.revision);
+        self.length(1 + value.len());
+        self.0.put_u8(JSONB_VERSION);
+        self.0.put_slice(value);
     }
-    stream.end()
-}
 
-/// The rows of `log_message` at these places.
-pub(super) fn log_messages(batch: &Batch, places: &[Place]) -> Bytes {
-    let mut stream = Stream::new(places.len() * (COMMON_BYTES + 128));
-    for place in places {
+    fn log_message(&mut self, batch: &Batch, place: &Place) {
         let (uplink, item) = log_message(batch, place);
-        stream.common(8, place, uplink.origin.received_at, item.revision);
-        stream.text(item.severity.name());
-        stream.text(&item.subject);
+        self.common(8, place, uplink.origin.received_at, item.revision);
+        self.text(item.severity.name());
+        self.text(&item.subject);
         match &item.details {
-            Some(details) => stream.text(details),
-            None => stream.0.put_i32(-1),
+            Some(details) => self.text(details),
+            None => self.0.put_i32(-1),
         }
     }
-    stream.end()
-}
 
-/// The rows of `heartbeat` at these places.
-pub(super) fn heartbeats(batch: &Batch, places: &[Place]) -> Bytes {
-    let mut stream = Stream::new(places.len() * (COMMON_BYTES + 5));
-    for place in places {
+    fn heartbeat(&mut self, batch: &Batch, place: &Place) {
         let (uplink, item) = heartbeat(batch, place);
-        stream.common(6, place, uplink.origin.received_at, item.revision);
-        stream.length(1);
-        stream.0.put_u8(u8::from(item.success));
+        self.common(6, place, uplink.origin.received_at, item.revision);
+        self.length(1);
+        self.0.put_u8(u8::from(item.success));
     }
-    stream.end()
+
+    /// What every row begins with, put together on the stack and copied once.
+    fn common(&mut self, columns: i16, place: &Place, received_at: Timestamp, revision: i32) {
+        let mut row = [0; COMMON_BYTES];
+        let mut rest = &mut row[..];
+        rest.put_i16(columns);
+        rest.put_i32(16);
+        rest.put_slice(place.sensor.0.as_bytes());
+        rest.put_i32(8);
+        rest.put_i64(place.timestamp.postgres_microseconds());
+        rest.put_i32(8);
+        rest.put_i64(received_at.postgres_microseconds());
+        rest.put_i32(8);
+        rest.put_i64(place.digest.cast_signed());
+        rest.put_i32(4);
+        rest.put_i32(revision);
+        self.0.put_slice(&row);
+    }
+
+    fn length(&mut self, bytes: usize) {
+        self.0.put_i32(i32::try_from(bytes).expect("a payload is far smaller than 2 GiB"));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.length(text.len());
+        self.0.put_slice(text.as_bytes());
+    }
 }
 
 const PLACE_FITS: &str = "a place is made from the items of its own kind";
@@ -89,47 +135,6 @@ pub(super) fn heartbeat<'a>(batch: &'a Batch, place: &Place) -> (&'a Uplink, &'a
     (uplink, &items[place.item as usize])
 }
 
-struct Stream(BytesMut);
-
-impl Stream {
-    fn new(size_bytes: usize) -> Self {
-        let mut buffer = BytesMut::with_capacity(size_bytes + 32);
-        buffer.put_slice(SIGNATURE);
-        buffer.put_i32(0); // no flags
-        buffer.put_i32(0); // no header extension
-        Self(buffer)
-    }
-
-    fn common(&mut self, columns: i16, place: &Place, received_at: Timestamp, revision: i32) {
-        self.0.reserve(COMMON_BYTES);
-        self.0.put_i16(columns);
-        self.0.put_i32(16);
-        self.0.put_slice(place.sensor.0.as_bytes());
-        self.0.put_i32(8);
-        self.0.put_i64(place.timestamp.postgres_microseconds());
-        self.0.put_i32(8);
-        self.0.put_i64(received_at.postgres_microseconds());
-        self.0.put_i32(8);
-        self.0.put_i64(place.digest.cast_signed());
-        self.0.put_i32(4);
-        self.0.put_i32(revision);
-    }
-
-    fn length(&mut self, bytes: usize) {
-        self.0.put_i32(i32::try_from(bytes).expect("a payload is far smaller than 2 GiB"));
-    }
-
-    fn text(&mut self, text: &str) {
-        self.length(text.len());
-        self.0.put_slice(text.as_bytes());
-    }
-
-    fn end(mut self) -> Bytes {
-        self.0.put_i16(-1);
-        self.0.freeze()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +153,7 @@ mod tests {
             uplink: 0,
             item: 0,
         };
-        let batch = Batch::new(vec![Uplink {
+        let batch = Batch::new(vec![Box::new(Uplink {
             sensor: Some(sensor),
             kind: None,
             items: Items::Measurements(smallvec![Measurement {
@@ -165,9 +170,11 @@ mod tests {
                 false,
             ),
             receipt: book.write(0),
-        }]);
+        })]);
 
-        let stream = measurements(&batch, &[place]);
+        let mut encoder = Encoder::begin();
+        let rows = encoder.rows(Kind::Measurement, &batch, &[place]);
+        let stream = [rows, encoder.end()].concat();
 
         let mut expected = Vec::from(*b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x06\0\0\0\x10");
         expected.extend(1u128.to_be_bytes());

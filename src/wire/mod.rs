@@ -61,7 +61,7 @@ impl Decoder {
 
     /// Every item of the message is in the answer: as one that can be stored, or in a rejection.
     #[must_use]
-    pub fn decode(&self, origin: Origin, receipt: Receipt) -> Uplink {
+    pub fn decode(&self, origin: Origin, receipt: Receipt) -> Box<Uplink> {
         let (kind, sensor) = match self.topics.parse(origin.topic()) {
             Ok((kind, sensor)) => (kind, sensor),
             Err(flaw) => {
@@ -88,7 +88,7 @@ impl Decoder {
 
     /// The rejection of a message that is too large. `origin` holds the beginning of its payload.
     #[must_use]
-    pub fn refuse(&self, origin: Origin, oversized: Oversized, receipt: Receipt) -> Uplink {
+    pub fn refuse(&self, origin: Origin, oversized: Oversized, receipt: Receipt) -> Box<Uplink> {
         let place = self.topics.parse(origin.topic()).ok();
         let mut uplink = bare(place.map(|(kind, _)| kind), origin, receipt);
         uplink.sensor = place.map(|(_, sensor)| sensor);
@@ -104,8 +104,15 @@ impl Decoder {
     }
 }
 
-const fn bare(kind: Option<Kind>, origin: Origin, receipt: Receipt) -> Uplink {
-    Uplink { sensor: None, kind, items: Items::Nothing, rejections: Vec::new(), origin, receipt }
+fn bare(kind: Option<Kind>, origin: Origin, receipt: Receipt) -> Box<Uplink> {
+    Box::new(Uplink {
+        sensor: None,
+        kind,
+        items: Items::Nothing,
+        rejections: Vec::new(),
+        origin,
+        receipt,
+    })
 }
 
 /// The whole message is refused.

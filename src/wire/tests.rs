@@ -12,7 +12,7 @@ fn decoder() -> Decoder {
     Decoder::new(Topics::new(""), limits)
 }
 
-fn decode(kind: Kind, payload: &[u8]) -> Uplink {
+fn decode(kind: Kind, payload: &[u8]) -> Box<Uplink> {
     let (book, _lost) = ReceiptBook::new();
     let topic = format!("{}/{SENSOR}", kind.topic_level());
     let origin = Origin::new(&topic, payload, Timestamp::now(), false);

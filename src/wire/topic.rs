@@ -76,10 +76,12 @@ impl Topics {
     /// When it is none of ours, or names no sensor.
     pub fn parse(&self, topic: &str) -> Result<(Kind, SensorIdentifier), TopicFlaw> {
         let levels = topic.strip_prefix(&*self.prefix).ok_or(TopicFlaw::Unknown)?;
-        let (level, identifier) = levels.split_once('/').ok_or(TopicFlaw::Unknown)?;
-        let kind = Kind::ALL
+        let (kind, identifier) = Kind::ALL
             .into_iter()
-            .find(|kind| kind.topic_level() == level)
+            .find_map(|kind| {
+                let rest = levels.strip_prefix(kind.topic_level())?;
+                Some((kind, rest.strip_prefix('/')?))
+            })
             .ok_or(TopicFlaw::Unknown)?;
         let sensor = SensorIdentifier::parse(identifier).ok_or(TopicFlaw::Identifier(kind))?;
         Ok((kind, sensor))

@@ -182,7 +182,7 @@ impl<'a> Scan<'a> {
                 while matches!(self.peek(), b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') {
                     self.at += 1;
                 }
-                if fits_numeric(&self.json[start..self.at]) {
+                if fits_numeric(self.json.get(start..self.at).ok_or(Flaw::NotAnObject)?) {
                     Ok(())
                 } else {
                     Err(Flaw::Number(key.to_owned()))

@@ -70,7 +70,7 @@ mod tests {
             };
             uplink.reject(Reason::UnknownTopic, String::new());
             uplink.rejections[0].item_count = 2;
-            uplink
+            Box::new(uplink)
         };
         Batch::new((0..count as u64).map(refused).collect())
     }

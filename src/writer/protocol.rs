@@ -9,7 +9,7 @@ use crate::store::Acknowledgement;
 /// loop.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Write(pub Uplink);
+pub struct Write(pub Box<Uplink>);
 
 /// To the writer, from itself: all that was in the mailbox when it was sent has been taken; begin.
 #[derive(Debug, Message)]

@@ -107,7 +107,7 @@ impl Rig {
 
     async fn write(&self, sequences: std::ops::Range<u64>) {
         for sequence in sequences {
-            let uplink = Uplink {
+            let mut uplink = Uplink {
                 sensor: None,
                 kind: Some(Kind::Measurement),
                 items: Items::Nothing,
@@ -115,9 +115,8 @@ impl Rig {
                 origin: Origin::new("t", b"", Timestamp::default(), false),
                 receipt: self.book.write(sequence),
             };
-            let mut uplink = uplink;
             uplink.reject(crate::domain::Reason::NotJson, String::new());
-            self.writer.send(Write(uplink)).await.unwrap();
+            self.writer.send(Write(Box::new(uplink))).await.unwrap();
         }
     }
 

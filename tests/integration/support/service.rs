@@ -117,6 +117,11 @@ impl Service {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Where its API is: `http://host:port`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, Value), String> {
         self.request("GET", path, None).await
     }

@@ -1,0 +1,213 @@
+//! The service's HTTP side, as the fleet uses it: sensors are registered, the ledger is read. Every
+//! failure is one sentence that says what was asked and what came back.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use awc::{Client, Connector};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::form_urlencoded;
+
+use crate::domain::SensorIdentifier;
+
+/// Requests at a time: registering is bound by the service's transactions.
+pub(super) const CONCURRENCY: usize = 16;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// Why the service did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No answer.
+    #[error("no answer from {url}: {why}. Is `tributary serve` running there?")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// It said no.
+    #[error("{method} {url} was answered {status}: {detail}")]
+    Refused {
+        /// How it was asked.
+        method: &'static str,
+        /// What was asked for.
+        url: String,
+        /// Its answer.
+        status: u16,
+        /// In its own words.
+        detail: String,
+    },
+    /// It said something else.
+    #[error("{url} did not answer as this version expects: {why}")]
+    Malformed {
+        /// What was asked for.
+        url: String,
+        /// What was wrong.
+        why: String,
+    },
+}
+
+/// A client of the API.
+#[derive(Clone)]
+pub(super) struct Service {
+    client: Client,
+    base: String,
+}
+
+#[derive(Deserialize)]
+struct Registered {
+    identifier: SensorIdentifier,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    items: Vec<ListedSensor>,
+}
+
+#[derive(Deserialize)]
+struct ListedSensor {
+    identifier: SensorIdentifier,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    ledger: Ledger,
+}
+
+/// The ledger, as the API has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+pub(super) struct Ledger {
+    pub(super) measurements: Entry,
+    pub(super) log_messages: Entry,
+    pub(super) heartbeats: Entry,
+}
+
+/// The account of one kind, in items, since the service started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+pub(super) struct Entry {
+    pub(super) received: u64,
+    pub(super) committed: u64,
+    pub(super) duplicate: u64,
+    pub(super) rejected: u64,
+    pub(super) in_flight: u64,
+}
+
+/// RFC 9457.
+#[derive(Default, Deserialize)]
+struct Problem {
+    title: Option<String>,
+    detail: Option<String>,
+}
+
+impl Service {
+    /// The service at this address.
+    pub(super) fn new(api: &str) -> Self {
+        let connector = Connector::new().timeout(CONNECT_TIMEOUT).limit(CONCURRENCY);
+        let client = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector).finish();
+        Self { client, base: format!("{api}/api/v1") }
+    }
+
+    /// The sensor of this name, created where there is none.
+    pub(super) async fn register(&self, name: &str) -> Result<SensorIdentifier, ServiceError> {
+        let url = format!("{}/sensors", self.base);
+        let request = self.client.post(&url).send_json(&serde_json::json!({ "name": name }));
+        let (status, body) = answer(&url, request).await?;
+        if status == StatusCode::CONFLICT {
+            return self.find(name).await;
+        }
+        let registered: Registered = parse("POST", url, status, &body)?;
+        Ok(registered.identifier)
+    }
+
+    async fn find(&self, name: &str) -> Result<SensorIdentifier, ServiceError> {
+        let query: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        let url = format!("{}/sensors?name={query}", self.base);
+        let listed: Listed = self.read(&url).await?;
+        let named = |sensor: &&ListedSensor| sensor.name.as_deref().is_none_or(|it| it == name);
+        let found = listed.items.iter().find(named);
+        found.map(|sensor| sensor.identifier).ok_or_else(|| ServiceError::Malformed {
+            url,
+            why: format!("the name {name:?} is taken, but no sensor has it"),
+        })
+    }
+
+    /// The account at this moment.
+    pub(super) async fn ledger(&self) -> Result<Ledger, ServiceError> {
+        let status: Status = self.read(&format!("{}/status", self.base)).await?;
+        Ok(status.ledger)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, ServiceError> {
+        let (status, body) = answer(url, self.client.get(url).send()).await?;
+        parse("GET", url.to_owned(), status, &body)
+    }
+}
+
+async fn answer(
+    url: &str,
+    request: awc::SendClientRequest,
+) -> Result<(StatusCode, Vec<u8>), ServiceError> {
+    let unreachable = |why: String| ServiceError::Unreachable { url: url.to_owned(), why };
+    let mut response = request.await.map_err(|error| unreachable(error.to_string()))?;
+    let body = response.body().limit(MAX_ANSWER_BYTES).await;
+    let body = body.map_err(|error| unreachable(error.to_string()))?;
+    Ok((response.status(), body.to_vec()))
+}
+
+fn parse<T: DeserializeOwned>(
+    method: &'static str,
+    url: String,
+    status: StatusCode,
+    body: &[u8],
+) -> Result<T, ServiceError> {
+    if !status.is_success() {
+        let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+        let detail = problem.detail.or(problem.title).unwrap_or_else(|| {
+            status.canonical_reason().unwrap_or("it does not say why").to_owned()
+        });
+        return Err(ServiceError::Refused { method, url, status: status.as_u16(), detail });
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| ServiceError::Malformed { url, why: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> String {
+        let url = "http://localhost/api/v1/sensors".to_owned();
+        parse::<Registered>("POST", url, StatusCode::BAD_REQUEST, body.as_bytes())
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_service_s_words() {
+        assert_eq!(
+            refused(r#"{"type":"about:blank","title":"Bad Request","detail":"name is too long"}"#),
+            "POST http://localhost/api/v1/sensors was answered 400: name is too long"
+        );
+        assert!(refused(r#"{"title":"Nope"}"#).ends_with("400: Nope"));
+        assert!(refused("<html>").ends_with("400: Bad Request"));
+    }
+
+    #[test]
+    fn the_ledger_is_read_whatever_else_the_status_holds() {
+        let entry =
+            r#"{"received":5,"committed":3,"duplicate":1,"rejected":1,"in_flight":0,"released":2}"#;
+        let body = format!(
+            r#"{{"version":"1","ledger":{{"measurements":{entry},"log_messages":{entry},"heartbeats":{entry},"unknown":{entry}}}}}"#
+        );
+        let status: Status = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            status.ledger.heartbeats,
+            Entry { received: 5, committed: 3, duplicate: 1, rejected: 1, in_flight: 0 }
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Partitions are made for sane moments, take over what the default one holds of theirs, and are
+//! dropped when their retention is over.
+
+use tributary::domain::Timestamp;
+use tributary::store::{self, Housekeeper, Store};
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::{Database, connect};
+use crate::support::said::measurements;
+use crate::support::service::{Service, count, database};
+
+const DAY: f64 = 86_400.0;
+
+/// The partition in which the measurement at this second lies, and how many lie with it.
+async fn partition_of(database: &Database, table: &str, second: f64) -> (String, i64) {
+    let client = connect(&database.url).await.unwrap();
+    let query = format!(
+        "select tableoid::regclass::text, count(*) over () from {table} \
+         where creation_timestamp = to_timestamp($1)"
+    );
+    let row = client.query_one(&query, &[&second]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+fn config(database: &Database) -> store::Config {
+    let settings = |name: &str| (name == "DATABASE_URL").then(|| database.url.clone());
+    tributary::config::read_store(settings).unwrap()
+}
+
+#[actix_rt::test]
+async fn sane_moments_get_a_partition_and_others_the_default() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("dated").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    let now = Timestamp::now().unix_seconds().floor();
+    let (recent, in_2100) = (now - 30.0 * DAY, 4_102_444_800.0);
+
+    client.publish(&topic, measurements([0.0, recent, now, in_2100])).await.unwrap();
+    service.until(|account| account.committed == 4).await;
+
+    for second in [0.0, in_2100] {
+        assert_eq!(partition_of(&database, "measurement", second).await.0, "measurement_default");
+    }
+    for second in [recent, now] {
+        let (partition, _) = partition_of(&database, "measurement", second).await;
+        assert!(partition.starts_with("measurement_p20"), "{partition}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_new_partition_takes_over_what_the_default_one_holds() {
+    let database = database().await;
+    let config = config(&database);
+    store::migrate(&config).await.unwrap();
+    let client = connect(&database.url).await.unwrap();
+    client
+        .batch_execute(
+            "insert into measurement
+             select gen_random_uuid(), moment, now(), 0, 0, '{}'
+             from unnest(array[now(), now() + interval '7 days', '1970-01-01'::timestamptz]) moment",
+        )
+        .await
+        .unwrap();
+    let in_default = "select count(*) from measurement_default";
+    assert_eq!(count(&database, in_default).await, 3);
+
+    Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
+
+    assert_eq!(count(&database, in_default).await, 1, "1970 stays");
+    assert_eq!(count(&database, "select count(*) from measurement").await, 3);
+}
+
+#[actix_rt::test]
+async fn a_partition_goes_when_its_retention_is_over() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("old").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let now = Timestamp::now().unix_seconds().floor();
+    let old = now - 200.0 * DAY;
+    let said = |second: f64| {
+        format!(
+            r#"{{"log_messages":[{{"severity":"info","revision":0,"timestamp":{second},"subject":"s"}}]}}"#
+        )
+    };
+    let logs = format!("{}/log-messages/{sensor}", database.name);
+    for second in [0.0, old, now] {
+        client.publish(&logs, said(second)).await.unwrap();
+    }
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&topic, measurements([old])).await.unwrap();
+    service.until(|account| account.committed == 1).await;
+    let (partition, _) = partition_of(&database, "log_message", old).await;
+    assert!(partition.starts_with("log_message_p20"), "{partition}");
+
+    let config = config(&database);
+    Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
+
+    assert_eq!(count(&database, "select count(*) from log_message").await, 1, "120 days");
+    let there = format!("select count(*) from pg_class where relname = '{partition}'");
+    assert_eq!(count(&database, &there).await, 0, "dropped whole");
+    assert_eq!(count(&database, "select count(*) from measurement").await, 1, "kept for ever");
+}
