@@ -88,6 +88,8 @@ pub(super) async fn fill(
     let _shown = shown.follow(&acknowledged);
     let manner = Manner {
         client_id: format!("{}-fleet", stage.name),
+        // The order of a load is kept over one connection only.
+        connections: 1,
         window: (WINDOW_BYTES / message_bytes).clamp(1, WINDOW_MESSAGES),
         pace: Pace::FlatOut,
         lasts: None,

@@ -17,7 +17,7 @@ use super::load::{Account, Message};
 use crate::mqtt::{BrokerUrl, ConnectOptions, connect};
 
 /// A paced publisher looks at the clock this often.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// A broker that acknowledges nothing for so long never will.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,10 +80,6 @@ impl Line {
         self.in_flight.is_empty()
     }
 
-    pub(super) fn acknowledged_count(&self) -> u64 {
-        self.account.messages - self.in_flight.len() as u64
-    }
-
     pub(super) async fn close(self) -> anyhow::Result<Closed> {
         goodbye(&self.io, &self.codec).await?;
         Ok(Closed { account: self.account, puback: self.puback })
@@ -108,19 +104,21 @@ impl Line {
         Ok(())
     }
 
-    /// Takes in acknowledgements; where nothing may come, waits no longer than to the next tick.
-    pub(super) async fn hear(&mut self, only_for_a_tick: bool) -> anyhow::Result<()> {
+    /// Takes in acknowledgements, and says how many; where none may come, waits no longer than to
+    /// the next tick.
+    pub(super) async fn hear(&mut self, only_for_a_tick: bool) -> anyhow::Result<u64> {
+        let before = self.in_flight.len();
         let patience = if only_for_a_tick { TICK } else { PATIENCE };
         let Ok(packet) = tokio::time::timeout(patience, self.io.recv(&self.codec)).await else {
             ensure!(only_for_a_tick, "the broker has acknowledged nothing for {PATIENCE:?}");
-            return Ok(());
+            return Ok(0);
         };
         let mut packet = packet.map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let now = Instant::now();
         while let Some(Decoded::Packet(Packet::PublishAck(ack), _)) = packet {
             self.acknowledged(&ack, now)?;
             packet = match self.io.decode(&self.codec)? {
-                None => return Ok(()),
+                None => return Ok((before - self.in_flight.len()) as u64),
                 more => more,
             };
         }

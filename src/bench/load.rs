@@ -3,11 +3,11 @@
 //! and by the yardsticks.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::payload;
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::wire::Topics;
 
@@ -148,9 +148,7 @@ pub(super) fn probe_sensor() -> SensorIdentifier {
 
 /// A measurement of the probes' sensor.
 pub(super) fn probe_message(topics: &Topics, moment: Timestamp) -> Message {
-    let mut payload = String::from(r#"{"measurements":["#);
-    measurement(moment, 0, &mut payload);
-    payload.push_str("]}");
+    let payload = payload::measurements(std::iter::once((moment, 0)));
     let said = Said { kind: Kind::Measurement, items: 1, bad: false, copy: false };
     Message { topic: topics.of(Kind::Measurement, probe_sensor()), payload, said }
 }
@@ -163,7 +161,12 @@ impl Load {
 
     /// The messages in the order of publishing.
     pub(super) fn messages(&self) -> Messages<'_> {
-        Messages { load: self, next: 0, copies: VecDeque::new() }
+        self.share(0, 1)
+    }
+
+    /// Every so-manieth of them, from this one on: the part of one connection among several.
+    pub(super) fn share(&self, first: u64, step: u64) -> Messages<'_> {
+        Messages { load: self, next: first, step, copies: VecDeque::new() }
     }
 
     /// Message so-and-so.
@@ -179,11 +182,11 @@ impl Load {
                 good(Kind::Measurement, u64::from(items), self.measurements(number, items))
             }
             Shape::Mixture => match number % MIXTURE {
-                0 => good(Kind::LogMessage, 1, log_message(self.moment(number))),
-                1 => good(Kind::Heartbeat, 1, heartbeat(self.moment(number))),
+                0 => good(Kind::LogMessage, 1, payload::log_message(self.moment(number))),
+                1 => good(Kind::Heartbeat, 1, payload::heartbeat(self.moment(number))),
                 _ if number % ONE_BAD_IN == 2 => {
                     let mut message =
-                        good(Kind::Measurement, 1, bad_measurement(self.moment(number)));
+                        good(Kind::Measurement, 1, payload::bad_measurement(self.moment(number)));
                     message.said.bad = true;
                     message
                 }
@@ -204,63 +207,11 @@ impl Load {
     }
 
     fn measurements(&self, number: u64, items: u32) -> String {
-        let mut payload = String::with_capacity(32 + 80 * items as usize);
-        payload.push_str(r#"{"measurements":["#);
-        for item in 0..u64::from(items) {
-            if item > 0 {
-                payload.push(',');
-            }
-            measurement(self.moment(number * u64::from(items) + item), number + item, &mut payload);
-        }
-        payload.push_str("]}");
-        payload
+        let items = u64::from(items);
+        payload::measurements(
+            (0..items).map(|item| (self.moment(number * items + item), number + item)),
+        )
     }
-}
-
-const WRITTEN: &str = "a String takes whatever is written to it";
-
-fn write_seconds(moment: Timestamp, text: &mut String) {
-    let microseconds = moment.unix_microseconds();
-    let (seconds, rest) = (microseconds / 1_000_000, microseconds % 1_000_000);
-    write!(text, "{seconds}.{rest:06}").expect(WRITTEN);
-}
-
-fn measurement(moment: Timestamp, seed: u64, text: &mut String) {
-    text.push_str(r#"{"revision":1,"timestamp":"#);
-    write_seconds(moment, text);
-    let (temperature, humidity) = (seed % 1_000, seed % 61 + 30);
-    write!(
-        text,
-        r#","value":{{"temperature":{}.{:02},"humidity":{humidity}}}}}"#,
-        10 + temperature / 100,
-        temperature % 100
-    )
-    .expect(WRITTEN);
-}
-
-fn seconds(moment: Timestamp) -> String {
-    let mut text = String::with_capacity(20);
-    write_seconds(moment, &mut text);
-    text
-}
-
-fn log_message(moment: Timestamp) -> String {
-    format!(
-        r#"{{"log_messages":[{{"severity":"info","revision":1,"timestamp":{},"subject":"The filter was cleaned","details":"It took 12 s."}}]}}"#,
-        seconds(moment)
-    )
-}
-
-fn heartbeat(moment: Timestamp) -> String {
-    format!(r#"{{"heartbeats":[{{"revision":1,"timestamp":{},"success":true}}]}}"#, seconds(moment))
-}
-
-/// A value may not be nested.
-fn bad_measurement(moment: Timestamp) -> String {
-    format!(
-        r#"{{"measurements":[{{"revision":1,"timestamp":{},"value":{{"position":{{"x":1}}}}}}]}}"#,
-        seconds(moment)
-    )
 }
 
 /// The messages of a load, copies among them.
@@ -268,6 +219,7 @@ fn bad_measurement(moment: Timestamp) -> String {
 pub(super) struct Messages<'a> {
     load: &'a Load,
     next: u64,
+    step: u64,
     /// The number of the message, and the one before which its copy goes out.
     copies: VecDeque<(u64, u64)>,
 }
@@ -276,7 +228,7 @@ impl Iterator for Messages<'_> {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        let ends = self.next == self.load.messages;
+        let ends = self.next >= self.load.messages;
         if let Some((number, _)) = self.copies.pop_front_if(|(_, due)| ends || *due <= self.next) {
             let mut copy = self.load.message(number);
             copy.said.copy = true;
@@ -286,7 +238,7 @@ impl Iterator for Messages<'_> {
             return None;
         }
         let number = self.next;
-        self.next += 1;
+        self.next += self.step;
         let Repetition { share, lag } = self.load.repetition;
         let before = (number as f64 * share) as u64;
         if ((number + 1) as f64 * share) as u64 > before {
@@ -347,6 +299,17 @@ mod tests {
         assert_eq!(all.len(), 20);
         let place = all.iter().rposition(|it| it.payload == all[0].payload).unwrap();
         assert_eq!(place, 5);
+    }
+
+    #[test]
+    fn shares_make_up_the_whole() {
+        let load = load(100, Shape::Measurements(1), Repetition::NONE);
+        let mut shared: Vec<String> =
+            (0..7).flat_map(|first| load.share(first, 7)).map(|it| it.payload).collect();
+        let mut all: Vec<String> = load.messages().map(|it| it.payload).collect();
+        shared.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(shared, all);
     }
 
     #[test]

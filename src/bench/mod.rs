@@ -7,6 +7,7 @@
 //! its neighbours are the scenarios, `report` and those behind it are the results.
 
 mod chart;
+mod compare;
 mod console;
 mod drain;
 mod ground;
@@ -14,6 +15,7 @@ mod line;
 mod live;
 mod load;
 mod overload;
+mod payload;
 mod probe;
 mod process;
 mod publisher;

@@ -1,5 +1,5 @@
 //! Three times what it can take, for half a minute, and then silence. What it can take is found
-//! out on the way: the offer follows what was settled lately. Messages of ten items, so that the
+//! out on the way: the offer follows what was settled lately. Messages of 30 items, so that the
 //! service gives way and not the broker.
 
 use std::cell::Cell;
@@ -18,16 +18,16 @@ use super::service::{Service, settled_items};
 
 const LASTS: Duration = Duration::from_secs(30);
 
-const ITEMS_PER_MESSAGE: u32 = 10;
+const ITEMS_PER_MESSAGE: u32 = 30;
 
 /// Offered, in what is taken.
 const EXCESS: f64 = 3.0;
 
 /// Messages a second until it is known what is taken, and never fewer.
-const FIRST_OFFER: u64 = 10_000;
+const FIRST_OFFER: u64 = 5_000;
 
-/// A bound for what queues in the broker: about 1 kB each.
-const MAX_MESSAGES: u64 = 1_500_000;
+/// A bound for what queues in the broker: about 2.5 kB each.
+const MAX_MESSAGES: u64 = 600_000;
 
 /// Memory is held against its value then.
 const REFERENCE: Duration = Duration::from_secs(5);

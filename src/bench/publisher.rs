@@ -1,4 +1,4 @@
-//! Publishes a load at QoS 1 over one connection, many messages in flight, on a thread of its own:
+//! Publishes a load at QoS 1, many messages in flight on each connection, on a thread of its own:
 //! the stand-in for the fleet. Called by every scenario. Promises that each message that it counts
 //! was acknowledged by the broker, and heard by somebody.
 
@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::line::{Closed, Line};
-use super::load::{Account, Load};
+use super::line::{Line, TICK};
+use super::load::{Account, Load, Messages};
 use crate::mqtt::BrokerUrl;
 
 /// How fast.
@@ -29,7 +30,9 @@ pub(super) enum Pace {
 #[derive(Clone, Debug)]
 pub(super) struct Manner {
     pub(super) client_id: String,
-    /// So many messages un-acknowledged at the most.
+    /// Every message goes over one of so many connections.
+    pub(super) connections: u16,
+    /// So many messages un-acknowledged on each of them at the most.
     pub(super) window: usize,
     pub(super) pace: Pace,
     /// No longer than this; none until the load is through.
@@ -59,9 +62,30 @@ pub(super) async fn publish(
 }
 
 async fn run(broker: &BrokerUrl, load: &Load, manner: &Manner) -> anyhow::Result<Account> {
-    let mut line = Line::open(broker, &manner.client_id, manner.window).await?;
-    let mut messages = load.messages();
-    let mut schedule = Schedule::new(manner.pace.clone());
+    let mut lines = Vec::new();
+    for number in 0..manner.connections {
+        let client_id = format!("{}-{number}", manner.client_id);
+        lines.push(Line::open(broker, &client_id, manner.window).await?);
+    }
+    let step = u64::from(manner.connections);
+    let talks = lines.into_iter().zip(0..).map(|(line, first)| {
+        let schedule = Schedule::new(manner.pace.clone(), step);
+        talk(line, load.share(first, step), schedule, manner)
+    });
+    let mut account = Account::default();
+    for share in try_join_all(talks).await? {
+        account.merge(&share);
+    }
+    Ok(account)
+}
+
+/// One connection's share.
+async fn talk(
+    mut line: Line,
+    mut messages: Messages<'_>,
+    mut schedule: Schedule,
+    manner: &Manner,
+) -> anyhow::Result<Account> {
     let mut more = true;
     loop {
         let now = Instant::now();
@@ -81,17 +105,22 @@ async fn run(broker: &BrokerUrl, load: &Load, manner: &Manner) -> anyhow::Result
         if !more && line.is_empty() {
             break;
         }
-        let only_for_a_tick = more && schedule.is_paced() && !line.is_full();
-        line.hear(only_for_a_tick).await?;
-        manner.acknowledged.store(line.acknowledged_count(), Ordering::Relaxed);
+        let paced = more && schedule.is_paced() && !line.is_full();
+        let heard = line.hear(paced).await?;
+        manner.acknowledged.fetch_add(heard, Ordering::Relaxed);
+        if !paced && more {
+            // A PUBACK alone is not worth a wake-up, and the broker has enough to do meanwhile.
+            tokio::time::sleep(TICK).await;
+        }
     }
-    let Closed { account, .. } = line.close().await?;
-    Ok(account)
+    Ok(line.close().await?.account)
 }
 
 /// When the next message is due.
 struct Schedule {
     pace: Pace,
+    /// So many connections share the pace.
+    sharers: u64,
     begun_at: Instant,
     advanced_at: Instant,
     /// So many are due in all, a fraction of the next one too.
@@ -100,9 +129,9 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(pace: Pace) -> Self {
+    fn new(pace: Pace, sharers: u64) -> Self {
         let now = Instant::now();
-        Self { pace, begun_at: now, advanced_at: now, due: 0.0, sent: 0 }
+        Self { pace, sharers, begun_at: now, advanced_at: now, due: 0.0, sent: 0 }
     }
 
     const fn is_paced(&self) -> bool {
@@ -115,7 +144,7 @@ impl Schedule {
             Pace::Steady(rate) => *rate,
             Pace::Governed(rate) => rate.load(Ordering::Relaxed) as f64,
         };
-        self.due += rate * (now - self.advanced_at).as_secs_f64();
+        self.due += rate / self.sharers as f64 * (now - self.advanced_at).as_secs_f64();
         self.advanced_at = now;
     }
 
