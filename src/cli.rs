@@ -6,9 +6,9 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_mqtt, read_store};
+use crate::config::{Config, environment, read_bench, read_mqtt, read_store};
 use crate::sensor::Faults;
-use crate::{simulate, store, telemetry};
+use crate::{bench, simulate, store, telemetry};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
@@ -34,6 +34,11 @@ pub enum Command {
     /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
     /// what became of what they said.
     Simulate(Box<simulate::Options>),
+    /// Measure how fast it is, against the servers of DATABASE_URL and MQTT_URL.
+    ///
+    /// It makes databases of its own on that server, under a topic prefix of its own on that
+    /// broker, and removes them. scripts/bench runs it against private servers.
+    Bench(bench::Options),
 }
 
 impl Cli {
@@ -46,6 +51,9 @@ impl Cli {
             Command::Serve => serve().await?,
             Command::Migrate => migrate().await?,
             Command::Simulate(options) => return simulate(*options).await,
+            Command::Bench(options) => {
+                bench::run(&options, read_bench(environment)?, told_to_stop()?).await?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -157,6 +157,43 @@ pub fn read_mqtt(
     Settings(&environment).mqtt()
 }
 
+/// What `tributary bench` needs. The process identifiers tell it whose CPU time to read; where one
+/// is not set, that figure is not given.
+#[derive(Clone, Debug)]
+pub struct BenchServers {
+    /// `DATABASE_URL`, as it was written, to be handed on with another database in it.
+    pub database_url: secrecy::SecretString,
+    /// `MQTT_URL`, to be handed on.
+    pub mqtt_url: secrecy::SecretString,
+    /// `DATABASE_…`
+    pub store: store::Config,
+    /// `MQTT_…`
+    pub mqtt: mqtt::Config,
+    /// `TRIBUTARY_BENCH_POSTGRES_PID`: the postmaster.
+    pub postgres_pid: Option<u32>,
+    /// `TRIBUTARY_BENCH_BROKER_PID`
+    pub broker_pid: Option<u32>,
+}
+
+/// Reads what `tributary bench` needs.
+///
+/// # Errors
+/// When one of its variables is missing or malformed.
+pub fn read_bench(
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<BenchServers, ConfigError> {
+    let settings = Settings(&environment);
+    let pid = |name| settings.number(name, 0, 0..=u32::MAX).map(|pid| (pid > 0).then_some(pid));
+    Ok(BenchServers {
+        store: settings.store()?,
+        mqtt: settings.mqtt()?,
+        database_url: settings.required("DATABASE_URL")?.into(),
+        mqtt_url: settings.required("MQTT_URL")?.into(),
+        postgres_pid: pid("TRIBUTARY_BENCH_POSTGRES_PID")?,
+        broker_pid: pid("TRIBUTARY_BENCH_BROKER_PID")?,
+    })
+}
+
 struct Settings<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Settings<'_> {

@@ -57,4 +57,6 @@ pub mod metrics;
 
 pub mod simulate;
 
+pub mod bench;
+
 pub mod cli;

@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Kind;
 
@@ -22,7 +22,7 @@ const fn slot(kind: Option<Kind>) -> usize {
 }
 
 /// The account of one kind, in items.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct LedgerEntry {
     /// Reached us, and not given back.
     pub received: u64,
@@ -59,7 +59,7 @@ impl Arrivals {
 }
 
 /// The account of every kind at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct LedgerSnapshot {
     /// From `measurements/…`
     pub measurements: LedgerEntry,

@@ -3,6 +3,7 @@
 //! can starve the other.
 
 mod acknowledge;
+mod benchmark;
 mod commit;
 mod configurations;
 mod connection;
@@ -17,6 +18,9 @@ mod rejections;
 mod rows;
 mod sensors;
 
+pub use benchmark::{
+    BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script, furnish,
+};
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
 pub use error::{StoreError, Verdict, verdict};
