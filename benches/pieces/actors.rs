@@ -68,7 +68,7 @@ impl Handler<Wake> for Deaf {
     fn handle(&mut self, _: Wake, _: &mut Context<Self>) {}
 }
 
-pub fn actors(criterion: &mut Criterion) {
+pub(crate) fn actors(criterion: &mut Criterion) {
     let system = System::new();
     let messages = Messages::of(1_000);
     let (router, mut gathered) = system.block_on(async { start(&messages) });

@@ -11,7 +11,7 @@ use crate::messages::Messages;
 /// Messages and items in each: a batch of live traffic, and two of a backlog.
 const SHAPES: [(usize, usize); 3] = [(100, 1), (30_000, 1), (500, 100)];
 
-pub fn batch(criterion: &mut Criterion) {
+pub(crate) fn batch(criterion: &mut Criterion) {
     let messages = Messages::of(1_000);
     let mut group = criterion.benchmark_group("merge and sort");
     for (count, items) in SHAPES {

@@ -6,7 +6,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 
 use crate::messages::Messages;
 
-pub fn decode(criterion: &mut Criterion) {
+pub(crate) fn decode(criterion: &mut Criterion) {
     let messages = Messages::of(1_000);
     let mut group = criterion.benchmark_group("decode");
     for items in [1, 10, 100] {

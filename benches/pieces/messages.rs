@@ -10,16 +10,19 @@ use uuid::Uuid;
 
 const MICROSECONDS_PER_ITEM: i64 = 50;
 
+/// As a batch has them.
+type Boxed = Vec<Box<Uplink>>;
+
 /// Makes messages, and decodes them.
-pub struct Messages {
+pub(crate) struct Messages {
     decoder: Decoder,
     book: ReceiptBook,
-    pub sensors: Vec<SensorIdentifier>,
+    pub(crate) sensors: Vec<SensorIdentifier>,
     moment: AtomicI64,
 }
 
 impl Messages {
-    pub fn of(sensors: u128) -> Self {
+    pub(crate) fn of(sensors: u128) -> Self {
         let limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
         // Nobody hears of lost receipts.
         let (book, _lost) = ReceiptBook::new();
@@ -36,7 +39,7 @@ impl Messages {
     }
 
     /// Message so-and-so, of so many items.
-    pub fn origin(&self, number: usize, items: usize) -> Origin {
+    pub(crate) fn origin(&self, number: usize, items: usize) -> Origin {
         let sensor = self.sensors[number % self.sensors.len()];
         let mut payload = String::from(r#"{"measurements":["#);
         for item in 0..items {
@@ -55,12 +58,12 @@ impl Messages {
         Origin::new(&topic, payload.as_bytes(), Timestamp::now(), redelivered)
     }
 
-    pub fn decode(&self, origin: Origin) -> Box<Uplink> {
+    pub(crate) fn decode(&self, origin: Origin) -> Box<Uplink> {
         self.decoder.decode(origin, self.book.write(0))
     }
 
     /// So many messages of so many items.
-    pub fn uplinks(&self, count: usize, items: usize) -> Vec<Box<Uplink>> {
+    pub(crate) fn uplinks(&self, count: usize, items: usize) -> Boxed {
         (0..count).map(|number| self.decode(self.origin(number, items))).collect()
     }
 }
