@@ -134,7 +134,7 @@ impl Service {
         items: u64,
         mut sees: impl FnMut(u64),
     ) -> anyhow::Result<LedgerSnapshot> {
-        let (mut settled, mut progressed_at) = (0, Instant::now());
+        let (mut settled, mut flying, mut progressed_at) = (0, 0, Instant::now());
         loop {
             self.check_alive()?;
             // Before it listens there is no answer.
@@ -144,13 +144,15 @@ impl Service {
                     (settled, progressed_at) = (now, Instant::now());
                     sees(settled);
                 }
-                if settled >= items && in_flight(&ledger) == 0 {
+                flying = in_flight(&ledger);
+                if settled >= items && flying == 0 {
                     return Ok(ledger);
                 }
             }
             ensure!(
                 progressed_at.elapsed() < PATIENCE,
-                "{settled} of {items} items are settled, and for {PATIENCE:?} none more:\n{}",
+                "{settled} of {items} items are settled, {flying} are in flight, and for {PATIENCE:?} \
+                 nothing has changed:\n{}",
                 self.tail()
             );
             tokio::time::sleep(POLL_INTERVAL).await;
