@@ -333,12 +333,12 @@ impl Inbound {
             packet_id: publish.packet_id,
             kind: uplink.kind,
             items: uplink.item_count(),
-            bytes: uplink.origin.size_bytes(),
+            bytes: uplink.size_bytes(),
         };
         self.window.admit(entry);
         burst.arrivals.add(entry.kind, entry.items);
         burst.messages += 1;
-        burst.bytes += entry.bytes as u64;
+        burst.bytes += uplink.origin.size_bytes() as u64;
         if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
     }
 
