@@ -4,11 +4,11 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /tributary
 # First the dependencies alone, against an empty program: this layer lasts as long as the two files do.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src tests/integration \
+RUN mkdir -p src tests/integration benches/pieces \
  && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs tests/integration/main.rs \
+ && touch src/lib.rs tests/integration/main.rs benches/pieces/main.rs \
  && cargo build --locked --release \
- && rm -r src tests
+ && rm -r src tests benches
 ARG COMMIT=unknown
 ENV TRIBUTARY_COMMIT=$COMMIT
 COPY . .

@@ -20,11 +20,14 @@ const LASTS: Duration = Duration::from_secs(30);
 
 const ITEMS_PER_MESSAGE: u32 = 30;
 
-/// Offered, in what is taken.
-const EXCESS: f64 = 3.0;
+/// Offered, in what is taken: a little more than three, for the moments in which it is not known.
+const EXCESS: f64 = 3.2;
 
-/// Messages a second until it is known what is taken, and never fewer.
-const FIRST_OFFER: u64 = 5_000;
+/// Messages a second until it is known what is taken.
+const FIRST_OFFER: u64 = 15_000;
+
+/// Whatever is taken, no fewer.
+const LEAST_OFFER: u64 = 1_000;
 
 /// A bound for what queues in the broker: about 2.5 kB each.
 const MAX_MESSAGES: u64 = 600_000;
@@ -120,7 +123,7 @@ async fn observe(
             let then = lately.remove(0);
             let taken = (now.1 - then.1) as f64 / (now.0 - then.0).as_secs_f64();
             let wanted = EXCESS * taken / f64::from(ITEMS_PER_MESSAGE);
-            offer.store((wanted as u64).max(FIRST_OFFER), Ordering::Relaxed);
+            offer.store((wanted as u64).max(LEAST_OFFER), Ordering::Relaxed);
         }
     }
 }

@@ -4,10 +4,10 @@
 
 use tokio_postgres::{Client, NoTls, Row, Statement};
 
-use super::copy::MEASUREMENT_COLUMNS;
+use super::copy::{Encoder, MEASUREMENT_COLUMNS};
 use super::pool::with_defaults;
 use super::{Config, Housekeeper, Store, StoreError, migrate};
-use crate::domain::{Measurement, SensorIdentifier, Timestamp};
+use crate::domain::{Batch, Kind, Measurement, Place, SensorIdentifier, Timestamp};
 
 /// What the names of the benchmark's databases begin with.
 pub const BENCHMARK_DATABASE_PREFIX: &str = "tributary_bench_";
@@ -200,6 +200,15 @@ impl Watch {
 pub async fn furnish(config: &Config) -> Result<(), StoreError> {
     migrate(config).await?;
     Housekeeper::new(Store::new(config), config).round().await
+}
+
+/// The COPY stream of these measurements, and how long it is: for the benches.
+#[doc(hidden)]
+#[must_use]
+pub fn encode_measurements(batch: &Batch, places: &[Place]) -> usize {
+    let mut stream = Encoder::begin();
+    let rows = stream.rows(Kind::Measurement, batch, places);
+    rows.len() + stream.end().len()
 }
 
 /// What `psql` runs to copy these files in, each in a transaction of its own.

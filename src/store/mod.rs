@@ -19,7 +19,8 @@ mod rows;
 mod sensors;
 
 pub use benchmark::{
-    BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script, furnish,
+    BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
+    encode_measurements, furnish,
 };
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};

@@ -1,0 +1,63 @@
+//! The commit: one transaction of 1 to 50,000 rows on the server of DATABASE_URL, on a database
+//! made for it and dropped again; where no server is named, it is left out, and says so.
+
+use std::time::{Duration, Instant};
+
+use actix_rt::{System, SystemRunner};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use tributary::config::{self, environment};
+use tributary::domain::Batch;
+use tributary::store::{self, BENCHMARK_DATABASE_PREFIX, Bench, Committer, Path};
+
+use crate::messages::Messages;
+
+const ROWS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 50_000];
+
+pub fn commit(criterion: &mut Criterion) {
+    let Ok(mut config) = config::read_store(environment) else {
+        println!("commit: left out, because DATABASE_URL names no server to commit on.");
+        return;
+    };
+    let system = System::new();
+    let name = format!("{BENCHMARK_DATABASE_PREFIX}{}_pieces", std::process::id());
+    let admin = system.block_on(async {
+        let admin = Bench::connect(&config.postgres).await.expect("the server answers");
+        admin.create_database(&name).await.expect("the user may make databases");
+        config.postgres.dbname(&name);
+        store::furnish(&config).await.expect("the database is empty");
+        admin
+    });
+    measure(criterion, &system, &config);
+    system.block_on(admin.drop_database(&name)).expect("it was made above");
+}
+
+fn measure(criterion: &mut Criterion, system: &SystemRunner, config: &store::Config) {
+    let messages = Messages::of(1_000);
+    let connections = 1;
+    let committer = Committer::new(config, connections);
+    let mut group = criterion.benchmark_group("commit");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    for rows in ROWS {
+        group.throughput(Throughput::Elements(rows as u64));
+        group.bench_function(BenchmarkId::from_parameter(rows), |bencher| {
+            bencher.iter_custom(|rounds| {
+                system.block_on(async {
+                    let mut elapsed = Duration::ZERO;
+                    for _ in 0..rounds {
+                        elapsed += once(&committer, Batch::new(messages.uplinks(rows, 1))).await;
+                    }
+                    elapsed
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+async fn once(committer: &Committer, batch: Batch) -> Duration {
+    let begun_at = Instant::now();
+    let committed = committer.commit(batch, Path::Straight).await.expect("every row is new");
+    let elapsed = begun_at.elapsed();
+    committed.receipts.into_iter().for_each(|receipt| assert_eq!(receipt.redeem(), 0));
+    elapsed
+}

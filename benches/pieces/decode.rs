@@ -1,0 +1,23 @@
+//! Decoding: from the PUBLISH's bytes to items that can be stored, at 1, 10 and 100 a message.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+
+use crate::messages::Messages;
+
+pub fn decode(criterion: &mut Criterion) {
+    let messages = Messages::of(1_000);
+    let mut group = criterion.benchmark_group("decode");
+    for items in [1, 10, 100] {
+        group.throughput(Throughput::Elements(items as u64));
+        group.bench_function(BenchmarkId::from_parameter(items), |bencher| {
+            bencher.iter_batched(
+                || messages.origin(0, items),
+                |origin| black_box(messages.decode(origin)),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}

@@ -1,0 +1,66 @@
+//! The messages that every bench works on: measurements of many sensors, as the broker delivers
+//! them. Each call makes new moments, so that no two items of a process are the same.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tributary::domain::{Origin, ReceiptBook, SensorIdentifier, Timestamp, Uplink};
+use tributary::wire::{Decoder, Limits, Topics};
+use uuid::Uuid;
+
+const MICROSECONDS_PER_ITEM: i64 = 50;
+
+/// Makes messages, and decodes them.
+pub struct Messages {
+    decoder: Decoder,
+    book: ReceiptBook,
+    pub sensors: Vec<SensorIdentifier>,
+    moment: AtomicI64,
+}
+
+impl Messages {
+    pub fn of(sensors: u128) -> Self {
+        let limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
+        // Nobody hears of lost receipts.
+        let (book, _lost) = ReceiptBook::new();
+        // Spread as random ones are.
+        let sensor = |number: u128| {
+            Uuid::from_u128((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_0c4b_a1d7_6e2b))
+        };
+        Self {
+            decoder: Decoder::new(Topics::new(""), limits),
+            book,
+            sensors: (0..sensors).map(|it| SensorIdentifier(sensor(it))).collect(),
+            moment: AtomicI64::new(Timestamp::now().unix_microseconds() - 3_600_000_000),
+        }
+    }
+
+    /// Message so-and-so, of so many items.
+    pub fn origin(&self, number: usize, items: usize) -> Origin {
+        let sensor = self.sensors[number % self.sensors.len()];
+        let mut payload = String::from(r#"{"measurements":["#);
+        for item in 0..items {
+            let moment = self.moment.fetch_add(MICROSECONDS_PER_ITEM, Ordering::Relaxed);
+            let (seconds, rest) = (moment / 1_000_000, moment % 1_000_000);
+            let separator = if item > 0 { "," } else { "" };
+            write!(
+                payload,
+                r#"{separator}{{"revision":1,"timestamp":{seconds}.{rest:06},"value":{{"temperature":21.53,"humidity":47}}}}"#
+            )
+            .expect("a String takes whatever is written to it");
+        }
+        payload.push_str("]}");
+        let redelivered = false;
+        let topic = format!("measurements/{sensor}");
+        Origin::new(&topic, payload.as_bytes(), Timestamp::now(), redelivered)
+    }
+
+    pub fn decode(&self, origin: Origin) -> Box<Uplink> {
+        self.decoder.decode(origin, self.book.write(0))
+    }
+
+    /// So many messages of so many items.
+    pub fn uplinks(&self, count: usize, items: usize) -> Vec<Box<Uplink>> {
+        (0..count).map(|number| self.decode(self.origin(number, items))).collect()
+    }
+}
