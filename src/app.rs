@@ -28,6 +28,10 @@ use crate::writer::{Committed, Reports, WriterActor};
 /// Downlinks that wait for the connection to the broker; the outbox waits behind them.
 const DOWNLINKS_WAITING: usize = 64;
 
+/// For looking sensors up and for the outbox. They are not shared with the API, whose slow readers
+/// would otherwise keep messages waiting for the look-up of their sensor.
+const PATH_CONNECTIONS: u32 = 2;
+
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3_600);
 const VITAL_SIGNS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -78,7 +82,7 @@ impl App {
         let path = Path {
             config: config.clone(),
             faults,
-            store: store.clone(),
+            store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() }),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),

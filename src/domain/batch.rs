@@ -190,7 +190,7 @@ impl Batch {
 impl BatchSize {
     fn add(&mut self, uplink: &Uplink) {
         self.items += uplink.item_count() as usize;
-        self.bytes += uplink.origin.size_bytes();
+        self.bytes += uplink.size_bytes();
     }
 }
 

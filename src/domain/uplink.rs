@@ -282,6 +282,16 @@ impl Uplink {
         rejected + u32::try_from(self.items.len()).expect("a payload holds fewer than 2^32 items")
     }
 
+    /// How much memory it holds, its rejections included: a message of bad items only grows
+    /// a hundredfold.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let rejections = self.rejections.iter();
+        let grown: usize =
+            rejections.map(|it| size_of::<Rejection>() + it.topic.len() + it.detail.len()).sum();
+        size_of::<Self>() + self.origin.size_bytes() + grown
+    }
+
     /// Turns all that could be stored into one rejection of the whole message. What was rejected
     /// before is in it: the message is kept whole, and replays whole. A message of which nobody
     /// knows the items counts as one.

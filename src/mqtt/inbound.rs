@@ -32,7 +32,7 @@ use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
 
 /// Packets taken in before the loop looks at what was settled.
-const READ_AT_ONCE: usize = 2_000;
+const READ_AT_ONCE: usize = 500;
 
 /// A message that stops its sensor's actor so often is rejected.
 const MAX_ACTOR_FAILURES: u8 = 2;
@@ -255,10 +255,13 @@ impl Inbound {
             Err(error) => return Err(SessionEnd::Failed(format!("{error:?}"))),
         };
         let mut burst = Burst::default();
-        let mut outcome = Ok(());
-        for _ in 0..READ_AT_ONCE {
+        let mut outcome;
+        let mut taken = 0;
+        loop {
             outcome = self.take(session, packet, received_at, &mut burst);
-            if outcome.is_err() || self.window.is_full() {
+            taken += 1;
+            // Before the next one is decoded: a packet that is decoded must be taken.
+            if outcome.is_err() || taken == READ_AT_ONCE || self.window.is_full() {
                 break;
             }
             packet = match session.io.decode(&session.codec) {
@@ -333,12 +336,12 @@ impl Inbound {
             packet_id: publish.packet_id,
             kind: uplink.kind,
             items: uplink.item_count(),
-            bytes: uplink.origin.size_bytes(),
+            bytes: uplink.size_bytes(),
         };
         self.window.admit(entry);
         burst.arrivals.add(entry.kind, entry.items);
         burst.messages += 1;
-        burst.bytes += entry.bytes as u64;
+        burst.bytes += uplink.origin.size_bytes() as u64;
         if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
     }
 

@@ -135,19 +135,19 @@ async fn round(
     let wanted = pending.len() + cleared.len();
 
     let mut answers = Vec::with_capacity(wanted);
-    for PendingConfiguration { sensor, revision, value } in pending {
+    for PendingConfiguration { sensor, revision, value, created_at } in pending {
         let answer = hand_down(down, sensor, Some((revision, value))).await;
-        answers.push((sensor, Some(revision), answer));
+        answers.push((sensor, Some((revision, created_at)), answer));
     }
     for sensor in cleared {
         answers.push((sensor, None, hand_down(down, sensor, None).await));
     }
 
     let (mut published, mut gone) = (Vec::new(), Vec::new());
-    for (sensor, revision, answer) in answers {
+    for (sensor, configuration, answer) in answers {
         if answer.await.is_ok() {
-            match revision {
-                Some(revision) => published.push((sensor, revision)),
+            match configuration {
+                Some((revision, created_at)) => published.push((sensor, revision, created_at)),
                 None => gone.push(sensor),
             }
         }

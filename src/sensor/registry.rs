@@ -5,6 +5,7 @@
 //! it holds a place in the inbound window, which bounds both.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use actix::{Actor as _, Addr};
@@ -147,7 +148,7 @@ impl Registry {
     /// Starts the actor of a sensor that there is, and gives it what waits.
     #[expect(clippy::disallowed_methods, reason = "what waits holds places in the inbound window")]
     pub(super) fn start(&mut self, known: &KnownSensor) {
-        let Some(Slot::Unresolved(waiting)) = self.slots.remove(&known.identifier) else { return };
+        let Some(waiting) = self.take_waiting(known.identifier) else { return };
         let address = SensorActor::new(known, Rc::clone(&self.ways)).start();
         self.metrics.actors_started.inc();
         self.metrics.actors_alive.inc();
@@ -158,10 +159,24 @@ impl Registry {
         self.slots.insert(known.identifier, Slot::Active { address, heard_at });
     }
 
+    /// What waits for the look-up of a sensor; none where its actor is at work, which stays.
+    #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
+    fn take_waiting(&mut self, sensor: SensorIdentifier) -> Option<Vec<Box<Uplink>>> {
+        match self.slots.entry(sensor) {
+            Entry::Occupied(slot) if matches!(slot.get(), Slot::Unresolved(_)) => {
+                match slot.remove() {
+                    Slot::Unresolved(waiting) => Some(waiting),
+                    Slot::Active { .. } => unreachable!("it was looked at before"),
+                }
+            }
+            Entry::Occupied(_) | Entry::Vacant(_) => None,
+        }
+    }
+
     /// There is no such sensor: what waits for it is rejected.
     #[expect(clippy::disallowed_methods, reason = "what waits holds places in the inbound window")]
     pub(super) fn reject(&mut self, sensor: SensorIdentifier) {
-        let Some(Slot::Unresolved(waiting)) = self.slots.remove(&sensor) else { return };
+        let Some(waiting) = self.take_waiting(sensor) else { return };
         for mut uplink in waiting {
             uplink.reject(Reason::UnknownSensor, format!("there is no sensor {sensor}"));
             self.ways.writer.do_send(Write(uplink));

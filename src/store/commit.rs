@@ -133,27 +133,9 @@ impl Committer {
     /// When the database fails for another reason than an item.
     pub async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
         let connection = self.connection().await?;
-        connection.client.batch_execute("begin").await?;
-        let mut refused = Vec::new();
-        for kind in Kind::ALL {
-            let places = batch.rows(kind).all();
-            let mut parts = vec![&places[..]];
-            while let Some(part) = parts.pop() {
-                let Err(error) = attempt(&connection, batch, kind, part).await else { continue };
-                if super::verdict(&error) != super::Verdict::Isolate {
-                    return Err(error);
-                }
-                match part {
-                    [alone] => refused.push((alone.item, error.to_string())),
-                    _ => {
-                        let (first, second) = part.split_at(part.len() / 2);
-                        parts.extend([first, second]);
-                    }
-                }
-            }
-        }
-        connection.client.batch_execute("rollback").await?;
-        Ok(refused)
+        let refused = find_refused(&connection, batch).await;
+        roll_back(&connection).await;
+        refused
     }
 
     async fn connection(&self) -> Result<PooledConnection<'_, WriterManager>, StoreError> {
@@ -164,18 +146,49 @@ impl Committer {
     async fn write(&self, batch: &mut Batch, path: Path) -> Result<Account, StoreError> {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
-        self.partitions.provide(&connection.client, &rows).await?;
-        match transact(&connection, batch, &mut rows, path).await {
-            Ok(account) => Ok(account),
-            Err(error) => {
-                // Where even this fails the connection is broken, and the pool sees to it.
-                if let Err(broken) = connection.client.batch_execute("rollback").await {
-                    tracing::debug!(error = %broken, "a failed transaction could not be rolled back");
+        let outcome = match self.partitions.provide(&connection.client, &rows).await {
+            Ok(()) => transact(&connection, batch, &mut rows, path).await,
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() {
+            roll_back(&connection).await;
+        }
+        outcome
+    }
+}
+
+/// Nothing of a failed transaction may reach the next one on its connection.
+async fn roll_back(connection: &WriterConnection) {
+    // Where even this fails the connection is broken, and the pool sees to it.
+    if let Err(broken) = connection.client.batch_execute("rollback").await {
+        tracing::debug!(error = %broken, "a transaction could not be rolled back");
+    }
+}
+
+async fn find_refused(
+    connection: &WriterConnection,
+    batch: &Batch,
+) -> Result<Vec<(u32, String)>, StoreError> {
+    connection.client.batch_execute("begin").await?;
+    let mut refused = Vec::new();
+    for kind in Kind::ALL {
+        let places = batch.rows(kind).all();
+        let mut parts = vec![&places[..]];
+        while let Some(part) = parts.pop() {
+            let Err(error) = attempt(connection, batch, kind, part).await else { continue };
+            if super::verdict(&error) != super::Verdict::Isolate {
+                return Err(error);
+            }
+            match part {
+                [alone] => refused.push((alone.item, error.to_string())),
+                _ => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([first, second]);
                 }
-                Err(error)
             }
         }
     }
+    Ok(refused)
 }
 
 async fn transact(

@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use super::{Store, StoreError};
-use crate::domain::SensorIdentifier;
+use crate::domain::{SensorIdentifier, Timestamp};
 
 /// A sensor that there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,8 @@ pub struct PendingConfiguration {
     pub revision: i32,
     /// The text of a JSON object.
     pub value: String,
+    /// When it was created: tells it apart from that of another sensor that had the identifier.
+    pub created_at: Timestamp,
 }
 
 const KNOWN: &str = "\
@@ -43,13 +45,13 @@ left join lateral (
 where sensor.identifier = any ($1)";
 
 const REGISTER: &str = "\
-with known_again as (delete from deleted_sensor where identifier = any ($1))
 insert into sensor (identifier, name)
 select identifier, identifier::text from unnest($1::uuid[]) as spoke (identifier)
+where not exists (select from deleted_sensor where deleted_sensor.identifier = spoke.identifier)
 on conflict do nothing";
 
 const UNPUBLISHED: &str = "\
-select sensor_identifier, revision, value::text
+select sensor_identifier, revision, value::text, creation_timestamp
 from configuration
 where publication_timestamp is null
     and not exists (
@@ -61,16 +63,18 @@ order by creation_timestamp
 limit $1";
 
 const NEWEST: &str = "\
-select distinct on (sensor_identifier) sensor_identifier, revision, value::text
+select distinct on (sensor_identifier) sensor_identifier, revision, value::text, creation_timestamp
 from configuration
 where sensor_identifier = any ($1)
 order by sensor_identifier, revision desc";
 
 const RECORD_PUBLICATIONS: &str = "\
 update configuration set publication_timestamp = now()
-from unnest($1::uuid[], $2::int4[]) as published (sensor_identifier, revision)
+from unnest($1::uuid[], $2::int4[], $3::timestamptz[])
+    as published (sensor_identifier, revision, creation_timestamp)
 where configuration.sensor_identifier = published.sensor_identifier
-    and configuration.revision = published.revision";
+    and configuration.revision = published.revision
+    and configuration.creation_timestamp = published.creation_timestamp";
 
 impl Store {
     /// Those of these sensors that there are.
@@ -93,22 +97,11 @@ impl Store {
     }
 
     /// Creates those of these sensors that there are not, each named by its identifier. Returns how
-    /// many those were. One that was deleted begins empty.
+    /// many those were. One whose deletion is on record is not created: deleted means deleted.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn register_sensors(&self, sensors: &[SensorIdentifier]) -> Result<u64, StoreError> {
-        let deleted = self
-            .connection()
-            .await?
-            .query(
-                "select identifier from deleted_sensor where identifier = any ($1)",
-                &[&uuids(sensors)],
-            )
-            .await?;
-        for row in deleted {
-            self.purge_sensor(SensorIdentifier(row.get(0))).await?;
-        }
         Ok(self.connection().await?.execute(REGISTER, &[&uuids(sensors)]).await?)
     }
 
@@ -142,14 +135,17 @@ impl Store {
     /// When the database is away; they are then published once more.
     pub async fn record_publications(
         &self,
-        published: &[(SensorIdentifier, i32)],
+        published: &[(SensorIdentifier, i32, Timestamp)],
     ) -> Result<(), StoreError> {
         if published.is_empty() {
             return Ok(());
         }
-        let (sensors, revisions): (Vec<Uuid>, Vec<i32>) =
-            published.iter().map(|(sensor, revision)| (sensor.0, *revision)).unzip();
-        self.connection().await?.execute(RECORD_PUBLICATIONS, &[&sensors, &revisions]).await?;
+        let sensors: Vec<Uuid> = published.iter().map(|(sensor, ..)| sensor.0).collect();
+        let revisions: Vec<i32> = published.iter().map(|(_, revision, _)| *revision).collect();
+        let created: Vec<_> =
+            published.iter().map(|(.., created_at)| created_at.to_jiff()).collect();
+        let connection = self.connection().await?;
+        connection.execute(RECORD_PUBLICATIONS, &[&sensors, &revisions, &created]).await?;
         Ok(())
     }
 
@@ -193,6 +189,7 @@ fn pending(row: &tokio_postgres::Row) -> PendingConfiguration {
         sensor: SensorIdentifier(row.get(0)),
         revision: row.get(1),
         value: row.get(2),
+        created_at: row.get::<_, jiff::Timestamp>(3).into(),
     }
 }
 

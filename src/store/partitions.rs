@@ -6,6 +6,7 @@
 //! the rest.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -19,10 +20,18 @@ const OLD_DELETIONS: &str = "\
 select identifier from deleted_sensor
 where clearance_timestamp is not null and deletion_timestamp < now() - interval '1 day'";
 
+const FORGET_DELETION: &str = "\
+delete from deleted_sensor
+where identifier = $1 and clearance_timestamp is not null
+    and deletion_timestamp < now() - interval '1 day'";
+
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
 /// 1970-01-01 was a Thursday; partitions of a week begin on Monday.
 const MONDAY_OFFSET_DAYS: i64 = 3;
+
+/// After a lock that could not be had, the next attempt is made so much later.
+const POSTPONEMENT: Duration = Duration::from_secs(30);
 
 /// So many intervals beyond the present one are provided.
 const INTERVALS_AHEAD: i64 = 1;
@@ -70,11 +79,13 @@ impl Intervals {
 pub(super) struct Partitions {
     intervals: Intervals,
     known: Mutex<foldhash::HashSet<(Kind, i64)>>,
+    /// Until then none is made.
+    postponed: Mutex<Option<Instant>>,
 }
 
 impl Partitions {
     pub(super) fn new(config: &Config) -> Self {
-        Self { intervals: intervals(config), known: Mutex::default() }
+        Self { intervals: intervals(config), known: Mutex::default(), postponed: Mutex::default() }
     }
 
     /// Makes what the rows of a batch need and is not known to be there.
@@ -84,13 +95,29 @@ impl Partitions {
         rows: &[(Kind, Rows)],
     ) -> Result<(), StoreError> {
         for (kind, interval) in self.missing(rows) {
-            make(client, self.intervals, kind, interval).await?;
-            self.known().insert((kind, interval));
+            match make(client, self.intervals, kind, interval).await {
+                Ok(()) => drop(self.known().insert((kind, interval))),
+                // Somebody works on the whole table. To wait would hold everybody up behind us: the
+                // default partition takes the rows, and gives them back when this one is made.
+                Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    tracing::info!(
+                        table = table(kind),
+                        "a partition is made later: the table is locked"
+                    );
+                    *self.postponed.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(Instant::now() + POSTPONEMENT);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
 
     fn missing(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
+        let postponed = *self.postponed.lock().unwrap_or_else(PoisonError::into_inner);
+        if postponed.is_some_and(|until| Instant::now() < until) {
+            return Vec::new();
+        }
         let provided = self.intervals.provided(Timestamp::now());
         let known = self.known();
         let mut missing = Vec::new();
@@ -137,6 +164,7 @@ async fn make(
         .batch_execute(&format!(
             "begin;
              set local statement_timeout = 0;
+             set local lock_timeout = '1s';
              select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0));
              create table if not exists {name} (like {table} including defaults including constraints including indexes);
              lock table {table} in access exclusive mode;
@@ -209,13 +237,15 @@ impl Housekeeper {
                 make(&client, self.intervals, kind, interval).await?;
             }
         }
+        let mut outcome = Ok(());
         for (kind, days) in self.retention {
             if let Some(days) = days {
-                drop_expired(&client, kind, days).await?;
+                // One table that is locked must not keep the others from their turn.
+                outcome = outcome.and(drop_expired(&client, kind, days).await);
             }
         }
         drop(client);
-        self.forget_deletions().await
+        outcome.and(self.forget_deletions().await)
     }
 
     /// A deletion is on record until whatever was in flight has long met it. Before it is forgotten
@@ -225,8 +255,8 @@ impl Housekeeper {
         for row in old {
             let sensor: Uuid = row.get(0);
             self.store.purge_sensor(SensorIdentifier(sensor)).await?;
-            let forget = "delete from deleted_sensor where identifier = $1";
-            self.store.connection().await?.execute(forget, &[&sensor]).await?;
+            // Unless it was deleted once more meanwhile.
+            self.store.connection().await?.execute(FORGET_DELETION, &[&sensor]).await?;
         }
         Ok(())
     }
@@ -251,14 +281,15 @@ async fn drop_expired(client: &Client, kind: Kind, days: u32) -> Result<(), Stor
         client.batch_execute(&format!("drop table {name}")).await?;
         tracing::info!(partition = name, "partition dropped: its retention is over");
     }
+    // In the default partition lie the rows of sensors without a clock: they go by ours.
     client
-        .execute(
-            &format!(
-                "delete from {table}_default \
-                 where creation_timestamp < now() - make_interval(secs => $1::float8 * 86400)"
-            ),
-            &[&days],
-        )
+        .batch_execute(&format!(
+            "begin;
+             set local statement_timeout = 0;
+             delete from {table}_default
+             where receipt_timestamp < now() - make_interval(secs => {days} * 86400::float8);
+             commit"
+        ))
         .await?;
     Ok(())
 }

@@ -119,8 +119,24 @@ pub(super) fn with_defaults(
         // A peer that vanished without a word is noticed after this long.
         postgres.tcp_user_timeout(Duration::from_secs(20));
     }
+    if postgres.get_keepalives_idle() == DRIVERS_KEEPALIVES_IDLE {
+        postgres.keepalives_idle(Duration::from_secs(10));
+        postgres.keepalives_interval(Duration::from_secs(5));
+        postgres.keepalives_retries(3);
+    }
+    append_option(&mut postgres, SERVERS_SIDE);
     postgres
 }
+
+/// The driver would ask a silent peer after two hours for the first time. A COMMIT whose answer is
+/// on no way holds up every PUBACK behind it.
+const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// The same on PostgreSQL's side: a session that we have lost must not keep its uncommitted rows,
+/// on which our next attempt waits.
+const SERVERS_SIDE: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
+     -c tcp_keepalives_count=3 -c tcp_user_timeout=20000 \
+     -c idle_in_transaction_session_timeout=60000";
 
 pub(super) fn append_option(postgres: &mut tokio_postgres::Config, option: &str) {
     let options = match postgres.get_options() {

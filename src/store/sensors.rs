@@ -84,8 +84,7 @@ insert into sensor (identifier, name) values ($1, $2) returning creation_timesta
 const INSERT_CONFIGURATION: &str = "\
 insert into configuration (sensor_identifier, revision, value) values ($1, 0, $2::text::jsonb)";
 
-const FORGET_DELETION: &str =
-    "delete from deleted_sensor where identifier = $1 returning identifier";
+const FORGET_DELETION: &str = "delete from deleted_sensor where identifier = $1";
 
 /// Parameters: identifier, name, name to go on behind, limit; each but the last may be null.
 const SELECT: &str = "\
@@ -119,20 +118,24 @@ const RECORD_DELETION: &str = "\
 insert into deleted_sensor (identifier) values ($1)
 on conflict (identifier) do update set deletion_timestamp = now(), clearance_timestamp = null";
 
-/// Parameters: identifier, the moment of the purge. As long as the deletion is on record, all rows
-/// go; should the sensor have been created again meanwhile, only those from before.
+/// What a deleted sensor leaves, for as long as its deletion is on record: the record is read in the
+/// snapshot that picks the rows, so that nothing of a sensor created again can go. Its rejections
+/// since the deletion stay: they are what it says in vain.
 const PURGE: [&str; 5] = [
-    "delete from measurement where sensor_identifier = $1 and (receipt_timestamp <= $2 \
-     or exists (select from deleted_sensor where identifier = $1))",
-    "delete from log_message where sensor_identifier = $1 and (receipt_timestamp <= $2 \
-     or exists (select from deleted_sensor where identifier = $1))",
-    "delete from heartbeat where sensor_identifier = $1 and (receipt_timestamp <= $2 \
-     or exists (select from deleted_sensor where identifier = $1))",
-    "delete from rejection where sensor_identifier = $1 and (receipt_timestamp <= $2 \
-     or exists (select from deleted_sensor where identifier = $1))",
-    "delete from rejection_overflow where sensor_identifier = $1 and (hour <= $2 \
-     or exists (select from deleted_sensor where identifier = $1))",
+    "delete from measurement where sensor_identifier = $1 \
+     and exists (select from deleted_sensor where identifier = $1)",
+    "delete from log_message where sensor_identifier = $1 \
+     and exists (select from deleted_sensor where identifier = $1)",
+    "delete from heartbeat where sensor_identifier = $1 \
+     and exists (select from deleted_sensor where identifier = $1)",
+    "delete from rejection where sensor_identifier = $1 \
+     and receipt_timestamp <= (select deletion_timestamp from deleted_sensor where identifier = $1)",
+    "delete from rejection_overflow where sensor_identifier = $1 \
+     and hour <= (select deletion_timestamp from deleted_sensor where identifier = $1)",
 ];
+
+/// Whether a deletion is on record, which then stays as it is until the end of the transaction.
+const DELETED: &str = "select from deleted_sensor where identifier = $1 for update";
 
 impl Store {
     /// Creates a sensor, and with it its first configuration.
@@ -147,13 +150,13 @@ impl Store {
             .query_typed_one(INSERT, &[(identifier, Type::UUID), (&new.name, Type::TEXT)])
             .await?;
         // It had been deleted, and the purge may have been cut short: those rows are not its own.
-        let deleted_before =
-            transaction.query_typed_opt(FORGET_DELETION, &[(identifier, Type::UUID)]).await?;
-        if deleted_before.is_some() {
+        let sensor: Parameters<'_> = &[(identifier, Type::UUID)];
+        if transaction.query_typed_opt(DELETED, sensor).await?.is_some() {
             transaction.batch_execute(PURGE_TIMEOUT).await?;
             for statement in PURGE {
                 purge(&transaction, statement, new.identifier).await?;
             }
+            transaction.query_typed(FORGET_DELETION, sensor).await?;
         }
         if let Some(configuration) = &new.configuration {
             transaction
@@ -268,8 +271,8 @@ async fn purge(
     statement: &str,
     identifier: SensorIdentifier,
 ) -> Result<u64, tokio_postgres::Error> {
-    let statement = transaction.prepare_typed(statement, &[Type::UUID, Type::TIMESTAMPTZ]).await?;
-    transaction.execute(&statement, &[&identifier.0, &Timestamp::now().to_jiff()]).await
+    let statement = transaction.prepare_typed(statement, &[Type::UUID]).await?;
+    transaction.execute(&statement, &[&identifier.0]).await
 }
 
 async fn select_one(

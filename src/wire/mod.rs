@@ -74,8 +74,13 @@ impl Decoder {
         uplink.sensor = Some(sensor);
         match decode_payload(kind, &uplink.origin, self.limits) {
             Ok((items, refused)) => {
-                uplink.rejections =
-                    refused.into_iter().map(|item| item.into_rejection(&uplink)).collect();
+                if !refused.is_empty() {
+                    // Once for the message, not for each of its items.
+                    let origin = &uplink.origin;
+                    let digest = RejectionDigest::of(origin.topic(), origin.payload());
+                    let rejection = |item: RefusedItem| item.into_rejection(&uplink, digest);
+                    uplink.rejections = refused.into_iter().map(rejection).collect();
+                }
                 uplink.items = items;
             }
             Err(Whole { refusal: (reason, detail), item_count }) => {
@@ -129,7 +134,7 @@ struct RefusedItem {
 }
 
 impl RefusedItem {
-    fn into_rejection(self, uplink: &Uplink) -> Rejection {
+    fn into_rejection(self, uplink: &Uplink, digest: RejectionDigest) -> Rejection {
         let origin = &uplink.origin;
         Rejection {
             received_at: origin.received_at,
@@ -142,7 +147,7 @@ impl RefusedItem {
             detail: self.refusal.1,
             raw: origin.keep(self.span),
             kept: true,
-            digest: RejectionDigest::of(origin.topic(), origin.payload()),
+            digest,
         }
     }
 }

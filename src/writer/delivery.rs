@@ -111,8 +111,14 @@ impl<C: Commit> Delivery<C> {
             (Verdict::Retry, _) => {
                 self.count("unavailable");
                 self.wait(&error).await;
-                // Whether COMMIT was lost or its answer, the staged way is right.
-                parts.push((batch, Path::Staged));
+                // Whether COMMIT was lost or its answer, the staged way is right. What takes too long
+                // as a whole is tried in halves.
+                if error.is_timeout() && batch.uplinks().len() > 1 {
+                    let (first, second) = batch.halve();
+                    parts.extend([(second, Path::Staged), (first, Path::Staged)]);
+                } else {
+                    parts.push((batch, Path::Staged));
+                }
             }
         }
     }

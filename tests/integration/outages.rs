@@ -123,10 +123,11 @@ async fn an_orderly_stop_leaves_the_session_and_its_backlog() {
     let topic = format!("{}/measurements/{sensor}", database.name);
     assert!(service.terminate().await.success());
 
-    say(&client, &topic, 0..1_500).await;
+    // More than is taken in at once, whatever that is.
+    say(&client, &topic, 0..20_000).await;
 
     service.start_again().await;
-    service.until(|account| account.committed == 1_500 && account.in_flight == 0).await;
+    service.until(|account| account.committed == 20_000 && account.in_flight == 0).await;
 }
 
 #[actix_rt::test]

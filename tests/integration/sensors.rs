@@ -72,6 +72,26 @@ async fn a_deleted_sensor_leaves_no_row_and_speaks_in_vain() {
 }
 
 #[actix_rt::test]
+async fn a_known_sensor_keeps_its_actor_beside_an_unknown_one() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let mut service = Service::start(&database, broker, &[]).await;
+    let known = service.create_sensor("known").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    // Both wait when the service comes back, and are looked up together.
+    assert!(service.terminate().await.success());
+    for sensor in [known.as_str(), &Uuid::new_v4().to_string()] {
+        let topic = format!("{}/measurements/{sensor}", database.name);
+        client.publish(&topic, measurement(1.0)).await.unwrap();
+    }
+    service.start_again().await;
+    let account = service.until(|account| account.received == 2 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.rejected), (1, 1));
+    let (_, sensor) = service.get(&format!("/api/v1/sensors/{known}")).await.unwrap();
+    assert_eq!(sensor["live"]["measurements"]["items"], 1, "{sensor}");
+}
+
+#[actix_rt::test]
 async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
     let broker = Broker::shared().await;
     let database = database().await;

@@ -17,7 +17,7 @@ fn rows_of(sensor: SensorIdentifier) -> String {
          insert into log_message values ('{sensor}', to_timestamp(1), now(), 1, 0, 'info', 's', null);
          insert into heartbeat values ('{sensor}', to_timestamp(1), now(), 1, 0, true);
          insert into rejection (receipt_timestamp, topic, sensor_identifier, item_count, reason,
-             detail, raw, digest) values (now(), 't', '{sensor}', 1, 'not_json', '', '', gen_random_uuid());
+             detail, raw, digest) values (now() - interval '1 minute', 't', '{sensor}', 1, 'not_json', '', '', gen_random_uuid());
          insert into rejection_overflow values ('{sensor}', date_trunc('hour', now()), 1);"
     )
 }
@@ -77,9 +77,17 @@ async fn an_identifier_that_is_used_again_begins_empty() {
     // As if the process had ended before it had purged all rows.
     api.execute(&rows_of(identifier)).await;
 
+    // What it says after its deletion is rejected, and waits for the sensor to be there again.
+    api.execute(&format!(
+        "insert into rejection (receipt_timestamp, topic, sensor_identifier, item_count, reason,
+         detail, raw, digest) values (now(), 't', '{identifier}', 1, 'unknown_sensor', '', '',
+         gen_random_uuid())"
+    ))
+    .await;
+
     let body = json!({ "name": "one", "identifier": identifier, "configuration": {} });
     api.post("/api/v1/sensors", body).await.expect(201);
 
-    assert_eq!(api.count(ROWS).await, 1, "the configuration");
+    assert_eq!(api.count(ROWS).await, 2, "the configuration, and what it said in vain");
     assert_eq!(api.count("select count(*) from deleted_sensor").await, 0);
 }
