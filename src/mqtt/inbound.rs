@@ -14,28 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ntex_mqtt::v5::client::Client;
-use ntex_mqtt::v5::codec;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
-use super::assembly::Message;
 use super::gather::Gather;
 use super::session::{Session, SessionEnd};
-use super::window::{Entry, Window};
+use super::window::Window;
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{
-    Arrivals, Health, Ledger, Lost, Part, Reason, ReceiptBook, Timestamp, Uplink, pause,
-};
+use crate::domain::{Health, Ledger, Lost, Part, ReceiptBook, pause};
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
-
-/// Packets taken in before the loop looks at what was settled.
-const READ_AT_ONCE: usize = 500;
-
-/// A message that stops its sensor's actor so often is rejected.
-const MAX_ACTOR_FAILURES: u8 = 2;
 
 /// A connection that has lasted so long holds.
 const HOLDS: Duration = Duration::from_secs(10);
@@ -60,28 +50,18 @@ pub struct InboundHandles {
 /// The loop, before it runs.
 pub struct Inbound {
     config: Config,
-    decoder: Decoder,
-    router: Router,
-    handles: InboundHandles,
+    pub(super) decoder: Decoder,
+    pub(super) router: Router,
+    pub(super) handles: InboundHandles,
     settled: mpsc::UnboundedReceiver<Committed>,
     lost: mpsc::UnboundedReceiver<Lost>,
-    book: ReceiptBook,
-    window: Window,
+    pub(super) book: ReceiptBook,
+    pub(super) window: Window,
     /// How often the message under a Packet Identifier stopped an actor; a redelivery has its
     /// original identifier [MQTT-4.4.0-1].
-    actor_failures: foldhash::HashMap<NonZeroU16, u8>,
+    pub(super) actor_failures: foldhash::HashMap<NonZeroU16, u8>,
     shutdown: watch::Receiver<bool>,
     grace: Duration,
-}
-
-/// What one read has brought.
-#[derive(Default)]
-struct Burst {
-    arrivals: Arrivals,
-    messages: u64,
-    bytes: u64,
-    /// Of messages that are not complete, too.
-    payload_bytes: usize,
 }
 
 impl Inbound {
@@ -238,125 +218,6 @@ impl Inbound {
                 return end;
             }
         }
-    }
-
-    /// Takes in the packet that came, and what else has been read with it. Returns how many bytes of
-    /// payload that were.
-    fn read<E: std::fmt::Debug>(
-        &mut self,
-        session: &mut Session,
-        first: Result<Option<codec::Decoded>, E>,
-    ) -> Result<usize, SessionEnd> {
-        session.heard = true;
-        let received_at = Timestamp::now();
-        let mut packet = match first {
-            Ok(Some(packet)) => packet,
-            Ok(None) => return Err(SessionEnd::Closed),
-            Err(error) => return Err(SessionEnd::Failed(format!("{error:?}"))),
-        };
-        let mut burst = Burst::default();
-        let mut outcome;
-        let mut taken = 0;
-        loop {
-            outcome = self.take(session, packet, received_at, &mut burst);
-            taken += 1;
-            // Before the next one is decoded: a packet that is decoded must be taken.
-            if outcome.is_err() || taken == READ_AT_ONCE || self.window.is_full() {
-                break;
-            }
-            packet = match session.io.decode(&session.codec) {
-                Ok(Some(next)) => next,
-                Ok(None) => break,
-                Err(error) => {
-                    outcome = Err(SessionEnd::Failed(error.to_string()));
-                    break;
-                }
-            };
-        }
-        // Nothing of the burst can have been settled before: that is heard on this thread.
-        let InboundHandles { ledger, metrics, .. } = &self.handles;
-        ledger.receive(burst.arrivals);
-        metrics.messages_received.inc_by(burst.messages);
-        metrics.bytes_received.inc_by(burst.bytes);
-        outcome.map(|()| burst.payload_bytes)
-    }
-
-    fn take(
-        &mut self,
-        session: &mut Session,
-        packet: codec::Decoded,
-        received_at: Timestamp,
-        burst: &mut Burst,
-    ) -> Result<(), SessionEnd> {
-        match packet {
-            codec::Decoded::Publish(publish, payload, _) => {
-                burst.payload_bytes += payload.len();
-                if let Some(message) = session.assembly.begin(publish, &payload) {
-                    self.receive(message, received_at, burst);
-                }
-                Ok(())
-            }
-            codec::Decoded::PayloadChunk(chunk, last) => {
-                burst.payload_bytes += chunk.len();
-                if let Some(message) = session.assembly.add(&chunk, last) {
-                    self.receive(message, received_at, burst);
-                }
-                Ok(())
-            }
-            codec::Decoded::Packet(codec::Packet::PingResponse, _) => Ok(()),
-            codec::Decoded::Packet(codec::Packet::SubscribeAck(answer), _) => {
-                Session::subscribed(&answer)?;
-                self.handles.health.up(Part::Ingest);
-                debug!("subscribed");
-                Ok(())
-            }
-            codec::Decoded::Packet(codec::Packet::Disconnect(goodbye), _) => {
-                Err(match goodbye.reason_code {
-                    codec::DisconnectReasonCode::SessionTakenOver => SessionEnd::TakenOver,
-                    reason => SessionEnd::Disconnected(format!("{reason:?}")),
-                })
-            }
-            codec::Decoded::Packet(other, _) => {
-                Err(SessionEnd::Failed(format!("unexpected packet: {other:?}")))
-            }
-        }
-    }
-
-    /// One PUBLISH: a place in the window, a receipt, and off it goes.
-    fn receive(&mut self, message: Message, received_at: Timestamp, burst: &mut Burst) {
-        let Message { publish, payload, oversized } = message;
-        let origin = crate::domain::Origin::new(&publish.topic, &payload, received_at, publish.dup);
-        let receipt = self.book.write(self.window.next_sequence());
-        let mut uplink = match oversized {
-            None => self.decoder.decode(origin, receipt),
-            Some(oversized) => self.decoder.refuse(origin, oversized, receipt),
-        };
-        let condemned = publish.dup && self.condemn(&mut uplink, publish.packet_id);
-        let entry = Entry {
-            packet_id: publish.packet_id,
-            kind: uplink.kind,
-            items: uplink.item_count(),
-            bytes: uplink.size_bytes(),
-        };
-        self.window.admit(entry);
-        burst.arrivals.add(entry.kind, entry.items);
-        burst.messages += 1;
-        burst.bytes += uplink.origin.size_bytes() as u64;
-        if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
-    }
-
-    /// A message that has stopped its actor twice goes to the writer by itself, as a rejection.
-    fn condemn(&self, uplink: &mut Uplink, packet_id: Option<NonZeroU16>) -> bool {
-        let failures = packet_id.and_then(|id| self.actor_failures.get(&id)).copied().unwrap_or(0);
-        let condemned = failures >= MAX_ACTOR_FAILURES;
-        if condemned {
-            error!(sensor = ?uplink.sensor, "a message has stopped its sensor's actor twice; it is rejected");
-            uplink.reject(
-                Reason::ActorFailed,
-                format!("the message stopped its sensor's actor {failures} times"),
-            );
-        }
-        condemned
     }
 
     fn settle(&mut self, committed: Committed) {

@@ -1,12 +1,14 @@
-//! The edge to the broker, and with the simulated fleet the only code that knows ntex: [`connect`] connects, `inbound` takes
-//! PUBLISHes in over a `session` (put together by `assembly`, paced by `gather`) and sends the PUBACKs, `window` is what
-//! it remembers meanwhile, `outbound` publishes configurations over a connection of its own.
+//! The edge to the broker, and with the simulated fleet the only code that knows ntex: [`connect`]
+//! connects; `inbound` runs the connection that ingests: `intake` takes PUBLISHes in over a
+//! `session` (put together by `assembly`, paced by `gather`), `window` is what is remembered until
+//! the PUBACKs are sent; `outbound` publishes configurations over a connection of its own.
 
 mod address;
 mod assembly;
 mod connect;
 mod gather;
 mod inbound;
+mod intake;
 mod outbound;
 mod session;
 mod window;

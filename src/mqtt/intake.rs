@@ -1,0 +1,150 @@
+//! What the inbound loop takes in: each PUBLISH gets a place in the window and a receipt for it, is
+//! decoded, and goes off to its sensor's actor. Called once per read, for all that the read brought.
+
+use std::num::NonZeroU16;
+
+use ntex_mqtt::v5::codec;
+use tracing::{debug, error};
+
+use super::assembly::Message;
+use super::inbound::{Inbound, InboundHandles};
+use super::session::{Session, SessionEnd};
+use super::window::Entry;
+use crate::domain::{Arrivals, Origin, Part, Reason, Timestamp, Uplink};
+
+/// Packets taken in before the loop looks at what was settled.
+const READ_AT_ONCE: usize = 500;
+
+/// A message that stops its sensor's actor so often is rejected.
+const MAX_ACTOR_FAILURES: u8 = 2;
+
+/// What one read has brought.
+#[derive(Default)]
+struct Burst {
+    arrivals: Arrivals,
+    messages: u64,
+    bytes: u64,
+    /// Of messages that are not complete, too.
+    payload_bytes: usize,
+}
+
+impl Inbound {
+    /// Takes in the packet that came, and what else has been read with it. Returns how many bytes of
+    /// payload that were.
+    pub(super) fn read<E: std::fmt::Debug>(
+        &mut self,
+        session: &mut Session,
+        first: Result<Option<codec::Decoded>, E>,
+    ) -> Result<usize, SessionEnd> {
+        session.heard = true;
+        let received_at = Timestamp::now();
+        let mut packet = match first {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return Err(SessionEnd::Closed),
+            Err(error) => return Err(SessionEnd::Failed(format!("{error:?}"))),
+        };
+        let mut burst = Burst::default();
+        let mut outcome;
+        let mut taken = 0;
+        loop {
+            outcome = self.take(session, packet, received_at, &mut burst);
+            taken += 1;
+            // Before the next one is decoded: a packet that is decoded must be taken.
+            if outcome.is_err() || taken == READ_AT_ONCE || self.window.is_full() {
+                break;
+            }
+            packet = match session.io.decode(&session.codec) {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                Err(error) => {
+                    outcome = Err(SessionEnd::Failed(error.to_string()));
+                    break;
+                }
+            };
+        }
+        // Nothing of the burst can have been settled before: that is heard on this thread.
+        let InboundHandles { ledger, metrics, .. } = &self.handles;
+        ledger.receive(burst.arrivals);
+        metrics.messages_received.inc_by(burst.messages);
+        metrics.bytes_received.inc_by(burst.bytes);
+        outcome.map(|()| burst.payload_bytes)
+    }
+
+    fn take(
+        &mut self,
+        session: &mut Session,
+        packet: codec::Decoded,
+        received_at: Timestamp,
+        burst: &mut Burst,
+    ) -> Result<(), SessionEnd> {
+        match packet {
+            codec::Decoded::Publish(publish, payload, _) => {
+                burst.payload_bytes += payload.len();
+                if let Some(message) = session.assembly.begin(publish, &payload) {
+                    self.receive(message, received_at, burst);
+                }
+                Ok(())
+            }
+            codec::Decoded::PayloadChunk(chunk, last) => {
+                burst.payload_bytes += chunk.len();
+                if let Some(message) = session.assembly.add(&chunk, last) {
+                    self.receive(message, received_at, burst);
+                }
+                Ok(())
+            }
+            codec::Decoded::Packet(codec::Packet::PingResponse, _) => Ok(()),
+            codec::Decoded::Packet(codec::Packet::SubscribeAck(answer), _) => {
+                Session::subscribed(&answer)?;
+                self.handles.health.up(Part::Ingest);
+                debug!("subscribed");
+                Ok(())
+            }
+            codec::Decoded::Packet(codec::Packet::Disconnect(goodbye), _) => {
+                Err(match goodbye.reason_code {
+                    codec::DisconnectReasonCode::SessionTakenOver => SessionEnd::TakenOver,
+                    reason => SessionEnd::Disconnected(format!("{reason:?}")),
+                })
+            }
+            codec::Decoded::Packet(other, _) => {
+                Err(SessionEnd::Failed(format!("unexpected packet: {other:?}")))
+            }
+        }
+    }
+
+    /// One PUBLISH: a place in the window, a receipt, and off it goes.
+    fn receive(&mut self, message: Message, received_at: Timestamp, burst: &mut Burst) {
+        let Message { publish, payload, oversized } = message;
+        let origin = Origin::new(&publish.topic, &payload, received_at, publish.dup);
+        let receipt = self.book.write(self.window.next_sequence());
+        let mut uplink = match oversized {
+            None => self.decoder.decode(origin, receipt),
+            Some(oversized) => self.decoder.refuse(origin, oversized, receipt),
+        };
+        let condemned = publish.dup && self.condemn(&mut uplink, publish.packet_id);
+        let entry = Entry {
+            packet_id: publish.packet_id,
+            kind: uplink.kind,
+            items: uplink.item_count(),
+            bytes: uplink.size_bytes(),
+        };
+        self.window.admit(entry);
+        burst.arrivals.add(entry.kind, entry.items);
+        burst.messages += 1;
+        burst.bytes += uplink.origin.size_bytes() as u64;
+        if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
+    }
+
+    /// A message that has stopped its actor twice goes to the writer by itself, as a rejection.
+    fn condemn(&self, uplink: &mut Uplink, packet_id: Option<NonZeroU16>) -> bool {
+        let failures = packet_id.and_then(|id| self.actor_failures.get(&id)).copied().unwrap_or(0);
+        let condemned = failures >= MAX_ACTOR_FAILURES;
+        if condemned {
+            error!(sensor = ?uplink.sensor, "a message has stopped its sensor's actor twice; it is rejected");
+            uplink.reject(
+                Reason::ActorFailed,
+                format!("the message stopped its sensor's actor {failures} times"),
+            );
+        }
+        condemned
+    }
+}
