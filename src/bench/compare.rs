@@ -68,8 +68,12 @@ pub(super) async fn fleet(ground: &Ground) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A copy that follows so many messages later is in another batch: they hold four of the largest.
-const LAG_MESSAGES: u64 = 2_000;
+/// Twice as many as in drain-100. The messages that come while the sensors are looked up for the
+/// first time are grouped by sensor then, and a copy among them meets its original in one batch.
+const REDELIVERY_MESSAGES: u64 = 20_000;
+
+/// A copy that follows so many messages later is mostly in another batch than its original.
+const LAG_MESSAGES: u64 = 8_000;
 
 /// The same backlog, with ever more of it sent twice.
 pub(super) async fn redelivery(ground: &Ground) -> anyhow::Result<Vec<Row>> {
@@ -79,7 +83,9 @@ pub(super) async fn redelivery(ground: &Ground) -> anyhow::Result<Vec<Row>> {
             (0, _) | (_, 0) => format!("redelivery-{percent}%"),
             _ => format!("redelivery-{percent}%-later"),
         };
-        (name, backlog_of_100(ground, Repetition { share: f64::from(percent) / 100.0, lag }))
+        let repetition = Repetition { share: f64::from(percent) / 100.0, lag };
+        let messages = ground.scaled(REDELIVERY_MESSAGES);
+        (name, Backlog { messages, repetition, ..backlog_of_100(ground) })
     };
     let often = [backlog(0, 0), backlog(1, 0), backlog(1, LAG_MESSAGES)];
     let once = [backlog(0, 0), backlog(10, 0), backlog(10, LAG_MESSAGES)];

@@ -30,7 +30,7 @@ const FIRST_OFFER: u64 = 15_000;
 const LEAST_OFFER: u64 = 1_000;
 
 /// A bound for what queues in the broker: about 2.5 kB each.
-const MAX_MESSAGES: u64 = 600_000;
+const MAX_MESSAGES: u64 = 800_000;
 
 /// Memory is held against its value then.
 const REFERENCE: Duration = Duration::from_secs(5);

@@ -34,6 +34,8 @@ pub(super) struct Row {
     pub(super) broker_cpu: Option<Cost>,
     pub(super) peak_rss_bytes: u64,
     pub(super) batch_count: u64,
+    /// Found a row that was there already, and were written again through the staging table.
+    pub(super) staged_batch_count: u64,
     pub(super) batch_items_mean: f64,
     pub(super) commit_ms_mean: f64,
     pub(super) publish_to_puback: Option<Percentiles>,
@@ -118,6 +120,7 @@ impl Run {
             broker_cpu: cost(self.cpu.broker),
             peak_rss_bytes: self.memory.peak,
             batch_count: self.batches.count,
+            staged_batch_count: self.batches.staged,
             batch_items_mean: self.batches.items as f64 / batches,
             commit_ms_mean: self.batches.commit.as_secs_f64() * 1e3 / batches,
             publish_to_puback: self.puback.as_ref().and_then(Percentiles::of),

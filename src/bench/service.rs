@@ -49,6 +49,8 @@ pub(super) struct Batches {
     pub(super) items: u64,
     /// From BEGIN to COMMIT, of all of them.
     pub(super) commit: Duration,
+    /// Found a row that was there already, and went through the staging table.
+    pub(super) staged: u64,
 }
 
 impl Batches {
@@ -57,6 +59,7 @@ impl Batches {
             count: self.count - before.count,
             items: self.items - before.items,
             commit: self.commit.saturating_sub(before.commit),
+            staged: self.staged - before.staged,
         }
     }
 
@@ -69,6 +72,9 @@ impl Batches {
             count: number("tributary_batch_items_count")? as u64,
             items: number("tributary_batch_items_sum")? as u64,
             commit: Duration::from_secs_f64(number("tributary_commit_seconds_sum")?),
+            // Not there before the first.
+            staged: number(r#"tributary_commit_retries_total{cause="duplicate"}"#).unwrap_or(0.0)
+                as u64,
         })
     }
 }
@@ -231,10 +237,11 @@ mod tests {
     fn batches_are_read_from_the_metrics() {
         let text = "# HELP tributary_batch_items x\ntributary_batch_items_bucket{le=\"1\"} 0\n\
                     tributary_batch_items_sum 300\ntributary_batch_items_count 3\n\
-                    tributary_commit_seconds_sum 0.5\ntributary_commit_seconds_count 3\n";
+                    tributary_commit_seconds_sum 0.5\ntributary_commit_seconds_count 3\n\
+                    tributary_commit_retries_total{cause=\"duplicate\"} 2\n";
         let batches = Batches::parse(text).unwrap();
         let commit = Duration::from_millis(500);
-        assert_eq!(batches, Batches { count: 3, items: 300, commit });
+        assert_eq!(batches, Batches { count: 3, items: 300, commit, staged: 2 });
         assert_eq!(batches.since(batches), Batches::default());
         assert_eq!(Batches::parse(""), None);
     }
