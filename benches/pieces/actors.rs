@@ -69,7 +69,8 @@ impl Handler<Wake> for Deaf {
 }
 
 pub(crate) fn actors(criterion: &mut Criterion) {
-    let system = System::new();
+    // It lasts as long as the process: an actor whose runtime is dropped under it panics.
+    let system = Box::leak(Box::new(System::new()));
     let messages = Messages::of(1_000);
     let (router, mut gathered) = system.block_on(async { start(&messages) });
     let mut group = criterion.benchmark_group("actors");

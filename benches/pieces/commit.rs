@@ -39,7 +39,8 @@ fn leave_out() {
 fn measure(criterion: &mut Criterion, system: &SystemRunner, config: &store::Config) {
     let messages = Messages::of(1_000);
     let connections = 1;
-    let committer = Committer::new(config, connections);
+    // Its pool wants a runtime to be made in.
+    let committer = system.block_on(async { Committer::new(config, connections) });
     let mut group = criterion.benchmark_group("commit");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     for rows in ROWS {
