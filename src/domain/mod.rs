@@ -12,7 +12,7 @@ mod rejection;
 mod timestamp;
 mod uplink;
 
-pub use backoff::pause;
+pub use backoff::{failures_after, pause};
 pub use batch::{Batch, Place, Rows};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;

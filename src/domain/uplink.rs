@@ -297,24 +297,39 @@ impl Uplink {
     /// knows the items counts as one.
     pub fn reject(&mut self, reason: Reason, detail: String) {
         let item_count = self.item_count().max(1);
+        let rejection = self.rejection(self.digest(), reason, detail);
         self.items = Items::Nothing;
-        self.rejections = vec![Rejection {
+        self.rejections = vec![Rejection { item_count, ..rejection }];
+    }
+
+    /// The rejection of the whole message, counted as one item. One of an item differs from it in
+    /// what it says of the item.
+    #[must_use]
+    pub fn rejection(&self, digest: RejectionDigest, reason: Reason, detail: String) -> Rejection {
+        Rejection {
             received_at: self.origin.received_at,
             topic: self.origin.topic().to_owned(),
             sensor: self.sensor,
             kind: self.kind,
             item_index: None,
-            item_count,
+            item_count: 1,
             reason,
             detail,
             raw: self.origin.keep_payload(),
             kept: true,
-            digest: RejectionDigest::of(self.origin.topic(), self.origin.payload()),
-        }];
+            digest,
+        }
     }
-}
 
-impl Uplink {
+    /// What tells the message apart, hashed once: its rejections share it.
+    #[must_use]
+    pub fn digest(&self) -> RejectionDigest {
+        self.rejections.first().map_or_else(
+            || RejectionDigest::of(self.origin.topic(), self.origin.payload()),
+            |rejection| rejection.digest,
+        )
+    }
+
     /// Turns one item that could be stored, by all that we know, into a rejection. The payload is
     /// kept whole: the item is no longer told apart in it.
     ///
@@ -328,19 +343,8 @@ impl Uplink {
             Items::LogMessages(items) => drop(items.remove(stored as usize)),
             Items::Heartbeats(items) => drop(items.remove(stored as usize)),
         }
-        self.rejections.push(Rejection {
-            received_at: self.origin.received_at,
-            topic: self.origin.topic().to_owned(),
-            sensor: self.sensor,
-            kind: self.kind,
-            item_index: Some(item_index),
-            item_count: 1,
-            reason,
-            detail,
-            raw: self.origin.keep_payload(),
-            kept: true,
-            digest: RejectionDigest::of(self.origin.topic(), self.origin.payload()),
-        });
+        let rejection = self.rejection(self.digest(), reason, detail);
+        self.rejections.push(Rejection { item_index: Some(item_index), ..rejection });
     }
 
     /// The place in the payload's array of an item that can be stored, counted among those.

@@ -22,13 +22,10 @@ use super::gather::Gather;
 use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Health, Ledger, Lost, Part, ReceiptBook, pause};
+use crate::domain::{Health, Ledger, Lost, Part, ReceiptBook, failures_after, pause};
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
-
-/// A connection that has lasted so long holds.
-const HOLDS: Duration = Duration::from_secs(10);
 
 /// After so many connections lost at once there is a hint in the log.
 const LOST_AT_ONCE: u32 = 5;
@@ -107,9 +104,7 @@ impl Inbound {
             if matches!(end, SessionEnd::Shutdown) {
                 break;
             }
-            // A connection that holds begins the count anew; one that is lost at once, as when
-            // another process takes our session over and over, lets the pauses grow.
-            failures = if begun.elapsed() >= HOLDS { 1 } else { failures + 1 };
+            failures = failures_after(failures, begun.elapsed());
             let pause = match end {
                 SessionEnd::TakenOver => TAKEN_OVER_PAUSE.mul_f64(1.0 + rand::random::<f64>()),
                 _ => pause(failures, rand::random()),

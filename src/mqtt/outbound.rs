@@ -3,7 +3,7 @@
 //! and drops the answer when that will not happen; trying again is the outbox's business.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ntex_bytes::Bytes;
 use ntex_mqtt::v5::client::{Client, ProtocolMessage, ProtocolMessageAck};
@@ -14,13 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Health, Part, pause};
+use crate::domain::{Health, Part, failures_after, pause};
 use crate::metrics::Metrics;
 use crate::sensor::Downlink;
 use crate::wire::Topics;
-
-/// A connection that has lasted so long holds: the next pause is a short one.
-const HOLDS: Duration = Duration::from_secs(10);
 
 /// The publisher, before it runs.
 pub struct Outbound {
@@ -57,7 +54,7 @@ impl Outbound {
             if *self.shutdown.borrow() {
                 break;
             }
-            failures = if begun.elapsed() >= HOLDS { 1 } else { failures + 1 };
+            failures = failures_after(failures, begun.elapsed());
             let pause = pause(failures, rand::random());
             let pause_ms = pause.as_millis();
             warn!(failures, pause_ms, "no connection for publishing: {problem}");

@@ -257,23 +257,12 @@ async fn insert(
 ) -> Result<u64, StoreError> {
     match path {
         Path::Straight => {
-            let fresh = straight(connection, batch, kind, &rows.fresh).await?;
+            let table = connection.copy(kind);
+            let fresh = copy_in(connection, table, batch, kind, &rows.fresh).await?;
             Ok(fresh + staged(connection, batch, kind, &rows.suspect).await?)
         }
         Path::Staged => staged(connection, batch, kind, &rows.all()).await,
     }
-}
-
-async fn straight(
-    connection: &WriterConnection,
-    batch: &Batch,
-    kind: Kind,
-    places: &[Place],
-) -> Result<u64, StoreError> {
-    if places.is_empty() {
-        return Ok(0);
-    }
-    copy_in(connection, connection.copy(kind), batch, kind, places).await
 }
 
 async fn staged(
@@ -282,11 +271,10 @@ async fn staged(
     kind: Kind,
     places: &[Place],
 ) -> Result<u64, StoreError> {
-    if places.is_empty() {
+    let staging = connection.staging(kind);
+    if copy_in(connection, &staging.copy, batch, kind, places).await? == 0 {
         return Ok(0);
     }
-    let staging = connection.staging(kind);
-    copy_in(connection, &staging.copy, batch, kind, places).await?;
     Ok(connection.client.execute(&staging.settle, &[]).await?)
 }
 
@@ -297,6 +285,9 @@ async fn copy_in(
     kind: Kind,
     places: &[Place],
 ) -> Result<u64, StoreError> {
+    if places.is_empty() {
+        return Ok(0);
+    }
     let mut sink = pin!(connection.client.copy_in(statement).await?);
     let mut encoder = copy::Encoder::begin();
     for part in places.chunks(ROWS_AT_ONCE) {

@@ -76,8 +76,7 @@ impl Decoder {
             Ok((items, refused)) => {
                 if !refused.is_empty() {
                     // Once for the message, not for each of its items.
-                    let origin = &uplink.origin;
-                    let digest = RejectionDigest::of(origin.topic(), origin.payload());
+                    let digest = uplink.digest();
                     let rejection = |item: RefusedItem| item.into_rejection(&uplink, digest);
                     uplink.rejections = refused.into_iter().map(rejection).collect();
                 }
@@ -97,14 +96,12 @@ impl Decoder {
         let place = self.topics.parse(origin.topic()).ok();
         let mut uplink = bare(place.map(|(kind, _)| kind), origin, receipt);
         uplink.sensor = place.map(|(_, sensor)| sensor);
-        uplink.reject(
-            Reason::PayloadTooLarge,
-            format!(
-                "the payload has {} bytes; at most {} are taken",
-                oversized.size_bytes, self.limits.payload_bytes
-            ),
+        let detail = format!(
+            "the payload has {} bytes; at most {} are taken",
+            oversized.size_bytes, self.limits.payload_bytes
         );
-        uplink.rejections[0].digest = oversized.digest;
+        uplink.rejections =
+            vec![uplink.rejection(oversized.digest, Reason::PayloadTooLarge, detail)];
         uplink
     }
 }
@@ -135,19 +132,11 @@ struct RefusedItem {
 
 impl RefusedItem {
     fn into_rejection(self, uplink: &Uplink, digest: RejectionDigest) -> Rejection {
-        let origin = &uplink.origin;
+        let (reason, detail) = self.refusal;
         Rejection {
-            received_at: origin.received_at,
-            topic: origin.topic().to_owned(),
-            sensor: uplink.sensor,
-            kind: uplink.kind,
             item_index: Some(self.index),
-            item_count: 1,
-            reason: self.refusal.0,
-            detail: self.refusal.1,
-            raw: origin.keep(self.span),
-            kept: true,
-            digest,
+            raw: uplink.origin.keep(self.span),
+            ..uplink.rejection(digest, reason, detail)
         }
     }
 }
