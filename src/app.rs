@@ -81,12 +81,13 @@ impl App {
         let (ending, ended) = oneshot::channel();
         let path = Path {
             config: config.clone(),
-            faults,
+            faults: faults.clone(),
             store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() }),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),
                 metrics: Arc::clone(&metrics),
+                faults,
             },
             writing: writing.handle(),
             told,
@@ -245,6 +246,7 @@ impl Path {
         let InboundHandles { health, metrics, .. } = self.handles.clone();
         let config = self.config.writer.clone();
         let committer = Committer::new(&self.config.store, config.connections);
+        let faults = self.faults.clone();
         let mut writer_address = None;
         let router = Supervisor::start_here(
             self.store.clone(),
@@ -257,6 +259,7 @@ impl Path {
                     deleted: supervisor.clone().recipient(),
                     health,
                     metrics,
+                    faults,
                 };
                 let writer = WriterActor::start_in_arbiter(&self.writing, move |_| {
                     WriterActor::new(config, committer, reports)

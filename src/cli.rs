@@ -6,8 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_bench, read_mqtt, read_store};
-use crate::sensor::Faults;
+use crate::config::{Config, environment, read_bench, read_faults, read_mqtt, read_store};
 use crate::{bench, simulate, store, telemetry};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
@@ -63,7 +62,7 @@ async fn serve() -> anyhow::Result<()> {
     let config = Config::read(environment)?;
     telemetry::start(&config.telemetry)?;
     let told = told_to_stop()?;
-    App::start(config, Faults::default()).await?.run_until(told).await
+    App::start(config, read_faults(environment)?).await?.run_until(told).await
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]

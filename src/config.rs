@@ -157,6 +157,19 @@ pub fn read_mqtt(
     Settings(&environment).mqtt()
 }
 
+/// The faults that a test asks for in `TRIBUTARY_FAULTS`. A release build does not ask.
+///
+/// # Errors
+/// When the variable cannot be understood.
+pub fn read_faults(
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<sensor::Faults, ConfigError> {
+    let asked = environment("TRIBUTARY_FAULTS").filter(|_| cfg!(debug_assertions));
+    let Some(value) = asked else { return Ok(sensor::Faults::default()) };
+    let name = "TRIBUTARY_FAULTS";
+    value.parse().map_err(|problem| ConfigError::Invalid { name, value, problem })
+}
+
 /// What `tributary bench` needs. The process identifiers tell it whose CPU time to read; where one
 /// is not set, that figure is not given.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 
 mod backoff;
 mod batch;
+mod faults;
 mod health;
 mod identifier;
 mod ledger;
@@ -14,6 +15,7 @@ mod uplink;
 
 pub use backoff::{failures_after, pause};
 pub use batch::{Batch, Place, Rows};
+pub use faults::{Faults, Spot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
 pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally};

@@ -22,7 +22,7 @@ use super::gather::Gather;
 use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Health, Ledger, Lost, Part, ReceiptBook, failures_after, pause};
+use crate::domain::{Faults, Health, Ledger, Lost, Part, ReceiptBook, failures_after, pause};
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
@@ -42,6 +42,8 @@ pub struct InboundHandles {
     pub health: Arc<Health>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// None in production.
+    pub faults: Faults,
 }
 
 /// The loop, before it runs.
@@ -57,6 +59,8 @@ pub struct Inbound {
     /// How often the message under a Packet Identifier stopped an actor; a redelivery has its
     /// original identifier [MQTT-4.4.0-1].
     pub(super) actor_failures: foldhash::HashMap<NonZeroU16, u8>,
+    /// This process has had a session before.
+    had_session: bool,
     shutdown: watch::Receiver<bool>,
     grace: Duration,
 }
@@ -86,6 +90,7 @@ impl Inbound {
             book,
             window,
             actor_failures,
+            had_session: false,
             shutdown,
             grace,
         }
@@ -160,7 +165,11 @@ impl Inbound {
         self.handles.metrics.broker_connects.with_label_values(&["ingest"]).inc();
         if !session_present {
             self.actor_failures.clear();
+            if self.had_session {
+                warn!("the broker had forgotten our session; what it kept for us in it is lost, and we subscribe anew");
+            }
         }
+        self.had_session = true;
         let end = match session.subscribe(&self.decoder.topics().filters()) {
             Ok(()) => self.exchange(&mut session).await,
             Err(end) => end,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, error, info, warn};
 
 use super::protocol::{Acknowledged, Deleted};
-use crate::domain::{Batch, Health, Part, Reason, pause};
+use crate::domain::{Batch, Faults, Health, Part, Reason, Spot, pause};
 use crate::metrics::Metrics;
 use crate::store::{
     Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
@@ -58,6 +58,8 @@ pub struct Reports {
     pub health: Arc<Health>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// None in production.
+    pub faults: Faults,
 }
 
 /// One batch on its way.
@@ -78,6 +80,7 @@ impl<C: Commit> Delivery<C> {
         while let Some((batch, path)) = parts.pop() {
             let begun = Instant::now();
             let items = batch.item_count();
+            self.reports.faults.strike(Spot::Delivery);
             match self.committer.commit(batch, path).await {
                 Ok(committed) => self.report(committed, items, begun).await,
                 Err(failed) => self.next_step(*failed, path, &mut parts).await,
@@ -161,7 +164,7 @@ impl<C: Commit> Delivery<C> {
 
     async fn report(&mut self, mut committed: Committed, items: usize, begun: Instant) {
         let elapsed = begun.elapsed();
-        let Reports { settled, acknowledged, deleted, health, metrics } = &self.reports;
+        let Reports { settled, acknowledged, deleted, health, metrics, .. } = &self.reports;
         metrics.batch_items.observe(items as f64);
         metrics.commit_seconds.observe(elapsed.as_secs_f64());
         health.up(Part::Writing);

@@ -5,7 +5,7 @@
 pub(crate) mod broker;
 pub(crate) mod client;
 mod docker;
-mod ports;
+pub(crate) mod ports;
 pub(crate) mod postgres;
 mod process;
 pub(crate) mod said;

@@ -77,13 +77,22 @@ impl Postgres {
 
     /// A new database with a name of its own: empty, or a copy of `template`, which nobody may be connected to.
     pub(crate) async fn create_database(&self, template: Option<&str>) -> Database {
+        self.create_database_in("pg_default", template).await
+    }
+
+    /// The same in a tablespace.
+    pub(crate) async fn create_database_in(
+        &self,
+        tablespace: &str,
+        template: Option<&str>,
+    ) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tributary_test_{}_{number}", std::process::id());
         let origin = template.unwrap_or("template0");
         let client = connect(self.base.as_str()).await.expect("the server answers");
         let created =
-            client.batch_execute(&format!("create database {name} template {origin}")).await;
+            client.batch_execute(&format!("create database {name} template {origin} tablespace {tablespace}")).await;
         created.unwrap_or_else(|error| panic!("no database {name} from {origin}: {error:?}"));
         let outside = matches!(self.server, Server::Outside);
         let dropped_through = outside.then(|| self.base.as_str().to_owned());

@@ -88,6 +88,21 @@ impl Service {
         .await;
     }
 
+    /// The same again, with the same session and the same tables, without waiting.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.settings, &self.log);
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it was ours")
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL, and gone when this returns.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it was alive");
