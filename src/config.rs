@@ -221,6 +221,11 @@ impl Settings<'_> {
         Ok(store::Config {
             postgres,
             readers: self.number("DATABASE_READERS", 4, 1..=256)?,
+            statement_timeout_secs: self.number(
+                "DATABASE_STATEMENT_TIMEOUT_SECS",
+                60,
+                1..=3_600,
+            )?,
             partition_days: self.number("PARTITION_INTERVAL_DAYS", 7, 1..=366)?,
             partition_past_days: self.number("PARTITION_PAST_DAYS", 366, 1..=3_660)?,
             log_message_retention_days: self.retention("RETENTION_LOG_MESSAGE_DAYS", 120)?,

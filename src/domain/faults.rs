@@ -53,11 +53,9 @@ impl Faults {
     pub fn strike(&self, spot: Spot) {
         let Some(countdowns) = &self.countdowns else { return };
         // 0 is never; only the step from 1 to 0 strikes.
-        let passed = countdowns[spot as usize].try_update(
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-            |left| left.checked_sub(1),
-        );
+        let passed =
+            countdowns[spot as usize]
+                .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         assert!(passed != Ok(1), "a fault that a test handed in: {spot:?}");
     }
 }

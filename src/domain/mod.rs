@@ -13,7 +13,7 @@ mod rejection;
 mod timestamp;
 mod uplink;
 
-pub use backoff::{failures_after, pause};
+pub use backoff::{failures_after, is_contested, pause, standoff};
 pub use batch::{Batch, Place, Rows};
 pub use faults::{Faults, Spot};
 pub use health::{Condition, Health, Part};

@@ -22,16 +22,12 @@ use super::gather::Gather;
 use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Faults, Health, Ledger, Lost, Part, ReceiptBook, failures_after, pause};
+use crate::domain::{
+    Faults, Health, Ledger, Lost, Part, ReceiptBook, failures_after, is_contested, pause, standoff,
+};
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
-
-/// After so many connections lost at once there is a hint in the log.
-const LOST_AT_ONCE: u32 = 5;
-
-/// When another process has taken our session over, taking it back at once would make a war.
-const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(15);
 
 /// What the loop reports to.
 #[derive(Clone, Debug)]
@@ -110,9 +106,14 @@ impl Inbound {
                 break;
             }
             failures = failures_after(failures, begun.elapsed());
-            let pause = match end {
-                SessionEnd::TakenOver => TAKEN_OVER_PAUSE.mul_f64(1.0 + rand::random::<f64>()),
-                _ => pause(failures, rand::random()),
+            let contested = match end {
+                SessionEnd::TakenOver => true,
+                SessionEnd::Closed => is_contested(failures),
+                _ => false,
+            };
+            let pause = match contested {
+                true => standoff(rand::random()),
+                false => pause(failures, rand::random()),
             };
             self.handles.health.down(Part::Ingest, end.to_string());
             warn!(
@@ -121,7 +122,7 @@ impl Inbound {
                 pause_ms = pause.as_millis(),
                 "no connection for ingest: {end}"
             );
-            if failures % LOST_AT_ONCE == 0 && matches!(end, SessionEnd::Closed) {
+            if contested && matches!(end, SessionEnd::Closed) {
                 warn!(
                     client_id = self.config.client_id,
                     "the broker closes the connection again and again; does another process use our client id?"
@@ -166,7 +167,9 @@ impl Inbound {
         if !session_present {
             self.actor_failures.clear();
             if self.had_session {
-                warn!("the broker had forgotten our session; what it kept for us in it is lost, and we subscribe anew");
+                warn!(
+                    "the broker had forgotten our session; what it kept for us in it is lost, and we subscribe anew"
+                );
             }
         }
         self.had_session = true;

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Health, Part, failures_after, pause};
+use crate::domain::{Health, Part, failures_after, is_contested, pause, standoff};
 use crate::metrics::Metrics;
 use crate::sensor::Downlink;
 use crate::wire::Topics;
@@ -47,15 +47,19 @@ impl Outbound {
         let mut failures = 0;
         while !*self.shutdown.borrow() {
             let begun = Instant::now();
-            let problem = match connect(&self.config.broker, &self.options()).await {
-                Ok(client) => self.session(client).await,
-                Err(failure) => failure.to_string(),
+            let (problem, closed) = match connect(&self.config.broker, &self.options()).await {
+                Ok(client) => (self.session(client).await, true),
+                Err(failure) => (failure.to_string(), false),
             };
             if *self.shutdown.borrow() {
                 break;
             }
             failures = failures_after(failures, begun.elapsed());
-            let pause = pause(failures, rand::random());
+            // Another process that publishes under our name does it for us meanwhile.
+            let pause = match closed && is_contested(failures) {
+                true => standoff(rand::random()),
+                false => pause(failures, rand::random()),
+            };
             let pause_ms = pause.as_millis();
             warn!(failures, pause_ms, "no connection for publishing: {problem}");
             self.health.down(Part::Publishing, problem);

@@ -38,6 +38,13 @@ pub struct Downlink {
     pub published: oneshot::Sender<()>,
 }
 
+/// Where the next round begins: what a broker refuses for good must not keep the rest waiting.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    unpublished: Option<SensorIdentifier>,
+    uncleared: Option<SensorIdentifier>,
+}
+
 /// Why a round did not get to its end.
 #[derive(Debug, thiserror::Error)]
 enum RoundFailure {
@@ -54,6 +61,9 @@ pub struct Outbox {
     down: mpsc::Sender<Downlink>,
     metrics: std::sync::Arc<Metrics>,
     again: BTreeSet<SensorIdentifier>,
+    position: Position,
+    /// Something before the position has failed.
+    skipped: bool,
     running: bool,
     woken: bool,
     failures: u32,
@@ -67,8 +77,18 @@ impl Outbox {
         down: mpsc::Sender<Downlink>,
         metrics: std::sync::Arc<Metrics>,
     ) -> Self {
-        let again = BTreeSet::new();
-        Self { store, down, metrics, again, running: false, woken: false, failures: 0 }
+        let (again, position) = (BTreeSet::new(), Position::default());
+        Self {
+            store,
+            down,
+            metrics,
+            again,
+            position,
+            skipped: false,
+            running: false,
+            woken: false,
+            failures: 0,
+        }
     }
 
     fn run(&mut self, context: &mut Context<Self>) {
@@ -79,12 +99,13 @@ impl Outbox {
         (self.running, self.woken) = (true, false);
         let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
         let (store, down) = (self.store.clone(), self.down.clone());
+        let mut position = self.position;
         let round = async move {
-            let outcome = round(&store, &down, &again).await;
-            (again, outcome)
+            let outcome = round(&store, &down, &again, &mut position).await;
+            (again, position, outcome)
         };
-        context.spawn(round.into_actor(self).map(|(again, outcome), outbox, context| {
-            outbox.running = false;
+        context.spawn(round.into_actor(self).map(|(again, position, outcome), outbox, context| {
+            (outbox.running, outbox.position) = (false, position);
             match outcome {
                 Ok(published) => outbox.went_well(published, context),
                 Err(failure) => outbox.failed(again, &failure, context),
@@ -93,12 +114,20 @@ impl Outbox {
     }
 
     fn went_well(&mut self, published: usize, context: &mut Context<Self>) {
-        self.failures = 0;
         if published > 0 {
             self.metrics.configurations_published.inc_by(published as u64);
             debug!(published, "configurations published");
         }
-        if self.woken || published > 0 {
+        let more = self.position.unpublished.is_some() || self.position.uncleared.is_some();
+        if !more && std::mem::take(&mut self.skipped) {
+            // What failed is before us, now that the rest is done.
+            context.run_later(pause(self.failures, rand::random()), Self::run);
+            return;
+        }
+        if !self.skipped {
+            self.failures = 0;
+        }
+        if self.woken || published > 0 || more {
             self.run(context);
         }
     }
@@ -110,6 +139,7 @@ impl Outbox {
         context: &mut Context<Self>,
     ) {
         self.failures = self.failures.saturating_add(1);
+        self.skipped = true;
         if self.failures == 1 {
             warn!(%failure, "configurations could not be published; they are tried again");
         } else {
@@ -124,14 +154,17 @@ async fn round(
     store: &Store,
     down: &mpsc::Sender<Downlink>,
     again: &[SensorIdentifier],
+    position: &mut Position,
 ) -> Result<usize, RoundFailure> {
-    let mut pending = store.unpublished_configurations(AT_ONCE).await?;
+    let mut pending = store.unpublished_configurations(position.unpublished, AT_ONCE).await?;
+    position.unpublished = next(pending.iter().map(|it| it.sensor));
     if !again.is_empty() {
         let unpublished: BTreeSet<_> = pending.iter().map(|it| it.sensor).collect();
         let newest = store.newest_configurations(again).await?;
         pending.extend(newest.into_iter().filter(|it| !unpublished.contains(&it.sensor)));
     }
-    let cleared = store.uncleared_sensors(AT_ONCE).await?;
+    let cleared = store.uncleared_sensors(position.uncleared, AT_ONCE).await?;
+    position.uncleared = next(cleared.iter().copied());
     let wanted = pending.len() + cleared.len();
 
     let mut answers = Vec::with_capacity(wanted);
@@ -160,6 +193,12 @@ async fn round(
         }
         acknowledged => Ok(acknowledged),
     }
+}
+
+/// Behind a full page; from the start again behind the last one.
+fn next(page: impl ExactSizeIterator<Item = SensorIdentifier>) -> Option<SensorIdentifier> {
+    let full = page.len() >= AT_ONCE as usize;
+    page.last().filter(|_| full)
 }
 
 async fn hand_down(

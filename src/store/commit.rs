@@ -5,6 +5,8 @@
 //! returned. A PUBACK is made from a `Committed`, so none precedes its COMMIT.
 
 use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bb8::{Pool, PooledConnection};
 use futures_util::SinkExt as _;
@@ -18,6 +20,9 @@ use super::pool::Complaints;
 use super::sensors::DELETION_LOCK;
 use super::{Config, StoreError, acknowledge, copy, rejections};
 use crate::domain::{Batch, Kind, Place, Reason, Receipt, Rows, SensorIdentifier, Tally};
+
+/// A new partition takes over what the default partition holds of it, however much that is.
+const PROVIDING_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Rows in one part of a COPY stream: about 100 KB of small ones, which the cache holds.
 const ROWS_AT_ONCE: usize = 800;
@@ -95,6 +100,7 @@ pub struct Committer {
     pool: Pool<WriterManager>,
     complaints: Complaints,
     partitions: std::sync::Arc<Partitions>,
+    patience: Duration,
 }
 
 impl Committer {
@@ -106,6 +112,8 @@ impl Committer {
             pool: writer_pool(config, connections, &complaints),
             complaints,
             partitions: std::sync::Arc::new(Partitions::new(config)),
+            // PostgreSQL cancels a statement earlier, if it is there to do so.
+            patience: Duration::from_secs(2 * u64::from(config.statement_timeout_secs)),
         }
     }
 
@@ -133,9 +141,28 @@ impl Committer {
     /// When the database fails for another reason than an item.
     pub async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
         let connection = self.connection().await?;
-        let refused = find_refused(&connection, batch).await;
-        roll_back(&connection).await;
-        refused
+        self.answered(&connection, self.patience, async {
+            let refused = find_refused(&connection, batch).await;
+            roll_back(&connection).await;
+            refused
+        })
+        .await
+    }
+
+    /// A server or a way that is silent and does not close the connection would hold the batch, and
+    /// with it every PUBACK behind it, for ever.
+    async fn answered<T>(
+        &self,
+        connection: &WriterConnection,
+        patience: Duration,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        connection.abandoned.store(true, Ordering::Relaxed);
+        let Ok(outcome) = tokio::time::timeout(patience, work).await else {
+            return Err(StoreError::NoAnswer { waited: patience });
+        };
+        connection.abandoned.store(false, Ordering::Relaxed);
+        outcome
     }
 
     async fn connection(&self) -> Result<PooledConnection<'_, WriterManager>, StoreError> {
@@ -146,14 +173,22 @@ impl Committer {
     async fn write(&self, batch: &mut Batch, path: Path) -> Result<Account, StoreError> {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
-        let outcome = match self.partitions.provide(&connection.client, &rows).await {
-            Ok(()) => transact(&connection, batch, &mut rows, path).await,
-            Err(error) => Err(error),
-        };
-        if outcome.is_err() {
-            roll_back(&connection).await;
-        }
-        outcome
+        self.answered(&connection, PROVIDING_PATIENCE, async {
+            let provided = self.partitions.provide(&connection.client, &rows).await;
+            if provided.is_err() {
+                roll_back(&connection).await;
+            }
+            provided
+        })
+        .await?;
+        self.answered(&connection, self.patience, async {
+            let outcome = transact(&connection, batch, &mut rows, path).await;
+            if outcome.is_err() {
+                roll_back(&connection).await;
+            }
+            outcome
+        })
+        .await
     }
 }
 

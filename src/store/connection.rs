@@ -1,5 +1,6 @@
 //! A writer's connection: PostgreSQL's, with the statements of a commit prepared once.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bb8::{ManageConnection, Pool};
@@ -13,10 +14,6 @@ use crate::domain::Kind;
 /// A writer waits for a connection no longer than this before it says so and tries again.
 pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it is
-/// cancelled, said so in the log, and tried again.
-const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 60_000;
-
 /// A connection and its statements.
 pub(super) struct WriterConnection {
     pub(super) client: Client,
@@ -24,6 +21,8 @@ pub(super) struct WriterConnection {
     pub(super) acknowledge: Statement,
     pub(super) reject: Statement,
     pub(super) overflow: Statement,
+    /// Somebody went away in the middle of it.
+    pub(super) abandoned: AtomicBool,
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
 }
@@ -49,6 +48,7 @@ impl WriterConnection {
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
             reject: client.prepare(REJECT).await?,
             overflow: client.prepare(OVERFLOW).await?,
+            abandoned: AtomicBool::new(false),
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
             client,
@@ -153,7 +153,7 @@ impl ManageConnection for WriterManager {
     }
 
     fn has_broken(&self, connection: &mut WriterConnection) -> bool {
-        self.0.has_broken(&mut connection.client)
+        *connection.abandoned.get_mut() || self.0.has_broken(&mut connection.client)
     }
 }
 
@@ -164,7 +164,10 @@ pub(super) fn writer_pool(
     complaints: &Complaints,
 ) -> Pool<WriterManager> {
     let mut postgres = with_defaults(&config.postgres, "tributary-write");
-    append_option(&mut postgres, &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"));
+    // A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it
+    // is cancelled, said so in the log, and tried again.
+    let timeout_secs = config.statement_timeout_secs;
+    append_option(&mut postgres, &format!("-c statement_timeout={timeout_secs}s"));
     Pool::builder()
         .max_size(connections)
         .connection_timeout(CHECKOUT_TIMEOUT)

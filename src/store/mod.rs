@@ -41,6 +41,8 @@ pub struct Config {
     pub postgres: tokio_postgres::Config,
     /// `DATABASE_READERS`
     pub readers: u32,
+    /// `DATABASE_STATEMENT_TIMEOUT_SECS`
+    pub statement_timeout_secs: u32,
     /// `PARTITION_INTERVAL_DAYS`
     pub partition_days: u32,
     /// `PARTITION_PAST_DAYS`

@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bb8::{ErrorSink, Pool, PooledConnection, RunError};
+use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 use super::error::sentence;
 use super::{Config, StoreError};
@@ -16,16 +16,47 @@ pub(super) type Manager = PostgresConnectionManager<NoTls>;
 /// The API must answer within 2 s when the database is away; half of that is left for the query.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A server that is there answers within milliseconds; this leaves time to connect anew.
+const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
+
 /// A read that takes longer helps nobody and holds a connection.
 const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 10_000;
+
+/// PostgreSQL cancels a statement before that, if it is there to do so.
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where this answers, the migrations have been applied.
 const LATEST_TABLE: &str = "select from rejection_overflow limit 0";
 
+/// Makes readers' connections. One that is checked out and does not answer at once goes: it would
+/// otherwise wait for the next one in the pool.
+pub(super) struct ReaderManager(Manager);
+
+impl ManageConnection for ReaderManager {
+    type Connection = Client;
+    type Error = tokio_postgres::Error;
+
+    async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        self.0.connect().await
+    }
+
+    async fn is_valid(&self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
+        match tokio::time::timeout(VALIDITY_TIMEOUT, self.0.is_valid(client)).await {
+            Ok(outcome) => outcome,
+            // The driver has an error for just this, and no other way to make one.
+            Err(_elapsed) => Err(tokio_postgres::Error::__private_api_timeout()),
+        }
+    }
+
+    fn has_broken(&self, client: &mut Client) -> bool {
+        self.0.has_broken(client)
+    }
+}
+
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: Pool<Manager>,
+    pool: Pool<ReaderManager>,
     complaints: Complaints,
 }
 
@@ -46,7 +77,7 @@ impl Store {
             // of the checkout, and not by a query that would wait for it.
             .test_on_check_out(true)
             .error_sink(Box::new(complaints.clone()))
-            .build_unchecked(Manager::new(postgres, NoTls));
+            .build_unchecked(ReaderManager(Manager::new(postgres, NoTls)));
         Self { pool, complaints }
     }
 
@@ -54,9 +85,21 @@ impl Store {
     ///
     /// # Errors
     /// When none can be had within a second.
-    pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+    pub(super) async fn connection(
+        &self,
+    ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
         let checked_out = self.pool.get().await;
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
+    }
+
+    /// Gives up after so long: a server or a way that is silent and closes nothing would hold the
+    /// caller for ever. The connection is found out when it is next checked out.
+    pub(super) async fn within<T>(
+        patience: Duration,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answered = tokio::time::timeout(patience, work).await;
+        answered.unwrap_or(Err(StoreError::NoAnswer { waited: patience }))
     }
 
     /// Whether the database answers, and has our tables.

@@ -128,21 +128,23 @@ impl<C: Commit> Delivery<C> {
 
     /// Rejects what PostgreSQL refuses of one message, and nothing else.
     async fn isolate(&mut self, mut batch: Batch, refusal: &StoreError) -> Batch {
-        match self.committer.examine(&batch).await {
+        let outcome = self.committer.examine(&batch).await;
+        let [uplink] = batch.uplinks_mut() else {
+            unreachable!("only a batch of one message is examined")
+        };
+        match outcome {
             Ok(refused) if refused.is_empty() => {
-                // No item by itself is refused, so it is not an item; a retry loses nothing.
-                self.wait(refusal).await;
-            }
-            Ok(mut refused) => {
-                // From the back, so that the places of those before stay.
-                refused.sort_unstable_by_key(|(item, _)| std::cmp::Reverse(*item));
-                let [uplink] = batch.uplinks_mut() else {
-                    unreachable!("only a batch of one message is examined")
-                };
-                for (item, sentence) in refused {
-                    warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refuses a row; it is rejected");
-                    uplink.reject_item(item, Reason::RefusedByDatabase, sentence);
+                // No item by itself is refused, so it is not an item, but perhaps what is said about
+                // one; a retry loses nothing.
+                if !uplink.spell_out_rejections() {
+                    self.wait(refusal).await;
                 }
+            }
+            Ok(refused) => {
+                for (item, sentence) in &refused {
+                    warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refuses a row; it is rejected");
+                }
+                uplink.reject_items(refused, Reason::RefusedByDatabase);
             }
             Err(error) => self.wait(&error).await,
         }

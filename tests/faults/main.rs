@@ -37,6 +37,12 @@ struct Options {
     /// Append a line of JSON for each run to this file.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Instead: so many minutes under a steady load, with a fault a minute.
+    #[arg(long)]
+    soak: Option<u64>,
+    /// Draw the soak's memory here.
+    #[arg(long)]
+    svg: Option<PathBuf>,
     /// Name the faults, and do nothing.
     #[arg(long)]
     list: bool,
@@ -54,7 +60,24 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    actix_rt::System::new().block_on(play(options))
+    actix_rt::System::new().block_on(async {
+        match options.soak {
+            Some(minutes) => soak(minutes, &options).await,
+            None => play(options).await,
+        }
+    })
+}
+
+async fn soak(minutes: u64, options: &Options) -> ExitCode {
+    let soaked = harness::soak::soak(minutes, options.seed).await;
+    println!("{}", soaked.table());
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string(&soaked).unwrap()).unwrap();
+    }
+    if let Some(path) = &options.svg {
+        soaked.draw(path).unwrap();
+    }
+    if soaked.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn play(options: Options) -> ExitCode {
@@ -67,6 +90,7 @@ async fn play(options: Options) -> ExitCode {
         if !options.fault.is_empty() {
             plan.faults.clone_from(&options.fault);
         }
+        plan.faults.retain(|fault| fault.is_possible());
         let (ground, played) = (Rc::clone(&ground), plan.clone());
         // A task of its own: a surprise in one run does not end the others.
         let outcome = actix_rt::spawn(async move { run(&played, &ground).await }).await;
@@ -74,7 +98,8 @@ async fn play(options: Options) -> ExitCode {
             Ok(report) => {
                 println!("{}", report.line());
                 if let Some(path) = &options.json {
-                    let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
+                    let mut file =
+                        std::fs::File::options().append(true).create(true).open(path).unwrap();
                     writeln!(file, "{}", serde_json::to_string(&report).unwrap()).unwrap();
                 }
                 if !report.is_clean() {

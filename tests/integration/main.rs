@@ -5,8 +5,13 @@
 
 mod api;
 mod configurations;
+mod faults;
+#[path = "../faults/harness/mod.rs"]
+#[expect(dead_code, reason = "scripts/faults uses the rest")]
+mod harness;
 mod isolation;
 mod outages;
+mod outbox;
 mod partitions;
 mod puback;
 mod replay;

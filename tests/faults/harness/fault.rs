@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::world::World;
 use super::{broker, postgres, service};
+use crate::support::server::Place;
 
 macro_rules! faults {
     ($($variant:ident = $name:literal,)+) => {
@@ -86,6 +87,8 @@ pub(crate) enum Scale {
     Short,
     /// As a fault lasts in the field.
     Long,
+    /// Half an hour under a steady load.
+    Soak,
 }
 
 impl Scale {
@@ -93,17 +96,22 @@ impl Scale {
         match self {
             Self::Short => Duration::from_millis((short * 1e3) as u64),
             Self::Long => Duration::from_millis((long * 1e3) as u64),
+            Self::Soak => Duration::from_millis((long.min(20.0) * 1e3) as u64),
         }
     }
 
     pub(crate) const fn messages_per_second(self) -> f64 {
-        300.0
+        match self {
+            Self::Short | Self::Long => 300.0,
+            Self::Soak => 5_000.0,
+        }
     }
 
     pub(crate) const fn newcomers(self) -> usize {
         match self {
             Self::Short => 3_000,
             Self::Long => 50_000,
+            Self::Soak => 0,
         }
     }
 }
@@ -111,6 +119,15 @@ impl Scale {
 impl Fault {
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|fault| fault.name() == name)
+    }
+
+    /// Whether it can be played where the servers are.
+    pub(crate) fn is_possible(self) -> bool {
+        match self {
+            // What a container saves, and its clock, are out of reach.
+            Self::BrokerKilled | Self::BrokerFrozen => Place::of_this_run() == Place::Binaries,
+            _ => true,
+        }
     }
 
     /// The panic that it orders from each life of the service.

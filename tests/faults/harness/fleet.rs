@@ -17,7 +17,7 @@ use super::said::{Message, Speech};
 use crate::support::client::Client;
 
 /// Un-acknowledged on one connection at the most.
-const IN_FLIGHT: usize = 400;
+const IN_FLIGHT: usize = 1_000;
 
 /// How often what is due is looked at.
 const TICK: Duration = Duration::from_millis(10);
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     /// Messages a second, of each voice.
     pub(crate) rate: Cell<f64>,
     pub(crate) twice: bool,
+    /// What was acknowledged longer ago is counted, and forgotten.
+    pub(crate) remembers: Duration,
     pub(crate) stopping: Cell<bool>,
     /// How often the broker has forgotten something, and since when it may have.
     pub(crate) doubt: RefCell<Vec<Instant>>,
@@ -58,7 +60,7 @@ impl Fleet {
                     begun_at: Instant::now(),
                     owed: 0.0,
                     backlog: VecDeque::new(),
-                    acknowledged: Vec::new(),
+                    acknowledged: VecDeque::new(),
                     doubts: 0,
                 };
                 actix_rt::spawn(voice.speak())
@@ -93,7 +95,7 @@ struct Voice {
     /// Messages that have been paid by the passing of time, and are not said yet.
     owed: f64,
     backlog: VecDeque<Rc<Message>>,
-    acknowledged: Vec<(Instant, Rc<Message>)>,
+    acknowledged: VecDeque<(Instant, Rc<Message>)>,
     doubts: usize,
 }
 
@@ -124,8 +126,7 @@ impl Voice {
             while alive && answers.len() < IN_FLIGHT {
                 let Some(message) = self.due() else { break };
                 answers.push(async move {
-                    let outcome =
-                        client.publish(&message.topic, message.payload.clone()).await;
+                    let outcome = client.publish(&message.topic, message.payload.clone()).await;
                     (message, outcome)
                 });
             }
@@ -148,7 +149,7 @@ impl Voice {
                     Ok(PubAckReason::Success) => {
                         let acknowledged = &self.shared.acknowledged;
                         acknowledged.set(acknowledged.get() + 1);
-                        self.acknowledged.push((Instant::now(), message));
+                        self.remember(message);
                     }
                     // The broker took it and gave it to nobody: the service has no session there.
                     Ok(PubAckReason::NoMatchingSubscribers) => self.backlog.push_back(message),
@@ -163,24 +164,37 @@ impl Voice {
         }
     }
 
+    fn remember(&mut self, message: Rc<Message>) {
+        let now = Instant::now();
+        self.acknowledged.push_back((now, message));
+        while self.acknowledged.front().is_some_and(|(at, _)| now - *at > self.shared.remembers) {
+            self.acknowledged.pop_front();
+        }
+    }
+
     fn earn(&mut self) {
         let now = Instant::now();
         let passed = now - self.begun_at;
         self.begun_at = now;
         // What could not be said while the broker was away is not made up for.
-        self.owed = (self.owed + passed.as_secs_f64() * self.shared.rate.get()).min(200.0);
+        self.owed = (self.owed + passed.as_secs_f64() * self.shared.rate.get())
+            .min(self.shared.rate.get().max(200.0));
     }
 
     fn due(&mut self) -> Option<Rc<Message>> {
-        let in_a_hurry = self.speech.is_in_a_hurry() && !self.shared.stopping.get();
-        if self.owed < 1.0 && !in_a_hurry && !(self.shared.stopping.get() && !self.backlog.is_empty()) {
+        let stopping = self.shared.stopping.get();
+        let in_a_hurry = match stopping {
+            true => !self.backlog.is_empty(),
+            false => self.speech.is_in_a_hurry(),
+        };
+        if self.owed < 1.0 && !in_a_hurry {
             return None;
         }
         self.owed = (self.owed - 1.0).max(0.0);
         if let Some(message) = self.backlog.pop_front() {
             return Some(message);
         }
-        if self.shared.stopping.get() {
+        if stopping {
             return None;
         }
         let message = Rc::new(self.speech.message());

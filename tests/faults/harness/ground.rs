@@ -21,6 +21,11 @@ impl Ground {
         Self { postgres: Mutex::new(Postgres::start().await), disk: Mutex::default() }
     }
 
+    /// With a PostgreSQL that waits for its disk.
+    pub(crate) async fn durable() -> Self {
+        Self { postgres: Mutex::new(Postgres::start_durable().await), disk: Mutex::default() }
+    }
+
     pub(crate) async fn database(&self) -> Database {
         self.postgres.lock().await.create_database(None).await
     }

@@ -14,6 +14,7 @@ pub(crate) mod report;
 mod said;
 mod sensors;
 mod service;
+pub(crate) mod soak;
 mod watcher;
 mod world;
 
@@ -89,43 +90,13 @@ pub(crate) async fn run(plan: &Plan, ground: &Ground) -> Report {
 
 /// Everything comes to rest, and is compared.
 async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
-    let World { database, broker_url, lives, sensors, promised, watcher, fleet, .. } = &world;
+    let World { database, lives, promised, watcher, fleet, .. } = &world;
     let shared = std::rc::Rc::clone(&fleet.shared);
     let played = begun.elapsed();
-    // The fleet is moved out of the world, which the reckoning still needs.
     let said = fleet.finish().await;
 
-    let topic = format!("{}/heartbeats/{}", database.name, sensors[CALM]);
-    let last = format!(
-        r#"{{"heartbeats":[{{"revision":{LAST_REVISION},"timestamp":1794787200,"success":true}}]}}"#
-    );
-    eventually(REST, async || {
-        let client = Client::try_connect(broker_url, "last-word", true).await?;
-        match client.publish(&topic, last.clone()).await? {
-            rumqttc::v5::mqttbytes::v5::PubAckReason::Success => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    let client = world.client().await;
-    eventually(REST, async || {
-        let heard = "select count(*) from heartbeat where revision = $1";
-        let count: i64 = match client.query_one(heard, &[&LAST_REVISION]).await {
-            Ok(row) => row.get(0),
-            Err(error) => panic!("PostgreSQL is to be at rest: {error}"),
-        };
-        if count > 0 { Ok(()) } else { Err("the last word has not come") }
-    })
-    .await;
-    eventually(REST, async || {
-        let (_, status) = lives.get("/api/v1/status").await?;
-        let ledger = status["ledger"].as_object().ok_or("no ledger")?;
-        let in_flight: u64 = ledger.values().filter_map(|it| it["in_flight"].as_u64()).sum();
-        if in_flight == 0 { Ok(()) } else { Err(format!("{in_flight} in flight")) }
-    })
-    .await;
+    let client = rest(&world).await;
     let promised = promised.borrow().clone();
-    sensors::obey(&world, &client, &promised, REST).await;
     lives.terminate(true).await;
 
     let lenient: &[&str] =
@@ -174,6 +145,49 @@ async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
     drop(world);
     ground.drop_database(&name).await;
     report
+}
+
+/// Waits until all that was said has come, is settled, and every sensor has its newest configuration.
+async fn rest(world: &World<'_>) -> tokio_postgres::Client {
+    let World { database, broker_url, lives, sensors, promised, .. } = world;
+    let topic = format!("{}/heartbeats/{}", database.name, sensors[CALM]);
+    let last = format!(
+        r#"{{"heartbeats":[{{"revision":{LAST_REVISION},"timestamp":1794787200,"success":true}}]}}"#
+    );
+    eventually(REST, async || {
+        let client = Client::try_connect(broker_url, "last-word", true).await?;
+        match client.publish(&topic, last.clone()).await? {
+            rumqttc::v5::mqttbytes::v5::PubAckReason::Success => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let client = world.client().await;
+    eventually(REST, async || {
+        let heard = "select count(*) from heartbeat where revision = $1";
+        let count: i64 = match client.query_one(heard, &[&LAST_REVISION]).await {
+            Ok(row) => row.get(0),
+            Err(error) => panic!("PostgreSQL is to be at rest: {error}"),
+        };
+        if count > 0 { Ok(()) } else { Err("the last word has not come") }
+    })
+    .await;
+    eventually(REST, async || {
+        let (_, status) = lives.get("/api/v1/status").await?;
+        let ledger = status["ledger"].as_object().ok_or("no ledger")?;
+        let in_flight: u64 = ledger.values().filter_map(|it| it["in_flight"].as_u64()).sum();
+        if in_flight == 0 { Ok(()) } else { Err(format!("{in_flight} in flight")) }
+    })
+    .await;
+    let promised = promised.borrow().clone();
+    sensors::obey(world, &client, &promised, REST).await;
+    client
+}
+
+/// Nothing new is said, and what was said comes to its end.
+pub(super) async fn come_to_rest(world: &World<'_>) -> tokio_postgres::Client {
+    world.fleet.finish().await;
+    rest(world).await
 }
 
 /// A sensor that no fault and no configuration touches.

@@ -147,7 +147,8 @@ pub(super) async fn read_only(world: &World<'_>) {
 pub(super) async fn deadlock(world: &World<'_>) {
     let client = world.client().await;
     let watcher = world.client().await;
-    let begin = "set deadlock_timeout = '30s'; begin; lock table log_message in access exclusive mode";
+    let begin =
+        "set deadlock_timeout = '30s'; begin; lock table log_message in access exclusive mode";
     if client.batch_execute(begin).await.is_err() {
         return;
     }

@@ -37,8 +37,7 @@ pub(crate) const HEADER: &str = "\
 
 impl Report {
     pub(crate) fn is_clean(&self) -> bool {
-        let wrong =
-            self.lost + self.doubled + self.misplaced + self.invented + self.pubacks_early;
+        let wrong = self.lost + self.doubled + self.misplaced + self.invented + self.pubacks_early;
         wrong == 0 && self.complaints.is_empty()
     }
 

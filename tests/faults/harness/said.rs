@@ -56,6 +56,8 @@ pub(crate) struct Mix {
     pub(crate) all_times: bool,
     /// Sensors that are deleted, or created, while they speak, and what may become of their items.
     pub(crate) uncertain: Vec<(Uuid, Fate)>,
+    /// Hardly anything but single measurements.
+    pub(crate) plain: bool,
     /// So many unknown ones speak once each.
     pub(crate) newcomers: usize,
 }
@@ -99,10 +101,10 @@ impl Speech {
         if self.rng.random_range(0..100) < odd {
             return self.garbage(sensor, good);
         }
-        if self.mix.limits && self.rng.random_range(0..10) == 0 {
+        if self.mix.limits && self.rng.random_range(0..25) == 0 {
             return self.at_a_limit(sensor, good);
         }
-        match self.rng.random_range(0..10) {
+        match if self.mix.plain { 2 } else { self.rng.random_range(0..10) } {
             0 => self.log_messages(sensor, good),
             1 => self.heartbeats(sensor, good),
             2..=6 => self.measurements(sensor, good, 1),
@@ -225,13 +227,7 @@ impl Speech {
         self.message_of("measurements", sensor, &texts, items)
     }
 
-    fn message_of(
-        &self,
-        kind: &str,
-        sensor: Uuid,
-        texts: &[String],
-        items: Vec<Item>,
-    ) -> Message {
+    fn message_of(&self, kind: &str, sensor: Uuid, texts: &[String], items: Vec<Item>) -> Message {
         let member = kind.replace('-', "_");
         let payload = format!(r#"{{"{member}":[{}]}}"#, texts.join(",")).into_bytes();
         Message { topic: format!("{}/{kind}/{sensor}", self.prefix), payload, items }

@@ -91,11 +91,17 @@ pub(super) async fn twins(world: &World<'_>) {
         if connections(&log) > 0 { Ok(()) } else { Err(log) }
     })
     .await;
-    tokio::time::sleep(world.scale.seconds(6.0, 40.0)).await;
-    let taken = connections(&world.lives.log()) - before + connections(&twin.log());
-    // Each waits 15 s at least before it takes the session back.
-    if taken > 2 + world.scale.seconds(6.0, 40.0).as_secs() as usize / 15 && world.lives.count.get() == 1 {
-        world.lives.complain(format!("the session went to and fro: {taken} times"));
+    let taken =
+        |twin: &Service| connections(&world.lives.log()) - before + connections(&twin.log());
+    // They notice each other, and then each leaves the session to the other for 15 s at least.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let noticed = taken(&twin);
+    let calm = world.scale.seconds(6.0, 40.0);
+    tokio::time::sleep(calm).await;
+    let after = taken(&twin) - noticed;
+    let only_life = world.lives.count.get() == 1;
+    if only_life && after > 2 + 2 * usize::try_from(calm.as_secs() / 15).expect("it is short") {
+        world.lives.complain(format!("the session went to and fro: {noticed} and {after} times"));
     }
     if twin.exit_status().is_none() {
         twin.kill();

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -133,10 +134,10 @@ impl Tap {
         let (true, Ok(sensor)) = (kind.ends_with("measurements"), sensor.parse()) else { return };
         // The properties' length is one byte here: there are hardly any.
         let payload = &rest[3 + usize::from(rest[2])..];
-        if payload.starts_with(br##"{"measurements":[{"mark":"#"##) {
-            if let [number] = marks(payload)[..] {
-                self.delivered.insert(packet_id, (sensor, number));
-            }
+        if payload.starts_with(br##"{"measurements":[{"mark":"#"##)
+            && let [number] = marks(payload)[..]
+        {
+            self.delivered.insert(packet_id, (sensor, number));
         }
     }
 }
@@ -144,7 +145,7 @@ impl Tap {
 /// Cuts a stream into MQTT's packets.
 #[derive(Default)]
 struct Frames {
-    buffer: Vec<u8>,
+    buffer: BytesMut,
 }
 
 impl Frames {
@@ -153,7 +154,7 @@ impl Frames {
     }
 
     /// The first byte of a packet, and what follows its Remaining Length.
-    fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+    fn next(&mut self) -> Option<(u8, BytesMut)> {
         let mut length = 0;
         for (index, byte) in self.buffer.iter().skip(1).take(4).enumerate() {
             length |= usize::from(byte & 0x7f) << (7 * index);
@@ -163,8 +164,9 @@ impl Frames {
                 if self.buffer.len() < end {
                     return None;
                 }
-                let packet: Vec<u8> = self.buffer.drain(..end).collect();
-                return Some((packet[0], packet[begin..].to_vec()));
+                let mut packet = self.buffer.split_to(end);
+                let first = packet[0];
+                return Some((first, packet.split_off(begin)));
             }
         }
         None

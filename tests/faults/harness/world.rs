@@ -28,6 +28,9 @@ use crate::support::wait::{PATIENCE, eventually};
 const SENSORS: usize = 20;
 const VOICES: usize = 3;
 
+/// In a soak the fleet remembers what was acknowledged for so long.
+const MEMORY: Duration = Duration::from_secs(90);
+
 /// The sensors that are configured while all this goes on.
 pub(crate) const CONFIGURED: usize = 5;
 
@@ -43,6 +46,8 @@ pub(crate) struct World<'a> {
     pub(crate) lives: Rc<Lives>,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) fleet: Fleet,
+    /// The next item's.
+    pub(crate) numbers: Rc<Cell<u64>>,
     pub(crate) sensors: Rc<Vec<Uuid>>,
     /// Deleted while it speaks.
     pub(crate) mortal: Uuid,
@@ -79,7 +84,7 @@ impl<'a> World<'a> {
             Rc::new((0..SENSORS).map(|_| Uuid::from_u128(rng.random())).collect());
         let (mortal, unborn) = (Uuid::from_u128(rng.random()), Uuid::from_u128(rng.random()));
         let mix = Rc::new(mix(faults, scale, (mortal, unborn)));
-        let settings = settings(faults, &mix, (&to_broker, &to_database), &database, rng);
+        let settings = settings(faults, &mix, (&to_broker, &to_database), (&database, scale), rng);
         let borrowed: Vec<(&str, &str)> =
             settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut service = Service::start_unready(&database, &broker, &borrowed);
@@ -100,6 +105,7 @@ impl<'a> World<'a> {
             name: database.name.clone(),
             rate: Cell::new(scale.messages_per_second() / VOICES as f64),
             twice: mix.twice,
+            remembers: if scale == Scale::Soak { MEMORY } else { Duration::MAX },
             stopping: Cell::new(false),
             doubt: RefCell::default(),
             doubted: Cell::new(0),
@@ -118,6 +124,7 @@ impl<'a> World<'a> {
             lives,
             settings,
             fleet,
+            numbers,
             sensors,
             mortal,
             unborn,
@@ -184,6 +191,7 @@ fn mix(faults: &[Fault], scale: Scale, (mortal, unborn): (Uuid, Uuid)) -> Mix {
         twice: has(Fault::InputTwice),
         all_times: has(Fault::InputTimes),
         uncertain,
+        plain: scale == Scale::Soak,
         newcomers: if has(Fault::InputNewcomers) { scale.newcomers() } else { 0 },
     }
 }
@@ -192,27 +200,35 @@ fn settings(
     faults: &[Fault],
     mix: &Mix,
     (to_broker, to_database): (&Proxy, &Proxy),
-    database: &Database,
+    (database, scale): (&Database, Scale),
     rng: &mut StdRng,
 ) -> Vec<(String, String)> {
     let mut database_url: Url = database.url.parse().expect("it is a URL");
     database_url.set_port(Some(to_database.port())).expect("it takes a port");
-    let window = [50, 1_000, 50_000][rng.random_range(0..3)];
+    let soak = scale == Scale::Soak;
+    let any = |rng: &mut StdRng, choices: [u32; 3]| match soak {
+        true => choices[2],
+        false => choices[rng.random_range(0..3)],
+    };
+    let window = any(rng, [50, 1_000, 50_000]);
     let panics: Vec<String> =
         faults.iter().filter_map(|fault| Some(fault.panics()?.ordered(rng))).collect();
+    let half_open = faults.contains(&Fault::PostgresHalfOpen);
+    let statement_timeout = if half_open { 3 } else { any(rng, [4, 60, 10]) };
     let unknown = if mix.newcomers > 0 { "register" } else { "reject" };
     let mut settings: Vec<(String, String)> = [
         ("DATABASE_URL", database_url.to_string()),
         ("MQTT_URL", format!("mqtt://127.0.0.1:{}", to_broker.port())),
-        ("MQTT_KEEP_ALIVE_SECS", "2".into()),
+        ("MQTT_KEEP_ALIVE_SECS", if soak { "5" } else { "2" }.into()),
         ("MQTT_RECEIVE_MAXIMUM", window.to_string()),
-        ("DATABASE_WRITERS", rng.random_range(1..=3).to_string()),
-        ("BATCH_MAX_ITEMS", [100, 50_000][rng.random_range(0..2)].to_string()),
+        ("DATABASE_STATEMENT_TIMEOUT_SECS", statement_timeout.to_string()),
+        ("DATABASE_WRITERS", any(rng, [1, 3, 2]).to_string()),
+        ("BATCH_MAX_ITEMS", any(rng, [100, 50_000, 50_000]).to_string()),
         ("MAX_PAYLOAD_BYTES", MAX_PAYLOAD_BYTES.to_string()),
         ("MAX_ITEMS_PER_MESSAGE", MAX_ITEMS.to_string()),
         ("REJECTIONS_PER_SENSOR_HOUR", "10000000".into()),
         ("CONFIGURATION_REPUBLISH_SECS", "1".into()),
-        ("SENSOR_IDLE_SECS", [1, 900][rng.random_range(0..2)].to_string()),
+        ("SENSOR_IDLE_SECS", any(rng, [1, 900, 900]).to_string()),
         ("SHUTDOWN_GRACE_SECS", GRACE_SECS.to_string()),
         ("UNKNOWN_SENSOR", unknown.into()),
         ("LOG_FILTER", "info".into()),

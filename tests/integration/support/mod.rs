@@ -9,6 +9,6 @@ pub(crate) mod ports;
 pub(crate) mod postgres;
 mod process;
 pub(crate) mod said;
-mod server;
+pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod wait;

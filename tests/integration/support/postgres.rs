@@ -50,11 +50,22 @@ impl Postgres {
 
     /// A server of one's own, to stop and to start.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&SETTINGS).await
+    }
+
+    /// The same, which waits for its disk as in production.
+    pub(crate) async fn start_durable() -> Self {
+        Self::start_with(&["max_connections=200"]).await
+    }
+
+    async fn start_with(settings: &'static [&'static str]) -> Self {
         let port = free_port();
         let server = match Place::of_this_run() {
-            Place::Docker => Server::Container(Container::start(service("*", 5432), port).await),
+            Place::Docker => {
+                Server::Container(Container::start(service(settings, "*", 5432), port).await)
+            }
             Place::Binaries => {
-                let service = service("127.0.0.1", port);
+                let service = service(settings, "127.0.0.1", port);
                 let start =
                     move || Process::start(&service, Process::home(port), &newest_binaries());
                 Server::Process(
@@ -91,8 +102,11 @@ impl Postgres {
         let name = format!("tributary_test_{}_{number}", std::process::id());
         let origin = template.unwrap_or("template0");
         let client = connect(self.base.as_str()).await.expect("the server answers");
-        let created =
-            client.batch_execute(&format!("create database {name} template {origin} tablespace {tablespace}")).await;
+        let created = client
+            .batch_execute(&format!(
+                "create database {name} template {origin} tablespace {tablespace}"
+            ))
+            .await;
         created.unwrap_or_else(|error| panic!("no database {name} from {origin}: {error:?}"));
         let outside = matches!(self.server, Server::Outside);
         let dropped_through = outside.then(|| self.base.as_str().to_owned());
@@ -159,9 +173,9 @@ pub(crate) async fn connect(url: &str) -> Result<tokio_postgres::Client, tokio_p
     Ok(client)
 }
 
-fn service(listen_addresses: &str, inner_port: u16) -> Service {
+fn service(settings: &[&str], listen_addresses: &str, inner_port: u16) -> Service {
     let place = [format!("listen_addresses={listen_addresses}"), format!("port={inner_port}")];
-    let settings = SETTINGS.iter().map(|setting| (*setting).to_owned());
+    let settings = settings.iter().map(|setting| (*setting).to_owned());
     Service {
         image: server::postgres_image(),
         user: "postgres",

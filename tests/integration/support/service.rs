@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::broker::Broker;
 use super::ports::free_port;
 use super::postgres::{Database, Postgres, connect};
+use super::server::variable;
 use super::wait::{PATIENCE, eventually};
 
 /// What one test runs on: a database of its own, a topic prefix of its own, and the service.
@@ -222,7 +223,8 @@ impl Drop for Service {
 
 fn spawn(settings: &[(String, String)], log: &PathBuf) -> Child {
     let append = || File::options().append(true).create(true).open(log).expect("a log file");
-    Command::new(env!("CARGO_BIN_EXE_tributary"))
+    let binary = variable("TRIBUTARY_TEST_BINARY");
+    Command::new(binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tributary")))
         .arg("serve")
         .env_clear()
         .envs(settings.iter().map(|(name, value)| (name, value)))
