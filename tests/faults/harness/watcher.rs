@@ -1,6 +1,6 @@
 //! Looks over the shoulder of the service's connection to the broker: when a PUBACK passes, the item must be in
 //! PostgreSQL already. Called by the proxy with all bytes. Promises to ask before the PUBACK goes on, over a connection of
-//! its own, for one PUBACK of each read; what cannot be asked (PostgreSQL is away) is counted apart.
+//! its own, for some PUBACKs of each read; what cannot be asked (PostgreSQL is away) is counted apart.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -17,14 +17,21 @@ use crate::support::postgres::connect;
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 
+/// Of one read.
+const ASK_AT_ONCE: usize = 32;
+
 /// Longer than any look-up, shorter than a keep-alive.
 const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Rejected, or its sensor deleted: that is settled, too.
-const SETTLED: &str = "\
-select exists (select from measurement where sensor_identifier = $1 and (value ->> 'n')::bigint = $2)
-    or exists (select from rejection where sensor_identifier = $1 and position($3 in raw) > 0)
-    or exists (select from deleted_sensor where identifier = $1)";
+const UNSETTLED: &str = "\
+select it.number from unnest($1::uuid[], $2::bigint[]) as it (sensor, number)
+where not exists (select from measurement
+        where sensor_identifier = it.sensor and (value ->> 'n')::bigint = it.number)
+    and not exists (select from rejection
+        where sensor_identifier = it.sensor
+            and position(convert_to('#' || it.number || '#', 'UTF8') in raw) > 0)
+    and not exists (select from deleted_sensor where identifier = it.sensor)";
 
 /// What was asked, and what came of it.
 pub(crate) struct Watcher {
@@ -49,36 +56,39 @@ impl Watcher {
         })
     }
 
-    async fn look(&self, sensor: Uuid, number: u64) -> Option<bool> {
+    /// Those of these items that are not settled.
+    async fn look(&self, items: &[(Uuid, u64)]) -> Option<Vec<i64>> {
         let mut client = self.client.lock().await;
         if client.as_ref().is_none_or(Client::is_closed) {
             *client = Some(connect(&self.database_url).await.ok()?);
         }
-        let (n, mark) = (i64::try_from(number).ok()?, format!("#{number}#").into_bytes());
-        let found = client.as_ref()?.query_one(SETTLED, &[&sensor, &n, &mark]).await.ok()?;
-        Some(found.get(0))
+        let sensors: Vec<Uuid> = items.iter().map(|(sensor, _)| *sensor).collect();
+        let numbers: Vec<i64> = items.iter().map(|(_, number)| number.cast_signed()).collect();
+        let unsettled = client.as_ref()?.query(UNSETTLED, &[&sensors, &numbers]).await.ok()?;
+        Some(unsettled.iter().map(|row| row.get(0)).collect())
     }
 }
 
-/// One PUBACK that is about to pass.
+/// PUBACKs that are about to pass.
 pub(crate) struct Question {
     watcher: Rc<Watcher>,
-    sensor: Uuid,
-    number: u64,
+    items: Vec<(Uuid, u64)>,
 }
 
 impl Question {
     pub(crate) async fn ask(self) {
-        let Self { watcher, sensor, number } = self;
-        let count = match tokio::time::timeout(PATIENCE, watcher.look(sensor, number)).await {
-            Ok(Some(true)) => &watcher.asked,
-            Ok(Some(false)) => {
-                eprintln!("a PUBACK came before its COMMIT: item {number} of {sensor}");
-                &watcher.early
+        let Self { watcher, items } = self;
+        let count = match tokio::time::timeout(PATIENCE, watcher.look(&items)).await {
+            Ok(Some(unsettled)) => {
+                if !unsettled.is_empty() {
+                    eprintln!("PUBACKs came before their COMMIT: {unsettled:?}");
+                }
+                watcher.early.set(watcher.early.get() + unsettled.len() as u64);
+                &watcher.asked
             }
             Ok(None) | Err(_) => &watcher.unanswered,
         };
-        count.set(count.get() + 1);
+        count.set(count.get() + items.len() as u64);
     }
 }
 
@@ -107,7 +117,7 @@ impl Tap {
             }
             return None;
         }
-        let mut question = None;
+        let mut items = Vec::new();
         self.up.feed(bytes);
         while let Some((first, body)) = self.up.next() {
             if first >> 4 != PUBACK {
@@ -115,12 +125,14 @@ impl Tap {
             }
             self.watcher.pubacks.set(self.watcher.pubacks.get() + 1);
             let known = self.delivered.remove(&u16::from_be_bytes([body[0], body[1]]));
-            // The last one of the read: those before it were committed with it or earlier.
-            if let Some((sensor, number)) = known {
-                question = Some(Question { watcher: Rc::clone(&self.watcher), sensor, number });
+            // The last ones: those before them were committed with them or earlier.
+            if items.len() == ASK_AT_ONCE {
+                items.remove(0);
             }
+            items.extend(known);
         }
-        question
+        let watcher = Rc::clone(&self.watcher);
+        (!items.is_empty()).then_some(Question { watcher, items })
     }
 
     /// Notes a PUBLISH that carries one good measurement.
