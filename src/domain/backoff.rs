@@ -39,10 +39,11 @@ pub fn standoff(jitter: f64) -> Duration {
 /// So many connections closed at once, one after the other, are another process at work.
 const CLOSED_AT_ONCE: u32 = 5;
 
-/// Whether somebody else seems to use our client identifier.
+/// Whether somebody else seems to use our client identifier: so many connections in a row, counted
+/// by [`failures_after`], were made and then closed by the broker.
 #[must_use]
-pub const fn is_contested(failures: u32) -> bool {
-    failures >= CLOSED_AT_ONCE
+pub const fn is_contested(closures: u32) -> bool {
+    closures >= CLOSED_AT_ONCE
 }
 
 #[cfg(test)]

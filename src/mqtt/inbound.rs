@@ -94,7 +94,7 @@ impl Inbound {
 
     /// Runs until shutdown, over as many connections as it takes.
     pub async fn run(mut self) {
-        let mut failures = 0;
+        let (mut failures, mut closures) = (0, 0);
         while !*self.shutdown.borrow() {
             let begun = Instant::now();
             let end = match connect(&self.config.broker, &self.options()).await {
@@ -108,7 +108,10 @@ impl Inbound {
             failures = failures_after(failures, begun.elapsed());
             let contested = match end {
                 SessionEnd::TakenOver => true,
-                SessionEnd::Closed => is_contested(failures),
+                SessionEnd::Closed => {
+                    closures = failures_after(closures, begun.elapsed());
+                    is_contested(closures)
+                }
                 _ => false,
             };
             let pause = match contested {

@@ -44,7 +44,7 @@ impl Outbound {
 
     /// Runs until shutdown, over as many connections as it takes.
     pub async fn run(mut self) {
-        let mut failures = 0;
+        let (mut failures, mut closures) = (0, 0);
         while !*self.shutdown.borrow() {
             let begun = Instant::now();
             let (problem, closed) = match connect(&self.config.broker, &self.options()).await {
@@ -56,7 +56,10 @@ impl Outbound {
             }
             failures = failures_after(failures, begun.elapsed());
             // Another process that publishes under our name does it for us meanwhile.
-            let pause = match closed && is_contested(failures) {
+            if closed {
+                closures = failures_after(closures, begun.elapsed());
+            }
+            let pause = match closed && is_contested(closures) {
                 true => standoff(rand::random()),
                 false => pause(failures, rand::random()),
             };
