@@ -8,7 +8,7 @@ use tokio_postgres::{Client, NoTls, Statement};
 
 use super::Config;
 use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
-use super::pool::{Complaints, Manager, append_option, with_defaults};
+use super::pool::{CONNECT_PATIENCE, Complaints, Manager, append_option, in_time, with_defaults};
 use crate::domain::Kind;
 
 /// A writer waits for a connection no longer than this before it says so and tries again.
@@ -145,7 +145,8 @@ impl ManageConnection for WriterManager {
     type Error = tokio_postgres::Error;
 
     async fn connect(&self) -> Result<WriterConnection, tokio_postgres::Error> {
-        WriterConnection::prepare(self.0.connect().await?).await
+        let connected = async { WriterConnection::prepare(self.0.connect().await?).await };
+        in_time(CONNECT_PATIENCE, connected).await
     }
 
     async fn is_valid(&self, connection: &mut WriterConnection) -> Result<(), Self::Error> {

@@ -16,6 +16,9 @@ pub(super) type Manager = PostgresConnectionManager<NoTls>;
 /// The API must answer within 2 s when the database is away; half of that is left for the query.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// TCP, the login, and for a writer its statements. The driver's own timeout is for TCP alone.
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A server that is there answers within milliseconds; this leaves time to connect anew.
 const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
 
@@ -28,6 +31,17 @@ pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Where this answers, the migrations have been applied.
 const LATEST_TABLE: &str = "select from rejection_overflow limit 0";
 
+/// The pool has a place for each connection that is being made: one that is never answered would
+/// keep it for ever.
+pub(super) async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, tokio_postgres::Error> {
+    let answered = tokio::time::timeout(patience, work).await;
+    // The driver has an error for just this, and no other way to make one.
+    answered.unwrap_or_else(|_elapsed| Err(tokio_postgres::Error::__private_api_timeout()))
+}
+
 /// Makes readers' connections. One that is checked out and does not answer at once goes: it would
 /// otherwise wait for the next one in the pool.
 pub(super) struct ReaderManager(Manager);
@@ -37,15 +51,11 @@ impl ManageConnection for ReaderManager {
     type Error = tokio_postgres::Error;
 
     async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        self.0.connect().await
+        in_time(CONNECT_PATIENCE, self.0.connect()).await
     }
 
     async fn is_valid(&self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
-        match tokio::time::timeout(VALIDITY_TIMEOUT, self.0.is_valid(client)).await {
-            Ok(outcome) => outcome,
-            // The driver has an error for just this, and no other way to make one.
-            Err(_elapsed) => Err(tokio_postgres::Error::__private_api_timeout()),
-        }
+        in_time(VALIDITY_TIMEOUT, self.0.is_valid(client)).await
     }
 
     fn has_broken(&self, client: &mut Client) -> bool {

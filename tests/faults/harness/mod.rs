@@ -120,6 +120,7 @@ async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
         doubled: reckoning.doubled.len() as u64,
         misplaced: reckoning.misplaced.len() as u64,
         invented: reckoning.invented.len() as u64,
+        rejected_and_stored: reckoning.rejected_and_stored,
         lives: lives.count.get(),
         looks: lives.looks.get(),
         pubacks: watcher.pubacks.get(),

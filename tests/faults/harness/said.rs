@@ -42,6 +42,14 @@ pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) items: Vec<Item>,
+    /// How often it was said.
+    pub(crate) sayings: Cell<u32>,
+}
+
+impl Message {
+    fn new(topic: String, payload: Vec<u8>, items: Vec<Item>) -> Self {
+        Self { topic, payload, items, sayings: Cell::new(0) }
+    }
 }
 
 /// How the fleet speaks.
@@ -198,7 +206,7 @@ impl Speech {
                 (nobody, format!("#{number}#").into_bytes())
             }
         };
-        Message { topic, payload, items: vec![Item { number, fate }] }
+        Message::new(topic, payload, vec![Item { number, fate }])
     }
 
     /// A payload of just the size that is taken, or one byte more; as many items as are taken, or one more.
@@ -230,7 +238,7 @@ impl Speech {
     fn message_of(&self, kind: &str, sensor: Uuid, texts: &[String], items: Vec<Item>) -> Message {
         let member = kind.replace('-', "_");
         let payload = format!(r#"{{"{member}":[{}]}}"#, texts.join(",")).into_bytes();
-        Message { topic: format!("{}/{kind}/{sensor}", self.prefix), payload, items }
+        Message::new(format!("{}/{kind}/{sensor}", self.prefix), payload, items)
     }
 }
 
