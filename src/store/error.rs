@@ -1,5 +1,6 @@
 //! Errors of the database, sorted by what the caller must do next.
 
+use std::error::Error;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
@@ -89,18 +90,36 @@ impl StoreError {
         }
     }
 
-    /// Whether the database is out of reach, rather than refusing.
+    /// Whether the database is out of reach, or cannot be written to just now, rather than refusing.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::PoolTimeout { .. } | Self::NoAnswer { .. } => true,
-            Self::Migration(_) => false,
-            Self::Postgres(error) => error.code().is_none_or(|state| {
-                // Connection exception; insufficient resources; operator intervention.
-                matches!(state.code().get(..2), Some("08" | "53" | "57"))
-            }),
+            Self::Migration(error) => postgres_within(error).is_some_and(is_away),
+            Self::Postgres(error) => is_away(error),
         }
     }
+}
+
+/// Connection exception; insufficient resources; operator intervention; a standby, or a primary that
+/// has become one.
+fn is_away(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(|state| {
+        matches!(state.code().get(..2), Some("08" | "53" | "57"))
+            || *state == SqlState::READ_ONLY_SQL_TRANSACTION
+    })
+}
+
+/// What PostgreSQL said in the midst of a migration.
+fn postgres_within(error: &refinery::Error) -> Option<&tokio_postgres::Error> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(postgres) = error.downcast_ref() {
+            return Some(postgres);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 impl From<tokio_postgres::Error> for StoreError {

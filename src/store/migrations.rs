@@ -3,7 +3,8 @@
 
 use tokio_postgres::NoTls;
 
-use super::{Config, StoreError, pool::with_defaults};
+use super::pool::{CONNECT_PATIENCE, in_time, with_defaults};
+use super::{Config, StoreError};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -15,8 +16,8 @@ mod embedded {
 /// # Errors
 /// When the database is away, or a migration fails; that one is then rolled back.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
-    let (mut client, connection) =
-        with_defaults(&config.postgres, "tributary-migrate").connect(NoTls).await?;
+    let postgres = with_defaults(&config.postgres, "tributary-migrate");
+    let (mut client, connection) = in_time(CONNECT_PATIENCE, postgres.connect(NoTls)).await?;
     let driver = actix_rt::spawn(connection);
     client
         .batch_execute("select pg_advisory_lock(hashtextextended('tributary migrations', 0))")
