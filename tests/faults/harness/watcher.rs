@@ -3,7 +3,7 @@
 //! its own, for some PUBACKs of each read; what cannot be asked (PostgreSQL is away) is counted apart.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -97,8 +97,9 @@ pub(crate) struct Tap {
     watcher: Rc<Watcher>,
     down: Frames,
     up: Frames,
-    /// By Packet Identifier: the sensor and the number of a lone measurement.
-    delivered: HashMap<u16, (Uuid, u64)>,
+    /// By Packet Identifier, the oldest first: the sensor and the number of a lone measurement. Brokers before
+    /// mosquitto 2.0.13 use an identifier again while it waits for its PUBACK.
+    delivered: HashMap<u16, VecDeque<Option<(Uuid, u64)>>>,
 }
 
 impl Tap {
@@ -124,7 +125,8 @@ impl Tap {
                 continue;
             }
             self.watcher.pubacks.set(self.watcher.pubacks.get() + 1);
-            let known = self.delivered.remove(&u16::from_be_bytes([body[0], body[1]]));
+            let packet_id = u16::from_be_bytes([body[0], body[1]]);
+            let known = self.delivered.get_mut(&packet_id).and_then(VecDeque::pop_front).flatten();
             // The last ones: those before them were committed with them or earlier.
             if items.len() == ASK_AT_ONCE {
                 items.remove(0);
@@ -135,22 +137,27 @@ impl Tap {
         (!items.is_empty()).then_some(Question { watcher, items })
     }
 
-    /// Notes a PUBLISH that carries one good measurement.
+    /// Notes a PUBLISH.
     fn note(&mut self, body: &[u8]) {
         let topic_length = usize::from(u16::from_be_bytes([body[0], body[1]]));
         let (topic, rest) = body[2..].split_at(topic_length);
         let packet_id = u16::from_be_bytes([rest[0], rest[1]]);
-        self.delivered.remove(&packet_id);
-        let Ok(topic) = std::str::from_utf8(topic) else { return };
-        let Some((kind, sensor)) = topic.rsplit_once('/') else { return };
-        let (true, Ok(sensor)) = (kind.ends_with("measurements"), sensor.parse()) else { return };
-        // The properties' length is one byte here: there are hardly any.
-        let payload = &rest[3 + usize::from(rest[2])..];
-        if payload.starts_with(br##"{"measurements":[{"mark":"#"##)
-            && let [number] = marks(payload)[..]
-        {
-            self.delivered.insert(packet_id, (sensor, number));
-        }
+        self.delivered.entry(packet_id).or_default().push_back(lone_measurement(topic, rest));
+    }
+}
+
+/// Whose it is, and its number.
+fn lone_measurement(topic: &[u8], rest: &[u8]) -> Option<(Uuid, u64)> {
+    let (kind, sensor) = std::str::from_utf8(topic).ok()?.rsplit_once('/')?;
+    if !kind.ends_with("measurements") {
+        return None;
+    }
+    let sensor = sensor.parse().ok()?;
+    // The properties' length is one byte here: there are hardly any.
+    let payload = &rest[3 + usize::from(rest[2])..];
+    match (payload.starts_with(br##"{"measurements":[{"mark":"#"##), &marks(payload)[..]) {
+        (true, [number]) => Some((sensor, *number)),
+        _ => None,
     }
 }
 
