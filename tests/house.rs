@@ -24,7 +24,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("simulate", &["mqtt", "config", "domain", "wire"]),
     ("bench", &["mqtt", "config", "domain", "store", "wire"]),
     ("app", &["api", "config", "domain", "metrics", "mqtt", "sensor", "store", "wire", "writer"]),
-    ("cli", &["app", "bench", "config", "sensor", "simulate", "store", "telemetry"]),
+    ("cli", &["app", "bench", "config", "domain", "sensor", "simulate", "store", "telemetry"]),
     ("lib", &[]),
     ("main", &[]),
 ];

@@ -10,6 +10,7 @@ mod connection;
 mod copy;
 mod error;
 mod migrations;
+mod networks;
 mod outbox;
 mod partitions;
 mod pool;
@@ -17,6 +18,8 @@ mod reads;
 mod rejections;
 mod rows;
 mod sensors;
+mod tokens;
+mod users;
 
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
@@ -26,6 +29,7 @@ pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
 pub use error::{StoreError, Verdict, verdict};
 pub use migrations::migrate;
+pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::Store;
@@ -33,6 +37,8 @@ pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };
 pub use sensors::{NewSensor, Sensor, SensorError};
+pub use tokens::{NewToken, TokenRow};
+pub use users::{NewUser, UserChange, UserRow};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
 #[derive(Clone, Debug)]
