@@ -79,6 +79,12 @@ pub fn default_api_url() -> String {
     format!("http://{address}")
 }
 
+/// `API_TOKEN`: what the commands that call the API show it.
+#[must_use]
+pub fn api_token() -> Option<secrecy::SecretString> {
+    environment("API_TOKEN").filter(|token| !token.is_empty()).map(Into::into)
+}
+
 impl Config {
     /// Reads every setting by name.
     ///

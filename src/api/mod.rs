@@ -23,6 +23,7 @@ mod problem;
 mod problem_kind;
 mod rejections;
 mod request;
+mod sensor_list;
 mod sensors;
 mod sessions;
 mod status;

@@ -9,6 +9,7 @@ mod configurations;
 mod connection;
 mod copy;
 mod error;
+mod last_seen;
 mod migrations;
 mod networks;
 mod outbox;
@@ -17,6 +18,7 @@ mod pool;
 mod reads;
 mod rejections;
 mod rows;
+mod sensor_list;
 mod sensors;
 mod tokens;
 mod users;
@@ -36,7 +38,8 @@ pub use pool::Store;
 pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };
-pub use sensors::{NewSensor, Sensor, SensorError};
+pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
+pub use sensors::{NewSensor, SensorChange, SensorError};
 pub use tokens::{NewToken, TokenRow};
 pub use users::{NewUser, UserChange, UserRow};
 

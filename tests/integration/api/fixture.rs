@@ -13,10 +13,12 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use serde_json::Value;
 use tributary::api::{self, Fleet};
-use tributary::domain::{Health, Ledger, Part, SensorIdentifier, Timestamp};
+use tributary::domain::{
+    Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier, Timestamp, Token,
+};
 use tributary::metrics::Metrics;
 use tributary::sensor::{Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus};
-use tributary::store::{self, Store};
+use tributary::store::{self, NewToken, Store};
 
 use crate::support::postgres::{Database, Postgres, connect};
 
@@ -117,6 +119,15 @@ impl Api {
     }
 
     pub(super) async fn start_on(postgres: &Postgres) -> Self {
+        Self::start_with(postgres, &[("AUTH", "off")]).await
+    }
+
+    /// One that asks who calls.
+    pub(super) async fn start_guarded() -> Self {
+        Self::start_with(Postgres::shared().await, &[]).await
+    }
+
+    pub(super) async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
         let database = postgres.create_database(None).await;
         let config = store_config(&database.url);
         store::migrate(&config).await.unwrap();
@@ -125,8 +136,9 @@ impl Api {
         let context = context(&config, &witness);
         let (ledger, health) = (Arc::clone(&context.ledger), Arc::clone(&context.health));
         Part::ALL.into_iter().for_each(|part| health.up(part));
-        let settings = [("AUTH", "off"), ("HTTP_ADDR", "127.0.0.1:0"), ("HTTP_WORKERS", "2")];
-        let (server, address) = api::bind(&http_config(&settings), context).unwrap();
+        let fixed = [("HTTP_ADDR", "127.0.0.1:0"), ("HTTP_WORKERS", "2")];
+        let http = http_config(&[settings, &fixed].concat());
+        let (server, address) = api::bind(&http, context).unwrap();
         actix_rt::spawn(server);
         let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
         let base = format!("http://{address}");
@@ -182,6 +194,45 @@ impl Api {
             headers: response.headers().clone(),
             text: String::from_utf8(bytes.into()).unwrap(),
         }
+    }
+
+    /// A request with a token, or without one; a body is JSON.
+    pub(super) async fn call(
+        &self,
+        token: Option<&str>,
+        method: Method,
+        path: &str,
+        body: Option<&str>,
+    ) -> Answer {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let mut headers: Vec<(&'static str, &str)> = Vec::new();
+        headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        headers.extend(body.map(|_| ("content-type", "application/json")));
+        self.send(method, path, &headers, body.unwrap_or_default()).await
+    }
+
+    /// A new token with this role, in one network or in all.
+    pub(super) async fn token(&self, role: Role, scope: Scope) -> String {
+        let token = Token::random();
+        let new = NewToken {
+            name: format!("{role} {}", uuid::Uuid::new_v4()),
+            digest: token.digest(),
+            role,
+            scope,
+            expires_at: None,
+            user: None,
+        };
+        Store::new(&store_config(&self.database.url)).create_token(&new).await.unwrap();
+        token.reveal().to_owned()
+    }
+
+    /// A new network.
+    pub(super) async fn network(&self, name: &str) -> NetworkIdentifier {
+        let identifier = NetworkIdentifier::random();
+        let insert =
+            format!("insert into network (identifier, name) values ('{identifier}', '{name}')");
+        self.execute(&insert).await;
+        identifier
     }
 
     /// Creates a sensor; gives its path.
