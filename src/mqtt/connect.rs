@@ -124,13 +124,18 @@ async fn open(broker: &BrokerUrl, configuration: SharedCfg) -> Result<IoBoxed, C
     let name = ServerName::try_from(broker.host.clone()).map_err(|_| {
         ConnectFailure::Tls(format!("{} is no name that a certificate can be for", broker.host))
     })?;
-    match TlsClientFilter::create(io, tls, name).await {
-        Ok(io) => Ok(io.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(ConnectFailure::Tls(
-            "the server closed the connection; does it speak TLS on this port?".into(),
-        )),
-        Err(error) => Err(error.into()),
-    }
+    let handle = io.get_ref();
+    let outcome = TlsClientFilter::create(io, tls, name).await;
+    outcome.map(IoBoxed::from).map_err(|error| {
+        // The library says only that it was disconnected, and keeps the reason.
+        let reason = handle.send_buf().err().unwrap_or(error);
+        match reason.kind() {
+            io::ErrorKind::NotConnected => ConnectFailure::Tls(
+                "the server closed the connection; does it speak TLS on this port?".into(),
+            ),
+            _ => reason.into(),
+        }
+    })
 }
 
 fn connect_packet(broker: &BrokerUrl, options: &ConnectOptions) -> codec::Connect {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -165,7 +166,11 @@ async fn answer(
 ) -> Result<(StatusCode, Vec<u8>), ServiceError> {
     let unreachable = |why: String| ServiceError::Unreachable { url: url.to_owned(), why };
     let mut response = request.await.map_err(|error| {
-        let reason = tls::handshake_reason(&error);
+        let reason = match &error {
+            // It does not name its source.
+            SendRequestError::Connect(ConnectError::Io(source)) => tls::handshake_reason(source),
+            _ => None,
+        };
         unreachable(reason.unwrap_or_else(|| error.to_string()))
     })?;
     let body = response.body().limit(MAX_ANSWER_BYTES).await;
