@@ -130,7 +130,9 @@ async fn open(broker: &BrokerUrl, configuration: SharedCfg) -> Result<IoBoxed, C
         // The library says only that it was disconnected, and keeps the reason.
         let reason = handle.send_buf().err().unwrap_or(error);
         match reason.kind() {
-            io::ErrorKind::NotConnected => ConnectFailure::Tls(
+            io::ErrorKind::NotConnected
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof => ConnectFailure::Tls(
                 "the server closed the connection; does it speak TLS on this port?".into(),
             ),
             _ => reason.into(),

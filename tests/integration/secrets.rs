@@ -165,7 +165,7 @@ fn check_config_tells_all_but_secrets() {
         line.unwrap_or_else(|| panic!("no {name}: {said}")).to_owned()
     };
     for (name, expected) in [
-        ("DATABASE_URL", &["host=db.example dbname=fleet user=guarded", ".env"][..]),
+        ("DATABASE_URL", &["host=db.example port=5432 dbname=fleet user=guarded", ".env"][..]),
         ("DATABASE_PASSWORD", &["(hidden)", "the file of DATABASE_PASSWORD_FILE"]),
         ("MQTT_URL", &["mqtt://tributary@broker.example:1883", "environment"]),
         ("BATCH_MAX_ITEMS", &["50000", "default"]),

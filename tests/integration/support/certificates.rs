@@ -1,6 +1,9 @@
 //! Authorities and certificates, made for one test. Called by the tests of TLS. Promises that nothing
 //! here is trusted by anyone who was not told to, and that the files go with the test.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -104,10 +107,13 @@ impl Files {
         Self(directory)
     }
 
-    /// Writes one, whole or not at all, as whoever renews a certificate should; returns its path.
+    /// Writes one, whole or not at all, as whoever renews a certificate should, and for nobody
+    /// else to read; returns its path.
     pub(crate) fn put(&self, name: &str, text: &str) -> String {
         let (draft, path) = (self.0.join(format!("{name}.draft")), self.0.join(name));
-        std::fs::write(&draft, text).expect("the directory is ours");
+        let private =
+            File::options().create(true).truncate(true).write(true).mode(0o600).open(&draft);
+        private.expect("the directory is ours").write_all(text.as_bytes()).expect("it is ours");
         std::fs::rename(draft, &path).expect("the directory is ours");
         path.to_str().expect("it is ASCII").to_owned()
     }

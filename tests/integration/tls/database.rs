@@ -1,5 +1,5 @@
 //! `sslmode`, as PostgreSQL's own clients mean it: which connection comes about, whether it is
-//! encrypted, and what is said of one that does not.
+//! encrypted, and what is said of one that does not. psql is asked the same and must agree.
 
 use std::collections::HashMap;
 
@@ -38,6 +38,22 @@ async fn attempt(watch: &Database, url: &str) -> String {
     let pid = connection.backend_pid().await.unwrap();
     let query = format!("select count(*) from pg_stat_ssl where ssl and pid = {pid}");
     if count(watch, &query).await == 1 { "tls".into() } else { "plain".into() }
+}
+
+/// The same by PostgreSQL's own client; of a failure, only that it is one.
+fn by_psql(url: &str, home: &Files) -> String {
+    let psql = std::process::Command::new("psql")
+        .args(["-X", "-At", "-d", url, "-c"])
+        .arg("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+        // Where it would look for files that nobody named.
+        .env("HOME", home.directory())
+        .output()
+        .unwrap();
+    match (psql.status.success(), psql.stdout.as_slice()) {
+        (true, b"t\n") => "tls".into(),
+        (true, b"f\n") => "plain".into(),
+        _ => String::from_utf8_lossy(&psql.stderr).into_owned(),
+    }
 }
 
 async fn server(tls: Option<ServerTls>) -> (Postgres, Database) {
@@ -115,8 +131,16 @@ async fn each_mode_takes_what_libpq_takes() {
         (&database, &certified, identity, "tls"),
         (&database, &certified, "sslmode=require".into(), "SQLSTATE 28000"),
     ] {
-        let said = attempt(watch, &format!("{base}?{query}")).await;
-        assert!(said == says || (says.len() > 5 && said.contains(says)), "{query}: {said}");
+        let url = format!("{base}?{query}");
+        let said = attempt(watch, &url).await;
+        assert!(said == says || (says.len() > 5 && said.contains(says)), "{url}: {said}");
+        let theirs = by_psql(&url, &files);
+        let connected = |outcome: &str| ["tls", "plain"].contains(&outcome);
+        if connected(says) {
+            assert_eq!(theirs, says, "{url}");
+        } else {
+            assert!(!connected(&theirs), "{url}: psql takes it");
+        }
     }
 }
 
