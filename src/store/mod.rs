@@ -6,6 +6,7 @@ mod acknowledge;
 mod benchmark;
 mod commit;
 mod configurations;
+mod connect;
 mod connection;
 mod copy;
 mod error;
@@ -22,6 +23,7 @@ mod sensor_list;
 mod sensors;
 mod tokens;
 mod users;
+mod ssl;
 
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
@@ -29,7 +31,7 @@ pub use benchmark::{
 };
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
-pub use error::{StoreError, Verdict, verdict};
+pub use error::{Complaint, StoreError, Verdict, verdict};
 pub use migrations::migrate;
 pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
@@ -40,14 +42,17 @@ pub use rows::{
 };
 pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
 pub use sensors::{NewSensor, SensorChange, SensorError};
+pub use ssl::{Ssl, SslMode, UrlError, describe, nowhere, read_url, without_password};
 pub use tokens::{NewToken, TokenRow};
 pub use users::{NewUser, UserChange, UserRow};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `DATABASE_URL`
+    /// `DATABASE_URL`, but for what it says of TLS.
     pub postgres: tokio_postgres::Config,
+    /// `sslmode` and its neighbours in `DATABASE_URL`
+    pub ssl: Ssl,
     /// `DATABASE_READERS`
     pub readers: u32,
     /// `PARTITION_INTERVAL_DAYS`

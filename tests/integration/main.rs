@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod access;
+mod accounts;
 mod api;
 mod configurations;
 mod isolation;
@@ -11,7 +12,9 @@ mod outages;
 mod partitions;
 mod puback;
 mod replay;
+mod secrets;
 mod sensors;
 mod servers;
 mod support;
+mod tls;
 mod tour;
