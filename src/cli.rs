@@ -111,7 +111,7 @@ fn store() -> anyhow::Result<Store> {
 
 /// Fails when something that was published is not accounted for.
 async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
-    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?, api_token())).await?;
+    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?, api_token()?)).await?;
     summary.print();
     Ok(ExitCode::from(summary.exit_code()))
 }

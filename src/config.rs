@@ -92,9 +92,11 @@ pub fn default_api_url() -> String {
 }
 
 /// `API_TOKEN`: what the commands that call the API show it.
-#[must_use]
-pub fn api_token() -> Option<secrecy::SecretString> {
-    environment("API_TOKEN").filter(|token| !token.is_empty()).map(Into::into)
+///
+/// # Errors
+/// When its file cannot be read.
+pub fn api_token() -> Result<Option<SecretString>, ConfigError> {
+    Settings::strict(&environment).secret(("API_TOKEN", "API_TOKEN_FILE"), |_| HIDDEN.into())
 }
 
 impl Config {
@@ -135,6 +137,7 @@ impl Config {
             http: api::Config {
                 address: settings.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
                 workers: settings.number("HTTP_WORKERS", 1, 1..=256)?,
+                tls: settings.http_tls()?,
                 access: api::AccessConfig {
                     required: settings.flag("AUTH", true)?,
                     metrics_open: settings.flag("METRICS_OPEN", false)?,
@@ -146,7 +149,6 @@ impl Config {
                         1..=1_000_000,
                     )?,
                 },
-                tls: settings.http_tls()?,
             },
             telemetry: telemetry::Config {
                 filter: settings.text("LOG_FILTER", "info"),

@@ -65,10 +65,10 @@ pub struct Config {
     pub address: String,
     /// `HTTP_WORKERS`
     pub workers: usize,
-    /// Who may call.
-    pub access: AccessConfig,
     /// `HTTP_CERTIFICATE_FILE`, `HTTP_KEY_FILE`: with them it is HTTPS, and nothing else.
     pub tls: Option<tls::Server>,
+    /// Who may call.
+    pub access: AccessConfig,
 }
 
 /// `AUTH`, `…_OPEN`, `SESSION_HOURS`, `REQUESTS_PER_SECOND`

@@ -96,7 +96,7 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
         .add(IoConfig::new().set_read_buf(READ_BUFFER_BYTES, READ_BUFFER_LOW_BYTES, 4))
         .add(MqttServiceConfig::new())
         .into();
-    let io = open(broker, options.gathers, configuration.clone()).await?;
+    let io = open(broker, options, configuration.clone()).await?;
     // The connector may ask more than once; there is one stream to give.
     let io = Rc::new(Cell::new(Some(io)));
     let connected = fn_service(move |_: Connect<String>| {
@@ -116,12 +116,12 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
 /// TCP, and TLS on it where the URL asks for it.
 async fn open(
     broker: &BrokerUrl,
-    gathers: bool,
+    options: &ConnectOptions,
     configuration: SharedCfg,
 ) -> Result<IoBoxed, ConnectFailure> {
     let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
     let stream = stream.into_std()?;
-    let io = if gathers {
+    let io = if options.gathers {
         Io::new(Stream::new(stream)?, configuration)
     } else {
         ntex_net::tokio::Reactor.from_tcp_stream(stream, configuration)?

@@ -21,9 +21,9 @@ mod rejections;
 mod rows;
 mod sensor_list;
 mod sensors;
+mod ssl;
 mod tokens;
 mod users;
-mod ssl;
 
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
