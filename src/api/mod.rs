@@ -10,6 +10,7 @@ mod fleet;
 mod health;
 mod heartbeats;
 mod log_messages;
+mod measure;
 mod measurements;
 mod page;
 mod path;
@@ -92,6 +93,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
             .default_service(web::to(route_not_found))
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
+            .wrap(from_fn(measure::measure))
     };
     let server = HttpServer::new(application)
         .workers(config.workers)

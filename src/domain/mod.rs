@@ -16,7 +16,7 @@ pub use backoff::{failures_after, pause};
 pub use batch::{Batch, Place, Rows};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
-pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally};
+pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names};
 pub use receipt::{Lost, Receipt, ReceiptBook};
 pub use rejection::{Reason, Rejection, RejectionDigest};
 pub use timestamp::Timestamp;
