@@ -61,9 +61,11 @@ impl Cli {
 
 async fn serve() -> anyhow::Result<()> {
     let config = Config::read(environment)?;
-    telemetry::start(&config.telemetry)?;
+    let telemetry = telemetry::start(&config.telemetry)?;
     let told = told_to_stop()?;
-    App::start(config, Faults::default()).await?.run_until(told).await
+    let outcome = App::start(config, Faults::default()).await?.run_until(told).await;
+    telemetry.stop();
+    outcome
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]

@@ -351,7 +351,9 @@ impl Metrics {
     /// Never: a `Vec` takes whatever is written to it.
     #[must_use]
     pub fn render(&self) -> String {
-        for probe in &*self.probes.lock().unwrap_or_else(PoisonError::into_inner) {
+        // Held to the end: two readers at once must not copy the ledger over each other.
+        let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        for probe in &*probes {
             probe(self);
         }
         self.window_age.set(self.window_oldest.seconds());
@@ -362,6 +364,7 @@ impl Metrics {
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
             .expect("a Vec takes whatever is written to it");
+        drop(probes);
         String::from_utf8_lossy(&text).into_owned()
     }
 

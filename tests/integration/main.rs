@@ -6,11 +6,14 @@
 mod api;
 mod configurations;
 mod isolation;
+mod metrics;
 mod outages;
 mod partitions;
 mod puback;
 mod replay;
 mod sensors;
 mod servers;
+#[cfg(feature = "otlp")]
+mod spans;
 mod support;
 mod tour;
