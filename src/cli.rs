@@ -1,14 +1,19 @@
 //! The command line: one executable, a subcommand for each thing to do.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_bench, read_mqtt, read_store};
+use crate::config::{Config, default_api_url, environment, read_bench, read_mqtt, read_store};
 use crate::sensor::Faults;
 use crate::{bench, simulate, store, telemetry};
+
+/// Shorter than whoever asks waits.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
@@ -31,6 +36,9 @@ pub enum Command {
     Serve,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
+    /// Ask the service at HTTP_ADDR whether it lives, and exit with 1 if not; for containers, which
+    /// have no other program to ask with.
+    Health,
     /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
     /// what became of what they said.
     Simulate(Box<simulate::Options>),
@@ -50,6 +58,7 @@ impl Cli {
         match self.command {
             Command::Serve => serve().await?,
             Command::Migrate => migrate().await?,
+            Command::Health => health().await?,
             Command::Simulate(options) => return simulate(*options).await,
             Command::Bench(options) => {
                 bench::run(&options, read_bench(environment)?, told_to_stop()?).await?;
@@ -77,6 +86,21 @@ async fn migrate() -> anyhow::Result<()> {
     for migration in applied {
         println!("Applied {migration}.");
     }
+    Ok(())
+}
+
+async fn health() -> anyhow::Result<()> {
+    let url = default_api_url();
+    let Some(address) = url.strip_prefix("http://") else {
+        // The certificate is for the names by which others call the service, which are not ours.
+        let address = url.trim_start_matches("https://");
+        tokio::net::TcpStream::connect(address).await.with_context(|| format!("at {url}"))?;
+        return Ok(());
+    };
+    let request = awc::Client::default().get(format!("http://{address}/healthz"));
+    let answer = request.timeout(HEALTH_TIMEOUT).send().await;
+    let status = answer.map_err(|error| anyhow::anyhow!("at {url}: {error}"))?.status();
+    anyhow::ensure!(status.is_success(), "at {url}: {status}");
     Ok(())
 }
 
