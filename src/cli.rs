@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, default_api_url, environment, read_bench, read_mqtt, read_store};
+use crate::config::{
+    Config, EnvFile, Inspection, default_api_url, environment, read_bench, read_mqtt, read_store,
+};
 use crate::sensor::Faults;
 use crate::{bench, simulate, store, telemetry};
 
@@ -34,6 +36,11 @@ pub struct Cli {
 pub enum Command {
     /// Run the service until SIGTERM or SIGINT.
     Serve,
+    /// Print every setting, where it came from, and what is wrong with them; secrets are hidden.
+    ///
+    /// Files that settings name are read, and nothing is connected to. Exits with 1 when serve would
+    /// not start with these settings.
+    CheckConfig,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
     /// Ask the service at HTTP_ADDR whether it lives, and exit with 1 if not; for containers, which
@@ -54,9 +61,10 @@ impl Cli {
     ///
     /// # Errors
     /// When it cannot be done; the error is one sentence for the person at the terminal.
-    pub async fn run(self) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, env_file: &EnvFile) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve => serve().await?,
+            Command::CheckConfig => return Ok(check_config(env_file)),
             Command::Migrate => migrate().await?,
             Command::Health => health().await?,
             Command::Simulate(options) => return simulate(*options).await,
@@ -75,6 +83,13 @@ async fn serve() -> anyhow::Result<()> {
     let outcome = App::start(config, Faults::default()).await?.run_until(told).await;
     telemetry.stop();
     outcome
+}
+
+#[expect(clippy::print_stdout, reason = "what a command found is its output")]
+fn check_config(env_file: &EnvFile) -> ExitCode {
+    let inspection = Inspection::of(environment, env_file);
+    println!("{inspection}");
+    if inspection.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]

@@ -41,6 +41,7 @@
 
 pub mod config;
 pub mod telemetry;
+pub mod tls;
 
 pub mod app;
 

@@ -35,6 +35,7 @@ use tracing_actix_web::TracingLogger;
 use crate::domain::{Health, Ledger, Timestamp};
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::tls;
 use problem::{Kind, Problem};
 
 pub use fleet::Fleet;
@@ -52,6 +53,8 @@ pub struct Config {
     pub address: String,
     /// `HTTP_WORKERS`
     pub workers: usize,
+    /// `HTTP_CERTIFICATE_FILE`, `HTTP_KEY_FILE`: with them it is HTTPS, and nothing else.
+    pub tls: Option<tls::Server>,
 }
 
 impl Config {
@@ -98,9 +101,12 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let server = HttpServer::new(application)
         .workers(config.workers)
         .disable_signals()
-        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS)
-        .bind(address)
-        .map_err(|error| refusal(address, &error))?;
+        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS);
+    let server = match &config.tls {
+        Some(tls) => server.bind_rustls_0_23(address, tls.configuration()),
+        None => server.bind(address),
+    }
+    .map_err(|error| refusal(address, &error))?;
     let bound = server.addrs().first().copied();
     let bound = bound.ok_or_else(|| refusal(address, &io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((server.run(), bound))

@@ -71,7 +71,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 pub async fn run(options: Options, mqtt: mqtt::Config) -> anyhow::Result<Summary> {
     let score = Score::new(&options)?;
     let switch = Switch::listen();
-    let service = Service::new(&options.api);
+    let service = Service::new(&options.api, options.api_ca.clone())?;
     let before = service.ledger().await?;
     let counts = Rc::new(Counts::default());
 

@@ -7,6 +7,7 @@ mod benchmark;
 mod census;
 mod commit;
 mod configurations;
+mod connect;
 mod connection;
 mod copy;
 mod error;
@@ -18,6 +19,7 @@ mod reads;
 mod rejections;
 mod rows;
 mod sensors;
+mod ssl;
 
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
@@ -26,7 +28,7 @@ pub use benchmark::{
 pub use census::TableCensus;
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
-pub use error::{StoreError, Verdict, verdict};
+pub use error::{Complaint, StoreError, Verdict, verdict};
 pub use migrations::migrate;
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
@@ -35,12 +37,15 @@ pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };
 pub use sensors::{NewSensor, Sensor, SensorError};
+pub use ssl::{Ssl, SslMode, UrlError, describe, nowhere, read_url, without_password};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `DATABASE_URL`
+    /// `DATABASE_URL`, but for what it says of TLS.
     pub postgres: tokio_postgres::Config,
+    /// `sslmode` and its neighbours in `DATABASE_URL`
+    pub ssl: Ssl,
     /// `DATABASE_READERS`
     pub readers: u32,
     /// `PARTITION_INTERVAL_DAYS`

@@ -5,13 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8::{ErrorSink, Pool, PooledConnection, RunError};
-use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::NoTls;
 
-use super::error::sentence;
+use super::connect::Connector;
+use super::error::Complaint;
 use super::{Config, StoreError};
-
-pub(super) type Manager = PostgresConnectionManager<NoTls>;
 
 /// The API must answer within 2 s when the database is away; half of that is left for the query.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -25,7 +22,7 @@ const LATEST_TABLE: &str = "select from rejection_overflow limit 0";
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: Pool<Manager>,
+    pool: Pool<Connector>,
     complaints: Complaints,
 }
 
@@ -33,9 +30,9 @@ impl Store {
     /// A pool that connects when it is first used; the database may be away meanwhile.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let mut postgres = with_defaults(&config.postgres, "tributary-read");
+        let mut connector = Connector::new(config, "tributary-read");
         append_option(
-            &mut postgres,
+            &mut connector.postgres,
             &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"),
         );
         let complaints = Complaints::default();
@@ -46,7 +43,7 @@ impl Store {
             // of the checkout, and not by a query that would wait for it.
             .test_on_check_out(true)
             .error_sink(Box::new(complaints.clone()))
-            .build_unchecked(Manager::new(postgres, NoTls));
+            .build_unchecked(connector);
         Self { pool, complaints }
     }
 
@@ -60,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     /// When none can be had within a second.
-    pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+    pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Connector>, StoreError> {
         let checked_out = self.pool.get().await;
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }
@@ -97,7 +94,7 @@ impl PoolUse {
 
 /// Why connections could not be made lately; a pool that waits in vain would not say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Complaints(Arc<Mutex<Option<String>>>);
+pub(super) struct Complaints(Arc<Mutex<Option<Complaint>>>);
 
 impl Complaints {
     pub(super) fn checkout_error(
@@ -111,14 +108,14 @@ impl Complaints {
         }
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<String>> {
+    fn last(&self) -> MutexGuard<'_, Option<Complaint>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ErrorSink<tokio_postgres::Error> for Complaints {
     fn sink(&self, error: tokio_postgres::Error) {
-        *self.last() = Some(sentence(&error));
+        *self.last() = Some(Complaint::of(&error));
     }
 
     fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {

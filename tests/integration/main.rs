@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod accounts;
 mod api;
 mod configurations;
 mod isolation;
@@ -11,9 +12,11 @@ mod outages;
 mod partitions;
 mod puback;
 mod replay;
+mod secrets;
 mod sensors;
 mod servers;
 #[cfg(feature = "otlp")]
 mod spans;
 mod support;
+mod tls;
 mod tour;

@@ -125,7 +125,7 @@ impl Api {
         let context = context(&config, &witness);
         let (ledger, health) = (Arc::clone(&context.ledger), Arc::clone(&context.health));
         Part::ALL.into_iter().for_each(|part| health.up(part));
-        let config = api::Config { address: "127.0.0.1:0".into(), workers: 2 };
+        let config = api::Config { address: "127.0.0.1:0".into(), workers: 2, tls: None };
         let (server, address) = api::bind(&config, context).unwrap();
         actix_rt::spawn(server);
         let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
@@ -138,7 +138,7 @@ impl Api {
         let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
         let witness = Witness { told, live }.start();
         let context = context(&store_config("postgres://nowhere/x"), &witness);
-        api::bind(&api::Config { address: address.into(), workers: 1 }, context)
+        api::bind(&api::Config { address: address.into(), workers: 1, tls: None }, context)
     }
 
     /// A request without a body.
