@@ -106,7 +106,7 @@ fn uses(text: &str) -> Vec<(&str, Vec<&str>)> {
     let is_word = |it: char| it.is_ascii_alphanumeric() || it == '_';
     let mut uses = Vec::new();
     let mut begin = 0;
-    while let Some(found) = text[begin..].find(|it| is_word(it)) {
+    while let Some(found) = text[begin..].find(is_word) {
         let rest = &text[begin + found..];
         let name = &rest[..rest.find(|it| !is_word(it)).unwrap_or(rest.len())];
         begin += found + name.len();
