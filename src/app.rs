@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::domain::{Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
+use crate::probes;
 use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
 use crate::store::{self, Committer, Housekeeper, Store};
 use crate::wire::{Decoder, Topics};
@@ -73,6 +74,10 @@ impl App {
         let health = Arc::new(Health::default());
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
         let store = Store::new(&config.store);
+        probes::watch_health(&metrics, Arc::clone(&health));
+        let probed = store.clone();
+        probes::watch_pool(&metrics, "api", config.store.readers, move || probed.pool_use());
+        actix_rt::spawn(probes::watch_tables(store.clone(), Arc::clone(&metrics)));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
         let (shutdown, told) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
@@ -102,11 +107,11 @@ impl App {
             fleet: Fleet::of(&supervisor),
             ledger: Arc::clone(&ledger),
             health,
-            metrics,
+            metrics: Arc::clone(&metrics),
             started_at,
         };
         let (server, address) = api::bind(&config.http, context)?;
-        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store)));
+        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store), metrics));
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
         Ok(Self { address, ledger, server, ingest, writing, shutdown, ended, grace })
     }
@@ -206,6 +211,8 @@ impl Path {
         let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
         let InboundHandles { health, metrics, .. } = self.handles.clone();
 
+        let probed = self.store.clone();
+        probes::watch_pool(&metrics, "path", PATH_CONNECTIONS, move || probed.pool_use());
         let outbox = Outbox::new(self.store.clone(), down, Arc::clone(&metrics)).start();
         let (router, writer) = self.supervisor(settled, &outbox);
         let outbound = Outbound::new(
@@ -245,6 +252,8 @@ impl Path {
         let InboundHandles { health, metrics, .. } = self.handles.clone();
         let config = self.config.writer.clone();
         let committer = Committer::new(&self.config.store, config.connections);
+        let probed = committer.clone();
+        probes::watch_pool(&metrics, "writers", config.connections, move || probed.pool_use());
         let mut writer_address = None;
         let router = Supervisor::start_here(
             self.store.clone(),
@@ -281,16 +290,18 @@ async fn vital_signs(alive: impl Fn() -> bool) {
     }
 }
 
-async fn keep_house(housekeeper: Housekeeper) {
+async fn keep_house(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
     let mut failures = 0;
     loop {
         let wait = match housekeeper.round().await {
             Ok(()) => {
                 failures = 0;
+                metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
                 HOUSEKEEPING_INTERVAL
             }
             Err(error) => {
                 failures += 1;
+                metrics.housekeeping_failures.inc();
                 if failures == 1 {
                     warn!(%error, "housekeeping failed; it is tried again");
                 } else {

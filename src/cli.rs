@@ -3,17 +3,23 @@
 mod access;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{
-    Config, EnvFile, Inspection, api_token, environment, read_bench, read_mqtt, read_store,
+    Config, EnvFile, Inspection, api_token, default_api_url, environment, read_bench, read_mqtt,
+    read_store,
 };
 use crate::sensor::Faults;
 use crate::store::Store;
 use crate::{bench, simulate, store, telemetry};
+
+/// Shorter than whoever asks waits.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
@@ -47,6 +53,9 @@ pub enum Command {
     /// Create users, who sign in at the API with a password.
     #[command(subcommand)]
     User(access::UserCommand),
+    /// Ask the service at HTTP_ADDR whether it lives, and exit with 1 if not; for containers, which
+    /// have no other program to ask with.
+    Health,
     /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
     /// what became of what they said.
     Simulate(Box<simulate::Options>),
@@ -69,6 +78,7 @@ impl Cli {
             Command::Migrate => migrate().await?,
             Command::Token(command) => access::token(command, &store()?).await?,
             Command::User(command) => access::user(command, &store()?).await?,
+            Command::Health => health().await?,
             Command::Simulate(options) => return simulate(*options).await,
             Command::Bench(options) => {
                 bench::run(&options, read_bench(environment)?, told_to_stop()?).await?;
@@ -80,9 +90,11 @@ impl Cli {
 
 async fn serve() -> anyhow::Result<()> {
     let config = Config::read(environment)?;
-    telemetry::start(&config.telemetry)?;
+    let telemetry = telemetry::start(&config.telemetry)?;
     let told = told_to_stop()?;
-    App::start(config, Faults::default()).await?.run_until(told).await
+    let outcome = App::start(config, Faults::default()).await?.run_until(told).await;
+    telemetry.stop();
+    outcome
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]
@@ -107,6 +119,21 @@ async fn migrate() -> anyhow::Result<()> {
 /// For a few statements.
 fn store() -> anyhow::Result<Store> {
     Ok(Store::new(&store::Config { readers: 1, ..read_store(environment)? }))
+}
+
+async fn health() -> anyhow::Result<()> {
+    let url = default_api_url();
+    let Some(address) = url.strip_prefix("http://") else {
+        // The certificate is for the names by which others call the service, which are not ours.
+        let address = url.trim_start_matches("https://");
+        tokio::net::TcpStream::connect(address).await.with_context(|| format!("at {url}"))?;
+        return Ok(());
+    };
+    let request = awc::Client::default().get(format!("http://{address}/healthz"));
+    let answer = request.timeout(HEALTH_TIMEOUT).send().await;
+    let status = answer.map_err(|error| anyhow::anyhow!("at {url}: {error}"))?.status();
+    anyhow::ensure!(status.is_success(), "at {url}: {status}");
+    Ok(())
 }
 
 /// Fails when something that was published is not accounted for.

@@ -34,7 +34,7 @@ pub struct Config {
     pub writer: writer::Config,
     /// `HTTP_…`
     pub http: api::Config,
-    /// `LOG_…`
+    /// `LOG_…`, `OTEL_…`
     pub telemetry: telemetry::Config,
     /// `MIGRATE_ON_START`: bring the tables up to date before anything else.
     pub migrate_on_start: bool,
@@ -153,6 +153,8 @@ impl Config {
             telemetry: telemetry::Config {
                 filter: settings.text("LOG_FILTER", "info"),
                 format: settings.word("LOG_FORMAT", "text")?,
+                export: settings.word("OTEL_EXPORTER_OTLP_ENDPOINT", "")?,
+                service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
             },
             migrate_on_start: settings.flag("MIGRATE_ON_START", false)?,
             shutdown_grace_secs: settings.number("SHUTDOWN_GRACE_SECS", 30, 1..=3_600)?,

@@ -55,6 +55,7 @@ pub mod store;
 
 pub mod api;
 pub mod metrics;
+pub mod probes;
 
 pub mod simulate;
 

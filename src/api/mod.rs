@@ -15,6 +15,7 @@ mod health;
 mod heartbeats;
 mod log_messages;
 mod logins;
+mod measure;
 mod measurements;
 mod networks;
 mod page;
@@ -131,6 +132,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
             .wrap(from_fn(move |request, next| authenticate(guarded_by.clone(), request, next)))
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
+            .wrap(from_fn(measure::measure))
     };
     let server = HttpServer::new(application)
         .workers(config.workers)

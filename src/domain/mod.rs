@@ -20,7 +20,7 @@ pub use backoff::{failures_after, pause};
 pub use batch::{Batch, Place, Rows};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
-pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally};
+pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names};
 pub use password::{hash_password, is_password, is_usable_password};
 pub use receipt::{Lost, Receipt, ReceiptBook};
 pub use rejection::{Reason, Rejection, RejectionDigest};

@@ -22,7 +22,7 @@ const MAX_ACTOR_FAILURES: u8 = 2;
 #[derive(Default)]
 struct Burst {
     arrivals: Arrivals,
-    messages: u64,
+    messages: Arrivals,
     bytes: u64,
 }
 
@@ -62,8 +62,7 @@ impl Inbound {
         // Nothing of the burst can have been settled before: that is heard on this thread.
         let InboundHandles { ledger, metrics, .. } = &self.handles;
         ledger.receive(burst.arrivals);
-        metrics.messages_received.inc_by(burst.messages);
-        metrics.bytes_received.inc_by(burst.bytes);
+        metrics.received(burst.messages, burst.bytes);
         outcome
     }
 
@@ -121,10 +120,11 @@ impl Inbound {
             kind: uplink.kind,
             items: uplink.item_count(),
             bytes: uplink.size_bytes(),
+            received_at,
         };
         self.window.admit(entry);
         burst.arrivals.add(entry.kind, entry.items);
-        burst.messages += 1;
+        burst.messages.add(entry.kind, 1);
         burst.bytes += uplink.origin.size_bytes() as u64;
         if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
     }

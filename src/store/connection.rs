@@ -21,6 +21,8 @@ const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 60_000;
 /// A connection and its statements.
 pub(super) struct WriterConnection {
     pub(super) client: Client,
+    /// The server's process for it, as `pg_stat_activity` and the server's log name it.
+    pub(super) backend: i32,
     pub(super) tombstones: Statement,
     pub(super) acknowledge: Statement,
     pub(super) reject: Statement,
@@ -46,6 +48,7 @@ impl WriterConnection {
             stagings.push(Staging::prepare(&client, kind).await?);
         }
         Ok(Self {
+            backend: client.query_one("select pg_backend_pid()", &[]).await?.get(0),
             tombstones: client.prepare(TOMBSTONES).await?,
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
             reject: client.prepare(REJECT).await?,

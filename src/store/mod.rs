@@ -4,6 +4,7 @@
 
 mod acknowledge;
 mod benchmark;
+mod census;
 mod commit;
 mod configurations;
 mod connect;
@@ -29,6 +30,7 @@ pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
     encode_measurements, furnish,
 };
+pub use census::TableCensus;
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
 pub use error::{Complaint, StoreError, Verdict, verdict};
@@ -36,7 +38,7 @@ pub use migrations::migrate;
 pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
-pub use pool::Store;
+pub use pool::{PoolUse, Store};
 pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };

@@ -47,6 +47,12 @@ impl Store {
         Self { pool, complaints }
     }
 
+    /// How its connections are used.
+    #[must_use]
+    pub fn pool_use(&self) -> PoolUse {
+        PoolUse::of(&self.pool)
+    }
+
     /// A connection.
     ///
     /// # Errors
@@ -66,6 +72,23 @@ impl Store {
             Ok(answer) => answer.map(drop).map_err(StoreError::from),
             Err(_elapsed) => Err(StoreError::PoolTimeout { waited: CHECKOUT_TIMEOUT, last: None }),
         }
+    }
+}
+
+/// How the connections of a pool are used at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolUse {
+    /// At work.
+    pub busy: u32,
+    /// Waiting for work.
+    pub idle: u32,
+}
+
+impl PoolUse {
+    pub(super) fn of<M: bb8::ManageConnection>(pool: &Pool<M>) -> Self {
+        let state = pool.state();
+        let idle = state.idle_connections;
+        Self { busy: state.connections.saturating_sub(idle), idle }
     }
 }
 

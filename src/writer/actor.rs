@@ -53,6 +53,7 @@ impl<C: Commit> WriterActor<C> {
             let beyond = self.budget.apply(&mut batch, Timestamp::now());
             self.reports.metrics.rejections_over_bound.inc_by(beyond);
             self.writing += 1;
+            self.reports.metrics.batches_writing.set(self.writing.into());
             let delivery = Delivery::new(self.committer.clone(), self.reports.clone());
             // A task of its own: a panic in it loses this batch's receipts, which the inbound loop
             // notices, and not the actor.
@@ -63,9 +64,13 @@ impl<C: Commit> WriterActor<C> {
                     error!(%failure, "a delivery failed; its messages will be delivered again");
                 }
                 writer.writing -= 1;
+                writer.reports.metrics.batches_writing.set(writer.writing.into());
                 writer.rest(policy::rest(begun.elapsed()), context);
             }));
         }
+        let oldest = self.waiting.uplinks().first().map(|uplink| uplink.origin.received_at);
+        self.reports.metrics.writer_oldest.set(oldest);
+        self.reports.metrics.writer_waiting_items.set(self.waiting.item_count() as i64);
     }
 
     /// Lets messages gather, and begins again.

@@ -8,6 +8,7 @@ mod accounts;
 mod api;
 mod configurations;
 mod isolation;
+mod metrics;
 mod outages;
 mod partitions;
 mod puback;
@@ -15,6 +16,8 @@ mod replay;
 mod secrets;
 mod sensors;
 mod servers;
+#[cfg(feature = "otlp")]
+mod spans;
 mod support;
 mod tls;
 mod tour;
