@@ -208,6 +208,9 @@ impl Settings<'_> {
         Ok(store::Config {
             postgres,
             readers: self.number("DATABASE_READERS", 4, 1..=256)?,
+            read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
+            exports: self.number("EXPORTS_AT_ONCE", 2, 1..=64)?,
+            idempotency_hours: self.number("IDEMPOTENCY_HOURS", 24, 1..=8_760)?,
             partition_days: self.number("PARTITION_INTERVAL_DAYS", 7, 1..=366)?,
             partition_past_days: self.number("PARTITION_PAST_DAYS", 366, 1..=3_660)?,
             log_message_retention_days: self.retention("RETENTION_LOG_MESSAGE_DAYS", 120)?,

@@ -40,12 +40,22 @@ problems! {
     RouteNotFound = NOT_FOUND, "route-not-found", "There is nothing at this path";
     /// No sensor has this identifier.
     SensorNotFound = NOT_FOUND, "sensor-not-found", "There is no such sensor";
+    /// The sensor has not measured anything yet.
+    MeasurementNotFound =
+        NOT_FOUND, "measurement-not-found", "There is no such measurement";
+    /// The sensor has no configuration of this revision.
+    ConfigurationNotFound =
+        NOT_FOUND, "configuration-not-found", "There is no such configuration";
+    /// No network has this identifier.
+    NetworkNotFound = NOT_FOUND, "network-not-found", "There is no such network";
     /// The path is known, the method is not.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
     /// A sensor of this network has the name.
     NameTaken = CONFLICT, "name-taken", "The name is taken";
     /// A sensor has the identifier.
     IdentifierTaken = CONFLICT, "identifier-taken", "The identifier is taken";
+    /// Only the newest configuration can be published again.
+    NotNewest = CONFLICT, "not-newest", "A newer configuration has taken its place";
     /// The body is larger than the API takes.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large";
     /// The body is announced as something else than JSON.
@@ -56,11 +66,18 @@ problems! {
     /// A configuration is no unnested object that the database can hold.
     InvalidConfiguration =
         UNPROCESSABLE_ENTITY, "invalid-configuration", "The configuration is not usable";
+    /// The key was used for another body.
+    IdempotencyKeyReused =
+        UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key belongs to another request";
     /// A defect of ours.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
     /// The database is away.
     DatabaseUnavailable =
         SERVICE_UNAVAILABLE, "database-unavailable", "The database cannot be reached";
+    /// The read takes longer than one may.
+    ReadTimeout = SERVICE_UNAVAILABLE, "read-timeout", "The read takes too long";
+    /// As many do the same as may.
+    Busy = SERVICE_UNAVAILABLE, "busy", "Too many do the same at once";
     /// The service cannot do its work at present.
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The service is not ready";
 }

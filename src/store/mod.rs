@@ -3,12 +3,16 @@
 //! can starve the other.
 
 mod acknowledge;
+mod aggregates;
 mod benchmark;
 mod commit;
 mod configurations;
 mod connection;
 mod copy;
 mod error;
+mod export;
+mod hot;
+mod log_summary;
 mod migrations;
 mod outbox;
 mod partitions;
@@ -18,29 +22,39 @@ mod rejections;
 mod rows;
 mod sensors;
 
+pub use aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
     encode_measurements, furnish,
 };
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
-pub use configurations::{Configuration, ConfigurationState};
+pub use configurations::{Configuration, ConfigurationState, Creation, Idempotency};
 pub use error::{StoreError, Verdict, verdict};
+pub use export::{Export, ExportError, ExportFormat, ExportOf, ExportStream};
+pub use log_summary::{LogSummary, SummaryKey};
 pub use migrations::migrate;
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::Store;
 pub use rows::{
-    HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
+    HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, Page,
+    RejectionFilter, RejectionRow, RowKey, RowPage, Selection, Span,
 };
 pub use sensors::{NewSensor, Sensor, SensorError};
 
-/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
+/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `DATABASE_URL`
     pub postgres: tokio_postgres::Config,
     /// `DATABASE_READERS`
     pub readers: u32,
+    /// `DATABASE_READ_TIMEOUT_SECS`: PostgreSQL ends a read that takes longer.
+    pub read_timeout_secs: u32,
+    /// `EXPORTS_AT_ONCE`
+    pub exports: u32,
+    /// `IDEMPOTENCY_HOURS`: so long a repeated request gets the first answer.
+    pub idempotency_hours: u32,
     /// `PARTITION_INTERVAL_DAYS`
     pub partition_days: u32,
     /// `PARTITION_PAST_DAYS`
