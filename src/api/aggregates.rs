@@ -10,12 +10,13 @@ use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use tracing::debug;
 
+use super::caller::Caller;
 use super::cursor::{self, Position};
 use super::page::{Listing, Parameters};
 use super::path::SensorPath;
 use super::problem::Problem;
 use super::{Context, read, resource};
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::{Role, SensorIdentifier, Timestamp};
 use crate::store::{Aggregate, Aggregation, BUCKET_ORIGIN, Store};
 
 const MAX_BUCKET_SECS: u32 = 30 * 86_400;
@@ -108,9 +109,11 @@ impl Position for Bucket {
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let attributes = parameters.attributes(MAX_ATTRIBUTES)?;
     let bucket_secs = parameters.take_as("bucket", BUCKET_EXPECTED, bucket)?;
     let span = parameters.span()?;

@@ -10,13 +10,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::body::{Body, not_json, pointer};
+use super::caller::Caller;
 use super::configuration_diff::{Diff, diff};
 use super::idempotency::IdempotencyKey;
 use super::page::{Listing, NoParameters, Parameters, listing};
 use super::path::{REVISION_EXPECTED, RevisionPath, SensorPath, revision};
 use super::problem::{Kind, Problem};
 use super::{Context, read, resource, to_the_end};
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::{Role, SensorIdentifier, Timestamp};
 use crate::store::{Configuration, ConfigurationState, Creation};
 use crate::wire::value::{Flaw, check};
 
@@ -102,11 +103,13 @@ pub(super) struct Accepted {
 )]
 pub(super) async fn create(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     _: NoParameters,
     key: IdempotencyKey,
     body: Body,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Operator)?;
     let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
     let configuration = usable(configuration.get(), "")?;
     let idempotency = key.of(body.text());
@@ -156,9 +159,11 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let page = parameters.page::<i32>()?;
     parameters.finish()?;
     let rows = context.store.list_configurations(sensor, &page).await?;
@@ -184,10 +189,12 @@ pub(super) async fn list(
 )]
 pub(super) async fn one(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     RevisionPath(revision): RevisionPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let configuration = find(&context, sensor, revision).await?;
     Ok(HttpResponse::Ok().json(Item::from(configuration)))
 }
@@ -214,10 +221,12 @@ pub(super) async fn one(
 )]
 pub(super) async fn republish(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     RevisionPath(wanted): RevisionPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Operator)?;
     let newest = find(&context, sensor, None).await?.revision;
     match wanted {
         Some(wanted) if wanted > newest => return Err(Problem::configuration_not_found()),
@@ -255,9 +264,11 @@ pub(super) async fn republish(
 )]
 pub(super) async fn compare(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let from = parameters.take_as("from", REVISION_EXPECTED, revision)?;
     let to = parameters.take_as("to", REVISION_EXPECTED, revision)?;
     parameters.finish()?;

@@ -8,20 +8,18 @@ use actix_web::http::header::{
 use actix_web::middleware::Compress;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
-use uuid::Uuid;
 
+use super::caller::Caller;
 use super::measurements::MAX_ATTRIBUTES;
 use super::page::Parameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::{Context, resource};
+use crate::domain::{NetworkIdentifier, Role};
 use crate::store::{Export, ExportError, ExportFormat, ExportOf};
 
 const CSV: &str = "text/csv; charset=utf-8";
 const NDJSON: &str = "application/x-ndjson";
-
-/// Of a UUID, as the API writes it.
-const HYPHENATED_LENGTH: usize = 36;
 
 /// Within `/sensors/{identifier}`.
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -35,7 +33,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 /// Within `/api/v1`.
 pub(super) fn network_routes(config: &mut ServiceConfig) {
     config.service(
-        resource("/networks/{identifier}/measurements/export", "GET")
+        resource("/networks/{network}/measurements/export", "GET")
             .route(web::get().to(of_network))
             .wrap(Compress::default()),
     );
@@ -68,10 +66,12 @@ pub(super) fn network_routes(config: &mut ServiceConfig) {
 )]
 pub(super) async fn of_sensor(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     request: HttpRequest,
     parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let export = read(ExportOf::Sensor(sensor), &request, parameters)?;
     answer(&context, export, Problem::sensor_not_found).await
 }
@@ -81,11 +81,11 @@ pub(super) async fn of_sensor(
 /// As for one sensor.
 #[utoipa::path(
     get,
-    path = "/api/v1/networks/{identifier}/measurements/export",
+    path = "/api/v1/networks/{network}/measurements/export",
     operation_id = "export_network",
     tag = "measurements",
     params(
-        ("identifier" = uuid::Uuid, Path, description = "The network"),
+        ("network" = uuid::Uuid, Path, description = "The network"),
         ("format" = Option<String>, Query, description = "`csv` or `ndjson`; as `Accept` says, else `csv`"),
         ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
         ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
@@ -102,13 +102,14 @@ pub(super) async fn of_sensor(
 )]
 pub(super) async fn of_network(
     context: web::Data<Context>,
+    caller: Caller,
     identifier: web::Path<String>,
     request: HttpRequest,
     parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    let scope = caller.may(Role::Viewer)?;
     let not_found = || Problem::new(Kind::NetworkNotFound, "no network has this identifier");
-    let network =
-        Uuid::try_parse(&identifier).ok().filter(|_| identifier.len() == HYPHENATED_LENGTH);
+    let network = NetworkIdentifier::parse(&identifier).filter(|network| scope.covers(*network));
     let network = network.ok_or_else(not_found)?;
     let export = read(ExportOf::Network(network), &request, parameters)?;
     answer(&context, export, not_found).await

@@ -5,10 +5,12 @@ use actix_web::Responder;
 use actix_web::web::{self, ServiceConfig};
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::page::{Listing, Parameters, row_listing};
 use super::path::{REVISION_EXPECTED, SensorPath, revision};
 use super::problem::Problem;
 use super::{Context, read, resource};
+use crate::domain::Role;
 use crate::store::{HeartbeatFilter, HeartbeatRow};
 
 /// Within `/sensors/{identifier}`.
@@ -71,9 +73,11 @@ impl From<HeartbeatRow> for Item {
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let selection = parameters.selection()?;
     let filter = HeartbeatFilter {
         revision: parameters.take_as("revision", REVISION_EXPECTED, revision)?,

@@ -5,11 +5,13 @@ use actix_web::Responder;
 use actix_web::web::{self, ServiceConfig};
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::cursor::Position;
 use super::page::{Listing, Parameters, listing, row_listing};
 use super::path::SensorPath;
 use super::problem::Problem;
 use super::{Context, read, resource};
+use crate::domain::Role;
 use crate::store::{LogFilter, LogMessageRow, LogSummary, SummaryKey};
 
 /// The gravest first, as summaries are sorted.
@@ -122,9 +124,11 @@ impl From<LogSummary> for Summary {
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let (selection, filter) = (parameters.selection()?, filter(&mut parameters)?);
     parameters.finish()?;
     let page = context.store.list_log_messages(sensor, &selection, &filter).await?;
@@ -160,9 +164,11 @@ pub(super) async fn list(
 )]
 pub(super) async fn summarise(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let (span, filter) = (parameters.span()?, filter(&mut parameters)?);
     let page = parameters.page::<SummaryKey>()?;
     parameters.finish()?;

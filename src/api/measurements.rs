@@ -7,10 +7,12 @@ use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::caller::Caller;
 use super::page::{Listing, NoParameters, Parameters, row_listing};
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::{Context, read, resource};
+use crate::domain::Role;
 use crate::store::{MeasurementRow, Order, Page, Selection, Span};
 
 /// More than anybody names by hand.
@@ -80,9 +82,11 @@ impl From<MeasurementRow> for Item {
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let selection = parameters.selection()?;
     let attributes = parameters.attributes(MAX_ATTRIBUTES)?;
     parameters.finish()?;
@@ -106,9 +110,11 @@ pub(super) async fn list(
 )]
 pub(super) async fn latest(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let page = Page { limit: 1, after: None };
     let selection = Selection { span: Span::default(), order: Order::NewestFirst, page };
     let page = context.store.list_measurements(sensor, &selection, None).await?;

@@ -36,6 +36,10 @@ problems! {
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not JSON";
     /// A query parameter is unknown, doubled or malformed.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A query parameter is not usable";
+    /// Nobody has said who calls, or in vain.
+    Unauthenticated = UNAUTHORIZED, "unauthenticated", "A valid token is missing";
+    /// The caller may not do this.
+    Forbidden = FORBIDDEN, "forbidden", "The caller may not do this";
     /// Nothing is at this path.
     RouteNotFound = NOT_FOUND, "route-not-found", "There is nothing at this path";
     /// No sensor has this identifier.
@@ -48,14 +52,20 @@ problems! {
         NOT_FOUND, "configuration-not-found", "There is no such configuration";
     /// No network has this identifier.
     NetworkNotFound = NOT_FOUND, "network-not-found", "There is no such network";
+    /// No token has this identifier.
+    TokenNotFound = NOT_FOUND, "token-not-found", "There is no such token";
+    /// No user has this identifier.
+    UserNotFound = NOT_FOUND, "user-not-found", "There is no such user";
     /// The path is known, the method is not.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
-    /// A sensor of this network has the name.
+    /// Another one has the name.
     NameTaken = CONFLICT, "name-taken", "The name is taken";
     /// A sensor has the identifier.
     IdentifierTaken = CONFLICT, "identifier-taken", "The identifier is taken";
     /// Only the newest configuration can be published again.
     NotNewest = CONFLICT, "not-newest", "A newer configuration has taken its place";
+    /// The network holds sensors.
+    NetworkNotEmpty = CONFLICT, "network-not-empty", "The network is not empty";
     /// The body is larger than the API takes.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large";
     /// The body is announced as something else than JSON.
@@ -69,6 +79,8 @@ problems! {
     /// The key was used for another body.
     IdempotencyKeyReused =
         UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key belongs to another request";
+    /// The caller asks too often.
+    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "There are too many requests";
     /// A defect of ours.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
     /// The database is away.

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::pool::{append_option, with_defaults};
 use super::rows::Span;
 use super::{Config, Store, StoreError};
-use crate::domain::SensorIdentifier;
+use crate::domain::{NetworkIdentifier, SensorIdentifier};
 
 /// What is handed on at once; the lines themselves are short.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -63,7 +63,7 @@ pub enum ExportOf {
     /// Of one sensor.
     Sensor(SensorIdentifier),
     /// Of all sensors of a network, one after the other.
-    Network(Uuid),
+    Network(NetworkIdentifier),
 }
 
 /// How a line looks.
@@ -193,7 +193,7 @@ async fn begin(client: &Client, of: ExportOf) -> Result<bool, tokio_postgres::Er
     client.batch_execute(BEGIN).await?;
     let (statement, identifier) = match of {
         ExportOf::Sensor(sensor) => (super::reads::SENSOR_EXISTS, sensor.0),
-        ExportOf::Network(network) => (NETWORK_EXISTS, network),
+        ExportOf::Network(network) => (NETWORK_EXISTS, network.0),
     };
     Ok(client.query_typed_opt(statement, &[(&identifier, Type::UUID)]).await?.is_some())
 }
@@ -241,7 +241,7 @@ impl Work {
         self.gathered.extend_from_slice(self.export.header().as_bytes());
         let (sensor, network) = match self.export.of {
             ExportOf::Sensor(sensor) => (Some(sensor.0), None),
-            ExportOf::Network(network) => (None, Some(network)),
+            ExportOf::Network(network) => (None, Some(network.0)),
         };
         let mut after: Option<Uuid> = None;
         loop {
@@ -385,7 +385,7 @@ mod tests {
 
     fn export(format: ExportFormat, attributes: Option<&[&str]>) -> Export {
         Export {
-            of: ExportOf::Network(Uuid::nil()),
+            of: ExportOf::Network(NetworkIdentifier::DEFAULT),
             span: Span::default(),
             attributes: attributes.map(|names| names.iter().map(|&it| it.into()).collect()),
             format,

@@ -12,15 +12,20 @@ mod copy;
 mod error;
 mod export;
 mod hot;
+mod last_seen;
 mod log_summary;
 mod migrations;
+mod networks;
 mod outbox;
 mod partitions;
 mod pool;
 mod reads;
 mod rejections;
 mod rows;
+mod sensor_list;
 mod sensors;
+mod tokens;
+mod users;
 
 pub use aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
 pub use benchmark::{
@@ -33,6 +38,7 @@ pub use error::{StoreError, Verdict, verdict};
 pub use export::{Export, ExportError, ExportFormat, ExportOf, ExportStream};
 pub use log_summary::{LogSummary, SummaryKey};
 pub use migrations::migrate;
+pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::Store;
@@ -40,7 +46,10 @@ pub use rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, Page,
     RejectionFilter, RejectionRow, RowKey, RowPage, Selection, Span,
 };
-pub use sensors::{NewSensor, Sensor, SensorError};
+pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
+pub use sensors::{NewSensor, SensorChange, SensorError};
+pub use tokens::{NewToken, TokenRow};
+pub use users::{NewUser, UserChange, UserRow};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]

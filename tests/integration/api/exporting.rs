@@ -146,7 +146,7 @@ async fn an_export_is_gzipped_for_those_who_ask() {
 #[actix_rt::test]
 async fn an_export_that_nobody_reads_ends_at_the_database() {
     let postgres = Postgres::shared().await;
-    let api = Api::start_with(postgres, &[("EXPORTS_AT_ONCE", "1")]).await;
+    let api = Api::start_with(postgres, &[("AUTH", "off"), ("EXPORTS_AT_ONCE", "1")]).await;
     let (sensor, one) = api.create_sensor("one").await;
     // Far more than fits all the buffers on the way.
     api.execute(&format!(

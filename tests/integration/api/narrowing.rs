@@ -261,7 +261,8 @@ async fn what_cannot_be_meant_is_refused_by_name() {
 #[actix_rt::test]
 async fn a_read_that_takes_too_long_is_ended() {
     let postgres = Postgres::shared().await;
-    let api = Api::start_with(postgres, &[("DATABASE_READ_TIMEOUT_SECS", "1")]).await;
+    let api =
+        Api::start_with(postgres, &[("AUTH", "off"), ("DATABASE_READ_TIMEOUT_SECS", "1")]).await;
     let (_, one) = measured(&api, "one").await;
     let locker = crate::support::postgres::connect(&api.database.url).await.unwrap();
     locker.batch_execute("begin; lock table measurement").await.unwrap();
