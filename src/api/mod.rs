@@ -3,20 +3,25 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
+mod aggregates;
 mod allowance;
 mod authenticate;
 mod body;
 mod caller;
+mod configuration_diff;
 mod configurations;
 mod cursor;
+mod export;
 mod fleet;
 mod gate;
 mod health;
 mod heartbeats;
+mod idempotency;
 mod log_messages;
 mod logins;
 mod measure;
 mod measurements;
+mod narrow;
 mod networks;
 mod page;
 mod path;
@@ -155,12 +160,15 @@ fn refusal(address: &str, error: &io::Error) -> io::Error {
 fn routes(config: &mut ServiceConfig) {
     let sensor = web::scope("/sensors/{identifier}")
         .configure(measurements::routes)
+        .configure(aggregates::routes)
+        .configure(export::routes)
         .configure(log_messages::routes)
         .configure(heartbeats::routes)
         .configure(configurations::routes)
         .configure(sensors::item_routes);
     let api = web::scope("/api/v1")
         .configure(status::routes)
+        .configure(export::network_routes)
         .configure(rejections::routes)
         .configure(sensors::routes)
         .configure(networks::routes)

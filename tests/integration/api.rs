@@ -3,8 +3,12 @@
 
 mod access;
 mod access_routes;
+mod aggregating;
+mod configuring;
 mod deletion;
+mod exporting;
 mod fixture;
+mod narrowing;
 mod networks;
 mod outage;
 mod reading;

@@ -67,10 +67,20 @@ fn routes() -> Vec<Route> {
         route(Method::PATCH, SENSOR, Admin, Own, 200).with(r#"{"name":"r{n}"}"#),
         route(Method::DELETE, SENSOR, Admin, Own, 204),
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements", Viewer, Own, 200),
+        // It has not measured anything, and nothing says what to sum up.
+        route(Method::GET, "/api/v1/sensors/{identifier}/measurements/latest", Viewer, Own, 404),
+        route(Method::GET, "/api/v1/sensors/{identifier}/measurements/aggregates", Viewer, Own, 400),
+        route(Method::GET, "/api/v1/sensors/{identifier}/measurements/export", Viewer, Own, 200),
+        route(Method::GET, "/api/v1/networks/{network}/measurements/export", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/log-messages", Viewer, Own, 200),
+        route(Method::GET, "/api/v1/sensors/{identifier}/log-messages/aggregates", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/heartbeats", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/configurations", Viewer, Own, 200),
         route(Method::POST, "/api/v1/sensors/{identifier}/configurations", Operator, Own, 202).with("{}"),
+        // Nothing says with what to compare.
+        route(Method::GET, "/api/v1/sensors/{identifier}/configurations/diff", Viewer, Own, 400),
+        route(Method::GET, "/api/v1/sensors/{identifier}/configurations/{revision}", Viewer, Own, 200),
+        route(Method::POST, "/api/v1/sensors/{identifier}/configurations/{revision}/republish", Operator, Own, 202),
         route(Method::GET, "/api/v1/networks", Viewer, Filtered, 200),
         route(Method::POST, "/api/v1/networks", Admin, Whole, 201).with(r#"{"name":"n{n}"}"#),
         route(Method::GET, "/api/v1/networks/{network}", Viewer, Own, 200),
@@ -103,7 +113,8 @@ async fn filled(api: &Api, template: &str, network: NetworkIdentifier) -> String
     let (one, name) = (SensorIdentifier::random(), number());
     let statement = match template {
         path if path.contains("{identifier}") => format!(
-            "insert into sensor (identifier, network_identifier, name) values ('{one}', '{network}', '{name}')"
+            "insert into sensor (identifier, network_identifier, name) values ('{one}', '{network}', '{name}');
+             insert into configuration (sensor_identifier, revision, value) values ('{one}', 0, '{{}}')"
         ),
         path if path.contains("{token}") => format!(
             "insert into token (identifier, name, digest, role, network_identifier)
@@ -118,7 +129,9 @@ async fn filled(api: &Api, template: &str, network: NetworkIdentifier) -> String
     api.execute(&statement).await;
     ["{identifier}", "{token}", "{user}"]
         .iter()
-        .fold(template.to_owned(), |path, name| path.replace(name, &one.to_string()))
+        .fold(template.replace("{revision}", "0"), |path, name| {
+            path.replace(name, &one.to_string())
+        })
 }
 
 async fn ask(api: &Api, token: Option<&str>, route: &Route, network: NetworkIdentifier) -> u16 {
