@@ -1,5 +1,7 @@
 //! The command line: one executable, a subcommand for each thing to do.
 
+mod access;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,9 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{
-    Config, EnvFile, Inspection, default_api_url, environment, read_bench, read_mqtt, read_store,
+    Config, EnvFile, Inspection, api_token, default_api_url, environment, read_bench, read_mqtt,
+    read_store,
 };
 use crate::sensor::Faults;
+use crate::store::Store;
 use crate::{bench, simulate, store, telemetry};
 
 /// Shorter than whoever asks waits.
@@ -46,6 +50,12 @@ pub enum Command {
     /// Ask the service at HTTP_ADDR whether it lives, and exit with 1 if not; for containers, which
     /// have no other program to ask with.
     Health,
+    /// Make, list and revoke the tokens that callers of the API show.
+    #[command(subcommand)]
+    Token(access::TokenCommand),
+    /// Create users, who sign in at the API with a password.
+    #[command(subcommand)]
+    User(access::UserCommand),
     /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
     /// what became of what they said.
     Simulate(Box<simulate::Options>),
@@ -67,6 +77,8 @@ impl Cli {
             Command::CheckConfig => return Ok(check_config(env_file)),
             Command::Migrate => migrate().await?,
             Command::Health => health().await?,
+            Command::Token(command) => access::token(command, &store()?).await?,
+            Command::User(command) => access::user(command, &store()?).await?,
             Command::Simulate(options) => return simulate(*options).await,
             Command::Bench(options) => {
                 bench::run(&options, read_bench(environment)?, told_to_stop()?).await?;
@@ -119,9 +131,14 @@ async fn health() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// For a few statements.
+fn store() -> anyhow::Result<Store> {
+    Ok(Store::new(&store::Config { readers: 1, ..read_store(environment)? }))
+}
+
 /// Fails when something that was published is not accounted for.
 async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
-    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?)).await?;
+    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?, api_token()?)).await?;
     summary.print();
     Ok(ExitCode::from(summary.exit_code()))
 }

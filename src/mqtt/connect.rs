@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ntex_io::{IoBoxed, IoConfig};
+use ntex_io::{Io, IoBoxed, IoConfig};
 use ntex_mqtt::MqttServiceConfig;
 use ntex_mqtt::v5::client::{Client, MqttConnector};
 use ntex_mqtt::v5::{codec, error::ClientError};
@@ -19,6 +19,7 @@ use ntex_tls::rustls::TlsClientFilter;
 use rustls_pki_types::ServerName;
 
 use super::BrokerUrl;
+use super::stream::Stream;
 use crate::tls::{self, handshake_reason};
 
 /// How long TCP connect, TLS and CONNACK may take together.
@@ -42,6 +43,8 @@ pub struct ConnectOptions {
     pub receive_maximum: Option<NonZeroU16>,
     /// After so many silent seconds a PINGREQ is due.
     pub keep_alive_secs: u16,
+    /// Under a steady stream read every few milliseconds, not packet by packet.
+    pub gathers: bool,
 }
 
 /// Why there is no connection.
@@ -93,7 +96,7 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
         .add(IoConfig::new().set_read_buf(READ_BUFFER_BYTES, READ_BUFFER_LOW_BYTES, 4))
         .add(MqttServiceConfig::new())
         .into();
-    let io = open(broker, configuration.clone()).await?;
+    let io = open(broker, options, configuration.clone()).await?;
     // The connector may ask more than once; there is one stream to give.
     let io = Rc::new(Cell::new(Some(io)));
     let connected = fn_service(move |_: Connect<String>| {
@@ -111,9 +114,18 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
 }
 
 /// TCP, and TLS on it where the URL asks for it.
-async fn open(broker: &BrokerUrl, configuration: SharedCfg) -> Result<IoBoxed, ConnectFailure> {
+async fn open(
+    broker: &BrokerUrl,
+    options: &ConnectOptions,
+    configuration: SharedCfg,
+) -> Result<IoBoxed, ConnectFailure> {
     let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
-    let io = ntex_net::tokio::Reactor.from_tcp_stream(stream.into_std()?, configuration)?;
+    let stream = stream.into_std()?;
+    let io = if options.gathers {
+        Io::new(Stream::new(stream)?, configuration)
+    } else {
+        ntex_net::tokio::Reactor.from_tcp_stream(stream, configuration)?
+    };
     if !broker.secure {
         return Ok(io.into());
     }

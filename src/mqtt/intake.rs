@@ -24,18 +24,15 @@ struct Burst {
     arrivals: Arrivals,
     messages: Arrivals,
     bytes: u64,
-    /// Of messages that are not complete, too.
-    payload_bytes: usize,
 }
 
 impl Inbound {
-    /// Takes in the packet that came, and what else has been read with it. Returns how many bytes of
-    /// payload that were.
+    /// Takes in the packet that came, and what else has been read with it.
     pub(super) fn read<E: std::fmt::Debug>(
         &mut self,
         session: &mut Session,
         first: Result<Option<codec::Decoded>, E>,
-    ) -> Result<usize, SessionEnd> {
+    ) -> Result<(), SessionEnd> {
         session.heard = true;
         let received_at = Timestamp::now();
         let mut packet = match first {
@@ -66,7 +63,7 @@ impl Inbound {
         let InboundHandles { ledger, metrics, .. } = &self.handles;
         ledger.receive(burst.arrivals);
         metrics.received(burst.messages, burst.bytes);
-        outcome.map(|()| burst.payload_bytes)
+        outcome
     }
 
     fn take(
@@ -78,14 +75,12 @@ impl Inbound {
     ) -> Result<(), SessionEnd> {
         match packet {
             codec::Decoded::Publish(publish, payload, _) => {
-                burst.payload_bytes += payload.len();
                 if let Some(message) = session.assembly.begin(publish, &payload) {
                     self.receive(message, received_at, burst);
                 }
                 Ok(())
             }
             codec::Decoded::PayloadChunk(chunk, last) => {
-                burst.payload_bytes += chunk.len();
                 if let Some(message) = session.assembly.add(&chunk, last) {
                     self.receive(message, received_at, burst);
                 }

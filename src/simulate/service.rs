@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
@@ -18,6 +19,8 @@ use crate::tls;
 pub(super) const CONCURRENCY: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A large fleet registers faster than one token may ask.
+const PAUSE: Duration = Duration::from_secs(1);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Why the service did not do what it was asked to.
@@ -109,7 +112,11 @@ struct Problem {
 impl Service {
     /// The service at this address; where that is https, its certificate must be signed by this
     /// authority, or else by one that the system trusts.
-    pub(super) fn new(api: &str, authority: Option<PathBuf>) -> Result<Self, tls::FileError> {
+    pub(super) fn new(
+        api: &str,
+        authority: Option<PathBuf>,
+        token: Option<&SecretString>,
+    ) -> Result<Self, tls::FileError> {
         let mut connector = Connector::new().timeout(CONNECT_TIMEOUT).limit(CONCURRENCY);
         if api.starts_with("https://") {
             let options = tls::ClientOptions {
@@ -120,15 +127,23 @@ impl Service {
             };
             connector = connector.rustls_0_23(tls::Client::new(options)?.configuration());
         }
-        let client = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector).finish();
-        Ok(Self { client, base: format!("{api}/api/v1") })
+        let mut builder = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector);
+        if let Some(token) = token {
+            builder = builder.bearer_auth(token.expose_secret());
+        }
+        Ok(Self { client: builder.finish(), base: format!("{api}/api/v1") })
     }
 
     /// The sensor of this name, created where there is none.
     pub(super) async fn register(&self, name: &str) -> Result<SensorIdentifier, ServiceError> {
         let url = format!("{}/sensors", self.base);
-        let request = self.client.post(&url).send_json(&serde_json::json!({ "name": name }));
-        let (status, body) = answer(&url, request).await?;
+        let (status, body) = loop {
+            let request = self.client.post(&url).send_json(&serde_json::json!({ "name": name }));
+            match answer(&url, request).await? {
+                (StatusCode::TOO_MANY_REQUESTS, _) => tokio::time::sleep(PAUSE).await,
+                answered => break answered,
+            }
+        };
         if status == StatusCode::CONFLICT {
             return self.find(name).await;
         }

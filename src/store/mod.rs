@@ -11,15 +11,20 @@ mod connect;
 mod connection;
 mod copy;
 mod error;
+mod last_seen;
 mod migrations;
+mod networks;
 mod outbox;
 mod partitions;
 mod pool;
 mod reads;
 mod rejections;
 mod rows;
+mod sensor_list;
 mod sensors;
 mod ssl;
+mod tokens;
+mod users;
 
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
@@ -30,14 +35,18 @@ pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
 pub use error::{Complaint, StoreError, Verdict, verdict};
 pub use migrations::migrate;
+pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::{PoolUse, Store};
 pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };
-pub use sensors::{NewSensor, Sensor, SensorError};
+pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
+pub use sensors::{NewSensor, SensorChange, SensorError};
 pub use ssl::{Ssl, SslMode, UrlError, describe, nowhere, read_url, without_password};
+pub use tokens::{NewToken, TokenRow};
+pub use users::{NewUser, UserChange, UserRow};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
 #[derive(Clone, Debug)]
