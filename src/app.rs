@@ -17,11 +17,13 @@ use tracing::{debug, info, warn};
 
 use crate::api::{self, Fleet};
 use crate::config::Config;
-use crate::domain::{Health, Ledger, Timestamp, pause};
+use crate::domain::{Audience, Flow, Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
 use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
 use crate::store::{self, Committer, Housekeeper, Store};
+use crate::streams::{self, Hub};
+use crate::telemetry::LogFilter;
 use crate::wire::{Decoder, Topics};
 use crate::writer::{Committed, Reports, WriterActor};
 
@@ -45,6 +47,7 @@ pub struct App {
     server: actix_web::dev::Server,
     ingest: Arbiter,
     writing: Arbiter,
+    hub: Arc<Hub>,
     shutdown: watch::Sender<bool>,
     ended: oneshot::Receiver<Ending>,
     grace: Duration,
@@ -64,13 +67,15 @@ impl App {
     ///
     /// # Errors
     /// When the HTTP address cannot be had, or the migrations that were asked for fail.
-    pub async fn start(config: Config, faults: Faults) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, faults: Faults, log: LogFilter) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();
         if config.migrate_on_start {
             migrate(&config.store).await?;
         }
         let ledger = Arc::new(Ledger::default());
-        let health = Arc::new(Health::default());
+        let (health, flow) = (Arc::new(Health::default()), Arc::new(Flow::default()));
+        let (audience, news) = Audience::new();
+        let hub = Hub::new(config.streams, Arc::clone(&audience));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
         let store = Store::new(&config.store);
         let grace = Duration::from_secs(config.shutdown_grace_secs);
@@ -82,10 +87,12 @@ impl App {
         let path = Path {
             config: config.clone(),
             faults,
+            audience,
             store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() }),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),
+                flow: Arc::clone(&flow),
                 metrics: Arc::clone(&metrics),
             },
             writing: writing.handle(),
@@ -97,7 +104,17 @@ impl App {
         });
         let supervisor = supervisor.await.context("the ingest arbiter failed to start")?;
 
+        let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone());
         let context = api::Context {
+            streams: api::Streams { hub: Arc::clone(&hub), fleet: Arc::clone(&fleet) },
+            ingest: api::Ingest {
+                flow,
+                max_messages: config.mqtt.receive_maximum.into(),
+                max_bytes: config.mqtt.window_bytes as u64,
+                max_batch_items: config.writer.batch_items as u64,
+                writers: config.writer.connections,
+                log,
+            },
             store: store.clone(),
             fleet: Fleet::of(&supervisor),
             ledger: Arc::clone(&ledger),
@@ -106,9 +123,11 @@ impl App {
             started_at,
         };
         let (server, address) = api::bind(&config.http, context)?;
+        actix_rt::spawn(Arc::clone(&hub).run(news));
+        actix_rt::spawn(fleet.run());
         actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store)));
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
-        Ok(Self { address, ledger, server, ingest, writing, shutdown, ended, grace })
+        Ok(Self { address, ledger, server, ingest, writing, hub, shutdown, ended, grace })
     }
 
     /// Where HTTP is served.
@@ -129,7 +148,7 @@ impl App {
     /// When a part without which nothing goes on fails. What is un-acknowledged stays with the
     /// broker: end the process and start it anew.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { server, ingest, writing, shutdown: tell, mut ended, grace, .. } = self;
+        let Self { server, ingest, writing, hub, shutdown: tell, mut ended, grace, .. } = self;
         let http = server.handle();
         let serving = actix_rt::spawn(server);
         tokio::pin!(serving);
@@ -141,6 +160,8 @@ impl App {
         };
         info!("shutting down");
         tell.send_replace(true);
+        // Streams have no end of their own, for which the server would wait.
+        hub.close();
         if tokio::time::timeout(Duration::from_secs(HTTP_GRACE_SECS), http.stop(true))
             .await
             .is_err()
@@ -187,6 +208,7 @@ async fn migrate(config: &store::Config) -> anyhow::Result<()> {
 struct Path {
     config: Config,
     faults: Faults,
+    audience: Arc<Audience>,
     store: Store,
     handles: InboundHandles,
     writing: ArbiterHandle,
@@ -206,7 +228,8 @@ impl Path {
         let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
         let InboundHandles { health, metrics, .. } = self.handles.clone();
 
-        let outbox = Outbox::new(self.store.clone(), down, Arc::clone(&metrics)).start();
+        let audience = Arc::clone(&self.audience);
+        let outbox = Outbox::new(self.store.clone(), down, audience, Arc::clone(&metrics)).start();
         let (router, writer) = self.supervisor(settled, &outbox);
         let outbound = Outbound::new(
             self.config.mqtt.clone(),
@@ -242,9 +265,11 @@ impl Path {
         settled: mpsc::UnboundedSender<Committed>,
         outbox: &Addr<Outbox>,
     ) -> (Router, Addr<WriterActor<Committer>>) {
-        let InboundHandles { health, metrics, .. } = self.handles.clone();
+        let InboundHandles { health, flow, metrics, .. } = self.handles.clone();
         let config = self.config.writer.clone();
+        let audience = Arc::clone(&self.audience);
         let committer = Committer::new(&self.config.store, config.connections);
+        let committer = committer.watched_by(Arc::clone(&audience));
         let mut writer_address = None;
         let router = Supervisor::start_here(
             self.store.clone(),
@@ -255,7 +280,9 @@ impl Path {
                     settled,
                     acknowledged: supervisor.clone().recipient(),
                     deleted: supervisor.clone().recipient(),
+                    audience,
                     health,
+                    flow,
                     metrics,
                 };
                 let writer = WriterActor::start_in_arbiter(&self.writing, move |_| {

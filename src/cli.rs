@@ -61,9 +61,9 @@ impl Cli {
 
 async fn serve() -> anyhow::Result<()> {
     let config = Config::read(environment)?;
-    telemetry::start(&config.telemetry)?;
+    let log = telemetry::start(&config.telemetry)?;
     let told = told_to_stop()?;
-    App::start(config, Faults::default()).await?.run_until(told).await
+    App::start(config, Faults::default(), log).await?.run_until(told).await
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]

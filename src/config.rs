@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use crate::{api, mqtt, sensor, store, telemetry, wire, writer};
+use crate::{api, mqtt, sensor, store, streams, telemetry, wire, writer};
 
 /// All settings of `tributary serve`.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Config {
     pub writer: writer::Config,
     /// `HTTP_…`
     pub http: api::Config,
+    /// `STREAM_…`
+    pub streams: streams::Config,
     /// `LOG_…`
     pub telemetry: telemetry::Config,
     /// `MIGRATE_ON_START`: bring the tables up to date before anything else.
@@ -115,6 +117,7 @@ impl Config {
                 address: settings.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
                 workers: settings.number("HTTP_WORKERS", 1, 1..=256)?,
             },
+            streams: settings.streams()?,
             telemetry: telemetry::Config {
                 filter: settings.text("LOG_FILTER", "info"),
                 format: settings.word("LOG_FORMAT", telemetry::Format::Text)?,
@@ -237,6 +240,14 @@ impl Settings<'_> {
             session_expiry_days: self.number("MQTT_SESSION_EXPIRY_DAYS", 7, 1..=3_660)?,
             keep_alive_secs: self.number("MQTT_KEEP_ALIVE_SECS", 15, 1..=3_600)?,
             window_bytes: self.number("WINDOW_BYTES", 256 << 20, 1 << 16..=1 << 36)?,
+        })
+    }
+
+    fn streams(&self) -> Result<streams::Config, ConfigError> {
+        let streams::Config { max_readers, keep_alive_secs } = streams::Config::default();
+        Ok(streams::Config {
+            max_readers: self.number("STREAM_MAX_READERS", max_readers, 1..=100_000)?,
+            keep_alive_secs: self.number("STREAM_KEEP_ALIVE_SECS", keep_alive_secs, 1..=3_600)?,
         })
     }
 

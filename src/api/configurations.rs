@@ -13,7 +13,7 @@ use super::page::{NoParameters, Parameters, listing};
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::{Context, read, resource, to_the_end};
-use crate::domain::Timestamp;
+use crate::domain::{Step, Tidings, Timestamp};
 use crate::store::{Configuration, ConfigurationState};
 use crate::wire::value::{Flaw, check};
 
@@ -50,6 +50,8 @@ async fn create(
     let revision = to_the_end(async move {
         let revision = context.store.create_configuration(sensor, &configuration).await?;
         let revision = revision.ok_or_else(Problem::sensor_not_found)?;
+        let what = Tidings::Configuration { revision, step: Step::Pending };
+        context.streams.hub.audience().tell_of(sensor, what);
         context.fleet.announce(sensor, revision).await;
         Ok(revision)
     })

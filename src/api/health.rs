@@ -15,6 +15,9 @@ const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The database's name beside those of the parts.
 pub(super) const DATABASE: &str = "database";
 
+/// The name of ingest, where an operator has paused it.
+const INGEST: &str = "ingest";
+
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .service(resource("/healthz", "GET, HEAD").route(read().to(alive)))
@@ -39,6 +42,10 @@ async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
         .collect();
     if let Some(problem) = database_problem(&context).await {
         missing.push(Missing { part: DATABASE, problem, since: None });
+    }
+    if let Some(since) = context.ingest.flow.paused_since() {
+        let problem = "it is paused by an operator".into();
+        missing.push(Missing { part: INGEST, problem, since: Some(since.to_jiff()) });
     }
     if missing.is_empty() {
         Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))

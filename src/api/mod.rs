@@ -9,6 +9,7 @@ mod cursor;
 mod fleet;
 mod health;
 mod heartbeats;
+mod ingest;
 mod log_messages;
 mod measurements;
 mod page;
@@ -19,6 +20,7 @@ mod rejections;
 mod request;
 mod sensors;
 mod status;
+mod streams;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,9 +33,11 @@ use actix_web::web::{self, PayloadConfig, ServiceConfig};
 use actix_web::{App, HttpServer, Resource, Route};
 use tracing_actix_web::TracingLogger;
 
-use crate::domain::{Health, Ledger, Timestamp};
+use crate::domain::{Flow, Health, Ledger, Timestamp};
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::streams::Hub;
+use crate::telemetry::LogFilter;
 use problem::{Kind, Problem};
 
 pub use fleet::Fleet;
@@ -71,8 +75,38 @@ pub struct Context {
     pub health: Arc<Health>,
     /// What is measured.
     pub metrics: Arc<Metrics>,
+    /// Who is told of what is committed.
+    pub streams: Streams,
+    /// How ingest flows, and its bounds.
+    pub ingest: Ingest,
     /// When the process began.
     pub started_at: Timestamp,
+}
+
+/// The streams that can be opened.
+#[derive(Clone)]
+pub struct Streams {
+    /// Of each sensor.
+    pub hub: Arc<Hub>,
+    /// Of the whole fleet.
+    pub fleet: Arc<crate::streams::Fleet>,
+}
+
+/// Ingest, as an operator sees it.
+#[derive(Clone)]
+pub struct Ingest {
+    /// What is on its way, and the valve.
+    pub flow: Arc<Flow>,
+    /// `MQTT_RECEIVE_MAXIMUM`
+    pub max_messages: u64,
+    /// `WINDOW_BYTES`
+    pub max_bytes: u64,
+    /// `BATCH_MAX_ITEMS`
+    pub max_batch_items: u64,
+    /// `DATABASE_WRITERS`
+    pub writers: u32,
+    /// What is logged.
+    pub log: LogFilter,
 }
 
 /// Binds the address and prepares the server, which then wants to be awaited or spawned; tells the
@@ -114,10 +148,13 @@ fn routes(config: &mut ServiceConfig) {
         .configure(log_messages::routes)
         .configure(heartbeats::routes)
         .configure(configurations::routes)
+        .configure(streams::item_routes)
         .configure(sensors::item_routes);
     let api = web::scope("/api/v1")
         .configure(status::routes)
         .configure(rejections::routes)
+        .configure(ingest::routes)
+        .configure(streams::routes)
         .configure(sensors::routes)
         .service(sensor);
     config.configure(health::routes).service(api);

@@ -121,6 +121,11 @@ impl Problem {
         problem
     }
 
+    /// It can be done, and not now.
+    pub(super) fn later(kind: Kind, detail: &str) -> Self {
+        Self::new(kind, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECS)
+    }
+
     /// What actix-web itself refuses, by the status that it chose.
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status {

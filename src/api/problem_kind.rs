@@ -36,6 +36,8 @@ problems! {
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not JSON";
     /// A query parameter is unknown, doubled or malformed.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A query parameter is not usable";
+    /// A header is malformed.
+    InvalidHeader = BAD_REQUEST, "invalid-header", "A header is not usable";
     /// Nothing is at this path.
     RouteNotFound = NOT_FOUND, "route-not-found", "There is nothing at this path";
     /// No sensor has this identifier.
@@ -61,6 +63,8 @@ problems! {
     /// The database is away.
     DatabaseUnavailable =
         SERVICE_UNAVAILABLE, "database-unavailable", "The database cannot be reached";
+    /// As many streams are open as may be.
+    TooManyStreams = SERVICE_UNAVAILABLE, "too-many-streams", "Too many streams are open";
     /// The service cannot do its work at present.
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The service is not ready";
 }

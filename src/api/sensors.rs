@@ -14,7 +14,7 @@ use super::page::{NoParameters, Parameters, listing};
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::{Context, read, resource, to_the_end};
-use crate::domain::SensorIdentifier;
+use crate::domain::{SensorIdentifier, Tidings};
 use crate::sensor::Snapshot;
 use crate::store::{ConfigurationState, NewSensor, Sensor, SensorError};
 
@@ -177,6 +177,7 @@ async fn delete(
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());
         }
+        context.streams.hub.audience().tell_of(identifier, Tidings::Deleted);
         context.fleet.forget(identifier).await;
         match context.store.purge_sensor(identifier).await {
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::page::NoParameters;
 use super::{Context, health, read, resource};
-use crate::domain::{LedgerSnapshot, Part};
+use crate::domain::{LedgerSnapshot, Part, Timestamp};
 use crate::sensor::Census;
 
 /// The commit that the build was made from, where the build said so.
@@ -27,6 +27,8 @@ struct Status {
     commit: &'static str,
     started_at: jiff::Timestamp,
     connections: Connections,
+    /// Since when an operator has stopped the reading from the broker.
+    ingest_paused_since: Option<jiff::Timestamp>,
     ledger: LedgerSnapshot,
     actors: Option<Census>,
 }
@@ -40,7 +42,7 @@ struct Connections {
 }
 
 #[derive(Serialize)]
-struct Connection {
+pub(super) struct Connection {
     up: bool,
     since: Option<jiff::Timestamp>,
     problem: Option<String>,
@@ -59,12 +61,13 @@ async fn status(context: web::Data<Context>, _: NoParameters) -> impl Responder 
             database_writing: connection(&context, Part::Writing),
             database: Connection { up: database.is_none(), since: None, problem: database },
         },
+        ingest_paused_since: context.ingest.flow.paused_since().map(Timestamp::to_jiff),
         ledger: context.ledger.snapshot(),
         actors,
     })
 }
 
-fn connection(context: &Context, part: Part) -> Connection {
+pub(super) fn connection(context: &Context, part: Part) -> Connection {
     let condition = context.health.condition(part);
     Connection {
         up: condition.up,

@@ -4,9 +4,11 @@
 
 mod backoff;
 mod batch;
+mod flow;
 mod health;
 mod identifier;
 mod ledger;
+mod news;
 mod receipt;
 mod rejection;
 mod timestamp;
@@ -14,9 +16,11 @@ mod uplink;
 
 pub use backoff::{failures_after, pause};
 pub use batch::{Batch, Place, Rows};
+pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
 pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally};
+pub use news::{Audience, News, Step, Tidings};
 pub use receipt::{Lost, Receipt, ReceiptBook};
 pub use rejection::{Reason, Rejection, RejectionDigest};
 pub use timestamp::Timestamp;

@@ -22,7 +22,7 @@ use super::gather::Gather;
 use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Health, Ledger, Lost, Part, ReceiptBook, failures_after, pause};
+use crate::domain::{Flow, Health, Ledger, Lost, Part, ReceiptBook, failures_after, pause};
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
@@ -40,6 +40,8 @@ pub struct InboundHandles {
     pub ledger: Arc<Ledger>,
     /// Whether the broker is there.
     pub health: Arc<Health>,
+    /// What is in the window, and whether an operator has stopped the reading.
+    pub flow: Arc<Flow>,
     /// The counters.
     pub metrics: Arc<Metrics>,
 }
@@ -156,6 +158,11 @@ impl Inbound {
     async fn session(&mut self, client: Client) -> SessionEnd {
         let session_present = client.session_present();
         let mut session = Session::new(client, self.decoder.limits().payload_bytes);
+        if session_present && self.handles.flow.paused_since().is_some() {
+            // The subscription is there. Its SUBACK may wait behind PUBLISHes that are not read now.
+            session.subscribed = true;
+            self.handles.health.up(Part::Ingest);
+        }
         info!(session_present, broker = self.config.broker.authority(), "connected for ingest");
         self.handles.metrics.broker_connects.with_label_values(&["ingest"]).inc();
         if !session_present {
@@ -177,7 +184,10 @@ impl Inbound {
         let mut paused = false;
         let mut gather = Gather::default();
         let mut resumes_at: Option<Instant> = None;
+        let mut valve = self.handles.flow.valve();
         loop {
+            let stopped = session.subscribed && valve.borrow_and_update().is_some();
+            paused |= stopped;
             let step = tokio::select! {
                 biased;
                 _ = self.shutdown.changed() => Err(SessionEnd::Shutdown),
@@ -188,9 +198,13 @@ impl Inbound {
                 Some(lost) = self.lost.recv() => {
                     if self.lose(lost) { Err(SessionEnd::MessageLost) } else { Ok(()) }
                 }
+                _ = valve.changed() => Ok(()),
                 _ = ping.tick() => {
-                    // While the window is full the answer waits behind PUBLISHes, unread.
-                    if session.heard || paused {
+                    // While nothing is read, the window being full or an operator having stopped it,
+                    // the answer waits behind PUBLISHes.
+                    if session.io.is_closed() {
+                        Err(SessionEnd::Closed)
+                    } else if session.heard || paused {
                         paused = false;
                         session.ping()
                     } else {
@@ -202,7 +216,7 @@ impl Inbound {
                     Ok(())
                 }
                 packet = session.io.recv(&session.codec),
-                    if resumes_at.is_none() && !self.window.is_full() =>
+                    if resumes_at.is_none() && !self.window.is_full() && !stopped =>
                 {
                     let outcome = self.read(session, packet);
                     outcome.map(|bytes| resumes_at = gather.after(bytes, Instant::now()))
@@ -249,6 +263,7 @@ impl Inbound {
         }
         self.handles.metrics.pubacks_sent.inc_by(sent);
         self.handles.metrics.window_messages.set(self.window.len() as i64);
+        self.handles.flow.window(self.window.len(), self.window.size_bytes());
         Ok(())
     }
 

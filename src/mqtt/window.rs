@@ -70,6 +70,11 @@ impl Window {
         self.entries.len()
     }
 
+    /// The memory that its messages hold.
+    pub(super) const fn size_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The message is in the database.
     pub(super) fn settle(&mut self, sequence: u64) -> Option<Entry> {
         self.end(sequence, State::Settled)

@@ -3,12 +3,14 @@
 //! can starve the other.
 
 mod acknowledge;
+mod activity;
 mod benchmark;
 mod commit;
 mod configurations;
 mod connection;
 mod copy;
 mod error;
+mod gather;
 mod migrations;
 mod outbox;
 mod partitions;
@@ -18,6 +20,9 @@ mod rejections;
 mod rows;
 mod sensors;
 
+pub use activity::{
+    Activity, ActivityReading, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
+};
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
     encode_measurements, furnish,

@@ -49,6 +49,8 @@ impl<C: Commit> WriterActor<C> {
                 writer.begin(context);
             }));
         }
+        let waiting = (self.waiting.uplinks().len(), self.waiting.item_count());
+        self.reports.flow.queue(waiting.0, waiting.1, self.writing);
     }
 }
 

@@ -1,0 +1,171 @@
+//! Ingest under an operator's hand: what is on its way, pause and resume, and what is logged. Called
+//! by administrators. Promises that a pause loses nothing: reading from the broker stops, what was
+//! read is committed and acknowledged, and the broker keeps the rest.
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use serde::Serialize;
+use tracing::info;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::body::Body;
+use super::page::NoParameters;
+use super::problem::Problem;
+use super::status::{Connection, connection};
+use super::{Context, read, resource};
+use crate::domain::{Part, Timestamp};
+
+/// A filter of every module is shorter.
+const MAX_FILTER_BYTES: usize = 1_000;
+
+const FILTER_EXPECTED: &str =
+    "levels (off, error, warn, info, debug, trace) and target=level, parted by commas";
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/ingest", "GET, HEAD").route(read().to(state)))
+        .service(resource("/ingest/pause", "POST").route(web::post().to(pause)))
+        .service(resource("/ingest/resume", "POST").route(web::post().to(resume)))
+        .service(resource("/ingest/log-level", "PUT").route(web::put().to(set_log_level)));
+}
+
+/// How ingest stands.
+#[derive(Serialize)]
+struct State {
+    paused_since: Option<jiff::Timestamp>,
+    window: Window,
+    queue: Queue,
+    batches: Batches,
+    writers: Writers,
+    connections: Connections,
+    log_filter: String,
+}
+
+/// Messages received and not yet settled, and their bounds.
+#[derive(Serialize)]
+struct Window {
+    messages: u64,
+    max_messages: u64,
+    bytes: u64,
+    max_bytes: u64,
+}
+
+/// What waits for the next batch.
+#[derive(Serialize)]
+struct Queue {
+    messages: u64,
+    items: u64,
+}
+
+/// What was committed since the start.
+#[derive(Serialize)]
+struct Batches {
+    committed: u64,
+    items: u64,
+    last_items: u64,
+    largest_items: u64,
+    max_items: u64,
+}
+
+/// Connections that write.
+#[derive(Serialize)]
+struct Writers {
+    busy: u64,
+    connections: u32,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    broker_ingest: Connection,
+    database_writing: Connection,
+}
+
+#[derive(Serialize)]
+struct LogLevel {
+    filter: String,
+}
+
+async fn state(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+    answer(&context)
+}
+
+async fn pause(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+    if context.ingest.flow.pause() {
+        info!("ingest is paused: nothing is read from the broker until it is resumed");
+    }
+    answer(&context)
+}
+
+async fn resume(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+    if context.ingest.flow.resume() {
+        info!("ingest goes on");
+    }
+    answer(&context)
+}
+
+fn answer(context: &Context) -> HttpResponse {
+    let ingest = &context.ingest;
+    let flow = ingest.flow.snapshot();
+    HttpResponse::Ok().json(State {
+        paused_since: ingest.flow.paused_since().map(Timestamp::to_jiff),
+        window: Window {
+            messages: flow.window_messages,
+            max_messages: ingest.max_messages,
+            bytes: flow.window_bytes,
+            max_bytes: ingest.max_bytes,
+        },
+        queue: Queue { messages: flow.waiting_messages, items: flow.waiting_items },
+        batches: Batches {
+            committed: flow.batches,
+            items: flow.batch_items,
+            last_items: flow.last_batch_items,
+            largest_items: flow.largest_batch_items,
+            max_items: ingest.max_batch_items,
+        },
+        writers: Writers { busy: flow.writing, connections: ingest.writers },
+        connections: Connections {
+            broker_ingest: connection(context, Part::Ingest),
+            database_writing: connection(context, Part::Writing),
+        },
+        log_filter: ingest.log.present(),
+    })
+}
+
+async fn set_log_level(
+    context: web::Data<Context>,
+    _: NoParameters,
+    body: Body,
+) -> Result<impl Responder, Problem> {
+    let mut members = body.members()?;
+    let filter = members.take_as("filter", FILTER_EXPECTED, usable_filter)?;
+    members.finish()?;
+    let filter = filter.ok_or_else(|| Problem::member("/filter".into(), "it is missing"))?;
+    let refusal = |problem| Problem::member("/filter".into(), format!("no filter: {problem}"));
+    context.ingest.log.set(&filter).map_err(refusal)?;
+    info!(filter, "the log's filter was changed");
+    Ok(HttpResponse::Ok().json(LogLevel { filter }))
+}
+
+/// The parser takes a word that is no level for a module of which everything is logged; whoever
+/// sends one means something else.
+fn usable_filter(filter: String) -> Option<String> {
+    let is_directive =
+        |text: &str| text.contains('=') || text.trim().parse::<LevelFilter>().is_ok();
+    let usable = filter.len() <= MAX_FILTER_BYTES && filter.split(',').all(is_directive);
+    usable.then_some(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_made_of_levels() {
+        for filter in ["info", "OFF", "warn,tributary=debug", "tributary::mqtt=trace, error"] {
+            assert!(usable_filter(filter.into()).is_some(), "{filter}");
+        }
+        for filter in ["", "verbose", "info,", "info,loud", &"a=info,".repeat(200)] {
+            assert!(usable_filter(filter.into()).is_none(), "{filter}");
+        }
+    }
+}
