@@ -26,7 +26,7 @@ alter table activity_journal alter column sensors set storage external;
 
 -- What was stored before this table was there.
 insert into activity (sensor_identifier, bucket, measurement_count, log_message_count, heartbeat_count)
-select sensor_identifier, floor(extract(epoch from creation_timestamp) / 14400)::integer as bucket,
+select sensor_identifier, floor(extract(epoch from said.creation_timestamp) / 14400)::integer as bucket,
        count(*) filter (where kind = 0), count(*) filter (where kind = 1), count(*) filter (where kind = 2)
 from (
     select sensor_identifier, creation_timestamp, 0 as kind from measurement

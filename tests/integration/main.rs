@@ -5,6 +5,7 @@
 
 mod api;
 mod configurations;
+mod ingest;
 mod isolation;
 mod outages;
 mod partitions;
@@ -12,5 +13,6 @@ mod puback;
 mod replay;
 mod sensors;
 mod servers;
+mod streams;
 mod support;
 mod tour;

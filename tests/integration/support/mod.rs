@@ -5,6 +5,7 @@
 pub(crate) mod broker;
 pub(crate) mod client;
 mod docker;
+pub(crate) mod events;
 mod ports;
 pub(crate) mod postgres;
 mod process;
