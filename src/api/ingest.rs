@@ -149,8 +149,9 @@ async fn set_log_level(
 /// The parser takes a word that is no level for a module of which everything is logged; whoever
 /// sends one means something else.
 fn usable_filter(filter: String) -> Option<String> {
-    let is_directive =
-        |text: &str| text.contains('=') || text.trim().parse::<LevelFilter>().is_ok();
+    // The parser takes no word at all for `error`.
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    let is_directive = |text: &str| text.contains('=') || is_level(text.trim());
     let usable = filter.len() <= MAX_FILTER_BYTES && filter.split(',').all(is_directive);
     usable.then_some(filter)
 }

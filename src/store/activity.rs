@@ -130,7 +130,7 @@ pub struct ActivityReading {
 #[must_use]
 pub const fn bucket_of(moment: Timestamp) -> i32 {
     let bucket = moment.unix_microseconds().div_euclid(BUCKET_SECS * 1_000_000);
-    // Timestamps end with the year 9999, which is bucket 17,590,500.
+    // Timestamps end with the year 9999, which is in bucket 17,597,375.
     bucket as i32
 }
 
@@ -288,7 +288,7 @@ mod tests {
         let last = bucket_begin(PRESENT + 1).unix_microseconds() - 1;
         assert_eq!(bucket_of(Timestamp::from_unix_microseconds(last)), PRESENT);
         let end = Timestamp::from_unix_seconds(Timestamp::MAX_UNIX_SECONDS).unwrap();
-        assert_eq!(bucket_of(end), 17_590_500 - 17);
+        assert_eq!(bucket_of(end), 17_597_375);
     }
 
     #[test]
