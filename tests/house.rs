@@ -41,7 +41,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "writer",
         ],
     ),
-    ("cli", &["app", "bench", "config", "sensor", "simulate", "store", "telemetry"]),
+    ("cli", &["app", "bench", "config", "domain", "sensor", "simulate", "store", "telemetry"]),
     ("lib", &[]),
     ("main", &[]),
 ];

@@ -4,6 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
 
 use crate::domain::Timestamp;
 use crate::store::RowKey;
@@ -80,7 +81,7 @@ impl Position for i64 {
     }
 }
 
-/// Sensors, by name.
+/// Networks, by name.
 impl Position for String {
     const TAG: u8 = b'n';
 
@@ -90,6 +91,19 @@ impl Position for String {
 
     fn read(bytes: &[u8]) -> Option<Self> {
         Self::from_utf8(bytes.into()).ok().filter(|name| !name.contains('\0'))
+    }
+}
+
+/// Tokens and users, by identifier.
+impl Position for Uuid {
+    const TAG: u8 = b'u';
+
+    fn write(&self) -> Vec<u8> {
+        self.as_bytes().into()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_bytes)
     }
 }
 

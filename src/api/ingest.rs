@@ -9,11 +9,12 @@ use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::body::Body;
+use super::caller::Caller;
 use super::page::NoParameters;
 use super::problem::Problem;
 use super::status::{Connection, connection};
 use super::{Context, read, resource};
-use crate::domain::{Part, Timestamp};
+use crate::domain::{Part, Role, Timestamp};
 
 /// A filter of every module is shorter.
 const MAX_FILTER_BYTES: usize = 1_000;
@@ -85,22 +86,37 @@ struct LogLevel {
     filter: String,
 }
 
-async fn state(context: web::Data<Context>, _: NoParameters) -> impl Responder {
-    answer(&context)
+async fn state(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
+    Ok(answer(&context))
 }
 
-async fn pause(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+async fn pause(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
     if context.ingest.flow.pause() {
         info!("ingest is paused: nothing is read from the broker until it is resumed");
     }
-    answer(&context)
+    Ok(answer(&context))
 }
 
-async fn resume(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+async fn resume(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
     if context.ingest.flow.resume() {
         info!("ingest goes on");
     }
-    answer(&context)
+    Ok(answer(&context))
 }
 
 fn answer(context: &Context) -> HttpResponse {
@@ -132,10 +148,12 @@ fn answer(context: &Context) -> HttpResponse {
 }
 
 async fn set_log_level(
+    caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
     let mut members = body.members()?;
     let filter = members.take_as("filter", FILTER_EXPECTED, usable_filter)?;
     members.finish()?;

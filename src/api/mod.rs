@@ -3,15 +3,21 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
+mod allowance;
+mod authenticate;
 mod body;
+mod caller;
 mod configurations;
 mod cursor;
 mod fleet;
+mod gate;
 mod health;
 mod heartbeats;
 mod ingest;
 mod log_messages;
+mod logins;
 mod measurements;
+mod networks;
 mod page;
 mod path;
 mod problem;
@@ -19,8 +25,11 @@ mod problem_kind;
 mod rejections;
 mod request;
 mod sensors;
+mod sessions;
 mod status;
 mod streams;
+mod tokens;
+mod users;
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,6 +47,9 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::streams::Hub;
 use crate::telemetry::LogFilter;
+use authenticate::authenticate;
+use gate::Gate;
+use logins::Logins;
 use problem::{Kind, Problem};
 
 pub use fleet::Fleet;
@@ -55,6 +67,23 @@ pub struct Config {
     pub address: String,
     /// `HTTP_WORKERS`
     pub workers: usize,
+    /// Who may call.
+    pub access: AccessConfig,
+}
+
+/// `AUTH`, `…_OPEN`, `SESSION_HOURS`, `REQUESTS_PER_SECOND`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccessConfig {
+    /// `AUTH`: whether callers are asked who they are.
+    pub required: bool,
+    /// `METRICS_OPEN`
+    pub metrics_open: bool,
+    /// `DOCS_OPEN`
+    pub docs_open: bool,
+    /// `SESSION_HOURS`
+    pub session_hours: u32,
+    /// `REQUESTS_PER_SECOND`, of one token.
+    pub requests_per_second: u32,
 }
 
 impl Config {
@@ -117,13 +146,23 @@ pub struct Ingest {
 /// When the address cannot be had; the error names it.
 pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr)> {
     let address = &config.address;
+    let gate = web::Data::new(Gate::new(
+        context.store.clone(),
+        Arc::clone(&context.streams.hub),
+        config.access,
+    ));
+    let logins = web::Data::new(Logins::new());
     let context = web::Data::new(context);
     let application = move || {
+        let guarded_by = gate.clone();
         App::new()
             .app_data(context.clone())
+            .app_data(gate.clone())
+            .app_data(logins.clone())
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .configure(routes)
             .default_service(web::to(route_not_found))
+            .wrap(from_fn(move |request, next| authenticate(guarded_by.clone(), request, next)))
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
     };
@@ -156,6 +195,10 @@ fn routes(config: &mut ServiceConfig) {
         .configure(ingest::routes)
         .configure(streams::routes)
         .configure(sensors::routes)
+        .configure(networks::routes)
+        .configure(tokens::routes)
+        .configure(users::routes)
+        .configure(sessions::routes)
         .service(sensor);
     config.configure(health::routes).service(api);
 }

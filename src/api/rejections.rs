@@ -7,10 +7,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::page::{Parameters, listing};
 use super::problem::Problem;
 use super::{Context, read, resource};
-use crate::domain::{Reason, SensorIdentifier};
+use crate::domain::{Reason, Role, SensorIdentifier};
 use crate::store::{RejectionFilter, RejectionRow};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -68,8 +69,10 @@ impl From<RejectionRow> for Item {
 
 async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Viewer)?;
     let page = parameters.page::<i64>()?;
     let filter = RejectionFilter {
         sensor: parameters.take_as(

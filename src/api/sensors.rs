@@ -9,17 +9,19 @@ use serde::Serialize;
 use tracing::{error, info};
 
 use super::body::Body;
+use super::caller::Caller;
 use super::configurations::configuration_member;
 use super::page::{NoParameters, Parameters, listing};
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::{Context, read, resource, to_the_end};
-use crate::domain::{SensorIdentifier, Tidings};
+use crate::domain::{Role, SensorIdentifier, Tidings};
 use crate::sensor::Snapshot;
 use crate::store::{ConfigurationState, NewSensor, Sensor, SensorError};
 
 const MAX_NAME_CHARACTERS: usize = 200;
-const NAME_EXPECTED: &str = "a string of 1 to 200 characters, none of them a control character";
+pub(super) const NAME_EXPECTED: &str =
+    "a string of 1 to 200 characters, none of them a control character";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
@@ -92,9 +94,11 @@ impl From<SensorError> for Problem {
 
 async fn create(
     context: web::Data<Context>,
+    caller: Caller,
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Admin)?;
     let new = read_new(&body)?;
     let sensor = to_the_end(async move {
         let sensor = context.store.create_sensor(&new).await?;
@@ -125,7 +129,7 @@ fn read_new(body: &Body) -> Result<NewSensor, Problem> {
     })
 }
 
-fn usable_name(name: String) -> Option<String> {
+pub(super) fn usable_name(name: String) -> Option<String> {
     let usable = (1..=MAX_NAME_CHARACTERS).contains(&name.chars().count())
         && !name.chars().any(char::is_control);
     usable.then_some(name)
@@ -133,8 +137,10 @@ fn usable_name(name: String) -> Option<String> {
 
 async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let page = parameters.page::<String>()?;
     let name = parameters.take_as("name", NAME_EXPECTED, |it| usable_name(it.into()))?;
     parameters.finish()?;
@@ -144,9 +150,11 @@ async fn list(
 
 async fn one(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(identifier): SensorPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let (sensor, live) =
         tokio::join!(context.store.sensor(identifier), context.fleet.snapshot(identifier));
     let item = sensor?.ok_or_else(Problem::sensor_not_found)?.into();
@@ -155,10 +163,12 @@ async fn one(
 
 async fn rename(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(identifier): SensorPath,
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Admin)?;
     let mut members = body.members()?;
     let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
     members.finish()?;
@@ -170,9 +180,11 @@ async fn rename(
 
 async fn delete(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(identifier): SensorPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Admin)?;
     to_the_end(async move {
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());

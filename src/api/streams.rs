@@ -9,12 +9,13 @@ use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
 
+use super::caller::Caller;
 use super::page::NoParameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::{Context, resource};
-use crate::domain::Timestamp;
-use crate::streams::{NoRoom, NotRead};
+use crate::domain::{Role, Scope, Timestamp};
+use crate::streams::{NoRoom, NotRead, Right};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -30,22 +31,37 @@ pub(super) fn item_routes(config: &mut ServiceConfig) {
     config.service(resource("/stream", "GET").route(web::get().to(sensor)));
 }
 
-async fn fleet(context: web::Data<Context>, _: NoParameters) -> Result<HttpResponse, Problem> {
-    let reader = context.streams.fleet.read(None).await?;
+async fn fleet(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<HttpResponse, Problem> {
+    let scope = match caller.may(Role::Viewer)? {
+        Scope::All => None,
+        Scope::Network(network) => Some(network.0),
+    };
+    let reader = context.streams.fleet.read(right(&caller), scope).await?;
     Ok(stream(reader))
 }
 
 async fn sensor(
+    caller: Caller,
     context: web::Data<Context>,
     SensorPath(sensor): SensorPath,
     _: NoParameters,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    caller.may(Role::Viewer)?;
     let seen = last_event_id(&request)?;
     // First the stream, then the look: a deletion between the two is then in the stream.
-    let reader = context.streams.hub.read_sensor(sensor, seen)?;
+    let reader = context.streams.hub.read_sensor(right(&caller), sensor, seen)?;
     context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
     Ok(stream(reader))
+}
+
+/// A stream ends with the token by which it was opened.
+fn right(caller: &Caller) -> Right {
+    Right { token: caller.token(), expires_at: caller.expires_at() }
 }
 
 /// The moment of the last event that the client has seen: an identifier of ours, which is one.

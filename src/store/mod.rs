@@ -12,6 +12,7 @@ mod copy;
 mod error;
 mod gather;
 mod migrations;
+mod networks;
 mod outbox;
 mod partitions;
 mod pool;
@@ -19,6 +20,8 @@ mod reads;
 mod rejections;
 mod rows;
 mod sensors;
+mod tokens;
+mod users;
 
 pub use activity::{
     Activity, ActivityReading, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
@@ -31,6 +34,7 @@ pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
 pub use error::{StoreError, Verdict, verdict};
 pub use migrations::migrate;
+pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::Store;
@@ -38,6 +42,8 @@ pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };
 pub use sensors::{NewSensor, Sensor, SensorError};
+pub use tokens::{NewToken, TokenRow};
+pub use users::{NewUser, UserChange, UserRow};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
 #[derive(Clone, Debug)]

@@ -24,6 +24,8 @@ pub(super) enum Farewell {
     Shutdown,
     /// The sensor is no more.
     Deleted,
+    /// The reader may not read any more.
+    Revoked,
 }
 
 /// An event.
@@ -73,6 +75,7 @@ pub(super) fn farewell(farewell: Farewell) -> Bytes {
         Farewell::Overrun => ("overrun", "events came faster than they could be handed out"),
         Farewell::Shutdown => ("shutdown", "the service stops; come again"),
         Farewell::Deleted => ("deleted", "the sensor is no more"),
+        Farewell::Revoked => ("revoked", "the token was revoked, or has expired"),
     };
     event("dropped", None, &Dropped { reason, detail })
 }

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::event;
-use super::hub::{Hub, NoRoom, Reader};
+use super::hub::{Hub, NoRoom, Reader, Right};
 use super::model::Model;
 use crate::domain::{Timestamp, pause};
 use crate::store::{Activity, Store, StoreError, bucket_of};
@@ -95,7 +95,7 @@ impl Fleet {
     ///
     /// # Errors
     /// When there is no room, or the counts cannot be read.
-    pub async fn read(&self, scope: Option<Uuid>) -> Result<Reader, NotRead> {
+    pub async fn read(&self, right: Right, scope: Option<Uuid>) -> Result<Reader, NotRead> {
         let mut state = self.counts.lock().await;
         let known = match &mut state.counts {
             Some(known) => known,
@@ -111,7 +111,7 @@ impl Fleet {
             }
         };
         // Under the lock: nothing changes between the first event and the changes behind it.
-        self.hub.read_fleet(scope, known.first(scope)).map_err(NotRead::NoRoom)
+        self.hub.read_fleet(right, scope, known.first(scope)).map_err(NotRead::NoRoom)
     }
 
     async fn know(&self) -> Result<Known, StoreError> {

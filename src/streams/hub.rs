@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, Interval, interval_at};
+use tokio::time::{Instant, Interval, Sleep, interval_at};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -21,6 +21,9 @@ use crate::domain::{Audience, News, SensorIdentifier, Tidings, Timestamp};
 
 /// Events handed out before others on this thread get their turn.
 const AT_ONCE: usize = 200;
+
+/// A stream that is older ends as if its token did; the client comes again.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30 * 86_400);
 
 /// Why a stream is not opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +47,18 @@ struct Readers {
     closed: bool,
     sensors: foldhash::HashMap<SensorIdentifier, Vec<Arc<Queue>>>,
     fleet: Vec<(Option<Uuid>, Arc<Queue>)>,
+    /// Those whose right to read can be taken from them.
+    tokens: Vec<(Uuid, Arc<Queue>)>,
     count: usize,
+}
+
+/// By what right somebody reads; by none that ends, where nobody is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Right {
+    /// The token.
+    pub token: Option<Uuid>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// What a reader reads.
@@ -80,30 +94,32 @@ impl Hub {
     /// When there is no room.
     pub fn read_sensor(
         self: &Arc<Self>,
+        right: Right,
         sensor: SensorIdentifier,
         seen: Option<Timestamp>,
     ) -> Result<Reader, NoRoom> {
         let queue = Arc::new(Queue::default());
-        let mut readers = self.admit()?;
+        let mut readers = self.admit(right, &queue)?;
         self.audience.watch(sensor);
         queue.push(event::open(sensor, Timestamp::now(), seen));
         readers.sensors.entry(sensor).or_default().push(Arc::clone(&queue));
         drop(readers);
-        Ok(self.reader(Channel::Sensor(sensor), queue))
+        Ok(self.reader(right, Channel::Sensor(sensor), queue))
     }
 
     /// Opens the stream of the fleet, or of the one network in this scope, with its first event.
     pub(super) fn read_fleet(
         self: &Arc<Self>,
+        right: Right,
         scope: Option<Uuid>,
         first: Bytes,
     ) -> Result<Reader, NoRoom> {
         let queue = Arc::new(Queue::default());
-        let mut readers = self.admit()?;
+        let mut readers = self.admit(right, &queue)?;
         queue.push(first);
         readers.fleet.push((scope, Arc::clone(&queue)));
         drop(readers);
-        Ok(self.reader(Channel::Fleet, queue))
+        Ok(self.reader(right, Channel::Fleet, queue))
     }
 
     /// The scopes in which the fleet is read; none while nobody reads it.
@@ -162,7 +178,18 @@ impl Hub {
         readers.sensors.clear();
     }
 
-    fn admit(&self) -> Result<MutexGuard<'_, Readers>, NoRoom> {
+    /// A token is revoked, and with it the right of those who read by it; none stands for all.
+    pub fn revoke(&self, token: Option<Uuid>) {
+        self.lock().tokens.retain(|(of, queue)| {
+            let is_revoked = token.is_none_or(|token| token == *of);
+            if is_revoked {
+                queue.end(Farewell::Revoked);
+            }
+            !is_revoked
+        });
+    }
+
+    fn admit(&self, right: Right, queue: &Arc<Queue>) -> Result<MutexGuard<'_, Readers>, NoRoom> {
         let mut readers = self.lock();
         if readers.closed {
             return Err(NoRoom::Closed);
@@ -171,18 +198,25 @@ impl Hub {
             return Err(NoRoom::TooMany);
         }
         readers.count += 1;
+        readers.tokens.extend(right.token.map(|token| (token, Arc::clone(queue))));
         Ok(readers)
     }
 
-    fn reader(self: &Arc<Self>, channel: Channel, queue: Arc<Queue>) -> Reader {
+    fn reader(self: &Arc<Self>, right: Right, channel: Channel, queue: Arc<Queue>) -> Reader {
         let period = Duration::from_secs(self.config.keep_alive_secs);
         let keep_alive = interval_at(Instant::now() + period, period);
-        Reader { hub: Arc::clone(self), channel, queue, keep_alive }
+        let expiry = right.expires_at.map(|at| {
+            let left = at.unix_microseconds() - Timestamp::now().unix_microseconds();
+            let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
+            Box::pin(tokio::time::sleep(left.min(LONGEST_SLEEP)))
+        });
+        Reader { hub: Arc::clone(self), channel, queue, keep_alive, expiry }
     }
 
     fn leave(&self, channel: Channel, queue: &Arc<Queue>) {
         let mut readers = self.lock();
         readers.count -= 1;
+        readers.tokens.retain(|(_, known)| !Arc::ptr_eq(known, queue));
         match channel {
             Channel::Fleet => readers.fleet.retain(|(_, known)| !Arc::ptr_eq(known, queue)),
             Channel::Sensor(sensor) => {
@@ -209,12 +243,19 @@ pub struct Reader {
     channel: Channel,
     queue: Arc<Queue>,
     keep_alive: Interval,
+    expiry: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream for Reader {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(expiry) = &mut self.expiry
+            && expiry.as_mut().poll(context).is_ready()
+        {
+            self.expiry = None;
+            self.queue.end(Farewell::Revoked);
+        }
         if let Poll::Ready(event) = self.queue.poll(context) {
             self.keep_alive.reset();
             return Poll::Ready(event.map(Ok));
@@ -237,6 +278,8 @@ mod tests {
     use super::*;
     use futures_util::StreamExt as _;
 
+    const RIGHT: Right = Right { token: None, expires_at: None };
+
     fn hub(max_readers: usize) -> (Arc<Hub>, Receiver<Vec<News>>) {
         let (audience, news) = Audience::new();
         (Hub::new(Config { max_readers, keep_alive_secs: 1 }, audience), news)
@@ -255,8 +298,8 @@ mod tests {
     async fn a_reader_gets_the_news_of_its_sensor_and_of_no_other() {
         let (hub, news) = hub(10);
         let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
-        let mut reader = hub.read_sensor(one, None).unwrap();
-        let _other = hub.read_sensor(other, None).unwrap();
+        let mut reader = hub.read_sensor(RIGHT, one, None).unwrap();
+        let _other = hub.read_sensor(RIGHT, other, None).unwrap();
         assert!(next(&mut reader).await.contains("event: open"));
         hub.audience().tell_of(other, step(1));
         hub.audience().tell_of(one, step(2));
@@ -272,36 +315,59 @@ mod tests {
     async fn who_goes_leaves_nothing_behind_and_makes_room() {
         let (hub, _news) = hub(2);
         let sensor = SensorIdentifier::random();
-        let first = hub.read_sensor(sensor, None).unwrap();
-        let second = hub.read_fleet(None, Bytes::from_static(b"x")).unwrap();
-        assert_eq!(hub.read_sensor(sensor, None).unwrap_err(), NoRoom::TooMany);
+        let first = hub.read_sensor(RIGHT, sensor, None).unwrap();
+        let second = hub.read_fleet(RIGHT, None, Bytes::from_static(b"x")).unwrap();
+        assert_eq!(hub.read_sensor(RIGHT, sensor, None).unwrap_err(), NoRoom::TooMany);
         drop(first);
         assert!(hub.audience().is_empty());
         assert_eq!(hub.fleet_scopes(), [None]);
         drop(second);
         assert_eq!((hub.reader_count(), hub.fleet_scopes().len()), (0, 0));
-        assert!(hub.read_sensor(sensor, None).is_ok());
+        assert!(hub.read_sensor(RIGHT, sensor, None).is_ok());
     }
 
     #[actix_rt::test]
     async fn at_the_end_everybody_is_told() {
         let (hub, _news) = hub(10);
-        let mut sensor = hub.read_sensor(SensorIdentifier::random(), None).unwrap();
-        let mut fleet = hub.read_fleet(None, Bytes::from_static(b"first")).unwrap();
+        let mut sensor = hub.read_sensor(RIGHT, SensorIdentifier::random(), None).unwrap();
+        let mut fleet = hub.read_fleet(RIGHT, None, Bytes::from_static(b"first")).unwrap();
         hub.close();
         for reader in [&mut sensor, &mut fleet] {
             next(reader).await;
             assert!(next(reader).await.contains("\"reason\":\"shutdown\""));
             assert!(reader.next().await.is_none());
         }
-        let refused = hub.read_sensor(SensorIdentifier::random(), None).unwrap_err();
+        let refused = hub.read_sensor(RIGHT, SensorIdentifier::random(), None).unwrap_err();
         assert_eq!(refused, NoRoom::Closed);
+    }
+
+    #[actix_rt::test]
+    async fn who_may_no_longer_read_is_told_and_dropped() {
+        let (hub, _news) = hub(10);
+        let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
+        let by = |token| Right { token: Some(token), expires_at: None };
+        let sensor = SensorIdentifier::random();
+        let mut revoked = hub.read_sensor(by(one), sensor, None).unwrap();
+        let mut kept = hub.read_sensor(by(other), sensor, None).unwrap();
+        let at = Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + 50_000);
+        let until = Right { token: Some(other), expires_at: Some(at) };
+        let mut expired = hub.read_sensor(until, sensor, None).unwrap();
+        hub.revoke(Some(one));
+        for reader in [&mut revoked, &mut expired] {
+            next(reader).await;
+            assert!(next(reader).await.contains("\"reason\":\"revoked\""));
+            assert!(reader.next().await.is_none());
+        }
+        next(&mut kept).await;
+        assert_eq!(next(&mut kept).await, ": keep-alive\n\n");
+        hub.revoke(None);
+        assert!(next(&mut kept).await.contains("\"reason\":\"revoked\""));
     }
 
     #[actix_rt::test]
     async fn a_quiet_stream_is_kept_alive() {
         let (hub, _news) = hub(10);
-        let mut reader = hub.read_sensor(SensorIdentifier::random(), None).unwrap();
+        let mut reader = hub.read_sensor(RIGHT, SensorIdentifier::random(), None).unwrap();
         next(&mut reader).await;
         let opened_at = Instant::now();
         assert_eq!(next(&mut reader).await, ": keep-alive\n\n");

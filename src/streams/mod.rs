@@ -13,7 +13,7 @@ mod model;
 mod queue;
 
 pub use fleet::{Fleet, NotRead};
-pub use hub::{Hub, NoRoom, Reader};
+pub use hub::{Hub, NoRoom, Reader, Right};
 
 /// `STREAM_…`
 #[derive(Clone, Copy, Debug)]

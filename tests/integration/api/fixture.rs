@@ -127,8 +127,8 @@ impl Api {
         let context = context(&config, &witness);
         let (ledger, health) = (Arc::clone(&context.ledger), Arc::clone(&context.health));
         Part::ALL.into_iter().for_each(|part| health.up(part));
-        let config = api::Config { address: "127.0.0.1:0".into(), workers: 2 };
-        let (server, address) = api::bind(&config, context).unwrap();
+        let settings = [("AUTH", "off"), ("HTTP_ADDR", "127.0.0.1:0"), ("HTTP_WORKERS", "2")];
+        let (server, address) = api::bind(&http_config(&settings), context).unwrap();
         actix_rt::spawn(server);
         let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
         let base = format!("http://{address}");
@@ -140,7 +140,7 @@ impl Api {
         let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
         let witness = Witness { told, live }.start();
         let context = context(&store_config("postgres://nowhere/x"), &witness);
-        api::bind(&api::Config { address: address.into(), workers: 1 }, context)
+        api::bind(&http_config(&[("HTTP_ADDR", address)]), context)
     }
 
     /// A request without a body.
@@ -233,6 +233,14 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         health: Arc::default(),
         started_at: Timestamp::now(),
     }
+}
+
+/// The settings of HTTP: the defaults, and these.
+fn http_config(settings: &[(&str, &str)]) -> api::Config {
+    let servers = [("DATABASE_URL", "postgres://nowhere/x"), ("MQTT_URL", "mqtt://nowhere")];
+    let all: Vec<_> = servers.iter().chain(settings).collect();
+    let value = |name: &str| all.iter().find(|(known, _)| *known == name).map(|it| it.1.to_owned());
+    tributary::config::Config::read(value).unwrap().http
 }
 
 fn store_config(url: &str) -> store::Config {
