@@ -116,6 +116,8 @@ impl Config {
             http: api::Config {
                 address: settings.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
                 workers: settings.number("HTTP_WORKERS", 1, 1..=256)?,
+                timeout_secs: settings.number("HTTP_TIMEOUT_SECS", 30, 1..=3_600)?,
+                cors_origins: settings.origins()?,
                 access: api::AccessConfig {
                     required: settings.flag("AUTH", true)?,
                     metrics_open: settings.flag("METRICS_OPEN", false)?,
@@ -268,6 +270,25 @@ impl Settings<'_> {
         })
     }
 
+    fn origins(&self) -> Result<Vec<String>, ConfigError> {
+        let name = "CORS_ORIGINS";
+        let text = self.text(name, "");
+        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let is_origin = |text: &str| {
+            url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+        };
+        origins
+            .map(|origin| match origin {
+                _ if origin == "*" || is_origin(origin) => Ok(origin.to_owned()),
+                _ => Err(ConfigError::Invalid {
+                    name,
+                    value: origin.into(),
+                    problem: "it takes origins, as in https://example.org:8443, or *".into(),
+                }),
+            })
+            .collect()
+    }
+
     fn streams(&self) -> Result<streams::Config, ConfigError> {
         let streams::Config { max_readers, keep_alive_secs } = streams::Config::default();
         Ok(streams::Config {
@@ -378,6 +399,8 @@ mod tests {
             ("HTTP_WORKERS", "many", "a whole number from 1 to 256"),
             ("MIGRATE_ON_START", "perhaps", "true or false"),
             ("UNKNOWN_SENSOR", "ignore", "reject or register"),
+            ("CORS_ORIGINS", "example.org", "https://example.org:8443"),
+            ("CORS_ORIGINS", "*, https://example.org/", "https://example.org:8443"),
             ("MQTT_TOPIC_PREFIX", "a/#", "wildcard"),
             ("MQTT_URL", "http://localhost", "mqtt://"),
             ("DATABASE_URL", "postgres://localhost:port/x", "port"),

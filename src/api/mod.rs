@@ -3,6 +3,7 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
+mod accept;
 mod allowance;
 mod authenticate;
 mod body;
@@ -14,6 +15,7 @@ mod gate;
 mod health;
 mod heartbeats;
 mod ingest;
+mod limits;
 mod log_messages;
 mod logins;
 mod measurements;
@@ -34,10 +36,13 @@ mod users;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_cors::Cors;
+use actix_web::body::BoxBody;
+use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::guard;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Compress, Condition, from_fn};
 use actix_web::web::{self, PayloadConfig, ServiceConfig};
 use actix_web::{App, HttpServer, Resource, Route};
 use tracing_actix_web::TracingLogger;
@@ -49,6 +54,7 @@ use crate::streams::Hub;
 use crate::telemetry::LogFilter;
 use authenticate::authenticate;
 use gate::Gate;
+use limits::TimeLimit;
 use logins::Logins;
 use problem::{Kind, Problem};
 
@@ -67,6 +73,10 @@ pub struct Config {
     pub address: String,
     /// `HTTP_WORKERS`
     pub workers: usize,
+    /// `HTTP_TIMEOUT_SECS`
+    pub timeout_secs: u64,
+    /// `CORS_ORIGINS`: whose pages may call from a browser.
+    pub cors_origins: Vec<String>,
     /// Who may call.
     pub access: AccessConfig,
 }
@@ -153,16 +163,22 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     ));
     let logins = web::Data::new(Logins::new());
     let context = web::Data::new(context);
+    let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
+    let origins = config.cors_origins.clone();
     let application = move || {
         let guarded_by = gate.clone();
         App::new()
             .app_data(context.clone())
             .app_data(gate.clone())
             .app_data(logins.clone())
+            .app_data(time_limit.clone())
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .configure(routes)
             .default_service(web::to(route_not_found))
+            .wrap(Compress::default())
+            .wrap(from_fn(accept::negotiate))
             .wrap(from_fn(move |request, next| authenticate(guarded_by.clone(), request, next)))
+            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
     };
@@ -203,11 +219,66 @@ fn routes(config: &mut ServiceConfig) {
     config.configure(health::routes).service(api);
 }
 
-/// The resource at a path, which answers other methods than these with 405.
-fn resource(path: &str, allowed: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move || async move {
-        refuse(Problem::method_not_allowed(allowed))
-    }))
+/// Whose pages may call from a browser, and what they may read of the answers. They show their
+/// token in a header: no cookie is taken, so none can be abused.
+fn cors(origins: &[String]) -> Cors {
+    const LIFETIME_SECS: usize = 3_600;
+    let cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+        .allowed_headers([
+            "accept",
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "last-event-id",
+            "x-request-id",
+        ])
+        .expose_headers([
+            "allow",
+            "content-disposition",
+            "idempotency-replayed",
+            "location",
+            "retry-after",
+            "www-authenticate",
+            "x-request-id",
+        ])
+        .max_age(LIFETIME_SECS);
+    origins.iter().fold(cors, |cors, origin| match origin.as_str() {
+        "*" => cors.allow_any_origin().send_wildcard(),
+        origin => cors.allowed_origin(origin),
+    })
+}
+
+/// The resource at a path, which answers other methods than these with 405, and in time.
+fn resource(path: &str, allowed: &'static str) -> Resource<impl Timed> {
+    web::resource(path)
+        .default_service(web::to(
+            move || async move { refuse(Problem::method_not_allowed(allowed)) },
+        ))
+        .wrap(from_fn(limits::within))
+}
+
+/// What a resource becomes that answers in time.
+trait Timed:
+    ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >
+{
+}
+
+impl<T> Timed for T where
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<BoxBody>,
+            Error = actix_web::Error,
+            InitError = (),
+        >
+{
 }
 
 /// GET, and HEAD with it ([RFC 9110, 9.1]).

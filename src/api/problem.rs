@@ -148,6 +148,9 @@ impl Problem {
         match status {
             StatusCode::NOT_FOUND => Self::new(Kind::RouteNotFound, "nothing is served here"),
             StatusCode::PAYLOAD_TOO_LARGE => Self::payload_too_large(),
+            StatusCode::NOT_ACCEPTABLE => {
+                Self::new(Kind::NotAcceptable, "no content coding that is accepted is served")
+            }
             _ if status.is_client_error() => {
                 Self::new(Kind::BadRequest, "the request is not HTTP as it should be")
             }

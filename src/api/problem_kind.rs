@@ -52,6 +52,10 @@ problems! {
     TokenNotFound = NOT_FOUND, "token-not-found", "There is no such token";
     /// No user has this identifier.
     UserNotFound = NOT_FOUND, "user-not-found", "There is no such user";
+    /// The client takes nothing of what the path serves.
+    NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "Nothing that is accepted is served here";
+    /// The body did not come in time.
+    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The request did not come in time";
     /// The path is known, the method is not.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
     /// Another one has the name.
@@ -77,6 +81,8 @@ problems! {
     /// The database is away.
     DatabaseUnavailable =
         SERVICE_UNAVAILABLE, "database-unavailable", "The database cannot be reached";
+    /// The request took us too long.
+    Timeout = SERVICE_UNAVAILABLE, "timeout", "The request took too long";
     /// As many streams are open as may be.
     TooManyStreams = SERVICE_UNAVAILABLE, "too-many-streams", "Too many streams are open";
     /// The service cannot do its work at present.
