@@ -8,7 +8,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, ResponseError as _, web};
+use actix_web::{Error, HttpRequest, web};
 
 use super::problem::{Kind, Problem};
 
@@ -36,8 +36,7 @@ pub(super) async fn within(
         Err(_elapsed) => {
             let detail = "it took too long; a change that was asked for may still be made";
             let problem = Problem::later(Kind::Timeout, detail);
-            let response = problem.error_response();
-            Ok(ServiceResponse::new(asked, response))
+            Ok(ServiceResponse::from_err(problem, asked))
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod deletion;
 mod fixture;
+mod limits;
 mod outage;
 mod reading;
 mod refusals;

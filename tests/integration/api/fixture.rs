@@ -119,6 +119,10 @@ impl Api {
     }
 
     pub(super) async fn start_on(postgres: &Postgres) -> Self {
+        Self::start_with(postgres, &[("AUTH", "off")]).await
+    }
+
+    pub(super) async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
         let database = postgres.create_database(None).await;
         let config = store_config(&database.url);
         store::migrate(&config).await.unwrap();
@@ -127,7 +131,8 @@ impl Api {
         let context = context(&config, &witness);
         let (ledger, health) = (Arc::clone(&context.ledger), Arc::clone(&context.health));
         Part::ALL.into_iter().for_each(|part| health.up(part));
-        let settings = [("AUTH", "off"), ("HTTP_ADDR", "127.0.0.1:0"), ("HTTP_WORKERS", "2")];
+        let usual = [("HTTP_ADDR", "127.0.0.1:0"), ("HTTP_WORKERS", "2")];
+        let settings = [&usual, settings].concat();
         let (server, address) = api::bind(&http_config(&settings), context).unwrap();
         actix_rt::spawn(server);
         let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
