@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_bench, read_mqtt, read_store};
+use crate::config::{Config, api_token, environment, read_bench, read_mqtt, read_store};
 use crate::sensor::Faults;
 use crate::store::Store;
 use crate::{bench, simulate, store, telemetry};
@@ -96,7 +96,7 @@ fn store() -> anyhow::Result<Store> {
 
 /// Fails when something that was published is not accounted for.
 async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
-    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?)).await?;
+    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?, api_token())).await?;
     summary.print();
     Ok(ExitCode::from(summary.exit_code()))
 }

@@ -81,6 +81,12 @@ pub fn default_api_url() -> String {
     format!("http://{address}")
 }
 
+/// `API_TOKEN`: what the commands that call the API show it.
+#[must_use]
+pub fn api_token() -> Option<secrecy::SecretString> {
+    environment("API_TOKEN").filter(|token| !token.is_empty()).map(Into::into)
+}
+
 impl Config {
     /// Reads every setting by name.
     ///
@@ -238,6 +244,9 @@ impl Settings<'_> {
         Ok(store::Config {
             postgres,
             readers: self.number("DATABASE_READERS", 4, 1..=256)?,
+            read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
+            exports: self.number("EXPORTS_AT_ONCE", 2, 1..=64)?,
+            idempotency_hours: self.number("IDEMPOTENCY_HOURS", 24, 1..=8_760)?,
             partition_days: self.number("PARTITION_INTERVAL_DAYS", 7, 1..=366)?,
             partition_past_days: self.number("PARTITION_PAST_DAYS", 366, 1..=3_660)?,
             log_message_retention_days: self.retention("RETENTION_LOG_MESSAGE_DAYS", 120)?,

@@ -4,21 +4,26 @@
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
 mod accept;
+mod aggregates;
 mod allowance;
 mod authenticate;
 mod body;
 mod caller;
+mod configuration_diff;
 mod configurations;
 mod cursor;
+mod export;
 mod fleet;
 mod gate;
 mod health;
 mod heartbeats;
 mod ingest;
 mod limits;
+mod idempotency;
 mod log_messages;
 mod logins;
 mod measurements;
+mod narrow;
 mod networks;
 mod page;
 mod path;
@@ -26,6 +31,7 @@ mod problem;
 mod problem_kind;
 mod rejections;
 mod request;
+mod sensor_list;
 mod sensors;
 mod sessions;
 mod status;
@@ -200,6 +206,8 @@ fn refusal(address: &str, error: &io::Error) -> io::Error {
 fn routes(config: &mut ServiceConfig) {
     let sensor = web::scope("/sensors/{identifier}")
         .configure(measurements::routes)
+        .configure(aggregates::routes)
+        .configure(export::routes)
         .configure(log_messages::routes)
         .configure(heartbeats::routes)
         .configure(configurations::routes)
@@ -207,6 +215,7 @@ fn routes(config: &mut ServiceConfig) {
         .configure(sensors::item_routes);
     let api = web::scope("/api/v1")
         .configure(status::routes)
+        .configure(export::network_routes)
         .configure(rejections::routes)
         .configure(ingest::routes)
         .configure(streams::routes)

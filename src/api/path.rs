@@ -1,8 +1,9 @@
-//! The sensor that a path names. Used by every handler under `/api/v1/sensors/{identifier}`.
+//! The sensor that a path names, and the revision. Used by every handler under
+//! `/api/v1/sensors/{identifier}`.
 //! Promises that what is no identifier names no sensor, and that a sensor outside the caller's
 //! network is none either: 404, as for one that nobody has created.
 
-use std::future::{Future, ready};
+use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
@@ -39,6 +40,33 @@ impl FromRequest for SensorPath {
                 true => Ok(Self(sensor)),
                 false => Err(Problem::sensor_not_found()),
             }
+        })
+    }
+}
+
+pub(super) const REVISION_EXPECTED: &str = "a revision: a whole number from 0 on";
+
+/// A revision.
+pub(super) fn revision(text: &str) -> Option<i32> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
+/// `{revision}`; none: the newest, which is written `newest`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RevisionPath(pub(super) Option<i32>);
+
+impl FromRequest for RevisionPath {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("revision").unwrap_or_default();
+        ready(match text {
+            "newest" => Ok(Self(None)),
+            _ => revision(text)
+                .map(|revision| Self(Some(revision)))
+                .ok_or_else(Problem::configuration_not_found),
         })
     }
 }

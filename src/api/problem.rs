@@ -21,6 +21,9 @@ const MEDIA_TYPE: &str = "application/problem+json";
 /// A database that was restarted is back after this long.
 const RETRY_AFTER_SECS: &str = "2";
 
+/// What holds others up has ended by then, or not.
+const BUSY_RETRY_AFTER_SECS: &str = "10";
+
 /// One problem, on its way to the client.
 #[derive(Debug)]
 pub(super) struct Problem(Box<Parts>);
@@ -95,6 +98,10 @@ impl Problem {
 
     pub(super) fn sensor_not_found() -> Self {
         Self::new(Kind::SensorNotFound, "no sensor has the identifier in the path")
+    }
+
+    pub(super) fn configuration_not_found() -> Self {
+        Self::new(Kind::ConfigurationNotFound, "the sensor has no configuration of this revision")
     }
 
     /// Nobody has said who calls, or in vain ([RFC 6750, 3]).
@@ -176,6 +183,12 @@ impl Problem {
         self
     }
 
+    /// Comes back later.
+    #[must_use]
+    pub(super) fn busy(self) -> Self {
+        self.with_header(RETRY_AFTER, BUSY_RETRY_AFTER_SECS)
+    }
+
     /// What the log says of it, and the client never learns.
     #[must_use]
     fn caused_by(mut self, cause: impl Into<Box<dyn Error>>) -> Self {
@@ -234,6 +247,10 @@ impl ResponseError for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if error.is_timeout() {
+            let detail = "ask for less: a shorter span, or a text that is found more often";
+            return Self::new(Kind::ReadTimeout, detail).busy().caused_by(error);
+        }
         if !error.is_unavailable() {
             return Self::internal(error);
         }

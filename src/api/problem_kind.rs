@@ -46,6 +46,12 @@ problems! {
     RouteNotFound = NOT_FOUND, "route-not-found", "There is nothing at this path";
     /// No sensor has this identifier.
     SensorNotFound = NOT_FOUND, "sensor-not-found", "There is no such sensor";
+    /// The sensor has not measured anything yet.
+    MeasurementNotFound =
+        NOT_FOUND, "measurement-not-found", "There is no such measurement";
+    /// The sensor has no configuration of this revision.
+    ConfigurationNotFound =
+        NOT_FOUND, "configuration-not-found", "There is no such configuration";
     /// No network has this identifier.
     NetworkNotFound = NOT_FOUND, "network-not-found", "There is no such network";
     /// No token has this identifier.
@@ -62,6 +68,8 @@ problems! {
     NameTaken = CONFLICT, "name-taken", "The name is taken";
     /// A sensor has the identifier.
     IdentifierTaken = CONFLICT, "identifier-taken", "The identifier is taken";
+    /// Only the newest configuration can be published again.
+    NotNewest = CONFLICT, "not-newest", "A newer configuration has taken its place";
     /// The network holds sensors.
     NetworkNotEmpty = CONFLICT, "network-not-empty", "The network is not empty";
     /// The body is larger than the API takes.
@@ -74,6 +82,9 @@ problems! {
     /// A configuration is no unnested object that the database can hold.
     InvalidConfiguration =
         UNPROCESSABLE_ENTITY, "invalid-configuration", "The configuration is not usable";
+    /// The key was used for another body.
+    IdempotencyKeyReused =
+        UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key belongs to another request";
     /// The caller asks too often.
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "There are too many requests";
     /// A defect of ours.
@@ -85,6 +96,10 @@ problems! {
     Timeout = SERVICE_UNAVAILABLE, "timeout", "The request took too long";
     /// As many streams are open as may be.
     TooManyStreams = SERVICE_UNAVAILABLE, "too-many-streams", "Too many streams are open";
+    /// The read takes longer than one may.
+    ReadTimeout = SERVICE_UNAVAILABLE, "read-timeout", "The read takes too long";
+    /// As many do the same as may.
+    Busy = SERVICE_UNAVAILABLE, "busy", "Too many do the same at once";
     /// The service cannot do its work at present.
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The service is not ready";
 }

@@ -82,6 +82,8 @@ enum Slot {
     Active {
         address: Addr<SensorActor>,
         heard_at: Timestamp,
+        /// The `heard_at` that the table has.
+        noted_at: Timestamp,
     },
     #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
     Unresolved(Vec<Box<Uplink>>),
@@ -111,7 +113,7 @@ impl Registry {
             return Routed::Sent;
         };
         match self.slots.get_mut(&sensor) {
-            Some(Slot::Active { address, heard_at }) if address.connected() => {
+            Some(Slot::Active { address, heard_at, .. }) if address.connected() => {
                 *heard_at = uplink.origin.received_at;
                 address.do_send(Hear(uplink));
                 Routed::Sent
@@ -153,10 +155,11 @@ impl Registry {
         self.metrics.actors_started.inc();
         self.metrics.actors_alive.inc();
         let heard_at = Timestamp::now();
+        let noted_at = Timestamp::default();
         for uplink in waiting {
             address.do_send(Hear(uplink));
         }
-        self.slots.insert(known.identifier, Slot::Active { address, heard_at });
+        self.slots.insert(known.identifier, Slot::Active { address, heard_at, noted_at });
     }
 
     /// What waits for the look-up of a sensor; none where its actor is at work, which stays.
@@ -200,6 +203,35 @@ impl Registry {
             address.do_send(Retire);
             self.metrics.actors_retired.inc();
             self.metrics.actors_alive.dec();
+        }
+    }
+
+    /// Sensors that were heard since that was last noted, so many at the most: those first of which
+    /// the table is furthest behind.
+    pub(super) fn heard(&self, most: usize) -> Vec<(SensorIdentifier, Timestamp)> {
+        let mut behind: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|(sensor, slot)| match slot {
+                Slot::Active { heard_at, noted_at, .. } if heard_at > noted_at => {
+                    Some((*noted_at, *sensor, *heard_at))
+                }
+                Slot::Active { .. } | Slot::Unresolved(_) => None,
+            })
+            .collect();
+        if behind.len() > most {
+            behind.select_nth_unstable(most);
+            behind.truncate(most);
+        }
+        behind.into_iter().map(|(_, sensor, heard_at)| (sensor, heard_at)).collect()
+    }
+
+    /// The table has these.
+    pub(super) fn noted(&mut self, heard: &[(SensorIdentifier, Timestamp)]) {
+        for (sensor, at) in heard {
+            if let Some(Slot::Active { noted_at, .. }) = self.slots.get_mut(sensor) {
+                *noted_at = *at;
+            }
         }
     }
 

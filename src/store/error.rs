@@ -15,6 +15,12 @@ pub enum StoreError {
         /// Why the last attempt to connect failed, where one did.
         last: Option<String>,
     },
+    /// The database took the statement and did not answer.
+    #[error("no answer of the database within {} ms", waited.as_millis())]
+    Silence {
+        /// So long was waited.
+        waited: Duration,
+    },
     /// PostgreSQL, or the way to it, refused. The sentence holds all that its source says.
     #[error("{}", sentence(.0))]
     Postgres(tokio_postgres::Error),
@@ -58,7 +64,7 @@ impl StoreError {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Postgres(error) => error.code(),
-            Self::PoolTimeout { .. } | Self::Migration(_) => None,
+            Self::PoolTimeout { .. } | Self::Silence { .. } | Self::Migration(_) => None,
         }
     }
 
@@ -79,7 +85,7 @@ impl StoreError {
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.as_db_error().and_then(|error| error.constraint()),
-            Self::PoolTimeout { .. } | Self::Migration(_) => None,
+            Self::PoolTimeout { .. } | Self::Silence { .. } | Self::Migration(_) => None,
         }
     }
 
@@ -87,7 +93,7 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::PoolTimeout { .. } => true,
+            Self::PoolTimeout { .. } | Self::Silence { .. } => true,
             Self::Migration(_) => false,
             Self::Postgres(error) => error.code().is_none_or(|state| {
                 // Connection exception; insufficient resources; operator intervention.

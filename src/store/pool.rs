@@ -8,7 +8,9 @@ use bb8::{ErrorSink, Pool, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
 use tokio_postgres::NoTls;
 
+use super::aggregates::RollUps;
 use super::error::sentence;
+use super::export::Exports;
 use super::{Config, StoreError};
 
 pub(super) type Manager = PostgresConnectionManager<NoTls>;
@@ -16,8 +18,13 @@ pub(super) type Manager = PostgresConnectionManager<NoTls>;
 /// The API must answer within 2 s when the database is away; half of that is left for the query.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A read that takes longer helps nobody and holds a connection.
-const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 10_000;
+/// PostgreSQL ends a statement that takes too long, and says so. If it does not say so within this
+/// time more, it is frozen, or gone without a word.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Short statements, for which compiling costs more than it brings, and sums over some ten thousand
+/// rows that should not go by way of a file.
+const READERS_SIDE: &str = "-c jit=off -c work_mem=16MB";
 
 /// Where this answers, the migrations have been applied.
 const LATEST_TABLE: &str = "select from activity_journal limit 0";
@@ -27,6 +34,10 @@ const LATEST_TABLE: &str = "select from activity_journal limit 0";
 pub struct Store {
     pool: Pool<Manager>,
     complaints: Complaints,
+    statement_timeout: Duration,
+    pub(super) idempotency_hours: i32,
+    pub(super) roll_ups: RollUps,
+    pub(super) exports: Exports,
 }
 
 impl Store {
@@ -36,7 +47,7 @@ impl Store {
         let mut postgres = with_defaults(&config.postgres, "tributary-read");
         append_option(
             &mut postgres,
-            &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"),
+            &format!("-c statement_timeout={}s {READERS_SIDE}", config.read_timeout_secs),
         );
         let complaints = Complaints::default();
         let pool = Pool::builder()
@@ -47,7 +58,29 @@ impl Store {
             .test_on_check_out(true)
             .error_sink(Box::new(complaints.clone()))
             .build_unchecked(Manager::new(postgres, NoTls));
-        Self { pool, complaints }
+        Self {
+            pool,
+            complaints,
+            statement_timeout: Duration::from_secs(config.read_timeout_secs.into()),
+            idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
+            roll_ups: RollUps::default(),
+            exports: Exports::new(config),
+        }
+    }
+
+    /// A read that ends, whatever becomes of the database.
+    ///
+    /// # Errors
+    /// Those of the read; and when the database says nothing for longer than a statement may take.
+    pub(super) async fn within<T>(
+        &self,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let waited = CHECKOUT_TIMEOUT + self.statement_timeout + SILENCE_TIMEOUT;
+        match tokio::time::timeout(waited, read).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(StoreError::Silence { waited }),
+        }
     }
 
     /// A connection.
