@@ -20,7 +20,7 @@ use crate::domain::{Role, Token};
 const SESSIONS: &str = "/api/v1/sessions";
 
 /// What RFC 6750 wants to be said to whom has shown no token, and to whom has shown a bad one.
-const CHALLENGE: &str = "Bearer realm=\"tributary\"";
+pub(super) const CHALLENGE: &str = "Bearer realm=\"tributary\"";
 const CHALLENGE_INVALID: &str = "Bearer realm=\"tributary\", error=\"invalid_token\"";
 
 /// The middleware: puts the [`Caller`] into the request, or answers 401, 403, 429 or 503.
@@ -45,20 +45,15 @@ async fn admit(gate: &Gate, request: &ServiceRequest) -> Result<Option<Caller>, 
     if !gate.config.required {
         return Ok(Some(Caller::anybody()));
     }
+    let token = shown(request);
     let address = Asker::Address(request.peer_addr().map(|address| address.ip()));
-    let outcome = match shown(request) {
-        Ok(token) => gate.holder(token.digest()).await?.ok_or_else(|| {
-            Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
-        }),
-        Err(problem) => Err(problem),
-    };
-    let caller = match outcome {
-        Ok(caller) => caller,
-        Err(problem) => {
-            gate.count(&address)?;
-            return Err(problem);
-        }
-    };
+    // Who shows nothing that is known is counted before anything is asked of the database.
+    if !token.as_ref().is_ok_and(|token| gate.remembers(token.digest())) {
+        gate.count(&address)?;
+    }
+    let caller = gate.holder(token?.digest()).await?.ok_or_else(|| {
+        Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
+    })?;
     gate.count(&caller.token().map_or(address, Asker::Token))?;
     caller.may(least_role(request.method(), request.path()))?;
     Ok(Some(caller))

@@ -1,6 +1,6 @@
 //! The tokens that were shown lately, and how often each may ask. Asked by `authenticate.rs` for
 //! every request, told by those who revoke. Promises that what is revoked here is refused at once,
-//! what is revoked elsewhere within a second, and that what it remembers is bounded.
+//! what is revoked elsewhere within two seconds, and that what it remembers is bounded.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,8 @@ use crate::domain::{Timestamp, TokenDigest};
 use crate::store::{Store, StoreError, TokenRow};
 use crate::streams::Hub;
 
-/// A token is believed for so long without asking the database: the bound on how long one that was
-/// revoked by another process is still taken.
+/// A token is believed for so long without asking the database, and while it is asked. With the
+/// patience below it bounds how long one that was revoked by another process is still taken.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// While the database is away a token that was good is believed for so long, so that what needs no
@@ -83,13 +83,14 @@ impl Gate {
 
     /// Who holds the token; none where it is not valid.
     pub(super) async fn holder(&self, digest: TokenDigest) -> Result<Option<Caller>, StoreError> {
-        let (remembered, revocations) = self.remembered(digest);
         let now = Instant::now();
-        let stale = remembered.filter(|it| now.duration_since(it.confirmed_at) < STALE);
-        if let Some(it) = &stale
-            && now.duration_since(it.asked_at) < FRESH
-        {
-            return Ok(Some(it.caller.clone()));
+        let (stale, revocations) = self.remembered(digest, now);
+        if let Some(it) = &stale {
+            if now.duration_since(it.asked_at) < FRESH {
+                return Ok(Some(it.caller.clone()));
+            }
+            // One request asks; the others go on meanwhile.
+            self.asked(digest, now);
         }
         let found = match &stale {
             None => self.store.token_of(digest).await,
@@ -116,13 +117,15 @@ impl Gate {
             }
             (Err(error), Some(stale)) if error.is_unavailable() => {
                 debug!(%error, "a token is believed while the database is away");
-                if let Some(it) = self.known().tokens.get_mut(&digest) {
-                    it.asked_at = now;
-                }
                 Ok(Some(stale.caller))
             }
             (Err(error), _) => Err(error),
         }
+    }
+
+    /// Whether the token is at hand.
+    pub(super) fn remembers(&self, digest: TokenDigest) -> bool {
+        self.remembered(digest, Instant::now()).0.is_some()
     }
 
     /// Counts a request.
@@ -149,13 +152,21 @@ impl Gate {
         self.hub.revoke(None);
     }
 
-    /// What is at hand of it, if it has not expired; and the count of revocations until now.
-    fn remembered(&self, digest: TokenDigest) -> (Option<Remembered>, u64) {
+    /// What is at hand of it, if it may still be believed; and the count of revocations until now.
+    fn remembered(&self, digest: TokenDigest, now: Instant) -> (Option<Remembered>, u64) {
         let known = self.known();
-        let now = Timestamp::now();
-        let remembered = known.tokens.get(&digest);
-        let valid = remembered.filter(|it| it.caller.expires_at().is_none_or(|at| now < at));
-        (valid.cloned(), known.revocations)
+        let today = Timestamp::now();
+        let believed = known.tokens.get(&digest).filter(|it| {
+            now.duration_since(it.confirmed_at) < STALE
+                && it.caller.expires_at().is_none_or(|at| today < at)
+        });
+        (believed.cloned(), known.revocations)
+    }
+
+    fn asked(&self, digest: TokenDigest, now: Instant) {
+        if let Some(it) = self.known().tokens.get_mut(&digest) {
+            it.asked_at = now;
+        }
     }
 
     fn remember(&self, digest: TokenDigest, revocations: u64, caller: &Caller, now: Instant) {

@@ -8,12 +8,13 @@ use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::authenticate::CHALLENGE;
 use super::body::Body;
 use super::caller::Caller;
 use super::gate::Gate;
 use super::logins::{Attempt, Logins};
 use super::page::NoParameters;
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
 use super::tokens::needed;
 use super::{Context, read, resource};
 use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
@@ -99,7 +100,8 @@ pub(super) async fn open(
     let (user, kept) = user.map_or((None, None), |(user, kept)| (Some(user), Some(kept)));
     let fits = logins.check(Attempt { name: &name, address }, password, kept).await?;
     let Some(user) = user.filter(|_| fits) else {
-        return Err(Problem::new(Kind::Unauthenticated, "name and password do not fit"));
+        tracing::info!(?address, "somebody failed to sign in");
+        return Err(Problem::unauthenticated("name and password do not fit", CHALLENGE));
     };
 
     let token = Token::random();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::domain::{
     NetworkIdentifier, Role, Scope, Timestamp, Token, hash_password, is_usable_password,
 };
-use crate::store::{AccessError, NewToken, NewUser, Page, Store, TokenRow};
+use crate::store::{AccessError, NewToken, NewUser, Page, Store, StoreError, TokenRow};
 
 const MAX_NAME_CHARACTERS: usize = 200;
 const MAX_DAYS: i64 = 36_600;
@@ -35,7 +35,7 @@ pub enum TokenCommand {
     },
     /// List the tokens, without their text; sessions are left out.
     List,
-    /// Revoke a token, by its name or its identifier. A service that runs refuses it within a second.
+    /// Revoke a token, by its name or its identifier. A service that runs refuses it within two seconds.
     Revoke {
         /// Its name, or its identifier
         token: String,
@@ -139,7 +139,7 @@ async fn create_token(grant: Grant, expires_in: Option<i64>, store: &Store) -> a
 async fn list_tokens(store: &Store) -> anyhow::Result<()> {
     let mut page = Page { limit: 1_000, after: None };
     loop {
-        let mut rows = store.list_tokens(Scope::All, &page).await?;
+        let mut rows = store.list_tokens(Scope::All, &page).await.map_err(explained)?;
         let there_is_more = rows.len() > page.limit as usize;
         rows.truncate(page.limit as usize);
         for row in &rows {
@@ -170,10 +170,10 @@ fn line(row: &TokenRow) -> String {
 
 async fn revoke_token(token: &str, store: &Store) -> anyhow::Result<()> {
     let named = match Uuid::try_parse(token) {
-        Ok(identifier) => store.revoke_token(Scope::All, identifier).await?,
+        Ok(identifier) => store.revoke_token(Scope::All, identifier).await.map_err(explained)?,
         Err(_no_identifier) => false,
     };
-    if named || store.revoke_token_named(token).await? {
+    if named || store.revoke_token_named(token).await.map_err(explained)? {
         return say("Revoked.");
     }
     bail!("there is no token {token:?}; tributary token list shows those that there are")
@@ -182,8 +182,16 @@ async fn revoke_token(token: &str, store: &Store) -> anyhow::Result<()> {
 fn refusal(error: AccessError, what: &str, name: &str) -> anyhow::Error {
     match error {
         AccessError::NameTaken => anyhow::anyhow!("there is a {what} named {name:?} already"),
+        AccessError::Store(error) => explained(error),
         other => other.into(),
     }
+}
+
+fn explained(error: StoreError) -> anyhow::Error {
+    if error.lacks_tables() {
+        return anyhow::anyhow!("the tables are not there; run tributary migrate");
+    }
+    error.into()
 }
 
 /// The first line.

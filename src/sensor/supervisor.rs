@@ -28,10 +28,10 @@ use crate::writer::Write;
 /// Sensors looked up in one query.
 const LOOK_UP_AT_ONCE: usize = 5_000;
 
-/// When sensors were last heard is noted so often, for so many of them: at most a thousand rows a
-/// second, beside the path of the rows. A fleet of 5,000 is at most this far behind in the table, one
-/// of 100,000 at most 20 times as far; what the actors know is not behind.
-const NOTE_LAST_SEEN_EVERY: Duration = Duration::from_secs(5);
+/// When sensors were last heard is noted so often, for so many of them: at most 500 rows a second,
+/// beside the path of the rows. A fleet of 5,000 is at most this far behind in the table, one of
+/// 100,000 at most 20 times as far; what the actors know is not behind.
+const NOTE_LAST_SEEN_EVERY: Duration = Duration::from_secs(10);
 const NOTED_AT_ONCE: usize = 5_000;
 
 /// To the supervisor, from the router: sensors wait for their look-up.

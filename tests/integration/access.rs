@@ -84,6 +84,22 @@ async fn a_token_of_the_command_line_opens_the_api_until_it_is_revoked() {
 }
 
 #[actix_rt::test]
+async fn without_tables_it_says_what_to_run() {
+    let database = database().await;
+    let create = ["token", "create", "--name", "me", "--role", "admin"];
+    for arguments in [&create[..], &["token", "list"], &["token", "revoke", "me"]] {
+        let sentence = refused(&tributary(&database, arguments, ""));
+        assert!(sentence.contains("run tributary migrate"), "{sentence}");
+    }
+    said(&tributary(&database, &["migrate"], ""));
+    said(&tributary(&database, &create, ""));
+    let nowhere = ["--network", "81bf7042-e20f-4a97-ac44-c15853e3618f"];
+    let scoped = ["token", "create", "--name", "you", "--role", "viewer"];
+    let sentence = refused(&tributary(&database, &[&scoped[..], &nowhere].concat(), ""));
+    assert!(sentence.contains("no such network"), "{sentence}");
+}
+
+#[actix_rt::test]
 async fn a_user_of_the_command_line_signs_in() {
     let (broker, database) = (Broker::shared().await, database().await);
     let service = Service::start(&database, broker, &[("AUTH", "on")]).await;

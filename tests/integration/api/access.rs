@@ -155,12 +155,16 @@ async fn a_token_that_asks_too_often_is_told_to_wait() {
     let api = Api::start_with(Postgres::shared().await, &settings).await;
     let busy = api.token(Role::Viewer, Scope::All).await;
     let patient = api.token(Role::Viewer, Scope::All).await;
+    // The first use of a token is counted by its address too.
+    for token in [&busy, &patient] {
+        api.call(Some(token), Method::GET, STATUS, None).await.expect(200);
+    }
 
     let asked = (0..12).map(|_| api.call(Some(&busy), Method::GET, STATUS, None));
     let answers = futures_util::future::join_all(asked).await;
 
     let fine = answers.iter().filter(|answer| answer.status == 200).count();
-    assert!((3..=6).contains(&fine), "{fine}");
+    assert!((2..=6).contains(&fine), "{fine}");
     let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.expect(429)["type"], "/problems/too-many-requests");

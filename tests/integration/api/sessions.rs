@@ -142,6 +142,7 @@ async fn who_guesses_learns_nothing_and_is_slowed() {
         let began = Instant::now();
         let nobody = sign_in(&api, "nobody", "a wrong password").await;
         unknown = unknown.min(began.elapsed());
+        assert!(wrong.header("www-authenticate").starts_with("Bearer"));
         let (mut wrong, mut nobody) = (wrong.expect(401), nobody.expect(401));
         wrong["request_id"] = json!(null);
         nobody["request_id"] = json!(null);
