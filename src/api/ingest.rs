@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
+use utoipa::ToSchema;
 
 use super::body::Body;
 use super::caller::Caller;
@@ -31,8 +32,9 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// How ingest stands.
-#[derive(Serialize)]
-struct State {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Ingest)]
+pub(super) struct State {
     paused_since: Option<jiff::Timestamp>,
     window: Window,
     queue: Queue,
@@ -43,8 +45,9 @@ struct State {
 }
 
 /// Messages received and not yet settled, and their bounds.
-#[derive(Serialize)]
-struct Window {
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestWindow)]
+pub(super) struct Window {
     messages: u64,
     max_messages: u64,
     bytes: u64,
@@ -52,15 +55,17 @@ struct Window {
 }
 
 /// What waits for the next batch.
-#[derive(Serialize)]
-struct Queue {
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestQueue)]
+pub(super) struct Queue {
     messages: u64,
     items: u64,
 }
 
 /// What was committed since the start.
-#[derive(Serialize)]
-struct Batches {
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestBatches)]
+pub(super) struct Batches {
     committed: u64,
     items: u64,
     last_items: u64,
@@ -69,24 +74,36 @@ struct Batches {
 }
 
 /// Connections that write.
-#[derive(Serialize)]
-struct Writers {
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestWriters)]
+pub(super) struct Writers {
     busy: u64,
     connections: u32,
 }
 
-#[derive(Serialize)]
-struct Connections {
+/// What ingest is connected to.
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestConnections)]
+pub(super) struct Connections {
     broker_ingest: Connection,
     database_writing: Connection,
 }
 
-#[derive(Serialize)]
-struct LogLevel {
+/// What is logged.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogLevel)]
+pub(super) struct LogLevel {
+    /// Levels and `target=level`, parted by commas.
+    #[schema(max_length = 1000, example = "info,tributary=debug")]
     filter: String,
 }
 
-async fn state(
+/// How ingest stands
+#[utoipa::path(
+    get, path = "/api/v1/ingest", tag = "ingest", operation_id = "read_ingest",
+    responses((status = 200, description = "What is on its way, and its bounds", body = State)),
+)]
+pub(super) async fn state(
     caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
@@ -95,7 +112,15 @@ async fn state(
     Ok(answer(&context))
 }
 
-async fn pause(
+/// Stops the reading from the broker
+///
+/// What was read is committed and acknowledged, the connection is kept, and the broker keeps the rest.
+/// Until it is resumed, or the process starts anew, the service is not ready.
+#[utoipa::path(
+    post, path = "/api/v1/ingest/pause", tag = "ingest", operation_id = "pause_ingest",
+    responses((status = 200, description = "It is paused", body = State)),
+)]
+pub(super) async fn pause(
     caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
@@ -107,7 +132,12 @@ async fn pause(
     Ok(answer(&context))
 }
 
-async fn resume(
+/// Lets ingest go on
+#[utoipa::path(
+    post, path = "/api/v1/ingest/resume", tag = "ingest", operation_id = "resume_ingest",
+    responses((status = 200, description = "It goes on", body = State)),
+)]
+pub(super) async fn resume(
     caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
@@ -147,7 +177,13 @@ fn answer(context: &Context) -> HttpResponse {
     })
 }
 
-async fn set_log_level(
+/// Changes what is logged, until the process ends
+#[utoipa::path(
+    put, path = "/api/v1/ingest/log-level", tag = "ingest", operation_id = "set_log_level",
+    request_body = LogLevel,
+    responses((status = 200, description = "It is logged by this from now on", body = LogLevel)),
+)]
+pub(super) async fn set_log_level(
     caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,

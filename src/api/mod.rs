@@ -25,6 +25,7 @@ mod logins;
 mod measurements;
 mod narrow;
 mod networks;
+mod openapi;
 mod page;
 mod path;
 mod problem;
@@ -225,7 +226,7 @@ fn routes(config: &mut ServiceConfig) {
         .configure(users::routes)
         .configure(sessions::routes)
         .service(sensor);
-    config.configure(health::routes).service(api);
+    config.configure(health::routes).configure(openapi::routes).service(api);
 }
 
 /// Whose pages may call from a browser, and what they may read of the answers. They show their

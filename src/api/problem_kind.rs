@@ -11,8 +11,7 @@ macro_rules! problems {
 
         impl Kind {
             /// Every kind.
-            #[cfg(test)]
-            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            pub(super) const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             pub(super) const fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)+ }

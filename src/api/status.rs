@@ -5,6 +5,7 @@
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::caller::Caller;
 use super::page::NoParameters;
@@ -22,8 +23,9 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(resource("/status", "GET, HEAD").route(read().to(status)));
 }
 
-#[derive(Serialize)]
-struct Status {
+/// What runs here, and how it fares.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
     version: &'static str,
     commit: &'static str,
     started_at: jiff::Timestamp,
@@ -34,22 +36,33 @@ struct Status {
     actors: Option<Census>,
 }
 
-#[derive(Serialize)]
-struct Connections {
+/// What must be up.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Connections {
     broker_ingest: Connection,
     broker_publishing: Connection,
     database_writing: Connection,
     database: Connection,
 }
 
-#[derive(Serialize)]
+/// Whether one part is up, since when, and why not.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Connection {
     up: bool,
     since: Option<jiff::Timestamp>,
     problem: Option<String>,
 }
 
-async fn status(context: web::Data<Context>, _: Caller, _: NoParameters) -> impl Responder {
+/// What runs here, what it is connected to, and the account of all that it received
+#[utoipa::path(
+    get, path = "/api/v1/status", tag = "service", operation_id = "read_status",
+    responses((status = 200, description = "Also while the database is away", body = Status)),
+)]
+pub(super) async fn status(
+    context: web::Data<Context>,
+    _: Caller,
+    _: NoParameters,
+) -> impl Responder {
     let (database, actors) =
         tokio::join!(health::database_problem(&context), context.fleet.take_census());
     HttpResponse::Ok().json(Status {

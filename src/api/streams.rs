@@ -31,7 +31,18 @@ pub(super) fn item_routes(config: &mut ServiceConfig) {
     config.service(resource("/stream", "GET").route(web::get().to(sensor)));
 }
 
-async fn fleet(
+/// What the fleet says: counts per four hours over 28 days, then what changes
+///
+/// The first event, `fleet`, has `totals` for each of the 168 buckets and, of up to 10,000 sensors, the
+/// buckets in which they spoke, by the sensors' clocks. It comes again every five minutes. Each
+/// `activity` after it gives the counts that have changed, as they are now. `dropped` is the last event
+/// and says why. Whoever comes again gets the counts anew: `Last-Event-ID` changes nothing.
+#[utoipa::path(
+    get, path = "/api/v1/streams/sensors", tag = "streams", operation_id = "stream_fleet",
+    responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream",
+        example = "event: activity\ndata: {\"totals\":[…],\"sensors\":[…],\"sensors_not_listed\":0}\n\n")),
+)]
+pub(super) async fn fleet(
     caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
@@ -44,7 +55,23 @@ async fn fleet(
     Ok(stream(reader))
 }
 
-async fn sensor(
+/// What a sensor says, each event behind its COMMIT
+///
+/// First `open`; then `measurement`, `log_message` and `heartbeat`, with the members that the lists
+/// have, and `configuration` when one is `pending`, `published`, `acknowledged` or `failed`. What was
+/// there before is not told again. `dropped` is the last event and says why: `too_slow`, `overrun`,
+/// `deleted`, `revoked` or `shutdown`. Past events are not kept: with `Last-Event-ID`, `open` says in
+/// `missed_since` from when on the lists hold what the client has missed.
+#[utoipa::path(
+    get, path = "/api/v1/sensors/{identifier}/stream", tag = "streams", operation_id = "stream_sensor",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "The identifier of the last event seen"),
+    ),
+    responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream",
+        example = "event: heartbeat\nid: 1782896400250000\ndata: {…,\"success\":true}\n\n")),
+)]
+pub(super) async fn sensor(
     caller: Caller,
     context: web::Data<Context>,
     SensorPath(sensor): SensorPath,

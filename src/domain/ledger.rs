@@ -22,7 +22,7 @@ const fn slot(kind: Option<Kind>) -> usize {
 }
 
 /// The account of one kind, in items.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
     /// Reached us, and not given back.
     pub received: u64,
@@ -59,7 +59,7 @@ impl Arrivals {
 }
 
 /// The account of every kind at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerSnapshot {
     /// From `measurements/…`
     pub measurements: LedgerEntry,

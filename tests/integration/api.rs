@@ -6,6 +6,7 @@ mod access_routes;
 mod aggregating;
 mod configuring;
 mod deletion;
+mod document;
 mod exporting;
 mod fixture;
 mod limits;

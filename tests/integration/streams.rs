@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tributary::domain::Timestamp;
+use tributary::domain::{Timestamp, Token};
+use uuid::Uuid;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
@@ -330,4 +331,77 @@ async fn what_is_no_stream_is_refused() {
         let (status, problem) = rig.service.post(path, &json!({})).await.unwrap();
         assert_eq!((status, &problem["type"]), (405, &json!("/problems/method-not-allowed")));
     }
+}
+
+#[actix_rt::test]
+async fn a_stream_shows_its_network_and_ends_with_its_token() {
+    let rig = Rig::start(&[]).await;
+    let here = rig.service.create_sensor("here").await;
+    // The same tables, and a service that asks who calls.
+    let broker = Broker::shared().await;
+    let mqtt = format!("{}-guarded", rig.database.name);
+    let settings =
+        [("AUTH", "on"), ("MQTT_CLIENT_ID", mqtt.as_str()), ("MQTT_TOPIC_PREFIX", &mqtt)];
+    let guarded = Service::start(&rig.database, broker, &settings).await;
+    let insert = |what: &str| {
+        let statement = what.to_owned();
+        let url = rig.database.url.clone();
+        async move { connect(&url).await.unwrap().batch_execute(&statement).await.unwrap() }
+    };
+    let elsewhere = Uuid::new_v4();
+    insert(&format!("insert into network (identifier, name) values ('{elsewhere}', 'elsewhere')"))
+        .await;
+    let mut tokens = Vec::new();
+    for (name, role, network) in [
+        ("admin", "admin", "null".to_owned()),
+        ("one", "viewer", "'00000000-0000-0000-0000-000000000000'".to_owned()),
+        ("other", "viewer", format!("'{elsewhere}'")),
+    ] {
+        let token = Token::random();
+        let digest: String = token.digest().0.iter().map(|it| format!("{it:02x}")).collect();
+        let identifier = Uuid::new_v4();
+        insert(&format!(
+            "insert into token (identifier, name, digest, role, network_identifier)
+             values ('{identifier}', '{name}', '\\x{digest}', '{role}', {network})"
+        ))
+        .await;
+        let header = format!("Authorization: Bearer {}\r\n", token.reveal());
+        tokens.push((identifier, header));
+    }
+    let [(_, admin), (one, viewer), (_, stranger)] = &tokens[..] else { unreachable!() };
+
+    rig.say("measurements", &here, measurement(now())).await;
+    rig.service.until(|account| account.committed == 1).await;
+    let path = format!("/api/v1/sensors/{here}/stream");
+    let open = async |path: &str, token: &str| Events::open(&guarded.url(), path, token).await;
+    for path in [path.as_str(), FLEET] {
+        assert_eq!(open(path, "").await.status(), 401, "{path}");
+    }
+    assert_eq!(open(&path, stranger).await.status(), 404);
+    for (token, counted) in [(admin, 1), (viewer, 1), (stranger, 0)] {
+        let first = open(FLEET, token).await.expect("fleet").await;
+        assert_eq!(total(&first, "measurements"), counted);
+        assert_eq!(first["sensors"].as_array().unwrap().len(), counted as usize);
+    }
+
+    let mut streams = [open(&path, viewer).await, open(FLEET, viewer).await];
+    let mut kept = open(&path, admin).await;
+    kept.expect("open").await;
+    for stream in &mut streams {
+        stream.next().await.unwrap();
+    }
+    let mut revoked = awc::Client::default()
+        .delete(format!("{}/api/v1/tokens/{one}", guarded.url()))
+        .insert_header(("Authorization", admin.trim()[15..].to_owned()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(revoked.status().as_u16(), 204, "{:?}", revoked.body().await);
+    for stream in &mut streams {
+        assert_eq!(stream.expect("dropped").await["reason"], "revoked");
+        assert_eq!(stream.next().await, None);
+    }
+    let deleted = rig.service.request("DELETE", &format!("/api/v1/sensors/{here}"), None).await;
+    assert_eq!(deleted.unwrap().0, 204);
+    drop(kept);
 }
