@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod configurations;
+mod contract;
 mod ingest;
 mod isolation;
 mod outages;
