@@ -17,12 +17,14 @@ use tracing::{debug, info, warn};
 
 use crate::api::{self, Fleet};
 use crate::config::Config;
-use crate::domain::{Health, Ledger, Timestamp, pause};
+use crate::domain::{Audience, Flow, Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
 use crate::probes;
 use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
 use crate::store::{self, Committer, Housekeeper, Store};
+use crate::streams::{self, Hub};
+use crate::telemetry::LogFilter;
 use crate::wire::{Decoder, Topics};
 use crate::writer::{Committed, Reports, WriterActor};
 
@@ -46,6 +48,7 @@ pub struct App {
     server: actix_web::dev::Server,
     ingest: Arbiter,
     writing: Arbiter,
+    hub: Arc<Hub>,
     shutdown: watch::Sender<bool>,
     ended: oneshot::Receiver<Ending>,
     grace: Duration,
@@ -65,13 +68,15 @@ impl App {
     ///
     /// # Errors
     /// When the HTTP address cannot be had, or the migrations that were asked for fail.
-    pub async fn start(config: Config, faults: Faults) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, faults: Faults, log: LogFilter) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();
         if config.migrate_on_start {
             migrate(&config.store).await?;
         }
         let ledger = Arc::new(Ledger::default());
-        let health = Arc::new(Health::default());
+        let (health, flow) = (Arc::new(Health::default()), Arc::new(Flow::default()));
+        let (audience, news) = Audience::new();
+        let hub = Hub::new(config.streams, Arc::clone(&audience));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
         let store = Store::new(&config.store);
         probes::watch_health(&metrics, Arc::clone(&health));
@@ -87,10 +92,12 @@ impl App {
         let path = Path {
             config: config.clone(),
             faults,
+            audience,
             store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() }),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),
+                flow: Arc::clone(&flow),
                 metrics: Arc::clone(&metrics),
             },
             writing: writing.handle(),
@@ -102,7 +109,17 @@ impl App {
         });
         let supervisor = supervisor.await.context("the ingest arbiter failed to start")?;
 
+        let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone());
         let context = api::Context {
+            streams: api::Streams { hub: Arc::clone(&hub), fleet: Arc::clone(&fleet) },
+            ingest: api::Ingest {
+                flow,
+                max_messages: config.mqtt.receive_maximum.into(),
+                max_bytes: config.mqtt.window_bytes as u64,
+                max_batch_items: config.writer.batch_items as u64,
+                writers: config.writer.connections,
+                log,
+            },
             store: store.clone(),
             fleet: Fleet::of(&supervisor),
             ledger: Arc::clone(&ledger),
@@ -112,8 +129,10 @@ impl App {
         };
         let (server, address) = api::bind(&config.http, context)?;
         actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store), metrics));
+        actix_rt::spawn(Arc::clone(&hub).run(news));
+        actix_rt::spawn(fleet.run());
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
-        Ok(Self { address, ledger, server, ingest, writing, shutdown, ended, grace })
+        Ok(Self { address, ledger, server, ingest, writing, hub, shutdown, ended, grace })
     }
 
     /// Where HTTP is served.
@@ -134,7 +153,7 @@ impl App {
     /// When a part without which nothing goes on fails. What is un-acknowledged stays with the
     /// broker: end the process and start it anew.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { server, ingest, writing, shutdown: tell, mut ended, grace, .. } = self;
+        let Self { server, ingest, writing, hub, shutdown: tell, mut ended, grace, .. } = self;
         let http = server.handle();
         let serving = actix_rt::spawn(server);
         tokio::pin!(serving);
@@ -146,6 +165,8 @@ impl App {
         };
         info!("shutting down");
         tell.send_replace(true);
+        // Streams have no end of their own, for which the server would wait.
+        hub.close();
         if tokio::time::timeout(Duration::from_secs(HTTP_GRACE_SECS), http.stop(true))
             .await
             .is_err()
@@ -192,6 +213,7 @@ async fn migrate(config: &store::Config) -> anyhow::Result<()> {
 struct Path {
     config: Config,
     faults: Faults,
+    audience: Arc<Audience>,
     store: Store,
     handles: InboundHandles,
     writing: ArbiterHandle,
@@ -213,7 +235,8 @@ impl Path {
 
         let probed = self.store.clone();
         probes::watch_pool(&metrics, "path", PATH_CONNECTIONS, move || probed.pool_use());
-        let outbox = Outbox::new(self.store.clone(), down, Arc::clone(&metrics)).start();
+        let audience = Arc::clone(&self.audience);
+        let outbox = Outbox::new(self.store.clone(), down, audience, Arc::clone(&metrics)).start();
         let (router, writer) = self.supervisor(settled, &outbox);
         let outbound = Outbound::new(
             self.config.mqtt.clone(),
@@ -249,9 +272,11 @@ impl Path {
         settled: mpsc::UnboundedSender<Committed>,
         outbox: &Addr<Outbox>,
     ) -> (Router, Addr<WriterActor<Committer>>) {
-        let InboundHandles { health, metrics, .. } = self.handles.clone();
+        let InboundHandles { health, flow, metrics, .. } = self.handles.clone();
         let config = self.config.writer.clone();
-        let committer = Committer::new(&self.config.store, config.connections);
+        let audience = Arc::clone(&self.audience);
+        let committer = Committer::new(&self.config.store, config.connections)
+            .watched_by(Arc::clone(&audience));
         let probed = committer.clone();
         probes::watch_pool(&metrics, "writers", config.connections, move || probed.pool_use());
         let mut writer_address = None;
@@ -264,7 +289,9 @@ impl Path {
                     settled,
                     acknowledged: supervisor.clone().recipient(),
                     deleted: supervisor.clone().recipient(),
+                    audience,
                     health,
+                    flow,
                     metrics,
                 };
                 let writer = WriterActor::start_in_arbiter(&self.writing, move |_| {

@@ -92,7 +92,8 @@ async fn serve() -> anyhow::Result<()> {
     let config = Config::read(environment)?;
     let telemetry = telemetry::start(&config.telemetry)?;
     let told = told_to_stop()?;
-    let outcome = App::start(config, Faults::default()).await?.run_until(told).await;
+    let outcome =
+        App::start(config, Faults::default(), telemetry.filter()).await?.run_until(told).await;
     telemetry.stop();
     outcome
 }

@@ -14,7 +14,7 @@ pub use env_file::{EnvFile, load_env_file};
 pub use inspection::Inspection;
 use settings::Settings;
 
-use crate::{api, mqtt, sensor, store, telemetry, tls, wire, writer};
+use crate::{api, mqtt, sensor, store, streams, telemetry, tls, wire, writer};
 
 /// What is printed in a secret's place.
 const HIDDEN: &str = "(hidden)";
@@ -34,6 +34,8 @@ pub struct Config {
     pub writer: writer::Config,
     /// `HTTP_…`
     pub http: api::Config,
+    /// `STREAM_…`
+    pub streams: streams::Config,
     /// `LOG_…`, `OTEL_…`
     pub telemetry: telemetry::Config,
     /// `MIGRATE_ON_START`: bring the tables up to date before anything else.
@@ -138,6 +140,8 @@ impl Config {
                 address: settings.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
                 workers: settings.number("HTTP_WORKERS", 1, 1..=256)?,
                 tls: settings.http_tls()?,
+                timeout_secs: settings.number("HTTP_TIMEOUT_SECS", 30, 1..=3_600)?,
+                cors_origins: settings.origins()?,
                 access: api::AccessConfig {
                     required: settings.flag("AUTH", true)?,
                     metrics_open: settings.flag("METRICS_OPEN", false)?,
@@ -150,6 +154,7 @@ impl Config {
                     )?,
                 },
             },
+            streams: settings.streams()?,
             telemetry: telemetry::Config {
                 filter: settings.text("LOG_FILTER", "info"),
                 format: settings.word("LOG_FORMAT", "text")?,
@@ -397,6 +402,36 @@ impl Settings<'_> {
         }
     }
 
+    fn origins(&self) -> Result<Vec<String>, ConfigError> {
+        let name = "CORS_ORIGINS";
+        let text = self.text(name, "");
+        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let is_origin = |text: &str| {
+            url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+        };
+        origins
+            .map(|origin| match origin {
+                _ if origin == "*" || is_origin(origin) => Ok(origin.to_owned()),
+                _ => self.refuse(
+                    ConfigError::Invalid {
+                        name,
+                        value: origin.into(),
+                        problem: "it takes origins, as in https://example.org:8443, or *".into(),
+                    },
+                    origin.to_owned(),
+                ),
+            })
+            .collect()
+    }
+
+    fn streams(&self) -> Result<streams::Config, ConfigError> {
+        let streams::Config { max_readers, keep_alive_secs } = streams::Config::default();
+        Ok(streams::Config {
+            max_readers: self.number("STREAM_MAX_READERS", max_readers, 1..=100_000)?,
+            keep_alive_secs: self.number("STREAM_KEEP_ALIVE_SECS", keep_alive_secs, 1..=3_600)?,
+        })
+    }
+
     fn retention(&self, name: &'static str, default: u32) -> Result<Option<u32>, ConfigError> {
         let days = self.number(name, default, 0..=36_600)?;
         Ok((days > 0).then_some(days))
@@ -451,6 +486,8 @@ mod tests {
             ("HTTP_WORKERS", "many", "a whole number from 1 to 256"),
             ("MIGRATE_ON_START", "perhaps", "true or false"),
             ("UNKNOWN_SENSOR", "ignore", "reject or register"),
+            ("CORS_ORIGINS", "example.org", "https://example.org:8443"),
+            ("CORS_ORIGINS", "*, https://example.org/", "https://example.org:8443"),
             ("MQTT_TOPIC_PREFIX", "a/#", "wildcard"),
             ("MQTT_URL", "http://localhost", "mqtt://"),
             ("DATABASE_URL", "postgres://localhost:port/x", "port"),

@@ -53,6 +53,8 @@ pub mod sensor;
 pub mod writer;
 pub mod store;
 
+pub mod streams;
+
 pub mod api;
 pub mod metrics;
 pub mod probes;

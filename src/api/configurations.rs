@@ -17,7 +17,7 @@ use super::page::{Listing, NoParameters, Parameters, listing};
 use super::path::{REVISION_EXPECTED, RevisionPath, SensorPath, revision};
 use super::problem::{Kind, Problem};
 use super::{Context, read, resource, to_the_end};
-use crate::domain::{Role, SensorIdentifier, Timestamp};
+use crate::domain::{Role, SensorIdentifier, Step, Tidings, Timestamp};
 use crate::store::{Configuration, ConfigurationState, Creation};
 use crate::wire::value::{Flaw, check};
 
@@ -119,6 +119,8 @@ pub(super) async fn create(
             store.create_configuration(sensor, &configuration, idempotency.as_ref()).await?;
         match creation.ok_or_else(Problem::sensor_not_found)? {
             Creation::Created(revision) => {
+                let what = Tidings::Configuration { revision, step: Step::Pending };
+                context.streams.hub.audience().tell_of(sensor, what);
                 context.fleet.announce(sensor, revision).await;
                 Ok((revision, false))
             }

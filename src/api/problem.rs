@@ -145,11 +145,19 @@ impl Problem {
         problem
     }
 
+    /// It can be done, and not now.
+    pub(super) fn later(kind: Kind, detail: &str) -> Self {
+        Self::new(kind, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECS)
+    }
+
     /// What actix-web itself refuses, by the status that it chose.
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::new(Kind::RouteNotFound, "nothing is served here"),
             StatusCode::PAYLOAD_TOO_LARGE => Self::payload_too_large(),
+            StatusCode::NOT_ACCEPTABLE => {
+                Self::new(Kind::NotAcceptable, "no content coding that is accepted is served")
+            }
             _ if status.is_client_error() => {
                 Self::new(Kind::BadRequest, "the request is not HTTP as it should be")
             }

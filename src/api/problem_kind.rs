@@ -11,8 +11,7 @@ macro_rules! problems {
 
         impl Kind {
             /// Every kind.
-            #[cfg(test)]
-            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            pub(super) const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             pub(super) const fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)+ }
@@ -36,6 +35,8 @@ problems! {
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not JSON";
     /// A query parameter is unknown, doubled or malformed.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A query parameter is not usable";
+    /// A header is malformed.
+    InvalidHeader = BAD_REQUEST, "invalid-header", "A header is not usable";
     /// Nobody has said who calls, or in vain.
     Unauthenticated = UNAUTHORIZED, "unauthenticated", "A valid token is missing";
     /// The caller may not do this.
@@ -56,6 +57,10 @@ problems! {
     TokenNotFound = NOT_FOUND, "token-not-found", "There is no such token";
     /// No user has this identifier.
     UserNotFound = NOT_FOUND, "user-not-found", "There is no such user";
+    /// The client takes nothing of what the path serves.
+    NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "Nothing that is accepted is served here";
+    /// The body did not come in time.
+    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The request did not come in time";
     /// The path is known, the method is not.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
     /// Another one has the name.
@@ -86,6 +91,10 @@ problems! {
     /// The database is away.
     DatabaseUnavailable =
         SERVICE_UNAVAILABLE, "database-unavailable", "The database cannot be reached";
+    /// The request took us too long.
+    Timeout = SERVICE_UNAVAILABLE, "timeout", "The request took too long";
+    /// As many streams are open as may be.
+    TooManyStreams = SERVICE_UNAVAILABLE, "too-many-streams", "Too many streams are open";
     /// The read takes longer than one may.
     ReadTimeout = SERVICE_UNAVAILABLE, "read-timeout", "The read takes too long";
     /// As many do the same as may.

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::caller::Caller;
-use super::page::{Parameters, listing};
+use super::page::{Listing, Parameters, listing};
 use super::problem::Problem;
 use super::{Context, read, resource};
 use crate::domain::{Reason, Role, SensorIdentifier};
@@ -19,11 +19,13 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// A rejection as it stands on the wire.
-#[derive(Serialize)]
-struct Item {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Rejection)]
+pub(super) struct Item {
     identifier: i64,
     receipt_timestamp: jiff::Timestamp,
     topic: String,
+    #[schema(value_type = Option<uuid::Uuid>)]
     sensor_identifier: Option<SensorIdentifier>,
     kind: Option<String>,
     item_index: Option<i32>,
@@ -34,9 +36,10 @@ struct Item {
     raw: Raw,
 }
 
-#[derive(Serialize)]
+/// The bytes as they came: text where they are UTF-8.
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
-enum Raw {
+pub(super) enum Raw {
     Text { raw: String },
     Bytes { raw_base64: String },
 }
@@ -67,7 +70,18 @@ impl From<RejectionRow> for Item {
     }
 }
 
-async fn list(
+/// What could not be stored, newest first
+#[utoipa::path(
+    get, path = "/api/v1/rejections", tag = "rejections", operation_id = "list_rejections",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
+        ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
+        ("reason" = Option<String>, Query, description = "With this code"),
+    ),
+    responses((status = 200, description = "A page of rejections", body = Listing<Item>)),
+)]
+pub(super) async fn list(
     context: web::Data<Context>,
     caller: Caller,
     mut parameters: Parameters,

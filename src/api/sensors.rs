@@ -21,7 +21,7 @@ use super::problem::{Kind, Problem};
 use super::sensor_list;
 use super::tokens::{needed, no_such_network, take_scope};
 use super::{Context, read, resource, to_the_end};
-use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Timestamp};
+use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Tidings, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError};
 
@@ -311,6 +311,7 @@ pub(super) async fn delete(
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());
         }
+        context.streams.hub.audience().tell_of(identifier, Tidings::Deleted);
         context.fleet.forget(identifier).await;
         match context.store.purge_sensor(identifier).await {
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),

@@ -28,7 +28,7 @@ pub const fn ledger_names() -> [&'static str; ENTRY_COUNT] {
 }
 
 /// The account of one kind, in items.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
     /// Reached us, and not given back.
     pub received: u64,
@@ -71,7 +71,7 @@ impl Arrivals {
 }
 
 /// The account of every kind at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerSnapshot {
     /// From `measurements/…`
     pub measurements: LedgerEntry,

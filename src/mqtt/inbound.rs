@@ -23,7 +23,7 @@ use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{
-    Arrivals, Health, Ledger, Lost, Part, ReceiptBook, Timestamp, failures_after, pause,
+    Arrivals, Flow, Health, Ledger, Lost, Part, ReceiptBook, Timestamp, failures_after, pause,
 };
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
@@ -42,6 +42,8 @@ pub struct InboundHandles {
     pub ledger: Arc<Ledger>,
     /// Whether the broker is there.
     pub health: Arc<Health>,
+    /// What is in the window, and whether an operator has stopped the reading.
+    pub flow: Arc<Flow>,
     /// The counters.
     pub metrics: Arc<Metrics>,
 }
@@ -168,6 +170,11 @@ impl Inbound {
     async fn session(&mut self, client: Client) -> SessionEnd {
         let session_present = client.session_present();
         let mut session = Session::new(client, self.decoder.limits().payload_bytes);
+        if session_present && self.handles.flow.paused_since().is_some() {
+            // The subscription is there. Its SUBACK may wait behind PUBLISHes that are not read now.
+            session.subscribed = true;
+            self.handles.health.up(Part::Ingest);
+        }
         info!(session_present, broker = self.config.broker.authority(), "connected for ingest");
         self.handles.metrics.broker_connects.with_label_values(&["ingest"]).inc();
         if !session_present {
@@ -187,7 +194,10 @@ impl Inbound {
         let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
         let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
         let mut paused = false;
+        let mut valve = self.handles.flow.valve();
         loop {
+            let stopped = session.subscribed && valve.borrow_and_update().is_some();
+            paused |= stopped;
             let step = tokio::select! {
                 biased;
                 _ = self.shutdown.changed() => Err(SessionEnd::Shutdown),
@@ -198,16 +208,20 @@ impl Inbound {
                 Some(lost) = self.lost.recv() => {
                     if self.lose(lost) { Err(SessionEnd::MessageLost) } else { Ok(()) }
                 }
+                _ = valve.changed() => Ok(()),
                 _ = ping.tick() => {
-                    // While the window is full the answer waits behind PUBLISHes, unread.
-                    if session.heard || paused {
+                    // While nothing is read, the window being full or an operator having stopped it,
+                    // the answer waits behind PUBLISHes.
+                    if session.io.is_closed() {
+                        Err(SessionEnd::Closed)
+                    } else if session.heard || paused {
                         paused = false;
                         session.ping()
                     } else {
                         Err(SessionEnd::Silent(self.config.keep_alive_secs))
                     }
                 }
-                packet = session.io.recv(&session.codec), if !self.window.is_full() => {
+                packet = session.io.recv(&session.codec), if !self.window.is_full() && !stopped => {
                     self.read(session, packet)
                 }
             };
@@ -269,6 +283,7 @@ impl Inbound {
         metrics.window_messages.set(self.window.len() as i64);
         metrics.window_bytes.set(self.window.bytes() as i64);
         metrics.window_oldest.set(self.window.oldest());
+        self.handles.flow.window(self.window.len(), self.window.bytes());
         outcome
     }
 

@@ -88,7 +88,8 @@ impl Inbound {
             }
             codec::Decoded::Packet(codec::Packet::PingResponse, _) => Ok(()),
             codec::Decoded::Packet(codec::Packet::SubscribeAck(answer), _) => {
-                Session::subscribed(&answer)?;
+                Session::granted(&answer)?;
+                session.subscribed = true;
                 self.handles.health.up(Part::Ingest);
                 debug!("subscribed");
                 Ok(())

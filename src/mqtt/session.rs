@@ -57,13 +57,15 @@ pub(super) struct Session {
     pub(super) assembly: Assembly,
     /// Something came since the last PINGREQ.
     pub(super) heard: bool,
+    /// The broker will deliver.
+    pub(super) subscribed: bool,
 }
 
 impl Session {
     pub(super) fn new(client: Client, max_payload_bytes: usize) -> Self {
         let (io, codec) = client.into_inner();
         let assembly = Assembly::new(max_payload_bytes);
-        Self { io, codec, assembly, heard: true }
+        Self { io, codec, assembly, heard: true, subscribed: false }
     }
 
     pub(super) fn subscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {
@@ -81,7 +83,7 @@ impl Session {
         }))
     }
 
-    pub(super) fn subscribed(answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
+    pub(super) fn granted(answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
         use codec::SubscribeAckReason::{GrantedQos1, GrantedQos2};
         let refused = answer.status.iter().find(|it| !matches!(it, GrantedQos1 | GrantedQos2));
         match refused {

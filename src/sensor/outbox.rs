@@ -3,6 +3,7 @@
 //! may be something, and again after a pause when it fails.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::Republish;
-use crate::domain::{SensorIdentifier, pause};
+use crate::domain::{Audience, SensorIdentifier, Step, Tidings, pause};
 use crate::metrics::Metrics;
 use crate::store::{PendingConfiguration, Store, StoreError};
 
@@ -52,7 +53,8 @@ enum RoundFailure {
 pub struct Outbox {
     store: Store,
     down: mpsc::Sender<Downlink>,
-    metrics: std::sync::Arc<Metrics>,
+    audience: Arc<Audience>,
+    metrics: Arc<Metrics>,
     again: BTreeSet<SensorIdentifier>,
     running: bool,
     woken: bool,
@@ -60,15 +62,16 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Reads this store, and publishes by this channel.
+    /// Reads this store, publishes by this channel, and tells those who watch.
     #[must_use]
     pub fn new(
         store: Store,
         down: mpsc::Sender<Downlink>,
-        metrics: std::sync::Arc<Metrics>,
+        audience: Arc<Audience>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let again = BTreeSet::new();
-        Self { store, down, metrics, again, running: false, woken: false, failures: 0 }
+        Self { store, down, audience, metrics, again, running: false, woken: false, failures: 0 }
     }
 
     fn run(&mut self, context: &mut Context<Self>) {
@@ -79,9 +82,9 @@ impl Outbox {
         (self.running, self.woken) = (true, false);
         let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
         let (store, down) = (self.store.clone(), self.down.clone());
-        let metrics = std::sync::Arc::clone(&self.metrics);
+        let (audience, metrics) = (Arc::clone(&self.audience), Arc::clone(&self.metrics));
         let round = async move {
-            let outcome = round(&store, &down, &again, &metrics).await;
+            let outcome = round(&store, &down, &audience, &again, &metrics).await;
             (again, outcome)
         };
         context.spawn(round.into_actor(self).map(|(again, outcome), outbox, context| {
@@ -125,6 +128,7 @@ impl Outbox {
 async fn round(
     store: &Store,
     down: &mpsc::Sender<Downlink>,
+    audience: &Audience,
     again: &[SensorIdentifier],
     metrics: &Metrics,
 ) -> Result<usize, RoundFailure> {
@@ -158,6 +162,10 @@ async fn round(
         }
     }
     store.record_publications(&published).await?;
+    for (sensor, revision, _) in &published {
+        let what = Tidings::Configuration { revision: *revision, step: Step::Published };
+        audience.tell_of(*sensor, what);
+    }
     store.record_clearances(&gone).await?;
     match published.len() + gone.len() {
         acknowledged if acknowledged < wanted => {

@@ -60,7 +60,9 @@ pub(super) struct Look;
 pub(super) struct Retire;
 
 /// The actors of the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, actix::MessageResponse)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, actix::MessageResponse, utoipa::ToSchema,
+)]
 pub struct Census {
     /// Alive now.
     pub alive: u64,

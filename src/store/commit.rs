@@ -5,6 +5,7 @@
 //! returned. A PUBACK is made from a `Committed`, so none precedes its COMMIT.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use bb8::{Pool, PooledConnection};
 use futures_util::SinkExt as _;
@@ -13,11 +14,14 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
+use super::gather::gather;
 use super::partitions::Partitions;
 use super::pool::{Complaints, PoolUse};
 use super::sensors::DELETION_LOCK;
-use super::{Config, StoreError, acknowledge, copy, rejections};
-use crate::domain::{Batch, Kind, Place, Reason, Receipt, Rows, SensorIdentifier, Tally};
+use super::{Config, StoreError, acknowledge, activity, copy, rejections};
+use crate::domain::{
+    Audience, Batch, Kind, News, Place, Reason, Receipt, Rows, SensorIdentifier, Tally, Timestamp,
+};
 
 /// Rows in one part of a COPY stream: about 100 KB of small ones, which the cache holds.
 const ROWS_AT_ONCE: usize = 800;
@@ -53,11 +57,21 @@ pub struct Committed {
     pub acknowledgements: Vec<Acknowledgement>,
     /// Sensors in the batch that were deleted meanwhile; their items are rejected.
     pub deleted: Vec<SensorIdentifier>,
+    /// What those who watch want to know of it.
+    pub news: Vec<News>,
 }
 
 impl Committed {
-    fn after_commit(batch: Batch, account: Account) -> Self {
+    fn after_commit(batch: Batch, account: Account, audience: &Audience) -> Self {
+        // Behind COMMIT: whoever began to watch before it finds its rows here, and whoever begins
+        // now, in the tables.
+        let news = if audience.is_empty() {
+            Vec::new()
+        } else {
+            gather(audience, &batch, &account.stored, &account.acknowledgements)
+        };
         Self {
+            news,
             receipts: batch.into_uplinks().into_iter().map(|uplink| uplink.receipt).collect(),
             tally: account.tally,
             acknowledgements: account.acknowledgements,
@@ -68,7 +82,7 @@ impl Committed {
     /// As if committed: for the tests of what happens around a commit.
     #[cfg(test)]
     pub(crate) fn pretend(batch: Batch) -> Self {
-        Self::after_commit(batch, Account::default())
+        Self::after_commit(batch, Account::default(), &Audience::none())
     }
 }
 
@@ -87,6 +101,8 @@ struct Account {
     tally: Tally,
     acknowledgements: Vec<Acknowledgement>,
     deleted: Vec<SensorIdentifier>,
+    /// The places of the rows that were new, by kind.
+    stored: [Vec<Place>; Kind::ALL.len()],
 }
 
 /// Writes batches. Clones share the pool.
@@ -94,18 +110,20 @@ struct Account {
 pub struct Committer {
     pool: Pool<WriterManager>,
     complaints: Complaints,
-    partitions: std::sync::Arc<Partitions>,
+    partitions: Arc<Partitions>,
+    audience: Arc<Audience>,
 }
 
 impl Committer {
-    /// With so many connections, made when they are first needed.
+    /// With so many connections, made when they are first needed. Nobody watches.
     #[must_use]
     pub fn new(config: &Config, connections: u32) -> Self {
         let complaints = Complaints::default();
         Self {
             pool: writer_pool(config, connections, &complaints),
             complaints,
-            partitions: std::sync::Arc::new(Partitions::new(config)),
+            partitions: Arc::new(Partitions::new(config)),
+            audience: Audience::none(),
         }
     }
 
@@ -113,6 +131,12 @@ impl Committer {
     #[must_use]
     pub fn pool_use(&self) -> PoolUse {
         PoolUse::of(&self.pool)
+    }
+
+    /// The same, and these may watch.
+    #[must_use]
+    pub fn watched_by(self, audience: Arc<Audience>) -> Self {
+        Self { audience, ..self }
     }
 
     /// Writes a batch in one transaction.
@@ -126,7 +150,7 @@ impl Committer {
         path: Path,
     ) -> Result<Committed, Box<Uncommitted>> {
         match self.write(&mut batch, path).await {
-            Ok(account) => Ok(Committed::after_commit(batch, account)),
+            Ok(account) => Ok(Committed::after_commit(batch, account, &self.audience)),
             Err(error) => Err(Box::new(Uncommitted { batch, error })),
         }
     }
@@ -211,14 +235,25 @@ async fn transact(
     }
     for (kind, rows) in rows.iter() {
         if rows.offered > 0 {
-            let inserted = insert(connection, batch, *kind, rows, path).await?;
-            account.tally.stored(*kind, rows.offered, inserted);
+            let staged = insert(connection, batch, *kind, rows, path).await?;
+            let fresh = if path == Path::Straight { rows.fresh.len() } else { 0 };
+            account.tally.stored(*kind, rows.offered, (fresh + staged.len()) as u64);
+            account.stored[*kind as usize] = staged;
         }
     }
     account.acknowledgements =
         acknowledge::write(connection, batch, &rows[Kind::Heartbeat as usize].1).await?;
     rejections::write(connection, batch, &mut account.tally).await?;
-    connection.client.batch_execute("commit").await?;
+    if path == Path::Straight {
+        for (kind, rows) in rows {
+            account.stored[*kind as usize].append(&mut rows.fresh);
+        }
+    }
+    // Both in one round trip. A journal that fails fails the transaction, and its COMMIT commits
+    // nothing; both must have succeeded.
+    let journaled = activity::journal(connection, &account.stored);
+    let committed = connection.client.batch_execute("commit");
+    tokio::try_join!(biased; journaled, committed)?;
     Ok(account)
 }
 
@@ -254,35 +289,51 @@ fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
     }
 }
 
-/// Returns how many rows were new.
+/// Returns which of the rows that went through the staging table were new; those that went straight
+/// into the table are.
 async fn insert(
     connection: &WriterConnection,
     batch: &Batch,
     kind: Kind,
     rows: &Rows,
     path: Path,
-) -> Result<u64, StoreError> {
+) -> Result<Vec<Place>, StoreError> {
     match path {
         Path::Straight => {
             let table = connection.copy(kind);
-            let fresh = copy_in(connection, table, batch, kind, &rows.fresh).await?;
-            Ok(fresh + staged(connection, batch, kind, &rows.suspect).await?)
+            copy_in(connection, table, batch, kind, &rows.fresh).await?;
+            staged(connection, batch, kind, &rows.suspect).await
         }
         Path::Staged => staged(connection, batch, kind, &rows.all()).await,
     }
 }
 
+/// Returns which were new.
 async fn staged(
     connection: &WriterConnection,
     batch: &Batch,
     kind: Kind,
     places: &[Place],
-) -> Result<u64, StoreError> {
+) -> Result<Vec<Place>, StoreError> {
     let staging = connection.staging(kind);
     if copy_in(connection, &staging.copy, batch, kind, places).await? == 0 {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    Ok(connection.client.execute(&staging.settle, &[]).await?)
+    let new: foldhash::HashSet<(Uuid, i64, i64)> = connection
+        .client
+        .query(&staging.settle, &[])
+        .await?
+        .iter()
+        .map(|row| {
+            let made = Timestamp::from(row.get::<_, jiff::Timestamp>(1));
+            (row.get(0), made.unix_microseconds(), row.get(2))
+        })
+        .collect();
+    let is_new = |place: &&Place| {
+        let made = place.timestamp.unix_microseconds();
+        new.contains(&(place.sensor.0, made, place.digest.cast_signed()))
+    };
+    Ok(places.iter().filter(is_new).copied().collect())
 }
 
 async fn copy_in(

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bb8::{ManageConnection, Pool};
 use tokio_postgres::{Client, Statement};
 
-use super::Config;
 use super::connect::Connector;
 use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
 use super::pool::{Complaints, append_option};
+use super::{Config, activity};
 use crate::domain::Kind;
 
 /// A writer waits for a connection no longer than this before it says so and tries again.
@@ -27,6 +27,7 @@ pub(super) struct WriterConnection {
     pub(super) acknowledge: Statement,
     pub(super) reject: Statement,
     pub(super) overflow: Statement,
+    pub(super) journal: Statement,
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
 }
@@ -35,7 +36,7 @@ pub(super) struct WriterConnection {
 pub(super) struct Staging {
     /// Into the staging table.
     pub(super) copy: Statement,
-    /// From there into the table; counts what was new.
+    /// From there into the table; tells what was new.
     pub(super) settle: Statement,
 }
 
@@ -53,6 +54,7 @@ impl WriterConnection {
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
             reject: client.prepare(REJECT).await?,
             overflow: client.prepare(OVERFLOW).await?,
+            journal: client.prepare(activity::JOURNAL).await?,
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
             client,
@@ -89,7 +91,8 @@ impl Staging {
         let settle = client
             .prepare(&format!(
                 "insert into {table} ({columns}) select {columns} from {staged} \
-                 order by sensor_identifier, creation_timestamp, digest on conflict do nothing"
+                 order by sensor_identifier, creation_timestamp, digest on conflict do nothing \
+                 returning sensor_identifier, creation_timestamp, digest"
             ))
             .await?;
         Ok(Self { copy, settle })

@@ -3,6 +3,7 @@
 //! can starve the other.
 
 mod acknowledge;
+mod activity;
 mod aggregates;
 mod benchmark;
 mod census;
@@ -12,6 +13,7 @@ mod connect;
 mod connection;
 mod copy;
 mod error;
+mod gather;
 mod export;
 mod hot;
 mod last_seen;
@@ -30,6 +32,9 @@ mod ssl;
 mod tokens;
 mod users;
 
+pub use activity::{
+    Activity, ActivityReading, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
+};
 pub use aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,

@@ -24,7 +24,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 const READERS_SIDE: &str = "-c jit=off -c work_mem=16MB";
 
 /// Where this answers, the migrations have been applied.
-const LATEST_TABLE: &str = "select from measurement_rollup limit 0";
+const LATEST_TABLE: &str = "select from activity_journal limit 0";
 
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]

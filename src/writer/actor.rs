@@ -70,7 +70,9 @@ impl<C: Commit> WriterActor<C> {
         }
         let oldest = self.waiting.uplinks().first().map(|uplink| uplink.origin.received_at);
         self.reports.metrics.writer_oldest.set(oldest);
-        self.reports.metrics.writer_waiting_items.set(self.waiting.item_count() as i64);
+        let (messages, items) = (self.waiting.uplinks().len(), self.waiting.item_count());
+        self.reports.metrics.writer_waiting_items.set(items as i64);
+        self.reports.flow.queue(messages, items, self.writing);
     }
 
     /// Lets messages gather, and begins again.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 
 use super::protocol::{Acknowledged, Deleted};
-use crate::domain::{Batch, Health, Part, Reason, pause};
+use crate::domain::{Audience, Batch, Flow, Health, Part, Reason, pause};
 use crate::metrics::Metrics;
 use crate::store::{
     Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
@@ -54,8 +54,12 @@ pub struct Reports {
     pub acknowledged: Recipient<Acknowledged>,
     /// The supervisor: which sensors are no more.
     pub deleted: Recipient<Deleted>,
+    /// Those who watch: what is new.
+    pub audience: Arc<Audience>,
     /// Whether writing works.
     pub health: Arc<Health>,
+    /// What waits, and how large the batches are.
+    pub flow: Arc<Flow>,
     /// The counters.
     pub metrics: Arc<Metrics>,
 }
@@ -172,7 +176,9 @@ impl<C: Commit> Delivery<C> {
 
     async fn report(&mut self, mut committed: Committed, items: usize, begun: Instant) {
         let elapsed = begun.elapsed();
-        let Reports { settled, acknowledged, deleted, health, metrics } = &self.reports;
+        let Reports { settled, acknowledged, deleted, audience, health, flow, metrics } =
+            &self.reports;
+        flow.batch(items);
         metrics.batch_items.observe(items as f64);
         metrics.commit_seconds.observe(elapsed.as_secs_f64());
         health.up(Part::Writing);
@@ -184,10 +190,12 @@ impl<C: Commit> Delivery<C> {
         let acknowledgements: Vec<Acknowledgement> =
             std::mem::take(&mut committed.acknowledgements);
         let gone = std::mem::take(&mut committed.deleted);
+        let news = std::mem::take(&mut committed.news);
         // First of all the receipts: PUBACKs are waiting.
         if settled.send(committed).is_err() {
             debug!("a batch was committed after the inbound loop had ended");
         }
+        audience.tell(news);
         if !acknowledgements.is_empty()
             && acknowledged.send(Acknowledged(acknowledgements)).await.is_err()
         {

@@ -97,7 +97,9 @@ impl Rig {
             settled,
             acknowledged: nobody.clone().recipient(),
             deleted: nobody.recipient(),
+            audience: crate::domain::Audience::none(),
             health: Arc::clone(&health),
+            flow: Arc::default(),
             metrics: Arc::new(Metrics::new(Arc::new(Ledger::default()))),
         };
         let config = Config { connections, batch_items: 1_000, rejections_per_sensor_hour: 1_000 };

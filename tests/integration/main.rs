@@ -7,6 +7,8 @@ mod access;
 mod accounts;
 mod api;
 mod configurations;
+mod contract;
+mod ingest;
 mod isolation;
 mod metrics;
 mod outages;
@@ -18,6 +20,7 @@ mod sensors;
 mod servers;
 #[cfg(feature = "otlp")]
 mod spans;
+mod streams;
 mod support;
 mod tls;
 mod tour;

@@ -16,11 +16,14 @@ use bytes::Bytes;
 use serde_json::Value;
 use tributary::api::{self, Fleet};
 use tributary::domain::{
-    Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier, Timestamp, Token,
+    Audience, Flow, Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier,
+    Timestamp, Token,
 };
 use tributary::metrics::Metrics;
 use tributary::sensor::{Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus};
 use tributary::store::{self, NewToken, Store};
+use tributary::streams::{self, Hub};
+use tributary::telemetry::LogFilter;
 
 use crate::support::postgres::{Database, Postgres, connect};
 
@@ -295,8 +298,21 @@ impl Api {
 
 fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     let ledger = Arc::new(Ledger::default());
+    let store = Store::new(config);
+    let (audience, news) = Audience::new();
+    let hub = Hub::new(streams::Config::default(), audience);
+    actix_rt::spawn(Arc::clone(&hub).run(news));
     api::Context {
-        store: Store::new(config),
+        streams: api::Streams { fleet: streams::Fleet::new(Arc::clone(&hub), store.clone()), hub },
+        ingest: api::Ingest {
+            flow: Arc::new(Flow::default()),
+            max_messages: 50_000,
+            max_bytes: 256 << 20,
+            max_batch_items: 50_000,
+            writers: 2,
+            log: LogFilter::nothing(),
+        },
+        store,
         fleet: Fleet::of(witness),
         metrics: Arc::new(Metrics::new(Arc::clone(&ledger))),
         ledger,

@@ -6,6 +6,7 @@ pub(crate) mod broker;
 pub(crate) mod certificates;
 pub(crate) mod client;
 mod docker;
+pub(crate) mod events;
 mod ports;
 pub(crate) mod postgres;
 mod process;
