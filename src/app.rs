@@ -91,7 +91,7 @@ impl App {
         let (ending, ended) = oneshot::channel();
         let path = Path {
             config: config.clone(),
-            faults,
+            faults: faults.clone(),
             audience,
             store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() }),
             handles: InboundHandles {
@@ -99,6 +99,7 @@ impl App {
                 health: Arc::clone(&health),
                 flow: Arc::clone(&flow),
                 metrics: Arc::clone(&metrics),
+                faults,
             },
             writing: writing.handle(),
             told,
@@ -277,6 +278,7 @@ impl Path {
         let audience = Arc::clone(&self.audience);
         let committer = Committer::new(&self.config.store, config.connections)
             .watched_by(Arc::clone(&audience));
+        let faults = self.faults.clone();
         let probed = committer.clone();
         probes::watch_pool(&metrics, "writers", config.connections, move || probed.pool_use());
         let mut writer_address = None;
@@ -293,6 +295,7 @@ impl Path {
                     health,
                     flow,
                     metrics,
+                    faults,
                 };
                 let writer = WriterActor::start_in_arbiter(&self.writing, move |_| {
                     WriterActor::new(config, committer, reports)

@@ -11,10 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{
-    Config, EnvFile, Inspection, api_token, default_api_url, environment, read_bench, read_mqtt,
-    read_store,
+    Config, EnvFile, Inspection, api_token, default_api_url, environment, read_bench, read_faults,
+    read_mqtt, read_store,
 };
-use crate::sensor::Faults;
 use crate::store::Store;
 use crate::{bench, simulate, store, telemetry};
 
@@ -92,8 +91,10 @@ async fn serve() -> anyhow::Result<()> {
     let config = Config::read(environment)?;
     let telemetry = telemetry::start(&config.telemetry)?;
     let told = told_to_stop()?;
-    let outcome =
-        App::start(config, Faults::default(), telemetry.filter()).await?.run_until(told).await;
+    let outcome = App::start(config, read_faults(environment)?, telemetry.filter())
+        .await?
+        .run_until(told)
+        .await;
     telemetry.stop();
     outcome
 }

@@ -213,6 +213,19 @@ pub fn read_mqtt(
     Settings::strict(&environment).mqtt()
 }
 
+/// The faults that a test asks for in `TRIBUTARY_FAULTS`. A release build does not ask.
+///
+/// # Errors
+/// When the variable cannot be understood.
+pub fn read_faults(
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<sensor::Faults, ConfigError> {
+    let asked = environment("TRIBUTARY_FAULTS").filter(|_| cfg!(debug_assertions));
+    let Some(value) = asked else { return Ok(sensor::Faults::default()) };
+    let name = "TRIBUTARY_FAULTS";
+    value.parse().map_err(|problem| ConfigError::Invalid { name, value, problem })
+}
+
 /// What `tributary bench` needs. The process identifiers tell it whose CPU time to read; where one
 /// is not set, that figure is not given.
 #[derive(Clone, Debug)]
@@ -277,6 +290,11 @@ impl Settings<'_> {
             read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
             exports: self.number("EXPORTS_AT_ONCE", 2, 1..=64)?,
             idempotency_hours: self.number("IDEMPOTENCY_HOURS", 24, 1..=8_760)?,
+            statement_timeout_secs: self.number(
+                "DATABASE_STATEMENT_TIMEOUT_SECS",
+                60,
+                1..=3_600,
+            )?,
             partition_days: self.number("PARTITION_INTERVAL_DAYS", 7, 1..=366)?,
             partition_past_days: self.number("PARTITION_PAST_DAYS", 366, 1..=3_660)?,
             log_message_retention_days: self.retention("RETENTION_LOG_MESSAGE_DAYS", 120)?,

@@ -8,6 +8,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A connection that has lasted so long holds.
 const HOLDS: Duration = Duration::from_secs(10);
 
+/// As long as this at least a session stays with whoever has it.
+const STANDOFF: Duration = Duration::from_secs(15);
+
 /// How long to wait after the n-th failure in a row (from 1). `jitter` in 0 .. 1 spreads those who
 /// failed together over the second half of the pause.
 #[must_use]
@@ -25,6 +28,24 @@ pub fn failures_after(failures: u32, lasted: Duration) -> u32 {
     if lasted >= HOLDS { 1 } else { failures.saturating_add(1) }
 }
 
+/// How long to wait when another process has taken our session, by the broker's word or, where it
+/// has none (mosquitto 2.0 just closes the connection), because the connection is closed again and
+/// again: taking it back at once would make a war.
+#[must_use]
+pub fn standoff(jitter: f64) -> Duration {
+    STANDOFF.mul_f64(1.0 + jitter.clamp(0.0, 1.0))
+}
+
+/// So many connections closed at once, one after the other, are another process at work.
+const CLOSED_AT_ONCE: u32 = 5;
+
+/// Whether somebody else seems to use our client identifier: so many connections in a row, counted
+/// by [`failures_after`], were made and then closed by the broker.
+#[must_use]
+pub const fn is_contested(closures: u32) -> bool {
+    closures >= CLOSED_AT_ONCE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +56,13 @@ mod tests {
         assert_eq!(pause(2, 1.0), FIRST_PAUSE * 2);
         assert_eq!(pause(u32::MAX, 1.0), LONGEST_PAUSE);
         assert_eq!(pause(u32::MAX, 0.0), LONGEST_PAUSE / 2);
+    }
+
+    #[test]
+    fn a_contested_session_is_left_to_the_other_for_a_while() {
+        assert!(!is_contested(1) && is_contested(CLOSED_AT_ONCE));
+        assert!(standoff(0.0) >= HOLDS, "or each would take the other's hold for short");
+        assert_eq!(standoff(1.0), STANDOFF * 2);
     }
 
     #[test]

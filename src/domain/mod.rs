@@ -6,6 +6,7 @@ mod access;
 mod backoff;
 mod batch;
 mod flow;
+mod faults;
 mod health;
 mod identifier;
 mod ledger;
@@ -18,8 +19,9 @@ mod token;
 mod uplink;
 
 pub use access::{NetworkIdentifier, Role, Scope};
-pub use backoff::{failures_after, pause};
+pub use backoff::{failures_after, is_contested, pause, standoff};
 pub use batch::{Batch, Place, Rows};
+pub use faults::{Faults, Spot};
 pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;

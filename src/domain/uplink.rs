@@ -1,8 +1,11 @@
 //! What one PUBLISH carries, decoded: the items that can be stored, the rejections of those that
 //! cannot, and the receipt. Texts stay where they came, in the message; items point into it.
 
+use std::collections::{HashMap, HashSet};
+
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
@@ -330,29 +333,66 @@ impl Uplink {
         )
     }
 
-    /// Turns one item that could be stored, by all that we know, into a rejection. The payload is
-    /// kept whole: the item is no longer told apart in it.
+    /// Turns items that could be stored, by all that we know, into rejections: their places among
+    /// the stored ones, and a sentence for each.
     ///
     /// # Panics
     /// When there is no such item.
-    pub fn reject_item(&mut self, stored: u32, reason: Reason, detail: String) {
-        let item_index = self.array_index(stored);
-        match &mut self.items {
-            Items::Nothing => unreachable!("nothing has no item"),
-            Items::Measurements(items) => drop(items.remove(stored as usize)),
-            Items::LogMessages(items) => drop(items.remove(stored as usize)),
-            Items::Heartbeats(items) => drop(items.remove(stored as usize)),
+    pub fn reject_items(&mut self, mut refused: Vec<(u32, String)>, reason: Reason) {
+        let bad: HashSet<u32> = self.rejections.iter().filter_map(|it| it.item_index).collect();
+        // Where the stored ones stand in the payload's array.
+        let places: Vec<u32> =
+            (0..self.item_count()).filter(|place| !bad.contains(place)).collect();
+        let texts = self.item_texts();
+        // From the back, so that the places of those before stay.
+        refused.sort_unstable_by_key(|(item, _)| std::cmp::Reverse(*item));
+        for (item, detail) in refused {
+            match &mut self.items {
+                Items::Nothing => unreachable!("nothing has no item"),
+                Items::Measurements(items) => drop(items.remove(item as usize)),
+                Items::LogMessages(items) => drop(items.remove(item as usize)),
+                Items::Heartbeats(items) => drop(items.remove(item as usize)),
+            }
+            let place = places[item as usize];
+            let mut rejection = self.rejection(self.digest(), reason, detail);
+            rejection.item_index = Some(place);
+            if let Some(text) = texts.get(place as usize) {
+                rejection.raw = text.clone();
+            }
+            self.rejections.push(rejection);
         }
-        let rejection = self.rejection(self.digest(), reason, detail);
-        self.rejections.push(Rejection { item_index: Some(item_index), ..rejection });
     }
 
-    /// The place in the payload's array of an item that can be stored, counted among those.
-    fn array_index(&self, stored: u32) -> u32 {
-        let mut rejected: Vec<u32> =
-            self.rejections.iter().filter_map(|it| it.item_index).collect();
-        rejected.sort_unstable();
-        rejected.into_iter().fold(stored, |index, gap| if gap <= index { index + 1 } else { index })
+    /// The items of the payload's array, good and bad, as they came; none where that cannot be told.
+    fn item_texts(&self) -> Vec<Bytes> {
+        let Some(kind) = self.kind else { return Vec::new() };
+        let payload = self.origin.payload();
+        let begin = payload.as_ptr().addr();
+        let items = || -> Option<Vec<&RawValue>> {
+            let envelope: HashMap<&str, &RawValue> = serde_json::from_slice(payload).ok()?;
+            serde_json::from_str(envelope.get(kind.envelope_member())?.get()).ok()
+        };
+        let span = |item: &RawValue| {
+            let start = item.get().as_ptr().addr() - begin;
+            let narrow = |at| u32::try_from(at).expect("a payload holds fewer than 2^32 bytes");
+            Span { start: narrow(start), end: narrow(start + item.get().len()) }
+        };
+        items().unwrap_or_default().into_iter().map(|item| self.origin.keep(span(item))).collect()
+    }
+
+    /// Writes what its rejections say in ASCII, for a database whose encoding cannot hold it; the
+    /// raw bytes stay. False: that changes nothing.
+    pub fn spell_out_rejections(&mut self) -> bool {
+        let mut changed = false;
+        for Rejection { topic, detail, .. } in &mut self.rejections {
+            for text in [topic, detail] {
+                if !text.is_ascii() {
+                    *text = text.escape_default().to_string();
+                    changed = true;
+                }
+            }
+        }
+        changed
     }
 }
 
@@ -405,6 +445,29 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_item_is_kept_by_itself() {
+        let (book, _lost) = ReceiptBook::new();
+        let payload = br#"{"x":1,"heartbeats":[ {"a":0}, {"a": 1} ,{"a":2}]}"#;
+        let heartbeat =
+            Heartbeat { timestamp: Timestamp::default(), digest: 0, revision: 0, success: true };
+        let mut uplink = Uplink {
+            sensor: None,
+            kind: Some(Kind::Heartbeat),
+            items: Items::Heartbeats(SmallVec::from_elem(heartbeat, 3)),
+            rejections: Vec::new(),
+            origin: Origin::new("heartbeats/\u{43a}", payload, Timestamp::default(), false),
+            receipt: book.write(0),
+        };
+        uplink.reject_items(vec![(1, "r\u{f8}d".into())], Reason::RefusedByDatabase);
+        assert_eq!(uplink.rejections[0].raw, r#"{"a": 1}"#);
+
+        assert!(uplink.spell_out_rejections());
+        let Rejection { topic, detail, .. } = &uplink.rejections[0];
+        assert_eq!((topic.as_str(), detail.as_str()), (r"heartbeats/\u{43a}", r"r\u{f8}d"));
+        assert!(!uplink.spell_out_rejections());
+    }
+
+    #[test]
     fn rejecting_a_message_keeps_its_count_and_its_bytes() {
         let (book, _lost) = ReceiptBook::new();
         let mut uplink = Uplink {
@@ -423,8 +486,8 @@ mod tests {
             origin: Origin::new("heartbeats/x", b"{}", Timestamp::default(), false),
             receipt: book.write(0),
         };
-        uplink.reject_item(1, Reason::RefusedByDatabase, String::new());
-        uplink.reject_item(1, Reason::RefusedByDatabase, String::new());
+        uplink.reject_items(vec![(1, String::new())], Reason::RefusedByDatabase);
+        uplink.reject_items(vec![(1, String::new())], Reason::RefusedByDatabase);
         assert_eq!(
             uplink.rejections.iter().map(|it| it.item_index).collect::<Vec<_>>(),
             [Some(1), Some(2)]

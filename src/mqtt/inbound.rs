@@ -23,17 +23,12 @@ use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{
-    Arrivals, Flow, Health, Ledger, Lost, Part, ReceiptBook, Timestamp, failures_after, pause,
+    Arrivals, Faults, Flow, Health, Ledger, Lost, Part, ReceiptBook, Timestamp, failures_after,
+    is_contested, pause, standoff,
 };
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
-
-/// After so many connections lost at once there is a hint in the log.
-const LOST_AT_ONCE: u32 = 5;
-
-/// When another process has taken our session over, taking it back at once would make a war.
-const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(15);
 
 /// What the loop reports to.
 #[derive(Clone, Debug)]
@@ -46,6 +41,8 @@ pub struct InboundHandles {
     pub flow: Arc<Flow>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// None in production.
+    pub faults: Faults,
 }
 
 /// The loop, before it runs.
@@ -63,6 +60,8 @@ pub struct Inbound {
     pub(super) actor_failures: foldhash::HashMap<NonZeroU16, u8>,
     /// Filled by the message, and emptied into the metrics by the batch.
     puback_seconds: LocalHistogram,
+    /// This process has had a session before.
+    had_session: bool,
     shutdown: watch::Receiver<bool>,
     grace: Duration,
 }
@@ -97,6 +96,7 @@ impl Inbound {
             window,
             actor_failures,
             puback_seconds,
+            had_session: false,
             shutdown,
             grace,
         }
@@ -104,7 +104,7 @@ impl Inbound {
 
     /// Runs until shutdown, over as many connections as it takes.
     pub async fn run(mut self) {
-        let mut failures = 0;
+        let (mut failures, mut closures) = (0, 0);
         while !*self.shutdown.borrow() {
             let begun = Instant::now();
             let end = match connect(&self.config.broker, &self.options()).await {
@@ -116,9 +116,17 @@ impl Inbound {
                 break;
             }
             failures = failures_after(failures, begun.elapsed());
-            let pause = match end {
-                SessionEnd::TakenOver => TAKEN_OVER_PAUSE.mul_f64(1.0 + rand::random::<f64>()),
-                _ => pause(failures, rand::random()),
+            let contested = match end {
+                SessionEnd::TakenOver => true,
+                SessionEnd::Closed => {
+                    closures = failures_after(closures, begun.elapsed());
+                    is_contested(closures)
+                }
+                _ => false,
+            };
+            let pause = match contested {
+                true => standoff(rand::random()),
+                false => pause(failures, rand::random()),
             };
             self.handles.health.down(Part::Ingest, end.to_string());
             let failed = &self.handles.metrics.broker_failures;
@@ -129,7 +137,7 @@ impl Inbound {
                 pause_ms = pause.as_millis(),
                 "no connection for ingest: {end}"
             );
-            if failures % LOST_AT_ONCE == 0 && matches!(end, SessionEnd::Closed) {
+            if contested && matches!(end, SessionEnd::Closed) {
                 warn!(
                     client_id = self.config.client_id,
                     "the broker closes the connection again and again; does another process use our client id?"
@@ -179,7 +187,13 @@ impl Inbound {
         self.handles.metrics.broker_connects.with_label_values(&["ingest"]).inc();
         if !session_present {
             self.actor_failures.clear();
+            if self.had_session {
+                warn!(
+                    "the broker had forgotten our session; what it kept for us in it is lost, and we subscribe anew"
+                );
+            }
         }
+        self.had_session = true;
         let end = match session.subscribe(&self.decoder.topics().filters()) {
             Ok(()) => self.exchange(&mut session).await,
             Err(end) => end,

@@ -10,7 +10,7 @@ use super::assembly::Message;
 use super::inbound::{Inbound, InboundHandles};
 use super::session::{Session, SessionEnd};
 use super::window::Entry;
-use crate::domain::{Arrivals, Origin, Part, Reason, Timestamp, Uplink};
+use crate::domain::{Arrivals, Origin, Part, Reason, Spot, Timestamp, Uplink};
 
 /// Packets taken in before the loop looks at what was settled.
 const READ_AT_ONCE: usize = 500;
@@ -34,6 +34,7 @@ impl Inbound {
         first: Result<Option<codec::Decoded>, E>,
     ) -> Result<(), SessionEnd> {
         session.heard = true;
+        self.handles.faults.strike(Spot::Ingest);
         let received_at = Timestamp::now();
         let mut packet = match first {
             Ok(Some(packet)) => packet,

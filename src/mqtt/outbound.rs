@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Health, Part, failures_after, pause};
+use crate::domain::{Health, Part, failures_after, is_contested, pause, standoff};
 use crate::metrics::Metrics;
 use crate::sensor::Downlink;
 use crate::wire::Topics;
@@ -44,7 +44,7 @@ impl Outbound {
 
     /// Runs until shutdown, over as many connections as it takes.
     pub async fn run(mut self) {
-        let mut failures = 0;
+        let (mut failures, mut closures) = (0, 0);
         while !*self.shutdown.borrow() {
             let begun = Instant::now();
             let (cause, problem) = match connect(&self.config.broker, &self.options()).await {
@@ -56,7 +56,15 @@ impl Outbound {
             }
             failures = failures_after(failures, begun.elapsed());
             self.metrics.broker_failures.with_label_values(&["publishing", cause]).inc();
-            let pause = pause(failures, rand::random());
+            // Another process that publishes under our name does it for us meanwhile.
+            let closed = cause == "closed";
+            if closed {
+                closures = failures_after(closures, begun.elapsed());
+            }
+            let pause = match closed && is_contested(closures) {
+                true => standoff(rand::random()),
+                false => pause(failures, rand::random()),
+            };
             let pause_ms = pause.as_millis();
             warn!(failures, pause_ms, "no connection for publishing: {problem}");
             self.health.down(Part::Publishing, problem);

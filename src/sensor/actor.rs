@@ -53,7 +53,7 @@ impl Handler<Hear> for SensorActor {
     )]
     fn handle(&mut self, Hear(mut uplink): Hear, _: &mut Context<Self>) {
         uplink.receipt.take_in_hand();
-        self.ways.faults.strike(&uplink);
+        self.ways.faults.strike_message(&uplink);
         if self.state.hear(&uplink, self.ways.republish_secs) {
             self.ways.outbox.do_send(Republish(self.identifier));
         }

@@ -3,7 +3,6 @@
 //! publishes what they are to be configured with.
 
 mod actor;
-mod faults;
 mod funnel;
 mod outbox;
 mod protocol;
@@ -13,11 +12,11 @@ mod supervisor;
 
 use std::str::FromStr;
 
-pub use faults::Faults;
 pub use outbox::{Downlink, Outbox, Wake};
 pub use registry::Router;
 pub use supervisor::{Supervisor, SupervisorWays};
 
+pub use crate::domain::Faults;
 pub use crate::writer::Committed;
 pub use protocol::{
     Acknowledged, Activity, Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus,

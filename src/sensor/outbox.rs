@@ -39,6 +39,13 @@ pub struct Downlink {
     pub published: oneshot::Sender<()>,
 }
 
+/// Where the next round begins: what a broker refuses for good must not keep the rest waiting.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    unpublished: Option<SensorIdentifier>,
+    uncleared: Option<SensorIdentifier>,
+}
+
 /// Why a round did not get to its end.
 #[derive(Debug, thiserror::Error)]
 enum RoundFailure {
@@ -56,6 +63,9 @@ pub struct Outbox {
     audience: Arc<Audience>,
     metrics: Arc<Metrics>,
     again: BTreeSet<SensorIdentifier>,
+    position: Position,
+    /// Something before the position has failed.
+    skipped: bool,
     running: bool,
     woken: bool,
     failures: u32,
@@ -70,8 +80,19 @@ impl Outbox {
         audience: Arc<Audience>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let again = BTreeSet::new();
-        Self { store, down, audience, metrics, again, running: false, woken: false, failures: 0 }
+        let (again, position) = (BTreeSet::new(), Position::default());
+        Self {
+            store,
+            down,
+            audience,
+            metrics,
+            again,
+            position,
+            skipped: false,
+            running: false,
+            woken: false,
+            failures: 0,
+        }
     }
 
     fn run(&mut self, context: &mut Context<Self>) {
@@ -83,12 +104,13 @@ impl Outbox {
         let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
         let (store, down) = (self.store.clone(), self.down.clone());
         let (audience, metrics) = (Arc::clone(&self.audience), Arc::clone(&self.metrics));
+        let mut position = self.position;
         let round = async move {
-            let outcome = round(&store, &down, &audience, &again, &metrics).await;
-            (again, outcome)
+            let outcome = round(&store, &down, (&audience, &metrics), &again, &mut position).await;
+            (again, position, outcome)
         };
-        context.spawn(round.into_actor(self).map(|(again, outcome), outbox, context| {
-            outbox.running = false;
+        context.spawn(round.into_actor(self).map(|(again, position, outcome), outbox, context| {
+            (outbox.running, outbox.position) = (false, position);
             match outcome {
                 Ok(published) => outbox.went_well(published, context),
                 Err(failure) => outbox.failed(again, &failure, context),
@@ -97,12 +119,20 @@ impl Outbox {
     }
 
     fn went_well(&mut self, published: usize, context: &mut Context<Self>) {
-        self.failures = 0;
         if published > 0 {
             self.metrics.configurations_published.inc_by(published as u64);
             debug!(published, "configurations published");
         }
-        if self.woken || published > 0 {
+        let more = self.position.unpublished.is_some() || self.position.uncleared.is_some();
+        if !more && std::mem::take(&mut self.skipped) {
+            // What failed is before us, now that the rest is done.
+            context.run_later(pause(self.failures, rand::random()), Self::run);
+            return;
+        }
+        if !self.skipped {
+            self.failures = 0;
+        }
+        if self.woken || published > 0 || more {
             self.run(context);
         }
     }
@@ -115,6 +145,7 @@ impl Outbox {
     ) {
         self.failures = self.failures.saturating_add(1);
         self.metrics.outbox_failures.inc();
+        self.skipped = true;
         if self.failures == 1 {
             warn!(%failure, "configurations could not be published; they are tried again");
         } else {
@@ -128,11 +159,12 @@ impl Outbox {
 async fn round(
     store: &Store,
     down: &mpsc::Sender<Downlink>,
-    audience: &Audience,
+    (audience, metrics): (&Audience, &Metrics),
     again: &[SensorIdentifier],
-    metrics: &Metrics,
+    position: &mut Position,
 ) -> Result<usize, RoundFailure> {
-    let mut pending = store.unpublished_configurations(AT_ONCE).await?;
+    let mut pending = store.unpublished_configurations(position.unpublished, AT_ONCE).await?;
+    position.unpublished = next(pending.iter().map(|it| it.sensor));
     metrics.outbox_waiting.set(pending.len() as i64);
     metrics.outbox_oldest.set(pending.iter().map(|it| it.created_at).min());
     if !again.is_empty() {
@@ -140,7 +172,8 @@ async fn round(
         let newest = store.newest_configurations(again).await?;
         pending.extend(newest.into_iter().filter(|it| !unpublished.contains(&it.sensor)));
     }
-    let cleared = store.uncleared_sensors(AT_ONCE).await?;
+    let cleared = store.uncleared_sensors(position.uncleared, AT_ONCE).await?;
+    position.uncleared = next(cleared.iter().copied());
     let wanted = pending.len() + cleared.len();
 
     let mut answers = Vec::with_capacity(wanted);
@@ -173,6 +206,12 @@ async fn round(
         }
         acknowledged => Ok(acknowledged),
     }
+}
+
+/// Behind a full page; from the start again behind the last one.
+fn next(page: impl ExactSizeIterator<Item = SensorIdentifier>) -> Option<SensorIdentifier> {
+    let full = page.len() >= AT_ONCE as usize;
+    page.last().filter(|_| full)
 }
 
 async fn hand_down(

@@ -6,6 +6,8 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bb8::{Pool, PooledConnection};
 use futures_util::SinkExt as _;
@@ -22,6 +24,9 @@ use super::{Config, StoreError, acknowledge, activity, copy, rejections};
 use crate::domain::{
     Audience, Batch, Kind, News, Place, Reason, Receipt, Rows, SensorIdentifier, Tally, Timestamp,
 };
+
+/// A new partition takes over what the default partition holds of it, however much that is.
+const PROVIDING_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Rows in one part of a COPY stream: about 100 KB of small ones, which the cache holds.
 const ROWS_AT_ONCE: usize = 800;
@@ -112,6 +117,7 @@ pub struct Committer {
     complaints: Complaints,
     partitions: Arc<Partitions>,
     audience: Arc<Audience>,
+    patience: Duration,
 }
 
 impl Committer {
@@ -124,6 +130,8 @@ impl Committer {
             complaints,
             partitions: Arc::new(Partitions::new(config)),
             audience: Audience::none(),
+            // PostgreSQL cancels a statement earlier, if it is there to do so.
+            patience: Duration::from_secs(2 * u64::from(config.statement_timeout_secs)),
         }
     }
 
@@ -163,9 +171,28 @@ impl Committer {
     /// When the database fails for another reason than an item.
     pub async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
         let connection = self.connection().await?;
-        let refused = find_refused(&connection, batch).await;
-        roll_back(&connection).await;
-        refused
+        self.answered(&connection, self.patience, async {
+            let refused = find_refused(&connection, batch).await;
+            roll_back(&connection).await;
+            refused
+        })
+        .await
+    }
+
+    /// A server or a way that is silent and does not close the connection would hold the batch, and
+    /// with it every PUBACK behind it, for ever.
+    async fn answered<T>(
+        &self,
+        connection: &WriterConnection,
+        patience: Duration,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        connection.abandoned.store(true, Ordering::Relaxed);
+        let Ok(outcome) = tokio::time::timeout(patience, work).await else {
+            return Err(StoreError::Silence { waited: patience });
+        };
+        connection.abandoned.store(false, Ordering::Relaxed);
+        outcome
     }
 
     async fn connection(&self) -> Result<PooledConnection<'_, WriterManager>, StoreError> {
@@ -177,14 +204,22 @@ impl Committer {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
         tracing::Span::current().record("connection", connection.backend);
-        let outcome = match self.partitions.provide(&connection.client, &rows).await {
-            Ok(()) => transact(&connection, batch, &mut rows, path).await,
-            Err(error) => Err(error),
-        };
-        if outcome.is_err() {
-            roll_back(&connection).await;
-        }
-        outcome
+        self.answered(&connection, PROVIDING_PATIENCE, async {
+            let provided = self.partitions.provide(&connection.client, &rows).await;
+            if provided.is_err() {
+                roll_back(&connection).await;
+            }
+            provided
+        })
+        .await?;
+        self.answered(&connection, self.patience, async {
+            let outcome = transact(&connection, batch, &mut rows, path).await;
+            if outcome.is_err() {
+                roll_back(&connection).await;
+            }
+            outcome
+        })
+        .await
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Connection, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
-use super::pool::with_defaults;
+use super::pool::{CONNECT_PATIENCE, VALIDITY_TIMEOUT, in_time, with_defaults};
 use super::ssl::{Ssl, SslMode};
 use super::{Config, error::sentence};
 use crate::tls::handshake_reason;
@@ -93,11 +93,13 @@ impl ManageConnection for Connector {
 
     async fn connect(&self) -> Result<Client, Error> {
         // The driver ends when the client is dropped.
-        self.open().await.map(|(client, _driver)| client)
+        in_time(CONNECT_PATIENCE, self.open()).await.map(|(client, _driver)| client)
     }
 
     async fn is_valid(&self, client: &mut Client) -> Result<(), Error> {
-        client.simple_query("").await.map(drop)
+        // One that is checked out and does not answer at once goes: it would otherwise wait for the
+        // next one in the pool.
+        in_time(VALIDITY_TIMEOUT, client.simple_query("")).await.map(drop)
     }
 
     fn has_broken(&self, client: &mut Client) -> bool {

@@ -1,5 +1,6 @@
 //! A writer's connection: PostgreSQL's, with the statements of a commit prepared once.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bb8::{ManageConnection, Pool};
@@ -7,16 +8,12 @@ use tokio_postgres::{Client, Statement};
 
 use super::connect::Connector;
 use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
-use super::pool::{Complaints, append_option};
+use super::pool::{CONNECT_PATIENCE, Complaints, append_option, in_time};
 use super::{Config, activity};
 use crate::domain::Kind;
 
 /// A writer waits for a connection no longer than this before it says so and tries again.
 pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it is
-/// cancelled, said so in the log, and tried again.
-const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 60_000;
 
 /// A connection and its statements.
 pub(super) struct WriterConnection {
@@ -28,6 +25,8 @@ pub(super) struct WriterConnection {
     pub(super) reject: Statement,
     pub(super) overflow: Statement,
     pub(super) journal: Statement,
+    /// Somebody went away in the middle of it.
+    pub(super) abandoned: AtomicBool,
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
 }
@@ -55,6 +54,7 @@ impl WriterConnection {
             reject: client.prepare(REJECT).await?,
             overflow: client.prepare(OVERFLOW).await?,
             journal: client.prepare(activity::JOURNAL).await?,
+            abandoned: AtomicBool::new(false),
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
             client,
@@ -152,7 +152,9 @@ impl ManageConnection for WriterManager {
     type Error = tokio_postgres::Error;
 
     async fn connect(&self) -> Result<WriterConnection, tokio_postgres::Error> {
-        WriterConnection::prepare(self.0.connect().await?).await
+        let connected =
+            Box::pin(async { WriterConnection::prepare(self.0.connect().await?).await });
+        in_time(CONNECT_PATIENCE, connected).await
     }
 
     async fn is_valid(&self, connection: &mut WriterConnection) -> Result<(), Self::Error> {
@@ -160,7 +162,7 @@ impl ManageConnection for WriterManager {
     }
 
     fn has_broken(&self, connection: &mut WriterConnection) -> bool {
-        self.0.has_broken(&mut connection.client)
+        *connection.abandoned.get_mut() || self.0.has_broken(&mut connection.client)
     }
 }
 
@@ -171,10 +173,10 @@ pub(super) fn writer_pool(
     complaints: &Complaints,
 ) -> Pool<WriterManager> {
     let mut connector = Connector::new(config, "tributary-write");
-    append_option(
-        &mut connector.postgres,
-        &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"),
-    );
+    // A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it
+    // is cancelled, said so in the log, and tried again.
+    let timeout_secs = config.statement_timeout_secs;
+    append_option(&mut connector.postgres, &format!("-c statement_timeout={timeout_secs}s"));
     Pool::builder()
         .max_size(connections)
         .connection_timeout(CHECKOUT_TIMEOUT)

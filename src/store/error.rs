@@ -86,7 +86,7 @@ impl StoreError {
     /// Whether a statement took longer than it may.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
+        matches!(self, Self::Silence { .. }) || self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
     }
 
     /// Whether the tables are not there: the migrations have not been applied.

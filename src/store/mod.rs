@@ -76,6 +76,8 @@ pub struct Config {
     pub exports: u32,
     /// `IDEMPOTENCY_HOURS`: so long a repeated request gets the first answer.
     pub idempotency_hours: u32,
+    /// `DATABASE_STATEMENT_TIMEOUT_SECS`
+    pub statement_timeout_secs: u32,
     /// `PARTITION_INTERVAL_DAYS`
     pub partition_days: u32,
     /// `PARTITION_PAST_DAYS`

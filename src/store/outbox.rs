@@ -1,8 +1,11 @@
 //! The outbox of what goes down, and what the registry must know of a sensor before it listens to
 //! it.
 
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::pool::ANSWER_PATIENCE;
 use super::{Store, StoreError};
 use crate::domain::{SensorIdentifier, Timestamp};
 
@@ -54,13 +57,14 @@ const UNPUBLISHED: &str = "\
 select sensor_identifier, revision, value::text, creation_timestamp
 from configuration
 where publication_timestamp is null
+    and ($1::uuid is null or sensor_identifier > $1)
     and not exists (
         select from configuration newer
         where newer.sensor_identifier = configuration.sensor_identifier
             and newer.revision > configuration.revision
     )
-order by creation_timestamp
-limit $1";
+order by sensor_identifier
+limit $2";
 
 const NEWEST: &str = "\
 select distinct on (sensor_identifier) sensor_identifier, revision, value::text, creation_timestamp
@@ -76,6 +80,36 @@ where configuration.sensor_identifier = published.sensor_identifier
     and configuration.revision = published.revision
     and configuration.creation_timestamp = published.creation_timestamp";
 
+/// Whoever published these may have been slow, and another instance quicker with a newer one, which
+/// the broker then has no more: the newest is published once again. So the last word is the newest,
+/// without a lock that a silent instance could keep.
+const PUBLISH_AGAIN: &str = "\
+update configuration set publication_timestamp = null
+from unnest($1::uuid[], $2::int4[]) as published (sensor_identifier, revision)
+where configuration.sensor_identifier = published.sensor_identifier
+    and configuration.revision > published.revision
+    and configuration.publication_timestamp is not null
+    and configuration.revision =
+        (select max(revision) from configuration newest
+         where newest.sensor_identifier = published.sensor_identifier)";
+
+const UNCLEARED: &str = "\
+select identifier from deleted_sensor
+where clearance_timestamp is null and ($1::uuid is null or identifier > $1)
+order by identifier
+limit $2";
+
+const RECORD_CLEARANCES: &str = "\
+update deleted_sensor set clearance_timestamp = now() where identifier = any ($1)";
+
+/// What was cleared may be there again by now, and have been published before it was cleared.
+const RESTORE: &str = "\
+update configuration set publication_timestamp = null
+where sensor_identifier = any ($1) and publication_timestamp is not null
+    and revision =
+        (select max(revision) from configuration newest
+         where newest.sensor_identifier = configuration.sensor_identifier)";
+
 impl Store {
     /// Those of these sensors that there are.
     ///
@@ -85,7 +119,7 @@ impl Store {
         &self,
         sensors: &[SensorIdentifier],
     ) -> Result<Vec<KnownSensor>, StoreError> {
-        let rows = self.connection().await?.query(KNOWN, &[&uuids(sensors)]).await?;
+        let rows = self.rows(KNOWN, &[&uuids(sensors)]).await?;
         Ok(rows
             .iter()
             .map(|row| KnownSensor {
@@ -102,18 +136,20 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn register_sensors(&self, sensors: &[SensorIdentifier]) -> Result<u64, StoreError> {
-        Ok(self.connection().await?.execute(REGISTER, &[&uuids(sensors)]).await?)
+        self.execute(REGISTER, &[&uuids(sensors)]).await
     }
 
-    /// The newest configurations that are not published yet, oldest first.
+    /// The newest configurations that are not published yet, by sensor, behind this one.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn unpublished_configurations(
         &self,
+        behind: Option<SensorIdentifier>,
         most: i64,
     ) -> Result<Vec<PendingConfiguration>, StoreError> {
-        let rows = self.connection().await?.query(UNPUBLISHED, &[&most]).await?;
+        let behind = behind.map(|sensor| sensor.0);
+        let rows = self.rows(UNPUBLISHED, &[&behind, &most]).await?;
         Ok(rows.iter().map(pending).collect())
     }
 
@@ -125,7 +161,7 @@ impl Store {
         &self,
         sensors: &[SensorIdentifier],
     ) -> Result<Vec<PendingConfiguration>, StoreError> {
-        let rows = self.connection().await?.query(NEWEST, &[&uuids(sensors)]).await?;
+        let rows = self.rows(NEWEST, &[&uuids(sensors)]).await?;
         Ok(rows.iter().map(pending).collect())
     }
 
@@ -144,24 +180,22 @@ impl Store {
         let revisions: Vec<i32> = published.iter().map(|(_, revision, _)| *revision).collect();
         let created: Vec<_> =
             published.iter().map(|(.., created_at)| created_at.to_jiff()).collect();
-        let connection = self.connection().await?;
-        connection.execute(RECORD_PUBLICATIONS, &[&sensors, &revisions, &created]).await?;
+        self.execute(RECORD_PUBLICATIONS, &[&sensors, &revisions, &created]).await?;
+        self.execute(PUBLISH_AGAIN, &[&sensors, &revisions]).await?;
         Ok(())
     }
 
-    /// Deleted sensors whose configuration may still be retained by the broker.
+    /// Deleted sensors whose configuration may still be retained by the broker, behind this one.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn uncleared_sensors(&self, most: i64) -> Result<Vec<SensorIdentifier>, StoreError> {
-        let rows = self
-            .connection()
-            .await?
-            .query(
-                "select identifier from deleted_sensor where clearance_timestamp is null limit $1",
-                &[&most],
-            )
-            .await?;
+    pub async fn uncleared_sensors(
+        &self,
+        behind: Option<SensorIdentifier>,
+        most: i64,
+    ) -> Result<Vec<SensorIdentifier>, StoreError> {
+        let behind = behind.map(|sensor| sensor.0);
+        let rows = self.rows(UNCLEARED, &[&behind, &most]).await?;
         Ok(rows.iter().map(|row| SensorIdentifier(row.get(0))).collect())
     }
 
@@ -173,18 +207,36 @@ impl Store {
         if cleared.is_empty() {
             return Ok(());
         }
-        self.connection()
-            .await?
-            .execute(
-                "update deleted_sensor set clearance_timestamp = now() where identifier = any ($1)",
-                &[&uuids(cleared)],
-            )
-            .await?;
+        let sensors = uuids(cleared);
+        self.execute(RECORD_CLEARANCES, &[&sensors]).await?;
+        self.execute(RESTORE, &[&sensors]).await?;
         Ok(())
+    }
+
+    async fn rows(
+        &self,
+        statement: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        Self::answered_within(ANSWER_PATIENCE, async {
+            Ok(self.connection().await?.query(statement, parameters).await?)
+        })
+        .await
+    }
+
+    async fn execute(
+        &self,
+        statement: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StoreError> {
+        Self::answered_within(ANSWER_PATIENCE, async {
+            Ok(self.connection().await?.execute(statement, parameters).await?)
+        })
+        .await
     }
 }
 
-fn pending(row: &tokio_postgres::Row) -> PendingConfiguration {
+fn pending(row: &Row) -> PendingConfiguration {
     PendingConfiguration {
         sensor: SensorIdentifier(row.get(0)),
         revision: row.get(1),

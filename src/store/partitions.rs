@@ -34,6 +34,9 @@ const MONDAY_OFFSET_DAYS: i64 = 3;
 /// After a lock that could not be had, the next attempt is made so much later.
 const POSTPONEMENT: Duration = Duration::from_secs(30);
 
+/// Rows of a day may move out of the default partition, and a deleted sensor's may be purged.
+const ROUND_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// So many intervals beyond the present one are provided.
 const INTERVALS_AHEAD: i64 = 1;
 
@@ -231,6 +234,10 @@ impl Housekeeper {
     /// # Errors
     /// When the database is away; the next round does what this one left.
     pub async fn round(&self) -> Result<(), StoreError> {
+        Store::answered_within(ROUND_PATIENCE, self.go_round()).await
+    }
+
+    async fn go_round(&self) -> Result<(), StoreError> {
         let client = self.store.connection().await?;
         let present = self.intervals.of(Timestamp::now());
         for kind in Kind::ALL {

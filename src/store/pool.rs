@@ -23,8 +23,28 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// rows that should not go by way of a file.
 const READERS_SIDE: &str = "-c jit=off -c work_mem=16MB";
 
+/// TCP, the login, and for a writer its statements. The driver's own timeout is for TCP alone.
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that is there answers within milliseconds; this leaves time to connect anew.
+pub(super) const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// PostgreSQL cancels a statement before that, if it is there to do so.
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+
 /// Where this answers, the migrations have been applied.
 const LATEST_TABLE: &str = "select from activity_journal limit 0";
+
+/// The pool has a place for each connection that is being made: one that is never answered would
+/// keep it for ever.
+pub(super) async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, tokio_postgres::Error> {
+    let answered = tokio::time::timeout(patience, work).await;
+    // The driver has an error for just this, and no other way to make one.
+    answered.unwrap_or_else(|_elapsed| Err(tokio_postgres::Error::__private_api_timeout()))
+}
 
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]
@@ -93,6 +113,16 @@ impl Store {
     pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Connector>, StoreError> {
         let checked_out = self.pool.get().await;
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
+    }
+
+    /// Gives up after so long: a server or a way that is silent and closes nothing would hold the
+    /// caller for ever. The connection is found out when it is next checked out.
+    pub(super) async fn answered_within<T>(
+        patience: Duration,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answered = tokio::time::timeout(patience, work).await;
+        answered.unwrap_or(Err(StoreError::Silence { waited: patience }))
     }
 
     /// Whether the database answers, and has our tables.

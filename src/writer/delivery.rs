@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 
 use super::protocol::{Acknowledged, Deleted};
-use crate::domain::{Audience, Batch, Flow, Health, Part, Reason, pause};
+use crate::domain::{Audience, Batch, Faults, Flow, Health, Part, Reason, Spot, pause};
 use crate::metrics::Metrics;
 use crate::store::{
     Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
@@ -62,6 +62,8 @@ pub struct Reports {
     pub flow: Arc<Flow>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// None in production.
+    pub faults: Faults,
 }
 
 /// One batch on its way.
@@ -90,6 +92,7 @@ impl<C: Commit> Delivery<C> {
         while let Some((batch, path)) = parts.pop() {
             let begun = Instant::now();
             let items = batch.item_count();
+            self.reports.faults.strike(Spot::Delivery);
             // The store records the connection.
             let span = debug_span!("attempt", items, ?path, connection = field::Empty);
             match self.committer.commit(batch, path).instrument(span).await {
@@ -140,21 +143,23 @@ impl<C: Commit> Delivery<C> {
 
     /// Rejects what PostgreSQL refuses of one message, and nothing else.
     async fn isolate(&mut self, mut batch: Batch, refusal: &StoreError) -> Batch {
-        match self.committer.examine(&batch).await {
+        let outcome = self.committer.examine(&batch).await;
+        let [uplink] = batch.uplinks_mut() else {
+            unreachable!("only a batch of one message is examined")
+        };
+        match outcome {
             Ok(refused) if refused.is_empty() => {
-                // No item by itself is refused, so it is not an item; a retry loses nothing.
-                self.wait(refusal).await;
-            }
-            Ok(mut refused) => {
-                // From the back, so that the places of those before stay.
-                refused.sort_unstable_by_key(|(item, _)| std::cmp::Reverse(*item));
-                let [uplink] = batch.uplinks_mut() else {
-                    unreachable!("only a batch of one message is examined")
-                };
-                for (item, sentence) in refused {
-                    warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refuses a row; it is rejected");
-                    uplink.reject_item(item, Reason::RefusedByDatabase, sentence);
+                // No item by itself is refused, so it is not an item, but perhaps what is said about
+                // one; a retry loses nothing.
+                if !uplink.spell_out_rejections() {
+                    self.wait(refusal).await;
                 }
+            }
+            Ok(refused) => {
+                for (item, sentence) in &refused {
+                    warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refuses a row; it is rejected");
+                }
+                uplink.reject_items(refused, Reason::RefusedByDatabase);
             }
             Err(error) => self.wait(&error).await,
         }
@@ -176,7 +181,7 @@ impl<C: Commit> Delivery<C> {
 
     async fn report(&mut self, mut committed: Committed, items: usize, begun: Instant) {
         let elapsed = begun.elapsed();
-        let Reports { settled, acknowledged, deleted, audience, health, flow, metrics } =
+        let Reports { settled, acknowledged, deleted, audience, health, flow, metrics, .. } =
             &self.reports;
         flow.batch(items);
         metrics.batch_items.observe(items as f64);

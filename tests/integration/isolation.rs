@@ -3,7 +3,7 @@
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::{Database, connect};
+use crate::support::postgres::{Database, Postgres, connect};
 use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 
@@ -107,8 +107,35 @@ async fn one_refused_row_is_rejected_alone() {
     assert_eq!(count(&scene.database, "select count(*) from measurement").await, 41);
     let mut rejections = scene.rejections().await;
     rejections.sort();
+    for (_, _, raw) in &rejections {
+        let raw = String::from_utf8_lossy(raw);
+        assert!(raw.starts_with(r#"{"revision":0,"timestamp":13,"#), "the item alone: {raw}");
+    }
     let places: Vec<_> = rejections.iter().map(|(reason, at, _)| (reason.as_str(), *at)).collect();
     assert_eq!(places, [("refused_by_database", Some(0)), ("refused_by_database", Some(1))]);
+}
+
+/// In a database of another encoding not even the topic of what is rejected can be held as it is.
+#[actix_rt::test]
+async fn a_rejection_is_recorded_in_any_encoding() {
+    let database = database().await;
+    let admin = connect(&Postgres::shared().await.url("postgres")).await.unwrap();
+    for statement in ["drop database $", "create database $ template template0 encoding 'LATIN1'"] {
+        admin.batch_execute(&statement.replace('$', &database.name)).await.unwrap();
+    }
+    let broker = Broker::shared().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    client.publish(&format!("{}/measurements/кухня", database.name), "garbage").await.unwrap();
+    let sensor = service.create_sensor("beside").await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&topic, measurement(1.0)).await.unwrap();
+
+    let account = service.until(|account| account.received == 2 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.rejected), (1, 1), "{account:?}");
+    let spelt = r"select count(*) from rejection
+        where raw = 'garbage' and topic like '%/measurements/\\u{43a}\\u{443}%'";
+    assert_eq!(count(&database, spelt).await, 1);
 }
 
 #[actix_rt::test]

@@ -9,9 +9,14 @@ mod api;
 mod configurations;
 mod contract;
 mod ingest;
+mod faults;
+#[path = "../faults/harness/mod.rs"]
+#[expect(dead_code, reason = "scripts/faults uses the rest")]
+mod harness;
 mod isolation;
 mod metrics;
 mod outages;
+mod outbox;
 mod partitions;
 mod puback;
 mod replay;

@@ -14,8 +14,10 @@ const OF_DATABASE: &str = "s3cret-of-the-database";
 const OF_BROKER: &str = "s3cret-of-the-broker";
 
 async fn servers() -> (Postgres, Database, Broker) {
-    let settings =
-        postgres::Settings { tls: None, host_based_access: "host all guarded all scram-sha-256" };
+    let settings = postgres::Settings {
+        host_based_access: "host all guarded all scram-sha-256",
+        ..postgres::Settings::default()
+    };
     let postgres = Postgres::start_with(&settings).await;
     let database = postgres.create_database(None).await;
     let role = format!("create role guarded superuser login password '{OF_DATABASE}'");

@@ -1,6 +1,7 @@
 //! A mosquitto for tests, set up as `scripts/mosquitto.conf` tells everyone to. Called by tests that need a broker.
 //! Promises persistent sessions, a port that stays over restarts, and no leftovers.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use tokio::sync::OnceCell;
@@ -110,6 +111,30 @@ impl Broker {
     /// SIGKILL: what came since the last save is lost.
     pub(crate) async fn kill(&mut self) {
         self.server.end("KILL").await;
+    }
+
+    /// Writes all that it holds to the disk, and returns when it is there.
+    pub(crate) async fn save(&mut self) {
+        let store = self.server.file("mosquitto.db").expect("it runs on this machine");
+        // The broker writes a new file and renames it.
+        let inode = || std::fs::metadata(&store).map(|file| file.ino()).ok();
+        let before = inode();
+        self.server.signal("USR1").await;
+        eventually(PATIENCE, async || match inode() {
+            now if now.is_some() && now != before => Ok(()),
+            now => Err(now),
+        })
+        .await;
+    }
+
+    /// SIGSTOP: it says nothing, and its connections stay.
+    pub(crate) async fn freeze(&mut self) {
+        self.server.signal("STOP").await;
+    }
+
+    /// SIGCONT.
+    pub(crate) async fn thaw(&mut self) {
+        self.server.signal("CONT").await;
     }
 
     /// Starts a stopped broker again, on the same port with what it had saved, and returns when it answers.

@@ -17,8 +17,9 @@ use super::server::{self, Place, Server, Service, variable};
 use super::wait::{PATIENCE, eventually};
 
 /// Tests kill processes, never the machine: what the kernel has taken is durable enough for them.
-const SETTINGS: [&str; 4] =
-    ["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=10"];
+const SETTINGS: &[&str] =
+    &["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=10"];
+const DURABLE: &[&str] = &["max_connections=200", "max_prepared_transactions=10"];
 
 /// How a server differs from the others.
 #[derive(Default)]
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<ServerTls>,
     /// Lines that go before the others of `pg_hba.conf`.
     pub(crate) host_based_access: &'static str,
+    /// It waits for its disk, as in production.
+    pub(crate) durable: bool,
 }
 
 /// A server, or the name of one that is not ours.
@@ -94,13 +97,25 @@ impl Postgres {
 
     /// A new database with a name of its own: empty, or a copy of `template`, which nobody may be connected to.
     pub(crate) async fn create_database(&self, template: Option<&str>) -> Database {
+        self.create_database_in("pg_default", template).await
+    }
+
+    /// The same in a tablespace.
+    pub(crate) async fn create_database_in(
+        &self,
+        tablespace: &str,
+        template: Option<&str>,
+    ) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tributary_test_{}_{number}", std::process::id());
         let origin = template.unwrap_or("template0");
         let client = connect(self.base.as_str()).await.expect("the server answers");
-        let created =
-            client.batch_execute(&format!("create database {name} template {origin}")).await;
+        let created = client
+            .batch_execute(&format!(
+                "create database {name} template {origin} tablespace {tablespace}"
+            ))
+            .await;
         created.unwrap_or_else(|error| panic!("no database {name} from {origin}: {error:?}"));
         let outside = matches!(self.server, Server::Outside);
         let dropped_through = outside.then(|| self.base.as_str().to_owned());
@@ -175,7 +190,8 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
             .into_iter()
             .chain(authority)
     });
-    let settings = SETTINGS.into_iter().chain(tls).map(str::to_owned);
+    let settings = if differs.durable { DURABLE } else { SETTINGS };
+    let settings = settings.iter().copied().chain(tls).map(str::to_owned);
     let mut variables: Vec<_> = differs.tls.iter().flat_map(ServerTls::variables).collect();
     variables.push(("POSTGRES_HBA", differs.host_based_access.to_owned()));
     Service {

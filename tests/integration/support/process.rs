@@ -25,6 +25,7 @@ echo prepared
 while read -r word; do
   case $word in
     start) sh -c "$script" sh "$@" </dev/null >>log 2>&1 & server=$! ;;
+    -*) kill -s "${word#-}" "$server" ;;
     *) kill -s "$word" "$server"; wait "$server"; server= ;;
   esac
   echo done
@@ -82,6 +83,16 @@ impl Process {
     /// Sends the signal and waits until the server has ended.
     pub(crate) fn end(&mut self, signal: &str) {
         self.tell(signal);
+    }
+
+    /// Sends the signal, and the server goes on.
+    pub(crate) fn signal(&mut self, signal: &str) {
+        self.tell(&format!("-{signal}"));
+    }
+
+    /// A file of the server's.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.home.join(name)
     }
 
     /// What the server has logged.

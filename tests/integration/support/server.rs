@@ -98,6 +98,23 @@ impl Server {
         .await;
     }
 
+    /// Sends a signal that does not end the server.
+    pub(crate) async fn signal(&mut self, signal: &'static str) {
+        self.elsewhere(move |server| match server {
+            Self::Process(process) => process.signal(signal),
+            Self::Container(_) | Self::Outside => panic!("only a process of ours is signalled"),
+        })
+        .await;
+    }
+
+    /// A file of the server's, where it runs on this machine.
+    pub(crate) fn file(&self, name: &str) -> Option<std::path::PathBuf> {
+        match self {
+            Self::Process(process) => Some(process.file(name)),
+            Self::Container(_) | Self::Outside => None,
+        }
+    }
+
     /// Starts the server again, on the same port and the same files.
     pub(crate) async fn start_again(&mut self) {
         self.elsewhere(|server| match server {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::broker::Broker;
 use super::ports::free_port;
 use super::postgres::{Database, Postgres, connect};
+use super::server::variable;
 use super::wait::{PATIENCE, eventually};
 
 /// What one test runs on: a database of its own, a topic prefix of its own, and the service.
@@ -89,6 +90,21 @@ impl Service {
         .await;
     }
 
+    /// The same again, with the same session and the same tables, without waiting.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.settings, &self.log);
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it was ours")
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL, and gone when this returns.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it was alive");
@@ -136,11 +152,6 @@ impl Service {
 
     fn secure(&self) -> bool {
         self.settings.iter().any(|(name, _)| name == "HTTP_CERTIFICATE_FILE")
-    }
-
-    /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, Value), String> {
@@ -233,7 +244,8 @@ fn client(secure: bool) -> awc::Client {
 
 fn spawn(settings: &[(String, String)], log: &PathBuf) -> Child {
     let append = || File::options().append(true).create(true).open(log).expect("a log file");
-    Command::new(env!("CARGO_BIN_EXE_tributary"))
+    let binary = variable("TRIBUTARY_TEST_BINARY");
+    Command::new(binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tributary")))
         .arg("serve")
         .env_clear()
         .envs(settings.iter().map(|(name, value)| (name, value)))

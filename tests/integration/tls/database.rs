@@ -57,7 +57,7 @@ fn by_psql(url: &str, home: &Files) -> String {
 }
 
 async fn server(tls: Option<ServerTls>) -> (Postgres, Database) {
-    let settings = Settings { tls, host_based_access: HOST_BASED_ACCESS };
+    let settings = Settings { tls, host_based_access: HOST_BASED_ACCESS, ..Settings::default() };
     let postgres = Postgres::start_with(&settings).await;
     let database = postgres.create_database(None).await;
     connect(&database.url).await.unwrap().batch_execute(ROLES).await.unwrap();

@@ -1,0 +1,192 @@
+//! The faults, by name. Called by the plan, which chooses them, and by the run, which plays them: `service`, `postgres`
+//! and `broker` say how. Promises that a fault that was played is over when `play` returns.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use serde_json::json;
+
+use super::world::World;
+use super::{broker, postgres, service};
+use crate::support::server::Place;
+
+macro_rules! faults {
+    ($($variant:ident = $name:literal,)+) => {
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(crate) enum Fault { $($variant,)+ }
+
+        impl Fault {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+faults! {
+    ServiceKilled = "service-killed",
+    ServiceKilledAtStart = "service-killed-at-start",
+    ServiceKilledBeforePuback = "service-killed-before-puback",
+    ServiceKilledInDrain = "service-killed-in-drain",
+    ServiceTerminated = "service-terminated",
+    PanicInActor = "panic-in-actor",
+    PanicInDelivery = "panic-in-delivery",
+    PanicInIngest = "panic-in-ingest",
+    Twins = "twins",
+    PostgresBackendKilled = "postgres-backend-killed",
+    PostgresTerminated = "postgres-terminated",
+    PostgresRestarted = "postgres-restarted",
+    PostgresRefused = "postgres-refused",
+    PostgresLocked = "postgres-locked",
+    PostgresUsedUp = "postgres-used-up",
+    PostgresDiskFull = "postgres-disk-full",
+    PostgresReadOnly = "postgres-read-only",
+    PostgresDeadlock = "postgres-deadlock",
+    PostgresSerialization = "postgres-serialization",
+    PostgresClosed = "postgres-closed",
+    PostgresHalfOpen = "postgres-half-open",
+    BrokerKilled = "broker-killed",
+    BrokerRestarted = "broker-restarted",
+    BrokerClosed = "broker-closed",
+    BrokerHalfOpen = "broker-half-open",
+    BrokerStalled = "broker-stalled",
+    BrokerFrozen = "broker-frozen",
+    BrokerRefusesLogin = "broker-refuses-login",
+    BrokerLosesSession = "broker-loses-session",
+    InputGarbage = "input-garbage",
+    InputLimits = "input-limits",
+    InputHot = "input-hot",
+    InputNewcomers = "input-newcomers",
+    InputTwice = "input-twice",
+    InputTimes = "input-times",
+    InputDeleted = "input-deleted",
+    InputCreated = "input-created",
+}
+
+/// Where a panic is ordered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panics {
+    spot: &'static str,
+    /// After fewer occasions than this.
+    within: u32,
+}
+
+impl Panics {
+    pub(crate) fn ordered(self, rng: &mut StdRng) -> String {
+        format!("{}={}", self.spot, rng.random_range(1..self.within))
+    }
+}
+
+/// How large a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scale {
+    /// For every run of the tests.
+    Short,
+    /// As a fault lasts in the field.
+    Long,
+    /// Half an hour under a steady load.
+    Soak,
+}
+
+impl Scale {
+    pub(crate) const fn seconds(self, short: f64, long: f64) -> Duration {
+        match self {
+            Self::Short => Duration::from_millis((short * 1e3) as u64),
+            Self::Long => Duration::from_millis((long * 1e3) as u64),
+            Self::Soak => Duration::from_millis((long.min(20.0) * 1e3) as u64),
+        }
+    }
+
+    pub(crate) const fn messages_per_second(self) -> f64 {
+        match self {
+            Self::Short | Self::Long => 300.0,
+            Self::Soak => 5_000.0,
+        }
+    }
+
+    pub(crate) const fn newcomers(self) -> usize {
+        match self {
+            Self::Short => 3_000,
+            Self::Long => 50_000,
+            Self::Soak => 0,
+        }
+    }
+}
+
+impl Fault {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|fault| fault.name() == name)
+    }
+
+    /// Whether it can be played where the servers are.
+    pub(crate) fn is_possible(self) -> bool {
+        match self {
+            // What a container saves, and its clock, are out of reach.
+            Self::BrokerKilled | Self::BrokerFrozen => Place::of_this_run() == Place::Binaries,
+            _ => true,
+        }
+    }
+
+    /// The panic that it orders from each life of the service.
+    pub(crate) const fn panics(self) -> Option<Panics> {
+        match self {
+            Self::PanicInActor => Some(Panics { spot: "actor", within: 1_500 }),
+            Self::PanicInDelivery => Some(Panics { spot: "delivery", within: 60 }),
+            Self::PanicInIngest => Some(Panics { spot: "ingest", within: 120 }),
+            _ => None,
+        }
+    }
+
+    /// Plays it, and ends it.
+    pub(crate) async fn play(self, world: &World<'_>, rng: &mut StdRng) {
+        match self {
+            Self::ServiceKilled => service::killed(world, rng).await,
+            Self::ServiceKilledAtStart => service::killed_at_start(world, rng).await,
+            Self::ServiceKilledBeforePuback => service::killed_before_puback(world, rng).await,
+            Self::ServiceKilledInDrain => service::killed_in_drain(world, rng).await,
+            Self::ServiceTerminated => service::terminated(world, rng).await,
+            Self::Twins => service::twins(world).await,
+            Self::PostgresBackendKilled => postgres::backend_killed(world).await,
+            Self::PostgresTerminated => postgres::terminated(world, rng).await,
+            Self::PostgresRestarted => postgres::restarted(world, rng).await,
+            Self::PostgresRefused => postgres::refused(world).await,
+            Self::PostgresLocked => postgres::locked(world).await,
+            Self::PostgresUsedUp => postgres::used_up(world).await,
+            Self::PostgresDiskFull => postgres::disk_full(world).await,
+            Self::PostgresReadOnly => postgres::read_only(world).await,
+            Self::PostgresDeadlock => postgres::deadlock(world).await,
+            Self::PostgresSerialization => postgres::serialization(world).await,
+            Self::PostgresClosed => world.to_database.lock().await.cut(),
+            Self::PostgresHalfOpen => postgres::half_open(world).await,
+            Self::BrokerKilled => broker::killed(world, rng).await,
+            Self::BrokerRestarted => broker::restarted(world).await,
+            Self::BrokerClosed => broker::closed(world, rng).await,
+            Self::BrokerHalfOpen => broker::half_open(world).await,
+            Self::BrokerStalled => broker::stalled(world).await,
+            Self::BrokerFrozen => broker::frozen(world).await,
+            Self::BrokerRefusesLogin => broker::refuses_login(world).await,
+            Self::BrokerLosesSession => broker::loses_session(world).await,
+            Self::InputDeleted => {
+                let path = format!("/api/v1/sensors/{}", world.mortal);
+                world.lives.insist("DELETE", &path, None).await;
+            }
+            Self::InputCreated => {
+                let body = json!({ "name": "late", "identifier": world.unborn });
+                world.lives.insist("POST", "/api/v1/sensors", Some(&body)).await;
+            }
+            // What is said, or ordered before the start, is going on all the time.
+            Self::PanicInActor
+            | Self::PanicInDelivery
+            | Self::PanicInIngest
+            | Self::InputGarbage
+            | Self::InputLimits
+            | Self::InputHot
+            | Self::InputNewcomers
+            | Self::InputTwice
+            | Self::InputTimes => {}
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What many runs share: one private PostgreSQL, and a small file system for the run in which the disk is full.
+//! Promises that the file system goes with the harness.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tokio::sync::Mutex;
+
+use crate::support::postgres::{Database, Postgres, Settings, connect};
+
+/// Room for an empty database and some minutes of a fleet's rows.
+const DISK_MEGABYTES: u32 = 64;
+
+pub(crate) struct Ground {
+    pub(crate) postgres: Mutex<Postgres>,
+    disk: Mutex<Option<Disk>>,
+}
+
+impl Ground {
+    pub(crate) async fn prepare() -> Self {
+        Self { postgres: Mutex::new(Postgres::start().await), disk: Mutex::default() }
+    }
+
+    /// With a PostgreSQL that waits for its disk.
+    pub(crate) async fn durable() -> Self {
+        Self {
+            postgres: Mutex::new(
+                Postgres::start_with(&Settings { durable: true, ..Settings::default() }).await,
+            ),
+            disk: Mutex::default(),
+        }
+    }
+
+    pub(crate) async fn database(&self) -> Database {
+        self.postgres.lock().await.create_database(None).await
+    }
+
+    /// A database on a small disk; none where nobody may mount one.
+    pub(crate) async fn small_database(&self) -> Option<(Database, PathBuf)> {
+        let postgres = self.postgres.lock().await;
+        let mut disk = self.disk.lock().await;
+        if disk.is_none() {
+            let mounted = Disk::mount()?;
+            let admin = connect(&postgres.url("postgres")).await.expect("the server answers");
+            let place = mounted.path.join("tables");
+            let statement = format!("create tablespace small location '{}'", place.display());
+            admin.batch_execute(&statement).await.expect("the place is empty and PostgreSQL's");
+            *disk = Some(mounted);
+        }
+        let path = disk.as_ref().expect("it was just mounted").path.clone();
+        Some((postgres.create_database_in("small", None).await, path))
+    }
+
+    /// A run is over; nobody wants its database any more.
+    pub(crate) async fn drop_database(&self, name: &str) {
+        let postgres = self.postgres.lock().await;
+        let dropped = async {
+            let admin = connect(&postgres.url("postgres")).await?;
+            admin.batch_execute(&format!("drop database {name} with (force)")).await
+        };
+        if let Err(error) = dropped.await {
+            eprintln!("the database {name} stays: {error}");
+        }
+    }
+}
+
+struct Disk {
+    path: PathBuf,
+}
+
+impl Disk {
+    fn mount() -> Option<Self> {
+        let path = std::env::temp_dir().join(format!("tributary-disk-{}", std::process::id()));
+        std::fs::create_dir(&path).ok()?;
+        let script = format!(
+            "mount -t tmpfs -o size={DISK_MEGABYTES}m,mode=755 tmpfs \"$0\" && mkdir \"$0/tables\" \
+             && chown postgres \"$0/tables\" && chmod 700 \"$0/tables\""
+        );
+        let mounted = Command::new("sh").args(["-c", &script]).arg(&path).output().ok()?;
+        let disk = Self { path };
+        mounted.status.success().then_some(disk)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: PostgreSQL may have files open until it ends.
+        drop(Command::new("umount").arg("-l").arg(&self.path).output());
+        drop(std::fs::remove_dir(&self.path));
+    }
+}

@@ -1,0 +1,54 @@
+//! The configured sensors' own part: they take what is retained for them, and acknowledge it. Called at rest.
+//! Promises to return when each of them has acknowledged its newest revision.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tokio_postgres::Client as Database;
+use uuid::Uuid;
+
+use super::compare::lagging;
+use super::world::World;
+use crate::support::client::Client;
+use crate::support::wait::eventually;
+
+pub(super) async fn obey(
+    world: &World<'_>,
+    database: &Database,
+    promised: &BTreeMap<Uuid, i64>,
+    patience: Duration,
+) {
+    let prefix = &world.database.name;
+    let client = Client::connect(&world.broker_url, &format!("{prefix}-sensors")).await;
+    client.subscribe(&format!("{prefix}/configurations/+")).await;
+    eventually(patience, async || {
+        let missing = lagging(database, promised).await.map_err(|error| vec![error.to_string()])?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let held: BTreeMap<Uuid, i64> = client
+            .messages()
+            .iter()
+            .filter_map(|message| {
+                let sensor = message.topic.rsplit('/').next()?.parse().ok()?;
+                let said: Value = serde_json::from_str(&message.payload).ok()?;
+                Some((sensor, said["revision"].as_i64()?))
+            })
+            .collect();
+        for sensor in promised.keys() {
+            // A sensor that never had a configuration says 0.
+            let revision = held.get(sensor).copied().unwrap_or(0);
+            let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+            let heartbeat = format!(
+                r#"{{"heartbeats":[{{"revision":{revision},"timestamp":{:.6},"success":true}}]}}"#,
+                now.as_secs_f64()
+            );
+            let topic = format!("{prefix}/heartbeats/{sensor}");
+            client.publish(&topic, heartbeat).await.map_err(|end| vec![end])?;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Err(missing)
+    })
+    .await;
+}

@@ -1,0 +1,337 @@
+//! The soak: a steady load for half an hour, a fault a minute, and one process that has to be at the end as it was at the
+//! start: memory, file descriptors, connections, latency. Called by `scripts/faults --soak`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::fault::{Fault, Scale};
+use super::ground::Ground;
+use super::world::World;
+use super::{CALM, come_to_rest};
+use crate::support::client::Client;
+
+/// Those that leave the service its life, and the broker its memory.
+const FAULTS: [Fault; 15] = [
+    Fault::PostgresBackendKilled,
+    Fault::PostgresTerminated,
+    Fault::PostgresRestarted,
+    Fault::PostgresRefused,
+    Fault::PostgresLocked,
+    Fault::PostgresUsedUp,
+    Fault::PostgresReadOnly,
+    Fault::PostgresDeadlock,
+    Fault::PostgresSerialization,
+    Fault::PostgresClosed,
+    Fault::PostgresHalfOpen,
+    Fault::BrokerRestarted,
+    Fault::BrokerClosed,
+    Fault::BrokerHalfOpen,
+    Fault::BrokerStalled,
+];
+
+const SAMPLE_EVERY: Duration = Duration::from_secs(2);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a look at the process saw.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Sample {
+    second: f64,
+    rss_bytes: u64,
+    file_descriptors: u64,
+    database_connections: i64,
+    in_flight: u64,
+}
+
+/// From PUBLISH to a row that can be read.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Probe {
+    second: f64,
+    milliseconds: f64,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Soak {
+    minutes: u64,
+    messages_per_second: f64,
+    said: u64,
+    found: i64,
+    lost: i64,
+    doubled: i64,
+    lives: u64,
+    pubacks: u64,
+    pubacks_asked: u64,
+    pubacks_early: u64,
+    faults: Vec<(f64, &'static str, f64)>,
+    samples: Vec<Sample>,
+    probes: Vec<Probe>,
+    complaints: Vec<String>,
+}
+
+const RECKONING: &str = "
+    with found (n) as (
+        select (value ->> 'n')::bigint from measurement where value ? 'n'
+        union all
+        select trim(both '#' from subject)::bigint from log_message
+        union all
+        select revision - 1000000 from heartbeat where revision >= 1000000
+        union all
+        select (regexp_match(convert_from(raw, 'LATIN1'), '#([0-9]+)#'))[1]::bigint from rejection
+    )
+    select count(*), count(distinct n) from found";
+
+/// Soaks it for so many minutes.
+pub(crate) async fn soak(minutes: u64, seed: u64) -> Soak {
+    let ground = Ground::durable().await;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let world = World::build(&ground, &[], Scale::Soak, &mut rng).await;
+    let begun = Instant::now();
+    let end = begun + MINUTE * u32::try_from(minutes).expect("it is hours at the most");
+    let (mut samples, mut probes, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+    tokio::join!(
+        world.configure(StdRng::from_rng(&mut rng)),
+        sample(&world, begun, &mut samples),
+        probe(&world, begun, &mut probes),
+        async {
+            let mut order = FAULTS.to_vec();
+            for minute in 0_u32.. {
+                let index = minute as usize % order.len();
+                if index == 0 {
+                    order.shuffle(&mut rng);
+                }
+                let at = begun + MINUTE * minute + Duration::from_secs(20);
+                if at >= end {
+                    break;
+                }
+                tokio::time::sleep_until(at).await;
+                order[index].play(&world, &mut rng).await;
+                let lasted = at.elapsed().as_secs_f64();
+                eprintln!(
+                    "{:>4.0} s: {} ({lasted:.1} s)",
+                    (at - begun).as_secs_f64(),
+                    order[index].name()
+                );
+                faults.push(((at - begun).as_secs_f64(), order[index].name(), lasted));
+            }
+            tokio::time::sleep_until(end).await;
+            world.configuring.set(false);
+        }
+    );
+    let messages = world.fleet.shared.acknowledged.get();
+    let client = come_to_rest(&world).await;
+    world.lives.terminate(true).await;
+    drop(client.batch_execute("set work_mem = '512MB'").await);
+    let row = client.query_one(RECKONING, &[]).await.expect("PostgreSQL is at rest");
+    let (count, distinct): (i64, i64) = (row.get(0), row.get(1));
+    let said = world.numbers.get() - 1;
+    Soak {
+        minutes,
+        messages_per_second: messages as f64 / (end - begun).as_secs_f64(),
+        said,
+        found: distinct,
+        lost: said.cast_signed() - distinct,
+        doubled: count - distinct,
+        lives: world.lives.count.get(),
+        pubacks: world.watcher.pubacks.get(),
+        pubacks_asked: world.watcher.asked.get(),
+        pubacks_early: world.watcher.early.get(),
+        faults,
+        samples,
+        probes,
+        complaints: world.lives.complaints.borrow().clone(),
+    }
+}
+
+async fn sample(world: &World<'_>, begun: Instant, samples: &mut Vec<Sample>) {
+    let mut client = world.client().await;
+    while world.configuring.get() {
+        let pid = world.lives.pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let rss = rss.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        let ours =
+            "select count(*) from pg_stat_activity where application_name like 'tributary-%'";
+        let connections = match client.query_one(ours, &[]).await {
+            Ok(row) => row.get(0),
+            Err(_) => {
+                client = world.client().await;
+                -1
+            }
+        };
+        let in_flight = match world.lives.get("/api/v1/status").await {
+            Ok((200, status)) => status["ledger"]["measurements"]["in_flight"].as_u64(),
+            _ => None,
+        };
+        samples.push(Sample {
+            second: begun.elapsed().as_secs_f64(),
+            rss_bytes: rss.unwrap_or(0) * 1024,
+            file_descriptors: descriptors as u64,
+            database_connections: connections,
+            in_flight: in_flight.unwrap_or(0),
+        });
+        tokio::time::sleep(SAMPLE_EVERY).await;
+    }
+}
+
+/// One sensor says something every second or so, and looks until it can read it.
+async fn probe(world: &World<'_>, begun: Instant, probes: &mut Vec<Probe>) {
+    let sensor = world.sensors[CALM];
+    let topic = format!("{}/measurements/{sensor}", world.database.name);
+    let find = "select exists (select from measurement
+        where sensor_identifier = $1 and creation_timestamp = to_timestamp($2::float8))";
+    let mut database = world.client().await;
+    let mut publisher = None;
+    let mut second = 1_600_000_000.0;
+    while world.configuring.get() {
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        let Some(client) = &publisher else {
+            publisher = Client::try_connect(&world.broker_url, "probe", true).await.ok();
+            continue;
+        };
+        second += 1.0;
+        let payload = format!(
+            r#"{{"measurements":[{{"revision":1000000,"timestamp":{second},"value":{{"probe":true}}}}]}}"#
+        );
+        let said_at = Instant::now();
+        if client.publish(&topic, payload).await.is_err() {
+            publisher = None;
+            continue;
+        }
+        while world.configuring.get() {
+            match database.query_one(find, &[&sensor, &second]).await {
+                Ok(row) if row.get(0) => {
+                    let milliseconds = said_at.elapsed().as_secs_f64() * 1e3;
+                    probes.push(Probe { second: (said_at - begun).as_secs_f64(), milliseconds });
+                    break;
+                }
+                Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(_) => database = world.client().await,
+            }
+        }
+    }
+}
+
+impl Soak {
+    pub(crate) fn is_clean(&self) -> bool {
+        self.lost == 0
+            && self.doubled == 0
+            && self.pubacks_early == 0
+            && self.lives == 1
+            && self.complaints.is_empty()
+    }
+
+    /// The table of the first and the last minutes.
+    pub(crate) fn table(&self) -> String {
+        let mut table = format!(
+            "{} minutes, {:.0} messages/s, {} items, lost {}, doubled {}, {} lives, PUBACKs {} (asked {}, early {}) {:?}\n\n",
+            self.minutes,
+            self.messages_per_second,
+            self.said,
+            self.lost,
+            self.doubled,
+            self.lives,
+            self.pubacks,
+            self.pubacks_asked,
+            self.pubacks_early,
+            self.complaints,
+        );
+        table += "| minutes | RSS, median | RSS, peak | file descriptors | connections | latency, median |\n\
+                  | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+        for from in (0..self.minutes).step_by(5) {
+            let within =
+                |second: f64| second >= from as f64 * 60.0 && second < (from + 5) as f64 * 60.0;
+            let samples: Vec<_> = self.samples.iter().filter(|it| within(it.second)).collect();
+            let of =
+                |value: fn(&Sample) -> f64| median(samples.iter().map(|it| value(it)).collect());
+            let peak = samples.iter().map(|it| it.rss_bytes).max().unwrap_or(0);
+            let latency = self.probes.iter().filter(|it| within(it.second));
+            writeln!(
+                table,
+                "| {from} to {} | {:.0} MB | {:.0} MB | {:.0} | {:.0} | {:.0} ms |",
+                from + 5,
+                of(|it| it.rss_bytes as f64) / 1e6,
+                peak as f64 / 1e6,
+                of(|it| it.file_descriptors as f64),
+                of(|it| it.database_connections as f64),
+                median(latency.map(|it| it.milliseconds).collect()),
+            )
+            .expect("a string takes it");
+        }
+        table
+    }
+
+    /// RSS over time, with the faults.
+    pub(crate) fn draw(&self, path: &Path) -> std::io::Result<()> {
+        const WIDTH: f64 = 900.0;
+        const HEIGHT: f64 = 260.0;
+        let length = self.minutes as f64 * 60.0;
+        let top = self.samples.iter().map(|it| it.rss_bytes).max().unwrap_or(1) as f64 * 1.15;
+        let x = |second: f64| 60.0 + second / length * WIDTH;
+        let y = |bytes: f64| 20.0 + HEIGHT * (1.0 - bytes / top);
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0} {:.0}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+            WIDTH + 80.0,
+            HEIGHT + 60.0
+        );
+        let mut add = |line: String| svg += &(line + "\n");
+        let step = [10.0, 20.0, 50.0, 100.0, 200.0]
+            .into_iter()
+            .find(|it| top / 1e6 / it < 8.0)
+            .unwrap_or(500.0);
+        for tick in 0..8 {
+            let megabytes = f64::from(tick) * step;
+            if megabytes * 1e6 < top {
+                let at = y(megabytes * 1e6);
+                add(format!(
+                    "<line x1=\"60\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>",
+                    WIDTH + 60.0
+                ));
+                add(format!(
+                    "<text x=\"54\" y=\"{:.1}\" text-anchor=\"end\">{megabytes:.0}</text>",
+                    at + 4.0
+                ));
+            }
+        }
+        for minute in (0..=self.minutes).step_by(5) {
+            let at = x(minute as f64 * 60.0);
+            add(format!(
+                "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{minute} min</text>",
+                HEIGHT + 38.0
+            ));
+        }
+        for (second, name, lasted) in &self.faults {
+            let (from, to) = (x(*second), x(second + lasted.max(2.0)));
+            add(format!(
+                "<rect x=\"{from:.1}\" y=\"20\" width=\"{:.1}\" height=\"{HEIGHT}\" fill=\"#f7c8b8\"><title>{name}</title></rect>",
+                (to - from).max(1.5)
+            ));
+        }
+        let points: Vec<String> = self
+            .samples
+            .iter()
+            .map(|it| format!("{:.1},{:.1}", x(it.second), y(it.rss_bytes as f64)))
+            .collect();
+        add(format!(
+            "<polyline fill=\"none\" stroke=\"#1f5fa8\" stroke-width=\"1.5\" points=\"{}\"/>",
+            points.join(" ")
+        ));
+        add("<text x=\"60\" y=\"14\">RSS of the service, MB; a fault in each shaded span</text>"
+            .into());
+        svg += "</svg>\n";
+        std::fs::write(path, svg)
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,186 @@
+//! Looks over the shoulder of the service's connection to the broker: when a PUBACK passes, the item must be in
+//! PostgreSQL already. Called by the proxy with all bytes. Promises to ask before the PUBACK goes on, over a connection of
+//! its own, for some PUBACKs of each read; what cannot be asked (PostgreSQL is away) is counted apart.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::said::marks;
+use crate::support::postgres::connect;
+
+const PUBLISH: u8 = 3;
+const PUBACK: u8 = 4;
+
+/// Of one read.
+const ASK_AT_ONCE: usize = 32;
+
+/// Longer than any look-up, shorter than a keep-alive.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Rejected, or its sensor deleted: that is settled, too.
+const UNSETTLED: &str = "\
+select it.number from unnest($1::uuid[], $2::bigint[]) as it (sensor, number)
+where not exists (select from measurement
+        where sensor_identifier = it.sensor and (value ->> 'n')::bigint = it.number)
+    and not exists (select from rejection
+        where sensor_identifier = it.sensor
+            and position(convert_to('#' || it.number || '#', 'UTF8') in raw) > 0)
+    and not exists (select from deleted_sensor where identifier = it.sensor)";
+
+/// What was asked, and what came of it.
+pub(crate) struct Watcher {
+    database_url: String,
+    client: tokio::sync::Mutex<Option<Client>>,
+    pub(crate) pubacks: Cell<u64>,
+    pub(crate) asked: Cell<u64>,
+    pub(crate) unanswered: Cell<u64>,
+    /// PUBACKs that came before their COMMIT.
+    pub(crate) early: Cell<u64>,
+}
+
+impl Watcher {
+    pub(crate) fn new(database_url: &str) -> Rc<Self> {
+        Rc::new(Self {
+            database_url: database_url.into(),
+            client: tokio::sync::Mutex::default(),
+            pubacks: Cell::new(0),
+            asked: Cell::new(0),
+            unanswered: Cell::new(0),
+            early: Cell::new(0),
+        })
+    }
+
+    /// Those of these items that are not settled.
+    async fn look(&self, items: &[(Uuid, u64)]) -> Option<Vec<i64>> {
+        let mut client = self.client.lock().await;
+        if client.as_ref().is_none_or(Client::is_closed) {
+            *client = Some(connect(&self.database_url).await.ok()?);
+        }
+        let sensors: Vec<Uuid> = items.iter().map(|(sensor, _)| *sensor).collect();
+        let numbers: Vec<i64> = items.iter().map(|(_, number)| number.cast_signed()).collect();
+        let unsettled = client.as_ref()?.query(UNSETTLED, &[&sensors, &numbers]).await.ok()?;
+        Some(unsettled.iter().map(|row| row.get(0)).collect())
+    }
+}
+
+/// PUBACKs that are about to pass.
+pub(crate) struct Question {
+    watcher: Rc<Watcher>,
+    items: Vec<(Uuid, u64)>,
+}
+
+impl Question {
+    pub(crate) async fn ask(self) {
+        let Self { watcher, items } = self;
+        let count = match tokio::time::timeout(PATIENCE, watcher.look(&items)).await {
+            Ok(Some(unsettled)) => {
+                if !unsettled.is_empty() {
+                    eprintln!("PUBACKs came before their COMMIT: {unsettled:?}");
+                }
+                watcher.early.set(watcher.early.get() + unsettled.len() as u64);
+                &watcher.asked
+            }
+            Ok(None) | Err(_) => &watcher.unanswered,
+        };
+        count.set(count.get() + items.len() as u64);
+    }
+}
+
+/// One connection.
+pub(crate) struct Tap {
+    watcher: Rc<Watcher>,
+    down: Frames,
+    up: Frames,
+    /// By Packet Identifier: the sensor and the number of a lone measurement.
+    delivered: HashMap<u16, (Uuid, u64)>,
+}
+
+impl Tap {
+    pub(crate) fn new(watcher: Rc<Watcher>) -> Self {
+        Self { watcher, down: Frames::default(), up: Frames::default(), delivered: HashMap::new() }
+    }
+
+    /// Takes note of what passes; what is to be asked before it goes on.
+    pub(crate) fn hear(&mut self, bytes: &[u8], upwards: bool) -> Option<Question> {
+        if !upwards {
+            self.down.feed(bytes);
+            while let Some((first, body)) = self.down.next() {
+                if first >> 4 == PUBLISH && first & 0b110 != 0 {
+                    self.note(&body);
+                }
+            }
+            return None;
+        }
+        let mut items = Vec::new();
+        self.up.feed(bytes);
+        while let Some((first, body)) = self.up.next() {
+            if first >> 4 != PUBACK {
+                continue;
+            }
+            self.watcher.pubacks.set(self.watcher.pubacks.get() + 1);
+            let known = self.delivered.remove(&u16::from_be_bytes([body[0], body[1]]));
+            // The last ones: those before them were committed with them or earlier.
+            if items.len() == ASK_AT_ONCE {
+                items.remove(0);
+            }
+            items.extend(known);
+        }
+        let watcher = Rc::clone(&self.watcher);
+        (!items.is_empty()).then_some(Question { watcher, items })
+    }
+
+    /// Notes a PUBLISH that carries one good measurement.
+    fn note(&mut self, body: &[u8]) {
+        let topic_length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+        let (topic, rest) = body[2..].split_at(topic_length);
+        let packet_id = u16::from_be_bytes([rest[0], rest[1]]);
+        self.delivered.remove(&packet_id);
+        let Ok(topic) = std::str::from_utf8(topic) else { return };
+        let Some((kind, sensor)) = topic.rsplit_once('/') else { return };
+        let (true, Ok(sensor)) = (kind.ends_with("measurements"), sensor.parse()) else { return };
+        // The properties' length is one byte here: there are hardly any.
+        let payload = &rest[3 + usize::from(rest[2])..];
+        if payload.starts_with(br##"{"measurements":[{"mark":"#"##)
+            && let [number] = marks(payload)[..]
+        {
+            self.delivered.insert(packet_id, (sensor, number));
+        }
+    }
+}
+
+/// Cuts a stream into MQTT's packets.
+#[derive(Default)]
+struct Frames {
+    buffer: BytesMut,
+}
+
+impl Frames {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The first byte of a packet, and what follows its Remaining Length.
+    fn next(&mut self) -> Option<(u8, BytesMut)> {
+        let mut length = 0;
+        for (index, byte) in self.buffer.iter().skip(1).take(4).enumerate() {
+            length |= usize::from(byte & 0x7f) << (7 * index);
+            if byte & 0x80 == 0 {
+                let begin = 2 + index;
+                let end = begin + length;
+                if self.buffer.len() < end {
+                    return None;
+                }
+                let mut packet = self.buffer.split_to(end);
+                let first = packet[0];
+                return Some((first, packet.split_off(begin)));
+            }
+        }
+        None
+    }
+}

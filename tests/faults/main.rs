@@ -1,0 +1,120 @@
+//! The fault harness as a program; `scripts/faults` runs it. It prints a table with a line for each run, and ends with 1
+//! when something was lost, doubled or otherwise not as promised.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod harness;
+#[path = "../integration/support/mod.rs"]
+#[expect(dead_code, reason = "the integration tests use the rest")]
+mod support;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use clap::Parser;
+use harness::fault::{Fault, Scale};
+use harness::ground::Ground;
+use harness::report::HEADER;
+use harness::{Plan, run};
+
+/// Breaks things on purpose, and compares what the broker acknowledged with what is in the tables.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The first seed; a seed plays the same faults at the same moments again.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    seed: u64,
+    /// So many runs, each with the next seed.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// Only these faults, together; --list names them.
+    #[arg(long, value_delimiter = ',', value_parser = fault)]
+    fault: Vec<Fault>,
+    /// Faults last as long as in the field, and not a few seconds.
+    #[arg(long)]
+    long: bool,
+    /// Append a line of JSON for each run to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Instead: so many minutes under a steady load, with a fault a minute.
+    #[arg(long)]
+    soak: Option<u64>,
+    /// Draw the soak's memory here.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// Name the faults, and do nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    Fault::named(name).ok_or_else(|| "there is no such fault; --list names them".into())
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if options.list {
+        for fault in Fault::ALL {
+            println!("{}", fault.name());
+        }
+        return ExitCode::SUCCESS;
+    }
+    actix_rt::System::new().block_on(async {
+        match options.soak {
+            Some(minutes) => soak(minutes, &options).await,
+            None => play(options).await,
+        }
+    })
+}
+
+async fn soak(minutes: u64, options: &Options) -> ExitCode {
+    let soaked = harness::soak::soak(minutes, options.seed).await;
+    println!("{}", soaked.table());
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string(&soaked).unwrap()).unwrap();
+    }
+    if let Some(path) = &options.svg {
+        soaked.draw(path).unwrap();
+    }
+    if soaked.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn play(options: Options) -> ExitCode {
+    let ground = Rc::new(Ground::prepare().await);
+    let scale = if options.long { Scale::Long } else { Scale::Short };
+    println!("{HEADER}");
+    let mut failed = Vec::new();
+    for seed in options.seed..options.seed + options.runs {
+        let mut plan = Plan::of(seed, scale);
+        if !options.fault.is_empty() {
+            plan.faults.clone_from(&options.fault);
+        }
+        plan.faults.retain(|fault| fault.is_possible());
+        let (ground, played) = (Rc::clone(&ground), plan.clone());
+        // A task of its own: a surprise in one run does not end the others.
+        let outcome = actix_rt::spawn(async move { run(&played, &ground).await }).await;
+        match outcome {
+            Ok(report) => {
+                println!("{}", report.line());
+                if let Some(path) = &options.json {
+                    let mut file =
+                        std::fs::File::options().append(true).create(true).open(path).unwrap();
+                    writeln!(file, "{}", serde_json::to_string(&report).unwrap()).unwrap();
+                }
+                if !report.is_clean() {
+                    failed.push(seed);
+                }
+            }
+            Err(surprise) => {
+                println!("| {seed:>5} | {:?}: {surprise}", plan.faults);
+                failed.push(seed);
+            }
+        }
+    }
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("Not as promised: {failed:?}. scripts/faults --seed N plays one of them again.");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,42 @@
+//! The fault harness in short: a few seeds of those that `scripts/faults` plays by the hundred.
+
+use crate::harness::fault::{Fault, Scale};
+use crate::harness::ground::Ground;
+use crate::harness::{Plan, run};
+
+/// Plays these faults together.
+async fn play(seed: u64, faults: &[Fault]) {
+    let possible: Vec<Fault> = faults.iter().copied().filter(|it| it.is_possible()).collect();
+    let plan = Plan { seed, faults: possible, scale: Scale::Short };
+    let ground = Ground::prepare().await;
+    let report = run(&plan, &ground).await;
+    assert!(report.is_clean(), "{report:#?}");
+    assert!(report.pubacks > 0 && report.items > 100 && report.looks > 0, "{report:#?}");
+}
+
+#[actix_rt::test]
+async fn killed_service_and_killed_broker() {
+    play(1, &[Fault::ServiceKilled, Fault::BrokerKilled, Fault::InputTwice]).await;
+}
+
+#[actix_rt::test]
+async fn killed_before_puback_and_crashed_postgres() {
+    let faults = [Fault::ServiceKilledBeforePuback, Fault::PostgresRestarted, Fault::InputGarbage];
+    play(2, &faults).await;
+}
+
+#[actix_rt::test]
+async fn panics_and_a_deadlock() {
+    let faults = [Fault::PanicInActor, Fault::PanicInDelivery, Fault::PostgresDeadlock];
+    play(3, &faults).await;
+}
+
+#[actix_rt::test]
+async fn half_open_connections() {
+    play(4, &[Fault::BrokerHalfOpen, Fault::PostgresHalfOpen, Fault::InputLimits]).await;
+}
+
+#[actix_rt::test]
+async fn a_lost_session_and_a_deleted_sensor() {
+    play(5, &[Fault::BrokerLosesSession, Fault::InputDeleted, Fault::InputTimes]).await;
+}
