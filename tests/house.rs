@@ -201,16 +201,8 @@ fn only_a_commit_makes_a_puback() {
 fn every_handler_asks_who_calls() {
     // The probes, which are open, as `/metrics` and the API's document and page may be; signing in;
     // what is nowhere.
-    const OPEN: [&str; 8] = [
-        "alive",
-        "ready",
-        "metrics",
-        "document",
-        "page",
-        "to_the_page",
-        "open",
-        "route_not_found",
-    ];
+    const OPEN: [&str; 8] =
+        ["alive", "ready", "metrics", "document", "page", "to_the_page", "open", "route_not_found"];
     let sources = sources();
     let api: Vec<&Source> = sources.iter().filter(|source| source.module == "api").collect();
     let mut broken = Vec::new();
