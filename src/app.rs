@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::domain::{Audience, Flow, Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
+use crate::probes;
 use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
 use crate::store::{self, Committer, Housekeeper, Store};
 use crate::streams::{self, Hub};
@@ -78,6 +79,10 @@ impl App {
         let hub = Hub::new(config.streams, Arc::clone(&audience));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
         let store = Store::new(&config.store);
+        probes::watch_health(&metrics, Arc::clone(&health));
+        let probed = store.clone();
+        probes::watch_pool(&metrics, "api", config.store.readers, move || probed.pool_use());
+        actix_rt::spawn(probes::watch_tables(store.clone(), Arc::clone(&metrics)));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
         let (shutdown, told) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
@@ -119,13 +124,13 @@ impl App {
             fleet: Fleet::of(&supervisor),
             ledger: Arc::clone(&ledger),
             health,
-            metrics,
+            metrics: Arc::clone(&metrics),
             started_at,
         };
         let (server, address) = api::bind(&config.http, context)?;
+        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store), metrics));
         actix_rt::spawn(Arc::clone(&hub).run(news));
         actix_rt::spawn(fleet.run());
-        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store)));
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
         Ok(Self { address, ledger, server, ingest, writing, hub, shutdown, ended, grace })
     }
@@ -228,6 +233,8 @@ impl Path {
         let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
         let InboundHandles { health, metrics, .. } = self.handles.clone();
 
+        let probed = self.store.clone();
+        probes::watch_pool(&metrics, "path", PATH_CONNECTIONS, move || probed.pool_use());
         let audience = Arc::clone(&self.audience);
         let outbox = Outbox::new(self.store.clone(), down, audience, Arc::clone(&metrics)).start();
         let (router, writer) = self.supervisor(settled, &outbox);
@@ -268,8 +275,10 @@ impl Path {
         let InboundHandles { health, flow, metrics, .. } = self.handles.clone();
         let config = self.config.writer.clone();
         let audience = Arc::clone(&self.audience);
-        let committer = Committer::new(&self.config.store, config.connections);
-        let committer = committer.watched_by(Arc::clone(&audience));
+        let committer = Committer::new(&self.config.store, config.connections)
+            .watched_by(Arc::clone(&audience));
+        let probed = committer.clone();
+        probes::watch_pool(&metrics, "writers", config.connections, move || probed.pool_use());
         let mut writer_address = None;
         let router = Supervisor::start_here(
             self.store.clone(),
@@ -308,16 +317,18 @@ async fn vital_signs(alive: impl Fn() -> bool) {
     }
 }
 
-async fn keep_house(housekeeper: Housekeeper) {
+async fn keep_house(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
     let mut failures = 0;
     loop {
         let wait = match housekeeper.round().await {
             Ok(()) => {
                 failures = 0;
+                metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
                 HOUSEKEEPING_INTERVAL
             }
             Err(error) => {
                 failures += 1;
+                metrics.housekeeping_failures.inc();
                 if failures == 1 {
                     warn!(%error, "housekeeping failed; it is tried again");
                 } else {

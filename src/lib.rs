@@ -41,6 +41,7 @@
 
 pub mod config;
 pub mod telemetry;
+pub mod tls;
 
 pub mod app;
 
@@ -56,6 +57,7 @@ pub mod streams;
 
 pub mod api;
 pub mod metrics;
+pub mod probes;
 
 pub mod simulate;
 

@@ -129,15 +129,20 @@ pub(super) async fn list(
     let from = page.after.map_or(from, |Bucket(after)| after.max(from)).max(Timestamp::default());
     let end = grid.floor(from).saturating_add(grid.length(page.limit));
     let aggregation = Aggregation { from, to: to.min(end).max(from), bucket_secs, attributes };
-    let aggregates = context.store.aggregate_measurements(sensor, &aggregation).await?;
-    let aggregates = aggregates.ok_or_else(Problem::sensor_not_found)?;
+    let aggregates = context.store.aggregate_measurements(sensor, &aggregation).await;
+    let is_slow = match &aggregates {
+        Ok(aggregates) => aggregates.as_ref().is_some_and(|aggregates| aggregates.is_slow),
+        // Else it would be too slow the next time too.
+        Err(error) => error.is_timeout(),
+    };
+    if is_slow {
+        actix_web::rt::spawn(roll_up(context.store.clone(), sensor, aggregation));
+    }
+    let aggregates = aggregates?.ok_or_else(Problem::sensor_not_found)?;
     let next = match end < to {
         true => context.store.first_measurement(sensor, (end, to)).await?,
         false => None,
     };
-    if aggregates.is_slow {
-        actix_web::rt::spawn(roll_up(context.store.clone(), sensor, aggregation));
-    }
     Ok(HttpResponse::Ok().json(Listing {
         items: items(aggregates.rows),
         next: next.map(|next| cursor::encode(&Bucket(grid.floor(next)))),

@@ -79,6 +79,9 @@ pub(super) async fn ready(context: web::Data<Context>) -> Result<impl Responder,
 pub(super) async fn database_problem(context: &Context) -> Option<String> {
     let error = context.store.ping().await.err()?;
     debug!(cause = %error, "the database does not answer");
+    if let Some(reason) = error.handshake_problem() {
+        return Some(format!("the TLS handshake failed: {reason}"));
+    }
     let sentence = match error.sqlstate() {
         None => "it does not answer",
         Some(_) if error.lacks_tables() => "its tables are not there; run tributary migrate",

@@ -22,6 +22,7 @@ mod limits;
 mod idempotency;
 mod log_messages;
 mod logins;
+mod measure;
 mod measurements;
 mod narrow;
 mod networks;
@@ -59,6 +60,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::streams::Hub;
 use crate::telemetry::LogFilter;
+use crate::tls;
 use authenticate::authenticate;
 use gate::Gate;
 use limits::TimeLimit;
@@ -80,6 +82,8 @@ pub struct Config {
     pub address: String,
     /// `HTTP_WORKERS`
     pub workers: usize,
+    /// `HTTP_CERTIFICATE_FILE`, `HTTP_KEY_FILE`: with them it is HTTPS, and nothing else.
+    pub tls: Option<tls::Server>,
     /// `HTTP_TIMEOUT_SECS`
     pub timeout_secs: u64,
     /// `CORS_ORIGINS`: whose pages may call from a browser.
@@ -188,13 +192,17 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
             .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
+            .wrap(from_fn(measure::measure))
     };
     let server = HttpServer::new(application)
         .workers(config.workers)
         .disable_signals()
-        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS)
-        .bind(address)
-        .map_err(|error| refusal(address, &error))?;
+        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS);
+    let server = match &config.tls {
+        Some(tls) => server.bind_rustls_0_23(address, tls.configuration()),
+        None => server.bind(address),
+    }
+    .map_err(|error| refusal(address, &error))?;
     let bound = server.addrs().first().copied();
     let bound = bound.ok_or_else(|| refusal(address, &io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((server.run(), bound))

@@ -21,6 +21,12 @@ const fn slot(kind: Option<Kind>) -> usize {
     }
 }
 
+/// The names of the entries, as the API and the metrics have them.
+#[must_use]
+pub const fn ledger_names() -> [&'static str; ENTRY_COUNT] {
+    ["measurements", "log_messages", "heartbeats", "unknown"]
+}
+
 /// The account of one kind, in items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
@@ -56,6 +62,12 @@ impl Arrivals {
     pub const fn add(&mut self, kind: Option<Kind>, items: u32) {
         self.0[slot(kind)] += items as u64;
     }
+
+    /// How many, in the order of [`ledger_names`].
+    #[must_use]
+    pub const fn counts(self) -> [u64; ENTRY_COUNT] {
+        self.0
+    }
 }
 
 /// The account of every kind at one moment.
@@ -75,11 +87,12 @@ impl LedgerSnapshot {
     /// The entries, named as in the API.
     #[must_use]
     pub fn entries(&self) -> [(&'static str, LedgerEntry); ENTRY_COUNT] {
+        let [measurements, log_messages, heartbeats, unknown] = ledger_names();
         [
-            ("measurements", self.measurements),
-            ("log_messages", self.log_messages),
-            ("heartbeats", self.heartbeats),
-            ("unknown", self.unknown),
+            (measurements, self.measurements),
+            (log_messages, self.log_messages),
+            (heartbeats, self.heartbeats),
+            (unknown, self.unknown),
         ]
     }
 }

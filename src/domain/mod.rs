@@ -23,7 +23,7 @@ pub use batch::{Batch, Place, Rows};
 pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
-pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally};
+pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names};
 pub use news::{Audience, News, Step, Tidings};
 pub use password::{hash_password, is_password, is_usable_password};
 pub use receipt::{Lost, Receipt, ReceiptBook};

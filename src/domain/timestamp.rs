@@ -70,6 +70,14 @@ impl Timestamp {
         (self.0 / 1_000_000) as f64 + (self.0 % 1_000_000) as f64 / MICROSECONDS_PER_SECOND
     }
 
+    /// The seconds that have passed since then; none are negative.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of many years fit an f64")]
+    pub const fn seconds_since(self, earlier: Self) -> f64 {
+        let passed = self.0.saturating_sub(earlier.0);
+        if passed > 0 { passed as f64 / MICROSECONDS_PER_SECOND } else { 0.0 }
+    }
+
     /// The binary form of `timestamptz`: microseconds since 2000-01-01.
     #[must_use]
     pub const fn postgres_microseconds(self) -> i64 {

@@ -14,15 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ntex_mqtt::v5::client::Client;
+use prometheus::local::LocalHistogram;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::gather::Gather;
 use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Flow, Health, Ledger, Lost, Part, ReceiptBook, failures_after, pause};
+use crate::domain::{
+    Arrivals, Flow, Health, Ledger, Lost, Part, ReceiptBook, Timestamp, failures_after, pause,
+};
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
 use crate::wire::Decoder;
@@ -59,6 +61,8 @@ pub struct Inbound {
     /// How often the message under a Packet Identifier stopped an actor; a redelivery has its
     /// original identifier [MQTT-4.4.0-1].
     pub(super) actor_failures: foldhash::HashMap<NonZeroU16, u8>,
+    /// Filled by the message, and emptied into the metrics by the batch.
+    puback_seconds: LocalHistogram,
     shutdown: watch::Receiver<bool>,
     grace: Duration,
 }
@@ -78,6 +82,10 @@ impl Inbound {
         let (book, lost) = ReceiptBook::new();
         let window = Window::new(config.receive_maximum.into(), config.window_bytes);
         let actor_failures = foldhash::HashMap::default();
+        let metrics = &handles.metrics;
+        metrics.window_messages_limit.set(config.receive_maximum.into());
+        metrics.window_bytes_limit.set(i64::try_from(config.window_bytes).unwrap_or(i64::MAX));
+        let puback_seconds = metrics.puback_seconds.local();
         Self {
             config,
             decoder,
@@ -88,6 +96,7 @@ impl Inbound {
             book,
             window,
             actor_failures,
+            puback_seconds,
             shutdown,
             grace,
         }
@@ -100,7 +109,7 @@ impl Inbound {
             let begun = Instant::now();
             let end = match connect(&self.config.broker, &self.options()).await {
                 Ok(client) => self.session(client).await,
-                Err(failure) => SessionEnd::Failed(failure.to_string()),
+                Err(failure) => SessionEnd::Unreachable(failure.to_string()),
             };
             self.window.detach();
             if matches!(end, SessionEnd::Shutdown) {
@@ -112,6 +121,8 @@ impl Inbound {
                 _ => pause(failures, rand::random()),
             };
             self.handles.health.down(Part::Ingest, end.to_string());
+            let failed = &self.handles.metrics.broker_failures;
+            failed.with_label_values(&["ingest", end.cause()]).inc();
             warn!(
                 broker = self.config.broker.authority(),
                 failures,
@@ -137,6 +148,7 @@ impl Inbound {
             session_expiry_secs: self.config.session_expiry_days * SECONDS_PER_DAY,
             receive_maximum: NonZeroU16::new(self.config.receive_maximum),
             keep_alive_secs: self.config.keep_alive_secs,
+            gathers: true,
         }
     }
 
@@ -182,8 +194,6 @@ impl Inbound {
         let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
         let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
         let mut paused = false;
-        let mut gather = Gather::default();
-        let mut resumes_at: Option<Instant> = None;
         let mut valve = self.handles.flow.valve();
         loop {
             let stopped = session.subscribed && valve.borrow_and_update().is_some();
@@ -211,15 +221,8 @@ impl Inbound {
                         Err(SessionEnd::Silent(self.config.keep_alive_secs))
                     }
                 }
-                () = sleep_until(resumes_at.unwrap_or_else(Instant::now)), if resumes_at.is_some() => {
-                    resumes_at = None;
-                    Ok(())
-                }
-                packet = session.io.recv(&session.codec),
-                    if resumes_at.is_none() && !self.window.is_full() && !stopped =>
-                {
-                    let outcome = self.read(session, packet);
-                    outcome.map(|bytes| resumes_at = gather.after(bytes, Instant::now()))
+                packet = session.io.recv(&session.codec), if !self.window.is_full() && !stopped => {
+                    self.read(session, packet)
                 }
             };
             paused |= self.window.is_full();
@@ -232,17 +235,21 @@ impl Inbound {
     fn settle(&mut self, committed: Committed) {
         let Committed { receipts, tally, .. } = committed;
         let window = &mut self.window;
+        let mut messages = Arrivals::default();
         let landed = receipts
             .into_iter()
             .filter_map(|receipt| window.settle(receipt.redeem()))
+            .inspect(|entry| messages.add(entry.kind, 1))
             .map(|entry| (entry.kind, entry.items));
         self.handles.ledger.settle(landed, &tally);
+        self.handles.metrics.settled(messages);
     }
 
     /// True: the message arrived on this connection, which is therefore to be given up.
     fn lose(&mut self, lost: Lost) -> bool {
         let Some(entry) = self.window.lose(lost.sequence) else { return false };
         self.handles.ledger.release(entry.kind, entry.items);
+        self.handles.metrics.released(entry.kind);
         if let (true, Some(packet_id)) = (lost.culprit, entry.packet_id) {
             *self.actor_failures.entry(packet_id).or_default() += 1;
         }
@@ -252,19 +259,32 @@ impl Inbound {
     /// Sends the PUBACKs whose turn it is.
     fn acknowledge(&mut self, mut session: Option<&mut Session>) -> Result<(), SessionEnd> {
         let mut sent = 0;
-        while let Some(packet_id) = self.window.pop() {
-            if let (Some(packet_id), Some(session)) = (packet_id, session.as_deref_mut()) {
+        let mut now = None;
+        let mut outcome = Ok(());
+        while let Some(entry) = self.window.pop() {
+            if let (Some(packet_id), Some(session)) = (entry.packet_id, session.as_deref_mut()) {
                 if !self.actor_failures.is_empty() {
                     self.actor_failures.remove(&packet_id);
                 }
-                session.puback(packet_id)?;
+                outcome = session.puback(packet_id);
+                if outcome.is_err() {
+                    break;
+                }
+                let now = now.get_or_insert_with(Timestamp::now);
+                self.puback_seconds.observe(now.seconds_since(entry.received_at));
                 sent += 1;
             }
         }
-        self.handles.metrics.pubacks_sent.inc_by(sent);
-        self.handles.metrics.window_messages.set(self.window.len() as i64);
-        self.handles.flow.window(self.window.len(), self.window.size_bytes());
-        Ok(())
+        let metrics = &self.handles.metrics;
+        if sent > 0 {
+            self.puback_seconds.flush();
+            metrics.pubacks_sent.inc_by(sent);
+        }
+        metrics.window_messages.set(self.window.len() as i64);
+        metrics.window_bytes.set(self.window.bytes() as i64);
+        metrics.window_oldest.set(self.window.oldest());
+        self.handles.flow.window(self.window.len(), self.window.bytes());
+        outcome
     }
 
     /// What is in flight finishes and is acknowledged; what comes now is not answered.

@@ -22,20 +22,17 @@ const MAX_ACTOR_FAILURES: u8 = 2;
 #[derive(Default)]
 struct Burst {
     arrivals: Arrivals,
-    messages: u64,
+    messages: Arrivals,
     bytes: u64,
-    /// Of messages that are not complete, too.
-    payload_bytes: usize,
 }
 
 impl Inbound {
-    /// Takes in the packet that came, and what else has been read with it. Returns how many bytes of
-    /// payload that were.
+    /// Takes in the packet that came, and what else has been read with it.
     pub(super) fn read<E: std::fmt::Debug>(
         &mut self,
         session: &mut Session,
         first: Result<Option<codec::Decoded>, E>,
-    ) -> Result<usize, SessionEnd> {
+    ) -> Result<(), SessionEnd> {
         session.heard = true;
         let received_at = Timestamp::now();
         let mut packet = match first {
@@ -65,9 +62,8 @@ impl Inbound {
         // Nothing of the burst can have been settled before: that is heard on this thread.
         let InboundHandles { ledger, metrics, .. } = &self.handles;
         ledger.receive(burst.arrivals);
-        metrics.messages_received.inc_by(burst.messages);
-        metrics.bytes_received.inc_by(burst.bytes);
-        outcome.map(|()| burst.payload_bytes)
+        metrics.received(burst.messages, burst.bytes);
+        outcome
     }
 
     fn take(
@@ -79,14 +75,12 @@ impl Inbound {
     ) -> Result<(), SessionEnd> {
         match packet {
             codec::Decoded::Publish(publish, payload, _) => {
-                burst.payload_bytes += payload.len();
                 if let Some(message) = session.assembly.begin(publish, &payload) {
                     self.receive(message, received_at, burst);
                 }
                 Ok(())
             }
             codec::Decoded::PayloadChunk(chunk, last) => {
-                burst.payload_bytes += chunk.len();
                 if let Some(message) = session.assembly.add(&chunk, last) {
                     self.receive(message, received_at, burst);
                 }
@@ -127,10 +121,11 @@ impl Inbound {
             kind: uplink.kind,
             items: uplink.item_count(),
             bytes: uplink.size_bytes(),
+            received_at,
         };
         self.window.admit(entry);
         burst.arrivals.add(entry.kind, entry.items);
-        burst.messages += 1;
+        burst.messages.add(entry.kind, 1);
         burst.bytes += uplink.origin.size_bytes() as u64;
         if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
     }

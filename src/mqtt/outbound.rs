@@ -47,14 +47,15 @@ impl Outbound {
         let mut failures = 0;
         while !*self.shutdown.borrow() {
             let begun = Instant::now();
-            let problem = match connect(&self.config.broker, &self.options()).await {
-                Ok(client) => self.session(client).await,
-                Err(failure) => failure.to_string(),
+            let (cause, problem) = match connect(&self.config.broker, &self.options()).await {
+                Ok(client) => ("closed", self.session(client).await),
+                Err(failure) => ("unreachable", failure.to_string()),
             };
             if *self.shutdown.borrow() {
                 break;
             }
             failures = failures_after(failures, begun.elapsed());
+            self.metrics.broker_failures.with_label_values(&["publishing", cause]).inc();
             let pause = pause(failures, rand::random());
             let pause_ms = pause.as_millis();
             warn!(failures, pause_ms, "no connection for publishing: {problem}");
@@ -74,6 +75,7 @@ impl Outbound {
             session_expiry_secs: 0,
             receive_maximum: None,
             keep_alive_secs: self.config.keep_alive_secs,
+            gathers: false,
         }
     }
 

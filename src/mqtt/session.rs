@@ -24,11 +24,30 @@ pub(super) enum SessionEnd {
     #[error("the broker has not answered for {0} s")]
     Silent(u16),
     #[error("the connection failed: {0}")]
+    Unreachable(String),
+    #[error("the connection failed: {0}")]
     Failed(String),
     #[error("the broker refused the subscription: {0}")]
     NotSubscribed(String),
     #[error("a message was lost on its way, so the broker must deliver it again")]
     MessageLost,
+}
+
+impl SessionEnd {
+    /// As the metrics name it.
+    pub(super) const fn cause(&self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Closed => "closed",
+            Self::Disconnected(_) => "disconnected",
+            Self::TakenOver => "taken_over",
+            Self::Silent(_) => "silent",
+            Self::Unreachable(_) => "unreachable",
+            Self::Failed(_) => "failed",
+            Self::NotSubscribed(_) => "not_subscribed",
+            Self::MessageLost => "message_lost",
+        }
+    }
 }
 
 /// One connection.

@@ -82,9 +82,9 @@ impl Outbox {
         (self.running, self.woken) = (true, false);
         let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
         let (store, down) = (self.store.clone(), self.down.clone());
-        let audience = Arc::clone(&self.audience);
+        let (audience, metrics) = (Arc::clone(&self.audience), Arc::clone(&self.metrics));
         let round = async move {
-            let outcome = round(&store, &down, &audience, &again).await;
+            let outcome = round(&store, &down, &audience, &again, &metrics).await;
             (again, outcome)
         };
         context.spawn(round.into_actor(self).map(|(again, outcome), outbox, context| {
@@ -114,6 +114,7 @@ impl Outbox {
         context: &mut Context<Self>,
     ) {
         self.failures = self.failures.saturating_add(1);
+        self.metrics.outbox_failures.inc();
         if self.failures == 1 {
             warn!(%failure, "configurations could not be published; they are tried again");
         } else {
@@ -129,8 +130,11 @@ async fn round(
     down: &mpsc::Sender<Downlink>,
     audience: &Audience,
     again: &[SensorIdentifier],
+    metrics: &Metrics,
 ) -> Result<usize, RoundFailure> {
     let mut pending = store.unpublished_configurations(AT_ONCE).await?;
+    metrics.outbox_waiting.set(pending.len() as i64);
+    metrics.outbox_oldest.set(pending.iter().map(|it| it.created_at).min());
     if !again.is_empty() {
         let unpublished: BTreeSet<_> = pending.iter().map(|it| it.sensor).collect();
         let newest = store.newest_configurations(again).await?;

@@ -16,7 +16,6 @@ use super::supervisor::{Resolve, Supervisor};
 use crate::domain::{Reason, SensorIdentifier, Timestamp, Uplink};
 use crate::metrics::Metrics;
 use crate::store::KnownSensor;
-use crate::writer::Write;
 
 /// Where messages go in.
 #[derive(Clone, Debug)]
@@ -39,9 +38,8 @@ impl Router {
     }
 
     /// Brings a message to the writer past its sensor's actor, which it has stopped too often.
-    #[expect(clippy::disallowed_methods, reason = "once per condemned message")]
     pub fn pass_by(&self, uplink: Box<Uplink>) {
-        self.registry.borrow().ways.writer.do_send(Write(uplink));
+        self.registry.borrow().ways.up.pass(uplink);
     }
 
     /// For those who ask about sensors, or tell of them.
@@ -109,7 +107,7 @@ impl Registry {
     )]
     fn route(&mut self, uplink: Box<Uplink>) -> Routed {
         let Some(sensor) = uplink.sensor else {
-            self.ways.writer.do_send(Write(uplink));
+            self.ways.up.pass(uplink);
             return Routed::Sent;
         };
         match self.slots.get_mut(&sensor) {
@@ -177,12 +175,11 @@ impl Registry {
     }
 
     /// There is no such sensor: what waits for it is rejected.
-    #[expect(clippy::disallowed_methods, reason = "what waits holds places in the inbound window")]
     pub(super) fn reject(&mut self, sensor: SensorIdentifier) {
         let Some(waiting) = self.take_waiting(sensor) else { return };
         for mut uplink in waiting {
             uplink.reject(Reason::UnknownSensor, format!("there is no sensor {sensor}"));
-            self.ways.writer.do_send(Write(uplink));
+            self.ways.up.pass(uplink);
         }
     }
 

@@ -14,6 +14,7 @@ use actix::{
 use tracing::{debug, info, warn};
 
 use super::actor::Ways;
+use super::funnel::Funnel;
 use super::protocol::{Acknowledge, Desire, Look};
 use super::registry::{Registry, Router};
 use super::{
@@ -78,7 +79,7 @@ impl Supervisor {
         let supervisor = context.address();
         let ways = ways(&supervisor);
         let actor_ways = Ways {
-            writer: ways.writer,
+            up: Funnel::new(ways.writer),
             outbox: ways.republish.clone(),
             republish_secs: config.republish_secs,
             faults,

@@ -77,7 +77,7 @@ pub async fn run(
 ) -> anyhow::Result<Summary> {
     let score = Score::new(&options)?;
     let switch = Switch::listen();
-    let service = Service::new(&options.api, token.as_ref());
+    let service = Service::new(&options.api, options.api_ca.clone(), token.as_ref())?;
     let before = service.ledger().await?;
     let counts = Rc::new(Counts::default());
 

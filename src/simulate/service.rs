@@ -1,9 +1,11 @@
 //! The service's HTTP side, as the fleet uses it: sensors are registered, the ledger is read. Every
 //! failure is one sentence that says what was asked and what came back.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
 use crate::domain::SensorIdentifier;
+use crate::tls;
 
 /// Requests at a time: registering is bound by the service's transactions.
 pub(super) const CONCURRENCY: usize = 16;
@@ -107,14 +110,28 @@ struct Problem {
 }
 
 impl Service {
-    /// The service at this address.
-    pub(super) fn new(api: &str, token: Option<&SecretString>) -> Self {
-        let connector = Connector::new().timeout(CONNECT_TIMEOUT).limit(CONCURRENCY);
+    /// The service at this address; where that is https, its certificate must be signed by this
+    /// authority, or else by one that the system trusts.
+    pub(super) fn new(
+        api: &str,
+        authority: Option<PathBuf>,
+        token: Option<&SecretString>,
+    ) -> Result<Self, tls::FileError> {
+        let mut connector = Connector::new().timeout(CONNECT_TIMEOUT).limit(CONCURRENCY);
+        if api.starts_with("https://") {
+            let options = tls::ClientOptions {
+                authority: Some(authority.map_or(tls::Authority::System, tls::Authority::File)),
+                check_name: true,
+                identity: None,
+                protocol: Some("http/1.1"),
+            };
+            connector = connector.rustls_0_23(tls::Client::new(options)?.configuration());
+        }
         let mut builder = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector);
         if let Some(token) = token {
             builder = builder.bearer_auth(token.expose_secret());
         }
-        Self { client: builder.finish(), base: format!("{api}/api/v1") }
+        Ok(Self { client: builder.finish(), base: format!("{api}/api/v1") })
     }
 
     /// The sensor of this name, created where there is none.
@@ -163,7 +180,14 @@ async fn answer(
     request: awc::SendClientRequest,
 ) -> Result<(StatusCode, Vec<u8>), ServiceError> {
     let unreachable = |why: String| ServiceError::Unreachable { url: url.to_owned(), why };
-    let mut response = request.await.map_err(|error| unreachable(error.to_string()))?;
+    let mut response = request.await.map_err(|error| {
+        let reason = match &error {
+            // It does not name its source.
+            SendRequestError::Connect(ConnectError::Io(source)) => tls::handshake_reason(source),
+            _ => None,
+        };
+        unreachable(reason.unwrap_or_else(|| error.to_string()))
+    })?;
     let body = response.body().limit(MAX_ANSWER_BYTES).await;
     let body = body.map_err(|error| unreachable(error.to_string()))?;
     Ok((response.status(), body.to_vec()))

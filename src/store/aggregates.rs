@@ -23,6 +23,9 @@ const SEGMENT_SECS: u32 = 600;
 /// In fewer segments than this the rows are read again and again, and nothing is written.
 const FEW_SEGMENTS: i64 = 24;
 
+/// So many segments are kept in one statement: a day's, so that a busy server is through in time.
+const SEGMENTS_AT_ONCE: i64 = 144;
+
 /// What a sensor says is rolled up once it is this old: before, more is likely to come.
 const SETTLED: Duration = Duration::from_secs(600);
 
@@ -288,16 +291,22 @@ impl Store {
         aggregation: &Aggregation,
     ) -> Result<(), StoreError> {
         let Ok(_alone) = self.roll_ups.0.try_acquire() else { return Ok(()) };
-        let Some((from, to)) = whole_segments(aggregation, Timestamp::now()) else { return Ok(()) };
-        let (from, to) = (from.to_jiff(), to.to_jiff());
-        let parameters: Parameters<'_> = &[
-            (&sensor.0, Type::UUID),
-            (&from, Type::TIMESTAMPTZ),
-            (&to, Type::TIMESTAMPTZ),
-            (&aggregation.attributes, Type::TEXT_ARRAY),
-        ];
-        let connection = self.connection().await?;
-        connection.query_typed(&roll_up(), parameters).await?;
+        let statement = roll_up();
+        for (from, to) in whole_segments(aggregation, Timestamp::now()) {
+            let (from, to) = (from.to_jiff(), to.to_jiff());
+            let parameters: Parameters<'_> = &[
+                (&sensor.0, Type::UUID),
+                (&from, Type::TIMESTAMPTZ),
+                (&to, Type::TIMESTAMPTZ),
+                (&aggregation.attributes, Type::TEXT_ARRAY),
+            ];
+            // A connection for each, so that whoever reads now has his turn in between.
+            self.within(async {
+                self.connection().await?.query_typed(&statement, parameters).await?;
+                Ok(())
+            })
+            .await?;
+        }
         Ok(())
     }
 }
@@ -309,15 +318,24 @@ pub(super) async fn forget_rollups(client: &Client, days: u32) -> Result<(), Sto
     Ok(())
 }
 
-/// The segments that lie in the span as a whole, and are settled.
-fn whole_segments(aggregation: &Aggregation, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+/// The segments that lie in the span as a whole, and are settled: in spans of a day.
+fn whole_segments(
+    aggregation: &Aggregation,
+    now: Timestamp,
+) -> impl Iterator<Item = (Timestamp, Timestamp)> + use<> {
     let length = i64::from(SEGMENT_SECS) * 1_000_000;
     let last = aggregation.to.min(now.saturating_sub(SETTLED));
     // The origin of the buckets is the beginning of a segment, as the epoch is.
-    let from = -(-aggregation.from.unix_microseconds()).div_euclid(length) * length;
-    let to = last.unix_microseconds().div_euclid(length) * length;
-    let moment = Timestamp::from_unix_microseconds;
-    (from < to).then(|| (moment(from), moment(to)))
+    let from = -(-aggregation.from.unix_microseconds()).div_euclid(length);
+    let to = last.unix_microseconds().div_euclid(length);
+    let moment = move |segment| Timestamp::from_unix_microseconds(segment * length);
+    let mut begin = from;
+    std::iter::from_fn(move || {
+        let end = to.min(begin + SEGMENTS_AT_ONCE);
+        let span = (begin < end).then(|| (moment(begin), moment(end)));
+        begin = end;
+        span
+    })
 }
 
 fn aggregate(row: &Row) -> Result<Aggregate, tokio_postgres::Error> {
@@ -342,11 +360,13 @@ mod tests {
             let attributes = vec!["a".to_owned()];
             let aggregation =
                 Aggregation { from: at(from), to: at(to), bucket_secs: 3_600, attributes };
-            whole_segments(&aggregation, at(now))
+            whole_segments(&aggregation, at(now)).collect::<Vec<_>>()
         };
-        assert_eq!(kept(0, 1_200, 100_000), Some((at(0), at(1_200))));
-        assert_eq!(kept(1, 1_799, 100_000), Some((at(600), at(1_200))));
-        assert_eq!(kept(0, 100_000, 1_900), Some((at(0), at(1_200))), "not settled");
-        assert_eq!(kept(1, 1_100, 100_000), None);
+        assert_eq!(kept(0, 1_200, 100_000), [(at(0), at(1_200))]);
+        assert_eq!(kept(1, 1_799, 100_000), [(at(600), at(1_200))]);
+        assert_eq!(kept(0, 100_000, 1_900), [(at(0), at(1_200))], "not settled");
+        assert_eq!(kept(1, 1_100, 100_000), []);
+        let days = [(at(0), at(86_400)), (at(86_400), at(90_000))];
+        assert_eq!(kept(0, 90_000, 1_000_000), days);
     }
 }

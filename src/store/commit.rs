@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
 use super::gather::gather;
 use super::partitions::Partitions;
-use super::pool::Complaints;
+use super::pool::{Complaints, PoolUse};
 use super::sensors::DELETION_LOCK;
 use super::{Config, StoreError, acknowledge, activity, copy, rejections};
 use crate::domain::{
@@ -127,6 +127,12 @@ impl Committer {
         }
     }
 
+    /// How its connections are used.
+    #[must_use]
+    pub fn pool_use(&self) -> PoolUse {
+        PoolUse::of(&self.pool)
+    }
+
     /// The same, and these may watch.
     #[must_use]
     pub fn watched_by(self, audience: Arc<Audience>) -> Self {
@@ -170,6 +176,7 @@ impl Committer {
     async fn write(&self, batch: &mut Batch, path: Path) -> Result<Account, StoreError> {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
+        tracing::Span::current().record("connection", connection.backend);
         let outcome = match self.partitions.provide(&connection.client, &rows).await {
             Ok(()) => transact(&connection, batch, &mut rows, path).await,
             Err(error) => Err(error),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bb8::{ManageConnection, Pool};
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{Client, Statement};
 
+use super::connect::Connector;
 use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
-use super::pool::{Complaints, Manager, append_option, with_defaults};
+use super::pool::{Complaints, append_option};
 use super::{Config, activity};
 use crate::domain::Kind;
 
@@ -20,6 +21,8 @@ const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 60_000;
 /// A connection and its statements.
 pub(super) struct WriterConnection {
     pub(super) client: Client,
+    /// The server's process for it, as `pg_stat_activity` and the server's log name it.
+    pub(super) backend: i32,
     pub(super) tombstones: Statement,
     pub(super) acknowledge: Statement,
     pub(super) reject: Statement,
@@ -46,6 +49,7 @@ impl WriterConnection {
             stagings.push(Staging::prepare(&client, kind).await?);
         }
         Ok(Self {
+            backend: client.query_one("select pg_backend_pid()", &[]).await?.get(0),
             tombstones: client.prepare(TOMBSTONES).await?,
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
             reject: client.prepare(REJECT).await?,
@@ -140,8 +144,8 @@ from unnest($1::uuid[], $2::int8[]) as beyond (sensor_identifier, item_count)
 on conflict (sensor_identifier, hour)
 do update set item_count = rejection_overflow.item_count + excluded.item_count";
 
-/// Makes [`WriterConnection`]s, by way of the ordinary manager.
-pub(super) struct WriterManager(Manager);
+/// Makes [`WriterConnection`]s, by way of the ordinary connector.
+pub(super) struct WriterManager(Connector);
 
 impl ManageConnection for WriterManager {
     type Connection = WriterConnection;
@@ -166,8 +170,11 @@ pub(super) fn writer_pool(
     connections: u32,
     complaints: &Complaints,
 ) -> Pool<WriterManager> {
-    let mut postgres = with_defaults(&config.postgres, "tributary-write");
-    append_option(&mut postgres, &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"));
+    let mut connector = Connector::new(config, "tributary-write");
+    append_option(
+        &mut connector.postgres,
+        &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"),
+    );
     Pool::builder()
         .max_size(connections)
         .connection_timeout(CHECKOUT_TIMEOUT)
@@ -175,5 +182,5 @@ pub(super) fn writer_pool(
         .test_on_check_out(false)
         .idle_timeout(None)
         .error_sink(Box::new(complaints.clone()))
-        .build_unchecked(WriterManager(Manager::new(postgres, NoTls)))
+        .build_unchecked(WriterManager(connector))
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use crate::tls::handshake_reason;
+
 /// What went wrong at the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -13,7 +15,7 @@ pub enum StoreError {
         /// So long was waited.
         waited: Duration,
         /// Why the last attempt to connect failed, where one did.
-        last: Option<String>,
+        last: Option<Complaint>,
     },
     /// The database took the statement and did not answer.
     #[error("no answer of the database within {} ms", waited.as_millis())]
@@ -27,6 +29,19 @@ pub enum StoreError {
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
+}
+
+/// Why an attempt to connect failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    sentence: String,
+    handshake: Option<String>,
+}
+
+impl Complaint {
+    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
+        Self { sentence: sentence(error), handshake: handshake_reason(error) }
+    }
 }
 
 /// What to do about an error on the way of a batch.
@@ -80,6 +95,16 @@ impl StoreError {
         self.sqlstate() == Some(&SqlState::UNDEFINED_TABLE)
     }
 
+    /// Why the TLS handshake failed, where that is what failed.
+    #[must_use]
+    pub fn handshake_problem(&self) -> Option<String> {
+        match self {
+            Self::Postgres(error) => handshake_reason(error),
+            Self::PoolTimeout { last, .. } => last.as_ref()?.handshake.clone(),
+            Self::Silence { .. } | Self::Migration(_) => None,
+        }
+    }
+
     /// The constraint that was violated, where one was.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
@@ -109,8 +134,8 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
-fn because(last: Option<&String>) -> String {
-    last.map(|last| format!("; the last attempt said: {last}")).unwrap_or_default()
+fn because(last: Option<&Complaint>) -> String {
+    last.map(|last| format!("; the last attempt said: {}", last.sentence)).unwrap_or_default()
 }
 
 /// The driver's own sentence says "db error" and leaves the rest to its source.
@@ -124,7 +149,10 @@ pub(super) fn sentence(error: &tokio_postgres::Error) -> String {
                 refusal.code().code()
             )
         }
-        (None, Some(source)) => format!("{error}: {source}"),
+        (None, Some(source)) => match handshake_reason(error) {
+            Some(reason) => format!("the TLS handshake failed: {reason}"),
+            None => format!("{error}: {source}"),
+        },
         (None, None) => error.to_string(),
     }
 }

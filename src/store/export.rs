@@ -15,12 +15,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, NoTls};
 use tracing::info;
 use uuid::Uuid;
 
-use super::pool::{append_option, with_defaults};
+use super::connect::Connector;
+use super::pool::append_option;
 use super::rows::Span;
 use super::{Config, Store, StoreError};
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
@@ -128,25 +129,21 @@ impl Stream for ExportStream {
 pub(super) struct Exports {
     permits: Arc<Semaphore>,
     most: u32,
-    postgres: tokio_postgres::Config,
+    connector: Connector,
 }
 
 impl Exports {
     pub(super) fn new(config: &Config) -> Self {
-        let mut postgres = with_defaults(&config.postgres, "tributary-export");
-        append_option(&mut postgres, OPTIONS);
+        let mut connector = Connector::new(config, "tributary-export");
+        append_option(&mut connector.postgres, OPTIONS);
         let most = config.exports;
-        Self { permits: Arc::new(Semaphore::new(most as usize)), most, postgres }
+        Self { permits: Arc::new(Semaphore::new(most as usize)), most, connector }
     }
 
     async fn connect(&self) -> Result<Line, StoreError> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.postgres.connect(NoTls)).await;
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connector.open()).await;
         let timeout = StoreError::PoolTimeout { waited: CONNECT_TIMEOUT, last: None };
-        let (client, connection) = connecting.map_err(|_elapsed| timeout)??;
-        let driver = actix_rt::spawn(async move {
-            // What it has to say the client's next call says too.
-            drop(connection.await);
-        });
+        let (client, driver) = connecting.map_err(|_elapsed| timeout)??;
         Ok(Line { client, driver })
     }
 }

@@ -1,9 +1,8 @@
 //! Brings the tables up to date. The migrations are part of the binary; one that was released is
 //! never edited.
 
-use tokio_postgres::NoTls;
-
-use super::{Config, StoreError, pool::with_defaults};
+use super::connect::Connector;
+use super::{Config, StoreError};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -15,9 +14,7 @@ mod embedded {
 /// # Errors
 /// When the database is away, or a migration fails; that one is then rolled back.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
-    let (mut client, connection) =
-        with_defaults(&config.postgres, "tributary-migrate").connect(NoTls).await?;
-    let driver = actix_rt::spawn(connection);
+    let (mut client, driver) = Connector::new(config, "tributary-migrate").open().await?;
     client
         .batch_execute("select pg_advisory_lock(hashtextextended('tributary migrations', 0))")
         .await?;

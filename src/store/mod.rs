@@ -6,8 +6,10 @@ mod acknowledge;
 mod activity;
 mod aggregates;
 mod benchmark;
+mod census;
 mod commit;
 mod configurations;
+mod connect;
 mod connection;
 mod copy;
 mod error;
@@ -26,6 +28,7 @@ mod rejections;
 mod rows;
 mod sensor_list;
 mod sensors;
+mod ssl;
 mod tokens;
 mod users;
 
@@ -37,30 +40,34 @@ pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
     encode_measurements, furnish,
 };
+pub use census::TableCensus;
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState, Creation, Idempotency};
-pub use error::{StoreError, Verdict, verdict};
+pub use error::{Complaint, StoreError, Verdict, verdict};
 pub use export::{Export, ExportError, ExportFormat, ExportOf, ExportStream};
 pub use log_summary::{LogSummary, SummaryKey};
 pub use migrations::migrate;
 pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
-pub use pool::Store;
+pub use pool::{PoolUse, Store};
 pub use rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, Page,
     RejectionFilter, RejectionRow, RowKey, RowPage, Selection, Span,
 };
 pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
 pub use sensors::{NewSensor, SensorChange, SensorError};
+pub use ssl::{Ssl, SslMode, UrlError, describe, nowhere, read_url, without_password};
 pub use tokens::{NewToken, TokenRow};
 pub use users::{NewUser, UserChange, UserRow};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `DATABASE_URL`
+    /// `DATABASE_URL`, but for what it says of TLS.
     pub postgres: tokio_postgres::Config,
+    /// `sslmode` and its neighbours in `DATABASE_URL`
+    pub ssl: Ssl,
     /// `DATABASE_READERS`
     pub readers: u32,
     /// `DATABASE_READ_TIMEOUT_SECS`: PostgreSQL ends a read that takes longer.

@@ -5,15 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8::{ErrorSink, Pool, PooledConnection, RunError};
-use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::NoTls;
 
 use super::aggregates::RollUps;
-use super::error::sentence;
+use super::connect::Connector;
+use super::error::Complaint;
 use super::export::Exports;
 use super::{Config, StoreError};
-
-pub(super) type Manager = PostgresConnectionManager<NoTls>;
 
 /// The API must answer within 2 s when the database is away; half of that is left for the query.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,7 +29,7 @@ const LATEST_TABLE: &str = "select from activity_journal limit 0";
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: Pool<Manager>,
+    pool: Pool<Connector>,
     complaints: Complaints,
     statement_timeout: Duration,
     pub(super) idempotency_hours: i32,
@@ -44,9 +41,9 @@ impl Store {
     /// A pool that connects when it is first used; the database may be away meanwhile.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let mut postgres = with_defaults(&config.postgres, "tributary-read");
+        let mut connector = Connector::new(config, "tributary-read");
         append_option(
-            &mut postgres,
+            &mut connector.postgres,
             &format!("-c statement_timeout={}s {READERS_SIDE}", config.read_timeout_secs),
         );
         let complaints = Complaints::default();
@@ -57,7 +54,7 @@ impl Store {
             // of the checkout, and not by a query that would wait for it.
             .test_on_check_out(true)
             .error_sink(Box::new(complaints.clone()))
-            .build_unchecked(Manager::new(postgres, NoTls));
+            .build_unchecked(connector);
         Self {
             pool,
             complaints,
@@ -83,11 +80,17 @@ impl Store {
         }
     }
 
+    /// How its connections are used.
+    #[must_use]
+    pub fn pool_use(&self) -> PoolUse {
+        PoolUse::of(&self.pool)
+    }
+
     /// A connection.
     ///
     /// # Errors
     /// When none can be had within a second.
-    pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+    pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Connector>, StoreError> {
         let checked_out = self.pool.get().await;
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }
@@ -105,9 +108,26 @@ impl Store {
     }
 }
 
+/// How the connections of a pool are used at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolUse {
+    /// At work.
+    pub busy: u32,
+    /// Waiting for work.
+    pub idle: u32,
+}
+
+impl PoolUse {
+    pub(super) fn of<M: bb8::ManageConnection>(pool: &Pool<M>) -> Self {
+        let state = pool.state();
+        let idle = state.idle_connections;
+        Self { busy: state.connections.saturating_sub(idle), idle }
+    }
+}
+
 /// Why connections could not be made lately; a pool that waits in vain would not say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Complaints(Arc<Mutex<Option<String>>>);
+pub(super) struct Complaints(Arc<Mutex<Option<Complaint>>>);
 
 impl Complaints {
     pub(super) fn checkout_error(
@@ -121,14 +141,14 @@ impl Complaints {
         }
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<String>> {
+    fn last(&self) -> MutexGuard<'_, Option<Complaint>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ErrorSink<tokio_postgres::Error> for Complaints {
     fn sink(&self, error: tokio_postgres::Error) {
-        *self.last() = Some(sentence(&error));
+        *self.last() = Some(Complaint::of(&error));
     }
 
     fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {

@@ -1,6 +1,8 @@
 //! The writer: collects messages while earlier ones are being written, and starts a delivery for
 //! each batch. Sensor actors send to it; the inbound loop hears what was committed.
 
+use std::time::{Duration, Instant};
+
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _};
 use tracing::error;
 
@@ -20,6 +22,7 @@ pub struct WriterActor<C> {
     waiting: Batch,
     writing: u32,
     begins: bool,
+    rests: bool,
 }
 
 impl<C: Commit> WriterActor<C> {
@@ -28,29 +31,60 @@ impl<C: Commit> WriterActor<C> {
     pub fn new(config: Config, committer: C, reports: Reports) -> Self {
         let budget = RejectionBudget::new(config.rejections_per_sensor_hour);
         let waiting = Batch::default();
-        Self { committer, config, reports, budget, waiting, writing: 0, begins: false }
+        Self {
+            committer,
+            config,
+            reports,
+            budget,
+            waiting,
+            writing: 0,
+            begins: false,
+            rests: false,
+        }
     }
 
     fn begin(&mut self, context: &mut Context<Self>) {
-        while policy::starts(self.waiting.item_count(), self.writing, self.config.connections) {
+        while policy::starts(
+            self.waiting.item_count(),
+            (self.writing, self.config.connections),
+            self.rests,
+        ) {
             let mut batch = self.waiting.take(self.config.batch_items, policy::BATCH_BYTES);
             let beyond = self.budget.apply(&mut batch, Timestamp::now());
             self.reports.metrics.rejections_over_bound.inc_by(beyond);
             self.writing += 1;
+            self.reports.metrics.batches_writing.set(self.writing.into());
             let delivery = Delivery::new(self.committer.clone(), self.reports.clone());
             // A task of its own: a panic in it loses this batch's receipts, which the inbound loop
             // notices, and not the actor.
+            let begun = Instant::now();
             let delivered = actix_rt::spawn(delivery.deliver(batch));
-            context.spawn(delivered.into_actor(self).map(|outcome, writer, context| {
+            context.spawn(delivered.into_actor(self).map(move |outcome, writer, context| {
                 if let Err(failure) = outcome {
                     error!(%failure, "a delivery failed; its messages will be delivered again");
                 }
                 writer.writing -= 1;
-                writer.begin(context);
+                writer.reports.metrics.batches_writing.set(writer.writing.into());
+                writer.rest(policy::rest(begun.elapsed()), context);
             }));
         }
-        let waiting = (self.waiting.uplinks().len(), self.waiting.item_count());
-        self.reports.flow.queue(waiting.0, waiting.1, self.writing);
+        let oldest = self.waiting.uplinks().first().map(|uplink| uplink.origin.received_at);
+        self.reports.metrics.writer_oldest.set(oldest);
+        let (messages, items) = (self.waiting.uplinks().len(), self.waiting.item_count());
+        self.reports.metrics.writer_waiting_items.set(items as i64);
+        self.reports.flow.queue(messages, items, self.writing);
+    }
+
+    /// Lets messages gather, and begins again.
+    fn rest(&mut self, rest: Duration, context: &mut Context<Self>) {
+        if !self.rests {
+            self.rests = true;
+            context.run_later(rest, |writer, context| {
+                writer.rests = false;
+                writer.begin(context);
+            });
+        }
+        self.begin(context);
     }
 }
 
@@ -63,8 +97,10 @@ impl<C: Commit> Handler<Write> for WriterActor<C> {
 
     /// Starts nothing by itself: behind this message others may be waiting in the mailbox, and they
     /// belong into the same batch.
-    fn handle(&mut self, Write(uplink): Write, context: &mut Context<Self>) {
-        self.waiting.push(uplink);
+    fn handle(&mut self, Write(uplinks): Write, context: &mut Context<Self>) {
+        for uplink in uplinks {
+            self.waiting.push(uplink);
+        }
         if !self.begins {
             self.begins = true;
             context.notify(Begin);

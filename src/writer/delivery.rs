@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use actix::Recipient;
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 
 use super::protocol::{Acknowledged, Deleted};
 use crate::domain::{Audience, Batch, Flow, Health, Part, Reason, pause};
@@ -77,16 +77,27 @@ impl<C: Commit> Delivery<C> {
     }
 
     /// Returns when all of it is committed.
-    pub(super) async fn deliver(mut self, batch: Batch) {
+    pub(super) async fn deliver(self, batch: Batch) {
+        // A span that nobody wants costs a look at one atomic, once per batch.
+        let span =
+            debug_span!("batch", messages = batch.uplinks().len(), items = batch.item_count());
+        self.deliver_parts(batch).instrument(span).await;
+    }
+
+    async fn deliver_parts(mut self, batch: Batch) {
+        let first_attempt = Instant::now();
         let mut parts = vec![(batch, Path::Straight)];
         while let Some((batch, path)) = parts.pop() {
             let begun = Instant::now();
             let items = batch.item_count();
-            match self.committer.commit(batch, path).await {
+            // The store records the connection.
+            let span = debug_span!("attempt", items, ?path, connection = field::Empty);
+            match self.committer.commit(batch, path).instrument(span).await {
                 Ok(committed) => self.report(committed, items, begun).await,
                 Err(failed) => self.next_step(*failed, path, &mut parts).await,
             }
         }
+        self.reports.metrics.batch_seconds.observe(first_attempt.elapsed().as_secs_f64());
     }
 
     async fn next_step(

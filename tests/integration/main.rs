@@ -4,17 +4,23 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod access;
+mod accounts;
 mod api;
 mod configurations;
 mod contract;
 mod ingest;
 mod isolation;
+mod metrics;
 mod outages;
 mod partitions;
 mod puback;
 mod replay;
+mod secrets;
 mod sensors;
 mod servers;
+#[cfg(feature = "otlp")]
+mod spans;
 mod streams;
 mod support;
+mod tls;
 mod tour;
