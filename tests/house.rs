@@ -205,8 +205,10 @@ fn only_a_commit_makes_a_puback() {
 /// The middleware closes every path that it does not name; this asks each handler for the role.
 #[test]
 fn every_handler_asks_who_calls() {
-    // The probes, which are open, as `/metrics` may be; signing in; what is nowhere.
-    const OPEN: [&str; 5] = ["alive", "ready", "metrics", "open", "route_not_found"];
+    // The probes, which are open, as `/metrics` and the API's document and page may be; signing in;
+    // what is nowhere.
+    const OPEN: [&str; 8] =
+        ["alive", "ready", "metrics", "document", "page", "to_the_page", "open", "route_not_found"];
     let sources = sources();
     let api: Vec<&Source> = sources.iter().filter(|source| source.module == "api").collect();
     let mut broken = Vec::new();
