@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::domain::{Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
+use crate::replay::{ReplayRequests, Replayer, ReplayerWays, Replays};
 use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
 use crate::store::{self, Committer, Housekeeper, Store};
 use crate::wire::{Decoder, Topics};
@@ -77,6 +78,7 @@ impl App {
         let (shutdown, told) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
 
+        let (replays, replay_requests) = Replays::new();
         let (started, supervisor) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
         let path = Path {
@@ -89,6 +91,7 @@ impl App {
                 metrics: Arc::clone(&metrics),
             },
             writing: writing.handle(),
+            replays: (replay_requests, store.clone()),
             told,
             grace,
         };
@@ -100,6 +103,7 @@ impl App {
         let context = api::Context {
             store: store.clone(),
             fleet: Fleet::of(&supervisor),
+            replays,
             ledger: Arc::clone(&ledger),
             health,
             metrics,
@@ -190,6 +194,9 @@ struct Path {
     store: Store,
     handles: InboundHandles,
     writing: ArbiterHandle,
+    /// What is asked of the replayer, and the store that it reads: the API's, whose slow readers may
+    /// keep it waiting.
+    replays: (ReplayRequests, Store),
     told: watch::Receiver<bool>,
     grace: Duration,
 }
@@ -203,11 +210,12 @@ impl Path {
         let topics = Topics::new(&self.config.mqtt.topic_prefix);
         let decoder = Decoder::new(topics.clone(), self.config.limits);
         let (settled, hears) = mpsc::unbounded_channel();
+        let (replayed, hears_replayed) = mpsc::unbounded_channel();
         let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
-        let InboundHandles { health, metrics, .. } = self.handles.clone();
+        let InboundHandles { ledger, health, metrics } = self.handles.clone();
 
         let outbox = Outbox::new(self.store.clone(), down, Arc::clone(&metrics)).start();
-        let (router, writer) = self.supervisor(settled, &outbox);
+        let (router, writer) = self.supervisor((settled, replayed), &outbox);
         let outbound = Outbound::new(
             self.config.mqtt.clone(),
             topics,
@@ -215,6 +223,15 @@ impl Path {
             (health, metrics),
             self.told.clone(),
         );
+        let (replay_requests, store) = self.replays;
+        let ways = ReplayerWays {
+            router: router.clone(),
+            decoder: decoder.clone(),
+            ledger,
+            store,
+            replayed: hears_replayed,
+        };
+        let replayer = Replayer::new(replay_requests, ways);
         let inbound = Inbound::new(
             self.config.mqtt,
             decoder,
@@ -227,6 +244,7 @@ impl Path {
             return;
         }
         actix_rt::spawn(outbound.run());
+        actix_rt::spawn(replayer.run());
         let alive = move || router.is_alive() && writer.connected() && outbox.connected();
         let told = tokio::select! {
             () = inbound.run() => Ending::Told,
@@ -239,7 +257,7 @@ impl Path {
 
     fn supervisor(
         &self,
-        settled: mpsc::UnboundedSender<Committed>,
+        (settled, replayed): (mpsc::UnboundedSender<Committed>, mpsc::UnboundedSender<Committed>),
         outbox: &Addr<Outbox>,
     ) -> (Router, Addr<WriterActor<Committer>>) {
         let InboundHandles { health, metrics, .. } = self.handles.clone();
@@ -253,6 +271,7 @@ impl Path {
             |supervisor| {
                 let reports = Reports {
                     settled,
+                    replayed,
                     acknowledged: supervisor.clone().recipient(),
                     deleted: supervisor.clone().recipient(),
                     health,

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::domain::Timestamp;
-use crate::store::RowKey;
+use crate::store::{RowKey, Stretch};
 
 /// The key by which a list is sorted.
 pub(super) trait Position: Sized {
@@ -80,6 +80,23 @@ impl Position for i64 {
     }
 }
 
+/// A replay.
+impl Position for Stretch {
+    const TAG: u8 = b'p';
+
+    fn write(&self) -> Vec<u8> {
+        [self.after.to_be_bytes(), self.until.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (after, until) = bytes.split_first_chunk()?;
+        Some(Self {
+            after: i64::from_be_bytes(*after),
+            until: i64::from_be_bytes(until.try_into().ok()?),
+        })
+    }
+}
+
 /// Sensors, by name.
 impl Position for String {
     const TAG: u8 = b'n';
@@ -126,6 +143,8 @@ mod tests {
             prop_assert_eq!(decode(&cursor), Some(key));
             prop_assert_eq!(decode(&encode(&name)), Some(name));
             prop_assert_eq!(decode(&encode(&number)), Some(number));
+            let stretch = Stretch { after: number, until: digest };
+            prop_assert_eq!(decode(&encode(&stretch)), Some(stretch));
         }
 
         #[test]

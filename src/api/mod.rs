@@ -33,6 +33,7 @@ use tracing_actix_web::TracingLogger;
 
 use crate::domain::{Health, Ledger, Timestamp};
 use crate::metrics::Metrics;
+use crate::replay::Replays;
 use crate::store::Store;
 use problem::{Kind, Problem};
 
@@ -65,6 +66,8 @@ pub struct Context {
     pub store: Store,
     /// The sensors' actors.
     pub fleet: Fleet,
+    /// What brings rejections through the pipeline again.
+    pub replays: Replays,
     /// The account of the items.
     pub ledger: Arc<Ledger>,
     /// What is connected.

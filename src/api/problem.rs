@@ -121,6 +121,10 @@ impl Problem {
         problem
     }
 
+    pub(super) fn replay_under_way(detail: &str) -> Self {
+        Self::new(Kind::ReplayUnderWay, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECS)
+    }
+
     /// What actix-web itself refuses, by the status that it chose.
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status {

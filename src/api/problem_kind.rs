@@ -61,6 +61,8 @@ problems! {
     /// The database is away.
     DatabaseUnavailable =
         SERVICE_UNAVAILABLE, "database-unavailable", "The database cannot be reached";
+    /// Others replay, or this replay takes long.
+    ReplayUnderWay = SERVICE_UNAVAILABLE, "replay-under-way", "A replay is under way";
     /// The service cannot do its work at present.
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The service is not ready";
 }

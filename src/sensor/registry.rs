@@ -50,12 +50,15 @@ impl Router {
         self.supervisor.clone()
     }
 
-    /// Starts the actor of a sensor that nobody has looked up: for the benches, which have no
-    /// database.
+    /// Starts the actor of a sensor that nobody has looked up, and gives it what waits: for benches
+    /// and tests that have no database.
     #[doc(hidden)]
     pub fn admit(&self, known: &KnownSensor) {
         let mut registry = self.registry.borrow_mut();
-        registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+        let waits = matches!(registry.slots.get(&known.identifier), Some(Slot::Unresolved(_)));
+        if !waits {
+            registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+        }
         registry.start(known);
     }
 
@@ -112,7 +115,8 @@ impl Registry {
         };
         match self.slots.get_mut(&sensor) {
             Some(Slot::Active { address, heard_at }) if address.connected() => {
-                *heard_at = uplink.origin.received_at;
+                // What is replayed was heard long ago.
+                *heard_at = (*heard_at).max(uplink.origin.received_at);
                 address.do_send(Hear(uplink));
                 Routed::Sent
             }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
 use super::partitions::Partitions;
 use super::pool::Complaints;
+use super::replays::{self, Replayed};
 use super::sensors::DELETION_LOCK;
 use super::{Config, StoreError, acknowledge, copy, rejections};
 use crate::domain::{Batch, Kind, Place, Reason, Receipt, Rows, SensorIdentifier, Tally};
@@ -53,6 +54,8 @@ pub struct Committed {
     pub acknowledgements: Vec<Acknowledgement>,
     /// Sensors in the batch that were deleted meanwhile; their items are rejected.
     pub deleted: Vec<SensorIdentifier>,
+    /// What became of replayed messages; a batch has them all or none.
+    pub replayed: Replayed,
 }
 
 impl Committed {
@@ -62,6 +65,7 @@ impl Committed {
             tally: account.tally,
             acknowledgements: account.acknowledgements,
             deleted: account.deleted,
+            replayed: account.replayed,
         }
     }
 
@@ -87,6 +91,7 @@ struct Account {
     tally: Tally,
     acknowledgements: Vec<Acknowledgement>,
     deleted: Vec<SensorIdentifier>,
+    replayed: Replayed,
 }
 
 /// Writes batches. Clones share the pool.
@@ -198,19 +203,29 @@ async fn transact(
     path: Path,
 ) -> Result<Account, StoreError> {
     let mut account = Account { deleted: begin(connection, rows).await?, ..Account::default() };
-    if !account.deleted.is_empty() {
-        reject_deleted(batch, &account.deleted);
+    reject_deleted(batch, &account.deleted);
+    let Account { tally, replayed, .. } = &mut account;
+    let held = replays::lock(connection, batch, tally, replayed).await?;
+    if !account.deleted.is_empty() || account.replayed.gone > 0 {
         *rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
     }
     for (kind, rows) in rows.iter() {
         if rows.offered > 0 {
             let inserted = insert(connection, batch, *kind, rows, path).await?;
             account.tally.stored(*kind, rows.offered, inserted);
+            if held.is_some() {
+                account.replayed.stored(rows.offered, inserted);
+            }
         }
     }
     account.acknowledgements =
         acknowledge::write(connection, batch, &rows[Kind::Heartbeat as usize].1).await?;
     rejections::write(connection, batch, &mut account.tally).await?;
+    rejections::supersede(connection, batch).await?;
+    if let Some(held) = &held {
+        let Account { tally, replayed, .. } = &mut account;
+        replays::settle(connection, batch, held, (tally, replayed)).await?;
+    }
     connection.client.batch_execute("commit").await?;
     Ok(account)
 }
@@ -240,6 +255,9 @@ async fn begin(
 }
 
 fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
+    if deleted.is_empty() {
+        return;
+    }
     for uplink in batch.uplinks_mut() {
         if uplink.sensor.is_some_and(|sensor| deleted.contains(&sensor)) {
             uplink.reject(Reason::UnknownSensor, "the sensor was deleted".into());

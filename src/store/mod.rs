@@ -14,7 +14,9 @@ mod outbox;
 mod partitions;
 mod pool;
 mod reads;
+mod recorded;
 mod rejections;
+mod replays;
 mod rows;
 mod sensors;
 
@@ -29,6 +31,8 @@ pub use migrations::migrate;
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::Store;
+pub use recorded::{Recorded, RecordedPage, Stretch};
+pub use replays::Replayed;
 pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::recorded::{CONDITIONS, Conditions};
 use super::rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };
@@ -46,17 +47,6 @@ where sensor_identifier = $1
   and ($2::timestamptz is null or creation_timestamp <= $2)
   and ($2::timestamptz is null or (creation_timestamp, digest) < ($2, $3::bigint))
 order by creation_timestamp desc, digest desc
-limit $4";
-
-/// Parameters: number to go on behind, sensor, reason, limit; each but the last may be null.
-const LIST_REJECTIONS: &str = "\
-select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index, item_count,
-       reason, detail, raw
-from rejection
-where ($1::bigint is null or identifier < $1)
-  and ($2::uuid is null or sensor_identifier = $2)
-  and ($3::text is null or reason = $3)
-order by identifier desc
 limit $4";
 
 impl Store {
@@ -129,17 +119,20 @@ impl Store {
     pub async fn list_rejections(
         &self,
         page: &Page<i64>,
-        filter: RejectionFilter,
+        filter: &RejectionFilter,
     ) -> Result<Vec<RejectionRow>, StoreError> {
         let connection = self.connection().await?;
-        let (sensor, limit) = (filter.sensor.map(|sensor| sensor.0), page.row_count());
-        let parameters: Parameters<'_> = &[
-            (&page.after, Type::INT8),
-            (&sensor, Type::UUID),
-            (&filter.reason, Type::TEXT),
-            (&limit, Type::INT8),
-        ];
-        let rows = connection.query_typed(LIST_REJECTIONS, parameters).await?;
+        let statement = format!(
+            "select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index,
+                    item_count, reason, detail, raw
+             from rejection
+             where {CONDITIONS} and ($7::bigint is null or identifier < $7)
+             order by identifier desc limit $8"
+        );
+        let limit = page.row_count();
+        let conditions = Conditions::of(filter);
+        let parameters = conditions.with(&[(&page.after, Type::INT8), (&limit, Type::INT8)]);
+        let rows = connection.query_typed(&statement, &parameters).await?;
         Ok(rows.iter().map(rejection).collect::<Result<_, _>>()?)
     }
 
@@ -203,7 +196,7 @@ fn key(row: &Row) -> Result<RowKey, tokio_postgres::Error> {
     Ok(RowKey { timestamp: moment(row, 0)?, digest: row.try_get(1)? })
 }
 
-fn moment(row: &Row, index: usize) -> Result<Timestamp, tokio_postgres::Error> {
+pub(super) fn moment(row: &Row, index: usize) -> Result<Timestamp, tokio_postgres::Error> {
     row.try_get::<_, jiff::Timestamp>(index).map(Into::into)
 }
 

@@ -50,6 +50,8 @@ impl Commit for Committer {
 pub struct Reports {
     /// The inbound loop: it settles the receipts. What waits in the channel is bounded by its window.
     pub settled: UnboundedSender<Committed>,
+    /// The replayer: it settles the receipts of what it has replayed, a page at most.
+    pub replayed: UnboundedSender<Committed>,
     /// The supervisor: what was acknowledged.
     pub acknowledged: Recipient<Acknowledged>,
     /// The supervisor: which sensors are no more.
@@ -58,6 +60,13 @@ pub struct Reports {
     pub health: Arc<Health>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+}
+
+impl Reports {
+    /// The same, for batches of replayed messages.
+    pub(super) fn for_replays(&self) -> Self {
+        Self { settled: self.replayed.clone(), ..self.clone() }
+    }
 }
 
 /// One batch on its way.
@@ -161,7 +170,7 @@ impl<C: Commit> Delivery<C> {
 
     async fn report(&mut self, mut committed: Committed, items: usize, begun: Instant) {
         let elapsed = begun.elapsed();
-        let Reports { settled, acknowledged, deleted, health, metrics } = &self.reports;
+        let Reports { settled, acknowledged, deleted, health, metrics, .. } = &self.reports;
         metrics.batch_items.observe(items as f64);
         metrics.commit_seconds.observe(elapsed.as_secs_f64());
         health.up(Part::Writing);
@@ -175,7 +184,7 @@ impl<C: Commit> Delivery<C> {
         let gone = std::mem::take(&mut committed.deleted);
         // First of all the receipts: PUBACKs are waiting.
         if settled.send(committed).is_err() {
-            debug!("a batch was committed after the inbound loop had ended");
+            debug!("a batch was committed after those who wait for it had ended");
         }
         if !acknowledgements.is_empty()
             && acknowledged.send(Acknowledged(acknowledgements)).await.is_err()

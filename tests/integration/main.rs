@@ -9,6 +9,7 @@ mod isolation;
 mod outages;
 mod partitions;
 mod puback;
+mod rejections;
 mod replay;
 mod sensors;
 mod servers;
