@@ -55,9 +55,12 @@ impl Router {
     #[doc(hidden)]
     pub fn admit(&self, known: &KnownSensor) {
         let mut registry = self.registry.borrow_mut();
-        let waits = matches!(registry.slots.get(&known.identifier), Some(Slot::Unresolved(_)));
-        if !waits {
-            registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+        match registry.slots.get(&known.identifier) {
+            Some(Slot::Active { address, .. }) if address.connected() => return,
+            Some(Slot::Unresolved(_)) => {}
+            Some(Slot::Active { .. }) | None => {
+                registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+            }
         }
         registry.start(known);
     }

@@ -72,7 +72,13 @@ impl Committed {
     /// As if committed: for the tests of what happens around a commit.
     #[cfg(test)]
     pub(crate) fn pretend(batch: Batch) -> Self {
-        Self::after_commit(batch, Account::default())
+        Self::pretend_with(batch, Tally::default())
+    }
+
+    /// The same, with what became of the items.
+    #[cfg(test)]
+    pub(crate) fn pretend_with(batch: Batch, tally: Tally) -> Self {
+        Self::after_commit(batch, Account { tally, ..Account::default() })
     }
 }
 

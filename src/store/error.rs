@@ -21,6 +21,10 @@ pub enum StoreError {
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
+    /// As if: for the tests of what happens around a commit.
+    #[cfg(test)]
+    #[error("pretended: {0:?}")]
+    Pretended(Verdict),
 }
 
 /// What to do about an error on the way of a batch.
@@ -38,8 +42,12 @@ pub enum Verdict {
 /// whatever is unknown is retried, because a retry loses nothing.
 #[must_use]
 pub fn verdict(error: &StoreError) -> Verdict {
-    let StoreError::Postgres(error) = error else { return Verdict::Retry };
-    error.code().map_or(Verdict::Retry, verdict_on)
+    match error {
+        StoreError::Postgres(error) => error.code().map_or(Verdict::Retry, verdict_on),
+        #[cfg(test)]
+        StoreError::Pretended(verdict) => *verdict,
+        StoreError::PoolTimeout { .. } | StoreError::Migration(_) => Verdict::Retry,
+    }
 }
 
 fn verdict_on(state: &SqlState) -> Verdict {
@@ -58,7 +66,7 @@ impl StoreError {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Postgres(error) => error.code(),
-            Self::PoolTimeout { .. } | Self::Migration(_) => None,
+            _ => None,
         }
     }
 
@@ -79,7 +87,7 @@ impl StoreError {
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.as_db_error().and_then(|error| error.constraint()),
-            Self::PoolTimeout { .. } | Self::Migration(_) => None,
+            _ => None,
         }
     }
 
@@ -89,6 +97,8 @@ impl StoreError {
         match self {
             Self::PoolTimeout { .. } => true,
             Self::Migration(_) => false,
+            #[cfg(test)]
+            Self::Pretended(verdict) => *verdict == Verdict::Retry,
             Self::Postgres(error) => error.code().is_none_or(|state| {
                 // Connection exception; insufficient resources; operator intervention.
                 matches!(state.code().get(..2), Some("08" | "53" | "57"))
