@@ -38,6 +38,9 @@ const MAX_MESSAGES: u16 = 6;
 const MAX_BYTES: usize = 6_000;
 const LIMITS: Limits = Limits { payload_bytes: 1 << 16, items_per_message: 10 };
 
+/// Connections in a row that a plan's poisoned messages may cost, once nothing else fails.
+const MANY: u32 = 100;
+
 /// A value that PostgreSQL refuses, and one that its sensor's actor panics over.
 const REFUSED: &[u8] = b"refused";
 const POISON: &[u8] = b"poison";
@@ -57,6 +60,8 @@ enum Step {
     Hear,
     /// The connection ends, and the next one begins.
     Reconnect,
+    /// The process is told to end: what is settled is acknowledged still, and the next one begins.
+    Drain,
     /// The process ends, and the next one begins.
     Crash,
 }
@@ -117,6 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => fate.prop_map(Step::Commit),
         8 => Just(Step::Hear),
         2 => Just(Step::Reconnect),
+        1 => Just(Step::Drain),
         1 => Just(Step::Crash),
     ]
 }
@@ -456,14 +462,18 @@ impl Life {
             broken |= self.inbound.lose(lost);
         }
         if !broken {
-            let broker = RefCell::new(broker);
-            let puback = |id| {
-                broker.borrow_mut().acknowledged(id, tables);
-                Ok(())
-            };
-            self.inbound.give_turns(puback).unwrap();
+            self.acknowledge(broker, tables);
         }
         broken
+    }
+
+    fn acknowledge(&mut self, broker: &mut Broker, tables: &Tables) {
+        let broker = RefCell::new(broker);
+        let puback = |id| {
+            broker.borrow_mut().acknowledged(id, tables);
+            Ok(())
+        };
+        self.inbound.give_turns(puback).unwrap();
     }
 
     fn reconnect(&mut self, broker: &mut Broker) {
@@ -520,6 +530,13 @@ impl World {
             }
             Step::Hear => self.hear(),
             Step::Reconnect => self.life.reconnect(&mut self.broker),
+            Step::Drain => {
+                // As the loop drains: a lost message does not end the connection.
+                self.life.hear(&mut self.broker, &self.database.tables.borrow());
+                self.life.acknowledge(&mut self.broker, &self.database.tables.borrow());
+                self.life.check();
+                self.crash();
+            }
             Step::Crash => self.crash(),
         }
         self.life.check();
@@ -548,12 +565,26 @@ impl World {
         }
         self.database.fates.borrow_mut().clear();
         self.database.gate.add_permits(1_000_000);
+        for reconnects in 0.. {
+            assert!(reconnects < MANY, "the same messages come again and again");
+            if self.connection_comes_to_rest().await {
+                break;
+            }
+            self.life.reconnect(&mut self.broker);
+        }
+        self.check_all_is_there();
+    }
+
+    /// False: the connection is to be given up.
+    async fn connection_comes_to_rest(&mut self) -> bool {
         loop {
             self.life.deliver(&mut self.broker);
-            self.hear();
+            if self.life.hear(&mut self.broker, &self.database.tables.borrow()) {
+                return false;
+            }
             self.life.check();
             if self.broker.queue.is_empty() && self.broker.in_flight.is_empty() {
-                break;
+                return true;
             }
             let Life { inbound, .. } = &mut self.life;
             if self.broker.has_more() && !inbound.window.is_full() {
@@ -570,10 +601,9 @@ impl World {
                     panic!("it does not come to rest: {:?}", self.broker.in_flight)
                 });
             if broken {
-                self.life.reconnect(&mut self.broker);
+                return false;
             }
         }
-        self.check_all_is_there();
     }
 
     fn check_all_is_there(&self) {

@@ -15,3 +15,4 @@ mod sensors;
 mod servers;
 mod support;
 mod tour;
+mod wire;
