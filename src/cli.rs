@@ -1,13 +1,16 @@
 //! The command line: one executable, a subcommand for each thing to do.
 
+mod access;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_bench, read_mqtt, read_store};
+use crate::config::{Config, api_token, environment, read_bench, read_mqtt, read_store};
 use crate::sensor::Faults;
+use crate::store::Store;
 use crate::{bench, simulate, store, telemetry};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
@@ -31,6 +34,12 @@ pub enum Command {
     Serve,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
+    /// Make, list and revoke the tokens that callers of the API show.
+    #[command(subcommand)]
+    Token(access::TokenCommand),
+    /// Create users, who sign in at the API with a password.
+    #[command(subcommand)]
+    User(access::UserCommand),
     /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
     /// what became of what they said.
     Simulate(Box<simulate::Options>),
@@ -50,6 +59,8 @@ impl Cli {
         match self.command {
             Command::Serve => serve().await?,
             Command::Migrate => migrate().await?,
+            Command::Token(command) => access::token(command, &store()?).await?,
+            Command::User(command) => access::user(command, &store()?).await?,
             Command::Simulate(options) => return simulate(*options).await,
             Command::Bench(options) => {
                 bench::run(&options, read_bench(environment)?, told_to_stop()?).await?;
@@ -78,9 +89,14 @@ async fn migrate() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// For a few statements.
+fn store() -> anyhow::Result<Store> {
+    Ok(Store::new(&store::Config { readers: 1, ..read_store(environment)? }))
+}
+
 /// Fails when something that was published is not accounted for.
 async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
-    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?)).await?;
+    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?, api_token())).await?;
     summary.print();
     Ok(ExitCode::from(summary.exit_code()))
 }

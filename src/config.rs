@@ -79,6 +79,12 @@ pub fn default_api_url() -> String {
     format!("http://{address}")
 }
 
+/// `API_TOKEN`: what the commands that call the API show it.
+#[must_use]
+pub fn api_token() -> Option<secrecy::SecretString> {
+    environment("API_TOKEN").filter(|token| !token.is_empty()).map(Into::into)
+}
+
 impl Config {
     /// Reads every setting by name.
     ///
@@ -114,6 +120,17 @@ impl Config {
             http: api::Config {
                 address: settings.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
                 workers: settings.number("HTTP_WORKERS", 1, 1..=256)?,
+                access: api::AccessConfig {
+                    required: settings.flag("AUTH", true)?,
+                    metrics_open: settings.flag("METRICS_OPEN", false)?,
+                    docs_open: settings.flag("DOCS_OPEN", true)?,
+                    session_hours: settings.number("SESSION_HOURS", 12, 1..=8_784)?,
+                    requests_per_second: settings.number(
+                        "REQUESTS_PER_SECOND",
+                        1_000,
+                        1..=1_000_000,
+                    )?,
+                },
             },
             telemetry: telemetry::Config {
                 filter: settings.text("LOG_FILTER", "info"),
@@ -133,8 +150,22 @@ impl Config {
                 self.limits.payload_bytes, self.mqtt.window_bytes
             )));
         }
+        if !self.http.access.required && !is_loopback(&self.http.address) {
+            return Err(ConfigError::Contradiction(format!(
+                "AUTH=off lets everyone in, and HTTP_ADDR={} can be reached from outside: \
+                 use AUTH=on, or a loopback address",
+                self.http.address
+            )));
+        }
         Ok(())
     }
+}
+
+/// Whether only this machine can reach it. A name other than `localhost` may mean any address.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|it: std::net::IpAddr| it.is_loopback())
 }
 
 /// Only what `migrate` and the like need.
@@ -355,6 +386,25 @@ mod tests {
     fn a_message_must_fit_the_window() {
         let error = read(&[("WINDOW_BYTES", "65536")]).unwrap_err();
         assert!(matches!(error, ConfigError::Contradiction(_)), "{error}");
+    }
+
+    #[test]
+    fn nobody_is_let_in_unasked_from_outside() {
+        for (address, fine) in [
+            ("127.0.0.1:8080", true),
+            ("127.1.2.3:0", true),
+            ("[::1]:8080", true),
+            ("localhost:8080", true),
+            ("0.0.0.0:8080", false),
+            ("[::]:8080", false),
+            ("192.168.1.7:8080", false),
+            ("localhost.example:8080", false),
+        ] {
+            let outcome = read(&[("AUTH", "off"), ("HTTP_ADDR", address)]);
+            assert_eq!(outcome.is_ok(), fine, "{address}");
+            assert!(read(&[("AUTH", "on"), ("HTTP_ADDR", address)]).is_ok(), "{address}");
+        }
+        assert!(read(&[]).unwrap().http.access.required, "by default");
     }
 
     #[test]

@@ -119,6 +119,18 @@ impl<'a> Members<'a> {
             .ok_or_else(|| Problem::member(pointer(name), format!("it takes {expected}")))
     }
 
+    /// The same where `null` says something of its own: then the inner one is none.
+    pub(super) fn take_nullable_as<T: DeserializeOwned, U>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        understand: impl FnOnce(T) -> Option<U>,
+    ) -> Result<Option<Option<U>>, Problem> {
+        let there = self.0.iter().any(|(known, _)| known == name);
+        let taken = self.take_as(name, expected, understand)?;
+        Ok(there.then_some(taken))
+    }
+
     /// Refuses what nobody has taken.
     pub(super) fn finish(self) -> Result<(), Problem> {
         match self.0.first() {

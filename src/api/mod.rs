@@ -3,22 +3,32 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
+mod allowance;
+mod authenticate;
 mod body;
+mod caller;
 mod configurations;
 mod cursor;
 mod fleet;
+mod gate;
 mod health;
 mod heartbeats;
 mod log_messages;
+mod logins;
 mod measurements;
+mod networks;
 mod page;
 mod path;
 mod problem;
 mod problem_kind;
 mod rejections;
 mod request;
+mod sensor_list;
 mod sensors;
+mod sessions;
 mod status;
+mod tokens;
+mod users;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,6 +45,9 @@ use crate::domain::{Health, Ledger, Timestamp};
 use crate::metrics::Metrics;
 use crate::replay::Replays;
 use crate::store::Store;
+use authenticate::authenticate;
+use gate::Gate;
+use logins::Logins;
 use problem::{Kind, Problem};
 
 pub use fleet::Fleet;
@@ -52,6 +65,23 @@ pub struct Config {
     pub address: String,
     /// `HTTP_WORKERS`
     pub workers: usize,
+    /// Who may call.
+    pub access: AccessConfig,
+}
+
+/// `AUTH`, `…_OPEN`, `SESSION_HOURS`, `REQUESTS_PER_SECOND`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccessConfig {
+    /// `AUTH`: whether callers are asked who they are.
+    pub required: bool,
+    /// `METRICS_OPEN`
+    pub metrics_open: bool,
+    /// `DOCS_OPEN`
+    pub docs_open: bool,
+    /// `SESSION_HOURS`
+    pub session_hours: u32,
+    /// `REQUESTS_PER_SECOND`, of one token.
+    pub requests_per_second: u32,
 }
 
 impl Config {
@@ -86,13 +116,19 @@ pub struct Context {
 /// When the address cannot be had; the error names it.
 pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr)> {
     let address = &config.address;
+    let gate = web::Data::new(Gate::new(context.store.clone(), config.access));
+    let logins = web::Data::new(Logins::new());
     let context = web::Data::new(context);
     let application = move || {
+        let guarded_by = gate.clone();
         App::new()
             .app_data(context.clone())
+            .app_data(gate.clone())
+            .app_data(logins.clone())
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .configure(routes)
             .default_service(web::to(route_not_found))
+            .wrap(from_fn(move |request, next| authenticate(guarded_by.clone(), request, next)))
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
     };
@@ -122,6 +158,10 @@ fn routes(config: &mut ServiceConfig) {
         .configure(status::routes)
         .configure(rejections::routes)
         .configure(sensors::routes)
+        .configure(networks::routes)
+        .configure(tokens::routes)
+        .configure(users::routes)
+        .configure(sessions::routes)
         .service(sensor);
     config.configure(health::routes).service(api);
 }

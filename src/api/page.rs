@@ -102,9 +102,10 @@ impl FromRequest for NoParameters {
 }
 
 /// One page, as it stands on the wire.
-#[derive(Debug, Serialize)]
-struct Listing<T> {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Listing<T> {
     items: Vec<T>,
+    /// The `cursor` of the next page; null on the last one.
     next: Option<String>,
 }
 

@@ -2,12 +2,13 @@
 //! handler and extractor, rendered by `request.rs`, which knows the request. Promises a stable
 //! `type`, the member or parameter at fault, and nothing of the database but that it is away.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, ALLOW, HeaderName, RETRY_AFTER};
+use actix_web::http::header::{ACCEPT, ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
@@ -32,7 +33,7 @@ struct Parts {
     parameter: Option<String>,
     reason: Option<&'static str>,
     missing: Vec<Missing>,
-    header: Option<(HeaderName, &'static str)>,
+    header: Option<(HeaderName, Cow<'static, str>)>,
     cause: Option<Box<dyn Error>>,
 }
 
@@ -94,6 +95,22 @@ impl Problem {
 
     pub(super) fn sensor_not_found() -> Self {
         Self::new(Kind::SensorNotFound, "no sensor has the identifier in the path")
+    }
+
+    /// Nobody has said who calls, or in vain ([RFC 6750, 3]).
+    pub(super) fn unauthenticated(detail: &'static str, challenge: &'static str) -> Self {
+        Self::new(Kind::Unauthenticated, detail).with_header(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// It may be done, but not by this caller.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Forbidden, detail)
+    }
+
+    /// The caller asks too often; it may come back after so long.
+    pub(super) fn too_many_requests(detail: &'static str, wait: std::time::Duration) -> Self {
+        let whole_secs = wait.as_millis().div_ceil(1_000).max(1);
+        Self::new(Kind::TooManyRequests, detail).with_header(RETRY_AFTER, whole_secs.to_string())
     }
 
     /// The path takes only these methods ([RFC 9110, 15.5.6]).
@@ -163,8 +180,8 @@ impl Problem {
     }
 
     #[must_use]
-    fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.0.header = Some((name, value));
+    fn with_header(mut self, name: HeaderName, value: impl Into<Cow<'static, str>>) -> Self {
+        self.0.header = Some((name, value.into()));
         self
     }
 
@@ -178,7 +195,7 @@ impl Problem {
         let Parts { kind, detail, pointer, parameter, reason, missing, header, .. } = &*self.0;
         let mut response = HttpResponse::build(kind.status());
         if let Some((name, value)) = header {
-            response.insert_header((name.clone(), *value));
+            response.insert_header((name.clone(), &**value));
         }
         let document = Document {
             r#type: kind.type_uri(),

@@ -36,16 +36,28 @@ problems! {
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not JSON";
     /// A query parameter is unknown, doubled or malformed.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A query parameter is not usable";
+    /// Nobody has said who calls, or in vain.
+    Unauthenticated = UNAUTHORIZED, "unauthenticated", "A valid token is missing";
+    /// The caller may not do this.
+    Forbidden = FORBIDDEN, "forbidden", "The caller may not do this";
     /// Nothing is at this path.
     RouteNotFound = NOT_FOUND, "route-not-found", "There is nothing at this path";
     /// No sensor has this identifier.
     SensorNotFound = NOT_FOUND, "sensor-not-found", "There is no such sensor";
+    /// No network has this identifier.
+    NetworkNotFound = NOT_FOUND, "network-not-found", "There is no such network";
+    /// No token has this identifier.
+    TokenNotFound = NOT_FOUND, "token-not-found", "There is no such token";
+    /// No user has this identifier.
+    UserNotFound = NOT_FOUND, "user-not-found", "There is no such user";
     /// The path is known, the method is not.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
-    /// A sensor of this network has the name.
+    /// Another one has the name.
     NameTaken = CONFLICT, "name-taken", "The name is taken";
     /// A sensor has the identifier.
     IdentifierTaken = CONFLICT, "identifier-taken", "The identifier is taken";
+    /// The network holds sensors.
+    NetworkNotEmpty = CONFLICT, "network-not-empty", "The network is not empty";
     /// The body is larger than the API takes.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large";
     /// The body is announced as something else than JSON.
@@ -56,6 +68,8 @@ problems! {
     /// A configuration is no unnested object that the database can hold.
     InvalidConfiguration =
         UNPROCESSABLE_ENTITY, "invalid-configuration", "The configuration is not usable";
+    /// The caller asks too often.
+    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "There are too many requests";
     /// A defect of ours.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
     /// The database is away.

@@ -12,10 +12,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::body::{Body, Members, pointer};
+use super::caller::Caller;
 use super::page::{MAX_LIMIT, NoParameters, Parameters, listing};
 use super::problem::Problem;
 use super::{Context, cursor, read, resource, to_the_end};
-use crate::domain::{Kind, Reason, SensorIdentifier, Timestamp};
+use crate::domain::{Kind, Reason, Role, SensorIdentifier, Timestamp};
 use crate::replay::{Order, Report, Unanswered};
 use crate::store::{RejectionFilter, RejectionRow, Stretch};
 
@@ -84,8 +85,10 @@ impl From<RejectionRow> for Item {
 
 async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Viewer)?;
     let page = parameters.page::<i64>()?;
     let filter = filter_of(&mut parameters)?;
     parameters.finish()?;
@@ -104,8 +107,10 @@ struct Deletion {
 
 async fn delete(
     context: web::Data<Context>,
+    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Operator)?;
     let all = parameters.take_as("all", "true", |text| (text == "true").then_some(()))?;
     let limit = parameters.take_as("limit", "a whole number from 1 to 10000", |text| {
         text.parse().ok().filter(|limit| (1..=MAX_DELETED).contains(limit))
@@ -176,9 +181,11 @@ impl From<Report> for Replay {
 
 async fn replay(
     context: web::Data<Context>,
+    caller: Caller,
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Operator)?;
     let order = order(body.members()?)?;
     let report = to_the_end(async move {
         match tokio::time::timeout(REPLAY_PATIENCE, context.replays.replay(order)).await {

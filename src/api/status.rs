@@ -6,6 +6,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::page::NoParameters;
 use super::{Context, health, read, resource};
 use crate::domain::{LedgerSnapshot, Part};
@@ -46,7 +47,7 @@ struct Connection {
     problem: Option<String>,
 }
 
-async fn status(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+async fn status(context: web::Data<Context>, _: Caller, _: NoParameters) -> impl Responder {
     let (database, actors) =
         tokio::join!(health::database_problem(&context), context.fleet.take_census());
     HttpResponse::Ok().json(Status {

@@ -90,6 +90,7 @@ impl Service {
             .arg("serve")
             .envs(settings.0.iter().map(|(name, value)| (name, value)))
             .env("HTTP_ADDR", &address)
+            .env("AUTH", "off")
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

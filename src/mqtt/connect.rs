@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ntex_io::IoConfig;
+use ntex_io::{Io, IoConfig};
 use ntex_mqtt::MqttServiceConfig;
 use ntex_mqtt::v5::client::{Client, MqttConnector};
 use ntex_mqtt::v5::{codec, error::ClientError};
@@ -17,6 +17,7 @@ use ntex_service::cfg::SharedCfg;
 use ntex_service::{Pipeline, ServiceFactory, fn_service};
 
 use super::BrokerUrl;
+use super::stream::Stream;
 
 /// How long TCP connect and CONNACK may take together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ pub struct ConnectOptions {
     pub receive_maximum: Option<NonZeroU16>,
     /// After so many silent seconds a PINGREQ is due.
     pub keep_alive_secs: u16,
+    /// Under a steady stream read every few milliseconds, not packet by packet.
+    pub gathers: bool,
 }
 
 /// Why there is no connection.
@@ -80,7 +83,12 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
         .add(MqttServiceConfig::new())
         .into();
     let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
-    let io = ntex_net::tokio::Reactor.from_tcp_stream(stream.into_std()?, configuration.clone())?;
+    let stream = stream.into_std()?;
+    let io = if options.gathers {
+        Io::new(Stream::new(stream)?, configuration.clone())
+    } else {
+        ntex_net::tokio::Reactor.from_tcp_stream(stream, configuration.clone())?
+    };
     // The connector may ask more than once; there is one stream to give.
     let io = Rc::new(Cell::new(Some(io)));
     let connected = fn_service(move |_: Connect<String>| {

@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::gather::Gather;
 use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
@@ -135,6 +134,7 @@ impl Inbound {
             session_expiry_secs: self.config.session_expiry_days * SECONDS_PER_DAY,
             receive_maximum: NonZeroU16::new(self.config.receive_maximum),
             keep_alive_secs: self.config.keep_alive_secs,
+            gathers: true,
         }
     }
 
@@ -175,8 +175,6 @@ impl Inbound {
         let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
         let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
         let mut paused = false;
-        let mut gather = Gather::default();
-        let mut resumes_at: Option<Instant> = None;
         loop {
             let step = tokio::select! {
                 biased;
@@ -197,15 +195,8 @@ impl Inbound {
                         Err(SessionEnd::Silent(self.config.keep_alive_secs))
                     }
                 }
-                () = sleep_until(resumes_at.unwrap_or_else(Instant::now)), if resumes_at.is_some() => {
-                    resumes_at = None;
-                    Ok(())
-                }
-                packet = session.io.recv(&session.codec),
-                    if resumes_at.is_none() && !self.window.is_full() =>
-                {
-                    let outcome = self.read(session, packet);
-                    outcome.map(|bytes| resumes_at = gather.after(bytes, Instant::now()))
+                packet = session.io.recv(&session.codec), if !self.window.is_full() => {
+                    self.read(session, packet)
                 }
             };
             paused |= self.window.is_full();

@@ -43,18 +43,15 @@ struct Burst {
     arrivals: Arrivals,
     messages: u64,
     bytes: u64,
-    /// Of messages that are not complete, too.
-    payload_bytes: usize,
 }
 
 impl Inbound {
-    /// Takes in the packet that came, and what else has been read with it. Returns how many bytes of
-    /// payload that were.
+    /// Takes in the packet that came, and what else has been read with it.
     pub(super) fn read<E: std::fmt::Debug>(
         &mut self,
         session: &mut Session,
         first: Result<Option<codec::Decoded>, E>,
-    ) -> Result<usize, SessionEnd> {
+    ) -> Result<(), SessionEnd> {
         session.heard = true;
         let packet = match first {
             Ok(Some(packet)) => packet,
@@ -69,7 +66,7 @@ impl Inbound {
         &mut self,
         packets: &mut impl Packets,
         mut packet: codec::Decoded,
-    ) -> Result<usize, SessionEnd> {
+    ) -> Result<(), SessionEnd> {
         let received_at = Timestamp::now();
         let mut burst = Burst::default();
         let mut outcome;
@@ -95,7 +92,7 @@ impl Inbound {
         ledger.receive(burst.arrivals);
         metrics.messages_received.inc_by(burst.messages);
         metrics.bytes_received.inc_by(burst.bytes);
-        outcome.map(|()| burst.payload_bytes)
+        outcome
     }
 
     fn take(
@@ -107,14 +104,12 @@ impl Inbound {
     ) -> Result<(), SessionEnd> {
         match packet {
             codec::Decoded::Publish(publish, payload, _) => {
-                burst.payload_bytes += payload.len();
                 if let Some(message) = packets.assembly().begin(publish, &payload) {
                     self.receive(message, received_at, burst);
                 }
                 Ok(())
             }
             codec::Decoded::PayloadChunk(chunk, last) => {
-                burst.payload_bytes += chunk.len();
                 if let Some(message) = packets.assembly().add(&chunk, last) {
                     self.receive(message, received_at, burst);
                 }

@@ -74,6 +74,7 @@ impl Outbound {
             session_expiry_secs: 0,
             receive_maximum: None,
             keep_alive_secs: self.config.keep_alive_secs,
+            gathers: false,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod actor;
 mod faults;
+mod funnel;
 mod outbox;
 mod protocol;
 mod registry;

@@ -18,7 +18,8 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 /// Registers its sensors over HTTP, publishes what they measure at QoS 1, applies and acknowledges
 /// the configurations that they get, and in the end compares what was published with the service's
 /// ledger. A configuration that holds `"reject": true` is acknowledged with success false, so that
-/// this can be seen too. Ctrl-C ends the publishing early; the summary is still printed.
+/// this can be seen too. The environment variable API_TOKEN holds the token that the service asks
+/// for, an admin's, unless it runs with AUTH=off. Ctrl-C ends the publishing early; the summary is still printed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Where the service is

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use awc::{Client, Connector};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
@@ -15,6 +16,8 @@ use crate::domain::SensorIdentifier;
 pub(super) const CONCURRENCY: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A large fleet registers faster than one token may ask.
+const PAUSE: Duration = Duration::from_secs(1);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Why the service did not do what it was asked to.
@@ -105,17 +108,25 @@ struct Problem {
 
 impl Service {
     /// The service at this address.
-    pub(super) fn new(api: &str) -> Self {
+    pub(super) fn new(api: &str, token: Option<&SecretString>) -> Self {
         let connector = Connector::new().timeout(CONNECT_TIMEOUT).limit(CONCURRENCY);
-        let client = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector).finish();
-        Self { client, base: format!("{api}/api/v1") }
+        let mut builder = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector);
+        if let Some(token) = token {
+            builder = builder.bearer_auth(token.expose_secret());
+        }
+        Self { client: builder.finish(), base: format!("{api}/api/v1") }
     }
 
     /// The sensor of this name, created where there is none.
     pub(super) async fn register(&self, name: &str) -> Result<SensorIdentifier, ServiceError> {
         let url = format!("{}/sensors", self.base);
-        let request = self.client.post(&url).send_json(&serde_json::json!({ "name": name }));
-        let (status, body) = answer(&url, request).await?;
+        let (status, body) = loop {
+            let request = self.client.post(&url).send_json(&serde_json::json!({ "name": name }));
+            match answer(&url, request).await? {
+                (StatusCode::TOO_MANY_REQUESTS, _) => tokio::time::sleep(PAUSE).await,
+                answered => break answered,
+            }
+        };
         if status == StatusCode::CONFLICT {
             return self.find(name).await;
         }

@@ -2,6 +2,8 @@
 //! and the commit's. Called by the API. Promises revisions 0, 1, 2, … without a gap and without a
 //! collision, however many are created at once.
 
+use std::str::FromStr;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
@@ -12,7 +14,7 @@ use super::{Page, SensorError, Store, StoreError};
 use crate::domain::{SensorIdentifier, Timestamp};
 
 /// How far a configuration has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigurationState {
     /// The sensor has none.
@@ -25,9 +27,29 @@ pub enum ConfigurationState {
     Acknowledged,
     /// The sensor has it, and it does not work.
     Failed,
+    /// Of a sensor's newest only: the broker has had it for five minutes, and the sensor has spoken
+    /// since without acknowledging it.
+    Stale,
 }
 
 impl ConfigurationState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Pending, Self::Published, Self::Acknowledged, Self::Failed, Self::Stale];
+
+    /// As the API names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pending => "pending",
+            Self::Published => "published",
+            Self::Acknowledged => "acknowledged",
+            Self::Failed => "failed",
+            Self::Stale => "stale",
+        }
+    }
+
     /// The state of a row.
     #[must_use]
     pub const fn of(published: bool, acknowledged: bool, success: Option<bool>) -> Self {
@@ -37,6 +59,14 @@ impl ConfigurationState {
             (false, _) if published => Self::Published,
             (false, _) => Self::Pending,
         }
+    }
+}
+
+impl FromStr for ConfigurationState {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(())
     }
 }
 

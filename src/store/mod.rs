@@ -9,7 +9,9 @@ mod configurations;
 mod connection;
 mod copy;
 mod error;
+mod last_seen;
 mod migrations;
+mod networks;
 mod outbox;
 mod partitions;
 mod pool;
@@ -18,7 +20,10 @@ mod recorded;
 mod rejections;
 mod replays;
 mod rows;
+mod sensor_list;
 mod sensors;
+mod tokens;
+mod users;
 
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
@@ -28,6 +33,7 @@ pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState};
 pub use error::{StoreError, Verdict, verdict};
 pub use migrations::migrate;
+pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::Store;
@@ -36,7 +42,10 @@ pub use replays::Replayed;
 pub use rows::{
     HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
 };
-pub use sensors::{NewSensor, Sensor, SensorError};
+pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
+pub use sensors::{NewSensor, SensorChange, SensorError};
+pub use tokens::{NewToken, TokenRow};
+pub use users::{NewUser, UserChange, UserRow};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
 #[derive(Clone, Debug)]

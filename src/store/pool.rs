@@ -20,7 +20,7 @@ const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 10_000;
 
 /// Where this answers, the migrations have been applied.
-const LATEST_TABLE: &str = "select from rejection_overflow limit 0";
+const LATEST_TABLE: &str = "select from token limit 0";
 
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]

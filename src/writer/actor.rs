@@ -1,6 +1,8 @@
 //! The writer: collects messages while earlier ones are being written, and starts a delivery for
 //! each batch. Sensor actors send to it; the inbound loop hears what was committed.
 
+use std::time::{Duration, Instant};
+
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _};
 use tracing::error;
 
@@ -24,6 +26,7 @@ pub struct WriterActor<C> {
     replaying: bool,
     replayed_last: bool,
     begins: bool,
+    rests: bool,
 }
 
 impl<C: Commit> WriterActor<C> {
@@ -42,6 +45,7 @@ impl<C: Commit> WriterActor<C> {
             replaying: false,
             replayed_last: false,
             begins: false,
+            rests: false,
         }
     }
 
@@ -56,16 +60,20 @@ impl<C: Commit> WriterActor<C> {
             let delivery = Delivery::new(self.committer.clone(), reports);
             // A task of its own: a panic in it loses this batch's receipts, which is noticed where
             // they were written, and not the actor.
+            let begun = Instant::now();
             let delivered = actix_rt::spawn(delivery.deliver(batch));
             context.spawn(delivered.into_actor(self).map(move |outcome, writer, context| {
                 if let Err(failure) = outcome {
                     error!(%failure, "a delivery failed; its messages will be delivered again");
                 }
                 writer.writing -= 1;
-                if next == Next::Replayed {
-                    writer.replaying = false;
+                match next {
+                    Next::Delivered => writer.rest(policy::rest(begun.elapsed()), context),
+                    Next::Replayed => {
+                        writer.replaying = false;
+                        writer.begin(context);
+                    }
                 }
-                writer.begin(context);
             }));
         }
     }
@@ -78,6 +86,7 @@ impl<C: Commit> WriterActor<C> {
             replaying: self.replaying,
             replayed_last: self.replayed_last,
             connections: self.config.connections,
+            rests: self.rests,
         }
     }
 
@@ -94,6 +103,18 @@ impl<C: Commit> WriterActor<C> {
         let items = self.config.batch_items.min(policy::REPLAY_ITEMS);
         self.replays.take(items, policy::BATCH_BYTES)
     }
+
+    /// Lets messages gather, and begins again.
+    fn rest(&mut self, rest: Duration, context: &mut Context<Self>) {
+        if !self.rests {
+            self.rests = true;
+            context.run_later(rest, |writer, context| {
+                writer.rests = false;
+                writer.begin(context);
+            });
+        }
+        self.begin(context);
+    }
 }
 
 impl<C: Commit> Actor for WriterActor<C> {
@@ -105,14 +126,16 @@ impl<C: Commit> Handler<Write> for WriterActor<C> {
 
     /// Starts nothing by itself: behind this message others may be waiting in the mailbox, and they
     /// belong into the same batch.
-    fn handle(&mut self, Write(uplink): Write, context: &mut Context<Self>) {
-        // Apart from each other: a replay must neither hold up what is delivered nor be mixed with it
-        // in one account.
-        let batch = match uplink.origin.replayed_from {
-            None => &mut self.waiting,
-            Some(_) => &mut self.replays,
-        };
-        batch.push(uplink);
+    fn handle(&mut self, Write(uplinks): Write, context: &mut Context<Self>) {
+        for uplink in uplinks {
+            // Apart from each other: a replay must neither hold up what is delivered nor be mixed
+            // with it in one account.
+            let batch = match uplink.origin.replayed_from {
+                None => &mut self.waiting,
+                Some(_) => &mut self.replays,
+            };
+            batch.push(uplink);
+        }
         if !self.begins {
             self.begins = true;
             context.notify(Begin);

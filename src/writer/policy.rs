@@ -3,6 +3,8 @@
 //! Replays give way: what the broker delivers never waits for more than one batch of them, and
 //! they never for more than one of its batches.
 
+use std::time::Duration;
+
 /// A second COPY beside the first pays only when much is waiting: measured, with one measurement a
 /// message one writer with batches of 35,000 rows beat two with 4,500 (259k rows/s against 206k),
 /// and with 100 a message two with 20,000 to 50,000 beat one (585k against 353k).
@@ -15,6 +17,10 @@ pub(super) const BATCH_BYTES: usize = 32 << 20;
 /// A batch of replayed messages holds no more items than this: some tens of milliseconds, for which
 /// a delivered message may have to wait.
 pub(super) const REPLAY_ITEMS: usize = 2_000;
+
+/// Under a steady load half of the time is writing and half is gathering, so that batches are twice
+/// as large and their number half; beyond this a rest saves nothing more and only adds latency.
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// What waits, and what is being written.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +37,8 @@ pub(super) struct Load {
     pub(super) replayed_last: bool,
     /// Batches that can be under way.
     pub(super) connections: u32,
+    /// What the broker delivers is gathering.
+    pub(super) rests: bool,
 }
 
 /// Whose batch is next.
@@ -41,15 +49,13 @@ pub(super) enum Next {
 }
 
 /// Whether to start a write now. An idle service commits a lone message at once; a busy one lets
-/// messages gather while it writes.
+/// messages gather while it writes, and while it rests.
 pub(super) const fn next(load: Load) -> Option<Next> {
     if load.writing >= load.connections {
         return None;
     }
-    let delivered = match load.writing - load.replaying as u32 {
-        0 => load.waiting_items > 0,
-        _ => load.waiting_items >= ANOTHER_WRITER_ITEMS,
-    };
+    let idle = load.writing == load.replaying as u32 && !load.rests;
+    let delivered = load.waiting_items >= if idle { 1 } else { ANOTHER_WRITER_ITEMS };
     let replayed = load.replays_wait && !load.replaying;
     match (delivered, replayed) {
         (true, true) if load.replayed_last => Some(Next::Delivered),
@@ -57,6 +63,11 @@ pub(super) const fn next(load: Load) -> Option<Next> {
         (true, false) => Some(Next::Delivered),
         (false, false) => None,
     }
+}
+
+/// How long to rest after a write that took so long.
+pub(super) fn rest(took: Duration) -> Duration {
+    took.min(LONGEST_REST)
 }
 
 #[cfg(test)]
@@ -70,6 +81,7 @@ mod tests {
         replaying: false,
         replayed_last: false,
         connections: 2,
+        rests: false,
     };
 
     #[test]
@@ -80,6 +92,15 @@ mod tests {
         assert_eq!(next(ANOTHER_WRITER_ITEMS - 1, 1), None);
         assert_eq!(next(ANOTHER_WRITER_ITEMS, 1), Some(Next::Delivered));
         assert_eq!(next(usize::MAX, 2), None);
+    }
+
+    #[test]
+    fn a_rest_lets_messages_gather_until_there_are_enough() {
+        let next = |waiting_items| next(Load { waiting_items, rests: true, ..IDLE });
+        assert_eq!(next(1), None);
+        assert_eq!(next(ANOTHER_WRITER_ITEMS), Some(Next::Delivered));
+        assert_eq!(rest(Duration::from_millis(2)), Duration::from_millis(2));
+        assert_eq!(rest(Duration::from_secs(2)), LONGEST_REST);
     }
 
     #[test]

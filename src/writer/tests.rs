@@ -126,7 +126,7 @@ impl Rig {
                 receipt: self.book.write(sequence),
             };
             uplink.reject(crate::domain::Reason::NotJson, String::new());
-            self.writer.send(Write(Box::new(uplink))).await.unwrap();
+            self.writer.send(Write(vec![Box::new(uplink)])).await.unwrap();
         }
     }
 

@@ -108,6 +108,13 @@ fn every_link_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for link in README.split("](").skip(1) {
         let target = link.split(')').next().unwrap();
+        if let Some(anchor) = target.strip_prefix('#') {
+            let headings = README.lines().filter_map(|line| line.strip_prefix('#'));
+            let mut slugs = headings
+                .map(|it| it.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+            assert!(slugs.any(|slug| slug == anchor), "no heading is {target}");
+            continue;
+        }
         assert!(target.starts_with("http") || root.join(target).exists(), "{target} is not there");
     }
 }

@@ -13,10 +13,12 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use serde_json::Value;
 use tributary::api::{self, Fleet};
-use tributary::domain::{Health, Ledger, Part, SensorIdentifier, Timestamp};
+use tributary::domain::{
+    Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier, Timestamp, Token,
+};
 use tributary::metrics::Metrics;
 use tributary::sensor::{Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus};
-use tributary::store::{self, Store};
+use tributary::store::{self, NewToken, Store};
 
 use crate::support::postgres::{Database, Postgres, connect};
 
@@ -117,6 +119,15 @@ impl Api {
     }
 
     pub(super) async fn start_on(postgres: &Postgres) -> Self {
+        Self::start_with(postgres, &[("AUTH", "off")]).await
+    }
+
+    /// One that asks who calls.
+    pub(super) async fn start_guarded() -> Self {
+        Self::start_with(Postgres::shared().await, &[]).await
+    }
+
+    pub(super) async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
         let database = postgres.create_database(None).await;
         let config = store_config(&database.url);
         store::migrate(&config).await.unwrap();
@@ -125,8 +136,9 @@ impl Api {
         let context = context(&config, &witness);
         let (ledger, health) = (Arc::clone(&context.ledger), Arc::clone(&context.health));
         Part::ALL.into_iter().for_each(|part| health.up(part));
-        let config = api::Config { address: "127.0.0.1:0".into(), workers: 2 };
-        let (server, address) = api::bind(&config, context).unwrap();
+        let fixed = [("HTTP_ADDR", "127.0.0.1:0"), ("HTTP_WORKERS", "2")];
+        let http = http_config(&[settings, &fixed].concat());
+        let (server, address) = api::bind(&http, context).unwrap();
         actix_rt::spawn(server);
         let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
         let base = format!("http://{address}");
@@ -138,7 +150,7 @@ impl Api {
         let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
         let witness = Witness { told, live }.start();
         let context = context(&store_config("postgres://nowhere/x"), &witness);
-        api::bind(&api::Config { address: address.into(), workers: 1 }, context)
+        api::bind(&http_config(&[("HTTP_ADDR", address)]), context)
     }
 
     /// A request without a body.
@@ -184,6 +196,45 @@ impl Api {
         }
     }
 
+    /// A request with a token, or without one; a body is JSON.
+    pub(super) async fn call(
+        &self,
+        token: Option<&str>,
+        method: Method,
+        path: &str,
+        body: Option<&str>,
+    ) -> Answer {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let mut headers: Vec<(&'static str, &str)> = Vec::new();
+        headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        headers.extend(body.map(|_| ("content-type", "application/json")));
+        self.send(method, path, &headers, body.unwrap_or_default()).await
+    }
+
+    /// A new token with this role, in one network or in all.
+    pub(super) async fn token(&self, role: Role, scope: Scope) -> String {
+        let token = Token::random();
+        let new = NewToken {
+            name: format!("{role} {}", uuid::Uuid::new_v4()),
+            digest: token.digest(),
+            role,
+            scope,
+            expires_at: None,
+            user: None,
+        };
+        Store::new(&store_config(&self.database.url)).create_token(&new).await.unwrap();
+        token.reveal().to_owned()
+    }
+
+    /// A new network.
+    pub(super) async fn network(&self, name: &str) -> NetworkIdentifier {
+        let identifier = NetworkIdentifier::random();
+        let insert =
+            format!("insert into network (identifier, name) values ('{identifier}', '{name}')");
+        self.execute(&insert).await;
+        identifier
+    }
+
     /// Creates a sensor; gives its path.
     pub(super) async fn create_sensor(&self, name: &str) -> (SensorIdentifier, String) {
         let body = serde_json::json!({ "name": name });
@@ -220,6 +271,14 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         health: Arc::default(),
         started_at: Timestamp::now(),
     }
+}
+
+/// The settings of HTTP: the defaults, and these.
+fn http_config(settings: &[(&str, &str)]) -> api::Config {
+    let servers = [("DATABASE_URL", "postgres://nowhere/x"), ("MQTT_URL", "mqtt://nowhere")];
+    let all: Vec<_> = servers.iter().chain(settings).collect();
+    let value = |name: &str| all.iter().find(|(known, _)| *known == name).map(|it| it.1.to_owned());
+    tributary::config::Config::read(value).unwrap().http
 }
 
 fn store_config(url: &str) -> store::Config {

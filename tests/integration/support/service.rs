@@ -64,6 +64,7 @@ impl Service {
             ("MQTT_TOPIC_PREFIX", &database.name),
             ("HTTP_ADDR", &address),
             ("MIGRATE_ON_START", "true"),
+            ("AUTH", "off"),
             ("LOG_FILTER", "info,tributary=debug"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
