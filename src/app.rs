@@ -21,6 +21,7 @@ use crate::domain::{Audience, Flow, Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
 use crate::probes;
+use crate::replay::{ReplayRequests, Replayer, ReplayerWays, Replays};
 use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
 use crate::store::{self, Committer, Housekeeper, Store};
 use crate::streams::{self, Hub};
@@ -87,6 +88,7 @@ impl App {
         let (shutdown, told) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
 
+        let (replays, replay_requests) = Replays::new();
         let (started, supervisor) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
         let path = Path {
@@ -102,6 +104,7 @@ impl App {
                 faults,
             },
             writing: writing.handle(),
+            replays: (replay_requests, store.clone()),
             told,
             grace,
         };
@@ -123,6 +126,7 @@ impl App {
             },
             store: store.clone(),
             fleet: Fleet::of(&supervisor),
+            replays,
             ledger: Arc::clone(&ledger),
             health,
             metrics: Arc::clone(&metrics),
@@ -218,6 +222,9 @@ struct Path {
     store: Store,
     handles: InboundHandles,
     writing: ArbiterHandle,
+    /// What is asked of the replayer, and the store that it reads: the API's, whose slow readers may
+    /// keep it waiting.
+    replays: (ReplayRequests, Store),
     told: watch::Receiver<bool>,
     grace: Duration,
 }
@@ -231,14 +238,15 @@ impl Path {
         let topics = Topics::new(&self.config.mqtt.topic_prefix);
         let decoder = Decoder::new(topics.clone(), self.config.limits);
         let (settled, hears) = mpsc::unbounded_channel();
+        let (replayed, hears_replayed) = mpsc::unbounded_channel();
         let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
-        let InboundHandles { health, metrics, .. } = self.handles.clone();
+        let InboundHandles { ledger, health, metrics, .. } = self.handles.clone();
 
         let probed = self.store.clone();
         probes::watch_pool(&metrics, "path", PATH_CONNECTIONS, move || probed.pool_use());
         let audience = Arc::clone(&self.audience);
         let outbox = Outbox::new(self.store.clone(), down, audience, Arc::clone(&metrics)).start();
-        let (router, writer) = self.supervisor(settled, &outbox);
+        let (router, writer) = self.supervisor((settled, replayed), &outbox);
         let outbound = Outbound::new(
             self.config.mqtt.clone(),
             topics,
@@ -246,6 +254,15 @@ impl Path {
             (health, metrics),
             self.told.clone(),
         );
+        let (replay_requests, store) = self.replays;
+        let ways = ReplayerWays {
+            router: router.clone(),
+            decoder: decoder.clone(),
+            ledger,
+            store,
+            replayed: hears_replayed,
+        };
+        let replayer = Replayer::new(replay_requests, ways);
         let inbound = Inbound::new(
             self.config.mqtt,
             decoder,
@@ -258,6 +275,7 @@ impl Path {
             return;
         }
         actix_rt::spawn(outbound.run());
+        actix_rt::spawn(replayer.run());
         let alive = move || router.is_alive() && writer.connected() && outbox.connected();
         let told = tokio::select! {
             () = inbound.run() => Ending::Told,
@@ -270,7 +288,7 @@ impl Path {
 
     fn supervisor(
         &self,
-        settled: mpsc::UnboundedSender<Committed>,
+        (settled, replayed): (mpsc::UnboundedSender<Committed>, mpsc::UnboundedSender<Committed>),
         outbox: &Addr<Outbox>,
     ) -> (Router, Addr<WriterActor<Committer>>) {
         let InboundHandles { health, flow, metrics, .. } = self.handles.clone();
@@ -289,6 +307,7 @@ impl Path {
             |supervisor| {
                 let reports = Reports {
                     settled,
+                    replayed,
                     acknowledged: supervisor.clone().recipient(),
                     deleted: supervisor.clone().recipient(),
                     audience,

@@ -20,7 +20,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("mqtt", &["sensor", "wire", "domain", "metrics", "tls"]),
     ("streams", &["store", "domain"]),
     // The log's level is changed over HTTP.
-    ("api", &["streams", "sensor", "store", "domain", "metrics", "telemetry", "tls", "wire"]),
+    ("replay", &["sensor", "wire", "store", "domain"]),
+    (
+        "api",
+        &["replay", "streams", "sensor", "store", "domain", "metrics", "telemetry", "tls", "wire"],
+    ),
     ("metrics", &["domain"]),
     ("probes", &["domain", "metrics", "store"]),
     ("telemetry", &[]),
@@ -39,6 +43,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "metrics",
             "mqtt",
             "probes",
+            "replay",
             "sensor",
             "store",
             "streams",

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::{RowKey, SensorKey};
+use crate::store::{RowKey, SensorKey, Stretch};
 
 /// Outside of these years there is no row, and the database refuses to look.
 fn is_moment(microseconds: i64) -> bool {
@@ -82,6 +82,23 @@ impl Position for i64 {
 
     fn read(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self::from_be_bytes)
+    }
+}
+
+/// A replay.
+impl Position for Stretch {
+    const TAG: u8 = b'p';
+
+    fn write(&self) -> Vec<u8> {
+        [self.after.to_be_bytes(), self.until.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (after, until) = bytes.split_first_chunk()?;
+        Some(Self {
+            after: i64::from_be_bytes(*after),
+            until: i64::from_be_bytes(until.try_into().ok()?),
+        })
     }
 }
 
@@ -188,6 +205,8 @@ mod tests {
             prop_assert_eq!(decode(&encode(&sensor.0)), Some(sensor.0));
             prop_assert_eq!(decode(&encode(&name)), Some(name));
             prop_assert_eq!(decode(&encode(&number)), Some(number));
+            let stretch = Stretch { after: number, until: digest };
+            prop_assert_eq!(decode(&encode(&stretch)), Some(stretch));
         }
 
         #[test]

@@ -57,6 +57,7 @@ use tracing_actix_web::TracingLogger;
 
 use crate::domain::{Flow, Health, Ledger, Timestamp};
 use crate::metrics::Metrics;
+use crate::replay::Replays;
 use crate::store::Store;
 use crate::streams::Hub;
 use crate::telemetry::LogFilter;
@@ -119,6 +120,8 @@ pub struct Context {
     pub store: Store,
     /// The sensors' actors.
     pub fleet: Fleet,
+    /// What brings rejections through the pipeline again.
+    pub replays: Replays,
     /// The account of the items.
     pub ledger: Arc<Ledger>,
     /// What is connected.

@@ -15,7 +15,7 @@ use crate::store::{Page, RowPage};
 const DEFAULT_LIMIT: u32 = 100;
 
 /// More would make a response that helps nobody and holds memory and a connection.
-const MAX_LIMIT: u32 = 1_000;
+pub(super) const MAX_LIMIT: u32 = 1_000;
 
 /// No route takes as many; the search for doubled ones stays short.
 const MAX_PARAMETERS: usize = 32;

@@ -99,6 +99,8 @@ problems! {
     ReadTimeout = SERVICE_UNAVAILABLE, "read-timeout", "The read takes too long";
     /// As many do the same as may.
     Busy = SERVICE_UNAVAILABLE, "busy", "Too many do the same at once";
+    /// Others replay, or this replay takes long.
+    ReplayUnderWay = SERVICE_UNAVAILABLE, "replay-under-way", "A replay is under way";
     /// The service cannot do its work at present.
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The service is not ready";
 }

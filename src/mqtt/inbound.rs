@@ -51,8 +51,8 @@ pub struct Inbound {
     pub(super) decoder: Decoder,
     pub(super) router: Router,
     pub(super) handles: InboundHandles,
-    settled: mpsc::UnboundedReceiver<Committed>,
-    lost: mpsc::UnboundedReceiver<Lost>,
+    pub(super) settled: mpsc::UnboundedReceiver<Committed>,
+    pub(super) lost: mpsc::UnboundedReceiver<Lost>,
     pub(super) book: ReceiptBook,
     pub(super) window: Window,
     /// How often the message under a Packet Identifier stopped an actor; a redelivery has its
@@ -246,7 +246,7 @@ impl Inbound {
         }
     }
 
-    fn settle(&mut self, committed: Committed) {
+    pub(super) fn settle(&mut self, committed: Committed) {
         let Committed { receipts, tally, .. } = committed;
         let window = &mut self.window;
         let mut messages = Arrivals::default();
@@ -260,7 +260,7 @@ impl Inbound {
     }
 
     /// True: the message arrived on this connection, which is therefore to be given up.
-    fn lose(&mut self, lost: Lost) -> bool {
+    pub(super) fn lose(&mut self, lost: Lost) -> bool {
         let Some(entry) = self.window.lose(lost.sequence) else { return false };
         self.handles.ledger.release(entry.kind, entry.items);
         self.handles.metrics.released(entry.kind);
@@ -271,16 +271,24 @@ impl Inbound {
     }
 
     /// Sends the PUBACKs whose turn it is.
-    fn acknowledge(&mut self, mut session: Option<&mut Session>) -> Result<(), SessionEnd> {
+    fn acknowledge(&mut self, session: Option<&mut Session>) -> Result<(), SessionEnd> {
+        self.give_turns(|packet_id| session.as_ref().map_or(Ok(()), |it| it.puback(packet_id)))
+    }
+
+    /// Takes what is settled off the front, in order, and has each acknowledged.
+    pub(super) fn give_turns(
+        &mut self,
+        puback: impl Fn(NonZeroU16) -> Result<(), SessionEnd>,
+    ) -> Result<(), SessionEnd> {
         let mut sent = 0;
         let mut now = None;
         let mut outcome = Ok(());
         while let Some(entry) = self.window.pop() {
-            if let (Some(packet_id), Some(session)) = (entry.packet_id, session.as_deref_mut()) {
+            if let Some(packet_id) = entry.packet_id {
                 if !self.actor_failures.is_empty() {
                     self.actor_failures.remove(&packet_id);
                 }
-                outcome = session.puback(packet_id);
+                outcome = puback(packet_id);
                 if outcome.is_err() {
                     break;
                 }

@@ -37,3 +37,6 @@ pub struct Config {
     /// `WINDOW_BYTES`
     pub window_bytes: usize,
 }
+
+#[cfg(test)]
+mod tests;

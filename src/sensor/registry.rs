@@ -48,12 +48,18 @@ impl Router {
         self.supervisor.clone()
     }
 
-    /// Starts the actor of a sensor that nobody has looked up: for the benches, which have no
-    /// database.
+    /// Starts the actor of a sensor that nobody has looked up, and gives it what waits: for benches
+    /// and tests that have no database.
     #[doc(hidden)]
     pub fn admit(&self, known: &KnownSensor) {
         let mut registry = self.registry.borrow_mut();
-        registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+        match registry.slots.get(&known.identifier) {
+            Some(Slot::Active { address, .. }) if address.connected() => return,
+            Some(Slot::Unresolved(_)) => {}
+            Some(Slot::Active { .. }) | None => {
+                registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+            }
+        }
         registry.start(known);
     }
 
@@ -112,7 +118,8 @@ impl Registry {
         };
         match self.slots.get_mut(&sensor) {
             Some(Slot::Active { address, heard_at, .. }) if address.connected() => {
-                *heard_at = uplink.origin.received_at;
+                // What is replayed was heard long ago.
+                *heard_at = (*heard_at).max(uplink.origin.received_at);
                 address.do_send(Hear(uplink));
                 Routed::Sent
             }
@@ -152,7 +159,13 @@ impl Registry {
         let address = SensorActor::new(known, Rc::clone(&self.ways)).start();
         self.metrics.actors_started.inc();
         self.metrics.actors_alive.inc();
-        let heard_at = Timestamp::now();
+        let now = Timestamp::now();
+        // What is replayed was heard long ago.
+        let heard_at = waiting.iter().map(|uplink| match uplink.origin.replayed_from {
+            Some(_) => uplink.origin.received_at,
+            None => now,
+        });
+        let heard_at = heard_at.max().unwrap_or(now);
         let noted_at = Timestamp::default();
         for uplink in waiting {
             address.do_send(Hear(uplink));

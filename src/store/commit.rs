@@ -19,6 +19,7 @@ use super::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, write
 use super::gather::gather;
 use super::partitions::Partitions;
 use super::pool::{Complaints, PoolUse};
+use super::replays::{self, Replayed};
 use super::sensors::DELETION_LOCK;
 use super::{Config, StoreError, acknowledge, activity, copy, rejections};
 use crate::domain::{
@@ -64,6 +65,8 @@ pub struct Committed {
     pub deleted: Vec<SensorIdentifier>,
     /// What those who watch want to know of it.
     pub news: Vec<News>,
+    /// What became of replayed messages; a batch has them all or none.
+    pub replayed: Replayed,
 }
 
 impl Committed {
@@ -81,13 +84,20 @@ impl Committed {
             tally: account.tally,
             acknowledgements: account.acknowledgements,
             deleted: account.deleted,
+            replayed: account.replayed,
         }
     }
 
     /// As if committed: for the tests of what happens around a commit.
     #[cfg(test)]
     pub(crate) fn pretend(batch: Batch) -> Self {
-        Self::after_commit(batch, Account::default(), &Audience::none())
+        Self::pretend_with(batch, Tally::default())
+    }
+
+    /// The same, with what became of the items.
+    #[cfg(test)]
+    pub(crate) fn pretend_with(batch: Batch, tally: Tally) -> Self {
+        Self::after_commit(batch, Account { tally, ..Account::default() }, &Audience::none())
     }
 }
 
@@ -108,6 +118,7 @@ struct Account {
     deleted: Vec<SensorIdentifier>,
     /// The places of the rows that were new, by kind.
     stored: [Vec<Place>; Kind::ALL.len()],
+    replayed: Replayed,
 }
 
 /// Writes batches. Clones share the pool.
@@ -264,21 +275,32 @@ async fn transact(
     path: Path,
 ) -> Result<Account, StoreError> {
     let mut account = Account { deleted: begin(connection, rows).await?, ..Account::default() };
-    if !account.deleted.is_empty() {
-        reject_deleted(batch, &account.deleted);
+    reject_deleted(batch, &account.deleted);
+    let Account { tally, replayed, .. } = &mut account;
+    let held = replays::lock(connection, batch, tally, replayed).await?;
+    if !account.deleted.is_empty() || account.replayed.gone > 0 {
         *rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
     }
     for (kind, rows) in rows.iter() {
         if rows.offered > 0 {
             let staged = insert(connection, batch, *kind, rows, path).await?;
             let fresh = if path == Path::Straight { rows.fresh.len() } else { 0 };
-            account.tally.stored(*kind, rows.offered, (fresh + staged.len()) as u64);
+            let inserted = (fresh + staged.len()) as u64;
+            account.tally.stored(*kind, rows.offered, inserted);
+            if held.is_some() {
+                account.replayed.stored(rows.offered, inserted);
+            }
             account.stored[*kind as usize] = staged;
         }
     }
     account.acknowledgements =
         acknowledge::write(connection, batch, &rows[Kind::Heartbeat as usize].1).await?;
     rejections::write(connection, batch, &mut account.tally).await?;
+    rejections::supersede(connection, batch).await?;
+    if let Some(held) = &held {
+        let Account { tally, replayed, .. } = &mut account;
+        replays::settle(connection, batch, held, (tally, replayed)).await?;
+    }
     if path == Path::Straight {
         for (kind, rows) in rows {
             account.stored[*kind as usize].append(&mut rows.fresh);
@@ -317,6 +339,9 @@ async fn begin(
 }
 
 fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
+    if deleted.is_empty() {
+        return;
+    }
     for uplink in batch.uplinks_mut() {
         if uplink.sensor.is_some_and(|sensor| deleted.contains(&sensor)) {
             uplink.reject(Reason::UnknownSensor, "the sensor was deleted".into());

@@ -27,6 +27,7 @@ pub(super) struct WriterConnection {
     pub(super) journal: Statement,
     /// Somebody went away in the middle of it.
     pub(super) abandoned: AtomicBool,
+    pub(super) supersede: Statement,
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
 }
@@ -55,6 +56,7 @@ impl WriterConnection {
             overflow: client.prepare(OVERFLOW).await?,
             journal: client.prepare(activity::JOURNAL).await?,
             abandoned: AtomicBool::new(false),
+            supersede: client.prepare(SUPERSEDE).await?,
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
             client,
@@ -143,6 +145,14 @@ select sensor_identifier, date_trunc('hour', now()), item_count
 from unnest($1::uuid[], $2::int8[]) as beyond (sensor_identifier, item_count)
 on conflict (sensor_identifier, hour)
 do update set item_count = rejection_overflow.item_count + excluded.item_count";
+
+/// Of these messages, all but the items that are refused still.
+const SUPERSEDE: &str = "\
+delete from rejection using unnest($1::uuid[]) as stored (digest)
+where rejection.digest = stored.digest and not exists (
+    select from unnest($2::uuid[], $3::int4[]) as refused (digest, item_index)
+    where refused.digest = rejection.digest and refused.item_index = rejection.item_index
+)";
 
 /// Makes [`WriterConnection`]s, by way of the ordinary connector.
 pub(super) struct WriterManager(Connector);

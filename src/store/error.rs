@@ -29,6 +29,10 @@ pub enum StoreError {
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
+    /// As if: for the tests of what happens around a commit.
+    #[cfg(test)]
+    #[error("pretended: {0:?}")]
+    Pretended(Verdict),
 }
 
 /// Why an attempt to connect failed.
@@ -59,8 +63,14 @@ pub enum Verdict {
 /// whatever is unknown is retried, because a retry loses nothing.
 #[must_use]
 pub fn verdict(error: &StoreError) -> Verdict {
-    let StoreError::Postgres(error) = error else { return Verdict::Retry };
-    error.code().map_or(Verdict::Retry, verdict_on)
+    match error {
+        StoreError::Postgres(error) => error.code().map_or(Verdict::Retry, verdict_on),
+        #[cfg(test)]
+        StoreError::Pretended(verdict) => *verdict,
+        StoreError::PoolTimeout { .. } | StoreError::Silence { .. } | StoreError::Migration(_) => {
+            Verdict::Retry
+        }
+    }
 }
 
 fn verdict_on(state: &SqlState) -> Verdict {
@@ -79,7 +89,7 @@ impl StoreError {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Postgres(error) => error.code(),
-            Self::PoolTimeout { .. } | Self::Silence { .. } | Self::Migration(_) => None,
+            _ => None,
         }
     }
 
@@ -101,7 +111,7 @@ impl StoreError {
         match self {
             Self::Postgres(error) => handshake_reason(error),
             Self::PoolTimeout { last, .. } => last.as_ref()?.handshake.clone(),
-            Self::Silence { .. } | Self::Migration(_) => None,
+            _ => None,
         }
     }
 
@@ -110,7 +120,7 @@ impl StoreError {
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.as_db_error().and_then(|error| error.constraint()),
-            Self::PoolTimeout { .. } | Self::Silence { .. } | Self::Migration(_) => None,
+            _ => None,
         }
     }
 
@@ -120,6 +130,8 @@ impl StoreError {
         match self {
             Self::PoolTimeout { .. } | Self::Silence { .. } => true,
             Self::Migration(_) => false,
+            #[cfg(test)]
+            Self::Pretended(verdict) => *verdict == Verdict::Retry,
             Self::Postgres(error) => error.code().is_none_or(|state| {
                 // Connection exception; insufficient resources; operator intervention.
                 matches!(state.code().get(..2), Some("08" | "53" | "57"))

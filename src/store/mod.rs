@@ -24,7 +24,9 @@ mod outbox;
 mod partitions;
 mod pool;
 mod reads;
+mod recorded;
 mod rejections;
+mod replays;
 mod rows;
 mod sensor_list;
 mod sensors;
@@ -51,6 +53,8 @@ pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
 pub use pool::{PoolUse, Store};
+pub use recorded::{Recorded, RecordedPage, Stretch};
+pub use replays::Replayed;
 pub use rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, Page,
     RejectionFilter, RejectionRow, RowKey, RowPage, Selection, Span,

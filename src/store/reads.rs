@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::recorded::{CONDITIONS, Conditions};
 use super::rows::{Page, RejectionFilter, RejectionRow};
 use super::{Store, StoreError};
 use crate::domain::{SensorIdentifier, Timestamp};
@@ -15,17 +16,6 @@ pub(super) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 pub(super) const SENSOR_EXISTS: &str = "select 1 from sensor where identifier = $1";
 
-/// Parameters: number to go on behind, sensor, reason, limit; each but the last may be null.
-const LIST_REJECTIONS: &str = "\
-select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index, item_count,
-       reason, detail, raw
-from rejection
-where ($1::bigint is null or identifier < $1)
-  and ($2::uuid is null or sensor_identifier = $2)
-  and ($3::text is null or reason = $3)
-order by identifier desc
-limit $4";
-
 impl Store {
     /// Rejections, newest first.
     ///
@@ -34,17 +24,20 @@ impl Store {
     pub async fn list_rejections(
         &self,
         page: &Page<i64>,
-        filter: RejectionFilter,
+        filter: &RejectionFilter,
     ) -> Result<Vec<RejectionRow>, StoreError> {
-        let (sensor, limit) = (filter.sensor.map(|sensor| sensor.0), page.row_count());
-        let parameters: Parameters<'_> = &[
-            (&page.after, Type::INT8),
-            (&sensor, Type::UUID),
-            (&filter.reason, Type::TEXT),
-            (&limit, Type::INT8),
-        ];
+        let statement = format!(
+            "select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index,
+                    item_count, reason, detail, raw
+             from rejection
+             where {CONDITIONS} and ($7::bigint is null or identifier < $7)
+             order by identifier desc limit $8"
+        );
+        let limit = page.row_count();
+        let conditions = Conditions::of(filter);
+        let parameters = conditions.with(&[(&page.after, Type::INT8), (&limit, Type::INT8)]);
         self.within(async {
-            let rows = self.connection().await?.query_typed(LIST_REJECTIONS, parameters).await?;
+            let rows = self.connection().await?.query_typed(&statement, &parameters).await?;
             Ok(rows.iter().map(rejection).collect::<Result<_, _>>()?)
         })
         .await

@@ -155,11 +155,19 @@ pub struct RejectionRow {
     pub raw: Vec<u8>,
 }
 
-/// Which rejections to list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Which rejections are meant: those that fulfil all of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RejectionFilter {
+    /// These.
+    pub identifiers: Option<Vec<i64>>,
     /// Those of one sensor.
     pub sensor: Option<SensorIdentifier>,
     /// Those with one reason.
     pub reason: Option<&'static str>,
+    /// Those of one kind.
+    pub kind: Option<&'static str>,
+    /// Those that came then or later.
+    pub since: Option<Timestamp>,
+    /// Those that came before.
+    pub until: Option<Timestamp>,
 }

@@ -50,6 +50,8 @@ impl Commit for Committer {
 pub struct Reports {
     /// The inbound loop: it settles the receipts. What waits in the channel is bounded by its window.
     pub settled: UnboundedSender<Committed>,
+    /// The replayer: it settles the receipts of what it has replayed, a page at most.
+    pub replayed: UnboundedSender<Committed>,
     /// The supervisor: what was acknowledged.
     pub acknowledged: Recipient<Acknowledged>,
     /// The supervisor: which sensors are no more.
@@ -64,6 +66,13 @@ pub struct Reports {
     pub metrics: Arc<Metrics>,
     /// None in production.
     pub faults: Faults,
+}
+
+impl Reports {
+    /// The same, for batches of replayed messages.
+    pub(super) fn for_replays(&self) -> Self {
+        Self { settled: self.replayed.clone(), ..self.clone() }
+    }
 }
 
 /// One batch on its way.
@@ -198,7 +207,7 @@ impl<C: Commit> Delivery<C> {
         let news = std::mem::take(&mut committed.news);
         // First of all the receipts: PUBACKs are waiting.
         if settled.send(committed).is_err() {
-            debug!("a batch was committed after the inbound loop had ended");
+            debug!("a batch was committed after those who wait for it had ended");
         }
         audience.tell(news);
         if !acknowledgements.is_empty()

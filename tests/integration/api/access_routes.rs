@@ -72,6 +72,10 @@ fn routes() -> Vec<Route> {
     vec![
         route(Method::GET, "/api/v1/status", Viewer, Filtered, 200),
         route(Method::GET, "/api/v1/rejections", Viewer, Whole, 200),
+        route(Method::DELETE, "/api/v1/rejections?all=true", Operator, Whole, 200),
+        // Nobody replays here: who may is turned away later than who may not.
+        route(Method::POST, "/api/v1/rejections/replay", Operator, Whole, 503)
+            .with(r#"{"all":true}"#),
         route(Method::GET, "/api/v1/sensors", Viewer, Filtered, 200),
         route(Method::POST, "/api/v1/sensors", Admin, Filtered, 201).with(r#"{"name":"s{n}"}"#),
         route(Method::GET, SENSOR, Viewer, Own, 200),
@@ -218,9 +222,10 @@ fn every_route_of_the_source_stands_in_the_table() {
             }
             for method in methods.split(", ").filter(|method| *method != "HEAD") {
                 let end = if path.is_empty() { "/sensors/{identifier}" } else { path };
-                let stands = table
-                    .iter()
-                    .any(|route| route.method.as_str() == method && route.path.ends_with(end));
+                let stands = table.iter().any(|route| {
+                    let (path, _) = route.path.split_once('?').unwrap_or((route.path, ""));
+                    route.method.as_str() == method && path.ends_with(end)
+                });
                 assert!(stands, "{method} {path}: say in routes() who may");
                 found += 1;
             }

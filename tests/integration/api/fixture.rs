@@ -314,6 +314,8 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         },
         store,
         fleet: Fleet::of(witness),
+        // Nobody hears: that is for the tests of the whole service.
+        replays: tributary::replay::Replays::new().0,
         metrics: Arc::new(Metrics::new(Arc::clone(&ledger))),
         ledger,
         health: Arc::default(),
