@@ -17,11 +17,15 @@ use tracing::{debug, info, warn};
 
 use crate::api::{self, Fleet};
 use crate::config::Config;
-use crate::domain::{Health, Ledger, Timestamp, pause};
+use crate::domain::{Audience, Flow, Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
+use crate::probes;
+use crate::replay::{ReplayRequests, Replayer, ReplayerWays, Replays};
 use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
 use crate::store::{self, Committer, Housekeeper, Store};
+use crate::streams::{self, Hub};
+use crate::telemetry::LogFilter;
 use crate::wire::{Decoder, Topics};
 use crate::writer::{Committed, Reports, WriterActor};
 
@@ -45,6 +49,7 @@ pub struct App {
     server: actix_web::dev::Server,
     ingest: Arbiter,
     writing: Arbiter,
+    hub: Arc<Hub>,
     shutdown: watch::Sender<bool>,
     ended: oneshot::Receiver<Ending>,
     grace: Duration,
@@ -64,32 +69,42 @@ impl App {
     ///
     /// # Errors
     /// When the HTTP address cannot be had, or the migrations that were asked for fail.
-    pub async fn start(config: Config, faults: Faults) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, faults: Faults, log: LogFilter) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();
         if config.migrate_on_start {
             migrate(&config.store).await?;
         }
         let ledger = Arc::new(Ledger::default());
-        let health = Arc::new(Health::default());
+        let (health, flow) = (Arc::new(Health::default()), Arc::new(Flow::default()));
+        let (audience, news) = Audience::new();
+        let hub = Hub::new(config.streams, Arc::clone(&audience));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
         let store = Store::new(&config.store);
+        probes::watch_health(&metrics, Arc::clone(&health));
+        let probed = store.clone();
+        probes::watch_pool(&metrics, "api", config.store.readers, move || probed.pool_use());
+        actix_rt::spawn(probes::watch_tables(store.clone(), Arc::clone(&metrics)));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
         let (shutdown, told) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
 
+        let (replays, replay_requests) = Replays::new();
         let (started, supervisor) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
         let path = Path {
             config: config.clone(),
             faults: faults.clone(),
+            audience,
             store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() }),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),
+                flow: Arc::clone(&flow),
                 metrics: Arc::clone(&metrics),
                 faults,
             },
             writing: writing.handle(),
+            replays: (replay_requests, store.clone()),
             told,
             grace,
         };
@@ -98,18 +113,31 @@ impl App {
         });
         let supervisor = supervisor.await.context("the ingest arbiter failed to start")?;
 
+        let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone());
         let context = api::Context {
+            streams: api::Streams { hub: Arc::clone(&hub), fleet: Arc::clone(&fleet) },
+            ingest: api::Ingest {
+                flow,
+                max_messages: config.mqtt.receive_maximum.into(),
+                max_bytes: config.mqtt.window_bytes as u64,
+                max_batch_items: config.writer.batch_items as u64,
+                writers: config.writer.connections,
+                log,
+            },
             store: store.clone(),
             fleet: Fleet::of(&supervisor),
+            replays,
             ledger: Arc::clone(&ledger),
             health,
-            metrics,
+            metrics: Arc::clone(&metrics),
             started_at,
         };
         let (server, address) = api::bind(&config.http, context)?;
-        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store)));
+        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store), metrics));
+        actix_rt::spawn(Arc::clone(&hub).run(news));
+        actix_rt::spawn(fleet.run());
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
-        Ok(Self { address, ledger, server, ingest, writing, shutdown, ended, grace })
+        Ok(Self { address, ledger, server, ingest, writing, hub, shutdown, ended, grace })
     }
 
     /// Where HTTP is served.
@@ -130,7 +158,7 @@ impl App {
     /// When a part without which nothing goes on fails. What is un-acknowledged stays with the
     /// broker: end the process and start it anew.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { server, ingest, writing, shutdown: tell, mut ended, grace, .. } = self;
+        let Self { server, ingest, writing, hub, shutdown: tell, mut ended, grace, .. } = self;
         let http = server.handle();
         let serving = actix_rt::spawn(server);
         tokio::pin!(serving);
@@ -142,6 +170,8 @@ impl App {
         };
         info!("shutting down");
         tell.send_replace(true);
+        // Streams have no end of their own, for which the server would wait.
+        hub.close();
         if tokio::time::timeout(Duration::from_secs(HTTP_GRACE_SECS), http.stop(true))
             .await
             .is_err()
@@ -188,9 +218,13 @@ async fn migrate(config: &store::Config) -> anyhow::Result<()> {
 struct Path {
     config: Config,
     faults: Faults,
+    audience: Arc<Audience>,
     store: Store,
     handles: InboundHandles,
     writing: ArbiterHandle,
+    /// What is asked of the replayer, and the store that it reads: the API's, whose slow readers may
+    /// keep it waiting.
+    replays: (ReplayRequests, Store),
     told: watch::Receiver<bool>,
     grace: Duration,
 }
@@ -204,11 +238,15 @@ impl Path {
         let topics = Topics::new(&self.config.mqtt.topic_prefix);
         let decoder = Decoder::new(topics.clone(), self.config.limits);
         let (settled, hears) = mpsc::unbounded_channel();
+        let (replayed, hears_replayed) = mpsc::unbounded_channel();
         let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
-        let InboundHandles { health, metrics, .. } = self.handles.clone();
+        let InboundHandles { ledger, health, metrics, .. } = self.handles.clone();
 
-        let outbox = Outbox::new(self.store.clone(), down, Arc::clone(&metrics)).start();
-        let (router, writer) = self.supervisor(settled, &outbox);
+        let probed = self.store.clone();
+        probes::watch_pool(&metrics, "path", PATH_CONNECTIONS, move || probed.pool_use());
+        let audience = Arc::clone(&self.audience);
+        let outbox = Outbox::new(self.store.clone(), down, audience, Arc::clone(&metrics)).start();
+        let (router, writer) = self.supervisor((settled, replayed), &outbox);
         let outbound = Outbound::new(
             self.config.mqtt.clone(),
             topics,
@@ -216,6 +254,15 @@ impl Path {
             (health, metrics),
             self.told.clone(),
         );
+        let (replay_requests, store) = self.replays;
+        let ways = ReplayerWays {
+            router: router.clone(),
+            decoder: decoder.clone(),
+            ledger,
+            store,
+            replayed: hears_replayed,
+        };
+        let replayer = Replayer::new(replay_requests, ways);
         let inbound = Inbound::new(
             self.config.mqtt,
             decoder,
@@ -228,6 +275,7 @@ impl Path {
             return;
         }
         actix_rt::spawn(outbound.run());
+        actix_rt::spawn(replayer.run());
         let alive = move || router.is_alive() && writer.connected() && outbox.connected();
         let told = tokio::select! {
             () = inbound.run() => Ending::Told,
@@ -240,13 +288,17 @@ impl Path {
 
     fn supervisor(
         &self,
-        settled: mpsc::UnboundedSender<Committed>,
+        (settled, replayed): (mpsc::UnboundedSender<Committed>, mpsc::UnboundedSender<Committed>),
         outbox: &Addr<Outbox>,
     ) -> (Router, Addr<WriterActor<Committer>>) {
-        let InboundHandles { health, metrics, .. } = self.handles.clone();
+        let InboundHandles { health, flow, metrics, .. } = self.handles.clone();
         let config = self.config.writer.clone();
-        let committer = Committer::new(&self.config.store, config.connections);
+        let audience = Arc::clone(&self.audience);
+        let committer = Committer::new(&self.config.store, config.connections)
+            .watched_by(Arc::clone(&audience));
         let faults = self.faults.clone();
+        let probed = committer.clone();
+        probes::watch_pool(&metrics, "writers", config.connections, move || probed.pool_use());
         let mut writer_address = None;
         let router = Supervisor::start_here(
             self.store.clone(),
@@ -255,9 +307,12 @@ impl Path {
             |supervisor| {
                 let reports = Reports {
                     settled,
+                    replayed,
                     acknowledged: supervisor.clone().recipient(),
                     deleted: supervisor.clone().recipient(),
+                    audience,
                     health,
+                    flow,
                     metrics,
                     faults,
                 };
@@ -284,16 +339,18 @@ async fn vital_signs(alive: impl Fn() -> bool) {
     }
 }
 
-async fn keep_house(housekeeper: Housekeeper) {
+async fn keep_house(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
     let mut failures = 0;
     loop {
         let wait = match housekeeper.round().await {
             Ok(()) => {
                 failures = 0;
+                metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
                 HOUSEKEEPING_INTERVAL
             }
             Err(error) => {
                 failures += 1;
+                metrics.housekeeping_failures.inc();
                 if failures == 1 {
                     warn!(%error, "housekeeping failed; it is tried again");
                 } else {

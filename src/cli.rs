@@ -1,13 +1,24 @@
 //! The command line: one executable, a subcommand for each thing to do.
 
-use std::process::ExitCode;
+mod access;
 
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Config, environment, read_bench, read_faults, read_mqtt, read_store};
+use crate::config::{
+    Config, EnvFile, Inspection, api_token, default_api_url, environment, read_bench, read_faults,
+    read_mqtt, read_store,
+};
+use crate::store::Store;
 use crate::{bench, simulate, store, telemetry};
+
+/// Shorter than whoever asks waits.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
@@ -28,8 +39,22 @@ pub struct Cli {
 pub enum Command {
     /// Run the service until SIGTERM or SIGINT.
     Serve,
+    /// Print every setting, where it came from, and what is wrong with them; secrets are hidden.
+    ///
+    /// Files that settings name are read, and nothing is connected to. Exits with 1 when serve would
+    /// not start with these settings.
+    CheckConfig,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
+    /// Make, list and revoke the tokens that callers of the API show.
+    #[command(subcommand)]
+    Token(access::TokenCommand),
+    /// Create users, who sign in at the API with a password.
+    #[command(subcommand)]
+    User(access::UserCommand),
+    /// Ask the service at HTTP_ADDR whether it lives, and exit with 1 if not; for containers, which
+    /// have no other program to ask with.
+    Health,
     /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
     /// what became of what they said.
     Simulate(Box<simulate::Options>),
@@ -45,10 +70,14 @@ impl Cli {
     ///
     /// # Errors
     /// When it cannot be done; the error is one sentence for the person at the terminal.
-    pub async fn run(self) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, env_file: &EnvFile) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve => serve().await?,
+            Command::CheckConfig => return Ok(check_config(env_file)),
             Command::Migrate => migrate().await?,
+            Command::Token(command) => access::token(command, &store()?).await?,
+            Command::User(command) => access::user(command, &store()?).await?,
+            Command::Health => health().await?,
             Command::Simulate(options) => return simulate(*options).await,
             Command::Bench(options) => {
                 bench::run(&options, read_bench(environment)?, told_to_stop()?).await?;
@@ -60,9 +89,21 @@ impl Cli {
 
 async fn serve() -> anyhow::Result<()> {
     let config = Config::read(environment)?;
-    telemetry::start(&config.telemetry)?;
+    let telemetry = telemetry::start(&config.telemetry)?;
     let told = told_to_stop()?;
-    App::start(config, read_faults(environment)?).await?.run_until(told).await
+    let outcome = App::start(config, read_faults(environment)?, telemetry.filter())
+        .await?
+        .run_until(told)
+        .await;
+    telemetry.stop();
+    outcome
+}
+
+#[expect(clippy::print_stdout, reason = "what a command found is its output")]
+fn check_config(env_file: &EnvFile) -> ExitCode {
+    let inspection = Inspection::of(environment, env_file);
+    println!("{inspection}");
+    if inspection.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]
@@ -77,9 +118,29 @@ async fn migrate() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// For a few statements.
+fn store() -> anyhow::Result<Store> {
+    Ok(Store::new(&store::Config { readers: 1, ..read_store(environment)? }))
+}
+
+async fn health() -> anyhow::Result<()> {
+    let url = default_api_url();
+    let Some(address) = url.strip_prefix("http://") else {
+        // The certificate is for the names by which others call the service, which are not ours.
+        let address = url.trim_start_matches("https://");
+        tokio::net::TcpStream::connect(address).await.with_context(|| format!("at {url}"))?;
+        return Ok(());
+    };
+    let request = awc::Client::default().get(format!("http://{address}/healthz"));
+    let answer = request.timeout(HEALTH_TIMEOUT).send().await;
+    let status = answer.map_err(|error| anyhow::anyhow!("at {url}: {error}"))?.status();
+    anyhow::ensure!(status.is_success(), "at {url}: {status}");
+    Ok(())
+}
+
 /// Fails when something that was published is not accounted for.
 async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
-    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?)).await?;
+    let summary = Box::pin(simulate::run(options, read_mqtt(environment)?, api_token()?)).await?;
     summary.print();
     Ok(ExitCode::from(summary.exit_code()))
 }

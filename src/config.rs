@@ -2,9 +2,22 @@
 //! owns its own `Config`; here they get their values, their defaults are in `.env.example`, and
 //! what is missing, malformed or contradictory is refused with one sentence.
 
-use std::str::FromStr;
+mod env_file;
+mod inspection;
+mod settings;
 
-use crate::{api, mqtt, sensor, store, telemetry, wire, writer};
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+pub use env_file::{EnvFile, load_env_file};
+pub use inspection::Inspection;
+use settings::Settings;
+
+use crate::{api, mqtt, sensor, store, streams, telemetry, tls, wire, writer};
+
+/// What is printed in a secret's place.
+const HIDDEN: &str = "(hidden)";
 
 /// All settings of `tributary serve`.
 #[derive(Clone, Debug)]
@@ -21,7 +34,9 @@ pub struct Config {
     pub writer: writer::Config,
     /// `HTTP_…`
     pub http: api::Config,
-    /// `LOG_…`
+    /// `STREAM_…`
+    pub streams: streams::Config,
+    /// `LOG_…`, `OTEL_…`
     pub telemetry: telemetry::Config,
     /// `MIGRATE_ON_START`: bring the tables up to date before anything else.
     pub migrate_on_start: bool,
@@ -45,24 +60,20 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file that a variable names cannot be used.
+    #[error("{name}: {problem}")]
+    Unusable {
+        /// The variable.
+        name: &'static str,
+        /// Which file, and what is wrong with it.
+        problem: tls::FileError,
+    },
     /// Two variables contradict each other.
     #[error("{0}")]
     Contradiction(String),
     /// The `.env` file cannot be read.
     #[error(".env: {0}")]
     File(String),
-}
-
-/// Loads `.env` into the environment, where there is one; what is set already wins.
-///
-/// # Errors
-/// When the file is there and malformed.
-pub fn load_env_file() -> Result<(), ConfigError> {
-    match dotenvy::dotenv() {
-        Ok(_) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        Err(error) => Err(ConfigError::File(error.to_string())),
-    }
 }
 
 /// The environment of this process, as [`Config::read`] wants it.
@@ -72,11 +83,22 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Where the service's own API is, for the commands that call it: `http://HTTP_ADDR`.
+/// Where the service's own API is, for the commands that call it: `http://HTTP_ADDR`,
+/// or `https://` where that has a certificate.
 #[must_use]
 pub fn default_api_url() -> String {
-    let address = environment("HTTP_ADDR").unwrap_or_else(|| api::Config::DEFAULT_ADDRESS.into());
-    format!("http://{address}")
+    let set = |name| environment(name).filter(|value| !value.is_empty());
+    let scheme = if set("HTTP_CERTIFICATE_FILE").is_some() { "https" } else { "http" };
+    let address = set("HTTP_ADDR").unwrap_or_else(|| api::Config::DEFAULT_ADDRESS.into());
+    format!("{scheme}://{address}")
+}
+
+/// `API_TOKEN`: what the commands that call the API show it.
+///
+/// # Errors
+/// When its file cannot be read.
+pub fn api_token() -> Result<Option<SecretString>, ConfigError> {
+    Settings::strict(&environment).secret(("API_TOKEN", "API_TOKEN_FILE"), |_| HIDDEN.into())
 }
 
 impl Config {
@@ -85,7 +107,10 @@ impl Config {
     /// # Errors
     /// At the first variable that is missing, malformed or contradicts another.
     pub fn read(environment: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let settings = Settings(&environment);
+        Self::assemble(&Settings::strict(&environment))
+    }
+
+    fn assemble(settings: &Settings<'_>) -> Result<Self, ConfigError> {
         let config = Self {
             store: settings.store()?,
             mqtt: settings.mqtt()?,
@@ -98,7 +123,7 @@ impl Config {
                 )?,
             },
             sensor: sensor::Config {
-                unknown: settings.word("UNKNOWN_SENSOR", sensor::UnknownSensor::Reject)?,
+                unknown: settings.word("UNKNOWN_SENSOR", "reject")?,
                 idle_secs: settings.number("SENSOR_IDLE_SECS", 900, 1..=86_400)?,
                 republish_secs: settings.number("CONFIGURATION_REPUBLISH_SECS", 60, 1..=86_400)?,
             },
@@ -114,15 +139,32 @@ impl Config {
             http: api::Config {
                 address: settings.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
                 workers: settings.number("HTTP_WORKERS", 1, 1..=256)?,
+                tls: settings.http_tls()?,
+                timeout_secs: settings.number("HTTP_TIMEOUT_SECS", 30, 1..=3_600)?,
+                cors_origins: settings.origins()?,
+                access: api::AccessConfig {
+                    required: settings.flag("AUTH", true)?,
+                    metrics_open: settings.flag("METRICS_OPEN", false)?,
+                    docs_open: settings.flag("DOCS_OPEN", true)?,
+                    session_hours: settings.number("SESSION_HOURS", 12, 1..=8_784)?,
+                    requests_per_second: settings.number(
+                        "REQUESTS_PER_SECOND",
+                        1_000,
+                        1..=1_000_000,
+                    )?,
+                },
             },
+            streams: settings.streams()?,
             telemetry: telemetry::Config {
                 filter: settings.text("LOG_FILTER", "info"),
-                format: settings.word("LOG_FORMAT", telemetry::Format::Text)?,
+                format: settings.word("LOG_FORMAT", "text")?,
+                export: settings.word("OTEL_EXPORTER_OTLP_ENDPOINT", "")?,
+                service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
             },
             migrate_on_start: settings.flag("MIGRATE_ON_START", false)?,
             shutdown_grace_secs: settings.number("SHUTDOWN_GRACE_SECS", 30, 1..=3_600)?,
         };
-        config.contradictions()?;
+        config.contradictions().or_else(|problem| settings.refuse(problem, ()))?;
         Ok(config)
     }
 
@@ -133,8 +175,22 @@ impl Config {
                 self.limits.payload_bytes, self.mqtt.window_bytes
             )));
         }
+        if !self.http.access.required && !is_loopback(&self.http.address) {
+            return Err(ConfigError::Contradiction(format!(
+                "AUTH=off lets everyone in, and HTTP_ADDR={} can be reached from outside: \
+                 use AUTH=on, or a loopback address",
+                self.http.address
+            )));
+        }
         Ok(())
     }
+}
+
+/// Whether only this machine can reach it. A name other than `localhost` may mean any address.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|it: std::net::IpAddr| it.is_loopback())
 }
 
 /// Only what `migrate` and the like need.
@@ -144,7 +200,7 @@ impl Config {
 pub fn read_store(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<store::Config, ConfigError> {
-    Settings(&environment).store()
+    Settings::strict(&environment).store()
 }
 
 /// Only what a client of the broker needs.
@@ -154,7 +210,7 @@ pub fn read_store(
 pub fn read_mqtt(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<mqtt::Config, ConfigError> {
-    Settings(&environment).mqtt()
+    Settings::strict(&environment).mqtt()
 }
 
 /// The faults that a test asks for in `TRIBUTARY_FAULTS`. A release build does not ask.
@@ -195,32 +251,45 @@ pub struct BenchServers {
 pub fn read_bench(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<BenchServers, ConfigError> {
-    let settings = Settings(&environment);
+    let settings = Settings::strict(&environment);
     let pid = |name| settings.number(name, 0, 0..=u32::MAX).map(|pid| (pid > 0).then_some(pid));
     Ok(BenchServers {
         store: settings.store()?,
         mqtt: settings.mqtt()?,
-        database_url: settings.required("DATABASE_URL")?.into(),
-        mqtt_url: settings.required("MQTT_URL")?.into(),
+        database_url: settings.required(DATABASE_URL, |_| HIDDEN.into())?,
+        mqtt_url: settings.required(MQTT_URL, |_| HIDDEN.into())?,
         postgres_pid: pid("TRIBUTARY_BENCH_POSTGRES_PID")?,
         broker_pid: pid("TRIBUTARY_BENCH_BROKER_PID")?,
     })
 }
 
-struct Settings<'a>(&'a dyn Fn(&str) -> Option<String>);
+/// A secret's variable, and the one that names a file with it.
+type SecretNames = (&'static str, &'static str);
+
+const DATABASE_URL: SecretNames = ("DATABASE_URL", "DATABASE_URL_FILE");
+const DATABASE_PASSWORD: SecretNames = ("DATABASE_PASSWORD", "DATABASE_PASSWORD_FILE");
+const MQTT_URL: SecretNames = ("MQTT_URL", "MQTT_URL_FILE");
+const MQTT_PASSWORD: SecretNames = ("MQTT_PASSWORD", "MQTT_PASSWORD_FILE");
+
+/// What goes on in the place of a URL that is missing or malformed, where all problems are wanted.
+const SOMEWHERE: &str = "mqtt://localhost";
 
 impl Settings<'_> {
     fn store(&self) -> Result<store::Config, ConfigError> {
-        let name = "DATABASE_URL";
-        let text = self.required(name)?;
-        let postgres = tokio_postgres::Config::from_str(&text).map_err(|error| {
-            let problem = std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), std::string::ToString::to_string);
-            ConfigError::Invalid { name, value: "…".into(), problem }
-        })?;
+        let (mut postgres, ssl) = self.database()?;
+        if let Some(password) = self.secret(DATABASE_PASSWORD, |_| HIDDEN.into())? {
+            if postgres.get_password().is_some() {
+                self.refuse(two_passwords(DATABASE_PASSWORD.0, DATABASE_URL.0), ())?;
+            }
+            postgres.password(password.expose_secret());
+        }
         Ok(store::Config {
             postgres,
+            ssl,
             readers: self.number("DATABASE_READERS", 4, 1..=256)?,
+            read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
+            exports: self.number("EXPORTS_AT_ONCE", 2, 1..=64)?,
+            idempotency_hours: self.number("IDEMPOTENCY_HOURS", 24, 1..=8_760)?,
             statement_timeout_secs: self.number(
                 "DATABASE_STATEMENT_TIMEOUT_SECS",
                 60,
@@ -234,18 +303,24 @@ impl Settings<'_> {
         })
     }
 
+    fn database(&self) -> Result<(tokio_postgres::Config, store::Ssl), ConfigError> {
+        let shown = |url: &str| {
+            store::read_url(url)
+                .map_or_else(|_| HIDDEN.into(), |(postgres, ssl)| store::describe(&postgres, &ssl))
+        };
+        let url = self.required(DATABASE_URL, shown)?;
+        store::read_url(url.expose_secret())
+            .or_else(|problem| self.refuse(malformed(DATABASE_URL.0, &problem), store::nowhere()))
+    }
+
     fn mqtt(&self) -> Result<mqtt::Config, ConfigError> {
-        let name = "MQTT_URL";
-        let broker = mqtt::BrokerUrl::from_str(&self.required(name)?).map_err(|problem| {
-            ConfigError::Invalid { name, value: "…".into(), problem: problem.to_string() }
-        })?;
+        let broker = self.broker()?;
         let name = "MQTT_TOPIC_PREFIX";
         let topic_prefix = self.text(name, "");
-        wire::check_prefix(&topic_prefix).map_err(|problem| ConfigError::Invalid {
-            name,
-            value: topic_prefix.clone(),
-            problem: problem.into(),
-        })?;
+        if let Err(problem) = wire::check_prefix(&topic_prefix) {
+            let (value, problem) = (topic_prefix.clone(), problem.into());
+            self.refuse(ConfigError::Invalid { name, value, problem }, ())?;
+        }
         let client_id = self.text("MQTT_CLIENT_ID", "tributary");
         Ok(mqtt::Config {
             broker,
@@ -258,69 +333,138 @@ impl Settings<'_> {
         })
     }
 
+    fn broker(&self) -> Result<mqtt::BrokerUrl, ConfigError> {
+        let shown = |url: &str| {
+            url.parse().map_or_else(|_| HIDDEN.into(), |url: mqtt::BrokerUrl| url.shown())
+        };
+        let url = self.required(MQTT_URL, shown)?;
+        let somewhere = || SOMEWHERE.parse().expect("it is written in the source");
+        let mut broker: mqtt::BrokerUrl = url
+            .expose_secret()
+            .parse()
+            .or_else(|problem| self.refuse(malformed(MQTT_URL.0, &problem), somewhere()))?;
+        if let Some(password) = self.secret(MQTT_PASSWORD, |_| HIDDEN.into())? {
+            if broker.password().is_some() {
+                self.refuse(two_passwords(MQTT_PASSWORD.0, MQTT_URL.0), ())?;
+            }
+            broker = broker.with_password(password);
+        }
+        let authority = self.path("MQTT_CA_FILE");
+        let identity = self.pair("MQTT_CERTIFICATE_FILE", "MQTT_KEY_FILE")?;
+        if broker.secure {
+            let options = tls::ClientOptions {
+                authority: Some(authority.map_or(tls::Authority::System, tls::Authority::File)),
+                check_name: true,
+                identity: identity.map(|(certificate, key)| tls::Identity { certificate, key }),
+                protocol: None,
+            };
+            return match tls::Client::new(options) {
+                Ok(tls) => Ok(broker.with_tls(tls)),
+                Err(problem) => self.refuse(
+                    ConfigError::Unusable {
+                        name: match problem.role {
+                            tls::Role::Authority => "MQTT_CA_FILE",
+                            tls::Role::Certificate => "MQTT_CERTIFICATE_FILE",
+                            tls::Role::Key => "MQTT_KEY_FILE",
+                        },
+                        problem,
+                    },
+                    broker,
+                ),
+            };
+        }
+        if authority.is_some() || identity.is_some() {
+            let set = if authority.is_some() { "MQTT_CA_FILE" } else { "MQTT_CERTIFICATE_FILE" };
+            let problem =
+                format!("{set} is set, but MQTT_URL begins with mqtt://; TLS takes mqtts://");
+            self.refuse(ConfigError::Contradiction(problem), ())?;
+        }
+        Ok(broker)
+    }
+
+    fn http_tls(&self) -> Result<Option<tls::Server>, ConfigError> {
+        let names = ("HTTP_CERTIFICATE_FILE", "HTTP_KEY_FILE");
+        let Some((certificate, key)) = self.pair(names.0, names.1)? else { return Ok(None) };
+        tls::Server::new(certificate, key).map(Some).or_else(|problem| {
+            let name = if problem.role == tls::Role::Key { names.1 } else { names.0 };
+            self.refuse(ConfigError::Unusable { name, problem }, None)
+        })
+    }
+
+    /// Two files that go together.
+    fn pair(
+        &self,
+        first: &'static str,
+        second: &'static str,
+    ) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+        let (set, missing) = match (self.path(first), self.path(second)) {
+            (Some(certificate), Some(key)) => return Ok(Some((certificate, key))),
+            (None, None) => return Ok(None),
+            (Some(_), None) => (first, second),
+            (None, Some(_)) => (second, first),
+        };
+        let problem =
+            format!("{set} is set without {missing}; a certificate and its key go together");
+        self.refuse(ConfigError::Contradiction(problem), None)
+    }
+
+    /// A URL without which nothing goes.
+    fn required(
+        &self,
+        names: SecretNames,
+        shown: impl Fn(&str) -> String,
+    ) -> Result<SecretString, ConfigError> {
+        match self.secret(names, shown)? {
+            Some(value) => Ok(value),
+            None => self.refuse(ConfigError::Missing(names.0), SOMEWHERE.into()),
+        }
+    }
+
+    fn origins(&self) -> Result<Vec<String>, ConfigError> {
+        let name = "CORS_ORIGINS";
+        let text = self.text(name, "");
+        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let is_origin = |text: &str| {
+            url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+        };
+        origins
+            .map(|origin| match origin {
+                _ if origin == "*" || is_origin(origin) => Ok(origin.to_owned()),
+                _ => self.refuse(
+                    ConfigError::Invalid {
+                        name,
+                        value: origin.into(),
+                        problem: "it takes origins, as in https://example.org:8443, or *".into(),
+                    },
+                    origin.to_owned(),
+                ),
+            })
+            .collect()
+    }
+
+    fn streams(&self) -> Result<streams::Config, ConfigError> {
+        let streams::Config { max_readers, keep_alive_secs } = streams::Config::default();
+        Ok(streams::Config {
+            max_readers: self.number("STREAM_MAX_READERS", max_readers, 1..=100_000)?,
+            keep_alive_secs: self.number("STREAM_KEEP_ALIVE_SECS", keep_alive_secs, 1..=3_600)?,
+        })
+    }
+
     fn retention(&self, name: &'static str, default: u32) -> Result<Option<u32>, ConfigError> {
         let days = self.number(name, default, 0..=36_600)?;
         Ok((days > 0).then_some(days))
     }
+}
 
-    /// An empty variable counts as not set, so that `NAME=` in a file leaves the default.
-    fn optional(&self, name: &str) -> Option<String> {
-        (self.0)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-    }
+/// A URL may hold a password, so that it is not shown.
+fn malformed(name: &'static str, problem: &impl ToString) -> ConfigError {
+    ConfigError::Invalid { name, value: "…".into(), problem: problem.to_string() }
+}
 
-    fn required(&self, name: &'static str) -> Result<String, ConfigError> {
-        self.optional(name).ok_or(ConfigError::Missing(name))
-    }
-
-    fn text(&self, name: &str, default: &str) -> String {
-        self.optional(name).unwrap_or_else(|| default.to_owned())
-    }
-
-    fn number<N>(
-        &self,
-        name: &'static str,
-        default: N,
-        range: std::ops::RangeInclusive<N>,
-    ) -> Result<N, ConfigError>
-    where
-        N: FromStr + PartialOrd + std::fmt::Display,
-    {
-        let Some(text) = self.optional(name) else { return Ok(default) };
-        match text.parse() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => Err(ConfigError::Invalid {
-                name,
-                value: text,
-                problem: format!(
-                    "it takes a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                ),
-            }),
-        }
-    }
-
-    fn flag(&self, name: &'static str, default: bool) -> Result<bool, ConfigError> {
-        match self.optional(name).as_deref() {
-            None => Ok(default),
-            Some("true" | "on" | "yes" | "1") => Ok(true),
-            Some("false" | "off" | "no" | "0") => Ok(false),
-            Some(other) => Err(ConfigError::Invalid {
-                name,
-                value: other.into(),
-                problem: "it takes true or false".into(),
-            }),
-        }
-    }
-
-    fn word<W>(&self, name: &'static str, default: W) -> Result<W, ConfigError>
-    where
-        W: FromStr<Err = String>,
-    {
-        self.optional(name).map_or(Ok(default), |text| {
-            text.parse().map_err(|problem| ConfigError::Invalid { name, value: text, problem })
-        })
-    }
+fn two_passwords(variable: &str, url: &str) -> ConfigError {
+    ConfigError::Contradiction(format!(
+        "{variable} is set, and {url} holds a password too; one of them is to go"
+    ))
 }
 
 #[cfg(test)]
@@ -360,6 +504,8 @@ mod tests {
             ("HTTP_WORKERS", "many", "a whole number from 1 to 256"),
             ("MIGRATE_ON_START", "perhaps", "true or false"),
             ("UNKNOWN_SENSOR", "ignore", "reject or register"),
+            ("CORS_ORIGINS", "example.org", "https://example.org:8443"),
+            ("CORS_ORIGINS", "*, https://example.org/", "https://example.org:8443"),
             ("MQTT_TOPIC_PREFIX", "a/#", "wildcard"),
             ("MQTT_URL", "http://localhost", "mqtt://"),
             ("DATABASE_URL", "postgres://localhost:port/x", "port"),
@@ -373,6 +519,25 @@ mod tests {
     fn a_message_must_fit_the_window() {
         let error = read(&[("WINDOW_BYTES", "65536")]).unwrap_err();
         assert!(matches!(error, ConfigError::Contradiction(_)), "{error}");
+    }
+
+    #[test]
+    fn nobody_is_let_in_unasked_from_outside() {
+        for (address, fine) in [
+            ("127.0.0.1:8080", true),
+            ("127.1.2.3:0", true),
+            ("[::1]:8080", true),
+            ("localhost:8080", true),
+            ("0.0.0.0:8080", false),
+            ("[::]:8080", false),
+            ("192.168.1.7:8080", false),
+            ("localhost.example:8080", false),
+        ] {
+            let outcome = read(&[("AUTH", "off"), ("HTTP_ADDR", address)]);
+            assert_eq!(outcome.is_ok(), fine, "{address}");
+            assert!(read(&[("AUTH", "on"), ("HTTP_ADDR", address)]).is_ok(), "{address}");
+        }
+        assert!(read(&[]).unwrap().http.access.required, "by default");
     }
 
     #[test]

@@ -27,6 +27,12 @@
 //! 4. The publisher ([`mqtt`]) sends a retained PUBLISH; the broker's PUBACK is recorded in the row.
 //! 5. The sensor applies it and says so in a heartbeat, which goes up and acknowledges the revision.
 //!
+//! # A rejection coming again
+//! 1. A POST ([`api`]) asks the replayer ([`replay`]) for what was recorded, page by page.
+//! 2. What was kept becomes a message again, and takes the way up from step 2 on, with a receipt
+//!    that is not the inbound loop's.
+//! 3. The transaction that stores its items deletes its row of `rejection`.
+//!
 //! # Invariants
 //! Invariant: a PUBACK with Success is made from a [`store::Committed`], whose one constructor is
 //! private to `store::commit` and called after COMMIT returned.
@@ -41,6 +47,7 @@
 
 pub mod config;
 pub mod telemetry;
+pub mod tls;
 
 pub mod app;
 
@@ -48,12 +55,16 @@ pub mod domain;
 pub mod wire;
 
 pub mod mqtt;
+pub mod replay;
 pub mod sensor;
 pub mod writer;
 pub mod store;
 
+pub mod streams;
+
 pub mod api;
 pub mod metrics;
+pub mod probes;
 
 pub mod simulate;
 

@@ -1,10 +1,19 @@
-//! Logs: set up once, by `main`. One line an event, a sentence that reads alone, and fields that
-//! can be searched.
+//! Logs and spans: set up once, by `main`. One line an event, a sentence that reads alone, and
+//! fields that can be searched. A batch has a span, and each attempt to write it one with its
+//! connection, at the level `debug`; at `info` they cost nothing. In a build with the feature `otlp`
+//! the spans can go to an OpenTelemetry collector, whatever the log's level.
 
+#[cfg(feature = "otlp")]
+mod otlp;
+
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, reload};
 
 /// `LOG_…`
 #[derive(Clone, Debug)]
@@ -13,6 +22,35 @@ pub struct Config {
     pub filter: String,
     /// `LOG_FORMAT`
     pub format: Format,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`
+    pub export: Export,
+    /// `OTEL_SERVICE_NAME`
+    pub service_name: String,
+}
+
+/// Where spans go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Export {
+    /// Nowhere.
+    Off,
+    /// To the collector at this URL, by OTLP over HTTP.
+    To(String),
+}
+
+impl FromStr for Export {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            Ok(Self::Off)
+        } else if !cfg!(feature = "otlp") {
+            Err("this build exports no spans; build it with --features otlp".into())
+        } else if text.starts_with("http://") {
+            Ok(Self::To(text.trim_end_matches('/').to_owned()))
+        } else {
+            Err("it takes http://host:port, for a collector on this machine or this network".into())
+        }
+    }
 }
 
 /// How a line looks.
@@ -39,21 +77,111 @@ impl FromStr for Format {
 /// Libraries that say at `info` and `warn` what only their authors want to know.
 const QUIET: &str = "actix_server=warn,ntex_service=warn,ntex_mqtt=error,refinery_core=warn";
 
-/// Starts the log on standard error.
+/// What runs until the process ends.
+#[derive(Debug)]
+#[must_use = "spans that are not exported yet are lost without `stop`"]
+pub struct Telemetry {
+    filter: LogFilter,
+    #[cfg(feature = "otlp")]
+    spans: Option<otlp::Spans>,
+}
+
+impl Telemetry {
+    /// What is logged, to be changed.
+    #[must_use]
+    pub fn filter(&self) -> LogFilter {
+        self.filter.clone()
+    }
+
+    /// Hands out what has not been exported yet.
+    pub fn stop(self) {
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = self.spans {
+            spans.stop();
+        }
+    }
+}
+
+type Change = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
+
+/// What is logged at present, and the way to change it until the process ends.
+#[derive(Clone)]
+pub struct LogFilter {
+    present: Arc<Mutex<String>>,
+    change: Arc<Change>,
+}
+
+impl fmt::Debug for LogFilter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("LogFilter").field(&self.present()).finish()
+    }
+}
+
+impl LogFilter {
+    /// For tests, which log nothing.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::new("off", |_| Ok(()))
+    }
+
+    fn new(
+        present: &str,
+        change: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { present: Arc::new(Mutex::new(present.to_owned())), change: Arc::new(change) }
+    }
+
+    /// As it was set, by `LOG_FILTER` or since.
+    #[must_use]
+    pub fn present(&self) -> String {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs by this from now on.
+    ///
+    /// # Errors
+    /// When it is no filter; what was logged before is then still logged.
+    pub fn set(&self, filter: &str) -> Result<(), String> {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.change)(read(filter)?)?;
+        filter.clone_into(&mut present);
+        Ok(())
+    }
+}
+
+fn read(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| error.to_string())
+}
+
+/// Starts the log on standard error, and the export of spans where it is asked for.
 ///
 /// # Errors
-/// When the filter is malformed, or a log has been started before.
-pub fn start(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.filter)).map_err(|error| {
+/// When the filter is malformed, a log has been started before, or the exporter cannot be made.
+pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
+    let filter = read(&config.filter).map_err(|error| {
         anyhow::anyhow!("LOG_FILTER={:?} is not usable: {error}", config.filter)
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    match config.format {
-        Format::Text => builder.with_target(false).try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
+    let lines = match config.format {
+        Format::Text => lines.with_target(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let (filter, handle) = reload::Layer::new(filter);
+    let change = move |it| handle.reload(it).map_err(|error| error.to_string());
+    let present = LogFilter::new(&config.filter, change);
+    let log = tracing_subscriber::registry().with(lines.with_filter(filter));
+    #[cfg(feature = "otlp")]
+    if let Export::To(endpoint) = &config.export {
+        let spans = otlp::Spans::start(endpoint, config.service_name.clone())?;
+        log.with(spans.layer()).try_init()?;
+        return Ok(Telemetry { filter: present, spans: Some(spans) });
     }
-    .map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+    log.try_init().map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
+    Ok(Telemetry {
+        filter: present,
+        #[cfg(feature = "otlp")]
+        spans: None,
+    })
 }

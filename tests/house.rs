@@ -13,18 +13,46 @@ const MAX_LINES: usize = 420;
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("wire", &["domain"]),
-    ("store", &["domain"]),
+    ("tls", &[]),
+    ("store", &["domain", "tls"]),
     ("writer", &["store", "domain", "metrics"]),
     ("sensor", &["writer", "store", "domain", "metrics"]),
-    ("mqtt", &["sensor", "wire", "domain", "metrics"]),
-    ("api", &["sensor", "store", "domain", "metrics", "wire"]),
+    ("mqtt", &["sensor", "wire", "domain", "metrics", "tls"]),
+    ("streams", &["store", "domain"]),
+    // The log's level is changed over HTTP.
+    ("replay", &["sensor", "wire", "store", "domain"]),
+    (
+        "api",
+        &["replay", "streams", "sensor", "store", "domain", "metrics", "telemetry", "tls", "wire"],
+    ),
     ("metrics", &["domain"]),
+    ("probes", &["domain", "metrics", "store"]),
     ("telemetry", &[]),
-    ("config", &["api", "mqtt", "sensor", "store", "telemetry", "wire", "writer"]),
-    ("simulate", &["mqtt", "config", "domain", "wire"]),
+    (
+        "config",
+        &["api", "mqtt", "sensor", "store", "streams", "telemetry", "tls", "wire", "writer"],
+    ),
+    ("simulate", &["mqtt", "config", "domain", "tls", "wire"]),
     ("bench", &["mqtt", "config", "domain", "store", "wire"]),
-    ("app", &["api", "config", "domain", "metrics", "mqtt", "sensor", "store", "wire", "writer"]),
-    ("cli", &["app", "bench", "config", "sensor", "simulate", "store", "telemetry"]),
+    (
+        "app",
+        &[
+            "api",
+            "config",
+            "domain",
+            "metrics",
+            "mqtt",
+            "probes",
+            "replay",
+            "sensor",
+            "store",
+            "streams",
+            "telemetry",
+            "wire",
+            "writer",
+        ],
+    ),
+    ("cli", &["app", "bench", "config", "domain", "sensor", "simulate", "store", "telemetry"]),
     ("lib", &[]),
     ("main", &[]),
 ];
@@ -176,6 +204,44 @@ fn only_a_commit_makes_a_puback() {
     assert_eq!(places("Committed::after_commit("), ["store/commit.rs"]);
     assert_eq!(places("Packet::PublishAck("), ["mqtt/session.rs"]);
     assert_eq!(places(".puback("), ["mqtt/inbound.rs"]);
+}
+
+/// A handler takes the caller, or the sensor in the path, which is looked for in the caller's network.
+/// The middleware closes every path that it does not name; this asks each handler for the role.
+#[test]
+fn every_handler_asks_who_calls() {
+    // The probes, which are open, as `/metrics` and the API's document and page may be; signing in;
+    // what is nowhere.
+    const OPEN: [&str; 8] =
+        ["alive", "ready", "metrics", "document", "page", "to_the_page", "open", "route_not_found"];
+    let sources = sources();
+    let api: Vec<&Source> = sources.iter().filter(|source| source.module == "api").collect();
+    let mut broken = Vec::new();
+    let mut asked = 0;
+    for source in &api {
+        for after in source.code.split(".to(").skip(1) {
+            let name = after.split(')').next().unwrap().rsplit("::").next().unwrap().trim();
+            let is_name = name.chars().all(|it| it.is_alphanumeric() || it == '_');
+            if !is_name || OPEN.contains(&name) {
+                continue;
+            }
+            let file = match after.split(')').next().unwrap().rsplit_once("::") {
+                Some((module, _)) => format!("api/{}.rs", module.trim()),
+                None => source.path.display().to_string(),
+            };
+            let home = api.iter().find(|it| it.path.display().to_string() == file);
+            let signature = home.and_then(|home| {
+                let (_, rest) = home.code.split_once(&format!("async fn {name}("))?;
+                rest.split('{').next()
+            });
+            match signature {
+                Some(text) if text.contains("Caller") || text.contains("SensorPath") => asked += 1,
+                _ => broken.push(format!("{file}: {name} does not ask who calls")),
+            }
+        }
+    }
+    complain(&broken);
+    assert!(asked > 20, "the handlers were found: {asked}");
 }
 
 #[test]

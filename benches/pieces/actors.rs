@@ -38,8 +38,8 @@ impl Actor for Gatherer {
 impl Handler<Write> for Gatherer {
     type Result = ();
 
-    fn handle(&mut self, Write(uplink): Write, _: &mut Context<Self>) {
-        self.waiting.push(uplink);
+    fn handle(&mut self, Write(uplinks): Write, _: &mut Context<Self>) {
+        uplinks.into_iter().for_each(|uplink| self.waiting.push(uplink));
         if self.waiting.uplinks().len() == MESSAGES {
             self.gathered.send(()).expect("the bench waits for it");
             let batch = std::mem::take(&mut self.waiting);

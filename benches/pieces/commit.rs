@@ -21,7 +21,7 @@ pub(crate) fn commit(criterion: &mut Criterion) {
     let system = System::new();
     let name = format!("{BENCHMARK_DATABASE_PREFIX}{}_pieces", std::process::id());
     let admin = system.block_on(async {
-        let admin = Bench::connect(&config.postgres).await.expect("the server answers");
+        let admin = Bench::connect(&config).await.expect("the server answers");
         admin.create_database(&name).await.expect("the user may make databases");
         config.postgres.dbname(&name);
         store::furnish(&config).await.expect("the database is empty");

@@ -15,6 +15,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::limits;
 use super::problem::{Kind, Problem};
 
 /// A body that is JSON by its header, and UTF-8; whether it is JSON in fact, its reader finds out.
@@ -56,15 +57,22 @@ impl FromRequest for Body {
         if let Err(problem) = check_headers(request) {
             return Box::pin(std::future::ready(Err(problem)));
         }
+        let patience = limits::body_patience(request);
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
-            let bytes = bytes.await.map_err(|error| match error.as_error::<PayloadError>() {
+            let bytes = tokio::time::timeout(patience, bytes).await.map_err(|_elapsed| {
+                Problem::new(Kind::RequestTimeout, "the body did not come in time")
+            })?;
+            let bytes = bytes.map_err(|error| match error.as_error::<PayloadError>() {
                 Some(PayloadError::Overflow) => Problem::payload_too_large(),
                 _ => Problem::new(Kind::BadRequest, "the body ended before its time"),
             })?;
-            String::from_utf8(bytes.into())
-                .map(Self)
-                .map_err(|_not_utf8| Problem::new(Kind::InvalidJson, "the body is not UTF-8"))
+            let text = String::from_utf8(bytes.into())
+                .map_err(|_not_utf8| Problem::new(Kind::InvalidJson, "the body is not UTF-8"))?;
+            if limits::is_too_deep(&text) {
+                return Err(Problem::new(Kind::InvalidJson, "the body is nested too deep"));
+            }
+            Ok(Self(text))
         })
     }
 }
@@ -117,6 +125,18 @@ impl<'a> Members<'a> {
         understood
             .map(Some)
             .ok_or_else(|| Problem::member(pointer(name), format!("it takes {expected}")))
+    }
+
+    /// The same where `null` says something of its own: then the inner one is none.
+    pub(super) fn take_nullable_as<T: DeserializeOwned, U>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        understand: impl FnOnce(T) -> Option<U>,
+    ) -> Result<Option<Option<U>>, Problem> {
+        let there = self.0.iter().any(|(known, _)| known == name);
+        let taken = self.take_as(name, expected, understand)?;
+        Ok(there.then_some(taken))
     }
 
     /// Refuses what nobody has taken.

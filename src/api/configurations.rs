@@ -1,73 +1,293 @@
 //! The configurations of a sensor: the next one, and those that were. A POST commits the row, which
-//! is the outbox, then tells the fleet. Promises that the text is kept as it came, and that an
-//! accepted configuration is one that the database and every sensor can read.
+//! is the outbox, then tells the fleet. Promises that the text is kept as it came, that an accepted
+//! configuration is one that the database and every sensor can read, and that a request repeated under
+//! its Idempotency-Key creates nothing and gets the first answer.
 
+use actix_web::http::header::{HeaderName, LOCATION};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::body::{Body, not_json, pointer};
-use super::page::{NoParameters, Parameters, listing};
-use super::path::SensorPath;
+use super::caller::Caller;
+use super::configuration_diff::{Diff, diff};
+use super::idempotency::IdempotencyKey;
+use super::page::{Listing, NoParameters, Parameters, listing};
+use super::path::{REVISION_EXPECTED, RevisionPath, SensorPath, revision};
 use super::problem::{Kind, Problem};
 use super::{Context, read, resource, to_the_end};
-use crate::domain::Timestamp;
-use crate::store::{Configuration, ConfigurationState};
+use crate::domain::{Role, SensorIdentifier, Step, Tidings, Timestamp};
+use crate::store::{Configuration, ConfigurationState, Creation};
 use crate::wire::value::{Flaw, check};
+
+/// Says that an answer is the first one, given again.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Within `/sensors/{identifier}`.
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(
-        resource("/configurations", "GET, HEAD, POST")
-            .route(read().to(list))
-            .route(web::post().to(create)),
-    );
+    config
+        .service(
+            resource("/configurations", "GET, HEAD, POST")
+                .route(read().to(list))
+                .route(web::post().to(create)),
+        )
+        .service(resource("/configurations/diff", "GET, HEAD").route(read().to(compare)))
+        .service(resource("/configurations/{revision}", "GET, HEAD").route(read().to(one)))
+        .service(
+            resource("/configurations/{revision}/republish", "POST")
+                .route(web::post().to(republish)),
+        );
 }
 
-/// A configuration as it stands on the wire.
-#[derive(Serialize)]
-struct Item {
+/// A configuration as it stands on the wire, with all that became of it.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Configuration)]
+pub(super) struct Item {
+    /// Its number: 0, 1, 2, …
     revision: i32,
+    /// An object without nesting.
+    #[schema(value_type = Object, example = json!({ "interval_secs": 60 }))]
     configuration: Box<RawValue>,
+    /// How far it has come.
+    #[schema(value_type = String, example = "acknowledged")]
     state: ConfigurationState,
+    /// When it was committed.
     creation_timestamp: jiff::Timestamp,
+    /// When the broker took it.
     publication_timestamp: Option<jiff::Timestamp>,
+    /// When the sensor acknowledged it, by the sensor's clock.
     acknowledgement_timestamp: Option<jiff::Timestamp>,
+    /// The same, by the service's clock.
     acknowledgement_receipt_timestamp: Option<jiff::Timestamp>,
+    /// Whether the sensor says that it works.
     success: Option<bool>,
 }
 
-async fn create(
-    context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    _: NoParameters,
-    body: Body,
-) -> Result<impl Responder, Problem> {
-    let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
-    let configuration = usable(configuration.get(), "")?;
-    let revision = to_the_end(async move {
-        let revision = context.store.create_configuration(sensor, &configuration).await?;
-        let revision = revision.ok_or_else(Problem::sensor_not_found)?;
-        context.fleet.announce(sensor, revision).await;
-        Ok(revision)
-    })
-    .await?;
-    let answer = json!({ "sensor_identifier": sensor, "revision": revision });
-    Ok(HttpResponse::Accepted().json(answer))
+/// What a request to create a configuration is answered with.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ConfigurationAccepted)]
+pub(super) struct Accepted {
+    /// Whose it is.
+    #[schema(value_type = uuid::Uuid)]
+    sensor_identifier: SensorIdentifier,
+    /// Its number.
+    revision: i32,
 }
 
-async fn list(
+/// Configures a sensor
+///
+/// The body is the configuration: an object whose members are strings, numbers, booleans or null. It
+/// becomes the next revision, is committed, and then published to the sensor. With an
+/// `Idempotency-Key` a repeated request gets the first answer, for a day if nothing else is set.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sensors/{identifier}/configurations",
+    operation_id = "create_configuration",
+    tag = "configurations",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("Idempotency-Key" = Option<String>, Header,
+         description = "1 to 255 characters; all requests of this sensor with this key are one"),
+    ),
+    request_body(content = Object, example = json!({ "interval_secs": 60 })),
+    responses(
+        (status = 202, description = "Committed; it is on its way", body = Accepted),
+        (status = 400, description = "No JSON, or the key is not usable"),
+        (status = 404, description = "No such sensor"),
+        (status = 413, description = "The body is too large"),
+        (status = 415, description = "The body is announced as something else"),
+        (status = 422, description = "No usable configuration, or the key belongs to another body"),
+        (status = 503, description = "The database is away"),
+    )
+)]
+pub(super) async fn create(
     context: web::Data<Context>,
+    caller: Caller,
+    SensorPath(sensor): SensorPath,
+    _: NoParameters,
+    key: IdempotencyKey,
+    body: Body,
+) -> Result<impl Responder, Problem> {
+    caller.may(Role::Operator)?;
+    let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
+    let configuration = usable(configuration.get(), "")?;
+    let idempotency = key.of(body.text());
+    let (revision, is_repeated) = to_the_end(async move {
+        let store = &context.store;
+        let creation =
+            store.create_configuration(sensor, &configuration, idempotency.as_ref()).await?;
+        match creation.ok_or_else(Problem::sensor_not_found)? {
+            Creation::Created(revision) => {
+                let what = Tidings::Configuration { revision, step: Step::Pending };
+                context.streams.hub.audience().tell_of(sensor, what);
+                context.fleet.announce(sensor, revision).await;
+                Ok((revision, false))
+            }
+            Creation::Repeated(revision) => Ok((revision, true)),
+            Creation::OtherBody => {
+                let detail = "another body was sent under this Idempotency-Key";
+                Err(Problem::new(Kind::IdempotencyKeyReused, detail))
+            }
+        }
+    })
+    .await?;
+    let location = format!("/api/v1/sensors/{sensor}/configurations/{revision}");
+    let mut response = HttpResponse::Accepted();
+    response.insert_header((LOCATION, location));
+    if is_repeated {
+        response.insert_header((REPLAYED, "true"));
+    }
+    Ok(response.json(Accepted { sensor_identifier: sensor, revision }))
+}
+
+/// The configurations of a sensor, newest first, each with what became of it
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/configurations",
+    operation_id = "list_configurations",
+    tag = "configurations",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 400, description = "A parameter is not usable"),
+        (status = 404, description = "No such sensor"),
+        (status = 503, description = "The database is away, or the read takes too long"),
+    )
+)]
+pub(super) async fn list(
+    context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let page = parameters.page::<i32>()?;
     parameters.finish()?;
     let rows = context.store.list_configurations(sensor, &page).await?;
     let rows = rows.ok_or_else(Problem::sensor_not_found)?;
     Ok(listing(rows, &page, |row| row.revision, Item::from))
+}
+
+/// One configuration of a sensor, with what became of it
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/configurations/{revision}",
+    operation_id = "read_configuration",
+    tag = "configurations",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("revision" = String, Path, description = "A number, or `newest`"),
+    ),
+    responses(
+        (status = 200, description = "The configuration", body = Item),
+        (status = 404, description = "No such sensor, or no such revision"),
+        (status = 503, description = "The database is away"),
+    )
+)]
+pub(super) async fn one(
+    context: web::Data<Context>,
+    caller: Caller,
+    SensorPath(sensor): SensorPath,
+    RevisionPath(revision): RevisionPath,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
+    let configuration = find(&context, sensor, revision).await?;
+    Ok(HttpResponse::Ok().json(Item::from(configuration)))
+}
+
+/// Publishes the newest configuration of a sensor once more
+///
+/// It is published again by itself when the sensor reports an older one; this is for when nobody
+/// wants to wait. Only the newest can be: a sensor's topic holds one.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sensors/{identifier}/configurations/{revision}/republish",
+    operation_id = "republish_configuration",
+    tag = "configurations",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("revision" = String, Path, description = "The newest revision, or `newest`"),
+    ),
+    responses(
+        (status = 202, description = "It is on its way", body = Accepted),
+        (status = 404, description = "No such sensor, or no such revision"),
+        (status = 409, description = "There is a newer one"),
+        (status = 503, description = "The database is away, or nobody can publish at present"),
+    )
+)]
+pub(super) async fn republish(
+    context: web::Data<Context>,
+    caller: Caller,
+    SensorPath(sensor): SensorPath,
+    RevisionPath(wanted): RevisionPath,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may(Role::Operator)?;
+    let newest = find(&context, sensor, None).await?.revision;
+    match wanted {
+        Some(wanted) if wanted > newest => return Err(Problem::configuration_not_found()),
+        Some(wanted) if wanted < newest => {
+            let detail = format!("revision {newest} is the newest; create its like to go back");
+            return Err(Problem::new(Kind::NotNewest, detail));
+        }
+        Some(_) | None => {}
+    }
+    if !context.fleet.publish_again(sensor).await {
+        let detail = "those who publish do not answer; it is not published again";
+        return Err(Problem::new(Kind::NotReady, detail).busy());
+    }
+    let answer = Accepted { sensor_identifier: sensor, revision: newest };
+    Ok(HttpResponse::Accepted().json(answer))
+}
+
+/// What differs between two configurations of a sensor
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/configurations/diff",
+    operation_id = "compare_configurations",
+    tag = "configurations",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("from" = i32, Query, description = "The revision with which is compared"),
+        ("to" = Option<i32>, Query, description = "The revision that is compared; the newest, if nothing is said"),
+    ),
+    responses(
+        (status = 200, description = "Members added, removed and changed", body = Diff),
+        (status = 400, description = "A parameter is missing or not usable"),
+        (status = 404, description = "No such sensor, or no such revision"),
+        (status = 503, description = "The database is away"),
+    )
+)]
+pub(super) async fn compare(
+    context: web::Data<Context>,
+    caller: Caller,
+    SensorPath(sensor): SensorPath,
+    mut parameters: Parameters,
+) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
+    let from = parameters.take_as("from", REVISION_EXPECTED, revision)?;
+    let to = parameters.take_as("to", REVISION_EXPECTED, revision)?;
+    parameters.finish()?;
+    let from = from.ok_or_else(|| Problem::parameter("from", "it is missing"))?;
+    let old = find(&context, sensor, Some(from)).await?;
+    let new = find(&context, sensor, to).await?;
+    let diff = diff((old.revision, &old.value), (new.revision, &new.value));
+    Ok(HttpResponse::Ok().json(diff.map_err(Problem::internal)?))
+}
+
+async fn find(
+    context: &Context,
+    sensor: SensorIdentifier,
+    revision: Option<i32>,
+) -> Result<Configuration, Problem> {
+    let found = context.store.configuration(sensor, revision).await?;
+    found.ok_or_else(Problem::sensor_not_found)?.ok_or_else(Problem::configuration_not_found)
 }
 
 impl From<Configuration> for Item {

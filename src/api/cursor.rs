@@ -4,9 +4,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
 
-use crate::domain::Timestamp;
-use crate::store::RowKey;
+use crate::domain::{SensorIdentifier, Timestamp};
+use crate::store::{RowKey, SensorKey, Stretch};
+
+/// Outside of these years there is no row, and the database refuses to look.
+fn is_moment(microseconds: i64) -> bool {
+    microseconds >= 0 && jiff::Timestamp::from_microsecond(microseconds).is_ok()
+}
 
 /// The key by which a list is sorted.
 pub(super) trait Position: Sized {
@@ -45,8 +51,7 @@ impl Position for RowKey {
     fn read(bytes: &[u8]) -> Option<Self> {
         let (timestamp, digest) = bytes.split_first_chunk()?;
         let timestamp = i64::from_be_bytes(*timestamp);
-        // Beyond the calendar there is no row, and the database refuses to look.
-        jiff::Timestamp::from_microsecond(timestamp).ok()?;
+        is_moment(timestamp).then_some(())?;
         Some(Self {
             timestamp: Timestamp::from_unix_microseconds(timestamp),
             digest: i64::from_be_bytes(digest.try_into().ok()?),
@@ -80,7 +85,24 @@ impl Position for i64 {
     }
 }
 
-/// Sensors, by name.
+/// A replay.
+impl Position for Stretch {
+    const TAG: u8 = b'p';
+
+    fn write(&self) -> Vec<u8> {
+        [self.after.to_be_bytes(), self.until.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (after, until) = bytes.split_first_chunk()?;
+        Some(Self {
+            after: i64::from_be_bytes(*after),
+            until: i64::from_be_bytes(until.try_into().ok()?),
+        })
+    }
+}
+
+/// Networks, by name.
 impl Position for String {
     const TAG: u8 = b'n';
 
@@ -90,6 +112,51 @@ impl Position for String {
 
     fn read(bytes: &[u8]) -> Option<Self> {
         Self::from_utf8(bytes.into()).ok().filter(|name| !name.contains('\0'))
+    }
+}
+
+/// Sensors, by name or by when they were last heard; the identifier is the tie-break.
+impl Position for SensorKey {
+    const TAG: u8 = b's';
+
+    fn write(&self) -> Vec<u8> {
+        match self {
+            Self::Name(name, sensor) => {
+                [b"n".as_slice(), sensor.0.as_bytes(), name.as_bytes()].concat()
+            }
+            Self::LastSeen(at, sensor) => {
+                let moment = at.unix_microseconds().to_be_bytes();
+                [b"l".as_slice(), sensor.0.as_bytes(), &moment].concat()
+            }
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (sensor, key) = rest.split_first_chunk()?;
+        let sensor = SensorIdentifier(Uuid::from_bytes(*sensor));
+        match kind {
+            b'n' => <String as Position>::read(key).map(|name| Self::Name(name, sensor)),
+            b'l' => {
+                let moment = i64::from_be_bytes(key.try_into().ok()?);
+                is_moment(moment).then_some(())?;
+                Some(Self::LastSeen(Timestamp::from_unix_microseconds(moment), sensor))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Tokens and users, by identifier.
+impl Position for Uuid {
+    const TAG: u8 = b'u';
+
+    fn write(&self) -> Vec<u8> {
+        self.as_bytes().into()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_bytes)
     }
 }
 
@@ -110,6 +177,12 @@ mod tests {
         assert_eq!(decode::<String>(&encode(&"a\0".to_owned())), None);
         let beyond = RowKey { timestamp: Timestamp::from_unix_microseconds(i64::MAX), digest: 0 };
         assert_eq!(decode::<RowKey>(&encode(&beyond)), None);
+        let sensor = SensorIdentifier::random();
+        for microseconds in [i64::MIN, -1, i64::MAX] {
+            let beyond = Timestamp::from_unix_microseconds(microseconds);
+            let beyond = SensorKey::LastSeen(beyond, sensor);
+            assert_eq!(decode::<SensorKey>(&encode(&beyond)), None);
+        }
     }
 
     proptest! {
@@ -124,14 +197,23 @@ mod tests {
             let cursor = encode(&key);
             prop_assert!(cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
             prop_assert_eq!(decode(&cursor), Some(key));
+            let sensor = SensorIdentifier(Uuid::from_u128(u128::from(number.cast_unsigned())));
+            let by_name = SensorKey::Name(name.clone(), sensor);
+            prop_assert_eq!(decode(&encode(&by_name)), Some(by_name));
+            let by_last_seen = SensorKey::LastSeen(key.timestamp, sensor);
+            prop_assert_eq!(decode(&encode(&by_last_seen)), Some(by_last_seen));
+            prop_assert_eq!(decode(&encode(&sensor.0)), Some(sensor.0));
             prop_assert_eq!(decode(&encode(&name)), Some(name));
             prop_assert_eq!(decode(&encode(&number)), Some(number));
+            let stretch = Stretch { after: number, until: digest };
+            prop_assert_eq!(decode(&encode(&stretch)), Some(stretch));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in "\\PC{0,40}") {
             prop_assume!(decode::<RowKey>(&text).is_none());
             drop(decode::<String>(&text));
+            drop(decode::<SensorKey>(&text));
         }
     }
 }

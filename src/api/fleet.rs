@@ -70,6 +70,11 @@ impl Fleet {
         ask(&self.configured, Configured { sensor, revision }).await;
     }
 
+    /// The newest configuration of a sensor is wanted once more; false if nobody heard it.
+    pub(super) async fn publish_again(&self, sensor: SensorIdentifier) -> bool {
+        ask(&self.republish, Republish(sensor)).await.is_some()
+    }
+
     /// A sensor is no more. Should the message not arrive, `deleted_sensor` still holds it.
     pub(super) async fn forget(&self, sensor: SensorIdentifier) {
         ask(&self.deleted, Deleted(vec![sensor])).await;

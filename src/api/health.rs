@@ -3,8 +3,9 @@
 
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
-use serde_json::json;
+use serde::Serialize;
 use tracing::debug;
+use utoipa::ToSchema;
 
 use super::problem::{Missing, Problem};
 use super::{Context, read, resource};
@@ -15,6 +16,16 @@ const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The database's name beside those of the parts.
 pub(super) const DATABASE: &str = "database";
 
+/// The name of ingest, where an operator has paused it.
+const INGEST: &str = "ingest";
+
+/// One word.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
+pub(super) struct State {
+    status: &'static str,
+}
+
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .service(resource("/healthz", "GET, HEAD").route(read().to(alive)))
@@ -22,11 +33,24 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(resource("/metrics", "GET, HEAD").route(read().to(metrics)));
 }
 
-async fn alive() -> impl Responder {
-    HttpResponse::Ok().json(json!({ "status": "alive" }))
+/// The process lives
+#[utoipa::path(
+    get, path = "/healthz", tag = "service", operation_id = "is_alive",
+    responses((status = 200, description = "It does", body = State, example = json!({ "status": "alive" }))),
+)]
+pub(super) async fn alive() -> impl Responder {
+    HttpResponse::Ok().json(State { status: "alive" })
 }
 
-async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
+/// The service can do its work
+#[utoipa::path(
+    get, path = "/readyz", tag = "service", operation_id = "is_ready",
+    responses(
+        (status = 200, description = "Broker and database are up", body = State, example = json!({ "status": "ready" })),
+        (status = 503, description = "It cannot; `missing` says why"),
+    ),
+)]
+pub(super) async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     let mut missing: Vec<_> = Part::ALL
         .into_iter()
         .map(|part| (part, context.health.condition(part)))
@@ -40,8 +64,12 @@ async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     if let Some(problem) = database_problem(&context).await {
         missing.push(Missing { part: DATABASE, problem, since: None });
     }
+    if let Some(since) = context.ingest.flow.paused_since() {
+        let problem = "it is paused by an operator".into();
+        missing.push(Missing { part: INGEST, problem, since: Some(since.to_jiff()) });
+    }
     if missing.is_empty() {
-        Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+        Ok(HttpResponse::Ok().json(State { status: "ready" }))
     } else {
         Err(Problem::not_ready(missing))
     }
@@ -51,6 +79,9 @@ async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
 pub(super) async fn database_problem(context: &Context) -> Option<String> {
     let error = context.store.ping().await.err()?;
     debug!(cause = %error, "the database does not answer");
+    if let Some(reason) = error.handshake_problem() {
+        return Some(format!("the TLS handshake failed: {reason}"));
+    }
     let sentence = match error.sqlstate() {
         None => "it does not answer",
         Some(_) if error.lacks_tables() => "its tables are not there; run tributary migrate",
@@ -59,6 +90,12 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
     Some(sentence.into())
 }
 
-async fn metrics(context: web::Data<Context>) -> impl Responder {
+/// What is measured, for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "service", operation_id = "read_metrics",
+    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn metrics(context: web::Data<Context>) -> impl Responder {
     HttpResponse::Ok().content_type(METRICS_MEDIA_TYPE).body(context.metrics.render())
 }

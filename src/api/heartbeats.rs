@@ -5,11 +5,13 @@ use actix_web::Responder;
 use actix_web::web::{self, ServiceConfig};
 use serde::Serialize;
 
-use super::page::{Parameters, listing};
-use super::path::SensorPath;
+use super::caller::Caller;
+use super::page::{Listing, Parameters, row_listing};
+use super::path::{REVISION_EXPECTED, SensorPath, revision};
 use super::problem::Problem;
 use super::{Context, read, resource};
-use crate::store::{HeartbeatRow, RowKey};
+use crate::domain::Role;
+use crate::store::{HeartbeatFilter, HeartbeatRow};
 
 /// Within `/sensors/{identifier}`.
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -17,12 +19,18 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// A heartbeat as it stands on the wire.
-#[derive(Serialize)]
-struct Item {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Heartbeat)]
+pub(super) struct Item {
+    /// By the sensor's clock, in Unix seconds.
     timestamp: f64,
+    /// The same, as RFC 3339.
     creation_timestamp: jiff::Timestamp,
+    /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
+    /// The revision that it acknowledges.
     revision: i32,
+    /// Whether that one works.
     success: bool,
 }
 
@@ -38,14 +46,45 @@ impl From<HeartbeatRow> for Item {
     }
 }
 
-async fn list(
+/// Heartbeats of a sensor, page by page
+///
+/// Newest first if nothing else is said.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/heartbeats",
+    operation_id = "list_heartbeats",
+    tag = "heartbeats",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("revision" = Option<i32>, Query, description = "Those that acknowledge this revision"),
+        ("success" = Option<bool>, Query, description = "Those that say that it works, or does not"),
+        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
+        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
+        ("order" = Option<String>, Query, description = "`desc` (newest first) or `asc`"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 400, description = "A parameter is not usable"),
+        (status = 404, description = "No such sensor"),
+        (status = 503, description = "The database is away, or the read takes too long"),
+    )
+)]
+pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let page = parameters.page::<RowKey>()?;
+    caller.may(Role::Viewer)?;
+    let selection = parameters.selection()?;
+    let filter = HeartbeatFilter {
+        revision: parameters.take_as("revision", REVISION_EXPECTED, revision)?,
+        success: parameters.take_as("success", "true or false", |text| text.parse().ok())?,
+    };
     parameters.finish()?;
-    let rows = context.store.list_heartbeats(sensor, &page).await?;
-    let rows = rows.ok_or_else(Problem::sensor_not_found)?;
-    Ok(listing(rows, &page, |row| row.key, Item::from))
+    let page = context.store.list_heartbeats(sensor, &selection, filter).await?;
+    let page = page.ok_or_else(Problem::sensor_not_found)?;
+    Ok(row_listing(page, |row| row.key, Item::from))
 }

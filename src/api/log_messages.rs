@@ -1,30 +1,48 @@
-//! What a sensor wrote to its log, newest first. Reads the rows that the writer committed. Promises
-//! the texts as they came.
+//! What a sensor wrote to its log: the messages, and what they say over and over. Reads the rows
+//! that the writer committed. Promises the texts as they came.
 
 use actix_web::Responder;
 use actix_web::web::{self, ServiceConfig};
 use serde::Serialize;
 
-use super::page::{Parameters, listing};
+use super::caller::Caller;
+use super::cursor::Position;
+use super::page::{Listing, Parameters, listing, row_listing};
 use super::path::SensorPath;
 use super::problem::Problem;
 use super::{Context, read, resource};
-use crate::store::{LogMessageRow, RowKey};
+use crate::domain::Role;
+use crate::store::{LogFilter, LogMessageRow, LogSummary, SummaryKey};
+
+/// The gravest first, as summaries are sorted.
+const SEVERITIES: [&str; 3] = ["error", "warning", "info"];
+const SEVERITIES_EXPECTED: &str = "error, warning or info; several with a comma between them";
 
 /// Within `/sensors/{identifier}`.
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(resource("/log-messages", "GET, HEAD").route(read().to(list)));
+    config
+        .service(resource("/log-messages", "GET, HEAD").route(read().to(list)))
+        .service(resource("/log-messages/aggregates", "GET, HEAD").route(read().to(summarise)));
 }
 
 /// A log message as it stands on the wire.
-#[derive(Serialize)]
-struct Item {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = LogMessage)]
+pub(super) struct Item {
+    /// By the sensor's clock, in Unix seconds.
     timestamp: f64,
+    /// The same, as RFC 3339.
     creation_timestamp: jiff::Timestamp,
+    /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
+    /// The revision of the configuration under which it was written.
     revision: i32,
+    /// error, warning or info.
+    #[schema(example = "warning")]
     severity: String,
+    /// In short.
     subject: String,
+    /// At length.
     details: Option<String>,
 }
 
@@ -42,14 +60,166 @@ impl From<LogMessageRow> for Item {
     }
 }
 
-async fn list(
+/// All log messages of one severity and subject.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = LogMessageAggregate)]
+pub(super) struct Summary {
+    /// error, warning or info.
+    #[schema(example = "warning")]
+    severity: String,
+    /// What was said.
+    subject: String,
+    /// How often.
+    count: i64,
+    /// The lowest revision under which it was said.
+    first_revision: i32,
+    /// The highest.
+    last_revision: i32,
+    /// When it was said for the first time, by the sensor's clock.
+    first_creation_timestamp: jiff::Timestamp,
+    /// And for the last time.
+    last_creation_timestamp: jiff::Timestamp,
+}
+
+impl From<LogSummary> for Summary {
+    fn from(line: LogSummary) -> Self {
+        Self {
+            severity: line.key.severity,
+            subject: line.key.subject,
+            count: line.count,
+            first_revision: line.first_revision,
+            last_revision: line.last_revision,
+            first_creation_timestamp: line.first_at.to_jiff(),
+            last_creation_timestamp: line.last_at.to_jiff(),
+        }
+    }
+}
+
+/// Log messages of a sensor, page by page
+///
+/// Newest first if nothing else is said.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/log-messages",
+    operation_id = "list_log_messages",
+    tag = "log messages",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("severity" = Option<String>, Query,
+         description = "`error`, `warning`, `info`; several with commas between them"),
+        ("text" = Option<String>, Query,
+         description = "Stands in the subject or in the details, in either case"),
+        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
+        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
+        ("order" = Option<String>, Query, description = "`desc` (newest first) or `asc`"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 400, description = "A parameter is not usable"),
+        (status = 404, description = "No such sensor"),
+        (status = 503, description = "The database is away, or the read takes too long"),
+    )
+)]
+pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let page = parameters.page::<RowKey>()?;
+    caller.may(Role::Viewer)?;
+    let (selection, filter) = (parameters.selection()?, filter(&mut parameters)?);
     parameters.finish()?;
-    let rows = context.store.list_log_messages(sensor, &page).await?;
-    let rows = rows.ok_or_else(Problem::sensor_not_found)?;
-    Ok(listing(rows, &page, |row| row.key, Item::from))
+    let page = context.store.list_log_messages(sensor, &selection, &filter).await?;
+    let page = page.ok_or_else(Problem::sensor_not_found)?;
+    Ok(row_listing(page, |row| row.key, Item::from))
+}
+
+/// What a sensor's log says over and over, by severity and subject
+///
+/// Errors first, then by subject.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/log-messages/aggregates",
+    operation_id = "aggregate_log_messages",
+    tag = "log messages",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("severity" = Option<String>, Query,
+         description = "`error`, `warning`, `info`; several with commas between them"),
+        ("text" = Option<String>, Query,
+         description = "Stands in the subject or in the details, in either case"),
+        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
+        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "One page", body = Listing<Summary>),
+        (status = 400, description = "A parameter is not usable"),
+        (status = 404, description = "No such sensor"),
+        (status = 503, description = "The database is away, or the read takes too long"),
+    )
+)]
+pub(super) async fn summarise(
+    context: web::Data<Context>,
+    caller: Caller,
+    SensorPath(sensor): SensorPath,
+    mut parameters: Parameters,
+) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
+    let (span, filter) = (parameters.span()?, filter(&mut parameters)?);
+    let page = parameters.page::<SummaryKey>()?;
+    parameters.finish()?;
+    let lines = context.store.summarise_log_messages(sensor, (span, &filter), &page).await?;
+    let lines = lines.ok_or_else(Problem::sensor_not_found)?;
+    Ok(listing(lines, &page, |line| line.key.clone(), Summary::from))
+}
+
+fn filter(parameters: &mut Parameters) -> Result<LogFilter, Problem> {
+    let severities = parameters.take_as("severity", SEVERITIES_EXPECTED, severities)?;
+    Ok(LogFilter { severities: severities.unwrap_or_default(), text: parameters.text()? })
+}
+
+fn severities(text: &str) -> Option<Vec<&'static str>> {
+    text.split(',').map(|name| SEVERITIES.into_iter().find(|known| *known == name)).collect()
+}
+
+/// Aggregates of a log, by severity and subject.
+impl Position for SummaryKey {
+    const TAG: u8 = b'l';
+
+    fn write(&self) -> Vec<u8> {
+        format!("{}\0{}", self.severity, self.subject).into()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (severity, subject) = text.split_once('\0')?;
+        let is_usable = SEVERITIES.contains(&severity) && !subject.contains('\0');
+        is_usable.then(|| Self { severity: severity.into(), subject: subject.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::cursor::{decode, encode};
+
+    #[test]
+    fn severities_are_told_apart() {
+        assert_eq!(severities("error,info"), Some(vec!["error", "info"]));
+        for text in ["", "error,", "Error", "debug", "error, info"] {
+            assert_eq!(severities(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_back() {
+        let key = SummaryKey { severity: "error".into(), subject: "Grün, µ".into() };
+        assert_eq!(decode(&encode(&key)), Some(key));
+        let unknown = SummaryKey { severity: "fatal".into(), subject: String::new() };
+        assert_eq!(decode::<SummaryKey>(&encode(&unknown)), None);
+    }
 }

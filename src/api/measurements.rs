@@ -1,29 +1,45 @@
-//! What a sensor measured, newest first. Reads the rows that the writer committed. Promises that
-//! the numbers of a value come out as the table has them, not through a float.
+//! What a sensor measured: any span of it in either direction, and the newest. Reads the rows that
+//! the writer committed. Promises that the numbers of a value come out as the table has them, not
+//! through a float.
 
-use actix_web::Responder;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::page::{Parameters, listing};
+use super::caller::Caller;
+use super::page::{Listing, NoParameters, Parameters, row_listing};
 use super::path::SensorPath;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::{Context, read, resource};
-use crate::store::{MeasurementRow, RowKey};
+use crate::domain::Role;
+use crate::store::{MeasurementRow, Order, Page, Selection, Span};
+
+/// More than anybody names by hand.
+pub(super) const MAX_ATTRIBUTES: usize = 64;
 
 /// Within `/sensors/{identifier}`.
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(resource("/measurements", "GET, HEAD").route(read().to(list)));
+    config
+        .service(resource("/measurements", "GET, HEAD").route(read().to(list)))
+        .service(resource("/measurements/latest", "GET, HEAD").route(read().to(latest)));
 }
 
 /// A measurement as it stands on the wire.
-#[derive(Serialize)]
-struct Item {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Measurement)]
+pub(super) struct Item {
+    /// By the sensor's clock, in Unix seconds.
+    #[schema(example = 1_782_896_400.25)]
     timestamp: f64,
+    /// The same, as RFC 3339.
     creation_timestamp: jiff::Timestamp,
+    /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
+    /// The revision of the configuration under which it was taken.
     revision: i32,
+    /// An object without nesting, its numbers as the sensor wrote them.
+    #[schema(value_type = Object, example = json!({ "temperature": 21.5 }))]
     value: Box<RawValue>,
 }
 
@@ -39,14 +55,72 @@ impl From<MeasurementRow> for Item {
     }
 }
 
-async fn list(
+/// Measurements of a sensor, page by page
+///
+/// Newest first if nothing else is said. With `attributes`, only measurements that have one of these
+/// members, and of their values only these.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/measurements",
+    operation_id = "list_measurements",
+    tag = "measurements",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
+        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
+        ("order" = Option<String>, Query, description = "`desc` (newest first) or `asc`"),
+        ("attributes" = Option<String>, Query, description = "Names of members, with commas between them"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 400, description = "A parameter is not usable"),
+        (status = 404, description = "No such sensor"),
+        (status = 503, description = "The database is away, or the read takes too long"),
+    )
+)]
+pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let page = parameters.page::<RowKey>()?;
+    caller.may(Role::Viewer)?;
+    let selection = parameters.selection()?;
+    let attributes = parameters.attributes(MAX_ATTRIBUTES)?;
     parameters.finish()?;
-    let rows = context.store.list_measurements(sensor, &page).await?;
-    let rows = rows.ok_or_else(Problem::sensor_not_found)?;
-    Ok(listing(rows, &page, |row| row.key, Item::from))
+    let page = context.store.list_measurements(sensor, &selection, attributes.as_deref()).await?;
+    let page = page.ok_or_else(Problem::sensor_not_found)?;
+    Ok(row_listing(page, |row| row.key, Item::from))
+}
+
+/// The newest measurement of a sensor, by its own clock
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/measurements/latest",
+    operation_id = "latest_measurement",
+    tag = "measurements",
+    params(("identifier" = uuid::Uuid, Path, description = "The sensor")),
+    responses(
+        (status = 200, description = "The newest measurement", body = Item),
+        (status = 404, description = "No such sensor, or it has not measured anything yet"),
+        (status = 503, description = "The database is away, or the read takes too long"),
+    )
+)]
+pub(super) async fn latest(
+    context: web::Data<Context>,
+    caller: Caller,
+    SensorPath(sensor): SensorPath,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
+    let page = Page { limit: 1, after: None };
+    let selection = Selection { span: Span::default(), order: Order::NewestFirst, page };
+    let page = context.store.list_measurements(sensor, &selection, None).await?;
+    let newest = page.ok_or_else(Problem::sensor_not_found)?.rows.pop();
+    let newest = newest.ok_or_else(|| {
+        Problem::new(Kind::MeasurementNotFound, "the sensor has not measured anything yet")
+    })?;
+    Ok(HttpResponse::Ok().json(Item::from(newest)))
 }

@@ -3,37 +3,69 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
+mod accept;
+mod aggregates;
+mod allowance;
+mod authenticate;
 mod body;
+mod caller;
+mod configuration_diff;
 mod configurations;
 mod cursor;
+mod export;
 mod fleet;
+mod gate;
 mod health;
 mod heartbeats;
+mod ingest;
+mod limits;
+mod idempotency;
 mod log_messages;
+mod logins;
+mod measure;
 mod measurements;
+mod narrow;
+mod networks;
+mod openapi;
 mod page;
 mod path;
 mod problem;
 mod problem_kind;
 mod rejections;
 mod request;
+mod sensor_list;
 mod sensors;
+mod sessions;
 mod status;
+mod streams;
+mod tokens;
+mod users;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_cors::Cors;
+use actix_web::body::BoxBody;
+use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::guard;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Compress, Condition, from_fn};
 use actix_web::web::{self, PayloadConfig, ServiceConfig};
 use actix_web::{App, HttpServer, Resource, Route};
 use tracing_actix_web::TracingLogger;
 
-use crate::domain::{Health, Ledger, Timestamp};
+use crate::domain::{Flow, Health, Ledger, Timestamp};
 use crate::metrics::Metrics;
+use crate::replay::Replays;
 use crate::store::Store;
+use crate::streams::Hub;
+use crate::telemetry::LogFilter;
+use crate::tls;
+use authenticate::authenticate;
+use gate::Gate;
+use limits::TimeLimit;
+use logins::Logins;
 use problem::{Kind, Problem};
 
 pub use fleet::Fleet;
@@ -51,6 +83,29 @@ pub struct Config {
     pub address: String,
     /// `HTTP_WORKERS`
     pub workers: usize,
+    /// `HTTP_CERTIFICATE_FILE`, `HTTP_KEY_FILE`: with them it is HTTPS, and nothing else.
+    pub tls: Option<tls::Server>,
+    /// `HTTP_TIMEOUT_SECS`
+    pub timeout_secs: u64,
+    /// `CORS_ORIGINS`: whose pages may call from a browser.
+    pub cors_origins: Vec<String>,
+    /// Who may call.
+    pub access: AccessConfig,
+}
+
+/// `AUTH`, `…_OPEN`, `SESSION_HOURS`, `REQUESTS_PER_SECOND`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccessConfig {
+    /// `AUTH`: whether callers are asked who they are.
+    pub required: bool,
+    /// `METRICS_OPEN`
+    pub metrics_open: bool,
+    /// `DOCS_OPEN`
+    pub docs_open: bool,
+    /// `SESSION_HOURS`
+    pub session_hours: u32,
+    /// `REQUESTS_PER_SECOND`, of one token.
+    pub requests_per_second: u32,
 }
 
 impl Config {
@@ -65,14 +120,46 @@ pub struct Context {
     pub store: Store,
     /// The sensors' actors.
     pub fleet: Fleet,
+    /// What brings rejections through the pipeline again.
+    pub replays: Replays,
     /// The account of the items.
     pub ledger: Arc<Ledger>,
     /// What is connected.
     pub health: Arc<Health>,
     /// What is measured.
     pub metrics: Arc<Metrics>,
+    /// Who is told of what is committed.
+    pub streams: Streams,
+    /// How ingest flows, and its bounds.
+    pub ingest: Ingest,
     /// When the process began.
     pub started_at: Timestamp,
+}
+
+/// The streams that can be opened.
+#[derive(Clone)]
+pub struct Streams {
+    /// Of each sensor.
+    pub hub: Arc<Hub>,
+    /// Of the whole fleet.
+    pub fleet: Arc<crate::streams::Fleet>,
+}
+
+/// Ingest, as an operator sees it.
+#[derive(Clone)]
+pub struct Ingest {
+    /// What is on its way, and the valve.
+    pub flow: Arc<Flow>,
+    /// `MQTT_RECEIVE_MAXIMUM`
+    pub max_messages: u64,
+    /// `WINDOW_BYTES`
+    pub max_bytes: u64,
+    /// `BATCH_MAX_ITEMS`
+    pub max_batch_items: u64,
+    /// `DATABASE_WRITERS`
+    pub writers: u32,
+    /// What is logged.
+    pub log: LogFilter,
 }
 
 /// Binds the address and prepares the server, which then wants to be awaited or spawned; tells the
@@ -83,22 +170,42 @@ pub struct Context {
 /// When the address cannot be had; the error names it.
 pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr)> {
     let address = &config.address;
+    let gate = web::Data::new(Gate::new(
+        context.store.clone(),
+        Arc::clone(&context.streams.hub),
+        config.access,
+    ));
+    let logins = web::Data::new(Logins::new());
     let context = web::Data::new(context);
+    let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
+    let origins = config.cors_origins.clone();
     let application = move || {
+        let guarded_by = gate.clone();
         App::new()
             .app_data(context.clone())
+            .app_data(gate.clone())
+            .app_data(logins.clone())
+            .app_data(time_limit.clone())
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .configure(routes)
             .default_service(web::to(route_not_found))
+            .wrap(Compress::default())
+            .wrap(from_fn(accept::negotiate))
+            .wrap(from_fn(move |request, next| authenticate(guarded_by.clone(), request, next)))
+            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
+            .wrap(from_fn(measure::measure))
     };
     let server = HttpServer::new(application)
         .workers(config.workers)
         .disable_signals()
-        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS)
-        .bind(address)
-        .map_err(|error| refusal(address, &error))?;
+        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS);
+    let server = match &config.tls {
+        Some(tls) => server.bind_rustls_0_23(address, tls.configuration()),
+        None => server.bind(address),
+    }
+    .map_err(|error| refusal(address, &error))?;
     let bound = server.addrs().first().copied();
     let bound = bound.ok_or_else(|| refusal(address, &io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((server.run(), bound))
@@ -111,23 +218,88 @@ fn refusal(address: &str, error: &io::Error) -> io::Error {
 fn routes(config: &mut ServiceConfig) {
     let sensor = web::scope("/sensors/{identifier}")
         .configure(measurements::routes)
+        .configure(aggregates::routes)
+        .configure(export::routes)
         .configure(log_messages::routes)
         .configure(heartbeats::routes)
         .configure(configurations::routes)
+        .configure(streams::item_routes)
         .configure(sensors::item_routes);
     let api = web::scope("/api/v1")
         .configure(status::routes)
+        .configure(export::network_routes)
         .configure(rejections::routes)
+        .configure(ingest::routes)
+        .configure(streams::routes)
         .configure(sensors::routes)
+        .configure(networks::routes)
+        .configure(tokens::routes)
+        .configure(users::routes)
+        .configure(sessions::routes)
         .service(sensor);
-    config.configure(health::routes).service(api);
+    config.configure(health::routes).configure(openapi::routes).service(api);
 }
 
-/// The resource at a path, which answers other methods than these with 405.
-fn resource(path: &str, allowed: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move || async move {
-        refuse(Problem::method_not_allowed(allowed))
-    }))
+/// Whose pages may call from a browser, and what they may read of the answers. They show their
+/// token in a header: no cookie is taken, so none can be abused.
+fn cors(origins: &[String]) -> Cors {
+    const LIFETIME_SECS: usize = 3_600;
+    let cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+        .allowed_headers([
+            "accept",
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "last-event-id",
+            "x-request-id",
+        ])
+        .expose_headers([
+            "allow",
+            "content-disposition",
+            "idempotency-replayed",
+            "location",
+            "retry-after",
+            "www-authenticate",
+            "x-request-id",
+        ])
+        .max_age(LIFETIME_SECS);
+    origins.iter().fold(cors, |cors, origin| match origin.as_str() {
+        "*" => cors.allow_any_origin().send_wildcard(),
+        origin => cors.allowed_origin(origin),
+    })
+}
+
+/// The resource at a path, which answers other methods than these with 405, and in time.
+fn resource(path: &str, allowed: &'static str) -> Resource<impl Timed> {
+    web::resource(path)
+        .default_service(web::to(
+            move || async move { refuse(Problem::method_not_allowed(allowed)) },
+        ))
+        .wrap(from_fn(limits::within))
+}
+
+/// What a resource becomes that answers in time.
+trait Timed:
+    ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >
+{
+}
+
+impl<T> Timed for T where
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<BoxBody>,
+            Error = actix_web::Error,
+            InitError = (),
+        >
+{
 }
 
 /// GET, and HEAD with it ([RFC 9110, 9.1]).

@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::cursor::{self, Position};
 use super::problem::Problem;
-use crate::store::Page;
+use crate::store::{Page, RowPage};
 
 /// Items of a page, when nothing is said.
 const DEFAULT_LIMIT: u32 = 100;
 
 /// More would make a response that helps nobody and holds memory and a connection.
-const MAX_LIMIT: u32 = 1_000;
+pub(super) const MAX_LIMIT: u32 = 1_000;
 
 /// No route takes as many; the search for doubled ones stays short.
 const MAX_PARAMETERS: usize = 32;
@@ -59,6 +59,11 @@ impl Parameters {
 
     /// `limit` and `cursor`.
     pub(super) fn page<P: Position>(&mut self) -> Result<Page<P>, Problem> {
+        self.page_of(DEFAULT_LIMIT)
+    }
+
+    /// `limit`, which is this when nothing is said, and `cursor`.
+    pub(super) fn page_of<P: Position>(&mut self, default: u32) -> Result<Page<P>, Problem> {
         let limit = self.take_as("limit", "a whole number from 1 to 1000", |text| {
             text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
         })?;
@@ -66,7 +71,7 @@ impl Parameters {
             self.take_as("cursor", "what an earlier page of this list gave as next", |it| {
                 cursor::decode(it)
             })?;
-        Ok(Page { limit: limit.unwrap_or(DEFAULT_LIMIT), after })
+        Ok(Page { limit: limit.unwrap_or(default), after })
     }
 
     /// Refuses what nobody has taken.
@@ -102,10 +107,12 @@ impl FromRequest for NoParameters {
 }
 
 /// One page, as it stands on the wire.
-#[derive(Debug, Serialize)]
-struct Listing<T> {
-    items: Vec<T>,
-    next: Option<String>,
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Listing<T> {
+    /// No more than `limit`.
+    pub(super) items: Vec<T>,
+    /// What to give as `cursor` for the next page; null on the last.
+    pub(super) next: Option<String>,
 }
 
 /// The response that holds one page of rows; `key` is what the list is sorted by.
@@ -120,6 +127,18 @@ pub(super) fn listing<R, T: Serialize, P: Position>(
     let there_is_more = rows.len() > limit;
     rows.truncate(limit);
     let next = there_is_more.then(|| rows.last().map(|last| cursor::encode(&key(last)))).flatten();
+    let items = rows.into_iter().map(item).collect();
+    HttpResponse::Ok().json(Listing { items, next })
+}
+
+/// The response that holds one page of rows that the store has cut.
+pub(super) fn row_listing<R, T: Serialize, P: Position>(
+    page: RowPage<R>,
+    key: impl Fn(&R) -> P,
+    item: impl Fn(R) -> T,
+) -> HttpResponse {
+    let RowPage { rows, more } = page;
+    let next = more.then(|| rows.last().map(|last| cursor::encode(&key(last)))).flatten();
     let items = rows.into_iter().map(item).collect();
     HttpResponse::Ok().json(Listing { items, next })
 }

@@ -1,13 +1,18 @@
-//! The sensor that a path names. Used by every handler under `/api/v1/sensors/{identifier}`.
-//! Promises that what is no identifier names no sensor: 404, as for one that nobody has created.
+//! The sensor that a path names, and the revision. Used by every handler under
+//! `/api/v1/sensors/{identifier}`.
+//! Promises that what is no identifier names no sensor, and that a sensor outside the caller's
+//! network is none either: 404, as for one that nobody has created.
 
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpRequest, web};
 
+use super::Context;
+use super::caller::Caller;
 use super::problem::Problem;
-use crate::domain::SensorIdentifier;
+use crate::domain::{Scope, SensorIdentifier};
 
 /// `{identifier}`
 #[derive(Clone, Copy, Debug)]
@@ -15,11 +20,53 @@ pub(super) struct SensorPath(pub(super) SensorIdentifier);
 
 impl FromRequest for SensorPath {
     type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let text = request.match_info().get("identifier").unwrap_or_default();
-        let identifier = SensorIdentifier::parse(text);
-        ready(identifier.map(Self).ok_or_else(Problem::sensor_not_found))
+        let identifier = SensorIdentifier::parse(text).ok_or_else(Problem::sensor_not_found);
+        let (sensor, caller) = match (identifier, Caller::of(request)) {
+            (Ok(sensor), Ok(caller)) => (sensor, caller),
+            (Err(problem), _) | (_, Err(problem)) => return Box::pin(ready(Err(problem))),
+        };
+        let (Scope::Network(network), Some(context)) =
+            (caller.scope(), request.app_data::<web::Data<Context>>())
+        else {
+            return Box::pin(ready(Ok(Self(sensor))));
+        };
+        let store = context.store.clone();
+        Box::pin(async move {
+            match store.network_holds(network, sensor).await? {
+                true => Ok(Self(sensor)),
+                false => Err(Problem::sensor_not_found()),
+            }
+        })
+    }
+}
+
+pub(super) const REVISION_EXPECTED: &str = "a revision: a whole number from 0 on";
+
+/// A revision.
+pub(super) fn revision(text: &str) -> Option<i32> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
+/// `{revision}`; none: the newest, which is written `newest`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RevisionPath(pub(super) Option<i32>);
+
+impl FromRequest for RevisionPath {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("revision").unwrap_or_default();
+        ready(match text {
+            "newest" => Ok(Self(None)),
+            _ => revision(text)
+                .map(|revision| Self(Some(revision)))
+                .ok_or_else(Problem::configuration_not_found),
+        })
     }
 }

@@ -2,12 +2,13 @@
 //! handler and extractor, rendered by `request.rs`, which knows the request. Promises a stable
 //! `type`, the member or parameter at fault, and nothing of the database but that it is away.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, ALLOW, HeaderName, RETRY_AFTER};
+use actix_web::http::header::{ACCEPT, ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
@@ -19,6 +20,9 @@ const MEDIA_TYPE: &str = "application/problem+json";
 
 /// A database that was restarted is back after this long.
 const RETRY_AFTER_SECS: &str = "2";
+
+/// What holds others up has ended by then, or not.
+const BUSY_RETRY_AFTER_SECS: &str = "10";
 
 /// One problem, on its way to the client.
 #[derive(Debug)]
@@ -32,7 +36,7 @@ struct Parts {
     parameter: Option<String>,
     reason: Option<&'static str>,
     missing: Vec<Missing>,
-    header: Option<(HeaderName, &'static str)>,
+    header: Option<(HeaderName, Cow<'static, str>)>,
     cause: Option<Box<dyn Error>>,
 }
 
@@ -96,6 +100,26 @@ impl Problem {
         Self::new(Kind::SensorNotFound, "no sensor has the identifier in the path")
     }
 
+    pub(super) fn configuration_not_found() -> Self {
+        Self::new(Kind::ConfigurationNotFound, "the sensor has no configuration of this revision")
+    }
+
+    /// Nobody has said who calls, or in vain ([RFC 6750, 3]).
+    pub(super) fn unauthenticated(detail: &'static str, challenge: &'static str) -> Self {
+        Self::new(Kind::Unauthenticated, detail).with_header(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// It may be done, but not by this caller.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Forbidden, detail)
+    }
+
+    /// The caller asks too often; it may come back after so long.
+    pub(super) fn too_many_requests(detail: &'static str, wait: std::time::Duration) -> Self {
+        let whole_secs = wait.as_millis().div_ceil(1_000).max(1);
+        Self::new(Kind::TooManyRequests, detail).with_header(RETRY_AFTER, whole_secs.to_string())
+    }
+
     /// The path takes only these methods ([RFC 9110, 15.5.6]).
     pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
         let problem = Self::new(Kind::MethodNotAllowed, format!("this path takes {allowed}"));
@@ -121,11 +145,19 @@ impl Problem {
         problem
     }
 
+    /// It can be done, and not now.
+    pub(super) fn later(kind: Kind, detail: &str) -> Self {
+        Self::new(kind, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECS)
+    }
+
     /// What actix-web itself refuses, by the status that it chose.
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::new(Kind::RouteNotFound, "nothing is served here"),
             StatusCode::PAYLOAD_TOO_LARGE => Self::payload_too_large(),
+            StatusCode::NOT_ACCEPTABLE => {
+                Self::new(Kind::NotAcceptable, "no content coding that is accepted is served")
+            }
             _ if status.is_client_error() => {
                 Self::new(Kind::BadRequest, "the request is not HTTP as it should be")
             }
@@ -151,6 +183,12 @@ impl Problem {
         self
     }
 
+    /// Comes back later.
+    #[must_use]
+    pub(super) fn busy(self) -> Self {
+        self.with_header(RETRY_AFTER, BUSY_RETRY_AFTER_SECS)
+    }
+
     /// What the log says of it, and the client never learns.
     #[must_use]
     fn caused_by(mut self, cause: impl Into<Box<dyn Error>>) -> Self {
@@ -159,8 +197,8 @@ impl Problem {
     }
 
     #[must_use]
-    fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.0.header = Some((name, value));
+    fn with_header(mut self, name: HeaderName, value: impl Into<Cow<'static, str>>) -> Self {
+        self.0.header = Some((name, value.into()));
         self
     }
 
@@ -174,7 +212,7 @@ impl Problem {
         let Parts { kind, detail, pointer, parameter, reason, missing, header, .. } = &*self.0;
         let mut response = HttpResponse::build(kind.status());
         if let Some((name, value)) = header {
-            response.insert_header((name.clone(), *value));
+            response.insert_header((name.clone(), &**value));
         }
         let document = Document {
             r#type: kind.type_uri(),
@@ -209,6 +247,10 @@ impl ResponseError for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if error.is_timeout() {
+            let detail = "ask for less: a shorter span, or a text that is found more often";
+            return Self::new(Kind::ReadTimeout, detail).busy().caused_by(error);
+        }
         if !error.is_unavailable() {
             return Self::internal(error);
         }

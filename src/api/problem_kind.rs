@@ -11,8 +11,7 @@ macro_rules! problems {
 
         impl Kind {
             /// Every kind.
-            #[cfg(test)]
-            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            pub(super) const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             pub(super) const fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)+ }
@@ -36,16 +35,42 @@ problems! {
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not JSON";
     /// A query parameter is unknown, doubled or malformed.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A query parameter is not usable";
+    /// A header is malformed.
+    InvalidHeader = BAD_REQUEST, "invalid-header", "A header is not usable";
+    /// Nobody has said who calls, or in vain.
+    Unauthenticated = UNAUTHORIZED, "unauthenticated", "A valid token is missing";
+    /// The caller may not do this.
+    Forbidden = FORBIDDEN, "forbidden", "The caller may not do this";
     /// Nothing is at this path.
     RouteNotFound = NOT_FOUND, "route-not-found", "There is nothing at this path";
     /// No sensor has this identifier.
     SensorNotFound = NOT_FOUND, "sensor-not-found", "There is no such sensor";
+    /// The sensor has not measured anything yet.
+    MeasurementNotFound =
+        NOT_FOUND, "measurement-not-found", "There is no such measurement";
+    /// The sensor has no configuration of this revision.
+    ConfigurationNotFound =
+        NOT_FOUND, "configuration-not-found", "There is no such configuration";
+    /// No network has this identifier.
+    NetworkNotFound = NOT_FOUND, "network-not-found", "There is no such network";
+    /// No token has this identifier.
+    TokenNotFound = NOT_FOUND, "token-not-found", "There is no such token";
+    /// No user has this identifier.
+    UserNotFound = NOT_FOUND, "user-not-found", "There is no such user";
+    /// The client takes nothing of what the path serves.
+    NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "Nothing that is accepted is served here";
+    /// The body did not come in time.
+    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The request did not come in time";
     /// The path is known, the method is not.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
-    /// A sensor of this network has the name.
+    /// Another one has the name.
     NameTaken = CONFLICT, "name-taken", "The name is taken";
     /// A sensor has the identifier.
     IdentifierTaken = CONFLICT, "identifier-taken", "The identifier is taken";
+    /// Only the newest configuration can be published again.
+    NotNewest = CONFLICT, "not-newest", "A newer configuration has taken its place";
+    /// The network holds sensors.
+    NetworkNotEmpty = CONFLICT, "network-not-empty", "The network is not empty";
     /// The body is larger than the API takes.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large";
     /// The body is announced as something else than JSON.
@@ -56,11 +81,26 @@ problems! {
     /// A configuration is no unnested object that the database can hold.
     InvalidConfiguration =
         UNPROCESSABLE_ENTITY, "invalid-configuration", "The configuration is not usable";
+    /// The key was used for another body.
+    IdempotencyKeyReused =
+        UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key belongs to another request";
+    /// The caller asks too often.
+    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "There are too many requests";
     /// A defect of ours.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
     /// The database is away.
     DatabaseUnavailable =
         SERVICE_UNAVAILABLE, "database-unavailable", "The database cannot be reached";
+    /// The request took us too long.
+    Timeout = SERVICE_UNAVAILABLE, "timeout", "The request took too long";
+    /// As many streams are open as may be.
+    TooManyStreams = SERVICE_UNAVAILABLE, "too-many-streams", "Too many streams are open";
+    /// The read takes longer than one may.
+    ReadTimeout = SERVICE_UNAVAILABLE, "read-timeout", "The read takes too long";
+    /// As many do the same as may.
+    Busy = SERVICE_UNAVAILABLE, "busy", "Too many do the same at once";
+    /// Others replay, or this replay takes long.
+    ReplayUnderWay = SERVICE_UNAVAILABLE, "replay-under-way", "A replay is under way";
     /// The service cannot do its work at present.
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The service is not ready";
 }

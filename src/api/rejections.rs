@@ -1,28 +1,48 @@
-//! What could not be stored, newest first. Reads what the writer recorded beside the rows. Promises
-//! the bytes as they came: as text where they are text, in base64 where not.
+//! What could not be stored: listed newest first, replayed, deleted. Reads what the writer recorded
+//! beside the rows. Promises the bytes as they came: as text where they are text, in base64 where
+//! not; that a request touches a bounded number of rejections; and that all of them are meant only
+//! where that is said.
 
-use actix_web::Responder;
+use std::time::Duration;
+
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::page::{Parameters, listing};
+use super::body::{Body, Members, pointer};
+use super::caller::Caller;
+use super::page::{Listing, MAX_LIMIT, NoParameters, Parameters, listing};
 use super::problem::Problem;
-use super::{Context, read, resource};
-use crate::domain::{Reason, SensorIdentifier};
-use crate::store::{RejectionFilter, RejectionRow};
+use super::problem_kind;
+use super::{Context, cursor, read, resource, to_the_end};
+use crate::domain::{Kind, Reason, Role, SensorIdentifier, Timestamp};
+use crate::replay::{Order, Report, Unanswered};
+use crate::store::{RejectionFilter, RejectionRow, Stretch};
+
+/// A page is replayed within some hundred milliseconds; longer than this, nobody waits.
+const REPLAY_PATIENCE: Duration = Duration::from_secs(25);
+
+/// So many are deleted in one request: well within the time that a statement may take.
+const MAX_DELETED: u32 = 10_000;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(resource("/rejections", "GET, HEAD").route(read().to(list)));
+    config.service(resource("/rejections/replay", "POST").route(web::post().to(replay))).service(
+        resource("/rejections", "GET, HEAD, DELETE")
+            .route(read().to(list))
+            .route(web::delete().to(delete)),
+    );
 }
 
 /// A rejection as it stands on the wire.
-#[derive(Serialize)]
-struct Item {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Rejection)]
+pub(super) struct Item {
     identifier: i64,
     receipt_timestamp: jiff::Timestamp,
     topic: String,
+    #[schema(value_type = Option<uuid::Uuid>)]
     sensor_identifier: Option<SensorIdentifier>,
     kind: Option<String>,
     item_index: Option<i32>,
@@ -33,9 +53,10 @@ struct Item {
     raw: Raw,
 }
 
-#[derive(Serialize)]
+/// The bytes as they came: text where they are UTF-8.
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
-enum Raw {
+pub(super) enum Raw {
     Text { raw: String },
     Bytes { raw_base64: String },
 }
@@ -66,26 +87,207 @@ impl From<RejectionRow> for Item {
     }
 }
 
-async fn list(
+/// What could not be stored, newest first
+#[utoipa::path(
+    get, path = "/api/v1/rejections", tag = "rejections", operation_id = "list_rejections",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
+        ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
+        ("reason" = Option<String>, Query, description = "With this code"),
+    ),
+    responses((status = 200, description = "A page of rejections", body = Listing<Item>)),
+)]
+pub(super) async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Viewer)?;
     let page = parameters.page::<i64>()?;
-    let filter = RejectionFilter {
-        sensor: parameters.take_as(
-            "sensor",
-            "a UUID in its hyphenated form",
-            SensorIdentifier::parse,
-        )?,
-        reason: parameters.take_as("reason", "one of the codes of rejections", known_code)?,
-    };
+    let filter = filter_of(&mut parameters)?;
     parameters.finish()?;
-    let rows = context.store.list_rejections(&page, filter).await?;
+    let rows = context.store.list_rejections(&page, &filter).await?;
     Ok(listing(rows, &page, |row| row.identifier, Item::from))
+}
+
+/// What was deleted.
+#[derive(Serialize)]
+struct Deletion {
+    /// So many.
+    deleted: u64,
+    /// There are more that fulfil the filter: ask again.
+    more: bool,
+}
+
+async fn delete(
+    context: web::Data<Context>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Operator)?;
+    let all = parameters.take_as("all", "true", |text| (text == "true").then_some(()))?;
+    let limit = parameters.take_as("limit", "a whole number from 1 to 10000", |text| {
+        text.parse().ok().filter(|limit| (1..=MAX_DELETED).contains(limit))
+    })?;
+    let filter = filter_of(&mut parameters)?;
+    parameters.finish()?;
+    if says_too_little(&filter, all.is_some()) {
+        return Err(Problem::parameter("all", WHICH));
+    }
+    let limit = limit.unwrap_or(MAX_DELETED);
+    let deleted = context.store.delete_rejections(&filter, limit).await?;
+    Ok(HttpResponse::Ok().json(Deletion { deleted, more: deleted == u64::from(limit) }))
+}
+
+/// What became of a page of a replay.
+#[derive(Serialize)]
+struct Replay {
+    /// Rejections that went through the pipeline.
+    replayed: u64,
+    /// Of those: left the table, because their items are rows now, or rejections of their own.
+    removed: u64,
+    /// Of those: stay, because all of it is refused again.
+    kept: u64,
+    /// Of those: were not there any more when they were to be stored.
+    gone: u64,
+    /// Of those: stopped the actor of their sensor, or came behind one that did; they stay.
+    failed: u64,
+    /// Items that are rows now.
+    stored_items: u64,
+    /// Items that were rows before.
+    duplicate_items: u64,
+    /// Items that are refused again.
+    refused_items: u64,
+    /// Rejections that cannot be replayed; they stay.
+    not_replayable: Vec<NotReplayable>,
+    /// Where the next page begins; null behind the last.
+    next: Option<String>,
+}
+
+/// A rejection that cannot be replayed.
+#[derive(Serialize)]
+struct NotReplayable {
+    identifier: i64,
+    detail: String,
+}
+
+impl From<Report> for Replay {
+    fn from(report: Report) -> Self {
+        let Report { replayed, outcome, failed, not_replayable, rest } = report;
+        let not_replayable = not_replayable
+            .into_iter()
+            .map(|(identifier, flaw)| NotReplayable { identifier, detail: flaw.to_string() })
+            .collect();
+        Self {
+            replayed,
+            removed: outcome.removed,
+            kept: outcome.kept,
+            gone: outcome.gone,
+            failed,
+            stored_items: outcome.stored_items,
+            duplicate_items: outcome.duplicate_items,
+            refused_items: outcome.refused_items,
+            not_replayable,
+            next: rest.map(|rest| cursor::encode(&rest)),
+        }
+    }
+}
+
+async fn replay(
+    context: web::Data<Context>,
+    caller: Caller,
+    _: NoParameters,
+    body: Body,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Operator)?;
+    let order = order(body.members()?)?;
+    let report = to_the_end(async move {
+        match tokio::time::timeout(REPLAY_PATIENCE, context.replays.replay(order)).await {
+            Ok(report) => report.map_err(Problem::from),
+            Err(_elapsed) => Err(Problem::later(
+                problem_kind::Kind::ReplayUnderWay,
+                "the replay takes long, and goes on; the rejections tell what it has done",
+            )),
+        }
+    })
+    .await?;
+    Ok(HttpResponse::Ok().json(Replay::from(report)))
+}
+
+impl From<Unanswered> for Problem {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Store(error) => error.into(),
+            Unanswered::Busy | Unanswered::Ended => {
+                Self::later(problem_kind::Kind::ReplayUnderWay, &unanswered.to_string())
+            }
+        }
+    }
+}
+
+fn order(mut members: Members<'_>) -> Result<Order, Problem> {
+    let all = members.take_as("all", "true", |all: bool| all.then_some(()))?;
+    let limit = members.take_as("limit", "a whole number from 1 to 1000", |limit: u32| {
+        (1..=MAX_LIMIT).contains(&limit).then_some(limit)
+    })?;
+    let stretch = members.take_as(
+        "cursor",
+        "what an earlier page of this replay gave as next",
+        |it: String| cursor::decode::<Stretch>(&it),
+    )?;
+    let identifiers =
+        members.take_as("identifiers", "1 to 1000 whole numbers", |identifiers: Vec<i64>| {
+            (1..=MAX_LIMIT as usize).contains(&identifiers.len()).then_some(identifiers)
+        })?;
+    let moment = |text: String| text.parse::<jiff::Timestamp>().ok().map(Timestamp::from);
+    let filter = RejectionFilter {
+        identifiers,
+        sensor: members.take_as("sensor", SENSOR, |text: String| SensorIdentifier::parse(&text))?,
+        reason: members.take_as("reason", REASON, |text: String| known_code(&text))?,
+        kind: members.take_as("kind", KIND, |text: String| known_kind(&text))?,
+        since: members.take_as("since", MOMENT, moment)?,
+        until: members.take_as("until", MOMENT, moment)?,
+    };
+    members.finish()?;
+    if says_too_little(&filter, all.is_some()) {
+        return Err(Problem::member(pointer("all"), WHICH));
+    }
+    Ok(Order { filter, stretch, limit: limit.unwrap_or(MAX_LIMIT) })
+}
+
+const SENSOR: &str = "a UUID in its hyphenated form";
+const REASON: &str = "one of the codes of rejections";
+const KIND: &str = "measurement, log_message or heartbeat";
+const MOMENT: &str = "a time as in RFC 3339";
+
+const WHICH: &str = "say which rejections are meant, or that all are: all=true";
+
+/// Whether nothing is said of which rejections are meant.
+fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
+    *filter == RejectionFilter::default() && !all
+}
+
+fn filter_of(parameters: &mut Parameters) -> Result<RejectionFilter, Problem> {
+    let moment = |text: &str| text.parse::<jiff::Timestamp>().ok().map(Timestamp::from);
+    Ok(RejectionFilter {
+        identifiers: parameters
+            .take_as("identifier", "a whole number", |text| text.parse().ok())?
+            .map(|identifier| vec![identifier]),
+        sensor: parameters.take_as("sensor", SENSOR, SensorIdentifier::parse)?,
+        reason: parameters.take_as("reason", REASON, known_code)?,
+        kind: parameters.take_as("kind", KIND, known_kind)?,
+        since: parameters.take_as("since", MOMENT, moment)?,
+        until: parameters.take_as("until", MOMENT, moment)?,
+    })
 }
 
 fn known_code(text: &str) -> Option<&'static str> {
     Reason::ALL.iter().map(|reason| reason.code()).find(|code| *code == text)
+}
+
+fn known_kind(text: &str) -> Option<&'static str> {
+    Kind::ALL.into_iter().map(Kind::name).find(|name| *name == text)
 }
 
 #[cfg(test)]

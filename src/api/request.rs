@@ -5,10 +5,10 @@
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue, VARY};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
-use tracing::{Span, debug, error, field, info_span, warn};
+use tracing::{Span, debug, error, error_span, field, warn};
 use tracing_actix_web::RootSpanBuilder;
 use uuid::Uuid;
 
@@ -63,7 +63,16 @@ fn render(response: ServiceResponse<BoxBody>, identifier: &str) -> ServiceRespon
         Some(problem) => problem.response(Some(identifier)),
         None => Problem::of_status(status).response(Some(identifier)),
     };
-    response.into_response(rendered)
+    // Without them a browser hides the problem from the page that asked.
+    let of_cors: Vec<(HeaderName, HeaderValue)> = response
+        .headers()
+        .iter()
+        .filter(|(name, _)| **name == VARY || name.as_str().starts_with("access-control-"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let mut response = response.into_response(rendered);
+    of_cors.into_iter().for_each(|(name, value)| response.headers_mut().append(name, value));
+    response
 }
 
 fn problem_of<B>(response: &ServiceResponse<B>) -> Option<&Problem> {
@@ -78,7 +87,8 @@ impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let extensions = request.extensions();
         let identifier = extensions.get::<RequestIdentifier>().map_or("", |known| &known.0);
-        info_span!(
+        // Of the highest level, so that a line of any level has the identifier beside it.
+        error_span!(
             "request",
             method = %request.method(),
             path = request.path(),
@@ -103,6 +113,7 @@ impl RootSpanBuilder for RequestSpan {
 
 fn log(cause: &(dyn std::error::Error + 'static)) {
     match cause.downcast_ref::<StoreError>() {
+        Some(slow) if slow.is_timeout() => warn!(cause = %slow, "a read took too long"),
         Some(away) if away.is_unavailable() => warn!(cause = %away, "the database is away"),
         _ => error!(%cause, "request failed"),
     }

@@ -1,4 +1,4 @@
-//! Sensors: create, list, read, rename, delete. Handlers read the request, call the store, and
+//! Sensors: create, read, change, delete; `sensor_list.rs` lists them. Handlers read the request, call the store, and
 //! tell the fleet. Promises that a name is unique in its network, and that a deleted sensor's rows
 //! are gone when the 204 arrives.
 
@@ -6,25 +6,37 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::{error, info};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::body::Body;
+use super::caller::Caller;
 use super::configurations::configuration_member;
-use super::page::{NoParameters, Parameters, listing};
+use super::page::NoParameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
+use super::sensor_list;
+use super::tokens::{needed, no_such_network, take_scope};
 use super::{Context, read, resource, to_the_end};
-use crate::domain::SensorIdentifier;
+use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Tidings, Timestamp};
 use crate::sensor::Snapshot;
-use crate::store::{ConfigurationState, NewSensor, Sensor, SensorError};
+use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError};
 
 const MAX_NAME_CHARACTERS: usize = 200;
-const NAME_EXPECTED: &str = "a string of 1 to 200 characters, none of them a control character";
+
+/// A page of a thousand sensors stays bounded with it.
+const MAX_METADATA_BYTES: usize = 16 << 10;
+
+pub(super) const NAME_EXPECTED: &str =
+    "a string of 1 to 200 characters, none of them a control character";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
         resource("/sensors", "GET, HEAD, POST")
-            .route(read().to(list))
+            .route(read().to(sensor_list::list))
             .route(web::post().to(create)),
     );
 }
@@ -34,36 +46,80 @@ pub(super) fn item_routes(config: &mut ServiceConfig) {
     config.service(
         resource("", "GET, HEAD, PATCH, DELETE")
             .route(read().to(one))
-            .route(web::patch().to(rename))
+            .route(web::patch().to(change))
             .route(web::delete().to(delete)),
     );
 }
 
-/// A sensor as it stands on the wire.
-#[derive(Serialize)]
-struct Item {
+/// A sensor.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SensorItem {
+    #[schema(value_type = Uuid)]
     identifier: SensorIdentifier,
+    #[schema(value_type = Uuid)]
+    network: NetworkIdentifier,
     name: String,
+    /// The user's; it is not sent to the sensor.
+    #[schema(value_type = Object)]
+    metadata: Box<RawValue>,
     creation_timestamp: jiff::Timestamp,
+    /// When its last message reached the service; noted every few seconds.
+    last_seen_timestamp: Option<jiff::Timestamp>,
     newest_revision: Option<i32>,
     configuration_state: ConfigurationState,
     last_acknowledged_revision: Option<i32>,
 }
 
 /// One sensor, with what its actor knows.
-#[derive(Serialize)]
-struct Detail {
+#[derive(Serialize, ToSchema)]
+pub(super) struct SensorDetail {
     #[serde(flatten)]
-    item: Item,
+    item: SensorItem,
+    /// Null where it was silent for a while.
     live: Option<Snapshot>,
 }
 
-impl From<Sensor> for Item {
+/// A sensor to be created.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body, which is read member by member")]
+pub(super) struct NewSensorBody {
+    /// Unique in its network.
+    #[schema(min_length = 1, max_length = 200, example = "roof")]
+    name: String,
+    /// Random, if nothing is said.
+    identifier: Option<Uuid>,
+    /// The caller's own, or the default network, if nothing is said.
+    network: Option<Uuid>,
+    /// Becomes revision 0: an object whose members are strings, numbers, booleans or null.
+    #[schema(value_type = Option<Object>)]
+    configuration: Option<Box<RawValue>>,
+    /// Any object of at most 16 KiB.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Box<RawValue>>,
+}
+
+/// What is to be changed about a sensor; what is not named stays.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body, which is read member by member")]
+pub(super) struct SensorChangeBody {
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    /// The network to which it moves.
+    network: Option<Uuid>,
+    /// Any object of at most 16 KiB, in place of the one before.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Box<RawValue>>,
+}
+
+impl From<Sensor> for SensorItem {
     fn from(sensor: Sensor) -> Self {
         Self {
             identifier: sensor.identifier,
+            network: sensor.network,
             name: sensor.name,
+            metadata: sensor.metadata,
             creation_timestamp: sensor.created_at.to_jiff(),
+            last_seen_timestamp: sensor.last_seen_at.map(Timestamp::to_jiff),
             newest_revision: sensor.newest_revision,
             configuration_state: sensor.configuration_state,
             last_acknowledged_revision: sensor.last_acknowledged_revision,
@@ -82,6 +138,7 @@ impl From<SensorError> for Problem {
                 Self::new(Kind::IdentifierTaken, "a sensor has the identifier")
                     .at("/identifier".into())
             }
+            SensorError::NoSuchNetwork => no_such_network(),
             SensorError::Refused => {
                 Self::new(Kind::InvalidConfiguration, "the database cannot hold it")
             }
@@ -90,12 +147,23 @@ impl From<SensorError> for Problem {
     }
 }
 
-async fn create(
+/// Creates a sensor, and with it its first configuration.
+#[utoipa::path(
+    post, path = "/api/v1/sensors", tag = "sensors", operation_id = "create_sensor",
+    request_body = NewSensorBody,
+    responses(
+        (status = 201, description = "The sensor", body = SensorItem),
+        (status = 409, description = "Another sensor has the name or the identifier"),
+        (status = 422, description = "A member of the body is not usable"),
+    ),
+)]
+pub(super) async fn create(
     context: web::Data<Context>,
+    caller: Caller,
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let new = read_new(&body)?;
+    let new = read_new(&body, caller.may(Role::Admin)?)?;
     let sensor = to_the_end(async move {
         let sensor = context.store.create_sensor(&new).await?;
         if let Some(revision) = sensor.newest_revision {
@@ -105,78 +173,145 @@ async fn create(
     })
     .await?;
     let location = format!("/api/v1/sensors/{}", sensor.identifier);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(Item::from(sensor)))
+    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(SensorItem::from(sensor)))
 }
 
-fn read_new(body: &Body) -> Result<NewSensor, Problem> {
+fn read_new(body: &Body, own: Scope) -> Result<NewSensor, Problem> {
     let mut members = body.members()?;
     let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
     let identifier =
         members.take_as("identifier", "a UUID in its hyphenated form", |it: String| {
             SensorIdentifier::parse(&it)
         })?;
+    let network = take_scope(&mut members, own)?.network();
     let configuration = members.take("configuration").map(configuration_member).transpose()?;
+    let metadata = members.take("metadata").map(usable_metadata).transpose()?;
     members.finish()?;
-    let name = name.ok_or_else(|| Problem::member("/name".into(), "it is missing"))?;
     Ok(NewSensor {
         identifier: identifier.unwrap_or_else(SensorIdentifier::random),
-        name,
+        network: network.unwrap_or(NetworkIdentifier::DEFAULT),
+        name: needed(name, "/name")?,
+        metadata,
         configuration,
     })
 }
 
-fn usable_name(name: String) -> Option<String> {
+pub(super) fn usable_name(name: String) -> Option<String> {
     let usable = (1..=MAX_NAME_CHARACTERS).contains(&name.chars().count())
         && !name.chars().any(char::is_control);
     usable.then_some(name)
 }
 
-async fn list(
-    context: web::Data<Context>,
-    mut parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let page = parameters.page::<String>()?;
-    let name = parameters.take_as("name", NAME_EXPECTED, |it| usable_name(it.into()))?;
-    parameters.finish()?;
-    let sensors = context.store.list_sensors(&page, name.as_deref()).await?;
-    Ok(listing(sensors, &page, |sensor| sensor.name.clone(), Item::from))
+/// The text of a JSON object, if `jsonb` can hold it.
+fn usable_metadata(json: &str) -> Result<String, Problem> {
+    let refusal = |detail: &str| Problem::member("/metadata".into(), detail);
+    if json.len() > MAX_METADATA_BYTES {
+        return Err(refusal("it is larger than 16 KiB"));
+    }
+    // What is no number or no text to a reader of JSON is none to the database either.
+    let value: Value = serde_json::from_str(json)
+        .map_err(|_unreadable| refusal("it holds a number or a text that nobody can read"))?;
+    if !value.is_object() {
+        return Err(refusal("it takes a JSON object"));
+    }
+    if holds_nul(&value) {
+        return Err(refusal("it holds \\u0000, which the database cannot hold"));
+    }
+    Ok(json.to_owned())
 }
 
-async fn one(
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(members) => {
+            members.iter().any(|(key, value)| key.contains('\0') || holds_nul(value))
+        }
+    }
+}
+
+/// One sensor, with what its actor knows.
+#[utoipa::path(
+    get, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "read_sensor",
+    params(("identifier" = Uuid, Path, description = "The sensor's")),
+    responses(
+        (status = 200, description = "The sensor", body = SensorDetail),
+        (status = 404, description = "There is no such sensor"),
+    ),
+)]
+pub(super) async fn one(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(identifier): SensorPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Viewer)?;
     let (sensor, live) =
         tokio::join!(context.store.sensor(identifier), context.fleet.snapshot(identifier));
-    let item = sensor?.ok_or_else(Problem::sensor_not_found)?.into();
-    Ok(HttpResponse::Ok().json(Detail { item, live }))
+    let mut sensor = sensor?.ok_or_else(Problem::sensor_not_found)?;
+    // Its actor knows before the table does.
+    sensor.last_seen_at = sensor.last_seen_at.max(live.as_ref().and_then(Snapshot::last_receipt));
+    Ok(HttpResponse::Ok().json(SensorDetail { item: sensor.into(), live }))
 }
 
-async fn rename(
+/// Renames a sensor, moves it to another network, or replaces its metadata.
+#[utoipa::path(
+    patch, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "change_sensor",
+    params(("identifier" = Uuid, Path, description = "The sensor's")),
+    request_body = SensorChangeBody,
+    responses(
+        (status = 200, description = "The sensor", body = SensorItem),
+        (status = 404, description = "There is no such sensor"),
+        (status = 409, description = "Another sensor of the network has the name"),
+        (status = 422, description = "A member of the body is not usable"),
+    ),
+)]
+pub(super) async fn change(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(identifier): SensorPath,
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
+    let own = caller.may(Role::Admin)?;
     let mut members = body.members()?;
     let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
+    let network = members.take_as("network", "the identifier of a network", |it: String| {
+        NetworkIdentifier::parse(&it)
+    })?;
+    let metadata = members.take("metadata").map(usable_metadata).transpose()?;
     members.finish()?;
-    let name = name.ok_or_else(|| Problem::member("/name".into(), "it is missing"))?;
-    let sensor = context.store.rename_sensor(identifier, &name).await?;
+    if network.is_some_and(|network| !own.covers(network)) {
+        return Err(no_such_network());
+    }
+    let change = SensorChange { name, network, metadata };
+    let sensor = context.store.change_sensor(identifier, &change).await?;
     let sensor = sensor.ok_or_else(Problem::sensor_not_found)?;
-    Ok(HttpResponse::Ok().json(Item::from(sensor)))
+    Ok(HttpResponse::Ok().json(SensorItem::from(sensor)))
 }
 
-async fn delete(
+/// Deletes a sensor with all its rows, and clears its retained configuration.
+#[utoipa::path(
+    delete, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "delete_sensor",
+    params(("identifier" = Uuid, Path, description = "The sensor's")),
+    responses(
+        (status = 204, description = "It is gone, and its rows with it"),
+        (status = 404, description = "There is no such sensor"),
+    ),
+)]
+pub(super) async fn delete(
     context: web::Data<Context>,
+    caller: Caller,
     SensorPath(identifier): SensorPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
+    caller.may(Role::Admin)?;
     to_the_end(async move {
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());
         }
+        context.streams.hub.audience().tell_of(identifier, Tidings::Deleted);
         context.fleet.forget(identifier).await;
         match context.store.purge_sensor(identifier).await {
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),
@@ -200,6 +335,25 @@ mod tests {
         }
         for name in ["", "a\0b", "a\nb", &"é".repeat(201)] {
             assert!(usable_name(name.into()).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_any_object_that_the_database_can_hold() {
+        for json in ["{}", r#"{"a":{"b":[1.50,null,"ä",{"c":true}]}}"#] {
+            assert_eq!(usable_metadata(json).unwrap(), json);
+        }
+        let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_METADATA_BYTES));
+        for json in [
+            "[]",
+            "7",
+            r#"{"a":[{"b":"\u0000"}]}"#,
+            r#"{"a\u0000":1}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":1e400}"#,
+            &large,
+        ] {
+            assert!(usable_metadata(json).is_err(), "{json}");
         }
     }
 }

@@ -5,10 +5,12 @@
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::page::NoParameters;
 use super::{Context, health, read, resource};
-use crate::domain::{LedgerSnapshot, Part};
+use crate::domain::{LedgerSnapshot, Part, Timestamp};
 use crate::sensor::Census;
 
 /// The commit that the build was made from, where the build said so.
@@ -21,32 +23,46 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(resource("/status", "GET, HEAD").route(read().to(status)));
 }
 
-#[derive(Serialize)]
-struct Status {
+/// What runs here, and how it fares.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
     version: &'static str,
     commit: &'static str,
     started_at: jiff::Timestamp,
     connections: Connections,
+    /// Since when an operator has stopped the reading from the broker.
+    ingest_paused_since: Option<jiff::Timestamp>,
     ledger: LedgerSnapshot,
     actors: Option<Census>,
 }
 
-#[derive(Serialize)]
-struct Connections {
+/// What must be up.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Connections {
     broker_ingest: Connection,
     broker_publishing: Connection,
     database_writing: Connection,
     database: Connection,
 }
 
-#[derive(Serialize)]
-struct Connection {
+/// Whether one part is up, since when, and why not.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Connection {
     up: bool,
     since: Option<jiff::Timestamp>,
     problem: Option<String>,
 }
 
-async fn status(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+/// What runs here, what it is connected to, and the account of all that it received
+#[utoipa::path(
+    get, path = "/api/v1/status", tag = "service", operation_id = "read_status",
+    responses((status = 200, description = "Also while the database is away", body = Status)),
+)]
+pub(super) async fn status(
+    context: web::Data<Context>,
+    _: Caller,
+    _: NoParameters,
+) -> impl Responder {
     let (database, actors) =
         tokio::join!(health::database_problem(&context), context.fleet.take_census());
     HttpResponse::Ok().json(Status {
@@ -59,12 +75,13 @@ async fn status(context: web::Data<Context>, _: NoParameters) -> impl Responder 
             database_writing: connection(&context, Part::Writing),
             database: Connection { up: database.is_none(), since: None, problem: database },
         },
+        ingest_paused_since: context.ingest.flow.paused_since().map(Timestamp::to_jiff),
         ledger: context.ledger.snapshot(),
         actors,
     })
 }
 
-fn connection(context: &Context, part: Part) -> Connection {
+pub(super) fn connection(context: &Context, part: Part) -> Connection {
     let condition = context.health.condition(part);
     Connection {
         up: condition.up,

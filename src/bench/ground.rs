@@ -12,6 +12,7 @@ use super::console::Console;
 use super::line::forget_session;
 use super::process::{self, Stat};
 use super::service::{Service, Settings};
+use super::yardstick::ClientOptions;
 use crate::config::BenchServers;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
@@ -38,6 +39,7 @@ pub(super) struct Ground {
     made: Cell<u32>,
     databases: RefCell<Vec<String>>,
     sessions: RefCell<Vec<String>>,
+    pub(super) client_options: Option<ClientOptions>,
 }
 
 /// One measurement's place.
@@ -101,13 +103,14 @@ impl Ground {
         console: Console,
         (scale, rounds): (f64, u32),
     ) -> anyhow::Result<Self> {
-        let admin = Bench::connect(&servers.store.postgres)
+        let admin = Bench::connect(&servers.store)
             .await
             .context("DATABASE_URL names the server on which databases are made and dropped")?;
         let postgres_pid = match servers.postgres_pid {
             None => postmaster_of(admin.backend_pid().await?),
             known => known,
         };
+        let client_options = ClientOptions::write(&servers.mqtt.broker)?;
         Ok(Self {
             servers,
             console,
@@ -119,6 +122,7 @@ impl Ground {
             made: Cell::new(0),
             databases: RefCell::default(),
             sessions: RefCell::default(),
+            client_options,
         })
     }
 
@@ -146,7 +150,7 @@ impl Ground {
         let mut store = self.servers.store.clone();
         store.postgres.dbname(&name);
         store::furnish(&store).await?;
-        let database = Bench::connect(&store.postgres).await?;
+        let database = Bench::connect(&store).await?;
         database.register(sensors).await?;
         let now = Timestamp::now().unix_microseconds();
         Ok(Stage {
@@ -208,6 +212,11 @@ impl Stage {
         Settings(vec![
             ("DATABASE_URL", self.database_url.clone()),
             ("MQTT_URL", ground.servers.mqtt_url.expose_secret().to_owned()),
+            // They may stand in files, whose names the child has from us.
+            ("DATABASE_URL_FILE", String::new()),
+            ("MQTT_URL_FILE", String::new()),
+            ("HTTP_CERTIFICATE_FILE", String::new()),
+            ("HTTP_KEY_FILE", String::new()),
             ("MQTT_CLIENT_ID", ground.session(&self.name)),
             ("MQTT_TOPIC_PREFIX", self.name.clone()),
             ("MIGRATE_ON_START", "true".into()),

@@ -152,6 +152,7 @@ fn options(client_id: &str) -> ConnectOptions {
         session_expiry_secs: 0,
         receive_maximum: None,
         keep_alive_secs: 0,
+        gathers: false,
     }
 }
 

@@ -19,6 +19,7 @@ mod payload;
 mod probe;
 mod process;
 mod publisher;
+mod reads;
 mod report;
 mod run;
 mod scenario;

@@ -110,7 +110,7 @@ struct Prober {
 
 impl Prober {
     async fn run(self, ready: oneshot::Sender<u32>) -> anyhow::Result<Probed> {
-        let watch = Bench::connect(&self.store.postgres).await?.watch().await?;
+        let watch = Bench::connect(&self.store).await?.watch().await?;
         let mut line = Line::open(&self.broker, &self.client_id, WINDOW).await?;
         let mut missing = Missing { watch, since: BTreeMap::new(), visible: latencies() };
         ready.send(missing.watch.backend_pid).ok().context("nobody waits for the probe")?;

@@ -10,6 +10,7 @@ use super::live::{self, Live, Part};
 use super::load::{Repetition, Shape};
 use super::overload::overload;
 use super::publisher::Pace;
+use super::reads::reads;
 use super::report::Row;
 use super::yardstick;
 
@@ -32,6 +33,8 @@ pub(super) enum Scenario {
     Mixed,
     /// Three times what it can take for 30 s, and then silence.
     Overload,
+    /// 200 requests a second while ingest runs as fast as it goes, and the same without them.
+    Reads,
 }
 
 impl fmt::Display for Scenario {
@@ -57,6 +60,7 @@ impl Scenario {
             Self::Redelivery => redelivery(ground).await,
             Self::Mixed => mixed(ground).await,
             Self::Overload => overload(ground).await,
+            Self::Reads => reads(ground).await,
         }
     }
 }

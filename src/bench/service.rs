@@ -90,6 +90,7 @@ impl Service {
             .arg("serve")
             .envs(settings.0.iter().map(|(name, value)| (name, value)))
             .env("HTTP_ADDR", &address)
+            .env("AUTH", "off")
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -193,11 +194,12 @@ impl Service {
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
-        let url = format!("http://{}{path}", self.address);
-        let sent = self.client.get(&url).timeout(PATIENCE).send().await;
-        let mut answer = sent.map_err(|error| anyhow::anyhow!("{url}: {error}"))?;
-        ensure!(answer.status().is_success(), "{url}: {}", answer.status());
-        Ok(answer.body().limit(MAX_ANSWER_BYTES).await?.to_vec())
+        get(&self.client, &format!("http://{}{path}", self.address)).await
+    }
+
+    /// For those who read while it works: on connections of their own.
+    pub(super) fn reader(&self) -> Reader {
+        Reader { client: awc::Client::default(), address: self.address.clone() }
     }
 
     fn tail(&self) -> String {
@@ -205,6 +207,27 @@ impl Service {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
+}
+
+/// Reads from a running service.
+#[derive(Clone)]
+pub(super) struct Reader {
+    client: awc::Client,
+    address: String,
+}
+
+impl Reader {
+    /// An answer, read to its end.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        get(&self.client, &format!("http://{}{path}", self.address)).await
+    }
+}
+
+async fn get(client: &awc::Client, url: &str) -> anyhow::Result<Vec<u8>> {
+    let sent = client.get(url).timeout(PATIENCE).send().await;
+    let mut answer = sent.map_err(|error| anyhow::anyhow!("{url}: {error}"))?;
+    ensure!(answer.status().is_success(), "{url}: {}", answer.status());
+    Ok(answer.body().limit(MAX_ANSWER_BYTES).await?.to_vec())
 }
 
 impl Drop for Service {

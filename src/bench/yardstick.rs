@@ -2,7 +2,10 @@
 //! in the same run. `mosquitto_sub` takes the messages and stores nothing; `psql` stores the rows
 //! and takes no messages. Called by the scenarios between their own measurements.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +15,8 @@ use anyhow::{Context as _, ensure};
 use super::ground::{Ground, Stage};
 use super::load::Load;
 use crate::domain::{Items, Kind, Origin, ReceiptBook, Timestamp};
-use crate::store::{copy_line, copy_script};
+use crate::mqtt::BrokerUrl;
+use crate::store::{copy_line, copy_script, without_password};
 use crate::wire::{Decoder, Limits};
 
 /// Rows in one transaction of psql.
@@ -61,8 +65,33 @@ fn connection(command: &mut Command, ground: &Ground) {
     if let Some(username) = &broker.username {
         command.args(["-u", username]);
     }
-    if let Some(password) = broker.password() {
-        command.args(["-P", password]);
+    // Its options can stand in a file too; a command line is for all to read.
+    if let Some(options) = &ground.client_options {
+        command.env("XDG_CONFIG_HOME", &options.directory);
+    }
+}
+
+/// Where mosquitto's clients find the password, for nobody else to read.
+pub(super) struct ClientOptions {
+    directory: PathBuf,
+}
+
+impl ClientOptions {
+    /// None where the broker wants no password.
+    pub(super) fn write(broker: &BrokerUrl) -> anyhow::Result<Option<Self>> {
+        let Some(password) = broker.password() else { return Ok(None) };
+        let name = format!("tributary-bench-{}-options", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        let options = Self { directory };
+        std::fs::write(options.directory.join("mosquitto_sub"), format!("-P {password}\n"))?;
+        Ok(Some(options))
+    }
+}
+
+impl Drop for ClientOptions {
+    fn drop(&mut self) {
+        remove(&self.directory);
     }
 }
 
@@ -136,7 +165,11 @@ impl PsqlCopy {
     /// Copies them all; from its start to its end.
     pub(super) async fn run(&self, stage: &Stage) -> anyhow::Result<Duration> {
         let mut command = Command::new("psql");
-        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &stage.database_url, "-f"]);
+        let url = without_password(&stage.database_url)?;
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-f"]);
+        if let Some(password) = stage.store.postgres.get_password() {
+            command.env("PGPASSWORD", OsStr::from_bytes(password));
+        }
         finished(command.arg(&self.script)).await
     }
 }

@@ -21,10 +21,16 @@ const fn slot(kind: Option<Kind>) -> usize {
     }
 }
 
+/// The names of the entries, as the API and the metrics have them.
+#[must_use]
+pub const fn ledger_names() -> [&'static str; ENTRY_COUNT] {
+    ["measurements", "log_messages", "heartbeats", "unknown"]
+}
+
 /// The account of one kind, in items.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
-    /// Reached us, and not given back.
+    /// Reached us, and not given back. What is replayed is received once more.
     pub received: u64,
     /// Are rows now.
     pub committed: u64,
@@ -34,9 +40,12 @@ pub struct LedgerEntry {
     pub rejected: u64,
     /// On their way.
     pub in_flight: u64,
-    /// Given back to the broker un-acknowledged, because their actor failed; `received` counts
-    /// them once they come again.
+    /// Given back to the broker un-acknowledged, or left in the `rejection` table, because their
+    /// actor failed; `received` counts them once they come again.
     pub released: u64,
+    /// Of `received`: from the `rejection` table, in a replay.
+    #[serde(default)]
+    pub replayed: u64,
 }
 
 impl LedgerEntry {
@@ -56,10 +65,16 @@ impl Arrivals {
     pub const fn add(&mut self, kind: Option<Kind>, items: u32) {
         self.0[slot(kind)] += items as u64;
     }
+
+    /// How many, in the order of [`ledger_names`].
+    #[must_use]
+    pub const fn counts(self) -> [u64; ENTRY_COUNT] {
+        self.0
+    }
 }
 
 /// The account of every kind at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerSnapshot {
     /// From `measurements/…`
     pub measurements: LedgerEntry,
@@ -75,11 +90,12 @@ impl LedgerSnapshot {
     /// The entries, named as in the API.
     #[must_use]
     pub fn entries(&self) -> [(&'static str, LedgerEntry); ENTRY_COUNT] {
+        let [measurements, log_messages, heartbeats, unknown] = ledger_names();
         [
-            ("measurements", self.measurements),
-            ("log_messages", self.log_messages),
-            ("heartbeats", self.heartbeats),
-            ("unknown", self.unknown),
+            (measurements, self.measurements),
+            (log_messages, self.log_messages),
+            (heartbeats, self.heartbeats),
+            (unknown, self.unknown),
         ]
     }
 }
@@ -109,6 +125,11 @@ impl Tally {
         self.0[slot(kind)].rejected += items;
     }
 
+    /// So many were seen to by someone else.
+    pub fn seen_to(&mut self, kind: Option<Kind>, items: u64) {
+        self.0[slot(kind)].duplicate += items;
+    }
+
     /// So many had been recorded as rejected before.
     pub fn rejected_before(&mut self, kind: Option<Kind>, items: u64) {
         self.0[slot(kind)].duplicate += items;
@@ -134,6 +155,15 @@ impl Ledger {
         }
     }
 
+    /// Items come again from the `rejection` table.
+    pub fn replay(&self, arrivals: Arrivals) {
+        for (entry, items) in self.lock().iter_mut().zip(arrivals.0) {
+            entry.received += items;
+            entry.in_flight += items;
+            entry.replayed += items;
+        }
+    }
+
     /// A batch was committed: `landed` are the items of its messages, counted on arrival.
     pub fn settle(&self, landed: impl IntoIterator<Item = (Option<Kind>, u32)>, tally: &Tally) {
         let mut entries = self.lock();
@@ -153,6 +183,12 @@ impl Ledger {
         entry.received -= u64::from(items);
         entry.in_flight -= u64::from(items);
         entry.released += u64::from(items);
+    }
+
+    /// Items of a replay stay where they were recorded, unseen.
+    pub fn release_replayed(&self, kind: Option<Kind>, items: u32) {
+        self.release(kind, items);
+        self.lock()[slot(kind)].replayed -= u64::from(items);
     }
 
     /// All of it, at one moment.
@@ -203,8 +239,7 @@ mod tests {
                 committed: 5,
                 duplicate: 4,
                 rejected: 1,
-                in_flight: 0,
-                released: 0
+                ..LedgerEntry::default()
             }
         );
         assert!(snapshot.entries().iter().all(|(_, entry)| entry.balances()));
@@ -218,6 +253,23 @@ mod tests {
         tally.stored(Kind::Heartbeat, 1, 1);
         ledger.settle([(Some(Kind::Heartbeat), 2)], &tally);
         assert!(!ledger.snapshot().heartbeats.balances());
+    }
+
+    #[test]
+    fn what_is_replayed_is_received_once_more() {
+        let ledger = Ledger::default();
+        let kind = Some(Kind::Measurement);
+        ledger.replay(arrived(kind, 3));
+        ledger.replay(arrived(kind, 2));
+        ledger.release_replayed(kind, 2);
+        let mut tally = Tally::default();
+        tally.stored(Kind::Measurement, 2, 2);
+        tally.rejected_before(kind, 1);
+        ledger.settle([(kind, 3)], &tally);
+        let entry = ledger.snapshot().measurements;
+        assert!(entry.balances());
+        assert_eq!((entry.received, entry.replayed, entry.released), (3, 3, 2));
+        assert_eq!((entry.committed, entry.duplicate), (2, 1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A moment, kept to the microsecond: what `timestamptz` holds and what the wire's Unix seconds
 //! become.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -45,6 +45,18 @@ impl Timestamp {
         Some(Self(whole as i64 * 1_000_000 + fraction as i64))
     }
 
+    /// So much later.
+    #[must_use]
+    pub fn saturating_add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(microseconds(time)))
+    }
+
+    /// So much earlier.
+    #[must_use]
+    pub fn saturating_sub(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(microseconds(time)))
+    }
+
     /// Microseconds since the Unix epoch.
     #[must_use]
     pub const fn unix_microseconds(self) -> i64 {
@@ -58,6 +70,14 @@ impl Timestamp {
         (self.0 / 1_000_000) as f64 + (self.0 % 1_000_000) as f64 / MICROSECONDS_PER_SECOND
     }
 
+    /// The seconds that have passed since then; none are negative.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of many years fit an f64")]
+    pub const fn seconds_since(self, earlier: Self) -> f64 {
+        let passed = self.0.saturating_sub(earlier.0);
+        if passed > 0 { passed as f64 / MICROSECONDS_PER_SECOND } else { 0.0 }
+    }
+
     /// The binary form of `timestamptz`: microseconds since 2000-01-01.
     #[must_use]
     pub const fn postgres_microseconds(self) -> i64 {
@@ -69,6 +89,10 @@ impl Timestamp {
     pub fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX)
     }
+}
+
+fn microseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl From<jiff::Timestamp> for Timestamp {

@@ -63,8 +63,10 @@ impl Kind {
 pub struct Origin {
     /// When it reached us.
     pub received_at: Timestamp,
-    /// The broker says that it was delivered before (DUP).
+    /// It was delivered before, by the broker's word (DUP) or because it is replayed.
     pub redelivered: bool,
+    /// The row of `rejection` that it is replayed from; none where it came from the broker.
+    pub replayed_from: Option<i64>,
     buffer: Bytes,
     topic_length: u32,
 }
@@ -79,10 +81,19 @@ impl Origin {
         Self {
             received_at,
             redelivered,
+            replayed_from: None,
             buffer: buffer.into(),
             topic_length: u32::try_from(topic.len())
                 .expect("an MQTT topic has at most 65535 bytes"),
         }
+    }
+
+    /// What a row of `rejection` has kept, on its way once more.
+    #[must_use]
+    pub fn replayed(topic: &str, payload: &[u8], received_at: Timestamp, rejection: i64) -> Self {
+        let redelivered = true;
+        let origin = Self::new(topic, payload, received_at, redelivered);
+        Self { replayed_from: Some(rejection), ..origin }
     }
 
     /// The topic.
@@ -331,6 +342,14 @@ impl Uplink {
             || RejectionDigest::of(self.origin.topic(), self.origin.payload()),
             |rejection| rejection.digest,
         )
+    }
+
+    /// Forgets what it holds: someone else has seen to it. Returns how many items that were.
+    pub fn empty(&mut self) -> u32 {
+        let item_count = self.item_count();
+        self.items = Items::Nothing;
+        self.rejections.clear();
+        item_count
     }
 
     /// Turns items that could be stored, by all that we know, into rejections: their places among

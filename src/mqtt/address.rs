@@ -1,22 +1,29 @@
-//! Where the broker is, and who we are there: `mqtt://user:password@host:port`.
+//! Where the broker is, who we are there, and how it is trusted: `mqtt://user:password@host:port`,
+//! or `mqtts://` for TLS.
 
 use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::tls;
+
 const DEFAULT_PORT: u16 = 1883;
+const DEFAULT_TLS_PORT: u16 = 8883;
 
 /// A parsed `MQTT_URL`. Its `Debug` hides the password.
 #[derive(Clone, Debug)]
 pub struct BrokerUrl {
     /// Name or address.
     pub host: String,
-    /// 1883 where the URL names none.
+    /// 1883 where the URL names none, 8883 with TLS.
     pub port: u16,
+    /// Whether it is `mqtts://`.
+    pub secure: bool,
     /// None connects anonymously.
     pub username: Option<String>,
     password: Option<SecretString>,
+    tls: Option<tls::Client>,
 }
 
 /// Why a broker's URL cannot be used.
@@ -26,7 +33,7 @@ pub enum BrokerUrlError {
     #[error("it is no URL ({0}); it takes mqtt://user:password@host:port")]
     Malformed(url::ParseError),
     /// Another scheme.
-    #[error("it takes mqtt://host:port, not {0}://")]
+    #[error("it takes mqtt://host:port or mqtts://host:port, not {0}://")]
     Scheme(String),
     /// No host.
     #[error("it names no host; it takes mqtt://user:password@host:port")]
@@ -46,6 +53,31 @@ impl BrokerUrl {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
 
+    /// The same with this password.
+    #[must_use]
+    pub fn with_password(self, password: SecretString) -> Self {
+        Self { password: Some(password), ..self }
+    }
+
+    /// The same, trusted in this way; of use with `mqtts://`.
+    #[must_use]
+    pub fn with_tls(self, tls: tls::Client) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// How it is trusted.
+    pub(super) const fn tls(&self) -> Option<&tls::Client> {
+        self.tls.as_ref()
+    }
+
+    /// The URL without its password, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let scheme = if self.secure { "mqtts" } else { "mqtt" };
+        let user = self.username.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        format!("{scheme}://{user}{}", self.authority())
+    }
+
     /// `host:port`, for logs.
     #[must_use]
     pub fn authority(&self) -> String {
@@ -58,9 +90,11 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, BrokerUrlError> {
         let url = Url::parse(text).map_err(BrokerUrlError::Malformed)?;
-        if url.scheme() != "mqtt" {
-            return Err(BrokerUrlError::Scheme(url.scheme().to_owned()));
-        }
+        let secure = match url.scheme() {
+            "mqtt" => false,
+            "mqtts" => true,
+            other => return Err(BrokerUrlError::Scheme(other.to_owned())),
+        };
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(BrokerUrlError::NoHost)?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(BrokerUrlError::Trailing);
@@ -79,9 +113,11 @@ impl FromStr for BrokerUrl {
         Ok(Self {
             // An IPv6 address stands in brackets in a URL, and without them for the resolver.
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: url.port().unwrap_or(DEFAULT_PORT),
+            port: url.port().unwrap_or(if secure { DEFAULT_TLS_PORT } else { DEFAULT_PORT }),
+            secure,
             username,
             password,
+            tls: None,
         })
     }
 }
@@ -98,14 +134,19 @@ mod tests {
         assert!(!format!("{url:?}").contains("p@ss"));
 
         let url: BrokerUrl = "mqtt://[::1]".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.username), ("::1", 1883, None));
+        assert_eq!((url.host.as_str(), url.port, url.secure), ("::1", 1883, false));
+        assert_eq!(url.username, None);
+
+        let url: BrokerUrl = "mqtts://fleet:p%40ss@broker.example".parse().unwrap();
+        assert_eq!((url.port, url.secure), (8883, true));
+        assert_eq!(url.shown(), "mqtts://fleet@broker.example:8883");
     }
 
     #[test]
     fn says_what_is_wrong() {
         for (text, says) in [
             ("broker:1883", "not broker://"),
-            ("mqtts://broker", "not mqtts://"),
+            ("https://broker", "not https://"),
             ("mqtt://", "no host"),
             ("mqtt://broker/topic", "MQTT_TOPIC_PREFIX"),
             ("localhost", "no URL"),

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ntex_io::IoConfig;
+use ntex_io::{Io, IoBoxed, IoConfig};
 use ntex_mqtt::MqttServiceConfig;
 use ntex_mqtt::v5::client::{Client, MqttConnector};
 use ntex_mqtt::v5::{codec, error::ClientError};
@@ -15,10 +15,14 @@ use ntex_net::Reactor as _;
 use ntex_net::connect::{Connect, ConnectError};
 use ntex_service::cfg::SharedCfg;
 use ntex_service::{Pipeline, ServiceFactory, fn_service};
+use ntex_tls::rustls::TlsClientFilter;
+use rustls_pki_types::ServerName;
 
 use super::BrokerUrl;
+use super::stream::Stream;
+use crate::tls::{self, handshake_reason};
 
-/// How long TCP connect and CONNACK may take together.
+/// How long TCP connect, TLS and CONNACK may take together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is read at once at the most. The library's own 16 KiB hold a hundred small messages, and a
@@ -39,6 +43,8 @@ pub struct ConnectOptions {
     pub receive_maximum: Option<NonZeroU16>,
     /// After so many silent seconds a PINGREQ is due.
     pub keep_alive_secs: u16,
+    /// Under a steady stream read every few milliseconds, not packet by packet.
+    pub gathers: bool,
 }
 
 /// Why there is no connection.
@@ -46,7 +52,10 @@ pub struct ConnectOptions {
 pub enum ConnectFailure {
     /// TCP, or the broker hung up.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// One of the two does not trust the other.
+    #[error("the TLS handshake failed: {0}")]
+    Tls(String),
     /// Nothing in time.
     #[error("no CONNACK within {} s", HANDSHAKE_TIMEOUT.as_secs())]
     Timeout,
@@ -56,6 +65,14 @@ pub enum ConnectFailure {
     /// What came was not MQTT 5.
     #[error("protocol error: {0}")]
     Protocol(String),
+}
+
+impl From<io::Error> for ConnectFailure {
+    /// TLS 1.3 is done before the server has looked at our certificate: its refusal comes later, as
+    /// an error of reading.
+    fn from(error: io::Error) -> Self {
+        handshake_reason(&error).map_or(Self::Io(error), Self::Tls)
+    }
 }
 
 /// A connection on which CONNACK has been received.
@@ -79,8 +96,7 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
         .add(IoConfig::new().set_read_buf(READ_BUFFER_BYTES, READ_BUFFER_LOW_BYTES, 4))
         .add(MqttServiceConfig::new())
         .into();
-    let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
-    let io = ntex_net::tokio::Reactor.from_tcp_stream(stream.into_std()?, configuration.clone())?;
+    let io = open(broker, options, configuration.clone()).await?;
     // The connector may ask more than once; there is one stream to give.
     let io = Rc::new(Cell::new(Some(io)));
     let connected = fn_service(move |_: Connect<String>| {
@@ -95,6 +111,45 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
     let request =
         ntex_mqtt::v5::client::Connect::with(broker.authority(), connect_packet(broker, options));
     Pipeline::new(connector).call(request).await.map_err(connect_failure)
+}
+
+/// TCP, and TLS on it where the URL asks for it.
+async fn open(
+    broker: &BrokerUrl,
+    options: &ConnectOptions,
+    configuration: SharedCfg,
+) -> Result<IoBoxed, ConnectFailure> {
+    let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
+    let stream = stream.into_std()?;
+    let io = if options.gathers {
+        Io::new(Stream::new(stream)?, configuration)
+    } else {
+        ntex_net::tokio::Reactor.from_tcp_stream(stream, configuration)?
+    };
+    if !broker.secure {
+        return Ok(io.into());
+    }
+    let tls = broker
+        .tls()
+        .map(tls::Client::configuration)
+        .ok_or_else(|| ConnectFailure::Tls("nothing says whom to trust".into()))?;
+    let name = ServerName::try_from(broker.host.clone()).map_err(|_| {
+        ConnectFailure::Tls(format!("{} is no name that a certificate can be for", broker.host))
+    })?;
+    let handle = io.get_ref();
+    let outcome = TlsClientFilter::create(io, tls, name).await;
+    outcome.map(IoBoxed::from).map_err(|error| {
+        // The library says only that it was disconnected, and keeps the reason.
+        let reason = handle.send_buf().err().unwrap_or(error);
+        match reason.kind() {
+            io::ErrorKind::NotConnected
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof => ConnectFailure::Tls(
+                "the server closed the connection; does it speak TLS on this port?".into(),
+            ),
+            _ => reason.into(),
+        }
+    })
 }
 
 fn connect_packet(broker: &BrokerUrl, options: &ConnectOptions) -> codec::Connect {
@@ -122,7 +177,7 @@ fn connect_failure(error: ClientError<Box<codec::ConnectAck>>) -> ConnectFailure
             };
             ConnectFailure::Refused(why)
         }
-        ClientError::Disconnected(Some(error)) => ConnectFailure::Io(error),
+        ClientError::Disconnected(Some(error)) => error.into(),
         ClientError::Disconnected(None) => ConnectFailure::Io(io::Error::new(
             io::ErrorKind::ConnectionReset,
             "the broker closed the connection before CONNACK",

@@ -14,16 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ntex_mqtt::v5::client::Client;
+use prometheus::local::LocalHistogram;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::gather::Gather;
 use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{
-    Faults, Health, Ledger, Lost, Part, ReceiptBook, failures_after, is_contested, pause, standoff,
+    Arrivals, Faults, Flow, Health, Ledger, Lost, Part, ReceiptBook, Timestamp, failures_after,
+    is_contested, pause, standoff,
 };
 use crate::metrics::Metrics;
 use crate::sensor::{Committed, Router};
@@ -36,6 +37,8 @@ pub struct InboundHandles {
     pub ledger: Arc<Ledger>,
     /// Whether the broker is there.
     pub health: Arc<Health>,
+    /// What is in the window, and whether an operator has stopped the reading.
+    pub flow: Arc<Flow>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// None in production.
@@ -48,13 +51,15 @@ pub struct Inbound {
     pub(super) decoder: Decoder,
     pub(super) router: Router,
     pub(super) handles: InboundHandles,
-    settled: mpsc::UnboundedReceiver<Committed>,
-    lost: mpsc::UnboundedReceiver<Lost>,
+    pub(super) settled: mpsc::UnboundedReceiver<Committed>,
+    pub(super) lost: mpsc::UnboundedReceiver<Lost>,
     pub(super) book: ReceiptBook,
     pub(super) window: Window,
     /// How often the message under a Packet Identifier stopped an actor; a redelivery has its
     /// original identifier [MQTT-4.4.0-1].
     pub(super) actor_failures: foldhash::HashMap<NonZeroU16, u8>,
+    /// Filled by the message, and emptied into the metrics by the batch.
+    puback_seconds: LocalHistogram,
     /// This process has had a session before.
     had_session: bool,
     shutdown: watch::Receiver<bool>,
@@ -76,6 +81,10 @@ impl Inbound {
         let (book, lost) = ReceiptBook::new();
         let window = Window::new(config.receive_maximum.into(), config.window_bytes);
         let actor_failures = foldhash::HashMap::default();
+        let metrics = &handles.metrics;
+        metrics.window_messages_limit.set(config.receive_maximum.into());
+        metrics.window_bytes_limit.set(i64::try_from(config.window_bytes).unwrap_or(i64::MAX));
+        let puback_seconds = metrics.puback_seconds.local();
         Self {
             config,
             decoder,
@@ -86,6 +95,7 @@ impl Inbound {
             book,
             window,
             actor_failures,
+            puback_seconds,
             had_session: false,
             shutdown,
             grace,
@@ -99,7 +109,7 @@ impl Inbound {
             let begun = Instant::now();
             let end = match connect(&self.config.broker, &self.options()).await {
                 Ok(client) => self.session(client).await,
-                Err(failure) => SessionEnd::Failed(failure.to_string()),
+                Err(failure) => SessionEnd::Unreachable(failure.to_string()),
             };
             self.window.detach();
             if matches!(end, SessionEnd::Shutdown) {
@@ -119,6 +129,8 @@ impl Inbound {
                 false => pause(failures, rand::random()),
             };
             self.handles.health.down(Part::Ingest, end.to_string());
+            let failed = &self.handles.metrics.broker_failures;
+            failed.with_label_values(&["ingest", end.cause()]).inc();
             warn!(
                 broker = self.config.broker.authority(),
                 failures,
@@ -144,6 +156,7 @@ impl Inbound {
             session_expiry_secs: self.config.session_expiry_days * SECONDS_PER_DAY,
             receive_maximum: NonZeroU16::new(self.config.receive_maximum),
             keep_alive_secs: self.config.keep_alive_secs,
+            gathers: true,
         }
     }
 
@@ -165,6 +178,11 @@ impl Inbound {
     async fn session(&mut self, client: Client) -> SessionEnd {
         let session_present = client.session_present();
         let mut session = Session::new(client, self.decoder.limits().payload_bytes);
+        if session_present && self.handles.flow.paused_since().is_some() {
+            // The subscription is there. Its SUBACK may wait behind PUBLISHes that are not read now.
+            session.subscribed = true;
+            self.handles.health.up(Part::Ingest);
+        }
         info!(session_present, broker = self.config.broker.authority(), "connected for ingest");
         self.handles.metrics.broker_connects.with_label_values(&["ingest"]).inc();
         if !session_present {
@@ -190,9 +208,10 @@ impl Inbound {
         let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
         let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
         let mut paused = false;
-        let mut gather = Gather::default();
-        let mut resumes_at: Option<Instant> = None;
+        let mut valve = self.handles.flow.valve();
         loop {
+            let stopped = session.subscribed && valve.borrow_and_update().is_some();
+            paused |= stopped;
             let step = tokio::select! {
                 biased;
                 _ = self.shutdown.changed() => Err(SessionEnd::Shutdown),
@@ -203,24 +222,21 @@ impl Inbound {
                 Some(lost) = self.lost.recv() => {
                     if self.lose(lost) { Err(SessionEnd::MessageLost) } else { Ok(()) }
                 }
+                _ = valve.changed() => Ok(()),
                 _ = ping.tick() => {
-                    // While the window is full the answer waits behind PUBLISHes, unread.
-                    if session.heard || paused {
+                    // While nothing is read, the window being full or an operator having stopped it,
+                    // the answer waits behind PUBLISHes.
+                    if session.io.is_closed() {
+                        Err(SessionEnd::Closed)
+                    } else if session.heard || paused {
                         paused = false;
                         session.ping()
                     } else {
                         Err(SessionEnd::Silent(self.config.keep_alive_secs))
                     }
                 }
-                () = sleep_until(resumes_at.unwrap_or_else(Instant::now)), if resumes_at.is_some() => {
-                    resumes_at = None;
-                    Ok(())
-                }
-                packet = session.io.recv(&session.codec),
-                    if resumes_at.is_none() && !self.window.is_full() =>
-                {
-                    let outcome = self.read(session, packet);
-                    outcome.map(|bytes| resumes_at = gather.after(bytes, Instant::now()))
+                packet = session.io.recv(&session.codec), if !self.window.is_full() && !stopped => {
+                    self.read(session, packet)
                 }
             };
             paused |= self.window.is_full();
@@ -230,20 +246,24 @@ impl Inbound {
         }
     }
 
-    fn settle(&mut self, committed: Committed) {
+    pub(super) fn settle(&mut self, committed: Committed) {
         let Committed { receipts, tally, .. } = committed;
         let window = &mut self.window;
+        let mut messages = Arrivals::default();
         let landed = receipts
             .into_iter()
             .filter_map(|receipt| window.settle(receipt.redeem()))
+            .inspect(|entry| messages.add(entry.kind, 1))
             .map(|entry| (entry.kind, entry.items));
         self.handles.ledger.settle(landed, &tally);
+        self.handles.metrics.settled(messages);
     }
 
     /// True: the message arrived on this connection, which is therefore to be given up.
-    fn lose(&mut self, lost: Lost) -> bool {
+    pub(super) fn lose(&mut self, lost: Lost) -> bool {
         let Some(entry) = self.window.lose(lost.sequence) else { return false };
         self.handles.ledger.release(entry.kind, entry.items);
+        self.handles.metrics.released(entry.kind);
         if let (true, Some(packet_id)) = (lost.culprit, entry.packet_id) {
             *self.actor_failures.entry(packet_id).or_default() += 1;
         }
@@ -251,20 +271,42 @@ impl Inbound {
     }
 
     /// Sends the PUBACKs whose turn it is.
-    fn acknowledge(&mut self, mut session: Option<&mut Session>) -> Result<(), SessionEnd> {
+    fn acknowledge(&mut self, session: Option<&mut Session>) -> Result<(), SessionEnd> {
+        self.give_turns(|packet_id| session.as_ref().map_or(Ok(()), |it| it.puback(packet_id)))
+    }
+
+    /// Takes what is settled off the front, in order, and has each acknowledged.
+    pub(super) fn give_turns(
+        &mut self,
+        puback: impl Fn(NonZeroU16) -> Result<(), SessionEnd>,
+    ) -> Result<(), SessionEnd> {
         let mut sent = 0;
-        while let Some(packet_id) = self.window.pop() {
-            if let (Some(packet_id), Some(session)) = (packet_id, session.as_deref_mut()) {
+        let mut now = None;
+        let mut outcome = Ok(());
+        while let Some(entry) = self.window.pop() {
+            if let Some(packet_id) = entry.packet_id {
                 if !self.actor_failures.is_empty() {
                     self.actor_failures.remove(&packet_id);
                 }
-                session.puback(packet_id)?;
+                outcome = puback(packet_id);
+                if outcome.is_err() {
+                    break;
+                }
+                let now = now.get_or_insert_with(Timestamp::now);
+                self.puback_seconds.observe(now.seconds_since(entry.received_at));
                 sent += 1;
             }
         }
-        self.handles.metrics.pubacks_sent.inc_by(sent);
-        self.handles.metrics.window_messages.set(self.window.len() as i64);
-        Ok(())
+        let metrics = &self.handles.metrics;
+        if sent > 0 {
+            self.puback_seconds.flush();
+            metrics.pubacks_sent.inc_by(sent);
+        }
+        metrics.window_messages.set(self.window.len() as i64);
+        metrics.window_bytes.set(self.window.bytes() as i64);
+        metrics.window_oldest.set(self.window.oldest());
+        self.handles.flow.window(self.window.len(), self.window.bytes());
+        outcome
     }
 
     /// What is in flight finishes and is acknowledged; what comes now is not answered.

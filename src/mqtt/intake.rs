@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use ntex_mqtt::v5::codec;
 use tracing::{debug, error};
 
-use super::assembly::Message;
+use super::assembly::{Assembly, Message};
 use super::inbound::{Inbound, InboundHandles};
 use super::session::{Session, SessionEnd};
 use super::window::Entry;
@@ -18,47 +18,79 @@ const READ_AT_ONCE: usize = 500;
 /// A message that stops its sensor's actor so often is rejected.
 const MAX_ACTOR_FAILURES: u8 = 2;
 
+/// What a read brings in: from a connection, or by a test's script.
+pub(super) trait Packets {
+    /// The next packet that has been read already; none where nothing more has.
+    fn next(&mut self) -> Result<Option<codec::Decoded>, SessionEnd>;
+
+    /// What of a PUBLISH is not complete.
+    fn assembly(&mut self) -> &mut Assembly;
+
+    /// The broker has granted the subscriptions.
+    fn is_subscribed(&mut self);
+}
+
+impl Packets for Session {
+    fn next(&mut self) -> Result<Option<codec::Decoded>, SessionEnd> {
+        self.io.decode(&self.codec).map_err(|error| SessionEnd::Failed(error.to_string()))
+    }
+
+    fn assembly(&mut self) -> &mut Assembly {
+        &mut self.assembly
+    }
+
+    fn is_subscribed(&mut self) {
+        self.subscribed = true;
+    }
+}
+
 /// What one read has brought.
 #[derive(Default)]
 struct Burst {
     arrivals: Arrivals,
-    messages: u64,
+    messages: Arrivals,
     bytes: u64,
-    /// Of messages that are not complete, too.
-    payload_bytes: usize,
 }
 
 impl Inbound {
-    /// Takes in the packet that came, and what else has been read with it. Returns how many bytes of
-    /// payload that were.
+    /// Takes in the packet that came, and what else has been read with it.
     pub(super) fn read<E: std::fmt::Debug>(
         &mut self,
         session: &mut Session,
         first: Result<Option<codec::Decoded>, E>,
-    ) -> Result<usize, SessionEnd> {
+    ) -> Result<(), SessionEnd> {
         session.heard = true;
         self.handles.faults.strike(Spot::Ingest);
-        let received_at = Timestamp::now();
-        let mut packet = match first {
+        let packet = match first {
             Ok(Some(packet)) => packet,
             Ok(None) => return Err(SessionEnd::Closed),
             Err(error) => return Err(SessionEnd::Failed(format!("{error:?}"))),
         };
+        self.take_all(session, packet)
+    }
+
+    /// The same, wherever the packets come from.
+    pub(super) fn take_all(
+        &mut self,
+        packets: &mut impl Packets,
+        mut packet: codec::Decoded,
+    ) -> Result<(), SessionEnd> {
+        let received_at = Timestamp::now();
         let mut burst = Burst::default();
         let mut outcome;
         let mut taken = 0;
         loop {
-            outcome = self.take(session, packet, received_at, &mut burst);
+            outcome = self.take(packets, packet, received_at, &mut burst);
             taken += 1;
             // Before the next one is decoded: a packet that is decoded must be taken.
             if outcome.is_err() || taken == READ_AT_ONCE || self.window.is_full() {
                 break;
             }
-            packet = match session.io.decode(&session.codec) {
+            packet = match packets.next() {
                 Ok(Some(next)) => next,
                 Ok(None) => break,
-                Err(error) => {
-                    outcome = Err(SessionEnd::Failed(error.to_string()));
+                Err(end) => {
+                    outcome = Err(end);
                     break;
                 }
             };
@@ -66,36 +98,34 @@ impl Inbound {
         // Nothing of the burst can have been settled before: that is heard on this thread.
         let InboundHandles { ledger, metrics, .. } = &self.handles;
         ledger.receive(burst.arrivals);
-        metrics.messages_received.inc_by(burst.messages);
-        metrics.bytes_received.inc_by(burst.bytes);
-        outcome.map(|()| burst.payload_bytes)
+        metrics.received(burst.messages, burst.bytes);
+        outcome
     }
 
     fn take(
         &mut self,
-        session: &mut Session,
+        packets: &mut impl Packets,
         packet: codec::Decoded,
         received_at: Timestamp,
         burst: &mut Burst,
     ) -> Result<(), SessionEnd> {
         match packet {
             codec::Decoded::Publish(publish, payload, _) => {
-                burst.payload_bytes += payload.len();
-                if let Some(message) = session.assembly.begin(publish, &payload) {
+                if let Some(message) = packets.assembly().begin(publish, &payload) {
                     self.receive(message, received_at, burst);
                 }
                 Ok(())
             }
             codec::Decoded::PayloadChunk(chunk, last) => {
-                burst.payload_bytes += chunk.len();
-                if let Some(message) = session.assembly.add(&chunk, last) {
+                if let Some(message) = packets.assembly().add(&chunk, last) {
                     self.receive(message, received_at, burst);
                 }
                 Ok(())
             }
             codec::Decoded::Packet(codec::Packet::PingResponse, _) => Ok(()),
             codec::Decoded::Packet(codec::Packet::SubscribeAck(answer), _) => {
-                Session::subscribed(&answer)?;
+                Session::granted(&answer)?;
+                packets.is_subscribed();
                 self.handles.health.up(Part::Ingest);
                 debug!("subscribed");
                 Ok(())
@@ -127,10 +157,11 @@ impl Inbound {
             kind: uplink.kind,
             items: uplink.item_count(),
             bytes: uplink.size_bytes(),
+            received_at,
         };
         self.window.admit(entry);
         burst.arrivals.add(entry.kind, entry.items);
-        burst.messages += 1;
+        burst.messages.add(entry.kind, 1);
         burst.bytes += uplink.origin.size_bytes() as u64;
         if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
     }

@@ -1,6 +1,6 @@
 //! The edge to the broker, and with the simulated fleet the only code that knows ntex: [`connect`]
 //! connects; `inbound` runs the connection that ingests: `intake` takes PUBLISHes in over a
-//! `session` (put together by `assembly`, paced by `gather`), `window` is what is remembered until
+//! `session` (put together by `assembly`) from a `stream` that is paced by `gather`, `window` is what is remembered until
 //! the PUBACKs are sent; `outbound` publishes configurations over a connection of its own.
 
 mod address;
@@ -11,6 +11,7 @@ mod inbound;
 mod intake;
 mod outbound;
 mod session;
+mod stream;
 mod window;
 
 pub use address::{BrokerUrl, BrokerUrlError};
@@ -36,3 +37,6 @@ pub struct Config {
     /// `WINDOW_BYTES`
     pub window_bytes: usize,
 }
+
+#[cfg(test)]
+mod tests;

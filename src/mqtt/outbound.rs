@@ -47,15 +47,17 @@ impl Outbound {
         let (mut failures, mut closures) = (0, 0);
         while !*self.shutdown.borrow() {
             let begun = Instant::now();
-            let (problem, closed) = match connect(&self.config.broker, &self.options()).await {
-                Ok(client) => (self.session(client).await, true),
-                Err(failure) => (failure.to_string(), false),
+            let (cause, problem) = match connect(&self.config.broker, &self.options()).await {
+                Ok(client) => ("closed", self.session(client).await),
+                Err(failure) => ("unreachable", failure.to_string()),
             };
             if *self.shutdown.borrow() {
                 break;
             }
             failures = failures_after(failures, begun.elapsed());
+            self.metrics.broker_failures.with_label_values(&["publishing", cause]).inc();
             // Another process that publishes under our name does it for us meanwhile.
+            let closed = cause == "closed";
             if closed {
                 closures = failures_after(closures, begun.elapsed());
             }
@@ -81,6 +83,7 @@ impl Outbound {
             session_expiry_secs: 0,
             receive_maximum: None,
             keep_alive_secs: self.config.keep_alive_secs,
+            gathers: false,
         }
     }
 

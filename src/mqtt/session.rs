@@ -24,11 +24,30 @@ pub(super) enum SessionEnd {
     #[error("the broker has not answered for {0} s")]
     Silent(u16),
     #[error("the connection failed: {0}")]
+    Unreachable(String),
+    #[error("the connection failed: {0}")]
     Failed(String),
     #[error("the broker refused the subscription: {0}")]
     NotSubscribed(String),
     #[error("a message was lost on its way, so the broker must deliver it again")]
     MessageLost,
+}
+
+impl SessionEnd {
+    /// As the metrics name it.
+    pub(super) const fn cause(&self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Closed => "closed",
+            Self::Disconnected(_) => "disconnected",
+            Self::TakenOver => "taken_over",
+            Self::Silent(_) => "silent",
+            Self::Unreachable(_) => "unreachable",
+            Self::Failed(_) => "failed",
+            Self::NotSubscribed(_) => "not_subscribed",
+            Self::MessageLost => "message_lost",
+        }
+    }
 }
 
 /// One connection.
@@ -38,13 +57,15 @@ pub(super) struct Session {
     pub(super) assembly: Assembly,
     /// Something came since the last PINGREQ.
     pub(super) heard: bool,
+    /// The broker will deliver.
+    pub(super) subscribed: bool,
 }
 
 impl Session {
     pub(super) fn new(client: Client, max_payload_bytes: usize) -> Self {
         let (io, codec) = client.into_inner();
         let assembly = Assembly::new(max_payload_bytes);
-        Self { io, codec, assembly, heard: true }
+        Self { io, codec, assembly, heard: true, subscribed: false }
     }
 
     pub(super) fn subscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {
@@ -62,7 +83,7 @@ impl Session {
         }))
     }
 
-    pub(super) fn subscribed(answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
+    pub(super) fn granted(answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
         use codec::SubscribeAckReason::{GrantedQos1, GrantedQos2};
         let refused = answer.status.iter().find(|it| !matches!(it, GrantedQos1 | GrantedQos2));
         match refused {

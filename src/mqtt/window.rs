@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
-use crate::domain::Kind;
+use crate::domain::{Kind, Timestamp};
 
 /// One message on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Entry {
     pub(super) items: u32,
     /// How much memory it holds.
     pub(super) bytes: usize,
+    /// When it was read.
+    pub(super) received_at: Timestamp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +72,16 @@ impl Window {
         self.entries.len()
     }
 
+    /// The memory that its messages hold.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the message at the front was read.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.entries.front().map(|(entry, _)| entry.received_at)
+    }
+
     /// The message is in the database.
     pub(super) fn settle(&mut self, sequence: u64) -> Option<Entry> {
         self.end(sequence, State::Settled)
@@ -90,17 +102,17 @@ impl Window {
         Some(*entry)
     }
 
-    /// Takes the next message off the front whose turn it is; the Packet Identifier is to be
-    /// acknowledged. A lost one stops those behind it until the connection is given up.
-    pub(super) fn pop(&mut self) -> Option<Option<NonZeroU16>> {
-        let (entry, state) = self.entries.front()?;
+    /// Takes the next message off the front whose turn it is; its Packet Identifier, if it has one,
+    /// is to be acknowledged. A lost one stops those behind it until the connection is given up.
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        let (entry, state) = *self.entries.front()?;
         match (state, entry.packet_id) {
             (State::OnItsWay, _) | (State::Lost, Some(_)) => None,
-            (State::Settled, packet_id) | (State::Lost, packet_id @ None) => {
+            (State::Settled, _) | (State::Lost, None) => {
                 self.bytes -= entry.bytes;
                 self.entries.pop_front();
                 self.first += 1;
-                Some(packet_id)
+                Some(entry)
             }
         }
     }
@@ -119,11 +131,21 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(packet_id: u16) -> Entry {
-        Entry { packet_id: NonZeroU16::new(packet_id), kind: None, items: 1, bytes: 10 }
+        let received_at = Timestamp::default();
+        Entry {
+            packet_id: NonZeroU16::new(packet_id),
+            kind: None,
+            items: 1,
+            bytes: 10,
+            received_at,
+        }
     }
 
     fn acknowledged(window: &mut Window) -> Vec<u16> {
-        std::iter::from_fn(|| window.pop()).flatten().map(NonZeroU16::get).collect()
+        std::iter::from_fn(|| window.pop())
+            .filter_map(|it| it.packet_id)
+            .map(NonZeroU16::get)
+            .collect()
     }
 
     #[test]

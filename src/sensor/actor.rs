@@ -5,18 +5,18 @@ use std::rc::Rc;
 
 use actix::{Actor, ActorContext as _, Context, Handler, MessageResult, Recipient};
 
+use super::funnel::Funnel;
 use super::protocol::{Acknowledge, Desire, Hear, Look, Retire};
 use super::state::SensorState;
 use super::{Faults, Republish};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::KnownSensor;
-use crate::writer::Write;
 
 /// What all sensors' actors share: their ways out, and their setting.
 #[derive(Debug)]
 pub(super) struct Ways {
     /// Up.
-    pub(super) writer: Recipient<Write>,
+    pub(super) up: Funnel,
     /// Down.
     pub(super) outbox: Recipient<Republish>,
     /// `CONFIGURATION_REPUBLISH_SECS`
@@ -58,7 +58,7 @@ impl Handler<Hear> for SensorActor {
             self.ways.outbox.do_send(Republish(self.identifier));
         }
         uplink.receipt.put_down();
-        self.ways.writer.do_send(Write(uplink));
+        self.ways.up.pass(uplink);
     }
 }
 

@@ -3,6 +3,7 @@
 //! publishes what they are to be configured with.
 
 mod actor;
+mod funnel;
 mod outbox;
 mod protocol;
 mod registry;

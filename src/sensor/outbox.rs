@@ -3,6 +3,7 @@
 //! may be something, and again after a pause when it fails.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::Republish;
-use crate::domain::{SensorIdentifier, pause};
+use crate::domain::{Audience, SensorIdentifier, Step, Tidings, pause};
 use crate::metrics::Metrics;
 use crate::store::{PendingConfiguration, Store, StoreError};
 
@@ -59,7 +60,8 @@ enum RoundFailure {
 pub struct Outbox {
     store: Store,
     down: mpsc::Sender<Downlink>,
-    metrics: std::sync::Arc<Metrics>,
+    audience: Arc<Audience>,
+    metrics: Arc<Metrics>,
     again: BTreeSet<SensorIdentifier>,
     position: Position,
     /// Something before the position has failed.
@@ -70,17 +72,19 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Reads this store, and publishes by this channel.
+    /// Reads this store, publishes by this channel, and tells those who watch.
     #[must_use]
     pub fn new(
         store: Store,
         down: mpsc::Sender<Downlink>,
-        metrics: std::sync::Arc<Metrics>,
+        audience: Arc<Audience>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let (again, position) = (BTreeSet::new(), Position::default());
         Self {
             store,
             down,
+            audience,
             metrics,
             again,
             position,
@@ -99,9 +103,10 @@ impl Outbox {
         (self.running, self.woken) = (true, false);
         let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
         let (store, down) = (self.store.clone(), self.down.clone());
+        let (audience, metrics) = (Arc::clone(&self.audience), Arc::clone(&self.metrics));
         let mut position = self.position;
         let round = async move {
-            let outcome = round(&store, &down, &again, &mut position).await;
+            let outcome = round(&store, &down, (&audience, &metrics), &again, &mut position).await;
             (again, position, outcome)
         };
         context.spawn(round.into_actor(self).map(|(again, position, outcome), outbox, context| {
@@ -139,6 +144,7 @@ impl Outbox {
         context: &mut Context<Self>,
     ) {
         self.failures = self.failures.saturating_add(1);
+        self.metrics.outbox_failures.inc();
         self.skipped = true;
         if self.failures == 1 {
             warn!(%failure, "configurations could not be published; they are tried again");
@@ -153,11 +159,14 @@ impl Outbox {
 async fn round(
     store: &Store,
     down: &mpsc::Sender<Downlink>,
+    (audience, metrics): (&Audience, &Metrics),
     again: &[SensorIdentifier],
     position: &mut Position,
 ) -> Result<usize, RoundFailure> {
     let mut pending = store.unpublished_configurations(position.unpublished, AT_ONCE).await?;
     position.unpublished = next(pending.iter().map(|it| it.sensor));
+    metrics.outbox_waiting.set(pending.len() as i64);
+    metrics.outbox_oldest.set(pending.iter().map(|it| it.created_at).min());
     if !again.is_empty() {
         let unpublished: BTreeSet<_> = pending.iter().map(|it| it.sensor).collect();
         let newest = store.newest_configurations(again).await?;
@@ -186,6 +195,10 @@ async fn round(
         }
     }
     store.record_publications(&published).await?;
+    for (sensor, revision, _) in &published {
+        let what = Tidings::Configuration { revision: *revision, step: Step::Published };
+        audience.tell_of(*sensor, what);
+    }
     store.record_clearances(&gone).await?;
     match published.len() + gone.len() {
         acknowledged if acknowledged < wanted => {

@@ -60,7 +60,9 @@ pub(super) struct Look;
 pub(super) struct Retire;
 
 /// The actors of the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, actix::MessageResponse)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, actix::MessageResponse, utoipa::ToSchema,
+)]
 pub struct Census {
     /// Alive now.
     pub alive: u64,
@@ -73,7 +75,7 @@ pub struct Census {
 }
 
 /// What a sensor last said, as its actor knows it. Times are ours; the counts begin with the actor.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, actix::MessageResponse)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, actix::MessageResponse, utoipa::ToSchema)]
 pub struct Snapshot {
     /// The newest revision that the sensor acknowledged.
     pub last_acknowledged_revision: Option<i32>,
@@ -93,8 +95,19 @@ pub struct Snapshot {
     pub rejected_items: u64,
 }
 
+impl Snapshot {
+    /// When the last message of any kind came.
+    #[must_use]
+    pub fn last_receipt(&self) -> Option<Timestamp> {
+        [&self.measurements, &self.log_messages, &self.heartbeats]
+            .into_iter()
+            .filter_map(|activity| activity.last_receipt)
+            .max()
+    }
+}
+
 /// What came of one kind.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Activity {
     /// Messages since the actor began.
     pub messages: u64,
@@ -102,6 +115,7 @@ pub struct Activity {
     pub items: u64,
     /// When the last message came.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = Option<jiff::Timestamp>)]
     pub last_receipt: Option<Timestamp>,
 }
 

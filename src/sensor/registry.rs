@@ -16,7 +16,6 @@ use super::supervisor::{Resolve, Supervisor};
 use crate::domain::{Reason, SensorIdentifier, Timestamp, Uplink};
 use crate::metrics::Metrics;
 use crate::store::KnownSensor;
-use crate::writer::Write;
 
 /// Where messages go in.
 #[derive(Clone, Debug)]
@@ -39,9 +38,8 @@ impl Router {
     }
 
     /// Brings a message to the writer past its sensor's actor, which it has stopped too often.
-    #[expect(clippy::disallowed_methods, reason = "once per condemned message")]
     pub fn pass_by(&self, uplink: Box<Uplink>) {
-        self.registry.borrow().ways.writer.do_send(Write(uplink));
+        self.registry.borrow().ways.up.pass(uplink);
     }
 
     /// For those who ask about sensors, or tell of them.
@@ -50,12 +48,18 @@ impl Router {
         self.supervisor.clone()
     }
 
-    /// Starts the actor of a sensor that nobody has looked up: for the benches, which have no
-    /// database.
+    /// Starts the actor of a sensor that nobody has looked up, and gives it what waits: for benches
+    /// and tests that have no database.
     #[doc(hidden)]
     pub fn admit(&self, known: &KnownSensor) {
         let mut registry = self.registry.borrow_mut();
-        registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+        match registry.slots.get(&known.identifier) {
+            Some(Slot::Active { address, .. }) if address.connected() => return,
+            Some(Slot::Unresolved(_)) => {}
+            Some(Slot::Active { .. }) | None => {
+                registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+            }
+        }
         registry.start(known);
     }
 
@@ -82,6 +86,8 @@ enum Slot {
     Active {
         address: Addr<SensorActor>,
         heard_at: Timestamp,
+        /// The `heard_at` that the table has.
+        noted_at: Timestamp,
     },
     #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
     Unresolved(Vec<Box<Uplink>>),
@@ -107,12 +113,13 @@ impl Registry {
     )]
     fn route(&mut self, uplink: Box<Uplink>) -> Routed {
         let Some(sensor) = uplink.sensor else {
-            self.ways.writer.do_send(Write(uplink));
+            self.ways.up.pass(uplink);
             return Routed::Sent;
         };
         match self.slots.get_mut(&sensor) {
-            Some(Slot::Active { address, heard_at }) if address.connected() => {
-                *heard_at = uplink.origin.received_at;
+            Some(Slot::Active { address, heard_at, .. }) if address.connected() => {
+                // What is replayed was heard long ago.
+                *heard_at = (*heard_at).max(uplink.origin.received_at);
                 address.do_send(Hear(uplink));
                 Routed::Sent
             }
@@ -152,11 +159,18 @@ impl Registry {
         let address = SensorActor::new(known, Rc::clone(&self.ways)).start();
         self.metrics.actors_started.inc();
         self.metrics.actors_alive.inc();
-        let heard_at = Timestamp::now();
+        let now = Timestamp::now();
+        // What is replayed was heard long ago.
+        let heard_at = waiting.iter().map(|uplink| match uplink.origin.replayed_from {
+            Some(_) => uplink.origin.received_at,
+            None => now,
+        });
+        let heard_at = heard_at.max().unwrap_or(now);
+        let noted_at = Timestamp::default();
         for uplink in waiting {
             address.do_send(Hear(uplink));
         }
-        self.slots.insert(known.identifier, Slot::Active { address, heard_at });
+        self.slots.insert(known.identifier, Slot::Active { address, heard_at, noted_at });
     }
 
     /// What waits for the look-up of a sensor; none where its actor is at work, which stays.
@@ -174,12 +188,11 @@ impl Registry {
     }
 
     /// There is no such sensor: what waits for it is rejected.
-    #[expect(clippy::disallowed_methods, reason = "what waits holds places in the inbound window")]
     pub(super) fn reject(&mut self, sensor: SensorIdentifier) {
         let Some(waiting) = self.take_waiting(sensor) else { return };
         for mut uplink in waiting {
             uplink.reject(Reason::UnknownSensor, format!("there is no sensor {sensor}"));
-            self.ways.writer.do_send(Write(uplink));
+            self.ways.up.pass(uplink);
         }
     }
 
@@ -200,6 +213,35 @@ impl Registry {
             address.do_send(Retire);
             self.metrics.actors_retired.inc();
             self.metrics.actors_alive.dec();
+        }
+    }
+
+    /// Sensors that were heard since that was last noted, so many at the most: those first of which
+    /// the table is furthest behind.
+    pub(super) fn heard(&self, most: usize) -> Vec<(SensorIdentifier, Timestamp)> {
+        let mut behind: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(|(sensor, slot)| match slot {
+                Slot::Active { heard_at, noted_at, .. } if heard_at > noted_at => {
+                    Some((*noted_at, *sensor, *heard_at))
+                }
+                Slot::Active { .. } | Slot::Unresolved(_) => None,
+            })
+            .collect();
+        if behind.len() > most {
+            behind.select_nth_unstable(most);
+            behind.truncate(most);
+        }
+        behind.into_iter().map(|(_, sensor, heard_at)| (sensor, heard_at)).collect()
+    }
+
+    /// The table has these.
+    pub(super) fn noted(&mut self, heard: &[(SensorIdentifier, Timestamp)]) {
+        for (sensor, at) in heard {
+            if let Some(Slot::Active { noted_at, .. }) = self.slots.get_mut(sensor) {
+                *noted_at = *at;
+            }
         }
     }
 

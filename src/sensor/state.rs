@@ -30,6 +30,10 @@ impl SensorState {
     /// Takes note of a message. True: the sensor keeps to an older revision, its configuration is
     /// to be published again.
     pub(super) fn hear(&mut self, uplink: &Uplink, republish_secs: u64) -> bool {
+        if uplink.origin.replayed_from.is_some() {
+            // It was said long ago, and does not tell how the sensor is now.
+            return false;
+        }
         let received_at = uplink.origin.received_at;
         if let Some(kind) = uplink.kind {
             let activity = self.activity(kind);
@@ -144,6 +148,16 @@ mod tests {
         let snapshot = state.snapshot();
         assert_eq!(snapshot.last_acknowledged_revision, Some(4));
         assert_eq!(snapshot.last_acknowledged_success, Some(false));
+    }
+
+    #[test]
+    fn a_replay_tells_nothing_of_now() {
+        let mut state = state(3);
+        let mut old = heartbeat(1, 500);
+        old.origin = Origin::replayed("t", b"", second(500), 1);
+        assert!(!state.hear(&old, 60));
+        let snapshot = state.snapshot();
+        assert_eq!((snapshot.reported_revision, snapshot.heartbeats.messages), (None, 0));
     }
 
     #[test]

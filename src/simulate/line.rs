@@ -83,6 +83,7 @@ impl Line {
                 session_expiry_secs: 0,
                 receive_maximum: None,
                 keep_alive_secs: mqtt.keep_alive_secs,
+                gathers: false,
             },
             indices: indices.map(|(index, sensor)| (sensor.identifier, index)).collect(),
             topics,

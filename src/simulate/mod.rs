@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -61,17 +62,22 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLE_STABLE: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Registers the fleet, lets it speak, and compares what it said with the service's ledger.
+/// Registers the fleet, lets it speak, and compares what it said with the service's ledger. The
+/// token, an admin's, is shown to the API where it asks for one.
 ///
 /// Must be called on an actix or tokio local task set: its connections are not `Send`.
 ///
 /// # Errors
 /// When the series cannot be played, or the service or the broker cannot be reached at the start,
 /// or refuse. What fails later is in the summary.
-pub async fn run(options: Options, mqtt: mqtt::Config) -> anyhow::Result<Summary> {
+pub async fn run(
+    options: Options,
+    mqtt: mqtt::Config,
+    token: Option<SecretString>,
+) -> anyhow::Result<Summary> {
     let score = Score::new(&options)?;
     let switch = Switch::listen();
-    let service = Service::new(&options.api);
+    let service = Service::new(&options.api, options.api_ca.clone(), token.as_ref())?;
     let before = service.ledger().await?;
     let counts = Rc::new(Counts::default());
 

@@ -18,12 +18,18 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 /// Registers its sensors over HTTP, publishes what they measure at QoS 1, applies and acknowledges
 /// the configurations that they get, and in the end compares what was published with the service's
 /// ledger. A configuration that holds `"reject": true` is acknowledged with success false, so that
-/// this can be seen too. Ctrl-C ends the publishing early; the summary is still printed.
+/// this can be seen too. The environment variable API_TOKEN holds the token that the service asks
+/// for, an admin's, unless it runs with AUTH=off. Ctrl-C ends the publishing early; the summary is still printed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Where the service is
     #[arg(long, value_name = "URL", default_value_t = crate::config::default_api_url(), value_parser = api)]
     pub api: String,
+
+    /// Who may sign the service's certificate, where --api is https: a PEM file
+    /// [default: whomever the system trusts]
+    #[arg(long, value_name = "FILE")]
+    pub api_ca: Option<PathBuf>,
 
     /// How many sensors there are [default: 20, with --replay 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SENSORS))]
@@ -118,9 +124,10 @@ fn bounded(number: u64) -> usize {
 }
 
 fn api(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}; it takes http://host:port"))?;
-    if url.scheme() != "http" || url.host_str().is_none() {
-        return Err("it takes http://host:port".into());
+    const FORM: &str = "it takes http://host:port or https://host:port";
+    let url = Url::parse(text).map_err(|error| format!("{error}; {FORM}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(FORM.into());
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -221,7 +228,7 @@ mod tests {
             ["--rate", "0"],
             ["--rate", "inf"],
             ["--bad", "101"],
-            ["--api", "https://localhost"],
+            ["--api", "ftp://localhost"],
             ["--api", "localhost:8080"],
             ["--per-message", "0"],
             ["--prefix", ""],

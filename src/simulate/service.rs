@@ -1,20 +1,26 @@
 //! The service's HTTP side, as the fleet uses it: sensors are registered, the ledger is read. Every
 //! failure is one sentence that says what was asked and what came back.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
 use crate::domain::SensorIdentifier;
+use crate::tls;
 
 /// Requests at a time: registering is bound by the service's transactions.
 pub(super) const CONCURRENCY: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A large fleet registers faster than one token may ask.
+const PAUSE: Duration = Duration::from_secs(1);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Why the service did not do what it was asked to.
@@ -104,18 +110,40 @@ struct Problem {
 }
 
 impl Service {
-    /// The service at this address.
-    pub(super) fn new(api: &str) -> Self {
-        let connector = Connector::new().timeout(CONNECT_TIMEOUT).limit(CONCURRENCY);
-        let client = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector).finish();
-        Self { client, base: format!("{api}/api/v1") }
+    /// The service at this address; where that is https, its certificate must be signed by this
+    /// authority, or else by one that the system trusts.
+    pub(super) fn new(
+        api: &str,
+        authority: Option<PathBuf>,
+        token: Option<&SecretString>,
+    ) -> Result<Self, tls::FileError> {
+        let mut connector = Connector::new().timeout(CONNECT_TIMEOUT).limit(CONCURRENCY);
+        if api.starts_with("https://") {
+            let options = tls::ClientOptions {
+                authority: Some(authority.map_or(tls::Authority::System, tls::Authority::File)),
+                check_name: true,
+                identity: None,
+                protocol: Some("http/1.1"),
+            };
+            connector = connector.rustls_0_23(tls::Client::new(options)?.configuration());
+        }
+        let mut builder = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector);
+        if let Some(token) = token {
+            builder = builder.bearer_auth(token.expose_secret());
+        }
+        Ok(Self { client: builder.finish(), base: format!("{api}/api/v1") })
     }
 
     /// The sensor of this name, created where there is none.
     pub(super) async fn register(&self, name: &str) -> Result<SensorIdentifier, ServiceError> {
         let url = format!("{}/sensors", self.base);
-        let request = self.client.post(&url).send_json(&serde_json::json!({ "name": name }));
-        let (status, body) = answer(&url, request).await?;
+        let (status, body) = loop {
+            let request = self.client.post(&url).send_json(&serde_json::json!({ "name": name }));
+            match answer(&url, request).await? {
+                (StatusCode::TOO_MANY_REQUESTS, _) => tokio::time::sleep(PAUSE).await,
+                answered => break answered,
+            }
+        };
         if status == StatusCode::CONFLICT {
             return self.find(name).await;
         }
@@ -152,7 +180,14 @@ async fn answer(
     request: awc::SendClientRequest,
 ) -> Result<(StatusCode, Vec<u8>), ServiceError> {
     let unreachable = |why: String| ServiceError::Unreachable { url: url.to_owned(), why };
-    let mut response = request.await.map_err(|error| unreachable(error.to_string()))?;
+    let mut response = request.await.map_err(|error| {
+        let reason = match &error {
+            // It does not name its source.
+            SendRequestError::Connect(ConnectError::Io(source)) => tls::handshake_reason(source),
+            _ => None,
+        };
+        unreachable(reason.unwrap_or_else(|| error.to_string()))
+    })?;
     let body = response.body().limit(MAX_ANSWER_BYTES).await;
     let body = body.map_err(|error| unreachable(error.to_string()))?;
     Ok((response.status(), body.to_vec()))

@@ -2,10 +2,10 @@
 //! that a figure depends on, and what its yardstick, `psql`, is to run. Called by `bench`, and by
 //! nothing that serves. Promises to drop nothing but databases whose name begins as ours do.
 
-use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
+use super::connect::Connector;
 use super::copy::{Encoder, MEASUREMENT_COLUMNS};
-use super::pool::with_defaults;
 use super::{Config, Housekeeper, Store, StoreError, migrate};
 use crate::domain::{Batch, Kind, Measurement, Place, SensorIdentifier, Timestamp};
 
@@ -64,14 +64,8 @@ impl Bench {
     ///
     /// # Errors
     /// When the database is not there.
-    pub async fn connect(postgres: &tokio_postgres::Config) -> Result<Self, StoreError> {
-        let (client, connection) =
-            with_defaults(postgres, "tributary-bench").connect(NoTls).await?;
-        actix_rt::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection of the benchmark failed");
-            }
-        });
+    pub async fn connect(config: &Config) -> Result<Self, StoreError> {
+        let (client, _driver) = Connector::new(config, "tributary-bench").open().await?;
         Ok(Self { client })
     }
 

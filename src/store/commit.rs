@@ -5,6 +5,7 @@
 //! returned. A PUBACK is made from a `Committed`, so none precedes its COMMIT.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,11 +16,15 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
+use super::gather::gather;
 use super::partitions::Partitions;
-use super::pool::Complaints;
+use super::pool::{Complaints, PoolUse};
+use super::replays::{self, Replayed};
 use super::sensors::DELETION_LOCK;
-use super::{Config, StoreError, acknowledge, copy, rejections};
-use crate::domain::{Batch, Kind, Place, Reason, Receipt, Rows, SensorIdentifier, Tally};
+use super::{Config, StoreError, acknowledge, activity, copy, rejections};
+use crate::domain::{
+    Audience, Batch, Kind, News, Place, Reason, Receipt, Rows, SensorIdentifier, Tally, Timestamp,
+};
 
 /// A new partition takes over what the default partition holds of it, however much that is.
 const PROVIDING_PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -58,22 +63,41 @@ pub struct Committed {
     pub acknowledgements: Vec<Acknowledgement>,
     /// Sensors in the batch that were deleted meanwhile; their items are rejected.
     pub deleted: Vec<SensorIdentifier>,
+    /// What those who watch want to know of it.
+    pub news: Vec<News>,
+    /// What became of replayed messages; a batch has them all or none.
+    pub replayed: Replayed,
 }
 
 impl Committed {
-    fn after_commit(batch: Batch, account: Account) -> Self {
+    fn after_commit(batch: Batch, account: Account, audience: &Audience) -> Self {
+        // Behind COMMIT: whoever began to watch before it finds its rows here, and whoever begins
+        // now, in the tables.
+        let news = if audience.is_empty() {
+            Vec::new()
+        } else {
+            gather(audience, &batch, &account.stored, &account.acknowledgements)
+        };
         Self {
+            news,
             receipts: batch.into_uplinks().into_iter().map(|uplink| uplink.receipt).collect(),
             tally: account.tally,
             acknowledgements: account.acknowledgements,
             deleted: account.deleted,
+            replayed: account.replayed,
         }
     }
 
     /// As if committed: for the tests of what happens around a commit.
     #[cfg(test)]
     pub(crate) fn pretend(batch: Batch) -> Self {
-        Self::after_commit(batch, Account::default())
+        Self::pretend_with(batch, Tally::default())
+    }
+
+    /// The same, with what became of the items.
+    #[cfg(test)]
+    pub(crate) fn pretend_with(batch: Batch, tally: Tally) -> Self {
+        Self::after_commit(batch, Account { tally, ..Account::default() }, &Audience::none())
     }
 }
 
@@ -92,6 +116,9 @@ struct Account {
     tally: Tally,
     acknowledgements: Vec<Acknowledgement>,
     deleted: Vec<SensorIdentifier>,
+    /// The places of the rows that were new, by kind.
+    stored: [Vec<Place>; Kind::ALL.len()],
+    replayed: Replayed,
 }
 
 /// Writes batches. Clones share the pool.
@@ -99,22 +126,36 @@ struct Account {
 pub struct Committer {
     pool: Pool<WriterManager>,
     complaints: Complaints,
-    partitions: std::sync::Arc<Partitions>,
+    partitions: Arc<Partitions>,
+    audience: Arc<Audience>,
     patience: Duration,
 }
 
 impl Committer {
-    /// With so many connections, made when they are first needed.
+    /// With so many connections, made when they are first needed. Nobody watches.
     #[must_use]
     pub fn new(config: &Config, connections: u32) -> Self {
         let complaints = Complaints::default();
         Self {
             pool: writer_pool(config, connections, &complaints),
             complaints,
-            partitions: std::sync::Arc::new(Partitions::new(config)),
+            partitions: Arc::new(Partitions::new(config)),
+            audience: Audience::none(),
             // PostgreSQL cancels a statement earlier, if it is there to do so.
             patience: Duration::from_secs(2 * u64::from(config.statement_timeout_secs)),
         }
+    }
+
+    /// How its connections are used.
+    #[must_use]
+    pub fn pool_use(&self) -> PoolUse {
+        PoolUse::of(&self.pool)
+    }
+
+    /// The same, and these may watch.
+    #[must_use]
+    pub fn watched_by(self, audience: Arc<Audience>) -> Self {
+        Self { audience, ..self }
     }
 
     /// Writes a batch in one transaction.
@@ -128,7 +169,7 @@ impl Committer {
         path: Path,
     ) -> Result<Committed, Box<Uncommitted>> {
         match self.write(&mut batch, path).await {
-            Ok(account) => Ok(Committed::after_commit(batch, account)),
+            Ok(account) => Ok(Committed::after_commit(batch, account, &self.audience)),
             Err(error) => Err(Box::new(Uncommitted { batch, error })),
         }
     }
@@ -159,7 +200,7 @@ impl Committer {
     ) -> Result<T, StoreError> {
         connection.abandoned.store(true, Ordering::Relaxed);
         let Ok(outcome) = tokio::time::timeout(patience, work).await else {
-            return Err(StoreError::NoAnswer { waited: patience });
+            return Err(StoreError::Silence { waited: patience });
         };
         connection.abandoned.store(false, Ordering::Relaxed);
         outcome
@@ -173,6 +214,7 @@ impl Committer {
     async fn write(&self, batch: &mut Batch, path: Path) -> Result<Account, StoreError> {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
+        tracing::Span::current().record("connection", connection.backend);
         self.answered(&connection, PROVIDING_PATIENCE, async {
             let provided = self.partitions.provide(&connection.client, &rows).await;
             if provided.is_err() {
@@ -233,20 +275,42 @@ async fn transact(
     path: Path,
 ) -> Result<Account, StoreError> {
     let mut account = Account { deleted: begin(connection, rows).await?, ..Account::default() };
-    if !account.deleted.is_empty() {
-        reject_deleted(batch, &account.deleted);
+    reject_deleted(batch, &account.deleted);
+    let Account { tally, replayed, .. } = &mut account;
+    let held = replays::lock(connection, batch, tally, replayed).await?;
+    if !account.deleted.is_empty() || account.replayed.gone > 0 {
         *rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
     }
     for (kind, rows) in rows.iter() {
         if rows.offered > 0 {
-            let inserted = insert(connection, batch, *kind, rows, path).await?;
+            let staged = insert(connection, batch, *kind, rows, path).await?;
+            let fresh = if path == Path::Straight { rows.fresh.len() } else { 0 };
+            let inserted = (fresh + staged.len()) as u64;
             account.tally.stored(*kind, rows.offered, inserted);
+            if held.is_some() {
+                account.replayed.stored(rows.offered, inserted);
+            }
+            account.stored[*kind as usize] = staged;
         }
     }
     account.acknowledgements =
         acknowledge::write(connection, batch, &rows[Kind::Heartbeat as usize].1).await?;
     rejections::write(connection, batch, &mut account.tally).await?;
-    connection.client.batch_execute("commit").await?;
+    rejections::supersede(connection, batch).await?;
+    if let Some(held) = &held {
+        let Account { tally, replayed, .. } = &mut account;
+        replays::settle(connection, batch, held, (tally, replayed)).await?;
+    }
+    if path == Path::Straight {
+        for (kind, rows) in rows {
+            account.stored[*kind as usize].append(&mut rows.fresh);
+        }
+    }
+    // Both in one round trip. A journal that fails fails the transaction, and its COMMIT commits
+    // nothing; both must have succeeded.
+    let journaled = activity::journal(connection, &account.stored);
+    let committed = connection.client.batch_execute("commit");
+    tokio::try_join!(biased; journaled, committed)?;
     Ok(account)
 }
 
@@ -275,6 +339,9 @@ async fn begin(
 }
 
 fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
+    if deleted.is_empty() {
+        return;
+    }
     for uplink in batch.uplinks_mut() {
         if uplink.sensor.is_some_and(|sensor| deleted.contains(&sensor)) {
             uplink.reject(Reason::UnknownSensor, "the sensor was deleted".into());
@@ -282,35 +349,51 @@ fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
     }
 }
 
-/// Returns how many rows were new.
+/// Returns which of the rows that went through the staging table were new; those that went straight
+/// into the table are.
 async fn insert(
     connection: &WriterConnection,
     batch: &Batch,
     kind: Kind,
     rows: &Rows,
     path: Path,
-) -> Result<u64, StoreError> {
+) -> Result<Vec<Place>, StoreError> {
     match path {
         Path::Straight => {
             let table = connection.copy(kind);
-            let fresh = copy_in(connection, table, batch, kind, &rows.fresh).await?;
-            Ok(fresh + staged(connection, batch, kind, &rows.suspect).await?)
+            copy_in(connection, table, batch, kind, &rows.fresh).await?;
+            staged(connection, batch, kind, &rows.suspect).await
         }
         Path::Staged => staged(connection, batch, kind, &rows.all()).await,
     }
 }
 
+/// Returns which were new.
 async fn staged(
     connection: &WriterConnection,
     batch: &Batch,
     kind: Kind,
     places: &[Place],
-) -> Result<u64, StoreError> {
+) -> Result<Vec<Place>, StoreError> {
     let staging = connection.staging(kind);
     if copy_in(connection, &staging.copy, batch, kind, places).await? == 0 {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    Ok(connection.client.execute(&staging.settle, &[]).await?)
+    let new: foldhash::HashSet<(Uuid, i64, i64)> = connection
+        .client
+        .query(&staging.settle, &[])
+        .await?
+        .iter()
+        .map(|row| {
+            let made = Timestamp::from(row.get::<_, jiff::Timestamp>(1));
+            (row.get(0), made.unix_microseconds(), row.get(2))
+        })
+        .collect();
+    let is_new = |place: &&Place| {
+        let made = place.timestamp.unix_microseconds();
+        new.contains(&(place.sensor.0, made, place.digest.cast_signed()))
+    };
+    Ok(places.iter().filter(is_new).copied().collect())
 }
 
 async fn copy_in(

@@ -1,18 +1,20 @@
 //! Configurations, as the API creates and lists them; what becomes of them later is the outbox's
 //! and the commit's. Called by the API. Promises revisions 0, 1, 2, … without a gap and without a
-//! collision, however many are created at once.
+//! collision, however many are created at once, and one revision for one idempotency key.
+
+use std::str::FromStr;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row, Transaction};
 
 use super::reads::{Parameters, raw_json};
 use super::{Page, SensorError, Store, StoreError};
 use crate::domain::{SensorIdentifier, Timestamp};
 
 /// How far a configuration has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigurationState {
     /// The sensor has none.
@@ -25,9 +27,29 @@ pub enum ConfigurationState {
     Acknowledged,
     /// The sensor has it, and it does not work.
     Failed,
+    /// Of a sensor's newest only: the broker has had it for five minutes, and the sensor has spoken
+    /// since without acknowledging it.
+    Stale,
 }
 
 impl ConfigurationState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Pending, Self::Published, Self::Acknowledged, Self::Failed, Self::Stale];
+
+    /// As the API names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pending => "pending",
+            Self::Published => "published",
+            Self::Acknowledged => "acknowledged",
+            Self::Failed => "failed",
+            Self::Stale => "stale",
+        }
+    }
+
     /// The state of a row.
     #[must_use]
     pub const fn of(published: bool, acknowledged: bool, success: Option<bool>) -> Self {
@@ -37,6 +59,14 @@ impl ConfigurationState {
             (false, _) if published => Self::Published,
             (false, _) => Self::Pending,
         }
+    }
+}
+
+impl FromStr for ConfigurationState {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(())
     }
 }
 
@@ -61,6 +91,43 @@ pub struct Configuration {
     pub success: Option<bool>,
 }
 
+/// What makes a repeated request one request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Idempotency {
+    /// Chosen by the client, for this sensor.
+    pub key: String,
+    /// SHA-256 of the body.
+    pub body_digest: [u8; 32],
+}
+
+/// What became of a request to create a configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Creation {
+    /// This revision was created.
+    Created(i32),
+    /// It was created before, under the same key.
+    Repeated(i32),
+    /// Under the same key another body was sent before.
+    OtherBody,
+}
+
+/// Parameters: sensor, key, hours.
+const REPEATED: &str = "\
+select revision, body_digest from idempotency_key
+where sensor_identifier = $1 and key = $2
+  and creation_timestamp > now() - make_interval(hours => $3)";
+
+/// Parameters: sensor, key, digest, revision.
+const REMEMBER: &str = "\
+insert into idempotency_key (sensor_identifier, key, body_digest, revision)
+values ($1, $2, $3, $4)
+on conflict (sensor_identifier, key) do update
+set body_digest = excluded.body_digest, revision = excluded.revision, creation_timestamp = now()";
+
+/// Parameter: hours.
+const FORGET_KEYS: &str = "\
+delete from idempotency_key where creation_timestamp <= now() - make_interval(hours => $1)";
+
 /// Whoever holds the row creates the next revision; the others wait.
 const LOCK_SENSOR: &str = "select identifier from sensor where identifier = $1 for update";
 
@@ -69,6 +136,15 @@ insert into configuration (sensor_identifier, revision, value)
 select $1, coalesce(max(revision) + 1, 0), $2::text::jsonb
 from configuration where sensor_identifier = $1
 returning revision";
+
+/// Parameters: sensor, revision, or null for the newest.
+const ONE: &str = "\
+select revision, value::text, creation_timestamp, publication_timestamp,
+       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success
+from configuration
+where sensor_identifier = $1 and ($2::integer is null or revision = $2)
+order by revision desc
+limit 1";
 
 /// Parameters: sensor, revision to go on behind or null, limit.
 const LIST: &str = "\
@@ -80,7 +156,8 @@ order by revision desc
 limit $3";
 
 impl Store {
-    /// Commits the next revision of a sensor; none if there is no such sensor.
+    /// Commits the next revision of a sensor, unless the key tells that this was done before; none if
+    /// there is no such sensor.
     ///
     /// # Errors
     /// When PostgreSQL refuses the value, or is away.
@@ -88,20 +165,71 @@ impl Store {
         &self,
         sensor: SensorIdentifier,
         value: &str,
-    ) -> Result<Option<i32>, SensorError> {
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Option<Creation>, SensorError> {
         let mut connection = self.connection().await?;
         let transaction = connection.transaction().await?;
         let locked = transaction.query_typed_opt(LOCK_SENSOR, &[(&sensor.0, Type::UUID)]).await?;
         if locked.is_none() {
             return Ok(None);
         }
-        // A statement of its own: its snapshot is younger than the lock, and sees the revision of
-        // whoever held it before.
+        // From here on each statement's snapshot is younger than the lock, and sees the revision and
+        // the key of whoever held it before.
+        if let Some(idempotency) = idempotency
+            && let Some(before) = self.repeated(&transaction, sensor, idempotency).await?
+        {
+            return Ok(Some(before));
+        }
         let created = transaction
             .query_typed_one(INSERT_NEXT, &[(&sensor.0, Type::UUID), (&value, Type::TEXT)])
             .await?;
+        let revision: i32 = created.try_get(0)?;
+        if let Some(Idempotency { key, body_digest }) = idempotency {
+            let remembered: Parameters<'_> = &[
+                (&sensor.0, Type::UUID),
+                (key, Type::TEXT),
+                (&body_digest.as_slice(), Type::BYTEA),
+                (&revision, Type::INT4),
+            ];
+            transaction.query_typed(REMEMBER, remembered).await?;
+        }
         transaction.commit().await?;
-        Ok(Some(created.try_get(0)?))
+        Ok(Some(Creation::Created(revision)))
+    }
+
+    /// Deletes the keys whose time is over.
+    pub(super) async fn forget_old_keys(&self, client: &Client) -> Result<(), StoreError> {
+        client.query_typed(FORGET_KEYS, &[(&self.idempotency_hours, Type::INT4)]).await?;
+        Ok(())
+    }
+
+    async fn repeated(
+        &self,
+        transaction: &Transaction<'_>,
+        sensor: SensorIdentifier,
+        Idempotency { key, body_digest }: &Idempotency,
+    ) -> Result<Option<Creation>, tokio_postgres::Error> {
+        let parameters: Parameters<'_> =
+            &[(&sensor.0, Type::UUID), (key, Type::TEXT), (&self.idempotency_hours, Type::INT4)];
+        let Some(row) = transaction.query_typed_opt(REPEATED, parameters).await? else {
+            return Ok(None);
+        };
+        let is_same = row.try_get::<_, &[u8]>(1)? == body_digest.as_slice();
+        Ok(Some(if is_same { Creation::Repeated(row.try_get(0)?) } else { Creation::OtherBody }))
+    }
+
+    /// One configuration of a sensor, or its newest; the outer none if there is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn configuration(
+        &self,
+        sensor: SensorIdentifier,
+        revision: Option<i32>,
+    ) -> Result<Option<Option<Configuration>>, StoreError> {
+        let parameters: Parameters<'_> = &[(&sensor.0, Type::UUID), (&revision, Type::INT4)];
+        let rows = self.rows_of_sensor(sensor, ONE, parameters, configuration).await?;
+        Ok(rows.map(|rows| rows.into_iter().next()))
     }
 
     /// The configurations of a sensor, newest first, one more than the page has room for if there

@@ -4,11 +4,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bb8::{ManageConnection, Pool};
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{Client, Statement};
 
-use super::Config;
+use super::connect::Connector;
 use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
-use super::pool::{CONNECT_PATIENCE, Complaints, Manager, append_option, in_time, with_defaults};
+use super::pool::{CONNECT_PATIENCE, Complaints, append_option, in_time};
+use super::{Config, activity};
 use crate::domain::Kind;
 
 /// A writer waits for a connection no longer than this before it says so and tries again.
@@ -17,12 +18,16 @@ pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection and its statements.
 pub(super) struct WriterConnection {
     pub(super) client: Client,
+    /// The server's process for it, as `pg_stat_activity` and the server's log name it.
+    pub(super) backend: i32,
     pub(super) tombstones: Statement,
     pub(super) acknowledge: Statement,
     pub(super) reject: Statement,
     pub(super) overflow: Statement,
+    pub(super) journal: Statement,
     /// Somebody went away in the middle of it.
     pub(super) abandoned: AtomicBool,
+    pub(super) supersede: Statement,
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
 }
@@ -31,7 +36,7 @@ pub(super) struct WriterConnection {
 pub(super) struct Staging {
     /// Into the staging table.
     pub(super) copy: Statement,
-    /// From there into the table; counts what was new.
+    /// From there into the table; tells what was new.
     pub(super) settle: Statement,
 }
 
@@ -44,11 +49,14 @@ impl WriterConnection {
             stagings.push(Staging::prepare(&client, kind).await?);
         }
         Ok(Self {
+            backend: client.query_one("select pg_backend_pid()", &[]).await?.get(0),
             tombstones: client.prepare(TOMBSTONES).await?,
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
             reject: client.prepare(REJECT).await?,
             overflow: client.prepare(OVERFLOW).await?,
+            journal: client.prepare(activity::JOURNAL).await?,
             abandoned: AtomicBool::new(false),
+            supersede: client.prepare(SUPERSEDE).await?,
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
             client,
@@ -85,7 +93,8 @@ impl Staging {
         let settle = client
             .prepare(&format!(
                 "insert into {table} ({columns}) select {columns} from {staged} \
-                 order by sensor_identifier, creation_timestamp, digest on conflict do nothing"
+                 order by sensor_identifier, creation_timestamp, digest on conflict do nothing \
+                 returning sensor_identifier, creation_timestamp, digest"
             ))
             .await?;
         Ok(Self { copy, settle })
@@ -137,15 +146,24 @@ from unnest($1::uuid[], $2::int8[]) as beyond (sensor_identifier, item_count)
 on conflict (sensor_identifier, hour)
 do update set item_count = rejection_overflow.item_count + excluded.item_count";
 
-/// Makes [`WriterConnection`]s, by way of the ordinary manager.
-pub(super) struct WriterManager(Manager);
+/// Of these messages, all but the items that are refused still.
+const SUPERSEDE: &str = "\
+delete from rejection using unnest($1::uuid[]) as stored (digest)
+where rejection.digest = stored.digest and not exists (
+    select from unnest($2::uuid[], $3::int4[]) as refused (digest, item_index)
+    where refused.digest = rejection.digest and refused.item_index = rejection.item_index
+)";
+
+/// Makes [`WriterConnection`]s, by way of the ordinary connector.
+pub(super) struct WriterManager(Connector);
 
 impl ManageConnection for WriterManager {
     type Connection = WriterConnection;
     type Error = tokio_postgres::Error;
 
     async fn connect(&self) -> Result<WriterConnection, tokio_postgres::Error> {
-        let connected = async { WriterConnection::prepare(self.0.connect().await?).await };
+        let connected =
+            Box::pin(async { WriterConnection::prepare(self.0.connect().await?).await });
         in_time(CONNECT_PATIENCE, connected).await
     }
 
@@ -164,11 +182,11 @@ pub(super) fn writer_pool(
     connections: u32,
     complaints: &Complaints,
 ) -> Pool<WriterManager> {
-    let mut postgres = with_defaults(&config.postgres, "tributary-write");
+    let mut connector = Connector::new(config, "tributary-write");
     // A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it
     // is cancelled, said so in the log, and tried again.
     let timeout_secs = config.statement_timeout_secs;
-    append_option(&mut postgres, &format!("-c statement_timeout={timeout_secs}s"));
+    append_option(&mut connector.postgres, &format!("-c statement_timeout={timeout_secs}s"));
     Pool::builder()
         .max_size(connections)
         .connection_timeout(CHECKOUT_TIMEOUT)
@@ -176,5 +194,5 @@ pub(super) fn writer_pool(
         .test_on_check_out(false)
         .idle_timeout(None)
         .error_sink(Box::new(complaints.clone()))
-        .build_unchecked(WriterManager(Manager::new(postgres, NoTls)))
+        .build_unchecked(WriterManager(connector))
 }

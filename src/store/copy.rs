@@ -116,13 +116,13 @@ impl Encoder {
 
 const PLACE_FITS: &str = "a place is made from the items of its own kind";
 
-fn measurement<'a>(batch: &'a Batch, place: &Place) -> (&'a Uplink, &'a Measurement) {
+pub(super) fn measurement<'a>(batch: &'a Batch, place: &Place) -> (&'a Uplink, &'a Measurement) {
     let uplink = &batch.uplinks()[place.uplink as usize];
     let Items::Measurements(items) = &uplink.items else { unreachable!("{PLACE_FITS}") };
     (uplink, &items[place.item as usize])
 }
 
-fn log_message<'a>(batch: &'a Batch, place: &Place) -> (&'a Uplink, &'a LogMessage) {
+pub(super) fn log_message<'a>(batch: &'a Batch, place: &Place) -> (&'a Uplink, &'a LogMessage) {
     let uplink = &batch.uplinks()[place.uplink as usize];
     let Items::LogMessages(items) = &uplink.items else { unreachable!("{PLACE_FITS}") };
     (uplink, &items[place.item as usize])

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use crate::tls::handshake_reason;
+
 /// What went wrong at the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -14,11 +16,11 @@ pub enum StoreError {
         /// So long was waited.
         waited: Duration,
         /// Why the last attempt to connect failed, where one did.
-        last: Option<String>,
+        last: Option<Complaint>,
     },
-    /// PostgreSQL said nothing. Its connection is given up.
-    #[error("the database has not answered for {} s", waited.as_secs())]
-    NoAnswer {
+    /// The database took the statement and did not answer.
+    #[error("no answer of the database within {} ms", waited.as_millis())]
+    Silence {
         /// So long was waited.
         waited: Duration,
     },
@@ -28,6 +30,23 @@ pub enum StoreError {
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
+    /// As if: for the tests of what happens around a commit.
+    #[cfg(test)]
+    #[error("pretended: {0:?}")]
+    Pretended(Verdict),
+}
+
+/// Why an attempt to connect failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    sentence: String,
+    handshake: Option<String>,
+}
+
+impl Complaint {
+    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
+        Self { sentence: sentence(error), handshake: handshake_reason(error) }
+    }
 }
 
 /// What to do about an error on the way of a batch.
@@ -45,8 +64,14 @@ pub enum Verdict {
 /// whatever is unknown is retried, because a retry loses nothing.
 #[must_use]
 pub fn verdict(error: &StoreError) -> Verdict {
-    let StoreError::Postgres(error) = error else { return Verdict::Retry };
-    error.code().map_or(Verdict::Retry, verdict_on)
+    match error {
+        StoreError::Postgres(error) => error.code().map_or(Verdict::Retry, verdict_on),
+        #[cfg(test)]
+        StoreError::Pretended(verdict) => *verdict,
+        StoreError::PoolTimeout { .. } | StoreError::Silence { .. } | StoreError::Migration(_) => {
+            Verdict::Retry
+        }
+    }
 }
 
 fn verdict_on(state: &SqlState) -> Verdict {
@@ -65,14 +90,14 @@ impl StoreError {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Postgres(error) => error.code(),
-            Self::PoolTimeout { .. } | Self::NoAnswer { .. } | Self::Migration(_) => None,
+            _ => None,
         }
     }
 
     /// Whether a statement took longer than it may.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::NoAnswer { .. }) || self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
+        matches!(self, Self::Silence { .. }) || self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
     }
 
     /// Whether the tables are not there: the migrations have not been applied.
@@ -81,12 +106,22 @@ impl StoreError {
         self.sqlstate() == Some(&SqlState::UNDEFINED_TABLE)
     }
 
+    /// Why the TLS handshake failed, where that is what failed.
+    #[must_use]
+    pub fn handshake_problem(&self) -> Option<String> {
+        match self {
+            Self::Postgres(error) => handshake_reason(error),
+            Self::PoolTimeout { last, .. } => last.as_ref()?.handshake.clone(),
+            _ => None,
+        }
+    }
+
     /// The constraint that was violated, where one was.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.as_db_error().and_then(|error| error.constraint()),
-            Self::PoolTimeout { .. } | Self::NoAnswer { .. } | Self::Migration(_) => None,
+            _ => None,
         }
     }
 
@@ -94,8 +129,10 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::PoolTimeout { .. } | Self::NoAnswer { .. } => true,
+            Self::PoolTimeout { .. } | Self::Silence { .. } => true,
             Self::Migration(error) => postgres_within(error).is_some_and(is_away),
+            #[cfg(test)]
+            Self::Pretended(verdict) => *verdict == Verdict::Retry,
             Self::Postgres(error) => is_away(error),
         }
     }
@@ -128,8 +165,8 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
-fn because(last: Option<&String>) -> String {
-    last.map(|last| format!("; the last attempt said: {last}")).unwrap_or_default()
+fn because(last: Option<&Complaint>) -> String {
+    last.map(|last| format!("; the last attempt said: {}", last.sentence)).unwrap_or_default()
 }
 
 /// The driver's own sentence says "db error" and leaves the rest to its source.
@@ -143,7 +180,10 @@ pub(super) fn sentence(error: &tokio_postgres::Error) -> String {
                 refusal.code().code()
             )
         }
-        (None, Some(source)) => format!("{error}: {source}"),
+        (None, Some(source)) => match handshake_reason(error) {
+            Some(reason) => format!("the TLS handshake failed: {reason}"),
+            None => format!("{error}: {source}"),
+        },
         (None, None) => error.to_string(),
     }
 }

@@ -1,9 +1,8 @@
 //! Brings the tables up to date. The migrations are part of the binary; one that was released is
 //! never edited.
 
-use tokio_postgres::NoTls;
-
-use super::pool::{CONNECT_PATIENCE, in_time, with_defaults};
+use super::connect::Connector;
+use super::pool::{CONNECT_PATIENCE, in_time};
 use super::{Config, StoreError};
 
 mod embedded {
@@ -16,9 +15,8 @@ mod embedded {
 /// # Errors
 /// When the database is away, or a migration fails; that one is then rolled back.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
-    let postgres = with_defaults(&config.postgres, "tributary-migrate");
-    let (mut client, connection) = in_time(CONNECT_PATIENCE, postgres.connect(NoTls)).await?;
-    let driver = actix_rt::spawn(connection);
+    let connector = Connector::new(config, "tributary-migrate");
+    let (mut client, driver) = in_time(CONNECT_PATIENCE, connector.open()).await?;
     client
         .batch_execute("select pg_advisory_lock(hashtextextended('tributary migrations', 0))")
         .await?;

@@ -3,44 +3,83 @@
 //! can starve the other.
 
 mod acknowledge;
+mod activity;
+mod aggregates;
 mod benchmark;
+mod census;
 mod commit;
 mod configurations;
+mod connect;
 mod connection;
 mod copy;
 mod error;
+mod gather;
+mod export;
+mod hot;
+mod last_seen;
+mod log_summary;
 mod migrations;
+mod networks;
 mod outbox;
 mod partitions;
 mod pool;
 mod reads;
+mod recorded;
 mod rejections;
+mod replays;
 mod rows;
+mod sensor_list;
 mod sensors;
+mod ssl;
+mod tokens;
+mod users;
 
+pub use activity::{
+    Activity, ActivityReading, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
+};
+pub use aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
 pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
     encode_measurements, furnish,
 };
+pub use census::TableCensus;
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
-pub use configurations::{Configuration, ConfigurationState};
-pub use error::{StoreError, Verdict, verdict};
+pub use configurations::{Configuration, ConfigurationState, Creation, Idempotency};
+pub use error::{Complaint, StoreError, Verdict, verdict};
+pub use export::{Export, ExportError, ExportFormat, ExportOf, ExportStream};
+pub use log_summary::{LogSummary, SummaryKey};
 pub use migrations::migrate;
+pub use networks::{AccessError, Network};
 pub use outbox::{KnownSensor, PendingConfiguration};
 pub use partitions::Housekeeper;
-pub use pool::Store;
+pub use pool::{PoolUse, Store};
+pub use recorded::{Recorded, RecordedPage, Stretch};
+pub use replays::Replayed;
 pub use rows::{
-    HeartbeatRow, LogMessageRow, MeasurementRow, Page, RejectionFilter, RejectionRow, RowKey,
+    HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, Page,
+    RejectionFilter, RejectionRow, RowKey, RowPage, Selection, Span,
 };
-pub use sensors::{NewSensor, Sensor, SensorError};
+pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
+pub use sensors::{NewSensor, SensorChange, SensorError};
+pub use ssl::{Ssl, SslMode, UrlError, describe, nowhere, read_url, without_password};
+pub use tokens::{NewToken, TokenRow};
+pub use users::{NewUser, UserChange, UserRow};
 
-/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`
+/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `DATABASE_URL`
+    /// `DATABASE_URL`, but for what it says of TLS.
     pub postgres: tokio_postgres::Config,
+    /// `sslmode` and its neighbours in `DATABASE_URL`
+    pub ssl: Ssl,
     /// `DATABASE_READERS`
     pub readers: u32,
+    /// `DATABASE_READ_TIMEOUT_SECS`: PostgreSQL ends a read that takes longer.
+    pub read_timeout_secs: u32,
+    /// `EXPORTS_AT_ONCE`
+    pub exports: u32,
+    /// `IDEMPOTENCY_HOURS`: so long a repeated request gets the first answer.
+    pub idempotency_hours: u32,
     /// `DATABASE_STATEMENT_TIMEOUT_SECS`
     pub statement_timeout_secs: u32,
     /// `PARTITION_INTERVAL_DAYS`

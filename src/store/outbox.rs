@@ -218,7 +218,7 @@ impl Store {
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
-        Self::within(ANSWER_PATIENCE, async {
+        Self::answered_within(ANSWER_PATIENCE, async {
             Ok(self.connection().await?.query(statement, parameters).await?)
         })
         .await
@@ -229,7 +229,7 @@ impl Store {
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, StoreError> {
-        Self::within(ANSWER_PATIENCE, async {
+        Self::answered_within(ANSWER_PATIENCE, async {
             Ok(self.connection().await?.execute(statement, parameters).await?)
         })
         .await

@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+use super::aggregates::forget_rollups;
 use super::connection::table;
 use super::{Config, Store, StoreError};
 use crate::domain::{Kind, Place, Rows, SensorIdentifier, Timestamp};
@@ -233,7 +234,7 @@ impl Housekeeper {
     /// # Errors
     /// When the database is away; the next round does what this one left.
     pub async fn round(&self) -> Result<(), StoreError> {
-        Store::within(ROUND_PATIENCE, self.go_round()).await
+        Store::answered_within(ROUND_PATIENCE, self.go_round()).await
     }
 
     async fn go_round(&self) -> Result<(), StoreError> {
@@ -249,8 +250,12 @@ impl Housekeeper {
             if let Some(days) = days {
                 // One table that is locked must not keep the others from their turn.
                 outcome = outcome.and(drop_expired(&client, kind, days).await);
+                if kind == Kind::Measurement {
+                    outcome = outcome.and(forget_rollups(&client, days).await);
+                }
             }
         }
+        outcome = outcome.and(self.store.forget_old_keys(&client).await);
         drop(client);
         outcome.and(self.forget_deletions().await)
     }

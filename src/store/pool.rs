@@ -4,32 +4,36 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection, RunError};
-use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::{Client, NoTls};
+use bb8::{ErrorSink, Pool, PooledConnection, RunError};
 
-use super::error::sentence;
+use super::aggregates::RollUps;
+use super::connect::Connector;
+use super::error::Complaint;
+use super::export::Exports;
 use super::{Config, StoreError};
-
-pub(super) type Manager = PostgresConnectionManager<NoTls>;
 
 /// The API must answer within 2 s when the database is away; half of that is left for the query.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// PostgreSQL ends a statement that takes too long, and says so. If it does not say so within this
+/// time more, it is frozen, or gone without a word.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Short statements, for which compiling costs more than it brings, and sums over some ten thousand
+/// rows that should not go by way of a file.
+const READERS_SIDE: &str = "-c jit=off -c work_mem=16MB";
 
 /// TCP, the login, and for a writer its statements. The driver's own timeout is for TCP alone.
 pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server that is there answers within milliseconds; this leaves time to connect anew.
-const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
-
-/// A read that takes longer helps nobody and holds a connection.
-const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 10_000;
+pub(super) const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// PostgreSQL cancels a statement before that, if it is there to do so.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where this answers, the migrations have been applied.
-const LATEST_TABLE: &str = "select from rejection_overflow limit 0";
+const LATEST_TABLE: &str = "select from activity_journal limit 0";
 
 /// The pool has a place for each connection that is being made: one that is never answered would
 /// keep it for ever.
@@ -42,42 +46,25 @@ pub(super) async fn in_time<T>(
     answered.unwrap_or_else(|_elapsed| Err(tokio_postgres::Error::__private_api_timeout()))
 }
 
-/// Makes readers' connections. One that is checked out and does not answer at once goes: it would
-/// otherwise wait for the next one in the pool.
-pub(super) struct ReaderManager(Manager);
-
-impl ManageConnection for ReaderManager {
-    type Connection = Client;
-    type Error = tokio_postgres::Error;
-
-    async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        in_time(CONNECT_PATIENCE, self.0.connect()).await
-    }
-
-    async fn is_valid(&self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
-        in_time(VALIDITY_TIMEOUT, self.0.is_valid(client)).await
-    }
-
-    fn has_broken(&self, client: &mut Client) -> bool {
-        self.0.has_broken(client)
-    }
-}
-
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: Pool<ReaderManager>,
+    pool: Pool<Connector>,
     complaints: Complaints,
+    statement_timeout: Duration,
+    pub(super) idempotency_hours: i32,
+    pub(super) roll_ups: RollUps,
+    pub(super) exports: Exports,
 }
 
 impl Store {
     /// A pool that connects when it is first used; the database may be away meanwhile.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let mut postgres = with_defaults(&config.postgres, "tributary-read");
+        let mut connector = Connector::new(config, "tributary-read");
         append_option(
-            &mut postgres,
-            &format!("-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"),
+            &mut connector.postgres,
+            &format!("-c statement_timeout={}s {READERS_SIDE}", config.read_timeout_secs),
         );
         let complaints = Complaints::default();
         let pool = Pool::builder()
@@ -87,29 +74,55 @@ impl Store {
             // of the checkout, and not by a query that would wait for it.
             .test_on_check_out(true)
             .error_sink(Box::new(complaints.clone()))
-            .build_unchecked(ReaderManager(Manager::new(postgres, NoTls)));
-        Self { pool, complaints }
+            .build_unchecked(connector);
+        Self {
+            pool,
+            complaints,
+            statement_timeout: Duration::from_secs(config.read_timeout_secs.into()),
+            idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
+            roll_ups: RollUps::default(),
+            exports: Exports::new(config),
+        }
+    }
+
+    /// A read that ends, whatever becomes of the database.
+    ///
+    /// # Errors
+    /// Those of the read; and when the database says nothing for longer than a statement may take.
+    pub(super) async fn within<T>(
+        &self,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let waited = CHECKOUT_TIMEOUT + self.statement_timeout + SILENCE_TIMEOUT;
+        match tokio::time::timeout(waited, read).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(StoreError::Silence { waited }),
+        }
+    }
+
+    /// How its connections are used.
+    #[must_use]
+    pub fn pool_use(&self) -> PoolUse {
+        PoolUse::of(&self.pool)
     }
 
     /// A connection.
     ///
     /// # Errors
     /// When none can be had within a second.
-    pub(super) async fn connection(
-        &self,
-    ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
+    pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Connector>, StoreError> {
         let checked_out = self.pool.get().await;
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }
 
     /// Gives up after so long: a server or a way that is silent and closes nothing would hold the
     /// caller for ever. The connection is found out when it is next checked out.
-    pub(super) async fn within<T>(
+    pub(super) async fn answered_within<T>(
         patience: Duration,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let answered = tokio::time::timeout(patience, work).await;
-        answered.unwrap_or(Err(StoreError::NoAnswer { waited: patience }))
+        answered.unwrap_or(Err(StoreError::Silence { waited: patience }))
     }
 
     /// Whether the database answers, and has our tables.
@@ -125,9 +138,26 @@ impl Store {
     }
 }
 
+/// How the connections of a pool are used at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolUse {
+    /// At work.
+    pub busy: u32,
+    /// Waiting for work.
+    pub idle: u32,
+}
+
+impl PoolUse {
+    pub(super) fn of<M: bb8::ManageConnection>(pool: &Pool<M>) -> Self {
+        let state = pool.state();
+        let idle = state.idle_connections;
+        Self { busy: state.connections.saturating_sub(idle), idle }
+    }
+}
+
 /// Why connections could not be made lately; a pool that waits in vain would not say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Complaints(Arc<Mutex<Option<String>>>);
+pub(super) struct Complaints(Arc<Mutex<Option<Complaint>>>);
 
 impl Complaints {
     pub(super) fn checkout_error(
@@ -141,14 +171,14 @@ impl Complaints {
         }
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<String>> {
+    fn last(&self) -> MutexGuard<'_, Option<Complaint>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ErrorSink<tokio_postgres::Error> for Complaints {
     fn sink(&self, error: tokio_postgres::Error) {
-        *self.last() = Some(sentence(&error));
+        *self.last() = Some(Complaint::of(&error));
     }
 
     fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {

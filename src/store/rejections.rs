@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::StoreError;
 use super::connection::WriterConnection;
 use crate::domain::{Batch, Kind, Rejection, Tally};
 
-/// Writes what the batch rejects; what was recorded before counts as duplicate, what is beyond the
+/// Writes what the batch rejects, its replays apart; what was recorded before counts as duplicate, what is beyond the
 /// bound of a flood is counted and not kept.
 pub(super) async fn write(
     connection: &WriterConnection,
     batch: &Batch,
     tally: &mut Tally,
 ) -> Result<(), StoreError> {
-    let all = || batch.uplinks().iter().flat_map(|uplink| &uplink.rejections);
+    let delivered = batch.uplinks().iter().filter(|uplink| uplink.origin.replayed_from.is_none());
+    let all = || delivered.clone().flat_map(|uplink| &uplink.rejections);
     let kept: Vec<&Rejection> = all().filter(|rejection| rejection.kept).collect();
     if !kept.is_empty() {
         keep(connection, &kept, tally).await?;
@@ -38,27 +40,7 @@ async fn keep(
     kept: &[&Rejection],
     tally: &mut Tally,
 ) -> Result<(), StoreError> {
-    let received: Vec<_> = kept.iter().map(|it| it.received_at.to_jiff()).collect();
-    let topics: Vec<_> = kept.iter().map(|it| storable(&it.topic)).collect();
-    let sensors: Vec<_> = kept.iter().map(|it| it.sensor.map(|sensor| sensor.0)).collect();
-    let kinds: Vec<_> = kept.iter().map(|it| it.kind.map(Kind::name)).collect();
-    let indices: Vec<_> = kept.iter().map(|it| it.item_index.map(narrow)).collect();
-    let counts: Vec<_> = kept.iter().map(|it| narrow(it.item_count)).collect();
-    let reasons: Vec<_> = kept.iter().map(|it| it.reason.code()).collect();
-    let details: Vec<_> = kept.iter().map(|it| storable(&it.detail)).collect();
-    let raws: Vec<&[u8]> = kept.iter().map(|it| &it.raw[..]).collect();
-    let digests: Vec<_> = kept.iter().map(|it| Uuid::from_u128(it.digest.0)).collect();
-    let rows = connection
-        .client
-        .query(
-            &connection.reject,
-            &[
-                &received, &topics, &sensors, &kinds, &indices, &counts, &reasons, &details, &raws,
-                &digests,
-            ],
-        )
-        .await?;
-
+    let rows = insert(connection, kept).await?;
     let mut recorded = BTreeMap::<Option<&'static str>, u64>::new();
     for row in &rows {
         let kind = row.get::<_, Option<&str>>(0).and_then(named);
@@ -74,16 +56,70 @@ async fn keep(
     Ok(())
 }
 
-fn named(name: &str) -> Option<Kind> {
+/// Returns kind and count of items of what was not recorded before.
+pub(super) async fn insert(
+    connection: &WriterConnection,
+    kept: &[&Rejection],
+) -> Result<Vec<Row>, StoreError> {
+    let received: Vec<_> = kept.iter().map(|it| it.received_at.to_jiff()).collect();
+    let topics: Vec<_> = kept.iter().map(|it| storable(&it.topic)).collect();
+    let sensors: Vec<_> = kept.iter().map(|it| it.sensor.map(|sensor| sensor.0)).collect();
+    let kinds: Vec<_> = kept.iter().map(|it| it.kind.map(Kind::name)).collect();
+    let indices: Vec<_> = kept.iter().map(|it| it.item_index.map(narrow)).collect();
+    let counts: Vec<_> = kept.iter().map(|it| narrow(it.item_count)).collect();
+    let reasons: Vec<_> = kept.iter().map(|it| it.reason.code()).collect();
+    let details: Vec<_> = kept.iter().map(|it| storable(&it.detail)).collect();
+    let raws: Vec<&[u8]> = kept.iter().map(|it| &it.raw[..]).collect();
+    let digests: Vec<_> = kept.iter().map(|it| Uuid::from_u128(it.digest.0)).collect();
+    Ok(connection
+        .client
+        .query(
+            &connection.reject,
+            &[
+                &received, &topics, &sensors, &kinds, &indices, &counts, &reasons, &details, &raws,
+                &digests,
+            ],
+        )
+        .await?)
+}
+
+/// Deletes what was recorded of messages before that the broker delivers again, where it is stored
+/// now: their sensor was created in between, perhaps.
+pub(super) async fn supersede(
+    connection: &WriterConnection,
+    batch: &Batch,
+) -> Result<(), StoreError> {
+    let (mut messages, mut refused, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+    let again = batch.uplinks().iter().filter(|uplink| {
+        uplink.origin.redelivered
+            && uplink.origin.replayed_from.is_none()
+            && !uplink.items.is_empty()
+    });
+    for uplink in again {
+        let digest = Uuid::from_u128(uplink.digest().0);
+        messages.push(digest);
+        for index in uplink.rejections.iter().filter_map(|it| it.item_index) {
+            refused.push(digest);
+            indices.push(narrow(index));
+        }
+    }
+    if !messages.is_empty() {
+        let supersede = &connection.supersede;
+        connection.client.execute(supersede, &[&messages, &refused, &indices]).await?;
+    }
+    Ok(())
+}
+
+pub(super) fn named(name: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
 /// `text` cannot hold U+0000, which a broker should not let through in a topic [MQTT-1.5.4-2].
-fn storable(text: &str) -> String {
+pub(super) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-fn narrow(number: u32) -> i32 {
+pub(super) fn narrow(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 

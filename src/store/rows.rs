@@ -1,4 +1,4 @@
-//! The rows that `reads.rs` gives the API, and the page that the API asks for. Plain values. Promise
+//! The rows that the reads give the API, and the page that the API asks for. Plain values. Promise
 //! times to the microsecond and values as PostgreSQL prints them.
 
 use serde_json::value::RawValue;
@@ -19,6 +19,63 @@ impl<K> Page<K> {
     pub(super) fn row_count(&self) -> i64 {
         i64::from(self.limit) + 1
     }
+}
+
+/// One page of rows that can be large: it ends early when it has become long in bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RowPage<T> {
+    /// No more than were asked for.
+    pub rows: Vec<T>,
+    /// Whether others follow.
+    pub more: bool,
+}
+
+/// A span of the sensor's own clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    /// The first moment in it; none: from the beginning.
+    pub from: Option<Timestamp>,
+    /// The first moment behind it; none: without an end.
+    pub to: Option<Timestamp>,
+}
+
+/// Which way a list goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    /// Back in time.
+    #[default]
+    NewestFirst,
+    /// On in time.
+    OldestFirst,
+}
+
+/// Which rows of one sensor to list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Selection {
+    /// When they were made.
+    pub span: Span,
+    /// Which way.
+    pub order: Order,
+    /// How many, and behind which.
+    pub page: Page<RowKey>,
+}
+
+/// Which log messages to list or to count.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LogFilter {
+    /// Of these severities; empty: of all.
+    pub severities: Vec<&'static str>,
+    /// With this text in the subject or in the details, in either case.
+    pub text: Option<String>,
+}
+
+/// Which heartbeats to list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HeartbeatFilter {
+    /// Of this revision.
+    pub revision: Option<i32>,
+    /// That say that it works, or that it does not.
+    pub success: Option<bool>,
 }
 
 /// What tells the rows of one sensor apart, and sorts them.
@@ -98,11 +155,19 @@ pub struct RejectionRow {
     pub raw: Vec<u8>,
 }
 
-/// Which rejections to list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Which rejections are meant: those that fulfil all of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RejectionFilter {
+    /// These.
+    pub identifiers: Option<Vec<i64>>,
     /// Those of one sensor.
     pub sensor: Option<SensorIdentifier>,
     /// Those with one reason.
     pub reason: Option<&'static str>,
+    /// Those of one kind.
+    pub kind: Option<&'static str>,
+    /// Those that came then or later.
+    pub since: Option<Timestamp>,
+    /// Those that came before.
+    pub until: Option<Timestamp>,
 }

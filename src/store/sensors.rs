@@ -1,4 +1,4 @@
-//! Sensors, as the API keeps them. Called by the API; the registry has its own look-ups. Promises
+//! Sensors, as the API creates, changes and deletes them. The registry has its own look-ups. Promises
 //! that a name is unique in its network, that revision 0 is committed with its sensor, and that no
 //! row outlives its sensor.
 //!
@@ -6,13 +6,14 @@
 //! `deleted_sensor`; a deletion takes it exclusively. So each batch commits before the deletion, and
 //! its rows are purged, or sees the deletion, and rejects them.
 
+use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row, Transaction};
 
 use super::reads::Parameters;
-use super::{ConfigurationState, Page, Store, StoreError};
-use crate::domain::{SensorIdentifier, Timestamp};
+use super::sensor_list::{Sensor, select_one};
+use super::{Store, StoreError};
+use crate::domain::{NetworkIdentifier, SensorIdentifier};
 
 /// The advisory lock between commits (shared) and deletions (exclusive).
 pub(super) const DELETION_LOCK: i64 = 0x7472_6962;
@@ -25,27 +26,25 @@ const PURGE_TIMEOUT: &str = "set local statement_timeout = '30min'";
 pub struct NewSensor {
     /// Chosen by the client, or random.
     pub identifier: SensorIdentifier,
+    /// Where it belongs.
+    pub network: NetworkIdentifier,
     /// Unique in its network.
     pub name: String,
+    /// The user's, not sent to the sensor: the text of a JSON object.
+    pub metadata: Option<String>,
     /// Becomes revision 0: the text of an unnested JSON object.
     pub configuration: Option<String>,
 }
 
-/// A sensor, and how its configuration stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Sensor {
-    /// Its name on the wire.
-    pub identifier: SensorIdentifier,
-    /// Its name for people.
-    pub name: String,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// The newest revision that there is.
-    pub newest_revision: Option<i32>,
-    /// How that one stands.
-    pub configuration_state: ConfigurationState,
-    /// The newest revision that it has acknowledged.
-    pub last_acknowledged_revision: Option<i32>,
+/// What is to be changed about a sensor; what is none stays.
+#[derive(Clone, Debug, Default)]
+pub struct SensorChange {
+    /// Its new name.
+    pub name: Option<String>,
+    /// The network to which it moves.
+    pub network: Option<NetworkIdentifier>,
+    /// The text of a JSON object, in place of the one before.
+    pub metadata: Option<String>,
 }
 
 /// Why a sensor, or a configuration of it, cannot be kept.
@@ -57,7 +56,10 @@ pub enum SensorError {
     /// Another sensor has the identifier.
     #[error("the identifier is taken")]
     IdentifierTaken,
-    /// PostgreSQL refuses the configuration in spite of the validation.
+    /// The network that it names is not there.
+    #[error("there is no such network")]
+    NoSuchNetwork,
+    /// PostgreSQL refuses the configuration, or the metadata, in spite of the validation.
     #[error("the database refuses the configuration")]
     Refused,
     /// Anything else.
@@ -71,6 +73,9 @@ impl From<tokio_postgres::Error> for SensorError {
         match (error.sqlstate(), error.constraint()) {
             (Some(&SqlState::UNIQUE_VIOLATION), Some("sensor_name")) => Self::NameTaken,
             (Some(&SqlState::UNIQUE_VIOLATION), Some("sensor_pkey")) => Self::IdentifierTaken,
+            (Some(&SqlState::FOREIGN_KEY_VIOLATION), Some("sensor_network_identifier_fkey")) => {
+                Self::NoSuchNetwork
+            }
             // Data exception; program limit exceeded.
             (Some(state), _) if matches!(state.code().get(..2), Some("22" | "54")) => Self::Refused,
             _ => Self::Store(error),
@@ -79,38 +84,19 @@ impl From<tokio_postgres::Error> for SensorError {
 }
 
 const INSERT: &str = "\
-insert into sensor (identifier, name) values ($1, $2) returning creation_timestamp";
+insert into sensor (identifier, network_identifier, name, metadata)
+values ($1, $2, $3, coalesce($4::text::jsonb, '{}'))";
 
 const INSERT_CONFIGURATION: &str = "\
 insert into configuration (sensor_identifier, revision, value) values ($1, 0, $2::text::jsonb)";
 
 const FORGET_DELETION: &str = "delete from deleted_sensor where identifier = $1";
 
-/// Parameters: identifier, name, name to go on behind, limit; each but the last may be null.
-const SELECT: &str = "\
-select s.identifier, s.name, s.creation_timestamp, n.revision as newest_revision,
-       n.publication_timestamp is not null as published,
-       n.acknowledgement_timestamp is not null as acknowledged, n.success,
-       a.revision as last_acknowledged_revision
-from sensor s
-left join lateral (
-    select c.revision, c.publication_timestamp, c.acknowledgement_timestamp, c.success
-    from configuration c where c.sensor_identifier = s.identifier
-    order by c.revision desc limit 1
-) n on true
-left join lateral (
-    select c.revision from configuration c
-    where c.sensor_identifier = s.identifier and c.acknowledgement_timestamp is not null
-    order by c.revision desc limit 1
-) a on true
-where s.network_identifier = '00000000-0000-0000-0000-000000000000'
-  and ($1::uuid is null or s.identifier = $1)
-  and ($2::text is null or s.name = $2)
-  and ($3::text is null or s.name > $3)
-order by s.network_identifier, s.name
-limit $4";
-
-const RENAME: &str = "update sensor set name = $2 where identifier = $1 returning identifier";
+const CHANGE: &str = "\
+update sensor
+set name = coalesce($2, name), network_identifier = coalesce($3, network_identifier),
+    metadata = coalesce($4::text::jsonb, metadata)
+where identifier = $1";
 
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
@@ -146,9 +132,13 @@ impl Store {
         let mut connection = self.connection().await?;
         let transaction = connection.transaction().await?;
         let identifier = &new.identifier.0;
-        let created = transaction
-            .query_typed_one(INSERT, &[(identifier, Type::UUID), (&new.name, Type::TEXT)])
-            .await?;
+        let parameters: Parameters<'_> = &[
+            (identifier, Type::UUID),
+            (&new.network.0, Type::UUID),
+            (&new.name, Type::TEXT),
+            (&new.metadata, Type::TEXT),
+        ];
+        transaction.execute_typed(INSERT, parameters).await?;
         // It had been deleted, and the purge may have been cut short: those rows are not its own.
         let sensor: Parameters<'_> = &[(identifier, Type::UUID)];
         if transaction.query_typed_opt(DELETED, sensor).await?.is_some() {
@@ -166,66 +156,30 @@ impl Store {
                 )
                 .await?;
         }
+        let created = select_one(&transaction, new.identifier).await?;
         transaction.commit().await?;
-        Ok(Sensor {
-            identifier: new.identifier,
-            name: new.name.clone(),
-            created_at: created.try_get::<_, jiff::Timestamp>(0)?.into(),
-            newest_revision: new.configuration.is_some().then_some(0),
-            configuration_state: match new.configuration {
-                Some(_) => ConfigurationState::Pending,
-                None => ConfigurationState::None,
-            },
-            last_acknowledged_revision: None,
-        })
+        Ok(created.expect("it was inserted in this transaction"))
     }
 
-    /// Sensors by name, one more than the page has room for if there are more.
+    /// Changes a sensor; none if there is no such sensor.
     ///
     /// # Errors
-    /// When the database is away.
-    pub async fn list_sensors(
-        &self,
-        page: &Page<String>,
-        name: Option<&str>,
-    ) -> Result<Vec<Sensor>, StoreError> {
-        let connection = self.connection().await?;
-        let any: Option<uuid::Uuid> = None;
-        let rows = connection
-            .query_typed(
-                SELECT,
-                &[
-                    (&any, Type::UUID),
-                    (&name, Type::TEXT),
-                    (&page.after, Type::TEXT),
-                    (&page.row_count(), Type::INT8),
-                ],
-            )
-            .await?;
-        rows.iter().map(|row| sensor(row).map_err(StoreError::from)).collect()
-    }
-
-    /// One sensor.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn sensor(&self, identifier: SensorIdentifier) -> Result<Option<Sensor>, StoreError> {
-        let connection = self.connection().await?;
-        Ok(select_one(&connection, identifier).await?)
-    }
-
-    /// Gives a sensor another name; none if there is no such sensor.
-    ///
-    /// # Errors
-    /// When the name is taken, or the database is away.
-    pub async fn rename_sensor(
+    /// When the name is taken, the network is not there, or the database is away.
+    pub async fn change_sensor(
         &self,
         identifier: SensorIdentifier,
-        name: &str,
+        change: &SensorChange,
     ) -> Result<Option<Sensor>, SensorError> {
         let connection = self.connection().await?;
-        connection.query_typed(RENAME, &[(&identifier.0, Type::UUID), (&name, Type::TEXT)]).await?;
-        Ok(select_one(&connection, identifier).await?)
+        let network = change.network.map(|network| network.0);
+        let parameters: Parameters<'_> = &[
+            (&identifier.0, Type::UUID),
+            (&change.name, Type::TEXT),
+            (&network, Type::UUID),
+            (&change.metadata, Type::TEXT),
+        ];
+        connection.execute_typed(CHANGE, parameters).await?;
+        Ok(select_one(&*connection, identifier).await?)
     }
 
     /// Deletes a sensor and its configurations, and puts the deletion on record; false if there is
@@ -273,32 +227,4 @@ async fn purge(
 ) -> Result<u64, tokio_postgres::Error> {
     let statement = transaction.prepare_typed(statement, &[Type::UUID]).await?;
     transaction.execute(&statement, &[&identifier.0]).await
-}
-
-async fn select_one(
-    client: &Client,
-    identifier: SensorIdentifier,
-) -> Result<Option<Sensor>, tokio_postgres::Error> {
-    let any: Option<&str> = None;
-    let one: i64 = 1;
-    let parameters: Parameters<'_> =
-        &[(&identifier.0, Type::UUID), (&any, Type::TEXT), (&any, Type::TEXT), (&one, Type::INT8)];
-    client.query_typed_opt(SELECT, parameters).await?.as_ref().map(sensor).transpose()
-}
-
-fn sensor(row: &Row) -> Result<Sensor, tokio_postgres::Error> {
-    let newest_revision: Option<i32> = row.try_get("newest_revision")?;
-    let (published, acknowledged) = (row.try_get("published")?, row.try_get("acknowledged")?);
-    let success: Option<bool> = row.try_get("success")?;
-    Ok(Sensor {
-        identifier: SensorIdentifier(row.try_get("identifier")?),
-        name: row.try_get("name")?,
-        created_at: row.try_get::<_, jiff::Timestamp>("creation_timestamp")?.into(),
-        newest_revision,
-        configuration_state: match newest_revision {
-            Some(_) => ConfigurationState::of(published, acknowledged, success),
-            None => ConfigurationState::None,
-        },
-        last_acknowledged_revision: row.try_get("last_acknowledged_revision")?,
-    })
 }

@@ -46,6 +46,14 @@ pub(super) fn decode(
     Ok((items, refused))
 }
 
+/// The text of one item of a payload, good or bad.
+#[must_use]
+pub fn item(kind: Kind, payload: &[u8], index: u32) -> Option<&[u8]> {
+    let payload = std::str::from_utf8(payload).ok()?;
+    let elements = elements(kind, payload).ok()?;
+    elements.get(index as usize).map(|element| element.get().as_bytes())
+}
+
 fn sift<'a, T>(
     elements: &'a [&'a RawValue],
     payload: &'a str,

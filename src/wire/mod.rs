@@ -2,12 +2,17 @@
 //! for every PUBLISH and by the outbox for what goes down. Pure: no message makes it panic, and
 //! whatever it accepts PostgreSQL can hold.
 
+#[cfg(any(test, fuzzing))]
+mod agreement;
 mod careful;
 mod envelope;
 mod item;
 mod topic;
 pub mod value;
 
+#[cfg(any(test, fuzzing))]
+pub use agreement::disagreement;
+pub use careful::item;
 pub use topic::{TopicFlaw, Topics, check_prefix};
 
 use crate::domain::{Items, Kind, Origin, Reason, Receipt, Rejection, RejectionDigest, Uplink};
@@ -104,6 +109,12 @@ impl Decoder {
             vec![uplink.rejection(oversized.digest, Reason::PayloadTooLarge, detail)];
         uplink
     }
+}
+
+/// A payload that holds one item.
+#[must_use]
+pub fn envelop(kind: Kind, item: &[u8]) -> Vec<u8> {
+    [b"{\"", kind.envelope_member().as_bytes(), b"\":[", item, b"]}"].concat()
 }
 
 fn bare(kind: Option<Kind>, origin: Origin, receipt: Receipt) -> Box<Uplink> {

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use actix::Recipient;
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 
 use super::protocol::{Acknowledged, Deleted};
-use crate::domain::{Batch, Faults, Health, Part, Reason, Spot, pause};
+use crate::domain::{Audience, Batch, Faults, Flow, Health, Part, Reason, Spot, pause};
 use crate::metrics::Metrics;
 use crate::store::{
     Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
@@ -50,16 +50,29 @@ impl Commit for Committer {
 pub struct Reports {
     /// The inbound loop: it settles the receipts. What waits in the channel is bounded by its window.
     pub settled: UnboundedSender<Committed>,
+    /// The replayer: it settles the receipts of what it has replayed, a page at most.
+    pub replayed: UnboundedSender<Committed>,
     /// The supervisor: what was acknowledged.
     pub acknowledged: Recipient<Acknowledged>,
     /// The supervisor: which sensors are no more.
     pub deleted: Recipient<Deleted>,
+    /// Those who watch: what is new.
+    pub audience: Arc<Audience>,
     /// Whether writing works.
     pub health: Arc<Health>,
+    /// What waits, and how large the batches are.
+    pub flow: Arc<Flow>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// None in production.
     pub faults: Faults,
+}
+
+impl Reports {
+    /// The same, for batches of replayed messages.
+    pub(super) fn for_replays(&self) -> Self {
+        Self { settled: self.replayed.clone(), ..self.clone() }
+    }
 }
 
 /// One batch on its way.
@@ -75,17 +88,28 @@ impl<C: Commit> Delivery<C> {
     }
 
     /// Returns when all of it is committed.
-    pub(super) async fn deliver(mut self, batch: Batch) {
+    pub(super) async fn deliver(self, batch: Batch) {
+        // A span that nobody wants costs a look at one atomic, once per batch.
+        let span =
+            debug_span!("batch", messages = batch.uplinks().len(), items = batch.item_count());
+        self.deliver_parts(batch).instrument(span).await;
+    }
+
+    async fn deliver_parts(mut self, batch: Batch) {
+        let first_attempt = Instant::now();
         let mut parts = vec![(batch, Path::Straight)];
         while let Some((batch, path)) = parts.pop() {
             let begun = Instant::now();
             let items = batch.item_count();
             self.reports.faults.strike(Spot::Delivery);
-            match self.committer.commit(batch, path).await {
+            // The store records the connection.
+            let span = debug_span!("attempt", items, ?path, connection = field::Empty);
+            match self.committer.commit(batch, path).instrument(span).await {
                 Ok(committed) => self.report(committed, items, begun).await,
                 Err(failed) => self.next_step(*failed, path, &mut parts).await,
             }
         }
+        self.reports.metrics.batch_seconds.observe(first_attempt.elapsed().as_secs_f64());
     }
 
     async fn next_step(
@@ -166,7 +190,9 @@ impl<C: Commit> Delivery<C> {
 
     async fn report(&mut self, mut committed: Committed, items: usize, begun: Instant) {
         let elapsed = begun.elapsed();
-        let Reports { settled, acknowledged, deleted, health, metrics, .. } = &self.reports;
+        let Reports { settled, acknowledged, deleted, audience, health, flow, metrics, .. } =
+            &self.reports;
+        flow.batch(items);
         metrics.batch_items.observe(items as f64);
         metrics.commit_seconds.observe(elapsed.as_secs_f64());
         health.up(Part::Writing);
@@ -178,10 +204,12 @@ impl<C: Commit> Delivery<C> {
         let acknowledgements: Vec<Acknowledgement> =
             std::mem::take(&mut committed.acknowledgements);
         let gone = std::mem::take(&mut committed.deleted);
+        let news = std::mem::take(&mut committed.news);
         // First of all the receipts: PUBACKs are waiting.
         if settled.send(committed).is_err() {
-            debug!("a batch was committed after the inbound loop had ended");
+            debug!("a batch was committed after those who wait for it had ended");
         }
+        audience.tell(news);
         if !acknowledgements.is_empty()
             && acknowledged.send(Acknowledged(acknowledgements)).await.is_err()
         {

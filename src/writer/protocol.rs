@@ -5,11 +5,11 @@ use actix::Message;
 use crate::domain::{SensorIdentifier, Uplink};
 use crate::store::Acknowledgement;
 
-/// Bring this message into the database. The answer is its settled receipt, by way of the inbound
-/// loop.
+/// Bring these messages into the database. The answer is their settled receipts, by way of the
+/// inbound loop.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Write(pub Box<Uplink>);
+pub struct Write(pub Vec<Box<Uplink>>);
 
 /// To the writer, from itself: all that was in the mailbox when it was sent has been taken; begin.
 #[derive(Debug, Message)]

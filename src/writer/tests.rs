@@ -82,6 +82,7 @@ struct Rig {
     writer: Addr<WriterActor<Scripted>>,
     committer: Scripted,
     settled: mpsc::UnboundedReceiver<Committed>,
+    replayed: mpsc::UnboundedReceiver<Committed>,
     lost: mpsc::UnboundedReceiver<crate::domain::Lost>,
     book: ReceiptBook,
     health: Arc<Health>,
@@ -93,32 +94,42 @@ impl Rig {
         let (settled, hears) = mpsc::unbounded_channel();
         let health = Arc::new(Health::default());
         let nobody = Nobody.start();
+        let (replayed, hears_replayed) = mpsc::unbounded_channel();
         let reports = Reports {
             settled,
+            replayed,
             acknowledged: nobody.clone().recipient(),
             deleted: nobody.recipient(),
+            audience: crate::domain::Audience::none(),
             health: Arc::clone(&health),
+            flow: Arc::default(),
             metrics: Arc::new(Metrics::new(Arc::new(Ledger::default()))),
             faults: Faults::default(),
         };
         let config = Config { connections, batch_items: 1_000, rejections_per_sensor_hour: 1_000 };
         let writer = WriterActor::new(config, committer.clone(), reports).start();
         let (book, lost) = ReceiptBook::new();
-        Self { writer, committer, settled: hears, lost, book, health }
+        Self { writer, committer, settled: hears, replayed: hears_replayed, lost, book, health }
     }
 
     async fn write(&self, sequences: std::ops::Range<u64>) {
+        self.write_from(None, sequences).await;
+    }
+
+    async fn write_from(&self, replayed_from: Option<i64>, sequences: std::ops::Range<u64>) {
         for sequence in sequences {
+            let mut origin = Origin::new("t", b"", Timestamp::default(), false);
+            origin.replayed_from = replayed_from;
             let mut uplink = Uplink {
                 sensor: None,
                 kind: Some(Kind::Measurement),
                 items: Items::Nothing,
                 rejections: vec![],
-                origin: Origin::new("t", b"", Timestamp::default(), false),
+                origin,
                 receipt: self.book.write(sequence),
             };
             uplink.reject(crate::domain::Reason::NotJson, String::new());
-            self.writer.send(Write(Box::new(uplink))).await.unwrap();
+            self.writer.send(Write(vec![Box::new(uplink)])).await.unwrap();
         }
     }
 
@@ -127,9 +138,30 @@ impl Rig {
     }
 
     async fn next(&mut self) -> Vec<u64> {
-        let committed = self.settled.recv().await.unwrap();
-        committed.receipts.into_iter().map(crate::domain::Receipt::redeem).collect()
+        sequences(self.settled.recv().await.unwrap())
     }
+
+    async fn next_replayed(&mut self) -> Vec<u64> {
+        sequences(self.replayed.recv().await.unwrap())
+    }
+}
+
+fn sequences(committed: Committed) -> Vec<u64> {
+    committed.receipts.into_iter().map(crate::domain::Receipt::redeem).collect()
+}
+
+#[actix_rt::test]
+async fn replays_have_batches_of_their_own_and_take_turns() {
+    let mut rig = Rig::new(1, &[]);
+    rig.write(0..1).await;
+    rig.write_from(Some(1), 10..12).await;
+    rig.write(1..3).await;
+    rig.open();
+    assert_eq!(rig.next().await, [0]);
+    assert_eq!(rig.next_replayed().await, [10, 11]);
+    assert_eq!(rig.next().await, [1, 2]);
+    let batches: Vec<usize> = rig.committer.seen.borrow().iter().map(|(size, _)| *size).collect();
+    assert_eq!(batches, [1, 2, 2], "in this order");
 }
 
 #[actix_rt::test]

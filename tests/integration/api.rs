@@ -1,9 +1,20 @@
 //! The API over HTTP, on a real PostgreSQL; in the sensors' place stands one small actor that
 //! remembers what it was told.
 
+mod access;
+mod access_routes;
+mod aggregating;
+mod configuring;
 mod deletion;
+mod document;
+mod exporting;
 mod fixture;
+mod limits;
+mod narrowing;
+mod networks;
 mod outage;
 mod reading;
 mod refusals;
+mod sensor_lists;
+mod sessions;
 mod writing;

@@ -3,19 +3,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod access;
+mod accounts;
 mod api;
 mod configurations;
+mod contract;
+mod ingest;
 mod faults;
 #[path = "../faults/harness/mod.rs"]
 #[expect(dead_code, reason = "scripts/faults uses the rest")]
 mod harness;
 mod isolation;
+mod metrics;
 mod outages;
 mod outbox;
 mod partitions;
 mod puback;
+mod rejections;
 mod replay;
+mod secrets;
 mod sensors;
 mod servers;
+#[cfg(feature = "otlp")]
+mod spans;
+mod streams;
 mod support;
+mod tls;
 mod tour;
+mod wire;

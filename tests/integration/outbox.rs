@@ -2,7 +2,7 @@
 //! published to keeps nobody waiting.
 
 use tributary::config::read_store;
-use tributary::domain::{SensorIdentifier, Timestamp};
+use tributary::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 use tributary::store::{NewSensor, PendingConfiguration, Store, migrate};
 
 use crate::support::postgres::Database;
@@ -17,10 +17,19 @@ async fn store() -> (Database, Store) {
 }
 
 async fn sensor(store: &Store, name: &str) -> SensorIdentifier {
-    let configuration = Some("{}".into());
     let identifier = SensorIdentifier::random();
-    store.create_sensor(&NewSensor { identifier, name: name.into(), configuration }).await.unwrap();
+    store.create_sensor(&new_sensor(identifier, name)).await.unwrap();
     identifier
+}
+
+fn new_sensor(identifier: SensorIdentifier, name: &str) -> NewSensor {
+    NewSensor {
+        identifier,
+        network: NetworkIdentifier::DEFAULT,
+        name: name.into(),
+        metadata: None,
+        configuration: Some("{}".into()),
+    }
 }
 
 fn publication(pending: &PendingConfiguration) -> (SensorIdentifier, i32, Timestamp) {
@@ -32,7 +41,7 @@ async fn an_older_revision_published_late_brings_the_newest_again() {
     let (_database, store) = store().await;
     let sensor = sensor(&store, "raced").await;
     let older = store.unpublished_configurations(None, 10).await.unwrap();
-    store.create_configuration(sensor, "{}").await.unwrap();
+    store.create_configuration(sensor, "{}", None).await.unwrap();
     let newest = store.unpublished_configurations(None, 10).await.unwrap();
     assert_eq!([older[0].revision, newest[0].revision], [0, 1]);
 
@@ -52,9 +61,7 @@ async fn a_clearance_that_comes_late_brings_the_configuration_again() {
     let identifier = sensor(&store, "first").await;
     store.delete_sensor(identifier).await.unwrap();
     let cleared = store.uncleared_sensors(None, 10).await.unwrap();
-    let configuration = Some("{}".into());
-    let again = NewSensor { identifier, name: "second".into(), configuration };
-    store.create_sensor(&again).await.unwrap();
+    store.create_sensor(&new_sensor(identifier, "second")).await.unwrap();
     let pending = store.unpublished_configurations(None, 10).await.unwrap();
     store.record_publications(&[publication(&pending[0])]).await.unwrap();
 

@@ -4,6 +4,7 @@ use serde_json::json;
 use tributary::app::App;
 use tributary::config::Config;
 use tributary::sensor::Faults;
+use tributary::telemetry::LogFilter;
 use uuid::Uuid;
 
 use crate::support::broker::Broker;
@@ -171,7 +172,8 @@ async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
     };
     let poison =
         Faults::actor_panics(|uplink| uplink.origin.payload().windows(6).any(|it| it == b"poison"));
-    let app = App::start(Config::read(settings).unwrap(), poison).await.unwrap();
+    let app =
+        App::start(Config::read(settings).unwrap(), poison, LogFilter::nothing()).await.unwrap();
     let ledger = app.ledger();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = actix_rt::spawn(app.run_until(async move { drop(stopped.await) }));

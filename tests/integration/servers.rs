@@ -151,7 +151,8 @@ async fn a_retained_message_reaches_who_subscribes_later() {
 
 #[tokio::test]
 async fn a_broker_with_an_account_refuses_everyone_else_and_logs_packets_if_asked() {
-    let settings = Settings { account: Some(("tributary", "s3cret")), log_packets: true };
+    let account = Some(("tributary", "s3cret"));
+    let settings = Settings { account, log_packets: true, ..Settings::default() };
     let broker = Broker::start_with(settings).await;
     let stranger = broker.url().replace("s3cret", "guess");
     let refusal = Client::try_connect(&stranger, "stranger", true).await.map(drop).unwrap_err();

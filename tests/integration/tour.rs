@@ -1,4 +1,4 @@
-//! The README cannot rot: every line of its tour is run by bash against a running service, and what comes out is
+//! The README and the tour of the API cannot rot: every line of a tour is run by bash against a running service, and what comes out is
 //! compared with what stands there. Beside it, what the README names (reasons, settings, files) is there.
 
 use std::path::Path;
@@ -11,6 +11,7 @@ use crate::support::service::{Service, database};
 use crate::support::wait::{PATIENCE, eventually};
 
 const README: &str = include_str!("../../README.md");
+const API: &str = include_str!("../../docs/API.md");
 const SETTINGS: &str = include_str!("../../.env.example");
 
 /// What `scripts/develop` prints, and with it the README.
@@ -23,11 +24,10 @@ const BINARY: &str = "target/release/tributary";
 const ANYTHING: char = '…';
 
 /// Where a block is a change, it is run once; the others are run until they show what is expected.
-const CHANGES: [&str; 4] = ["mosquitto_pub", " -d ", " -X ", "simulate"];
+const CHANGES: [&str; 5] = ["mosquitto_pub", " -d ", " -X ", "simulate", "token create"];
 
 /// Before each block: stop at the first failure, know what the blocks before have set, keep it for those that follow.
-const FRAME: &str =
-    r#"set -aeuo pipefail; if [ -e "$1" ]; then . "$1"; fi; eval "$2"; export -p >"$1""#;
+const FRAME: &str = r#"set -aeuo pipefail; if [ -e "$1" ]; then . "$1"; fi; eval "$2"; { export -p; declare -f; } >"$1""#;
 
 /// A block of shell, and the block of text that follows it.
 #[derive(Debug, PartialEq)]
@@ -47,6 +47,15 @@ impl Drop for Variables {
 
 #[actix_rt::test]
 async fn every_line_of_the_tour_does_what_it_says() {
+    follow(&steps(section("## A tour")), &[]).await;
+}
+
+#[actix_rt::test]
+async fn every_line_of_the_tour_of_the_api_does_what_it_says() {
+    follow(&steps(API), &[("AUTH", "on")]).await;
+}
+
+async fn follow(steps: &[Step], settings: &[(&str, &str)]) {
     for program in ["mosquitto_pub", "mosquitto_sub", "psql", "curl"] {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
         assert!(
@@ -56,11 +65,11 @@ async fn every_line_of_the_tour_does_what_it_says() {
     }
     let broker = Broker::start().await;
     let database = database().await;
-    let service = Service::start(&database, &broker, &[("MQTT_TOPIC_PREFIX", "")]).await;
+    let settings = [&[("MQTT_TOPIC_PREFIX", "")], settings].concat();
+    let service = Service::start(&database, &broker, &settings).await;
     let variables = Variables(std::env::temp_dir().join(format!("{}.sh", database.name)));
-    let steps = steps(section("## A tour"));
     assert!(steps.len() > 10, "the tour was found");
-    for Step { script, expected } in &steps {
+    for Step { script, expected } in steps {
         let here = script
             .replace(BROKER, broker.url())
             .replace(DATABASE, &database.url)
@@ -108,6 +117,13 @@ fn every_link_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for link in README.split("](").skip(1) {
         let target = link.split(')').next().unwrap();
+        if let Some(anchor) = target.strip_prefix('#') {
+            let headings = README.lines().filter_map(|line| line.strip_prefix('#'));
+            let mut slugs = headings
+                .map(|it| it.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+            assert!(slugs.any(|slug| slug == anchor), "no heading is {target}");
+            continue;
+        }
         assert!(target.starts_with("http") || root.join(target).exists(), "{target} is not there");
     }
 }

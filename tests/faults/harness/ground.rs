@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tokio::sync::Mutex;
 
-use crate::support::postgres::{Database, Postgres, connect};
+use crate::support::postgres::{Database, Postgres, Settings, connect};
 
 /// Room for an empty database and some minutes of a fleet's rows.
 const DISK_MEGABYTES: u32 = 64;
@@ -23,7 +23,12 @@ impl Ground {
 
     /// With a PostgreSQL that waits for its disk.
     pub(crate) async fn durable() -> Self {
-        Self { postgres: Mutex::new(Postgres::start_durable().await), disk: Mutex::default() }
+        Self {
+            postgres: Mutex::new(
+                Postgres::start_with(&Settings { durable: true, ..Settings::default() }).await,
+            ),
+            disk: Mutex::default(),
+        }
     }
 
     pub(crate) async fn database(&self) -> Database {

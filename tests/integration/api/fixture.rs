@@ -9,14 +9,21 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Context as ActorContext, Handler};
 use actix_web::dev::Server;
+use actix_web::error::PayloadError;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
+use bytes::Bytes;
 use serde_json::Value;
 use tributary::api::{self, Fleet};
-use tributary::domain::{Health, Ledger, Part, SensorIdentifier, Timestamp};
+use tributary::domain::{
+    Audience, Flow, Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier,
+    Timestamp, Token,
+};
 use tributary::metrics::Metrics;
 use tributary::sensor::{Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus};
-use tributary::store::{self, Store};
+use tributary::store::{self, NewToken, Store};
+use tributary::streams::{self, Hub};
+use tributary::telemetry::LogFilter;
 
 use crate::support::postgres::{Database, Postgres, connect};
 
@@ -24,6 +31,7 @@ use crate::support::postgres::{Database, Postgres, connect};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Configured(SensorIdentifier, i32),
+    Republish(SensorIdentifier),
     Deleted(Vec<SensorIdentifier>),
 }
 
@@ -56,7 +64,9 @@ impl Handler<Configured> for Witness {
 impl Handler<Republish> for Witness {
     type Result = ();
 
-    fn handle(&mut self, _: Republish, _: &mut Self::Context) {}
+    fn handle(&mut self, Republish(sensor): Republish, _: &mut Self::Context) {
+        self.told.lock().unwrap().push(Told::Republish(sensor));
+    }
 }
 
 impl Handler<Deleted> for Witness {
@@ -117,16 +127,36 @@ impl Api {
     }
 
     pub(super) async fn start_on(postgres: &Postgres) -> Self {
+        Self::start_with(postgres, &[("AUTH", "off")]).await
+    }
+
+    /// One that asks who calls.
+    pub(super) async fn start_guarded() -> Self {
+        Self::start_with(Postgres::shared().await, &[]).await
+    }
+
+    /// With these settings.
+    pub(super) async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
         let database = postgres.create_database(None).await;
-        let config = store_config(&database.url);
-        store::migrate(&config).await.unwrap();
+        store::migrate(&store_config(&database.url, &[])).await.unwrap();
+        Self::serve(database, settings)
+    }
+
+    /// Another process on the same database.
+    pub(super) fn start_again(self) -> Self {
+        Self::serve(self.database, &[("AUTH", "off")])
+    }
+
+    fn serve(database: Database, settings: &[(&str, &str)]) -> Self {
+        let config = store_config(&database.url, settings);
         let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
         let witness = Witness { told: Arc::clone(&told), live: Arc::clone(&live) }.start();
         let context = context(&config, &witness);
         let (ledger, health) = (Arc::clone(&context.ledger), Arc::clone(&context.health));
         Part::ALL.into_iter().for_each(|part| health.up(part));
-        let config = api::Config { address: "127.0.0.1:0".into(), workers: 2 };
-        let (server, address) = api::bind(&config, context).unwrap();
+        let fixed = [("HTTP_ADDR", "127.0.0.1:0"), ("HTTP_WORKERS", "2")];
+        let http = http_config(&[settings, &fixed].concat());
+        let (server, address) = api::bind(&http, context).unwrap();
         actix_rt::spawn(server);
         let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
         let base = format!("http://{address}");
@@ -137,8 +167,27 @@ impl Api {
     pub(super) fn try_bind(address: &str) -> std::io::Result<(Server, SocketAddr)> {
         let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
         let witness = Witness { told, live }.start();
-        let context = context(&store_config("postgres://nowhere/x"), &witness);
-        api::bind(&api::Config { address: address.into(), workers: 1 }, context)
+        let context = context(&store_config("postgres://nowhere/x", &[]), &witness);
+        api::bind(&http_config(&[("HTTP_ADDR", address)]), context)
+    }
+
+    /// The beginning of an answer, which comes as it is read.
+    pub(super) async fn begin(
+        &self,
+        path: &str,
+    ) -> awc::ClientResponse<impl futures_util::Stream<Item = Result<Bytes, PayloadError>> + use<>>
+    {
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.send().await.unwrap()
+    }
+
+    /// The bytes of an answer, gzipped as they came.
+    pub(super) async fn get_gzipped(&self, path: &str) -> (HeaderMap, Vec<u8>) {
+        let request = self.client.get(format!("{}{path}", self.base));
+        let request = request.no_decompress().insert_header(("accept-encoding", "gzip"));
+        let mut response = request.send().await.unwrap();
+        let bytes = response.body().limit(16 << 20).await.unwrap();
+        (response.headers().clone(), bytes.to_vec())
     }
 
     /// A request without a body.
@@ -184,6 +233,45 @@ impl Api {
         }
     }
 
+    /// A request with a token, or without one; a body is JSON.
+    pub(super) async fn call(
+        &self,
+        token: Option<&str>,
+        method: Method,
+        path: &str,
+        body: Option<&str>,
+    ) -> Answer {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let mut headers: Vec<(&'static str, &str)> = Vec::new();
+        headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        headers.extend(body.map(|_| ("content-type", "application/json")));
+        self.send(method, path, &headers, body.unwrap_or_default()).await
+    }
+
+    /// A new token with this role, in one network or in all.
+    pub(super) async fn token(&self, role: Role, scope: Scope) -> String {
+        let token = Token::random();
+        let new = NewToken {
+            name: format!("{role} {}", uuid::Uuid::new_v4()),
+            digest: token.digest(),
+            role,
+            scope,
+            expires_at: None,
+            user: None,
+        };
+        Store::new(&store_config(&self.database.url, &[])).create_token(&new).await.unwrap();
+        token.reveal().to_owned()
+    }
+
+    /// A new network.
+    pub(super) async fn network(&self, name: &str) -> NetworkIdentifier {
+        let identifier = NetworkIdentifier::random();
+        let insert =
+            format!("insert into network (identifier, name) values ('{identifier}', '{name}')");
+        self.execute(&insert).await;
+        identifier
+    }
+
     /// Creates a sensor; gives its path.
     pub(super) async fn create_sensor(&self, name: &str) -> (SensorIdentifier, String) {
         let body = serde_json::json!({ "name": name });
@@ -210,9 +298,24 @@ impl Api {
 
 fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     let ledger = Arc::new(Ledger::default());
+    let store = Store::new(config);
+    let (audience, news) = Audience::new();
+    let hub = Hub::new(streams::Config::default(), audience);
+    actix_rt::spawn(Arc::clone(&hub).run(news));
     api::Context {
-        store: Store::new(config),
+        streams: api::Streams { fleet: streams::Fleet::new(Arc::clone(&hub), store.clone()), hub },
+        ingest: api::Ingest {
+            flow: Arc::new(Flow::default()),
+            max_messages: 50_000,
+            max_bytes: 256 << 20,
+            max_batch_items: 50_000,
+            writers: 2,
+            log: LogFilter::nothing(),
+        },
+        store,
         fleet: Fleet::of(witness),
+        // Nobody hears: that is for the tests of the whole service.
+        replays: tributary::replay::Replays::new().0,
         metrics: Arc::new(Metrics::new(Arc::clone(&ledger))),
         ledger,
         health: Arc::default(),
@@ -220,6 +323,19 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     }
 }
 
-fn store_config(url: &str) -> store::Config {
-    tributary::config::read_store(|name| (name == "DATABASE_URL").then(|| url.to_owned())).unwrap()
+fn store_config(url: &str, settings: &[(&str, &str)]) -> store::Config {
+    let set = |name: &str| {
+        let known = settings.iter().find(|(known, _)| *known == name);
+        known.map(|(_, value)| (*value).to_owned())
+    };
+    let read = |name: &str| if name == "DATABASE_URL" { Some(url.to_owned()) } else { set(name) };
+    tributary::config::read_store(read).unwrap()
+}
+
+/// The settings of HTTP: the defaults, and these.
+fn http_config(settings: &[(&str, &str)]) -> api::Config {
+    let servers = [("DATABASE_URL", "postgres://nowhere/x"), ("MQTT_URL", "mqtt://nowhere")];
+    let all: Vec<_> = servers.iter().chain(settings).collect();
+    let value = |name: &str| all.iter().find(|(known, _)| *known == name).map(|it| it.1.to_owned());
+    tributary::config::Config::read(value).unwrap().http
 }

@@ -184,7 +184,7 @@ async fn the_status_tells_the_ledger_as_it_is() {
     assert!(status["started_at"].as_str().unwrap().ends_with('Z'));
     assert_eq!(
         status["ledger"]["measurements"],
-        json!({ "received": 10, "committed": 5, "duplicate": 1, "rejected": 0, "in_flight": 4, "released": 0 })
+        json!({ "received": 10, "committed": 5, "duplicate": 1, "rejected": 0, "in_flight": 4, "released": 0, "replayed": 0 })
     );
     assert_eq!(status["ledger"]["log_messages"]["received"], 0);
     assert_eq!(status["ledger"]["heartbeats"]["received"], 0);

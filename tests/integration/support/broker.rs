@@ -6,6 +6,7 @@ use std::path::Path;
 
 use tokio::sync::OnceCell;
 
+use super::certificates::ServerTls;
 use super::client::Client;
 use super::docker::Container;
 use super::ports::free_port;
@@ -23,10 +24,16 @@ const HOME_IN_CONTAINER: &str = "/tmp/tributary";
 const DEBIANS_PLACE: &str = "/usr/sbin";
 
 /// How a broker differs from the others.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Settings {
-    /// The one user and password; without them everyone may connect.
+    /// The user and password of its URL; without them everyone may connect.
     pub(crate) account: Option<(&'static str, &'static str)>,
+    /// Others who may connect then.
+    pub(crate) more_accounts: Vec<(String, String)>,
+    /// Who may read and write what; without it, everyone all.
+    pub(crate) access: Option<String>,
+    /// With it there is another port, for TLS.
+    pub(crate) tls: Option<ServerTls>,
     /// Every packet goes to the log, one line each: `Received PUBACK from …`.
     pub(crate) log_packets: bool,
 }
@@ -35,6 +42,7 @@ pub(crate) struct Settings {
 pub(crate) struct Broker {
     server: Server,
     url: String,
+    tls_port: Option<u16>,
 }
 
 impl Broker {
@@ -43,7 +51,7 @@ impl Broker {
         static SHARED: OnceCell<Broker> = OnceCell::const_new();
         SHARED
             .get_or_init(async || match variable("MQTT_URL") {
-                Some(url) => Self { server: Server::Outside, url },
+                Some(url) => Self { server: Server::Outside, url, tls_port: None },
                 None => Self::start().await,
             })
             .await
@@ -57,14 +65,20 @@ impl Broker {
     /// A broker of one's own with other settings.
     pub(crate) async fn start_with(settings: Settings) -> Self {
         let port = free_port();
+        let tls_port = settings.tls.as_ref().map(|_| free_port());
         let server = match Place::of_this_run() {
             Place::Docker => {
-                let service = service(settings, "1883", Path::new(HOME_IN_CONTAINER));
+                let home = Path::new(HOME_IN_CONTAINER);
+                let second_port = tls_port.map(|port| (8883, port));
+                let service = service(&settings, ("1883", "8883"), home);
+                let service = Service { second_port, ..service };
                 Server::Container(Container::start(service, port).await)
             }
             Place::Binaries => {
                 let home = Process::home(port);
-                let service = service(settings, &format!("{port} 127.0.0.1"), &home);
+                let listeners =
+                    [port, tls_port.unwrap_or_default()].map(|port| format!("{port} 127.0.0.1"));
+                let service = service(&settings, (&listeners[0], &listeners[1]), &home);
                 Server::Process(Process::start(&service, home, Path::new(DEBIANS_PLACE)))
             }
         };
@@ -72,7 +86,7 @@ impl Broker {
             .account
             .map(|(user, password)| format!("{user}:{password}@"))
             .unwrap_or_default();
-        let broker = Self { server, url: format!("mqtt://{account}127.0.0.1:{port}") };
+        let broker = Self { server, url: format!("mqtt://{account}127.0.0.1:{port}"), tls_port };
         broker.answers().await;
         broker
     }
@@ -80,6 +94,13 @@ impl Broker {
     /// `mqtt://user:password@host:port`.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same over TLS.
+    pub(crate) fn tls_url(&self) -> String {
+        let mut url: url::Url = self.url.replacen("mqtt", "mqtts", 1).parse().expect("it is one");
+        url.set_port(Some(self.tls_port.expect("it was started with TLS"))).expect("it has one");
+        url.into()
     }
 
     /// SIGTERM: sessions and their queues are saved.
@@ -137,16 +158,20 @@ impl Broker {
     }
 }
 
-fn service(settings: Settings, listener: &str, home: &Path) -> Service {
+fn service(settings: &Settings, listeners: (&str, &str), home: &Path) -> Service {
     let mut variables =
-        vec![("BROKER_CONF", configuration(settings, listener, &home.display().to_string()))];
-    if let Some((user, password)) = settings.account {
-        variables.extend([("BROKER_USER", user.into()), ("BROKER_PASSWORD", password.into())]);
-    }
+        vec![("BROKER_CONF", configuration(settings, listeners, &home.display().to_string()))];
+    let first = settings.account.map(|(user, password)| format!("{user}:{password}"));
+    let more = settings.more_accounts.iter().map(|(user, password)| format!("{user}:{password}"));
+    let accounts: Vec<String> = first.into_iter().chain(more).collect();
+    variables.push(("BROKER_ACCOUNTS", accounts.join("\n")));
+    variables.push(("BROKER_ACL", settings.access.clone().unwrap_or_default()));
+    variables.extend(settings.tls.iter().flat_map(ServerTls::variables));
     Service {
         image: server::mosquitto_image(),
         user: "mosquitto",
         inner_port: 1883,
+        second_port: None,
         script: include_str!("../../../scripts/lib/run-mosquitto.sh"),
         arguments: Vec::new(),
         variables,
@@ -155,15 +180,28 @@ fn service(settings: Settings, listener: &str, home: &Path) -> Service {
 }
 
 /// The production settings, and the place of this one.
-fn configuration(settings: Settings, listener: &str, home: &str) -> String {
+fn configuration(settings: &Settings, listeners: (&str, &str), home: &str) -> String {
     let (shared, _) = PRODUCTION.split_once(LAST_SECTION).expect("the last section is there");
     let access = match settings.account {
         Some(_) => format!("password_file {home}/passwords"),
         None => "allow_anonymous true".into(),
     };
+    let access_list =
+        settings.access.as_ref().map(|_| format!("acl_file {home}/acl\n")).unwrap_or_default();
+    let tls = settings.tls.as_ref().map_or_else(String::new, |tls| {
+        let clients = match tls.client_authority {
+            Some(_) => format!("cafile {home}/authority.pem\nrequire_certificate true\n"),
+            None => String::new(),
+        };
+        format!(
+            "listener {}\ncertfile {home}/certificate.pem\nkeyfile {home}/key.pem\n{clients}",
+            listeners.1
+        )
+    });
+    let listener = listeners.0;
     let log_type = if settings.log_packets { "all" } else { "notice" };
     format!(
         "{shared}\nlistener {listener}\n{access}\npersistence_location {home}/\nlog_dest stderr\n\
-         log_type error\nlog_type warning\nlog_type {log_type}\n"
+         log_type error\nlog_type warning\nlog_type {log_type}\n{access_list}{tls}"
     )
 }

@@ -1,6 +1,7 @@
 //! A server in a container, by testcontainers. Used by `server` when a Docker daemon answers and has the image.
 //! Promises what `process` promises, by the same means: the container is removed when the keeper's pipe closes.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -42,13 +43,15 @@ impl Container {
         let name = format!("tributary-test-{}-{port}", std::process::id());
         let mut container = Self::keep(name);
         let (image, tag) = service.image.rsplit_once(':').unwrap_or((&service.image, "latest"));
-        let bindings = [(
-            format!("{}/tcp", service.inner_port),
-            Some(vec![PortBinding {
+        let ports = [Some((service.inner_port, port)), service.second_port];
+        let bindings = ports.into_iter().flatten().map(|(inner, outer)| {
+            let binding = PortBinding {
                 host_ip: Some("127.0.0.1".into()),
-                host_port: Some(port.to_string()),
-            }]),
-        )];
+                host_port: Some(outer.to_string()),
+            };
+            (format!("{inner}/tcp"), Some(vec![binding]))
+        });
+        let bindings: HashMap<_, _> = bindings.collect();
         let mut request = GenericImage::new(image, tag)
             .with_entrypoint("sh")
             .with_exposed_port(service.inner_port.tcp())
@@ -60,7 +63,7 @@ impl Container {
             // testcontainers' own port mapping would listen on every interface.
             .with_host_config_modifier(move |host| {
                 host.publish_all_ports = Some(false);
-                host.port_bindings = Some(bindings.clone().into());
+                host.port_bindings = Some(bindings.clone());
             });
         for (variable, value) in service.variables {
             request = request.with_env_var(variable, value);

@@ -3,8 +3,10 @@
 //! `TRIBUTARY_TEST_SERVERS=docker|binaries` forces one of the last two.
 
 pub(crate) mod broker;
+pub(crate) mod certificates;
 pub(crate) mod client;
 mod docker;
+pub(crate) mod events;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 mod process;

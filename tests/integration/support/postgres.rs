@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 use url::Url;
 
+use super::certificates::ServerTls;
 use super::docker::Container;
 use super::ports::free_port;
 use super::process::Process;
@@ -16,8 +17,20 @@ use super::server::{self, Place, Server, Service, variable};
 use super::wait::{PATIENCE, eventually};
 
 /// Tests kill processes, never the machine: what the kernel has taken is durable enough for them.
-const SETTINGS: [&str; 4] =
-    ["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=10"];
+const SETTINGS: &[&str] =
+    &["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=10"];
+const DURABLE: &[&str] = &["max_connections=200", "max_prepared_transactions=10"];
+
+/// How a server differs from the others.
+#[derive(Default)]
+pub(crate) struct Settings {
+    /// Without it there is no TLS.
+    pub(crate) tls: Option<ServerTls>,
+    /// Lines that go before the others of `pg_hba.conf`.
+    pub(crate) host_based_access: &'static str,
+    /// It waits for its disk, as in production.
+    pub(crate) durable: bool,
+}
 
 /// A server, or the name of one that is not ours.
 pub(crate) struct Postgres {
@@ -50,15 +63,11 @@ impl Postgres {
 
     /// A server of one's own, to stop and to start.
     pub(crate) async fn start() -> Self {
-        Self::start_with(&SETTINGS).await
+        Self::start_with(&Settings::default()).await
     }
 
-    /// The same, which waits for its disk as in production.
-    pub(crate) async fn start_durable() -> Self {
-        Self::start_with(&["max_connections=200"]).await
-    }
-
-    async fn start_with(settings: &'static [&'static str]) -> Self {
+    /// A server of one's own that differs from the others.
+    pub(crate) async fn start_with(settings: &Settings) -> Self {
         let port = free_port();
         let server = match Place::of_this_run() {
             Place::Docker => {
@@ -173,16 +182,26 @@ pub(crate) async fn connect(url: &str) -> Result<tokio_postgres::Client, tokio_p
     Ok(client)
 }
 
-fn service(settings: &[&str], listen_addresses: &str, inner_port: u16) -> Service {
+fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Service {
     let place = [format!("listen_addresses={listen_addresses}"), format!("port={inner_port}")];
-    let settings = settings.iter().map(|setting| (*setting).to_owned());
+    let tls = differs.tls.iter().flat_map(|tls| {
+        let authority = tls.client_authority.as_ref().map(|_| "ssl_ca_file=../authority.pem");
+        ["ssl=on", "ssl_cert_file=../certificate.pem", "ssl_key_file=../key.pem"]
+            .into_iter()
+            .chain(authority)
+    });
+    let settings = if differs.durable { DURABLE } else { SETTINGS };
+    let settings = settings.iter().copied().chain(tls).map(str::to_owned);
+    let mut variables: Vec<_> = differs.tls.iter().flat_map(ServerTls::variables).collect();
+    variables.push(("POSTGRES_HBA", differs.host_based_access.to_owned()));
     Service {
         image: server::postgres_image(),
         user: "postgres",
         inner_port,
         script: include_str!("../../../scripts/lib/run-postgres.sh"),
         arguments: settings.chain(place).flat_map(|setting| ["-c".to_owned(), setting]).collect(),
-        variables: Vec::new(),
+        variables,
+        second_port: None,
         // Not SIGKILL: the server takes its backends and its shared memory along.
         last_signal: "QUIT",
     }

@@ -37,6 +37,8 @@ pub(crate) struct Service {
     pub(crate) user: &'static str,
     /// The port inside a container.
     pub(crate) inner_port: u16,
+    /// Another port inside a container, and where it is reached.
+    pub(crate) second_port: Option<(u16, u16)>,
     /// What runs inside the container or on the machine, by `sh -c`.
     pub(crate) script: &'static str,
     pub(crate) arguments: Vec<String>,

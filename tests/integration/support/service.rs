@@ -65,6 +65,7 @@ impl Service {
             ("MQTT_TOPIC_PREFIX", &database.name),
             ("HTTP_ADDR", &address),
             ("MIGRATE_ON_START", "true"),
+            ("AUTH", "off"),
             ("LOG_FILTER", "info,tributary=debug"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -143,9 +144,14 @@ impl Service {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Where its API is: `http://host:port`.
+    /// Where its API is: `http://host:port`, or `https://` if it was given a certificate.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.secure() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    fn secure(&self) -> bool {
+        self.settings.iter().any(|(name, _)| name == "HTTP_CERTIFICATE_FILE")
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, Value), String> {
@@ -163,8 +169,8 @@ impl Service {
         body: Option<&Value>,
     ) -> Result<(u16, Value), String> {
         let method = method.parse().expect("it is a method");
-        let request = awc::Client::default()
-            .request(method, format!("http://{}{path}", self.address))
+        let request = client(self.secure())
+            .request(method, format!("{}{path}", self.url()))
             .timeout(PATIENCE);
         let sent = match body {
             Some(body) => request.send_json(body),
@@ -219,6 +225,21 @@ impl Drop for Service {
         }
         drop(std::fs::remove_file(&self.log));
     }
+}
+
+/// One that takes any certificate: whether that is the right one is for the tests of TLS to see.
+fn client(secure: bool) -> awc::Client {
+    if !secure {
+        return awc::Client::default();
+    }
+    let options = tributary::tls::ClientOptions {
+        authority: None,
+        check_name: false,
+        identity: None,
+        protocol: Some("http/1.1"),
+    };
+    let tls = tributary::tls::Client::new(options).expect("it reads no file").configuration();
+    awc::Client::builder().connector(awc::Connector::new().rustls_0_23(tls)).finish()
 }
 
 fn spawn(settings: &[(String, String)], log: &PathBuf) -> Child {

@@ -1,0 +1,65 @@
+//! Any payload: no panic; every item is stored or rejected; what is to be stored is what the tables
+//! can hold; an item that is refused is refused for the same reason when it comes alone, which is
+//! how it is replayed.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use tributary_fuzz::domain::{Items, Timestamp, Uplink};
+use tributary_fuzz::{decode, split};
+
+fuzz_target!(|input: &[u8]| {
+    let Some((kind, payload)) = split(input) else { return };
+    let uplink = decode(kind, payload);
+    assert!(uplink.item_count() > 0, "a message counts");
+    for item in 0..uplink.items.len() {
+        let (timestamp, _) = uplink.items.identity(item);
+        let latest = (Timestamp::MAX_UNIX_SECONDS * 1e6) as i64;
+        assert!((0..=latest).contains(&timestamp.unix_microseconds()));
+    }
+    check_items(&uplink);
+    for rejection in &uplink.rejections {
+        let Some(index) = rejection.item_index else {
+            assert_eq!(&rejection.raw[..], payload, "the message is kept whole");
+            continue;
+        };
+        assert!(index < uplink.item_count());
+        let member = kind.envelope_member().as_bytes();
+        let alone = [b"{\"", member, b"\":[", &rejection.raw[..], b"]}"].concat();
+        let again = decode(kind, &alone);
+        assert!(again.items.is_empty() && again.rejections.len() == 1);
+        assert_eq!(again.rejections[0].item_index, Some(0));
+        assert_eq!(again.rejections[0].reason, rejection.reason);
+        assert_eq!(again.rejections[0].detail, rejection.detail);
+        assert_eq!(again.rejections[0].raw, rejection.raw);
+    }
+});
+
+fn check_items(uplink: &Uplink) {
+    match &uplink.items {
+        Items::Nothing | Items::Heartbeats(_) => {}
+        Items::Measurements(items) => {
+            for item in items {
+                let text = uplink.origin.bytes(item.value);
+                let Ok(Value::Object(members)) = serde_json::from_slice(text) else {
+                    // serde_json reads numbers into f64, and refuses what is beyond; jsonb does not.
+                    assert!(text.iter().any(|byte| b"eE".contains(byte)) || text.len() > 300);
+                    continue;
+                };
+                for (key, value) in members {
+                    assert!((1..=64).contains(&key.chars().count()) && !key.contains('\0'));
+                    assert!(!value.is_array() && !value.is_object());
+                    assert!(value.as_str().is_none_or(|text| !text.contains('\0')));
+                }
+            }
+        }
+        Items::LogMessages(items) => {
+            for item in items {
+                assert!(!item.subject.is_empty() && !item.subject.contains('\0'));
+                assert!(item.details.as_deref().is_none_or(|details| !details.contains('\0')));
+            }
+        }
+    }
+    assert!(uplink.items.newest_revision().is_none_or(|revision| revision >= 0));
+}

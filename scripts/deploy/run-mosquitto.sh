@@ -1,0 +1,34 @@
+#!/bin/sh
+# What: makes the broker's configuration out of scripts/mosquitto.conf and compose.yaml's secrets, and becomes the broker.
+# Usage: by compose.yaml, as the entry point of eclipse-mosquitto.
+# Needs: /deploy with the two files, /site/mosquitto.pem, /run/secrets, and /mosquitto/data to write to.
+set -eu
+umask 077
+cd /mosquitto/data
+
+# Accounts stay over restarts; Tributary's follows its secret. Neither password is ever an argument of a process.
+touch passwords
+sed -i '/^tributary:/d' passwords
+printf 'tributary:%s\n' "$(cat /run/secrets/mqtt_password)" >own
+mosquitto_passwd -U own
+cat own >>passwords
+rm own
+cp /run/secrets/mosquitto_key key.pem
+cp /deploy/mosquitto-acl.conf acl
+
+sed '/^# --- What differs/,$d' /deploy/mosquitto.conf >mosquitto.conf
+cat >>mosquitto.conf <<'SITE'
+listener 8883
+certfile /site/mosquitto.pem
+keyfile /mosquitto/data/key.pem
+allow_anonymous false
+password_file /mosquitto/data/passwords
+acl_file /mosquitto/data/acl
+persistence_location /mosquitto/data/
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+SITE
+chown mosquitto:mosquitto . ./*
+exec mosquitto -c mosquitto.conf

@@ -1,0 +1,117 @@
+//! How often somebody may do something: a bucket of tokens for each, which fills again as time goes
+//! by. Used for requests and for failed logins. Pure: the clock is the caller's. Promises a bound on
+//! what it remembers; whoever is forgotten begins with a full bucket.
+
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// Those who are remembered. A bucket takes some tens of bytes.
+const MAX_REMEMBERED: usize = 20_000;
+
+/// So many at once, and then one after each interval.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Rate {
+    pub(super) burst: u32,
+    pub(super) interval: Duration,
+}
+
+/// The allowances of all who are known by a `K`.
+#[derive(Debug)]
+pub(super) struct Allowances<K> {
+    rate: Rate,
+    /// When each bucket is full again; none of those in the past need be kept.
+    full_at: foldhash::HashMap<K, Instant>,
+}
+
+impl<K: Eq + Hash + Clone> Allowances<K> {
+    pub(super) fn new(rate: Rate) -> Self {
+        Self { rate, full_at: foldhash::HashMap::default() }
+    }
+
+    /// Takes one from the bucket, or says how long to wait for one.
+    pub(super) fn take(&mut self, key: &K, now: Instant) -> Result<(), Duration> {
+        let Rate { burst, interval } = self.rate;
+        let full_at = self.full_at.get(key).copied().unwrap_or(now).max(now);
+        let missing = full_at - now;
+        let room = interval * burst.saturating_sub(1);
+        if missing > room {
+            return Err(missing - room);
+        }
+        if self.full_at.len() >= MAX_REMEMBERED && !self.full_at.contains_key(key) {
+            self.forget_some(now);
+        }
+        self.full_at.insert(key.clone(), full_at + interval);
+        Ok(())
+    }
+
+    /// Puts one back.
+    pub(super) fn put_back(&mut self, key: &K) {
+        if let Some(full_at) = self.full_at.get_mut(key) {
+            *full_at = full_at.checked_sub(self.rate.interval).unwrap_or(*full_at);
+        }
+    }
+
+    /// Those whose bucket is full, and if that is not enough, the half that is nearest to it.
+    fn forget_some(&mut self, now: Instant) {
+        self.full_at.retain(|_, full_at| *full_at > now);
+        if self.full_at.len() < MAX_REMEMBERED {
+            return;
+        }
+        let mut moments: Vec<Instant> = self.full_at.values().copied().collect();
+        let middle = moments.len() / 2;
+        let median = *moments.select_nth_unstable(middle).1;
+        self.full_at.retain(|_, full_at| *full_at > median);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { burst: 3, interval: Duration::from_secs(10) };
+
+    #[test]
+    fn a_burst_and_then_one_at_a_time() {
+        let mut allowances = Allowances::new(RATE);
+        let start = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(allowances.take(&"a", start), Ok(()));
+        }
+        assert_eq!(allowances.take(&"a", start), Err(Duration::from_secs(10)));
+        assert_eq!(allowances.take(&"b", start), Ok(()), "each has its own");
+        let later = start + Duration::from_secs(9);
+        assert_eq!(allowances.take(&"a", later), Err(Duration::from_secs(1)));
+        let later = start + Duration::from_secs(10);
+        assert_eq!(allowances.take(&"a", later), Ok(()));
+        assert!(allowances.take(&"a", later).is_err());
+        let much_later = start + Duration::from_secs(1_000);
+        for _ in 0..3 {
+            assert_eq!(allowances.take(&"a", much_later), Ok(()));
+        }
+        assert!(allowances.take(&"a", much_later).is_err(), "a bucket holds no more than it can");
+    }
+
+    #[test]
+    fn what_is_put_back_can_be_taken_again() {
+        let mut allowances = Allowances::new(RATE);
+        let now = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(allowances.take(&"a", now), Ok(()));
+            allowances.put_back(&"a");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut allowances = Allowances::new(RATE);
+        let now = Instant::now();
+        allowances.take(&u64::MAX, now).unwrap();
+        allowances.take(&u64::MAX, now).unwrap();
+        allowances.take(&u64::MAX, now).unwrap();
+        for key in 0..3 * MAX_REMEMBERED as u64 {
+            allowances.take(&key, now).unwrap();
+            assert!(allowances.full_at.len() <= MAX_REMEMBERED);
+        }
+        assert!(allowances.take(&u64::MAX, now).is_err(), "who took most is remembered longest");
+    }
+}

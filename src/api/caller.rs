@@ -1,0 +1,135 @@
+//! Who calls: put into each request by `authenticate.rs`, taken by every handler. Promises that a
+//! handler which takes it cannot run for nobody, and that a role which does not suffice is 403.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use uuid::Uuid;
+
+use super::problem::Problem;
+use crate::domain::{Role, Scope, Timestamp};
+use crate::store::TokenRow;
+
+/// Who calls, and what they may do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Caller {
+    /// None where nobody is asked who they are.
+    token: Option<Uuid>,
+    name: String,
+    role: Role,
+    scope: Scope,
+    is_session: bool,
+    expires_at: Option<Timestamp>,
+}
+
+impl Caller {
+    /// Anybody, where `AUTH=off`.
+    pub(super) fn anybody() -> Self {
+        Self {
+            token: None,
+            name: "anybody".into(),
+            role: Role::Admin,
+            scope: Scope::All,
+            is_session: false,
+            expires_at: None,
+        }
+    }
+
+    /// The role suffices; gives the scope in which it does.
+    ///
+    /// # Errors
+    /// 403 when it does not.
+    pub(super) fn may(&self, role: Role) -> Result<Scope, Problem> {
+        if self.role >= role {
+            return Ok(self.scope);
+        }
+        Err(Problem::forbidden(format!("it takes the role {role}; the caller's is {}", self.role)))
+    }
+
+    /// The role suffices, and holds in all networks: for what concerns the whole service.
+    ///
+    /// # Errors
+    /// 403 when it does not.
+    pub(super) fn may_everywhere(&self, role: Role) -> Result<(), Problem> {
+        match self.may(role)? {
+            Scope::All => Ok(()),
+            Scope::Network(_) => Err(Problem::forbidden(format!(
+                "it takes the role {role} in all networks; the caller's holds in one"
+            ))),
+        }
+    }
+
+    /// Where the role holds; what lies outside is 404.
+    pub(super) const fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    pub(super) const fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) const fn token(&self) -> Option<Uuid> {
+        self.token
+    }
+
+    pub(super) const fn is_session(&self) -> bool {
+        self.is_session
+    }
+
+    pub(super) const fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Of a request that has been asked; for extractors.
+    pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        request.extensions().get::<Self>().cloned().ok_or_else(|| {
+            Problem::internal("a handler asks who calls on a path where nobody is asked")
+        })
+    }
+}
+
+impl From<TokenRow> for Caller {
+    fn from(row: TokenRow) -> Self {
+        Self {
+            token: Some(row.identifier),
+            name: row.name,
+            role: row.role,
+            scope: row.scope,
+            is_session: row.user.is_some(),
+            expires_at: row.expires_at,
+        }
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::NetworkIdentifier;
+
+    #[test]
+    fn a_role_suffices_for_itself_and_those_before_it() {
+        for (at, role) in Role::ALL.into_iter().enumerate() {
+            let scope = Scope::Network(NetworkIdentifier::DEFAULT);
+            let caller = Caller { role, scope, ..Caller::anybody() };
+            for (needed_at, needed) in Role::ALL.into_iter().enumerate() {
+                assert_eq!(caller.may(needed).is_ok(), needed_at <= at, "{role} {needed}");
+                assert!(caller.may_everywhere(needed).is_err());
+            }
+        }
+        assert!(Caller::anybody().may_everywhere(Role::Admin).is_ok());
+    }
+}

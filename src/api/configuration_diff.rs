@@ -1,0 +1,90 @@
+//! What differs between two configurations. Pure; called by `configurations.rs`. Promises that each
+//! member of either stands in one place at the most, with its value as the table prints it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+
+/// What became of one configuration in another.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ConfigurationDiff)]
+pub(super) struct Diff<'a> {
+    /// The revision with which it is compared.
+    pub(super) from: i32,
+    /// The revision that is compared.
+    pub(super) to: i32,
+    /// Members that only `to` has.
+    #[schema(value_type = Object)]
+    pub(super) added: Members<'a>,
+    /// Members that only `from` has.
+    #[schema(value_type = Object)]
+    pub(super) removed: Members<'a>,
+    /// Members that both have, with different values.
+    pub(super) changed: BTreeMap<String, Change<'a>>,
+}
+
+/// A member's two values.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ConfigurationChange)]
+pub(super) struct Change<'a> {
+    /// Before.
+    #[schema(value_type = Value)]
+    from: &'a RawValue,
+    /// After.
+    #[schema(value_type = Value)]
+    to: &'a RawValue,
+}
+
+/// Compares two unnested objects, each with the revision that it is.
+///
+/// # Errors
+/// When one of them is no object.
+pub(super) fn diff<'a>(
+    (from, old): (i32, &'a RawValue),
+    (to, new): (i32, &'a RawValue),
+) -> Result<Diff<'a>, serde_json::Error> {
+    let mut removed: Members<'a> = serde_json::from_str(old.get())?;
+    let mut added: Members<'a> = serde_json::from_str(new.get())?;
+    let mut changed = BTreeMap::new();
+    added.retain(|name, new| match removed.remove(name) {
+        None => true,
+        Some(old) => {
+            // A sensor gets the text, so 1 and 1.0 are two.
+            if old.get() != new.get() {
+                changed.insert(name.clone(), Change { from: old, to: new });
+            }
+            false
+        }
+    });
+    Ok(Diff { from, to, added, removed, changed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_member_stands_in_one_place() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let old = raw(r#"{"same": 1.50, "gone": null, "other": 1, "type": 1}"#);
+        let new = raw(r#"{"same": 1.50, "new": "µ", "other": 1.0, "type": "1"}"#);
+        let diff = diff((3, &old), (5, &new)).unwrap();
+        assert_eq!(
+            serde_json::to_value(&diff).unwrap(),
+            json!({
+                "from": 3,
+                "to": 5,
+                "added": { "new": "µ" },
+                "removed": { "gone": null },
+                "changed": {
+                    "other": { "from": 1, "to": 1.0 },
+                    "type": { "from": 1, "to": "1" },
+                },
+            })
+        );
+    }
+}

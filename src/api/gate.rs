@@ -1,0 +1,203 @@
+//! The tokens that were shown lately, and how often each may ask. Asked by `authenticate.rs` for
+//! every request, told by those who revoke. Promises that what is revoked here is refused at once,
+//! what is revoked elsewhere within two seconds, and that what it remembers is bounded.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+use uuid::Uuid;
+
+use super::AccessConfig;
+use super::allowance::{Allowances, Rate};
+use super::caller::Caller;
+use super::problem::Problem;
+use crate::domain::{Timestamp, TokenDigest};
+use crate::store::{Store, StoreError, TokenRow};
+use crate::streams::Hub;
+
+/// A token is believed for so long without asking the database, and while it is asked. With the
+/// patience below it bounds how long one that was revoked by another process is still taken.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// While the database is away a token that was good is believed for so long, so that what needs no
+/// database is still served.
+const STALE: Duration = Duration::from_secs(300);
+
+/// With a token at hand that was good, the database is waited for no longer than this; the handler
+/// needs the rest of the two seconds in which it must answer.
+const PATIENCE_WITH_STALE: Duration = Duration::from_millis(500);
+
+/// Tokens at hand; beyond that all are asked for anew.
+const MAX_TOKENS: usize = 10_000;
+
+/// The use of a token is noted at most this often.
+const NOTE_USE_EVERY_MICROSECONDS: i64 = 60_000_000;
+
+/// Who asks, for the count of requests.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Asker {
+    Token(Uuid),
+    Address(Option<IpAddr>),
+}
+
+/// One for the process, shared by its HTTP workers.
+pub(super) struct Gate {
+    pub(super) config: AccessConfig,
+    store: Store,
+    /// Where streams end whose token does.
+    hub: Arc<Hub>,
+    known: Mutex<Known>,
+    requests: Mutex<Allowances<Asker>>,
+}
+
+#[derive(Default)]
+struct Known {
+    tokens: foldhash::HashMap<TokenDigest, Remembered>,
+    /// Counts what was revoked, so that a look-up that ran meanwhile is not remembered.
+    revocations: u64,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    caller: Caller,
+    /// When the database last said so.
+    confirmed_at: Instant,
+    /// When it was last asked, in vain or not.
+    asked_at: Instant,
+}
+
+impl Gate {
+    pub(super) fn new(store: Store, hub: Arc<Hub>, config: AccessConfig) -> Self {
+        let interval = Duration::from_secs(1) / config.requests_per_second;
+        let rate = Rate { burst: config.requests_per_second, interval };
+        Self {
+            config,
+            store,
+            hub,
+            known: Mutex::default(),
+            requests: Mutex::new(Allowances::new(rate)),
+        }
+    }
+
+    /// Who holds the token; none where it is not valid.
+    pub(super) async fn holder(&self, digest: TokenDigest) -> Result<Option<Caller>, StoreError> {
+        let now = Instant::now();
+        let (stale, revocations) = self.remembered(digest, now);
+        if let Some(it) = &stale {
+            if now.duration_since(it.asked_at) < FRESH {
+                return Ok(Some(it.caller.clone()));
+            }
+            // One request asks; the others go on meanwhile.
+            self.asked(digest, now);
+        }
+        let found = match &stale {
+            None => self.store.token_of(digest).await,
+            Some(_) => {
+                let asked = self.store.token_of(digest);
+                match tokio::time::timeout(PATIENCE_WITH_STALE, asked).await {
+                    Ok(found) => found,
+                    Err(_elapsed) => {
+                        Err(StoreError::PoolTimeout { waited: PATIENCE_WITH_STALE, last: None })
+                    }
+                }
+            }
+        };
+        match (found, stale) {
+            (Ok(Some(row)), _) => {
+                self.note_use(&row);
+                let caller = Caller::from(row);
+                self.remember(digest, revocations, &caller, now);
+                Ok(Some(caller))
+            }
+            (Ok(None), _) => {
+                self.known().tokens.remove(&digest);
+                Ok(None)
+            }
+            (Err(error), Some(stale)) if error.is_unavailable() => {
+                debug!(%error, "a token is believed while the database is away");
+                Ok(Some(stale.caller))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Whether the token is at hand.
+    pub(super) fn remembers(&self, digest: TokenDigest) -> bool {
+        self.remembered(digest, Instant::now()).0.is_some()
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&self, asker: &Asker) -> Result<(), Problem> {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.take(asker, Instant::now()).map_err(|wait| {
+            Problem::too_many_requests("more requests a second than one token may make", wait)
+        })
+    }
+
+    /// A token is revoked.
+    pub(super) fn forget(&self, token: Uuid) {
+        let mut known = self.known();
+        known.revocations += 1;
+        known.tokens.retain(|_, it| it.caller.token() != Some(token));
+        self.hub.revoke(Some(token));
+    }
+
+    /// Several may be.
+    pub(super) fn forget_all(&self) {
+        let mut known = self.known();
+        known.revocations += 1;
+        known.tokens.clear();
+        self.hub.revoke(None);
+    }
+
+    /// What is at hand of it, if it may still be believed; and the count of revocations until now.
+    fn remembered(&self, digest: TokenDigest, now: Instant) -> (Option<Remembered>, u64) {
+        let known = self.known();
+        let today = Timestamp::now();
+        let believed = known.tokens.get(&digest).filter(|it| {
+            now.duration_since(it.confirmed_at) < STALE
+                && it.caller.expires_at().is_none_or(|at| today < at)
+        });
+        (believed.cloned(), known.revocations)
+    }
+
+    fn asked(&self, digest: TokenDigest, now: Instant) {
+        if let Some(it) = self.known().tokens.get_mut(&digest) {
+            it.asked_at = now;
+        }
+    }
+
+    fn remember(&self, digest: TokenDigest, revocations: u64, caller: &Caller, now: Instant) {
+        let mut known = self.known();
+        if known.revocations != revocations {
+            return;
+        }
+        if known.tokens.len() >= MAX_TOKENS {
+            known.tokens.clear();
+        }
+        let remembered = Remembered { caller: caller.clone(), confirmed_at: now, asked_at: now };
+        known.tokens.insert(digest, remembered);
+    }
+
+    fn note_use(&self, row: &TokenRow) {
+        let now = Timestamp::now().unix_microseconds();
+        let noted = row
+            .last_used_at
+            .is_some_and(|at| now - at.unix_microseconds() < NOTE_USE_EVERY_MICROSECONDS);
+        if noted {
+            return;
+        }
+        let (store, token) = (self.store.clone(), row.identifier);
+        actix_web::rt::spawn(async move {
+            if let Err(error) = store.note_use(token).await {
+                debug!(%error, "the use of a token was not noted");
+            }
+        });
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,226 @@
+//! Ingest under an operator's hand: what is on its way, pause and resume, and what is logged. Called
+//! by administrators. Promises that a pause loses nothing: reading from the broker stops, what was
+//! read is committed and acknowledged, and the broker keeps the rest.
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use serde::Serialize;
+use tracing::info;
+use tracing_subscriber::filter::LevelFilter;
+use utoipa::ToSchema;
+
+use super::body::Body;
+use super::caller::Caller;
+use super::page::NoParameters;
+use super::problem::Problem;
+use super::status::{Connection, connection};
+use super::{Context, read, resource};
+use crate::domain::{Part, Role, Timestamp};
+
+/// A filter of every module is shorter.
+const MAX_FILTER_BYTES: usize = 1_000;
+
+const FILTER_EXPECTED: &str =
+    "levels (off, error, warn, info, debug, trace) and target=level, parted by commas";
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/ingest", "GET, HEAD").route(read().to(state)))
+        .service(resource("/ingest/pause", "POST").route(web::post().to(pause)))
+        .service(resource("/ingest/resume", "POST").route(web::post().to(resume)))
+        .service(resource("/ingest/log-level", "PUT").route(web::put().to(set_log_level)));
+}
+
+/// How ingest stands.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Ingest)]
+pub(super) struct State {
+    paused_since: Option<jiff::Timestamp>,
+    window: Window,
+    queue: Queue,
+    batches: Batches,
+    writers: Writers,
+    connections: Connections,
+    log_filter: String,
+}
+
+/// Messages received and not yet settled, and their bounds.
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestWindow)]
+pub(super) struct Window {
+    messages: u64,
+    max_messages: u64,
+    bytes: u64,
+    max_bytes: u64,
+}
+
+/// What waits for the next batch.
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestQueue)]
+pub(super) struct Queue {
+    messages: u64,
+    items: u64,
+}
+
+/// What was committed since the start.
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestBatches)]
+pub(super) struct Batches {
+    committed: u64,
+    items: u64,
+    last_items: u64,
+    largest_items: u64,
+    max_items: u64,
+}
+
+/// Connections that write.
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestWriters)]
+pub(super) struct Writers {
+    busy: u64,
+    connections: u32,
+}
+
+/// What ingest is connected to.
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestConnections)]
+pub(super) struct Connections {
+    broker_ingest: Connection,
+    database_writing: Connection,
+}
+
+/// What is logged.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogLevel)]
+pub(super) struct LogLevel {
+    /// Levels and `target=level`, parted by commas.
+    #[schema(max_length = 1000, example = "info,tributary=debug")]
+    filter: String,
+}
+
+/// How ingest stands
+#[utoipa::path(
+    get, path = "/api/v1/ingest", tag = "ingest", operation_id = "read_ingest",
+    responses((status = 200, description = "What is on its way, and its bounds", body = State)),
+)]
+pub(super) async fn state(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
+    Ok(answer(&context))
+}
+
+/// Stops the reading from the broker
+///
+/// What was read is committed and acknowledged, the connection is kept, and the broker keeps the rest.
+/// Until it is resumed, or the process starts anew, the service is not ready.
+#[utoipa::path(
+    post, path = "/api/v1/ingest/pause", tag = "ingest", operation_id = "pause_ingest",
+    responses((status = 200, description = "It is paused", body = State)),
+)]
+pub(super) async fn pause(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
+    if context.ingest.flow.pause() {
+        info!("ingest is paused: nothing is read from the broker until it is resumed");
+    }
+    Ok(answer(&context))
+}
+
+/// Lets ingest go on
+#[utoipa::path(
+    post, path = "/api/v1/ingest/resume", tag = "ingest", operation_id = "resume_ingest",
+    responses((status = 200, description = "It goes on", body = State)),
+)]
+pub(super) async fn resume(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
+    if context.ingest.flow.resume() {
+        info!("ingest goes on");
+    }
+    Ok(answer(&context))
+}
+
+fn answer(context: &Context) -> HttpResponse {
+    let ingest = &context.ingest;
+    let flow = ingest.flow.snapshot();
+    HttpResponse::Ok().json(State {
+        paused_since: ingest.flow.paused_since().map(Timestamp::to_jiff),
+        window: Window {
+            messages: flow.window_messages,
+            max_messages: ingest.max_messages,
+            bytes: flow.window_bytes,
+            max_bytes: ingest.max_bytes,
+        },
+        queue: Queue { messages: flow.waiting_messages, items: flow.waiting_items },
+        batches: Batches {
+            committed: flow.batches,
+            items: flow.batch_items,
+            last_items: flow.last_batch_items,
+            largest_items: flow.largest_batch_items,
+            max_items: ingest.max_batch_items,
+        },
+        writers: Writers { busy: flow.writing, connections: ingest.writers },
+        connections: Connections {
+            broker_ingest: connection(context, Part::Ingest),
+            database_writing: connection(context, Part::Writing),
+        },
+        log_filter: ingest.log.present(),
+    })
+}
+
+/// Changes what is logged, until the process ends
+#[utoipa::path(
+    put, path = "/api/v1/ingest/log-level", tag = "ingest", operation_id = "set_log_level",
+    request_body = LogLevel,
+    responses((status = 200, description = "It is logged by this from now on", body = LogLevel)),
+)]
+pub(super) async fn set_log_level(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+    body: Body,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
+    let mut members = body.members()?;
+    let filter = members.take_as("filter", FILTER_EXPECTED, usable_filter)?;
+    members.finish()?;
+    let filter = filter.ok_or_else(|| Problem::member("/filter".into(), "it is missing"))?;
+    let refusal = |problem| Problem::member("/filter".into(), format!("no filter: {problem}"));
+    context.ingest.log.set(&filter).map_err(refusal)?;
+    info!(filter, "the log's filter was changed");
+    Ok(HttpResponse::Ok().json(LogLevel { filter }))
+}
+
+/// The parser takes a word that is no level for a module of which everything is logged; whoever
+/// sends one means something else.
+fn usable_filter(filter: String) -> Option<String> {
+    // The parser takes no word at all for `error`.
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    let is_directive = |text: &str| text.contains('=') || is_level(text.trim());
+    let usable = filter.len() <= MAX_FILTER_BYTES && filter.split(',').all(is_directive);
+    usable.then_some(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_made_of_levels() {
+        for filter in ["info", "OFF", "warn,tributary=debug", "tributary::mqtt=trace, error"] {
+            assert!(usable_filter(filter.into()).is_some(), "{filter}");
+        }
+        for filter in ["", "verbose", "info,", "info,loud", &"a=info,".repeat(200)] {
+            assert!(usable_filter(filter.into()).is_none(), "{filter}");
+        }
+    }
+}

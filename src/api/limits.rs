@@ -1,0 +1,88 @@
+//! How long a request may take, and how deep its body may be nested. Wrapped around each resource by
+//! `resource`. Promises an answer in time, whatever the handler waits for: 408 where the body does not
+//! come, 503 where we take too long. A change that has begun is carried out even so.
+
+use std::time::Duration;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpRequest, web};
+
+use super::problem::{Kind, Problem};
+
+/// Nothing that we take is nested as deep; what parses it recurses.
+const MAX_DEPTH: usize = 64;
+
+/// A body has at most 1 MiB: a client that needs longer for it is cut off.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// `HTTP_TIMEOUT_SECS`, for the handlers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimeLimit(pub(super) Duration);
+
+/// The middleware of a resource.
+pub(super) async fn within(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    // A deletion answers when the rows are gone, and there may be millions.
+    let limit = (request.method() != Method::DELETE).then(|| limit(request.request())).flatten();
+    let Some(limit) = limit else { return Ok(next.call(request).await?.map_into_boxed_body()) };
+    let asked = request.request().clone();
+    match tokio::time::timeout(limit, next.call(request)).await {
+        Ok(answered) => Ok(answered?.map_into_boxed_body()),
+        Err(_elapsed) => {
+            let detail = "it took too long; a change that was asked for may still be made";
+            let problem = Problem::later(Kind::Timeout, detail);
+            Ok(ServiceResponse::from_err(problem, asked))
+        }
+    }
+}
+
+fn limit(request: &HttpRequest) -> Option<Duration> {
+    request.app_data::<web::Data<TimeLimit>>().map(|limit| limit.0)
+}
+
+/// How long a body may take: less than the whole request, so that the right one is blamed.
+pub(super) fn body_patience(request: &HttpRequest) -> Duration {
+    limit(request).map_or(BODY_PATIENCE, |limit| BODY_PATIENCE.min(limit / 2))
+}
+
+/// Whether a JSON text is nested deeper than we take. What is no JSON is left to its reader.
+pub(super) fn is_too_deep(text: &str) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_too_deep(&nested(MAX_DEPTH)));
+        assert!(is_too_deep(&nested(MAX_DEPTH + 1)));
+        assert!(is_too_deep(&"{\"a\":".repeat(MAX_DEPTH + 1)));
+        assert!(!is_too_deep(&format!("\"{}\"", "[".repeat(1000))));
+        assert!(!is_too_deep(&format!("\"\\\"{}\"", "[".repeat(1000))));
+        assert!(!is_too_deep(&"[],".repeat(1000)));
+    }
+}

@@ -1,0 +1,92 @@
+//! Checks passwords, and slows those who guess them. Used by `sessions.rs`. Promises that a name
+//! that nobody has takes as long as one that somebody has, that few passwords are checked at a time,
+//! each away from the threads that serve, and that what it remembers is bounded.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::web;
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+
+use super::allowance::{Allowances, Rate};
+use super::problem::Problem;
+use crate::domain::is_password;
+
+/// Failures with one name: so many, and then one every ten seconds.
+const BY_NAME: Rate = Rate { burst: 5, interval: Duration::from_secs(10) };
+
+/// Failures from one address, which many may share.
+const BY_ADDRESS: Rate = Rate { burst: 30, interval: Duration::from_secs(2) };
+
+/// A check takes a core for tens of milliseconds, and 19 MiB; ingest needs the cores.
+const CHECKS_AT_ONCE: usize = 1;
+
+/// Who would wait longer for a check is told to come back.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One for the process.
+pub(super) struct Logins {
+    by_name: Mutex<Allowances<String>>,
+    by_address: Mutex<Allowances<Option<IpAddr>>>,
+    checks: Semaphore,
+}
+
+/// Who signs in, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt<'a> {
+    pub(super) name: &'a str,
+    pub(super) address: Option<IpAddr>,
+}
+
+impl Logins {
+    pub(super) fn new() -> Self {
+        Self {
+            by_name: Mutex::new(Allowances::new(BY_NAME)),
+            by_address: Mutex::new(Allowances::new(BY_ADDRESS)),
+            checks: Semaphore::new(CHECKS_AT_ONCE),
+        }
+    }
+
+    /// Whether the password is the one that was kept for the name; nothing is kept for a name that
+    /// nobody has. 429 where that name, or that address, has failed too often.
+    pub(super) async fn check(
+        &self,
+        attempt: Attempt<'_>,
+        password: SecretString,
+        kept: Option<String>,
+    ) -> Result<bool, Problem> {
+        // Counted as a failure first, so that many at once do not slip through.
+        self.count(attempt)?;
+        let permit = tokio::time::timeout(PATIENCE, self.checks.acquire()).await;
+        let Ok(_permit) = permit else {
+            self.put_back(attempt);
+            return Err(Problem::too_many_requests("too many sign in just now", PATIENCE));
+        };
+        let fits = web::block(move || is_password(&password, kept.as_deref())).await;
+        let fits = fits.map_err(Problem::internal)?;
+        if fits {
+            self.put_back(attempt);
+        }
+        Ok(fits)
+    }
+
+    fn count(&self, attempt: Attempt<'_>) -> Result<(), Problem> {
+        const DETAIL: &str = "there were too many failures to sign in; wait";
+        let now = Instant::now();
+        let name = attempt.name.to_owned();
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = by_address.take(&attempt.address, now);
+        taken.map_err(|wait| Problem::too_many_requests(DETAIL, wait))?;
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.take(&name, now).map_err(|wait| Problem::too_many_requests(DETAIL, wait))
+    }
+
+    fn put_back(&self, attempt: Attempt<'_>) {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        by_address.put_back(&attempt.address);
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.put_back(&attempt.name.to_owned());
+    }
+}

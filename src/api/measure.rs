@@ -1,0 +1,73 @@
+//! Counts and times every request, by the route's template and never by its path. The outermost
+//! middleware but one: what it sees is what the client gets.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::middleware::Next;
+use actix_web::{Error, web};
+
+use super::Context;
+
+/// What no route serves.
+const NO_ROUTE: &str = "none";
+
+/// Feeds `tributary_http_…`.
+pub(super) async fn measure(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let begun = Instant::now();
+    let context = request.app_data::<web::Data<Context>>().cloned();
+    let route = request.match_pattern().unwrap_or_else(|| NO_ROUTE.into());
+    let method = method_name(request.method());
+    let metrics = context.as_ref().map(|context| &context.metrics);
+    let in_flight = metrics.map(|metrics| InFlight::new(&metrics.http_requests_in_flight));
+    let outcome = next.call(request).await;
+    drop(in_flight);
+    if let Some(metrics) = metrics {
+        let status = match &outcome {
+            Ok(response) => response.status(),
+            Err(error) => error.as_response_error().status_code(),
+        };
+        let labels = [route.as_str(), method, status.as_str()];
+        metrics.http_requests.with_label_values(&labels).inc();
+        metrics
+            .http_request_seconds
+            .with_label_values(&labels[..2])
+            .observe(begun.elapsed().as_secs_f64());
+    }
+    outcome
+}
+
+/// A client may make methods up; the labels stay few.
+fn method_name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Counts down when it is dropped: a client that hangs up cuts its request off.
+struct InFlight(prometheus::IntGauge);
+
+impl InFlight {
+    fn new(gauge: &prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

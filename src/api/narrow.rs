@@ -1,0 +1,123 @@
+//! What a list of a sensor's rows is narrowed to: a span of time, a direction, some attributes. Used
+//! by the handlers of measurements, log messages, heartbeats and exports. Pure. Promises that a time
+//! is understood as RFC 3339 and as Unix seconds, and that what PostgreSQL could not take is refused.
+
+use super::page::Parameters;
+use super::problem::Problem;
+use crate::domain::Timestamp;
+use crate::store::{Order, RowKey, Selection, Span};
+use crate::wire::value::MAX_KEY_CHARACTERS;
+
+const MOMENT_EXPECTED: &str = "a time as RFC 3339, or as Unix seconds from 0 on";
+const ATTRIBUTES_EXPECTED: &str =
+    "names of members of the values, with a comma between them (and \\, for a comma in a name)";
+
+/// Longer texts find nothing.
+const MAX_TEXT_CHARACTERS: usize = 1_000;
+
+impl Parameters {
+    /// `from` (in it) and `to` (not in it).
+    pub(super) fn span(&mut self) -> Result<Span, Problem> {
+        let from = self.take_as("from", MOMENT_EXPECTED, moment)?;
+        let to = self.take_as("to", MOMENT_EXPECTED, moment)?;
+        if let (Some(from), Some(to)) = (from, to)
+            && to <= from
+        {
+            return Err(Problem::parameter("to", "it lies behind from"));
+        }
+        Ok(Span { from, to })
+    }
+
+    /// `from`, `to`, `order`, `limit` and `cursor`.
+    pub(super) fn selection(&mut self) -> Result<Selection, Problem> {
+        let order = self.take_as("order", "desc (newest first) or asc", |text| match text {
+            "desc" => Some(Order::NewestFirst),
+            "asc" => Some(Order::OldestFirst),
+            _ => None,
+        })?;
+        let (span, page) = (self.span()?, self.page::<RowKey>()?);
+        Ok(Selection { span, order: order.unwrap_or_default(), page })
+    }
+
+    /// `attributes`, no more than so many.
+    pub(super) fn attributes(&mut self, most: usize) -> Result<Option<Vec<String>>, Problem> {
+        let names = self.take_as("attributes", ATTRIBUTES_EXPECTED, names)?;
+        match names {
+            Some(names) if names.len() > most => {
+                Err(Problem::parameter("attributes", format!("it takes {most} names at the most")))
+            }
+            names => Ok(names),
+        }
+    }
+
+    /// `text`, which is looked for.
+    pub(super) fn text(&mut self) -> Result<Option<String>, Problem> {
+        self.take_as("text", "1 to 1000 characters", |text| {
+            let usable = (1..=MAX_TEXT_CHARACTERS).contains(&text.chars().count());
+            (usable && !text.contains('\0')).then(|| text.to_owned())
+        })
+    }
+}
+
+/// A moment that PostgreSQL and the calendar know.
+fn moment(text: &str) -> Option<Timestamp> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Timestamp::from_unix_seconds(seconds);
+    }
+    // A plus that was not encoded in the URL has become a space.
+    let parsed = text.parse().or_else(|_| text.replace(' ', "+").parse::<jiff::Timestamp>());
+    let moment = Timestamp::from(parsed.ok()?);
+    let last = Timestamp::from_unix_seconds(Timestamp::MAX_UNIX_SECONDS)?;
+    (Timestamp::default()..=last).contains(&moment).then_some(moment)
+}
+
+/// `a,b\,c` names a and "b,c".
+fn names(text: &str) -> Option<Vec<String>> {
+    let mut names = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        let name = names.last_mut()?;
+        match character {
+            ',' => names.push(String::new()),
+            '\\' => name.push(characters.next()?),
+            '\0' => return None,
+            other => name.push(other),
+        }
+    }
+    let usable = names.iter().all(|name| (1..=MAX_KEY_CHARACTERS).contains(&name.chars().count()));
+    let mut unique = foldhash::HashSet::default();
+    (usable && names.iter().all(|name| unique.insert(name.as_str()))).then_some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_in_either_way() {
+        let expected = Timestamp::from_unix_microseconds(1_782_896_400_250_000);
+        for text in [
+            "1782896400.25",
+            "2026-07-01T09:00:00.25Z",
+            "2026-07-01T11:00:00.25+02:00",
+            "2026-07-01T11:00:00.25 02:00",
+        ] {
+            assert_eq!(moment(text), Some(expected), "{text}");
+        }
+        for text in ["", "-1", "NaN", "inf", "1e300", "2026-07-01", "today", "1969-12-31T23:59:59Z"]
+        {
+            assert_eq!(moment(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart() {
+        let told = |text| names(text).map(|names| names.join("|"));
+        assert_eq!(told("a").as_deref(), Some("a"));
+        assert_eq!(told(r"a b,c\,d,\\").as_deref(), Some(r"a b|c,d|\"));
+        let long = "x".repeat(65);
+        for text in ["", "a,", ",a", "a,a", "a\\", "a\0", &long] {
+            assert_eq!(told(text), None, "{text:?}");
+        }
+    }
+}

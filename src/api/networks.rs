@@ -1,0 +1,201 @@
+//! Networks, which hold sensors: created, listed, renamed, deleted. Whoever is at home in one sees
+//! that one and no other. Promises that one that holds sensors stays.
+
+use actix_web::http::header::LOCATION;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Responder};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::body::Body;
+use super::caller::Caller;
+use super::gate::Gate;
+use super::page::{Listing, NoParameters, Parameters, listing};
+use super::problem::{Kind, Problem};
+use super::sensors::{NAME_EXPECTED, usable_name};
+use super::tokens::{needed, path_uuid};
+use super::{Context, read, resource};
+use crate::domain::{NetworkIdentifier, Role, Scope};
+use crate::store::Network;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(
+            resource("/networks", "GET, HEAD, POST")
+                .route(read().to(list))
+                .route(web::post().to(create)),
+        )
+        .service(
+            resource("/networks/{network}", "GET, HEAD, PATCH, DELETE")
+                .route(read().to(one))
+                .route(web::patch().to(rename))
+                .route(web::delete().to(delete)),
+        );
+}
+
+/// A network.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NetworkItem {
+    #[schema(value_type = Uuid)]
+    identifier: NetworkIdentifier,
+    name: String,
+    creation_timestamp: jiff::Timestamp,
+    /// How many sensors it holds.
+    sensor_count: i64,
+}
+
+/// What is said of a network.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body, which is read member by member")]
+pub(super) struct NetworkBody {
+    /// Unique among networks.
+    #[schema(min_length = 1, max_length = 200, example = "north field")]
+    name: String,
+}
+
+impl From<Network> for NetworkItem {
+    fn from(network: Network) -> Self {
+        Self {
+            identifier: network.identifier,
+            name: network.name,
+            creation_timestamp: network.created_at.to_jiff(),
+            sensor_count: network.sensor_count,
+        }
+    }
+}
+
+fn not_found() -> Problem {
+    Problem::new(Kind::NetworkNotFound, "no network has the identifier in the path")
+}
+
+/// The network in the path, if it lies within the scope.
+fn network_in(request: &HttpRequest, scope: Scope) -> Result<NetworkIdentifier, Problem> {
+    let network = path_uuid(request, "network").map(NetworkIdentifier);
+    network.filter(|network| scope.covers(*network)).ok_or_else(not_found)
+}
+
+fn read_name(body: &Body) -> Result<String, Problem> {
+    let mut members = body.members()?;
+    let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
+    members.finish()?;
+    needed(name, "/name")
+}
+
+/// Creates a network. Takes an admin of all networks.
+#[utoipa::path(
+    post, path = "/api/v1/networks", tag = "networks", operation_id = "create_network",
+    request_body = NetworkBody,
+    responses(
+        (status = 201, description = "The network", body = NetworkItem),
+        (status = 409, description = "Another network has the name"),
+        (status = 422, description = "A member of the body is not usable"),
+    ),
+)]
+pub(super) async fn create(
+    context: web::Data<Context>,
+    caller: Caller,
+    _: NoParameters,
+    body: Body,
+) -> Result<impl Responder, Problem> {
+    caller.may_everywhere(Role::Admin)?;
+    let name = read_name(&body)?;
+    let network = context.store.create_network(NetworkIdentifier::random(), &name).await?;
+    let item = NetworkItem::from(network.ok_or_else(not_found)?);
+    let location = format!("/api/v1/networks/{}", item.identifier);
+    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(item))
+}
+
+/// The networks that the caller may see, by name.
+#[utoipa::path(
+    get, path = "/api/v1/networks", tag = "networks", operation_id = "list_networks",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
+    ),
+    responses((status = 200, description = "A page of networks", body = Listing<NetworkItem>)),
+)]
+pub(super) async fn list(
+    context: web::Data<Context>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<impl Responder, Problem> {
+    let scope = caller.may(Role::Viewer)?;
+    let page = parameters.page::<String>()?;
+    parameters.finish()?;
+    let networks = context.store.list_networks(scope, &page).await?;
+    Ok(listing(networks, &page, |network| network.name.clone(), NetworkItem::from))
+}
+
+/// One network.
+#[utoipa::path(
+    get, path = "/api/v1/networks/{network}", tag = "networks", operation_id = "read_network",
+    params(("network" = Uuid, Path, description = "Its identifier")),
+    responses(
+        (status = 200, description = "The network", body = NetworkItem),
+        (status = 404, description = "There is no such network"),
+    ),
+)]
+pub(super) async fn one(
+    context: web::Data<Context>,
+    caller: Caller,
+    request: HttpRequest,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    let identifier = network_in(&request, caller.may(Role::Viewer)?)?;
+    let network = context.store.network(identifier).await?.ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(NetworkItem::from(network)))
+}
+
+/// Gives a network another name.
+#[utoipa::path(
+    patch, path = "/api/v1/networks/{network}", tag = "networks", operation_id = "rename_network",
+    params(("network" = Uuid, Path, description = "Its identifier")),
+    request_body = NetworkBody,
+    responses(
+        (status = 200, description = "The network", body = NetworkItem),
+        (status = 404, description = "There is no such network"),
+        (status = 409, description = "Another network has the name"),
+        (status = 422, description = "A member of the body is not usable"),
+    ),
+)]
+pub(super) async fn rename(
+    context: web::Data<Context>,
+    caller: Caller,
+    request: HttpRequest,
+    _: NoParameters,
+    body: Body,
+) -> Result<impl Responder, Problem> {
+    let identifier = network_in(&request, caller.may(Role::Admin)?)?;
+    let name = read_name(&body)?;
+    let network = context.store.rename_network(identifier, &name).await?;
+    Ok(HttpResponse::Ok().json(NetworkItem::from(network.ok_or_else(not_found)?)))
+}
+
+/// Deletes an empty network, and the tokens and users that were for it alone. Takes an admin of all
+/// networks. The default network stays.
+#[utoipa::path(
+    delete, path = "/api/v1/networks/{network}", tag = "networks", operation_id = "delete_network",
+    params(("network" = Uuid, Path, description = "Its identifier")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "There is no such network"),
+        (status = 409, description = "It holds sensors, or is the default network"),
+    ),
+)]
+pub(super) async fn delete(
+    context: web::Data<Context>,
+    gate: web::Data<Gate>,
+    caller: Caller,
+    request: HttpRequest,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    let identifier = network_in(&request, caller.scope())?;
+    caller.may_everywhere(Role::Admin)?;
+    if identifier == NetworkIdentifier::DEFAULT {
+        let detail = "the default network takes the sensors of which nobody says where they belong";
+        return Err(Problem::new(Kind::NetworkNotEmpty, detail));
+    }
+    let deleted = context.store.delete_network(identifier).await?;
+    gate.forget_all();
+    if deleted { Ok(HttpResponse::NoContent()) } else { Err(not_found()) }
+}

@@ -1,0 +1,100 @@
+//! The list of sensors: which, and in what order. Promises a page after the other without a gap, in
+//! spite of inserts; in the order of last seen, a sensor that speaks meanwhile moves.
+
+use actix_web::{Responder, web};
+
+use super::Context;
+use super::caller::Caller;
+use super::page::{Listing, Parameters, listing};
+use super::problem::Problem;
+use super::sensors::{NAME_EXPECTED, SensorItem, usable_name};
+use crate::domain::{NetworkIdentifier, Role, Timestamp};
+use crate::store::{SensorFilter, SensorKey, SensorOrder};
+
+/// The sensors that the caller may see.
+#[utoipa::path(
+    get, path = "/api/v1/sensors", tag = "sensors", operation_id = "list_sensors",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
+        ("network" = Option<Uuid>, Query, description = "Those of one network"),
+        ("name" = Option<String>, Query, description = "Those of exactly this name"),
+        ("silent_since" = Option<String>, Query,
+            description = "Those not heard since, in RFC 3339 or Unix seconds; never heard is silent"),
+        ("configuration_state" = Option<crate::store::ConfigurationState>, Query,
+            description = "Those whose newest configuration stands so"),
+        ("sort" = Option<String>, Query, description =
+            "name (if nothing is said), last_seen (the longest silent first) or -last_seen"),
+    ),
+    responses((status = 200, description = "A page of sensors", body = Listing<SensorItem>)),
+)]
+pub(super) async fn list(
+    context: web::Data<Context>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<impl Responder, Problem> {
+    let scope = caller.may(Role::Viewer)?;
+    let page = parameters.page::<SensorKey>()?;
+    let order = parameters.take_as("sort", "name, last_seen or -last_seen", order)?;
+    let order = order.unwrap_or(SensorOrder::Name);
+    let filter = SensorFilter {
+        scope,
+        network: parameters.take_as(
+            "network",
+            "a UUID in its hyphenated form",
+            NetworkIdentifier::parse,
+        )?,
+        name: parameters.take_as("name", NAME_EXPECTED, |it| usable_name(it.into()))?,
+        silent_since: parameters.take_as(
+            "silent_since",
+            "a moment, in RFC 3339 or in Unix seconds",
+            moment,
+        )?,
+        state: parameters.take_as(
+            "configuration_state",
+            "none, pending, published, acknowledged, failed or stale",
+            |it| it.parse().ok(),
+        )?,
+    };
+    parameters.finish()?;
+    if page.after.as_ref().is_some_and(|key| !key.suits(order)) {
+        return Err(Problem::parameter("cursor", "it is of a list in another order"));
+    }
+    let sensors = context.store.list_sensors(&page, &filter, order).await?;
+    Ok(listing(sensors, &page, |sensor| sensor.key(order), SensorItem::from))
+}
+
+fn order(text: &str) -> Option<SensorOrder> {
+    match text {
+        "name" => Some(SensorOrder::Name),
+        "last_seen" => Some(SensorOrder::LastSeen),
+        "-last_seen" => Some(SensorOrder::LastSeenDescending),
+        _ => None,
+    }
+}
+
+fn moment(text: &str) -> Option<Timestamp> {
+    match text.parse::<f64>() {
+        Ok(seconds) => Timestamp::from_unix_seconds(seconds),
+        Err(_no_number) => {
+            let moment = Timestamp::from(text.parse::<jiff::Timestamp>().ok()?);
+            // Before the epoch nobody was heard, and further back the database refuses to look.
+            (moment >= Timestamp::default()).then_some(moment)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_two_forms() {
+        let expected = Timestamp::from_unix_microseconds(1_500_000);
+        assert_eq!(moment("1.5"), Some(expected));
+        assert_eq!(moment("1970-01-01T00:00:01.5Z"), Some(expected));
+        for text in ["", "-1", "NaN", "yesterday", "1970-01-01", "1969-12-31T23:59:59Z"] {
+            assert_eq!(moment(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Sessions: a user exchanges name and password for a token that ends by itself, or when told to.
+//! Promises that the answer to a wrong name and to a wrong password is the same, and takes as long.
+
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Responder};
+use secrecy::SecretString;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::authenticate::CHALLENGE;
+use super::body::Body;
+use super::caller::Caller;
+use super::gate::Gate;
+use super::logins::{Attempt, Logins};
+use super::page::NoParameters;
+use super::problem::Problem;
+use super::tokens::needed;
+use super::{Context, read, resource};
+use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
+use crate::store::NewToken;
+
+const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
+
+/// Longer names nobody has.
+const MAX_NAME_BYTES: usize = 800;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(resource("/sessions", "POST").route(web::post().to(open))).service(
+        resource("/sessions/current", "GET, HEAD, DELETE")
+            .route(read().to(current))
+            .route(web::delete().to(end)),
+    );
+}
+
+/// A user who signs in.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes the body, which is read member by member")]
+pub(super) struct Credentials {
+    name: String,
+    #[schema(format = Password)]
+    password: String,
+}
+
+/// A session that has just begun. Its token is shown this once.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OpenedSession {
+    /// For the header `Authorization: Bearer …`.
+    #[schema(example = "trb_47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")]
+    token: String,
+    #[serde(flatten)]
+    session: Session,
+}
+
+/// Who calls.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Session {
+    /// Of the user, or of the token.
+    name: String,
+    role: Role,
+    /// The one network in which the role holds; null for all.
+    #[schema(value_type = Option<Uuid>)]
+    network: Option<NetworkIdentifier>,
+    /// Null never ends by itself.
+    expiry_timestamp: Option<jiff::Timestamp>,
+}
+
+/// Signs in: name and password become a token.
+#[utoipa::path(
+    post, path = "/api/v1/sessions", tag = "access", operation_id = "open_session",
+    request_body = Credentials,
+    responses(
+        (status = 201, description = "The session, with its token", body = OpenedSession),
+        (status = 401, description = "Name and password do not fit"),
+        (status = 422, description = "A member of the body is not usable"),
+        (status = 429, description = "This name or this address failed too often"),
+    ),
+    security(()),
+)]
+pub(super) async fn open(
+    context: web::Data<Context>,
+    gate: web::Data<Gate>,
+    logins: web::Data<Logins>,
+    request: HttpRequest,
+    _: NoParameters,
+    body: Body,
+) -> Result<impl Responder, Problem> {
+    let mut members = body.members()?;
+    let name = members.take_as("name", "a string", |it: String| {
+        (it.len() <= MAX_NAME_BYTES && !it.contains('\0')).then_some(it)
+    })?;
+    let password = members.take_as("password", "a string", |it: String| {
+        (it.len() <= MAX_NAME_BYTES).then(|| SecretString::from(it))
+    })?;
+    members.finish()?;
+    let (name, password) = (needed(name, "/name")?, needed(password, "/password")?);
+
+    let address = request.peer_addr().map(|address| address.ip());
+    let user = context.store.user_named(&name).await?;
+    let (user, kept) = user.map_or((None, None), |(user, kept)| (Some(user), Some(kept)));
+    let fits = logins.check(Attempt { name: &name, address }, password, kept).await?;
+    let Some(user) = user.filter(|_| fits) else {
+        tracing::info!(?address, "somebody failed to sign in");
+        return Err(Problem::unauthenticated("name and password do not fit", CHALLENGE));
+    };
+
+    let token = Token::random();
+    let lasts = i64::from(gate.config.session_hours) * MICROSECONDS_PER_HOUR;
+    let expires_at =
+        Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + lasts);
+    let new = NewToken {
+        name: user.name.clone(),
+        digest: token.digest(),
+        role: user.role,
+        scope: user.scope,
+        expires_at: Some(expires_at),
+        user: Some(user.identifier),
+    };
+    context.store.create_token(&new).await?;
+    context.store.end_old_sessions(user.identifier).await?;
+    tracing::info!(user = %user.identifier, "a user signed in");
+    Ok(HttpResponse::Created()
+        .insert_header((LOCATION, "/api/v1/sessions/current"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(OpenedSession {
+            token: token.reveal().to_owned(),
+            session: Session {
+                name: user.name,
+                role: user.role,
+                network: user.scope.network(),
+                expiry_timestamp: Some(expires_at.to_jiff()),
+            },
+        }))
+}
+
+/// Who calls, by session or by token.
+#[utoipa::path(
+    get, path = "/api/v1/sessions/current", tag = "access", operation_id = "read_session",
+    responses((status = 200, description = "Who calls", body = Session)),
+)]
+pub(super) async fn current(caller: Caller, _: NoParameters) -> Result<impl Responder, Problem> {
+    Ok(HttpResponse::Ok().json(Session {
+        name: caller.name().to_owned(),
+        role: caller.role(),
+        network: caller.scope().network(),
+        expiry_timestamp: caller.expires_at().map(Timestamp::to_jiff),
+    }))
+}
+
+/// Signs out: the session's token is refused from now on.
+#[utoipa::path(
+    delete, path = "/api/v1/sessions/current", tag = "access", operation_id = "end_session",
+    responses(
+        (status = 204, description = "The session has ended"),
+        (status = 403, description = "The token is no session's; an admin revokes it"),
+    ),
+)]
+pub(super) async fn end(
+    context: web::Data<Context>,
+    gate: web::Data<Gate>,
+    caller: Caller,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    let session = caller.token().filter(|_| caller.is_session()).ok_or_else(|| {
+        Problem::forbidden("the token is no session's; an admin revokes it at /api/v1/tokens")
+    })?;
+    context.store.end_session(session).await?;
+    gate.forget(session);
+    Ok(HttpResponse::NoContent())
+}

@@ -1,0 +1,135 @@
+//! Streams of server-sent events: what a sensor says, and how much the whole fleet does. Opened by
+//! dashboards and by `curl -N`. Promises events of what is committed only, and that a reader that
+//! does not keep up is told so and dropped.
+
+use std::convert::Infallible;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, HeaderName};
+use actix_web::web::{self, Bytes, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::Stream;
+
+use super::caller::Caller;
+use super::page::NoParameters;
+use super::path::SensorPath;
+use super::problem::{Kind, Problem};
+use super::{Context, resource};
+use crate::domain::{Role, Scope, Timestamp};
+use crate::streams::{NoRoom, NotRead, Right};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What keeps nginx from holding events back.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(resource("/streams/sensors", "GET").route(web::get().to(fleet)));
+}
+
+/// Within `/sensors/{identifier}`.
+pub(super) fn item_routes(config: &mut ServiceConfig) {
+    config.service(resource("/stream", "GET").route(web::get().to(sensor)));
+}
+
+/// What the fleet says: counts per four hours over 28 days, then what changes
+///
+/// The first event, `fleet`, has `totals` for each of the 168 buckets and, of up to 10,000 sensors, the
+/// buckets in which they spoke, by the sensors' clocks. It comes again every five minutes. Each
+/// `activity` after it gives the counts that have changed, as they are now. `dropped` is the last event
+/// and says why. Whoever comes again gets the counts anew: `Last-Event-ID` changes nothing.
+#[utoipa::path(
+    get, path = "/api/v1/streams/sensors", tag = "streams", operation_id = "stream_fleet",
+    responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream",
+        example = "event: activity\ndata: {\"totals\":[…],\"sensors\":[…],\"sensors_not_listed\":0}\n\n")),
+)]
+pub(super) async fn fleet(
+    caller: Caller,
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<HttpResponse, Problem> {
+    let scope = match caller.may(Role::Viewer)? {
+        Scope::All => None,
+        Scope::Network(network) => Some(network.0),
+    };
+    let reader = context.streams.fleet.read(right(&caller), scope).await?;
+    Ok(stream(reader))
+}
+
+/// What a sensor says, each event behind its COMMIT
+///
+/// First `open`; then `measurement`, `log_message` and `heartbeat`, with the members that the lists
+/// have, and `configuration` when one is `pending`, `published`, `acknowledged` or `failed`. What was
+/// there before is not told again. `dropped` is the last event and says why: `too_slow`, `overrun`,
+/// `deleted`, `revoked` or `shutdown`. Past events are not kept: with `Last-Event-ID`, `open` says in
+/// `missed_since` from when on the lists hold what the client has missed.
+#[utoipa::path(
+    get, path = "/api/v1/sensors/{identifier}/stream", tag = "streams", operation_id = "stream_sensor",
+    params(
+        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "The identifier of the last event seen"),
+    ),
+    responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream",
+        example = "event: heartbeat\nid: 1782896400250000\ndata: {…,\"success\":true}\n\n")),
+)]
+pub(super) async fn sensor(
+    caller: Caller,
+    context: web::Data<Context>,
+    SensorPath(sensor): SensorPath,
+    _: NoParameters,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    caller.may(Role::Viewer)?;
+    let seen = last_event_id(&request)?;
+    // First the stream, then the look: a deletion between the two is then in the stream.
+    let reader = context.streams.hub.read_sensor(right(&caller), sensor, seen)?;
+    context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
+    Ok(stream(reader))
+}
+
+/// A stream ends with the token by which it was opened.
+fn right(caller: &Caller) -> Right {
+    Right { token: caller.token(), expires_at: caller.expires_at() }
+}
+
+/// The moment of the last event that the client has seen: an identifier of ours, which is one.
+fn last_event_id(request: &HttpRequest) -> Result<Option<Timestamp>, Problem> {
+    let Some(header) = request.headers().get(LAST_EVENT_ID) else { return Ok(None) };
+    let moment = header.to_str().ok().and_then(|text| text.parse::<i64>().ok());
+    let moment = moment.filter(|it| (0..=Timestamp::now().unix_microseconds()).contains(it));
+    match moment {
+        Some(moment) => Ok(Some(Timestamp::from_unix_microseconds(moment))),
+        None => Err(Problem::new(
+            Kind::InvalidHeader,
+            "Last-Event-ID takes the identifier of an event of this stream",
+        )),
+    }
+}
+
+fn stream(events: impl Stream<Item = Result<Bytes, Infallible>> + 'static) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((X_ACCEL_BUFFERING, "no"))
+        // Compressed, an event would wait for those behind it.
+        .insert_header((CONTENT_ENCODING, "identity"))
+        .streaming(events)
+}
+
+impl From<NoRoom> for Problem {
+    fn from(why: NoRoom) -> Self {
+        match why {
+            NoRoom::TooMany => Self::later(Kind::TooManyStreams, "as many are open as may be"),
+            NoRoom::Closed => Self::later(Kind::NotReady, "the service stops"),
+        }
+    }
+}
+
+impl From<NotRead> for Problem {
+    fn from(why: NotRead) -> Self {
+        match why {
+            NotRead::NoRoom(why) => why.into(),
+            NotRead::Store(error) => error.into(),
+            NotRead::Away => Self::later(Kind::DatabaseUnavailable, "try again"),
+        }
+    }
+}

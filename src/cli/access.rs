@@ -1,0 +1,218 @@
+//! `tributary token` and `tributary user`: who may call the API, managed by whoever holds the
+//! database. Called by the command line. Promises that a token stands alone on the last line, and
+//! that a password is never taken from the arguments, which every user of the machine can read.
+
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, Subcommand};
+use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
+
+use crate::domain::{
+    NetworkIdentifier, Role, Scope, Timestamp, Token, hash_password, is_usable_password,
+};
+use crate::store::{AccessError, NewToken, NewUser, Page, Store, StoreError, TokenRow};
+
+const MAX_NAME_CHARACTERS: usize = 200;
+const MAX_DAYS: i64 = 36_600;
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+
+/// Larger files hold no password.
+const MAX_PASSWORD_BYTES: u64 = 4_096;
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, and print it: alone on the last line, this once.
+    Create {
+        #[command(flatten)]
+        grant: Grant,
+        /// It expires after so many days [default: never]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
+        expires_in: Option<i64>,
+    },
+    /// List the tokens, without their text; sessions are left out.
+    List,
+    /// Revoke a token, by its name or its identifier. A service that runs refuses it within two seconds.
+    Revoke {
+        /// Its name, or its identifier
+        token: String,
+    },
+}
+
+/// What to do with users.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Create a user, who signs in with a password at POST /api/v1/sessions.
+    Create {
+        #[command(flatten)]
+        grant: Grant,
+        /// The file whose first line is the password [default: standard input]
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+}
+
+/// Who may do what.
+#[derive(Debug, Args)]
+pub struct Grant {
+    /// What people call it; no other has the name
+    #[arg(long, value_parser = name)]
+    name: String,
+    /// viewer reads, operator also configures and replays, admin does everything
+    #[arg(long, value_name = "ROLE")]
+    role: Role,
+    /// The identifier of the one network in which the role holds [default: all networks]
+    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    network: Option<NetworkIdentifier>,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let usable = (1..=MAX_NAME_CHARACTERS).contains(&text.chars().count())
+        && !text.chars().any(char::is_control);
+    usable.then(|| text.to_owned()).ok_or_else(|| "it takes 1 to 200 printable characters".into())
+}
+
+fn network(text: &str) -> Result<NetworkIdentifier, String> {
+    NetworkIdentifier::parse(text).ok_or_else(|| "it takes a UUID in its hyphenated form".into())
+}
+
+/// Does it.
+///
+/// # Errors
+/// When it cannot be done; the error is one sentence for the person at the terminal.
+pub(super) async fn token(command: TokenCommand, store: &Store) -> anyhow::Result<()> {
+    match command {
+        TokenCommand::Create { grant, expires_in } => create_token(grant, expires_in, store).await,
+        TokenCommand::List => list_tokens(store).await,
+        TokenCommand::Revoke { token } => revoke_token(&token, store).await,
+    }
+}
+
+/// Does it.
+///
+/// # Errors
+/// When it cannot be done; the error is one sentence for the person at the terminal.
+pub(super) async fn user(command: UserCommand, store: &Store) -> anyhow::Result<()> {
+    let UserCommand::Create { grant, password_file } = command;
+    let password = read_password(password_file)?;
+    ensure!(
+        is_usable_password(password.expose_secret()),
+        "the password is not usable: it takes 12 to 200 characters"
+    );
+    let new = NewUser {
+        password_hash: hash_password(&password),
+        name: grant.name,
+        role: grant.role,
+        scope: Scope::of(grant.network),
+    };
+    let created = store.create_user(&new).await;
+    let identifier = created.map_err(|error| refusal(error, "user", &new.name))?;
+    say(&format!("Created the user {} ({identifier}), {}.", new.name, new.role))
+}
+
+async fn create_token(grant: Grant, expires_in: Option<i64>, store: &Store) -> anyhow::Result<()> {
+    let token = Token::random();
+    let expires_at = expires_in.map(|days| {
+        let now = Timestamp::now().unix_microseconds();
+        Timestamp::from_unix_microseconds(now + days * MICROSECONDS_PER_DAY)
+    });
+    let new = NewToken {
+        name: grant.name,
+        digest: token.digest(),
+        role: grant.role,
+        scope: Scope::of(grant.network),
+        expires_at,
+        user: None,
+    };
+    let created = store.create_token(&new).await;
+    let identifier = created.map_err(|error| refusal(error, "token", &new.name))?;
+    say(&format!(
+        "Created the token {} ({identifier}), {}. It is shown this once:",
+        new.name, new.role
+    ))?;
+    say(token.reveal())
+}
+
+async fn list_tokens(store: &Store) -> anyhow::Result<()> {
+    let mut page = Page { limit: 1_000, after: None };
+    loop {
+        let mut rows = store.list_tokens(Scope::All, &page).await.map_err(explained)?;
+        let there_is_more = rows.len() > page.limit as usize;
+        rows.truncate(page.limit as usize);
+        for row in &rows {
+            say(&line(row))?;
+        }
+        if !there_is_more {
+            return Ok(());
+        }
+        page.after = rows.last().map(|last| last.identifier);
+    }
+}
+
+fn line(row: &TokenRow) -> String {
+    let moment = |at: Option<Timestamp>, none: &str| {
+        at.map_or_else(|| none.to_owned(), |at| format!("{:.0}", at.to_jiff()))
+    };
+    let network = row.scope.network();
+    format!(
+        "{}  {:8}  {:36}  expires {:20}  used {:20}  {}",
+        row.identifier,
+        row.role.name(),
+        network.map_or_else(|| "all networks".into(), |network| network.to_string()),
+        moment(row.expires_at, "never"),
+        moment(row.last_used_at, "never"),
+        row.name,
+    )
+}
+
+async fn revoke_token(token: &str, store: &Store) -> anyhow::Result<()> {
+    let named = match Uuid::try_parse(token) {
+        Ok(identifier) => store.revoke_token(Scope::All, identifier).await.map_err(explained)?,
+        Err(_no_identifier) => false,
+    };
+    if named || store.revoke_token_named(token).await.map_err(explained)? {
+        return say("Revoked.");
+    }
+    bail!("there is no token {token:?}; tributary token list shows those that there are")
+}
+
+fn refusal(error: AccessError, what: &str, name: &str) -> anyhow::Error {
+    match error {
+        AccessError::NameTaken => anyhow::anyhow!("there is a {what} named {name:?} already"),
+        AccessError::Store(error) => explained(error),
+        other => other.into(),
+    }
+}
+
+fn explained(error: StoreError) -> anyhow::Error {
+    if error.lacks_tables() {
+        return anyhow::anyhow!("the tables are not there; run tributary migrate");
+    }
+    error.into()
+}
+
+/// The first line.
+fn read_password(file: Option<PathBuf>) -> anyhow::Result<SecretString> {
+    let mut text = String::new();
+    match file {
+        Some(path) => {
+            let problem = || format!("the password file {}", path.display());
+            let file = std::fs::File::open(&path).with_context(problem)?;
+            file.take(MAX_PASSWORD_BYTES).read_to_string(&mut text).with_context(problem)?;
+        }
+        None => {
+            let standard_input = std::io::stdin().lock();
+            let mut limited = standard_input.take(MAX_PASSWORD_BYTES);
+            limited.read_line(&mut text).context("reading the password from standard input")?;
+        }
+    }
+    let line = text.lines().next().unwrap_or_default();
+    Ok(SecretString::from(line))
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("writing to standard output")
+}

@@ -1,0 +1,78 @@
+//! The file `.env`, which adds to the environment what that does not hold already. Loaded once, by
+//! `main`, before anything else. Promises that an error says where it is and does not show the line,
+//! which may hold a password.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::{ConfigError, environment};
+
+/// What was loaded.
+#[derive(Clone, Debug, Default)]
+pub struct EnvFile {
+    /// Where it is, if there is one.
+    pub path: Option<PathBuf>,
+    names: BTreeSet<String>,
+}
+
+impl EnvFile {
+    /// Whether this variable's value came from the file.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+}
+
+/// Loads `.env` into the environment, where there is one; what is set already wins.
+///
+/// # Errors
+/// When the file is there and malformed.
+pub fn load_env_file() -> Result<EnvFile, ConfigError> {
+    let unreadable = |error: dotenvy::Error| ConfigError::File(error.to_string());
+    let lines = match dotenvy::dotenv_iter() {
+        Ok(lines) => lines,
+        Err(error) if error.not_found() => return Ok(EnvFile::default()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut names = names_of(lines)?;
+    names.retain(|name| environment(name).is_none());
+    // Every line has been read once, so that this error is about the file.
+    let path = dotenvy::dotenv().map_err(unreadable)?;
+    Ok(EnvFile { path: Some(path), names })
+}
+
+/// The variables of the file. The library's own error would show the line.
+fn names_of<R: std::io::Read>(lines: dotenvy::Iter<R>) -> Result<BTreeSet<String>, ConfigError> {
+    let mut names = BTreeSet::new();
+    let mut place = "its first line".to_owned();
+    for line in lines {
+        let (name, _) = line.map_err(|error| {
+            ConfigError::File(match error {
+                dotenvy::Error::LineParse(..) => format!(
+                    "{place} is malformed; it takes NAME=value, in quotes where there are spaces"
+                ),
+                other => other.to_string(),
+            })
+        })?;
+        place = format!("the line after {name}");
+        names.insert(name);
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_line_is_told_and_not_shown() {
+        for (text, says) in [
+            ("LOG_FILTER=info\nDATABASE_PASSWORD=s3cret word\n", "the line after LOG_FILTER"),
+            ("s3cret\n", "its first line"),
+        ] {
+            let error = names_of(dotenvy::from_read_iter(text.as_bytes())).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains(says) && !said.contains("s3cret"), "{said}");
+        }
+    }
+}

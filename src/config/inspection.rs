@@ -1,0 +1,117 @@
+//! What `tributary check-config` prints: every setting, where it came from, and what is wrong with
+//! them all. Pure but for the files that settings name.
+
+use std::fmt;
+
+use super::settings::{Found, Origin, Settings};
+use super::{Config, ConfigError, EnvFile};
+
+/// The settings as they are, and what is wrong with them.
+#[derive(Debug)]
+pub struct Inspection {
+    rows: Vec<[String; 3]>,
+    /// Every one that was found.
+    pub problems: Vec<ConfigError>,
+}
+
+impl Inspection {
+    /// Reads them all, whatever is wrong with some.
+    #[must_use]
+    pub fn of(environment: impl Fn(&str) -> Option<String>, file: &EnvFile) -> Self {
+        let settings = Settings::lenient(&environment);
+        // Where it cannot go on, the problem is one more.
+        let unread = Config::assemble(&settings).err();
+        let (found, mut problems) = settings.into_findings();
+        problems.extend(unread);
+        let rows = found.into_iter().map(|found| row(found, file)).collect();
+        Self { rows, problems }
+    }
+}
+
+fn row(found: Found, file: &EnvFile) -> [String; 3] {
+    let place = |name: &str| match &file.path {
+        Some(path) if file.holds(name) => path.display().to_string(),
+        _ => "environment".to_owned(),
+    };
+    let origin = match &found.origin {
+        Origin::Default => "default".to_owned(),
+        Origin::Variable(name) => place(name),
+        Origin::File(name) => format!("the file of {name}, {}", place(name)),
+    };
+    [found.name.to_owned(), found.shown, origin]
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: usize| {
+            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+        };
+        let (names, values) = (width(0), width(1).min(60));
+        for [name, shown, origin] in &self.rows {
+            writeln!(out, "{name:names$}  {shown:values$}  {origin}")?;
+        }
+        match self.problems.len() {
+            0 => return write!(out, "\nNothing contradicts anything."),
+            1 => write!(out, "\nOne problem:")?,
+            count => write!(out, "\n{count} problems:")?,
+        }
+        self.problems.iter().try_for_each(|problem| write!(out, "\n- {problem}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn inspect(variables: &[(&str, &str)]) -> Inspection {
+        let all: HashMap<&str, &str> = variables.iter().copied().collect();
+        Inspection::of(|name| all.get(name).map(ToString::to_string), &EnvFile::default())
+    }
+
+    #[test]
+    fn every_problem_is_told_and_every_setting_printed() {
+        let inspection = inspect(&[
+            ("DATABASE_URL", "postgres://u:s3cret@db.example/d?sslmode=verify-full"),
+            ("DATABASE_PASSWORD", "s3cret"),
+            ("HTTP_WORKERS", "none"),
+            ("MIGRATE_ON_START", "true"),
+            ("WINDOW_BYTES", "65536"),
+        ]);
+        let text = inspection.to_string();
+        for expected in [
+            "4 problems:",
+            "sslmode=verify-full needs sslrootcert",
+            "HTTP_WORKERS=\"none\"",
+            "MQTT_URL is not set",
+            "is more than WINDOW_BYTES",
+            "MIGRATE_ON_START",
+            "LOG_FORMAT",
+        ] {
+            assert!(text.contains(expected), "{expected}:\n{text}");
+        }
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+
+    #[test]
+    fn where_a_value_came_from_is_told() {
+        let file = std::env::temp_dir().join(format!("tributary-secret-{}", std::process::id()));
+        std::fs::write(&file, "s3cret\n").unwrap();
+        let inspection = inspect(&[
+            ("DATABASE_URL", "postgres://u@db.example/d"),
+            ("DATABASE_PASSWORD_FILE", file.to_str().unwrap()),
+            ("MQTT_URL", "mqtt://localhost"),
+        ]);
+        std::fs::remove_file(&file).unwrap();
+        assert!(inspection.problems.is_empty(), "{inspection}");
+        let origin = |name: &str| {
+            let row = inspection.rows.iter().find(|row| row[0] == name).unwrap();
+            (row[1].clone(), row[2].clone())
+        };
+        assert_eq!(origin("MQTT_URL"), ("mqtt://localhost:1883".into(), "environment".into()));
+        assert_eq!(origin("HTTP_WORKERS"), ("1".into(), "default".into()));
+        let (shown, from) = origin("DATABASE_PASSWORD");
+        assert_eq!(shown, "(hidden)");
+        assert_eq!(from, "the file of DATABASE_PASSWORD_FILE, environment");
+    }
+}

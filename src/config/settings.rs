@@ -1,0 +1,181 @@
+//! Reads one setting after the other, by name, and remembers what it found and where. Used by
+//! `config.rs`, which knows the names; what is remembered is what `check-config` prints.
+//!
+//! Invariant: what is remembered of a secret is that there is one, and an error never holds it.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use secrecy::SecretString;
+
+use super::ConfigError;
+
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// The variable of this name.
+    Variable(String),
+    /// The file that the variable of this name names.
+    File(String),
+    /// Nobody said anything.
+    Default,
+}
+
+/// What a setting is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Found {
+    /// Its variable.
+    pub(super) name: &'static str,
+    /// What may be shown of it; empty where there is none.
+    pub(super) shown: String,
+    /// Where it came from.
+    pub(super) origin: Origin,
+}
+
+/// The reader.
+pub(super) struct Settings<'a> {
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    found: RefCell<Vec<Found>>,
+    /// None ends at the first problem; else they gather here, and the default goes on in each one's
+    /// place.
+    problems: Option<RefCell<Vec<ConfigError>>>,
+}
+
+impl<'a> Settings<'a> {
+    /// Ends at the first problem.
+    pub(super) fn strict(environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { environment, found: RefCell::default(), problems: None }
+    }
+
+    /// Goes on after each problem, to find them all.
+    pub(super) fn lenient(environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { problems: Some(RefCell::default()), ..Self::strict(environment) }
+    }
+
+    /// What was found, in the order of asking, and what is wrong with it.
+    pub(super) fn into_findings(self) -> (Vec<Found>, Vec<ConfigError>) {
+        (self.found.into_inner(), self.problems.unwrap_or_default().into_inner())
+    }
+
+    /// The problem, or where all of them are wanted, this instead of what it spoilt.
+    pub(super) fn refuse<T>(&self, problem: ConfigError, instead: T) -> Result<T, ConfigError> {
+        match &self.problems {
+            None => Err(problem),
+            Some(problems) => {
+                problems.borrow_mut().push(problem);
+                Ok(instead)
+            }
+        }
+    }
+
+    /// An empty variable counts as not set, so that `NAME=` in a file leaves the default.
+    fn ask(&self, name: &str) -> Option<String> {
+        (self.environment)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn note(&self, name: &'static str, shown: impl Into<String>, origin: Origin) {
+        self.found.borrow_mut().push(Found { name, shown: shown.into(), origin });
+    }
+
+    /// A value that may be shown.
+    pub(super) fn optional(&self, name: &'static str, default: &str) -> Option<String> {
+        let text = self.ask(name);
+        match &text {
+            Some(text) => self.note(name, text, Origin::Variable(name.into())),
+            None => self.note(name, default, Origin::Default),
+        }
+        text
+    }
+
+    pub(super) fn text(&self, name: &'static str, default: &str) -> String {
+        self.optional(name, default).unwrap_or_else(|| default.to_owned())
+    }
+
+    pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
+        self.optional(name, "").map(PathBuf::from)
+    }
+
+    pub(super) fn number<N>(
+        &self,
+        name: &'static str,
+        default: N,
+        range: RangeInclusive<N>,
+    ) -> Result<N, ConfigError>
+    where
+        N: FromStr + PartialOrd + std::fmt::Display,
+    {
+        let Some(text) = self.optional(name, &default.to_string()) else { return Ok(default) };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => {
+                let (least, most) = range.into_inner();
+                let problem = format!("it takes a whole number from {least} to {most}");
+                self.refuse(ConfigError::Invalid { name, value: text, problem }, default)
+            }
+        }
+    }
+
+    pub(super) fn flag(&self, name: &'static str, default: bool) -> Result<bool, ConfigError> {
+        match self.optional(name, &default.to_string()).as_deref() {
+            None => Ok(default),
+            Some("true" | "on" | "yes" | "1") => Ok(true),
+            Some("false" | "off" | "no" | "0") => Ok(false),
+            Some(other) => {
+                let problem = "it takes true or false".into();
+                self.refuse(ConfigError::Invalid { name, value: other.into(), problem }, default)
+            }
+        }
+    }
+
+    /// One of some words; the default is written as it is in .env.example.
+    pub(super) fn word<W>(&self, name: &'static str, default: &str) -> Result<W, ConfigError>
+    where
+        W: FromStr<Err = String>,
+    {
+        let text = self.text(name, default);
+        text.parse().or_else(|problem| {
+            let fallback = default.parse().expect("a default is one of the words");
+            self.refuse(ConfigError::Invalid { name, value: text, problem }, fallback)
+        })
+    }
+
+    /// A value that is not to be seen: from its variable, or from the file that `<name>_FILE` names.
+    /// `show` says what may be shown of it.
+    pub(super) fn secret(
+        &self,
+        (name, file_name): (&'static str, &'static str),
+        show: impl Fn(&str) -> String,
+    ) -> Result<Option<SecretString>, ConfigError> {
+        let direct = self.ask(name);
+        let file = self.ask(file_name);
+        let both = direct.is_some() && file.is_some();
+        let (value, origin) = match (direct, file) {
+            (Some(value), _) => (Ok(Some(value)), Origin::Variable(name.into())),
+            (None, Some(file)) => {
+                (secret_of(file_name, file).map(Some), Origin::File(file_name.into()))
+            }
+            (None, None) => (Ok(None), Origin::Default),
+        };
+        let shown = value.as_ref().map(|value| value.as_deref().map(show).unwrap_or_default());
+        self.note(name, shown.unwrap_or_default(), origin);
+        let value = value.or_else(|problem| self.refuse(problem, None))?;
+        if both {
+            let problem = format!("{name} and {file_name} are both set; one of them is to go");
+            self.refuse(ConfigError::Contradiction(problem), ())?;
+        }
+        Ok(value.map(SecretString::from))
+    }
+}
+
+/// What a secret's file holds, without the line's end that an editor leaves.
+fn secret_of(name: &'static str, file: String) -> Result<String, ConfigError> {
+    let read = std::fs::read_to_string(&file);
+    let problem = match read.as_deref().map(str::trim) {
+        Ok("") => "the file is empty".to_owned(),
+        Ok(text) => return Ok(text.to_owned()),
+        Err(error) => format!("the file cannot be read: {error}"),
+    };
+    Err(ConfigError::Invalid { name, value: file, problem })
+}

@@ -1,0 +1,77 @@
+//! A bearer token: 256 random bits, shown once. Only its digest is kept; nobody can guess 256 bits,
+//! so that the digest needs neither salt nor slowness.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+/// Tells a token from other secrets, in a log or a repository where it has no business.
+const PREFIX: &str = "trb_";
+
+const RANDOM_BYTES: usize = 32;
+
+/// A token, in clear. Its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+/// What is kept of a token: SHA-256 of its text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TokenDigest(pub [u8; RANDOM_BYTES]);
+
+impl Token {
+    /// A new one.
+    #[must_use]
+    pub fn random() -> Self {
+        let bytes: [u8; RANDOM_BYTES] = rand::random();
+        Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// What a client sent, if it has the form of a token.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
+        (bytes.len() == RANDOM_BYTES).then(|| Self(text.to_owned()))
+    }
+
+    /// The text, to be shown this once.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept of it.
+    #[must_use]
+    pub fn digest(&self) -> TokenDigest {
+        TokenDigest(Sha256::digest(self.0.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_back_and_never_printed() {
+        let token = Token::random();
+        assert_eq!(token.reveal().len(), PREFIX.len() + 43);
+        assert_eq!(Token::parse(token.reveal()), Some(token.clone()));
+        assert_ne!(Token::random().digest(), token.digest());
+        assert!(!format!("{token:?}").contains(&token.reveal()[4..]));
+    }
+
+    #[test]
+    fn what_has_another_form_is_no_token() {
+        let text = Token::random().reveal().to_owned();
+        for other in ["", "trb_", &text[4..], &text[..46], &format!("{text}A"), "trb_é"] {
+            assert_eq!(Token::parse(other), None, "{other}");
+        }
+    }
+}

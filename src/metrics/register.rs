@@ -1,0 +1,149 @@
+//! Makes metrics, registers them, and takes down what was made, so that a test can hold the
+//! documentation to it.
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+const CONSTANT_NAMES: &str = "the names of metrics are constants, each used once";
+
+/// How a metric behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+impl Form {
+    /// As Prometheus and docs/METRICS.md name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// What there is to say of one metric.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Description {
+    /// Its name.
+    pub name: &'static str,
+    /// How it behaves.
+    pub form: Form,
+    /// Its labels.
+    pub labels: Vec<&'static str>,
+}
+
+/// The registry while it is filled.
+pub(super) struct Register {
+    pub(super) registry: Registry,
+    pub(super) descriptions: Vec<Description>,
+}
+
+impl Register {
+    pub(super) fn new() -> Self {
+        Self { registry: Registry::new(), descriptions: Vec::new() }
+    }
+
+    fn add<C: prometheus::core::Collector + Clone + 'static>(
+        &mut self,
+        (name, form, labels): (&'static str, Form, &[&'static str]),
+        made: Result<C, prometheus::Error>,
+    ) -> C {
+        let collector = made.expect(CONSTANT_NAMES);
+        self.registry.register(Box::new(collector.clone())).expect(CONSTANT_NAMES);
+        self.descriptions.push(Description { name, form, labels: labels.to_vec() });
+        collector
+    }
+
+    pub(super) fn counter(&mut self, name: &'static str, help: &str) -> IntCounter {
+        self.add((name, Form::Counter, &[]), IntCounter::new(name, help))
+    }
+
+    pub(super) fn counters(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        labels: &[&'static str],
+    ) -> IntCounterVec {
+        let made = IntCounterVec::new(Opts::new(name, help), labels);
+        self.add((name, Form::Counter, labels), made)
+    }
+
+    pub(super) fn gauge(&mut self, name: &'static str, help: &str) -> IntGauge {
+        self.add((name, Form::Gauge, &[]), IntGauge::new(name, help))
+    }
+
+    pub(super) fn gauges(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        labels: &[&'static str],
+    ) -> IntGaugeVec {
+        let made = IntGaugeVec::new(Opts::new(name, help), labels);
+        self.add((name, Form::Gauge, labels), made)
+    }
+
+    pub(super) fn float(&mut self, name: &'static str, help: &str) -> Gauge {
+        self.add((name, Form::Gauge, &[]), Gauge::new(name, help))
+    }
+
+    pub(super) fn floats(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        labels: &[&'static str],
+    ) -> GaugeVec {
+        let made = GaugeVec::new(Opts::new(name, help), labels);
+        self.add((name, Form::Gauge, labels), made)
+    }
+
+    pub(super) fn histogram(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Histogram {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.add((name, Form::Histogram, &[]), Histogram::with_opts(options))
+    }
+
+    pub(super) fn histograms(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        labels: &[&'static str],
+        buckets: &[f64],
+    ) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.add((name, Form::Histogram, labels), HistogramVec::new(options, labels))
+    }
+
+    /// Memory, CPU time, open files and threads of the process, under Prometheus' own names.
+    pub(super) fn process(&mut self) {
+        #[cfg(target_os = "linux")]
+        {
+            let collector = prometheus::process_collector::ProcessCollector::for_self();
+            self.registry.register(Box::new(collector)).expect(CONSTANT_NAMES);
+            for (name, form) in [
+                ("process_cpu_seconds_total", Form::Counter),
+                ("process_max_fds", Form::Gauge),
+                ("process_open_fds", Form::Gauge),
+                ("process_resident_memory_bytes", Form::Gauge),
+                ("process_start_time_seconds", Form::Gauge),
+                ("process_threads", Form::Gauge),
+                ("process_virtual_memory_bytes", Form::Gauge),
+            ] {
+                self.descriptions.push(Description { name, form, labels: Vec::new() });
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What is measured by asking: which parts work, how the pools are used, what the tables have come
+//! to. Set up by `app.rs`, beside the path; nothing here is on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::domain::{Health, Part};
+use crate::metrics::Metrics;
+use crate::store::{PoolUse, Store};
+
+const CENSUS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Whether the parts work, looked up at each reading.
+pub fn watch_health(metrics: &Metrics, health: Arc<Health>) {
+    metrics.before_reading(move |metrics| {
+        for part in Part::ALL {
+            let up = i64::from(health.condition(part).up);
+            metrics.part_up.with_label_values(&[part.name()]).set(up);
+        }
+    });
+}
+
+/// How a pool of so many connections is used, looked up at each reading.
+pub fn watch_pool(
+    metrics: &Metrics,
+    name: &'static str,
+    limit: u32,
+    pool_use: impl Fn() -> PoolUse + Send + Sync + 'static,
+) {
+    metrics.pool_connections_limit.with_label_values(&[name]).set(limit.into());
+    metrics.before_reading(move |metrics| {
+        let PoolUse { busy, idle } = pool_use();
+        metrics.pool_connections.with_label_values(&[name, "busy"]).set(busy.into());
+        metrics.pool_connections.with_label_values(&[name, "idle"]).set(idle.into());
+    });
+}
+
+/// Takes a census of the tables once a minute, for ever.
+pub async fn watch_tables(store: Store, metrics: Arc<Metrics>) {
+    let mut tick = tokio::time::interval(CENSUS_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match store.census().await {
+            Ok(tables) => {
+                for it in tables {
+                    let table = [it.table.as_str()];
+                    metrics.partitions.with_label_values(&table).set(it.partitions);
+                    metrics.table_bytes.with_label_values(&table).set(it.bytes);
+                    metrics.default_partition_bytes.with_label_values(&table).set(it.default_bytes);
+                    let end = it.end.map_or(0.0, |end| end.unix_seconds());
+                    metrics.partitions_end.with_label_values(&table).set(end);
+                }
+            }
+            Err(error) => debug!(%error, "no census of the tables; the next is in a minute"),
+        }
+    }
+}

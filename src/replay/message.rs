@@ -1,0 +1,87 @@
+//! Makes a message of a row of `rejection`: the same topic, and a payload that holds what was
+//! refused and nothing else. Pure.
+
+use crate::domain::{Origin, RejectionDigest};
+use crate::store::Recorded;
+use crate::wire;
+
+/// Why a rejection cannot be replayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotReplayable {
+    /// The payload was larger than was taken.
+    #[error("only the beginning of the payload was kept")]
+    Incomplete,
+    /// Of a message that was kept whole, the item cannot be told any more.
+    #[error("the item cannot be found in what was kept")]
+    ItemNotFound,
+}
+
+/// The message that a rejection stands for.
+///
+/// What was kept is the payload if its digest is that of the message; else it is one item, or the
+/// beginning of a payload that was too large.
+pub(super) fn message(row: &Recorded) -> Result<Origin, NotReplayable> {
+    let is_whole = RejectionDigest::of(&row.topic, &row.raw) == row.digest;
+    let payload = match (row.item_index, is_whole) {
+        (None, true) => Some(row.raw.clone()),
+        (None, false) => return Err(NotReplayable::Incomplete),
+        (Some(index), true) => row.kind.and_then(|kind| {
+            wire::item(kind, &row.raw, index).map(|item| wire::envelop(kind, item))
+        }),
+        (Some(_), false) => row.kind.map(|kind| wire::envelop(kind, &row.raw)),
+    };
+    let payload = payload.ok_or(NotReplayable::ItemNotFound)?;
+    Ok(Origin::replayed(&row.topic, &payload, row.received_at, row.identifier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Kind, Timestamp};
+
+    const TOPIC: &str = "measurements/81bf7042-e20f-4a97-ac44-c15853e3618f";
+    const MESSAGE: &str = r#"{"measurements":[{"a":1}, {"b":[2]} ],"more":0}"#;
+
+    fn recorded(item_index: Option<u32>, raw: &str, message: &str) -> Recorded {
+        Recorded {
+            identifier: 7,
+            received_at: Timestamp::from_unix_microseconds(5),
+            topic: TOPIC.into(),
+            kind: Some(Kind::Measurement),
+            item_index,
+            raw: raw.into(),
+            digest: RejectionDigest::of(TOPIC, message.as_bytes()),
+        }
+    }
+
+    fn payload(row: &Recorded) -> Result<String, NotReplayable> {
+        let origin = message(row)?;
+        assert_eq!((origin.topic(), origin.replayed_from), (TOPIC, Some(7)));
+        assert!(origin.redelivered, "it may be a row already");
+        assert_eq!(origin.received_at, row.received_at);
+        Ok(String::from_utf8(origin.payload().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_message_comes_again_as_it_was() {
+        assert_eq!(payload(&recorded(None, MESSAGE, MESSAGE)), Ok(MESSAGE.into()));
+        assert_eq!(payload(&recorded(None, "{", "{")), Ok("{".into()));
+    }
+
+    #[test]
+    fn an_item_comes_alone() {
+        let alone = r#"{"measurements":[{"b":[2]}]}"#.to_owned();
+        let kept_alone = recorded(Some(1), r#"{"b":[2]}"#, MESSAGE);
+        assert_eq!(payload(&kept_alone).as_ref(), Ok(&alone));
+        let kept_with_its_message = recorded(Some(1), MESSAGE, MESSAGE);
+        assert_eq!(payload(&kept_with_its_message), Ok(alone));
+    }
+
+    #[test]
+    fn what_was_not_kept_does_not_come_again() {
+        let beginning = recorded(None, &MESSAGE[..20], MESSAGE);
+        assert_eq!(payload(&beginning), Err(NotReplayable::Incomplete));
+        let beyond = recorded(Some(2), MESSAGE, MESSAGE);
+        assert_eq!(payload(&beyond), Err(NotReplayable::ItemNotFound));
+    }
+}

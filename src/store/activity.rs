@@ -1,0 +1,317 @@
+//! How much each sensor said, in buckets of four hours over 28 days. A commit journals what it
+//! stored in one row beside its rows (`journal`); [`Store::fold_activity`] folds the journal into
+//! the counts, and [`Store::read_activity`] reads them. Promises exact counts, whatever crashes:
+//! they are committed with the rows that they count.
+
+use futures_util::future;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+use super::connection::WriterConnection;
+use super::reads::Parameters;
+use super::{Store, StoreError};
+use crate::domain::{Kind, Place, SensorIdentifier, Timestamp};
+
+/// The span of a bucket.
+pub const BUCKET_SECS: i64 = 14_400;
+
+/// Buckets in 28 days, the present one included.
+pub const BUCKETS: i32 = 168;
+
+/// Sensors of which the counts are read one by one: with all their buckets some 10 MB. The sums
+/// count every sensor.
+const MAX_SENSORS: i64 = 10_000;
+
+/// Rows of the journal folded in one statement. A row holds a batch's sensors, a few thousand at the
+/// most.
+const FOLD_AT_ONCE: i64 = 200;
+
+/// Statements of one fold; what is left after them is for the next fold.
+const FOLDS: usize = 50;
+
+/// Sorted by key, so that two instances that fold at once lock rows in the same order.
+const FOLD: &str = "\
+with taken as (
+    delete from activity_journal where identifier in (
+        select identifier from activity_journal order by identifier limit $3 for update skip locked)
+    returning sensors, buckets, kinds, counts
+), change as (
+    select said.sensor, said.bucket,
+        coalesce(sum(said.count) filter (where said.kind = 0), 0)::bigint as measurements,
+        coalesce(sum(said.count) filter (where said.kind = 1), 0)::bigint as log_messages,
+        coalesce(sum(said.count) filter (where said.kind = 2), 0)::bigint as heartbeats
+    from taken, unnest(sensors, buckets, kinds, counts) as said (sensor, bucket, kind, count)
+    join sensor on sensor.identifier = said.sensor
+    where said.bucket > $1 and said.bucket <= $2
+    group by said.sensor, said.bucket
+), kept as (
+    insert into activity as known (sensor_identifier, bucket, measurement_count, log_message_count,
+        heartbeat_count)
+    select sensor, bucket, measurements, log_messages, heartbeats from change
+    order by sensor, bucket
+    on conflict (sensor_identifier, bucket) do update
+    set measurement_count = known.measurement_count + excluded.measurement_count,
+        log_message_count = known.log_message_count + excluded.log_message_count,
+        heartbeat_count = known.heartbeat_count + excluded.heartbeat_count
+    returning sensor_identifier, bucket, measurement_count, log_message_count, heartbeat_count
+)
+select kept.sensor_identifier, sensor.network_identifier, kept.bucket,
+    kept.measurement_count, kept.log_message_count, kept.heartbeat_count,
+    change.measurements, change.log_messages, change.heartbeats
+from kept
+join change on change.sensor = kept.sensor_identifier and change.bucket = kept.bucket
+join sensor on sensor.identifier = kept.sensor_identifier";
+
+const IS_JOURNAL_EMPTY: &str = "select not exists (select from activity_journal)";
+
+const PRUNE: &str = "delete from activity where bucket <= $1";
+
+const READ_SENSORS: &str = "\
+select sensor_identifier, network_identifier, bucket,
+    measurement_count, log_message_count, heartbeat_count
+from activity
+join (select identifier, network_identifier from sensor order by identifier limit $2) as first
+    on first.identifier = sensor_identifier
+where bucket > $1";
+
+const READ_SUMS: &str = "\
+select network_identifier, bucket, sum(measurement_count)::bigint, sum(log_message_count)::bigint,
+    sum(heartbeat_count)::bigint
+from activity
+join sensor on identifier = sensor_identifier
+where bucket > $1
+group by network_identifier, bucket";
+
+const COUNT_SENSORS: &str = "select network_identifier, count(*) from sensor group by 1";
+
+/// One row of the journal for all that a commit stored; none where it stored nothing that counts.
+pub(super) const JOURNAL: &str = "\
+insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
+
+/// Items of each kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Of measurements.
+    pub measurements: i64,
+    /// Of log messages.
+    pub log_messages: i64,
+    /// Of heartbeats.
+    pub heartbeats: i64,
+}
+
+/// What one sensor said in one bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Activity {
+    /// Whose.
+    pub sensor: SensorIdentifier,
+    /// In which network it is.
+    pub network: Uuid,
+    /// The bucket's number.
+    pub bucket: i32,
+    /// In all.
+    pub counts: Counts,
+    /// What of it a fold has just added; nothing where it was read.
+    pub added: Counts,
+}
+
+/// All that is known of the last 28 days.
+#[derive(Clone, Debug, Default)]
+pub struct ActivityReading {
+    /// Of the first sensors, by identifier.
+    pub sensors: Vec<Activity>,
+    /// Of all sensors, by network and bucket.
+    pub sums: Vec<(Uuid, i32, Counts)>,
+    /// How many sensors each network has.
+    pub sensor_counts: Vec<(Uuid, u64)>,
+}
+
+/// The bucket of a moment.
+#[must_use]
+pub const fn bucket_of(moment: Timestamp) -> i32 {
+    let bucket = moment.unix_microseconds().div_euclid(BUCKET_SECS * 1_000_000);
+    // Timestamps end with the year 9999, which is in bucket 17,597,375.
+    bucket as i32
+}
+
+/// When a bucket begins.
+#[must_use]
+pub fn bucket_begin(bucket: i32) -> Timestamp {
+    Timestamp::from_unix_microseconds(i64::from(bucket) * BUCKET_SECS * 1_000_000)
+}
+
+/// Writes down what a transaction stored. Older items than the counts reach back for, and those of
+/// a clock that runs ahead by more than a bucket, are left out.
+pub(super) async fn journal(
+    connection: &WriterConnection,
+    stored: &[Vec<Place>; Kind::ALL.len()],
+) -> Result<(), tokio_postgres::Error> {
+    let Entries { sensors, buckets, kinds, counts } = entries(stored, bucket_of(Timestamp::now()));
+    if sensors.is_empty() {
+        return Ok(());
+    }
+    let parameters: [&(dyn ToSql + Sync); 4] = [&sensors, &buckets, &kinds, &counts];
+    connection.client.execute(&connection.journal, &parameters).await.map(drop)
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Entries {
+    sensors: Vec<Uuid>,
+    buckets: Vec<i32>,
+    kinds: Vec<i16>,
+    counts: Vec<i32>,
+}
+
+/// Places are sorted by sensor and time, so that those of one entry stand together.
+fn entries(stored: &[Vec<Place>; Kind::ALL.len()], present: i32) -> Entries {
+    let mut entries = Entries::default();
+    for (kind, places) in stored.iter().enumerate() {
+        let key = |place: &Place| (place.sensor, bucket_of(place.timestamp));
+        for run in places.chunk_by(|one, next| key(one) == key(next)) {
+            let (sensor, bucket) = key(&run[0]);
+            if bucket > present - BUCKETS && bucket <= present + 1 {
+                entries.sensors.push(sensor.0);
+                entries.buckets.push(bucket);
+                entries.kinds.push(kind as i16);
+                entries.counts.push(i32::try_from(run.len()).unwrap_or(i32::MAX));
+            }
+        }
+    }
+    entries
+}
+
+impl Store {
+    /// Folds the journal into the counts, and returns what has changed by it.
+    ///
+    /// # Errors
+    /// When the database is away; what is folded by then is folded.
+    pub async fn fold_activity(&self) -> Result<Vec<Activity>, StoreError> {
+        let present = bucket_of(Timestamp::now());
+        let connection = self.connection().await?;
+        let mut changed = Vec::new();
+        for _ in 0..FOLDS {
+            let bounds: Parameters<'_> = &[
+                (&(present - BUCKETS), Type::INT4),
+                (&(present + 1), Type::INT4),
+                (&FOLD_AT_ONCE, Type::INT8),
+            ];
+            let rows = connection.query_typed(FOLD, bounds).await?;
+            changed.extend(rows.iter().map(activity));
+            if connection.query_typed_one(IS_JOURNAL_EMPTY, &[]).await?.get(0) {
+                break;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Deletes the counts that nobody asks for any more.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn prune_activity(&self) -> Result<(), StoreError> {
+        let last = bucket_of(Timestamp::now()) - BUCKETS;
+        self.connection().await?.query_typed(PRUNE, &[(&last, Type::INT4)]).await?;
+        Ok(())
+    }
+
+    /// Reads the counts of the last 28 days.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn read_activity(&self) -> Result<ActivityReading, StoreError> {
+        let last = bucket_of(Timestamp::now()) - BUCKETS;
+        let mut connection = self.connection().await?;
+        // One moment for all three.
+        let transaction = connection
+            .build_transaction()
+            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        let sensors: Parameters<'_> = &[(&last, Type::INT4), (&MAX_SENSORS, Type::INT8)];
+        let sums: Parameters<'_> = &[(&last, Type::INT4)];
+        let (sensors, sums, sensor_counts) = future::try_join3(
+            transaction.query_typed(READ_SENSORS, sensors),
+            transaction.query_typed(READ_SUMS, sums),
+            transaction.query_typed(COUNT_SENSORS, &[]),
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(ActivityReading {
+            sensors: sensors.iter().map(read).collect(),
+            sums: sums.iter().map(|row| (row.get(0), row.get(1), counts(row, 2))).collect(),
+            sensor_counts: sensor_counts
+                .iter()
+                .map(|row| (row.get(0), u64::try_from(row.get::<_, i64>(1)).unwrap_or(0)))
+                .collect(),
+        })
+    }
+}
+
+fn read(row: &Row) -> Activity {
+    Activity {
+        sensor: SensorIdentifier(row.get(0)),
+        network: row.get(1),
+        bucket: row.get(2),
+        counts: counts(row, 3),
+        added: Counts::default(),
+    }
+}
+
+fn activity(row: &Row) -> Activity {
+    Activity { added: counts(row, 6), ..read(row) }
+}
+
+fn counts(row: &Row, first: usize) -> Counts {
+    Counts {
+        measurements: row.get(first),
+        log_messages: row.get(first + 1),
+        heartbeats: row.get(first + 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRESENT: i32 = 123_456;
+
+    fn place(sensor: SensorIdentifier, bucket: i32, second: i64) -> Place {
+        let begin = bucket_begin(bucket).unix_microseconds();
+        let timestamp = Timestamp::from_unix_microseconds(begin + second * 1_000_000);
+        Place { sensor, timestamp, digest: 0, uplink: 0, item: 0 }
+    }
+
+    #[test]
+    fn a_bucket_is_four_hours() {
+        assert_eq!(bucket_of(bucket_begin(PRESENT)), PRESENT);
+        let last = bucket_begin(PRESENT + 1).unix_microseconds() - 1;
+        assert_eq!(bucket_of(Timestamp::from_unix_microseconds(last)), PRESENT);
+        let end = Timestamp::from_unix_seconds(Timestamp::MAX_UNIX_SECONDS).unwrap();
+        assert_eq!(bucket_of(end), 17_597_375);
+    }
+
+    #[test]
+    fn a_journal_entry_counts_one_sensor_bucket_and_kind() {
+        let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
+        let measurements = vec![
+            place(one, PRESENT - BUCKETS, 0),
+            place(one, PRESENT - 1, 0),
+            place(one, PRESENT - 1, 14_399),
+            place(one, PRESENT, 0),
+            place(other, PRESENT + 1, 0),
+            place(other, PRESENT + 2, 0),
+        ];
+        let heartbeats = vec![place(one, PRESENT, 1)];
+        let entries = entries(&[measurements, Vec::new(), heartbeats], PRESENT);
+        assert_eq!(
+            entries,
+            Entries {
+                sensors: vec![one.0, one.0, other.0, one.0],
+                buckets: vec![PRESENT - 1, PRESENT, PRESENT + 1, PRESENT],
+                kinds: vec![0, 0, 0, 2],
+                counts: vec![2, 1, 1, 1],
+            }
+        );
+    }
+}

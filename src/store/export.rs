@@ -1,0 +1,414 @@
+//! Measurements by the million, as CSV or a JSON object a line, by COPY … TO STDOUT. Called by the
+//! API. Promises constant memory, the rows of one sensor in the order of its clock, all of it as the
+//! tables stood at the beginning, and that PostgreSQL stops when nobody reads any more.
+//!
+//! Invariant: an export holds a connection of its own and one of `EXPORTS_AT_ONCE` permits. Both are
+//! given back when it is through, when its reader is dropped, and when the reader takes nothing for
+//! [`IDLE_TIMEOUT`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use tracing::info;
+use uuid::Uuid;
+
+use super::connect::Connector;
+use super::pool::append_option;
+use super::rows::Span;
+use super::{Config, Store, StoreError};
+use crate::domain::{NetworkIdentifier, SensorIdentifier};
+
+/// What is handed on at once; the lines themselves are short.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Chunks that wait for the reader. Behind them waits PostgreSQL.
+const CHUNKS_WAITING: usize = 2;
+
+/// A reader that takes nothing for so long has gone to sleep. PostgreSQL would end the transaction
+/// after a minute.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Sensors of a network that are known ahead.
+const SENSORS_AHEAD: i64 = 1_000;
+
+/// It takes as long as it takes; but a backend whose client is gone finds out, also while it has
+/// nothing to send.
+const OPTIONS: &str = "-c statement_timeout=0 -c client_connection_check_interval=1s \
+     -c standard_conforming_strings=on -c jit=off";
+
+const BEGIN: &str = "begin isolation level repeatable read read only";
+
+const SENSORS: &str = "\
+select identifier from sensor where identifier = $1
+union all
+select identifier from sensor
+where network_identifier = $2 and ($3::uuid is null or identifier > $3)
+order by identifier
+limit $4";
+
+const NETWORK_EXISTS: &str = "select 1 from network where identifier = $1";
+
+/// Whose measurements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExportOf {
+    /// Of one sensor.
+    Sensor(SensorIdentifier),
+    /// Of all sensors of a network, one after the other.
+    Network(NetworkIdentifier),
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ExportFormat {
+    /// RFC 4180, with a header.
+    #[default]
+    Csv,
+    /// A JSON object in each line.
+    NdJson,
+}
+
+/// What to export.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Export {
+    /// Whose measurements.
+    pub of: ExportOf,
+    /// When they were taken.
+    pub span: Span,
+    /// Only measurements that have one of these members, and only these; none: all of it.
+    pub attributes: Option<Vec<String>>,
+    /// How a line looks.
+    pub format: ExportFormat,
+}
+
+/// Why an export does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// So many exports run that another has to wait.
+    #[error("{0} exports run, and there may be no more")]
+    Busy(u32),
+    /// Anything else.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<tokio_postgres::Error> for ExportError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// The lines, in chunks. Dropping it ends the export.
+pub struct ExportStream {
+    first: Option<Bytes>,
+    rest: mpsc::Receiver<Result<Bytes, StoreError>>,
+}
+
+impl Stream for ExportStream {
+    type Item = Result<Bytes, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => self.rest.poll_recv(context),
+        }
+    }
+}
+
+/// What exports need.
+#[derive(Clone, Debug)]
+pub(super) struct Exports {
+    permits: Arc<Semaphore>,
+    most: u32,
+    connector: Connector,
+}
+
+impl Exports {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut connector = Connector::new(config, "tributary-export");
+        append_option(&mut connector.postgres, OPTIONS);
+        let most = config.exports;
+        Self { permits: Arc::new(Semaphore::new(most as usize)), most, connector }
+    }
+
+    async fn connect(&self) -> Result<Line, StoreError> {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connector.open()).await;
+        let timeout = StoreError::PoolTimeout { waited: CONNECT_TIMEOUT, last: None };
+        let (client, driver) = connecting.map_err(|_elapsed| timeout)??;
+        Ok(Line { client, driver })
+    }
+}
+
+/// A connection that is cut when it is dropped. The driver would read to the end what a COPY under
+/// way still sends.
+struct Line {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Store {
+    /// Begins an export; none if there is no such sensor or network. Its first chunk is there when
+    /// this returns.
+    ///
+    /// # Errors
+    /// When too many run, or the database is away.
+    pub async fn export(&self, export: Export) -> Result<Option<ExportStream>, ExportError> {
+        let exports = &self.exports;
+        let permit = Arc::clone(&exports.permits).try_acquire_owned();
+        let permit = permit.map_err(|_none_left| ExportError::Busy(exports.most))?;
+        let line = exports.connect().await?;
+        let exists = tokio::time::timeout(CONNECT_TIMEOUT, begin(&line.client, export.of)).await;
+        let silence = StoreError::Silence { waited: CONNECT_TIMEOUT };
+        if !exists.map_err(|_elapsed| silence)?? {
+            return Ok(None);
+        }
+        let (chunks, mut rest) = mpsc::channel(CHUNKS_WAITING);
+        let work = Work { line, export, chunks, gathered: BytesMut::new(), _permit: permit };
+        actix_rt::spawn(work.run());
+        let first = rest.recv().await.transpose()?;
+        Ok(Some(ExportStream { first, rest }))
+    }
+}
+
+/// Whether there is what is to be exported.
+async fn begin(client: &Client, of: ExportOf) -> Result<bool, tokio_postgres::Error> {
+    client.batch_execute(BEGIN).await?;
+    let (statement, identifier) = match of {
+        ExportOf::Sensor(sensor) => (super::reads::SENSOR_EXISTS, sensor.0),
+        ExportOf::Network(network) => (NETWORK_EXISTS, network.0),
+    };
+    Ok(client.query_typed_opt(statement, &[(&identifier, Type::UUID)]).await?.is_some())
+}
+
+/// An export under way.
+struct Work {
+    line: Line,
+    export: Export,
+    chunks: mpsc::Sender<Result<Bytes, StoreError>>,
+    gathered: BytesMut,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why an export ends before its time.
+enum Halt {
+    Failed(StoreError),
+    /// Nobody reads.
+    Gone,
+}
+
+impl From<tokio_postgres::Error> for Halt {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Work {
+    async fn run(mut self) {
+        let gone = self.chunks.clone();
+        let outcome = tokio::select! {
+            outcome = self.all() => outcome,
+            () = gone.closed() => Err(Halt::Gone),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Halt::Gone) => info!("an export ended early: nobody reads it any more"),
+            Err(Halt::Failed(error)) => {
+                // If nobody takes it, nobody waits for it.
+                tokio::time::timeout(IDLE_TIMEOUT, gone.send(Err(error))).await.ok();
+            }
+        }
+    }
+
+    async fn all(&mut self) -> Result<(), Halt> {
+        self.gathered.extend_from_slice(self.export.header().as_bytes());
+        let (sensor, network) = match self.export.of {
+            ExportOf::Sensor(sensor) => (Some(sensor.0), None),
+            ExportOf::Network(network) => (None, Some(network.0)),
+        };
+        let mut after: Option<Uuid> = None;
+        loop {
+            let rows = self
+                .line
+                .client
+                .query_typed(
+                    SENSORS,
+                    &[
+                        (&sensor, Type::UUID),
+                        (&network, Type::UUID),
+                        (&after, Type::UUID),
+                        (&SENSORS_AHEAD, Type::INT8),
+                    ],
+                )
+                .await?;
+            for row in &rows {
+                let sensor: Uuid = row.try_get(0)?;
+                self.one(SensorIdentifier(sensor)).await?;
+                after = Some(sensor);
+            }
+            if network.is_none() || rows.is_empty() {
+                break;
+            }
+        }
+        self.hand_on().await?;
+        self.line.client.batch_execute("commit").await?;
+        Ok(())
+    }
+
+    async fn one(&mut self, sensor: SensorIdentifier) -> Result<(), Halt> {
+        let lines = self.line.client.copy_out(&self.export.statement(sensor)).await?;
+        tokio::pin!(lines);
+        while let Some(line) = lines.next().await {
+            self.gathered.extend_from_slice(&line?);
+            if self.gathered.len() >= CHUNK_BYTES {
+                self.hand_on().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hand_on(&mut self) -> Result<(), Halt> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let chunk = self.gathered.split().freeze();
+        let taken = tokio::time::timeout(IDLE_TIMEOUT, self.chunks.send(Ok(chunk))).await;
+        match taken {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Halt::Gone),
+        }
+    }
+}
+
+const RFC3339: &str = r#"'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"#;
+
+impl Export {
+    /// The names of the columns.
+    fn header(&self) -> String {
+        if self.format == ExportFormat::NdJson {
+            return String::new();
+        }
+        let fixed =
+            "sensor_identifier,timestamp,creation_timestamp,receipt_timestamp,revision".to_owned();
+        match &self.attributes {
+            None => fixed + ",value\n",
+            Some(attributes) => {
+                let cell = |name: &String| format!(",\"{}\"", name.replace('"', "\"\""));
+                fixed + &attributes.iter().map(cell).collect::<String>() + "\n"
+            }
+        }
+    }
+
+    /// COPY takes no parameters. What is put into the text are numbers, moments and identifiers in
+    /// a form of ours, and the names of attributes as literals.
+    fn statement(&self, sensor: SensorIdentifier) -> String {
+        let rfc3339 = |column| format!("to_char({column} at time zone 'UTC', {RFC3339})");
+        let (created, received) = (rfc3339("creation_timestamp"), rfc3339("receipt_timestamp"));
+        let unix = "trim_scale(extract(epoch from creation_timestamp))";
+        let attributes = self
+            .attributes
+            .as_ref()
+            .map(|attributes| attributes.iter().map(|name| literal(name)).collect::<Vec<_>>());
+        let columns = match (self.format, &attributes) {
+            (ExportFormat::Csv, None) => {
+                format!("sensor_identifier, {unix}, {created}, {received}, revision, value")
+            }
+            (ExportFormat::Csv, Some(attributes)) => {
+                let members: String =
+                    attributes.iter().map(|name| format!(", value ->> {name}")).collect();
+                format!("sensor_identifier, {unix}, {created}, {received}, revision{members}")
+            }
+            (ExportFormat::NdJson, attributes) => {
+                let value = match attributes {
+                    None => "value::text".to_owned(),
+                    Some(attributes) => format!(
+                        "(select jsonb_object_agg(key, member)::text \
+                         from jsonb_each(value) as members (key, member) \
+                         where key = any (array[{}]))",
+                        attributes.join(", ")
+                    ),
+                };
+                format!(
+                    "'{{\"sensor_identifier\":\"' || sensor_identifier || '\",\"timestamp\":' || {unix} \
+                     || ',\"creation_timestamp\":\"' || {created} || '\",\"receipt_timestamp\":\"' \
+                     || {received} || '\",\"revision\":' || revision || ',\"value\":' || {value} || '}}'"
+                )
+            }
+        };
+        let mut filter = format!("sensor_identifier = '{sensor}'");
+        if let Some(from) = self.span.from {
+            filter += &format!(" and creation_timestamp >= '{}'", from.to_jiff());
+        }
+        if let Some(to) = self.span.to {
+            filter += &format!(" and creation_timestamp < '{}'", to.to_jiff());
+        }
+        if let Some(attributes) = &attributes {
+            filter += &format!(" and value ?| array[{}]", attributes.join(", "));
+        }
+        let options = match self.format {
+            ExportFormat::Csv => "format csv",
+            // No quotes around the line: what would call for them stands in no JSON text.
+            ExportFormat::NdJson => "format csv, quote e'\\x01', delimiter e'\\x02'",
+        };
+        format!(
+            "copy (select {columns} from measurement where {filter} \
+             order by creation_timestamp, digest) to stdout with ({options})"
+        )
+    }
+}
+
+/// A text that stands for itself.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn export(format: ExportFormat, attributes: Option<&[&str]>) -> Export {
+        Export {
+            of: ExportOf::Network(NetworkIdentifier::DEFAULT),
+            span: Span::default(),
+            attributes: attributes.map(|names| names.iter().map(|&it| it.into()).collect()),
+            format,
+        }
+    }
+
+    #[test]
+    fn the_header_names_what_the_lines_hold() {
+        let fixed = "sensor_identifier,timestamp,creation_timestamp,receipt_timestamp,revision";
+        let header = |format, attributes| export(format, attributes).header();
+        assert_eq!(header(ExportFormat::Csv, None), format!("{fixed},value\n"));
+        assert_eq!(
+            header(ExportFormat::Csv, Some(&["a", "b\",\n"])),
+            format!("{fixed},\"a\",\"b\"\",\n\"\n")
+        );
+        assert_eq!(header(ExportFormat::NdJson, None), "");
+    }
+
+    #[test]
+    fn no_name_leaves_its_literal() {
+        let hostile = "a', pg_sleep(9)) --";
+        for format in [ExportFormat::Csv, ExportFormat::NdJson] {
+            let statement =
+                export(format, Some(&[hostile])).statement(SensorIdentifier(Uuid::nil()));
+            assert!(statement.contains("'a'', pg_sleep(9)) --'"), "{statement}");
+            assert!(!statement.replace("''", "").contains("'a'"), "{statement}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Pages of the hot tables: what one sensor said, by its own clock. Called by the API. Promises the
+//! order that was asked for, a key that survives inserts, and a page that is bounded in bytes too:
+//! PostgreSQL cuts it, so that no more is sent.
+//!
+//! A table can have hundreds of partitions, and to plan for all of them takes longer than to read a
+//! page. Most pages lie near their beginning, so that part is asked for first, which leaves the other
+//! partitions out.
+
+use std::time::Duration;
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+
+use super::reads::{Parameters, SENSOR_EXISTS, moment, raw_json};
+use super::rows::{
+    HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, RowKey,
+    RowPage, Selection, Span,
+};
+use super::{Store, StoreError};
+use crate::domain::{SensorIdentifier, Timestamp};
+
+/// A page is cut behind the row that takes it beyond this. What holds a page holds it once as rows
+/// and once as JSON.
+const PAGE_BYTES: u32 = 4 << 20;
+
+/// Whether a page lies near its beginning shows in this part of it.
+const NEAR: Duration = Duration::from_secs(14 * 86_400);
+
+/// A table, and what is read of it. Parameters: those of [`PAGE_PARAMETERS`], then its own filter's.
+struct Table {
+    name: &'static str,
+    /// What is computed of a row, once.
+    columns: &'static str,
+    /// Their names.
+    names: &'static str,
+    filter: &'static str,
+    /// What a row counts in bytes.
+    size: &'static str,
+}
+
+const MEASUREMENTS: Table = Table {
+    name: "measurement",
+    columns: "creation_timestamp, digest, receipt_timestamp, revision,
+              case when $7::text[] is null then value::text else (
+                  select coalesce(jsonb_object_agg(key, member), '{}')::text
+                  from jsonb_each(value) as members (key, member) where key = any ($7)
+              ) end as value",
+    names: "creation_timestamp, digest, receipt_timestamp, revision, value",
+    filter: "and ($7::text[] is null or value ?| $7)",
+    size: "octet_length(value)",
+};
+
+const LOG_MESSAGES: Table = Table {
+    name: "log_message",
+    columns: "creation_timestamp, digest, receipt_timestamp, revision, severity, subject, details",
+    names: "creation_timestamp, digest, receipt_timestamp, revision, severity, subject, details",
+    filter: "and ($7::text[] is null or severity = any ($7))
+             and ($8::text is null or subject ilike $8 or details ilike $8)",
+    size: "octet_length(subject) + coalesce(octet_length(details), 0)",
+};
+
+const HEARTBEATS: Table = Table {
+    name: "heartbeat",
+    columns: "creation_timestamp, digest, receipt_timestamp, revision, success",
+    names: "creation_timestamp, digest, receipt_timestamp, revision, success",
+    filter: "and ($7::integer is null or revision = $7)
+             and ($8::boolean is null or success = $8)",
+    size: "0",
+};
+
+impl Table {
+    /// Parameters: sensor, from, to, key to go on behind (both or neither null), limit; then the
+    /// filter's. The bound on the timestamp alone says less than the one on the key, but it is the
+    /// one that leaves partitions out.
+    fn page(&self, order: Order) -> String {
+        let Self { name, columns, names, filter, size } = self;
+        let (behind, direction) = match order {
+            Order::NewestFirst => ("<", "desc"),
+            Order::OldestFirst => (">", "asc"),
+        };
+        let sorted = format!("order by creation_timestamp {direction}, digest {direction}");
+        format!(
+            "\
+select {names}, row_count
+from (
+    select page.*, count(*) over () as row_count,
+           sum({size}) over ({sorted} rows between unbounded preceding and 1 preceding) as bytes
+    from (
+        select {columns}
+        from {name}
+        where sensor_identifier = $1
+          and ($2::timestamptz is null or creation_timestamp >= $2)
+          and ($3::timestamptz is null or creation_timestamp < $3)
+          and ($4::timestamptz is null or creation_timestamp {behind}= $4)
+          and ($4::timestamptz is null or (creation_timestamp, digest) {behind} ($4, $5::bigint))
+          {filter}
+        {sorted}
+        limit $6
+    ) page
+) measured
+where coalesce(bytes, 0) < {PAGE_BYTES}
+{sorted}"
+        )
+    }
+}
+
+impl Store {
+    /// Measurements of a sensor, with all members of their values or with these alone (then only
+    /// measurements that have one of them); none if there is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is away, or it takes too long.
+    pub async fn list_measurements(
+        &self,
+        sensor: SensorIdentifier,
+        selection: &Selection,
+        attributes: Option<&[String]>,
+    ) -> Result<Option<RowPage<MeasurementRow>>, StoreError> {
+        let read = |row: &Row| {
+            Ok(MeasurementRow {
+                key: key(row)?,
+                received_at: moment(row, 2)?,
+                revision: row.try_get(3)?,
+                value: raw_json(row.try_get(4)?),
+            })
+        };
+        let filter: Parameters<'_> = &[(&attributes, Type::TEXT_ARRAY)];
+        self.hot_page(sensor, selection, (&MEASUREMENTS, filter), read).await
+    }
+
+    /// Log messages of a sensor; none if there is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is away, or it takes too long.
+    pub async fn list_log_messages(
+        &self,
+        sensor: SensorIdentifier,
+        selection: &Selection,
+        filter: &LogFilter,
+    ) -> Result<Option<RowPage<LogMessageRow>>, StoreError> {
+        let read = |row: &Row| {
+            Ok(LogMessageRow {
+                key: key(row)?,
+                received_at: moment(row, 2)?,
+                revision: row.try_get(3)?,
+                severity: row.try_get(4)?,
+                subject: row.try_get(5)?,
+                details: row.try_get(6)?,
+            })
+        };
+        let (severities, pattern) = (filter.severities(), filter.pattern());
+        let filter: Parameters<'_> = &[(&severities, Type::TEXT_ARRAY), (&pattern, Type::TEXT)];
+        self.hot_page(sensor, selection, (&LOG_MESSAGES, filter), read).await
+    }
+
+    /// Heartbeats of a sensor; none if there is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is away, or it takes too long.
+    pub async fn list_heartbeats(
+        &self,
+        sensor: SensorIdentifier,
+        selection: &Selection,
+        filter: HeartbeatFilter,
+    ) -> Result<Option<RowPage<HeartbeatRow>>, StoreError> {
+        let read = |row: &Row| {
+            Ok(HeartbeatRow {
+                key: key(row)?,
+                received_at: moment(row, 2)?,
+                revision: row.try_get(3)?,
+                success: row.try_get(4)?,
+            })
+        };
+        let filter: Parameters<'_> =
+            &[(&filter.revision, Type::INT4), (&filter.success, Type::BOOL)];
+        self.hot_page(sensor, selection, (&HEARTBEATS, filter), read).await
+    }
+
+    async fn hot_page<T>(
+        &self,
+        sensor: SensorIdentifier,
+        selection: &Selection,
+        (table, filter): (&Table, Parameters<'_>),
+        read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<Option<RowPage<T>>, StoreError> {
+        let statement = table.page(selection.order);
+        self.within(async {
+            let connection = self.connection().await?;
+            let (first, is_all) = near(selection);
+            let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+            // Both are under way at once, one behind the other on the connection.
+            let (exists, rows) = tokio::try_join!(
+                connection.query_typed_opt(SENSOR_EXISTS, identifier),
+                page(&connection, &statement, (sensor, &first), filter),
+            )?;
+            if exists.is_none() {
+                return Ok(None);
+            }
+            let is_short =
+                rows.len() <= selection.page.limit as usize && rows.len() == total(&rows)?;
+            let rows = if is_short && !is_all {
+                page(&connection, &statement, (sensor, selection), filter).await?
+            } else {
+                rows
+            };
+            let shown = rows.len().min(selection.page.limit as usize);
+            let more = total(&rows)? > shown;
+            let rows = rows.iter().take(shown).map(read).collect::<Result<_, _>>()?;
+            Ok(Some(RowPage { rows, more }))
+        })
+        .await
+    }
+}
+
+async fn page(
+    client: &Client,
+    statement: &str,
+    (sensor, selection): (SensorIdentifier, &Selection),
+    filter: Parameters<'_>,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let Selection { span: Span { from, to }, page, .. } = selection;
+    let (from, to) = (from.map(Timestamp::to_jiff), to.map(Timestamp::to_jiff));
+    let timestamp = page.after.map(|key| key.timestamp.to_jiff());
+    let digest = page.after.map(|key| key.digest);
+    let limit = page.row_count();
+    let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![
+        (&sensor.0, Type::UUID),
+        (&from, Type::TIMESTAMPTZ),
+        (&to, Type::TIMESTAMPTZ),
+        (&timestamp, Type::TIMESTAMPTZ),
+        (&digest, Type::INT8),
+        (&limit, Type::INT8),
+    ];
+    parameters.extend(filter.iter().cloned());
+    client.query_typed(statement, &parameters).await
+}
+
+/// So many rows the page had before it was cut.
+fn total(rows: &[Row]) -> Result<usize, tokio_postgres::Error> {
+    let total: i64 = rows.first().map_or(Ok(0), |row| row.try_get("row_count"))?;
+    Ok(usize::try_from(total).unwrap_or(0))
+}
+
+/// The part near the beginning, and whether that is all.
+fn near(selection: &Selection) -> (Selection, bool) {
+    let Selection { span: Span { from, to }, order, page } = *selection;
+    let after = page.after.map(|key| key.timestamp);
+    let span = match order {
+        Order::NewestFirst => {
+            let begin = [after, to].into_iter().flatten().min().unwrap_or_else(Timestamp::now);
+            let bound = begin.saturating_sub(NEAR);
+            (from.is_none_or(|from| from < bound)).then_some(Span { from: Some(bound), to })
+        }
+        Order::OldestFirst => {
+            let begin = [after, from].into_iter().flatten().max();
+            let bound = begin.map(|begin| begin.saturating_add(NEAR));
+            bound
+                .filter(|bound| to.is_none_or(|to| to > *bound))
+                .map(|bound| Span { from, to: Some(bound) })
+        }
+    };
+    match span {
+        Some(span) => (Selection { span, order, page }, false),
+        None => (*selection, true),
+    }
+}
+
+impl LogFilter {
+    pub(super) fn severities(&self) -> Option<&[&'static str]> {
+        (!self.severities.is_empty()).then_some(&self.severities)
+    }
+
+    /// For `ilike`, in which the text stands for itself.
+    pub(super) fn pattern(&self) -> Option<String> {
+        let text = self.text.as_ref()?;
+        let mut pattern = String::with_capacity(text.len() + 2);
+        pattern.push('%');
+        for character in text.chars() {
+            if matches!(character, '%' | '_' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern.push('%');
+        Some(pattern)
+    }
+}
+
+fn key(row: &Row) -> Result<RowKey, tokio_postgres::Error> {
+    Ok(RowKey { timestamp: moment(row, 0)?, digest: row.try_get(1)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Page;
+
+    fn days(count: i64) -> Timestamp {
+        Timestamp::from_unix_microseconds(count * 86_400_000_000)
+    }
+
+    fn near_of(
+        order: Order,
+        from: Option<i64>,
+        to: Option<i64>,
+        after: Option<i64>,
+    ) -> Option<Span> {
+        let after = after.map(|day| RowKey { timestamp: days(day), digest: 0 });
+        let span = Span { from: from.map(days), to: to.map(days) };
+        let selection = Selection { span, order, page: Page { limit: 1, after } };
+        let (near, is_all) = near(&selection);
+        assert_eq!((near.order, near.page), (order, selection.page));
+        (!is_all).then_some(near.span)
+    }
+
+    #[test]
+    fn the_near_part_begins_where_the_page_does() {
+        let span = |from: Option<i64>, to: Option<i64>| {
+            Some(Span { from: from.map(days), to: to.map(days) })
+        };
+        let newest = |from, to, after| near_of(Order::NewestFirst, from, to, after);
+        assert_eq!(newest(None, Some(100), None), span(Some(86), Some(100)));
+        assert_eq!(newest(Some(10), Some(100), Some(50)), span(Some(36), Some(100)));
+        assert_eq!(newest(Some(90), Some(100), None), None, "it is all");
+        assert!(newest(None, None, None).is_some_and(|span| span.from < Some(Timestamp::now())));
+        let oldest = |from, to, after| near_of(Order::OldestFirst, from, to, after);
+        assert_eq!(oldest(Some(10), None, None), span(Some(10), Some(24)));
+        assert_eq!(oldest(Some(10), Some(100), Some(50)), span(Some(10), Some(64)));
+        assert_eq!(oldest(Some(10), Some(20), None), None, "it is all");
+        assert_eq!(oldest(None, None, None), None, "where it begins is not known");
+    }
+
+    #[test]
+    fn a_text_stands_for_itself() {
+        let filter = LogFilter { text: Some(r"50%_\x".into()), ..LogFilter::default() };
+        assert_eq!(filter.pattern().as_deref(), Some(r"%50\%\_\\x%"));
+    }
+}

@@ -1,0 +1,206 @@
+//! How an event looks on the wire (the HTML standard, "Server-sent events"). Pure. Promises that no
+//! text of a sensor can end an event or forge another: data is JSON on one line.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::{SensorIdentifier, Tidings, Timestamp};
+
+/// A client that was cut off waits so long before it comes again.
+const RETRY_MILLISECONDS: u32 = 3_000;
+
+/// What keeps proxies from closing a quiet connection. It is a comment: clients pass over it.
+pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// Why a stream ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Farewell {
+    /// The reader did not keep up.
+    TooSlow,
+    /// We did not.
+    Overrun,
+    /// The service stops.
+    Shutdown,
+    /// The sensor is no more.
+    Deleted,
+    /// The reader may not read any more.
+    Revoked,
+}
+
+/// An event.
+pub(super) fn event(name: &str, id: Option<i64>, data: &impl Serialize) -> Bytes {
+    let data = serde_json::to_string(data).expect("what is sent has no map with other keys");
+    // The value of a measurement is passed on as it came. Between its tokens a line may break,
+    // which says nothing in JSON and ends a line here; within them no line breaks.
+    let data = data.replace(['\n', '\r'], " ");
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    format!("event: {name}\n{id}data: {data}\n\n").into()
+}
+
+/// The first event of a sensor's stream.
+pub(super) fn open(sensor: SensorIdentifier, now: Timestamp, gap: Option<Timestamp>) -> Bytes {
+    #[derive(Serialize)]
+    struct Open {
+        sensor_identifier: SensorIdentifier,
+        /// What is committed from here on is shown.
+        from: jiff::Timestamp,
+        /// What was committed between here and `from` is not: the lists hold it.
+        missed_since: Option<jiff::Timestamp>,
+    }
+    let data = Open {
+        sensor_identifier: sensor,
+        from: now.to_jiff(),
+        missed_since: gap.map(Timestamp::to_jiff),
+    };
+    let open = event("open", Some(now.unix_microseconds()), &data);
+    [format!("retry: {RETRY_MILLISECONDS}\n").as_bytes(), &open].concat().into()
+}
+
+/// The first event of the fleet's stream, and any that begins it anew.
+pub(super) fn fleet(snapshot: &impl Serialize) -> Bytes {
+    let fleet = event("fleet", None, snapshot);
+    [format!("retry: {RETRY_MILLISECONDS}\n").as_bytes(), &fleet].concat().into()
+}
+
+/// The last event of a stream.
+pub(super) fn farewell(farewell: Farewell) -> Bytes {
+    #[derive(Serialize)]
+    struct Dropped {
+        reason: &'static str,
+        detail: &'static str,
+    }
+    let (reason, detail) = match farewell {
+        Farewell::TooSlow => ("too_slow", "more events waited than are kept for one reader"),
+        Farewell::Overrun => ("overrun", "events came faster than they could be handed out"),
+        Farewell::Shutdown => ("shutdown", "the service stops; come again"),
+        Farewell::Deleted => ("deleted", "the sensor is no more"),
+        Farewell::Revoked => ("revoked", "the token was revoked, or has expired"),
+    };
+    event("dropped", None, &Dropped { reason, detail })
+}
+
+#[derive(Serialize)]
+struct Times {
+    timestamp: f64,
+    creation_timestamp: jiff::Timestamp,
+    receipt_timestamp: jiff::Timestamp,
+    revision: i32,
+}
+
+impl Times {
+    fn new(timestamp: Timestamp, received_at: Timestamp, revision: i32) -> Self {
+        Self {
+            timestamp: timestamp.unix_seconds(),
+            creation_timestamp: timestamp.to_jiff(),
+            receipt_timestamp: received_at.to_jiff(),
+            revision,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Measurement<'a> {
+    #[serde(flatten)]
+    times: Times,
+    value: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct LogMessage<'a> {
+    #[serde(flatten)]
+    times: Times,
+    severity: &'static str,
+    subject: &'a str,
+    details: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Heartbeat {
+    #[serde(flatten)]
+    times: Times,
+    success: bool,
+}
+
+#[derive(Serialize)]
+struct Configuration {
+    revision: i32,
+    state: &'static str,
+}
+
+/// What is new about a sensor, with the members that the lists have too; nothing for the news that
+/// ends a stream.
+pub(super) fn tidings(what: &Tidings, id: i64) -> Option<Bytes> {
+    let id = Some(id);
+    Some(match what {
+        Tidings::Measurement { timestamp, received_at, revision, value } => {
+            let times = Times::new(*timestamp, *received_at, *revision);
+            let value = serde_json::from_slice(value).ok();
+            event("measurement", id, &Measurement { times, value })
+        }
+        Tidings::LogMessage { timestamp, received_at, revision, severity, subject, details } => {
+            let times = Times::new(*timestamp, *received_at, *revision);
+            let (severity, details) = (severity.name(), details.as_deref());
+            event("log_message", id, &LogMessage { times, severity, subject, details })
+        }
+        Tidings::Heartbeat { timestamp, received_at, revision, success } => {
+            let times = Times::new(*timestamp, *received_at, *revision);
+            event("heartbeat", id, &Heartbeat { times, success: *success })
+        }
+        Tidings::Configuration { revision, step } => {
+            event("configuration", id, &Configuration { revision: *revision, state: step.name() })
+        }
+        Tidings::Deleted => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Severity;
+
+    const MOMENT: Timestamp = Timestamp::from_unix_microseconds(1_782_896_400_250_000);
+
+    #[test]
+    fn a_measurement_is_an_event_on_one_line_of_data() {
+        let what = Tidings::Measurement {
+            timestamp: MOMENT,
+            received_at: MOMENT,
+            revision: 3,
+            value: Bytes::from_static(b"{\"t\":\r\n 21.50,\"sky\":\"a\\nb\"}"),
+        };
+        assert_eq!(
+            tidings(&what, 7).unwrap(),
+            "event: measurement\nid: 7\ndata: {\"timestamp\":1782896400.25,\
+             \"creation_timestamp\":\"2026-07-01T09:00:00.25Z\",\
+             \"receipt_timestamp\":\"2026-07-01T09:00:00.25Z\",\"revision\":3,\
+             \"value\":{\"t\":   21.50,\"sky\":\"a\\nb\"}}\n\n"
+        );
+    }
+
+    #[test]
+    fn a_text_cannot_forge_an_event() {
+        let what = Tidings::LogMessage {
+            timestamp: MOMENT,
+            received_at: MOMENT,
+            revision: 0,
+            severity: Severity::Error,
+            subject: "a\n\nevent: dropped\r\ndata: x\n\n".into(),
+            details: None,
+        };
+        let event = String::from_utf8(tidings(&what, 1).unwrap().into()).unwrap();
+        assert_eq!(event.matches("\n\n").count(), 1, "{event}");
+        assert_eq!(event.lines().count(), 4, "{event}");
+        assert!(!event.contains('\r'), "{event}");
+    }
+
+    #[test]
+    fn an_open_stream_says_what_it_has_missed() {
+        let sensor = SensorIdentifier::random();
+        let event = String::from_utf8(open(sensor, MOMENT, None).into()).unwrap();
+        assert!(event.starts_with("retry: 3000\nevent: open\nid: 1782896400250000\n"), "{event}");
+        assert!(event.contains("\"missed_since\":null"), "{event}");
+        let event = String::from_utf8(open(sensor, MOMENT, Some(MOMENT)).into()).unwrap();
+        assert!(event.contains("\"missed_since\":\"2026-07-01T09:00:00.25Z\""), "{event}");
+    }
+}

@@ -1,0 +1,31 @@
+//! Server-sent events, from the commit to the reader: `hub` knows who reads what and hands each
+//! event to each of them, `queue` is what waits for one reader, `event` is how news looks on the
+//! wire, `fleet` is the count of all that the fleet said, and `model` what is remembered of it.
+//! Fed by the writer and the outbox through [`crate::domain::Audience`]; read by the API.
+//!
+//! Invariant: a reader is shown a row only after its COMMIT, and nothing waits for a reader: one
+//! that is too slow is told so and dropped.
+
+mod event;
+mod fleet;
+mod hub;
+mod model;
+mod queue;
+
+pub use fleet::{Fleet, NotRead};
+pub use hub::{Hub, NoRoom, Reader, Right};
+
+/// `STREAM_…`
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// `STREAM_MAX_READERS`
+    pub max_readers: usize,
+    /// `STREAM_KEEP_ALIVE_SECS`
+    pub keep_alive_secs: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_readers: 2_000, keep_alive_secs: 15 }
+    }
+}

@@ -1,0 +1,151 @@
+//! What waits for one reader: events in order, bounded in number and in bytes. Pure but for the
+//! waker. The hub puts in, the reader's connection takes out.
+//!
+//! Invariant: whoever falls behind the bound is told in its last event, and gets no other.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::event::{self, Farewell};
+
+/// Events that wait for one reader.
+const MAX_EVENTS: usize = 1_000;
+
+/// Bytes that do. One event alone may be larger.
+const MAX_BYTES: usize = 1 << 20;
+
+/// The queue of one reader.
+#[derive(Debug, Default)]
+pub(super) struct Queue(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Bytes>,
+    bytes: usize,
+    ended: bool,
+    reader: Option<Waker>,
+}
+
+impl Queue {
+    /// Puts an event in; false if the queue has ended, maybe by this event.
+    pub(super) fn push(&self, event: Bytes) -> bool {
+        let mut waiting = self.lock();
+        if waiting.ended {
+            return false;
+        }
+        let bytes = waiting.bytes + event.len();
+        let is_full = waiting.events.len() >= MAX_EVENTS || bytes > MAX_BYTES;
+        if is_full && !waiting.events.is_empty() {
+            waiting.end(Farewell::TooSlow);
+            return false;
+        }
+        waiting.put(event);
+        true
+    }
+
+    /// The reader gets what waits, and then this.
+    pub(super) fn end(&self, farewell: Farewell) {
+        self.lock().end(farewell);
+    }
+
+    /// The next event; none behind the last.
+    pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut waiting = self.lock();
+        match waiting.events.pop_front() {
+            Some(event) => {
+                waiting.bytes -= event.len();
+                Poll::Ready(Some(event))
+            }
+            None if waiting.ended => Poll::Ready(None),
+            None => {
+                waiting.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn put(&mut self, event: Bytes) {
+        self.bytes += event.len();
+        self.events.push_back(event);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn end(&mut self, farewell: Farewell) {
+        if !self.ended {
+            self.ended = true;
+            self.put(event::farewell(farewell));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(queue: &Queue) -> Option<Option<Bytes>> {
+        match queue.poll(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => Some(event),
+            Poll::Pending => None,
+        }
+    }
+
+    fn filled(events: usize, size: usize) -> (Queue, usize) {
+        let queue = Queue::default();
+        let taken = (0..events).take_while(|_| queue.push(vec![b'x'; size].into())).count();
+        (queue, taken)
+    }
+
+    #[test]
+    fn events_come_in_order_and_then_nothing_until_there_is_more() {
+        let queue = Queue::default();
+        assert_eq!(take(&queue), None);
+        assert!(queue.push("a".into()) && queue.push("b".into()));
+        assert_eq!(take(&queue), Some(Some("a".into())));
+        assert_eq!(take(&queue), Some(Some("b".into())));
+        assert_eq!(take(&queue), None);
+    }
+
+    #[test]
+    fn the_slow_one_is_told_and_dropped() {
+        for (size, expected) in [(1, MAX_EVENTS), (MAX_BYTES / 4, 4), (2 * MAX_BYTES, 1)] {
+            let (queue, taken) = filled(10 * MAX_EVENTS, size);
+            assert_eq!(taken, expected, "events of {size} bytes");
+            for _ in 0..taken {
+                assert_eq!(take(&queue).unwrap().unwrap().len(), size);
+            }
+            let last = take(&queue).unwrap().unwrap();
+            assert_eq!(last, event::farewell(Farewell::TooSlow));
+            assert_eq!(take(&queue), Some(None));
+            assert!(!queue.push("more".into()));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_keeps_up_is_never_dropped() {
+        let queue = Queue::default();
+        for _ in 0..10 * MAX_EVENTS {
+            assert!(queue.push(vec![b'x'; MAX_BYTES].into()));
+            assert!(take(&queue).is_some());
+        }
+    }
+
+    #[test]
+    fn only_the_first_farewell_counts() {
+        let queue = Queue::default();
+        queue.end(Farewell::Shutdown);
+        queue.end(Farewell::TooSlow);
+        assert_eq!(take(&queue), Some(Some(event::farewell(Farewell::Shutdown))));
+        assert_eq!(take(&queue), Some(None));
+    }
+}

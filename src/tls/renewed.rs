@@ -1,0 +1,122 @@
+//! What files say, read again when they change. Owned by [`Client`](super::Client) and
+//! [`Server`](super::Server), asked at every handshake. Promises that a new file which cannot be
+//! used leaves the old one in use, and says so once.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{info, warn};
+
+use super::FileError;
+
+/// Handshakes that follow one another more closely do not look at the files again.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+type Load<T> = dyn Fn() -> Result<T, FileError> + Send + Sync;
+
+/// What was made of some files.
+pub(super) struct Renewed<T> {
+    files: Vec<PathBuf>,
+    load: Box<Load<T>>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    value: Arc<T>,
+    stamps: Vec<Stamp>,
+    looked_at: Instant,
+}
+
+/// What changes when a file does; a renamed file has another inode, and a missing one nothing.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+impl<T> Renewed<T> {
+    /// Reads the files for the first time.
+    pub(super) fn new(
+        files: Vec<PathBuf>,
+        load: impl Fn() -> Result<T, FileError> + Send + Sync + 'static,
+    ) -> Result<Self, FileError> {
+        // Before the files are read: what changes meanwhile is seen next time.
+        let stamps = stamps(&files);
+        let value = Arc::new(load()?);
+        let state = Mutex::new(State { value, stamps, looked_at: Instant::now() });
+        Ok(Self { files, load: Box::new(load), state })
+    }
+
+    /// What they say now.
+    pub(super) fn current(&self) -> Arc<T> {
+        self.current_at(Instant::now())
+    }
+
+    fn current_at(&self, now: Instant) -> Arc<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(state.looked_at) >= LOOK_INTERVAL {
+            state.looked_at = now;
+            let stamps = stamps(&self.files);
+            if stamps != state.stamps {
+                state.stamps = stamps;
+                match (self.load)() {
+                    Ok(value) => {
+                        info!(files = ?self.files, "certificates have changed and were read again");
+                        state.value = Arc::new(value);
+                    }
+                    Err(problem) => {
+                        warn!("certificates have changed, and the old ones stay in use: {problem}");
+                    }
+                }
+            }
+        }
+        Arc::clone(&state.value)
+    }
+}
+
+impl<T> fmt::Debug for Renewed<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Renewed").field(&self.files).finish()
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |file: &PathBuf| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    };
+    files.iter().map(stamp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Role;
+
+    #[test]
+    fn a_change_is_seen_and_a_broken_one_changes_nothing() {
+        let file = std::env::temp_dir().join(format!("tributary-renewed-{}", std::process::id()));
+        std::fs::write(&file, "1").unwrap();
+        let read = {
+            let file = file.clone();
+            move || {
+                let text = std::fs::read_to_string(&file).unwrap();
+                text.parse::<u32>().map_err(|_| FileError::new(Role::Key, &file, "is no number"))
+            }
+        };
+        let renewed = Renewed::new(vec![file.clone()], read).unwrap();
+        let mut now = Instant::now();
+        let mut later = || {
+            now += LOOK_INTERVAL;
+            *renewed.current_at(now)
+        };
+        assert_eq!(later(), 1);
+        std::fs::write(&file, "22").unwrap();
+        assert_eq!(later(), 22);
+        std::fs::write(&file, "three").unwrap();
+        assert_eq!(later(), 22);
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, "4444").unwrap();
+        assert_eq!(later(), 4444);
+        std::fs::remove_file(&file).unwrap();
+    }
+}

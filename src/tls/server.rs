@@ -1,0 +1,70 @@
+//! Our side of a handshake, for the connections that are made to us. Made by the settings, asked by
+//! the HTTP server at each handshake. Promises that a renewed certificate is shown to whoever
+//! connects from then on, and that connections which are there do not notice.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, ServerConfig};
+
+use super::files::{FileError, Role, certificates, private_key};
+use super::provider;
+use super::renewed::Renewed;
+
+/// A certificate and its key, as their files have them now.
+#[derive(Clone, Debug)]
+pub struct Server(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown(Renewed<Arc<CertifiedKey>>);
+
+impl Server {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one cannot be used, or the key is not the certificate's.
+    pub fn new(certificate: PathBuf, key: PathBuf) -> Result<Self, FileError> {
+        let files = vec![certificate.clone(), key.clone()];
+        let load = move || certified_key(&certificate, &key).map(Arc::new);
+        Ok(Self(Arc::new(Shown(Renewed::new(files, load)?))))
+    }
+
+    /// For a server that listens.
+    #[must_use]
+    pub fn configuration(&self) -> ServerConfig {
+        ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring has the suites of TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::<Shown>::clone(&self.0))
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.current()))
+    }
+}
+
+fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, FileError> {
+    let chain = certificates(Role::Certificate, certificate)?;
+    CertifiedKey::from_der(chain, private_key(key)?, &provider())
+        .map_err(|error| unfit(certificate, key, &error))
+}
+
+/// Why a certificate and a key do not go together.
+pub(super) fn unfit(certificate: &Path, key: &Path, error: &Error) -> FileError {
+    match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            let problem = format!("is not the key of the certificate {}", certificate.display());
+            FileError::new(Role::Key, key, problem)
+        }
+        Error::InvalidCertificate(_) => {
+            let problem = format!("holds a certificate that cannot be used: {error}");
+            FileError::new(Role::Certificate, certificate, problem)
+        }
+        _ => FileError::new(Role::Key, key, format!("holds a key that cannot be used: {error}")),
+    }
+}

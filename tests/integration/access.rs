@@ -1,0 +1,198 @@
+//! Who may, with the real binary: whoever holds the database makes tokens and users on the command
+//! line, and the service that runs beside it takes them, and no others.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::Database;
+use crate::support::said::measurement;
+use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+/// Runs the binary on the database, and gives it this to read.
+fn tributary(database: &Database, arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .args(arguments)
+        .env_clear()
+        .env("DATABASE_URL", &database.url)
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// What it printed, where it did as it was told.
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The one sentence with which it refused.
+fn refused(output: &Output) -> String {
+    assert!(!output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(text.trim().lines().count(), 1, "{text}");
+    text
+}
+
+async fn ask(service: &Service, token: &str, path: &str) -> (u16, Value) {
+    let request = awc::Client::default().get(format!("{}{path}", service.url()));
+    let mut answer = request.bearer_auth(token).timeout(PATIENCE).send().await.unwrap();
+    let body = answer.body().limit(1 << 20).await.unwrap();
+    (answer.status().as_u16(), serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+#[actix_rt::test]
+async fn a_token_of_the_command_line_opens_the_api_until_it_is_revoked() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
+    assert_eq!(service.get("/api/v1/sensors").await.unwrap().0, 401);
+
+    let create = ["token", "create", "--name", "me", "--role", "admin", "--expires-in", "7"];
+    let created = said(&tributary(&database, &create, ""));
+    let token = created.lines().last().unwrap();
+
+    assert!(token.starts_with("trb_") && token.len() == 47, "{created}");
+    let (status, session) = ask(&service, token, "/api/v1/sessions/current").await;
+    assert_eq!((status, &session["name"], &session["role"]), (200, &json!("me"), &json!("admin")));
+    let expiry = session["expiry_timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let in_six_days = jiff::Timestamp::now() + Duration::from_secs(6 * 86_400);
+    assert!(expiry > in_six_days && expiry < in_six_days + Duration::from_secs(86_400));
+    let listed = said(&tributary(&database, &["token", "list"], ""));
+    assert!(listed.contains("me") && listed.contains("all networks"), "{listed}");
+    assert!(!listed.contains(token), "{listed}");
+    assert!(refused(&tributary(&database, &create, "")).contains("\"me\" already"));
+
+    assert_eq!(said(&tributary(&database, &["token", "revoke", "me"], "")), "Revoked.\n");
+    eventually(PATIENCE, async || {
+        let (status, _) = ask(&service, token, "/api/v1/sensors").await;
+        if status == 401 { Ok(()) } else { Err(status) }
+    })
+    .await;
+    assert!(refused(&tributary(&database, &["token", "revoke", "me"], "")).contains("no token"));
+    let log = service.log();
+    assert!(!log.contains(token), "{log}");
+}
+
+#[actix_rt::test]
+async fn without_tables_it_says_what_to_run() {
+    let database = database().await;
+    let create = ["token", "create", "--name", "me", "--role", "admin"];
+    for arguments in [&create[..], &["token", "list"], &["token", "revoke", "me"]] {
+        let sentence = refused(&tributary(&database, arguments, ""));
+        assert!(sentence.contains("run tributary migrate"), "{sentence}");
+    }
+    said(&tributary(&database, &["migrate"], ""));
+    said(&tributary(&database, &create, ""));
+    let nowhere = ["--network", "81bf7042-e20f-4a97-ac44-c15853e3618f"];
+    let scoped = ["token", "create", "--name", "you", "--role", "viewer"];
+    let sentence = refused(&tributary(&database, &[&scoped[..], &nowhere].concat(), ""));
+    assert!(sentence.contains("no such network"), "{sentence}");
+}
+
+#[actix_rt::test]
+async fn a_user_of_the_command_line_signs_in() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
+    let network = "00000000-0000-0000-0000-000000000000";
+    let create = ["user", "create", "--name", "ada", "--role", "operator", "--network", network];
+    assert!(refused(&tributary(&database, &create, "short\n")).contains("12 to 200"));
+    said(&tributary(&database, &create, "correct horse battery\nnot this\n"));
+    let file = std::env::temp_dir().join(format!("{}.password", database.name));
+    std::fs::write(&file, "another long one\n").unwrap();
+    let of_file = file.display().to_string();
+    let bob = ["user", "create", "--name", "bob", "--role", "viewer", "--password-file", &of_file];
+    said(&tributary(&database, &bob, ""));
+    std::fs::remove_file(&file).unwrap();
+    assert!(refused(&tributary(&database, &bob, "")).contains(&of_file));
+
+    for (name, password, role) in
+        [("ada", "correct horse battery", "operator"), ("bob", "another long one", "viewer")]
+    {
+        let body = json!({ "name": name, "password": password });
+        let (status, session) = service.post("/api/v1/sessions", &body).await.unwrap();
+        assert_eq!((status, &session["role"]), (201, &json!(role)), "{session}");
+        let token = session["token"].as_str().unwrap();
+        assert_eq!(ask(&service, token, "/api/v1/sensors").await.0, 200);
+    }
+    let log = service.log();
+    assert!(!log.contains("correct horse") && !log.contains("trb_"), "{log}");
+}
+
+#[actix_rt::test]
+async fn nobody_is_let_in_unasked_from_outside() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .arg("serve")
+        .env_clear()
+        .envs([
+            ("DATABASE_URL", "postgres://nowhere/x"),
+            ("MQTT_URL", "mqtt://nowhere"),
+            ("HTTP_ADDR", "0.0.0.0:0"),
+            ("AUTH", "off"),
+        ])
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
+    let sentence = refused(&output);
+    assert!(
+        sentence.contains("AUTH=off") && sentence.contains("HTTP_ADDR=0.0.0.0:0"),
+        "{sentence}"
+    );
+}
+
+#[actix_rt::test]
+async fn a_simulated_fleet_shows_its_token() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
+    let simulate = |token: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
+        let arguments =
+            ["simulate", "--sensors", "2", "--messages", "20", "--rate", "100", "--quiet"];
+        command.args(arguments).args(["--api", &service.url()]);
+        command.env_clear().env("DATABASE_URL", &database.url).env("API_TOKEN", token);
+        command.env("MQTT_URL", broker.url()).env("MQTT_TOPIC_PREFIX", &database.name);
+        command.current_dir(std::env::temp_dir());
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    assert!(refused(&simulate("").await.unwrap()).contains("401"));
+    let create = ["token", "create", "--name", "fleet", "--role", "admin"];
+    let created = said(&tributary(&database, &create, ""));
+    let summary = said(&simulate(created.lines().last().unwrap()).await.unwrap());
+    assert!(summary.contains("every item is accounted for"), "{summary}");
+}
+
+#[actix_rt::test]
+async fn when_a_sensor_was_last_heard_is_noted_beside_its_rows() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let service = Service::start(&database, broker, &[]).await;
+    let (sensor, other) = (service.create_sensor("one").await, service.create_sensor("two").await);
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let before = jiff::Timestamp::now();
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&topic, measurement(1.0)).await.unwrap();
+
+    let noted = "select count(*) from sensor where last_seen_timestamp is not null";
+    eventually(PATIENCE, async || match count(&database, noted).await {
+        1 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    let (_, list) = service.get("/api/v1/sensors?sort=-last_seen").await.unwrap();
+    assert_eq!(list["items"][0]["identifier"], json!(sensor), "{list}");
+    let seen: jiff::Timestamp =
+        list["items"][0]["last_seen_timestamp"].as_str().unwrap().parse().unwrap();
+    assert!(seen >= before && seen <= jiff::Timestamp::now(), "{before} {seen}");
+    let path = format!("/api/v1/sensors?silent_since={before}");
+    let (_, silent) = service.get(&path).await.unwrap();
+    assert_eq!(silent["items"].as_array().unwrap().len(), 1, "{silent}");
+    assert_eq!(silent["items"][0]["identifier"], json!(other), "{silent}");
+}

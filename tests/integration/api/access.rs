@@ -1,0 +1,231 @@
+//! Tokens: shown once, valid until revoked or expired, counted, and believed for a while when the
+//! database is away.
+
+use std::time::{Duration, Instant};
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+use tributary::domain::{Role, Scope};
+
+use super::fixture::Api;
+use crate::support::postgres::Postgres;
+use crate::support::wait::{PATIENCE, eventually};
+
+const TOKENS: &str = "/api/v1/tokens";
+const STATUS: &str = "/api/v1/status";
+
+async fn create(api: &Api, admin: &str, body: Value) -> Value {
+    let answer = api.call(Some(admin), Method::POST, TOKENS, Some(&body.to_string())).await;
+    assert_eq!(answer.header("cache-control"), "no-store");
+    answer.expect(201)
+}
+
+#[actix_rt::test]
+async fn a_token_is_shown_once_and_revoked_at_once() {
+    let api = Api::start_guarded().await;
+    let admin = api.token(Role::Admin, Scope::All).await;
+
+    let created = create(&api, &admin, json!({ "name": "notebook", "role": "viewer" })).await;
+
+    let token = created["token"].as_str().unwrap().to_owned();
+    let path = format!("{TOKENS}/{}", created["identifier"].as_str().unwrap());
+    assert_eq!((&created["role"], &created["network"]), (&json!("viewer"), &json!(null)));
+    assert_eq!(created["last_used_timestamp"], json!(null));
+    api.call(Some(&token), Method::GET, STATUS, None).await.expect(200);
+    let list = api.call(Some(&admin), Method::GET, TOKENS, None).await;
+    assert!(!list.text.contains(&token), "{list:?}");
+    assert!(list.expect(200)["items"].as_array().unwrap().len() == 2);
+    assert_eq!(api.count("select count(*) from token where digest::text like '%trb%'").await, 0);
+    eventually(PATIENCE, async || {
+        let one = api.call(Some(&admin), Method::GET, &path, None).await.expect(200);
+        if one["last_used_timestamp"].is_string() { Ok(()) } else { Err(one) }
+    })
+    .await;
+
+    api.call(Some(&admin), Method::DELETE, &path, None).await.expect(204);
+
+    let problem = api.call(Some(&token), Method::GET, STATUS, None).await;
+    assert!(problem.header("www-authenticate").contains("invalid_token"), "{problem:?}");
+    assert_eq!(problem.expect(401)["type"], "/problems/unauthenticated");
+    api.call(Some(&admin), Method::DELETE, &path, None).await.expect(404);
+    api.call(Some(&admin), Method::GET, &format!("{TOKENS}/7"), None).await.expect(404);
+}
+
+#[actix_rt::test]
+async fn a_token_revoked_behind_its_back_is_refused_within_two_seconds() {
+    let api = Api::start_guarded().await;
+    let token = api.token(Role::Viewer, Scope::All).await;
+    api.call(Some(&token), Method::GET, STATUS, None).await.expect(200);
+    api.execute("delete from token").await;
+    let revoked = Instant::now();
+    eventually(PATIENCE, async || {
+        match api.call(Some(&token), Method::GET, STATUS, None).await.status {
+            401 => Ok(()),
+            status => Err(status),
+        }
+    })
+    .await;
+    assert!(revoked.elapsed() < Duration::from_secs(3), "{:?}", revoked.elapsed());
+}
+
+#[actix_rt::test]
+async fn an_expired_token_is_refused_even_if_it_is_at_hand() {
+    let api = Api::start_guarded().await;
+    let admin = api.token(Role::Admin, Scope::All).await;
+    let soon = jiff::Timestamp::now() + Duration::from_millis(1_500);
+    let body = json!({ "name": "brief", "role": "viewer", "expiry_timestamp": soon });
+    let created = create(&api, &admin, body).await;
+    let token = created["token"].as_str().unwrap();
+    api.call(Some(token), Method::GET, STATUS, None).await.expect(200);
+    eventually(PATIENCE, async || {
+        let status = api.call(Some(token), Method::GET, STATUS, None).await.status;
+        assert!(status == 401 || jiff::Timestamp::now() < soon + Duration::from_secs(1));
+        if status == 401 { Ok(()) } else { Err(status) }
+    })
+    .await;
+    assert!(jiff::Timestamp::now() >= soon);
+    for body in [
+        json!({ "name": "x", "role": "viewer", "expiry_timestamp": "2020-01-01T00:00:00Z" }),
+        json!({ "name": "x", "role": "viewer", "expiry_timestamp": 7 }),
+    ] {
+        let answer = api.call(Some(&admin), Method::POST, TOKENS, Some(&body.to_string())).await;
+        assert_eq!(answer.expect(422)["pointer"], "/expiry_timestamp");
+    }
+}
+
+#[actix_rt::test]
+async fn an_admin_of_one_network_gives_no_more_than_that() {
+    let api = Api::start_guarded().await;
+    let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
+    let admin = api.token(Role::Admin, Scope::Network(here)).await;
+    api.token(Role::Viewer, Scope::Network(elsewhere)).await;
+
+    let own = create(&api, &admin, json!({ "name": "a", "role": "admin" })).await;
+    let same =
+        create(&api, &admin, json!({ "name": "b", "role": "viewer", "network": here })).await;
+
+    assert_eq!((&own["network"], &same["network"]), (&json!(here), &json!(here)));
+    let list = api.call(Some(&admin), Method::GET, TOKENS, None).await.expect(200);
+    let items = list["items"].as_array().unwrap();
+    assert_eq!(items.len(), 3);
+    assert!(items.iter().all(|item| item["network"] == json!(here)), "{list}");
+    let nowhere = tributary::domain::NetworkIdentifier::random();
+    for network in [elsewhere, nowhere] {
+        let body = json!({ "name": "c", "role": "viewer", "network": network }).to_string();
+        let answer = api.call(Some(&admin), Method::POST, TOKENS, Some(&body)).await;
+        assert_eq!(answer.expect(422)["pointer"], "/network");
+    }
+    let everywhere = api.token(Role::Admin, Scope::All).await;
+    for (body, status, pointer) in [
+        (json!({ "name": "d", "role": "viewer", "network": nowhere }), 422, "/network"),
+        (json!({ "name": "a", "role": "viewer" }), 409, "/name"),
+        (json!({ "name": "e", "role": "root" }), 422, "/role"),
+        (json!({ "name": "e" }), 422, "/role"),
+        (json!({ "role": "viewer" }), 422, "/name"),
+        (json!({ "name": "e", "role": "viewer", "scope": 1 }), 422, "/scope"),
+    ] {
+        let answer =
+            api.call(Some(&everywhere), Method::POST, TOKENS, Some(&body.to_string())).await;
+        assert_eq!(answer.expect(status)["pointer"], pointer, "{body}");
+    }
+}
+
+#[actix_rt::test]
+async fn tokens_are_paged() {
+    let api = Api::start_guarded().await;
+    let admin = api.token(Role::Admin, Scope::All).await;
+    for _ in 0..4 {
+        api.token(Role::Viewer, Scope::All).await;
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("{TOKENS}?limit=2{cursor}");
+        let page = api.call(Some(&admin), Method::GET, &path, None).await.expect(200);
+        seen.extend(page["items"].as_array().unwrap().iter().map(|it| it["identifier"].clone()));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let unique: std::collections::HashSet<_> = seen.iter().map(Value::to_string).collect();
+    assert_eq!((seen.len(), unique.len()), (5, 5));
+}
+
+#[actix_rt::test]
+async fn a_token_that_asks_too_often_is_told_to_wait() {
+    let settings = [("REQUESTS_PER_SECOND", "3")];
+    let api = Api::start_with(Postgres::shared().await, &settings).await;
+    let busy = api.token(Role::Viewer, Scope::All).await;
+    let patient = api.token(Role::Viewer, Scope::All).await;
+    // The first use of a token is counted by its address too.
+    for token in [&busy, &patient] {
+        api.call(Some(token), Method::GET, STATUS, None).await.expect(200);
+    }
+
+    let asked = (0..12).map(|_| api.call(Some(&busy), Method::GET, STATUS, None));
+    let answers = futures_util::future::join_all(asked).await;
+
+    let fine = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!((2..=6).contains(&fine), "{fine}");
+    let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.expect(429)["type"], "/problems/too-many-requests");
+    api.call(Some(&patient), Method::GET, STATUS, None).await.expect(200);
+    // Without a valid token it is the address that is counted.
+    let asked = (0..12).map(|_| api.call(Some("trb_"), Method::GET, STATUS, None));
+    let statuses: Vec<u16> =
+        futures_util::future::join_all(asked).await.iter().map(|it| it.status).collect();
+    assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+    api.get("/healthz").await.expect(200);
+}
+
+#[actix_rt::test]
+async fn without_a_database_only_who_was_known_is_let_in() {
+    let mut postgres = Postgres::start().await;
+    let api = Api::start_with(&postgres, &[]).await;
+    let known = api.token(Role::Viewer, Scope::All).await;
+    let unknown = api.token(Role::Viewer, Scope::All).await;
+    api.call(Some(&known), Method::GET, STATUS, None).await.expect(200);
+
+    postgres.stop_immediate().await;
+
+    let began = Instant::now();
+    let answer = api.call(Some(&unknown), Method::GET, STATUS, None).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(answer.header("retry-after"), "2");
+    assert_eq!(answer.expect(503)["type"], "/problems/database-unavailable");
+    for _ in 0..3 {
+        let began = Instant::now();
+        api.call(Some(&known), Method::GET, "/api/v1/sensors", None).await.expect(503);
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+    let status = api.call(Some(&known), Method::GET, STATUS, None).await.expect(200);
+    assert_eq!(status["connections"]["database"]["up"], false);
+    postgres.start_again().await;
+    eventually(PATIENCE, async || {
+        match api.call(Some(&unknown), Method::GET, STATUS, None).await.status {
+            200 => Ok(()),
+            status => Err(status),
+        }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn what_is_open_is_a_setting() {
+    let closed = Api::start_guarded().await;
+    closed.get("/healthz").await.expect(200);
+    closed.get("/readyz").await.expect(200);
+    closed.get("/metrics").await.expect(401);
+    closed.get("/nothing").await.expect(401);
+    let viewer = closed.token(Role::Viewer, Scope::All).await;
+    assert_eq!(closed.call(Some(&viewer), Method::GET, "/metrics", None).await.status, 200);
+    closed.call(Some(&viewer), Method::GET, "/nothing", None).await.expect(404);
+    let open = Api::start_with(Postgres::shared().await, &[("METRICS_OPEN", "true")]).await;
+    assert_eq!(open.get("/metrics").await.status, 200);
+    for scheme in ["Basic", "Token"] {
+        let header = format!("{scheme} {viewer}");
+        let answer = closed.send(Method::GET, STATUS, &[("authorization", &header)], "").await;
+        answer.expect(401);
+    }
+    let header = format!("bearer {viewer}");
+    closed.send(Method::GET, STATUS, &[("authorization", &header)], "").await.expect(200);
+}

@@ -1,0 +1,232 @@
+//! Measurements leave by the million: as CSV and as lines of JSON, compressed or not, and no longer
+//! than somebody reads.
+
+use std::io::{ErrorKind, Write as _};
+use std::process::{Command, Stdio};
+
+use actix_web::http::Method;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tributary::domain::SensorIdentifier;
+
+use super::fixture::Api;
+use crate::support::postgres::Postgres;
+use crate::support::wait::{PATIENCE, eventually};
+
+const DEFAULT_NETWORK: &str = "00000000-0000-0000-0000-000000000000";
+
+const RUNNING: &str = "\
+select count(*) from pg_stat_activity
+where datname = current_database() and application_name = 'tributary-export'";
+
+async fn measure(api: &Api, sensor: SensorIdentifier, count: u32) {
+    api.execute(&format!(
+        "insert into measurement select '{sensor}', to_timestamp(1700000000 + n), to_timestamp(1800000000.5),
+             n, 3, jsonb_build_object('n', n, 'text', 'say \"µ\", \\ or' || chr(10) || 'else', 'x', 1.50)
+         from generate_series(1, {count}) n"
+    ))
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_sensor_is_exported_as_csv() {
+    let api = Api::start().await;
+    let (sensor, one) = api.create_sensor("one").await;
+    measure(&api, sensor, 3).await;
+
+    let answer = api.get(&format!("{one}/measurements/export?from=1700000002")).await;
+
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/csv; charset=utf-8"));
+    assert!(answer.header("content-disposition").contains("measurements.csv"));
+    let mut reader = csv::Reader::from_reader(answer.text.as_bytes());
+    let names = "sensor_identifier,timestamp,creation_timestamp,receipt_timestamp,revision,value";
+    let headers = reader.headers().unwrap().clone();
+    assert_eq!(headers.iter().collect::<Vec<_>>().join(","), names);
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 2);
+    let first: Vec<_> = rows[0].iter().take(5).collect();
+    let sensor = sensor.to_string();
+    let expected = [
+        sensor.as_str(),
+        "1700000002",
+        "2023-11-14T22:13:22.000000Z",
+        "2027-01-15T08:00:00.500000Z",
+        "3",
+    ];
+    assert_eq!(first, expected);
+    let value: Value = serde_json::from_str(&rows[0][5]).unwrap();
+    assert_eq!(value, json!({ "n": 2, "text": "say \"µ\", \\ or\nelse", "x": 1.5 }));
+
+    let path = format!("{one}/measurements/export?attributes=x,text,none&to=1700000002");
+    let some = api.get(&path).await;
+    let mut reader = csv::Reader::from_reader(some.text.as_bytes());
+    let headers: Vec<_> = reader.headers().unwrap().iter().skip(5).map(str::to_owned).collect();
+    assert_eq!(headers, ["x", "text", "none"]);
+    let row = reader.records().next().unwrap().unwrap();
+    let cells: Vec<_> = row.iter().skip(5).collect();
+    assert_eq!(cells, ["1.50", "say \"µ\", \\ or\nelse", ""]);
+}
+
+#[actix_rt::test]
+async fn a_network_is_exported_as_lines_of_json() {
+    let api = Api::start().await;
+    let mut sensors = Vec::new();
+    for name in ["one", "two"] {
+        let (sensor, _) = api.create_sensor(name).await;
+        measure(&api, sensor, 2).await;
+        sensors.push(sensor.to_string());
+    }
+    sensors.sort();
+    let path = format!("/api/v1/networks/{DEFAULT_NETWORK}/measurements/export");
+
+    let answer =
+        api.send(Method::GET, &path, &[("accept", "application/x-ndjson")], String::new()).await;
+
+    assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    let lines: Vec<Value> =
+        answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let whose: Vec<_> = lines
+        .iter()
+        .map(|it| (it["sensor_identifier"].as_str().unwrap(), it["value"]["n"].as_i64().unwrap()))
+        .collect();
+    let (first, second) = (sensors[0].as_str(), sensors[1].as_str());
+    assert_eq!(whose, [(first, 1), (first, 2), (second, 1), (second, 2)]);
+    assert_eq!(
+        lines[0],
+        json!({
+            "sensor_identifier": first,
+            "timestamp": 1_700_000_001,
+            "creation_timestamp": "2023-11-14T22:13:21.000000Z",
+            "receipt_timestamp": "2027-01-15T08:00:00.500000Z",
+            "revision": 3,
+            "value": { "n": 1, "text": "say \"µ\", \\ or\nelse", "x": 1.5 },
+        })
+    );
+    let some = api.get(&format!("{path}?format=ndjson&attributes=x&to=1700000002")).await;
+    let values: Vec<Value> = some
+        .text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].clone())
+        .collect();
+    assert_eq!(values, [json!({ "x": 1.5 }), json!({ "x": 1.5 })]);
+
+    let nobody = SensorIdentifier::random();
+    for path in [format!("networks/{nobody}"), "networks/x".into()] {
+        let problem = api.get(&format!("/api/v1/{path}/measurements/export")).await.expect(404);
+        assert_eq!(problem["type"], "/problems/network-not-found");
+    }
+    let problem =
+        api.get(&format!("/api/v1/sensors/{nobody}/measurements/export")).await.expect(404);
+    assert_eq!(problem["type"], "/problems/sensor-not-found");
+}
+
+#[actix_rt::test]
+async fn an_export_is_gzipped_for_those_who_ask() {
+    let api = Api::start().await;
+    let (sensor, one) = api.create_sensor("one").await;
+    measure(&api, sensor, 5_000).await;
+    let path = format!("{one}/measurements/export");
+    let plain = api.get(&path).await;
+    assert_eq!(plain.header("content-encoding"), "");
+
+    let (headers, bytes) = api.get_gzipped(&path).await;
+
+    assert_eq!(headers.get("content-encoding").unwrap(), "gzip");
+    assert!(bytes.len() < plain.text.len() / 4, "{} of {}", bytes.len(), plain.text.len());
+    let mut gzip = Command::new("gzip");
+    let mut child = gzip.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), plain.text);
+}
+
+#[actix_rt::test]
+async fn an_export_that_nobody_reads_ends_at_the_database() {
+    let postgres = Postgres::shared().await;
+    let api = Api::start_with(postgres, &[("AUTH", "off"), ("EXPORTS_AT_ONCE", "1")]).await;
+    let (sensor, one) = api.create_sensor("one").await;
+    // Far more than fits all the buffers on the way.
+    api.execute(&format!(
+        "insert into measurement select '{sensor}', to_timestamp(n), now(), n, 0,
+             jsonb_build_object('text', repeat(md5(n::text), 100)) from generate_series(1, 20000) n"
+    ))
+    .await;
+    let path = format!("{one}/measurements/export?format=ndjson");
+
+    let mut reading = api.begin(&path).await;
+    assert_eq!(reading.status(), 200);
+    let mut taken = 0;
+    while taken < 100_000 {
+        taken += reading.next().await.unwrap().unwrap().len();
+    }
+    assert_eq!(api.count(RUNNING).await, 1, "it waits for its reader");
+    let refused = api.get(&path).await;
+    assert_eq!(refused.header("retry-after"), "10");
+    assert_eq!(refused.expect(503)["type"], "/problems/busy");
+    drop(reading);
+
+    eventually(PATIENCE, async || match api.count(RUNNING).await {
+        0 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    // The permit is given back as well.
+    let again = eventually(PATIENCE, async || match api.begin(&path).await {
+        mut answer if answer.status() == 200 => {
+            let mut length = 0;
+            while let Some(chunk) = answer.next().await {
+                length += chunk.unwrap().len();
+            }
+            Ok(length)
+        }
+        other => Err(other.status()),
+    })
+    .await;
+    assert!(again > 20_000 * 3_200, "all of it: {again}");
+}
+
+#[actix_rt::test]
+async fn an_export_that_fails_does_not_look_whole() {
+    let api = Api::start().await;
+    let (sensor, one) = api.create_sensor("one").await;
+    api.execute(&format!(
+        "insert into measurement select '{sensor}', to_timestamp(n), now(), n, 0,
+             jsonb_build_object('text', repeat(md5(n::text), 100)) from generate_series(1, 20000) n"
+    ))
+    .await;
+    let path = format!("{one}/measurements/export");
+    let ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+        where datname = current_database() and application_name = 'tributary-export'";
+
+    let whole = raw_answer(&api, &path, async || {}).await;
+    let cut = raw_answer(&api, &path, async || assert_eq!(api.count(ended).await, 1)).await;
+
+    // The last chunk is empty ([RFC 9112, 7.1]).
+    assert!(whole.ends_with(b"\r\n0\r\n\r\n"));
+    assert!(cut.len() < whole.len() && !cut.ends_with(b"\r\n0\r\n\r\n"));
+}
+
+/// All bytes of an answer until the server hangs up; `begun` runs when the first have come.
+async fn raw_answer(api: &Api, path: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
+    let address = api.base.strip_prefix("http://").unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.writable().await.unwrap();
+    assert_eq!(stream.try_write(request.as_bytes()).unwrap(), request.len());
+    let (mut bytes, mut buffer, mut begun) = (Vec::new(), vec![0; 1 << 16], Some(begun));
+    loop {
+        stream.readable().await.unwrap();
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return bytes,
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(_cut_off) => return bytes,
+        }
+        if let Some(begun) = begun.take() {
+            begun().await;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What surrounds every request: its bounds, what it accepts, whose pages may call, and its
+//! identifier on each line of the log.
+
+use std::process::Command;
+
+use actix_web::http::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::fixture::Api;
+use crate::support::broker::Broker;
+use crate::support::postgres::{Postgres, connect};
+use crate::support::service::{Service, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+const SENSORS: &str = "/api/v1/sensors";
+
+async fn start_with(setting: (&str, &str)) -> Api {
+    Api::start_with(Postgres::shared().await, &[("AUTH", "off"), setting]).await
+}
+
+#[actix_rt::test]
+async fn a_client_that_takes_nothing_of_ours_is_told() {
+    let api = Api::start().await;
+    let (_, sensor) = api.create_sensor("accept").await;
+    let stream = format!("{sensor}/stream");
+    for (path, accept, status) in [
+        ("/api/v1/status", "text/html", 406),
+        ("/api/v1/status", "text/html, application/json;q=0", 406),
+        ("/api/v1/status", "text/html, */*;q=0.1", 200),
+        ("/api/v1/status", "application/*", 200),
+        ("/metrics", "application/json", 406),
+        ("/metrics", "text/plain; version=0.0.4", 200),
+        (&stream, "application/json", 406),
+    ] {
+        let answer = api.send(Method::GET, path, &[("accept", accept)], "").await;
+        assert_eq!(answer.status, status, "{path} {accept}: {answer:?}");
+        if status == 406 {
+            assert_eq!(answer.json()["type"], "/problems/not-acceptable");
+        }
+    }
+    // Nothing is changed whose answer nobody would read.
+    let headers = [("accept", "text/html"), ("content-type", "application/json")];
+    let refused = api.send(Method::POST, SENSORS, &headers, r#"{"name":"unread"}"#).await;
+    assert_eq!(refused.status, 406, "{refused:?}");
+    assert_eq!(api.count("select count(*) from sensor where name = 'unread'").await, 0);
+}
+
+#[actix_rt::test]
+async fn a_body_has_a_depth_and_a_size() {
+    let api = Api::start().await;
+    let nested = |depth| format!(r#"{{"name":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    let problem = api.post(SENSORS, nested(64)).await.expect(400);
+    assert_eq!(problem["type"], "/problems/invalid-json", "{problem}");
+    // Less deep it is read, and found to be no name.
+    let problem = api.post(SENSORS, nested(63)).await.expect(422);
+    assert_eq!(problem["pointer"], "/name", "{problem}");
+    let large = json!({ "name": "x".repeat(1 << 20) });
+    let problem = api.post(SENSORS, large).await.expect(413);
+    assert_eq!(problem["type"], "/problems/payload-too-large");
+}
+
+#[actix_rt::test]
+async fn an_answer_comes_in_time() {
+    let api = start_with(("HTTP_TIMEOUT_SECS", "1")).await;
+    let mut locker = connect(&api.database.url).await.unwrap();
+    let lock = locker.transaction().await.unwrap();
+    lock.batch_execute("lock table sensor in access exclusive mode").await.unwrap();
+    let answer = api.get(SENSORS).await;
+    assert_eq!(answer.header("retry-after"), "2", "{answer:?}");
+    assert_eq!(answer.expect(503)["type"], "/problems/timeout");
+    lock.rollback().await.unwrap();
+    api.get(SENSORS).await.expect(200);
+
+    // A body that does not come is the client's fault.
+    let host = api.base.strip_prefix("http://").unwrap();
+    let mut connection = TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST {SENSORS} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, connection.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("application/problem+json"), "{answer}");
+}
+
+#[actix_rt::test]
+async fn pages_of_the_origins_that_are_named_may_call() {
+    const ORIGIN: &str = "https://dashboard.example:8443";
+    let allowed = "access-control-allow-origin";
+    let api = start_with(("CORS_ORIGINS", ORIGIN)).await;
+    let asked = [("access-control-request-method", "PATCH"), ("origin", ORIGIN)];
+    let preflight = api.send(Method::OPTIONS, SENSORS, &asked, "").await;
+    assert_eq!((preflight.status, preflight.header(allowed)), (200, ORIGIN), "{preflight:?}");
+    assert!(preflight.header("access-control-allow-methods").contains("PATCH"), "{preflight:?}");
+
+    let answer = api.send(Method::GET, SENSORS, &[("origin", ORIGIN)], "").await;
+    assert_eq!((answer.status, answer.header(allowed)), (200, ORIGIN), "{answer:?}");
+    assert!(answer.header("access-control-expose-headers").contains("x-request-id"), "{answer:?}");
+    // A page can read its errors, too.
+    let answer = api.send(Method::GET, "/api/v1/sensors/x", &[("origin", ORIGIN)], "").await;
+    assert_eq!((answer.status, answer.header(allowed)), (404, ORIGIN), "{answer:?}");
+
+    let other = [("origin", "https://other.example"), ("access-control-request-method", "PATCH")];
+    let refused = api.send(Method::OPTIONS, SENSORS, &other, "").await;
+    assert_eq!((refused.status, refused.header(allowed)), (400, ""), "{refused:?}");
+
+    // Where none is named, nobody's may.
+    let api = Api::start().await;
+    let answer = api.send(Method::GET, SENSORS, &[("origin", ORIGIN)], "").await;
+    assert_eq!((answer.status, answer.header(allowed)), (200, ""), "{answer:?}");
+}
+
+#[actix_rt::test]
+async fn an_answer_is_compressed_for_whom_takes_that() {
+    let api = Api::start().await;
+    for number in 0..50 {
+        api.create_sensor(&format!("compressed {number}")).await;
+    }
+    let plain = api.send(Method::GET, SENSORS, &[("accept-encoding", "identity")], "").await;
+    assert_eq!(plain.header("content-encoding"), "");
+    // One that unpacks it again.
+    let unpacked = Command::new("curl")
+        .args(["-s", "--compressed", "-w", "%{size_download}", &format!("{}{SENSORS}", api.base)])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(unpacked.stdout).unwrap();
+    let packed_bytes = said.strip_prefix(&plain.text).expect("the text is the same");
+    assert!(packed_bytes.parse::<usize>().unwrap() < plain.text.len() / 2, "{packed_bytes}");
+}
+
+#[actix_rt::test]
+async fn each_line_of_the_log_names_its_request() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service =
+        Service::start(&database, broker, &[("LOG_FILTER", "warn,tributary=debug")]).await;
+    let ask = async |path: &str, identifier: &str| {
+        awc::Client::default()
+            .get(format!("{}{path}", service.url()))
+            .insert_header(("x-request-id", identifier))
+            .send()
+            .await
+            .unwrap()
+    };
+    let answer = ask("/api/v1/sensors", "given-by-the-client").await;
+    let named = answer.headers().get("x-request-id").unwrap().to_str().unwrap().to_owned();
+    assert_eq!(named, "given-by-the-client");
+    eventually(PATIENCE, async || {
+        let log = service.log();
+        let answered = log.lines().filter(|line| line.contains("request answered"));
+        let unnamed = answered.clone().find(|line| !line.contains("request_id="));
+        assert_eq!(unnamed, None);
+        let mut mine = answered.filter(|line| line.contains("given-by-the-client"));
+        mine.next().map(|_| ()).ok_or(log.clone())
+    })
+    .await;
+    // One that could forge a line is replaced.
+    let answer = ask("/api/v1/sensors", "a b").await;
+    assert_ne!(answer.headers().get("x-request-id").unwrap(), "a b");
+
+    // At any level: what is a warning is named as well.
+    let body = json!({ "filter": "warn" });
+    service.request("PUT", "/api/v1/ingest/log-level", Some(&body)).await.unwrap();
+    let client = connect(&database.url).await.unwrap();
+    client.batch_execute("alter table sensor rename to hidden").await.unwrap();
+    assert_eq!(ask("/api/v1/sensors", "that-failed").await.status().as_u16(), 500);
+    eventually(PATIENCE, async || {
+        let log = service.log();
+        let failed = log.lines().find(|line| line.contains("request failed")).map(str::to_owned);
+        failed.filter(|line| line.contains("that-failed")).ok_or(log)
+    })
+    .await;
+}

@@ -1,0 +1,99 @@
+//! Networks hold sensors, and go only when they are empty.
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+use tributary::domain::{NetworkIdentifier, Role, Scope};
+
+use super::fixture::Api;
+
+const NETWORKS: &str = "/api/v1/networks";
+const DEFAULT: &str = "/api/v1/networks/00000000-0000-0000-0000-000000000000";
+
+fn names(page: &Value) -> Vec<&str> {
+    page["items"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect()
+}
+
+#[actix_rt::test]
+async fn a_network_is_created_renamed_and_deleted() {
+    let api = Api::start().await;
+    let created = api.post(NETWORKS, r#"{"name":"north"}"#).await;
+    let location = created.header("location").to_owned();
+    let created = created.expect(201);
+    assert_eq!(location, format!("{NETWORKS}/{}", created["identifier"].as_str().unwrap()));
+    assert_eq!((&created["name"], &created["sensor_count"]), (&json!("north"), &json!(0)));
+    assert_eq!(api.get(&location).await.expect(200), created);
+    assert_eq!(names(&api.get(NETWORKS).await.expect(200)), ["default", "north"]);
+
+    let renamed = api.send_json(Method::PATCH, &location, r#"{"name":"south"}"#).await.expect(200);
+    assert_eq!(renamed["name"], "south");
+    for (method, path) in [(Method::POST, NETWORKS), (Method::PATCH, location.as_str())] {
+        let taken = api.send_json(method.clone(), path, r#"{"name":"default"}"#).await.expect(409);
+        assert_eq!(
+            (&taken["type"], &taken["pointer"]),
+            (&json!("/problems/name-taken"), &json!("/name"))
+        );
+        for body in ["{}", r#"{"name":""}"#, r#"{"name":"x","color":1}"#] {
+            api.send_json(method.clone(), path, body).await.expect(422);
+        }
+    }
+
+    api.ask(Method::DELETE, &location).await.expect(204);
+    api.ask(Method::DELETE, &location).await.expect(404);
+    api.get(&location).await.expect(404);
+    let nobody = format!("{NETWORKS}/{}", NetworkIdentifier::random());
+    for path in [nobody.as_str(), "/api/v1/networks/7"] {
+        let problem = api.send_json(Method::PATCH, path, r#"{"name":"x"}"#).await.expect(404);
+        assert_eq!(problem["type"], "/problems/network-not-found");
+    }
+}
+
+#[actix_rt::test]
+async fn networks_are_paged_by_name() {
+    let api = Api::start().await;
+    for name in ["c", "a", "b"] {
+        api.network(name).await;
+    }
+    let first = api.get(&format!("{NETWORKS}?limit=3")).await.expect(200);
+    assert_eq!(names(&first), ["a", "b", "c"]);
+    let next = first["next"].as_str().unwrap();
+    let last = api.get(&format!("{NETWORKS}?limit=3&cursor={next}")).await.expect(200);
+    assert_eq!((names(&last), &last["next"]), (vec!["default"], &json!(null)));
+}
+
+#[actix_rt::test]
+async fn a_network_that_holds_sensors_stays_and_so_does_the_default_one() {
+    let api = Api::start().await;
+    let here = api.network("here").await;
+    let path = format!("{NETWORKS}/{here}");
+    let body = json!({ "name": "one", "network": here });
+    let sensor = api.post("/api/v1/sensors", body).await.expect(201);
+    let sensor = format!("/api/v1/sensors/{}", sensor["identifier"].as_str().unwrap());
+    assert_eq!(api.get(&path).await.expect(200)["sensor_count"], 1);
+
+    for path in [path.as_str(), DEFAULT] {
+        let problem = api.ask(Method::DELETE, path).await.expect(409);
+        assert_eq!(problem["type"], "/problems/network-not-empty");
+    }
+    api.ask(Method::DELETE, &sensor).await.expect(204);
+    api.ask(Method::DELETE, &path).await.expect(204);
+    api.get(DEFAULT).await.expect(200);
+}
+
+#[actix_rt::test]
+async fn what_was_for_a_network_alone_goes_with_it() {
+    let api = Api::start_guarded().await;
+    let here = api.network("here").await;
+    let admin = api.token(Role::Admin, Scope::All).await;
+    let own = api.token(Role::Admin, Scope::Network(here)).await;
+    let seen = api.call(Some(&own), Method::GET, NETWORKS, None).await.expect(200);
+    assert_eq!(names(&seen), ["here"]);
+    let body = r#"{"name":"ada","password":"correct horse battery","role":"viewer"}"#;
+    api.call(Some(&own), Method::POST, "/api/v1/users", Some(body)).await.expect(201);
+
+    let path = format!("{NETWORKS}/{here}");
+    api.call(Some(&admin), Method::DELETE, &path, None).await.expect(204);
+
+    api.call(Some(&own), Method::GET, NETWORKS, None).await.expect(401);
+    assert_eq!(api.count("select count(*) from account").await, 0);
+    assert_eq!(api.count("select count(*) from token").await, 1);
+}

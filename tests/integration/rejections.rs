@@ -1,0 +1,427 @@
+//! What was rejected comes again: stored once, and gone from the table in the same transaction;
+//! whatever else happens at the same time.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::{Database, connect};
+use crate::support::said::{heartbeat, measurement, measurements};
+use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+struct Scene {
+    database: Database,
+    service: Service,
+    client: Client,
+    sensor: Uuid,
+}
+
+impl Scene {
+    /// A service that does not know the sensor.
+    async fn new(settings: &[(&str, &str)]) -> Self {
+        let broker = Broker::shared().await;
+        let database = database().await;
+        let service = Service::start(&database, broker, settings).await;
+        let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+        Self { database, service, client, sensor: Uuid::new_v4() }
+    }
+
+    async fn say(&self, kind: &str, payload: impl Into<Vec<u8>>) {
+        let topic = format!("{}/{kind}/{}", self.database.name, self.sensor);
+        self.client.publish(&topic, payload).await.unwrap();
+    }
+
+    async fn create_sensor(&self) {
+        let body = json!({ "name": self.sensor.to_string(), "identifier": self.sensor });
+        let (status, answer) = self.service.post("/api/v1/sensors", &body).await.unwrap();
+        assert_eq!(status, 201, "{answer}");
+    }
+
+    async fn replay(&self, order: Value) -> Value {
+        let (status, answer) =
+            self.service.post("/api/v1/rejections/replay", &order).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    async fn execute(&self, statement: &str) {
+        connect(&self.database.url).await.unwrap().batch_execute(statement).await.unwrap();
+    }
+
+    async fn count(&self, query: &str) -> i64 {
+        count(&self.database, query).await
+    }
+
+    async fn measurements(&self) -> i64 {
+        self.count("select count(*) from measurement").await
+    }
+
+    async fn rejections(&self) -> i64 {
+        self.count("select count(*) from rejection").await
+    }
+}
+
+/// The numbers of a report that are not 0.
+fn told(report: &Value) -> Vec<(&str, u64)> {
+    let members = report.as_object().unwrap().iter();
+    let mut told: Vec<_> =
+        members.filter_map(|(name, it)| Some((name.as_str(), it.as_u64()?))).collect();
+    told.retain(|(_, number)| *number > 0);
+    told.sort_unstable();
+    told
+}
+
+#[actix_rt::test]
+async fn what_an_unknown_sensor_said_is_stored_once_it_is_created() {
+    let scene = Scene::new(&[]).await;
+    scene.say("measurements", measurements([1.0, 2.0, 3.0])).await;
+    scene.say("heartbeats", heartbeat(0, 4.0, true)).await;
+    scene
+        .say(
+            "log-messages",
+            r#"{"log_messages":[{"severity":"info","revision":0,"timestamp":5,"subject":"s"}]}"#,
+        )
+        .await;
+    eventually(PATIENCE, async || match scene.rejections().await {
+        3 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    let received = "select receipt_timestamp::text from rejection where kind = 'measurement'";
+    let client = connect(&scene.database.url).await.unwrap();
+    let received_at: String = client.query_one(received, &[]).await.unwrap().get(0);
+
+    let too_early = scene.replay(json!({ "sensor": scene.sensor })).await;
+    assert_eq!(told(&too_early), [("kept", 3), ("refused_items", 5), ("replayed", 3)]);
+    assert_eq!(scene.rejections().await, 3, "refused again, they stay, once");
+
+    let configuration =
+        json!({ "name": "roof", "identifier": scene.sensor, "configuration": {"a": 1} });
+    let (status, _) = scene.service.post("/api/v1/sensors", &configuration).await.unwrap();
+    assert_eq!(status, 201);
+    let report = scene.replay(json!({ "reason": "unknown_sensor" })).await;
+    assert_eq!(told(&report), [("removed", 3), ("replayed", 3), ("stored_items", 5)]);
+    assert_eq!(report["next"], Value::Null);
+
+    assert_eq!((scene.measurements().await, scene.rejections().await), (3, 0));
+    let stored: String = client
+        .query_one("select distinct receipt_timestamp::text from measurement", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(stored, received_at, "it is still the time when it came");
+    let acknowledged =
+        "select count(*) from configuration where acknowledgement_timestamp is not null";
+    assert_eq!(scene.count(acknowledged).await, 1, "the heartbeat acknowledges");
+    // The account: three items received, twice replayed; refused again they are duplicates.
+    let (_, status) = scene.service.get("/api/v1/status").await.unwrap();
+    let entry = &status["ledger"]["measurements"];
+    assert_eq!(
+        *entry,
+        json!({ "received": 9, "committed": 3, "duplicate": 3, "rejected": 3, "in_flight": 0,
+            "released": 0, "replayed": 6 })
+    );
+    assert_eq!(told(&scene.replay(json!({ "all": true })).await), []);
+}
+
+#[actix_rt::test]
+async fn an_item_is_replayed_alone() {
+    let scene = Scene::new(&[]).await;
+    scene.create_sensor().await;
+    // An operator's rule refuses one item, the service refuses another.
+    scene
+        .execute("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)")
+        .await;
+    let nested = r#"{"revision":0,"timestamp":9,"value":{"a":{}}}"#;
+    let said = measurements([12.0, 13.0, 14.0]).replace("]}", &format!(",{nested}]}}"));
+    scene.say("measurements", said).await;
+    scene.service.until(|account| account.received == 4 && account.in_flight == 0).await;
+    assert_eq!((scene.measurements().await, scene.rejections().await), (2, 2));
+
+    let as_before = scene.replay(json!({ "sensor": scene.sensor })).await;
+    assert_eq!(told(&as_before), [("kept", 2), ("refused_items", 2), ("replayed", 2)]);
+    assert_eq!((scene.measurements().await, scene.rejections().await), (2, 2));
+    let kept = scene.count("select sum(item_index)::bigint from rejection").await;
+    assert_eq!(kept, 1 + 3, "each still names its place in the message that it came in");
+
+    scene.execute("alter table measurement drop constraint cool").await;
+    let report = scene.replay(json!({ "kind": "measurement" })).await;
+    assert_eq!(
+        told(&report),
+        [("kept", 1), ("refused_items", 1), ("removed", 1), ("replayed", 2), ("stored_items", 1)]
+    );
+    assert_eq!((scene.measurements().await, scene.rejections().await), (3, 1));
+    let (_, page) = scene.service.get("/api/v1/rejections?kind=measurement").await.unwrap();
+    assert_eq!(page["items"][0]["raw"], nested, "{page}");
+}
+
+#[actix_rt::test]
+async fn a_message_that_is_good_in_part_leaves_its_bad_items() {
+    let scene = Scene::new(&[]).await;
+    let bad = r#"{"revision":0,"timestamp":9,"value":{"a":{}}}"#;
+    let said = measurements([1.0, 2.0]).replace("]}", &format!(",{bad}]}}"));
+    scene.say("measurements", said.clone()).await;
+    scene.say("measurements", "no JSON").await;
+    scene.service.until(|account| account.received == 4 && account.in_flight == 0).await;
+    assert_eq!(scene.rejections().await, 2, "both whole: nobody knows the sensor");
+
+    scene.create_sensor().await;
+    let report = scene.replay(json!({ "all": true })).await;
+    assert_eq!(
+        told(&report),
+        [("kept", 1), ("refused_items", 2), ("removed", 1), ("replayed", 2), ("stored_items", 2)]
+    );
+    let (_, page) = scene.service.get("/api/v1/rejections").await.unwrap();
+    let now: Vec<_> = page["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["reason"].as_str().unwrap(), it["item_index"].as_i64()))
+        .collect();
+    assert_eq!(now, [("nested_value", Some(2)), ("not_json", None)], "with the reason of today");
+
+    // The sensor repeats itself: nothing changes.
+    scene.say("measurements", said).await;
+    scene.service.until(|account| account.received == 11 && account.in_flight == 0).await;
+    assert_eq!((scene.measurements().await, scene.rejections().await), (2, 2));
+}
+
+#[actix_rt::test]
+async fn what_was_not_kept_whole_cannot_be_replayed() {
+    let scene = Scene::new(&[("MAX_PAYLOAD_BYTES", "1000")]).await;
+    scene.create_sensor().await;
+    scene.say("measurements", measurements((0..100).map(f64::from))).await;
+    scene.service.until(|account| account.received == 1 && account.in_flight == 0).await;
+    let report = scene.replay(json!({ "reason": "payload_too_large" })).await;
+    assert_eq!(told(&report), []);
+    let flaw = &report["not_replayable"][0];
+    assert_eq!(flaw["detail"], "only the beginning of the payload was kept", "{report}");
+    assert_eq!(scene.rejections().await, 1);
+}
+
+#[actix_rt::test]
+async fn pages_bound_a_replay_and_end_where_it_began() {
+    let scene = Scene::new(&[]).await;
+    for second in 0..25 {
+        scene.say("measurements", measurement(f64::from(second))).await;
+    }
+    scene.service.until(|account| account.received == 25 && account.in_flight == 0).await;
+    let mut order = json!({ "reason": "unknown_sensor", "limit": 10 });
+    let mut replayed = Vec::new();
+    loop {
+        let report = scene.replay(order.clone()).await;
+        replayed.push(report["replayed"].as_u64().unwrap());
+        if replayed.len() == 1 {
+            // What comes during a replay is none of its.
+            scene.say("measurements", measurement(100.0)).await;
+            scene.service.until(|account| account.received == 36 && account.in_flight == 0).await;
+            scene.create_sensor().await;
+        }
+        let Some(next) = report["next"].as_str() else { break };
+        order["cursor"] = next.into();
+    }
+    assert_eq!(replayed, [10, 10, 5]);
+    assert_eq!((scene.measurements().await, scene.rejections().await), (15, 11));
+    let rest = scene.replay(json!({ "all": true })).await;
+    assert_eq!(told(&rest), [("removed", 11), ("replayed", 11), ("stored_items", 11)]);
+    assert_eq!((scene.measurements().await, scene.rejections().await), (26, 0));
+}
+
+/// Both read the same rows, then wait behind a lock: the rows go once.
+#[actix_rt::test]
+async fn two_replays_at_once_store_each_item_once() {
+    let broker = Broker::shared().await;
+    let scene = Scene::new(&[]).await;
+    for second in 0..20 {
+        scene.say("measurements", measurement(f64::from(second))).await;
+    }
+    scene.service.until(|account| account.received == 20 && account.in_flight == 0).await;
+    scene.create_sensor().await;
+    let client_id = format!("{}-second", scene.database.name);
+    let second =
+        Service::start(&scene.database, broker, &[("MQTT_CLIENT_ID", client_id.as_str())]).await;
+
+    let mut locker = connect(&scene.database.url).await.unwrap();
+    let lock = locker.transaction().await.unwrap();
+    lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
+    let order = json!({ "all": true });
+    let both = async {
+        tokio::join!(scene.replay(order.clone()), second.post("/api/v1/rejections/replay", &order))
+    };
+    let release = async {
+        // Each has read the page and begun its commit.
+        eventually(PATIENCE, async || {
+            let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                 and application_name = 'tributary-write' and datname = current_database()";
+            match scene.count(waiting).await {
+                2 => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+        lock.rollback().await.unwrap();
+    };
+    let ((first, second), ()) = tokio::join!(both, release);
+    let (status, second) = second.unwrap();
+    assert_eq!(status, 200, "{second}");
+    let sum = |name: &str| first[name].as_u64().unwrap() + second[name].as_u64().unwrap();
+    assert_eq!((sum("replayed"), sum("removed"), sum("gone")), (40, 20, 20));
+    assert_eq!((sum("stored_items"), sum("duplicate_items")), (20, 0));
+    assert_eq!((scene.measurements().await, scene.rejections().await), (20, 0));
+}
+
+#[actix_rt::test]
+async fn a_kill_in_a_replay_loses_nothing_and_doubles_nothing() {
+    let mut scene = Scene::new(&[]).await;
+    for second in 0..20 {
+        scene.say("measurements", measurement(f64::from(second))).await;
+    }
+    scene.service.until(|account| account.received == 20 && account.in_flight == 0).await;
+    scene.create_sensor().await;
+
+    let mut locker = connect(&scene.database.url).await.unwrap();
+    let lock = locker.transaction().await.unwrap();
+    lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
+    let order = json!({ "all": true });
+    let killed = async {
+        scene.service.until(|account| account.in_flight == 20).await;
+        // The rows are locked: its transaction is under way.
+        eventually(PATIENCE, async || {
+            let free =
+                "select count(*) from (select from rejection for update skip locked) as free";
+            match scene.count(free).await {
+                0 => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+    };
+    tokio::select! {
+        answer = scene.service.post("/api/v1/rejections/replay", &order) => panic!("{answer:?}"),
+        () = killed => {}
+    }
+    scene.service.kill();
+    lock.rollback().await.unwrap();
+    eventually(PATIENCE, async || {
+        let sessions = "select count(*) from pg_stat_activity \
+            where application_name = 'tributary-write' and datname = current_database()";
+        match scene.count(sessions).await {
+            0 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    let (before, left) = (scene.measurements().await, scene.rejections().await);
+    assert_eq!(before + left, 20, "each is in one of the two");
+
+    scene.service.start_again().await;
+    scene.replay(order).await;
+    assert_eq!((scene.measurements().await, scene.rejections().await), (20, 0));
+}
+
+/// The COMMIT is there, its PUBACK is not; then the sensor is created, and the broker delivers again.
+#[actix_rt::test]
+async fn a_redelivery_that_is_stored_takes_its_rejection_away() {
+    let broker = Broker::start().await;
+    let database = database().await;
+    let mut service = Service::start(&database, &broker, &[]).await;
+    let known = service.create_sensor("known").await;
+    let client = Client::connect(broker.url(), "sensor").await;
+    let sensor = Uuid::new_v4();
+    let topic = |sensor: &str| format!("{}/measurements/{sensor}", database.name);
+
+    // What the sensor repeats waits for a deletion that is not committed, and with it every PUBACK;
+    // so many items of an unknown sensor are a batch of their own, which commits.
+    client.publish(&topic(&known), measurement(1.0)).await.unwrap();
+    service.until(|account| account.committed == 1).await;
+    let mut deleter = connect(&database.url).await.unwrap();
+    let deletion = deleter.transaction().await.unwrap();
+    deletion.batch_execute("delete from measurement").await.unwrap();
+    client.publish(&topic(&known), measurement(1.0)).await.unwrap();
+    service.until(|account| account.in_flight == 1).await;
+    for half in [0..10_000, 10_000..20_000] {
+        let said = measurements(half.map(f64::from));
+        client.publish(&topic(&sensor.to_string()), said).await.unwrap();
+    }
+    eventually(PATIENCE, async || match count(&database, "select count(*) from rejection").await {
+        2 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    service.kill();
+    deletion.rollback().await.unwrap();
+    let create = format!("insert into sensor (identifier, name) values ('{sensor}', 'late')");
+    deleter.batch_execute(&create).await.unwrap();
+
+    service.start_again().await;
+    service.until(|account| account.received >= 20_001 && account.in_flight == 0).await;
+    assert_eq!(count(&database, "select count(*) from measurement").await, 20_001);
+    assert_eq!(count(&database, "select count(*) from rejection").await, 0);
+}
+
+#[actix_rt::test]
+async fn rejections_are_found_and_deleted_by_what_they_are() {
+    let scene = Scene::new(&[]).await;
+    scene.create_sensor().await;
+    scene.say("measurements", "no JSON").await;
+    scene.say("measurements", "{}").await;
+    scene.say("heartbeats", "{}").await;
+    eventually(PATIENCE, async || match scene.rejections().await {
+        3 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    scene
+        .execute("update rejection set receipt_timestamp = '2020-01-01T00:00:00Z' where reason = 'not_json'")
+        .await;
+    let found = async |query: &str| {
+        let (status, page) =
+            scene.service.get(&format!("/api/v1/rejections?{query}")).await.unwrap();
+        assert_eq!(status, 200, "{page}");
+        page["items"].as_array().unwrap().len()
+    };
+    assert_eq!(found("kind=measurement").await, 2);
+    assert_eq!(found("kind=measurement&reason=invalid_shape").await, 1);
+    assert_eq!(found("until=2020-01-01T00:00:01Z").await, 1);
+    assert_eq!(found("until=2020-01-01T00:00:00Z").await, 0);
+    assert_eq!(found("since=2020-01-01T00:00:00%2B00:00").await, 3);
+    assert_eq!(found(&format!("since=2021-01-01T00:00:00Z&sensor={}", scene.sensor)).await, 2);
+
+    let delete = async |query: &str| {
+        scene.service.request("DELETE", &format!("/api/v1/rejections{query}"), None).await.unwrap()
+    };
+    let (status, problem) = delete("").await;
+    assert_eq!((status, &problem["parameter"]), (400, &json!("all")), "{problem}");
+    assert_eq!(delete("?reason=not_json").await, (200, json!({ "deleted": 1, "more": false })));
+    assert_eq!(delete("?all=true&limit=1").await, (200, json!({ "deleted": 1, "more": true })));
+    assert_eq!(delete("?all=true").await, (200, json!({ "deleted": 1, "more": false })));
+    assert_eq!(scene.rejections().await, 0);
+}
+
+#[actix_rt::test]
+async fn an_order_that_cannot_be_meant_is_refused() {
+    let scene = Scene::new(&[]).await;
+    for (order, pointer) in [
+        (json!({}), "/all"),
+        (json!({ "all": false }), "/all"),
+        (json!({ "limit": 5 }), "/all"),
+        (json!({ "all": true, "limit": 0 }), "/limit"),
+        (json!({ "all": true, "limit": 1001 }), "/limit"),
+        (json!({ "identifiers": [] }), "/identifiers"),
+        (json!({ "identifiers": ["1"] }), "/identifiers"),
+        (json!({ "sensor": "roof" }), "/sensor"),
+        (json!({ "reason": "bad" }), "/reason"),
+        (json!({ "kind": "measurements" }), "/kind"),
+        (json!({ "since": "yesterday" }), "/since"),
+        (json!({ "all": true, "cursor": "x" }), "/cursor"),
+        (json!({ "all": true, "more": 1 }), "/more"),
+    ] {
+        let (status, problem) =
+            scene.service.post("/api/v1/rejections/replay", &order).await.unwrap();
+        assert_eq!((status, &problem["pointer"]), (422, &json!(pointer)), "{order}: {problem}");
+    }
+    let nothing = scene.replay(json!({ "identifiers": [1, 2, 3] })).await;
+    assert_eq!(told(&nothing), []);
+}

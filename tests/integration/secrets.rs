@@ -1,0 +1,201 @@
+//! Passwords: from variables and from files, and nowhere to be seen, whatever goes wrong.
+
+use std::process::Command;
+
+use crate::support::broker::{Broker, Settings};
+use crate::support::certificates::Files;
+use crate::support::postgres::{self, Database, Postgres, connect};
+use crate::support::service::{Service, count};
+use crate::support::wait::{PATIENCE, eventually};
+
+/// Both passwords hold it, so that one search finds either.
+const SECRET: &str = "s3cret";
+const OF_DATABASE: &str = "s3cret-of-the-database";
+const OF_BROKER: &str = "s3cret-of-the-broker";
+
+async fn servers() -> (Postgres, Database, Broker) {
+    let settings = postgres::Settings {
+        host_based_access: "host all guarded all scram-sha-256",
+        ..postgres::Settings::default()
+    };
+    let postgres = Postgres::start_with(&settings).await;
+    let database = postgres.create_database(None).await;
+    let role = format!("create role guarded superuser login password '{OF_DATABASE}'");
+    connect(&database.url).await.unwrap().batch_execute(&role).await.unwrap();
+    let account = Some(("tributary", OF_BROKER));
+    let broker = Broker::start_with(Settings { account, ..Settings::default() }).await;
+    (postgres, database, broker)
+}
+
+/// Without their passwords.
+fn urls(database: &Database, broker: &Broker) -> (String, String) {
+    let database = database.url.replace("postgres@", "guarded@");
+    (database, broker.url().replace(&format!(":{OF_BROKER}"), ""))
+}
+
+/// All that can be seen of a service from outside.
+async fn seen(service: &Service) -> String {
+    let mut seen = service.log();
+    for path in ["/readyz", "/api/v1/status", "/api/v1/sensors", "/metrics"] {
+        seen.push_str(&format!("\n{path}: {:?}", service.get(path).await));
+    }
+    let pid = service.pid();
+    let command_line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(command_line.contains("serve"), "{command_line}");
+    seen + &command_line
+}
+
+#[actix_rt::test]
+async fn passwords_from_files_are_used_and_not_shown() {
+    let (mut postgres, database, broker) = servers().await;
+    let (database_url, mqtt_url) = urls(&database, &broker);
+    let files = Files::new();
+    let files_of = [
+        ("DATABASE_URL_FILE", format!("{database_url}\n")),
+        ("DATABASE_PASSWORD_FILE", format!("{OF_DATABASE}\n")),
+        ("MQTT_URL_FILE", mqtt_url),
+        ("MQTT_PASSWORD_FILE", OF_BROKER.to_owned()),
+    ]
+    .map(|(name, text)| (name, files.put(name, &text)));
+    // Nothing but files, and whatever a library says.
+    let mut settings = vec![("DATABASE_URL", ""), ("MQTT_URL", ""), ("LOG_FILTER", "trace")];
+    settings.extend(files_of.iter().map(|(name, path)| (*name, path.as_str())));
+    let service = Service::start(&database, &broker, &settings).await;
+    let ours = "select count(*) from pg_stat_activity where usename = 'guarded'";
+    assert!(count(&database, ours).await > 0);
+    service.create_sensor("guarded").await;
+
+    postgres.stop_immediate().await;
+    eventually(PATIENCE, async || match service.get("/readyz").await {
+        Ok((503, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let seen = seen(&service).await;
+    assert!(seen.contains("TRACE"), "libraries speak too");
+    assert!(!seen.contains(SECRET), "{}", around(&seen));
+}
+
+#[actix_rt::test]
+async fn a_refused_password_is_not_shown() {
+    let (_postgres, database, broker) = servers().await;
+    let (database_url, mqtt_url) = urls(&database, &broker);
+    let settings = [
+        ("DATABASE_URL", database_url.as_str()),
+        ("DATABASE_PASSWORD", "s3cret-but-wrong"),
+        ("MQTT_URL", &mqtt_url.replace("@", ":s3cret-and-wrong@")),
+        ("MIGRATE_ON_START", "false"),
+        ("LOG_FILTER", "trace"),
+    ];
+    let service = Service::start_unready(&database, &broker, &settings);
+    let log = eventually(PATIENCE, async || {
+        let log = service.log();
+        let refused = log.contains("SQLSTATE 28P01") && log.contains("NotAuthorized");
+        if refused && service.get("/healthz").await.is_ok() { Ok(log) } else { Err(log) }
+    })
+    .await;
+    let seen = log + &seen(&service).await;
+    assert!(!seen.contains(SECRET), "{}", around(&seen));
+}
+
+/// What the binary says and how it ends.
+fn run(directory: &Files, arguments: &[&str], settings: &[(&str, &str)]) -> (bool, String) {
+    let run = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .args(arguments)
+        .env_clear()
+        .envs(settings.iter().copied())
+        .current_dir(directory.directory())
+        .output()
+        .unwrap();
+    let said = [run.stdout, run.stderr].concat();
+    (run.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[actix_rt::test]
+async fn no_error_shows_a_password() {
+    let (_postgres, database, broker) = servers().await;
+    let (database_url, mqtt_url) = urls(&database, &broker);
+    let files = Files::new();
+    let secret = files.put("secret", "s3cret-in-a-file");
+    let wrong = database_url.replace("guarded@", "guarded:s3cret-and-wrong@");
+    let api = ["simulate", "--api", "http://127.0.0.1:9", "--quiet"];
+    for (arguments, settings, says) in [
+        (&["migrate"][..], vec![("DATABASE_URL", wrong.as_str())], "28P01"),
+        (&["migrate"], vec![("DATABASE_URL", "postgres://u:s3cret@h:port/d")], "DATABASE_URL"),
+        (&["migrate"], vec![("DATABASE_URL", "user=u password='s3cret")], "malformed"),
+        (&["migrate"], vec![("DATABASE_URL", "postgres://u:s3cret@h/d?sslmode=s3cret")], "sslmode"),
+        (
+            &["migrate"],
+            vec![("DATABASE_URL", &wrong), ("DATABASE_PASSWORD_FILE", &secret)],
+            "holds a password too",
+        ),
+        (
+            &["migrate"],
+            vec![
+                ("DATABASE_URL", database_url.as_str()),
+                ("DATABASE_PASSWORD", "s3cret"),
+                ("DATABASE_PASSWORD_FILE", &secret),
+            ],
+            "are both set",
+        ),
+        (&api, vec![("MQTT_URL", "mqtt://u:s3cret@h/path")], "MQTT_TOPIC_PREFIX"),
+        (&api, vec![("MQTT_URL", "mqtt://u:s3cret@h:port")], "MQTT_URL"),
+        (&api, vec![("MQTT_URL", &mqtt_url), ("MQTT_PASSWORD_FILE", &secret)], "No answer"),
+    ] {
+        let (success, said) = run(&files, arguments, &settings);
+        assert!(!success, "{settings:?}");
+        let (said, says) = (said.to_lowercase(), says.to_lowercase());
+        assert!(said.contains(&says) && !said.contains(SECRET), "{settings:?}: {said}");
+    }
+}
+
+#[test]
+fn check_config_tells_all_but_secrets() {
+    let files = Files::new();
+    let password = files.put("password", OF_DATABASE);
+    files.put(".env", "DATABASE_URL=postgres://guarded@db.example/fleet\nHTTP_WORKERS=3\n");
+    let mqtt_url = format!("mqtt://tributary:{OF_BROKER}@broker.example");
+    let settings = [
+        ("DATABASE_PASSWORD_FILE", password.as_str()),
+        ("MQTT_URL", &mqtt_url),
+        ("HTTP_WORKERS", ""),
+    ];
+    let (success, said) = run(&files, &["check-config"], &settings);
+    assert!(success, "{said}");
+    let origin = |name: &str| {
+        let line = said.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}: {said}")).to_owned()
+    };
+    for (name, expected) in [
+        ("DATABASE_URL", &["host=db.example port=5432 dbname=fleet user=guarded", ".env"][..]),
+        ("DATABASE_PASSWORD", &["(hidden)", "the file of DATABASE_PASSWORD_FILE"]),
+        ("MQTT_URL", &["mqtt://tributary@broker.example:1883", "environment"]),
+        ("BATCH_MAX_ITEMS", &["50000", "default"]),
+    ] {
+        for part in expected {
+            assert!(origin(name).contains(part), "{said}");
+        }
+    }
+    assert!(said.ends_with("Nothing contradicts anything.\n") && !said.contains(SECRET), "{said}");
+
+    let settings =
+        [("MQTT_URL", mqtt_url.as_str()), ("MQTT_CA_FILE", "/no/such"), ("WINDOW_BYTES", "65536")];
+    let (success, said) = run(&files, &["check-config"], &settings);
+    assert!(!success && said.contains("2 problems:"), "{said}");
+    assert!(
+        said.contains("MQTT_CA_FILE is set, but") && said.contains("WINDOW_BYTES=65536"),
+        "{said}"
+    );
+
+    files.put(".env", "LOG_FORMAT=text\nDATABASE_PASSWORD=s3cret with spaces\n");
+    let (success, said) = run(&files, &["check-config"], &settings);
+    assert!(
+        !success && said.contains("the line after LOG_FORMAT") && !said.contains(SECRET),
+        "{said}"
+    );
+}
+
+/// Where it stands in much text.
+fn around(text: &str) -> &str {
+    text.lines().find(|line| line.contains(SECRET)).unwrap_or_default()
+}

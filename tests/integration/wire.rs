@@ -1,0 +1,125 @@
+//! Whatever the decoder accepts PostgreSQL can hold: the corpus that the fuzzers have left, and
+//! values made up at the edge of what JSON and `jsonb` are, go through the real commit.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use tributary::domain::{Batch, Kind, Origin, ReceiptBook, Timestamp, Uplink};
+use tributary::store::{self, Committer, Path};
+use tributary::wire::{Decoder, Limits, Topics};
+
+use crate::support::service::{count, database};
+
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
+const GENERATED: usize = 1_000;
+
+/// The first byte of an input chooses the kind, the rest is the payload: as the fuzzers have it.
+fn kept() -> Vec<(Kind, Vec<u8>)> {
+    let mut inputs = Vec::new();
+    for target in ["decode", "passes"] {
+        for entry in std::fs::read_dir(format!("{CORPUS}/{target}")).unwrap() {
+            let input = std::fs::read(entry.unwrap().path()).unwrap();
+            if let Some((first, payload)) = input.split_first() {
+                let kind = Kind::ALL[usize::from(*first) % Kind::ALL.len()];
+                inputs.push((kind, payload.to_vec()));
+            }
+        }
+    }
+    assert!(inputs.len() > 100, "the corpus is there");
+    inputs
+}
+
+/// Texts and numbers of which some are accepted and some are not.
+fn generated() -> Vec<(Kind, Vec<u8>)> {
+    let text =
+        "(\\\\u[0-9a-fA-F]{4}|\\\\ud83d\\\\ude00|\\\\[bfnrt\"/\\\\]|[^\"\\\\\\x00-\\x1f]){0,12}";
+    let number = prop_oneof![
+        "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,6})?",
+        Just("1e131071".to_owned()),
+        Just("9.99e131070".to_owned()),
+        Just("1e-16383".to_owned()),
+        Just("-0.0e-16382".to_owned()),
+        Just("0.".to_owned() + &"1".repeat(16_000)),
+        Just("9".repeat(16_383)),
+    ];
+    let scalar = prop_oneof![
+        number,
+        text.prop_map(|text| format!("\"{text}\"")),
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+    ];
+    let value = proptest::collection::vec((text, scalar), 0..6).prop_map(|members| {
+        let members: Vec<_> =
+            members.into_iter().map(|(key, value)| format!("\"{key}\" : {value}")).collect();
+        format!("{{ {} }}", members.join(","))
+    });
+    let measurement = (0..253_402_207_200_i64, value).prop_map(|(at, value)| {
+        let item = format!(r#"{{"revision":0,"timestamp":{at}.5,"value":{value}}}"#);
+        (Kind::Measurement, format!(r#"{{"measurements":[{item}]}}"#).into_bytes())
+    });
+    let log_message = (0..4_000_000_000_u32, text, text).prop_map(|(at, subject, details)| {
+        let item = format!(
+            r#"{{"severity":"info","revision":1,"timestamp":{at},"subject":"{subject}","details":"{details}"}}"#
+        );
+        (Kind::LogMessage, format!(r#"{{"log_messages":[{item}]}}"#).into_bytes())
+    });
+    let strategy = prop_oneof![3 => measurement, 1 => log_message];
+    let mut runner = TestRunner::deterministic();
+    (0..GENERATED).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
+}
+
+fn decode(book: &ReceiptBook, (kind, payload): &(Kind, Vec<u8>)) -> Box<Uplink> {
+    let topic = format!("{}/81bf7042-e20f-4a97-ac44-c15853e3618f", kind.topic_level());
+    let origin = Origin::new(&topic, payload, Timestamp::now(), false);
+    let limits = Limits { payload_bytes: 1 << 20, items_per_message: 100 };
+    let mut uplink = Decoder::new(Topics::new(""), limits).decode(origin, book.write(0));
+    // What it refuses is for other tests.
+    uplink.rejections.clear();
+    uplink
+}
+
+#[actix_rt::test]
+async fn what_the_decoder_accepts_postgresql_accepts() {
+    let database = database().await;
+    let url = database.url.clone();
+    let read = |name: &str| (name == "DATABASE_URL").then(|| url.clone());
+    let config = tributary::config::read_store(read).unwrap();
+    store::migrate(&config).await.unwrap();
+    let committer = Committer::new(&config, 1);
+
+    let (book, _lost) = ReceiptBook::new();
+    let inputs = [kept(), generated()].concat();
+    let mut keys = BTreeSet::new();
+    let mut accepted = 0;
+    for part in inputs.chunks(500) {
+        let uplinks: Vec<_> = part
+            .iter()
+            .map(|input| decode(&book, input))
+            .filter(|it| !it.items.is_empty())
+            .collect();
+        accepted += uplinks.len();
+        for uplink in &uplinks {
+            for item in 0..uplink.items.len() {
+                let (timestamp, digest) = uplink.items.identity(item);
+                keys.insert((uplink.kind.unwrap().name(), timestamp, digest));
+            }
+        }
+        if let Err(failed) = committer.commit(Batch::new(uplinks), Path::Staged).await {
+            for uplink in failed.batch.into_uplinks() {
+                let payload = String::from_utf8_lossy(uplink.origin.payload()).into_owned();
+                let refused = committer.examine(&Batch::new(vec![uplink])).await.unwrap();
+                assert!(refused.is_empty(), "{refused:?} of {payload:.2000}");
+            }
+            panic!("no message by itself is refused, but all together: {}", failed.error);
+        }
+    }
+    assert!(accepted > 500, "{accepted} of {}: enough of them are accepted", inputs.len());
+    let rows = "select (select count(*) from measurement) + (select count(*) from log_message) \
+         + (select count(*) from heartbeat)";
+    assert_eq!(count(&database, rows).await, keys.len() as i64, "each is a row");
+    // And what was stored can be read.
+    let read = "select count(length(value::text)) from measurement";
+    assert!(count(&database, read).await > 0);
+}
