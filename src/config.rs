@@ -3,6 +3,7 @@
 //! what is missing, malformed or contradictory is refused with one sentence.
 
 mod env_file;
+mod http;
 mod inspection;
 mod settings;
 
@@ -136,24 +137,7 @@ impl Config {
                     0..=10_000_000,
                 )?,
             },
-            http: api::Config {
-                address: settings.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
-                workers: settings.number("HTTP_WORKERS", 1, 1..=256)?,
-                tls: settings.http_tls()?,
-                timeout_secs: settings.number("HTTP_TIMEOUT_SECS", 30, 1..=3_600)?,
-                cors_origins: settings.origins()?,
-                access: api::AccessConfig {
-                    required: settings.flag("AUTH", true)?,
-                    metrics_open: settings.flag("METRICS_OPEN", false)?,
-                    docs_open: settings.flag("DOCS_OPEN", true)?,
-                    session_hours: settings.number("SESSION_HOURS", 12, 1..=8_784)?,
-                    requests_per_second: settings.number(
-                        "REQUESTS_PER_SECOND",
-                        1_000,
-                        1..=1_000_000,
-                    )?,
-                },
-            },
+            http: settings.http()?,
             streams: settings.streams()?,
             telemetry: telemetry::Config {
                 filter: settings.text("LOG_FILTER", "info"),
@@ -382,15 +366,6 @@ impl Settings<'_> {
         Ok(broker)
     }
 
-    fn http_tls(&self) -> Result<Option<tls::Server>, ConfigError> {
-        let names = ("HTTP_CERTIFICATE_FILE", "HTTP_KEY_FILE");
-        let Some((certificate, key)) = self.pair(names.0, names.1)? else { return Ok(None) };
-        tls::Server::new(certificate, key).map(Some).or_else(|problem| {
-            let name = if problem.role == tls::Role::Key { names.1 } else { names.0 };
-            self.refuse(ConfigError::Unusable { name, problem }, None)
-        })
-    }
-
     /// Two files that go together.
     fn pair(
         &self,
@@ -418,36 +393,6 @@ impl Settings<'_> {
             Some(value) => Ok(value),
             None => self.refuse(ConfigError::Missing(names.0), SOMEWHERE.into()),
         }
-    }
-
-    fn origins(&self) -> Result<Vec<String>, ConfigError> {
-        let name = "CORS_ORIGINS";
-        let text = self.text(name, "");
-        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        let is_origin = |text: &str| {
-            url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
-        };
-        origins
-            .map(|origin| match origin {
-                _ if origin == "*" || is_origin(origin) => Ok(origin.to_owned()),
-                _ => self.refuse(
-                    ConfigError::Invalid {
-                        name,
-                        value: origin.into(),
-                        problem: "it takes origins, as in https://example.org:8443, or *".into(),
-                    },
-                    origin.to_owned(),
-                ),
-            })
-            .collect()
-    }
-
-    fn streams(&self) -> Result<streams::Config, ConfigError> {
-        let streams::Config { max_readers, keep_alive_secs } = streams::Config::default();
-        Ok(streams::Config {
-            max_readers: self.number("STREAM_MAX_READERS", max_readers, 1..=100_000)?,
-            keep_alive_secs: self.number("STREAM_KEEP_ALIVE_SECS", keep_alive_secs, 1..=3_600)?,
-        })
     }
 
     fn retention(&self, name: &'static str, default: u32) -> Result<Option<u32>, ConfigError> {

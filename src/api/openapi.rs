@@ -47,6 +47,8 @@ of a token is not found.";
         export::of_sensor, export::of_network,
         log_messages::list, log_messages::summarise, heartbeats::list,
         rejections::list,
+        rejections::delete,
+        rejections::replay,
         streams::fleet, streams::sensor,
         networks::create, networks::list, networks::one, networks::rename, networks::delete,
         sessions::open, sessions::current, sessions::end,

@@ -93,8 +93,12 @@ impl From<RejectionRow> for Item {
     params(
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
         ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
+        ("identifier" = Option<i64>, Query, description = "This one"),
         ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
         ("reason" = Option<String>, Query, description = "With this code"),
+        ("kind" = Option<String>, Query, description = "`measurement`, `log_message` or `heartbeat`"),
+        ("since" = Option<jiff::Timestamp>, Query, description = "Received from this time on"),
+        ("until" = Option<jiff::Timestamp>, Query, description = "Received before this time"),
     ),
     responses((status = 200, description = "A page of rejections", body = Listing<Item>)),
 )]
@@ -112,15 +116,33 @@ pub(super) async fn list(
 }
 
 /// What was deleted.
-#[derive(Serialize)]
-struct Deletion {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = RejectionsDeleted)]
+pub(super) struct Deletion {
     /// So many.
     deleted: u64,
     /// There are more that fulfil the filter: ask again.
     more: bool,
 }
 
-async fn delete(
+/// Deletes rejections
+///
+/// Those that fulfil all of the conditions; all of them only where `all=true` says so.
+#[utoipa::path(
+    delete, path = "/api/v1/rejections", tag = "rejections", operation_id = "delete_rejections",
+    params(
+        ("all" = Option<bool>, Query, description = "`true`: all are meant"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "10000 if not said"),
+        ("identifier" = Option<i64>, Query, description = "This one"),
+        ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
+        ("reason" = Option<String>, Query, description = "With this code"),
+        ("kind" = Option<String>, Query, description = "`measurement`, `log_message` or `heartbeat`"),
+        ("since" = Option<jiff::Timestamp>, Query, description = "Received from this time on"),
+        ("until" = Option<jiff::Timestamp>, Query, description = "Received before this time"),
+    ),
+    responses((status = 200, description = "How many were", body = Deletion)),
+)]
+pub(super) async fn delete(
     context: web::Data<Context>,
     caller: Caller,
     mut parameters: Parameters,
@@ -141,8 +163,8 @@ async fn delete(
 }
 
 /// What became of a page of a replay.
-#[derive(Serialize)]
-struct Replay {
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Replay {
     /// Rejections that went through the pipeline.
     replayed: u64,
     /// Of those: left the table, because their items are rows now, or rejections of their own.
@@ -165,9 +187,36 @@ struct Replay {
     next: Option<String>,
 }
 
+/// What a replay takes: conditions, all of which are to be fulfilled, or that all are meant.
+#[derive(utoipa::ToSchema)]
+#[schema(as = ReplayOrder, example = json!({ "reason": "unknown_sensor", "limit": 1000 }))]
+#[expect(dead_code, reason = "the document describes it; the members are read one by one")]
+pub(super) struct ReplayBody {
+    /// True: all are meant.
+    all: Option<bool>,
+    /// Rejections of a page, 1000 if not said.
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// What the page before gave as next.
+    cursor: Option<String>,
+    /// These.
+    #[schema(min_items = 1, max_items = 1000)]
+    identifiers: Option<Vec<i64>>,
+    /// Of this sensor.
+    sensor: Option<uuid::Uuid>,
+    /// With this code.
+    reason: Option<String>,
+    /// `measurement`, `log_message` or `heartbeat`
+    kind: Option<String>,
+    /// Received from this time on.
+    since: Option<jiff::Timestamp>,
+    /// Received before this time.
+    until: Option<jiff::Timestamp>,
+}
+
 /// A rejection that cannot be replayed.
-#[derive(Serialize)]
-struct NotReplayable {
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct NotReplayable {
     identifier: i64,
     detail: String,
 }
@@ -194,7 +243,13 @@ impl From<Report> for Replay {
     }
 }
 
-async fn replay(
+/// Replays rejections: a page of them goes through the pipeline again
+#[utoipa::path(
+    post, path = "/api/v1/rejections/replay", tag = "rejections", operation_id = "replay_rejections",
+    request_body = ReplayBody,
+    responses((status = 200, description = "What became of them", body = Replay)),
+)]
+pub(super) async fn replay(
     context: web::Data<Context>,
     caller: Caller,
     _: NoParameters,
