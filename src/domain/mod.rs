@@ -11,6 +11,7 @@ mod health;
 mod identifier;
 mod ledger;
 mod news;
+mod origin;
 mod password;
 mod receipt;
 mod rejection;
@@ -27,11 +28,12 @@ pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
 pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names};
 pub use news::{Audience, News, Step, Tidings};
+pub use origin::{Origin, Span};
 pub use password::{hash_password, is_password, is_usable_password};
 pub use receipt::{Lost, Receipt, ReceiptBook};
 pub use rejection::{Reason, Rejection, RejectionDigest};
 pub use timestamp::Timestamp;
 pub use token::{Token, TokenDigest};
 pub use uplink::{
-    Heartbeat, Items, Kind, LogMessage, Measurement, Origin, Severity, Span, Uplink, content_digest,
+    Heartbeat, Items, Kind, LogMessage, Measurement, Severity, Uplink, content_digest,
 };

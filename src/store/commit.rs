@@ -21,7 +21,7 @@ use super::partitions::Partitions;
 use super::pool::{Complaints, PoolUse};
 use super::replays::{self, Replayed};
 use super::sensors::DELETION_LOCK;
-use super::{Config, StoreError, acknowledge, activity, copy, rejections};
+use super::{Config, StoreError, acknowledge, activity, copy, examine, rejections};
 use crate::domain::{
     Audience, Batch, Kind, News, Place, Reason, Receipt, Rows, SensorIdentifier, Tally, Timestamp,
 };
@@ -183,7 +183,7 @@ impl Committer {
     pub async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
         let connection = self.connection().await?;
         self.answered(&connection, self.patience, async {
-            let refused = find_refused(&connection, batch).await;
+            let refused = examine::find_refused(&connection, batch).await;
             roll_back(&connection).await;
             refused
         })
@@ -240,32 +240,6 @@ async fn roll_back(connection: &WriterConnection) {
     if let Err(broken) = connection.client.batch_execute("rollback").await {
         tracing::debug!(error = %broken, "a transaction could not be rolled back");
     }
-}
-
-async fn find_refused(
-    connection: &WriterConnection,
-    batch: &Batch,
-) -> Result<Vec<(u32, String)>, StoreError> {
-    connection.client.batch_execute("begin").await?;
-    let mut refused = Vec::new();
-    for kind in Kind::ALL {
-        let places = batch.rows(kind).all();
-        let mut parts = vec![&places[..]];
-        while let Some(part) = parts.pop() {
-            let Err(error) = attempt(connection, batch, kind, part).await else { continue };
-            if super::verdict(&error) != super::Verdict::Isolate {
-                return Err(error);
-            }
-            match part {
-                [alone] => refused.push((alone.item, error.to_string())),
-                _ => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([first, second]);
-                }
-            }
-        }
-    }
-    Ok(refused)
 }
 
 async fn transact(
@@ -369,7 +343,7 @@ async fn insert(
 }
 
 /// Returns which were new.
-async fn staged(
+pub(super) async fn staged(
     connection: &WriterConnection,
     batch: &Batch,
     kind: Kind,
@@ -413,20 +387,4 @@ async fn copy_in(
     }
     sink.feed(encoder.end()).await?;
     Ok(sink.finish().await?)
-}
-
-/// Writes a part of a message under a savepoint, and takes it back.
-async fn attempt(
-    connection: &WriterConnection,
-    batch: &Batch,
-    kind: Kind,
-    part: &[Place],
-) -> Result<(), StoreError> {
-    if part.is_empty() {
-        return Ok(());
-    }
-    connection.client.batch_execute("savepoint part").await?;
-    let outcome = staged(connection, batch, kind, part).await;
-    connection.client.batch_execute("rollback to savepoint part").await?;
-    outcome.map(drop)
 }

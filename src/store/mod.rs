@@ -14,6 +14,7 @@ mod connection;
 mod copy;
 mod error;
 mod gather;
+mod examine;
 mod export;
 mod hot;
 mod last_seen;

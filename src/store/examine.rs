@@ -1,0 +1,50 @@
+//! Which items of a message PostgreSQL refuses: tried in ever smaller parts, each under a savepoint,
+//! and all of it taken back. Called by the committer, on the way of a batch that was refused.
+
+use super::StoreError;
+use super::commit::staged;
+use super::connection::WriterConnection;
+use crate::domain::{Batch, Kind, Place};
+
+/// Returns each item's place among the stored ones, and PostgreSQL's sentence.
+pub(super) async fn find_refused(
+    connection: &WriterConnection,
+    batch: &Batch,
+) -> Result<Vec<(u32, String)>, StoreError> {
+    connection.client.batch_execute("begin").await?;
+    let mut refused = Vec::new();
+    for kind in Kind::ALL {
+        let places = batch.rows(kind).all();
+        let mut parts = vec![&places[..]];
+        while let Some(part) = parts.pop() {
+            let Err(error) = attempt(connection, batch, kind, part).await else { continue };
+            if super::verdict(&error) != super::Verdict::Isolate {
+                return Err(error);
+            }
+            match part {
+                [alone] => refused.push((alone.item, error.to_string())),
+                _ => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([first, second]);
+                }
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// Writes a part of a message under a savepoint, and takes it back.
+async fn attempt(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    part: &[Place],
+) -> Result<(), StoreError> {
+    if part.is_empty() {
+        return Ok(());
+    }
+    connection.client.batch_execute("savepoint part").await?;
+    let outcome = staged(connection, batch, kind, part).await;
+    connection.client.batch_execute("rollback to savepoint part").await?;
+    outcome.map(drop)
+}
