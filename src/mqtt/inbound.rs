@@ -313,7 +313,7 @@ impl Inbound {
     async fn drain(&mut self, session: &mut Session) {
         let until = Instant::now() + self.grace;
         info!(in_flight = self.window.len(), "shutting down: messages in flight finish");
-        while !self.window.is_empty() {
+        while !self.window.is_empty() && !self.window.is_blocked() {
             tokio::select! {
                 Some(committed) = self.settled.recv() => self.settle(committed),
                 Some(lost) = self.lost.recv() => { self.lose(lost); }

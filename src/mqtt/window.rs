@@ -117,6 +117,11 @@ impl Window {
         }
     }
 
+    /// Nothing more is acknowledged on this connection: the next message is lost.
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(self.entries.front(), Some((entry, State::Lost)) if entry.packet_id.is_some())
+    }
+
     /// The connection is gone, and with it the right to acknowledge.
     pub(super) fn detach(&mut self) {
         for (entry, _) in &mut self.entries {
@@ -172,6 +177,7 @@ mod tests {
         }
         window.lose(0);
         window.settle(1);
+        assert!(window.is_blocked());
         assert_eq!(acknowledged(&mut window), [0; 0]);
         window.detach();
         assert_eq!(acknowledged(&mut window), [0; 0]);

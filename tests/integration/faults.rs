@@ -21,7 +21,7 @@ async fn killed_service_and_killed_broker() {
 
 #[actix_rt::test]
 async fn killed_before_puback_and_crashed_postgres() {
-    let faults = [Fault::ServiceKilledBeforePuback, Fault::PostgresRestarted, Fault::InputGarbage];
+    let faults = [Fault::ServiceKilledBeforePuback, Fault::PostgresRestarted, Fault::InputCreated];
     play(2, &faults).await;
 }
 
@@ -38,5 +38,5 @@ async fn half_open_connections() {
 
 #[actix_rt::test]
 async fn a_lost_session_and_a_deleted_sensor() {
-    play(5, &[Fault::BrokerLosesSession, Fault::InputDeleted, Fault::InputTimes]).await;
+    play(5, &[Fault::BrokerLosesSession, Fault::InputDeleted, Fault::InputGarbage]).await;
 }

@@ -19,8 +19,6 @@ pub(crate) struct Reckoning {
     pub(crate) doubled: Vec<u64>,
     /// In a table where it had to be rejected, or the other way round.
     pub(crate) misplaced: Vec<String>,
-    /// Rejected as its sensor was unknown, and stored when it was said again.
-    pub(crate) rejected_and_stored: u64,
     /// Nobody said it.
     pub(crate) invented: Vec<u64>,
 }
@@ -71,22 +69,17 @@ pub(crate) async fn reckon(
             reckoning.rejections += 1;
         }
     }
-    let mut expected: BTreeMap<u64, (Fate, u32)> = BTreeMap::new();
+    let mut expected: BTreeMap<u64, Fate> = BTreeMap::new();
     for message in said {
-        let sayings = message.sayings.get();
-        expected.extend(message.items.iter().map(|item| (item.number, (item.fate, sayings))));
+        expected.extend(message.items.iter().map(|item| (item.number, item.fate)));
     }
     reckoning.items = expected.len() as u64;
-    for (number, (fate, sayings)) in expected {
+    for (number, fate) in expected {
         let place = found.remove(&number).unwrap_or_default();
         let rejected = place.reasons.len() as u32;
         match place.rows + rejected {
             0 if fate != Fate::MayGo => reckoning.lost.push(number),
             0 | 1 => {}
-            // Said before its sensor was created, and again after that.
-            2 if fate == Fate::Either && sayings > 1 && place.rows == 1 => {
-                reckoning.rejected_and_stored += 1;
-            }
             _ => {
                 eprintln!("item {number}: {} rows, rejections {:?}", place.rows, place.reasons);
                 reckoning.doubled.push(number);
@@ -95,7 +88,7 @@ pub(crate) async fn reckon(
         let wrong = match fate {
             Fate::Row => place.reasons.iter().any(|reason| !lenient.contains(&reason.as_str())),
             Fate::Rejection => place.rows > 0,
-            Fate::Either | Fate::MayGo => false,
+            Fate::MayGo => false,
         };
         if wrong {
             reckoning.misplaced.push(format!("{number}: {} {:?}", place.rows, place.reasons));

@@ -125,7 +125,6 @@ impl Voice {
             self.earn();
             while alive && answers.len() < IN_FLIGHT {
                 let Some(message) = self.due() else { break };
-                message.sayings.set(message.sayings.get() + 1);
                 answers.push(async move {
                     let outcome = client.publish(&message.topic, message.payload.clone()).await;
                     (message, outcome)

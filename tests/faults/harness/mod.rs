@@ -96,6 +96,9 @@ async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
     let said = fleet.finish().await;
 
     let client = rest(&world).await;
+    if plan.faults.contains(&Fault::InputCreated) {
+        replay(&world).await;
+    }
     let promised = promised.borrow().clone();
     lives.terminate(true).await;
 
@@ -120,7 +123,6 @@ async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
         doubled: reckoning.doubled.len() as u64,
         misplaced: reckoning.misplaced.len() as u64,
         invented: reckoning.invented.len() as u64,
-        rejected_and_stored: reckoning.rejected_and_stored,
         lives: lives.count.get(),
         looks: lives.looks.get(),
         pubacks: watcher.pubacks.get(),
@@ -183,6 +185,24 @@ async fn rest(world: &World<'_>) -> tokio_postgres::Client {
     let promised = promised.borrow().clone();
     sensors::obey(world, &client, &promised, REST).await;
     client
+}
+
+/// What was rejected as long as its sensor was unknown goes through the pipeline again.
+async fn replay(world: &World<'_>) {
+    let mut cursor = serde_json::Value::Null;
+    loop {
+        let mut order = serde_json::json!({
+            "sensor": world.unborn, "reason": "unknown_sensor", "limit": 200
+        });
+        if !cursor.is_null() {
+            order["cursor"] = cursor;
+        }
+        let answer = world.lives.insist("POST", "/api/v1/rejections/replay", Some(&order)).await;
+        cursor = answer["next"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
 }
 
 /// Nothing new is said, and what was said comes to its end.

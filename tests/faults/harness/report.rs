@@ -18,7 +18,6 @@ pub(crate) struct Report {
     pub(crate) doubled: u64,
     pub(crate) misplaced: u64,
     pub(crate) invented: u64,
-    pub(crate) rejected_and_stored: u64,
     pub(crate) lives: u64,
     /// How often the ledger was read, and added up.
     pub(crate) looks: u64,

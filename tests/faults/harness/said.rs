@@ -24,8 +24,6 @@ pub(crate) const MAX_ITEMS: usize = 200;
 pub(crate) enum Fate {
     Row,
     Rejection,
-    /// One of the two.
-    Either,
     /// It may go with its sensor.
     MayGo,
 }
@@ -42,13 +40,11 @@ pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) items: Vec<Item>,
-    /// How often it was said.
-    pub(crate) sayings: Cell<u32>,
 }
 
 impl Message {
     fn new(topic: String, payload: Vec<u8>, items: Vec<Item>) -> Self {
-        Self { topic, payload, items, sayings: Cell::new(0) }
+        Self { topic, payload, items }
     }
 }
 
@@ -246,7 +242,7 @@ impl Speech {
 fn spoilt(good: Fate) -> Fate {
     match good {
         Fate::MayGo => Fate::MayGo,
-        Fate::Row | Fate::Rejection | Fate::Either => Fate::Rejection,
+        Fate::Row | Fate::Rejection => Fate::Rejection,
     }
 }
 

@@ -182,7 +182,7 @@ fn mix(faults: &[Fault], scale: Scale, (mortal, unborn): (Uuid, Uuid)) -> Mix {
         uncertain.push((mortal, Fate::MayGo));
     }
     if has(Fault::InputCreated) {
-        uncertain.push((unborn, Fate::Either));
+        uncertain.push((unborn, Fate::Row));
     }
     Mix {
         garbage: has(Fault::InputGarbage),
