@@ -98,10 +98,14 @@ free_port() {
   echo "$port"
 }
 
-# start_servers durable|fast: starts whichever of the two no variable names; `fast` does without fsync, for tests.
+# start_servers durable|fast: starts whichever of the two no variable names; `fast` does without fsync, for tests;
+# `durable` has the memory that every guide gives a database of this size, which the defaults of PostgreSQL do not.
 start_servers() {
   local options=()
-  if [ "$1" = fast ]; then options=(-c fsync=off -c full_page_writes=off); fi
+  case $1 in
+    fast) options=(-c fsync=off -c full_page_writes=off) ;;
+    durable) options=(-c shared_buffers=1GB -c max_wal_size=4GB) ;;
+  esac
   find_servers
   [ "$servers_from" != variables ] || return 0
   servers_directory=$(mktemp -d "${TMPDIR:-/tmp}/tributary.XXXXXX")
