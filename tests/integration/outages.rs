@@ -3,7 +3,7 @@
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, connect};
 use crate::support::said::measurement;
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
@@ -161,4 +161,26 @@ async fn a_database_without_tables_is_not_ready_and_loses_nothing() {
     service.ready().await;
     service.until(|account| account.received == 10 && account.in_flight == 0).await;
     assert_eq!(count(&database, ROWS).await, 10);
+}
+
+/// As on a primary that has become a standby: the service waits for it, and does not end.
+#[actix_rt::test]
+async fn a_database_that_is_read_only_at_the_start_is_waited_for() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let admin = connect(&Postgres::shared().await.url("postgres")).await.unwrap();
+    let name = &database.name;
+    let read_only = format!("alter database {name} set default_transaction_read_only = on");
+    admin.batch_execute(&read_only).await.unwrap();
+    let mut service = Service::start_unready(&database, broker, &[]);
+    eventually(PATIENCE, async || {
+        assert_eq!(service.exit_status(), None, "{}", service.log());
+        let log = service.log();
+        if log.contains("the database is not there yet") { Ok(()) } else { Err(log) }
+    })
+    .await;
+
+    let writable = format!("alter database {name} reset default_transaction_read_only");
+    admin.batch_execute(&writable).await.unwrap();
+    service.ready().await;
 }

@@ -106,6 +106,8 @@ pub(super) async fn disk_full(world: &World<'_>) {
         eprintln!("nobody may mount a small file system here: the disk is not full");
         return;
     };
+    // PostgreSQL cannot recover without space: whoever stops it waits until this is over.
+    let _postgres = world.ground.postgres.lock().await;
     let path = disk.join("ballast");
     let mut ballast = std::fs::File::create(&path).expect("the disk is there");
     let until = tokio::time::Instant::now() + world.scale.seconds(3.0, 10.0);
