@@ -23,7 +23,7 @@ use crate::mqtt::{Inbound, InboundHandles, Outbound};
 use crate::probes;
 use crate::replay::{ReplayRequests, Replayer, ReplayerWays, Replays};
 use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
-use crate::store::{self, Committer, Housekeeper, Store};
+use crate::store::{self, Bundler, Committer, Housekeeper, Store};
 use crate::streams::{self, Hub};
 use crate::telemetry::LogFilter;
 use crate::wire::{Decoder, Topics};
@@ -133,6 +133,9 @@ impl App {
             started_at,
         };
         let (server, address) = api::bind(&config.http, context)?;
+        if config.store.measurement_bundles {
+            actix_rt::spawn(Bundler::new(store.clone()).run());
+        }
         actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store), metrics));
         actix_rt::spawn(Arc::clone(&hub).run(news));
         actix_rt::spawn(fleet.run());

@@ -272,6 +272,7 @@ impl Settings<'_> {
             ssl,
             readers: self.number("DATABASE_READERS", 4, 1..=256)?,
             read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
+            measurement_bundles: self.flag("MEASUREMENT_BUNDLES", true)?,
             exports: self.number("EXPORTS_AT_ONCE", 2, 1..=64)?,
             idempotency_hours: self.number("IDEMPOTENCY_HOURS", 24, 1..=8_760)?,
             statement_timeout_secs: self.number(

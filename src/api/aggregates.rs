@@ -1,5 +1,5 @@
 //! What a sensor measured, summed up by bucket of time: for charts of weeks. Reads through the
-//! store's roll-ups, and has them made where that pays. Promises buckets of one length that begin at
+//! store's bundles, and has them made where that pays. Promises buckets of one length that begin at
 //! the same moments whatever span is asked for, and numbers that are those of the rows.
 
 use std::collections::BTreeMap;
@@ -127,7 +127,7 @@ pub(super) async fn list(
     let grid = Grid { bucket_secs };
     let from = span.from.unwrap_or_else(|| to.saturating_sub(grid.length(page.limit)));
     let from = page.after.map_or(from, |Bucket(after)| after.max(from)).max(Timestamp::default());
-    let end = grid.floor(from).saturating_add(grid.length(page.limit));
+    let end = page_end(&context.store, sensor, (from, to), (grid, page.limit)).await?;
     let aggregation = Aggregation { from, to: to.min(end).max(from), bucket_secs, attributes };
     let aggregates = context.store.aggregate_measurements(sensor, &aggregation).await;
     let is_slow = match &aggregates {
@@ -136,11 +136,12 @@ pub(super) async fn list(
         Err(error) => error.is_timeout(),
     };
     if is_slow {
-        actix_web::rt::spawn(roll_up(context.store.clone(), sensor, aggregation));
+        let span = (aggregation.from, aggregation.to);
+        actix_web::rt::spawn(bundle(context.store.clone(), sensor, span));
     }
     let aggregates = aggregates?.ok_or_else(Problem::sensor_not_found)?;
     let next = match end < to {
-        true => context.store.first_measurement(sensor, (end, to)).await?,
+        true => context.store.nth_measurement(sensor, (end, to), 0).await?,
         false => None,
     };
     Ok(HttpResponse::Ok().json(Listing {
@@ -150,10 +151,26 @@ pub(super) async fn list(
 }
 
 /// For the next who asks.
-async fn roll_up(store: Store, sensor: SensorIdentifier, aggregation: Aggregation) {
-    if let Err(error) = store.roll_up(sensor, &aggregation).await {
-        debug!(%sensor, %error, "aggregates were not kept");
+async fn bundle(store: Store, sensor: SensorIdentifier, span: (Timestamp, Timestamp)) {
+    if let Err(error) = store.bundle(sensor, span).await {
+        debug!(%sensor, %error, "measurements were not bundled");
     }
+}
+
+/// Where a page ends: `limit` buckets behind its begin, or further on if they are mostly empty; so
+/// many measurements lie in no more buckets.
+async fn page_end(
+    store: &Store,
+    sensor: SensorIdentifier,
+    (from, to): (Timestamp, Timestamp),
+    (grid, limit): (Grid, u32),
+) -> Result<Timestamp, Problem> {
+    let end = grid.floor(from).saturating_add(grid.length(limit));
+    if end >= to {
+        return Ok(end);
+    }
+    let next = store.nth_measurement(sensor, (from, to), limit).await?;
+    Ok(next.map_or(to, |next| grid.floor(next).max(end)))
 }
 
 /// The buckets of one length.

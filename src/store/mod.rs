@@ -6,6 +6,7 @@ mod acknowledge;
 mod activity;
 mod aggregates;
 mod benchmark;
+mod bundles;
 mod census;
 mod commit;
 mod configurations;
@@ -32,6 +33,7 @@ mod rows;
 mod sensor_list;
 mod sensors;
 mod ssl;
+mod sums;
 mod tokens;
 mod users;
 
@@ -43,6 +45,7 @@ pub use benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
     encode_measurements, furnish,
 };
+pub use bundles::Bundler;
 pub use census::TableCensus;
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState, Creation, Idempotency};
@@ -66,7 +69,7 @@ pub use ssl::{Ssl, SslMode, UrlError, describe, nowhere, read_url, without_passw
 pub use tokens::{NewToken, TokenRow};
 pub use users::{NewUser, UserChange, UserRow};
 
-/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
+/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `DATABASE_URL`, but for what it says of TLS.
@@ -79,6 +82,8 @@ pub struct Config {
     pub read_timeout_secs: u32,
     /// `EXPORTS_AT_ONCE`
     pub exports: u32,
+    /// `MEASUREMENT_BUNDLES`: whether a sensor's measurements are put together, for aggregates.
+    pub measurement_bundles: bool,
     /// `IDEMPOTENCY_HOURS`: so long a repeated request gets the first answer.
     pub idempotency_hours: u32,
     /// `DATABASE_STATEMENT_TIMEOUT_SECS`

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::aggregates::forget_rollups;
+use super::bundles::forget_bundles;
 use super::connection::table;
 use super::{Config, Store, StoreError};
 use crate::domain::{Kind, Place, Rows, SensorIdentifier, Timestamp};
@@ -211,6 +211,7 @@ const fn intervals(config: &Config) -> Intervals {
 pub struct Housekeeper {
     store: Store,
     intervals: Intervals,
+    partition_days: u32,
     retention: [(Kind, Option<u32>); Kind::ALL.len()],
 }
 
@@ -221,6 +222,7 @@ impl Housekeeper {
         Self {
             store,
             intervals: intervals(config),
+            partition_days: config.partition_days,
             retention: [
                 (Kind::Measurement, config.measurement_retention_days),
                 (Kind::LogMessage, config.log_message_retention_days),
@@ -251,7 +253,9 @@ impl Housekeeper {
                 // One table that is locked must not keep the others from their turn.
                 outcome = outcome.and(drop_expired(&client, kind, days).await);
                 if kind == Kind::Measurement {
-                    outcome = outcome.and(forget_rollups(&client, days).await);
+                    // The last of its rows goes with its partition, so much later.
+                    let days = days.saturating_add(self.partition_days);
+                    outcome = outcome.and(forget_bundles(&client, days).await);
                 }
             }
         }

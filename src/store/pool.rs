@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bb8::{ErrorSink, Pool, PooledConnection, RunError};
 
-use super::aggregates::RollUps;
+use super::bundles::OnDemand;
 use super::connect::Connector;
 use super::error::Complaint;
 use super::export::Exports;
@@ -33,7 +33,7 @@ pub(super) const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where this answers, the migrations have been applied.
-const LATEST_TABLE: &str = "select from activity_journal limit 0";
+const LATEST_TABLE: &str = "select from measurement_bundle limit 0";
 
 /// The pool has a place for each connection that is being made: one that is never answered would
 /// keep it for ever.
@@ -53,7 +53,7 @@ pub struct Store {
     complaints: Complaints,
     statement_timeout: Duration,
     pub(super) idempotency_hours: i32,
-    pub(super) roll_ups: RollUps,
+    pub(super) bundles: OnDemand,
     pub(super) exports: Exports,
 }
 
@@ -80,7 +80,7 @@ impl Store {
             complaints,
             statement_timeout: Duration::from_secs(config.read_timeout_secs.into()),
             idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
-            roll_ups: RollUps::default(),
+            bundles: OnDemand::new(config.measurement_bundles),
             exports: Exports::new(config),
         }
     }

@@ -6,6 +6,7 @@
 mod access;
 mod accounts;
 mod api;
+mod bundles;
 mod configurations;
 mod contract;
 mod ingest;

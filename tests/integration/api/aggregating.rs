@@ -70,19 +70,21 @@ async fn what_is_kept_is_what_the_rows_say() {
     let fresh = (aggregates(&api, &one, &hours).await, aggregates(&api, &one, &odd).await);
     assert_eq!(counts(&fresh.0, "n"), [360; 12]);
 
-    // 72 segments are many, so they are kept, of either attribute.
-    let kept = "select count(*) from measurement_rollup";
+    // 4,320 rows by themselves are many, so they are bundled.
+    let kept = "select count(*) from measurement_bundle where lines is not null";
     eventually(PATIENCE, async || match api.count(kept).await {
-        144 => Ok(()),
+        3 => Ok(()),
         other => Err(other),
     })
     .await;
-    // Falsified, so that it shows whether they are read.
     assert_eq!(aggregates(&api, &one, &hours).await, fresh.0);
     assert_eq!(aggregates(&api, &one, &odd).await, fresh.1);
-    api.execute("update measurement_rollup set maximum = 99999 where attribute = 'n'").await;
+    // Falsified, so that it shows whether they are read.
+    let falsify =
+        r#"update measurement_bundle set lines = replace(lines, '"n": 3,', '"n": 99999,')"#;
+    api.execute(falsify).await;
     let read = aggregates(&api, &one, &hours).await;
-    assert_eq!(read["items"][0]["attributes"]["n"]["max"], 99_999.0, "the roll-ups are read");
+    assert_eq!(read["items"][0]["attributes"]["n"]["max"], 99_999.0, "the bundles are read");
 
     // Late rows; and one whose place another took.
     api.execute(&format!(
