@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::limits;
+use super::limits::{self, BodyLimit};
 use super::problem::{Kind, Problem};
 
 /// A body that is JSON by its header, and UTF-8; whether it is JSON in fact, its reader finds out.
@@ -58,13 +58,14 @@ impl FromRequest for Body {
             return Box::pin(std::future::ready(Err(problem)));
         }
         let patience = limits::body_patience(request);
+        let too_large = BodyLimit::refusal(request);
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
             let bytes = tokio::time::timeout(patience, bytes).await.map_err(|_elapsed| {
                 Problem::new(Kind::RequestTimeout, "the body did not come in time")
             })?;
             let bytes = bytes.map_err(|error| match error.as_error::<PayloadError>() {
-                Some(PayloadError::Overflow) => Problem::payload_too_large(),
+                Some(PayloadError::Overflow) => too_large,
                 _ => Problem::new(Kind::BadRequest, "the body ended before its time"),
             })?;
             let text = String::from_utf8(bytes.into())

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tracing::debug;
 use utoipa::ToSchema;
 
+use super::page::NoParameters;
 use super::problem::{Missing, Problem};
 use super::{Context, read, resource};
 use crate::domain::Part;
@@ -38,7 +39,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     get, path = "/healthz", tag = "service", operation_id = "is_alive",
     responses((status = 200, description = "It does", body = State, example = json!({ "status": "alive" }))),
 )]
-pub(super) async fn alive() -> impl Responder {
+pub(super) async fn alive(_: NoParameters) -> impl Responder {
     HttpResponse::Ok().json(State { status: "alive" })
 }
 
@@ -50,7 +51,10 @@ pub(super) async fn alive() -> impl Responder {
         (status = 503, description = "It cannot; `missing` says why"),
     ),
 )]
-pub(super) async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
+pub(super) async fn ready(
+    context: web::Data<Context>,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
     let mut missing: Vec<_> = Part::ALL
         .into_iter()
         .map(|part| (part, context.health.condition(part)))
@@ -96,6 +100,6 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")),
     security((), ("bearer" = [])),
 )]
-pub(super) async fn metrics(context: web::Data<Context>) -> impl Responder {
+pub(super) async fn metrics(context: web::Data<Context>, _: NoParameters) -> impl Responder {
     HttpResponse::Ok().content_type(METRICS_MEDIA_TYPE).body(context.metrics.render())
 }

@@ -15,12 +15,24 @@ use super::problem::{Kind, Problem};
 /// Nothing that we take is nested as deep; what parses it recurses.
 const MAX_DEPTH: usize = 64;
 
-/// A body has at most 1 MiB: a client that needs longer for it is cut off.
+/// A client that needs longer for a body is cut off.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// `HTTP_TIMEOUT_SECS`, for the handlers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimeLimit(pub(super) Duration);
+
+/// `HTTP_MAX_BODY_BYTES`, for those who refuse.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyLimit(pub(super) usize);
+
+impl BodyLimit {
+    /// What is said to a body that is larger.
+    pub(super) fn refusal(request: &HttpRequest) -> Problem {
+        let limit = request.app_data::<web::Data<Self>>().map_or(0, |limit| limit.0);
+        Problem::payload_too_large(format!("a body has at most {limit} bytes"))
+    }
+}
 
 /// The middleware of a resource.
 pub(super) async fn within(

@@ -19,6 +19,7 @@ mod health;
 mod heartbeats;
 mod ingest;
 mod limits;
+mod listen;
 mod idempotency;
 mod log_messages;
 mod logins;
@@ -64,14 +65,11 @@ use crate::telemetry::LogFilter;
 use crate::tls;
 use authenticate::authenticate;
 use gate::Gate;
-use limits::TimeLimit;
+use limits::{BodyLimit, TimeLimit};
 use logins::Logins;
 use problem::{Kind, Problem};
 
 pub use fleet::Fleet;
-
-/// A configuration travels to its sensor in one packet; more than this no small broker lets pass.
-const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// Requests that are being answered when the service stops get so long to finish.
 const SHUTDOWN_TIMEOUT_SECS: u64 = 5;
@@ -85,6 +83,10 @@ pub struct Config {
     pub workers: usize,
     /// `HTTP_CERTIFICATE_FILE`, `HTTP_KEY_FILE`: with them it is HTTPS, and nothing else.
     pub tls: Option<tls::Server>,
+    /// `HTTP_MAX_BODY_BYTES`: a configuration travels to its sensor in one packet.
+    pub max_body_bytes: usize,
+    /// `HTTP_WRITE_TIMEOUT_SECS`: who takes nothing for so long, though there is something, is cut off.
+    pub write_timeout_secs: u64,
     /// `HTTP_TIMEOUT_SECS`
     pub timeout_secs: u64,
     /// `CORS_ORIGINS`: whose pages may call from a browser.
@@ -178,6 +180,8 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let logins = web::Data::new(Logins::new());
     let context = web::Data::new(context);
     let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
+    let max_body_bytes = config.max_body_bytes;
+    let body_limit = web::Data::new(BodyLimit(max_body_bytes));
     let origins = config.cors_origins.clone();
     let application = move || {
         let guarded_by = gate.clone();
@@ -186,7 +190,8 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
             .app_data(gate.clone())
             .app_data(logins.clone())
             .app_data(time_limit.clone())
-            .app_data(PayloadConfig::new(MAX_BODY_BYTES))
+            .app_data(PayloadConfig::new(max_body_bytes))
+            .app_data(body_limit.clone())
             .configure(routes)
             .default_service(web::to(route_not_found))
             .wrap(Compress::default())
@@ -201,11 +206,14 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
         .workers(config.workers)
         .disable_signals()
         .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS);
-    let server = match &config.tls {
-        Some(tls) => server.bind_rustls_0_23(address, tls.configuration()),
-        None => server.bind(address),
-    }
-    .map_err(|error| refusal(address, &error))?;
+    let write_timeout = Duration::from_secs(config.write_timeout_secs);
+    let listeners = listen::listeners(address, write_timeout);
+    let mut listeners = listeners.map_err(|error| refusal(address, &error))?.into_iter();
+    let server = listeners.try_fold(server, |server, listener| match &config.tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls.configuration()),
+        None => server.listen(listener),
+    });
+    let server = server.map_err(|error| refusal(address, &error))?;
     let bound = server.addrs().first().copied();
     let bound = bound.ok_or_else(|| refusal(address, &io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((server.run(), bound))

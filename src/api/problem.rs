@@ -154,7 +154,7 @@ impl Problem {
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::new(Kind::RouteNotFound, "nothing is served here"),
-            StatusCode::PAYLOAD_TOO_LARGE => Self::payload_too_large(),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::payload_too_large("the body is too large"),
             StatusCode::NOT_ACCEPTABLE => {
                 Self::new(Kind::NotAcceptable, "no content coding that is accepted is served")
             }
@@ -165,8 +165,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn payload_too_large() -> Self {
-        let detail = format!("a body has at most {} bytes", super::MAX_BODY_BYTES);
+    pub(super) fn payload_too_large(detail: impl Into<String>) -> Self {
         Self::new(Kind::PayloadTooLarge, detail)
     }
 

@@ -13,11 +13,11 @@ use serde::Serialize;
 
 use super::body::{Body, Members, pointer};
 use super::caller::Caller;
-use super::page::{Listing, MAX_LIMIT, NoParameters, Parameters, listing};
+use super::page::{Listing, MAX_LIMIT, NoParameters, Parameters, row_listing};
 use super::problem::Problem;
 use super::problem_kind;
 use super::{Context, cursor, read, resource, to_the_end};
-use crate::domain::{Kind, Reason, Role, SensorIdentifier, Timestamp};
+use crate::domain::{Kind, Reason, Role, Scope, SensorIdentifier, Timestamp};
 use crate::replay::{Order, Report, Unanswered};
 use crate::store::{RejectionFilter, RejectionRow, Stretch};
 
@@ -88,6 +88,9 @@ impl From<RejectionRow> for Item {
 }
 
 /// What could not be stored, newest first
+///
+/// A token of one network sees what its sensors said. A page ends early where its `raw` comes to more
+/// than 4 MiB: follow `next`.
 #[utoipa::path(
     get, path = "/api/v1/rejections", tag = "rejections", operation_id = "list_rejections",
     params(
@@ -100,19 +103,23 @@ impl From<RejectionRow> for Item {
         ("since" = Option<jiff::Timestamp>, Query, description = "Received from this time on"),
         ("until" = Option<jiff::Timestamp>, Query, description = "Received before this time"),
     ),
-    responses((status = 200, description = "A page of rejections", body = Listing<Item>)),
+    responses(
+        (status = 200, description = "A page of rejections", body = Listing<Item>),
+        (status = 404, description = "The sensor lies outside of the caller's network"),
+    ),
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may_everywhere(Role::Viewer)?;
+    let scope = caller.may(Role::Viewer)?;
     let page = parameters.page::<i64>()?;
     let filter = filter_of(&mut parameters)?;
     parameters.finish()?;
+    let filter = within(&context, scope, filter).await?;
     let rows = context.store.list_rejections(&page, &filter).await?;
-    Ok(listing(rows, &page, |row| row.identifier, Item::from))
+    Ok(row_listing(rows, |row| row.identifier, Item::from))
 }
 
 /// What was deleted.
@@ -140,14 +147,17 @@ pub(super) struct Deletion {
         ("since" = Option<jiff::Timestamp>, Query, description = "Received from this time on"),
         ("until" = Option<jiff::Timestamp>, Query, description = "Received before this time"),
     ),
-    responses((status = 200, description = "How many were", body = Deletion)),
+    responses(
+        (status = 200, description = "How many were", body = Deletion),
+        (status = 404, description = "The sensor lies outside of the caller's network"),
+    ),
 )]
 pub(super) async fn delete(
     context: web::Data<Context>,
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may_everywhere(Role::Operator)?;
+    let scope = caller.may(Role::Operator)?;
     let all = parameters.take_as("all", "true", |text| (text == "true").then_some(()))?;
     let limit = parameters.take_as("limit", "a whole number from 1 to 10000", |text| {
         text.parse().ok().filter(|limit| (1..=MAX_DELETED).contains(limit))
@@ -157,6 +167,7 @@ pub(super) async fn delete(
     if says_too_little(&filter, all.is_some()) {
         return Err(Problem::parameter("all", WHICH));
     }
+    let filter = within(&context, scope, filter).await?;
     let limit = limit.unwrap_or(MAX_DELETED);
     let deleted = context.store.delete_rejections(&filter, limit).await?;
     Ok(HttpResponse::Ok().json(Deletion { deleted, more: deleted == u64::from(limit) }))
@@ -247,7 +258,10 @@ impl From<Report> for Replay {
 #[utoipa::path(
     post, path = "/api/v1/rejections/replay", tag = "rejections", operation_id = "replay_rejections",
     request_body = ReplayBody,
-    responses((status = 200, description = "What became of them", body = Replay)),
+    responses(
+        (status = 200, description = "What became of them", body = Replay),
+        (status = 404, description = "The sensor lies outside of the caller's network"),
+    ),
 )]
 pub(super) async fn replay(
     context: web::Data<Context>,
@@ -255,8 +269,9 @@ pub(super) async fn replay(
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    caller.may_everywhere(Role::Operator)?;
-    let order = order(body.members()?)?;
+    let scope = caller.may(Role::Operator)?;
+    let mut order = order(body.members()?)?;
+    order.filter = within(&context, scope, order.filter).await?;
     let report = to_the_end(async move {
         match tokio::time::timeout(REPLAY_PATIENCE, context.replays.replay(order)).await {
             Ok(report) => report.map_err(Problem::from),
@@ -298,6 +313,7 @@ fn order(mut members: Members<'_>) -> Result<Order, Problem> {
     let moment = |text: String| text.parse::<jiff::Timestamp>().ok().map(Timestamp::from);
     let filter = RejectionFilter {
         identifiers,
+        network: None,
         sensor: members.take_as("sensor", SENSOR, |text: String| SensorIdentifier::parse(&text))?,
         reason: members.take_as("reason", REASON, |text: String| known_code(&text))?,
         kind: members.take_as("kind", KIND, |text: String| known_kind(&text))?,
@@ -318,6 +334,21 @@ const MOMENT: &str = "a time as in RFC 3339";
 
 const WHICH: &str = "say which rejections are meant, or that all are: all=true";
 
+/// What the filter finds in the caller's network. A rejection is of the network of its sensor; that of
+/// a sensor that nobody has created is of none.
+async fn within(
+    context: &Context,
+    scope: Scope,
+    filter: RejectionFilter,
+) -> Result<RejectionFilter, Problem> {
+    if let (Scope::Network(network), Some(sensor)) = (scope, filter.sensor)
+        && !context.store.network_holds(network, sensor).await?
+    {
+        return Err(Problem::sensor_not_found());
+    }
+    Ok(RejectionFilter { network: scope.network(), ..filter })
+}
+
 /// Whether nothing is said of which rejections are meant.
 fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
     *filter == RejectionFilter::default() && !all
@@ -329,6 +360,7 @@ fn filter_of(parameters: &mut Parameters) -> Result<RejectionFilter, Problem> {
         identifiers: parameters
             .take_as("identifier", "a whole number", |text| text.parse().ok())?
             .map(|identifier| vec![identifier]),
+        network: None,
         sensor: parameters.take_as("sensor", SENSOR, SensorIdentifier::parse)?,
         reason: parameters.take_as("reason", REASON, known_code)?,
         kind: parameters.take_as("kind", KIND, known_kind)?,

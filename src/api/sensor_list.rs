@@ -22,7 +22,8 @@ use crate::store::{SensorFilter, SensorKey, SensorOrder};
         ("silent_since" = Option<String>, Query,
             description = "Those not heard since, in RFC 3339 or Unix seconds; never heard is silent"),
         ("configuration_state" = Option<crate::store::ConfigurationState>, Query,
-            description = "Those whose newest configuration stands so"),
+            description = "Those whose newest configuration stands so; `stale`: published for more than five \
+                minutes when the sensor last spoke, and not acknowledged"),
         ("sort" = Option<String>, Query, description =
             "name (if nothing is said), last_seen (the longest silent first) or -last_seen"),
     ),

@@ -9,6 +9,8 @@ impl Settings<'_> {
             address: self.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
             workers: self.number("HTTP_WORKERS", 1, 1..=256)?,
             tls: self.http_tls()?,
+            max_body_bytes: self.number("HTTP_MAX_BODY_BYTES", 1 << 20, 1_024..=64 << 20)?,
+            write_timeout_secs: self.number("HTTP_WRITE_TIMEOUT_SECS", 60, 1..=3_600)?,
             timeout_secs: self.number("HTTP_TIMEOUT_SECS", 30, 1..=3_600)?,
             cors_origins: self.origins()?,
             access: api::AccessConfig {

@@ -272,11 +272,11 @@ impl Store {
         let wanted: Vec<Wanted> = self
             .within(async {
                 let rows = self.connection().await?.query_typed(OUT_OF_DATE, parameters).await?;
-                let read = |row: &Row| {
+                let read = |row: &Row| -> Result<Wanted, tokio_postgres::Error> {
                     let (period, said_count) = (moment(row, 0)?, row.try_get(1)?);
                     Ok(Wanted { sensor: sensor.0, period, said_count })
                 };
-                rows.iter().map(read).collect()
+                Ok::<_, StoreError>(rows.iter().map(read).collect::<Result<_, _>>()?)
             })
             .await?;
         for some in statements(&wanted) {

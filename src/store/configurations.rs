@@ -167,34 +167,38 @@ impl Store {
         value: &str,
         idempotency: Option<&Idempotency>,
     ) -> Result<Option<Creation>, SensorError> {
-        let mut connection = self.connection().await?;
-        let transaction = connection.transaction().await?;
-        let locked = transaction.query_typed_opt(LOCK_SENSOR, &[(&sensor.0, Type::UUID)]).await?;
-        if locked.is_none() {
-            return Ok(None);
-        }
-        // From here on each statement's snapshot is younger than the lock, and sees the revision and
-        // the key of whoever held it before.
-        if let Some(idempotency) = idempotency
-            && let Some(before) = self.repeated(&transaction, sensor, idempotency).await?
-        {
-            return Ok(Some(before));
-        }
-        let created = transaction
-            .query_typed_one(INSERT_NEXT, &[(&sensor.0, Type::UUID), (&value, Type::TEXT)])
-            .await?;
-        let revision: i32 = created.try_get(0)?;
-        if let Some(Idempotency { key, body_digest }) = idempotency {
-            let remembered: Parameters<'_> = &[
-                (&sensor.0, Type::UUID),
-                (key, Type::TEXT),
-                (&body_digest.as_slice(), Type::BYTEA),
-                (&revision, Type::INT4),
-            ];
-            transaction.query_typed(REMEMBER, remembered).await?;
-        }
-        transaction.commit().await?;
-        Ok(Some(Creation::Created(revision)))
+        self.within(async {
+            let mut connection = self.connection().await?;
+            let transaction = connection.transaction().await?;
+            let locked =
+                transaction.query_typed_opt(LOCK_SENSOR, &[(&sensor.0, Type::UUID)]).await?;
+            if locked.is_none() {
+                return Ok(None);
+            }
+            // From here on each statement's snapshot is younger than the lock, and sees the revision and
+            // the key of whoever held it before.
+            if let Some(idempotency) = idempotency
+                && let Some(before) = self.repeated(&transaction, sensor, idempotency).await?
+            {
+                return Ok(Some(before));
+            }
+            let created = transaction
+                .query_typed_one(INSERT_NEXT, &[(&sensor.0, Type::UUID), (&value, Type::TEXT)])
+                .await?;
+            let revision: i32 = created.try_get(0)?;
+            if let Some(Idempotency { key, body_digest }) = idempotency {
+                let remembered: Parameters<'_> = &[
+                    (&sensor.0, Type::UUID),
+                    (key, Type::TEXT),
+                    (&body_digest.as_slice(), Type::BYTEA),
+                    (&revision, Type::INT4),
+                ];
+                transaction.query_typed(REMEMBER, remembered).await?;
+            }
+            transaction.commit().await?;
+            Ok(Some(Creation::Created(revision)))
+        })
+        .await
     }
 
     /// Deletes the keys whose time is over.

@@ -88,17 +88,20 @@ impl Store {
         scope: Scope,
         page: &Page<String>,
     ) -> Result<Vec<Network>, StoreError> {
-        let connection = self.connection().await?;
-        let (own, any): (Option<Uuid>, Option<Uuid>) = (scope.network().map(|it| it.0), None);
-        let limit = page.row_count();
-        let parameters: Parameters<'_> = &[
-            (&own, Type::UUID),
-            (&any, Type::UUID),
-            (&page.after, Type::TEXT),
-            (&limit, Type::INT8),
-        ];
-        let rows = connection.query_typed(SELECT, parameters).await?;
-        Ok(rows.iter().map(network).collect::<Result<_, _>>()?)
+        self.within(async {
+            let connection = self.connection().await?;
+            let (own, any): (Option<Uuid>, Option<Uuid>) = (scope.network().map(|it| it.0), None);
+            let limit = page.row_count();
+            let parameters: Parameters<'_> = &[
+                (&own, Type::UUID),
+                (&any, Type::UUID),
+                (&page.after, Type::TEXT),
+                (&limit, Type::INT8),
+            ];
+            let rows = connection.query_typed(SELECT, parameters).await?;
+            Ok(rows.iter().map(network).collect::<Result<_, _>>()?)
+        })
+        .await
     }
 
     /// One network.
@@ -109,8 +112,11 @@ impl Store {
         &self,
         identifier: NetworkIdentifier,
     ) -> Result<Option<Network>, StoreError> {
-        let connection = self.connection().await?;
-        Ok(select_one(&connection, identifier).await?)
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(select_one(&connection, identifier).await?)
+        })
+        .await
     }
 
     /// Creates a network.
@@ -122,10 +128,13 @@ impl Store {
         identifier: NetworkIdentifier,
         name: &str,
     ) -> Result<Option<Network>, AccessError> {
-        let connection = self.connection().await?;
-        let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
-        connection.execute_typed(INSERT, parameters).await?;
-        Ok(select_one(&connection, identifier).await?)
+        self.within(async {
+            let connection = self.connection().await?;
+            let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
+            connection.execute_typed(INSERT, parameters).await?;
+            Ok(select_one(&connection, identifier).await?)
+        })
+        .await
     }
 
     /// Gives a network another name; none if there is no such network.
@@ -137,10 +146,13 @@ impl Store {
         identifier: NetworkIdentifier,
         name: &str,
     ) -> Result<Option<Network>, AccessError> {
-        let connection = self.connection().await?;
-        let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
-        connection.execute_typed(RENAME, parameters).await?;
-        Ok(select_one(&connection, identifier).await?)
+        self.within(async {
+            let connection = self.connection().await?;
+            let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
+            connection.execute_typed(RENAME, parameters).await?;
+            Ok(select_one(&connection, identifier).await?)
+        })
+        .await
     }
 
     /// Deletes an empty network, and with it the tokens and users that were for it alone; false if
@@ -149,8 +161,11 @@ impl Store {
     /// # Errors
     /// When it holds sensors, or the database is away.
     pub async fn delete_network(&self, identifier: NetworkIdentifier) -> Result<bool, AccessError> {
-        let connection = self.connection().await?;
-        Ok(connection.execute_typed(DELETE, &[(&identifier.0, Type::UUID)]).await? > 0)
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(connection.execute_typed(DELETE, &[(&identifier.0, Type::UUID)]).await? > 0)
+        })
+        .await
     }
 
     /// Whether a network holds this sensor.
@@ -162,9 +177,12 @@ impl Store {
         network: NetworkIdentifier,
         sensor: SensorIdentifier,
     ) -> Result<bool, StoreError> {
-        let connection = self.connection().await?;
-        let parameters: Parameters<'_> = &[(&sensor.0, Type::UUID), (&network.0, Type::UUID)];
-        Ok(connection.query_typed_opt(HOLDS, parameters).await?.is_some())
+        self.within(async {
+            let connection = self.connection().await?;
+            let parameters: Parameters<'_> = &[(&sensor.0, Type::UUID), (&network.0, Type::UUID)];
+            Ok(connection.query_typed_opt(HOLDS, parameters).await?.is_some())
+        })
+        .await
     }
 }
 

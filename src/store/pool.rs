@@ -85,18 +85,19 @@ impl Store {
         }
     }
 
-    /// A read that ends, whatever becomes of the database.
+    /// A request of the database that ends, whatever becomes of it. Nobody knows then whether a
+    /// change has been made.
     ///
     /// # Errors
-    /// Those of the read; and when the database says nothing for longer than a statement may take.
-    pub(super) async fn within<T>(
+    /// Those of the request; and when the database says nothing for longer than a statement may take.
+    pub(super) async fn within<T, E: From<StoreError>>(
         &self,
-        read: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let waited = CHECKOUT_TIMEOUT + self.statement_timeout + SILENCE_TIMEOUT;
-        match tokio::time::timeout(waited, read).await {
+        match tokio::time::timeout(waited, asked).await {
             Ok(outcome) => outcome,
-            Err(_elapsed) => Err(StoreError::Silence { waited }),
+            Err(_elapsed) => Err(StoreError::Silence { waited }.into()),
         }
     }
 

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::recorded::{CONDITIONS, Conditions};
-use super::rows::{Page, RejectionFilter, RejectionRow};
+use super::rows::{Page, RejectionFilter, RejectionRow, RowPage};
 use super::{Store, StoreError};
 use crate::domain::{SensorIdentifier, Timestamp};
 
@@ -16,8 +16,11 @@ pub(super) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 pub(super) const SENSOR_EXISTS: &str = "select 1 from sensor where identifier = $1";
 
+/// A page of rejections ends where it holds so many bytes of what was refused.
+const PAGE_BYTES: u32 = 4 << 20;
+
 impl Store {
-    /// Rejections, newest first.
+    /// Rejections, newest first; no more than a response may hold, and the first whatever it holds.
     ///
     /// # Errors
     /// When the database is away.
@@ -25,20 +28,32 @@ impl Store {
         &self,
         page: &Page<i64>,
         filter: &RejectionFilter,
-    ) -> Result<Vec<RejectionRow>, StoreError> {
+    ) -> Result<RowPage<RejectionRow>, StoreError> {
+        // The size of a stored value is known without reading it.
         let statement = format!(
             "select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index,
-                    item_count, reason, detail, raw
-             from rejection
-             where {CONDITIONS} and ($7::bigint is null or identifier < $7)
-             order by identifier desc limit $8"
+                    item_count, reason, detail, raw, found
+             from (
+                 select *, count(*) over () as found,
+                        sum(octet_length(raw)) over (order by identifier desc) - octet_length(raw)
+                            as ahead
+                 from (
+                     select * from rejection
+                     where {CONDITIONS} and ($8::bigint is null or identifier < $8)
+                     order by identifier desc limit $9
+                 ) as page
+             ) as measured
+             where ahead < {PAGE_BYTES} order by identifier desc limit $9 - 1"
         );
         let limit = page.row_count();
         let conditions = Conditions::of(filter);
         let parameters = conditions.with(&[(&page.after, Type::INT8), (&limit, Type::INT8)]);
         self.within(async {
             let rows = self.connection().await?.query_typed(&statement, &parameters).await?;
-            Ok(rows.iter().map(rejection).collect::<Result<_, _>>()?)
+            let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(10))?;
+            let more = found > rows.len() as i64;
+            let rows = rows.iter().map(rejection).collect::<Result<_, _>>()?;
+            Ok(RowPage { rows, more })
         })
         .await
     }

@@ -48,14 +48,16 @@ pub struct RecordedPage {
     pub rest: Option<Stretch>,
 }
 
-/// The conditions that a [`RejectionFilter`] stands for; its parameters are the first six.
+/// The conditions that a [`RejectionFilter`] stands for; its parameters are the first seven.
 pub(super) const CONDITIONS: &str = "\
 ($1::bigint[] is null or identifier = any ($1))
   and ($2::uuid is null or sensor_identifier = $2)
   and ($3::text is null or reason = $3)
   and ($4::text is null or kind = $4)
   and ($5::timestamptz is null or receipt_timestamp >= $5)
-  and ($6::timestamptz is null or receipt_timestamp < $6)";
+  and ($6::timestamptz is null or receipt_timestamp < $6)
+  and ($7::uuid is null
+       or sensor_identifier in (select identifier from sensor where network_identifier = $7))";
 
 const NEWEST: &str = "select coalesce(max(identifier), 0) from rejection";
 
@@ -65,6 +67,7 @@ pub(super) struct Conditions<'a> {
     sensor: Option<uuid::Uuid>,
     since: Option<jiff::Timestamp>,
     until: Option<jiff::Timestamp>,
+    network: Option<uuid::Uuid>,
 }
 
 impl<'a> Conditions<'a> {
@@ -74,6 +77,7 @@ impl<'a> Conditions<'a> {
             sensor: filter.sensor.map(|sensor| sensor.0),
             since: filter.since.map(Timestamp::to_jiff),
             until: filter.until.map(Timestamp::to_jiff),
+            network: filter.network.map(|network| network.0),
         }
     }
 
@@ -89,6 +93,7 @@ impl<'a> Conditions<'a> {
             (&self.filter.kind, Type::TEXT),
             (&self.since, Type::TIMESTAMPTZ),
             (&self.until, Type::TIMESTAMPTZ),
+            (&self.network, Type::UUID),
         ];
         parameters.extend(rest.iter().cloned());
         parameters
@@ -107,42 +112,45 @@ impl Store {
         stretch: Option<Stretch>,
         limit: u32,
     ) -> Result<RecordedPage, StoreError> {
-        let connection = self.connection().await?;
-        let stretch = match stretch {
-            Some(stretch) => stretch,
-            None => {
-                Stretch { after: 0, until: connection.query_typed_one(NEWEST, &[]).await?.get(0) }
-            }
-        };
-        // The size of a stored value is known without reading it.
-        let statement = format!(
-            "select identifier, receipt_timestamp, topic, kind, item_index, raw, digest, found
-             from (
-                 select *, count(*) over () as found,
-                        sum(octet_length(raw)) over (order by identifier) - octet_length(raw) as ahead
+        self.within(async {
+            let connection = self.connection().await?;
+            let stretch = match stretch {
+                Some(stretch) => stretch,
+                None => {
+                    Stretch { after: 0, until: connection.query_typed_one(NEWEST, &[]).await?.get(0) }
+                }
+            };
+            // The size of a stored value is known without reading it.
+            let statement = format!(
+                "select identifier, receipt_timestamp, topic, kind, item_index, raw, digest, found
                  from (
-                     select * from rejection
-                     where {CONDITIONS} and identifier > $7 and identifier <= $8
-                     order by identifier limit $9
-                 ) as page
-             ) as measured
-             where ahead < $10 order by identifier limit $9 - 1"
-        );
-        let one_more = i64::from(limit) + 1;
-        let conditions = Conditions::of(filter);
-        let parameters = conditions.with(&[
-            (&stretch.after, Type::INT8),
-            (&stretch.until, Type::INT8),
-            (&one_more, Type::INT8),
-            (&PAGE_BYTES, Type::INT8),
-        ]);
-        let rows = connection.query_typed(&statement, &parameters).await?;
-        let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
-        let there_is_more = found > rows.len() as i64;
-        let rows: Vec<Recorded> = rows.iter().map(recorded).collect::<Result<_, _>>()?;
-        let last = rows.last().map(|row| row.identifier);
-        let rest = last.filter(|_| there_is_more).map(|after| Stretch { after, ..stretch });
-        Ok(RecordedPage { rows, rest })
+                     select *, count(*) over () as found,
+                            sum(octet_length(raw)) over (order by identifier) - octet_length(raw) as ahead
+                     from (
+                         select * from rejection
+                         where {CONDITIONS} and identifier > $8 and identifier <= $9
+                         order by identifier limit $10
+                     ) as page
+                 ) as measured
+                 where ahead < $11 order by identifier limit $10 - 1"
+            );
+            let one_more = i64::from(limit) + 1;
+            let conditions = Conditions::of(filter);
+            let parameters = conditions.with(&[
+                (&stretch.after, Type::INT8),
+                (&stretch.until, Type::INT8),
+                (&one_more, Type::INT8),
+                (&PAGE_BYTES, Type::INT8),
+            ]);
+            let rows = connection.query_typed(&statement, &parameters).await?;
+            let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
+            let there_is_more = found > rows.len() as i64;
+            let rows: Vec<Recorded> = rows.iter().map(recorded).collect::<Result<_, _>>()?;
+            let last = rows.last().map(|row| row.identifier);
+            let rest = last.filter(|_| there_is_more).map(|after| Stretch { after, ..stretch });
+            Ok(RecordedPage { rows, rest })
+        })
+        .await
     }
 
     /// Deletes rejections, the oldest first and at most so many. Returns how many.
@@ -154,17 +162,20 @@ impl Store {
         filter: &RejectionFilter,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        let connection = self.connection().await?;
-        let statement = format!(
-            "delete from rejection where identifier in (
-                 select identifier from rejection where {CONDITIONS}
-                 order by identifier limit $7 for update
-             ) returning identifier"
-        );
-        let limit = i64::from(limit);
-        let conditions = Conditions::of(filter);
-        let parameters = conditions.with(&[(&limit, Type::INT8)]);
-        Ok(connection.query_typed(&statement, &parameters).await?.len() as u64)
+        self.within(async {
+            let connection = self.connection().await?;
+            let statement = format!(
+                "delete from rejection where identifier in (
+                     select identifier from rejection where {CONDITIONS}
+                     order by identifier limit $8 for update
+                 ) returning identifier"
+            );
+            let limit = i64::from(limit);
+            let conditions = Conditions::of(filter);
+            let parameters = conditions.with(&[(&limit, Type::INT8)]);
+            Ok(connection.query_typed(&statement, &parameters).await?.len() as u64)
+        })
+        .await
     }
 }
 

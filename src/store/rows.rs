@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 
 /// One page of a list, as it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,6 +160,8 @@ pub struct RejectionRow {
 pub struct RejectionFilter {
     /// These.
     pub identifiers: Option<Vec<i64>>,
+    /// Those of the sensors of one network.
+    pub network: Option<NetworkIdentifier>,
     /// Those of one sensor.
     pub sensor: Option<SensorIdentifier>,
     /// Those with one reason.

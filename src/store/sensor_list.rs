@@ -157,44 +157,48 @@ impl Store {
         filter: &SensorFilter,
         order: SensorOrder,
     ) -> Result<Vec<Sensor>, StoreError> {
-        let connection = self.connection().await?;
-        let uuid = |network: Option<NetworkIdentifier>| network.map(|network| network.0);
-        let (own, network) = (uuid(filter.scope.network()), uuid(filter.network));
-        let silent_since = filter.silent_since.map(Timestamp::to_jiff);
-        let state = filter.state.map(ConfigurationState::name);
-        let limit = page.row_count();
-        let (mut behind, mut name, mut heard) =
-            <(Option<Uuid>, Option<&str>, Option<jiff::Timestamp>)>::default();
-        match &page.after {
-            None => {}
-            Some(SensorKey::Name(key, sensor)) => {
-                (behind, name) = (Some(sensor.0), Some(key.as_str()))
+        self.within(async {
+            let connection = self.connection().await?;
+            let uuid = |network: Option<NetworkIdentifier>| network.map(|network| network.0);
+            let (own, network) = (uuid(filter.scope.network()), uuid(filter.network));
+            let silent_since = filter.silent_since.map(Timestamp::to_jiff);
+            let state = filter.state.map(ConfigurationState::name);
+            let limit = page.row_count();
+            let (mut behind, mut name, mut heard) =
+                <(Option<Uuid>, Option<&str>, Option<jiff::Timestamp>)>::default();
+            match &page.after {
+                None => {}
+                Some(SensorKey::Name(key, sensor)) => {
+                    (behind, name) = (Some(sensor.0), Some(key.as_str()))
+                }
+                Some(SensorKey::LastSeen(key, sensor)) => {
+                    (behind, heard) = (Some(sensor.0), Some(key.to_jiff()));
+                }
             }
-            Some(SensorKey::LastSeen(key, sensor)) => {
-                (behind, heard) = (Some(sensor.0), Some(key.to_jiff()));
-            }
-        }
-        let (tail, key): (_, &(dyn tokio_postgres::types::ToSql + Sync)) = match order {
-            SensorOrder::Name => (BY_NAME, &name),
-            SensorOrder::LastSeen => (BY_LAST_SEEN, &heard),
-            SensorOrder::LastSeenDescending => (BY_LAST_SEEN_DESCENDING, &heard),
-        };
-        let key_type = match order {
-            SensorOrder::Name => Type::TEXT,
-            SensorOrder::LastSeen | SensorOrder::LastSeenDescending => Type::TIMESTAMPTZ,
-        };
-        let parameters: Parameters<'_> = &[
-            (&own, Type::UUID),
-            (&network, Type::UUID),
-            (&filter.name, Type::TEXT),
-            (&silent_since, Type::TIMESTAMPTZ),
-            (&state, Type::TEXT),
-            (&behind, Type::UUID),
-            (key, key_type),
-            (&limit, Type::INT8),
-        ];
-        let rows = connection.query_typed(&format!("{SELECT}{FILTER}{tail}"), parameters).await?;
-        Ok(rows.iter().map(sensor).collect::<Result<_, _>>()?)
+            let (tail, key): (_, &(dyn tokio_postgres::types::ToSql + Sync)) = match order {
+                SensorOrder::Name => (BY_NAME, &name),
+                SensorOrder::LastSeen => (BY_LAST_SEEN, &heard),
+                SensorOrder::LastSeenDescending => (BY_LAST_SEEN_DESCENDING, &heard),
+            };
+            let key_type = match order {
+                SensorOrder::Name => Type::TEXT,
+                SensorOrder::LastSeen | SensorOrder::LastSeenDescending => Type::TIMESTAMPTZ,
+            };
+            let parameters: Parameters<'_> = &[
+                (&own, Type::UUID),
+                (&network, Type::UUID),
+                (&filter.name, Type::TEXT),
+                (&silent_since, Type::TIMESTAMPTZ),
+                (&state, Type::TEXT),
+                (&behind, Type::UUID),
+                (key, key_type),
+                (&limit, Type::INT8),
+            ];
+            let rows =
+                connection.query_typed(&format!("{SELECT}{FILTER}{tail}"), parameters).await?;
+            Ok(rows.iter().map(sensor).collect::<Result<_, _>>()?)
+        })
+        .await
     }
 
     /// One sensor.
@@ -202,8 +206,11 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn sensor(&self, identifier: SensorIdentifier) -> Result<Option<Sensor>, StoreError> {
-        let connection = self.connection().await?;
-        Ok(select_one(&*connection, identifier).await?)
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(select_one(&*connection, identifier).await?)
+        })
+        .await
     }
 }
 

@@ -129,36 +129,39 @@ impl Store {
     /// # Errors
     /// When the name or the identifier is taken, or the database is away.
     pub async fn create_sensor(&self, new: &NewSensor) -> Result<Sensor, SensorError> {
-        let mut connection = self.connection().await?;
-        let transaction = connection.transaction().await?;
-        let identifier = &new.identifier.0;
-        let parameters: Parameters<'_> = &[
-            (identifier, Type::UUID),
-            (&new.network.0, Type::UUID),
-            (&new.name, Type::TEXT),
-            (&new.metadata, Type::TEXT),
-        ];
-        transaction.execute_typed(INSERT, parameters).await?;
-        // It had been deleted, and the purge may have been cut short: those rows are not its own.
-        let sensor: Parameters<'_> = &[(identifier, Type::UUID)];
-        if transaction.query_typed_opt(DELETED, sensor).await?.is_some() {
-            transaction.batch_execute(PURGE_TIMEOUT).await?;
-            for statement in PURGE {
-                purge(&transaction, statement, new.identifier).await?;
+        self.within(async {
+            let mut connection = self.connection().await?;
+            let transaction = connection.transaction().await?;
+            let identifier = &new.identifier.0;
+            let parameters: Parameters<'_> = &[
+                (identifier, Type::UUID),
+                (&new.network.0, Type::UUID),
+                (&new.name, Type::TEXT),
+                (&new.metadata, Type::TEXT),
+            ];
+            transaction.execute_typed(INSERT, parameters).await?;
+            // It had been deleted, and the purge may have been cut short: those rows are not its own.
+            let sensor: Parameters<'_> = &[(identifier, Type::UUID)];
+            if transaction.query_typed_opt(DELETED, sensor).await?.is_some() {
+                transaction.batch_execute(PURGE_TIMEOUT).await?;
+                for statement in PURGE {
+                    purge(&transaction, statement, new.identifier).await?;
+                }
+                transaction.query_typed(FORGET_DELETION, sensor).await?;
             }
-            transaction.query_typed(FORGET_DELETION, sensor).await?;
-        }
-        if let Some(configuration) = &new.configuration {
-            transaction
-                .query_typed(
-                    INSERT_CONFIGURATION,
-                    &[(identifier, Type::UUID), (configuration, Type::TEXT)],
-                )
-                .await?;
-        }
-        let created = select_one(&transaction, new.identifier).await?;
-        transaction.commit().await?;
-        Ok(created.expect("it was inserted in this transaction"))
+            if let Some(configuration) = &new.configuration {
+                transaction
+                    .query_typed(
+                        INSERT_CONFIGURATION,
+                        &[(identifier, Type::UUID), (configuration, Type::TEXT)],
+                    )
+                    .await?;
+            }
+            let created = select_one(&transaction, new.identifier).await?;
+            transaction.commit().await?;
+            Ok(created.expect("it was inserted in this transaction"))
+        })
+        .await
     }
 
     /// Changes a sensor; none if there is no such sensor.
@@ -170,16 +173,19 @@ impl Store {
         identifier: SensorIdentifier,
         change: &SensorChange,
     ) -> Result<Option<Sensor>, SensorError> {
-        let connection = self.connection().await?;
-        let network = change.network.map(|network| network.0);
-        let parameters: Parameters<'_> = &[
-            (&identifier.0, Type::UUID),
-            (&change.name, Type::TEXT),
-            (&network, Type::UUID),
-            (&change.metadata, Type::TEXT),
-        ];
-        connection.execute_typed(CHANGE, parameters).await?;
-        Ok(select_one(&*connection, identifier).await?)
+        self.within(async {
+            let connection = self.connection().await?;
+            let network = change.network.map(|network| network.0);
+            let parameters: Parameters<'_> = &[
+                (&identifier.0, Type::UUID),
+                (&change.name, Type::TEXT),
+                (&network, Type::UUID),
+                (&change.metadata, Type::TEXT),
+            ];
+            connection.execute_typed(CHANGE, parameters).await?;
+            Ok(select_one(&*connection, identifier).await?)
+        })
+        .await
     }
 
     /// Deletes a sensor and its configurations, and puts the deletion on record; false if there is
@@ -188,18 +194,21 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
-        let mut connection = self.connection().await?;
-        let transaction = connection.transaction().await?;
-        transaction
-            .query_typed("select pg_advisory_xact_lock($1)", &[(&DELETION_LOCK, Type::INT8)])
-            .await?;
-        let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-        if transaction.query_typed_opt(DELETE, sensor).await?.is_none() {
-            return Ok(false);
-        }
-        transaction.query_typed(RECORD_DELETION, sensor).await?;
-        transaction.commit().await?;
-        Ok(true)
+        self.within(async {
+            let mut connection = self.connection().await?;
+            let transaction = connection.transaction().await?;
+            transaction
+                .query_typed("select pg_advisory_xact_lock($1)", &[(&DELETION_LOCK, Type::INT8)])
+                .await?;
+            let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
+            if transaction.query_typed_opt(DELETE, sensor).await?.is_none() {
+                return Ok(false);
+            }
+            transaction.query_typed(RECORD_DELETION, sensor).await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// Deletes what a deleted sensor has left in the hot tables, and its rejections; tells how many

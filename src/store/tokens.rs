@@ -89,11 +89,14 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn token_of(&self, digest: TokenDigest) -> Result<Option<TokenRow>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = format!("select {COLUMNS} from token {HOLDER}");
-        let digest = digest.0.as_slice();
-        let row = connection.query_typed_opt(&statement, &[(&digest, Type::BYTEA)]).await?;
-        Ok(row.as_ref().map(token).transpose()?)
+        self.within(async {
+            let connection = self.connection().await?;
+            let statement = format!("select {COLUMNS} from token {HOLDER}");
+            let digest = digest.0.as_slice();
+            let row = connection.query_typed_opt(&statement, &[(&digest, Type::BYTEA)]).await?;
+            Ok(row.as_ref().map(token).transpose()?)
+        })
+        .await
     }
 
     /// The token was used just now.
@@ -101,8 +104,11 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn note_use(&self, token: Uuid) -> Result<(), StoreError> {
-        self.connection().await?.execute_typed(USED, &[(&token, Type::UUID)]).await?;
-        Ok(())
+        self.within(async {
+            self.connection().await?.execute_typed(USED, &[(&token, Type::UUID)]).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Keeps a token; gives the identifier that it got. Those that expired lately go meanwhile.
@@ -110,27 +116,30 @@ impl Store {
     /// # Errors
     /// When the name is taken, the network or the user is not there, or the database is away.
     pub async fn create_token(&self, new: &NewToken) -> Result<Uuid, AccessError> {
-        let connection = self.connection().await?;
-        let identifier = Uuid::new_v4();
-        let (digest, role) = (new.digest.0.as_slice(), new.role.name());
-        let network = new.scope.network().map(|network| network.0);
-        let expires_at = new.expires_at.map(Timestamp::to_jiff);
-        connection.execute_typed(FORGET_EXPIRED, &[]).await?;
-        connection
-            .execute_typed(
-                INSERT,
-                &[
-                    (&identifier, Type::UUID),
-                    (&new.name, Type::TEXT),
-                    (&digest, Type::BYTEA),
-                    (&role, Type::TEXT),
-                    (&network, Type::UUID),
-                    (&new.user, Type::UUID),
-                    (&expires_at, Type::TIMESTAMPTZ),
-                ],
-            )
-            .await?;
-        Ok(identifier)
+        self.within(async {
+            let connection = self.connection().await?;
+            let identifier = Uuid::new_v4();
+            let (digest, role) = (new.digest.0.as_slice(), new.role.name());
+            let network = new.scope.network().map(|network| network.0);
+            let expires_at = new.expires_at.map(Timestamp::to_jiff);
+            connection.execute_typed(FORGET_EXPIRED, &[]).await?;
+            connection
+                .execute_typed(
+                    INSERT,
+                    &[
+                        (&identifier, Type::UUID),
+                        (&new.name, Type::TEXT),
+                        (&digest, Type::BYTEA),
+                        (&role, Type::TEXT),
+                        (&network, Type::UUID),
+                        (&new.user, Type::UUID),
+                        (&expires_at, Type::TIMESTAMPTZ),
+                    ],
+                )
+                .await?;
+            Ok(identifier)
+        })
+        .await
     }
 
     /// The tokens of a scope, sessions left out, one more than the page has room for if there are
@@ -143,13 +152,16 @@ impl Store {
         scope: Scope,
         page: &Page<Uuid>,
     ) -> Result<Vec<TokenRow>, StoreError> {
-        let connection = self.connection().await?;
-        let (network, limit) = (scope.network().map(|network| network.0), page.row_count());
-        let parameters: Parameters<'_> =
-            &[(&network, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
-        let statement = format!("select {COLUMNS} from token {LIST}");
-        let rows = connection.query_typed(&statement, parameters).await?;
-        Ok(rows.iter().map(token).collect::<Result<_, _>>()?)
+        self.within(async {
+            let connection = self.connection().await?;
+            let (network, limit) = (scope.network().map(|network| network.0), page.row_count());
+            let parameters: Parameters<'_> =
+                &[(&network, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
+            let statement = format!("select {COLUMNS} from token {LIST}");
+            let rows = connection.query_typed(&statement, parameters).await?;
+            Ok(rows.iter().map(token).collect::<Result<_, _>>()?)
+        })
+        .await
     }
 
     /// One token of a scope.
@@ -161,12 +173,15 @@ impl Store {
         scope: Scope,
         identifier: Uuid,
     ) -> Result<Option<TokenRow>, StoreError> {
-        let connection = self.connection().await?;
-        let network = scope.network().map(|network| network.0);
-        let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
-        let statement = format!("select {COLUMNS} from token {ONE}");
-        let row = connection.query_typed_opt(&statement, parameters).await?;
-        Ok(row.as_ref().map(token).transpose()?)
+        self.within(async {
+            let connection = self.connection().await?;
+            let network = scope.network().map(|network| network.0);
+            let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
+            let statement = format!("select {COLUMNS} from token {ONE}");
+            let row = connection.query_typed_opt(&statement, parameters).await?;
+            Ok(row.as_ref().map(token).transpose()?)
+        })
+        .await
     }
 
     /// Revokes a token of a scope; false if there is none.
@@ -174,10 +189,13 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn revoke_token(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
-        let connection = self.connection().await?;
-        let network = scope.network().map(|network| network.0);
-        let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
-        Ok(connection.execute_typed(REVOKE, parameters).await? > 0)
+        self.within(async {
+            let connection = self.connection().await?;
+            let network = scope.network().map(|network| network.0);
+            let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
+            Ok(connection.execute_typed(REVOKE, parameters).await? > 0)
+        })
+        .await
     }
 
     /// Revokes the token of this name; false if there is none.
@@ -185,8 +203,11 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn revoke_token_named(&self, name: &str) -> Result<bool, StoreError> {
-        let connection = self.connection().await?;
-        Ok(connection.execute_typed(REVOKE_NAMED, &[(&name, Type::TEXT)]).await? > 0)
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(connection.execute_typed(REVOKE_NAMED, &[(&name, Type::TEXT)]).await? > 0)
+        })
+        .await
     }
 
     /// Ends a session; false if there is none.
@@ -194,8 +215,11 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn end_session(&self, identifier: Uuid) -> Result<bool, StoreError> {
-        let connection = self.connection().await?;
-        Ok(connection.execute_typed(END_SESSION, &[(&identifier, Type::UUID)]).await? > 0)
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(connection.execute_typed(END_SESSION, &[(&identifier, Type::UUID)]).await? > 0)
+        })
+        .await
     }
 }
 

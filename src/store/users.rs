@@ -88,18 +88,21 @@ impl Store {
     /// # Errors
     /// When the name is taken, the network is not there, or the database is away.
     pub async fn create_user(&self, new: &NewUser) -> Result<Uuid, AccessError> {
-        let connection = self.connection().await?;
-        let (identifier, role) = (Uuid::new_v4(), new.role.name());
-        let network = new.scope.network().map(|network| network.0);
-        let parameters: Parameters<'_> = &[
-            (&identifier, Type::UUID),
-            (&new.name, Type::TEXT),
-            (&new.password_hash, Type::TEXT),
-            (&role, Type::TEXT),
-            (&network, Type::UUID),
-        ];
-        connection.execute_typed(INSERT, parameters).await?;
-        Ok(identifier)
+        self.within(async {
+            let connection = self.connection().await?;
+            let (identifier, role) = (Uuid::new_v4(), new.role.name());
+            let network = new.scope.network().map(|network| network.0);
+            let parameters: Parameters<'_> = &[
+                (&identifier, Type::UUID),
+                (&new.name, Type::TEXT),
+                (&new.password_hash, Type::TEXT),
+                (&role, Type::TEXT),
+                (&network, Type::UUID),
+            ];
+            connection.execute_typed(INSERT, parameters).await?;
+            Ok(identifier)
+        })
+        .await
     }
 
     /// The users of a scope, one more than the page has room for if there are more.
@@ -111,13 +114,16 @@ impl Store {
         scope: Scope,
         page: &Page<Uuid>,
     ) -> Result<Vec<UserRow>, StoreError> {
-        let connection = self.connection().await?;
-        let (network, limit) = (scope.network().map(|network| network.0), page.row_count());
-        let parameters: Parameters<'_> =
-            &[(&network, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
-        let statement = format!("select {COLUMNS} from account {LIST}");
-        let rows = connection.query_typed(&statement, parameters).await?;
-        Ok(rows.iter().map(user).collect::<Result<_, _>>()?)
+        self.within(async {
+            let connection = self.connection().await?;
+            let (network, limit) = (scope.network().map(|network| network.0), page.row_count());
+            let parameters: Parameters<'_> =
+                &[(&network, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
+            let statement = format!("select {COLUMNS} from account {LIST}");
+            let rows = connection.query_typed(&statement, parameters).await?;
+            Ok(rows.iter().map(user).collect::<Result<_, _>>()?)
+        })
+        .await
     }
 
     /// One user of a scope.
@@ -129,8 +135,11 @@ impl Store {
         scope: Scope,
         identifier: Uuid,
     ) -> Result<Option<UserRow>, StoreError> {
-        let connection = self.connection().await?;
-        Ok(select_one(&connection, scope, identifier).await?)
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(select_one(&connection, scope, identifier).await?)
+        })
+        .await
     }
 
     /// The user of this name, and what is kept of the password.
@@ -138,11 +147,14 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn user_named(&self, name: &str) -> Result<Option<(UserRow, String)>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = format!("select {COLUMNS}, password_hash from account where name = $1");
-        let row = connection.query_typed_opt(&statement, &[(&name, Type::TEXT)]).await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some((user(&row)?, row.try_get(5)?)))
+        self.within(async {
+            let connection = self.connection().await?;
+            let statement = format!("select {COLUMNS}, password_hash from account where name = $1");
+            let row = connection.query_typed_opt(&statement, &[(&name, Type::TEXT)]).await?;
+            let Some(row) = row else { return Ok(None) };
+            Ok(Some((user(&row)?, row.try_get(5)?)))
+        })
+        .await
     }
 
     /// Changes a user of a scope, and ends the user's sessions; none if there is none.
@@ -155,26 +167,29 @@ impl Store {
         identifier: Uuid,
         change: &UserChange,
     ) -> Result<Option<UserRow>, AccessError> {
-        let mut connection = self.connection().await?;
-        let transaction = connection.transaction().await?;
-        let own_network = own.network().map(|network| network.0);
-        let role = change.role.map(Role::name);
-        let moves = change.scope.is_some();
-        let network = change.scope.and_then(Scope::network).map(|network| network.0);
-        let parameters: Parameters<'_> = &[
-            (&own_network, Type::UUID),
-            (&identifier, Type::UUID),
-            (&change.password_hash, Type::TEXT),
-            (&role, Type::TEXT),
-            (&moves, Type::BOOL),
-            (&network, Type::UUID),
-        ];
-        if transaction.execute_typed(CHANGE, parameters).await? == 0 {
-            return Ok(None);
-        }
-        transaction.execute_typed(END_SESSIONS, &[(&identifier, Type::UUID)]).await?;
-        transaction.commit().await?;
-        Ok(select_one(&connection, Scope::All, identifier).await?)
+        self.within(async {
+            let mut connection = self.connection().await?;
+            let transaction = connection.transaction().await?;
+            let own_network = own.network().map(|network| network.0);
+            let role = change.role.map(Role::name);
+            let moves = change.scope.is_some();
+            let network = change.scope.and_then(Scope::network).map(|network| network.0);
+            let parameters: Parameters<'_> = &[
+                (&own_network, Type::UUID),
+                (&identifier, Type::UUID),
+                (&change.password_hash, Type::TEXT),
+                (&role, Type::TEXT),
+                (&moves, Type::BOOL),
+                (&network, Type::UUID),
+            ];
+            if transaction.execute_typed(CHANGE, parameters).await? == 0 {
+                return Ok(None);
+            }
+            transaction.execute_typed(END_SESSIONS, &[(&identifier, Type::UUID)]).await?;
+            transaction.commit().await?;
+            Ok(select_one(&connection, Scope::All, identifier).await?)
+        })
+        .await
     }
 
     /// Deletes a user of a scope, and the user's sessions; false if there is none.
@@ -182,10 +197,13 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn delete_user(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
-        let connection = self.connection().await?;
-        let network = scope.network().map(|network| network.0);
-        let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
-        Ok(connection.execute_typed(DELETE, parameters).await? > 0)
+        self.within(async {
+            let connection = self.connection().await?;
+            let network = scope.network().map(|network| network.0);
+            let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
+            Ok(connection.execute_typed(DELETE, parameters).await? > 0)
+        })
+        .await
     }
 
     /// Ends the oldest sessions of a user who has very many.
@@ -193,9 +211,12 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn end_old_sessions(&self, user: Uuid) -> Result<(), StoreError> {
-        let connection = self.connection().await?;
-        connection.execute_typed(END_OLD_SESSIONS, &[(&user, Type::UUID)]).await?;
-        Ok(())
+        self.within(async {
+            let connection = self.connection().await?;
+            connection.execute_typed(END_OLD_SESSIONS, &[(&user, Type::UUID)]).await?;
+            Ok(())
+        })
+        .await
     }
 }
 

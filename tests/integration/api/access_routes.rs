@@ -71,10 +71,10 @@ fn routes() -> Vec<Route> {
     const SENSOR: &str = "/api/v1/sensors/{identifier}";
     vec![
         route(Method::GET, "/api/v1/status", Viewer, Filtered, 200),
-        route(Method::GET, "/api/v1/rejections", Viewer, Whole, 200),
-        route(Method::DELETE, "/api/v1/rejections?all=true", Operator, Whole, 200),
+        route(Method::GET, "/api/v1/rejections", Viewer, Filtered, 200),
+        route(Method::DELETE, "/api/v1/rejections?all=true", Operator, Filtered, 200),
         // Nobody replays here: who may is turned away later than who may not.
-        route(Method::POST, "/api/v1/rejections/replay", Operator, Whole, 503)
+        route(Method::POST, "/api/v1/rejections/replay", Operator, Filtered, 503)
             .with(r#"{"all":true}"#),
         route(Method::GET, "/api/v1/sensors", Viewer, Filtered, 200),
         route(Method::POST, "/api/v1/sensors", Admin, Filtered, 201).with(r#"{"name":"s{n}"}"#),
