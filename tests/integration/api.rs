@@ -15,6 +15,7 @@ mod networks;
 mod outage;
 mod reading;
 mod refusals;
+mod rejecting;
 mod sensor_lists;
 mod sessions;
 mod writing;

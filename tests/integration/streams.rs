@@ -274,6 +274,36 @@ async fn a_slow_reader_is_told_and_dropped_and_holds_up_nobody() {
 }
 
 #[actix_rt::test]
+#[cfg(target_os = "linux")]
+async fn a_reader_that_sleeps_keeps_its_place_for_a_time() {
+    let settings = [("STREAM_MAX_READERS", "2"), ("HTTP_WRITE_TIMEOUT_SECS", "2")];
+    let rig = Rig::start(&settings).await;
+    let sensor = rig.service.create_sensor("loud").await;
+    let path = format!("/api/v1/sensors/{sensor}/stream");
+    let asleep = rig.stream(&sensor).await;
+    let mut awake = rig.stream(&sensor).await;
+    assert_eq!(rig.open(&path, "").await.status(), 503);
+
+    let details = "x".repeat(900_000);
+    for second in 0..20 {
+        let log = format!(
+            r#"{{"log_messages":[{{"severity":"info","revision":0,"timestamp":{second},"subject":"s","details":"{details}"}}]}}"#
+        );
+        rig.say("log-messages", &sensor, log).await;
+        awake.expect("log_message").await;
+    }
+
+    eventually(PATIENCE, async || match rig.open(&path, "").await.status() {
+        200 => Ok(()),
+        status => Err(status),
+    })
+    .await;
+    rig.say("heartbeats", &sensor, heartbeat(0, 1.0, true)).await;
+    awake.expect("heartbeat").await;
+    drop(asleep);
+}
+
+#[actix_rt::test]
 async fn open_streams_hold_up_no_shutdown() {
     let mut rig = Rig::start(&[]).await;
     let sensor = rig.service.create_sensor("open").await;

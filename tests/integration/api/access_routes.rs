@@ -21,10 +21,10 @@ enum Reach {
     Whole,
 }
 
-struct Route {
-    method: Method,
+pub(super) struct Route {
+    pub(super) method: Method,
     /// As in the source, with the base path before it.
-    path: &'static str,
+    pub(super) path: &'static str,
     /// `{n}` is a number of its own each time.
     body: Option<&'static str>,
     least: Role,
@@ -65,7 +65,7 @@ const OPEN: [&str; 7] = [
 const ENDLESS: [&str; 2] = ["/streams/sensors", "/stream"];
 
 #[rustfmt::skip]
-fn routes() -> Vec<Route> {
+pub(super) fn routes() -> Vec<Route> {
     use Reach::{Filtered, Own, Whole};
     use Role::{Admin, Operator, Viewer};
     const SENSOR: &str = "/api/v1/sensors/{identifier}";

@@ -113,6 +113,11 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
+    #[track_caller]
+    pub(super) fn expect_status(self, status: u16) {
+        assert_eq!(self.status, status, "{self:?}");
+    }
+
     /// The body of an answer with this status.
     #[track_caller]
     pub(super) fn expect(self, status: u16) -> Value {
@@ -140,6 +145,12 @@ impl Api {
         let database = postgres.create_database(None).await;
         store::migrate(&store_config(&database.url, &[])).await.unwrap();
         Self::serve(database, settings)
+    }
+
+    /// On a database without tables.
+    pub(super) async fn start_in(database: Database) -> Self {
+        store::migrate(&store_config(&database.url, &[])).await.unwrap();
+        Self::serve(database, &[("AUTH", "off")])
     }
 
     /// Another process on the same database.

@@ -59,6 +59,11 @@ async fn a_body_has_a_depth_and_a_size() {
     let large = json!({ "name": "x".repeat(1 << 20) });
     let problem = api.post(SENSORS, large).await.expect(413);
     assert_eq!(problem["type"], "/problems/payload-too-large");
+
+    let api = start_with(("HTTP_MAX_BODY_BYTES", "2000")).await;
+    api.post(SENSORS, json!({ "name": "x".repeat(1_900) })).await.expect(422);
+    let problem = api.post(SENSORS, json!({ "name": "x".repeat(2_000) })).await.expect(413);
+    assert_eq!(problem["detail"], "a body has at most 2000 bytes");
 }
 
 #[actix_rt::test]

@@ -1,10 +1,15 @@
 //! Without the database, and without the broker, the API says so at once, and recovers by itself.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tributary::domain::Part;
 
+use super::access_routes::routes;
 use super::fixture::Api;
 use crate::support::postgres::Postgres;
 use crate::support::wait::{PATIENCE, eventually};
@@ -37,6 +42,111 @@ async fn without_a_database_it_answers_503_within_two_seconds() {
     assert_eq!(status["connections"]["database"]["up"], false);
 
     postgres.start_again().await;
+    eventually(PATIENCE, async || match api.get(&one).await {
+        answer if answer.status == 200 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
+/// What stands between us and a server, and can keep everything that is said to itself.
+struct Way {
+    port: u16,
+    frozen: Arc<watch::Sender<bool>>,
+}
+
+impl Way {
+    async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let frozen = Arc::new(watch::Sender::new(false));
+        let watched = Arc::clone(&frozen);
+        actix_rt::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (mut client_reads, mut client_writes) = client.into_split();
+                let server = TcpStream::connect(&server).await.unwrap();
+                let (mut server_reads, mut server_writes) = server.into_split();
+                let (up, down) = (watched.subscribe(), watched.subscribe());
+                actix_rt::spawn(
+                    async move { carry(&mut client_reads, &mut server_writes, up).await },
+                );
+                actix_rt::spawn(
+                    async move { carry(&mut server_reads, &mut client_writes, down).await },
+                );
+            }
+        });
+        Self { port, frozen }
+    }
+}
+
+async fn carry(
+    from: &mut tokio::net::tcp::OwnedReadHalf,
+    to: &mut tokio::net::tcp::OwnedWriteHalf,
+    mut frozen: watch::Receiver<bool>,
+) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if frozen.wait_for(|frozen| !frozen).await.is_err()
+            || to.write_all(&bytes[..count]).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Every route that reads, with what it needs to be understood.
+fn reads(sensor: &str) -> Vec<String> {
+    let reads = routes().into_iter().filter(|route| route.method == actix_web::http::Method::GET);
+    let paths = reads.map(|route| {
+        let path = route.path.replace("/api/v1/sensors/{identifier}", sensor);
+        let nobody = uuid::Uuid::new_v4().to_string();
+        let path = ["{network}", "{token}", "{user}"]
+            .iter()
+            .fold(path.replace("{revision}", "0"), |path, name| path.replace(name, &nobody));
+        match path.as_str() {
+            it if it.ends_with("measurements/aggregates") => format!("{it}?bucket=1h&attributes=a"),
+            it if it.ends_with("configurations/diff") => format!("{it}?from=0&to=0"),
+            it => it.to_owned(),
+        }
+    });
+    paths.chain(["/api/v1/streams/sensors".into(), format!("{sensor}/stream")]).collect()
+}
+
+/// What needs no table, and is told whatever the database does.
+const WITHOUT_TABLES: [&str; 3] = ["/api/v1/status", "/api/v1/ingest", "/api/v1/sessions/current"];
+
+#[actix_rt::test]
+async fn no_read_waits_for_a_database_that_says_nothing() {
+    let shared = Postgres::shared().await;
+    let mut database = shared.create_database(None).await;
+    let mut url: url::Url = database.url.parse().unwrap();
+    let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+    let way = Way::to(server).await;
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(way.port)).unwrap();
+    database.url = url.into();
+    let api = Api::start_in(database).await;
+    let (_, one) = api.create_sensor("one").await;
+    // So that there are connections that seem to be good.
+    futures_util::future::join_all((0..4).map(|_| api.get(&one))).await;
+
+    way.frozen.send_replace(true);
+
+    let reads = reads(&one);
+    assert!(reads.len() > 20, "{}", reads.len());
+    for path in reads {
+        let began = Instant::now();
+        let answer = api.get(&path).await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{path}: {:?}", began.elapsed());
+        if WITHOUT_TABLES.contains(&path.as_str()) {
+            answer.expect_status(200);
+            continue;
+        }
+        assert_eq!(answer.header("retry-after"), "2", "{path}: {answer:?}");
+        let problem = answer.expect(503);
+        assert_eq!(problem["type"], "/problems/database-unavailable", "{path}");
+    }
+    way.frozen.send_replace(false);
     eventually(PATIENCE, async || match api.get(&one).await {
         answer if answer.status == 200 => Ok(()),
         other => Err(other),

@@ -76,6 +76,16 @@ async fn a_configuration_that_cannot_be_held_is_refused_by_reason() {
 }
 
 #[actix_rt::test]
+async fn nobody_takes_a_parameter_that_has_no_meaning() {
+    let api = Api::start().await;
+    for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/openapi.json"] {
+        api.get(path).await.expect_status(200);
+        let problem = api.get(&format!("{path}?verbose=1")).await.expect(400);
+        assert_eq!(problem["parameter"], "verbose", "{path}: {problem}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_parameter_at_fault_is_named() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;

@@ -1,0 +1,89 @@
+//! What could not be stored belongs to the network of its sensor, and a page of it has a bound in bytes.
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+use tributary::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier};
+
+use super::fixture::Api;
+
+const REJECTIONS: &str = "/api/v1/rejections";
+
+/// A sensor in this network, of which one message of so many bytes was refused.
+async fn refused(api: &Api, network: Option<NetworkIdentifier>, size: u32) -> SensorIdentifier {
+    let one = SensorIdentifier::random();
+    if let Some(network) = network {
+        api.execute(&format!(
+            "insert into sensor (identifier, network_identifier, name) values ('{one}', '{network}', '{one}')"
+        ))
+        .await;
+    }
+    api.execute(&format!(
+        "insert into rejection (receipt_timestamp, topic, sensor_identifier, kind, item_count, reason, detail, raw, digest)
+         values (now(), 't', '{one}', 'measurement', 1, 'invalid_json', 'd', convert_to(repeat('x', {size}), 'UTF8'), '{one}')"
+    ))
+    .await;
+    one
+}
+
+fn sensors(page: &Value) -> Vec<String> {
+    let items = page["items"].as_array().unwrap();
+    items.iter().map(|it| it["sensor_identifier"].as_str().unwrap().to_owned()).collect()
+}
+
+#[actix_rt::test]
+async fn a_caller_of_one_network_meets_its_own_rejections_alone() {
+    let api = Api::start_guarded().await;
+    let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
+    let ours = refused(&api, Some(here), 10).await;
+    let theirs = refused(&api, Some(elsewhere), 10).await;
+    let nobodys = refused(&api, None, 10).await;
+    let token = api.token(Role::Operator, Scope::Network(here)).await;
+    let all = api.token(Role::Operator, Scope::All).await;
+    let get = async |token: &str, query: &str| {
+        api.call(Some(token), Method::GET, &format!("{REJECTIONS}{query}"), None).await
+    };
+    let everyones = [nobodys, theirs, ours].map(|it| it.to_string());
+    assert_eq!(sensors(&get(&all, "").await.expect(200)), everyones);
+
+    assert_eq!(sensors(&get(&token, "").await.expect(200)), [ours.to_string()]);
+    assert_eq!(sensors(&get(&token, "?reason=invalid_json").await.expect(200)).len(), 1);
+    let own = get(&token, &format!("?sensor={ours}")).await.expect(200);
+    assert_eq!(sensors(&own), [ours.to_string()]);
+    for other in [theirs, nobodys] {
+        let query = format!("?sensor={other}");
+        assert_eq!(get(&token, &query).await.expect(404)["type"], "/problems/sensor-not-found");
+        let path = format!("{REJECTIONS}{query}");
+        api.call(Some(&token), Method::DELETE, &path, None).await.expect(404);
+        let order = json!({ "sensor": other.to_string() }).to_string();
+        let path = format!("{REJECTIONS}/replay");
+        api.call(Some(&token), Method::POST, &path, Some(&order)).await.expect(404);
+    }
+
+    let path = format!("{REJECTIONS}?all=true");
+    let deleted = api.call(Some(&token), Method::DELETE, &path, None).await.expect(200);
+    assert_eq!(deleted, json!({ "deleted": 1, "more": false }));
+    assert_eq!(sensors(&get(&all, "").await.expect(200)), everyones[..2]);
+}
+
+#[actix_rt::test]
+async fn a_page_of_large_rejections_ends_early() {
+    let api = Api::start().await;
+    for _ in 0..6 {
+        refused(&api, None, 1_500_000).await;
+    }
+    let (mut sizes, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = api.get(&format!("{REJECTIONS}?limit=5{cursor}")).await.expect(200);
+        sizes.push(page["items"].as_array().unwrap().len());
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    // The third begins within the bound, and is whole.
+    assert_eq!(sizes, [3, 3]);
+    for _ in 0..3 {
+        refused(&api, None, 1).await;
+    }
+    let page = api.get(&format!("{REJECTIONS}?limit=2")).await.expect(200);
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+    assert!(page["next"].is_string());
+}
