@@ -33,7 +33,9 @@ the service fares.\n\n\
 Times are RFC 3339, and the sensor's own in Unix seconds too. Lists are pages: give `next` as \
 `cursor`. Every error is a problem document (RFC 9457) with a stable `type`; the member of the body \
 at fault is named by `pointer`, the query parameter by `parameter`. What lies outside of the network \
-of a token is not found.";
+of a token is not found.\n\n\
+Two answers have no body, because they precede the request: 408 where its head does not come within \
+five seconds, and 400 where it is no HTTP. After either the connection is closed.";
 
 /// Every operation. A test holds it to what is served.
 #[derive(OpenApi)]

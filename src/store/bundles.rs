@@ -30,7 +30,7 @@ const REST: u32 = 19;
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
 
 /// Sensors that are looked at in one statement, with some 168 periods each.
-const SENSORS_AT_ONCE: i64 = 100;
+const SENSORS_AT_ONCE: i64 = 250;
 
 /// Rows that are bundled in one statement, so that it takes some tens of milliseconds, and bundles.
 const ROWS_AT_ONCE: i64 = 20_000;
@@ -40,7 +40,8 @@ const BUNDLES_AT_ONCE: usize = 500;
 const MAX_ROWS: i64 = 100_000;
 const MAX_BYTES: i64 = 16 << 20;
 
-/// Each of these sensors once, and again for each of its periods that is to be bundled.
+/// Each of these sensors once, and again for each of its periods that is to be bundled: the last period
+/// first, and of all of them at once, because so their rows lie.
 /// Parameters: the sensor before them, how many, the bucket before the first, the last.
 const UNBUNDLED: &str = "\
 select next.identifier, wanted.bucket, wanted.measurement_count
@@ -58,7 +59,7 @@ left join lateral (
       and said_count is distinct from measurement_count
     offset 0
 ) wanted on true
-order by 1, 2";
+order by wanted.bucket desc nulls last, next.identifier";
 
 /// The periods whose rows are many to read one by one. Parameters: sensor, from, to, rows at the most.
 const OUT_OF_DATE: &str = "\
@@ -225,7 +226,7 @@ impl Store {
             let wanted = rows.iter().filter_map(|row| wanted(row).transpose());
             Ok(Unbundled {
                 wanted: wanted.collect::<Result<_, _>>()?,
-                last: rows.last().map(|row| row.try_get(0)).transpose()?,
+                last: rows.iter().map(|row| row.get::<_, Uuid>(0)).max(),
             })
         })
         .await

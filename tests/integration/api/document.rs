@@ -77,3 +77,41 @@ async fn the_page_has_all_that_it_needs_in_the_binary() {
     assert!(settings.contains("\"validatorUrl\": \"none\""), "{settings}");
     api.get("/docs/nothing.js").await.expect(404);
 }
+
+/// The tool that holds the rest to the document waits for the end of an answer.
+#[actix_rt::test]
+async fn streams_answer_as_the_document_describes() {
+    let api = Api::start().await;
+    let document = api.get(DOCUMENT).await.expect(200);
+    let (_, one) = api.create_sensor("one").await;
+    let nobody = format!("/api/v1/sensors/{}", uuid::Uuid::new_v4());
+    let (sensors, sensor) = ("/api/v1/streams/sensors", "/api/v1/sensors/{identifier}/stream");
+    let described = |path: &str, status: u16| {
+        let response = &document["paths"][path]["get"]["responses"][status.to_string()];
+        let content = response["content"].as_object();
+        content.map(|content| content.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+    };
+    for (template, path) in [(sensors, sensors.to_owned()), (sensor, format!("{one}/stream"))] {
+        let mut opened = api.begin(&path).await;
+        assert_eq!(opened.status(), 200, "{path}");
+        let media_type = opened.headers().get("content-type").unwrap().to_str().unwrap();
+        assert_eq!(described(template, 200), [media_type], "{path}");
+        let first = futures_util::StreamExt::next(&mut opened).await.unwrap().unwrap();
+        assert!(first.starts_with(b"retry: 3000\nevent: "), "{first:?}");
+    }
+    let accept = [("accept", "application/json")];
+    for (template, answer) in [
+        (sensors, api.get(&format!("{sensors}?since=1")).await),
+        (sensors, api.send(Method::GET, sensors, &accept, "").await),
+        (sensor, api.get(&format!("{one}/stream?since=1")).await),
+        (sensor, api.send(Method::GET, &format!("{one}/stream"), &accept, "").await),
+        (sensor, api.get(&format!("{nobody}/stream")).await),
+    ] {
+        assert!(answer.status >= 400, "{template}: {answer:?}");
+        let media_type = answer.header("content-type").to_owned();
+        assert_eq!(described(template, answer.status), [media_type], "{template}: {answer:?}");
+        let problem = answer.json();
+        let types = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
+        assert!(types.as_array().unwrap().contains(&problem["type"]), "{problem}");
+    }
+}

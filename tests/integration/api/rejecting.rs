@@ -19,7 +19,7 @@ async fn refused(api: &Api, network: Option<NetworkIdentifier>, size: u32) -> Se
     }
     api.execute(&format!(
         "insert into rejection (receipt_timestamp, topic, sensor_identifier, kind, item_count, reason, detail, raw, digest)
-         values (now(), 't', '{one}', 'measurement', 1, 'invalid_json', 'd', convert_to(repeat('x', {size}), 'UTF8'), '{one}')"
+         values (now(), 't', '{one}', 'measurement', 1, 'not_json', 'd', convert_to(repeat('x', {size}), 'UTF8'), '{one}')"
     ))
     .await;
     one
@@ -46,7 +46,7 @@ async fn a_caller_of_one_network_meets_its_own_rejections_alone() {
     assert_eq!(sensors(&get(&all, "").await.expect(200)), everyones);
 
     assert_eq!(sensors(&get(&token, "").await.expect(200)), [ours.to_string()]);
-    assert_eq!(sensors(&get(&token, "?reason=invalid_json").await.expect(200)).len(), 1);
+    assert_eq!(sensors(&get(&token, "?reason=not_json").await.expect(200)).len(), 1);
     let own = get(&token, &format!("?sensor={ours}")).await.expect(200);
     assert_eq!(sensors(&own), [ours.to_string()]);
     for other in [theirs, nobodys] {
