@@ -203,7 +203,7 @@ impl Store {
     /// When the database is away.
     pub async fn sensor(&self, identifier: SensorIdentifier) -> Result<Option<Sensor>, StoreError> {
         let connection = self.connection().await?;
-        Ok(select_one(&*connection, identifier).await?)
+        Ok(select_one(&**connection, identifier).await?)
     }
 }
 

@@ -179,7 +179,7 @@ impl Store {
             (&change.metadata, Type::TEXT),
         ];
         connection.execute_typed(CHANGE, parameters).await?;
-        Ok(select_one(&*connection, identifier).await?)
+        Ok(select_one(&**connection, identifier).await?)
     }
 
     /// Deletes a sensor and its configurations, and puts the deletion on record; false if there is
