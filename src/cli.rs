@@ -80,7 +80,7 @@ impl Cli {
             Command::Health => health().await?,
             Command::Simulate(options) => return simulate(*options).await,
             Command::Bench(options) => {
-                bench::run(&options, read_bench(environment)?, told_to_stop()?).await?;
+                Box::pin(bench::run(&options, read_bench(environment)?, told_to_stop()?)).await?;
             }
         }
         Ok(ExitCode::SUCCESS)

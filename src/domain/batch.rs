@@ -50,7 +50,7 @@ pub struct Rows {
     pub offered: u64,
     /// Believed to be new: these go straight into the table.
     pub fresh: Vec<Place>,
-    /// Delivered before, by the broker's word: these go through the staging table.
+    /// Delivered before, it seems: these go through the staging table.
     pub suspect: Vec<Place>,
 }
 

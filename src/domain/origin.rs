@@ -10,7 +10,8 @@ use super::Timestamp;
 pub struct Origin {
     /// When it reached us.
     pub received_at: Timestamp,
-    /// It was delivered before, by the broker's word (DUP) or because it is replayed.
+    /// It was delivered before: by the broker's word (DUP), because it is replayed, or because the
+    /// writer has had it lately.
     pub redelivered: bool,
     /// The row of `rejection` that it is replayed from; none where it came from the broker.
     pub replayed_from: Option<i64>,

@@ -67,10 +67,10 @@ impl Handle for Writing {
 
 /// How a reading came to its end.
 enum Taken {
-    /// So many bytes; for now there are no more.
-    All(usize),
-    /// So many bytes, and perhaps there are more; those that are read are to be taken first.
-    Some(usize),
+    /// Something or nothing; for now there is no more.
+    All { something: bool },
+    /// Something, and perhaps there is more; what is read is to be taken first.
+    Some,
     /// The connection has ended.
     Ended,
 }
@@ -97,8 +97,8 @@ async fn read(mut socket: TcpStream, context: IoContext) {
                 return;
             }
             match take(|part| socket.read(part), &context, &mut buffer) {
-                Taken::All(bytes) => gather.has_all(bytes, Instant::now()),
-                Taken::Some(bytes) => gather.has_some(bytes),
+                Taken::All { something } => gather.has_all(something, Instant::now()),
+                Taken::Some => gather.has_some(),
                 Taken::Ended => return,
             }
         }
@@ -126,8 +126,8 @@ async fn read_as_it_comes(
             None => return false,
         }
         match take(|part| socket.try_read(part), context, buffer) {
-            Taken::All(bytes) => gather.has_all(bytes, Instant::now()),
-            Taken::Some(bytes) => gather.has_some(bytes),
+            Taken::All { something } => gather.has_all(something, Instant::now()),
+            Taken::Some => gather.has_some(),
             Taken::Ended => return false,
         }
     }
@@ -140,7 +140,7 @@ fn take(
     context: &IoContext,
     buffer: &mut [u8],
 ) -> Taken {
-    let mut total = 0;
+    let mut something = false;
     loop {
         let count = match read(buffer) {
             Ok(0) => {
@@ -148,20 +148,22 @@ fn take(
                 return Taken::Ended;
             }
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Taken::All(total),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Taken::All { something };
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 context.stop(Some(error));
                 return Taken::Ended;
             }
         };
-        total += count;
+        something = true;
         let mut unread = context.get_read_buf();
         unread.extend_from_slice(&buffer[..count]);
         match context.update_read_status(unread, Ok(count)) {
-            IoTaskStatus::Io if count < buffer.len() => return Taken::All(total),
+            IoTaskStatus::Io if count < buffer.len() => return Taken::All { something },
             IoTaskStatus::Io => {}
-            IoTaskStatus::Pause => return Taken::Some(total),
+            IoTaskStatus::Pause => return Taken::Some,
             IoTaskStatus::Stop => return Taken::Ended,
         }
     }

@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
 
 use super::reads::{Parameters, SENSOR_EXISTS, moment, raw_json};
 use super::rows::{
@@ -26,81 +26,109 @@ const PAGE_BYTES: u32 = 4 << 20;
 /// Whether a page lies near its beginning shows in this part of it.
 const NEAR: Duration = Duration::from_secs(14 * 86_400);
 
-/// A table, and what is read of it. Parameters: those of [`PAGE_PARAMETERS`], then its own filter's.
-struct Table {
+/// A table, and what is read of it.
+struct Table<'a> {
     name: &'static str,
     /// What is computed of a row, once.
-    columns: &'static str,
+    columns: String,
     /// Their names.
     names: &'static str,
-    filter: &'static str,
     /// What a row counts in bytes.
     size: &'static str,
+    conditions: Conditions<'a>,
 }
 
-const MEASUREMENTS: Table = Table {
-    name: "measurement",
-    columns: "creation_timestamp, digest, receipt_timestamp, revision,
-              case when $7::text[] is null then value::text else (
-                  select coalesce(jsonb_object_agg(key, member), '{}')::text
-                  from jsonb_each(value) as members (key, member) where key = any ($7)
-              ) end as value",
-    names: "creation_timestamp, digest, receipt_timestamp, revision, value",
-    filter: "and ($7::text[] is null or value ?| $7)",
-    size: "octet_length(value)",
-};
+/// What rows must meet: only what is asked for, so that one plan serves all who ask for the same.
+#[derive(Clone)]
+struct Conditions<'a> {
+    text: String,
+    parameters: Vec<(&'a (dyn ToSql + Sync), Type)>,
+}
 
-const LOG_MESSAGES: Table = Table {
-    name: "log_message",
-    columns: "creation_timestamp, digest, receipt_timestamp, revision, severity, subject, details",
-    names: "creation_timestamp, digest, receipt_timestamp, revision, severity, subject, details",
-    filter: "and ($7::text[] is null or severity = any ($7))
-             and ($8::text is null or subject ilike $8 or details ilike $8)",
-    size: "octet_length(subject) + coalesce(octet_length(details), 0)",
-};
+impl<'a> Conditions<'a> {
+    fn of(sensor: &'a SensorIdentifier) -> Self {
+        Self {
+            text: "sensor_identifier = $1".to_owned(),
+            parameters: vec![(&sensor.0, Type::UUID)],
+        }
+    }
 
-const HEARTBEATS: Table = Table {
-    name: "heartbeat",
-    columns: "creation_timestamp, digest, receipt_timestamp, revision, success",
-    names: "creation_timestamp, digest, receipt_timestamp, revision, success",
-    filter: "and ($7::integer is null or revision = $7)
-             and ($8::boolean is null or success = $8)",
-    size: "0",
-};
+    /// Returns its place.
+    fn bind(&mut self, value: &'a (dyn ToSql + Sync), of: Type) -> String {
+        self.parameters.push((value, of));
+        format!("${}", self.parameters.len())
+    }
 
-impl Table {
-    /// Parameters: sensor, from, to, key to go on behind (both or neither null), limit; then the
-    /// filter's. The bound on the timestamp alone says less than the one on the key, but it is the
-    /// one that leaves partitions out.
-    fn page(&self, order: Order) -> String {
-        let Self { name, columns, names, filter, size } = self;
-        let (behind, direction) = match order {
+    /// One more; `{}` stands for the parameter.
+    fn and(&mut self, condition: &str, value: &'a (dyn ToSql + Sync), of: Type) {
+        let place = self.bind(value, of);
+        self.text.push_str(" and ");
+        self.text.push_str(&condition.replace("{}", &place));
+    }
+}
+
+/// The bounds of a page, as PostgreSQL's driver has them.
+struct Bounds {
+    from: Option<jiff::Timestamp>,
+    to: Option<jiff::Timestamp>,
+    after: Option<(jiff::Timestamp, i64)>,
+}
+
+impl Bounds {
+    fn of(selection: &Selection) -> Self {
+        let Selection { span: Span { from, to }, page, .. } = selection;
+        Self {
+            from: from.map(Timestamp::to_jiff),
+            to: to.map(Timestamp::to_jiff),
+            after: page.after.map(|key| (key.timestamp.to_jiff(), key.digest)),
+        }
+    }
+}
+
+impl<'a> Table<'a> {
+    /// The statement, and its parameters. The bound on the timestamp alone says less than the one on
+    /// the key, but it is the one that leaves partitions out. The limit is not a parameter: a plan
+    /// that does not know it prepares for many rows.
+    fn page(
+        &self,
+        selection: &Selection,
+        bounds: &'a Bounds,
+    ) -> (String, Vec<(&'a (dyn ToSql + Sync), Type)>) {
+        let limit = selection.page.row_count();
+        let (behind, direction) = match selection.order {
             Order::NewestFirst => ("<", "desc"),
             Order::OldestFirst => (">", "asc"),
         };
+        let mut conditions = self.conditions.clone();
+        if let Some(from) = &bounds.from {
+            conditions.and("creation_timestamp >= {}", from, Type::TIMESTAMPTZ);
+        }
+        if let Some(to) = &bounds.to {
+            conditions.and("creation_timestamp < {}", to, Type::TIMESTAMPTZ);
+        }
+        if let Some((timestamp, digest)) = &bounds.after {
+            let place = conditions.bind(digest, Type::INT8);
+            let condition = format!(
+                "creation_timestamp {behind}= {{}} \
+                 and (creation_timestamp, digest) {behind} ({{}}, {place})"
+            );
+            conditions.and(&condition, timestamp, Type::TIMESTAMPTZ);
+        }
+        let Self { name, columns, names, size, .. } = self;
+        let Conditions { text, parameters } = conditions;
         let sorted = format!("order by creation_timestamp {direction}, digest {direction}");
-        format!(
+        let statement = format!(
             "\
 select {names}, row_count
 from (
     select page.*, count(*) over () as row_count,
            sum({size}) over ({sorted} rows between unbounded preceding and 1 preceding) as bytes
-    from (
-        select {columns}
-        from {name}
-        where sensor_identifier = $1
-          and ($2::timestamptz is null or creation_timestamp >= $2)
-          and ($3::timestamptz is null or creation_timestamp < $3)
-          and ($4::timestamptz is null or creation_timestamp {behind}= $4)
-          and ($4::timestamptz is null or (creation_timestamp, digest) {behind} ($4, $5::bigint))
-          {filter}
-        {sorted}
-        limit $6
-    ) page
+    from (select {columns} from {name} where {text} {sorted} limit {limit}) page
 ) measured
 where coalesce(bytes, 0) < {PAGE_BYTES}
 {sorted}"
-        )
+        );
+        (statement, parameters)
     }
 }
 
@@ -124,8 +152,24 @@ impl Store {
                 value: raw_json(row.try_get(4)?),
             })
         };
-        let filter: Parameters<'_> = &[(&attributes, Type::TEXT_ARRAY)];
-        self.hot_page(sensor, selection, (&MEASUREMENTS, filter), read).await
+        let mut conditions = Conditions::of(&sensor);
+        let mut value = "value::text as value".to_owned();
+        if let Some(attributes) = &attributes {
+            conditions.and("value ?| {}", attributes, Type::TEXT_ARRAY);
+            let place = conditions.parameters.len();
+            value = format!(
+                "(select coalesce(jsonb_object_agg(key, member), '{{}}')::text
+                  from jsonb_each(value) as members (key, member) where key = any (${place})) as value"
+            );
+        }
+        let table = Table {
+            name: "measurement",
+            columns: format!("creation_timestamp, digest, receipt_timestamp, revision, {value}"),
+            names: "creation_timestamp, digest, receipt_timestamp, revision, value",
+            size: "octet_length(value)",
+            conditions,
+        };
+        self.hot_page(sensor, selection, table, read).await
     }
 
     /// Log messages of a sensor; none if there is no such sensor.
@@ -149,8 +193,23 @@ impl Store {
             })
         };
         let (severities, pattern) = (filter.severities(), filter.pattern());
-        let filter: Parameters<'_> = &[(&severities, Type::TEXT_ARRAY), (&pattern, Type::TEXT)];
-        self.hot_page(sensor, selection, (&LOG_MESSAGES, filter), read).await
+        let mut conditions = Conditions::of(&sensor);
+        if let Some(severities) = &severities {
+            conditions.and("severity = any ({})", severities, Type::TEXT_ARRAY);
+        }
+        if let Some(pattern) = &pattern {
+            conditions.and("(subject ilike {} or details ilike {})", pattern, Type::TEXT);
+        }
+        let columns =
+            "creation_timestamp, digest, receipt_timestamp, revision, severity, subject, details";
+        let table = Table {
+            name: "log_message",
+            columns: columns.to_owned(),
+            names: columns,
+            size: "octet_length(subject) + coalesce(octet_length(details), 0)",
+            conditions,
+        };
+        self.hot_page(sensor, selection, table, read).await
     }
 
     /// Heartbeats of a sensor; none if there is no such sensor.
@@ -171,35 +230,50 @@ impl Store {
                 success: row.try_get(4)?,
             })
         };
-        let filter: Parameters<'_> =
-            &[(&filter.revision, Type::INT4), (&filter.success, Type::BOOL)];
-        self.hot_page(sensor, selection, (&HEARTBEATS, filter), read).await
+        let mut conditions = Conditions::of(&sensor);
+        if let Some(revision) = &filter.revision {
+            conditions.and("revision = {}", revision, Type::INT4);
+        }
+        if let Some(success) = &filter.success {
+            conditions.and("success = {}", success, Type::BOOL);
+        }
+        let columns = "creation_timestamp, digest, receipt_timestamp, revision, success";
+        let table = Table {
+            name: "heartbeat",
+            columns: columns.to_owned(),
+            names: columns,
+            size: "0",
+            conditions,
+        };
+        self.hot_page(sensor, selection, table, read).await
     }
 
     async fn hot_page<T>(
         &self,
         sensor: SensorIdentifier,
         selection: &Selection,
-        (table, filter): (&Table, Parameters<'_>),
+        table: Table<'_>,
         read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
     ) -> Result<Option<RowPage<T>>, StoreError> {
-        let statement = table.page(selection.order);
         self.within(async {
             let connection = self.connection().await?;
             let (first, is_all) = near(selection);
             let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
-            // Both are under way at once, one behind the other on the connection.
-            let (exists, rows) = tokio::try_join!(
-                connection.query_typed_opt(SENSOR_EXISTS, identifier),
-                page(&connection, &statement, (sensor, &first), filter),
-            )?;
-            if exists.is_none() {
+            let bounds = Bounds::of(&first);
+            let (page, parameters) = table.page(&first, &bounds);
+            let [exists, rows] = connection
+                .query_planned([(SENSOR_EXISTS, identifier), (&page, &parameters)])
+                .await?;
+            if exists.is_empty() {
                 return Ok(None);
             }
             let is_short =
                 rows.len() <= selection.page.limit as usize && rows.len() == total(&rows)?;
             let rows = if is_short && !is_all {
-                page(&connection, &statement, (sensor, selection), filter).await?
+                let bounds = Bounds::of(selection);
+                let (page, parameters) = table.page(selection, &bounds);
+                let [rows] = connection.query_planned([(&page, &parameters)]).await?;
+                rows
             } else {
                 rows
             };
@@ -210,29 +284,6 @@ impl Store {
         })
         .await
     }
-}
-
-async fn page(
-    client: &Client,
-    statement: &str,
-    (sensor, selection): (SensorIdentifier, &Selection),
-    filter: Parameters<'_>,
-) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let Selection { span: Span { from, to }, page, .. } = selection;
-    let (from, to) = (from.map(Timestamp::to_jiff), to.map(Timestamp::to_jiff));
-    let timestamp = page.after.map(|key| key.timestamp.to_jiff());
-    let digest = page.after.map(|key| key.digest);
-    let limit = page.row_count();
-    let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![
-        (&sensor.0, Type::UUID),
-        (&from, Type::TIMESTAMPTZ),
-        (&to, Type::TIMESTAMPTZ),
-        (&timestamp, Type::TIMESTAMPTZ),
-        (&digest, Type::INT8),
-        (&limit, Type::INT8),
-    ];
-    parameters.extend(filter.iter().cloned());
-    client.query_typed(statement, &parameters).await
 }
 
 /// So many rows the page had before it was cut.

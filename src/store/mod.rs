@@ -25,6 +25,7 @@ mod networks;
 mod outbox;
 mod partitions;
 mod pool;
+mod reader;
 mod reads;
 mod recorded;
 mod rejections;

@@ -10,6 +10,7 @@ use super::bundles::OnDemand;
 use super::connect::Connector;
 use super::error::Complaint;
 use super::export::Exports;
+use super::reader::ReaderManager;
 use super::{Config, StoreError};
 
 /// The API must answer within 2 s when the database is away; half of that is left for the query.
@@ -49,7 +50,7 @@ pub(super) async fn in_time<T>(
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: Pool<Connector>,
+    pool: Pool<ReaderManager>,
     complaints: Complaints,
     statement_timeout: Duration,
     pub(super) idempotency_hours: i32,
@@ -74,7 +75,7 @@ impl Store {
             // of the checkout, and not by a query that would wait for it.
             .test_on_check_out(true)
             .error_sink(Box::new(complaints.clone()))
-            .build_unchecked(connector);
+            .build_unchecked(ReaderManager(connector));
         Self {
             pool,
             complaints,
@@ -111,7 +112,9 @@ impl Store {
     ///
     /// # Errors
     /// When none can be had within a second.
-    pub(super) async fn connection(&self) -> Result<PooledConnection<'_, Connector>, StoreError> {
+    pub(super) async fn connection(
+        &self,
+    ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
         let checked_out = self.pool.get().await;
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }

@@ -208,7 +208,7 @@ impl Store {
     pub async fn sensor(&self, identifier: SensorIdentifier) -> Result<Option<Sensor>, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
-            Ok(select_one(&*connection, identifier).await?)
+            Ok(select_one(&**connection, identifier).await?)
         })
         .await
     }

@@ -183,7 +183,7 @@ impl Store {
                 (&change.metadata, Type::TEXT),
             ];
             connection.execute_typed(CHANGE, parameters).await?;
-            Ok(select_one(&*connection, identifier).await?)
+            Ok(select_one(&**connection, identifier).await?)
         })
         .await
     }

@@ -11,6 +11,7 @@ use super::budget::RejectionBudget;
 use super::delivery::{Commit, Delivery, Reports};
 use super::policy::{self, Load, Next};
 use super::protocol::{Begin, Write};
+use super::recent::Recent;
 use crate::domain::{Batch, Timestamp};
 
 /// Its permits are the connections of the pool: so many deliveries run at once, and no more.
@@ -20,6 +21,7 @@ pub struct WriterActor<C> {
     config: Config,
     reports: Reports,
     budget: RejectionBudget,
+    recent: Recent,
     waiting: Batch,
     replays: Batch,
     writing: u32,
@@ -39,6 +41,7 @@ impl<C: Commit> WriterActor<C> {
             config,
             reports,
             budget,
+            recent: Recent::new(),
             waiting: Batch::default(),
             replays: Batch::default(),
             writing: 0,
@@ -101,6 +104,7 @@ impl<C: Commit> WriterActor<C> {
         let mut batch = self.waiting.take(self.config.batch_items, policy::BATCH_BYTES);
         let beyond = self.budget.apply(&mut batch, Timestamp::now());
         self.reports.metrics.rejections_over_bound.inc_by(beyond);
+        self.recent.tell_apart(&mut batch);
         batch
     }
 

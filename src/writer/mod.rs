@@ -1,12 +1,14 @@
 //! Where the rows of all sensors meet and are written together. `actor` collects what arrives while
 //! earlier batches are being written, `delivery` brings one batch into the database whatever it
-//! takes, `policy` decides when to start and how long to wait, `budget` bounds a flood.
+//! takes, `policy` decides when to start and how long to wait, `budget` bounds a flood, `recent`
+//! knows again what came lately.
 
 mod actor;
 mod budget;
 mod delivery;
 mod policy;
 mod protocol;
+mod recent;
 
 pub use actor::WriterActor;
 pub use delivery::{Commit, Reports};

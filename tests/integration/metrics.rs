@@ -100,6 +100,32 @@ async fn at_rest_the_metrics_account_for_every_item() {
 }
 
 #[actix_rt::test]
+async fn what_a_sensor_repeats_does_not_fail_the_copy_of_its_neighbours() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let mut service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("repeating").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    let failed = [("cause", "duplicate")];
+    client.publish(&topic, measurement(1.0)).await.unwrap();
+    service.until(|account| account.committed == 1).await;
+    client.publish(&topic, measurement(1.0)).await.unwrap();
+    client.publish(&topic, measurement(2.0)).await.unwrap();
+    service.until(|account| account.committed == 2 && account.duplicate == 1).await;
+    let reading = Reading::of(&service).await;
+    assert_eq!(reading.sum("tributary_commit_retries_total", &failed), 0.0, "{}", reading.0);
+
+    // Another life of the service has not seen it, and needs the way through the staging table.
+    service.terminate().await;
+    service.start_again().await;
+    client.publish(&topic, measurement(2.0)).await.unwrap();
+    service.until(|account| account.duplicate == 1).await;
+    let reading = Reading::of(&service).await;
+    assert_eq!(reading.sum("tributary_commit_retries_total", &failed), 1.0, "{}", reading.0);
+}
+
+#[actix_rt::test]
 async fn what_waits_shows_by_its_age_and_its_cause() {
     let broker = Broker::shared().await;
     let mut postgres = Postgres::start().await;

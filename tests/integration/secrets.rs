@@ -2,10 +2,12 @@
 
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::support::broker::{Broker, Settings};
-use crate::support::certificates::Files;
+use crate::support::certificates::{Authority, Files};
 use crate::support::postgres::{self, Database, Postgres, connect};
-use crate::support::service::{Service, count};
+use crate::support::service::{self, Service, count};
 use crate::support::wait::{PATIENCE, eventually};
 
 /// Both passwords hold it, so that one search finds either.
@@ -193,6 +195,65 @@ fn check_config_tells_all_but_secrets() {
         !success && said.contains("the line after LOG_FORMAT") && !said.contains(SECRET),
         "{said}"
     );
+}
+
+/// Shows a token, and returns the status and the `token` of the answer.
+async fn ask(service: &Service, token: &str, path: &str, body: &Value) -> (u16, Option<String>) {
+    let request = service::client(true).post(format!("{}{path}", service.url()));
+    let request = request.bearer_auth(token).timeout(PATIENCE);
+    let mut answer = request.send_json(body).await.unwrap();
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap_or(Value::Null);
+    (status, body["token"].as_str().map(str::to_owned))
+}
+
+#[actix_rt::test]
+async fn what_callers_show_and_the_key_of_https_are_in_no_log() {
+    let (broker, database) = (Broker::shared().await, service::database().await);
+    let files = Files::new();
+    let ours = Authority::new("ours");
+    let authority = files.put("ours.pem", &ours.certificate());
+    let pair = ours.server(&["127.0.0.1"]);
+    let certificate = files.put("http.pem", &pair.certificate);
+    let key = files.put("http.key", &pair.key);
+    let settings = [
+        ("AUTH", "on"),
+        ("HTTP_CERTIFICATE_FILE", certificate.as_str()),
+        ("HTTP_KEY_FILE", &key),
+        ("LOG_FILTER", "trace"),
+    ];
+    let service = Service::start(&database, broker, &settings).await;
+    let create = ["token", "create", "--name", "me", "--role", "admin"];
+    let (success, said) = run(&files, &create, &[("DATABASE_URL", &database.url)]);
+    let token = said.lines().last().unwrap();
+    assert!(success && token.starts_with("trb_"), "{said}");
+
+    let ada = json!({"name": "ada", "role": "operator", "password": "s3cret-of-ada, long enough"});
+    assert_eq!(ask(&service, token, "/api/v1/users", &ada).await.0, 201);
+    let right = json!({"name": "ada", "password": "s3cret-of-ada, long enough"});
+    let (status, session) = ask(&service, "trb_s3cret", "/api/v1/sessions", &right).await;
+    assert_eq!(status, 201);
+    let wrong = json!({"name": "ada", "password": "s3cret, but not hers"});
+    assert_eq!(ask(&service, token, "/api/v1/sessions", &wrong).await.0, 401);
+    let second = json!({"name": "second", "role": "viewer"});
+    assert_eq!(ask(&service, "trb_s3cret", "/api/v1/tokens", &second).await.0, 401);
+    let (status, second) = ask(&service, token, "/api/v1/tokens", &second).await;
+    assert_eq!(status, 201);
+
+    let fleet = ["simulate", "--api", &service.url(), "--api-ca", &authority, "--quiet"];
+    let stranger =
+        [("MQTT_URL", broker.url()), ("API_TOKEN", "trb_s3cret"), ("LOG_FILTER", "trace")];
+    let (success, said) = run(&files, &fleet, &stranger);
+    assert!(!success && said.contains("401") && !said.contains(SECRET), "{said}");
+
+    let seen = seen(&service).await;
+    assert!(seen.contains("TRACE") && seen.contains("/api/v1/sessions"), "libraries speak too");
+    let lines_of_key = pair.key.lines().filter(|line| !line.starts_with('-'));
+    let kept = [token, &session.unwrap(), &second.unwrap(), SECRET, "$argon2id$"];
+    for secret in kept.into_iter().chain(lines_of_key) {
+        let line = seen.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret}: {line:?}");
+    }
 }
 
 /// Where it stands in much text.

@@ -228,7 +228,7 @@ impl Drop for Service {
 }
 
 /// One that takes any certificate: whether that is the right one is for the tests of TLS to see.
-fn client(secure: bool) -> awc::Client {
+pub(crate) fn client(secure: bool) -> awc::Client {
     if !secure {
         return awc::Client::default();
     }
