@@ -25,9 +25,11 @@ const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Rejected, or its sensor deleted: that is settled, too.
 const UNSETTLED: &str = "\
-select it.number from unnest($1::uuid[], $2::bigint[]) as it (sensor, number)
+select it.number from unnest($1::uuid[], $2::bigint[], $3::float8[]) as it (sensor, number, made)
 where not exists (select from measurement
-        where sensor_identifier = it.sensor and (value ->> 'n')::bigint = it.number)
+        where sensor_identifier = it.sensor and (value ->> 'n')::bigint = it.number
+            and creation_timestamp between to_timestamp(it.made) - interval '1 ms'
+                and to_timestamp(it.made) + interval '1 ms')
     and not exists (select from rejection
         where sensor_identifier = it.sensor
             and position(convert_to('#' || it.number || '#', 'UTF8') in raw) > 0)
@@ -57,14 +59,16 @@ impl Watcher {
     }
 
     /// Those of these items that are not settled.
-    async fn look(&self, items: &[(Uuid, u64)]) -> Option<Vec<i64>> {
+    async fn look(&self, items: &[Lone]) -> Option<Vec<i64>> {
         let mut client = self.client.lock().await;
         if client.as_ref().is_none_or(Client::is_closed) {
             *client = Some(connect(&self.database_url).await.ok()?);
         }
-        let sensors: Vec<Uuid> = items.iter().map(|(sensor, _)| *sensor).collect();
-        let numbers: Vec<i64> = items.iter().map(|(_, number)| number.cast_signed()).collect();
-        let unsettled = client.as_ref()?.query(UNSETTLED, &[&sensors, &numbers]).await.ok()?;
+        let sensors: Vec<Uuid> = items.iter().map(|it| it.sensor).collect();
+        let numbers: Vec<i64> = items.iter().map(|it| it.number.cast_signed()).collect();
+        let made: Vec<f64> = items.iter().map(|it| it.made).collect();
+        let unsettled =
+            client.as_ref()?.query(UNSETTLED, &[&sensors, &numbers, &made]).await.ok()?;
         Some(unsettled.iter().map(|row| row.get(0)).collect())
     }
 }
@@ -72,7 +76,7 @@ impl Watcher {
 /// PUBACKs that are about to pass.
 pub(crate) struct Question {
     watcher: Rc<Watcher>,
-    items: Vec<(Uuid, u64)>,
+    items: Vec<Lone>,
 }
 
 impl Question {
@@ -97,9 +101,9 @@ pub(crate) struct Tap {
     watcher: Rc<Watcher>,
     down: Frames,
     up: Frames,
-    /// By Packet Identifier, the oldest first: the sensor and the number of a lone measurement. Brokers before
-    /// mosquitto 2.0.13 use an identifier again while it waits for its PUBACK.
-    delivered: HashMap<u16, VecDeque<Option<(Uuid, u64)>>>,
+    /// By Packet Identifier, the oldest first. Brokers before mosquitto 2.0.13 use an identifier
+    /// again while it waits for its PUBACK.
+    delivered: HashMap<u16, VecDeque<Option<Lone>>>,
 }
 
 impl Tap {
@@ -146,8 +150,17 @@ impl Tap {
     }
 }
 
-/// Whose it is, and its number.
-fn lone_measurement(topic: &[u8], rest: &[u8]) -> Option<(Uuid, u64)> {
+/// A measurement that is alone in its message.
+#[derive(Clone, Copy)]
+struct Lone {
+    sensor: Uuid,
+    number: u64,
+    /// Its timestamp. By it PostgreSQL finds the row in the index: a look that reads all rows of a
+    /// sensor would hold up the PUBACKs ever longer.
+    made: f64,
+}
+
+fn lone_measurement(topic: &[u8], rest: &[u8]) -> Option<Lone> {
     let (kind, sensor) = std::str::from_utf8(topic).ok()?.rsplit_once('/')?;
     if !kind.ends_with("measurements") {
         return None;
@@ -156,9 +169,14 @@ fn lone_measurement(topic: &[u8], rest: &[u8]) -> Option<(Uuid, u64)> {
     // The properties' length is one byte here: there are hardly any.
     let payload = &rest[3 + usize::from(rest[2])..];
     match (payload.starts_with(br##"{"measurements":[{"mark":"#"##), &marks(payload)[..]) {
-        (true, [number]) => Some((sensor, *number)),
+        (true, [number]) => Some(Lone { sensor, number: *number, made: timestamp(payload)? }),
         _ => None,
     }
+}
+
+fn timestamp(payload: &[u8]) -> Option<f64> {
+    let (_, behind) = std::str::from_utf8(payload).ok()?.split_once(r#""timestamp":"#)?;
+    behind.split([',', '}']).next()?.parse().ok()
 }
 
 /// Cuts a stream into MQTT's packets.
