@@ -137,6 +137,8 @@ pub struct Heartbeat {
 pub enum Items {
     /// Nothing: the message is rejected whole.
     Nothing,
+    /// So many that someone else has seen to: nothing is to be stored.
+    SeenTo(u32),
     /// From `measurements/…`; mostly one.
     Measurements(SmallVec<[Measurement; 1]>),
     /// From `log-messages/…`.
@@ -150,7 +152,7 @@ impl Items {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Nothing => 0,
+            Self::Nothing | Self::SeenTo(_) => 0,
             Self::Measurements(items) => items.len(),
             Self::LogMessages(items) => items.len(),
             Self::Heartbeats(items) => items.len(),
@@ -167,7 +169,7 @@ impl Items {
     #[must_use]
     pub fn newest_revision(&self) -> Option<i32> {
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::SeenTo(_) => None,
             Self::Measurements(items) => items.iter().map(|item| item.revision).max(),
             Self::LogMessages(items) => items.iter().map(|item| item.revision).max(),
             Self::Heartbeats(items) => items.iter().map(|item| item.revision).max(),
@@ -178,7 +180,7 @@ impl Items {
     #[must_use]
     pub fn identity(&self, index: usize) -> (Timestamp, u64) {
         match self {
-            Self::Nothing => unreachable!("nothing has no item"),
+            Self::Nothing | Self::SeenTo(_) => unreachable!("nothing has no item"),
             Self::Measurements(items) => (items[index].timestamp, items[index].digest),
             Self::LogMessages(items) => (items[index].timestamp, items[index].digest),
             Self::Heartbeats(items) => (items[index].timestamp, items[index].digest),
@@ -209,7 +211,13 @@ impl Uplink {
     #[must_use]
     pub fn item_count(&self) -> u32 {
         let rejected: u32 = self.rejections.iter().map(|rejection| rejection.item_count).sum();
-        rejected + u32::try_from(self.items.len()).expect("a payload holds fewer than 2^32 items")
+        match self.items {
+            Items::SeenTo(count) => rejected + count,
+            ref items => {
+                let stored = u32::try_from(items.len());
+                rejected + stored.expect("a payload holds fewer than 2^32 items")
+            }
+        }
     }
 
     /// How much memory it holds, its rejections included: a message of bad items only grows
@@ -260,10 +268,11 @@ impl Uplink {
         )
     }
 
-    /// Forgets what it holds: someone else has seen to it. Returns how many items that were.
+    /// Forgets what it holds, but for how many items that are: someone else has seen to it. Returns
+    /// their number, as often as it is asked.
     pub fn empty(&mut self) -> u32 {
         let item_count = self.item_count();
-        self.items = Items::Nothing;
+        self.items = Items::SeenTo(item_count);
         self.rejections.clear();
         item_count
     }
@@ -283,7 +292,7 @@ impl Uplink {
         refused.sort_unstable_by_key(|(item, _)| std::cmp::Reverse(*item));
         for (item, detail) in refused {
             match &mut self.items {
-                Items::Nothing => unreachable!("nothing has no item"),
+                Items::Nothing | Items::SeenTo(_) => unreachable!("nothing has no item"),
                 Items::Measurements(items) => drop(items.remove(item as usize)),
                 Items::LogMessages(items) => drop(items.remove(item as usize)),
                 Items::Heartbeats(items) => drop(items.remove(item as usize)),

@@ -272,6 +272,40 @@ async fn two_replays_at_once_store_each_item_once() {
     assert_eq!((scene.measurements().await, scene.rejections().await), (20, 0));
 }
 
+/// The transaction that finds the row gone fails by its neighbour; the next one finds it gone, too.
+#[actix_rt::test]
+async fn what_is_gone_is_counted_by_the_attempt_that_succeeds() {
+    let scene = Scene::new(&[]).await;
+    for second in [12.0, 13.0] {
+        scene.say("measurements", measurement(second)).await;
+    }
+    scene.service.until(|account| account.received == 2 && account.in_flight == 0).await;
+    scene.create_sensor().await;
+    scene
+        .execute("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)")
+        .await;
+
+    let mut deleter = connect(&scene.database.url).await.unwrap();
+    let deletion = deleter.transaction().await.unwrap();
+    let first = "delete from rejection where identifier = (select min(identifier) from rejection)";
+    deletion.batch_execute(first).await.unwrap();
+    let deleted = async {
+        eventually(PATIENCE, async || {
+            let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                 and application_name = 'tributary-write' and datname = current_database()";
+            match scene.count(waiting).await {
+                1 => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+        deletion.commit().await.unwrap();
+    };
+    let (report, ()) = tokio::join!(scene.replay(json!({ "all": true })), deleted);
+    assert_eq!(told(&report), [("gone", 1), ("refused_items", 1), ("removed", 1), ("replayed", 2)]);
+    scene.service.until(|account| account.received == 4 && account.in_flight == 0).await;
+}
+
 #[actix_rt::test]
 async fn a_kill_in_a_replay_loses_nothing_and_doubles_nothing() {
     let mut scene = Scene::new(&[]).await;
