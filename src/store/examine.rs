@@ -18,7 +18,8 @@ pub(super) async fn find_refused(
         let mut parts = vec![&places[..]];
         while let Some(part) = parts.pop() {
             let Err(error) = attempt(connection, batch, kind, part).await else { continue };
-            if super::verdict(&error) != super::Verdict::Isolate {
+            // All of it is staged: what conflicts still does so with a constraint that is not ours.
+            if super::verdict(&error) == super::Verdict::Retry {
                 return Err(error);
             }
             match part {
