@@ -11,7 +11,7 @@ use std::rc::Rc;
 use actix::{Actor as _, Addr};
 
 use super::actor::{SensorActor, Ways};
-use super::protocol::{Hear, Retire};
+use super::protocol::{Desire, Hear, Retire};
 use super::supervisor::{Resolve, Supervisor};
 use crate::domain::{Reason, SensorIdentifier, Timestamp, Uplink};
 use crate::metrics::Metrics;
@@ -57,7 +57,7 @@ impl Router {
             Some(Slot::Active { address, .. }) if address.connected() => return,
             Some(Slot::Unresolved(_)) => {}
             Some(Slot::Active { .. }) | None => {
-                registry.slots.insert(known.identifier, Slot::Unresolved(Vec::new()));
+                registry.slots.insert(known.identifier, Slot::Unresolved(Waiting::default()));
             }
         }
         registry.start(known);
@@ -89,8 +89,16 @@ enum Slot {
         /// The `heard_at` that the table has.
         noted_at: Timestamp,
     },
+    Unresolved(Waiting),
+}
+
+/// What the actor of a sensor gets once the sensor is looked up.
+#[derive(Debug, Default)]
+struct Waiting {
     #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
-    Unresolved(Vec<Box<Uplink>>),
+    uplinks: Vec<Box<Uplink>>,
+    /// A revision that was posted since the look-up began, which may not have seen it.
+    desired: Option<i32>,
 }
 
 /// Every sensor that is spoken to.
@@ -124,7 +132,7 @@ impl Registry {
                 Routed::Sent
             }
             Some(Slot::Unresolved(waiting)) => {
-                waiting.push(uplink);
+                waiting.uplinks.push(uplink);
                 Routed::Queued
             }
             // None, or one that a panic has ended: what it knew is in the tables.
@@ -134,7 +142,8 @@ impl Registry {
                     self.metrics.actors_restarted.inc();
                     self.metrics.actors_alive.dec();
                 }
-                self.slots.insert(sensor, Slot::Unresolved(vec![uplink]));
+                let waiting = Waiting { uplinks: vec![uplink], desired: None };
+                self.slots.insert(sensor, Slot::Unresolved(waiting));
                 self.unresolved.push(sensor);
                 Routed::Waits
             }
@@ -155,27 +164,31 @@ impl Registry {
     /// Starts the actor of a sensor that there is, and gives it what waits.
     #[expect(clippy::disallowed_methods, reason = "what waits holds places in the inbound window")]
     pub(super) fn start(&mut self, known: &KnownSensor) {
-        let Some(waiting) = self.take_waiting(known.identifier) else { return };
+        let Some(Waiting { uplinks, desired }) = self.take_waiting(known.identifier) else {
+            return;
+        };
         let address = SensorActor::new(known, Rc::clone(&self.ways)).start();
         self.metrics.actors_started.inc();
         self.metrics.actors_alive.inc();
         let now = Timestamp::now();
         // What is replayed was heard long ago.
-        let heard_at = waiting.iter().map(|uplink| match uplink.origin.replayed_from {
+        let heard_at = uplinks.iter().map(|uplink| match uplink.origin.replayed_from {
             Some(_) => uplink.origin.received_at,
             None => now,
         });
         let heard_at = heard_at.max().unwrap_or(now);
         let noted_at = Timestamp::default();
-        for uplink in waiting {
+        if let Some(revision) = desired {
+            address.do_send(Desire(revision));
+        }
+        for uplink in uplinks {
             address.do_send(Hear(uplink));
         }
         self.slots.insert(known.identifier, Slot::Active { address, heard_at, noted_at });
     }
 
     /// What waits for the look-up of a sensor; none where its actor is at work, which stays.
-    #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
-    fn take_waiting(&mut self, sensor: SensorIdentifier) -> Option<Vec<Box<Uplink>>> {
+    fn take_waiting(&mut self, sensor: SensorIdentifier) -> Option<Waiting> {
         match self.slots.entry(sensor) {
             Entry::Occupied(slot) if matches!(slot.get(), Slot::Unresolved(_)) => {
                 match slot.remove() {
@@ -190,9 +203,21 @@ impl Registry {
     /// There is no such sensor: what waits for it is rejected.
     pub(super) fn reject(&mut self, sensor: SensorIdentifier) {
         let Some(waiting) = self.take_waiting(sensor) else { return };
-        for mut uplink in waiting {
+        for mut uplink in waiting.uplinks {
             uplink.reject(Reason::UnknownSensor, format!("there is no sensor {sensor}"));
             self.ways.up.pass(uplink);
+        }
+    }
+
+    /// A revision is committed: the sensor's actor, now or once there is one, measures it by that.
+    #[expect(clippy::disallowed_methods, reason = "one per HTTP request, and each was awaited")]
+    pub(super) fn desire(&mut self, sensor: SensorIdentifier, revision: i32) {
+        match self.slots.get_mut(&sensor) {
+            Some(Slot::Active { address, .. }) => address.do_send(Desire(revision)),
+            Some(Slot::Unresolved(waiting)) => {
+                waiting.desired = waiting.desired.max(Some(revision));
+            }
+            None => {}
         }
     }
 

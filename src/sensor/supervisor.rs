@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::actor::Ways;
 use super::funnel::Funnel;
-use super::protocol::{Acknowledge, Desire, Look};
+use super::protocol::{Acknowledge, Look};
 use super::registry::{Registry, Router};
 use super::{
     Acknowledged, Census, Config, Configured, Deleted, Faults, Observe, Republish, Snapshot,
@@ -246,9 +246,7 @@ impl Handler<Configured> for Supervisor {
 
     #[expect(clippy::disallowed_methods, reason = "one per HTTP request, and each was awaited")]
     fn handle(&mut self, message: Configured, _: &mut Context<Self>) {
-        if let Some(address) = self.registry.borrow().address(message.sensor) {
-            address.do_send(Desire(message.revision));
-        }
+        self.registry.borrow_mut().desire(message.sensor, message.revision);
         self.wake.do_send(Wake);
     }
 }
