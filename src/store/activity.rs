@@ -3,6 +3,8 @@
 //! the counts, and [`Store::read_activity`] reads them. Promises exact counts, whatever crashes:
 //! they are committed with the rows that they count.
 
+use std::time::Duration;
+
 use futures_util::future;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -26,6 +28,9 @@ const MAX_SENSORS: i64 = 10_000;
 /// Rows of the journal folded in one statement. A row holds a batch's sensors, a few thousand at the
 /// most.
 const FOLD_AT_ONCE: i64 = 200;
+
+/// PostgreSQL cancels each statement of these much earlier, if it is there to do so.
+const FOLDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Statements of one fold; what is left after them is for the next fold.
 const FOLDS: usize = 50;
@@ -186,6 +191,10 @@ impl Store {
     /// # Errors
     /// When the database is away; what is folded by then is folded.
     pub async fn fold_activity(&self) -> Result<Vec<Activity>, StoreError> {
+        Self::answered_within(FOLDING_PATIENCE, self.fold_all()).await
+    }
+
+    async fn fold_all(&self) -> Result<Vec<Activity>, StoreError> {
         let present = bucket_of(Timestamp::now());
         let connection = self.connection().await?;
         let mut changed = Vec::new();
@@ -210,8 +219,11 @@ impl Store {
     /// When the database is away.
     pub async fn prune_activity(&self) -> Result<(), StoreError> {
         let last = bucket_of(Timestamp::now()) - BUCKETS;
-        self.connection().await?.query_typed(PRUNE, &[(&last, Type::INT4)]).await?;
-        Ok(())
+        Self::answered_within(FOLDING_PATIENCE, async {
+            self.connection().await?.query_typed(PRUNE, &[(&last, Type::INT4)]).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Reads the counts of the last 28 days.
@@ -219,6 +231,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn read_activity(&self) -> Result<ActivityReading, StoreError> {
+        Self::answered_within(FOLDING_PATIENCE, self.read_all_activity()).await
+    }
+
+    async fn read_all_activity(&self) -> Result<ActivityReading, StoreError> {
         let last = bucket_of(Timestamp::now()) - BUCKETS;
         let mut connection = self.connection().await?;
         // One moment for all three.

@@ -1,6 +1,7 @@
 //! How many partitions the hot tables have, how far they reach, and what they take on disk. Asked
 //! for by whoever watches, once a minute; reads the catalogue and no row.
 
+use super::pool::ANSWER_PATIENCE;
 use super::{Store, StoreError};
 use crate::domain::Timestamp;
 
@@ -39,7 +40,10 @@ impl Store {
     /// # Errors
     /// When the database is away, or its tables are not there.
     pub async fn census(&self) -> Result<Vec<TableCensus>, StoreError> {
-        let rows = self.connection().await?.query(CENSUS, &[]).await?;
+        let rows = Self::answered_within(ANSWER_PATIENCE, async {
+            Ok(self.connection().await?.query(CENSUS, &[]).await?)
+        })
+        .await?;
         rows.iter()
             .map(|row| {
                 Ok(TableCensus {

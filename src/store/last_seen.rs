@@ -4,6 +4,7 @@
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::pool::ANSWER_PATIENCE;
 use super::{Store, StoreError};
 use crate::domain::{SensorIdentifier, Timestamp};
 
@@ -31,13 +32,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         let sensors: Vec<Uuid> = heard.iter().map(|(sensor, _)| sensor.0).collect();
         let moments: Vec<jiff::Timestamp> = heard.iter().map(|(_, at)| at.to_jiff()).collect();
-        let connection = self.connection().await?;
-        connection
-            .execute_typed(
-                NOTE,
-                &[(&sensors, Type::UUID_ARRAY), (&moments, Type::TIMESTAMPTZ_ARRAY)],
-            )
-            .await?;
-        Ok(())
+        Self::answered_within(ANSWER_PATIENCE, async {
+            let connection = self.connection().await?;
+            connection
+                .execute_typed(
+                    NOTE,
+                    &[(&sensors, Type::UUID_ARRAY), (&moments, Type::TIMESTAMPTZ_ARRAY)],
+                )
+                .await?;
+            Ok(())
+        })
+        .await
     }
 }

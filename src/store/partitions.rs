@@ -117,7 +117,8 @@ impl Partitions {
         Ok(())
     }
 
-    fn missing(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
+    /// The partitions that these rows need and that are not known to be there.
+    pub(super) fn missing(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
         let postponed = *self.postponed.lock().unwrap_or_else(PoisonError::into_inner);
         if postponed.is_some_and(|until| Instant::now() < until) {
             return Vec::new();

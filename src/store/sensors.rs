@@ -6,6 +6,8 @@
 //! `deleted_sensor`; a deletion takes it exclusively. So each batch commits before the deletion, and
 //! its rows are purged, or sees the deletion, and rejects them.
 
+use std::time::Duration;
+
 use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -20,6 +22,9 @@ pub(super) const DELETION_LOCK: i64 = 0x7472_6962;
 
 /// A sensor of ten million rows is deleted within this.
 const PURGE_TIMEOUT: &str = "set local statement_timeout = '30min'";
+
+/// PostgreSQL cancels each of the statements before that, if it is there to do so.
+const PURGE_PATIENCE: Duration = Duration::from_secs(5 * 31 * 60);
 
 /// A sensor to be created.
 #[derive(Clone, Debug)]
@@ -217,15 +222,18 @@ impl Store {
     /// # Errors
     /// When the database is away, or it takes longer than half an hour.
     pub async fn purge_sensor(&self, identifier: SensorIdentifier) -> Result<u64, StoreError> {
-        let mut connection = self.connection().await?;
-        let mut row_count = 0;
-        for statement in PURGE {
-            let transaction = connection.transaction().await?;
-            transaction.batch_execute(PURGE_TIMEOUT).await?;
-            row_count += purge(&transaction, statement, identifier).await?;
-            transaction.commit().await?;
-        }
-        Ok(row_count)
+        Self::answered_within(PURGE_PATIENCE, async {
+            let mut connection = self.connection().await?;
+            let mut row_count = 0;
+            for statement in PURGE {
+                let transaction = connection.transaction().await?;
+                transaction.batch_execute(PURGE_TIMEOUT).await?;
+                row_count += purge(&transaction, statement, identifier).await?;
+                transaction.commit().await?;
+            }
+            Ok(row_count)
+        })
+        .await
     }
 }
 
