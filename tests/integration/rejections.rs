@@ -54,6 +54,17 @@ impl Scene {
         count(&self.database, query).await
     }
 
+    /// Waits until so many commits wait for a lock.
+    async fn until_wait(&self, writers: i64) {
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+             and application_name = 'tributary-write' and datname = current_database()";
+        eventually(PATIENCE, async || match self.count(waiting).await {
+            count if count == writers => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+
     async fn measurements(&self) -> i64 {
         self.count("select count(*) from measurement").await
     }
@@ -252,15 +263,7 @@ async fn two_replays_at_once_store_each_item_once() {
     };
     let release = async {
         // Each has read the page and begun its commit.
-        eventually(PATIENCE, async || {
-            let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
-                 and application_name = 'tributary-write' and datname = current_database()";
-            match scene.count(waiting).await {
-                2 => Ok(()),
-                other => Err(other),
-            }
-        })
-        .await;
+        scene.until_wait(2).await;
         lock.rollback().await.unwrap();
     };
     let ((first, second), ()) = tokio::join!(both, release);
@@ -290,15 +293,7 @@ async fn what_is_gone_is_counted_by_the_attempt_that_succeeds() {
     let first = "delete from rejection where identifier = (select min(identifier) from rejection)";
     deletion.batch_execute(first).await.unwrap();
     let deleted = async {
-        eventually(PATIENCE, async || {
-            let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
-                 and application_name = 'tributary-write' and datname = current_database()";
-            match scene.count(waiting).await {
-                1 => Ok(()),
-                other => Err(other),
-            }
-        })
-        .await;
+        scene.until_wait(1).await;
         deletion.commit().await.unwrap();
     };
     let (report, ()) = tokio::join!(scene.replay(json!({ "all": true })), deleted);
