@@ -215,21 +215,22 @@ impl Committer {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
         tracing::Span::current().record("connection", connection.backend);
-        if !self.partitions.missing(&rows).is_empty() {
+        let missing = self.partitions.missing(&rows);
+        if !missing.is_empty() {
             // A silent way is found out before the long patience begins.
             self.answered(&connection, self.patience, async {
                 Ok(connection.client.simple_query("").await.map(drop)?)
             })
             .await?;
+            self.answered(&connection, PROVIDING_PATIENCE, async {
+                let provided = self.partitions.provide(&connection.client, missing).await;
+                if provided.is_err() {
+                    roll_back(&connection).await;
+                }
+                provided
+            })
+            .await?;
         }
-        self.answered(&connection, PROVIDING_PATIENCE, async {
-            let provided = self.partitions.provide(&connection.client, &rows).await;
-            if provided.is_err() {
-                roll_back(&connection).await;
-            }
-            provided
-        })
-        .await?;
         self.answered(&connection, self.patience, async {
             let outcome = transact(&connection, batch, &mut rows, path).await;
             if outcome.is_err() {

@@ -92,13 +92,13 @@ impl Partitions {
         Self { intervals: intervals(config), known: Mutex::default(), postponed: Mutex::default() }
     }
 
-    /// Makes what the rows of a batch need and is not known to be there.
+    /// Makes what is missing.
     pub(super) async fn provide(
         &self,
         client: &Client,
-        rows: &[(Kind, Rows)],
+        missing: Vec<(Kind, i64)>,
     ) -> Result<(), StoreError> {
-        for (kind, interval) in self.missing(rows) {
+        for (kind, interval) in missing {
             match make(client, self.intervals, kind, interval).await {
                 Ok(()) => drop(self.known().insert((kind, interval))),
                 // Somebody works on the whole table. To wait would hold everybody up behind us: the
