@@ -234,6 +234,8 @@ struct Database {
 }
 
 impl Commit for Database {
+    async fn connect(&self, _: u32) {}
+
     async fn commit(&self, batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
         match self.gate.acquire().await {
             Ok(permit) => permit.forget(),

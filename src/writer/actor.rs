@@ -130,6 +130,11 @@ impl<C: Commit> WriterActor<C> {
 
 impl<C: Commit> Actor for WriterActor<C> {
     type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        let (committer, connections) = (self.committer.clone(), self.config.connections);
+        actix_rt::spawn(async move { committer.connect(connections).await });
+    }
 }
 
 impl<C: Commit> Handler<Write> for WriterActor<C> {

@@ -21,6 +21,9 @@ use crate::store::{
 
 /// Puts a batch into the database: the one seam at which tests hand in faults.
 pub trait Commit: Clone + Unpin + 'static {
+    /// See [`Committer::connect`].
+    fn connect(&self, connections: u32) -> impl Future<Output = ()>;
+
     /// See [`Committer::commit`].
     fn commit(
         &self,
@@ -36,6 +39,10 @@ pub trait Commit: Clone + Unpin + 'static {
 }
 
 impl Commit for Committer {
+    async fn connect(&self, connections: u32) {
+        Self::connect(self, connections).await;
+    }
+
     async fn commit(&self, batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
         Self::commit(self, batch, path).await
     }
