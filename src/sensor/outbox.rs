@@ -229,7 +229,9 @@ impl Actor for Outbox {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.run(context);
+        let store = self.store.clone();
+        let migrated = async move { store.migrated().await };
+        context.wait(migrated.into_actor(self).map(|(), outbox, context| outbox.run(context)));
         context.run_interval(LOOK_ANYWAY, |outbox, context| outbox.run(context));
     }
 }
