@@ -115,6 +115,28 @@ async fn one_refused_row_is_rejected_alone() {
     assert_eq!(places, [("refused_by_database", Some(0)), ("refused_by_database", Some(1))]);
 }
 
+#[actix_rt::test]
+async fn a_flood_of_refused_rows_is_counted_and_not_kept() {
+    let scene = Scene::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
+    let client = connect(&scene.database.url).await.unwrap();
+    let rule = "alter table measurement add check ((value->>'temperature')::numeric < 100)";
+    client.batch_execute(rule).await.unwrap();
+    for second in 0..4 {
+        let hot = f64::from(100 + 3 * second);
+        scene
+            .say("measurements", measurements([hot, f64::from(second), hot + 1.0, hot + 2.0]))
+            .await;
+    }
+    let account =
+        scene.service.until(|account| account.received == 16 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.rejected), (4, 12), "{account:?}");
+    let kept = count(&scene.database, "select count(*) from rejection").await;
+    let counted = "select coalesce(sum(item_count), 0)::bigint from rejection_overflow";
+    // The hour may turn during the test.
+    assert!((5..=10).contains(&kept), "{kept}");
+    assert_eq!(kept + count(&scene.database, counted).await, 12);
+}
+
 /// In a database of another encoding not even the topic of what is rejected can be held as it is.
 #[actix_rt::test]
 async fn a_rejection_is_recorded_in_any_encoding() {
