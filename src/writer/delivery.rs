@@ -134,7 +134,7 @@ impl<C: Commit> Delivery<C> {
                 debug!(items = batch.item_count(), "a row is there already; the batch is staged");
                 parts.push((batch, Path::Staged));
             }
-            // Staged rows meet no conflict but on a constraint that is not ours.
+            // Staged rows meet no conflict but on a constraint of the user's.
             (Verdict::Isolate, _) | (Verdict::Stage, Path::Staged) => {
                 self.count("refused");
                 if batch.uplinks().len() > 1 {
