@@ -58,6 +58,8 @@ enum Step {
     Commit(Fate),
     /// The loop hears what was settled and what was lost, and sends the PUBACKs.
     Hear,
+    /// The look-up of a sensor that has spoken is answered; until then its messages wait.
+    LookUp(u128),
     /// The connection ends, and the next one begins.
     Reconnect,
     /// The process is told to end: what is settled is acknowledged still, and the next one begins.
@@ -121,6 +123,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (1..8u8).prop_map(Step::Work),
         8 => fate.prop_map(Step::Commit),
         8 => Just(Step::Hear),
+        6 => (0..SENSORS).prop_map(Step::LookUp),
         2 => Just(Step::Reconnect),
         1 => Just(Step::Drain),
         1 => Just(Step::Crash),
@@ -432,20 +435,16 @@ impl Life {
         let times = (told, Duration::from_secs(1));
         let inbound = Inbound::new(config, decoder, router.clone(), handles, hears, times);
         let gate = Arc::clone(&database.gate);
-        let life = Self { inbound, router, ledger, gate, _shutdown: shutdown };
-        life.admit_all();
-        life
+        Self { inbound, router, ledger, gate, _shutdown: shutdown }
     }
 
-    /// Every sensor is known: one whose actor has failed gets a new one, without a look-up.
-    fn admit_all(&self) {
-        for number in 0..SENSORS {
-            self.router.admit(&KnownSensor {
-                identifier: sensor(number),
-                desired_revision: None,
-                last_acknowledged: None,
-            });
-        }
+    /// The look-up of a sensor finds it; one whose actor has failed gets a new one.
+    fn look_up(&self, number: u128) {
+        self.router.admit(&KnownSensor {
+            identifier: sensor(number),
+            desired_revision: None,
+            last_acknowledged: None,
+        });
     }
 
     fn deliver(&mut self, broker: &mut Broker) {
@@ -456,7 +455,6 @@ impl Life {
         if let Some(first) = line.broker.send() {
             self.inbound.take_all(&mut line, first).unwrap();
         }
-        self.admit_all();
     }
 
     /// True: the connection is to be given up.
@@ -536,6 +534,7 @@ impl World {
                 self.database.gate.add_permits(1);
             }
             Step::Hear => self.hear(),
+            Step::LookUp(sensor) => self.life.look_up(sensor),
             Step::Reconnect => self.life.reconnect(&mut self.broker),
             Step::Drain => {
                 // As the loop drains: a lost message does not end the connection.
@@ -586,6 +585,7 @@ impl World {
     async fn connection_comes_to_rest(&mut self) -> bool {
         loop {
             self.life.deliver(&mut self.broker);
+            (0..SENSORS).for_each(|sensor| self.life.look_up(sensor));
             if self.life.hear(&mut self.broker, &self.database.tables.borrow()) {
                 return false;
             }
