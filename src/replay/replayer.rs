@@ -161,18 +161,28 @@ impl Replayer {
                 tokio::task::yield_now().await;
             }
         }
-        while !self.places.is_empty() {
-            tokio::select! {
-                Some(committed) = self.ways.replayed.recv() => self.settle(committed, &mut report),
-                Some(lost) = self.lost.recv() => self.lose(lost, &mut report),
-            }
+        while !self.is_idle() {
+            self.hear(&mut report).await;
         }
         let Replayed { removed, kept, .. } = report.outcome;
         info!(replayed = report.replayed, removed, kept, "rejections replayed");
         Ok(report)
     }
 
-    fn admit(&mut self, rejection: i64, origin: Origin) {
+    /// Whether nothing is on its way.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Some messages have come to their end.
+    pub(crate) async fn hear(&mut self, report: &mut Report) {
+        tokio::select! {
+            Some(committed) = self.ways.replayed.recv() => self.settle(committed, report),
+            Some(lost) = self.lost.recv() => self.lose(lost, report),
+        }
+    }
+
+    pub(crate) fn admit(&mut self, rejection: i64, origin: Origin) {
         let receipt = self.book.write(self.places.next());
         let mut uplink = self.ways.decoder.decode(origin, receipt);
         let condemned = self.culprits.contains(&rejection);
