@@ -115,12 +115,15 @@ async fn a_revision_that_is_posted_during_the_look_up_reaches_the_actor() {
 async fn who_wakes_the_outbox_while_the_database_is_away_adds_no_try() {
     let metrics = metrics();
     let (down, _nothing_goes) = mpsc::channel(1);
-    let store = Store::new(&nowhere());
+    let (migrated, is_migrated) = watch::channel(true);
+    let store = Store::new(&nowhere()).held_until(is_migrated);
     let outbox = Outbox::new(store, down, Audience::none(), Arc::clone(&metrics)).start();
     let failures = || u32::try_from(metrics.outbox_failures.get()).unwrap();
     while failures() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    // From here on it fails at once.
+    migrated.send_replace(false);
     for _ in 0..EVENTS {
         outbox.send(Wake).await.unwrap();
         outbox.send(Republish(SensorIdentifier::random())).await.unwrap();
