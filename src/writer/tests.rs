@@ -43,8 +43,6 @@ impl Scripted {
 }
 
 impl Commit for Scripted {
-    async fn connect(&self, _: u32) {}
-
     async fn commit(&self, batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
         self.seen.borrow_mut().push((batch.uplinks().len(), path));
         self.gate.acquire().await.unwrap().forget();
