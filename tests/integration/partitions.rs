@@ -7,12 +7,13 @@ use tributary::domain::{Batch, Origin, ReceiptBook, SensorIdentifier, Timestamp}
 use tributary::store::{self, Committer, Housekeeper, Path, Store, StoreError};
 use tributary::wire::{Decoder, Limits, Topics};
 
+use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Database, Postgres, connect};
 use crate::support::said::measurements;
 use crate::support::service::{Service, count, database};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, eventually};
 
 const DAY: f64 = 86_400.0;
 
@@ -84,6 +85,15 @@ async fn a_partition_goes_when_its_retention_is_over() {
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
     let sensor = service.create_sensor("old").await;
+    // Its own housekeeping locks the tables; a partition that is needed meanwhile is made later.
+    eventually(PATIENCE, async || {
+        let reading = Reading::of(&service).await;
+        match reading.sum("tributary_housekeeping_success_timestamp_seconds", &[]) {
+            0.0 => Err(reading),
+            _ => Ok(()),
+        }
+    })
+    .await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let now = Timestamp::now().unix_seconds().floor();
     let old = now - 200.0 * DAY;
