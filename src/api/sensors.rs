@@ -231,7 +231,9 @@ fn holds_nul(value: &Value) -> bool {
     }
 }
 
-/// One sensor, with what its actor knows.
+/// One sensor, with what its actor knows
+///
+/// While the database is away this is 503; `…/live` then still tells what the actor knows.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "read_sensor",
     params(("identifier" = Uuid, Path, description = "The sensor's")),
@@ -286,8 +288,14 @@ pub(super) async fn change(
         return Err(no_such_network());
     }
     let change = SensorChange { name, network, metadata };
-    let sensor = context.store.change_sensor(identifier, &change).await?;
-    let sensor = sensor.ok_or_else(Problem::sensor_not_found)?;
+    let sensor = to_the_end(async move {
+        let sensor = context.store.change_sensor(identifier, &change).await?;
+        if change.network.is_some() {
+            context.fleet.tell_of_move(identifier).await;
+        }
+        sensor.ok_or_else(Problem::sensor_not_found)
+    })
+    .await?;
     Ok(HttpResponse::Ok().json(SensorItem::from(sensor)))
 }
 

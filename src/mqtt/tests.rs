@@ -22,8 +22,8 @@ use super::intake::Packets;
 use super::session::SessionEnd;
 use super::{BrokerUrl, Config};
 use crate::domain::{
-    Audience, Batch, Health, Kind, Ledger, Origin, Place, ReceiptBook, RejectionDigest,
-    SensorIdentifier, Tally, Timestamp, Uplink,
+    Audience, Batch, Health, Kind, Ledger, NetworkIdentifier, Origin, Place, ReceiptBook,
+    RejectionDigest, SensorIdentifier, Tally, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::sensor::{
@@ -442,6 +442,7 @@ impl Life {
         for number in 0..SENSORS {
             self.router.admit(&KnownSensor {
                 identifier: sensor(number),
+                network: NetworkIdentifier::DEFAULT,
                 desired_revision: None,
                 last_acknowledged: None,
             });

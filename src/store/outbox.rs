@@ -7,13 +7,15 @@ use uuid::Uuid;
 
 use super::pool::ANSWER_PATIENCE;
 use super::{Store, StoreError};
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 
 /// A sensor that there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KnownSensor {
     /// Which one.
     pub identifier: SensorIdentifier,
+    /// Where it belongs.
+    pub network: NetworkIdentifier,
     /// The newest revision that there is.
     pub desired_revision: Option<i32>,
     /// The newest revision that it acknowledged, and whether that works.
@@ -34,7 +36,8 @@ pub struct PendingConfiguration {
 }
 
 const KNOWN: &str = "\
-select sensor.identifier, newest.revision, acknowledged.revision, acknowledged.success
+select sensor.identifier, newest.revision, acknowledged.revision, acknowledged.success,
+    sensor.network_identifier
 from sensor
 left join lateral (
     select revision from configuration where sensor_identifier = sensor.identifier
@@ -124,6 +127,7 @@ impl Store {
             .iter()
             .map(|row| KnownSensor {
                 identifier: SensorIdentifier(row.get(0)),
+                network: NetworkIdentifier(row.get(4)),
                 desired_revision: row.get(1),
                 last_acknowledged: row.get::<_, Option<i32>>(2).zip(row.get(3)),
             })
