@@ -43,8 +43,8 @@ pub use activity::{
 };
 pub use aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
 pub use benchmark::{
-    BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
-    encode_measurements, furnish,
+    BENCHMARK_DATABASE_PREFIX, Bench, Bundled, TableCounts, Watch, bundles_of_28_days, copy_line,
+    copy_script, encode_measurements, furnish,
 };
 pub use bundles::Bundler;
 pub use census::TableCensus;
