@@ -120,14 +120,21 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
         if live.is_null() { Ok(()) } else { Err(live) }
     })
     .await;
-    client.publish(&heartbeats, heartbeat(0, 2.0, true)).await.unwrap();
+    // A newer revision, which it has not acknowledged, does not hide that.
+    let configurations = format!("/api/v1/sensors/{sensor}/configurations");
+    let (status, _) = service.post(&configurations, &json!({ "interval": 2 })).await.unwrap();
+    assert_eq!(status, 202);
+    let measurements = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&measurements, measurement(2.0)).await.unwrap();
     let live = eventually(PATIENCE, async || {
         let live = live().await;
-        if live.is_null() { Err(()) } else { Ok(live) }
+        if live["measurements"]["messages"] == 1 { Ok(live) } else { Err(live) }
     })
     .await;
+    assert_eq!(live["desired_revision"], 1, "{live}");
     assert_eq!(live["last_acknowledged_revision"], 0, "{live}");
-    assert_eq!(live["heartbeats"]["messages"], 1, "{live}");
+    assert_eq!(live["last_acknowledged_success"], true, "{live}");
+    assert_eq!(live["heartbeats"]["messages"], 0, "{live}");
 }
 
 #[actix_rt::test]
