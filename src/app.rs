@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor as _, Addr};
+use actix_rt::task::JoinHandle;
 use actix_rt::{Arbiter, ArbiterHandle};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
@@ -51,6 +52,7 @@ pub struct App {
     writing: Arbiter,
     hub: Arc<Hub>,
     shutdown: watch::Sender<bool>,
+    migration: JoinHandle<anyhow::Result<()>>,
     ended: oneshot::Receiver<Ending>,
     grace: Duration,
 }
@@ -68,22 +70,19 @@ impl App {
     /// Builds the service and starts it.
     ///
     /// # Errors
-    /// When the HTTP address cannot be had, or the migrations that were asked for fail.
+    /// When the HTTP address cannot be had.
     pub async fn start(config: Config, faults: Faults, log: LogFilter) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();
-        if config.migrate_on_start {
-            migrate(&config.store).await?;
-        }
+        let (brought_up_to_date, migrated) = watch::channel(!config.migrate_on_start);
         let ledger = Arc::new(Ledger::default());
         let (health, flow) = (Arc::new(Health::default()), Arc::new(Flow::default()));
         let (audience, news) = Audience::new();
         let hub = Hub::new(config.streams, Arc::clone(&audience));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
-        let store = Store::new(&config.store);
+        let store = Store::new(&config.store).held_until(migrated.clone());
         probes::watch_health(&metrics, Arc::clone(&health));
         let probed = store.clone();
         probes::watch_pool(&metrics, "api", config.store.readers, move || probed.pool_use());
-        actix_rt::spawn(probes::watch_tables(store.clone(), Arc::clone(&metrics)));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
         let (shutdown, told) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
@@ -95,7 +94,8 @@ impl App {
             config: config.clone(),
             faults: faults.clone(),
             audience,
-            store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() }),
+            store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() })
+                .held_until(migrated),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),
@@ -134,13 +134,33 @@ impl App {
         };
         let (server, address) = api::bind(&config.http, context)?;
         if config.store.measurement_bundles {
-            actix_rt::spawn(Bundler::new(store.clone()).run());
+            spawn_behind(&store, Bundler::new(store.clone()).run());
         }
-        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store), metrics));
+        spawn_behind(&store, probes::watch_tables(store.clone(), Arc::clone(&metrics)));
+        spawn_behind(&store, fleet.run());
+        let housekeeper = Housekeeper::new(store.clone(), &config.store);
+        spawn_behind(&store, keep_house(housekeeper, metrics));
         actix_rt::spawn(Arc::clone(&hub).run(news));
-        actix_rt::spawn(fleet.run());
+        let migration = actix_rt::spawn(async move {
+            if config.migrate_on_start {
+                migrate(&config.store).await?;
+            }
+            brought_up_to_date.send_replace(true);
+            Ok(())
+        });
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
-        Ok(Self { address, ledger, server, ingest, writing, hub, shutdown, ended, grace })
+        Ok(Self {
+            address,
+            ledger,
+            server,
+            ingest,
+            writing,
+            hub,
+            shutdown,
+            migration,
+            ended,
+            grace,
+        })
     }
 
     /// Where HTTP is served.
@@ -158,18 +178,21 @@ impl App {
     /// Serves until then, lets what is in flight finish, and stops.
     ///
     /// # Errors
-    /// When a part without which nothing goes on fails. What is un-acknowledged stays with the
+    /// When the migrations that were asked for fail, or a part without which nothing goes on. What is un-acknowledged stays with the
     /// broker: end the process and start it anew.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { server, ingest, writing, hub, shutdown: tell, mut ended, grace, .. } = self;
+        let Self {
+            server, ingest, writing, hub, shutdown: tell, migration, mut ended, grace, ..
+        } = self;
         let http = server.handle();
         let serving = actix_rt::spawn(server);
         tokio::pin!(serving);
 
         let failure = tokio::select! {
             () = shutdown => None,
-            ending = &mut ended => Some(format!("ingest ended by itself: {ending:?}")),
-            outcome = &mut serving => Some(format!("the HTTP server ended by itself: {outcome:?}")),
+            failure = failure_of(migration) => Some(failure),
+            ending = &mut ended => Some(anyhow!("ingest ended by itself: {ending:?}")),
+            outcome = &mut serving => Some(anyhow!("the HTTP server ended by itself: {outcome:?}")),
         };
         info!("shutting down");
         tell.send_replace(true);
@@ -188,14 +211,32 @@ impl App {
         stop(writing)?;
         match failure {
             None => Ok(()),
-            Some(failure) => bail!(failure),
+            Some(failure) => Err(failure),
         }
     }
 }
 
 fn stop(arbiter: Arbiter) -> anyhow::Result<()> {
     arbiter.stop();
-    arbiter.join().map_err(|_| anyhow::anyhow!("an arbiter's thread panicked"))
+    arbiter.join().map_err(|_| anyhow!("an arbiter's thread panicked"))
+}
+
+/// What needs the tables, once they are up to date.
+fn spawn_behind(store: &Store, work: impl Future<Output = ()> + 'static) {
+    let store = store.clone();
+    actix_rt::spawn(async move {
+        store.migrated().await;
+        work.await;
+    });
+}
+
+/// Returns only if it fails.
+async fn failure_of(migration: JoinHandle<anyhow::Result<()>>) -> anyhow::Error {
+    match migration.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(error)) => error,
+        Err(panicked) => panicked.into(),
+    }
 }
 
 /// Waits for the database, then brings the tables up to date.
@@ -209,7 +250,7 @@ async fn migrate(config: &store::Config) -> anyhow::Result<()> {
             }
             Err(error) if error.is_unavailable() => {
                 failures += 1;
-                warn!(%error, failures, "the database is not there yet");
+                warn!(%error, failures, "the database is not there yet; ingest waits for it");
                 tokio::time::sleep(pause(failures, rand::random())).await;
             }
             Err(error) => return Err(error.into()),
@@ -272,16 +313,26 @@ impl Path {
             router.clone(),
             self.handles,
             hears,
-            (self.told, self.grace),
+            (self.told.clone(), self.grace),
         );
         if started.send(router.supervisor()).is_err() {
             return;
         }
         actix_rt::spawn(outbound.run());
         actix_rt::spawn(replayer.run());
+        let store = self.store;
+        let mut told = self.told;
+        // Until the tables are there everything stays with the broker.
+        let ingest = async {
+            tokio::select! {
+                biased;
+                () = store.migrated() => inbound.run().await,
+                _ = told.wait_for(|told| *told) => {}
+            }
+        };
         let alive = move || router.is_alive() && writer.connected() && outbox.connected();
         let told = tokio::select! {
-            () = inbound.run() => Ending::Told,
+            () = ingest => Ending::Told,
             () = vital_signs(alive) => Ending::ActorGone,
         };
         if ending.send(told).is_err() {
@@ -300,6 +351,12 @@ impl Path {
         let committer = Committer::new(&self.config.store, config.connections)
             .watched_by(Arc::clone(&audience));
         let faults = self.faults.clone();
+        // On the thread that drives them from then on.
+        let (store, connecting) = (self.store.clone(), committer.clone());
+        self.writing.spawn(async move {
+            store.migrated().await;
+            connecting.connect(config.connections).await;
+        });
         let probed = committer.clone();
         probes::watch_pool(&metrics, "writers", config.connections, move || probed.pool_use());
         let mut writer_address = None;
