@@ -10,7 +10,7 @@ use actix_rt::{Arbiter, System};
 use criterion::{Criterion, Throughput};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tributary::config;
-use tributary::domain::{Batch, Ledger};
+use tributary::domain::{Batch, Ledger, NetworkIdentifier};
 use tributary::metrics::Metrics;
 use tributary::sensor::{
     Config, Faults, Republish, Router, Supervisor, SupervisorWays, UnknownSensor, Wake,
@@ -110,6 +110,7 @@ fn start(messages: &Messages) -> (Router, UnboundedReceiver<()>) {
     for sensor in &messages.sensors {
         router.admit(&KnownSensor {
             identifier: *sensor,
+            network: NetworkIdentifier::DEFAULT,
             desired_revision: None,
             last_acknowledged: None,
         });

@@ -9,7 +9,7 @@ use actix::{Actor, Addr, Handler, Message, Recipient};
 use tracing::warn;
 
 use crate::domain::SensorIdentifier;
-use crate::sensor::{Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus};
+use crate::sensor::{Census, Configured, Deleted, Moved, Observe, Republish, Snapshot, TakeCensus};
 
 /// An actor that takes longer is not waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ pub struct Fleet {
     pub republish: Recipient<Republish>,
     /// Forgets sensors, and clears what is retained for them.
     pub deleted: Recipient<Deleted>,
+    /// Forgets to which network a sensor belonged.
+    pub moved: Recipient<Moved>,
     /// Counts the actors.
     pub census: Recipient<TakeCensus>,
 }
@@ -39,11 +41,13 @@ impl Fleet {
             + Handler<Configured>
             + Handler<Republish>
             + Handler<Deleted>
+            + Handler<Moved>
             + Handler<TakeCensus>,
         A::Context: ToEnvelope<A, Observe>
             + ToEnvelope<A, Configured>
             + ToEnvelope<A, Republish>
             + ToEnvelope<A, Deleted>
+            + ToEnvelope<A, Moved>
             + ToEnvelope<A, TakeCensus>,
     {
         Self {
@@ -51,6 +55,7 @@ impl Fleet {
             configured: supervisor.clone().recipient(),
             republish: supervisor.clone().recipient(),
             deleted: supervisor.clone().recipient(),
+            moved: supervisor.clone().recipient(),
             census: supervisor.clone().recipient(),
         }
     }
@@ -73,6 +78,12 @@ impl Fleet {
     /// The newest configuration of a sensor is wanted once more; false if nobody heard it.
     pub(super) async fn publish_again(&self, sensor: SensorIdentifier) -> bool {
         ask(&self.republish, Republish(sensor)).await.is_some()
+    }
+
+    /// A sensor belongs to another network. Should the message not arrive, the supervisor reads it
+    /// when it next notes that the sensor was heard.
+    pub(super) async fn tell_of_move(&self, sensor: SensorIdentifier) {
+        ask(&self.moved, Moved(sensor)).await;
     }
 
     /// A sensor is no more. Should the message not arrive, `deleted_sensor` still holds it.

@@ -20,6 +20,7 @@ mod heartbeats;
 mod ingest;
 mod limits;
 mod listen;
+mod live;
 mod idempotency;
 mod log_messages;
 mod logins;
@@ -232,6 +233,7 @@ fn routes(config: &mut ServiceConfig) {
         .configure(heartbeats::routes)
         .configure(configurations::routes)
         .configure(streams::item_routes)
+        .configure(live::item_routes)
         .configure(sensors::item_routes);
     let api = web::scope("/api/v1")
         .configure(status::routes)

@@ -15,9 +15,9 @@ use utoipa::OpenApi;
 use super::page::NoParameters;
 use super::problem::{Kind, Problem};
 use super::{
-    aggregates, configurations, export, health, heartbeats, ingest, log_messages, measurements,
-    networks, read, rejections, resource, sensor_list, sensors, sessions, status, streams, tokens,
-    users,
+    aggregates, configurations, export, health, heartbeats, ingest, live, log_messages,
+    measurements, networks, read, rejections, resource, sensor_list, sensors, sessions, status,
+    streams, tokens, users,
 };
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -43,6 +43,7 @@ five seconds, and 400 where it is no HTTP. After either the connection is closed
     paths(
         health::alive, health::ready, health::metrics, document, status::status,
         sensor_list::list, sensors::create, sensors::one, sensors::change, sensors::delete,
+        live::one,
         configurations::create, configurations::list, configurations::one,
         configurations::republish, configurations::compare,
         measurements::list, measurements::latest, aggregates::list,

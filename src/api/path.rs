@@ -14,6 +14,24 @@ use super::caller::Caller;
 use super::problem::Problem;
 use crate::domain::{Scope, SensorIdentifier};
 
+/// `{identifier}`, whoever calls: the handler has to hold it to the caller's network.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NamedSensor(pub(super) SensorIdentifier);
+
+impl FromRequest for NamedSensor {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(named(request).map(Self))
+    }
+}
+
+fn named(request: &HttpRequest) -> Result<SensorIdentifier, Problem> {
+    let text = request.match_info().get("identifier").unwrap_or_default();
+    SensorIdentifier::parse(text).ok_or_else(Problem::sensor_not_found)
+}
+
 /// `{identifier}`
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SensorPath(pub(super) SensorIdentifier);
@@ -23,9 +41,7 @@ impl FromRequest for SensorPath {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().get("identifier").unwrap_or_default();
-        let identifier = SensorIdentifier::parse(text).ok_or_else(Problem::sensor_not_found);
-        let (sensor, caller) = match (identifier, Caller::of(request)) {
+        let (sensor, caller) = match (named(request), Caller::of(request)) {
             (Ok(sensor), Ok(caller)) => (sensor, caller),
             (Err(problem), _) | (_, Err(problem)) => return Box::pin(ready(Err(problem))),
         };

@@ -99,6 +99,9 @@ problems! {
     ReadTimeout = SERVICE_UNAVAILABLE, "read-timeout", "The read takes too long";
     /// As many do the same as may.
     Busy = SERVICE_UNAVAILABLE, "busy", "Too many do the same at once";
+    /// The rows of a deleted sensor are in the way.
+    PurgeUnderWay =
+        SERVICE_UNAVAILABLE, "purge-under-way", "The identifier cannot be used again yet";
     /// Others replay, or this replay takes long.
     ReplayUnderWay = SERVICE_UNAVAILABLE, "replay-under-way", "A replay is under way";
     /// The service cannot do its work at present.

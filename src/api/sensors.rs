@@ -2,13 +2,15 @@
 //! tell the fleet. Promises that a name is unique in its network, and that a deleted sensor's rows
 //! are gone when the 204 arrives.
 
+use std::time::Duration;
+
 use actix_web::http::header::LOCATION;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tracing::{error, info};
+use tracing::{info, warn};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -23,7 +25,10 @@ use super::tokens::{needed, no_such_network, take_scope};
 use super::{Context, read, resource, to_the_end};
 use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Tidings, Timestamp};
 use crate::sensor::Snapshot;
-use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError};
+use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError, Store};
+
+/// Whoever uses an identifier again waits so long for the rest of the sensor that had it.
+const PURGE_PATIENCE: Duration = Duration::from_secs(2);
 
 const MAX_NAME_CHARACTERS: usize = 200;
 
@@ -139,6 +144,12 @@ impl From<SensorError> for Problem {
                     .at("/identifier".into())
             }
             SensorError::NoSuchNetwork => no_such_network(),
+            SensorError::NotPurged => Self::new(
+                Kind::PurgeUnderWay,
+                "the rows of the deleted sensor that had the identifier are still being removed",
+            )
+            .at("/identifier".into())
+            .busy(),
             SensorError::Refused => {
                 Self::new(Kind::InvalidConfiguration, "the database cannot hold it")
             }
@@ -147,7 +158,10 @@ impl From<SensorError> for Problem {
     }
 }
 
-/// Creates a sensor, and with it its first configuration.
+/// Creates a sensor, and with it its first configuration
+///
+/// An identifier that a deleted sensor had can be used again once that one's rows are removed, which
+/// takes minutes where there are millions. Until then it is 503, `purge-under-way`.
 #[utoipa::path(
     post, path = "/api/v1/sensors", tag = "sensors", operation_id = "create_sensor",
     request_body = NewSensorBody,
@@ -165,7 +179,12 @@ pub(super) async fn create(
 ) -> Result<impl Responder, Problem> {
     let new = read_new(&body, caller.may(Role::Admin)?)?;
     let sensor = to_the_end(async move {
-        let sensor = context.store.create_sensor(&new).await?;
+        let sensor = match context.store.create_sensor(&new).await {
+            Err(SensorError::NotPurged) if purged_in_time(&context.store, new.identifier).await => {
+                context.store.create_sensor(&new).await?
+            }
+            outcome => outcome?,
+        };
         if let Some(revision) = sensor.newest_revision {
             context.fleet.announce(sensor.identifier, revision).await;
         }
@@ -174,6 +193,21 @@ pub(super) async fn create(
     .await?;
     let location = format!("/api/v1/sensors/{}", sensor.identifier);
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(SensorItem::from(sensor)))
+}
+
+/// Goes on with a purge that was cut short, unless somebody is at it; whether that is soon done. If
+/// not, it is carried out even so.
+async fn purged_in_time(store: &Store, identifier: SensorIdentifier) -> bool {
+    let store = store.clone();
+    let purge = actix_web::rt::spawn(async move {
+        let outcome = store.resume_purge(identifier).await;
+        if let Err(error) = &outcome {
+            warn!(sensor = %identifier, %error, "a deleted sensor's rows are left; they are purged later");
+        }
+        outcome.unwrap_or(false)
+    });
+    let outcome = tokio::time::timeout(PURGE_PATIENCE, purge).await;
+    matches!(outcome, Ok(Ok(true)))
 }
 
 fn read_new(body: &Body, own: Scope) -> Result<NewSensor, Problem> {
@@ -231,7 +265,9 @@ fn holds_nul(value: &Value) -> bool {
     }
 }
 
-/// One sensor, with what its actor knows.
+/// One sensor, with what its actor knows
+///
+/// While the database is away this is 503; `…/live` then still tells what the actor knows.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "read_sensor",
     params(("identifier" = Uuid, Path, description = "The sensor's")),
@@ -286,8 +322,14 @@ pub(super) async fn change(
         return Err(no_such_network());
     }
     let change = SensorChange { name, network, metadata };
-    let sensor = context.store.change_sensor(identifier, &change).await?;
-    let sensor = sensor.ok_or_else(Problem::sensor_not_found)?;
+    let sensor = to_the_end(async move {
+        let sensor = context.store.change_sensor(identifier, &change).await?;
+        if change.network.is_some() {
+            context.fleet.tell_of_move(identifier).await;
+        }
+        sensor.ok_or_else(Problem::sensor_not_found)
+    })
+    .await?;
     Ok(HttpResponse::Ok().json(SensorItem::from(sensor)))
 }
 
@@ -315,8 +357,10 @@ pub(super) async fn delete(
         context.fleet.forget(identifier).await;
         match context.store.purge_sensor(identifier).await {
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),
-            // The sensor is gone, and asking again would find none: a person must look.
-            Err(error) => error!(sensor = %identifier, %error, "a deleted sensor's rows are left"),
+            // The sensor is gone, and asking again would find none: housekeeping goes on with it.
+            Err(error) => {
+                warn!(sensor = %identifier, %error, "a deleted sensor's rows are left; they are purged later");
+            }
         }
         Ok(())
     })

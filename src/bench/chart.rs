@@ -27,16 +27,16 @@ const WRITTEN: &str = "a String takes whatever is written to it";
 impl Report {
     /// All of it, as SVG.
     pub(super) fn svg(&self) -> String {
-        let fastest = self
-            .rows
-            .iter()
+        // Where nothing was stored, items were read: that is no speed beside the others.
+        let rows = || self.rows.iter().filter(|row| row.batch_count > 0);
+        let fastest = rows()
             .flat_map(|row| {
                 [row.items_per_second, row.yardstick.as_ref().map_or(0.0, |it| it.items_per_second)]
             })
             .fold(1.0, f64::max);
         let mut bars = String::new();
         let mut top = TOP;
-        for row in &self.rows {
+        for row in rows() {
             top = draw(row, top, (WIDTH - LABELS - FIGURES) / fastest, &mut bars);
         }
         let height = top + BOTTOM;

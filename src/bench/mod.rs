@@ -6,6 +6,7 @@
 //! measurement, `ground` and `process` read the meters, `yardstick` runs the others, `drain` and
 //! its neighbours are the scenarios, `report` and those behind it are the results.
 
+mod aggregates;
 mod chart;
 mod compare;
 mod console;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::aggregates::aggregates;
 use super::compare::{fleet, redelivery};
 use super::drain::{self, Backlog, drain};
 use super::ground::Ground;
@@ -35,6 +36,8 @@ pub(super) enum Scenario {
     Overload,
     /// 200 requests a second while ingest runs as fast as it goes, and the same without them.
     Reads,
+    /// Four weeks of one sensor among those of others, summed up by buckets from 1 s to 30 d.
+    Aggregates,
 }
 
 impl fmt::Display for Scenario {
@@ -61,6 +64,7 @@ impl Scenario {
             Self::Mixed => mixed(ground).await,
             Self::Overload => overload(ground).await,
             Self::Reads => reads(ground).await,
+            Self::Aggregates => aggregates(ground).await,
         }
     }
 }

@@ -23,8 +23,8 @@ use super::intake::Packets;
 use super::session::SessionEnd;
 use super::{BrokerUrl, Config};
 use crate::domain::{
-    Audience, Batch, Health, Kind, Ledger, Origin, Place, ReceiptBook, RejectionDigest,
-    SensorIdentifier, Tally, Timestamp, Uplink,
+    Audience, Batch, Health, Kind, Ledger, NetworkIdentifier, Origin, Place, ReceiptBook,
+    RejectionDigest, SensorIdentifier, Tally, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::replay::{Replayer, ReplayerWays, Replays, Report};
@@ -487,6 +487,7 @@ impl Life {
         }
         self.router.admit(&KnownSensor {
             identifier: sensor(number),
+            network: NetworkIdentifier::DEFAULT,
             desired_revision: None,
             last_acknowledged: None,
         });

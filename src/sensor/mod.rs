@@ -21,7 +21,8 @@ pub use supervisor::{Supervisor, SupervisorWays};
 pub use crate::domain::Faults;
 pub use crate::writer::Committed;
 pub use protocol::{
-    Acknowledged, Activity, Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus,
+    Acknowledged, Activity, Census, Configured, Deleted, Moved, Observe, Republish, Snapshot,
+    TakeCensus,
 };
 
 /// `UNKNOWN_SENSOR`, `SENSOR_…`, `CONFIGURATION_…`

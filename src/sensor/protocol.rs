@@ -3,7 +3,7 @@
 use actix::Message;
 use serde::Serialize;
 
-use crate::domain::{SensorIdentifier, Timestamp, Uplink};
+use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp, Uplink};
 pub use crate::writer::{Acknowledged, Deleted};
 
 /// To the supervisor: what does this sensor's actor know? `None`: it has no actor at present.
@@ -20,6 +20,11 @@ pub struct Configured {
     /// Which one.
     pub revision: i32,
 }
+
+/// To the supervisor: the sensor was moved to another network, which is committed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Moved(pub SensorIdentifier);
 
 /// To the supervisor: publish the newest configuration of this sensor again.
 #[derive(Debug, Message)]
@@ -93,6 +98,10 @@ pub struct Snapshot {
     pub heartbeats: Activity,
     /// Items rejected since the actor began.
     pub rejected_items: u64,
+    /// To which network the sensor belongs, where that is known without asking the tables: decides
+    /// who is told the rest while they are away.
+    #[serde(skip)]
+    pub network: Option<NetworkIdentifier>,
 }
 
 impl Snapshot {

@@ -13,7 +13,7 @@ use actix::{Actor as _, Addr};
 use super::actor::{SensorActor, Ways};
 use super::protocol::{Desire, Hear, Retire};
 use super::supervisor::{Resolve, Supervisor};
-use crate::domain::{Reason, SensorIdentifier, Timestamp, Uplink};
+use crate::domain::{NetworkIdentifier, Reason, SensorIdentifier, Timestamp, Uplink};
 use crate::metrics::Metrics;
 use crate::store::KnownSensor;
 
@@ -94,6 +94,8 @@ enum Slot {
         heard_at: Timestamp,
         /// The `heard_at` that the table has.
         noted_at: Timestamp,
+        /// None since it was moved, until the table is read again.
+        network: Option<NetworkIdentifier>,
     },
     Unresolved(Waiting),
 }
@@ -105,6 +107,8 @@ struct Waiting {
     uplinks: Vec<Box<Uplink>>,
     /// A revision that was posted since the look-up began, which may not have seen it.
     desired: Option<i32>,
+    /// It was moved since then, as well.
+    is_moved: bool,
 }
 
 /// Every sensor that is spoken to.
@@ -112,13 +116,21 @@ struct Waiting {
 pub(super) struct Registry {
     slots: foldhash::HashMap<SensorIdentifier, Slot>,
     unresolved: Vec<SensorIdentifier>,
+    /// Sensors that went somewhere else, or away: what was read of networks before does not count.
+    moves: u64,
     ways: Rc<Ways>,
     metrics: std::sync::Arc<Metrics>,
 }
 
 impl Registry {
     pub(super) fn new(ways: Rc<Ways>, metrics: std::sync::Arc<Metrics>) -> Self {
-        Self { slots: foldhash::HashMap::default(), unresolved: Vec::new(), ways, metrics }
+        Self {
+            slots: foldhash::HashMap::default(),
+            unresolved: Vec::new(),
+            moves: 0,
+            ways,
+            metrics,
+        }
     }
 
     #[expect(
@@ -148,7 +160,7 @@ impl Registry {
                     self.metrics.actors_restarted.inc();
                     self.metrics.actors_alive.dec();
                 }
-                let waiting = Waiting { uplinks: vec![uplink], desired: None };
+                let waiting = Waiting { uplinks: vec![uplink], ..Waiting::default() };
                 self.slots.insert(sensor, Slot::Unresolved(waiting));
                 self.unresolved.push(sensor);
                 Routed::Waits
@@ -170,7 +182,8 @@ impl Registry {
     /// Starts the actor of a sensor that there is, and gives it what waits.
     #[expect(clippy::disallowed_methods, reason = "what waits holds places in the inbound window")]
     pub(super) fn start(&mut self, known: &KnownSensor) {
-        let Some(Waiting { uplinks, desired }) = self.take_waiting(known.identifier) else {
+        let Some(Waiting { uplinks, desired, is_moved }) = self.take_waiting(known.identifier)
+        else {
             return;
         };
         let address = SensorActor::new(known, Rc::clone(&self.ways)).start();
@@ -190,7 +203,9 @@ impl Registry {
         for uplink in uplinks {
             address.do_send(Hear(uplink));
         }
-        self.slots.insert(known.identifier, Slot::Active { address, heard_at, noted_at });
+        let network = (!is_moved).then_some(known.network);
+        let slot = Slot::Active { address, heard_at, noted_at, network };
+        self.slots.insert(known.identifier, slot);
     }
 
     /// What waits for the look-up of a sensor; none where its actor is at work, which stays.
@@ -224,6 +239,37 @@ impl Registry {
                 waiting.desired = waiting.desired.max(Some(revision));
             }
             None => {}
+        }
+    }
+
+    /// It belongs to another network from now on; to which, the next note tells.
+    pub(super) fn moved(&mut self, sensor: SensorIdentifier) {
+        self.moves += 1;
+        match self.slots.get_mut(&sensor) {
+            Some(Slot::Active { network, noted_at, .. }) => {
+                (*network, *noted_at) = (None, Timestamp::default());
+            }
+            Some(Slot::Unresolved(waiting)) => waiting.is_moved = true,
+            None => {}
+        }
+    }
+
+    /// How many sensors were moved or deleted so far.
+    pub(super) const fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// A sensor is no more.
+    pub(super) fn deleted(&mut self, sensor: SensorIdentifier) {
+        self.moves += 1;
+        self.retire(sensor);
+    }
+
+    /// To which network a sensor belongs, where that is known.
+    pub(super) fn network(&self, sensor: SensorIdentifier) -> Option<NetworkIdentifier> {
+        match self.slots.get(&sensor) {
+            Some(Slot::Active { network, .. }) => *network,
+            Some(Slot::Unresolved(_)) | None => None,
         }
     }
 
@@ -267,8 +313,17 @@ impl Registry {
         behind.into_iter().map(|(_, sensor, heard_at)| (sensor, heard_at)).collect()
     }
 
-    /// The table has these.
-    pub(super) fn noted(&mut self, heard: &[(SensorIdentifier, Timestamp)]) {
+    /// The table has these, and tells to which networks they belong.
+    pub(super) fn noted(
+        &mut self,
+        heard: &[(SensorIdentifier, Timestamp)],
+        networks: &[(SensorIdentifier, NetworkIdentifier)],
+    ) {
+        for (sensor, of) in networks {
+            if let Some(Slot::Active { network, .. }) = self.slots.get_mut(sensor) {
+                *network = Some(*of);
+            }
+        }
         for (sensor, at) in heard {
             if let Some(Slot::Active { noted_at, .. }) = self.slots.get_mut(sensor) {
                 *noted_at = *at;

@@ -86,7 +86,9 @@ impl SensorState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Heartbeat, Items, Origin, ReceiptBook, SensorIdentifier};
+    use crate::domain::{
+        Heartbeat, Items, NetworkIdentifier, Origin, ReceiptBook, SensorIdentifier,
+    };
     use smallvec::smallvec;
 
     fn second(seconds: i64) -> Timestamp {
@@ -113,6 +115,7 @@ mod tests {
     fn state(desired: i32) -> SensorState {
         let known = KnownSensor {
             identifier: SensorIdentifier::random(),
+            network: NetworkIdentifier::DEFAULT,
             desired_revision: Some(desired),
             last_acknowledged: None,
         };

@@ -18,7 +18,7 @@ use super::funnel::Funnel;
 use super::protocol::{Acknowledge, Look};
 use super::registry::{Registry, Router};
 use super::{
-    Acknowledged, Census, Config, Configured, Deleted, Faults, Observe, Republish, Snapshot,
+    Acknowledged, Census, Config, Configured, Deleted, Faults, Moved, Observe, Republish, Snapshot,
     TakeCensus, UnknownSensor, Wake,
 };
 use crate::domain::{SensorIdentifier, Timestamp, pause};
@@ -155,12 +155,15 @@ impl Supervisor {
             return;
         }
         self.noting = true;
-        let store = self.store.clone();
-        let noted = async move { store.note_last_seen(&heard).await.map(|()| heard) };
-        context.spawn(noted.into_actor(self).map(|noted, supervisor, _| {
+        let (store, moves) = (self.store.clone(), self.registry.borrow().moves());
+        let noted = async move { (store.note_last_seen(&heard).await, heard) };
+        context.spawn(noted.into_actor(self).map(move |(noted, heard), supervisor, _| {
             supervisor.noting = false;
+            let mut registry = supervisor.registry.borrow_mut();
             match noted {
-                Ok(heard) => supervisor.registry.borrow_mut().noted(&heard),
+                // Of one that went meanwhile nobody knows whether it was read before: once more.
+                Ok(_) if registry.moves() != moves => {}
+                Ok(networks) => registry.noted(&heard, &networks),
                 Err(error) => debug!(%error, "when sensors were last heard is noted later"),
             }
         }));
@@ -226,8 +229,9 @@ impl Handler<Observe> for Supervisor {
     type Result = ResponseFuture<Option<Snapshot>>;
 
     fn handle(&mut self, Observe(sensor): Observe, _: &mut Context<Self>) -> Self::Result {
-        let address = self.registry.borrow().address(sensor);
-        Box::pin(async move { address?.send(Look).await.ok() })
+        let registry = self.registry.borrow();
+        let (address, network) = (registry.address(sensor), registry.network(sensor));
+        Box::pin(async move { Some(Snapshot { network, ..address?.send(Look).await.ok()? }) })
     }
 }
 
@@ -274,7 +278,7 @@ impl Handler<Deleted> for Supervisor {
     #[expect(clippy::disallowed_methods, reason = "one per deletion, and each was awaited")]
     fn handle(&mut self, Deleted(sensors): Deleted, _: &mut Context<Self>) {
         for sensor in sensors {
-            self.registry.borrow_mut().retire(sensor);
+            self.registry.borrow_mut().deleted(sensor);
         }
         self.wake.do_send(Wake);
     }
@@ -286,6 +290,14 @@ impl Handler<Republish> for Supervisor {
     #[expect(clippy::disallowed_methods, reason = "one per HTTP request, and each was awaited")]
     fn handle(&mut self, message: Republish, _: &mut Context<Self>) {
         self.republish.do_send(message);
+    }
+}
+
+impl Handler<Moved> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Moved(sensor): Moved, _: &mut Context<Self>) {
+        self.registry.borrow_mut().moved(sensor);
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::domain::{
-    Audience, Heartbeat, Items, Kind, Ledger, Origin, ReceiptBook, SensorIdentifier, Timestamp,
-    Uplink,
+    Audience, Heartbeat, Items, Kind, Ledger, NetworkIdentifier, Origin, ReceiptBook,
+    SensorIdentifier, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::store::{self, KnownSensor, Store};
@@ -104,7 +104,12 @@ async fn a_revision_that_is_posted_during_the_look_up_reaches_the_actor() {
     assert_eq!(supervisor.send(Observe(identifier)).await.unwrap(), None, "it is looked up");
 
     // The look-up began before.
-    let known = KnownSensor { identifier, desired_revision: Some(0), last_acknowledged: None };
+    let known = KnownSensor {
+        identifier,
+        network: NetworkIdentifier::DEFAULT,
+        desired_revision: Some(0),
+        last_acknowledged: None,
+    };
     router.admit(&known);
 
     let snapshot = supervisor.send(Observe(identifier)).await.unwrap().unwrap();

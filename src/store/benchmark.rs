@@ -4,6 +4,8 @@
 
 use tokio_postgres::{Client, Row, Statement};
 
+use super::activity::{BUCKETS, bucket_of};
+use super::bundles::SETTLED;
 use super::connect::Connector;
 use super::copy::{Encoder, MEASUREMENT_COLUMNS};
 use super::{Config, Housekeeper, Store, StoreError, migrate};
@@ -41,6 +43,34 @@ const VISIBLE: &str = "\
 select creation_timestamp from measurement
 where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp <= $3";
 
+/// What each of these sensors measures in a span, once a minute, in the order in which it is made: the
+/// rows of one lie scattered among those of the others. Those behind the first few say more, so that
+/// there is one row of each of the few in a page. Parameters: sensors, from, to, how few.
+const LAY_DOWN: &str = "\
+insert into measurement
+    (sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, value)
+select sensor, made, made + interval '1 second', hashtextextended(sensor::text || made, 0), 0,
+       jsonb_build_object('temperature', round((20 + 5 * sin(extract(epoch from made) / 13750) + random())::numeric, 2),
+           'humidity', round((60 + 10 * random())::numeric, 1), 'wind', round((8 * random())::numeric, 2), 'sky', 'clear')
+           || case when number <= $4 then '{}' else jsonb_build_object('note', repeat('.', 480)) end
+from generate_series($2::timestamptz, $3::timestamptz - interval '1 second', interval '1 minute') as made
+cross join unnest($1::uuid[]) with ordinality as speaking (sensor, number)
+order by made";
+
+/// What the service has counted of these, as of whatever it commits. Parameters: sensors, the bucket
+/// before the first.
+const COUNT_ACTIVITY: &str = "\
+insert into activity
+    (sensor_identifier, bucket, measurement_count, log_message_count, heartbeat_count)
+select sensor_identifier, floor(extract(epoch from creation_timestamp) / 14400)::integer, count(*), 0, 0
+from measurement
+where sensor_identifier = any ($1)
+group by 1, 2
+having floor(extract(epoch from creation_timestamp) / 14400)::integer > $2";
+
+const BUNDLED: &str = "\
+select count(*), coalesce(sum(row_count), 0)::int8 from measurement_bundle where lines is not null";
+
 /// What stands in the tables, in items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TableCounts {
@@ -52,6 +82,22 @@ pub struct TableCounts {
     pub heartbeats: u64,
     /// Items recorded as rejected, or counted as such.
     pub rejected: u64,
+}
+
+/// What has been put together, for aggregates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bundled {
+    /// So many periods of four hours.
+    pub bundles: u64,
+    /// So many measurements.
+    pub rows: u64,
+}
+
+/// How many bundles there will be of a sensor that has spoken for 28 days.
+#[must_use]
+pub fn bundles_of_28_days(now: Timestamp) -> u64 {
+    let last = bucket_of(now.saturating_sub(SETTLED)) - 1;
+    u64::try_from(last - (bucket_of(now) - BUCKETS)).unwrap_or(0)
 }
 
 /// A connection of the benchmark.
@@ -132,6 +178,44 @@ impl Bench {
             self.client.execute(REGISTER, &[&identifiers]).await?;
         }
         Ok(())
+    }
+
+    /// Lays down what these sensors and so many others measured in a span, once a minute, as the rows
+    /// stand when a fleet has said them.
+    ///
+    /// # Errors
+    /// When the database is away, or has one of the rows.
+    pub async fn lay_down(
+        &self,
+        sensors: &[SensorIdentifier],
+        others: &[SensorIdentifier],
+        (from, to): (Timestamp, Timestamp),
+    ) -> Result<u64, StoreError> {
+        let all: Vec<uuid::Uuid> = sensors.iter().chain(others).map(|sensor| sensor.0).collect();
+        let (from, to, few) = (from.to_jiff(), to.to_jiff(), sensors.len() as i64);
+        Ok(self.client.execute(LAY_DOWN, &[&all, &from, &to, &few]).await?)
+    }
+
+    /// Counts what was laid down of these, for those who put it together, and has it vacuumed, as
+    /// PostgreSQL does by itself with a table that grows.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn settle(&self, sensors: &[SensorIdentifier]) -> Result<(), StoreError> {
+        let sensors: Vec<uuid::Uuid> = sensors.iter().map(|sensor| sensor.0).collect();
+        let before = bucket_of(Timestamp::now()) - BUCKETS;
+        self.client.execute(COUNT_ACTIVITY, &[&sensors, &before]).await?;
+        Ok(self.client.batch_execute("vacuum analyze measurement").await?)
+    }
+
+    /// What of the measurements has been put together.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn bundled(&self) -> Result<Bundled, StoreError> {
+        let row = self.client.query_one(BUNDLED, &[]).await?;
+        let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+        Ok(Bundled { bundles: count(0), rows: count(1) })
     }
 
     /// Counts every row there is.

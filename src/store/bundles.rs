@@ -20,7 +20,7 @@ use crate::domain::{SensorIdentifier, Timestamp, pause};
 
 /// What a sensor says is bundled once the four hours have been over for so long: before, more is
 /// likely to come.
-const SETTLED: Duration = Duration::from_secs(600);
+pub(super) const SETTLED: Duration = Duration::from_secs(600);
 
 /// For each moment of work, so many moments of rest: together a twentieth of one core at the most,
 /// however much there is to do.

@@ -107,7 +107,8 @@ impl StoreError {
     /// Whether the tables are not there: the migrations have not been applied.
     #[must_use]
     pub fn lacks_tables(&self) -> bool {
-        self.sqlstate() == Some(&SqlState::UNDEFINED_TABLE)
+        let missing = [&SqlState::UNDEFINED_TABLE, &SqlState::UNDEFINED_COLUMN];
+        self.sqlstate().is_some_and(|state| missing.contains(&state))
     }
 
     /// Why the TLS handshake failed, where that is what failed.

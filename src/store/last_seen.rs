@@ -1,46 +1,86 @@
 //! When a sensor was last heard. Noted in bulk by the supervisor, beside the path of the rows.
-//! Promises that the moment only rises, whichever process notes it.
+//! Promises that the moment only rises, whichever process notes it. Tells on the way to which networks
+//! they belong.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::pool::ANSWER_PATIENCE;
+use super::reads::Parameters;
 use super::{Store, StoreError};
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 
 /// The rows are locked in one order, so that two processes do not wait for each other.
 const NOTE: &str = "\
-with heard as (
+with spoke as (
+    select * from unnest($1::uuid[], $2::timestamptz[]) as spoke (identifier, moment)
+), heard as (
     select sensor.identifier, spoke.moment
-    from unnest($1::uuid[], $2::timestamptz[]) as spoke (identifier, moment)
-    join sensor on sensor.identifier = spoke.identifier
+    from spoke join sensor on sensor.identifier = spoke.identifier
     where sensor.last_seen_timestamp is null or sensor.last_seen_timestamp < spoke.moment
     order by sensor.identifier
     for no key update of sensor
+), noted as (
+    update sensor set last_seen_timestamp = heard.moment
+    from heard where sensor.identifier = heard.identifier
 )
-update sensor set last_seen_timestamp = heard.moment
-from heard where sensor.identifier = heard.identifier";
+select sensor.identifier, network_identifier
+from spoke join sensor on sensor.identifier = spoke.identifier";
+
+const WHEREABOUTS: &str = "\
+select network_identifier, last_seen_timestamp from sensor where identifier = $1";
+
+/// Where a sensor belongs, and when it was last heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Whereabouts {
+    /// Its network.
+    pub network: NetworkIdentifier,
+    /// None where it never was.
+    pub last_seen_at: Option<Timestamp>,
+}
 
 impl Store {
-    /// These sensors were heard, each last at its moment.
+    /// These sensors were heard, each last at its moment. Those that there are come back, each with
+    /// its network.
     ///
     /// # Errors
     /// When the database is away; it is then noted later.
     pub async fn note_last_seen(
         &self,
         heard: &[(SensorIdentifier, Timestamp)],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<(SensorIdentifier, NetworkIdentifier)>, StoreError> {
         let sensors: Vec<Uuid> = heard.iter().map(|(sensor, _)| sensor.0).collect();
         let moments: Vec<jiff::Timestamp> = heard.iter().map(|(_, at)| at.to_jiff()).collect();
         Self::answered_within(ANSWER_PATIENCE, async {
             let connection = self.connection().await?;
-            connection
-                .execute_typed(
-                    NOTE,
-                    &[(&sensors, Type::UUID_ARRAY), (&moments, Type::TIMESTAMPTZ_ARRAY)],
-                )
-                .await?;
-            Ok(())
+            let parameters: Parameters<'_> =
+                &[(&sensors, Type::UUID_ARRAY), (&moments, Type::TIMESTAMPTZ_ARRAY)];
+            let rows = connection.query_typed(NOTE, parameters).await?;
+            let read = |row: &Row| -> Result<_, tokio_postgres::Error> {
+                Ok((SensorIdentifier(row.try_get(0)?), NetworkIdentifier(row.try_get(1)?)))
+            };
+            Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Where a sensor belongs; none if there is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn whereabouts(
+        &self,
+        sensor: SensorIdentifier,
+    ) -> Result<Option<Whereabouts>, StoreError> {
+        self.within(async {
+            let sensor: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+            let row = self.connection().await?.query_typed_opt(WHEREABOUTS, sensor).await?;
+            let read = |row: Row| -> Result<_, tokio_postgres::Error> {
+                let last_seen_at = row.try_get::<_, Option<jiff::Timestamp>>(1)?.map(Into::into);
+                Ok(Whereabouts { network: NetworkIdentifier(row.try_get(0)?), last_seen_at })
+            };
+            Ok(row.map(read).transpose()?)
         })
         .await
     }

@@ -45,8 +45,8 @@ pub use activity::{
 };
 pub use aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
 pub use benchmark::{
-    BENCHMARK_DATABASE_PREFIX, Bench, TableCounts, Watch, copy_line, copy_script,
-    encode_measurements, furnish,
+    BENCHMARK_DATABASE_PREFIX, Bench, Bundled, TableCounts, Watch, bundles_of_28_days, copy_line,
+    copy_script, encode_measurements, furnish,
 };
 pub use bundles::Bundler;
 pub use census::TableCensus;
@@ -54,6 +54,7 @@ pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState, Creation, Idempotency};
 pub use error::{Complaint, StoreError, Verdict, verdict};
 pub use export::{Export, ExportError, ExportFormat, ExportOf, ExportStream};
+pub use last_seen::Whereabouts;
 pub use log_summary::{LogSummary, SummaryKey};
 pub use migrations::migrate;
 pub use networks::{AccessError, Network};

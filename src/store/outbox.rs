@@ -7,13 +7,15 @@ use uuid::Uuid;
 
 use super::pool::ANSWER_PATIENCE;
 use super::{Store, StoreError};
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 
 /// A sensor that there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KnownSensor {
     /// Which one.
     pub identifier: SensorIdentifier,
+    /// Where it belongs.
+    pub network: NetworkIdentifier,
     /// The newest revision that there is.
     pub desired_revision: Option<i32>,
     /// The newest revision that it acknowledged, and whether that works.
@@ -37,7 +39,8 @@ pub struct PendingConfiguration {
 /// Measured, for 5,000 sensors of two revisions each: 33 ms instead of 53.
 const KNOWN: &str = "\
 select sensor.identifier, newest.revision,
-    coalesce(older.revision, newest.revision), coalesce(older.success, newest.success)
+    coalesce(older.revision, newest.revision), coalesce(older.success, newest.success),
+    sensor.network_identifier
 from sensor
 left join lateral (
     select revision, success from configuration where sensor_identifier = sensor.identifier
@@ -128,6 +131,7 @@ impl Store {
             .iter()
             .map(|row| KnownSensor {
                 identifier: SensorIdentifier(row.get(0)),
+                network: NetworkIdentifier(row.get(4)),
                 desired_revision: row.get(1),
                 last_acknowledged: row.get::<_, Option<i32>>(2).zip(row.get(3)),
             })

@@ -10,20 +10,21 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use uuid::Uuid;
 
 use super::bundles::forget_bundles;
 use super::connection::table;
 use super::{Config, Store, StoreError};
 use crate::domain::{Kind, Place, Rows, SensorIdentifier, Timestamp};
 
-const OLD_DELETIONS: &str = "\
+/// Whoever deletes a sensor purges it at once, unless that is cut short.
+const UNPURGED: &str = "\
 select identifier from deleted_sensor
-where clearance_timestamp is not null and deletion_timestamp < now() - interval '1 day'";
+where purge_timestamp is null and deletion_timestamp < now() - interval '1 minute'";
 
-const FORGET_DELETION: &str = "\
+/// A deletion is on record until whatever was in flight has long met it.
+const FORGET_DELETIONS: &str = "\
 delete from deleted_sensor
-where identifier = $1 and clearance_timestamp is not null
+where clearance_timestamp is not null and purge_timestamp is not null
     and deletion_timestamp < now() - interval '1 day'";
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
@@ -265,16 +266,13 @@ impl Housekeeper {
         outcome.and(self.forget_deletions().await)
     }
 
-    /// A deletion is on record until whatever was in flight has long met it. Before it is forgotten
-    /// the sensor's rows are purged once more, in case that was cut short.
+    /// Purges what was left of deleted sensors, and forgets those that are long gone.
     async fn forget_deletions(&self) -> Result<(), StoreError> {
-        let old = self.store.connection().await?.query(OLD_DELETIONS, &[]).await?;
-        for row in old {
-            let sensor: Uuid = row.get(0);
-            self.store.purge_sensor(SensorIdentifier(sensor)).await?;
-            // Unless it was deleted once more meanwhile.
-            self.store.connection().await?.execute(FORGET_DELETION, &[&sensor]).await?;
+        let unpurged = self.store.connection().await?.query(UNPURGED, &[]).await?;
+        for row in unpurged {
+            self.store.resume_purge(SensorIdentifier(row.get(0))).await?;
         }
+        self.store.connection().await?.execute(FORGET_DELETIONS, &[]).await?;
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ pub(super) const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where this answers, the migrations have been applied.
-const LATEST_TABLE: &str = "select from measurement_bundle limit 0";
+const LATEST_TABLE: &str = "select purge_timestamp from deleted_sensor limit 0";
 
 /// The pool has a place for each connection that is being made: one that is never answered would
 /// keep it for ever.

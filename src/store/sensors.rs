@@ -1,21 +1,22 @@
 //! Sensors, as the API creates, changes and deletes them. The registry has its own look-ups. Promises
 //! that a name is unique in its network, that revision 0 is committed with its sensor, and that no
-//! row outlives its sensor.
+//! row outlives its sensor, or is taken for one of a later sensor with its identifier.
 //!
 //! Invariant: every commit of a batch takes [`DELETION_LOCK`] shared and then reads
 //! `deleted_sensor`; a deletion takes it exclusively. So each batch commits before the deletion, and
-//! its rows are purged, or sees the deletion, and rejects them.
+//! its rows are purged, or sees the deletion, and rejects them. And no sensor is created while the
+//! rows of one that had its identifier are being purged.
 
 use std::time::Duration;
 
-use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::reads::Parameters;
+use super::reads::moment;
 use super::sensor_list::{Sensor, select_one};
 use super::{Store, StoreError};
-use crate::domain::{NetworkIdentifier, SensorIdentifier};
+use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 
 /// The advisory lock between commits (shared) and deletions (exclusive).
 pub(super) const DELETION_LOCK: i64 = 0x7472_6962;
@@ -64,6 +65,9 @@ pub enum SensorError {
     /// The network that it names is not there.
     #[error("there is no such network")]
     NoSuchNetwork,
+    /// A deleted sensor had the identifier, and some of its rows may be left: [`Store::resume_purge`].
+    #[error("the sensor that had the identifier is still being purged")]
+    NotPurged,
     /// PostgreSQL refuses the configuration, or the metadata, in spite of the validation.
     #[error("the database refuses the configuration")]
     Refused,
@@ -107,7 +111,8 @@ const DELETE: &str = "delete from sensor where identifier = $1 returning identif
 
 const RECORD_DELETION: &str = "\
 insert into deleted_sensor (identifier) values ($1)
-on conflict (identifier) do update set deletion_timestamp = now(), clearance_timestamp = null";
+on conflict (identifier) do update
+set deletion_timestamp = now(), clearance_timestamp = null, purge_timestamp = null";
 
 /// What a deleted sensor leaves, for as long as its deletion is on record: the record is read in the
 /// snapshot that picks the rows, so that nothing of a sensor created again can go. Its rejections
@@ -125,14 +130,39 @@ const PURGE: [&str; 5] = [
      and hour <= (select deletion_timestamp from deleted_sensor where identifier = $1)",
 ];
 
-/// Whether a deletion is on record, which then stays as it is until the end of the transaction.
-const DELETED: &str = "select from deleted_sensor where identifier = $1 for update";
+/// One at a time purges a sensor: who waits for the rows that another deletes waits for long.
+/// Parameter: sensor.
+const PURGE_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended($1::text, 1))";
+const TRY_PURGE_LOCK: &str = "select pg_try_advisory_xact_lock(hashtextextended($1::text, 1))";
+
+const UNPURGED: &str = "\
+select deletion_timestamp from deleted_sensor where identifier = $1 and purge_timestamp is null";
+
+/// Unless it is another deletion by now.
+const RECORD_PURGE: &str = "\
+update deleted_sensor set purge_timestamp = now()
+where identifier = $1 and deletion_timestamp = $2";
+
+/// The deletion on record, which then stays as it is until the end of the transaction: whether the
+/// rows are purged.
+const DELETED: &str = "\
+select purge_timestamp is not null from deleted_sensor where identifier = $1 for update";
+
+/// Whoever purges a sensor already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Other {
+    /// Is waited for.
+    First,
+    /// Is left alone.
+    Alone,
+}
 
 impl Store {
     /// Creates a sensor, and with it its first configuration.
     ///
     /// # Errors
-    /// When the name or the identifier is taken, or the database is away.
+    /// When the name or the identifier is taken, the rows of a sensor that had the identifier are not
+    /// purged yet, or the database is away.
     pub async fn create_sensor(&self, new: &NewSensor) -> Result<Sensor, SensorError> {
         self.within(async {
             let mut connection = self.connection().await?;
@@ -145,12 +175,12 @@ impl Store {
                 (&new.metadata, Type::TEXT),
             ];
             transaction.execute_typed(INSERT, parameters).await?;
-            // It had been deleted, and the purge may have been cut short: those rows are not its own.
             let sensor: Parameters<'_> = &[(identifier, Type::UUID)];
-            if transaction.query_typed_opt(DELETED, sensor).await?.is_some() {
-                transaction.batch_execute(PURGE_TIMEOUT).await?;
-                for statement in PURGE {
-                    purge(&transaction, statement, new.identifier).await?;
+            if let Some(deleted) = transaction.query_typed_opt(DELETED, sensor).await? {
+                // What is left of the one before would be taken for its own, and what it says again
+                // for known.
+                if !deleted.try_get::<_, bool>(0)? {
+                    return Err(SensorError::NotPurged);
                 }
                 transaction.query_typed(FORGET_DELETION, sensor).await?;
             }
@@ -217,31 +247,56 @@ impl Store {
     }
 
     /// Deletes what a deleted sensor has left in the hot tables, and its rejections; tells how many
-    /// rows that were. May be called again when it was cut short.
+    /// rows that were. Whoever does so already is waited for.
     ///
     /// # Errors
     /// When the database is away, or it takes longer than half an hour.
     pub async fn purge_sensor(&self, identifier: SensorIdentifier) -> Result<u64, StoreError> {
+        Ok(self.purge(identifier, Other::First).await?.unwrap_or(0))
+    }
+
+    /// The same, after that was cut short. False: somebody else is at it.
+    ///
+    /// # Errors
+    /// When the database is away, or it takes longer than half an hour.
+    pub async fn resume_purge(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
+        Ok(self.purge(identifier, Other::Alone).await?.is_some())
+    }
+
+    /// None: somebody else is at it.
+    async fn purge(
+        &self,
+        identifier: SensorIdentifier,
+        other: Other,
+    ) -> Result<Option<u64>, StoreError> {
         Self::answered_within(PURGE_PATIENCE, async {
             let mut connection = self.connection().await?;
+            let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
+            let Some(deletion) = connection.query_typed_opt(UNPURGED, sensor).await? else {
+                return Ok(Some(0));
+            };
+            let deleted_at: Timestamp = moment(&deletion, 0)?;
             let mut row_count = 0;
             for statement in PURGE {
                 let transaction = connection.transaction().await?;
                 transaction.batch_execute(PURGE_TIMEOUT).await?;
-                row_count += purge(&transaction, statement, identifier).await?;
+                match other {
+                    Other::First => drop(transaction.query_typed(PURGE_LOCK, sensor).await?),
+                    Other::Alone => {
+                        let locked = transaction.query_typed_one(TRY_PURGE_LOCK, sensor).await?;
+                        if !locked.try_get::<_, bool>(0)? {
+                            return Ok(None);
+                        }
+                    }
+                }
+                row_count += transaction.execute_typed(statement, sensor).await?;
                 transaction.commit().await?;
             }
-            Ok(row_count)
+            let deletion: Parameters<'_> =
+                &[(&identifier.0, Type::UUID), (&deleted_at.to_jiff(), Type::TIMESTAMPTZ)];
+            connection.execute_typed(RECORD_PURGE, deletion).await?;
+            Ok(Some(row_count))
         })
         .await
     }
-}
-
-async fn purge(
-    transaction: &Transaction<'_>,
-    statement: &str,
-    identifier: SensorIdentifier,
-) -> Result<u64, tokio_postgres::Error> {
-    let statement = transaction.prepare_typed(statement, &[Type::UUID]).await?;
-    transaction.execute(&statement, &[&identifier.0]).await
 }

@@ -3,13 +3,14 @@
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::Database;
+use crate::support::postgres::{Database, Postgres, connect};
 use crate::support::said::measurement;
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
@@ -195,4 +196,99 @@ async fn when_a_sensor_was_last_heard_is_noted_beside_its_rows() {
     let (_, silent) = service.get(&path).await.unwrap();
     assert_eq!(silent["items"].as_array().unwrap().len(), 1, "{silent}");
     assert_eq!(silent["items"][0]["identifier"], json!(other), "{silent}");
+}
+
+/// What is known of a sensor without the tables is told while they are away: to those who were known
+/// before, and of no sensor that is not known to be in their network.
+#[actix_rt::test]
+async fn what_the_actors_know_is_told_while_postgres_is_away() {
+    let broker = Broker::shared().await;
+    let mut postgres = Postgres::start().await;
+    let database = postgres.create_database(None).await;
+    let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
+    let [north, here, there, gone, silent] = [(); 5].map(|()| Uuid::new_v4());
+    let in_north = |sensor: Uuid| format!("('{sensor}', '{north}', '{sensor}')");
+    let statements = format!(
+        "insert into network (identifier, name) values ('{north}', 'north');
+         insert into sensor (identifier, network_identifier, name) values {}, {}, {};
+         insert into sensor (identifier, name) values ('{there}', 'there');
+         insert into configuration (sensor_identifier, revision, value) values ('{here}', 4, '{{}}')",
+        in_north(here),
+        in_north(gone),
+        in_north(silent),
+    );
+    connect(&database.url).await.unwrap().batch_execute(&statements).await.unwrap();
+    let token = |name: &str, more: &[&str]| {
+        let create = ["token", "create", "--name", name, "--role", "admin"];
+        let created = said(&tributary(&database, &[&create[..], more].concat(), ""));
+        created.lines().last().unwrap().to_owned()
+    };
+    let (all, scoped) = (token("all", &[]), token("scoped", &["--network", &north.to_string()]));
+    let unknown = token("unknown", &[]);
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = |sensor: Uuid| format!("{}/measurements/{sensor}", database.name);
+    for sensor in [here, there, gone] {
+        client.publish(&topic(sensor), measurement(1.0)).await.unwrap();
+    }
+    eventually(PATIENCE, async || {
+        match count(&database, "select count(*) from measurement").await {
+            3 => Ok(()),
+            rows => Err(rows),
+        }
+    })
+    .await;
+    let path = |sensor: Uuid| format!("/api/v1/sensors/{sensor}/live");
+    for (token, sensor, expected) in
+        [(&all, there, 200), (&scoped, here, 200), (&scoped, there, 404)]
+    {
+        assert_eq!(ask(&service, token, &path(sensor)).await.0, expected);
+    }
+    let (status, state) = ask(&service, &scoped, &path(silent)).await;
+    assert_eq!((status, &state["live"]), (200, &Value::Null), "{state}");
+    let moved = awc::Client::default()
+        .patch(format!("{}/api/v1/sensors/{gone}", service.url()))
+        .bearer_auth(&all)
+        .send_json(&json!({ "network": Uuid::nil() }));
+    assert_eq!(moved.await.unwrap().status(), 200);
+
+    postgres.stop_immediate().await;
+    client.publish(&topic(here), measurement(2.0)).await.unwrap();
+
+    // What waits to be committed is heard.
+    let state = eventually(PATIENCE, async || {
+        let began = Instant::now();
+        let (status, state) = ask(&service, &scoped, &path(here)).await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!(status, 200, "{state}");
+        if state["live"]["measurements"]["items"] == 2 { Ok(state) } else { Err(state) }
+    })
+    .await;
+    assert_eq!(state["network"], json!(north), "{state}");
+    assert_eq!(state["live"]["desired_revision"], 4, "{state}");
+    assert_eq!(state["last_seen_timestamp"], state["live"]["measurements"]["last_receipt"]);
+    for (token, sensor, expected) in [
+        (&all, here, 200),
+        (&all, there, 200),
+        (&all, gone, 200),
+        (&all, silent, 503),
+        (&scoped, there, 503),
+        (&scoped, gone, 503),
+        (&scoped, silent, 503),
+        (&unknown, here, 503),
+    ] {
+        let began = Instant::now();
+        let (status, answer) = ask(&service, token, &path(sensor)).await;
+        assert_eq!(status, expected, "{answer}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        if status == 503 {
+            assert_eq!(answer["type"], "/problems/database-unavailable");
+        }
+    }
+
+    postgres.start_again().await;
+    eventually(PATIENCE, async || match ask(&service, &scoped, &path(gone)).await {
+        (404, _) => Ok(()),
+        other => Err(other),
+    })
+    .await;
 }

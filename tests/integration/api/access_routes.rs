@@ -79,6 +79,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/sensors", Viewer, Filtered, 200),
         route(Method::POST, "/api/v1/sensors", Admin, Filtered, 201).with(r#"{"name":"s{n}"}"#),
         route(Method::GET, SENSOR, Viewer, Own, 200),
+        route(Method::GET, "/api/v1/sensors/{identifier}/live", Viewer, Own, 200),
         route(Method::PATCH, SENSOR, Admin, Own, 200).with(r#"{"name":"r{n}"}"#),
         route(Method::DELETE, SENSOR, Admin, Own, 204),
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements", Viewer, Own, 200),

@@ -1,10 +1,13 @@
 //! No row outlives its sensor.
 
+use std::time::{Duration, Instant};
+
 use actix_web::http::Method;
 use serde_json::json;
 use tributary::domain::SensorIdentifier;
+use tributary::store::{Housekeeper, Store};
 
-use super::fixture::{Api, Told};
+use super::fixture::{Api, Told, store_config};
 use crate::support::postgres::connect;
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -21,6 +24,9 @@ fn rows_of(sensor: SensorIdentifier) -> String {
          insert into rejection_overflow values ('{sensor}', date_trunc('hour', now()), 1);"
     )
 }
+
+/// As if the process had ended before it had purged all rows.
+const UNPURGED: &str = "update deleted_sensor set purge_timestamp = null;";
 
 const ROWS: &str = "\
 select (select count(*) from measurement) + (select count(*) from log_message)
@@ -74,8 +80,7 @@ async fn an_identifier_that_is_used_again_begins_empty() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
     api.ask(Method::DELETE, &one).await.expect(204);
-    // As if the process had ended before it had purged all rows.
-    api.execute(&rows_of(identifier)).await;
+    api.execute(&(rows_of(identifier) + UNPURGED)).await;
 
     // What it says after its deletion is rejected, and waits for the sensor to be there again.
     api.execute(&format!(
@@ -90,4 +95,89 @@ async fn an_identifier_that_is_used_again_begins_empty() {
 
     assert_eq!(api.count(ROWS).await, 2, "the configuration, and what it said in vain");
     assert_eq!(api.count("select count(*) from deleted_sensor").await, 0);
+}
+
+/// Asks for a sensor with this identifier, and is told that the rows of the one before are in the way.
+async fn create_too_early(api: &Api, identifier: SensorIdentifier) {
+    let began = Instant::now();
+    let body = json!({ "name": "one", "identifier": identifier });
+    let answer = api.post("/api/v1/sensors", body).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(answer.header("retry-after"), "10", "{answer:?}");
+    let problem = answer.expect(503);
+    assert_eq!(problem["type"], "/problems/purge-under-way");
+    assert_eq!(problem["pointer"], "/identifier");
+}
+
+#[actix_rt::test]
+async fn an_identifier_is_free_again_when_the_rows_are_gone_and_not_before() {
+    let api = Api::start().await;
+    let (identifier, one) = api.create_sensor("one").await;
+    api.execute(&rows_of(identifier)).await;
+    // Such as there were millions of rows: the purge does not get past this one.
+    let mut holder = connect(&api.database.url).await.unwrap();
+    let hold = holder.transaction().await.unwrap();
+    hold.batch_execute("select from heartbeat for update").await.unwrap();
+
+    let delete = async { api.ask(Method::DELETE, &one).await.expect(204) };
+    let create = async {
+        let purging = "select count(*) from pg_stat_activity where datname = current_database()
+            and wait_event_type = 'Lock' and query like 'delete from heartbeat%'";
+        eventually(PATIENCE, async || match api.count(purging).await {
+            0 => Err("the purge does not wait yet"),
+            _ => Ok(()),
+        })
+        .await;
+        for _ in 0..3 {
+            create_too_early(&api, identifier).await;
+        }
+        assert_eq!(api.count(purging).await, 1, "nobody waits behind it");
+        api.get(&one).await.expect(404);
+        hold.rollback().await.unwrap();
+    };
+    tokio::join!(delete, create);
+
+    let body = json!({ "name": "one", "identifier": identifier });
+    api.post("/api/v1/sensors", body).await.expect(201);
+    assert_eq!(api.count(ROWS).await, 0);
+    api.execute(&rows_of(identifier)).await;
+    keep_house(&api).await;
+    assert_eq!(api.count(ROWS).await, 5, "what it says now is its own");
+}
+
+#[actix_rt::test]
+async fn a_purge_that_was_cut_short_is_carried_out() {
+    let api = Api::start().await;
+    let (identifier, one) = api.create_sensor("one").await;
+    api.ask(Method::DELETE, &one).await.expect(204);
+    api.execute(&(rows_of(identifier) + UNPURGED)).await;
+    let mut holder = connect(&api.database.url).await.unwrap();
+    let hold = holder.transaction().await.unwrap();
+    hold.batch_execute("select from heartbeat for update").await.unwrap();
+    create_too_early(&api, identifier).await;
+
+    hold.rollback().await.unwrap();
+
+    // Whoever asked has set it going again.
+    let purged = "select count(*) from deleted_sensor where purge_timestamp is not null";
+    eventually(PATIENCE, async || match api.count(purged).await {
+        0 => Err("it is not purged yet"),
+        _ => Ok(()),
+    })
+    .await;
+    assert_eq!(api.count(ROWS).await, 0);
+
+    // And if nobody asks, housekeeping does.
+    let long_ago = "update deleted_sensor set deletion_timestamp = now() - interval '2 minutes';";
+    api.execute(&(rows_of(identifier) + UNPURGED + long_ago)).await;
+    api.execute("update rejection set receipt_timestamp = now() - interval '3 minutes'").await;
+    api.execute("update rejection_overflow set hour = hour - interval '1 hour'").await;
+    keep_house(&api).await;
+    assert_eq!(api.count(ROWS).await, 0);
+    assert_eq!(api.count(purged).await, 1);
+}
+
+async fn keep_house(api: &Api) {
+    let config = store_config(&api.database.url, &[]);
+    Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
 }

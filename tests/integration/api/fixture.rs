@@ -20,7 +20,9 @@ use tributary::domain::{
     Timestamp, Token,
 };
 use tributary::metrics::Metrics;
-use tributary::sensor::{Census, Configured, Deleted, Observe, Republish, Snapshot, TakeCensus};
+use tributary::sensor::{
+    Census, Configured, Deleted, Moved, Observe, Republish, Snapshot, TakeCensus,
+};
 use tributary::store::{self, NewToken, Store};
 use tributary::streams::{self, Hub};
 use tributary::telemetry::LogFilter;
@@ -33,6 +35,7 @@ pub(super) enum Told {
     Configured(SensorIdentifier, i32),
     Republish(SensorIdentifier),
     Deleted(Vec<SensorIdentifier>),
+    Moved(SensorIdentifier),
 }
 
 /// In the place of the supervisor of all sensors.
@@ -74,6 +77,14 @@ impl Handler<Deleted> for Witness {
 
     fn handle(&mut self, message: Deleted, _: &mut Self::Context) {
         self.told.lock().unwrap().push(Told::Deleted(message.0));
+    }
+}
+
+impl Handler<Moved> for Witness {
+    type Result = ();
+
+    fn handle(&mut self, Moved(sensor): Moved, _: &mut Self::Context) {
+        self.told.lock().unwrap().push(Told::Moved(sensor));
     }
 }
 
@@ -334,7 +345,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     }
 }
 
-fn store_config(url: &str, settings: &[(&str, &str)]) -> store::Config {
+pub(super) fn store_config(url: &str, settings: &[(&str, &str)]) -> store::Config {
     let set = |name: &str| {
         let known = settings.iter().find(|(known, _)| *known == name);
         known.map(|(_, value)| (*value).to_owned())

@@ -109,7 +109,7 @@ async fn concurrent_configurations_get_consecutive_revisions() {
     let mut told: Vec<_> = api.told();
     told.sort_by_key(|told| match told {
         Told::Configured(_, revision) => *revision,
-        Told::Republish(_) | Told::Deleted(_) => -1,
+        Told::Republish(_) | Told::Deleted(_) | Told::Moved(_) => -1,
     });
     assert_eq!(told, (0..20).map(|r| Told::Configured(identifier, r)).collect::<Vec<_>>());
 }

@@ -1,0 +1,101 @@
+//! What a sensor's actor knows of it, which needs no table: the one read of a sensor that is answered
+//! while the database is away. Promises that whoever's role holds in one network is told only of
+//! sensors that are known to be in it, and cannot tell those of others from silent ones meanwhile.
+
+use std::time::Duration;
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::caller::Caller;
+use super::page::NoParameters;
+use super::path::NamedSensor;
+use super::problem::Problem;
+use super::{Context, read, resource};
+use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Timestamp};
+use crate::sensor::Snapshot;
+use crate::store::StoreError;
+
+/// The tables are waited for no longer than this; the question who calls may have taken as long.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Within `/sensors/{identifier}`.
+pub(super) fn item_routes(config: &mut ServiceConfig) {
+    config.service(resource("/live", "GET, HEAD").route(read().to(one)));
+}
+
+/// What a sensor's actor knows of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LiveState {
+    #[schema(value_type = uuid::Uuid)]
+    sensor_identifier: SensorIdentifier,
+    /// Null where the database is away and the sensor was moved just before.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    network: Option<NetworkIdentifier>,
+    /// When its last message reached the service.
+    last_seen_timestamp: Option<jiff::Timestamp>,
+    /// Null where it was silent for a while.
+    live: Option<Snapshot>,
+}
+
+impl LiveState {
+    fn new(
+        sensor: SensorIdentifier,
+        network: Option<NetworkIdentifier>,
+        noted_at: Option<Timestamp>,
+        live: Option<Snapshot>,
+    ) -> Self {
+        // Its actor knows before the table does.
+        let last_seen_at = noted_at.max(live.as_ref().and_then(Snapshot::last_receipt));
+        let last_seen_timestamp = last_seen_at.map(Timestamp::to_jiff);
+        Self { sensor_identifier: sensor, network, last_seen_timestamp, live }
+    }
+}
+
+/// What a sensor's actor knows of it, also while the database is away
+///
+/// The revisions that it has, acknowledged and spoke of, and how much came of each kind and when. While
+/// the database is away, this is answered of every sensor that has spoken to this process lately
+/// (`SENSOR_IDLE_SECS`), to callers who were known in the five minutes before; to those whose role holds
+/// in one network, of sensors that are known to be in it. Otherwise it is 503 then.
+#[utoipa::path(
+    get, path = "/api/v1/sensors/{identifier}/live", tag = "sensors", operation_id = "read_live_state",
+    params(("identifier" = uuid::Uuid, Path, description = "The sensor's")),
+    responses(
+        (status = 200, description = "Its live state", body = LiveState),
+        (status = 404, description = "There is no such sensor"),
+    ),
+)]
+pub(super) async fn one(
+    context: web::Data<Context>,
+    caller: Caller,
+    NamedSensor(sensor): NamedSensor,
+    _: NoParameters,
+) -> Result<impl Responder, Problem> {
+    let scope = caller.may(Role::Viewer)?;
+    let asked = tokio::time::timeout(PATIENCE, context.store.whereabouts(sensor));
+    let (found, live) = tokio::join!(asked, context.fleet.snapshot(sensor));
+    let found = found.unwrap_or(Err(StoreError::PoolTimeout { waited: PATIENCE, last: None }));
+    let state = match found {
+        Ok(Some(it)) if scope.covers(it.network) => {
+            LiveState::new(sensor, Some(it.network), it.last_seen_at, live)
+        }
+        Ok(_) => return Err(Problem::sensor_not_found()),
+        Err(error) if error.is_unavailable() => match live.filter(|it| is_within(scope, it)) {
+            Some(live) => LiveState::new(sensor, live.network, None, Some(live)),
+            None => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    Ok(HttpResponse::Ok().json(state))
+}
+
+/// Whether it is known that a sensor lies within: what is not known does not.
+fn is_within(scope: Scope, live: &Snapshot) -> bool {
+    match scope {
+        Scope::All => true,
+        Scope::Network(_) => live.network.is_some_and(|network| scope.covers(network)),
+    }
+}
