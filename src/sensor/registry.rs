@@ -174,6 +174,11 @@ impl Registry {
         std::mem::replace(&mut self.unresolved, rest)
     }
 
+    /// How many wait to be looked up.
+    pub(super) const fn unresolved(&self) -> usize {
+        self.unresolved.len()
+    }
+
     /// They could not be looked up; they are taken again.
     pub(super) fn put_back(&mut self, sensors: Vec<SensorIdentifier>) {
         self.unresolved.extend(sensors);

@@ -29,6 +29,11 @@ use crate::writer::Write;
 /// Sensors looked up in one query.
 const LOOK_UP_AT_ONCE: usize = 5_000;
 
+/// After a look-up the next sensors gather so long, unless so many wait already: a fleet that speaks up
+/// all at once is looked up in some dozen queries instead of a thousand.
+const GATHERING: Duration = Duration::from_millis(10);
+const GATHERED: usize = 1_000;
+
 /// When sensors were last heard is noted so often, for so many of them: at most 500 rows a second,
 /// beside the path of the rows. A fleet of 5,000 is at most this far behind in the table, one of
 /// 100,000 at most 20 times as far; what the actors know is not behind.
@@ -123,13 +128,20 @@ impl Supervisor {
         }));
     }
 
+    fn resolve_after(pause: Duration, context: &mut Context<Self>) {
+        context.run_later(pause, |supervisor, context| {
+            supervisor.resolving = false;
+            supervisor.resolve(context);
+        });
+    }
+
     fn resolved(
         &mut self,
         sensors: &[SensorIdentifier],
         known: &[KnownSensor],
         context: &mut Context<Self>,
     ) {
-        (self.resolving, self.failures) = (false, 0);
+        self.failures = 0;
         let mut registry = self.registry.borrow_mut();
         for sensor in known {
             registry.start(sensor);
@@ -141,8 +153,10 @@ impl Supervisor {
             }
         }
         debug!(looked_up = sensors.len(), known = known.len(), "sensors looked up");
+        let waiting = registry.unresolved();
         drop(registry);
-        self.resolve(context);
+        let pause = if waiting < GATHERED { GATHERING } else { Duration::ZERO };
+        Self::resolve_after(pause, context);
     }
 
     /// Beside everything else, and never twice at once: a slow database is not pressed.
@@ -179,10 +193,7 @@ impl Supervisor {
         let pause = pause(self.failures, rand::random());
         warn!(%error, waiting = sensors.len(), "sensors could not be looked up; their messages wait");
         self.registry.borrow_mut().put_back(sensors);
-        context.run_later(pause, |supervisor, context| {
-            supervisor.resolving = false;
-            supervisor.resolve(context);
-        });
+        Self::resolve_after(pause, context);
     }
 }
 

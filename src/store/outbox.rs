@@ -2,10 +2,11 @@
 //! it.
 
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::pool::ANSWER_PATIENCE;
+use super::reads::Parameters;
 use super::{Store, StoreError};
 use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 
@@ -126,7 +127,12 @@ impl Store {
         &self,
         sensors: &[SensorIdentifier],
     ) -> Result<Vec<KnownSensor>, StoreError> {
-        let rows = self.rows(KNOWN, &[&uuids(sensors)]).await?;
+        // In one round trip: the statement is not prepared before.
+        let rows = Self::answered_within(ANSWER_PATIENCE, async {
+            let sensors: Parameters<'_> = &[(&uuids(sensors), Type::UUID_ARRAY)];
+            Ok(self.connection().await?.query_typed(KNOWN, sensors).await?)
+        })
+        .await?;
         Ok(rows
             .iter()
             .map(|row| KnownSensor {
