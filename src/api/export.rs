@@ -1,6 +1,7 @@
 //! Measurements by the million: of a sensor, or of all sensors of a network, as CSV or a JSON object
 //! a line, compressed if the client wants that. Called by notebooks. Promises a stream that begins at
-//! once, holds little memory, and ends in the middle, not at its end, if something goes wrong.
+//! once, holds little memory, and is cut off, so that no client takes it for whole, if something
+//! goes wrong.
 
 use actix_web::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue,
@@ -43,6 +44,8 @@ pub(super) fn network_routes(config: &mut ServiceConfig) {
 ///
 /// As CSV (RFC 4180, with a header) or as a JSON object a line; gzip if `Accept-Encoding` asks for it.
 /// With `attributes`, only measurements that have one of these members; in CSV each is a column.
+/// It is whole only if the answer ends as HTTP/1.1 says: one that goes wrong on its way is cut off
+/// without its last chunk, which clients report as an error (`curl` ends with 18 or 56).
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/measurements/export",
