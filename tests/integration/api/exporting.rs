@@ -122,6 +122,62 @@ async fn a_network_is_exported_as_lines_of_json() {
 }
 
 #[actix_rt::test]
+async fn a_head_tells_of_an_export_without_beginning_it() {
+    let postgres = Postgres::shared().await;
+    let api = Api::start_with(postgres, &[("AUTH", "off"), ("EXPORTS_AT_ONCE", "1")]).await;
+    let (sensor, one) = api.create_sensor("one").await;
+    measure(&api, sensor, 3).await;
+    let nobody = SensorIdentifier::random();
+    for (there, not_there) in [
+        (one, format!("/api/v1/sensors/{nobody}")),
+        (format!("/api/v1/networks/{DEFAULT_NETWORK}"), format!("/api/v1/networks/{nobody}")),
+    ] {
+        let path = format!("{there}/measurements/export?format=ndjson");
+        let address = api.base.strip_prefix("http://").unwrap();
+        for coding in [PLAIN, GZIP] {
+            let request = format!(
+                "HEAD {path} HTTP/1.1\r\nHost: {address}\r\n{coding}Connection: close\r\n\r\n"
+            );
+            let answer = String::from_utf8(raw(&api, &request, async || {}).await).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            assert!(answer.contains("content-type: application/x-ndjson\r\n"), "{answer}");
+            assert!(answer.contains("measurements.ndjson"), "{answer}");
+            let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body, "", "{answer}");
+        }
+        let path = format!("{not_there}/measurements/export");
+        api.ask(Method::HEAD, &path).await.expect_status(404);
+    }
+}
+
+#[actix_rt::test]
+async fn an_export_comes_as_the_client_takes_it() {
+    let api = Api::start().await;
+    let (sensor, one) = api.create_sensor("one").await;
+    measure(&api, sensor, 1).await;
+    let path = format!("{one}/measurements/export");
+    let ask = async |query: &str, accept: &str| {
+        api.send(Method::GET, &format!("{path}{query}"), &[("accept", accept)], "").await
+    };
+    for (query, accept, media_type) in [
+        ("", "*/*", "text/csv; charset=utf-8"),
+        ("", "text/*", "text/csv; charset=utf-8"),
+        ("", "application/*", "application/x-ndjson"),
+        ("", "application/json, application/jsonl", "application/x-ndjson"),
+        // What the query says holds.
+        ("?format=csv", "application/json", "text/csv; charset=utf-8"),
+    ] {
+        let answer = ask(query, accept).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, media_type), "{accept}");
+    }
+    for accept in ["application/json", "text/html", "text/csv;q=0"] {
+        let problem = ask("", accept).await.expect(406);
+        assert_eq!(problem["type"], "/problems/not-acceptable", "{accept}");
+        assert!(problem["detail"].as_str().unwrap().contains("text/csv and application/x-ndjson"));
+    }
+}
+
+#[actix_rt::test]
 async fn an_export_is_gzipped_for_those_who_ask() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
@@ -267,9 +323,14 @@ async fn a_reader_that_pauses_is_served() {
 /// All bytes of an answer until the server hangs up; `begun` runs when the first have come.
 async fn raw_answer(api: &Api, path: &str, headers: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
     let address = api.base.strip_prefix("http://").unwrap();
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
+    raw(api, &request, begun).await
+}
+
+async fn raw(api: &Api, request: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
+    let address = api.base.strip_prefix("http://").unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.writable().await.unwrap();
     assert_eq!(stream.try_write(request.as_bytes()).unwrap(), request.len());
     let (mut bytes, mut buffer, mut begun) = (Vec::new(), vec![0; 1 << 16], Some(begun));
