@@ -1,7 +1,7 @@
 //! Asks who calls, before any handler runs. Wrapped around the whole application by `bind`.
 //!
 //! Invariant: what is not named in [`is_open`] is closed. A route that is added is closed, and one
-//! that changes something takes an operator, before its handler says what more it takes.
+//! that changes something takes an admin, if `roles.rs` does not say less.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -14,9 +14,10 @@ use super::AccessConfig;
 use super::caller::Caller;
 use super::gate::{Asker, Gate};
 use super::problem::Problem;
-use crate::domain::{Role, Token};
+use super::roles;
+use crate::domain::Token;
 
-/// The paths of sessions: who may sign in may also sign out, whatever the role.
+/// Where one signs in.
 const SESSIONS: &str = "/api/v1/sessions";
 
 /// What RFC 6750 wants to be said to whom has shown no token, and to whom has shown a bad one.
@@ -55,7 +56,7 @@ async fn admit(gate: &Gate, request: &ServiceRequest) -> Result<Option<Caller>, 
         Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
     })?;
     gate.count(&caller.token().map_or(address, Asker::Token))?;
-    caller.may(least_role(request.method(), request.path()))?;
+    caller.may(roles::needed(request.method(), request.path()).role)?;
     Ok(Some(caller))
 }
 
@@ -90,12 +91,6 @@ fn is_open(method: &Method, path: &str, config: &AccessConfig) -> bool {
     }
 }
 
-/// What is asked at the least, whatever the handler asks.
-fn least_role(method: &Method, path: &str) -> Role {
-    let own_session = path.strip_prefix(SESSIONS).is_some_and(|rest| rest.starts_with('/'));
-    if method.is_safe() || own_session { Role::Viewer } else { Role::Operator }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,15 +118,5 @@ mod tests {
         }
         assert!(is_open(&Method::POST, SESSIONS, &CLOSED));
         assert!(!is_open(&Method::GET, SESSIONS, &CLOSED));
-    }
-
-    #[test]
-    fn a_change_takes_an_operator_at_the_least() {
-        assert_eq!(least_role(&Method::GET, "/api/v1/x"), Role::Viewer);
-        assert_eq!(least_role(&Method::HEAD, "/api/v1/x"), Role::Viewer);
-        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            assert_eq!(least_role(&method, "/api/v1/x"), Role::Operator);
-        }
-        assert_eq!(least_role(&Method::DELETE, "/api/v1/sessions/current"), Role::Viewer);
     }
 }

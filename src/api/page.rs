@@ -12,7 +12,7 @@ use super::problem::Problem;
 use crate::store::{Page, RowPage};
 
 /// Items of a page, when nothing is said.
-const DEFAULT_LIMIT: u32 = 100;
+pub(super) const DEFAULT_LIMIT: u32 = 100;
 
 /// More would make a response that helps nobody and holds memory and a connection.
 pub(super) const MAX_LIMIT: u32 = 1_000;
