@@ -212,7 +212,7 @@ fn tell_role(method: &Method, path: &str, operation: &mut Value) {
         Some([_, _, ..]) => format!("Takes the role `{role}`, or nothing, as the service is set."),
         Some(_) => "Takes no token.".into(),
     };
-    if !accepted.is_some_and(|accepted| accepted.len() < 2) {
+    if accepted.is_none_or(|accepted| accepted.len() >= 2) {
         operation["x-role"] = role.name().into();
         operation["x-in-all-networks"] = everywhere.into();
     }

@@ -17,7 +17,8 @@ const METRICS: &str = "# TYPE tributary_window_messages gauge\ntributary_window_
 
 /// The headers that answers have, each under its name.
 pub(super) fn headers() -> Value {
-    let header = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    let header =
+        |description: &str| json!({ "description": description, "schema": { "type": "string" } });
     json!({
         "X-Request-Id": header("The request's own, or one of ours; the log has it too"),
         "Location": header("Where what was made can be read"),
@@ -76,11 +77,9 @@ fn headers_of(operation: &str, status: &str) -> Vec<&'static str> {
 /// The schema of the `data` of each event.
 fn events(operation: &str) -> Value {
     let events: &[(&str, &str)] = match operation {
-        "stream_fleet" => &[
-            ("fleet", "FleetSnapshot"),
-            ("activity", "FleetChange"),
-            ("dropped", "StreamDropped"),
-        ],
+        "stream_fleet" => {
+            &[("fleet", "FleetSnapshot"), ("activity", "FleetChange"), ("dropped", "StreamDropped")]
+        }
         _ => &[
             ("open", "StreamOpened"),
             ("measurement", "Measurement"),
@@ -169,7 +168,9 @@ fn text(name: &str, format: &Value) -> Value {
         ("date-time", _) => MOMENT,
         (_, "name") => "roof",
         (_, "topic") => "measurements/2b1e9f0a-6c1d-4b8e-9a53-0f5d1c7e4a11",
-        (_, "raw") => "{\"revision\":1,\"timestamp\":1782896460,\"value\":{\"wind\":{\"speed\":3}}}",
+        (_, "raw") => {
+            "{\"revision\":1,\"timestamp\":1782896460,\"value\":{\"wind\":{\"speed\":3}}}"
+        }
         (_, "subject") => "battery low",
         (_, "details") => "3.1 V",
         (_, "detail") => "what was wrong, in one sentence for people",
