@@ -188,10 +188,14 @@ async fn streams_answer_as_the_document_describes() {
         assert_eq!(opened.status(), 200, "{path}");
         let media_type = opened.headers().get("content-type").unwrap().to_str().unwrap().to_owned();
         assert_eq!(described(template, 200), [media_type.as_str()], "{path}");
-        let first = futures_util::StreamExt::next(&mut opened).await.unwrap().unwrap();
+        let mut first = Vec::new();
+        while !first.ends_with(b"\n\n") {
+            let chunk = futures_util::StreamExt::next(&mut opened).await.unwrap().unwrap();
+            first.extend_from_slice(&chunk);
+        }
         assert!(first.starts_with(b"retry: 3000\nevent: "), "{first:?}");
         // The first event has the members of the schema that is named for it.
-        let text = String::from_utf8(first.to_vec()).unwrap();
+        let text = String::from_utf8(first).unwrap();
         let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         let data: Value = serde_json::from_str(line("data: ")).unwrap();
         let content =
