@@ -117,7 +117,10 @@ fn check_config(env_file: &EnvFile) -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]
 async fn migrate() -> anyhow::Result<()> {
-    let applied = store::migrate(&read_store(environment)?).await?;
+    let config = read_store(environment)?;
+    let applied = store::migrate(&config).await.with_context(|| {
+        format!("DATABASE_URL names {}", store::describe(&config.postgres, &config.ssl))
+    })?;
     if applied.is_empty() {
         println!("The tables are up to date.");
     }

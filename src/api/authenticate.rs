@@ -56,7 +56,7 @@ async fn admit(gate: &Gate, request: &ServiceRequest) -> Result<Option<Caller>, 
         Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
     })?;
     gate.count(&caller.token().map_or(address, Asker::Token))?;
-    caller.may(roles::needed(request.method(), request.path()).role)?;
+    roles::needed(request.method(), request.path()).ask(&caller)?;
     Ok(Some(caller))
 }
 

@@ -4,6 +4,8 @@
 
 use actix_web::http::Method;
 
+use super::caller::Caller;
+use super::problem::Problem;
 use crate::domain::Role;
 
 /// The base path of the API.
@@ -13,9 +15,23 @@ const BASE: &str = "/api/v1/";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Needed {
     pub(super) role: Role,
-    /// It concerns the whole service: a role that holds in one network does not suffice. That, the
-    /// handler asks.
+    /// It concerns the whole service: a role that holds in one network does not suffice.
     pub(super) everywhere: bool,
+}
+
+impl Needed {
+    /// Whether the caller's role suffices. Whether it holds in all networks, the handler asks, which
+    /// knows whether the one that is meant is there at all for this caller.
+    ///
+    /// # Errors
+    /// 403, which names all that is needed.
+    pub(super) fn ask(self, caller: &Caller) -> Result<(), Problem> {
+        match self {
+            Self { role, .. } if caller.role() >= role => Ok(()),
+            Self { role, everywhere: true } => caller.may_everywhere(role),
+            Self { role, everywhere: false } => caller.may(role).map(drop),
+        }
+    }
 }
 
 /// What it takes to ask for the path, as a client sends it or as the document has it.

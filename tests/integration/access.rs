@@ -150,6 +150,19 @@ async fn nobody_is_let_in_unasked_from_outside() {
     );
 }
 
+#[test]
+fn a_database_that_is_away_is_named() {
+    let migrate = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .arg("migrate")
+        .env_clear()
+        .env("DATABASE_URL", "postgres://somebody:s3cret@127.0.0.1:9/nothing")
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
+    let why = refused(&migrate);
+    assert!(why.contains("host=127.0.0.1 port=9") && !why.contains("s3cret"), "{why}");
+}
+
 #[actix_rt::test]
 async fn a_simulated_fleet_shows_its_token() {
     let (broker, database) = (Broker::shared().await, database().await);
