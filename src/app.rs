@@ -5,39 +5,36 @@
 //! Three threads do the work: the ingest arbiter (inbound loop, sensors' actors, outbox), the
 //! writer arbiter (batches, COPY), and this one (HTTP, housekeeping).
 
+mod path;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor as _, Addr};
-use actix_rt::{Arbiter, ArbiterHandle};
-use anyhow::{Context as _, bail};
-use tokio::sync::{mpsc, oneshot, watch};
+use actix_rt::Arbiter;
+use actix_rt::task::JoinHandle;
+use anyhow::{Context as _, anyhow};
+use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 
+use self::path::{Ending, Path};
 use crate::api::{self, Fleet};
 use crate::config::Config;
 use crate::domain::{Audience, Flow, Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
-use crate::mqtt::{Inbound, InboundHandles, Outbound};
+use crate::mqtt::InboundHandles;
 use crate::probes;
-use crate::replay::{ReplayRequests, Replayer, ReplayerWays, Replays};
-use crate::sensor::{Faults, Outbox, Router, Supervisor, SupervisorWays};
-use crate::store::{self, Bundler, Committer, Housekeeper, Store};
+use crate::replay::Replays;
+use crate::sensor::Faults;
+use crate::store::{self, Bundler, Housekeeper, Store};
 use crate::streams::{self, Hub};
 use crate::telemetry::LogFilter;
-use crate::wire::{Decoder, Topics};
-use crate::writer::{Committed, Reports, WriterActor};
-
-/// Downlinks that wait for the connection to the broker; the outbox waits behind them.
-const DOWNLINKS_WAITING: usize = 64;
 
 /// For looking sensors up and for the outbox. They are not shared with the API, whose slow readers
 /// would otherwise keep messages waiting for the look-up of their sensor.
 const PATH_CONNECTIONS: u32 = 2;
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3_600);
-const VITAL_SIGNS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// HTTP requests under way may take so long to finish.
 const HTTP_GRACE_SECS: u64 = 5;
@@ -51,39 +48,28 @@ pub struct App {
     writing: Arbiter,
     hub: Arc<Hub>,
     shutdown: watch::Sender<bool>,
+    migration: JoinHandle<anyhow::Result<()>>,
     ended: oneshot::Receiver<Ending>,
     grace: Duration,
-}
-
-/// Why ingest ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Ending {
-    /// Because it was told to.
-    Told,
-    /// An actor without which nothing goes on is gone.
-    ActorGone,
 }
 
 impl App {
     /// Builds the service and starts it.
     ///
     /// # Errors
-    /// When the HTTP address cannot be had, or the migrations that were asked for fail.
+    /// When the HTTP address cannot be had.
     pub async fn start(config: Config, faults: Faults, log: LogFilter) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();
-        if config.migrate_on_start {
-            migrate(&config.store).await?;
-        }
+        let (brought_up_to_date, migrated) = watch::channel(!config.migrate_on_start);
         let ledger = Arc::new(Ledger::default());
         let (health, flow) = (Arc::new(Health::default()), Arc::new(Flow::default()));
         let (audience, news) = Audience::new();
         let hub = Hub::new(config.streams, Arc::clone(&audience));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
-        let store = Store::new(&config.store);
+        let store = Store::new(&config.store).held_until(migrated.clone());
         probes::watch_health(&metrics, Arc::clone(&health));
         let probed = store.clone();
         probes::watch_pool(&metrics, "api", config.store.readers, move || probed.pool_use());
-        actix_rt::spawn(probes::watch_tables(store.clone(), Arc::clone(&metrics)));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
         let (shutdown, told) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
@@ -95,7 +81,8 @@ impl App {
             config: config.clone(),
             faults: faults.clone(),
             audience,
-            store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() }),
+            store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() })
+                .held_until(migrated),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),
@@ -134,13 +121,33 @@ impl App {
         };
         let (server, address) = api::bind(&config.http, context)?;
         if config.store.measurement_bundles {
-            actix_rt::spawn(Bundler::new(store.clone()).run());
+            spawn_behind(&store, Bundler::new(store.clone()).run());
         }
-        actix_rt::spawn(keep_house(Housekeeper::new(store, &config.store), metrics));
+        spawn_behind(&store, probes::watch_tables(store.clone(), Arc::clone(&metrics)));
+        spawn_behind(&store, fleet.run());
+        let housekeeper = Housekeeper::new(store.clone(), &config.store);
+        spawn_behind(&store, keep_house(housekeeper, metrics));
         actix_rt::spawn(Arc::clone(&hub).run(news));
-        actix_rt::spawn(fleet.run());
+        let migration = actix_rt::spawn(async move {
+            if config.migrate_on_start {
+                migrate(&config.store).await?;
+            }
+            brought_up_to_date.send_replace(true);
+            Ok(())
+        });
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
-        Ok(Self { address, ledger, server, ingest, writing, hub, shutdown, ended, grace })
+        Ok(Self {
+            address,
+            ledger,
+            server,
+            ingest,
+            writing,
+            hub,
+            shutdown,
+            migration,
+            ended,
+            grace,
+        })
     }
 
     /// Where HTTP is served.
@@ -158,18 +165,21 @@ impl App {
     /// Serves until then, lets what is in flight finish, and stops.
     ///
     /// # Errors
-    /// When a part without which nothing goes on fails. What is un-acknowledged stays with the
+    /// When the migrations that were asked for fail, or a part without which nothing goes on. What is un-acknowledged stays with the
     /// broker: end the process and start it anew.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { server, ingest, writing, hub, shutdown: tell, mut ended, grace, .. } = self;
+        let Self {
+            server, ingest, writing, hub, shutdown: tell, migration, mut ended, grace, ..
+        } = self;
         let http = server.handle();
         let serving = actix_rt::spawn(server);
         tokio::pin!(serving);
 
         let failure = tokio::select! {
             () = shutdown => None,
-            ending = &mut ended => Some(format!("ingest ended by itself: {ending:?}")),
-            outcome = &mut serving => Some(format!("the HTTP server ended by itself: {outcome:?}")),
+            failure = failure_of(migration) => Some(failure),
+            ending = &mut ended => Some(anyhow!("ingest ended by itself: {ending:?}")),
+            outcome = &mut serving => Some(anyhow!("the HTTP server ended by itself: {outcome:?}")),
         };
         info!("shutting down");
         tell.send_replace(true);
@@ -188,14 +198,32 @@ impl App {
         stop(writing)?;
         match failure {
             None => Ok(()),
-            Some(failure) => bail!(failure),
+            Some(failure) => Err(failure),
         }
     }
 }
 
 fn stop(arbiter: Arbiter) -> anyhow::Result<()> {
     arbiter.stop();
-    arbiter.join().map_err(|_| anyhow::anyhow!("an arbiter's thread panicked"))
+    arbiter.join().map_err(|_| anyhow!("an arbiter's thread panicked"))
+}
+
+/// What needs the tables, once they are up to date.
+fn spawn_behind(store: &Store, work: impl Future<Output = ()> + 'static) {
+    let store = store.clone();
+    actix_rt::spawn(async move {
+        store.migrated().await;
+        work.await;
+    });
+}
+
+/// Returns only if it fails.
+async fn failure_of(migration: JoinHandle<anyhow::Result<()>>) -> anyhow::Error {
+    match migration.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(error)) => error,
+        Err(panicked) => panicked.into(),
+    }
 }
 
 /// Waits for the database, then brings the tables up to date.
@@ -209,136 +237,11 @@ async fn migrate(config: &store::Config) -> anyhow::Result<()> {
             }
             Err(error) if error.is_unavailable() => {
                 failures += 1;
-                warn!(%error, failures, "the database is not there yet");
+                warn!(%error, failures, "the database is not there yet; ingest waits for it");
                 tokio::time::sleep(pause(failures, rand::random())).await;
             }
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// What a message meets, from its PUBLISH to its PUBACK; built on the ingest arbiter's thread.
-struct Path {
-    config: Config,
-    faults: Faults,
-    audience: Arc<Audience>,
-    store: Store,
-    handles: InboundHandles,
-    writing: ArbiterHandle,
-    /// What is asked of the replayer, and the store that it reads: the API's, whose slow readers may
-    /// keep it waiting.
-    replays: (ReplayRequests, Store),
-    told: watch::Receiver<bool>,
-    grace: Duration,
-}
-
-impl Path {
-    async fn run(
-        self,
-        started: oneshot::Sender<Addr<Supervisor>>,
-        ending: oneshot::Sender<Ending>,
-    ) {
-        let topics = Topics::new(&self.config.mqtt.topic_prefix);
-        let decoder = Decoder::new(topics.clone(), self.config.limits);
-        let (settled, hears) = mpsc::unbounded_channel();
-        let (replayed, hears_replayed) = mpsc::unbounded_channel();
-        let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
-        let InboundHandles { ledger, health, metrics, .. } = self.handles.clone();
-
-        let probed = self.store.clone();
-        probes::watch_pool(&metrics, "path", PATH_CONNECTIONS, move || probed.pool_use());
-        let audience = Arc::clone(&self.audience);
-        let outbox = Outbox::new(self.store.clone(), down, audience, Arc::clone(&metrics)).start();
-        let (router, writer) = self.supervisor((settled, replayed), &outbox);
-        let outbound = Outbound::new(
-            self.config.mqtt.clone(),
-            topics,
-            goes_down,
-            (health, metrics),
-            self.told.clone(),
-        );
-        let (replay_requests, store) = self.replays;
-        let ways = ReplayerWays {
-            router: router.clone(),
-            decoder: decoder.clone(),
-            ledger,
-            store,
-            replayed: hears_replayed,
-        };
-        let replayer = Replayer::new(replay_requests, ways);
-        let inbound = Inbound::new(
-            self.config.mqtt,
-            decoder,
-            router.clone(),
-            self.handles,
-            hears,
-            (self.told, self.grace),
-        );
-        if started.send(router.supervisor()).is_err() {
-            return;
-        }
-        actix_rt::spawn(outbound.run());
-        actix_rt::spawn(replayer.run());
-        let alive = move || router.is_alive() && writer.connected() && outbox.connected();
-        let told = tokio::select! {
-            () = inbound.run() => Ending::Told,
-            () = vital_signs(alive) => Ending::ActorGone,
-        };
-        if ending.send(told).is_err() {
-            debug!("nobody waits for the end of ingest");
-        }
-    }
-
-    fn supervisor(
-        &self,
-        (settled, replayed): (mpsc::UnboundedSender<Committed>, mpsc::UnboundedSender<Committed>),
-        outbox: &Addr<Outbox>,
-    ) -> (Router, Addr<WriterActor<Committer>>) {
-        let InboundHandles { health, flow, metrics, .. } = self.handles.clone();
-        let config = self.config.writer.clone();
-        let audience = Arc::clone(&self.audience);
-        let committer = Committer::new(&self.config.store, config.connections)
-            .watched_by(Arc::clone(&audience));
-        let faults = self.faults.clone();
-        let probed = committer.clone();
-        probes::watch_pool(&metrics, "writers", config.connections, move || probed.pool_use());
-        let mut writer_address = None;
-        let router = Supervisor::start_here(
-            self.store.clone(),
-            self.config.sensor.clone(),
-            (Arc::clone(&metrics), self.faults.clone()),
-            |supervisor| {
-                let reports = Reports {
-                    settled,
-                    replayed,
-                    acknowledged: supervisor.clone().recipient(),
-                    deleted: supervisor.clone().recipient(),
-                    audience,
-                    health,
-                    flow,
-                    metrics,
-                    faults,
-                };
-                let writer = WriterActor::start_in_arbiter(&self.writing, move |_| {
-                    WriterActor::new(config, committer, reports)
-                });
-                writer_address = Some(writer.clone());
-                SupervisorWays {
-                    writer: writer.recipient(),
-                    republish: outbox.clone().recipient(),
-                    wake: outbox.clone().recipient(),
-                }
-            },
-        );
-        (router, writer_address.expect("the closure has run"))
-    }
-}
-
-/// Returns when an actor without which nothing goes on is gone.
-async fn vital_signs(alive: impl Fn() -> bool) {
-    let mut tick = tokio::time::interval(VITAL_SIGNS_INTERVAL);
-    while alive() {
-        tick.tick().await;
     }
 }
 

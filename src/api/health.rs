@@ -11,6 +11,7 @@ use super::page::NoParameters;
 use super::problem::{Missing, Problem};
 use super::{Context, read, resource};
 use crate::domain::Part;
+use crate::store::StoreError;
 
 const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -87,6 +88,7 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
         return Some(format!("the TLS handshake failed: {reason}"));
     }
     let sentence = match error.sqlstate() {
+        _ if matches!(error, StoreError::Migrating) => "its tables are being brought up to date",
         None => "it does not answer",
         Some(_) if error.lacks_tables() => "its tables are not there; run tributary migrate",
         Some(_) => "it refuses the connection",

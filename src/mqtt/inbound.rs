@@ -212,6 +212,7 @@ impl Inbound {
         loop {
             let stopped = session.subscribed && valve.borrow_and_update().is_some();
             paused |= stopped;
+            let mut has_read = false;
             let step = tokio::select! {
                 biased;
                 _ = self.shutdown.changed() => Err(SessionEnd::Shutdown),
@@ -236,12 +237,19 @@ impl Inbound {
                     }
                 }
                 packet = session.io.recv(&session.codec), if !self.window.is_full() && !stopped => {
+                    has_read = true;
                     self.read(session, packet)
                 }
             };
             paused |= self.window.is_full();
             if let Err(end) = step.and_then(|()| self.acknowledge(Some(session))) {
                 return end;
+            }
+            if has_read {
+                // While a backlog comes in, this task is always ready, and the thread's other sockets
+                // are looked at once in 61 turns of its tasks: each answer to a look-up of sensors
+                // waited 50 ms. A task that yields has them looked at before its next turn.
+                tokio::task::yield_now().await;
             }
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
+use futures_util::FutureExt as _;
 use ntex_bytes::Bytes;
 use ntex_mqtt::v5::codec;
 use proptest::prelude::*;
@@ -26,6 +27,7 @@ use crate::domain::{
     RejectionDigest, SensorIdentifier, Tally, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
+use crate::replay::{Replayer, ReplayerWays, Replays, Report};
 use crate::sensor::{
     self, Faults, Republish, Router, Supervisor, SupervisorWays, UnknownSensor, Wake,
 };
@@ -58,6 +60,10 @@ enum Step {
     Commit(Fate),
     /// The loop hears what was settled and what was lost, and sends the PUBACKs.
     Hear,
+    /// The look-up of a sensor that has spoken finds it, or finds none; until then its messages wait.
+    LookUp(u128, bool),
+    /// What was rejected as a whole, from this one on, is replayed, if nothing is yet.
+    Replay(u8),
     /// The connection ends, and the next one begins.
     Reconnect,
     /// The process is told to end: what is settled is acknowledged still, and the next one begins.
@@ -121,6 +127,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (1..8u8).prop_map(Step::Work),
         8 => fate.prop_map(Step::Commit),
         8 => Just(Step::Hear),
+        6 => (0..SENSORS, proptest::bool::weighted(0.7)).prop_map(|(who, is)| Step::LookUp(who, is)),
+        3 => (0..4u8).prop_map(Step::Replay),
         2 => Just(Step::Reconnect),
         1 => Just(Step::Drain),
         1 => Just(Step::Crash),
@@ -135,16 +143,25 @@ type Key = (SensorIdentifier, Timestamp, u64);
 #[derive(Default)]
 struct Tables {
     rows: BTreeMap<&'static str, BTreeSet<Key>>,
-    rejections: BTreeSet<(u128, Option<u32>)>,
+    /// By the digest of the message and the item's place: the number of the row.
+    rejections: BTreeMap<(u128, Option<u32>), i64>,
+    rejected_ever: i64,
 }
 
 impl Tables {
     /// One transaction, as the store's: straight, a row that is there fails it.
-    fn apply(&mut self, batch: &Batch, path: Path) -> Result<Tally, Verdict> {
+    fn apply(&mut self, batch: &mut Batch, path: Path) -> Result<Tally, Verdict> {
+        let mut tally = Tally::default();
+        for uplink in batch.uplinks_mut() {
+            let is_gone = |from| !self.rejections.values().any(|row| *row == from);
+            if uplink.origin.replayed_from.is_some_and(is_gone) {
+                let item_count = uplink.empty();
+                tally.seen_to(uplink.kind, item_count.into());
+            }
+        }
         if batch.uplinks().iter().any(|uplink| !refused(uplink).is_empty()) {
             return Err(Verdict::Isolate);
         }
-        let mut tally = Tally::default();
         let sorted = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         if path == Path::Straight {
             let there = |kind: Kind, place: &Place| {
@@ -159,22 +176,40 @@ impl Tables {
             let inserted = rows.all().iter().filter(|place| table.insert(key(place))).count();
             tally.stored(*kind, rows.offered, inserted as u64);
         }
-        for rejection in batch.uplinks().iter().flat_map(|uplink| &uplink.rejections) {
-            let items = u64::from(rejection.item_count);
-            if self.rejections.insert((rejection.digest.0, rejection.item_index)) {
-                tally.rejected(rejection.kind, items);
-            } else {
-                tally.rejected_before(rejection.kind, items);
+        for uplink in batch.uplinks() {
+            let replayed_from = uplink.origin.replayed_from;
+            if !uplink.rejections.iter().any(|it| it.item_index.is_none()) {
+                self.rejections.retain(|_, row| Some(*row) != replayed_from);
+            }
+            for rejection in &uplink.rejections {
+                let items = u64::from(rejection.item_count);
+                if self.reject((rejection.digest.0, rejection.item_index))
+                    && replayed_from.is_none()
+                {
+                    tally.rejected(rejection.kind, items);
+                } else {
+                    tally.rejected_before(rejection.kind, items);
+                }
             }
         }
         Ok(tally)
+    }
+
+    /// False: it is recorded already.
+    fn reject(&mut self, key: (u128, Option<u32>)) -> bool {
+        if self.rejections.contains_key(&key) {
+            return false;
+        }
+        self.rejected_ever += 1;
+        self.rejections.insert(key, self.rejected_ever);
+        true
     }
 
     /// Whether every item of a message is a row or a recorded rejection.
     fn hold(&self, said: &Said) -> bool {
         let uplink = decode(said);
         let digest = digest(said);
-        if self.rejections.contains(&(digest, None)) {
+        if self.rejections.contains_key(&(digest, None)) {
             return true;
         }
         let refused = refused(&uplink);
@@ -184,7 +219,7 @@ impl Tables {
             refused.contains(&(item as u32))
                 || self.rows.get(said.kind.name()).is_some_and(|rows| rows.contains(&key))
         });
-        let recorded = self.rejections.iter().filter(|(known, _)| *known == digest).count();
+        let recorded = self.rejections.keys().filter(|(known, _)| *known == digest).count();
         stored && recorded == uplink.rejections.len() + refused.len()
     }
 }
@@ -234,7 +269,7 @@ struct Database {
 }
 
 impl Commit for Database {
-    async fn commit(&self, batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
+    async fn commit(&self, mut batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
         match self.gate.acquire().await {
             Ok(permit) => permit.forget(),
             // The process is dead, and does nothing any more.
@@ -250,7 +285,7 @@ impl Commit for Database {
             Fate::Panics => panic!("a fault of the plan's"),
             Fate::Commits | Fate::AnswerLost | Fate::NeverHeardOf => {}
         }
-        let applied = self.tables.borrow_mut().apply(&batch, path);
+        let applied = self.tables.borrow_mut().apply(&mut batch, path);
         match (applied, fate) {
             (Err(verdict), _) => uncommitted(batch, verdict),
             (Ok(_), Fate::AnswerLost) => uncommitted(batch, Verdict::Retry),
@@ -373,6 +408,7 @@ hears_in_vain!(Acknowledged, Deleted, Republish, Wake);
 /// One life of the process.
 struct Life {
     inbound: Inbound,
+    replayer: Replayer,
     router: Router,
     ledger: Arc<Ledger>,
     gate: Arc<Semaphore>,
@@ -391,9 +427,10 @@ impl Life {
         };
         let nobody = Nobody.start();
         let (settled, hears) = mpsc::unbounded_channel();
+        let (replayed, hears_replayed) = mpsc::unbounded_channel();
         let reports = Reports {
             settled,
-            replayed: mpsc::unbounded_channel().0,
+            replayed,
             acknowledged: nobody.clone().recipient(),
             deleted: nobody.clone().recipient(),
             audience: Audience::none(),
@@ -428,25 +465,32 @@ impl Life {
             window_bytes: MAX_BYTES,
         };
         let decoder = Decoder::new(Topics::new(""), LIMITS);
+        let ways = ReplayerWays {
+            router: router.clone(),
+            decoder: decoder.clone(),
+            ledger: Arc::clone(&ledger),
+            store: Store::new(&nowhere()),
+            replayed: hears_replayed,
+        };
+        let replayer = Replayer::new(Replays::new().1, ways);
         let (shutdown, told) = watch::channel(false);
         let times = (told, Duration::from_secs(1));
         let inbound = Inbound::new(config, decoder, router.clone(), handles, hears, times);
         let gate = Arc::clone(&database.gate);
-        let life = Self { inbound, router, ledger, gate, _shutdown: shutdown };
-        life.admit_all();
-        life
+        Self { inbound, replayer, router, ledger, gate, _shutdown: shutdown }
     }
 
-    /// Every sensor is known: one whose actor has failed gets a new one, without a look-up.
-    fn admit_all(&self) {
-        for number in 0..SENSORS {
-            self.router.admit(&KnownSensor {
-                identifier: sensor(number),
-                network: NetworkIdentifier::DEFAULT,
-                desired_revision: None,
-                last_acknowledged: None,
-            });
+    /// The look-up of a sensor; one whose actor has failed gets a new one.
+    fn look_up(&self, number: u128, is_there: bool) {
+        if !is_there {
+            return self.router.refuse(sensor(number));
         }
+        self.router.admit(&KnownSensor {
+            identifier: sensor(number),
+            network: NetworkIdentifier::DEFAULT,
+            desired_revision: None,
+            last_acknowledged: None,
+        });
     }
 
     fn deliver(&mut self, broker: &mut Broker) {
@@ -457,7 +501,6 @@ impl Life {
         if let Some(first) = line.broker.send() {
             self.inbound.take_all(&mut line, first).unwrap();
         }
-        self.admit_all();
     }
 
     /// True: the connection is to be given up.
@@ -469,6 +512,7 @@ impl Life {
         while let Ok(lost) = self.inbound.lost.try_recv() {
             broken |= self.inbound.lose(lost);
         }
+        while self.replayer.hear(&mut Report::default()).now_or_never().is_some() {}
         if !broken {
             self.acknowledge(broker, tables);
         }
@@ -537,6 +581,8 @@ impl World {
                 self.database.gate.add_permits(1);
             }
             Step::Hear => self.hear(),
+            Step::LookUp(sensor, is_there) => self.life.look_up(sensor, is_there),
+            Step::Replay(first) => self.replay(first.into()),
             Step::Reconnect => self.life.reconnect(&mut self.broker),
             Step::Drain => {
                 // As the loop drains: a lost message does not end the connection.
@@ -548,6 +594,20 @@ impl World {
             Step::Crash => self.crash(),
         }
         self.life.check();
+    }
+
+    fn replay(&mut self, first: usize) {
+        if !self.life.replayer.is_idle() {
+            return;
+        }
+        let tables = self.database.tables.borrow();
+        let whole = tables.rejections.iter().filter(|((_, item), _)| item.is_none());
+        for ((message, _), row) in whole.skip(first) {
+            let said = self.broker.said.iter().find(|said| digest(said) == *message).unwrap();
+            let payload = said.payload.as_bytes();
+            let origin = Origin::replayed(&topic(said), payload, Timestamp::default(), *row);
+            self.life.replayer.admit(*row, origin);
+        }
     }
 
     fn hear(&mut self) {
@@ -587,21 +647,25 @@ impl World {
     async fn connection_comes_to_rest(&mut self) -> bool {
         loop {
             self.life.deliver(&mut self.broker);
+            (0..SENSORS).for_each(|sensor| self.life.look_up(sensor, true));
             if self.life.hear(&mut self.broker, &self.database.tables.borrow()) {
                 return false;
             }
             self.life.check();
-            if self.broker.queue.is_empty() && self.broker.in_flight.is_empty() {
+            let Life { inbound, replayer, .. } = &mut self.life;
+            let is_quiet = self.broker.queue.is_empty() && self.broker.in_flight.is_empty();
+            if is_quiet && replayer.is_idle() {
                 return true;
             }
-            let Life { inbound, .. } = &mut self.life;
             if self.broker.has_more() && !inbound.window.is_full() {
                 continue;
             }
+            let mut report = Report::default();
             let news = async {
                 tokio::select! {
                     Some(committed) = inbound.settled.recv() => { inbound.settle(committed); false }
                     Some(lost) = inbound.lost.recv() => inbound.lose(lost),
+                    () = replayer.hear(&mut report) => false,
                 }
             };
             let broken =

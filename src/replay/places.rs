@@ -5,6 +5,8 @@ use crate::domain::Kind;
 /// One message on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
+    /// The row that it was kept in.
+    pub(super) rejection: i64,
     /// Whose account it is on.
     pub(super) kind: Option<Kind>,
     /// How many items it holds.
@@ -55,7 +57,7 @@ mod tests {
     #[test]
     fn each_ends_once_and_no_number_comes_twice() {
         let mut places = Places::default();
-        let place = |items| Place { kind: None, items };
+        let place = |items| Place { rejection: 0, kind: None, items };
         for round in 0..2 {
             let first = places.next();
             assert_eq!(first, 2 * round);

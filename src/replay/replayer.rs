@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info};
 
 use super::message::{NotReplayable, message};
 use super::places::{Place, Places};
-use crate::domain::{Arrivals, Ledger, Lost, ReceiptBook};
+use crate::domain::{Arrivals, Ledger, Lost, Origin, Reason, ReceiptBook};
 use crate::sensor::{Committed, Router};
 use crate::store::{RejectionFilter, Replayed, Store, StoreError, Stretch};
 use crate::wire::Decoder;
@@ -20,6 +20,10 @@ const REQUESTS_WAITING: usize = 16;
 
 /// Messages handed on before the inbound loop, on the same thread, gets its turn.
 const MESSAGES_AT_ONCE: usize = 50;
+
+/// Rejections that are remembered as having stopped their sensor's actor; beyond that all are
+/// forgotten, and may each do so once more.
+const MAX_CULPRITS: usize = 10_000;
 
 /// What is to be replayed: a page of it.
 #[derive(Clone, Debug)]
@@ -113,6 +117,9 @@ pub struct Replayer {
     book: ReceiptBook,
     lost: mpsc::UnboundedReceiver<Lost>,
     places: Places,
+    /// What stops its actor takes what was delivered to it back to the broker, and is not given to
+    /// it again in the life of this process.
+    culprits: foldhash::HashSet<i64>,
 }
 
 impl Replayer {
@@ -120,7 +127,8 @@ impl Replayer {
     #[must_use]
     pub fn new(requests: ReplayRequests, ways: ReplayerWays) -> Self {
         let (book, lost) = ReceiptBook::new();
-        Self { requests, ways, book, lost, places: Places::default() }
+        let (places, culprits) = (Places::default(), foldhash::HashSet::default());
+        Self { requests, ways, book, lost, places, culprits }
     }
 
     /// Runs until nobody can ask any more.
@@ -144,7 +152,7 @@ impl Replayer {
         for (row, number) in page.rows.iter().zip(1..) {
             match message(row) {
                 Ok(origin) => {
-                    self.admit(origin);
+                    self.admit(row.identifier, origin);
                     report.replayed += 1;
                 }
                 Err(flaw) => report.not_replayable.push((row.identifier, flaw)),
@@ -153,26 +161,42 @@ impl Replayer {
                 tokio::task::yield_now().await;
             }
         }
-        while !self.places.is_empty() {
-            tokio::select! {
-                Some(committed) = self.ways.replayed.recv() => self.settle(committed, &mut report),
-                Some(lost) = self.lost.recv() => self.lose(lost, &mut report),
-            }
+        while !self.is_idle() {
+            self.hear(&mut report).await;
         }
         let Replayed { removed, kept, .. } = report.outcome;
         info!(replayed = report.replayed, removed, kept, "rejections replayed");
         Ok(report)
     }
 
-    fn admit(&mut self, origin: crate::domain::Origin) {
+    /// Whether nothing is on its way.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Some messages have come to their end.
+    pub(crate) async fn hear(&mut self, report: &mut Report) {
+        tokio::select! {
+            Some(committed) = self.ways.replayed.recv() => self.settle(committed, report),
+            Some(lost) = self.lost.recv() => self.lose(lost, report),
+        }
+    }
+
+    pub(crate) fn admit(&mut self, rejection: i64, origin: Origin) {
         let receipt = self.book.write(self.places.next());
-        let uplink = self.ways.decoder.decode(origin, receipt);
-        let place = Place { kind: uplink.kind, items: uplink.item_count() };
+        let mut uplink = self.ways.decoder.decode(origin, receipt);
+        let condemned = self.culprits.contains(&rejection);
+        if condemned {
+            let detail = "the message stopped its sensor's actor when it was replayed";
+            uplink.reject(Reason::ActorFailed, detail.into());
+        }
+        let place = Place { rejection, kind: uplink.kind, items: uplink.item_count() };
         self.places.admit(place);
         let mut arrivals = Arrivals::default();
         arrivals.add(place.kind, place.items);
         self.ways.ledger.replay(arrivals);
-        self.ways.router.route(uplink);
+        let router = &self.ways.router;
+        if condemned { router.pass_by(uplink) } else { router.route(uplink) }
     }
 
     fn settle(&mut self, committed: Committed, report: &mut Report) {
@@ -191,7 +215,15 @@ impl Replayer {
         self.ways.ledger.release_replayed(place.kind, place.items);
         report.failed += 1;
         if lost.culprit {
-            warn!("a replayed message has stopped its sensor's actor; it stays a rejection");
+            let rejection = place.rejection;
+            error!(
+                rejection,
+                "a replayed message has stopped its sensor's actor; it stays a rejection"
+            );
+            if self.culprits.len() >= MAX_CULPRITS {
+                self.culprits.clear();
+            }
+            self.culprits.insert(rejection);
         }
     }
 }

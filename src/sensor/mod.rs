@@ -9,6 +9,8 @@ mod protocol;
 mod registry;
 mod state;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 use std::str::FromStr;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, SpawnHandle,
+    WrapFuture as _,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
@@ -68,7 +69,11 @@ pub struct Outbox {
     skipped: bool,
     running: bool,
     woken: bool,
+    /// The database is away: until the next try there is nothing to read, whoever wakes us.
+    away: bool,
     failures: u32,
+    /// The one timer of the pause, however many wake us during it.
+    retry: Option<SpawnHandle>,
 }
 
 impl Outbox {
@@ -91,7 +96,27 @@ impl Outbox {
             skipped: false,
             running: false,
             woken: false,
+            away: false,
             failures: 0,
+            retry: None,
+        }
+    }
+
+    fn wake(&mut self, context: &mut Context<Self>) {
+        if !self.away {
+            self.run(context);
+        }
+    }
+
+    fn run_later(&mut self, context: &mut Context<Self>) {
+        self.stop_waiting(context);
+        let pause = pause(self.failures, rand::random());
+        self.retry = Some(context.run_later(pause, Self::run));
+    }
+
+    fn stop_waiting(&mut self, context: &mut Context<Self>) {
+        if let Some(retry) = self.retry.take() {
+            context.cancel_future(retry);
         }
     }
 
@@ -100,7 +125,8 @@ impl Outbox {
         if self.running {
             return;
         }
-        (self.running, self.woken) = (true, false);
+        self.stop_waiting(context);
+        (self.running, self.woken, self.away) = (true, false, false);
         let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
         let (store, down) = (self.store.clone(), self.down.clone());
         let (audience, metrics) = (Arc::clone(&self.audience), Arc::clone(&self.metrics));
@@ -126,7 +152,7 @@ impl Outbox {
         let more = self.position.unpublished.is_some() || self.position.uncleared.is_some();
         if !more && std::mem::take(&mut self.skipped) {
             // What failed is before us, now that the rest is done.
-            context.run_later(pause(self.failures, rand::random()), Self::run);
+            self.run_later(context);
             return;
         }
         if !self.skipped {
@@ -152,7 +178,8 @@ impl Outbox {
             debug!(%failure, failures = self.failures, "configurations could still not be published");
         }
         self.again.extend(again);
-        context.run_later(pause(self.failures, rand::random()), Self::run);
+        self.away = matches!(failure, RoundFailure::Store(_));
+        self.run_later(context);
     }
 }
 
@@ -229,8 +256,10 @@ impl Actor for Outbox {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.run(context);
-        context.run_interval(LOOK_ANYWAY, |outbox, context| outbox.run(context));
+        let store = self.store.clone();
+        let migrated = async move { store.migrated().await };
+        context.wait(migrated.into_actor(self).map(|(), outbox, context| outbox.run(context)));
+        context.run_interval(LOOK_ANYWAY, |outbox, context| outbox.wake(context));
     }
 }
 
@@ -238,7 +267,7 @@ impl Handler<Wake> for Outbox {
     type Result = ();
 
     fn handle(&mut self, Wake: Wake, context: &mut Context<Self>) {
-        self.run(context);
+        self.wake(context);
     }
 }
 
@@ -247,6 +276,6 @@ impl Handler<Republish> for Outbox {
 
     fn handle(&mut self, Republish(sensor): Republish, context: &mut Context<Self>) {
         self.again.insert(sensor);
-        self.run(context);
+        self.wake(context);
     }
 }

@@ -63,6 +63,12 @@ impl Router {
         registry.start(known);
     }
 
+    /// The look-up of a sensor finds none: for tests that have no database.
+    #[cfg(test)]
+    pub(crate) fn refuse(&self, sensor: SensorIdentifier) {
+        self.registry.borrow_mut().reject(sensor);
+    }
+
     /// Whether those who look sensors up are still there.
     #[must_use]
     pub fn is_alive(&self) -> bool {

@@ -60,6 +60,7 @@ pub struct Supervisor {
     metrics: Arc<Metrics>,
     wake: Recipient<Wake>,
     republish: Recipient<Republish>,
+    /// A look-up is under way, or waits until its pause is over: there is one at a time.
     resolving: bool,
     noting: bool,
     failures: u32,
@@ -115,7 +116,6 @@ impl Supervisor {
             (sensors, outcome)
         };
         context.spawn(looked_up.into_actor(self).map(|(sensors, outcome), supervisor, context| {
-            supervisor.resolving = false;
             match outcome {
                 Ok(known) => supervisor.resolved(&sensors, &known, context),
                 Err(error) => supervisor.unresolved(sensors, &error, context),
@@ -129,7 +129,7 @@ impl Supervisor {
         known: &[KnownSensor],
         context: &mut Context<Self>,
     ) {
-        self.failures = 0;
+        (self.resolving, self.failures) = (false, 0);
         let mut registry = self.registry.borrow_mut();
         for sensor in known {
             registry.start(sensor);
@@ -179,7 +179,10 @@ impl Supervisor {
         let pause = pause(self.failures, rand::random());
         warn!(%error, waiting = sensors.len(), "sensors could not be looked up; their messages wait");
         self.registry.borrow_mut().put_back(sensors);
-        context.run_later(pause, Self::resolve);
+        context.run_later(pause, |supervisor, context| {
+            supervisor.resolving = false;
+            supervisor.resolve(context);
+        });
     }
 }
 
@@ -295,5 +298,20 @@ impl Handler<Moved> for Supervisor {
 
     fn handle(&mut self, Moved(sensor): Moved, _: &mut Context<Self>) {
         self.registry.borrow_mut().moved(sensor);
+    }
+}
+
+/// To the supervisor: how often in a row could sensors not be looked up?
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "u32")]
+pub(super) struct Failures;
+
+#[cfg(test)]
+impl Handler<Failures> for Supervisor {
+    type Result = u32;
+
+    fn handle(&mut self, Failures: Failures, _: &mut Context<Self>) -> u32 {
+        self.failures
     }
 }

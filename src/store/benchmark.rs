@@ -44,15 +44,17 @@ select creation_timestamp from measurement
 where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp <= $3";
 
 /// What each of these sensors measures in a span, once a minute, in the order in which it is made: the
-/// rows of one lie scattered among those of the others. Parameters: sensors, from, to.
+/// rows of one lie scattered among those of the others. Those behind the first few say more, so that
+/// there is one row of each of the few in a page. Parameters: sensors, from, to, how few.
 const LAY_DOWN: &str = "\
 insert into measurement
     (sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, value)
 select sensor, made, made + interval '1 second', hashtextextended(sensor::text || made, 0), 0,
        jsonb_build_object('temperature', round((20 + 5 * sin(extract(epoch from made) / 13750) + random())::numeric, 2),
            'humidity', round((60 + 10 * random())::numeric, 1), 'wind', round((8 * random())::numeric, 2), 'sky', 'clear')
+           || case when number <= $4 then '{}' else jsonb_build_object('note', repeat('.', 480)) end
 from generate_series($2::timestamptz, $3::timestamptz - interval '1 second', interval '1 minute') as made
-cross join unnest($1::uuid[]) as sensor
+cross join unnest($1::uuid[]) with ordinality as speaking (sensor, number)
 order by made";
 
 /// What the service has counted of these, as of whatever it commits. Parameters: sensors, the bucket
@@ -178,19 +180,20 @@ impl Bench {
         Ok(())
     }
 
-    /// Lays down what these sensors measured in a span, once a minute, as the rows stand when a fleet
-    /// has said them.
+    /// Lays down what these sensors and so many others measured in a span, once a minute, as the rows
+    /// stand when a fleet has said them.
     ///
     /// # Errors
     /// When the database is away, or has one of the rows.
     pub async fn lay_down(
         &self,
         sensors: &[SensorIdentifier],
+        others: &[SensorIdentifier],
         (from, to): (Timestamp, Timestamp),
     ) -> Result<u64, StoreError> {
-        let sensors: Vec<uuid::Uuid> = sensors.iter().map(|sensor| sensor.0).collect();
-        let span = (from.to_jiff(), to.to_jiff());
-        Ok(self.client.execute(LAY_DOWN, &[&sensors, &span.0, &span.1]).await?)
+        let all: Vec<uuid::Uuid> = sensors.iter().chain(others).map(|sensor| sensor.0).collect();
+        let (from, to, few) = (from.to_jiff(), to.to_jiff(), sensors.len() as i64);
+        Ok(self.client.execute(LAY_DOWN, &[&all, &from, &to, &few]).await?)
     }
 
     /// Counts what was laid down of these, for those who put it together, and has it vacuumed, as

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bb8::{Pool, PooledConnection};
 use futures_util::SinkExt as _;
+use futures_util::future::join_all;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -132,7 +133,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// With so many connections, made when they are first needed. Nobody watches.
+    /// With so many connections, made when they are first needed or [`Self::connect`] is called. Nobody
+    /// watches.
     #[must_use]
     pub fn new(config: &Config, connections: u32) -> Self {
         let complaints = Complaints::default();
@@ -156,6 +158,12 @@ impl Committer {
     #[must_use]
     pub fn watched_by(self, audience: Arc<Audience>) -> Self {
         Self { audience, ..self }
+    }
+
+    /// Makes so many connections ahead, so that the first batches find them. They are driven on the thread that
+    /// calls this. One that cannot be made now is made when it is needed, which is when that is told.
+    pub async fn connect(&self, connections: u32) {
+        join_all((0..connections).map(|_| async { drop(self.pool.get().await) })).await;
     }
 
     /// Writes a batch in one transaction.

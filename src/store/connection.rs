@@ -82,8 +82,7 @@ impl Staging {
     /// The staging table is temporary: it goes with the connection, and its rows with each
     /// transaction. It is made outside of any, so that no rollback takes it away.
     async fn prepare(client: &Client, kind: Kind) -> Result<Self, tokio_postgres::Error> {
-        let (table, columns) = (table(kind), columns(kind));
-        let staged = format!("staged_{table}");
+        let (table, columns, staged) = (table(kind), columns(kind), staging_table(kind));
         client
             .batch_execute(&format!(
                 "create temporary table {staged} (like {table}) on commit delete rows"
@@ -93,7 +92,8 @@ impl Staging {
         let settle = client
             .prepare(&format!(
                 "insert into {table} ({columns}) select {columns} from {staged} \
-                 order by sensor_identifier, creation_timestamp, digest on conflict do nothing \
+                 order by sensor_identifier, creation_timestamp, digest \
+                 on conflict (sensor_identifier, creation_timestamp, digest) do nothing \
                  returning sensor_identifier, creation_timestamp, digest"
             ))
             .await?;
@@ -103,6 +103,10 @@ impl Staging {
 
 pub(super) const fn table(kind: Kind) -> &'static str {
     kind.name()
+}
+
+pub(super) fn staging_table(kind: Kind) -> String {
+    format!("staged_{}", table(kind))
 }
 
 const fn columns(kind: Kind) -> &'static str {

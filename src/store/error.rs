@@ -30,6 +30,9 @@ pub enum StoreError {
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
+    /// They are being applied.
+    #[error("the tables are being brought up to date")]
+    Migrating,
     /// As if: for the tests of what happens around a commit.
     #[cfg(test)]
     #[error("pretended: {0:?}")]
@@ -68,9 +71,10 @@ pub fn verdict(error: &StoreError) -> Verdict {
         StoreError::Postgres(error) => error.code().map_or(Verdict::Retry, verdict_on),
         #[cfg(test)]
         StoreError::Pretended(verdict) => *verdict,
-        StoreError::PoolTimeout { .. } | StoreError::Silence { .. } | StoreError::Migration(_) => {
-            Verdict::Retry
-        }
+        StoreError::PoolTimeout { .. }
+        | StoreError::Silence { .. }
+        | StoreError::Migration(_)
+        | StoreError::Migrating => Verdict::Retry,
     }
 }
 
@@ -130,7 +134,7 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::PoolTimeout { .. } | Self::Silence { .. } => true,
+            Self::PoolTimeout { .. } | Self::Silence { .. } | Self::Migrating => true,
             Self::Migration(error) => postgres_within(error).is_some_and(is_away),
             #[cfg(test)]
             Self::Pretended(verdict) => *verdict == Verdict::Retry,

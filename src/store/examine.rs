@@ -1,9 +1,9 @@
 //! Which items of a message PostgreSQL refuses: tried in ever smaller parts, each under a savepoint,
-//! and all of it taken back. Called by the committer, on the way of a batch that was refused.
+//! and all of it taken back in the end. Called by the committer, on the way of a batch that was refused.
 
 use super::StoreError;
 use super::commit::staged;
-use super::connection::WriterConnection;
+use super::connection::{WriterConnection, staging_table};
 use crate::domain::{Batch, Kind, Place};
 
 /// Returns each item's place among the stored ones, and PostgreSQL's sentence.
@@ -11,7 +11,8 @@ pub(super) async fn find_refused(
     connection: &WriterConnection,
     batch: &Batch,
 ) -> Result<Vec<(u32, String)>, StoreError> {
-    connection.client.batch_execute("begin").await?;
+    // What a constraint of the user's would say at COMMIT it says at once.
+    connection.client.batch_execute("begin; set constraints all immediate").await?;
     let mut refused = Vec::new();
     for kind in Kind::ALL {
         let places = batch.rows(kind).all();
@@ -34,7 +35,8 @@ pub(super) async fn find_refused(
     Ok(refused)
 }
 
-/// Writes a part of a message under a savepoint, and takes it back.
+/// Writes a part of a message under a savepoint. What fits stays, so that an item that conflicts
+/// with another one of its message is found too.
 async fn attempt(
     connection: &WriterConnection,
     batch: &Batch,
@@ -46,6 +48,10 @@ async fn attempt(
     }
     connection.client.batch_execute("savepoint part").await?;
     let outcome = staged(connection, batch, kind, part).await;
-    connection.client.batch_execute("rollback to savepoint part").await?;
+    let end = match &outcome {
+        Ok(_) => format!("delete from {}; release savepoint part", staging_table(kind)),
+        Err(_) => "rollback to savepoint part".into(),
+    };
+    connection.client.batch_execute(&end).await?;
     outcome.map(drop)
 }

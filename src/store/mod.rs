@@ -35,6 +35,8 @@ mod sensor_list;
 mod sensors;
 mod ssl;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod users;
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8::{ErrorSink, Pool, PooledConnection, RunError};
+use tokio::sync::watch;
 
 use super::bundles::OnDemand;
 use super::connect::Connector;
@@ -53,6 +54,8 @@ pub struct Store {
     pool: Pool<ReaderManager>,
     complaints: Complaints,
     statement_timeout: Duration,
+    /// Until this says true the tables are being made: nobody reads or writes them.
+    migrated: watch::Receiver<bool>,
     pub(super) idempotency_hours: i32,
     pub(super) bundles: OnDemand,
     pub(super) exports: Exports,
@@ -80,9 +83,24 @@ impl Store {
             pool,
             complaints,
             statement_timeout: Duration::from_secs(config.read_timeout_secs.into()),
+            migrated: watch::channel(true).1,
             idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
             bundles: OnDemand::new(config.measurement_bundles),
             exports: Exports::new(config),
+        }
+    }
+
+    /// The same, and until this says true it has no connection for anybody.
+    #[must_use]
+    pub fn held_until(self, migrated: watch::Receiver<bool>) -> Self {
+        Self { migrated, ..self }
+    }
+
+    /// Returns when the tables may be used; never, if the migrations have failed.
+    pub async fn migrated(&self) {
+        let mut migrated = self.migrated.clone();
+        if migrated.wait_for(|migrated| *migrated).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -111,10 +129,17 @@ impl Store {
     /// A connection.
     ///
     /// # Errors
-    /// When none can be had within a second.
+    /// When none can be had within a second, or the tables are being made.
     pub(super) async fn connection(
         &self,
     ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
+        if !*self.migrated.borrow() {
+            return Err(StoreError::Migrating);
+        }
+        self.check_out().await
+    }
+
+    async fn check_out(&self) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
         let checked_out = self.pool.get().await;
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }
@@ -125,6 +150,8 @@ impl Store {
         patience: Duration,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        // The tests of it have a server that never answers, and less patience.
+        let patience = if cfg!(test) { patience / 10_000 } else { patience };
         let answered = tokio::time::timeout(patience, work).await;
         answered.unwrap_or(Err(StoreError::Silence { waited: patience }))
     }
@@ -134,7 +161,10 @@ impl Store {
     /// # Errors
     /// When it does not, or only after a second.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.check_out().await?;
+        if !*self.migrated.borrow() {
+            return Err(StoreError::Migrating);
+        }
         match tokio::time::timeout(CHECKOUT_TIMEOUT, connection.simple_query(LATEST_TABLE)).await {
             Ok(answer) => answer.map(drop).map_err(StoreError::from),
             Err(_elapsed) => Err(StoreError::PoolTimeout { waited: CHECKOUT_TIMEOUT, last: None }),

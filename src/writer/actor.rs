@@ -1,6 +1,8 @@
 //! The writer: collects messages while earlier ones are being written, and starts a delivery for
 //! each batch. Sensor actors send to it; the inbound loop hears what was committed.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _};
@@ -20,7 +22,7 @@ pub struct WriterActor<C> {
     committer: C,
     config: Config,
     reports: Reports,
-    budget: RejectionBudget,
+    budget: Rc<RefCell<RejectionBudget>>,
     recent: Recent,
     waiting: Batch,
     replays: Batch,
@@ -40,7 +42,7 @@ impl<C: Commit> WriterActor<C> {
             committer,
             config,
             reports,
-            budget,
+            budget: Rc::new(RefCell::new(budget)),
             recent: Recent::new(),
             waiting: Batch::default(),
             replays: Batch::default(),
@@ -61,7 +63,8 @@ impl<C: Commit> WriterActor<C> {
             };
             self.writing += 1;
             self.reports.metrics.batches_writing.set(self.writing.into());
-            let delivery = Delivery::new(self.committer.clone(), reports);
+            let budget = Rc::clone(&self.budget);
+            let delivery = Delivery::new(self.committer.clone(), reports, budget);
             // A task of its own: a panic in it loses this batch's receipts, which is noticed where
             // they were written, and not the actor.
             let begun = Instant::now();
@@ -102,7 +105,7 @@ impl<C: Commit> WriterActor<C> {
 
     fn take_delivered(&mut self) -> Batch {
         let mut batch = self.waiting.take(self.config.batch_items, policy::BATCH_BYTES);
-        let beyond = self.budget.apply(&mut batch, Timestamp::now());
+        let beyond = self.budget.borrow_mut().apply(&mut batch, Timestamp::now());
         self.reports.metrics.rejections_over_bound.inc_by(beyond);
         self.recent.tell_apart(&mut batch);
         batch

@@ -1,7 +1,7 @@
 //! How many rejections are kept per sensor and hour. Pure. What is beyond is counted, not kept, so
 //! that a sensor gone mad cannot fill the disk.
 
-use crate::domain::{Batch, SensorIdentifier, Timestamp};
+use crate::domain::{Batch, Rejection, SensorIdentifier, Timestamp};
 
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 
@@ -22,20 +22,25 @@ impl RejectionBudget {
         Self { per_sensor, hour: 0, spent: foldhash::HashMap::default() }
     }
 
-    /// Marks the rejections that are beyond the budget, and returns how many items those are.
+    /// Marks the rejections of a batch that are beyond the budget, and returns how many items those
+    /// are.
     pub(super) fn apply(&mut self, batch: &mut Batch, now: Timestamp) -> u64 {
+        let uplinks = batch.uplinks_mut().iter_mut();
+        uplinks.map(|uplink| self.apply_to(&mut uplink.rejections, now)).sum()
+    }
+
+    /// The same for rejections that have not been through it.
+    pub(super) fn apply_to(&mut self, rejections: &mut [Rejection], now: Timestamp) -> u64 {
         let hour = now.unix_microseconds() / MICROSECONDS_PER_HOUR;
         if hour != self.hour {
             self.hour = hour;
             self.spent.clear();
         }
         let mut beyond = 0;
-        for uplink in batch.uplinks_mut() {
-            for rejection in &mut uplink.rejections {
-                rejection.kept = self.spend(rejection.sensor);
-                if !rejection.kept {
-                    beyond += u64::from(rejection.item_count);
-                }
+        for rejection in rejections {
+            rejection.kept = self.spend(rejection.sensor);
+            if !rejection.kept {
+                beyond += u64::from(rejection.item_count);
             }
         }
         beyond

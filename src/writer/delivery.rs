@@ -5,6 +5,8 @@
 //! Invariant: a delivery ends only when every message of its batch is committed. Nothing is given
 //! up, and nothing is reported that COMMIT did not confirm.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,8 +14,11 @@ use actix::Recipient;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 
+use super::budget::RejectionBudget;
 use super::protocol::{Acknowledged, Deleted};
-use crate::domain::{Audience, Batch, Faults, Flow, Health, Part, Reason, Spot, pause};
+use crate::domain::{
+    Audience, Batch, Faults, Flow, Health, Part, Reason, Spot, Timestamp, Uplink, pause,
+};
 use crate::metrics::Metrics;
 use crate::store::{
     Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
@@ -79,12 +84,17 @@ impl Reports {
 pub(super) struct Delivery<C> {
     committer: C,
     reports: Reports,
+    budget: Rc<RefCell<RejectionBudget>>,
     failures: u32,
 }
 
 impl<C: Commit> Delivery<C> {
-    pub(super) const fn new(committer: C, reports: Reports) -> Self {
-        Self { committer, reports, failures: 0 }
+    pub(super) const fn new(
+        committer: C,
+        reports: Reports,
+        budget: Rc<RefCell<RejectionBudget>>,
+    ) -> Self {
+        Self { committer, reports, budget, failures: 0 }
     }
 
     /// Returns when all of it is committed.
@@ -124,7 +134,7 @@ impl<C: Commit> Delivery<C> {
                 debug!(items = batch.item_count(), "a row is there already; the batch is staged");
                 parts.push((batch, Path::Staged));
             }
-            // Staged rows meet no conflict but on a constraint that is not ours.
+            // Staged rows meet no conflict but on a constraint of the user's.
             (Verdict::Isolate, _) | (Verdict::Stage, Path::Staged) => {
                 self.count("refused");
                 if batch.uplinks().len() > 1 {
@@ -164,15 +174,25 @@ impl<C: Commit> Delivery<C> {
                     self.wait(refusal).await;
                 }
             }
-            Ok(refused) => {
-                for (item, sentence) in &refused {
-                    warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refuses a row; it is rejected");
-                }
-                uplink.reject_items(refused, Reason::RefusedByDatabase);
-            }
+            Ok(refused) => self.reject(uplink, refused),
             Err(error) => self.wait(&error).await,
         }
         batch
+    }
+
+    /// What a replay refuses is recorded already, and no budget bounds it.
+    fn reject(&self, uplink: &mut Uplink, refused: Vec<(u32, String)>) {
+        let before = uplink.rejections.len();
+        uplink.reject_items(refused, Reason::RefusedByDatabase);
+        let new = &mut uplink.rejections[before..];
+        if uplink.origin.replayed_from.is_none() {
+            let beyond = self.budget.borrow_mut().apply_to(new, Timestamp::now());
+            self.reports.metrics.rejections_over_bound.inc_by(beyond);
+        }
+        for rejection in new.iter().filter(|rejection| rejection.kept) {
+            let (item, sentence) = (rejection.item_index, &rejection.detail);
+            warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refuses a row; it is rejected");
+        }
     }
 
     async fn wait(&mut self, error: &StoreError) {

@@ -32,19 +32,21 @@ impl Recent {
 
     /// Marks the messages that came before this batch, and remembers all of it.
     pub(super) fn tell_apart(&mut self, batch: &mut Batch) {
+        let mut new = Vec::with_capacity(batch.uplinks().len());
         for uplink in batch.uplinks_mut() {
-            if let Some((set, fingerprint)) = self.find(uplink) {
-                uplink.origin.redelivered |= self.sets[set].contains(&fingerprint);
+            let Some((set, fingerprint)) = self.find(uplink) else { continue };
+            if self.sets[set].contains(&fingerprint) {
+                uplink.origin.redelivered = true;
+            } else {
+                new.push((set, fingerprint));
             }
         }
-        // Twice in one batch is no conflict.
-        for uplink in batch.uplinks() {
-            if let Some((set, fingerprint)) = self.find(uplink) {
-                let set = &mut self.sets[set];
-                if !set.contains(&fingerprint) {
-                    set.rotate_right(1);
-                    set[0] = fingerprint;
-                }
+        // Only now: twice in one batch is no conflict.
+        for (set, fingerprint) in new {
+            let set = &mut self.sets[set];
+            if !set.contains(&fingerprint) {
+                set.rotate_right(1);
+                set[0] = fingerprint;
             }
         }
     }

@@ -163,3 +163,17 @@ async fn what_ingest_does_not_take_is_refused() {
     }
     assert!(service.get(INGEST).await.unwrap().1["paused_since"].is_null());
 }
+
+#[actix_rt::test]
+async fn the_writers_are_connected_before_the_first_message() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let _service = Service::start(&database, broker, &[("DATABASE_WRITERS", "3")]).await;
+    let writers = "select count(*) from pg_stat_activity \
+                   where application_name = 'tributary-write' and datname = current_database()";
+    eventually(PATIENCE, async || match count(&database, writers).await {
+        3 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}

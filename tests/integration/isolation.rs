@@ -115,6 +115,55 @@ async fn one_refused_row_is_rejected_alone() {
     assert_eq!(places, [("refused_by_database", Some(0)), ("refused_by_database", Some(1))]);
 }
 
+#[actix_rt::test]
+async fn a_flood_of_refused_rows_is_counted_and_not_kept() {
+    let scene = Scene::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
+    let client = connect(&scene.database.url).await.unwrap();
+    let rule = "alter table measurement add check ((value->>'temperature')::numeric < 100)";
+    client.batch_execute(rule).await.unwrap();
+    for second in 0..4 {
+        let hot = f64::from(100 + 3 * second);
+        scene
+            .say("measurements", measurements([hot, f64::from(second), hot + 1.0, hot + 2.0]))
+            .await;
+    }
+    let account =
+        scene.service.until(|account| account.received == 16 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.rejected), (4, 12), "{account:?}");
+    let kept = count(&scene.database, "select count(*) from rejection").await;
+    let counted = "select coalesce(sum(item_count), 0)::bigint from rejection_overflow";
+    // The hour may turn during the test.
+    assert!((5..=10).contains(&kept), "{kept}");
+    assert_eq!(kept + count(&scene.database, counted).await, 12);
+}
+
+/// Whether it looks at once or at COMMIT, and whether what conflicts is there already or comes along.
+#[actix_rt::test]
+async fn what_breaks_a_unique_constraint_of_the_users_is_rejected() {
+    for deferral in ["", "deferrable initially deferred"] {
+        let scene = Scene::new(&[]).await;
+        let client = connect(&scene.database.url).await.unwrap();
+        let rule = "alter table measurement add constraint one_at_a_time \
+                    unique (sensor_identifier, creation_timestamp)";
+        client.batch_execute(&format!("{rule} {deferral}")).await.unwrap();
+        let item = |second, value| {
+            format!(r#"{{"revision":0,"timestamp":{second},"value":{{"a":{value}}}}}"#)
+        };
+        let said = |items: &[String]| format!(r#"{{"measurements":[{}]}}"#, items.join(","));
+        scene.say("measurements", said(&[item(5, 1)])).await;
+        scene.say("measurements", said(&[item(5, 2)])).await;
+        scene.say("measurements", said(&[item(6, 1), item(6, 2), item(7, 1)])).await;
+
+        let account =
+            scene.service.until(|account| account.received == 5 && account.in_flight == 0).await;
+        assert_eq!((account.committed, account.rejected), (3, 2), "{deferral}: {account:?}");
+        let rejections = scene.rejections().await;
+        let refused = |(reason, ..): &(String, _, _)| reason == "refused_by_database";
+        assert!(rejections.iter().all(refused), "{rejections:?}");
+        assert_eq!(count(&scene.database, "select count(*) from measurement").await, 3);
+    }
+}
+
 /// In a database of another encoding not even the topic of what is rejected can be held as it is.
 #[actix_rt::test]
 async fn a_rejection_is_recorded_in_any_encoding() {

@@ -11,10 +11,11 @@ use crate::support::service::{Service, database};
 use crate::support::wait::{PATIENCE, eventually};
 
 /// One reading.
-struct Reading(String);
+#[derive(Debug)]
+pub(crate) struct Reading(String);
 
 impl Reading {
-    async fn of(service: &Service) -> Self {
+    pub(crate) async fn of(service: &Service) -> Self {
         let url = format!("{}/metrics", service.url());
         let mut answer = awc::Client::default().get(url).send().await.unwrap();
         let body = answer.body().limit(1 << 20).await.unwrap();
@@ -22,7 +23,7 @@ impl Reading {
     }
 
     /// The sum of the series whose name and labels contain all of these.
-    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels: Vec<String> =
             labels.iter().map(|(label, value)| format!(r#"{label}="{value}""#)).collect();
         self.0

@@ -163,6 +163,68 @@ async fn a_database_without_tables_is_not_ready_and_loses_nothing() {
     assert_eq!(count(&database, ROWS).await, 10);
 }
 
+/// Whoever asks meanwhile is told how it stands, and a stop is a stop.
+#[actix_rt::test]
+async fn http_is_served_before_the_database_is_there_and_while_its_tables_are_made() {
+    let broker = Broker::shared().await;
+    let mut postgres = Postgres::start().await;
+    let database = postgres.create_database(None).await;
+    // Outlives the server, and holds the migrations up.
+    let lock = "begin; select pg_advisory_xact_lock(hashtextextended('tributary migrations', 0)); \
+                prepare transaction 'migrating'";
+    connect(&database.url).await.unwrap().batch_execute(lock).await.unwrap();
+    postgres.stop_fast().await;
+    let mut service = Service::start_unready(&database, broker, &[("UNKNOWN_SENSOR", "register")]);
+    not_ready(&mut service, "it does not answer").await;
+    assert!(service.terminate().await.success(), "it waits for nothing: {}", service.log());
+
+    service.restart();
+    not_ready(&mut service, "it does not answer").await;
+    postgres.start_again().await;
+    not_ready(&mut service, "its tables are being brought up to date").await;
+    let log = service.log();
+    assert!(!log.contains("subscribed"), "ingest has begun: {log}");
+    let client = connect(&database.url).await.unwrap();
+    client.batch_execute("commit prepared 'migrating'").await.unwrap();
+    service.ready().await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
+    say(&client, &topic, 0..10).await;
+    service.until(|account| account.committed == 10 && account.in_flight == 0).await;
+}
+
+/// It lives, and it says why it is not ready.
+async fn not_ready(service: &mut Service, why: &str) {
+    eventually(PATIENCE, async || {
+        assert_eq!(service.exit_status(), None, "{}", service.log());
+        match service.get("/readyz").await {
+            Ok((503, problem)) if problem.to_string().contains(why) => Ok(()),
+            other => Err((other, service.log())),
+        }
+    })
+    .await;
+    assert_eq!(service.get("/healthz").await.unwrap().0, 200);
+    assert_eq!(service.get("/api/v1/status").await.unwrap().0, 200);
+    for path in ["/api/v1/sensors", "/api/v1/rejections", "/api/v1/streams/sensors"] {
+        let (status, problem) = service.get(path).await.unwrap();
+        assert_eq!(status, 503, "{path}: {problem}");
+        assert_eq!(problem["type"], "/problems/database-unavailable", "{path}");
+    }
+}
+
+#[actix_rt::test]
+async fn migrations_that_fail_end_the_service() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let client = connect(&database.url).await.unwrap();
+    client.batch_execute("create table measurement ()").await.unwrap();
+    let mut service = Service::start_unready(&database, broker, &[]);
+    let status = service.ended().await;
+    assert_eq!(status.code(), Some(1));
+    let log = service.log();
+    assert!(log.contains("migration failed") && log.contains("measurement"), "{log}");
+}
+
 /// As on a primary that has become a standby: the service waits for it, and does not end.
 #[actix_rt::test]
 async fn a_database_that_is_read_only_at_the_start_is_waited_for() {

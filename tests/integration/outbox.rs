@@ -1,12 +1,20 @@
 //! The outbox's table: what is published is the newest, whoever publishes beside us, and a sensor that cannot be
 //! published to keeps nobody waiting.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Actor as _;
+use tokio::sync::mpsc;
 use tributary::config::read_store;
-use tributary::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
+use tributary::domain::{Audience, Ledger, NetworkIdentifier, SensorIdentifier, Timestamp};
+use tributary::metrics::Metrics;
+use tributary::sensor::{Outbox, Wake};
 use tributary::store::{NewSensor, PendingConfiguration, Store, migrate};
 
 use crate::support::postgres::Database;
 use crate::support::service::database;
+use crate::support::wait::{PATIENCE, eventually};
 
 async fn store() -> (Database, Store) {
     let database = database().await;
@@ -81,4 +89,35 @@ async fn a_page_goes_on_behind_the_last() {
     let mut sensors: Vec<_> = first.iter().chain(&second).map(|it| it.sensor).collect();
     sensors.dedup();
     assert_eq!((first.len(), second.len(), sensors.len()), (2, 1, 3));
+}
+
+/// Who wakes it while the broker is away is served at once, and leaves no pause of its own behind.
+#[actix_rt::test]
+async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
+    let (_database, store) = store().await;
+    sensor(&store, "waits").await;
+    let (down, mut goes_down) = mpsc::channel(1);
+    let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
+    let outbox = Outbox::new(store, down, Audience::none(), Arc::clone(&metrics)).start();
+    // Nobody acknowledges.
+    let mut a_try_fails = async || {
+        let failures = metrics.outbox_failures.get();
+        drop(goes_down.recv().await.unwrap());
+        eventually(PATIENCE, async || match metrics.outbox_failures.get() {
+            count if count > failures => Ok(()),
+            count => Err(count),
+        })
+        .await;
+    };
+    for _ in 0..30 {
+        a_try_fails().await;
+        outbox.send(Wake).await.unwrap();
+    }
+
+    // The one that was woken last, and two after a pause, each of which is 2.5 to 5 s by now.
+    let rest = Instant::now();
+    for _ in 0..3 {
+        a_try_fails().await;
+    }
+    assert!(rest.elapsed() > Duration::from_secs(5), "{:?}", rest.elapsed());
 }

@@ -1,14 +1,19 @@
 //! Partitions are made for sane moments, take over what the default one holds of theirs, and are
 //! dropped when their retention is over.
 
-use tributary::domain::Timestamp;
-use tributary::store::{self, Housekeeper, Store};
+use std::time::Duration;
 
+use tributary::domain::{Batch, Origin, ReceiptBook, SensorIdentifier, Timestamp};
+use tributary::store::{self, Committer, Housekeeper, Path, Store, StoreError};
+use tributary::wire::{Decoder, Limits, Topics};
+
+use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::{Database, connect};
+use crate::support::postgres::{Database, Postgres, connect};
 use crate::support::said::measurements;
 use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
 
 const DAY: f64 = 86_400.0;
 
@@ -80,6 +85,15 @@ async fn a_partition_goes_when_its_retention_is_over() {
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
     let sensor = service.create_sensor("old").await;
+    // Its own housekeeping locks the tables; a partition that is needed meanwhile is made later.
+    eventually(PATIENCE, async || {
+        let reading = Reading::of(&service).await;
+        match reading.sum("tributary_housekeeping_success_timestamp_seconds", &[]) {
+            0.0 => Err(reading),
+            _ => Ok(()),
+        }
+    })
+    .await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let now = Timestamp::now().unix_seconds().floor();
     let old = now - 200.0 * DAY;
@@ -106,4 +120,37 @@ async fn a_partition_goes_when_its_retention_is_over() {
     let there = format!("select count(*) from pg_class where relname = '{partition}'");
     assert_eq!(count(&database, &there).await, 0, "dropped whole");
     assert_eq!(count(&database, "select count(*) from measurement").await, 1, "kept for ever");
+}
+
+/// To make one may take half an hour; to find out that nobody is there must not.
+#[actix_rt::test]
+async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
+    let postgres = Postgres::start().await;
+    let database = postgres.create_database(None).await;
+    let mut config = config(&database);
+    config.statement_timeout_secs = 1;
+    store::migrate(&config).await.unwrap();
+    let committer = Committer::new(&config, 1);
+    let now = Timestamp::now().unix_seconds().floor();
+    let batch = |second: f64| {
+        let limits = Limits { payload_bytes: 1 << 16, items_per_message: 10 };
+        let topic = format!("measurements/{}", SensorIdentifier::random());
+        let said = measurements([second]);
+        let origin = Origin::new(&topic, said.as_bytes(), Timestamp::now(), false);
+        let receipt = ReceiptBook::new().0.write(0);
+        Batch::new(vec![Decoder::new(Topics::new(""), limits).decode(origin, receipt)])
+    };
+    committer.commit(batch(now), Path::Straight).await.unwrap();
+    let writer =
+        "select pid::bigint from pg_stat_activity where application_name = 'tributary-write'";
+    let backend = i32::try_from(count(&database, writer).await).unwrap();
+
+    postgres.freeze_backend(backend);
+    let asked = committer.commit(batch(now - 60.0 * DAY), Path::Straight);
+    let outcome = tokio::time::timeout(PATIENCE, asked).await;
+    postgres.thaw_backend(backend);
+
+    let uncommitted = outcome.expect("it is given up").unwrap_err();
+    let StoreError::Silence { waited } = uncommitted.error else { panic!("{uncommitted:?}") };
+    assert_eq!(waited, Duration::from_secs(2), "twice the statement's timeout");
 }

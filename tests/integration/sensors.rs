@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::postgres::Database;
 use crate::support::said::{heartbeat, measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
@@ -160,27 +161,90 @@ async fn ten_thousand_sensors_have_an_actor_each() {
     assert_eq!(count(&database, "select count(*) from sensor").await, SENSORS as i64);
 }
 
-/// An actor that panics is started again, its neighbours' messages come again and are stored, and
-/// the message that stops it twice is rejected.
-#[actix_rt::test]
-async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
-    let broker = Broker::shared().await;
-    let database = database().await;
+const POISONED: &str = r#"{"measurements":[{"revision":0,"timestamp":1,"value":{"poison":1}}]}"#;
+
+/// A service in this process whose actors panic over that.
+async fn with_poison(database: &Database, broker: &Broker, unknown_sensor: &str) -> App {
     let settings = |name: &str| {
         Some(match name {
             "DATABASE_URL" => database.url.clone(),
             "MQTT_URL" => broker.url().to_owned(),
             "MQTT_CLIENT_ID" | "MQTT_TOPIC_PREFIX" => database.name.clone(),
             "HTTP_ADDR" => "127.0.0.1:0".into(),
-            "UNKNOWN_SENSOR" => "register".into(),
+            "UNKNOWN_SENSOR" => unknown_sensor.into(),
             "MIGRATE_ON_START" => "true".into(),
+            "AUTH" => "off".into(),
             _ => return None,
         })
     };
     let poison =
         Faults::actor_panics(|uplink| uplink.origin.payload().windows(6).any(|it| it == b"poison"));
-    let app =
-        App::start(Config::read(settings).unwrap(), poison, LogFilter::nothing()).await.unwrap();
+    App::start(Config::read(settings).unwrap(), poison, LogFilter::nothing()).await.unwrap()
+}
+
+/// It takes what was delivered to its actor back to the broker, and that once.
+#[actix_rt::test]
+async fn a_replayed_message_stops_its_actor_once() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let app = with_poison(&database, broker, "reject").await;
+    let (ledger, url) = (app.ledger(), format!("http://{}/api/v1", app.address()));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = actix_rt::spawn(app.run_until(async move { drop(stopped.await) }));
+    let post = async |path: &str, body: serde_json::Value| {
+        let request = awc::Client::default().post(format!("{url}{path}")).timeout(PATIENCE);
+        request.send_json(&body).await.unwrap().json::<serde_json::Value>().await.unwrap()
+    };
+    let sensor = Uuid::new_v4();
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    // The subscription is there once a message arrives.
+    let nowhere = format!("{}/log-messages/{}", database.name, Uuid::new_v4());
+    eventually(PATIENCE, async || {
+        client.publish(&nowhere, "{").await.unwrap();
+        match ledger.snapshot().log_messages.rejected {
+            0 => Err(ledger.snapshot().log_messages),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    client.publish(&topic, POISONED).await.unwrap();
+    eventually(PATIENCE, async || match ledger.snapshot().measurements {
+        entry if entry.rejected == 1 => Ok(()),
+        entry => Err(entry),
+    })
+    .await;
+    post("/sensors", json!({ "name": "poisoned", "identifier": sensor })).await;
+
+    let replay = async || {
+        let report = post("/rejections/replay", json!({ "sensor": sensor })).await;
+        ["replayed", "failed", "kept", "refused_items"].map(|name| report[name].as_u64().unwrap())
+    };
+    assert_eq!(replay().await, [1, 1, 0, 0], "it stops its actor");
+    for _ in 0..2 {
+        assert_eq!(replay().await, [1, 0, 1, 1], "it is not given to its actor");
+    }
+
+    let reasons = "select count(*) from rejection where reason = 'actor_failed'";
+    assert_eq!(count(&database, reasons).await, 1);
+    client.publish(&topic, measurement(2.0)).await.unwrap();
+    eventually(PATIENCE, async || {
+        let entry = ledger.snapshot().measurements;
+        assert!(entry.balances(), "{entry:?}");
+        if entry.committed == 1 && entry.in_flight == 0 { Ok(()) } else { Err(entry) }
+    })
+    .await;
+    drop(stop);
+    running.await.unwrap().unwrap();
+}
+
+/// An actor that panics is started again, its neighbours' messages come again and are stored, and
+/// the message that stops it twice is rejected.
+#[actix_rt::test]
+async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let app = with_poison(&database, broker, "register").await;
     let ledger = app.ledger();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = actix_rt::spawn(app.run_until(async move { drop(stopped.await) }));
@@ -196,11 +260,10 @@ async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
         }
     })
     .await;
-    let poisoned = r#"{"measurements":[{"revision":0,"timestamp":1,"value":{"poison":1}}]}"#;
     for second in 1..50 {
         client.publish(&topic, measurement(f64::from(second))).await.unwrap();
         if second == 25 {
-            client.publish(&topic, poisoned).await.unwrap();
+            client.publish(&topic, POISONED).await.unwrap();
         }
     }
 

@@ -101,8 +101,8 @@ impl Container {
     }
 
     /// Kills one process inside, by its number inside.
-    pub(crate) fn kill_inside(&self, pid: i32) {
-        docker(&["exec", &self.name, "sh", "-c", &format!("kill -9 {pid}")])
+    pub(crate) fn signal_inside(&self, signal: &str, pid: i32) {
+        docker(&["exec", &self.name, "sh", "-c", &format!("kill -s {signal} {pid}")])
             .expect("the process exists");
     }
 

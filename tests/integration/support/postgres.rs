@@ -140,7 +140,17 @@ impl Postgres {
 
     /// SIGKILL to the backend with this `pg_backend_pid()`; the server then ends every session and recovers.
     pub(crate) fn kill_backend(&self, pid: i32) {
-        self.server.kill_inside(pid);
+        self.server.signal_inside("KILL", pid);
+    }
+
+    /// SIGSTOP to the backend with this `pg_backend_pid()`: it says nothing, and its connection stays.
+    pub(crate) fn freeze_backend(&self, pid: i32) {
+        self.server.signal_inside("STOP", pid);
+    }
+
+    /// It goes on.
+    pub(crate) fn thaw_backend(&self, pid: i32) {
+        self.server.signal_inside("CONT", pid);
     }
 
     /// Returns when the server takes connections.

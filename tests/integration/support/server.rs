@@ -125,15 +125,16 @@ impl Server {
         .await;
     }
 
-    /// SIGKILL to one process of the server, by the number that the server knows it by.
-    pub(crate) fn kill_inside(&self, pid: i32) {
+    /// A signal to one process of the server, by the number that the server knows it by.
+    pub(crate) fn signal_inside(&self, signal: &str, pid: i32) {
         match self {
             Self::Process(_) => {
-                let status = Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status();
+                let kill = format!("kill -s {signal} {pid}");
+                let status = Command::new("sh").args(["-c", &kill]).status();
                 assert!(status.expect("every Unix has sh").success(), "there is no process {pid}");
             }
-            Self::Container(container) => container.kill_inside(pid),
-            Self::Outside => panic!("a test that kills a backend starts its own server"),
+            Self::Container(container) => container.signal_inside(signal, pid),
+            Self::Outside => panic!("a test that signals a backend starts its own server"),
         }
     }
 

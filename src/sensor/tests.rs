@@ -1,0 +1,137 @@
+//! What the supervisor and the outbox promise while the database or the broker is away, and what is
+//! said to a sensor's actor before there is one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler};
+use smallvec::smallvec;
+use tokio::sync::{mpsc, watch};
+
+use super::*;
+use crate::domain::{
+    Audience, Heartbeat, Items, Kind, Ledger, NetworkIdentifier, Origin, ReceiptBook,
+    SensorIdentifier, Timestamp, Uplink,
+};
+use crate::metrics::Metrics;
+use crate::store::{self, KnownSensor, Store};
+use crate::writer::Write;
+
+/// Events in an outage; far more than its first pauses allow tries.
+const EVENTS: u32 = 40;
+const TRIES: u32 = 15;
+
+/// Hears all, and does nothing.
+struct Nobody;
+
+impl Actor for Nobody {
+    type Context = Context<Self>;
+}
+
+macro_rules! hears_in_vain {
+    ($($message:ty),+) => { $(impl Handler<$message> for Nobody {
+        type Result = ();
+        fn handle(&mut self, _: $message, _: &mut Context<Self>) {}
+    })+ };
+}
+hears_in_vain!(Write, Republish, Wake);
+
+fn nowhere() -> store::Config {
+    crate::config::read_store(|name| {
+        (name == "DATABASE_URL").then(|| "postgres://x@127.0.0.1:1/x".to_owned())
+    })
+    .unwrap()
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(Arc::new(Ledger::default())))
+}
+
+/// Sensors cannot be looked up here: the database is away, and says so at once.
+fn router(metrics: &Arc<Metrics>) -> Router {
+    let away = watch::channel(false).1;
+    let nobody = Nobody.start();
+    Supervisor::start_here(
+        Store::new(&nowhere()).held_until(away),
+        Config { unknown: UnknownSensor::Reject, idle_secs: 600, republish_secs: 60 },
+        (Arc::clone(metrics), Faults::default()),
+        |_| SupervisorWays {
+            writer: nobody.clone().recipient(),
+            republish: nobody.clone().recipient(),
+            wake: nobody.recipient(),
+        },
+    )
+}
+
+fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
+    let (book, _lost) = ReceiptBook::new();
+    let (timestamp, digest) = (Timestamp::now(), 0);
+    Box::new(Uplink {
+        sensor: Some(sensor),
+        kind: Some(Kind::Heartbeat),
+        items: Items::Heartbeats(smallvec![Heartbeat {
+            timestamp,
+            digest,
+            revision: 0,
+            success: true
+        }]),
+        rejections: Vec::new(),
+        origin: Origin::new("t", b"", timestamp, false),
+        receipt: book.write(0),
+    })
+}
+
+#[actix_rt::test]
+async fn sensors_that_come_during_a_pause_wait_for_the_one_look_up_behind_it() {
+    let metrics = metrics();
+    let router = router(&metrics);
+    for _ in 0..EVENTS {
+        router.route(heartbeat(SensorIdentifier::random()));
+        // Behind this it has taken note of the message.
+        router.supervisor().send(TakeCensus).await.unwrap();
+    }
+    let failures = router.supervisor().send(supervisor::Failures).await.unwrap();
+    assert!((1..TRIES).contains(&failures), "{failures}");
+}
+
+#[actix_rt::test]
+async fn a_revision_that_is_posted_during_the_look_up_reaches_the_actor() {
+    let router = router(&metrics());
+    let identifier = SensorIdentifier::random();
+    router.route(heartbeat(identifier));
+    let supervisor = router.supervisor();
+    supervisor.send(Configured { sensor: identifier, revision: 1 }).await.unwrap();
+    assert_eq!(supervisor.send(Observe(identifier)).await.unwrap(), None, "it is looked up");
+
+    // The look-up began before.
+    let known = KnownSensor {
+        identifier,
+        network: NetworkIdentifier::DEFAULT,
+        desired_revision: Some(0),
+        last_acknowledged: None,
+    };
+    router.admit(&known);
+
+    let snapshot = supervisor.send(Observe(identifier)).await.unwrap().unwrap();
+    assert_eq!((snapshot.desired_revision, snapshot.heartbeats.messages), (Some(1), 1));
+}
+
+#[actix_rt::test]
+async fn who_wakes_the_outbox_while_the_database_is_away_adds_no_try() {
+    let metrics = metrics();
+    let (down, _nothing_goes) = mpsc::channel(1);
+    let (migrated, is_migrated) = watch::channel(true);
+    let store = Store::new(&nowhere()).held_until(is_migrated);
+    let outbox = Outbox::new(store, down, Audience::none(), Arc::clone(&metrics)).start();
+    let failures = || u32::try_from(metrics.outbox_failures.get()).unwrap();
+    while failures() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // From here on it fails at once.
+    migrated.send_replace(false);
+    for _ in 0..EVENTS {
+        outbox.send(Wake).await.unwrap();
+        outbox.send(Republish(SensorIdentifier::random())).await.unwrap();
+    }
+    assert!((1..TRIES).contains(&failures()), "{}", failures());
+}
