@@ -18,21 +18,32 @@ pub(super) async fn negotiate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    if let Some(offered) = offered(request.path())
+    if let Some(offered) = offered(request.path(), request.query_string())
         && !takes_any(&request, offered)
     {
-        let detail = format!("this path serves {}", offered[0]);
+        let detail = match offered {
+            EXPORTED => "this path serves text/csv and application/x-ndjson".to_owned(),
+            _ => format!("this path serves {}", offered[0]),
+        };
         return Ok(request.error_response(Problem::new(Kind::NotAcceptable, detail)));
     }
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
-/// What a path serves; none where its handler negotiates by itself.
-fn offered(path: &str) -> Option<&'static [&'static str]> {
+/// As the one or the other, an export comes; NDJSON has more names than one.
+pub(super) const EXPORTED: &[&str] =
+    &["text/csv", "application/x-ndjson", "application/ndjson", "application/jsonl"];
+
+/// What a path serves; none where everybody takes it, or the query says what is wanted.
+fn offered(path: &str, query: &str) -> Option<&'static [&'static str]> {
     match path {
         "/metrics" => Some(&["text/plain"]),
         "/docs" => None,
-        _ if path.starts_with("/docs/") || path.ends_with("/export") => None,
+        _ if path.starts_with("/docs/") => None,
+        _ if path.ends_with("/export") => {
+            let is_said = url::form_urlencoded::parse(query.as_bytes()).any(|it| it.0 == "format");
+            (!is_said).then_some(EXPORTED)
+        }
         _ if path.ends_with("/stream") || path.starts_with("/api/v1/streams/") => {
             Some(&["text/event-stream"])
         }
@@ -51,7 +62,7 @@ fn takes_any(request: &ServiceRequest, offered: &[&str]) -> bool {
 }
 
 /// The most specific range that fits decides.
-fn takes(accept: &str, offered: &str) -> bool {
+pub(super) fn takes(accept: &str, offered: &str) -> bool {
     let (family, _) = offered.split_once('/').unwrap_or((offered, ""));
     let fits = accept.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -95,10 +106,12 @@ mod tests {
 
     #[test]
     fn each_path_serves_its_own() {
-        assert_eq!(offered("/api/v1/streams/sensors"), Some(&["text/event-stream"][..]));
-        assert_eq!(offered("/api/v1/sensors/x/stream"), Some(&["text/event-stream"][..]));
-        assert_eq!(offered("/api/v1/sensors/x/measurements/export"), None);
-        assert_eq!(offered("/api/v1/openapi.json"), Some(JSON));
-        assert_eq!(offered("/docs/index.html"), None);
+        assert_eq!(offered("/api/v1/streams/sensors", ""), Some(&["text/event-stream"][..]));
+        assert_eq!(offered("/api/v1/sensors/x/stream", ""), Some(&["text/event-stream"][..]));
+        let export = "/api/v1/sensors/x/measurements/export";
+        assert_eq!(offered(export, "from=1"), Some(EXPORTED));
+        assert_eq!(offered(export, "from=1&format=csv"), None);
+        assert_eq!(offered("/api/v1/openapi.json", ""), Some(JSON));
+        assert_eq!(offered("/docs/index.html", ""), None);
     }
 }

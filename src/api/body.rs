@@ -3,12 +3,12 @@
 //! not JSON, 422 with a pointer for a member that is unknown, missing, doubled or of another type.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use actix_web::{FromRequest, HttpRequest, web};
 use serde::Deserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
@@ -78,6 +78,23 @@ impl FromRequest for Body {
     }
 }
 
+/// For handlers that take no body: one that is there was meant for something.
+#[derive(Debug)]
+pub(super) struct NoBody;
+
+impl FromRequest for NoBody {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let headers = request.headers();
+        let is_empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0");
+        let is_there = !is_empty || headers.contains_key(TRANSFER_ENCODING);
+        let problem = Problem::new(Kind::BadRequest, "this path takes no body");
+        ready(if is_there { Err(problem) } else { Ok(Self) })
+    }
+}
+
 fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
     let header = |name| {
         let value = request.headers().get(name)?;
@@ -90,8 +107,8 @@ fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
     let media_type = header(CONTENT_TYPE).unwrap_or_default();
     let mut parts = media_type.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
-    let is_json = essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"));
+    // No `+json`: a merge patch, for one, means more than that it is JSON.
+    let is_json = essence == "application/json";
     // JSON has no charset parameter (RFC 8259, section 11); one that contradicts it is refused.
     let is_utf8 = parts
         .filter_map(|parameter| parameter.strip_prefix("charset="))
@@ -107,14 +124,14 @@ fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
 pub(super) struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Members<'a> {
-    /// The text of a member; `null` counts as absent.
+    /// The text of a member.
     pub(super) fn take(&mut self, name: &str) -> Option<&'a str> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
-        let text = self.0.swap_remove(at).1.get();
-        (text != "null").then_some(text)
+        Some(self.0.swap_remove(at).1.get())
     }
 
-    /// A member, understood; `expected` says in one phrase what it may hold.
+    /// A member, understood; `expected` says in one phrase what it may hold. `null` is refused like
+    /// anything else that it may not hold: whoever means nothing leaves the member out.
     pub(super) fn take_as<T: DeserializeOwned, U>(
         &mut self,
         name: &str,
@@ -135,9 +152,10 @@ impl<'a> Members<'a> {
         expected: &str,
         understand: impl FnOnce(T) -> Option<U>,
     ) -> Result<Option<Option<U>>, Problem> {
-        let there = self.0.iter().any(|(known, _)| known == name);
-        let taken = self.take_as(name, expected, understand)?;
-        Ok(there.then_some(taken))
+        if self.0.iter().any(|(known, value)| known == name && value.get() == "null") {
+            return Ok(self.take(name).map(|_null| None));
+        }
+        Ok(self.take_as(name, expected, understand)?.map(Some))
     }
 
     /// Refuses what nobody has taken.
@@ -187,8 +205,14 @@ mod tests {
         assert_eq!(members.take("a"), Some(r#"{"x": 1.0 }"#));
         let b: Option<String> = members.take_as("b", "a string", Some).unwrap();
         assert_eq!(b.as_deref(), Some("A"));
+        assert_eq!(
+            members.take_nullable_as("c", "a string", |it: String| Some(it)).unwrap(),
+            Some(None)
+        );
         assert_eq!(members.take("c"), None);
         members.finish().unwrap();
+        let mut members = body.members().unwrap();
+        assert!(members.take_as("c", "a string", |it: String| Some(it)).is_err());
     }
 
     #[test]

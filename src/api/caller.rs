@@ -44,7 +44,7 @@ impl Caller {
         if self.role >= role {
             return Ok(self.scope);
         }
-        Err(Problem::forbidden(format!("it takes the role {role}; the caller's is {}", self.role)))
+        Err(self.lacks(&format!("the role {role}")))
     }
 
     /// The role suffices, and holds in all networks: for what concerns the whole service.
@@ -52,12 +52,15 @@ impl Caller {
     /// # Errors
     /// 403 when it does not.
     pub(super) fn may_everywhere(&self, role: Role) -> Result<(), Problem> {
-        match self.may(role)? {
-            Scope::All => Ok(()),
-            Scope::Network(_) => Err(Problem::forbidden(format!(
-                "it takes the role {role} in all networks; the caller's holds in one"
-            ))),
+        if self.role >= role && self.scope == Scope::All {
+            return Ok(());
         }
+        Err(self.lacks(&format!("the role {role} in all networks")))
+    }
+
+    fn lacks(&self, needed: &str) -> Problem {
+        let reach = if self.scope == Scope::All { "" } else { ", in one network" };
+        Problem::forbidden(format!("it takes {needed}; the caller's is {}{reach}", self.role))
     }
 
     /// Where the role holds; what lies outside is 404.

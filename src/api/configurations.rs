@@ -3,18 +3,21 @@
 //! configuration is one that the database and every sensor can read, and that a request repeated under
 //! its Idempotency-Key creates nothing and gets the first answer.
 
+use std::collections::BTreeMap;
+
 use actix_web::http::header::{HeaderName, LOCATION};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::body::{Body, not_json, pointer};
+use super::body::{Body, NoBody, not_json, pointer};
 use super::caller::Caller;
 use super::configuration_diff::{Diff, diff};
 use super::idempotency::IdempotencyKey;
 use super::page::{Listing, NoParameters, Parameters, listing};
-use super::path::{REVISION_EXPECTED, RevisionPath, SensorPath, revision};
+use super::path::{REVISION_OR_NEWEST_EXPECTED, RevisionPath, SensorPath, revision_or_newest};
 use super::problem::{Kind, Problem};
 use super::{Context, read, resource, to_the_end};
 use crate::domain::{Role, SensorIdentifier, Step, Tidings, Timestamp};
@@ -229,6 +232,7 @@ pub(super) async fn republish(
     SensorPath(sensor): SensorPath,
     RevisionPath(wanted): RevisionPath,
     _: NoParameters,
+    _: NoBody,
 ) -> Result<impl Responder, Problem> {
     caller.may(Role::Operator)?;
     let newest = find(&context, sensor, None).await?.revision;
@@ -256,8 +260,8 @@ pub(super) async fn republish(
     tag = "configurations",
     params(
         ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("from" = i32, Query, description = "The revision with which is compared"),
-        ("to" = Option<i32>, Query, description = "The revision that is compared; the newest, if nothing is said"),
+        ("from" = String, Query, description = "The revision with which is compared: a number, or `newest`"),
+        ("to" = Option<String>, Query, description = "The revision that is compared; the newest, if nothing is said"),
     ),
     responses(
         (status = 200, description = "Members added, removed and changed", body = Diff),
@@ -273,12 +277,12 @@ pub(super) async fn compare(
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
     caller.may(Role::Viewer)?;
-    let from = parameters.take_as("from", REVISION_EXPECTED, revision)?;
-    let to = parameters.take_as("to", REVISION_EXPECTED, revision)?;
+    let from = parameters.take_as("from", REVISION_OR_NEWEST_EXPECTED, revision_or_newest)?;
+    let to = parameters.take_as("to", REVISION_OR_NEWEST_EXPECTED, revision_or_newest)?;
     parameters.finish()?;
     let from = from.ok_or_else(|| Problem::parameter("from", "it is missing"))?;
-    let old = find(&context, sensor, Some(from)).await?;
-    let new = find(&context, sensor, to).await?;
+    let old = find(&context, sensor, from).await?;
+    let new = find(&context, sensor, to.flatten()).await?;
     let diff = diff((old.revision, &old.value), (new.revision, &new.value));
     Ok(HttpResponse::Ok().json(diff.map_err(Problem::internal)?))
 }
@@ -321,13 +325,22 @@ fn usable(json: &str, at: &str) -> Result<String, Problem> {
         Err(flaw) => {
             let member = match &flaw {
                 Flaw::Nested(key) | Flaw::DuplicateKey(key) | Flaw::Number(key) => pointer(key),
-                Flaw::NotAnObject | Flaw::Key(..) | Flaw::Nul(_) | Flaw::Surrogate(_) => {
-                    String::new()
+                Flaw::Nul { member: Some(key), .. } | Flaw::Surrogate { member: Some(key), .. } => {
+                    pointer(key)
                 }
+                Flaw::Key(begin, characters) => long_key(json, begin, *characters),
+                Flaw::NotAnObject | Flaw::Nul { .. } | Flaw::Surrogate { .. } => String::new(),
             };
             Err(Problem::new(Kind::InvalidConfiguration, flaw.to_string())
                 .at(format!("{at}{member}"))
                 .with_reason(flaw.reason().code()))
         }
     }
+}
+
+/// The pointer to the member whose key begins so and has so many characters: a flaw names no more.
+fn long_key(json: &str, begin: &str, characters: usize) -> String {
+    let members = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(json).unwrap_or_default();
+    let is_meant = |key: &String| key.starts_with(begin) && key.chars().count() == characters;
+    members.into_keys().find(is_meant).map(|key| pointer(&key)).unwrap_or_default()
 }

@@ -1,13 +1,13 @@
 //! Where a list goes on: an opaque, URL-safe text that holds the key of the last item. Written and
 //! read by `page.rs`. Promises that what was written is read back, and that a cursor of another
-//! kind of list, or one that was tampered with, is refused.
+//! list, or one that was tampered with, is refused. A list in another order is another list.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::{RowKey, SensorKey, Stretch};
+use crate::store::{Order, RowKey, SensorKey, Stretch};
 
 /// Outside of these years there is no row, and the database refuses to look.
 fn is_moment(microseconds: i64) -> bool {
@@ -16,7 +16,8 @@ fn is_moment(microseconds: i64) -> bool {
 
 /// The key by which a list is sorted.
 pub(super) trait Position: Sized {
-    /// Tells the cursors of one kind of list from those of another.
+    /// Tells the cursors of one list from those of another. Where several lists are sorted alike,
+    /// each has a tag of its own, which stands in the place of this one.
     const TAG: u8;
 
     /// The key, as bytes.
@@ -26,18 +27,42 @@ pub(super) trait Position: Sized {
     fn read(bytes: &[u8]) -> Option<Self>;
 }
 
+/// The tags of lists that are sorted alike. Of a sensor's rows, each kind has two: see [`rows`].
+pub(super) const USERS: u8 = b'a';
+pub(super) const MEASUREMENTS: u8 = b'm';
+pub(super) const LOG_MESSAGES: u8 = b'g';
+pub(super) const HEARTBEATS: u8 = b'h';
+
+/// The tag of a sensor's rows of one kind, in one order.
+pub(super) const fn rows(kind: u8, order: Order) -> u8 {
+    match order {
+        Order::NewestFirst => kind,
+        Order::OldestFirst => kind.to_ascii_uppercase(),
+    }
+}
+
 /// The cursor of a position.
 pub(super) fn encode<P: Position>(position: &P) -> String {
-    let mut bytes = vec![P::TAG];
+    encode_in(P::TAG, position)
+}
+
+/// The cursor of a position in the list of this tag.
+pub(super) fn encode_in<P: Position>(list: u8, position: &P) -> String {
+    let mut bytes = vec![list];
     bytes.extend(position.write());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The position of a cursor.
 pub(super) fn decode<P: Position>(cursor: &str) -> Option<P> {
+    decode_in(P::TAG, cursor)
+}
+
+/// The position of a cursor of the list of this tag.
+pub(super) fn decode_in<P: Position>(list: u8, cursor: &str) -> Option<P> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
     let (tag, rest) = bytes.split_first()?;
-    (*tag == P::TAG).then(|| P::read(rest)).flatten()
+    (*tag == list).then(|| P::read(rest)).flatten()
 }
 
 /// Measurements, log messages and heartbeats.

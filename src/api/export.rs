@@ -1,21 +1,27 @@
 //! Measurements by the million: of a sensor, or of all sensors of a network, as CSV or a JSON object
 //! a line, compressed if the client wants that. Called by notebooks. Promises a stream that begins at
-//! once, holds little memory, and ends in the middle, not at its end, if something goes wrong.
+//! once, holds little memory, and is cut off, so that no client takes it for whole, if something
+//! goes wrong.
 
+use std::convert::Infallible;
+
+use actix_web::http::Method;
 use actix_web::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue,
 };
 use actix_web::middleware::Compress;
-use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Responder};
+use actix_web::web::{self, Bytes, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Responder};
 
+use super::accept::takes;
 use super::caller::Caller;
 use super::measurements::MAX_ATTRIBUTES;
+use super::networks::{self, network_in};
 use super::page::Parameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::{Context, resource};
-use crate::domain::{NetworkIdentifier, Role};
+use crate::domain::Role;
 use crate::store::{Export, ExportError, ExportFormat, ExportOf};
 
 const CSV: &str = "text/csv; charset=utf-8";
@@ -24,8 +30,8 @@ const NDJSON: &str = "application/x-ndjson";
 /// Within `/sensors/{identifier}`.
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
-        resource("/measurements/export", "GET")
-            .route(web::get().to(of_sensor))
+        resource("/measurements/export", "GET, HEAD")
+            .route(super::read().to(of_sensor))
             .wrap(Compress::default()),
     );
 }
@@ -33,8 +39,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 /// Within `/api/v1`.
 pub(super) fn network_routes(config: &mut ServiceConfig) {
     config.service(
-        resource("/networks/{network}/measurements/export", "GET")
-            .route(web::get().to(of_network))
+        resource("/networks/{network}/measurements/export", "GET, HEAD")
+            .route(super::read().to(of_network))
             .wrap(Compress::default()),
     );
 }
@@ -43,6 +49,8 @@ pub(super) fn network_routes(config: &mut ServiceConfig) {
 ///
 /// As CSV (RFC 4180, with a header) or as a JSON object a line; gzip if `Accept-Encoding` asks for it.
 /// With `attributes`, only measurements that have one of these members; in CSV each is a column.
+/// It is whole only if the answer ends as HTTP/1.1 says: one that goes wrong on its way is cut off
+/// without its last chunk, which clients report as an error (`curl` ends with 18 or 56).
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/measurements/export",
@@ -73,6 +81,10 @@ pub(super) async fn of_sensor(
 ) -> Result<impl Responder, Problem> {
     caller.may(Role::Viewer)?;
     let export = read(ExportOf::Sensor(sensor), &request, parameters)?;
+    if request.method() == Method::HEAD {
+        context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
+        return Ok(head(export.format));
+    }
     answer(&context, export, Problem::sensor_not_found).await
 }
 
@@ -103,15 +115,17 @@ pub(super) async fn of_sensor(
 pub(super) async fn of_network(
     context: web::Data<Context>,
     caller: Caller,
-    identifier: web::Path<String>,
     request: HttpRequest,
     parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
     let scope = caller.may(Role::Viewer)?;
-    let not_found = || Problem::new(Kind::NetworkNotFound, "no network has this identifier");
-    let network = NetworkIdentifier::parse(&identifier).filter(|network| scope.covers(*network));
-    let network = network.ok_or_else(not_found)?;
+    let network = network_in(&request, scope)?;
     let export = read(ExportOf::Network(network), &request, parameters)?;
+    let not_found = networks::not_found;
+    if request.method() == Method::HEAD {
+        context.store.network(network).await?.ok_or_else(not_found)?;
+        return Ok(head(export.format));
+    }
     answer(&context, export, not_found).await
 }
 
@@ -131,16 +145,20 @@ fn read(
     Ok(Export { of, span, attributes, format })
 }
 
-/// What the client asks for; CSV if it does not say.
+/// What the client asks for; CSV if it takes both alike.
 fn accepted(accept: Option<&HeaderValue>) -> ExportFormat {
-    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or("*/*");
     let essences = accept.split(',').filter_map(|range| range.split(';').next()).map(str::trim);
-    let formats = essences.filter_map(|essence| match essence {
+    let mut formats = essences.filter_map(|essence| match essence {
         "text/csv" => Some(ExportFormat::Csv),
         NDJSON | "application/ndjson" | "application/jsonl" => Some(ExportFormat::NdJson),
         _ => None,
     });
-    formats.into_iter().next().unwrap_or_default()
+    let unnamed = || match takes(accept, "text/csv") || !takes(accept, NDJSON) {
+        true => ExportFormat::Csv,
+        false => ExportFormat::NdJson,
+    };
+    formats.next().unwrap_or_else(unnamed)
 }
 
 async fn answer(
@@ -148,19 +166,28 @@ async fn answer(
     export: Export,
     not_found: impl FnOnce() -> Problem,
 ) -> Result<HttpResponse, Problem> {
-    let (media_type, name) = match export.format {
+    let format = export.format;
+    let lines = context.store.export(export).await?.ok_or_else(not_found)?;
+    Ok(response(format).streaming(lines))
+}
+
+/// What a HEAD gets: all but the lines.
+fn head(format: ExportFormat) -> HttpResponse {
+    response(format).streaming(futures_util::stream::empty::<Result<Bytes, Infallible>>())
+}
+
+fn response(format: ExportFormat) -> HttpResponseBuilder {
+    let (media_type, name) = match format {
         ExportFormat::Csv => (CSV, "csv"),
         ExportFormat::NdJson => (NDJSON, "ndjson"),
     };
-    let lines = context.store.export(export).await?.ok_or_else(not_found)?;
-    Ok(HttpResponse::Ok()
+    let disposition = format!("attachment; filename=\"measurements.{name}\"");
+    let mut response = HttpResponse::Ok();
+    response
         .insert_header((CONTENT_TYPE, media_type))
-        .insert_header((
-            CONTENT_DISPOSITION,
-            format!("attachment; filename=\"measurements.{name}\""),
-        ))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .streaming(lines))
+        .insert_header((CONTENT_DISPOSITION, disposition))
+        .insert_header((CACHE_CONTROL, "no-store"));
+    response
 }
 
 impl From<ExportError> for Problem {
@@ -186,6 +213,8 @@ mod tests {
             ("text/csv", ExportFormat::Csv),
             ("application/x-ndjson;q=0.9, */*", ExportFormat::NdJson),
             ("text/html, application/ndjson", ExportFormat::NdJson),
+            ("application/*", ExportFormat::NdJson),
+            ("text/*, application/*", ExportFormat::Csv),
         ] {
             let header = HeaderValue::from_static(accept);
             assert_eq!(accepted(Some(&header)), expected, "{accept}");

@@ -9,7 +9,7 @@ use super::caller::Caller;
 use super::page::{Listing, Parameters, row_listing};
 use super::path::{REVISION_EXPECTED, SensorPath, revision};
 use super::problem::Problem;
-use super::{Context, read, resource};
+use super::{Context, cursor, read, resource};
 use crate::domain::Role;
 use crate::store::{HeartbeatFilter, HeartbeatRow};
 
@@ -80,7 +80,7 @@ pub(super) async fn list(
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
     caller.may(Role::Viewer)?;
-    let selection = parameters.selection()?;
+    let selection = parameters.selection(cursor::HEARTBEATS)?;
     let filter = HeartbeatFilter {
         revision: parameters.take_as("revision", REVISION_EXPECTED, revision)?,
         success: parameters.take_as("success", "true or false", |text| text.parse().ok())?,
@@ -88,5 +88,6 @@ pub(super) async fn list(
     parameters.finish()?;
     let page = context.store.list_heartbeats(sensor, &selection, filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
-    Ok(row_listing(page, |row| row.key, Item::from))
+    let list = cursor::rows(cursor::HEARTBEATS, selection.order);
+    Ok(row_listing(list, page, |row| row.key, Item::from))
 }

@@ -40,8 +40,8 @@ impl FromRequest for IdempotencyKey {
                 .ok()
                 .and_then(key)
                 .map(|key| Self(Some(key)))
-                .ok_or_else(|| Problem::new(Kind::BadRequest, EXPECTED)),
-            (Some(_), Some(_)) => Err(Problem::new(Kind::BadRequest, EXPECTED)),
+                .ok_or_else(|| Problem::new(Kind::InvalidHeader, EXPECTED)),
+            (Some(_), Some(_)) => Err(Problem::new(Kind::InvalidHeader, EXPECTED)),
         })
     }
 }

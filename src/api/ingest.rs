@@ -9,7 +9,7 @@ use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
 use utoipa::ToSchema;
 
-use super::body::Body;
+use super::body::{Body, NoBody};
 use super::caller::Caller;
 use super::page::NoParameters;
 use super::problem::Problem;
@@ -124,6 +124,7 @@ pub(super) async fn pause(
     caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
+    _: NoBody,
 ) -> Result<impl Responder, Problem> {
     caller.may_everywhere(Role::Admin)?;
     if context.ingest.flow.pause() {
@@ -141,6 +142,7 @@ pub(super) async fn resume(
     caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
+    _: NoBody,
 ) -> Result<impl Responder, Problem> {
     caller.may_everywhere(Role::Admin)?;
     if context.ingest.flow.resume() {

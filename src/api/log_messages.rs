@@ -11,7 +11,7 @@ use super::openapi_words::SeverityName;
 use super::page::{Listing, Parameters, listing, row_listing};
 use super::path::SensorPath;
 use super::problem::Problem;
-use super::{Context, read, resource};
+use super::{Context, cursor, read, resource};
 use crate::domain::Role;
 use crate::store::{LogFilter, LogMessageRow, LogSummary, SummaryKey};
 
@@ -128,11 +128,13 @@ pub(super) async fn list(
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
     caller.may(Role::Viewer)?;
-    let (selection, filter) = (parameters.selection()?, filter(&mut parameters)?);
+    let (selection, filter) =
+        (parameters.selection(cursor::LOG_MESSAGES)?, filter(&mut parameters)?);
     parameters.finish()?;
     let page = context.store.list_log_messages(sensor, &selection, &filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
-    Ok(row_listing(page, |row| row.key, Item::from))
+    let list = cursor::rows(cursor::LOG_MESSAGES, selection.order);
+    Ok(row_listing(list, page, |row| row.key, Item::from))
 }
 
 /// What a sensor's log says over and over, by severity and subject

@@ -11,7 +11,7 @@ use super::caller::Caller;
 use super::page::{Listing, NoParameters, Parameters, row_listing};
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
-use super::{Context, read, resource};
+use super::{Context, cursor, read, resource};
 use crate::domain::Role;
 use crate::store::{MeasurementRow, Order, Page, Selection, Span};
 
@@ -87,12 +87,13 @@ pub(super) async fn list(
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
     caller.may(Role::Viewer)?;
-    let selection = parameters.selection()?;
+    let selection = parameters.selection(cursor::MEASUREMENTS)?;
     let attributes = parameters.attributes(MAX_ATTRIBUTES)?;
     parameters.finish()?;
     let page = context.store.list_measurements(sensor, &selection, attributes.as_deref()).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
-    Ok(row_listing(page, |row| row.key, Item::from))
+    let list = cursor::rows(cursor::MEASUREMENTS, selection.order);
+    Ok(row_listing(list, page, |row| row.key, Item::from))
 }
 
 /// The newest measurement of a sensor, by its own clock

@@ -26,6 +26,7 @@ mod log_messages;
 mod logins;
 mod measure;
 mod measurements;
+mod metadata;
 mod narrow;
 mod networks;
 mod openapi;

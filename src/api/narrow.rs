@@ -2,13 +2,14 @@
 //! by the handlers of measurements, log messages, heartbeats and exports. Pure. Promises that a time
 //! is understood as RFC 3339 and as Unix seconds, and that what PostgreSQL could not take is refused.
 
-use super::page::Parameters;
+use super::cursor;
+use super::page::{DEFAULT_LIMIT, Parameters};
 use super::problem::Problem;
 use crate::domain::Timestamp;
 use crate::store::{Order, RowKey, Selection, Span};
 use crate::wire::value::MAX_KEY_CHARACTERS;
 
-const MOMENT_EXPECTED: &str = "a time as RFC 3339, or as Unix seconds from 0 on";
+pub(super) const MOMENT_EXPECTED: &str = "a time as RFC 3339, or as Unix seconds from 0 on";
 const ATTRIBUTES_EXPECTED: &str =
     "names of members of the values, with a comma between them (and \\, for a comma in a name)";
 
@@ -28,25 +29,30 @@ impl Parameters {
         Ok(Span { from, to })
     }
 
-    /// `from`, `to`, `order`, `limit` and `cursor`.
-    pub(super) fn selection(&mut self) -> Result<Selection, Problem> {
+    /// `from`, `to`, `order`, `limit` and `cursor`, of a sensor's rows of the kind of this tag.
+    pub(super) fn selection(&mut self, kind: u8) -> Result<Selection, Problem> {
         let order = self.take_as("order", "desc (newest first) or asc", |text| match text {
             "desc" => Some(Order::NewestFirst),
             "asc" => Some(Order::OldestFirst),
             _ => None,
         })?;
-        let (span, page) = (self.span()?, self.page::<RowKey>()?);
-        Ok(Selection { span, order: order.unwrap_or_default(), page })
+        let order = order.unwrap_or_default();
+        let span = self.span()?;
+        let page = self.page_in::<RowKey>(cursor::rows(kind, order), DEFAULT_LIMIT)?;
+        Ok(Selection { span, order, page })
     }
 
     /// `attributes`, no more than so many.
     pub(super) fn attributes(&mut self, most: usize) -> Result<Option<Vec<String>>, Problem> {
         let names = self.take_as("attributes", ATTRIBUTES_EXPECTED, names)?;
-        match names {
-            Some(names) if names.len() > most => {
-                Err(Problem::parameter("attributes", format!("it takes {most} names at the most")))
-            }
-            names => Ok(names),
+        let Some(names) = names else { return Ok(None) };
+        let refusal = |detail| Err(Problem::parameter("attributes", detail));
+        if names.len() > most {
+            return refusal(format!("it takes {most} names at the most"));
+        }
+        match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+            Some((_, twice)) => refusal(format!("it names {twice:?} twice")),
+            None => Ok(Some(names)),
         }
     }
 
@@ -60,7 +66,7 @@ impl Parameters {
 }
 
 /// A moment that PostgreSQL and the calendar know.
-fn moment(text: &str) -> Option<Timestamp> {
+pub(super) fn moment(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Timestamp::from_unix_seconds(seconds);
     }
@@ -69,6 +75,23 @@ fn moment(text: &str) -> Option<Timestamp> {
     let moment = Timestamp::from(parsed.ok()?);
     let last = Timestamp::from_unix_seconds(Timestamp::MAX_UNIX_SECONDS)?;
     (Timestamp::default()..=last).contains(&moment).then_some(moment)
+}
+
+/// A time: RFC 3339, or Unix seconds.
+#[derive(serde::Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum Moment {
+    Seconds(f64),
+    Text(String),
+}
+
+impl Moment {
+    pub(super) fn read(self) -> Option<Timestamp> {
+        match self {
+            Self::Seconds(seconds) => Timestamp::from_unix_seconds(seconds),
+            Self::Text(text) => moment(&text),
+        }
+    }
 }
 
 /// `a,b\,c` names a and "b,c".
@@ -85,8 +108,7 @@ fn names(text: &str) -> Option<Vec<String>> {
         }
     }
     let usable = names.iter().all(|name| (1..=MAX_KEY_CHARACTERS).contains(&name.chars().count()));
-    let mut unique = foldhash::HashSet::default();
-    (usable && names.iter().all(|name| unique.insert(name.as_str()))).then_some(names)
+    usable.then_some(names)
 }
 
 #[cfg(test)]
@@ -116,7 +138,7 @@ mod tests {
         assert_eq!(told("a").as_deref(), Some("a"));
         assert_eq!(told(r"a b,c\,d,\\").as_deref(), Some(r"a b|c,d|\"));
         let long = "x".repeat(65);
-        for text in ["", "a,", ",a", "a,a", "a\\", "a\0", &long] {
+        for text in ["", "a,", ",a", "a\\", "a\0", &long] {
             assert_eq!(told(text), None, "{text:?}");
         }
     }

@@ -64,14 +64,17 @@ impl From<Network> for NetworkItem {
     }
 }
 
-fn not_found() -> Problem {
+pub(super) fn not_found() -> Problem {
     Problem::new(Kind::NetworkNotFound, "no network has the identifier in the path")
 }
 
 /// The network in the path, if it lies within the scope.
-fn network_in(request: &HttpRequest, scope: Scope) -> Result<NetworkIdentifier, Problem> {
-    let network = path_uuid(request, "network").map(NetworkIdentifier);
-    network.filter(|network| scope.covers(*network)).ok_or_else(not_found)
+pub(super) fn network_in(
+    request: &HttpRequest,
+    scope: Scope,
+) -> Result<NetworkIdentifier, Problem> {
+    let network = NetworkIdentifier(path_uuid(request, "network", Kind::NetworkNotFound)?);
+    if scope.covers(network) { Ok(network) } else { Err(not_found()) }
 }
 
 fn read_name(body: &Body) -> Result<String, Problem> {

@@ -91,6 +91,8 @@ impl Operation<'_> {
             Kind::BadRequest | Kind::RouteNotFound | Kind::Internal => false,
             Kind::InvalidJson => self.has_body,
             Kind::InvalidHeader => self.has_header,
+            Kind::Unauthenticated => identifier != "open_session",
+            Kind::SignInFailed => identifier == "open_session",
             Kind::SensorNotFound => names("/sensors/{") || names("/rejections"),
             Kind::MeasurementNotFound => identifier == "latest_measurement",
             Kind::ConfigurationNotFound => names("{revision}") || names("/diff"),

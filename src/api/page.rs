@@ -64,13 +64,23 @@ impl Parameters {
 
     /// `limit`, which is this when nothing is said, and `cursor`.
     pub(super) fn page_of<P: Position>(&mut self, default: u32) -> Result<Page<P>, Problem> {
+        self.page_in(P::TAG, default)
+    }
+
+    /// `limit` and `cursor` of the list of this tag.
+    pub(super) fn page_in<P: Position>(
+        &mut self,
+        list: u8,
+        default: u32,
+    ) -> Result<Page<P>, Problem> {
         let limit = self.take_as("limit", "a whole number from 1 to 1000", |text| {
             text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
         })?;
-        let after =
-            self.take_as("cursor", "what an earlier page of this list gave as next", |it| {
-                cursor::decode(it)
-            })?;
+        let after = self.take_as(
+            "cursor",
+            "what an earlier page of this list gave as next, in this order",
+            |it| cursor::decode_in(list, it),
+        )?;
         Ok(Page { limit: limit.unwrap_or(default), after })
     }
 
@@ -117,28 +127,37 @@ pub(super) struct Listing<T> {
 
 /// The response that holds one page of rows; `key` is what the list is sorted by.
 pub(super) fn listing<R, T: Serialize, P: Position>(
-    mut rows: Vec<R>,
+    rows: Vec<R>,
     page: &Page<P>,
     key: impl Fn(&R) -> P,
     item: impl Fn(R) -> T,
 ) -> HttpResponse {
-    let limit = page.limit as usize;
-    // The store looks one row ahead, so that the last page is known to be the last.
-    let there_is_more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = there_is_more.then(|| rows.last().map(|last| cursor::encode(&key(last)))).flatten();
-    let items = rows.into_iter().map(item).collect();
-    HttpResponse::Ok().json(Listing { items, next })
+    listing_in(P::TAG, rows, page, (key, item))
 }
 
-/// The response that holds one page of rows that the store has cut.
+/// The same of the list of this tag.
+pub(super) fn listing_in<R, T: Serialize, P: Position>(
+    list: u8,
+    mut rows: Vec<R>,
+    page: &Page<P>,
+    (key, item): (impl Fn(&R) -> P, impl Fn(R) -> T),
+) -> HttpResponse {
+    let limit = page.limit as usize;
+    // The store looks one row ahead, so that the last page is known to be the last.
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    row_listing(list, RowPage { rows, more }, key, item)
+}
+
+/// The response that holds one page of rows, of the list of this tag, that the store has cut.
 pub(super) fn row_listing<R, T: Serialize, P: Position>(
+    list: u8,
     page: RowPage<R>,
     key: impl Fn(&R) -> P,
     item: impl Fn(R) -> T,
 ) -> HttpResponse {
     let RowPage { rows, more } = page;
-    let next = more.then(|| rows.last().map(|last| cursor::encode(&key(last)))).flatten();
+    let next = more.then(|| rows.last().map(|last| cursor::encode_in(list, &key(last)))).flatten();
     let items = rows.into_iter().map(item).collect();
     HttpResponse::Ok().json(Listing { items, next })
 }

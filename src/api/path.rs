@@ -11,7 +11,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 
 use super::Context;
 use super::caller::Caller;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use crate::domain::{Scope, SensorIdentifier};
 
 /// `{identifier}`, whoever calls: the handler has to hold it to the caller's network.
@@ -29,7 +29,7 @@ impl FromRequest for NamedSensor {
 
 fn named(request: &HttpRequest) -> Result<SensorIdentifier, Problem> {
     let text = request.match_info().get("identifier").unwrap_or_default();
-    SensorIdentifier::parse(text).ok_or_else(Problem::sensor_not_found)
+    SensorIdentifier::parse(text).ok_or_else(|| Problem::no_identifier(Kind::SensorNotFound))
 }
 
 /// `{identifier}`
@@ -68,6 +68,14 @@ pub(super) fn revision(text: &str) -> Option<i32> {
     text.parse().ok().filter(|_| is_number)
 }
 
+pub(super) const REVISION_OR_NEWEST_EXPECTED: &str =
+    "a revision: a whole number from 0 on, or newest";
+
+/// A revision; none: the newest, which is written `newest`.
+pub(super) fn revision_or_newest(text: &str) -> Option<Option<i32>> {
+    if text == "newest" { Some(None) } else { revision(text).map(Some) }
+}
+
 /// `{revision}`; none: the newest, which is written `newest`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RevisionPath(pub(super) Option<i32>);
@@ -78,11 +86,9 @@ impl FromRequest for RevisionPath {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let text = request.match_info().get("revision").unwrap_or_default();
-        ready(match text {
-            "newest" => Ok(Self(None)),
-            _ => revision(text)
-                .map(|revision| Self(Some(revision)))
-                .ok_or_else(Problem::configuration_not_found),
-        })
+        ready(revision_or_newest(text).map(Self).ok_or_else(|| {
+            let detail = format!("the path takes {REVISION_OR_NEWEST_EXPECTED}");
+            Problem::new(Kind::ConfigurationNotFound, detail)
+        }))
     }
 }

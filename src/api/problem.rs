@@ -91,13 +91,16 @@ impl Problem {
 
     /// A query parameter is at fault.
     pub(super) fn parameter(name: &str, detail: impl Into<String>) -> Self {
-        let mut problem = Self::new(Kind::InvalidParameter, detail);
-        problem.0.parameter = Some(name.to_owned());
-        problem
+        Self::new(Kind::InvalidParameter, detail).in_parameter(name)
     }
 
     pub(super) fn sensor_not_found() -> Self {
         Self::new(Kind::SensorNotFound, "no sensor has the identifier in the path")
+    }
+
+    /// The path names nothing of this kind, because what should name it is no identifier.
+    pub(super) fn no_identifier(kind: Kind) -> Self {
+        Self::new(kind, "the identifier in the path is no UUID in its hyphenated form")
     }
 
     pub(super) fn configuration_not_found() -> Self {
@@ -107,6 +110,12 @@ impl Problem {
     /// Nobody has said who calls, or in vain ([RFC 6750, 3]).
     pub(super) fn unauthenticated(detail: &'static str, challenge: &'static str) -> Self {
         Self::new(Kind::Unauthenticated, detail).with_header(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// Name and password do not fit ([RFC 6750, 3] wants the challenge here, too).
+    pub(super) fn sign_in_failed(challenge: &'static str) -> Self {
+        let problem = Self::new(Kind::SignInFailed, "no user has this name and this password");
+        problem.with_header(WWW_AUTHENTICATE, challenge)
     }
 
     /// It may be done, but not by this caller.
@@ -167,6 +176,13 @@ impl Problem {
 
     pub(super) fn payload_too_large(detail: impl Into<String>) -> Self {
         Self::new(Kind::PayloadTooLarge, detail)
+    }
+
+    /// The query parameter at fault.
+    #[must_use]
+    pub(super) fn in_parameter(mut self, name: &str) -> Self {
+        self.0.parameter = Some(name.to_owned());
+        self
     }
 
     #[must_use]

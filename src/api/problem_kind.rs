@@ -39,6 +39,8 @@ problems! {
     InvalidHeader = BAD_REQUEST, "invalid-header", "A header is not usable";
     /// Nobody has said who calls, or in vain.
     Unauthenticated = UNAUTHORIZED, "unauthenticated", "A valid token is missing";
+    /// Nobody has this name and this password.
+    SignInFailed = UNAUTHORIZED, "sign-in-failed", "Name and password do not fit";
     /// The caller may not do this.
     Forbidden = FORBIDDEN, "forbidden", "The caller may not do this";
     /// Nothing is at this path.

@@ -14,12 +14,13 @@ use serde::Serialize;
 
 use super::body::{Body, Members, pointer};
 use super::caller::Caller;
+use super::narrow::{MOMENT_EXPECTED, Moment, moment};
 use super::openapi_words::{KindName, ReasonCode};
 use super::page::{Listing, MAX_LIMIT, NoParameters, Parameters, row_listing};
 use super::problem::Problem;
 use super::problem_kind;
 use super::{Context, cursor, read, resource, to_the_end};
-use crate::domain::{Kind, Reason, Role, Scope, SensorIdentifier, Timestamp};
+use crate::domain::{Kind, Reason, Role, Scope, SensorIdentifier};
 use crate::replay::{Order, Report, Unanswered};
 use crate::store::{RejectionFilter, RejectionRow, Stretch};
 
@@ -110,8 +111,8 @@ impl From<RejectionRow> for Item {
         ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
         ("reason" = Option<ReasonCode>, Query, description = "With this code"),
         ("kind" = Option<KindName>, Query, description = "Of this kind"),
-        ("since" = Option<jiff::Timestamp>, Query, description = "Received from this time on"),
-        ("until" = Option<jiff::Timestamp>, Query, description = "Received before this time"),
+        ("since" = Option<String>, Query, description = "Received from this time on: RFC 3339 or Unix seconds"),
+        ("until" = Option<String>, Query, description = "Received before this time: RFC 3339 or Unix seconds"),
     ),
     responses(
         (status = 200, description = "A page of rejections", body = Listing<Item>),
@@ -127,9 +128,10 @@ pub(super) async fn list(
     let page = parameters.page::<i64>()?;
     let filter = filter_of(&mut parameters)?;
     parameters.finish()?;
-    let filter = within(&context, scope, filter).await?;
+    let filter = within(&context, scope, filter).await;
+    let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let rows = context.store.list_rejections(&page, &filter).await?;
-    Ok(row_listing(rows, |row| row.identifier, Item::from))
+    Ok(row_listing(<i64 as cursor::Position>::TAG, rows, |row| row.identifier, Item::from))
 }
 
 /// What was deleted.
@@ -154,8 +156,8 @@ pub(super) struct Deletion {
         ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
         ("reason" = Option<ReasonCode>, Query, description = "With this code"),
         ("kind" = Option<KindName>, Query, description = "Of this kind"),
-        ("since" = Option<jiff::Timestamp>, Query, description = "Received from this time on"),
-        ("until" = Option<jiff::Timestamp>, Query, description = "Received before this time"),
+        ("since" = Option<String>, Query, description = "Received from this time on: RFC 3339 or Unix seconds"),
+        ("until" = Option<String>, Query, description = "Received before this time: RFC 3339 or Unix seconds"),
     ),
     responses(
         (status = 200, description = "How many were", body = Deletion),
@@ -177,7 +179,8 @@ pub(super) async fn delete(
     if says_too_little(&filter, all.is_some()) {
         return Err(Problem::parameter("all", WHICH));
     }
-    let filter = within(&context, scope, filter).await?;
+    let filter = within(&context, scope, filter).await;
+    let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let limit = limit.unwrap_or(MAX_DELETED);
     let deleted = context.store.delete_rejections(&filter, limit).await?;
     Ok(HttpResponse::Ok().json(Deletion { deleted, more: deleted == u64::from(limit) }))
@@ -214,23 +217,29 @@ pub(super) struct Replay {
 #[expect(dead_code, reason = "the document describes it; the members are read one by one")]
 pub(super) struct ReplayBody {
     /// True: all are meant.
+    #[schema(nullable = false)]
     all: Option<bool>,
     /// Rejections of a page, 1000 if not said.
-    #[schema(minimum = 1, maximum = 1000)]
+    #[schema(minimum = 1, maximum = 1000, nullable = false)]
     limit: Option<u32>,
-    /// What the page before gave as next.
+    /// What the page before gave as next; null for the first one.
     cursor: Option<String>,
     /// These.
-    #[schema(min_items = 1, max_items = 1000)]
+    #[schema(min_items = 1, max_items = 1000, nullable = false)]
     identifiers: Option<Vec<i64>>,
     /// Of this sensor.
+    #[schema(nullable = false)]
     sensor: Option<uuid::Uuid>,
+    #[schema(nullable = false)]
     reason: Option<ReasonCode>,
+    #[schema(nullable = false)]
     kind: Option<KindName>,
     /// Received from this time on.
-    since: Option<jiff::Timestamp>,
+    #[schema(nullable = false)]
+    since: Option<Moment>,
     /// Received before this time.
-    until: Option<jiff::Timestamp>,
+    #[schema(nullable = false)]
+    until: Option<Moment>,
 }
 
 /// A rejection that cannot be replayed.
@@ -284,7 +293,8 @@ pub(super) async fn replay(
 ) -> Result<impl Responder, Problem> {
     let scope = caller.may(Role::Operator)?;
     let mut order = order(body.members()?)?;
-    order.filter = within(&context, scope, order.filter).await?;
+    let filter = within(&context, scope, order.filter).await;
+    order.filter = filter.map_err(|problem| problem.at(pointer("sensor")))?;
     let report = to_the_end(async move {
         match tokio::time::timeout(REPLAY_PATIENCE, context.replays.replay(order)).await {
             Ok(report) => report.map_err(Problem::from),
@@ -314,7 +324,7 @@ fn order(mut members: Members<'_>) -> Result<Order, Problem> {
     let limit = members.take_as("limit", "a whole number from 1 to 1000", |limit: u32| {
         (1..=MAX_LIMIT).contains(&limit).then_some(limit)
     })?;
-    let stretch = members.take_as(
+    let stretch = members.take_nullable_as(
         "cursor",
         "what an earlier page of this replay gave as next",
         |it: String| cursor::decode::<Stretch>(&it),
@@ -323,26 +333,24 @@ fn order(mut members: Members<'_>) -> Result<Order, Problem> {
         members.take_as("identifiers", "1 to 1000 whole numbers", |identifiers: Vec<i64>| {
             (1..=MAX_LIMIT as usize).contains(&identifiers.len()).then_some(identifiers)
         })?;
-    let moment = |text: String| text.parse::<jiff::Timestamp>().ok().map(Timestamp::from);
     let filter = RejectionFilter {
         identifiers,
         network: None,
         sensor: members.take_as("sensor", SENSOR, |text: String| SensorIdentifier::parse(&text))?,
         reason: members.take_as("reason", &REASON, |text: String| known_code(&text))?,
         kind: members.take_as("kind", KIND, |text: String| known_kind(&text))?,
-        since: members.take_as("since", MOMENT, moment)?,
-        until: members.take_as("until", MOMENT, moment)?,
+        since: members.take_as("since", MOMENT_EXPECTED, Moment::read)?,
+        until: members.take_as("until", MOMENT_EXPECTED, Moment::read)?,
     };
     members.finish()?;
     if says_too_little(&filter, all.is_some()) {
         return Err(Problem::member(pointer("all"), WHICH));
     }
-    Ok(Order { filter, stretch, limit: limit.unwrap_or(MAX_LIMIT) })
+    Ok(Order { filter, stretch: stretch.flatten(), limit: limit.unwrap_or(MAX_LIMIT) })
 }
 
 const SENSOR: &str = "a UUID in its hyphenated form";
 const KIND: &str = "measurement, log_message or heartbeat";
-const MOMENT: &str = "a time as in RFC 3339";
 
 /// Whoever has misspelt one learns of all.
 static REASON: LazyLock<String> = LazyLock::new(|| {
@@ -362,7 +370,10 @@ async fn within(
     if let (Scope::Network(network), Some(sensor)) = (scope, filter.sensor)
         && !context.store.network_holds(network, sensor).await?
     {
-        return Err(Problem::sensor_not_found());
+        return Err(Problem::new(
+            problem_kind::Kind::SensorNotFound,
+            "no sensor has this identifier",
+        ));
     }
     Ok(RejectionFilter { network: scope.network(), ..filter })
 }
@@ -373,7 +384,6 @@ fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
 }
 
 fn filter_of(parameters: &mut Parameters) -> Result<RejectionFilter, Problem> {
-    let moment = |text: &str| text.parse::<jiff::Timestamp>().ok().map(Timestamp::from);
     Ok(RejectionFilter {
         identifiers: parameters
             .take_as("identifier", "a whole number", |text| text.parse().ok())?
@@ -382,8 +392,8 @@ fn filter_of(parameters: &mut Parameters) -> Result<RejectionFilter, Problem> {
         sensor: parameters.take_as("sensor", SENSOR, SensorIdentifier::parse)?,
         reason: parameters.take_as("reason", &REASON, known_code)?,
         kind: parameters.take_as("kind", KIND, known_kind)?,
-        since: parameters.take_as("since", MOMENT, moment)?,
-        until: parameters.take_as("until", MOMENT, moment)?,
+        since: parameters.take_as("since", MOMENT_EXPECTED, moment)?,
+        until: parameters.take_as("until", MOMENT_EXPECTED, moment)?,
     })
 }
 

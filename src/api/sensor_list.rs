@@ -5,10 +5,11 @@ use actix_web::{Responder, web};
 
 use super::Context;
 use super::caller::Caller;
+use super::narrow::{MOMENT_EXPECTED, moment};
 use super::page::{Listing, Parameters, listing};
 use super::problem::Problem;
 use super::sensors::{NAME_EXPECTED, SensorItem, usable_name};
-use crate::domain::{NetworkIdentifier, Role, Timestamp};
+use crate::domain::{NetworkIdentifier, Role};
 use crate::store::{SensorFilter, SensorKey, SensorOrder};
 
 /// The sensors that the caller may see.
@@ -46,11 +47,7 @@ pub(super) async fn list(
             NetworkIdentifier::parse,
         )?,
         name: parameters.take_as("name", NAME_EXPECTED, |it| usable_name(it.into()))?,
-        silent_since: parameters.take_as(
-            "silent_since",
-            "a moment, in RFC 3339 or in Unix seconds",
-            moment,
-        )?,
+        silent_since: parameters.take_as("silent_since", MOMENT_EXPECTED, moment)?,
         state: parameters.take_as(
             "configuration_state",
             "none, pending, published, acknowledged, failed or stale",
@@ -71,31 +68,5 @@ fn order(text: &str) -> Option<SensorOrder> {
         "last_seen" => Some(SensorOrder::LastSeen),
         "-last_seen" => Some(SensorOrder::LastSeenDescending),
         _ => None,
-    }
-}
-
-fn moment(text: &str) -> Option<Timestamp> {
-    match text.parse::<f64>() {
-        Ok(seconds) => Timestamp::from_unix_seconds(seconds),
-        Err(_no_number) => {
-            let moment = Timestamp::from(text.parse::<jiff::Timestamp>().ok()?);
-            // Before the epoch nobody was heard, and further back the database refuses to look.
-            (moment >= Timestamp::default()).then_some(moment)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_moment_has_two_forms() {
-        let expected = Timestamp::from_unix_microseconds(1_500_000);
-        assert_eq!(moment("1.5"), Some(expected));
-        assert_eq!(moment("1970-01-01T00:00:01.5Z"), Some(expected));
-        for text in ["", "-1", "NaN", "yesterday", "1970-01-01", "1969-12-31T23:59:59Z"] {
-            assert_eq!(moment(text), None, "{text}");
-        }
     }
 }

@@ -8,20 +8,20 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::{info, warn};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::body::Body;
+use super::body::{Body, Members};
 use super::caller::Caller;
 use super::configurations::configuration_member;
+use super::metadata::usable_metadata;
 use super::page::NoParameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::sensor_list;
-use super::tokens::{needed, no_such_network, take_scope};
+use super::tokens::{needed, no_such_network};
 use super::{Context, read, resource, to_the_end};
 use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Tidings, Timestamp};
 use crate::sensor::Snapshot;
@@ -31,9 +31,6 @@ use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorEr
 const PURGE_PATIENCE: Duration = Duration::from_secs(2);
 
 const MAX_NAME_CHARACTERS: usize = 200;
-
-/// A page of a thousand sensors stays bounded with it.
-const MAX_METADATA_BYTES: usize = 16 << 10;
 
 pub(super) const NAME_EXPECTED: &str =
     "a string of 1 to 200 characters, none of them a control character";
@@ -92,14 +89,16 @@ pub(super) struct NewSensorBody {
     #[schema(min_length = 1, max_length = 200, example = "roof")]
     name: String,
     /// Random, if nothing is said.
+    #[schema(nullable = false)]
     identifier: Option<Uuid>,
     /// The caller's own, or the default network, if nothing is said.
+    #[schema(nullable = false)]
     network: Option<Uuid>,
     /// Becomes revision 0: an object whose members are strings, numbers, booleans or null.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object, required = false)]
     configuration: Option<Box<RawValue>>,
     /// Any object of at most 16 KiB.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object, required = false)]
     metadata: Option<Box<RawValue>>,
 }
 
@@ -107,12 +106,13 @@ pub(super) struct NewSensorBody {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body, which is read member by member")]
 pub(super) struct SensorChangeBody {
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, nullable = false)]
     name: Option<String>,
     /// The network to which it moves.
+    #[schema(nullable = false)]
     network: Option<Uuid>,
     /// Any object of at most 16 KiB, in place of the one before.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object, required = false)]
     metadata: Option<Box<RawValue>>,
 }
 
@@ -219,7 +219,7 @@ fn read_new(body: &Body, own: Scope) -> Result<NewSensor, Problem> {
         members.take_as("identifier", "a UUID in its hyphenated form", |it: String| {
             SensorIdentifier::parse(&it)
         })?;
-    let network = take_scope(&mut members, own)?.network();
+    let network = take_network(&mut members, own)?.or(own.network());
     let configuration = members.take("configuration").map(configuration_member).transpose()?;
     let metadata = members.take("metadata").map(usable_metadata).transpose()?;
     members.finish()?;
@@ -232,39 +232,24 @@ fn read_new(body: &Body, own: Scope) -> Result<NewSensor, Problem> {
     })
 }
 
+/// The one network to which a sensor belongs, or is to belong.
+fn take_network(
+    members: &mut Members<'_>,
+    own: Scope,
+) -> Result<Option<NetworkIdentifier>, Problem> {
+    let network = members.take_as("network", "the identifier of a network", |it: String| {
+        NetworkIdentifier::parse(&it)
+    })?;
+    match network {
+        Some(network) if !own.covers(network) => Err(no_such_network()),
+        network => Ok(network),
+    }
+}
+
 pub(super) fn usable_name(name: String) -> Option<String> {
     let usable = (1..=MAX_NAME_CHARACTERS).contains(&name.chars().count())
         && !name.chars().any(char::is_control);
     usable.then_some(name)
-}
-
-/// The text of a JSON object, if `jsonb` can hold it.
-fn usable_metadata(json: &str) -> Result<String, Problem> {
-    let refusal = |detail: &str| Problem::member("/metadata".into(), detail);
-    if json.len() > MAX_METADATA_BYTES {
-        return Err(refusal("it is larger than 16 KiB"));
-    }
-    // What is no number or no text to a reader of JSON is none to the database either.
-    let value: Value = serde_json::from_str(json)
-        .map_err(|_unreadable| refusal("it holds a number or a text that nobody can read"))?;
-    if !value.is_object() {
-        return Err(refusal("it takes a JSON object"));
-    }
-    if holds_nul(&value) {
-        return Err(refusal("it holds \\u0000, which the database cannot hold"));
-    }
-    Ok(json.to_owned())
-}
-
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(members) => {
-            members.iter().any(|(key, value)| key.contains('\0') || holds_nul(value))
-        }
-    }
 }
 
 /// One sensor, with what its actor knows
@@ -315,14 +300,9 @@ pub(super) async fn change(
     let own = caller.may(Role::Admin)?;
     let mut members = body.members()?;
     let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
-    let network = members.take_as("network", "the identifier of a network", |it: String| {
-        NetworkIdentifier::parse(&it)
-    })?;
+    let network = take_network(&mut members, own)?;
     let metadata = members.take("metadata").map(usable_metadata).transpose()?;
     members.finish()?;
-    if network.is_some_and(|network| !own.covers(network)) {
-        return Err(no_such_network());
-    }
     let change = SensorChange { name, network, metadata };
     let sensor = to_the_end(async move {
         let sensor = context.store.change_sensor(identifier, &change).await?;
@@ -381,25 +361,6 @@ mod tests {
         }
         for name in ["", "a\0b", "a\nb", &"é".repeat(201)] {
             assert!(usable_name(name.into()).is_none(), "{name}");
-        }
-    }
-
-    #[test]
-    fn metadata_is_any_object_that_the_database_can_hold() {
-        for json in ["{}", r#"{"a":{"b":[1.50,null,"ä",{"c":true}]}}"#] {
-            assert_eq!(usable_metadata(json).unwrap(), json);
-        }
-        let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_METADATA_BYTES));
-        for json in [
-            "[]",
-            "7",
-            r#"{"a":[{"b":"\u0000"}]}"#,
-            r#"{"a\u0000":1}"#,
-            r#"{"a":"\ud800"}"#,
-            r#"{"a":1e400}"#,
-            &large,
-        ] {
-            assert!(usable_metadata(json).is_err(), "{json}");
         }
     }
 }

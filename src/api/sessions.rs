@@ -101,7 +101,7 @@ pub(super) async fn open(
     let fits = logins.check(Attempt { name: &name, address }, password, kept).await?;
     let Some(user) = user.filter(|_| fits) else {
         tracing::info!(?address, "somebody failed to sign in");
-        return Err(Problem::unauthenticated("name and password do not fit", CHALLENGE));
+        return Err(Problem::sign_in_failed(CHALLENGE));
     };
 
     let token = Token::random();

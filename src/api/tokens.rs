@@ -119,9 +119,10 @@ pub(super) fn take_role(members: &mut Members<'_>) -> Result<Option<Role>, Probl
 
 /// The `network` of what is to be made: the caller's own, where it has one and nothing is said.
 pub(super) fn take_scope(members: &mut Members<'_>, own: Scope) -> Result<Scope, Problem> {
-    let network =
-        members.take_as("network", NETWORK_EXPECTED, |it: String| NetworkIdentifier::parse(&it))?;
-    match network {
+    let network = members.take_nullable_as("network", NETWORK_EXPECTED, |it: String| {
+        NetworkIdentifier::parse(&it)
+    })?;
+    match network.flatten() {
         None => Ok(own),
         Some(network) if own.covers(network) => Ok(Scope::Network(network)),
         Some(_) => Err(no_such_network()),
@@ -133,10 +134,11 @@ pub(super) fn needed<T>(member: Option<T>, pointer: &str) -> Result<T, Problem> 
     member.ok_or_else(|| Problem::member(pointer.into(), "it is missing"))
 }
 
-/// The identifier in the path, if it is one.
-pub(super) fn path_uuid(request: &HttpRequest, name: &str) -> Option<Uuid> {
-    let text = request.match_info().get(name)?;
-    crate::domain::SensorIdentifier::parse(text).map(|identifier| identifier.0)
+/// The identifier in the path; what is none names nothing of this kind.
+pub(super) fn path_uuid(request: &HttpRequest, name: &str, kind: Kind) -> Result<Uuid, Problem> {
+    let text = request.match_info().get(name).unwrap_or_default();
+    let identifier = crate::domain::SensorIdentifier::parse(text);
+    identifier.map(|identifier| identifier.0).ok_or_else(|| Problem::no_identifier(kind))
 }
 
 /// Makes a token. Its text is in this answer and nowhere else.
@@ -160,7 +162,7 @@ pub(super) async fn create(
     let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
     let role = take_role(&mut members)?;
     let scope = take_scope(&mut members, own)?;
-    let expires_at = members.take_as(
+    let expires_at = members.take_nullable_as(
         "expiry_timestamp",
         "a moment in the future, as in 2030-01-01T00:00:00Z",
         |it: String| {
@@ -175,7 +177,7 @@ pub(super) async fn create(
         digest: token.digest(),
         role: needed(role, "/role")?,
         scope,
-        expires_at,
+        expires_at: expires_at.flatten(),
         user: None,
     };
     let identifier = context.store.create_token(&new).await?;
@@ -223,7 +225,7 @@ pub(super) async fn one(
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
     let scope = caller.may(Role::Admin)?;
-    let identifier = path_uuid(&request, "token").ok_or_else(not_found)?;
+    let identifier = path_uuid(&request, "token", Kind::TokenNotFound)?;
     let row = context.store.token(scope, identifier).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(TokenItem::from(row)))
 }
@@ -245,7 +247,7 @@ pub(super) async fn revoke(
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
     let scope = caller.may(Role::Admin)?;
-    let identifier = path_uuid(&request, "token").ok_or_else(not_found)?;
+    let identifier = path_uuid(&request, "token", Kind::TokenNotFound)?;
     let revoked = context.store.revoke_token(scope, identifier).await?;
     gate.forget(identifier);
     if revoked { Ok(HttpResponse::NoContent()) } else { Err(not_found()) }

@@ -13,11 +13,11 @@ use uuid::Uuid;
 use super::body::{Body, Members};
 use super::caller::Caller;
 use super::gate::Gate;
-use super::page::{Listing, NoParameters, Parameters, listing};
+use super::page::{DEFAULT_LIMIT, Listing, NoParameters, Parameters, listing_in};
 use super::problem::{Kind, Problem};
 use super::sensors::{NAME_EXPECTED, usable_name};
 use super::tokens::{needed, no_such_network, path_uuid, take_role, take_scope};
-use super::{Context, read, resource};
+use super::{Context, cursor, read, resource};
 use crate::domain::{NetworkIdentifier, Role, Scope, hash_password, is_usable_password};
 use crate::store::{NewUser, UserChange, UserRow};
 
@@ -69,7 +69,9 @@ pub(super) struct NewUserBody {
 #[expect(dead_code, reason = "it describes the body, which is read member by member")]
 pub(super) struct UserChangeBody {
     #[schema(format = Password, min_length = 12, max_length = 200)]
+    #[schema(nullable = false)]
     password: Option<String>,
+    #[schema(nullable = false)]
     role: Option<Role>,
     /// The one network in which the role holds; null for all, as far as the caller's own goes.
     network: Option<Uuid>,
@@ -149,10 +151,10 @@ pub(super) async fn list(
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
     let scope = caller.may(Role::Admin)?;
-    let page = parameters.page::<Uuid>()?;
+    let page = parameters.page_in::<Uuid>(cursor::USERS, DEFAULT_LIMIT)?;
     parameters.finish()?;
     let rows = context.store.list_users(scope, &page).await?;
-    Ok(listing(rows, &page, |row| row.identifier, UserItem::from))
+    Ok(listing_in(cursor::USERS, rows, &page, (|row: &UserRow| row.identifier, UserItem::from)))
 }
 
 /// One user.
@@ -171,7 +173,7 @@ pub(super) async fn one(
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
     let scope = caller.may(Role::Admin)?;
-    let identifier = path_uuid(&request, "user").ok_or_else(not_found)?;
+    let identifier = path_uuid(&request, "user", Kind::UserNotFound)?;
     let row = context.store.user(scope, identifier).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(UserItem::from(row)))
 }
@@ -196,7 +198,7 @@ pub(super) async fn change(
     body: Body,
 ) -> Result<impl Responder, Problem> {
     let own = caller.may(Role::Admin)?;
-    let identifier = path_uuid(&request, "user").ok_or_else(not_found)?;
+    let identifier = path_uuid(&request, "user", Kind::UserNotFound)?;
     let mut members = body.members()?;
     let password = take_password(&mut members)?;
     let role = take_role(&mut members)?;
@@ -237,7 +239,7 @@ pub(super) async fn delete(
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
     let scope = caller.may(Role::Admin)?;
-    let identifier = path_uuid(&request, "user").ok_or_else(not_found)?;
+    let identifier = path_uuid(&request, "user", Kind::UserNotFound)?;
     let deleted = context.store.delete_user(scope, identifier).await?;
     gate.forget_all();
     if deleted { Ok(HttpResponse::NoContent()) } else { Err(not_found()) }

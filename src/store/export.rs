@@ -2,13 +2,16 @@
 //! API. Promises constant memory, the rows of one sensor in the order of its clock, all of it as the
 //! tables stood at the beginning, and that PostgreSQL stops when nobody reads any more.
 //!
+//! Invariant: the stream ends without an error only behind [`Piece::Whole`], which is sent when every
+//! row was. However else its task ends, the reader gets an error.
+//!
 //! Invariant: an export holds a connection of its own and one of `EXPORTS_AT_ONCE` permits. Both are
-//! given back when it is through, when its reader is dropped, and when the reader takes nothing for
-//! [`IDLE_TIMEOUT`].
+//! given back when it is through, and when its reader is dropped. No clock runs here: how long a
+//! reader may take nothing is `HTTP_WRITE_TIMEOUT_SECS`, and the system sees to it.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::connect::Connector;
@@ -32,19 +35,16 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks that wait for the reader. Behind them waits PostgreSQL.
 const CHUNKS_WAITING: usize = 2;
 
-/// A reader that takes nothing for so long has gone to sleep. PostgreSQL would end the transaction
-/// after a minute.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sensors of a network that are known ahead.
 const SENSORS_AHEAD: i64 = 1_000;
 
 /// It takes as long as it takes; but a backend whose client is gone finds out, also while it has
-/// nothing to send.
+/// nothing to send. While the reader pauses we take nothing, and with a `tcp_user_timeout` the system
+/// would cut off the backend that waits.
 const OPTIONS: &str = "-c statement_timeout=0 -c client_connection_check_interval=1s \
-     -c standard_conforming_strings=on -c jit=off";
+     -c tcp_user_timeout=0 -c standard_conforming_strings=on -c jit=off";
 
 const BEGIN: &str = "begin isolation level repeatable read read only";
 
@@ -107,20 +107,55 @@ impl From<tokio_postgres::Error> for ExportError {
     }
 }
 
+/// What an export hands to its reader.
+#[derive(Debug)]
+enum Piece {
+    /// Some lines.
+    Lines(Bytes),
+    /// Nothing more comes, and that is all of it.
+    Whole,
+    /// Nothing more comes, though there is more.
+    Failed(StoreError),
+}
+
+/// Why the stream of an export ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum CutOff {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its task was stopped.
+    #[error("the export was stopped before its end")]
+    Stopped,
+}
+
 /// The lines, in chunks. Dropping it ends the export.
 pub struct ExportStream {
-    first: Option<Bytes>,
-    rest: mpsc::Receiver<Result<Bytes, StoreError>>,
+    first: Option<Piece>,
+    rest: mpsc::Receiver<Piece>,
+    is_whole: bool,
 }
 
 impl Stream for ExportStream {
-    type Item = Result<Bytes, StoreError>;
+    type Item = Result<Bytes, CutOff>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(first))),
-            None => self.rest.poll_recv(context),
+        if self.is_whole {
+            return Poll::Ready(None);
         }
+        let piece = match self.first.take() {
+            Some(first) => Some(first),
+            None => ready!(self.rest.poll_recv(context)),
+        };
+        Poll::Ready(match piece {
+            Some(Piece::Lines(lines)) => Some(Ok(lines)),
+            Some(Piece::Whole) => {
+                self.is_whole = true;
+                None
+            }
+            Some(Piece::Failed(error)) => Some(Err(error.into())),
+            None => Some(Err(CutOff::Stopped)),
+        })
     }
 }
 
@@ -180,8 +215,11 @@ impl Store {
         let (chunks, mut rest) = mpsc::channel(CHUNKS_WAITING);
         let work = Work { line, export, chunks, gathered: BytesMut::new(), _permit: permit };
         actix_rt::spawn(work.run());
-        let first = rest.recv().await.transpose()?;
-        Ok(Some(ExportStream { first, rest }))
+        let first = match rest.recv().await {
+            Some(Piece::Failed(error)) => return Err(error.into()),
+            first => first,
+        };
+        Ok(Some(ExportStream { first, rest, is_whole: false }))
     }
 }
 
@@ -199,7 +237,7 @@ async fn begin(client: &Client, of: ExportOf) -> Result<bool, tokio_postgres::Er
 struct Work {
     line: Line,
     export: Export,
-    chunks: mpsc::Sender<Result<Bytes, StoreError>>,
+    chunks: mpsc::Sender<Piece>,
     gathered: BytesMut,
     _permit: OwnedSemaphorePermit,
 }
@@ -224,14 +262,19 @@ impl Work {
             outcome = self.all() => outcome,
             () = gone.closed() => Err(Halt::Gone),
         };
-        match outcome {
-            Ok(()) => {}
-            Err(Halt::Gone) => info!("an export ended early: nobody reads it any more"),
-            Err(Halt::Failed(error)) => {
-                // If nobody takes it, nobody waits for it.
-                tokio::time::timeout(IDLE_TIMEOUT, gone.send(Err(error))).await.ok();
+        let last = match outcome {
+            Ok(()) => Piece::Whole,
+            Err(Halt::Gone) => {
+                info!("an export ended early: its reader has gone, or was cut off");
+                return;
             }
-        }
+            Err(Halt::Failed(error)) => {
+                warn!(%error, "an export failed: its reader is cut off");
+                Piece::Failed(error)
+            }
+        };
+        // If its reader goes meanwhile, nobody waits for it.
+        gone.send(last).await.ok();
     }
 
     async fn all(&mut self) -> Result<(), Halt> {
@@ -264,9 +307,9 @@ impl Work {
                 break;
             }
         }
-        self.hand_on().await?;
+        // Before the last lines wait for their reader: nothing is read from the tables any more.
         self.line.client.batch_execute("commit").await?;
-        Ok(())
+        self.hand_on().await
     }
 
     async fn one(&mut self, sensor: SensorIdentifier) -> Result<(), Halt> {
@@ -286,11 +329,7 @@ impl Work {
             return Ok(());
         }
         let chunk = self.gathered.split().freeze();
-        let taken = tokio::time::timeout(IDLE_TIMEOUT, self.chunks.send(Ok(chunk))).await;
-        match taken {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Halt::Gone),
-        }
+        self.chunks.send(Piece::Lines(chunk)).await.map_err(|_unread| Halt::Gone)
     }
 }
 
@@ -387,6 +426,38 @@ mod tests {
             attributes: attributes.map(|names| names.iter().map(|&it| it.into()).collect()),
             format,
         }
+    }
+
+    async fn read(pieces: Vec<Piece>) -> Vec<Result<Bytes, CutOff>> {
+        let (chunks, rest) = mpsc::channel(8);
+        for piece in pieces {
+            chunks.send(piece).await.unwrap();
+        }
+        drop(chunks);
+        let mut stream = ExportStream { first: None, rest, is_whole: false };
+        let mut read = Vec::new();
+        while let Some(taken) = stream.next().await {
+            let is_last = taken.is_err();
+            read.push(taken);
+            if is_last {
+                break;
+            }
+        }
+        read
+    }
+
+    #[actix_rt::test]
+    async fn only_what_is_whole_ends_without_an_error() {
+        let lines = || Piece::Lines(Bytes::from_static(b"a\n"));
+        let whole = read(vec![lines(), lines(), Piece::Whole]).await;
+        assert!(whole.len() == 2 && whole.iter().all(Result::is_ok), "{whole:?}");
+        // The task was dropped, or it panicked.
+        for stopped in [read(vec![]).await, read(vec![lines(), lines()]).await] {
+            assert!(matches!(stopped.last(), Some(Err(CutOff::Stopped))), "{stopped:?}");
+        }
+        let silence = StoreError::Silence { waited: CONNECT_TIMEOUT };
+        let failed = read(vec![lines(), Piece::Failed(silence)]).await;
+        assert!(matches!(failed.last(), Some(Err(CutOff::Store(_)))), "{failed:?}");
     }
 
     #[test]

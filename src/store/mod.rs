@@ -53,7 +53,7 @@ pub use census::TableCensus;
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState, Creation, Idempotency};
 pub use error::{Complaint, StoreError, Verdict, verdict};
-pub use export::{Export, ExportError, ExportFormat, ExportOf, ExportStream};
+pub use export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};
 pub use last_seen::Whereabouts;
 pub use log_summary::{LogSummary, SummaryKey};
 pub use migrations::migrate;

@@ -37,11 +37,21 @@ pub enum Flaw {
     #[error("the key {0:?} stands there twice")]
     DuplicateKey(String),
     /// PostgreSQL cannot hold it.
-    #[error("the text at byte {0} holds U+0000")]
-    Nul(usize),
+    #[error("the text at byte {at} holds U+0000")]
+    Nul {
+        /// Where the text begins.
+        at: usize,
+        /// Whose value it is; none where it is a key.
+        member: Option<String>,
+    },
     /// Half of a surrogate pair.
-    #[error("the text at byte {0} holds half of a surrogate pair, which is no character")]
-    Surrogate(usize),
+    #[error("the text at byte {at} holds half of a surrogate pair, which is no character")]
+    Surrogate {
+        /// Where the text begins.
+        at: usize,
+        /// Whose value it is; none where it is a key.
+        member: Option<String>,
+    },
     /// More digits than `numeric` has.
     #[error(
         "the number in {0:?} has more than {MAX_INTEGER_DIGITS} digits before or {MAX_FRACTION_DIGITS} behind its point"
@@ -50,6 +60,16 @@ pub enum Flaw {
 }
 
 impl Flaw {
+    /// The flaw of a text that is this member's value.
+    fn within(self, key: &str) -> Self {
+        let member = Some(key.to_owned());
+        match self {
+            Self::Nul { at, .. } => Self::Nul { at, member },
+            Self::Surrogate { at, .. } => Self::Surrogate { at, member },
+            other => other,
+        }
+    }
+
     /// The code under which it is recorded.
     #[must_use]
     pub const fn reason(&self) -> Reason {
@@ -58,8 +78,8 @@ impl Flaw {
             Self::Nested(_) => Reason::NestedValue,
             Self::Key(..) => Reason::InvalidKey,
             Self::DuplicateKey(_) => Reason::DuplicateKey,
-            Self::Nul(_) => Reason::NulCharacter,
-            Self::Surrogate(_) => Reason::InvalidText,
+            Self::Nul { .. } => Reason::NulCharacter,
+            Self::Surrogate { .. } => Reason::InvalidText,
             Self::Number(_) => Reason::InvalidNumber,
         }
     }
@@ -158,16 +178,17 @@ impl<'a> Scan<'a> {
             return Ok(Cow::Borrowed(text));
         }
         let text = self.json.get(start..self.at).ok_or(Flaw::NotAnObject)?;
-        let text: String = serde_json::from_str(text).map_err(|_lone| Flaw::Surrogate(start))?;
+        let text: String = serde_json::from_str(text)
+            .map_err(|_lone| Flaw::Surrogate { at: start, member: None })?;
         if text.contains('\0') {
-            return Err(Flaw::Nul(start));
+            return Err(Flaw::Nul { at: start, member: None });
         }
         Ok(Cow::Owned(text))
     }
 
     fn scalar(&mut self, key: &str) -> Result<(), Flaw> {
         match self.peek() {
-            b'"' => self.string().map(drop),
+            b'"' => self.string().map(drop).map_err(|flaw| flaw.within(key)),
             b'{' | b'[' => Err(Flaw::Nested(key.to_owned())),
             b't' | b'n' => {
                 self.at += 4;

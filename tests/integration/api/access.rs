@@ -229,3 +229,46 @@ async fn what_is_open_is_a_setting() {
     let header = format!("bearer {viewer}");
     closed.send(Method::GET, STATUS, &[("authorization", &header)], "").await.expect(200);
 }
+
+#[actix_rt::test]
+async fn a_refusal_names_the_role_that_is_needed_at_once() {
+    let api = Api::start_guarded().await;
+    let here = api.network("here").await;
+    let nobody = uuid::Uuid::new_v4();
+    let (admin, everywhere) = ("the role admin", "the role admin in all networks");
+    for (method, path, needed) in [
+        (Method::POST, "networks".to_owned(), everywhere),
+        (Method::PATCH, format!("networks/{here}"), admin),
+        (Method::DELETE, format!("networks/{here}"), everywhere),
+        (Method::POST, "sensors".into(), admin),
+        (Method::PATCH, format!("sensors/{nobody}"), admin),
+        (Method::DELETE, format!("sensors/{nobody}"), admin),
+        (Method::POST, format!("sensors/{nobody}/configurations"), "the role operator"),
+        (Method::POST, "rejections/replay".into(), "the role operator"),
+        (Method::GET, "tokens".into(), admin),
+        (Method::POST, "tokens".into(), admin),
+        (Method::DELETE, format!("tokens/{nobody}"), admin),
+        (Method::PATCH, format!("users/{nobody}"), admin),
+        (Method::GET, "ingest".into(), everywhere),
+        (Method::POST, "ingest/pause".into(), everywhere),
+        (Method::PUT, "ingest/log-level".into(), everywhere),
+    ] {
+        for role in [Role::Viewer, Role::Operator] {
+            for (scope, reach) in [(Scope::All, ""), (Scope::Network(here), ", in one network")] {
+                if needed == format!("the role {role}") {
+                    continue;
+                }
+                let token = api.token(role, scope).await;
+                let path = format!("/api/v1/{path}");
+                let refused = api.call(Some(&token), method.clone(), &path, Some("{}")).await;
+                let detail = format!("it takes {needed}; the caller's is {role}{reach}");
+                assert_eq!(refused.expect(403)["detail"], detail, "{method} {path}");
+            }
+        }
+    }
+    // Whose role suffices lacks the other networks.
+    let token = api.token(Role::Admin, Scope::Network(here)).await;
+    let refused = api.call(Some(&token), Method::POST, "/api/v1/networks", Some("{}")).await;
+    let detail = format!("it takes {everywhere}; the caller's is admin, in one network");
+    assert_eq!(refused.expect(403)["detail"], detail);
+}

@@ -61,7 +61,7 @@ async fn a_key_that_cannot_be_kept_is_refused() {
     let long = "x".repeat(256);
     for key in ["", "\"a", &long] {
         let problem = create(&api, &one, key, "{}").await.expect(400);
-        assert_eq!(problem["type"], "/problems/bad-request", "{key}");
+        assert_eq!(problem["type"], "/problems/invalid-header", "{key}");
     }
     assert_eq!(api.count("select count(*) from configuration").await, 0);
 }
@@ -119,6 +119,9 @@ async fn two_configurations_are_compared() {
     );
     let to_newest = api.get(&format!("{path}?from=1")).await.expect(200);
     assert_eq!((&to_newest["to"], &to_newest["added"]), (&json!(2), &json!({})));
+    assert_eq!(api.get(&format!("{path}?from=1&to=newest")).await.expect(200), to_newest);
+    let from_newest = api.get(&format!("{path}?from=newest&to=1")).await.expect(200);
+    assert_eq!((&from_newest["from"], &from_newest["to"]), (&json!(2), &json!(1)));
     let problem = api.get(&format!("{path}?from=0&to=3")).await.expect(404);
     assert_eq!(problem["type"], "/problems/configuration-not-found");
 }

@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use actix_web::http::Method;
 use futures_util::StreamExt as _;
@@ -121,6 +122,62 @@ async fn a_network_is_exported_as_lines_of_json() {
 }
 
 #[actix_rt::test]
+async fn a_head_tells_of_an_export_without_beginning_it() {
+    let postgres = Postgres::shared().await;
+    let api = Api::start_with(postgres, &[("AUTH", "off"), ("EXPORTS_AT_ONCE", "1")]).await;
+    let (sensor, one) = api.create_sensor("one").await;
+    measure(&api, sensor, 3).await;
+    let nobody = SensorIdentifier::random();
+    for (there, not_there) in [
+        (one, format!("/api/v1/sensors/{nobody}")),
+        (format!("/api/v1/networks/{DEFAULT_NETWORK}"), format!("/api/v1/networks/{nobody}")),
+    ] {
+        let path = format!("{there}/measurements/export?format=ndjson");
+        let address = api.base.strip_prefix("http://").unwrap();
+        for coding in [PLAIN, GZIP] {
+            let request = format!(
+                "HEAD {path} HTTP/1.1\r\nHost: {address}\r\n{coding}Connection: close\r\n\r\n"
+            );
+            let answer = String::from_utf8(raw(&api, &request, async || {}).await).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            assert!(answer.contains("content-type: application/x-ndjson\r\n"), "{answer}");
+            assert!(answer.contains("measurements.ndjson"), "{answer}");
+            let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body, "", "{answer}");
+        }
+        let path = format!("{not_there}/measurements/export");
+        api.ask(Method::HEAD, &path).await.expect_status(404);
+    }
+}
+
+#[actix_rt::test]
+async fn an_export_comes_as_the_client_takes_it() {
+    let api = Api::start().await;
+    let (sensor, one) = api.create_sensor("one").await;
+    measure(&api, sensor, 1).await;
+    let path = format!("{one}/measurements/export");
+    let ask = async |query: &str, accept: &str| {
+        api.send(Method::GET, &format!("{path}{query}"), &[("accept", accept)], "").await
+    };
+    for (query, accept, media_type) in [
+        ("", "*/*", "text/csv; charset=utf-8"),
+        ("", "text/*", "text/csv; charset=utf-8"),
+        ("", "application/*", "application/x-ndjson"),
+        ("", "application/json, application/jsonl", "application/x-ndjson"),
+        // What the query says holds.
+        ("?format=csv", "application/json", "text/csv; charset=utf-8"),
+    ] {
+        let answer = ask(query, accept).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, media_type), "{accept}");
+    }
+    for accept in ["application/json", "text/html", "text/csv;q=0"] {
+        let problem = ask("", accept).await.expect(406);
+        assert_eq!(problem["type"], "/problems/not-acceptable", "{accept}");
+        assert!(problem["detail"].as_str().unwrap().contains("text/csv and application/x-ndjson"));
+    }
+}
+
+#[actix_rt::test]
 async fn an_export_is_gzipped_for_those_who_ask() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
@@ -188,32 +245,92 @@ async fn an_export_that_nobody_reads_ends_at_the_database() {
     assert!(again > 20_000 * 3_200, "all of it: {again}");
 }
 
+/// 64 MB that do not shrink much: far more than fits all the buffers on the way.
+async fn measure_much(api: &Api, sensor: SensorIdentifier) {
+    api.execute(&format!(
+        "insert into measurement select '{sensor}', to_timestamp(n), now(), n, 0, jsonb_build_object('text',
+             (select string_agg(md5(n::text || '-' || m), '') from generate_series(1, 100) m))
+         from generate_series(1, 20000) n"
+    ))
+    .await;
+}
+
+/// How a request asks for an answer as it is, and for one that is compressed.
+const PLAIN: &str = "";
+const GZIP: &str = "Accept-Encoding: gzip\r\n";
+
+/// The last chunk is empty ([RFC 9112, 7.1]); without it every client knows that something is missing.
+fn looks_whole(answer: &[u8]) -> bool {
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    answer.ends_with(b"\r\n0\r\n\r\n")
+}
+
 #[actix_rt::test]
 async fn an_export_that_fails_does_not_look_whole() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
-    api.execute(&format!(
-        "insert into measurement select '{sensor}', to_timestamp(n), now(), n, 0,
-             jsonb_build_object('text', repeat(md5(n::text), 100)) from generate_series(1, 20000) n"
-    ))
-    .await;
+    measure_much(&api, sensor).await;
     let path = format!("{one}/measurements/export");
     let ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity
         where datname = current_database() and application_name = 'tributary-export'";
 
-    let whole = raw_answer(&api, &path, async || {}).await;
-    let cut = raw_answer(&api, &path, async || assert_eq!(api.count(ended).await, 1)).await;
+    let whole = raw_answer(&api, &path, PLAIN, async || {}).await;
+    let some = raw_answer(&api, &format!("{path}?to=10"), GZIP, async || {}).await;
+    assert!(looks_whole(&whole) && looks_whole(&some));
+    for coding in [PLAIN, GZIP] {
+        let end = async || assert_eq!(api.count(ended).await, 1);
+        let cut = raw_answer(&api, &path, coding, end).await;
+        assert!(cut.len() < whole.len() && !looks_whole(&cut), "{coding}");
+    }
+}
 
-    // The last chunk is empty ([RFC 9112, 7.1]).
-    assert!(whole.ends_with(b"\r\n0\r\n\r\n"));
-    assert!(cut.len() < whole.len() && !cut.ends_with(b"\r\n0\r\n\r\n"));
+#[actix_rt::test]
+#[cfg(target_os = "linux")]
+async fn a_reader_that_sleeps_too_long_does_not_get_what_looks_whole() {
+    let settings = [("AUTH", "off"), ("HTTP_WRITE_TIMEOUT_SECS", "1")];
+    let api = Api::start_with(Postgres::shared().await, &settings).await;
+    let (sensor, one) = api.create_sensor("one").await;
+    measure_much(&api, sensor).await;
+    let path = format!("{one}/measurements/export");
+    for coding in [PLAIN, GZIP] {
+        let sleep = async || {
+            eventually(PATIENCE, async || match api.count(RUNNING).await {
+                0 => Ok(()),
+                other => Err(other),
+            })
+            .await;
+        };
+        let cut = raw_answer(&api, &path, coding, sleep).await;
+        assert!(!looks_whole(&cut), "{coding}");
+    }
+}
+
+/// The clocks on the way are longer than a test should take, but for this one: the database's, for a
+/// client that takes nothing, ran out after 20 s, and ours after 30 s.
+#[actix_rt::test]
+async fn a_reader_that_pauses_is_served() {
+    let api = Api::start().await;
+    let (sensor, one) = api.create_sensor("one").await;
+    measure_much(&api, sensor).await;
+    let pause = async || tokio::time::sleep(Duration::from_secs(35)).await;
+    let path = format!("{one}/measurements/export?format=ndjson");
+    let answer = raw_answer(&api, &path, PLAIN, pause).await;
+    assert!(looks_whole(&answer));
+    let lines = answer.windows(2).filter(|pair| *pair == b"}\n").count();
+    assert_eq!(lines, 20_000);
 }
 
 /// All bytes of an answer until the server hangs up; `begun` runs when the first have come.
-async fn raw_answer(api: &Api, path: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
+async fn raw_answer(api: &Api, path: &str, headers: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
+    let address = api.base.strip_prefix("http://").unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
+    raw(api, &request, begun).await
+}
+
+async fn raw(api: &Api, request: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
     let address = api.base.strip_prefix("http://").unwrap();
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.writable().await.unwrap();
     assert_eq!(stream.try_write(request.as_bytes()).unwrap(), request.len());
     let (mut bytes, mut buffer, mut begun) = (Vec::new(), vec![0; 1 << 16], Some(begun));

@@ -274,3 +274,53 @@ async fn a_read_that_takes_too_long_is_ended() {
     locker.batch_execute("rollback").await.unwrap();
     api.get(&format!("{one}/measurements")).await.expect(200);
 }
+
+#[actix_rt::test]
+async fn a_cursor_goes_on_in_its_own_list_alone() {
+    let api = Api::start().await;
+    let (identifier, one) = measured(&api, "one").await;
+    api.execute(&format!(
+        "insert into heartbeat select '{identifier}', to_timestamp(n), now(), n, n, true
+             from generate_series(0, 4) n;
+         insert into log_message select '{identifier}', to_timestamp(n), now(), n, n, 'info', 'x', null
+             from generate_series(0, 4) n"
+    ))
+    .await;
+    for number in 0..2 {
+        let user =
+            json!({ "name": number.to_string(), "role": "viewer", "password": "correct horse" });
+        api.post("/api/v1/users", user).await.expect(201);
+        let token = json!({ "name": number.to_string(), "role": "viewer" });
+        api.post("/api/v1/tokens", token).await.expect(201);
+    }
+    let mut lists = Vec::new();
+    for series in ["measurements", "log-messages", "heartbeats"] {
+        for order in ["asc", "desc"] {
+            lists.push(format!("{one}/{series}?order={order}"));
+        }
+    }
+    lists.extend(["users", "tokens"].map(|list| format!("/api/v1/{list}?")));
+    for from in &lists {
+        let page = api.get(&format!("{from}&limit=1")).await.expect(200);
+        let cursor = page["next"].as_str().unwrap();
+        for to in &lists {
+            let answer = api.get(&format!("{to}&limit=1&cursor={cursor}")).await;
+            if from == to {
+                assert_ne!(answer.expect(200)["items"], page["items"], "{to}");
+            } else {
+                assert_eq!(answer.expect(400)["parameter"], "cursor", "from {from} to {to}");
+            }
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn an_attribute_that_is_named_twice_is_named_in_the_refusal() {
+    let api = Api::start().await;
+    let (_, one) = api.create_sensor("one").await;
+    for list in ["measurements?", "measurements/aggregates?bucket=1h&", "measurements/export?"] {
+        let path = format!("{one}/{list}attributes=a,temperature,temperature");
+        let problem = api.get(&path).await.expect(400);
+        assert_eq!(problem["detail"], "it names \"temperature\" twice", "{path}");
+    }
+}

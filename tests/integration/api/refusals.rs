@@ -48,14 +48,18 @@ async fn a_member_at_fault_is_pointed_to() {
 async fn a_configuration_that_cannot_be_held_is_refused_by_reason() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
+    let long_key = "ä".repeat(65);
+    let long = format!(r#"{{"b":1,"{long_key}":2}}"#);
     for (body, pointer, reason) in [
         ("[1]", "", "invalid_value"),
         ("null", "", "invalid_value"),
         (r#"{"a":{"b":1}}"#, "/a", "nested_value"),
         (r#"{"a":1,"a":2}"#, "/a", "duplicate_key"),
-        (r#"{"":1}"#, "", "invalid_key"),
-        (r#"{"a":"\u0000"}"#, "", "nul_character"),
-        (r#"{"a":"\udc00"}"#, "", "invalid_text"),
+        (r#"{"":1}"#, "/", "invalid_key"),
+        (&long, &format!("/{long_key}"), "invalid_key"),
+        (r#"{"b":1,"a/b":"\u0000"}"#, "/a~1b", "nul_character"),
+        (r#"{"a\u0000":1}"#, "", "nul_character"),
+        (r#"{"a":"\udc00"}"#, "/a", "invalid_text"),
         (r#"{"a":1e200000}"#, "/a", "invalid_number"),
     ] {
         let answer = api.post(&format!("{one}/configurations"), body).await;
@@ -118,7 +122,9 @@ async fn unknown_paths_and_sensors_are_not_found() {
     let someone = SensorIdentifier::random().to_string();
     for identifier in [someone.as_str(), "7", "%ff", &someone.replace('-', "")] {
         let path = format!("/api/v1/sensors/{identifier}");
-        assert_problem(api.get(&path).await, 404, "sensor-not-found");
+        let problem = assert_problem(api.get(&path).await, 404, "sensor-not-found");
+        let says_how = problem["detail"].as_str().unwrap().contains("hyphenated form");
+        assert_eq!(says_how, identifier != someone, "{problem}");
         assert_problem(api.ask(Method::DELETE, &path).await, 404, "sensor-not-found");
     }
     assert_problem(api.get(&format!("/api/v1/sensors/{someone}/x")).await, 404, "route-not-found");
@@ -149,7 +155,7 @@ async fn a_body_is_json_of_a_bounded_size() {
     let path = "/api/v1/sensors";
     let good = r#"{"name":"one"}"#;
     for media_type in
-        ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"]
+        ["text/plain", "application/merge-patch+json", "application/json; charset=latin1"]
     {
         let answer = api.send(Method::POST, path, &[("content-type", media_type)], good).await;
         assert_eq!(answer.header("accept"), "application/json");
@@ -183,4 +189,117 @@ async fn a_requests_identifier_comes_back() {
     assert_ne!(ask(&"x".repeat(129)).await.len(), 129);
     let fine = api.get("/healthz").await;
     assert_eq!(fine.header("x-request-id").len(), 36);
+}
+
+#[actix_rt::test]
+async fn an_identifier_has_one_form() {
+    let api = Api::start().await;
+    for list in ["networks", "tokens", "users"] {
+        for identifier in ["7", &SensorIdentifier::random().to_string().replace('-', "")] {
+            let answer = api.get(&format!("/api/v1/{list}/{identifier}")).await;
+            let kind = format!("{}-not-found", list.trim_end_matches('s'));
+            let problem = assert_problem(answer, 404, &kind);
+            assert!(problem["detail"].as_str().unwrap().contains("hyphenated form"), "{problem}");
+        }
+    }
+    let (_, one) = api.create_sensor("one").await;
+    let answer = api.get(&format!("{one}/configurations/abc")).await;
+    let problem = assert_problem(answer, 404, "configuration-not-found");
+    assert!(problem["detail"].as_str().unwrap().ends_with("or newest"), "{problem}");
+}
+
+#[actix_rt::test]
+async fn null_is_refused_where_it_means_nothing() {
+    let api = Api::start().await;
+    let (_, one) = api.create_sensor("one").await;
+    let user = json!({ "name": "ada", "role": "viewer", "password": "correct horse" });
+    let user = api.post("/api/v1/users", user).await.expect(201);
+    let user = format!("/api/v1/users/{}", user["identifier"].as_str().unwrap());
+    let (sensors, replay) = ("/api/v1/sensors", "/api/v1/rejections/replay");
+    let network = api.get("/api/v1/networks").await.expect(200)["items"][0]["identifier"].clone();
+    let network = format!("/api/v1/networks/{}", network.as_str().unwrap());
+    for (method, path, body, member) in [
+        (Method::PATCH, one.as_str(), json!({}), "name"),
+        (Method::PATCH, &one, json!({}), "network"),
+        (Method::PATCH, &one, json!({}), "metadata"),
+        (Method::PATCH, &user, json!({}), "role"),
+        (Method::PATCH, &user, json!({}), "password"),
+        (Method::PATCH, &network, json!({}), "name"),
+        (Method::POST, sensors, json!({ "name": "x" }), "identifier"),
+        (Method::POST, sensors, json!({ "name": "x" }), "network"),
+        (Method::POST, sensors, json!({ "name": "x" }), "configuration"),
+        (Method::POST, sensors, json!({ "name": "x" }), "metadata"),
+        (Method::POST, replay, json!({ "all": true }), "sensor"),
+        (Method::POST, replay, json!({ "all": true }), "limit"),
+        (Method::POST, replay, json!({ "reason": "not_json" }), "all"),
+    ] {
+        let mut body = body;
+        body[member] = json!(null);
+        let problem = api.send_json(method, path, body.to_string()).await.expect(422);
+        assert_eq!(problem["pointer"], format!("/{member}"), "{path} {body}");
+    }
+    assert_eq!(api.count("select count(*) from sensor").await, 1);
+    // Where the document says what it means, it means that.
+    let token = json!({ "name": "t", "role": "viewer", "network": null, "expiry_timestamp": null });
+    api.post("/api/v1/tokens", token).await.expect(201);
+    api.send_json(Method::PATCH, &user, r#"{"network":null}"#).await.expect(200);
+    let body = json!({ "name": "x", "network": "y" });
+    let problem = api.post(sensors, body).await.expect(422);
+    assert_eq!(problem["detail"], "it takes the identifier of a network", "a sensor is in one");
+}
+
+#[actix_rt::test]
+async fn the_document_says_where_null_may_stand() {
+    let api = Api::start().await;
+    let document = api.get("/api/v1/openapi.json").await.expect(200);
+    for (schema, nullable) in [
+        ("NewSensorBody", &[][..]),
+        ("SensorChangeBody", &[]),
+        ("NewTokenBody", &["network", "expiry_timestamp"]),
+        ("NewUserBody", &["network"]),
+        ("UserChangeBody", &["network"]),
+        ("ReplayOrder", &["cursor"]),
+    ] {
+        let properties = &document["components"]["schemas"][schema]["properties"];
+        for (name, property) in properties.as_object().unwrap() {
+            let may_be_null = property.to_string().contains("\"null\"");
+            assert_eq!(may_be_null, nullable.contains(&name.as_str()), "{schema} {property}");
+        }
+        let required = document["components"]["schemas"][schema]["required"].to_string();
+        assert!(
+            !required.contains("metadata") && !required.contains("configuration"),
+            "{required}"
+        );
+    }
+}
+
+#[actix_rt::test]
+async fn a_flaw_of_metadata_is_pointed_to() {
+    let api = Api::start().await;
+    for (metadata, pointer) in [
+        (r#"{"a":1,"\u0061":2}"#, "/metadata/a"),
+        (r#"{"a":[0,{"b/c":1,"b/c":1}]}"#, "/metadata/a/1/b~1c"),
+        (r#"{"a":["x","\u0000"]}"#, "/metadata/a/1"),
+        ("7", "/metadata"),
+    ] {
+        let body = format!(r#"{{"name":"x","metadata":{metadata}}}"#);
+        let problem = api.post("/api/v1/sensors", body).await.expect(422);
+        assert_eq!(problem["pointer"], pointer, "{problem}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_body_that_nobody_reads_is_refused() {
+    let api = Api::start().await;
+    let (_, one) = api.create_sensor("one").await;
+    api.post(&format!("{one}/configurations"), "{}").await.expect(202);
+    for path in [
+        format!("{one}/configurations/newest/republish"),
+        "/api/v1/ingest/pause".into(),
+        "/api/v1/ingest/resume".into(),
+    ] {
+        assert_problem(api.post(&path, r#"{"a":1}"#).await, 400, "bad-request");
+        let answer = api.ask(Method::POST, &path).await;
+        assert!(answer.status == 200 || answer.status == 202, "{path}: {answer:?}");
+    }
 }

@@ -51,12 +51,16 @@ async fn a_caller_of_one_network_meets_its_own_rejections_alone() {
     assert_eq!(sensors(&own), [ours.to_string()]);
     for other in [theirs, nobodys] {
         let query = format!("?sensor={other}");
-        assert_eq!(get(&token, &query).await.expect(404)["type"], "/problems/sensor-not-found");
+        let problem = get(&token, &query).await.expect(404);
+        assert_eq!(problem["type"], "/problems/sensor-not-found");
+        assert_eq!(problem["detail"], "no sensor has this identifier");
+        assert_eq!(problem["parameter"], "sensor");
         let path = format!("{REJECTIONS}{query}");
         api.call(Some(&token), Method::DELETE, &path, None).await.expect(404);
         let order = json!({ "sensor": other.to_string() }).to_string();
         let path = format!("{REJECTIONS}/replay");
-        api.call(Some(&token), Method::POST, &path, Some(&order)).await.expect(404);
+        let answer = api.call(Some(&token), Method::POST, &path, Some(&order)).await;
+        assert_eq!(answer.expect(404)["pointer"], "/sensor");
     }
 
     let path = format!("{REJECTIONS}?all=true");
@@ -86,4 +90,31 @@ async fn a_page_of_large_rejections_ends_early() {
     let page = api.get(&format!("{REJECTIONS}?limit=2")).await.expect(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
     assert!(page["next"].is_string());
+}
+
+#[actix_rt::test]
+async fn a_time_has_the_same_forms_as_elsewhere() {
+    let api = Api::start().await;
+    refused(&api, None, 1).await;
+    api.execute("update rejection set receipt_timestamp = to_timestamp(1795546800.5)").await;
+    for (query, count) in [
+        ("since=1795546800.5", 1),
+        ("since=1795546801", 0),
+        ("until=1795546800", 0),
+        ("since=2026-11-24T19:00:00Z&until=2026-11-24T19:00:01Z", 1),
+    ] {
+        let page = api.get(&format!("{REJECTIONS}?{query}")).await.expect(200);
+        assert_eq!(page["items"].as_array().unwrap().len(), count, "{query}");
+    }
+    let problem = api.get(&format!("{REJECTIONS}?since=yesterday")).await.expect(400);
+    assert_eq!(problem["parameter"], "since");
+    for since in [json!(1_795_546_800.5), json!("1795546800"), json!("2026-11-24T19:00:00Z")] {
+        // Nobody replays here; what is understood gets so far.
+        let order = json!({ "since": since, "cursor": null });
+        api.post(&format!("{REJECTIONS}/replay"), order).await.expect(503);
+    }
+    for since in [json!(-1), json!("yesterday"), json!(true), json!(null)] {
+        let answer = api.post(&format!("{REJECTIONS}/replay"), json!({ "since": since })).await;
+        assert_eq!(answer.expect(422)["pointer"], "/since");
+    }
 }

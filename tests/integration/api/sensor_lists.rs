@@ -83,7 +83,7 @@ async fn metadata_is_kept_as_it_came_and_not_sent() {
     let emptied = api.send_json(Method::PATCH, &path, r#"{"metadata":{}}"#).await.expect(200);
     assert_eq!((&emptied["metadata"], &emptied["name"]), (&json!({}), &json!("two")));
     let large = json!({ "metadata": { "a": "x".repeat(16 << 10) } }).to_string();
-    for body in [r#"{"metadata":[]}"#, r#"{"metadata":{"a":"\u0000"}}"#, &large] {
+    for body in [r#"{"metadata":[]}"#, r#"{"metadata":null}"#, &large] {
         let problem = api.send_json(Method::PATCH, &path, body).await.expect(422);
         assert_eq!(problem["pointer"], "/metadata");
     }

@@ -144,6 +144,7 @@ async fn who_guesses_learns_nothing_and_is_slowed() {
         unknown = unknown.min(began.elapsed());
         assert!(wrong.header("www-authenticate").starts_with("Bearer"));
         let (mut wrong, mut nobody) = (wrong.expect(401), nobody.expect(401));
+        assert_eq!(wrong["type"], "/problems/sign-in-failed");
         wrong["request_id"] = json!(null);
         nobody["request_id"] = json!(null);
         assert_eq!(wrong, nobody, "one does not learn which names there are");

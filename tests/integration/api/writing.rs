@@ -33,7 +33,7 @@ async fn a_sensor_is_created_with_its_first_configuration() {
 async fn a_client_may_choose_the_identifier() {
     let api = Api::start().await;
     let identifier = SensorIdentifier::random();
-    let body = json!({ "name": "one", "identifier": identifier, "configuration": null });
+    let body = json!({ "name": "one", "identifier": identifier });
 
     let created = api.post("/api/v1/sensors", &body).await.expect(201);
 
