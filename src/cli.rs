@@ -57,6 +57,15 @@ pub enum Command {
     Health,
     /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
     /// what became of what they said.
+    ///
+    /// The environment variable API_TOKEN holds the token that the service asks for, an admin's, unless
+    /// it runs with AUTH=off.
+    ///
+    /// The fleet's sensors are those of their names in the network; those that are not there are
+    /// created over HTTP. It publishes what they measure at QoS 1, applies and acknowledges the
+    /// configurations that they get, and in the end compares what was published with the service's
+    /// ledger. A configuration that holds `"reject": true` is acknowledged with success false, so that
+    /// this can be seen too. Ctrl-C ends the publishing early; the summary is still printed.
     Simulate(Box<simulate::Options>),
     /// Measure how fast it is, against the servers of DATABASE_URL and MQTT_URL.
     ///
@@ -108,7 +117,10 @@ fn check_config(env_file: &EnvFile) -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]
 async fn migrate() -> anyhow::Result<()> {
-    let applied = store::migrate(&read_store(environment)?).await?;
+    let config = read_store(environment)?;
+    let applied = store::migrate(&config).await.with_context(|| {
+        format!("DATABASE_URL names {}", store::describe(&config.postgres, &config.ssl))
+    })?;
     if applied.is_empty() {
         println!("The tables are up to date.");
     }

@@ -93,11 +93,11 @@ impl Position for Bucket {
     params(
         ("identifier" = uuid::Uuid, Path, description = "The sensor"),
         ("attributes" = String, Query, description = "1 to 8 names of members, with commas between them"),
-        ("bucket" = String, Query, description = "The length of a bucket, 1s to 30d: `60`, `5m`, `1h`, `1d`"),
+        ("bucket" = String, Query, description = "The length of a bucket, 1s to 30d: `60`, `90s`, `5m`, `1h`, `1d`, `1w`"),
         ("from" = Option<String>, Query,
          description = "From this time on: RFC 3339 or Unix seconds; `limit` buckets before `to` if nothing is said"),
         ("to" = Option<String>, Query, description = "Before this time; now, if nothing is said"),
-        ("limit" = Option<u32>, Query, description = "The buckets of a page: 1 to 1000, which is the default"),
+        ("limit" = Option<u32>, Query, description = "The buckets of a page"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
     ),
     responses(

@@ -1,7 +1,7 @@
 //! Asks who calls, before any handler runs. Wrapped around the whole application by `bind`.
 //!
 //! Invariant: what is not named in [`is_open`] is closed. A route that is added is closed, and one
-//! that changes something takes an operator or more ([`least`]), before its handler says what it takes.
+//! that changes something takes an admin, if `roles.rs` does not say less.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -14,11 +14,11 @@ use super::AccessConfig;
 use super::caller::Caller;
 use super::gate::{Asker, Gate};
 use super::problem::Problem;
-use crate::domain::{Role, Token};
+use super::roles;
+use crate::domain::Token;
 
-/// The paths of sessions: who may sign in may also sign out, whatever the role.
+/// Where one signs in.
 const SESSIONS: &str = "/api/v1/sessions";
-const BASE: &str = "/api/v1/";
 
 /// What RFC 6750 wants to be said to whom has shown no token, and to whom has shown a bad one.
 pub(super) const CHALLENGE: &str = "Bearer realm=\"tributary\"";
@@ -56,12 +56,7 @@ async fn admit(gate: &Gate, request: &ServiceRequest) -> Result<Option<Caller>, 
         Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
     })?;
     gate.count(&caller.token().map_or(address, Asker::Token))?;
-    match least(request.method(), request.path()) {
-        Need::Role(role) => drop(caller.may(role)?),
-        // Where the role suffices, its handler says whether the network is there at all.
-        Need::Everywhere(role) if caller.role() < role => caller.may_everywhere(role)?,
-        Need::Everywhere(_) => {}
-    }
+    roles::needed(request.method(), request.path()).ask(&caller)?;
     Ok(Some(caller))
 }
 
@@ -96,29 +91,6 @@ fn is_open(method: &Method, path: &str, config: &AccessConfig) -> bool {
     }
 }
 
-/// What is asked at the least.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Need {
-    Role(Role),
-    /// In all networks.
-    Everywhere(Role),
-}
-
-/// What is asked at the least, whatever the handler asks: it comes after the look at what the path
-/// names, so that whoever lacks the role is told here which it is.
-fn least(method: &Method, path: &str) -> Need {
-    let segments: Vec<&str> = path.strip_prefix(BASE).unwrap_or_default().split('/').collect();
-    match segments[..] {
-        _ if method.is_safe() => Need::Role(Role::Viewer),
-        ["sessions", _, ..] => Need::Role(Role::Viewer),
-        ["ingest", ..] | ["networks"] => Need::Everywhere(Role::Admin),
-        ["networks", _] if method == Method::DELETE => Need::Everywhere(Role::Admin),
-        ["networks" | "tokens" | "users", ..] => Need::Role(Role::Admin),
-        ["sensors"] | ["sensors", _] => Need::Role(Role::Admin),
-        _ => Need::Role(Role::Operator),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,26 +118,5 @@ mod tests {
         }
         assert!(is_open(&Method::POST, SESSIONS, &CLOSED));
         assert!(!is_open(&Method::GET, SESSIONS, &CLOSED));
-    }
-
-    #[test]
-    fn a_change_takes_an_operator_at_the_least() {
-        use Role::{Admin, Operator, Viewer};
-        assert_eq!(least(&Method::GET, "/api/v1/x"), Need::Role(Viewer));
-        assert_eq!(least(&Method::HEAD, "/api/v1/x"), Need::Role(Viewer));
-        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            for path in ["/", "/x", "/api/v1/x", "/api/v1/sensors/x/configurations"] {
-                assert_eq!(least(&method, path), Need::Role(Operator), "{path}");
-            }
-            for path in ["/api/v1/sensors", "/api/v1/sensors/x", "/api/v1/users/x"] {
-                assert_eq!(least(&method, path), Need::Role(Admin), "{path}");
-            }
-            for path in ["/api/v1/networks", "/api/v1/ingest/pause"] {
-                assert_eq!(least(&method, path), Need::Everywhere(Admin), "{path}");
-            }
-        }
-        assert_eq!(least(&Method::PATCH, "/api/v1/networks/x"), Need::Role(Admin));
-        assert_eq!(least(&Method::DELETE, "/api/v1/networks/x"), Need::Everywhere(Admin));
-        assert_eq!(least(&Method::DELETE, "/api/v1/sessions/current"), Need::Role(Viewer));
     }
 }

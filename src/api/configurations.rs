@@ -52,18 +52,18 @@ pub(super) struct Item {
     /// An object without nesting.
     #[schema(value_type = Object, example = json!({ "interval_secs": 60 }))]
     configuration: Box<RawValue>,
-    /// How far it has come.
-    #[schema(value_type = String, example = "acknowledged")]
+    /// How far it has come. The first heartbeat of a revision decides between `acknowledged` and `failed`.
     state: ConfigurationState,
     /// When it was committed.
     creation_timestamp: jiff::Timestamp,
-    /// When the broker took it.
+    /// When the broker said that it has it. A quick sensor's heartbeat may be here some milliseconds before.
     publication_timestamp: Option<jiff::Timestamp>,
     /// When the sensor acknowledged it, by the sensor's clock.
     acknowledgement_timestamp: Option<jiff::Timestamp>,
     /// The same, by the service's clock.
     acknowledgement_receipt_timestamp: Option<jiff::Timestamp>,
-    /// Whether the sensor says that it works.
+    /// Whether the sensor said that it works, in its first heartbeat of this revision; later ones do not
+    /// change it.
     success: Option<bool>,
 }
 
@@ -82,7 +82,9 @@ pub(super) struct Accepted {
 ///
 /// The body is the configuration: an object whose members are strings, numbers, booleans or null. It
 /// becomes the next revision, is committed, and then published to the sensor. With an
-/// `Idempotency-Key` a repeated request gets the first answer, for a day if nothing else is set.
+/// `Idempotency-Key` a repeated request gets the first answer, for a day if nothing else is set, and is
+/// told so by `Idempotency-Replayed: true`. The request is the same if its body is, byte by byte: with
+/// its members in another order it is another one, which is 422.
 #[utoipa::path(
     post,
     path = "/api/v1/sensors/{identifier}/configurations",
@@ -152,7 +154,7 @@ pub(super) async fn create(
     tag = "configurations",
     params(
         ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
     ),
     responses(

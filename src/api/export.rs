@@ -58,7 +58,7 @@ pub(super) fn network_routes(config: &mut ServiceConfig) {
     tag = "measurements",
     params(
         ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("format" = Option<String>, Query, description = "`csv` or `ndjson`; as `Accept` says, else `csv`"),
+        ("format" = Option<String>, Query, description = "If nothing is said, as `Accept` says, else `csv`"),
         ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
         ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
         ("attributes" = Option<String>, Query, description = "Names of members, with commas between them"),
@@ -98,7 +98,7 @@ pub(super) async fn of_sensor(
     tag = "measurements",
     params(
         ("network" = uuid::Uuid, Path, description = "The network"),
-        ("format" = Option<String>, Query, description = "`csv` or `ndjson`; as `Accept` says, else `csv`"),
+        ("format" = Option<String>, Query, description = "If nothing is said, as `Accept` says, else `csv`"),
         ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
         ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
         ("attributes" = Option<String>, Query, description = "Names of members, with commas between them"),

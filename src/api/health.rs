@@ -97,6 +97,9 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
 }
 
 /// What is measured, for Prometheus
+///
+/// Of the whole service, whoever asks: a token of one network sees it too. No sensor and no network is
+/// named. Without a token where `METRICS_OPEN=true`.
 #[utoipa::path(
     get, path = "/metrics", tag = "service", operation_id = "read_metrics",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")),

@@ -48,7 +48,9 @@ impl From<HeartbeatRow> for Item {
 
 /// Heartbeats of a sensor, page by page
 ///
-/// Newest first if nothing else is said.
+/// Newest first if nothing else is said. The first heartbeat of a revision acknowledges it, and says for
+/// good whether it works; later ones are kept here and change nothing. One for a revision that was never
+/// made is kept too: it acknowledges nothing, and stands in the sensor's `live.reported_revision`.
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/heartbeats",
@@ -60,8 +62,8 @@ impl From<HeartbeatRow> for Item {
         ("success" = Option<bool>, Query, description = "Those that say that it works, or does not"),
         ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
         ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("order" = Option<String>, Query, description = "`desc` (newest first) or `asc`"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("order" = Option<String>, Query, description = "`desc`: newest first"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
     ),
     responses(

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::caller::Caller;
 use super::cursor::Position;
+use super::openapi_words::SeverityName;
 use super::page::{Listing, Parameters, listing, row_listing};
 use super::path::SensorPath;
 use super::problem::Problem;
@@ -37,8 +38,7 @@ pub(super) struct Item {
     receipt_timestamp: jiff::Timestamp,
     /// The revision of the configuration under which it was written.
     revision: i32,
-    /// error, warning or info.
-    #[schema(example = "warning")]
+    #[schema(value_type = SeverityName)]
     severity: String,
     /// In short.
     subject: String,
@@ -64,8 +64,7 @@ impl From<LogMessageRow> for Item {
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = LogMessageAggregate)]
 pub(super) struct Summary {
-    /// error, warning or info.
-    #[schema(example = "warning")]
+    #[schema(value_type = SeverityName)]
     severity: String,
     /// What was said.
     subject: String,
@@ -105,14 +104,14 @@ impl From<LogSummary> for Summary {
     tag = "log messages",
     params(
         ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("severity" = Option<String>, Query,
-         description = "`error`, `warning`, `info`; several with commas between them"),
+        ("severity" = Option<Vec<SeverityName>>, Query, style = Form, explode = false,
+         description = "One, or several with commas between them; all, if nothing is said"),
         ("text" = Option<String>, Query,
          description = "Stands in the subject or in the details, in either case"),
         ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
         ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("order" = Option<String>, Query, description = "`desc` (newest first) or `asc`"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("order" = Option<String>, Query, description = "`desc`: newest first"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
     ),
     responses(
@@ -148,13 +147,13 @@ pub(super) async fn list(
     tag = "log messages",
     params(
         ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("severity" = Option<String>, Query,
-         description = "`error`, `warning`, `info`; several with commas between them"),
+        ("severity" = Option<Vec<SeverityName>>, Query, style = Form, explode = false,
+         description = "One, or several with commas between them; all, if nothing is said"),
         ("text" = Option<String>, Query,
          description = "Stands in the subject or in the details, in either case"),
         ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
         ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
     ),
     responses(

@@ -68,9 +68,9 @@ impl From<MeasurementRow> for Item {
         ("identifier" = uuid::Uuid, Path, description = "The sensor"),
         ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
         ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("order" = Option<String>, Query, description = "`desc` (newest first) or `asc`"),
+        ("order" = Option<String>, Query, description = "`desc`: newest first"),
         ("attributes" = Option<String>, Query, description = "Names of members, with commas between them"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 if nothing is said"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
     ),
     responses(

@@ -77,6 +77,23 @@ pub(super) fn moment(text: &str) -> Option<Timestamp> {
     (Timestamp::default()..=last).contains(&moment).then_some(moment)
 }
 
+/// A time: RFC 3339, or Unix seconds.
+#[derive(serde::Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum Moment {
+    Seconds(f64),
+    Text(String),
+}
+
+impl Moment {
+    pub(super) fn read(self) -> Option<Timestamp> {
+        match self {
+            Self::Seconds(seconds) => Timestamp::from_unix_seconds(seconds),
+            Self::Text(text) => moment(&text),
+        }
+    }
+}
+
 /// `a,b\,c` names a and "b,c".
 fn names(text: &str) -> Option<Vec<String>> {
     let mut names = vec![String::new()];

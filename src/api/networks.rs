@@ -84,7 +84,7 @@ fn read_name(body: &Body) -> Result<String, Problem> {
     needed(name, "/name")
 }
 
-/// Creates a network. Takes an admin of all networks.
+/// Creates a network.
 #[utoipa::path(
     post, path = "/api/v1/networks", tag = "networks", operation_id = "create_network",
     request_body = NetworkBody,
@@ -112,7 +112,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get, path = "/api/v1/networks", tag = "networks", operation_id = "list_networks",
     params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
     ),
     responses((status = 200, description = "A page of networks", body = Listing<NetworkItem>)),
@@ -174,8 +174,7 @@ pub(super) async fn rename(
     Ok(HttpResponse::Ok().json(NetworkItem::from(network.ok_or_else(not_found)?)))
 }
 
-/// Deletes an empty network, and the tokens and users that were for it alone. Takes an admin of all
-/// networks. The default network stays.
+/// Deletes an empty network, and the tokens and users that were for it alone. The default network stays.
 #[utoipa::path(
     delete, path = "/api/v1/networks/{network}", tag = "networks", operation_id = "delete_network",
     params(("network" = Uuid, Path, description = "Its identifier")),

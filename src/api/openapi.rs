@@ -1,24 +1,28 @@
 //! The document of the API (OpenAPI 3.1), made from the handlers' own annotations, and the page that
-//! shows it. Promises that what every operation shares (problems, security, the request's identifier)
-//! is said once, here, and that the page asks nobody but us: its assets are in the binary.
+//! shows it. Promises that what every operation shares (problems, roles, the request's identifier) is
+//! said once, here and in `openapi_*.rs`, and that the page asks nobody but us: its assets are in the
+//! binary.
 
 use std::sync::{Arc, LazyLock};
 
+use actix_web::http::Method;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::web::{Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::page::NoParameters;
 use super::problem::{Kind, Problem};
+use super::roles::{self, Needed};
 use super::{
     aggregates, configurations, export, health, heartbeats, ingest, live, log_messages,
-    measurements, networks, read, rejections, resource, sensor_list, sensors, sessions, status,
-    streams, tokens, users,
+    measurements, networks, openapi_answers, openapi_parameters, openapi_problems, read,
+    rejections, resource, sensor_list, sensors, sessions, status, streams, tokens, users,
 };
+use crate::streams::{Change, Configured, Dropped, Opened, Snapshot};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
 
@@ -30,10 +34,20 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 const ABOUT: &str = "\
 What fleets of sensors say over MQTT, as it stands in the tables; how they are configured; and how \
 the service fares.\n\n\
-Times are RFC 3339, and the sensor's own in Unix seconds too. Lists are pages: give `next` as \
-`cursor`. Every error is a problem document (RFC 9457) with a stable `type`; the member of the body \
-at fault is named by `pointer`, the query parameter by `parameter`. What lies outside of the network \
-of a token is not found.\n\n\
+**Who may.** A token is shown as `Authorization: Bearer …`. Its role is `viewer` (reads), `operator` \
+(also configures, replays and deletes rejections) or `admin` (also manages sensors, networks, users, \
+tokens and ingest); each operation names the least that it takes. A role holds in all networks or in \
+one. What lies outside of that one is not found. The account of the whole service, at \
+`/api/v1/status` and `/metrics`, is told to every token: it counts, and names no sensor.\n\n\
+**Pages.** Lists are `{\"items\": […], \"next\": …}`. Give `next` as `cursor`, with all else as \
+it was, until it is null. A page has at most `limit` items, and fewer once it holds 4 MiB.\n\n\
+**Times** are RFC 3339, and the sensor's own in Unix seconds too.\n\n\
+**Errors** are problem documents (RFC 9457) with a stable `type`; the member of the body at fault is \
+named by `pointer`, the query parameter by `parameter`. Members and parameters that nobody knows are \
+errors.\n\n\
+**Methods.** HEAD is answered as GET is, without the body. It is not told below. Streams take no \
+HEAD. A method that a path does not take is 405, and `Allow` names those that it does.\n\n\
+**Repeating.** `Idempotency-Key` is looked at where a configuration is created, and nowhere else.\n\n\
 Two answers have no body, because they precede the request: 408 where its head does not come within \
 five seconds, and 400 where it is no HTTP. After either the connection is closed.";
 
@@ -59,6 +73,7 @@ five seconds, and 400 where it is no HTTP. After either the connection is closed
         users::create, users::list, users::one, users::change, users::delete,
         ingest::state, ingest::pause, ingest::resume, ingest::set_log_level,
     ),
+    components(schemas(Opened, Configured, Dropped, Snapshot, Change)),
     tags(
         (name = "sensors", description = "Who speaks"),
         (name = "configurations", description = "What sensors are told, and what became of it"),
@@ -104,7 +119,10 @@ async fn document(_: NoParameters) -> impl Responder {
 }
 
 async fn to_the_page() -> impl Responder {
-    HttpResponse::PermanentRedirect().insert_header((LOCATION, "/docs/")).finish()
+    HttpResponse::PermanentRedirect()
+        .insert_header((LOCATION, "/docs/"))
+        .content_type("text/plain; charset=utf-8")
+        .body(format!("The page is at /docs/, and the document that it shows at {DOCUMENT}\n"))
 }
 
 async fn page(request: HttpRequest) -> Result<impl Responder, Problem> {
@@ -113,13 +131,40 @@ async fn page(request: HttpRequest) -> Result<impl Responder, Problem> {
         Problem::internal(std::io::Error::other(format!("the page cannot be made: {error}")))
     })?;
     let found = found.ok_or_else(|| Problem::new(Kind::RouteNotFound, "no file of the page"))?;
+    let is_frame = found.content_type.starts_with("text/html");
+    let bytes = if is_frame { readable(&found.bytes) } else { found.bytes.to_vec() };
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, found.content_type))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((CACHE_CONTROL, "max-age=3600"))
-        .body(found.bytes.to_vec()))
+        .body(bytes))
 }
+
+/// The page's frame, which is empty until its script runs, with what a reader without one needs.
+fn readable(frame: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(frame);
+    text.replace("</body>", &format!("{}</body>", *WITHOUT_SCRIPT)).into_bytes()
+}
+
+/// Every operation in a line.
+static WITHOUT_SCRIPT: LazyLock<String> = LazyLock::new(|| {
+    let mut list = String::new();
+    let document = written();
+    for (path, item) in document["paths"].as_object().into_iter().flatten() {
+        for (method, operation) in item.as_object().into_iter().flatten() {
+            let method = method.to_uppercase();
+            let summary = operation["summary"].as_str().unwrap_or_default();
+            let role = operation["x-role"].as_str().unwrap_or("no token");
+            list += &format!("<li><code>{method} {path}</code> {summary} ({role})</li>\n");
+        }
+    }
+    format!(
+        "<p>This page is made of <a href=\"..{DOCUMENT}\">{DOCUMENT}</a>.</p>\n<noscript>\n\
+         <p>Without JavaScript it shows no more than this: every operation, and the least role \
+         that it takes. The document above says the rest.</p>\n<ul>\n{list}</ul>\n</noscript>\n"
+    )
+});
 
 /// The annotations, and what all of them share.
 fn written() -> Value {
@@ -138,124 +183,41 @@ fn written() -> Value {
         "description": "A token: `tributary token create`, or `POST /api/v1/sessions`. Where \
                         `AUTH=off`, none is asked for.",
     }});
-    document["components"]["schemas"]["Problem"] = problem_schema();
-    document["components"]["headers"] = json!({
-        "X-Request-Id": {
-            "description": "The request's own, or one of ours; the log has it too",
-            "schema": { "type": "string" },
-        },
-    });
+    document["components"]["schemas"]["Problem"] = openapi_problems::schema();
+    document["components"]["headers"] = openapi_answers::headers();
+    let schemas = document["components"]["schemas"].clone();
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
-            if ["get", "post", "put", "patch", "delete"].contains(&method.as_str()) {
-                complete(path, operation);
+            let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
+            if path == "/healthz" || path == "/readyz" {
+                operation["security"] = json!([]);
             }
+            tell_role(&method, path, operation);
+            openapi_parameters::complete(operation);
+            openapi_problems::complete(path, operation);
+            openapi_answers::complete(operation, &schemas);
         }
     }
     document
 }
 
-/// Adds the problems that every operation of the kind has.
-fn complete(path: &str, operation: &mut Value) {
-    let is_open = path == "/healthz" || path == "/readyz";
-    let may_be_open = operation.get("security").is_some() && path != "/metrics";
-    if is_open {
-        operation["security"] = json!([]);
+/// Says what the caller must be, as `authenticate.rs` asks for it.
+fn tell_role(method: &Method, path: &str, operation: &mut Value) {
+    let Needed { role, everywhere } = roles::needed(method, path);
+    let accepted = operation.get("security").and_then(Value::as_array);
+    let sentence = match accepted.map(Vec::as_slice) {
+        None if everywhere => format!("Takes the role `{role}` in all networks."),
+        None => format!("Takes the role `{role}`."),
+        Some([_, _, ..]) => format!("Takes the role `{role}`, or nothing, as the service is set."),
+        Some(_) => "Takes no token.".into(),
+    };
+    if accepted.is_none_or(|accepted| accepted.len() >= 2) {
+        operation["x-role"] = role.name().into();
+        operation["x-in-all-networks"] = everywhere.into();
     }
-    let mut shared = vec![
-        (400, "The request cannot be read, or a parameter is not usable"),
-        (406, "The client accepts nothing that is served here"),
-        (503, "Not now; `Retry-After` says when"),
-    ];
-    if !is_open {
-        shared.push((401, "No valid token is shown"));
-        shared.push((429, "More requests a second than one may make"));
-    }
-    if !is_open && !may_be_open {
-        shared.push((403, "The role does not suffice"));
-    }
-    if path.contains('{') {
-        shared.push((404, "There is none, or it lies outside of the caller's network"));
-    }
-    if operation.get("requestBody").is_some() {
-        shared.extend([
-            (408, "The body did not come in time"),
-            (413, "The body is too large"),
-            (415, "The body is not announced as JSON"),
-            (422, "A member of the body is not usable"),
-        ]);
-    }
-    let Some(responses) = operation["responses"].as_object_mut() else { return };
-    for (status, description) in shared {
-        let response = responses.entry(status.to_string());
-        response.or_insert_with(|| json!({ "description": description }));
-    }
-    for (status, response) in responses.iter_mut() {
-        response["headers"]["X-Request-Id"] =
-            json!({ "$ref": "#/components/headers/X-Request-Id" });
-        let is_problem = status.starts_with('4') || status.starts_with('5');
-        if is_problem && response.get("content").is_none() {
-            response["content"] = json!({ "application/problem+json": {
-                "schema": { "$ref": "#/components/schemas/Problem" },
-                "example": example(status),
-            }});
-        }
-    }
-}
-
-fn kinds_of(status: &str) -> impl Iterator<Item = Kind> {
-    Kind::ALL.iter().copied().filter(move |kind| kind.status().as_str() == status)
-}
-
-fn example(status: &str) -> Value {
-    let Some(kind) = kinds_of(status).next() else { return Value::Null };
-    let mut example = json!({
-        "type": kind.type_uri(),
-        "title": kind.title(),
-        "status": kind.status().as_u16(),
-        "detail": "what was wrong, in one sentence",
-        "request_id": "81bf7042-e20f-4a97-ac44-c15853e3618f",
-    });
-    if status == "422" {
-        example["pointer"] = "/name".into();
-    }
-    example
-}
-
-fn problem_schema() -> Value {
-    let types: Vec<&str> = Kind::ALL.iter().map(|kind| kind.type_uri()).collect();
-    let titles: Map<String, Value> = Kind::ALL
-        .iter()
-        .map(|kind| (kind.type_uri().to_owned(), Value::from(kind.title())))
-        .collect();
-    json!({
-        "type": "object",
-        "description": "What went wrong (RFC 9457)",
-        "required": ["type", "title", "status", "detail"],
-        "properties": {
-            "type": { "type": "string", "enum": types, "x-titles": titles,
-                "description": "Stable: compare this one" },
-            "title": { "type": "string" },
-            "status": { "type": "integer", "minimum": 400, "maximum": 599 },
-            "detail": { "type": "string", "description": "For people" },
-            "pointer": { "type": "string",
-                "description": "The member of the body at fault (RFC 6901)" },
-            "parameter": { "type": "string", "description": "The query parameter at fault" },
-            "reason": { "type": "string",
-                "description": "The code of a flaw, the same as in rejections" },
-            "missing": { "type": "array", "description": "What is not up", "items": {
-                "type": "object",
-                "required": ["part", "problem", "since"],
-                "properties": {
-                    "part": { "type": "string" },
-                    "problem": { "type": "string" },
-                    "since": { "type": ["string", "null"], "format": "date-time" },
-                },
-            }},
-            "request_id": { "type": "string" },
-        },
-    })
+    let said = operation["description"].as_str().unwrap_or_default();
+    operation["description"] = format!("{said}\n\n{sentence}").trim_start().into();
 }
 
 #[cfg(test)]

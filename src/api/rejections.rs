@@ -3,22 +3,24 @@
 //! not; that a request touches a bounded number of rejections; and that all of them are meant only
 //! where that is said.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::body::{Body, Members, pointer};
 use super::caller::Caller;
-use super::narrow::{MOMENT_EXPECTED, moment};
+use super::narrow::{MOMENT_EXPECTED, Moment, moment};
+use super::openapi_words::{KindName, ReasonCode};
 use super::page::{Listing, MAX_LIMIT, NoParameters, Parameters, row_listing};
 use super::problem::Problem;
 use super::problem_kind;
 use super::{Context, cursor, read, resource, to_the_end};
-use crate::domain::{Kind, Reason, Role, Scope, SensorIdentifier, Timestamp};
+use crate::domain::{Kind, Reason, Role, Scope, SensorIdentifier};
 use crate::replay::{Order, Report, Unanswered};
 use crate::store::{RejectionFilter, RejectionRow, Stretch};
 
@@ -45,10 +47,16 @@ pub(super) struct Item {
     topic: String,
     #[schema(value_type = Option<uuid::Uuid>)]
     sensor_identifier: Option<SensorIdentifier>,
+    /// Null where the topic does not say so.
+    #[schema(value_type = Option<KindName>)]
     kind: Option<String>,
+    /// The item's place in its message, from 0; null where the whole message was refused.
     item_index: Option<i32>,
+    /// How many items were refused with it.
     item_count: i32,
+    #[schema(value_type = ReasonCode)]
     reason: String,
+    /// What was wrong, in a sentence.
     detail: String,
     #[serde(flatten)]
     raw: Raw,
@@ -91,16 +99,18 @@ impl From<RejectionRow> for Item {
 /// What could not be stored, newest first
 ///
 /// A token of one network sees what its sensors said. A page ends early where its `raw` comes to more
-/// than 4 MiB: follow `next`.
+/// than 4 MiB: follow `next`. The reason is the first that applies: whether the sensor exists is looked at
+/// before its payload is, so that a payload that is too large of a sensor that nobody has created is
+/// `unknown_sensor`.
 #[utoipa::path(
     get, path = "/api/v1/rejections", tag = "rejections", operation_id = "list_rejections",
     params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
         ("identifier" = Option<i64>, Query, description = "This one"),
         ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
-        ("reason" = Option<String>, Query, description = "With this code"),
-        ("kind" = Option<String>, Query, description = "`measurement`, `log_message` or `heartbeat`"),
+        ("reason" = Option<ReasonCode>, Query, description = "With this code"),
+        ("kind" = Option<KindName>, Query, description = "Of this kind"),
         ("since" = Option<String>, Query, description = "Received from this time on: RFC 3339 or Unix seconds"),
         ("until" = Option<String>, Query, description = "Received before this time: RFC 3339 or Unix seconds"),
     ),
@@ -141,11 +151,11 @@ pub(super) struct Deletion {
     delete, path = "/api/v1/rejections", tag = "rejections", operation_id = "delete_rejections",
     params(
         ("all" = Option<bool>, Query, description = "`true`: all are meant"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "10000 if not said"),
+        ("limit" = Option<u32>, Query, maximum = 10000, description = "How many at the most"),
         ("identifier" = Option<i64>, Query, description = "This one"),
         ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
-        ("reason" = Option<String>, Query, description = "With this code"),
-        ("kind" = Option<String>, Query, description = "`measurement`, `log_message` or `heartbeat`"),
+        ("reason" = Option<ReasonCode>, Query, description = "With this code"),
+        ("kind" = Option<KindName>, Query, description = "Of this kind"),
         ("since" = Option<String>, Query, description = "Received from this time on: RFC 3339 or Unix seconds"),
         ("until" = Option<String>, Query, description = "Received before this time: RFC 3339 or Unix seconds"),
     ),
@@ -220,35 +230,16 @@ pub(super) struct ReplayBody {
     /// Of this sensor.
     #[schema(nullable = false)]
     sensor: Option<uuid::Uuid>,
-    /// With this code.
     #[schema(nullable = false)]
-    reason: Option<String>,
-    /// `measurement`, `log_message` or `heartbeat`
+    reason: Option<ReasonCode>,
     #[schema(nullable = false)]
-    kind: Option<String>,
+    kind: Option<KindName>,
     /// Received from this time on.
     #[schema(nullable = false)]
     since: Option<Moment>,
     /// Received before this time.
     #[schema(nullable = false)]
     until: Option<Moment>,
-}
-
-/// A time: RFC 3339, or Unix seconds.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(untagged)]
-pub(super) enum Moment {
-    Seconds(f64),
-    Text(String),
-}
-
-impl Moment {
-    fn read(self) -> Option<Timestamp> {
-        match self {
-            Self::Seconds(seconds) => Timestamp::from_unix_seconds(seconds),
-            Self::Text(text) => moment(&text),
-        }
-    }
 }
 
 /// A rejection that cannot be replayed.
@@ -281,6 +272,11 @@ impl From<Report> for Replay {
 }
 
 /// Replays rejections: a page of them goes through the pipeline again
+///
+/// Say which, or `"all": true`. What is stored leaves the table in the transaction that stores it; what
+/// is refused again stays, with the reason of today. Of a payload that was too large only the beginning
+/// was kept, under whatever reason it stands: it is told in `not_replayable`. Follow `next` as `cursor`
+/// until it is null.
 #[utoipa::path(
     post, path = "/api/v1/rejections/replay", tag = "rejections", operation_id = "replay_rejections",
     request_body = ReplayBody,
@@ -341,7 +337,7 @@ fn order(mut members: Members<'_>) -> Result<Order, Problem> {
         identifiers,
         network: None,
         sensor: members.take_as("sensor", SENSOR, |text: String| SensorIdentifier::parse(&text))?,
-        reason: members.take_as("reason", REASON, |text: String| known_code(&text))?,
+        reason: members.take_as("reason", &REASON, |text: String| known_code(&text))?,
         kind: members.take_as("kind", KIND, |text: String| known_kind(&text))?,
         since: members.take_as("since", MOMENT_EXPECTED, Moment::read)?,
         until: members.take_as("until", MOMENT_EXPECTED, Moment::read)?,
@@ -354,8 +350,13 @@ fn order(mut members: Members<'_>) -> Result<Order, Problem> {
 }
 
 const SENSOR: &str = "a UUID in its hyphenated form";
-const REASON: &str = "one of the codes of rejections";
 const KIND: &str = "measurement, log_message or heartbeat";
+
+/// Whoever has misspelt one learns of all.
+static REASON: LazyLock<String> = LazyLock::new(|| {
+    let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    format!("one of the codes of rejections: {}", codes.join(", "))
+});
 
 const WHICH: &str = "say which rejections are meant, or that all are: all=true";
 
@@ -389,7 +390,7 @@ fn filter_of(parameters: &mut Parameters) -> Result<RejectionFilter, Problem> {
             .map(|identifier| vec![identifier]),
         network: None,
         sensor: parameters.take_as("sensor", SENSOR, SensorIdentifier::parse)?,
-        reason: parameters.take_as("reason", REASON, known_code)?,
+        reason: parameters.take_as("reason", &REASON, known_code)?,
         kind: parameters.take_as("kind", KIND, known_kind)?,
         since: parameters.take_as("since", MOMENT_EXPECTED, moment)?,
         until: parameters.take_as("until", MOMENT_EXPECTED, moment)?,

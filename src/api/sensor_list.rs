@@ -16,7 +16,7 @@ use crate::store::{SensorFilter, SensorKey, SensorOrder};
 #[utoipa::path(
     get, path = "/api/v1/sensors", tag = "sensors", operation_id = "list_sensors",
     params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
         ("network" = Option<Uuid>, Query, description = "Those of one network"),
         ("name" = Option<String>, Query, description = "Those of exactly this name"),
@@ -25,8 +25,8 @@ use crate::store::{SensorFilter, SensorKey, SensorOrder};
         ("configuration_state" = Option<crate::store::ConfigurationState>, Query,
             description = "Those whose newest configuration stands so; `stale`: published for more than five \
                 minutes when the sensor last spoke, and not acknowledged"),
-        ("sort" = Option<String>, Query, description =
-            "name (if nothing is said), last_seen (the longest silent first) or -last_seen"),
+        ("sort" = Option<String>, Query,
+            description = "By name, or by when it was heard: the longest silent first, or last"),
     ),
     responses((status = 200, description = "A page of sensors", body = Listing<SensorItem>)),
 )]

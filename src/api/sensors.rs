@@ -161,7 +161,9 @@ impl From<SensorError> for Problem {
 /// Creates a sensor, and with it its first configuration
 ///
 /// An identifier that a deleted sensor had can be used again once that one's rows are removed, which
-/// takes minutes where there are millions. Until then it is 503, `purge-under-way`.
+/// takes minutes where there are millions. Until then it is 503, `purge-under-way`. An `Idempotency-Key` is
+/// not looked at here: give the sensor an `identifier` of your own, and a request that is repeated is 409,
+/// `identifier-taken`.
 #[utoipa::path(
     post, path = "/api/v1/sensors", tag = "sensors", operation_id = "create_sensor",
     request_body = NewSensorBody,

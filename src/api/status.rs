@@ -54,6 +54,9 @@ pub(super) struct Connection {
 }
 
 /// What runs here, what it is connected to, and the account of all that it received
+///
+/// It is the account of the whole service, whoever asks: a token of one network sees it too. It counts, and
+/// names no sensor and no network.
 #[utoipa::path(
     get, path = "/api/v1/status", tag = "service", operation_id = "read_status",
     responses((status = 200, description = "Also while the database is away", body = Status)),

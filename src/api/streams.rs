@@ -34,8 +34,9 @@ pub(super) fn item_routes(config: &mut ServiceConfig) {
 /// What the fleet says: counts per four hours over 28 days, then what changes
 ///
 /// The first event, `fleet`, has `totals` for each of the 168 buckets and, of up to 10,000 sensors, the
-/// buckets in which they spoke, by the sensors' clocks. It comes again every five minutes. Each
-/// `activity` after it gives the counts that have changed, as they are now. `dropped` is the last event
+/// buckets in which they spoke, by the sensors' clocks (the schema `FleetSnapshot`). It comes again every
+/// five minutes. Each `activity` after it gives the counts that have changed, as they are now
+/// (`FleetChange`). `dropped` is the last event
 /// and says why. Whoever comes again gets the counts anew: `Last-Event-ID` changes nothing.
 #[utoipa::path(
     get, path = "/api/v1/streams/sensors", tag = "streams", operation_id = "stream_fleet",
@@ -57,10 +58,11 @@ pub(super) async fn fleet(
 
 /// What a sensor says, each event behind its COMMIT
 ///
-/// First `open`; then `measurement`, `log_message` and `heartbeat`, with the members that the lists
-/// have, and `configuration` when one is `pending`, `published`, `acknowledged` or `failed`. What was
-/// there before is not told again. `dropped` is the last event and says why: `too_slow`, `overrun`,
-/// `deleted`, `revoked` or `shutdown`. Past events are not kept: with `Last-Event-ID`, `open` says in
+/// First `open` (the schema `StreamOpened`); then `measurement`, `log_message` and `heartbeat`, with the
+/// members that the lists have (`Measurement`, `LogMessage`, `Heartbeat`), and `configuration`
+/// (`StreamConfiguration`) when one is `pending`, `published`, `acknowledged` or `failed`. What was
+/// there before is not told again. `dropped` (`StreamDropped`) is the last event and says why:
+/// `too_slow`, `overrun`, `deleted`, `revoked` or `shutdown`. Past events are not kept: with `Last-Event-ID`, `open` says in
 /// `missed_since` from when on the lists hold what the client has missed.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}/stream", tag = "streams", operation_id = "stream_sensor",

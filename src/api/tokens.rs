@@ -188,11 +188,11 @@ pub(super) async fn create(
         .json(CreatedToken { item: row.into(), token: token.reveal().to_owned() }))
 }
 
-/// The tokens of the caller's scope, sessions left out.
+/// The tokens of the caller's scope, by identifier; sessions are left out.
 #[utoipa::path(
     get, path = "/api/v1/tokens", tag = "access", operation_id = "list_tokens",
     params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
     ),
     responses((status = 200, description = "A page of tokens", body = Listing<TokenItem>)),

@@ -136,11 +136,11 @@ pub(super) async fn create(
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(UserItem::from(row)))
 }
 
-/// The users of the caller's scope.
+/// The users of the caller's scope, by identifier.
 #[utoipa::path(
     get, path = "/api/v1/users", tag = "access", operation_id = "list_users",
     params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 if not said"),
+        ("limit" = Option<u32>, Query, description = "Items of a page"),
         ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
     ),
     responses((status = 200, description = "A page of users", body = Listing<UserItem>)),

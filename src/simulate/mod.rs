@@ -137,11 +137,15 @@ async fn assemble(
     Fleet::open(score, options, mqtt, &identifiers, counts).await
 }
 
-/// The sensors of the fleet, created where they are not there from an earlier run.
+/// The sensors of the fleet, created where the network has none of their names.
 async fn register(
     service: &Service,
     options: &Options,
 ) -> Result<Vec<SensorIdentifier>, ServiceError> {
+    let network = match &options.network {
+        Some(name) => Some(service.network(name).await?),
+        None => None,
+    };
     let count = options.sensor_count();
     let bar = bar(options.quiet, Some(count as u64), "sensors registered");
     let registered = stream::iter(1..=count)
@@ -149,7 +153,7 @@ async fn register(
             let bar = &bar;
             async move {
                 let name = format!("{}-{number:04}", options.prefix);
-                let identifier = service.register(&name).await?;
+                let identifier = service.register(&name, network).await?;
                 bar.inc(1);
                 Ok(identifier)
             }

@@ -13,13 +13,7 @@ const MAX_MESSAGES: u64 = 1 << 50;
 /// A year.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
-/// Simulate a fleet of sensors.
-///
-/// Registers its sensors over HTTP, publishes what they measure at QoS 1, applies and acknowledges
-/// the configurations that they get, and in the end compares what was published with the service's
-/// ledger. A configuration that holds `"reject": true` is acknowledged with success false, so that
-/// this can be seen too. The environment variable API_TOKEN holds the token that the service asks
-/// for, an admin's, unless it runs with AUTH=off. Ctrl-C ends the publishing early; the summary is still printed.
+/// What the fleet is and says; `cli.rs` tells what the command does.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Where the service is
@@ -84,9 +78,15 @@ pub struct Options {
     #[arg(long, value_name = "FACTOR", requires = "replay", value_parser = speed)]
     pub speed: Option<f64>,
 
-    /// What the sensors are named: NAME-0001 and so on. Two fleets at a time want two names
+    /// What the sensors are named: NAME-0001 and so on. Those that the network has are used, the
+    /// others created. Two fleets at a time want two names
     #[arg(long, value_name = "NAME", default_value = "simulated", value_parser = prefix)]
     pub prefix: String,
+
+    /// The network of the sensors, by its name or its identifier [default: the one of API_TOKEN, if
+    /// that is for one network, else the default network]
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
 
     /// No progress bar
     #[arg(long)]

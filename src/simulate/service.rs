@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
-use crate::domain::SensorIdentifier;
+use crate::domain::{NetworkIdentifier, SensorIdentifier};
 use crate::tls;
 
 /// Requests at a time: registering is bound by the service's transactions.
@@ -46,6 +46,14 @@ pub enum ServiceError {
         /// In its own words.
         detail: String,
     },
+    /// There is no such network, or the token does not see it.
+    #[error("no network has the name or the identifier {name:?} in {url}")]
+    NoSuchNetwork {
+        /// What it was asked for.
+        name: String,
+        /// Where it was looked for.
+        url: String,
+    },
     /// It said something else.
     #[error("{url} did not answer as this version expects: {why}")]
     Malformed {
@@ -69,14 +77,21 @@ struct Registered {
 }
 
 #[derive(Deserialize)]
-struct Listed {
-    items: Vec<ListedSensor>,
+struct Listed<T> {
+    items: Vec<T>,
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct ListedSensor {
     identifier: SensorIdentifier,
-    name: Option<String>,
+    network: NetworkIdentifier,
+}
+
+#[derive(Deserialize)]
+struct ListedNetwork {
+    identifier: NetworkIdentifier,
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -134,29 +149,63 @@ impl Service {
         Ok(Self { client: builder.finish(), base: format!("{api}/api/v1") })
     }
 
-    /// The sensor of this name, created where there is none.
-    pub(super) async fn register(&self, name: &str) -> Result<SensorIdentifier, ServiceError> {
+    /// The network of this name, or of this identifier.
+    pub(super) async fn network(&self, name: &str) -> Result<NetworkIdentifier, ServiceError> {
+        let url = format!("{}/networks", self.base);
+        let mut page = format!("{url}?limit=1000");
+        loop {
+            let listed: Listed<ListedNetwork> = self.read(&page).await?;
+            let named = |it: &&ListedNetwork| it.name == name || it.identifier.to_string() == name;
+            if let Some(network) = listed.items.iter().find(named) {
+                return Ok(network.identifier);
+            }
+            match listed.next {
+                Some(cursor) => page = format!("{url}?limit=1000&cursor={cursor}"),
+                None => return Err(ServiceError::NoSuchNetwork { name: name.to_owned(), url }),
+            }
+        }
+    }
+
+    /// The sensor of this name in the network, created where it has none. Where no network is named, it
+    /// is the one of the token, or the default network.
+    pub(super) async fn register(
+        &self,
+        name: &str,
+        network: Option<NetworkIdentifier>,
+    ) -> Result<SensorIdentifier, ServiceError> {
         let url = format!("{}/sensors", self.base);
+        let mut sensor = serde_json::json!({ "name": name });
+        if let Some(network) = network {
+            sensor["network"] = network.to_string().into();
+        }
         let (status, body) = loop {
-            let request = self.client.post(&url).send_json(&serde_json::json!({ "name": name }));
+            let request = self.client.post(&url).send_json(&sensor);
             match answer(&url, request).await? {
                 (StatusCode::TOO_MANY_REQUESTS, _) => tokio::time::sleep(PAUSE).await,
                 answered => break answered,
             }
         };
         if status == StatusCode::CONFLICT {
-            return self.find(name).await;
+            return self.find(name, network).await;
         }
         let registered: Registered = parse("POST", url, status, &body)?;
         Ok(registered.identifier)
     }
 
-    async fn find(&self, name: &str) -> Result<SensorIdentifier, ServiceError> {
+    async fn find(
+        &self,
+        name: &str,
+        network: Option<NetworkIdentifier>,
+    ) -> Result<SensorIdentifier, ServiceError> {
         let query: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
         let url = format!("{}/sensors?name={query}", self.base);
-        let listed: Listed = self.read(&url).await?;
-        let named = |sensor: &&ListedSensor| sensor.name.as_deref().is_none_or(|it| it == name);
-        let found = listed.items.iter().find(named);
+        let listed: Listed<ListedSensor> = self.read(&url).await?;
+        // A token of one network sees no other; one of all has met the default network's.
+        let network = network.unwrap_or(NetworkIdentifier::DEFAULT);
+        let found = match &*listed.items {
+            [one] => Some(one),
+            several => several.iter().find(|sensor| sensor.network == network),
+        };
         found.map(|sensor| sensor.identifier).ok_or_else(|| ServiceError::Malformed {
             url,
             why: format!("the name {name:?} is taken, but no sensor has it"),
@@ -204,6 +253,12 @@ fn parse<T: DeserializeOwned>(
         let detail = problem.detail.or(problem.title).unwrap_or_else(|| {
             status.canonical_reason().unwrap_or("it does not say why").to_owned()
         });
+        let detail = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                format!("{detail}. API_TOKEN holds the token that is shown; it takes an admin's")
+            }
+            _ => detail,
+        };
         return Err(ServiceError::Refused { method, url, status: status.as_u16(), detail });
     }
     serde_json::from_slice(body)

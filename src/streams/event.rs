@@ -38,17 +38,21 @@ pub(super) fn event(name: &str, id: Option<i64>, data: &impl Serialize) -> Bytes
     format!("event: {name}\n{id}data: {data}\n\n").into()
 }
 
+/// The first event of a sensor's stream, as `data` has it.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = StreamOpened)]
+pub(crate) struct Opened {
+    #[schema(value_type = uuid::Uuid)]
+    sensor_identifier: SensorIdentifier,
+    /// What is committed from here on is shown.
+    from: jiff::Timestamp,
+    /// What was committed between here and `from` is not: the lists hold it.
+    missed_since: Option<jiff::Timestamp>,
+}
+
 /// The first event of a sensor's stream.
 pub(super) fn open(sensor: SensorIdentifier, now: Timestamp, gap: Option<Timestamp>) -> Bytes {
-    #[derive(Serialize)]
-    struct Open {
-        sensor_identifier: SensorIdentifier,
-        /// What is committed from here on is shown.
-        from: jiff::Timestamp,
-        /// What was committed between here and `from` is not: the lists hold it.
-        missed_since: Option<jiff::Timestamp>,
-    }
-    let data = Open {
+    let data = Opened {
         sensor_identifier: sensor,
         from: now.to_jiff(),
         missed_since: gap.map(Timestamp::to_jiff),
@@ -63,13 +67,17 @@ pub(super) fn fleet(snapshot: &impl Serialize) -> Bytes {
     [format!("retry: {RETRY_MILLISECONDS}\n").as_bytes(), &fleet].concat().into()
 }
 
+/// The last event of a stream, as `data` has it.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = StreamDropped)]
+pub(crate) struct Dropped {
+    /// `too_slow`, `overrun`, `shutdown`, `deleted` or `revoked`.
+    reason: &'static str,
+    detail: &'static str,
+}
+
 /// The last event of a stream.
 pub(super) fn farewell(farewell: Farewell) -> Bytes {
-    #[derive(Serialize)]
-    struct Dropped {
-        reason: &'static str,
-        detail: &'static str,
-    }
     let (reason, detail) = match farewell {
         Farewell::TooSlow => ("too_slow", "more events waited than are kept for one reader"),
         Farewell::Overrun => ("overrun", "events came faster than they could be handed out"),
@@ -122,9 +130,12 @@ struct Heartbeat {
     success: bool,
 }
 
-#[derive(Serialize)]
-struct Configuration {
+/// What became of a configuration, as `data` has it.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = StreamConfiguration)]
+pub(crate) struct Configured {
     revision: i32,
+    /// `pending`, `published`, `acknowledged` or `failed`.
     state: &'static str,
 }
 
@@ -148,7 +159,7 @@ pub(super) fn tidings(what: &Tidings, id: i64) -> Option<Bytes> {
             event("heartbeat", id, &Heartbeat { times, success: *success })
         }
         Tidings::Configuration { revision, step } => {
-            event("configuration", id, &Configuration { revision: *revision, state: step.name() })
+            event("configuration", id, &Configured { revision: *revision, state: step.name() })
         }
         Tidings::Deleted => return None,
     })

@@ -12,8 +12,10 @@ mod hub;
 mod model;
 mod queue;
 
+pub(crate) use event::{Configured, Dropped, Opened};
 pub use fleet::{Fleet, NotRead};
 pub use hub::{Hub, NoRoom, Reader, Right};
+pub(crate) use model::{Change, Snapshot};
 
 /// `STREAM_…`
 #[derive(Clone, Copy, Debug)]

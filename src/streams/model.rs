@@ -25,8 +25,9 @@ pub(super) struct Model {
 }
 
 /// The counts of one bucket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub(super) struct BucketCounts {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = FleetBucket)]
+pub(crate) struct BucketCounts {
     bucket: jiff::Timestamp,
     measurements: i64,
     log_messages: i64,
@@ -34,16 +35,19 @@ pub(super) struct BucketCounts {
 }
 
 /// What one sensor said.
-#[derive(Debug, Serialize)]
-pub(super) struct SensorCounts {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = FleetSensor)]
+pub(crate) struct SensorCounts {
+    #[schema(value_type = Uuid)]
     identifier: SensorIdentifier,
     /// Buckets in which it said nothing are left out.
     buckets: Vec<BucketCounts>,
 }
 
 /// All of it, as the first event has it.
-#[derive(Debug, Serialize)]
-pub(super) struct Snapshot {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = FleetSnapshot)]
+pub(crate) struct Snapshot {
     bucket_seconds: i64,
     /// The begin of the first bucket, and the end of the last.
     from: jiff::Timestamp,
@@ -56,8 +60,9 @@ pub(super) struct Snapshot {
 }
 
 /// What has changed, as the later events have it.
-#[derive(Debug, Serialize)]
-pub(super) struct Change {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = FleetChange)]
+pub(crate) struct Change {
     totals: Vec<BucketCounts>,
     sensors: Vec<SensorCounts>,
     /// Sensors that have changed and are not listed.

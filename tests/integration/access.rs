@@ -150,25 +150,57 @@ async fn nobody_is_let_in_unasked_from_outside() {
     );
 }
 
+#[test]
+fn a_database_that_is_away_is_named() {
+    let migrate = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .arg("migrate")
+        .env_clear()
+        .env("DATABASE_URL", "postgres://somebody:s3cret@127.0.0.1:9/nothing")
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
+    let why = refused(&migrate);
+    assert!(why.contains("host=127.0.0.1 port=9") && !why.contains("s3cret"), "{why}");
+}
+
 #[actix_rt::test]
 async fn a_simulated_fleet_shows_its_token() {
     let (broker, database) = (Broker::shared().await, database().await);
     let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
-    let simulate = |token: &str| {
+    let simulate = |token: &str, network: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
         let arguments =
             ["simulate", "--sensors", "2", "--messages", "20", "--rate", "100", "--quiet"];
-        command.args(arguments).args(["--api", &service.url()]);
+        command.args(arguments).args(["--api", &service.url()]).args(network);
         command.env_clear().env("DATABASE_URL", &database.url).env("API_TOKEN", token);
         command.env("MQTT_URL", broker.url()).env("MQTT_TOPIC_PREFIX", &database.name);
         command.current_dir(std::env::temp_dir());
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
-    assert!(refused(&simulate("").await.unwrap()).contains("401"));
+    let unasked = refused(&simulate("", &[]).await.unwrap());
+    assert!(unasked.contains("401") && unasked.contains("API_TOKEN"), "{unasked}");
     let create = ["token", "create", "--name", "fleet", "--role", "admin"];
     let created = said(&tributary(&database, &create, ""));
-    let summary = said(&simulate(created.lines().last().unwrap()).await.unwrap());
+    let token = created.lines().last().unwrap();
+    let summary = said(&simulate(token, &[]).await.unwrap());
     assert!(summary.contains("every item is accounted for"), "{summary}");
+
+    // The sensors of a network are used, those of the same names in another are not.
+    let (north, sensor) = (Uuid::new_v4(), Uuid::new_v4());
+    let made = format!(
+        "insert into network (identifier, name) values ('{north}', 'north');
+         insert into sensor (identifier, network_identifier, name)
+         values ('{sensor}', '{north}', 'simulated-0001')"
+    );
+    connect(&database.url).await.unwrap().batch_execute(&made).await.unwrap();
+    assert!(refused(&simulate(token, &["--network", "nord"]).await.unwrap()).contains("\"nord\""));
+    let summary = said(&simulate(token, &["--network", "north"]).await.unwrap());
+    assert!(summary.contains("every item is accounted for"), "{summary}");
+    let spoke = format!("select count(*) from measurement where sensor_identifier = '{sensor}'");
+    assert!(count(&database, &spoke).await > 0, "it is the network's own that speaks");
+    let of_north = format!("select count(*) from sensor where network_identifier = '{north}'");
+    assert_eq!(count(&database, &of_north).await, 2);
+    assert_eq!(count(&database, "select count(*) from sensor").await, 4);
 }
 
 #[actix_rt::test]

@@ -1,6 +1,7 @@
 //! Every route of the API, with the least role that it takes and how far it reaches: asked without a
 //! token, with too low a role, from another network, and as it should be.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -60,6 +61,9 @@ const OPEN: [&str; 7] = [
     "/docs",
     "/docs/{file:.*}",
 ];
+
+/// It takes an admin of all networks, and another network's does not learn that it is there.
+const DELETE_NETWORK: &str = "DELETE /api/v1/networks/{network}";
 
 /// What has no end, and is asked in `streams.rs`.
 const ENDLESS: [&str; 2] = ["/streams/sensors", "/stream"];
@@ -191,7 +195,7 @@ async fn each_route_takes_its_role_in_its_network() {
             let expected = if suffices { route.status } else { 403 };
             assert_eq!(ask(&api, Some(everywhere), &route, here).await, expected, "{what} {role}");
             // What only an admin of all networks may do, an admin of one may not.
-            let deletes_network = what.starts_with("DELETE /api/v1/networks");
+            let deletes_network = what == DELETE_NETWORK;
             let whole = route.reach == Reach::Whole || deletes_network;
             let expected = if suffices && !whole { route.status } else { 403 };
             let status = ask(&api, Some(at_home), &route, here).await;
@@ -205,6 +209,39 @@ async fn each_route_takes_its_role_in_its_network() {
         let status = ask(&api, Some(&stranger), &route, here).await;
         assert_eq!(status, expected, "{what} from another network");
     }
+}
+
+/// The document says what the table above says, which is what is asked.
+#[actix_rt::test]
+async fn the_document_names_the_role_of_each_route() {
+    let api = Api::start().await;
+    let document = api.get("/api/v1/openapi.json").await.expect(200);
+    let (mut told, mut of_table) = (BTreeMap::new(), BTreeMap::new());
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let is_endless = ENDLESS.iter().any(|end| path.ends_with(end));
+            let is_open = OPEN.contains(&path.trim_start_matches("/api/v1"));
+            if is_endless || is_open || path.ends_with("/openapi.json") {
+                continue;
+            }
+            let role = operation["x-role"].as_str().unwrap().to_owned();
+            let whole = operation["x-in-all-networks"].as_bool().unwrap();
+            let sentence =
+                format!("Takes the role `{role}`{}.", if whole { " in all networks" } else { "" });
+            let said = operation["description"].as_str().unwrap();
+            assert!(said.ends_with(&sentence), "{method} {path}: {said}");
+            assert!(
+                told.insert(format!("{} {path}", method.to_uppercase()), (role, whole)).is_none()
+            );
+        }
+    }
+    for route in routes() {
+        let (path, _) = route.path.split_once('?').unwrap_or((route.path, ""));
+        let what = format!("{} {path}", route.method);
+        let whole = route.reach == Reach::Whole || what == DELETE_NETWORK;
+        of_table.insert(what, (route.least.name().to_owned(), whole));
+    }
+    assert_eq!(told, of_table);
 }
 
 /// A route that is added stands in the table above, or this fails.
