@@ -68,6 +68,7 @@ async fn a_clearance_that_comes_late_brings_the_configuration_again() {
     let (_database, store) = store().await;
     let identifier = sensor(&store, "first").await;
     store.delete_sensor(identifier).await.unwrap();
+    store.purge_sensor(identifier).await.unwrap();
     let cleared = store.uncleared_sensors(None, 10).await.unwrap();
     store.create_sensor(&new_sensor(identifier, "second")).await.unwrap();
     let pending = store.unpublished_configurations(None, 10).await.unwrap();
