@@ -254,6 +254,18 @@ async fn two_replays_at_once_store_each_item_once() {
     let second =
         Service::start(&scene.database, broker, &[("MQTT_CLIENT_ID", client_id.as_str())]).await;
 
+    // A writer that is still connecting would wait for the lock, too.
+    eventually(PATIENCE, async || {
+        let ready = "select count(*) from pg_stat_activity where state = 'idle' \
+             and application_name = 'tributary-write' and datname = current_database() \
+             and (query = 'commit' or query like 'delete from rejection using %')";
+        match scene.count(ready).await {
+            4 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+
     let mut locker = connect(&scene.database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
     lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
