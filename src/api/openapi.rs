@@ -254,6 +254,8 @@ mod tests {
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let name = operation["operationId"].as_str().unwrap();
+                let parameters = operation.get("parameters");
+                assert!(parameters.is_none_or(Value::is_array), "{name}: {parameters:?}");
                 assert!(identifiers.insert(name), "{name} twice");
                 assert!(operation["summary"].is_string(), "{method} {path}");
                 let tag = &operation["tags"][0];

@@ -9,7 +9,9 @@ use super::page::{DEFAULT_LIMIT, MAX_LIMIT};
 /// Completes the parameters of an operation.
 pub(super) fn complete(operation: &mut Value) {
     let identifier = operation["operationId"].as_str().unwrap_or_default().to_owned();
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    // An index that may be written makes what is not there.
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
         let name = parameter["name"].as_str().unwrap_or_default().to_owned();
         let schema = &mut parameter["schema"];
         drop_null(schema);
