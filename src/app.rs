@@ -165,8 +165,8 @@ impl App {
     /// Serves until then, lets what is in flight finish, and stops.
     ///
     /// # Errors
-    /// When the migrations that were asked for fail, or a part without which nothing goes on. What is un-acknowledged stays with the
-    /// broker: end the process and start it anew.
+    /// When the migrations that were asked for fail, or a part without which nothing goes on. What is
+    /// un-acknowledged stays with the broker: end the process and start it anew.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
             server, ingest, writing, hub, shutdown: tell, migration, mut ended, grace, ..
@@ -196,10 +196,7 @@ impl App {
         }
         stop(ingest)?;
         stop(writing)?;
-        match failure {
-            None => Ok(()),
-            Some(failure) => Err(failure),
-        }
+        failure.map_or(Ok(()), Err)
     }
 }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Context, Handler};
+use actix::Actor as _;
 use futures_util::FutureExt as _;
 use ntex_bytes::Bytes;
 use ntex_mqtt::v5::codec;
@@ -28,12 +28,11 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::replay::{Replayer, ReplayerWays, Replays, Report};
-use crate::sensor::{
-    self, Faults, Republish, Router, Supervisor, SupervisorWays, UnknownSensor, Wake,
-};
-use crate::store::{self, KnownSensor, Path, Store, StoreError, Uncommitted, Verdict};
+use crate::sensor::tests::{Nobody, nowhere};
+use crate::sensor::{self, Faults, Router, Supervisor, SupervisorWays, UnknownSensor};
+use crate::store::{KnownSensor, Path, Store, StoreError, Uncommitted, Verdict};
 use crate::wire::{Decoder, Limits, Topics};
-use crate::writer::{self, Acknowledged, Commit, Committed, Deleted, Reports, WriterActor};
+use crate::writer::{self, Commit, Committed, Reports, WriterActor};
 
 const SENSORS: u128 = 3;
 const MAX_MESSAGES: u16 = 6;
@@ -390,21 +389,6 @@ impl Packets for Line<'_> {
 
 // ---- the service
 
-/// In the place of the outbox, and of whoever hears what was acknowledged.
-struct Nobody;
-
-impl Actor for Nobody {
-    type Context = Context<Self>;
-}
-
-macro_rules! hears_in_vain {
-    ($($message:ty),+) => { $(impl Handler<$message> for Nobody {
-        type Result = ();
-        fn handle(&mut self, _: $message, _: &mut Context<Self>) {}
-    })+ };
-}
-hears_in_vain!(Acknowledged, Deleted, Republish, Wake);
-
 /// One life of the process.
 struct Life {
     inbound: Inbound,
@@ -541,13 +525,6 @@ impl Life {
         }
         assert!(self.inbound.window.len() <= usize::from(MAX_MESSAGES), "the window is bounded");
     }
-}
-
-fn nowhere() -> store::Config {
-    crate::config::read_store(|name| {
-        (name == "DATABASE_URL").then(|| "postgres://x@127.0.0.1:1/x".to_owned())
-    })
-    .unwrap()
 }
 
 struct World {

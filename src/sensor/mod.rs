@@ -10,7 +10,7 @@ mod registry;
 mod state;
 mod supervisor;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::str::FromStr;
 

@@ -21,8 +21,9 @@ use crate::writer::Write;
 const EVENTS: u32 = 40;
 const TRIES: u32 = 15;
 
-/// Hears all, and does nothing.
-struct Nobody;
+/// Hears all, and does nothing: in the place of the writer, of the outbox, and of whoever hears what
+/// was acknowledged.
+pub(crate) struct Nobody;
 
 impl Actor for Nobody {
     type Context = Context<Self>;
@@ -34,9 +35,10 @@ macro_rules! hears_in_vain {
         fn handle(&mut self, _: $message, _: &mut Context<Self>) {}
     })+ };
 }
-hears_in_vain!(Write, Republish, Wake);
+hears_in_vain!(Write, Acknowledged, Deleted, Republish, Wake);
 
-fn nowhere() -> store::Config {
+/// A database that is not there.
+pub(crate) fn nowhere() -> store::Config {
     crate::config::read_store(|name| {
         (name == "DATABASE_URL").then(|| "postgres://x@127.0.0.1:1/x".to_owned())
     })

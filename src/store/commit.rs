@@ -160,8 +160,9 @@ impl Committer {
         Self { audience, ..self }
     }
 
-    /// Makes so many connections ahead, so that the first batches find them. They are driven on the thread that
-    /// calls this. One that cannot be made now is made when it is needed, which is when that is told.
+    /// Makes so many connections ahead, so that the first batches find them. They are driven on the
+    /// thread that calls this. One that cannot be made now is made when it is needed, which is when
+    /// that is told.
     pub async fn connect(&self, connections: u32) {
         join_all((0..connections).map(|_| async { drop(self.pool.get().await) })).await;
     }

@@ -2,7 +2,7 @@
 //! it.
 
 use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::pool::ANSWER_PATIENCE;
@@ -127,12 +127,7 @@ impl Store {
         &self,
         sensors: &[SensorIdentifier],
     ) -> Result<Vec<KnownSensor>, StoreError> {
-        // In one round trip: the statement is not prepared before.
-        let rows = Self::answered_within(ANSWER_PATIENCE, async {
-            let sensors: Parameters<'_> = &[(&uuids(sensors), Type::UUID_ARRAY)];
-            Ok(self.connection().await?.query_typed(KNOWN, sensors).await?)
-        })
-        .await?;
+        let rows = self.rows(KNOWN, &[(&uuids(sensors), Type::UUID_ARRAY)]).await?;
         Ok(rows
             .iter()
             .map(|row| KnownSensor {
@@ -150,7 +145,7 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn register_sensors(&self, sensors: &[SensorIdentifier]) -> Result<u64, StoreError> {
-        self.execute(REGISTER, &[&uuids(sensors)]).await
+        self.execute(REGISTER, &[(&uuids(sensors), Type::UUID_ARRAY)]).await
     }
 
     /// The newest configurations that are not published yet, by sensor, behind this one.
@@ -163,7 +158,7 @@ impl Store {
         most: i64,
     ) -> Result<Vec<PendingConfiguration>, StoreError> {
         let behind = behind.map(|sensor| sensor.0);
-        let rows = self.rows(UNPUBLISHED, &[&behind, &most]).await?;
+        let rows = self.rows(UNPUBLISHED, &[(&behind, Type::UUID), (&most, Type::INT8)]).await?;
         Ok(rows.iter().map(pending).collect())
     }
 
@@ -175,7 +170,7 @@ impl Store {
         &self,
         sensors: &[SensorIdentifier],
     ) -> Result<Vec<PendingConfiguration>, StoreError> {
-        let rows = self.rows(NEWEST, &[&uuids(sensors)]).await?;
+        let rows = self.rows(NEWEST, &[(&uuids(sensors), Type::UUID_ARRAY)]).await?;
         Ok(rows.iter().map(pending).collect())
     }
 
@@ -194,8 +189,13 @@ impl Store {
         let revisions: Vec<i32> = published.iter().map(|(_, revision, _)| *revision).collect();
         let created: Vec<_> =
             published.iter().map(|(.., created_at)| created_at.to_jiff()).collect();
-        self.execute(RECORD_PUBLICATIONS, &[&sensors, &revisions, &created]).await?;
-        self.execute(PUBLISH_AGAIN, &[&sensors, &revisions]).await?;
+        let published: Parameters<'_> = &[
+            (&sensors, Type::UUID_ARRAY),
+            (&revisions, Type::INT4_ARRAY),
+            (&created, Type::TIMESTAMPTZ_ARRAY),
+        ];
+        self.execute(RECORD_PUBLICATIONS, published).await?;
+        self.execute(PUBLISH_AGAIN, &published[..2]).await?;
         Ok(())
     }
 
@@ -209,7 +209,7 @@ impl Store {
         most: i64,
     ) -> Result<Vec<SensorIdentifier>, StoreError> {
         let behind = behind.map(|sensor| sensor.0);
-        let rows = self.rows(UNCLEARED, &[&behind, &most]).await?;
+        let rows = self.rows(UNCLEARED, &[(&behind, Type::UUID), (&most, Type::INT8)]).await?;
         Ok(rows.iter().map(|row| SensorIdentifier(row.get(0))).collect())
     }
 
@@ -222,29 +222,32 @@ impl Store {
             return Ok(());
         }
         let sensors = uuids(cleared);
-        self.execute(RECORD_CLEARANCES, &[&sensors]).await?;
-        self.execute(RESTORE, &[&sensors]).await?;
+        let sensors: Parameters<'_> = &[(&sensors, Type::UUID_ARRAY)];
+        self.execute(RECORD_CLEARANCES, sensors).await?;
+        self.execute(RESTORE, sensors).await?;
         Ok(())
     }
 
+    /// In one round trip: the statement is not prepared before.
     async fn rows(
         &self,
         statement: &str,
-        parameters: &[&(dyn ToSql + Sync)],
+        parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, StoreError> {
         Self::answered_within(ANSWER_PATIENCE, async {
-            Ok(self.connection().await?.query(statement, parameters).await?)
+            Ok(self.connection().await?.query_typed(statement, parameters).await?)
         })
         .await
     }
 
+    /// The same, for what changes rows.
     async fn execute(
         &self,
         statement: &str,
-        parameters: &[&(dyn ToSql + Sync)],
+        parameters: Parameters<'_>,
     ) -> Result<u64, StoreError> {
         Self::answered_within(ANSWER_PATIENCE, async {
-            Ok(self.connection().await?.execute(statement, parameters).await?)
+            Ok(self.connection().await?.execute_typed(statement, parameters).await?)
         })
         .await
     }
