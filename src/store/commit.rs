@@ -6,7 +6,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bb8::{Pool, PooledConnection};
@@ -207,11 +206,11 @@ impl Committer {
         patience: Duration,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        connection.abandoned.store(true, Ordering::Relaxed);
+        connection.client.set_abandoned(true);
         let Ok(outcome) = tokio::time::timeout(patience, work).await else {
             return Err(StoreError::Silence { waited: patience });
         };
-        connection.abandoned.store(false, Ordering::Relaxed);
+        connection.client.set_abandoned(false);
         outcome
     }
 

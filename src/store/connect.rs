@@ -2,20 +2,21 @@
 //! and the benchmark: the only place where a connection is made.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bb8::ManageConnection;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Connection, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
-use super::pool::{CONNECT_PATIENCE, VALIDITY_TIMEOUT, in_time, with_defaults};
+use super::pool::{CONNECT_PATIENCE, in_time, with_defaults};
 use super::ssl::{Ssl, SslMode};
 use super::{Config, error::sentence};
 use crate::tls::handshake_reason;
 
-/// Makes connections, and as a manager of bb8's a pool of them.
+/// Makes connections, for pools and for others.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) postgres: tokio_postgres::Config,
@@ -44,6 +45,12 @@ impl Connector {
             }
             outcome => outcome,
         }
+    }
+
+    /// The same for a pool, in time.
+    pub(super) async fn connect(&self) -> Result<Line, Error> {
+        let (client, driver) = in_time(CONNECT_PATIENCE, self.open()).await?;
+        Ok(Line::new(client, &driver))
     }
 
     async fn attempt(
@@ -87,22 +94,49 @@ fn wants_no_tls(error: &Error) -> bool {
     cut_off || handshake_reason(error).is_some()
 }
 
-impl ManageConnection for Connector {
-    type Connection = Client;
-    type Error = Error;
+/// A connection of a pool, and the task that drives it.
+pub(super) struct Line {
+    client: Client,
+    driver: AbortHandle,
+    is_abandoned: AtomicBool,
+}
 
-    async fn connect(&self) -> Result<Client, Error> {
-        // The driver ends when the client is dropped.
-        in_time(CONNECT_PATIENCE, self.open()).await.map(|(client, _driver)| client)
+impl Line {
+    pub(super) fn new(client: Client, driver: &JoinHandle<()>) -> Self {
+        Self { client, driver: driver.abort_handle(), is_abandoned: AtomicBool::new(false) }
     }
 
-    async fn is_valid(&self, client: &mut Client) -> Result<(), Error> {
-        // One that is checked out and does not answer at once goes: it would otherwise wait for the
-        // next one in the pool.
-        in_time(VALIDITY_TIMEOUT, client.simple_query("")).await.map(drop)
+    /// Whether somebody went away in the middle of what was asked on it. It is of no use to others then,
+    /// and is cut when it is dropped: the driver would wait for the answers as long as the way stays
+    /// open, and PostgreSQL would keep what is not committed, and its locks.
+    pub(super) fn set_abandoned(&self, is_abandoned: bool) {
+        self.is_abandoned.store(is_abandoned, Ordering::Relaxed);
     }
 
-    fn has_broken(&self, client: &mut Client) -> bool {
-        client.is_closed()
+    /// Whether it is of no use any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed) || self.client.is_closed()
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if *self.is_abandoned.get_mut() {
+            self.driver.abort();
+        }
+    }
+}
+
+impl Deref for Line {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Line {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
     }
 }

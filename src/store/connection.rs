@@ -1,14 +1,13 @@
 //! A writer's connection: PostgreSQL's, with the statements of a commit prepared once.
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bb8::{ManageConnection, Pool};
 use tokio_postgres::{Client, Statement};
 
-use super::connect::Connector;
+use super::connect::{Connector, Line};
 use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
-use super::pool::{CONNECT_PATIENCE, Complaints, append_option, in_time};
+use super::pool::{CONNECT_PATIENCE, Complaints, VALIDITY_TIMEOUT, append_option, in_time};
 use super::{Config, activity};
 use crate::domain::Kind;
 
@@ -17,7 +16,7 @@ pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection and its statements.
 pub(super) struct WriterConnection {
-    pub(super) client: Client,
+    pub(super) client: Line,
     /// The server's process for it, as `pg_stat_activity` and the server's log name it.
     pub(super) backend: i32,
     pub(super) tombstones: Statement,
@@ -25,8 +24,6 @@ pub(super) struct WriterConnection {
     pub(super) reject: Statement,
     pub(super) overflow: Statement,
     pub(super) journal: Statement,
-    /// Somebody went away in the middle of it.
-    pub(super) abandoned: AtomicBool,
     pub(super) supersede: Statement,
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
@@ -41,26 +38,29 @@ pub(super) struct Staging {
 }
 
 impl WriterConnection {
-    async fn prepare(client: Client) -> Result<Self, tokio_postgres::Error> {
+    async fn prepare(client: Line) -> Result<Self, tokio_postgres::Error> {
+        // Until it is ready: its maker may lose patience.
+        client.set_abandoned(true);
         let mut copies = Vec::with_capacity(Kind::ALL.len());
         let mut stagings = Vec::with_capacity(Kind::ALL.len());
         for kind in Kind::ALL {
             copies.push(client.prepare(&copy_statement(kind, table(kind))).await?);
             stagings.push(Staging::prepare(&client, kind).await?);
         }
-        Ok(Self {
+        let prepared = Self {
             backend: client.query_one("select pg_backend_pid()", &[]).await?.get(0),
             tombstones: client.prepare(TOMBSTONES).await?,
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
             reject: client.prepare(REJECT).await?,
             overflow: client.prepare(OVERFLOW).await?,
             journal: client.prepare(activity::JOURNAL).await?,
-            abandoned: AtomicBool::new(false),
             supersede: client.prepare(SUPERSEDE).await?,
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
             client,
-        })
+        };
+        prepared.client.set_abandoned(false);
+        Ok(prepared)
     }
 
     /// COPY straight into the table.
@@ -172,11 +172,11 @@ impl ManageConnection for WriterManager {
     }
 
     async fn is_valid(&self, connection: &mut WriterConnection) -> Result<(), Self::Error> {
-        self.0.is_valid(&mut connection.client).await
+        in_time(VALIDITY_TIMEOUT, connection.client.simple_query("")).await.map(drop)
     }
 
     fn has_broken(&self, connection: &mut WriterConnection) -> bool {
-        *connection.abandoned.get_mut() || self.0.has_broken(&mut connection.client)
+        connection.client.is_lost()
     }
 }
 

@@ -17,13 +17,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::connect::Connector;
+use super::connect::{Connector, Line};
 use super::pool::append_option;
 use super::rows::Span;
 use super::{Config, Store, StoreError};
@@ -179,20 +178,10 @@ impl Exports {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connector.open()).await;
         let timeout = StoreError::PoolTimeout { waited: CONNECT_TIMEOUT, last: None };
         let (client, driver) = connecting.map_err(|_elapsed| timeout)??;
-        Ok(Line { client, driver })
-    }
-}
-
-/// A connection that is cut when it is dropped. The driver would read to the end what a COPY under
-/// way still sends.
-struct Line {
-    client: Client,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.driver.abort();
+        let line = Line::new(client, &driver);
+        // Cut when it is dropped: the driver would read to the end what a COPY under way still sends.
+        line.set_abandoned(true);
+        Ok(line)
     }
 }
 
@@ -207,7 +196,7 @@ impl Store {
         let permit = Arc::clone(&exports.permits).try_acquire_owned();
         let permit = permit.map_err(|_none_left| ExportError::Busy(exports.most))?;
         let line = exports.connect().await?;
-        let exists = tokio::time::timeout(CONNECT_TIMEOUT, begin(&line.client, export.of)).await;
+        let exists = tokio::time::timeout(CONNECT_TIMEOUT, begin(&line, export.of)).await;
         let silence = StoreError::Silence { waited: CONNECT_TIMEOUT };
         if !exists.map_err(|_elapsed| silence)?? {
             return Ok(None);
@@ -287,7 +276,6 @@ impl Work {
         loop {
             let rows = self
                 .line
-                .client
                 .query_typed(
                     SENSORS,
                     &[
@@ -308,12 +296,12 @@ impl Work {
             }
         }
         // Before the last lines wait for their reader: nothing is read from the tables any more.
-        self.line.client.batch_execute("commit").await?;
+        self.line.batch_execute("commit").await?;
         self.hand_on().await
     }
 
     async fn one(&mut self, sensor: SensorIdentifier) -> Result<(), Halt> {
-        let lines = self.line.client.copy_out(&self.export.statement(sensor)).await?;
+        let lines = self.line.copy_out(&self.export.statement(sensor)).await?;
         tokio::pin!(lines);
         while let Some(line) = lines.next().await {
             self.gathered.extend_from_slice(&line?);

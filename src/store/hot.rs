@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::reader::Reader;
 use super::reads::{Parameters, SENSOR_EXISTS, moment, raw_json};
 use super::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, RowKey,
@@ -119,11 +120,11 @@ impl<'a> Table<'a> {
         let sorted = format!("order by creation_timestamp {direction}, digest {direction}");
         let statement = format!(
             "\
-select {names}, row_count
+select {names}, is_followed
 from (
-    select page.*, count(*) over () as row_count,
-           sum({size}) over ({sorted} rows between unbounded preceding and 1 preceding) as bytes
+    select page.*, sum({size}) over behind as bytes, lead(true) over behind as is_followed
     from (select {columns} from {name} where {text} {sorted} limit {limit}) page
+    window behind as ({sorted} rows between unbounded preceding and 1 preceding)
 ) measured
 where coalesce(bytes, 0) < {PAGE_BYTES}
 {sorted}"
@@ -256,29 +257,17 @@ impl Store {
         read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
     ) -> Result<Option<RowPage<T>>, StoreError> {
         self.within(async {
-            let connection = self.connection().await?;
-            let (first, is_all) = near(selection);
-            let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
-            let bounds = Bounds::of(&first);
-            let (page, parameters) = table.page(&first, &bounds);
-            let [exists, rows] = connection
-                .query_planned([(SENSOR_EXISTS, identifier), (&page, &parameters)])
-                .await?;
-            if exists.is_empty() {
-                return Ok(None);
-            }
-            let is_short =
-                rows.len() <= selection.page.limit as usize && rows.len() == total(&rows)?;
-            let rows = if is_short && !is_all {
-                let bounds = Bounds::of(selection);
-                let (page, parameters) = table.page(selection, &bounds);
-                let [rows] = connection.query_planned([(&page, &parameters)]).await?;
-                rows
-            } else {
-                rows
+            let reader = self.unproven_connection().await?;
+            let rows = match hot_rows(&reader, sensor, selection, &table).await {
+                Err(_) if reader.is_lost() => {
+                    drop(reader);
+                    hot_rows(&*self.connection().await?, sensor, selection, &table).await
+                }
+                rows => rows,
             };
+            let Some(rows) = rows? else { return Ok(None) };
             let shown = rows.len().min(selection.page.limit as usize);
-            let more = total(&rows)? > shown;
+            let more = shown < rows.len() || is_followed(&rows)?;
             let rows = rows.iter().take(shown).map(read).collect::<Result<_, _>>()?;
             Ok(Some(RowPage { rows, more }))
         })
@@ -286,10 +275,40 @@ impl Store {
     }
 }
 
-/// So many rows the page had before it was cut.
-fn total(rows: &[Row]) -> Result<usize, tokio_postgres::Error> {
-    let total: i64 = rows.first().map_or(Ok(0), |row| row.try_get("row_count"))?;
-    Ok(usize::try_from(total).unwrap_or(0))
+/// The rows of a page, and one more if there is one; none if there is no such sensor.
+async fn hot_rows(
+    reader: &Reader,
+    sensor: SensorIdentifier,
+    selection: &Selection,
+    table: &Table<'_>,
+) -> Result<Option<Vec<Row>>, tokio_postgres::Error> {
+    let (first, is_all) = near(selection);
+    let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+    let bounds = Bounds::of(&first);
+    let (page, parameters) = table.page(&first, &bounds);
+    // Once it is prepared nothing is in its way: both are under way at once, and its answer comes first,
+    // however long the other one takes.
+    reader.at_once(reader.prepared(SENSOR_EXISTS, identifier)).await?;
+    let (exists, rows) = tokio::try_join!(
+        biased;
+        reader.at_once(reader.query_planned(SENSOR_EXISTS, identifier)),
+        reader.query_planned(&page, &parameters),
+    )?;
+    if exists.is_empty() {
+        return Ok(None);
+    }
+    if is_all || rows.len() > selection.page.limit as usize || is_followed(&rows)? {
+        return Ok(Some(rows));
+    }
+    let bounds = Bounds::of(selection);
+    let (page, parameters) = table.page(selection, &bounds);
+    reader.query_planned(&page, &parameters).await.map(Some)
+}
+
+/// Whether the page was cut behind these.
+fn is_followed(rows: &[Row]) -> Result<bool, tokio_postgres::Error> {
+    let followed = rows.last().map(|row| row.try_get::<_, Option<bool>>("is_followed"));
+    Ok(followed.transpose()?.flatten().unwrap_or(false))
 }
 
 /// The part near the beginning, and whether that is all.

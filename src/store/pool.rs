@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bb8::{ErrorSink, Pool, PooledConnection, RunError};
+use bb8::{ErrorSink, Pool, PooledConnection, QueueStrategy, RunError};
 use tokio::sync::watch;
 
 use super::bundles::OnDemand;
@@ -74,9 +74,10 @@ impl Store {
         let pool = Pool::builder()
             .max_size(config.readers)
             .connection_timeout(CHECKOUT_TIMEOUT)
-            // A server that is frozen, or gone without a word, is found out here, within the second
-            // of the checkout, and not by a query that would wait for it.
-            .test_on_check_out(true)
+            // Whether it answers is for us to ask: those who read pages see it by the way.
+            .test_on_check_out(false)
+            // So that few of them do most of the work, and know the tables and the plans.
+            .queue_strategy(QueueStrategy::Lifo)
             .error_sink(Box::new(complaints.clone()))
             .build_unchecked(ReaderManager(connector));
         Self {
@@ -126,7 +127,8 @@ impl Store {
         PoolUse::of(&self.pool)
     }
 
-    /// A connection.
+    /// A connection that answers. A server that is frozen, or gone without a word, is found out here,
+    /// and not by a query that would wait for it.
     ///
     /// # Errors
     /// When none can be had within a second, or the tables are being made.
@@ -136,11 +138,41 @@ impl Store {
         if !*self.migrated.borrow() {
             return Err(StoreError::Migrating);
         }
-        self.check_out().await
+        self.check_out(true).await
     }
 
-    async fn check_out(&self) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
-        let checked_out = self.pool.get().await;
+    /// A connection that answered when it was last used: whoever takes it asks first what is answered
+    /// at once ([`super::reader::Reader::at_once`]).
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) async fn unproven_connection(
+        &self,
+    ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
+        if !*self.migrated.borrow() {
+            return Err(StoreError::Migrating);
+        }
+        self.check_out(false).await
+    }
+
+    async fn check_out(
+        &self,
+        proven: bool,
+    ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
+        let usable = async {
+            loop {
+                let reader = self.pool.get().await?;
+                if reader.is_lost() {
+                    continue;
+                }
+                match if proven { reader.prove().await } else { Ok(()) } {
+                    Ok(()) => return Ok(reader),
+                    Err(error) => self.complaints.sink(error),
+                }
+            }
+        };
+        let checked_out = tokio::time::timeout(CHECKOUT_TIMEOUT, usable).await;
+        let checked_out = checked_out.unwrap_or(Err(RunError::TimedOut));
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }
 
@@ -161,7 +193,7 @@ impl Store {
     /// # Errors
     /// When it does not, or only after a second.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let connection = self.check_out().await?;
+        let connection = self.check_out(true).await?;
         if !*self.migrated.borrow() {
             return Err(StoreError::Migrating);
         }

@@ -1,32 +1,75 @@
 //! What the store promises about a server that is frozen, or on a way on which nothing passes any
-//! more: played by one that answers a checkout, and then nothing.
+//! more, and what it says to one that answers: played by one that answers what it is told to.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
+use super::reads::SENSOR_EXISTS;
 use super::*;
 use crate::domain::{SensorIdentifier, Timestamp};
 
-/// The port of a server that lets everybody in.
-async fn silent_server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    actix_rt::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            actix_rt::spawn(async move { drop(serve(stream).await) });
-        }
-    });
-    port
+/// A server that lets everybody in.
+struct Server {
+    port: u16,
+    /// The statements that it was sent, as they came.
+    heard: Rc<RefCell<Vec<String>>>,
+    /// How many connections there are.
+    open: watch::Receiver<usize>,
 }
 
-/// Authentication, and the empty query by which a pool looks whether a connection is good.
-async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+/// What it answers.
+#[derive(Clone, Copy, PartialEq)]
+enum Answers {
+    /// The empty query, by which a pool looks whether a connection is good.
+    Emptiness,
+    /// That no row was found.
+    Everything,
+}
+
+impl Server {
+    async fn start(answers: Answers) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = Rc::<RefCell<Vec<String>>>::default();
+        let (hears, (count, open)) = (Rc::clone(&heard), watch::channel(0));
+        actix_rt::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (hears, count) = (Rc::clone(&hears), count.clone());
+                actix_rt::spawn(async move {
+                    count.send_modify(|count| *count += 1);
+                    drop(serve(stream, answers, &hears).await);
+                    count.send_modify(|count| *count -= 1);
+                });
+            }
+        });
+        Self { port, heard, open }
+    }
+
+    fn config(&self) -> Config {
+        let url = format!("postgres://x@127.0.0.1:{}/x?sslmode=disable", self.port);
+        crate::config::read_store(|name| (name == "DATABASE_URL").then(|| url.clone())).unwrap()
+    }
+}
+
+/// The messages of PostgreSQL's protocol are a letter, a length that counts itself, and a body.
+async fn serve(
+    mut stream: TcpStream,
+    answers: Answers,
+    heard: &RefCell<Vec<String>>,
+) -> std::io::Result<()> {
     const LET_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0";
     const READY: &[u8] = b"Z\0\0\0\x05I";
     const EMPTY: &[u8] = b"I\0\0\0\x04";
+    const DONE: &[u8] = b"C\0\0\0\x08SET\0";
+    const PARSED: &[u8] = b"1\0\0\0\x04";
+    const ONE_UUID_AND_NO_COLUMN: &[u8] = b"t\0\0\0\x0a\0\x01\0\0\x0b\x86n\0\0\0\x04";
+    const BOUND: &[u8] = b"2\0\0\0\x04";
     let length = stream.read_u32().await?;
     stream.read_exact(&mut vec![0; length as usize - 4]).await?;
     stream.write_all(&[LET_IN, READY].concat()).await?;
@@ -35,17 +78,73 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         let length = stream.read_u32().await?;
         let mut body = vec![0; length as usize - 4];
         stream.read_exact(&mut body).await?;
-        if kind == b'Q' && body == b"\0" {
-            stream.write_all(&[EMPTY, READY].concat()).await?;
+        let text = || String::from_utf8_lossy(&body).trim_end_matches('\0').to_owned();
+        match kind {
+            b'Q' => heard.borrow_mut().push(text()),
+            b'E' => heard.borrow_mut().push("execute".to_owned()),
+            _ => {}
         }
+        let answer = match (answers, kind) {
+            (_, b'Q') if body == b"\0" => [EMPTY, READY].concat(),
+            (Answers::Emptiness, _) => continue,
+            (Answers::Everything, b'Q') => [DONE, READY].concat(),
+            (Answers::Everything, b'P') => PARSED.to_vec(),
+            (Answers::Everything, b'D') => ONE_UUID_AND_NO_COLUMN.to_vec(),
+            (Answers::Everything, b'B') => BOUND.to_vec(),
+            (Answers::Everything, b'E') => DONE.to_vec(),
+            (Answers::Everything, b'S') => READY.to_vec(),
+            _ => continue,
+        };
+        stream.write_all(&answer).await?;
     }
+}
+
+/// As long as the way stayed open, PostgreSQL would keep what is not committed, and its locks.
+#[actix_rt::test]
+async fn a_connection_is_cut_when_it_is_given_up() {
+    let mut server = Server::start(Answers::Emptiness).await;
+    let store = Store::new(&server.config());
+    let identifier: reads::Parameters<'_> =
+        &[(&SensorIdentifier::random().0, tokio_postgres::types::Type::UUID)];
+
+    let reader = store.unproven_connection().await.unwrap();
+    assert_eq!(*server.open.borrow_and_update(), 1);
+    let asked = reader.at_once(reader.query_planned(SENSOR_EXISTS, identifier)).await;
+    assert!(asked.is_err() && reader.is_lost(), "{asked:?}");
+    drop(reader);
+
+    let cut = server.open.wait_for(|open| *open == 0);
+    tokio::time::timeout(Duration::from_secs(10), cut).await.expect("it is cut").unwrap();
+}
+
+/// A plan for all is made for pages alone: what else is asked knows no bounds of time by itself.
+#[actix_rt::test]
+async fn how_to_plan_is_said_where_it_changes() {
+    let server = Server::start(Answers::Everything).await;
+    let store = Store::new(&server.config());
+    let sensor = SensorIdentifier::random();
+    let page = async || {
+        let reader = store.unproven_connection().await.unwrap();
+        let identifier: reads::Parameters<'_> = &[(&sensor.0, tokio_postgres::types::Type::UUID)];
+        assert!(reader.query_planned(SENSOR_EXISTS, identifier).await.unwrap().is_empty());
+    };
+    let heard = || server.heard.take();
+
+    page().await;
+    assert_eq!(heard(), ["set plan_cache_mode = force_generic_plan", "execute"]);
+    page().await;
+    assert_eq!(heard(), ["execute"], "it was said");
+    drop(store.connection().await.unwrap());
+    assert_eq!(heard(), ["reset plan_cache_mode"], "the look whether it is there says it too");
+    drop(store.connection().await.unwrap());
+    assert_eq!(heard(), [""]);
+    page().await;
+    assert_eq!(heard(), ["set plan_cache_mode = force_generic_plan", "execute"]);
 }
 
 #[actix_rt::test]
 async fn what_the_path_and_the_housekeeping_ask_ends_whatever_the_database_does() {
-    let url = format!("postgres://x@127.0.0.1:{}/x?sslmode=disable", silent_server().await);
-    let mut config =
-        crate::config::read_store(|name| (name == "DATABASE_URL").then(|| url.clone())).unwrap();
+    let mut config = Server::start(Answers::Emptiness).await.config();
     config.readers = 20;
     let (store, sensor) = (Store::new(&config), SensorIdentifier::random());
     let (housekeeper, heard) =

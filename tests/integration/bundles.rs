@@ -2,7 +2,6 @@
 //! beside us, what is told is what the rows say.
 
 use serde_json::json;
-use tributary::config::read_store;
 use tributary::domain::Timestamp;
 use tributary::store::{self, Bundler, Store};
 
@@ -10,14 +9,11 @@ use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Database, connect};
 use crate::support::service::{Service, database};
+use crate::support::store::config;
 use crate::support::wait::{PATIENCE, eventually};
 
 fn store(database: &Database) -> Store {
     Store::new(&config(database))
-}
-
-fn config(database: &Database) -> store::Config {
-    read_store(|name| (name == "DATABASE_URL").then(|| database.url.clone())).unwrap()
 }
 
 async fn execute(database: &Database, statements: &str) {

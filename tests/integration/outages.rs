@@ -1,12 +1,16 @@
 //! PostgreSQL away, the broker away, the service told to stop: the PUBACKs wait, and in the end
 //! everything is there once.
 
+use tributary::store::{self, Committer, Path, StoreError};
+
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Postgres, connect};
-use crate::support::said::measurement;
+use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
+use crate::support::store::{batch, config};
 use crate::support::wait::{PATIENCE, eventually};
+use crate::support::way::Way;
 
 const ROWS: &str = "select count(*) from measurement";
 
@@ -50,6 +54,27 @@ async fn postgres_stopped_and_started_under_load() {
         other => Err(format!("{other:?}")),
     })
     .await;
+}
+
+/// The connection is open at both ends then, and PostgreSQL would wait for the rest with the rows locked: whoever gives
+/// it up has to cut it.
+#[actix_rt::test]
+async fn a_batch_whose_way_ends_in_the_middle_is_written_over_another_one() {
+    let mut database = database().await;
+    store::migrate(&config(&database)).await.unwrap();
+    let _way = Way::to(&mut database, 200_000).await;
+    let mut config = config(&database);
+    config.statement_timeout_secs = 1;
+    let committer = Committer::new(&config, 1);
+    let said = measurements((0..5_000).map(f64::from));
+    assert!(said.len() > 300_000);
+
+    let cut_off = committer.commit(batch(&said), Path::Straight).await.expect_err("it is cut off");
+    assert!(matches!(cut_off.error, StoreError::Silence { .. }), "{:?}", cut_off.error);
+
+    let written = committer.commit(cut_off.batch, Path::Staged).await;
+    assert!(written.is_ok(), "{:?}", written.map(drop).unwrap_err().error);
+    assert_eq!(count(&database, ROWS).await, 5_000);
 }
 
 #[actix_rt::test]

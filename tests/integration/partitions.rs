@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use tributary::domain::{Batch, Origin, ReceiptBook, SensorIdentifier, Timestamp};
+use tributary::domain::Timestamp;
 use tributary::store::{self, Committer, Housekeeper, Path, Store, StoreError};
-use tributary::wire::{Decoder, Limits, Topics};
 
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Database, Postgres, connect};
-use crate::support::said::measurements;
+use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
+use crate::support::store::{batch, config};
 use crate::support::wait::{PATIENCE, eventually};
 
 const DAY: f64 = 86_400.0;
@@ -26,11 +26,6 @@ async fn partition_of(database: &Database, table: &str, second: f64) -> (String,
     );
     let row = client.query_one(&query, &[&second]).await.unwrap();
     (row.get(0), row.get(1))
-}
-
-fn config(database: &Database) -> store::Config {
-    let settings = |name: &str| (name == "DATABASE_URL").then(|| database.url.clone());
-    tributary::config::read_store(settings).unwrap()
 }
 
 #[actix_rt::test]
@@ -132,14 +127,7 @@ async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
     store::migrate(&config).await.unwrap();
     let committer = Committer::new(&config, 1);
     let now = Timestamp::now().unix_seconds().floor();
-    let batch = |second: f64| {
-        let limits = Limits { payload_bytes: 1 << 16, items_per_message: 10 };
-        let topic = format!("measurements/{}", SensorIdentifier::random());
-        let said = measurements([second]);
-        let origin = Origin::new(&topic, said.as_bytes(), Timestamp::now(), false);
-        let receipt = ReceiptBook::new().0.write(0);
-        Batch::new(vec![Decoder::new(Topics::new(""), limits).decode(origin, receipt)])
-    };
+    let batch = |second: f64| batch(&measurement(second));
     committer.commit(batch(now), Path::Straight).await.unwrap();
     let writer =
         "select pid::bigint from pg_stat_activity where application_name = 'tributary-write'";

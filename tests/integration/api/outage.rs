@@ -1,18 +1,15 @@
 //! Without the database, and without the broker, the API says so at once, and recovers by itself.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tributary::domain::Part;
 
 use super::access_routes::routes;
 use super::fixture::Api;
 use crate::support::postgres::Postgres;
 use crate::support::wait::{PATIENCE, eventually};
+use crate::support::way::Way;
 
 #[actix_rt::test]
 async fn without_a_database_it_answers_503_within_two_seconds() {
@@ -49,51 +46,6 @@ async fn without_a_database_it_answers_503_within_two_seconds() {
     .await;
 }
 
-/// What stands between us and a server, and can keep everything that is said to itself.
-struct Way {
-    port: u16,
-    frozen: Arc<watch::Sender<bool>>,
-}
-
-impl Way {
-    async fn to(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let frozen = Arc::new(watch::Sender::new(false));
-        let watched = Arc::clone(&frozen);
-        actix_rt::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (mut client_reads, mut client_writes) = client.into_split();
-                let server = TcpStream::connect(&server).await.unwrap();
-                let (mut server_reads, mut server_writes) = server.into_split();
-                let (up, down) = (watched.subscribe(), watched.subscribe());
-                actix_rt::spawn(
-                    async move { carry(&mut client_reads, &mut server_writes, up).await },
-                );
-                actix_rt::spawn(
-                    async move { carry(&mut server_reads, &mut client_writes, down).await },
-                );
-            }
-        });
-        Self { port, frozen }
-    }
-}
-
-async fn carry(
-    from: &mut tokio::net::tcp::OwnedReadHalf,
-    to: &mut tokio::net::tcp::OwnedWriteHalf,
-    mut frozen: watch::Receiver<bool>,
-) {
-    let mut bytes = vec![0; 1 << 16];
-    while let Ok(count @ 1..) = from.read(&mut bytes).await {
-        if frozen.wait_for(|frozen| !frozen).await.is_err()
-            || to.write_all(&bytes[..count]).await.is_err()
-        {
-            return;
-        }
-    }
-}
-
 /// Every route that reads, with what it needs to be understood.
 fn reads(sensor: &str) -> Vec<String> {
     let reads = routes().into_iter().filter(|route| route.method == actix_web::http::Method::GET);
@@ -119,18 +71,13 @@ const WITHOUT_TABLES: [&str; 3] = ["/api/v1/status", "/api/v1/ingest", "/api/v1/
 async fn no_read_waits_for_a_database_that_says_nothing() {
     let shared = Postgres::shared().await;
     let mut database = shared.create_database(None).await;
-    let mut url: url::Url = database.url.parse().unwrap();
-    let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
-    let way = Way::to(server).await;
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(way.port)).unwrap();
-    database.url = url.into();
+    let way = Way::to(&mut database, usize::MAX).await;
     let api = Api::start_in(database).await;
     let (_, one) = api.create_sensor("one").await;
     // So that there are connections that seem to be good.
     futures_util::future::join_all((0..4).map(|_| api.get(&one))).await;
 
-    way.frozen.send_replace(true);
+    way.freeze(true);
 
     let reads = reads(&one);
     assert!(reads.len() > 20, "{}", reads.len());
@@ -146,12 +93,44 @@ async fn no_read_waits_for_a_database_that_says_nothing() {
         let problem = answer.expect(503);
         assert_eq!(problem["type"], "/problems/database-unavailable", "{path}");
     }
-    way.frozen.send_replace(false);
+    way.freeze(false);
     eventually(PATIENCE, async || match api.get(&one).await {
         answer if answer.status == 200 => Ok(()),
         other => Err(other),
     })
     .await;
+}
+
+/// A page is asked for at once, and who asks is the first to see that nobody is there.
+#[actix_rt::test]
+async fn a_page_leaves_a_connection_that_says_nothing_for_another_one() {
+    let postgres = Postgres::start().await;
+    let api = Api::start_on(&postgres).await;
+    let (_, one) = api.create_sensor("one").await;
+    let pages = ["measurements", "log-messages", "heartbeats"].map(|it| format!("{one}/{it}"));
+    api.get(&pages[0]).await.expect(200);
+    let backend = "select pid::bigint from pg_stat_activity \
+                   where application_name = 'tributary-read' and query like '%is_followed%'";
+
+    for page in &pages {
+        let silent = i32::try_from(api.count(backend).await).unwrap();
+        postgres.freeze_backend(silent);
+        let began = Instant::now();
+        let answer = api.get(page).await;
+        let waited = began.elapsed();
+        let other = api.get(page).await;
+        postgres.thaw_backend(silent);
+        answer.expect(200);
+        assert!(waited > Duration::from_millis(500), "{page}: it was asked: {waited:?}");
+        assert!(waited < Duration::from_secs(2), "{page}: {waited:?}");
+        other.expect(200);
+        let gone = format!("select count(*) from pg_stat_activity where pid = {silent}");
+        eventually(PATIENCE, async || match api.count(&gone).await {
+            0 => Ok(()),
+            count => Err(count),
+        })
+        .await;
+    }
 }
 
 #[actix_rt::test]

@@ -13,4 +13,6 @@ mod process;
 pub(crate) mod said;
 pub(crate) mod server;
 pub(crate) mod service;
+pub(crate) mod store;
 pub(crate) mod wait;
+pub(crate) mod way;

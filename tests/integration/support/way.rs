@@ -1,0 +1,77 @@
+//! What stands between the service and a database, and can keep to itself what is said: its connections stay
+//! open then, as on a way of which one end is gone. Promises that no byte is changed.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::postgres::Database;
+
+/// A way; new connections are not taken any more when its test has ended.
+pub(crate) struct Way {
+    frozen: Arc<watch::Sender<bool>>,
+}
+
+impl Way {
+    /// Leads to this database, whose address it takes. Of the first connection so many bytes get through.
+    pub(crate) async fn to(database: &mut Database, first_bytes: usize) -> Self {
+        let mut url: url::Url = database.url.parse().unwrap();
+        let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        database.url = url.into();
+        let frozen = Arc::new(watch::Sender::new(false));
+        let watched = Arc::clone(&frozen);
+        actix_rt::spawn(async move {
+            let mut bytes = first_bytes;
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                actix_rt::spawn(connect(client, server, watched.subscribe(), bytes));
+                bytes = usize::MAX;
+            }
+        });
+        Self { frozen }
+    }
+
+    /// Keeps everything back, or lets it go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+}
+
+/// The end of one direction is the end of both.
+async fn connect(
+    client: TcpStream,
+    server: TcpStream,
+    frozen: watch::Receiver<bool>,
+    bytes: usize,
+) {
+    let (client_reads, client_writes) = client.into_split();
+    let (server_reads, server_writes) = server.into_split();
+    tokio::select! {
+        () = carry(client_reads, server_writes, frozen.clone(), bytes) => {}
+        () = carry(server_reads, client_writes, frozen, usize::MAX) => {}
+    }
+}
+
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut frozen: watch::Receiver<bool>,
+    mut rest: usize,
+) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let passes = count.min(rest);
+        rest -= passes;
+        if frozen.wait_for(|frozen| !frozen).await.is_err()
+            || to.write_all(&bytes[..passes]).await.is_err()
+        {
+            return;
+        }
+    }
+}
