@@ -34,6 +34,10 @@ use crate::telemetry::LogFilter;
 /// would otherwise keep messages waiting for the look-up of their sensor.
 const PATH_CONNECTIONS: u32 = 2;
 
+/// For what goes on behind the API's back, from this thread: bundles, counts, partitions, replays. The
+/// API's connections are driven by its own thread, and nobody there waits for these.
+const HOUSE_CONNECTIONS: u32 = 3;
+
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// HTTP requests under way may take so long to finish.
@@ -66,10 +70,15 @@ impl App {
         let (audience, news) = Audience::new();
         let hub = Hub::new(config.streams, Arc::clone(&audience));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
-        let store = Store::new(&config.store).held_until(migrated.clone());
+        let store_of = |name, connections| {
+            let config = store::Config { readers: connections, ..config.store.clone() };
+            let store = Store::new(&config).held_until(migrated.clone());
+            let probed = store.clone();
+            probes::watch_pool(&metrics, name, connections, move || probed.pool_use());
+            store
+        };
+        let house = store_of("house", HOUSE_CONNECTIONS);
         probes::watch_health(&metrics, Arc::clone(&health));
-        let probed = store.clone();
-        probes::watch_pool(&metrics, "api", config.store.readers, move || probed.pool_use());
         let grace = Duration::from_secs(config.shutdown_grace_secs);
         let (shutdown, told) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
@@ -81,8 +90,7 @@ impl App {
             config: config.clone(),
             faults: faults.clone(),
             audience,
-            store: Store::new(&store::Config { readers: PATH_CONNECTIONS, ..config.store.clone() })
-                .held_until(migrated),
+            store: store_of("path", PATH_CONNECTIONS),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),
@@ -91,7 +99,7 @@ impl App {
                 faults,
             },
             writing: writing.handle(),
-            replays: (replay_requests, store.clone()),
+            replays: (replay_requests, house.clone()),
             told,
             grace,
         };
@@ -100,7 +108,7 @@ impl App {
         });
         let supervisor = supervisor.await.context("the ingest arbiter failed to start")?;
 
-        let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone());
+        let fleet = streams::Fleet::new(Arc::clone(&hub), house.clone());
         let context = api::Context {
             streams: api::Streams { hub: Arc::clone(&hub), fleet: Arc::clone(&fleet) },
             ingest: api::Ingest {
@@ -111,7 +119,7 @@ impl App {
                 writers: config.writer.connections,
                 log,
             },
-            store: store.clone(),
+            store: store_of("api", config.store.readers),
             fleet: Fleet::of(&supervisor),
             replays,
             ledger: Arc::clone(&ledger),
@@ -121,12 +129,12 @@ impl App {
         };
         let (server, address) = api::bind(&config.http, context)?;
         if config.store.measurement_bundles {
-            spawn_behind(&store, Bundler::new(store.clone()).run());
+            spawn_behind(&house, Bundler::new(house.clone()).run());
         }
-        spawn_behind(&store, probes::watch_tables(store.clone(), Arc::clone(&metrics)));
-        spawn_behind(&store, fleet.run());
-        let housekeeper = Housekeeper::new(store.clone(), &config.store);
-        spawn_behind(&store, keep_house(housekeeper, metrics));
+        spawn_behind(&house, probes::watch_tables(house.clone(), Arc::clone(&metrics)));
+        spawn_behind(&house, fleet.run());
+        let housekeeper = Housekeeper::new(house.clone(), &config.store);
+        spawn_behind(&house, keep_house(housekeeper, metrics));
         actix_rt::spawn(Arc::clone(&hub).run(news));
         let migration = actix_rt::spawn(async move {
             if config.migrate_on_start {

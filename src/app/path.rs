@@ -9,7 +9,6 @@ use actix_rt::ArbiterHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
-use super::PATH_CONNECTIONS;
 use crate::config::Config;
 use crate::domain::Audience;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
@@ -42,8 +41,7 @@ pub(super) struct Path {
     pub(super) store: Store,
     pub(super) handles: InboundHandles,
     pub(super) writing: ArbiterHandle,
-    /// What is asked of the replayer, and the store that it reads: the API's, whose slow readers may
-    /// keep it waiting.
+    /// What is asked of the replayer, and the store that it reads.
     pub(super) replays: (ReplayRequests, Store),
     pub(super) told: watch::Receiver<bool>,
     pub(super) grace: Duration,
@@ -62,8 +60,6 @@ impl Path {
         let (down, goes_down) = mpsc::channel(DOWNLINKS_WAITING);
         let InboundHandles { ledger, health, metrics, .. } = self.handles.clone();
 
-        let probed = self.store.clone();
-        probes::watch_pool(&metrics, "path", PATH_CONNECTIONS, move || probed.pool_use());
         let audience = Arc::clone(&self.audience);
         let outbox = Outbox::new(self.store.clone(), down, audience, Arc::clone(&metrics)).start();
         let (router, writer) = self.supervisor((settled, replayed), &outbox);
