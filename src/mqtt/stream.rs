@@ -15,6 +15,7 @@ use std::task::{Poll, ready};
 
 use ntex_io::{Handle, IoContext, IoStream, IoTaskStatus, Readiness, types};
 use tokio::net::TcpStream as OnReactor;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::gather::Gather;
@@ -67,10 +68,10 @@ impl Handle for Writing {
 
 /// How a reading came to its end.
 enum Taken {
-    /// Something or nothing; for now there is no more.
-    All { something: bool },
-    /// Something, and perhaps there is more; what is read is to be taken first.
-    Some,
+    /// So many bytes, or none; for now there are no more.
+    All(usize),
+    /// So many, and perhaps there are more; what is read is to be taken first.
+    Some(usize),
     /// The connection has ended.
     Ended,
 }
@@ -91,14 +92,16 @@ async fn read(mut socket: TcpStream, context: IoContext) {
             Err(error) => return context.stop(Some(error)),
         };
         while let Some(next) = gather.next_reading() {
+            // What was read has its turn, however soon that is.
+            yield_now().await;
             sleep_until(next).await;
             let is_wanted = poll_fn(|task| context.poll_read_ready(task)).await;
             if !matches!(is_wanted, Readiness::Ready) {
                 return;
             }
             match take(|part| socket.read(part), &context, &mut buffer) {
-                Taken::All { something } => gather.has_all(something, Instant::now()),
-                Taken::Some => gather.has_some(),
+                Taken::All(bytes) => gather.has_all(bytes, Instant::now()),
+                Taken::Some(bytes) => gather.has_some(bytes),
                 Taken::Ended => return,
             }
         }
@@ -126,8 +129,8 @@ async fn read_as_it_comes(
             None => return false,
         }
         match take(|part| socket.try_read(part), context, buffer) {
-            Taken::All { something } => gather.has_all(something, Instant::now()),
-            Taken::Some => gather.has_some(),
+            Taken::All(bytes) => gather.has_all(bytes, Instant::now()),
+            Taken::Some(bytes) => gather.has_some(bytes),
             Taken::Ended => return false,
         }
     }
@@ -140,7 +143,7 @@ fn take(
     context: &IoContext,
     buffer: &mut [u8],
 ) -> Taken {
-    let mut something = false;
+    let mut taken = 0;
     loop {
         let count = match read(buffer) {
             Ok(0) => {
@@ -149,7 +152,7 @@ fn take(
             }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Taken::All { something };
+                return Taken::All(taken);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
@@ -157,13 +160,13 @@ fn take(
                 return Taken::Ended;
             }
         };
-        something = true;
+        taken += count;
         let mut unread = context.get_read_buf();
         unread.extend_from_slice(&buffer[..count]);
         match context.update_read_status(unread, Ok(count)) {
-            IoTaskStatus::Io if count < buffer.len() => return Taken::All { something },
+            IoTaskStatus::Io if count < buffer.len() => return Taken::All(taken),
             IoTaskStatus::Io => {}
-            IoTaskStatus::Pause => return Taken::Some,
+            IoTaskStatus::Pause => return Taken::Some(taken),
             IoTaskStatus::Stop => return Taken::Ended,
         }
     }
