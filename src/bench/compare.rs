@@ -57,9 +57,10 @@ pub(super) async fn fleet(ground: &Ground) -> anyhow::Result<Vec<Row>> {
             let heard = (backlog_messages as usize).min(size);
             let more = heard.saturating_sub(SENSORS).max(1) as f64;
             let (peak, resident) = memory(&runs);
+            let at_its_peak = (peak - base_peak) / more;
+            row.figures.insert("rss_bytes_per_sensor", at_its_peak);
             row.notes.push(format!(
-                "RSS per sensor beyond the first {SENSORS}: {:.0} bytes at its peak, {:.0} bytes at the end",
-                (peak - base_peak) / more,
+                "RSS per sensor beyond the first {SENSORS}: {at_its_peak:.0} bytes at its peak, {:.0} bytes at the end",
                 (resident - base_resident) / more,
             ));
         }

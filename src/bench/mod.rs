@@ -15,6 +15,7 @@ mod ground;
 mod line;
 mod live;
 mod load;
+mod markdown;
 mod overload;
 mod payload;
 mod probe;
@@ -26,6 +27,7 @@ mod run;
 mod scenario;
 mod service;
 mod table;
+mod targets;
 mod yardstick;
 
 use std::path::PathBuf;
@@ -54,6 +56,9 @@ pub struct Options {
     /// Write the results to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the results to this file, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
     /// Draw the results into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -110,6 +115,9 @@ impl Report {
         if let Some(path) = &options.json {
             let json = serde_json::to_vec_pretty(self)?;
             std::fs::write(path, json).with_context(|| path.display().to_string())?;
+        }
+        if let Some(path) = &options.markdown {
+            std::fs::write(path, self.markdown()).with_context(|| path.display().to_string())?;
         }
         if let Some(path) = &options.svg {
             std::fs::write(path, self.svg()).with_context(|| path.display().to_string())?;

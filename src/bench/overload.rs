@@ -76,6 +76,7 @@ pub(super) async fn overload(ground: &Ground) -> anyhow::Result<Vec<Row>> {
     let mut run = live.end(before, published).await?;
     let highest = observed.highest_rss.get().max(live.service.memory().peak);
 
+    let growth = highest as f64 / reference.max(1) as f64;
     let (offered, mebibyte) = (published.items() as f64, f64::from(1 << 20));
     run.notes.push(format!(
         "offered {:.0} items/s for {:.0} s, {:.1} times the {:.0} items/s that were settled \
@@ -87,13 +88,13 @@ pub(super) async fn overload(ground: &Ground) -> anyhow::Result<Vec<Row>> {
         silence_at.elapsed().as_secs_f64(),
     ));
     run.notes.push(format!(
-        "RSS {:.1} MiB after {:.0} s, {:.1} MiB at its highest: {:.2} times",
+        "RSS {:.1} MiB after {:.0} s, {:.1} MiB at its highest: {growth:.2} times",
         reference as f64 / mebibyte,
         REFERENCE.as_secs_f64(),
         highest as f64 / mebibyte,
-        highest as f64 / reference.max(1) as f64,
     ));
-    let row = run.row("overload");
+    let mut row = run.row("overload");
+    row.figures.insert("rss_growth", growth);
     live.stop().await?;
     Ok(vec![row])
 }

@@ -1,6 +1,7 @@
 //! The results: a row for each measurement, as the terminal's table, the JSON file and the chart
 //! have it. Filled by the scenarios, written by the run. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::run::Run;
 
 /// Everything that is written down about a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) version: &'static str,
     pub(super) machine: String,
@@ -20,7 +21,7 @@ pub(super) struct Report {
 }
 
 /// A measurement. Where there were several rounds, that of the median rate.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) messages: u64,
@@ -45,6 +46,8 @@ pub(super) struct Row {
     pub(super) exact: bool,
     pub(super) differences: Vec<String>,
     pub(super) notes: Vec<String>,
+    /// What else was measured, by its name with its unit.
+    pub(super) figures: BTreeMap<&'static str, f64>,
 }
 
 /// What a measurement is held against.
@@ -130,6 +133,7 @@ impl Run {
             exact: differences.is_empty(),
             differences,
             notes: self.notes.clone(),
+            figures: BTreeMap::new(),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The report as text for the terminal: a table that says how fast and at what cost, one that says
-//! how soon and how exactly, and the settings. Pure.
+//! how soon and how exactly, one that says what was wanted, and the settings. Pure.
 
 use std::fmt::Write as _;
 
 use super::report::{Cost, Percentiles, Report, Row};
+use super::targets::Verdict;
 
 const WRITTEN: &str = "a String takes whatever is written to it";
 
@@ -11,26 +12,52 @@ impl Report {
     /// All of it, as text.
     pub(super) fn text(&self) -> String {
         let mut text = format!("\n{}\n", self.machine);
-        for (what, settings) in
-            [("PostgreSQL", &self.database_settings), ("Broker", &self.broker_settings)]
-        {
-            let list: Vec<String> =
-                settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            writeln!(text, "{what}: {}", list.join(", ")).expect(WRITTEN);
+        for (what, settings) in self.settings() {
+            writeln!(text, "{what}: {settings}").expect(WRITTEN);
         }
-        text.push('\n');
-        text.push_str(&columns(&speed(&self.rows)));
-        text.push('\n');
-        text.push_str(&columns(&promises(&self.rows)));
+        for table in self.tables() {
+            text.push('\n');
+            text.push_str(&columns(&table));
+        }
         text.push_str(
             "\nCPU: user and system time of the service, of PostgreSQL and of the broker.\n",
         );
-        for row in &self.rows {
-            for note in row.notes.iter().chain(&row.differences) {
-                writeln!(text, "{}: {note}", row.name).expect(WRITTEN);
-            }
+        for note in self.notes() {
+            writeln!(text, "{note}").expect(WRITTEN);
         }
         text
+    }
+
+    /// Of PostgreSQL and of the broker.
+    pub(super) fn settings(&self) -> [(&'static str, String); 2] {
+        [("PostgreSQL", &self.database_settings), ("Broker", &self.broker_settings)].map(
+            |(what, settings)| {
+                let list: Vec<String> =
+                    settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+                (what, list.join(", "))
+            },
+        )
+    }
+
+    /// Each begins with its heads.
+    pub(super) fn tables(&self) -> [Vec<Vec<String>>; 3] {
+        [speed(&self.rows), promises(&self.rows), targets(&self.verdicts())]
+    }
+
+    /// What the tables have no room for.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for row in &self.rows {
+            let mut note = |text: &str| notes.push(format!("{}: {text}", row.name));
+            row.notes.iter().chain(&row.differences).for_each(|text| note(text));
+            if let Some(yardstick) = row.yardstick.as_ref().filter(|it| it.rounds.len() > 1) {
+                let rounds = yardstick.rounds.iter();
+                let ratios: Vec<String> =
+                    rounds.map(|(ours, its)| format!("{:.2}", ours / its)).collect();
+                note(&format!("the ratios of its rounds were {}", ratios.join(", ")));
+            }
+        }
+        notes
     }
 }
 
@@ -99,6 +126,15 @@ fn promises(rows: &[Row]) -> Vec<Vec<String>> {
             thousands(row.distinct_items as f64),
             if row.exact { "exact".into() } else { "NOT EXACT".into() },
         ]);
+    }
+    table
+}
+
+fn targets(verdicts: &[Verdict]) -> Vec<Vec<String>> {
+    let mut table = vec![["target", "wanted", "reached", "met"].map(str::to_owned).to_vec()];
+    for Verdict { figure, target, measured, is_met } in verdicts {
+        let is_met = if *is_met { "yes" } else { "no" };
+        table.push([figure, target, measured.as_str(), is_met].map(str::to_owned).to_vec());
     }
     table
 }
