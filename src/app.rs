@@ -2,8 +2,8 @@
 //! `App::run_until` keeps it going and takes it down top-down. `main` owns one, and each test its
 //! own.
 //!
-//! Three threads do the work: the ingest arbiter (inbound loop, sensors' actors, outbox), the
-//! writer arbiter (batches, COPY), and this one (HTTP, housekeeping).
+//! These threads do the work: the ingest arbiter (inbound loop, sensors' actors, outbox), the writer
+//! arbiter (batches, COPY), those of HTTP (`HTTP_WORKERS`), and this one (housekeeping).
 
 mod path;
 
@@ -34,9 +34,9 @@ use crate::telemetry::LogFilter;
 /// would otherwise keep messages waiting for the look-up of their sensor.
 const PATH_CONNECTIONS: u32 = 2;
 
-/// For what goes on behind the API's back, from this thread: bundles, counts, partitions, replays. The
-/// API's connections are driven by its own thread, and nobody there waits for these.
-const HOUSE_CONNECTIONS: u32 = 3;
+/// For what goes on beside the requests: bundles, counts, partitions, replays. The API's own connections
+/// are opened by the threads that answer requests, which drive them from then on.
+const HOUSE_CONNECTIONS: u32 = 4;
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3_600);
 

@@ -62,7 +62,7 @@ pub(super) async fn reads(ground: &Ground) -> anyhow::Result<Vec<Row>> {
     ensure!(!latency.is_empty(), "no request was answered");
     let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
     let mut row = Row::of_rounds("reads", &runs).against("without readers", rounds);
-    row.figures.insert("read_p99_ms", at(0.99));
+    row.figures.extend([("read_p99_ms", at(0.99)), ("read_failures", *failed as f64)]);
     row.notes.push(format!(
         "{REQUESTS_PER_SECOND} requests/s of {QUERY}: {} answered, {failed} failed; from when one was \
          due until it was read p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, at the most {:.1} ms",

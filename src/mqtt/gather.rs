@@ -17,26 +17,27 @@ const GATHERING: Duration = Duration::from_millis(3);
 const QUICK: Duration = Duration::from_millis(10);
 
 /// A socket whose buffer has not grown yet holds twice as much (half of the 128 KiB that Linux gives it
-/// at first, in `tcp_rmem`). It grows only while it is read quickly.
+/// at first, in `tcp_rmem`). It grows only while it is read quickly. "At once" is the next millisecond:
+/// the timer has no shorter pause, and so the sender can fill it again meanwhile.
 const MUCH_BYTES: usize = 32 << 10;
 
 /// Remembers the last read.
 #[derive(Debug, Default)]
 pub(super) struct Gather {
     last_read: Option<Instant>,
-    has_read: usize,
+    read_bytes: usize,
     next: Option<Instant>,
 }
 
 impl Gather {
     /// A read has brought so much, and there may be more.
     pub(super) const fn has_some(&mut self, bytes: usize) {
-        self.has_read += bytes;
+        self.read_bytes += bytes;
     }
 
     /// A read has brought so much, or nothing, and there is no more at present.
     pub(super) fn has_all(&mut self, bytes: usize, now: Instant) {
-        let bytes = std::mem::take(&mut self.has_read) + bytes;
+        let bytes = std::mem::take(&mut self.read_bytes) + bytes;
         if bytes == 0 {
             self.next = None;
             return;

@@ -39,11 +39,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Sensors of a network that are known ahead.
 const SENSORS_AHEAD: i64 = 1_000;
 
-/// It takes as long as it takes; but a backend whose client is gone finds out, also while it has
-/// nothing to send. While the reader pauses we take nothing, and with a `tcp_user_timeout` the system
-/// would cut off the backend that waits.
-const OPTIONS: &str = "-c statement_timeout=0 -c client_connection_check_interval=1s \
-     -c tcp_user_timeout=0 -c standard_conforming_strings=on -c jit=off";
+/// It takes as long as it takes. While the reader pauses we take nothing, and with a `tcp_user_timeout`
+/// the system would cut off the backend that waits.
+const OPTIONS: &str = "-c statement_timeout=0 -c tcp_user_timeout=0 \
+     -c standard_conforming_strings=on -c jit=off";
 
 const BEGIN: &str = "begin isolation level repeatable read read only";
 

@@ -8,10 +8,12 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::reader::Reader;
+use super::pool::CHECKOUT_TIMEOUT;
+use super::reader::{Planning, Reader};
 use super::reads::{Parameters, SENSOR_EXISTS, moment, raw_json};
 use super::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, RowKey,
@@ -257,11 +259,13 @@ impl Store {
         read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
     ) -> Result<Option<RowPage<T>>, StoreError> {
         self.within(async {
-            let reader = self.unproven_connection().await?;
-            let rows = match hot_rows(&reader, sensor, selection, &table).await {
+            let until = Instant::now() + CHECKOUT_TIMEOUT;
+            let reader = self.unproven_connection(until).await?;
+            let rows = match hot_rows(&reader, until, sensor, selection, &table).await {
                 Err(_) if reader.is_lost() => {
                     drop(reader);
-                    hot_rows(&*self.connection().await?, sensor, selection, &table).await
+                    let reader = self.connection_by(until).await?;
+                    hot_rows(&reader, until, sensor, selection, &table).await
                 }
                 rows => rows,
             };
@@ -275,9 +279,11 @@ impl Store {
     }
 }
 
-/// The rows of a page, and one more if there is one; none if there is no such sensor.
+/// The rows of a page, and one more if there is one; none if there is no such sensor. Something is heard
+/// by then.
 async fn hot_rows(
     reader: &Reader,
+    until: Instant,
     sensor: SensorIdentifier,
     selection: &Selection,
     table: &Table<'_>,
@@ -286,13 +292,12 @@ async fn hot_rows(
     let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
     let bounds = Bounds::of(&first);
     let (page, parameters) = table.page(&first, &bounds);
-    // Once it is prepared nothing is in its way: both are under way at once, and its answer comes first,
-    // however long the other one takes.
-    reader.at_once(reader.prepared(SENSOR_EXISTS, identifier)).await?;
-    let (exists, rows) = tokio::try_join!(
+    // All are under way at once, one behind the other on the connection.
+    let ((), exists, rows) = tokio::try_join!(
         biased;
-        reader.at_once(reader.query_planned(SENSOR_EXISTS, identifier)),
-        reader.query_planned(&page, &parameters),
+        reader.prove(Planning::Once, until),
+        reader.query_prepared(SENSOR_EXISTS, identifier),
+        reader.query_prepared(&page, &parameters),
     )?;
     if exists.is_empty() {
         return Ok(None);
@@ -302,7 +307,7 @@ async fn hot_rows(
     }
     let bounds = Bounds::of(selection);
     let (page, parameters) = table.page(selection, &bounds);
-    reader.query_planned(&page, &parameters).await.map(Some)
+    reader.query_prepared(&page, &parameters).await.map(Some)
 }
 
 /// Whether the page was cut behind these.

@@ -297,7 +297,7 @@ async fn drop_expired(client: &Client, kind: Kind, days: u32) -> Result<(), Stor
         tracing::info!(partition = name, "partition dropped: its retention is over");
     }
     // In the default partition lie the rows of sensors without a clock: they go by ours.
-    client
+    let deleted = client
         .batch_execute(&format!(
             "begin;
              set local statement_timeout = 0;
@@ -305,7 +305,11 @@ async fn drop_expired(client: &Client, kind: Kind, days: u32) -> Result<(), Stor
              where receipt_timestamp < now() - make_interval(secs => {days} * 86400::float8);
              commit"
         ))
-        .await?;
+        .await;
+    if let Err(error) = deleted {
+        client.batch_execute("rollback").await?;
+        return Err(error.into());
+    }
     Ok(())
 }
 

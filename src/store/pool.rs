@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use bb8::{ErrorSink, Pool, PooledConnection, QueueStrategy, RunError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::bundles::OnDemand;
 use super::connect::Connector;
 use super::error::Complaint;
 use super::export::Exports;
-use super::reader::ReaderManager;
+use super::reader::{Planning, ReaderManager};
 use super::{Config, StoreError};
 
-/// The API must answer within 2 s when the database is away; half of that is left for the query.
-const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The API must answer within 2 s when the database is away. This is for a connection, and for the
+/// first word over it; to know the caller may have taken half a second before.
+pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// PostgreSQL ends a statement that takes too long, and says so. If it does not say so within this
 /// time more, it is frozen, or gone without a word.
@@ -48,6 +50,9 @@ pub(super) async fn in_time<T>(
     answered.unwrap_or_else(|_elapsed| Err(tokio_postgres::Error::__private_api_timeout()))
 }
 
+/// Of the readers' pool.
+pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
+
 /// Reads, and the small writes of the API.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -74,7 +79,7 @@ impl Store {
         let pool = Pool::builder()
             .max_size(config.readers)
             .connection_timeout(CHECKOUT_TIMEOUT)
-            // Whether it answers is for us to ask: those who read pages see it by the way.
+            // Whether one answers is for us to ask: those who read pages see it by the way.
             .test_on_check_out(false)
             // So that few of them do most of the work, and know the tables and the plans.
             .queue_strategy(QueueStrategy::Lifo)
@@ -132,46 +137,62 @@ impl Store {
     ///
     /// # Errors
     /// When none can be had within a second, or the tables are being made.
-    pub(super) async fn connection(
-        &self,
-    ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
-        if !*self.migrated.borrow() {
-            return Err(StoreError::Migrating);
-        }
-        self.check_out(true).await
+    pub(super) async fn connection(&self) -> Result<Checkout<'_>, StoreError> {
+        self.connection_by(Instant::now() + CHECKOUT_TIMEOUT).await
     }
 
-    /// A connection that answered when it was last used: whoever takes it asks first what is answered
-    /// at once ([`super::reader::Reader::at_once`]).
+    /// The same, by then.
+    pub(super) async fn connection_by(&self, until: Instant) -> Result<Checkout<'_>, StoreError> {
+        self.has_tables()?;
+        self.answering(until).await
+    }
+
+    /// A connection that answered when it was last used: whoever takes it lets it prove itself
+    /// ([`super::reader::Reader::prove`]) ahead of all else, and takes another one if it does not.
     ///
     /// # Errors
     /// As above.
     pub(super) async fn unproven_connection(
         &self,
-    ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
-        if !*self.migrated.borrow() {
-            return Err(StoreError::Migrating);
-        }
-        self.check_out(false).await
+        until: Instant,
+    ) -> Result<Checkout<'_>, StoreError> {
+        self.has_tables()?;
+        self.checked_out(until, self.any()).await
     }
 
-    async fn check_out(
-        &self,
-        proven: bool,
-    ) -> Result<PooledConnection<'_, ReaderManager>, StoreError> {
-        let usable = async {
+    fn has_tables(&self) -> Result<(), StoreError> {
+        if *self.migrated.borrow() { Ok(()) } else { Err(StoreError::Migrating) }
+    }
+
+    async fn answering(&self, until: Instant) -> Result<Checkout<'_>, StoreError> {
+        let answering = async {
             loop {
-                let reader = self.pool.get().await?;
-                if reader.is_lost() {
-                    continue;
-                }
-                match if proven { reader.prove().await } else { Ok(()) } {
+                let reader = self.any().await?;
+                match reader.prove(Planning::Anew, until).await {
                     Ok(()) => return Ok(reader),
                     Err(error) => self.complaints.sink(error),
                 }
             }
         };
-        let checked_out = tokio::time::timeout(CHECKOUT_TIMEOUT, usable).await;
+        self.checked_out(until, answering).await
+    }
+
+    /// One that is not known to be lost.
+    async fn any(&self) -> Result<Checkout<'_>, RunError<tokio_postgres::Error>> {
+        loop {
+            let reader = self.pool.get().await?;
+            if !reader.is_lost() {
+                return Ok(reader);
+            }
+        }
+    }
+
+    async fn checked_out<'a>(
+        &self,
+        until: Instant,
+        connection: impl Future<Output = Result<Checkout<'a>, RunError<tokio_postgres::Error>>>,
+    ) -> Result<Checkout<'a>, StoreError> {
+        let checked_out = tokio::time::timeout_at(until, connection).await;
         let checked_out = checked_out.unwrap_or(Err(RunError::TimedOut));
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }
@@ -193,10 +214,8 @@ impl Store {
     /// # Errors
     /// When it does not, or only after a second.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let connection = self.check_out(true).await?;
-        if !*self.migrated.borrow() {
-            return Err(StoreError::Migrating);
-        }
+        let connection = self.answering(Instant::now() + CHECKOUT_TIMEOUT).await?;
+        self.has_tables()?;
         match tokio::time::timeout(CHECKOUT_TIMEOUT, connection.simple_query(LATEST_TABLE)).await {
             Ok(answer) => answer.map(drop).map_err(StoreError::from),
             Err(_elapsed) => Err(StoreError::PoolTimeout { waited: CHECKOUT_TIMEOUT, last: None }),
@@ -282,8 +301,8 @@ pub(super) fn with_defaults(
 const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The same on PostgreSQL's side: a session that we have lost must not keep its uncommitted rows,
-/// on which our next attempt waits.
-const SERVERS_SIDE: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
+/// on which our next attempt waits. One that we have cut ends, whatever it is waiting for.
+const SERVERS_SIDE: &str = "-c client_connection_check_interval=1s -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
      -c tcp_keepalives_count=3 -c tcp_user_timeout=20000 \
      -c idle_in_transaction_session_timeout=60000";
 

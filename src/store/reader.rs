@@ -1,7 +1,6 @@
 //! A reading connection: PostgreSQL's, with the statements that are asked again and again. To parse
 //! and plan a page of a table with partitions takes longer than to read it, and so does a round trip
-//! more: whether the server is there shows in the answer to the first statement, and how to plan is
-//! said only where it changes.
+//! more: whether the server is there shows in the answer to what is said ahead of the page.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -9,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bb8::ManageConnection;
+use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
@@ -20,48 +20,49 @@ use super::reads::Parameters;
 /// it begin anew.
 const MAX_STATEMENTS: usize = 64;
 
-/// What differs from one execution to the next stands in parameters, so that one plan serves all.
 const ONE_PLAN: &str = "set plan_cache_mode = force_generic_plan";
 const ANY_PLAN: &str = "reset plan_cache_mode";
 const AS_BEFORE: &str = "";
+
+/// How PostgreSQL plans what is prepared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Planning {
+    /// As it sees fit, anew for each execution if need be.
+    Anew,
+    /// Once: what differs from one execution to the next stands in parameters.
+    Once,
+}
 
 /// A connection and its statements.
 pub(super) struct Reader {
     line: Line,
     statements: Mutex<HashMap<String, Statement>>,
-    /// As PostgreSQL was told last: what is asked goes out, in its order, when it is first polled.
-    has_one_plan: AtomicBool,
+    /// As PostgreSQL was told last: what is said goes out, in its order, when it is first polled.
+    plans_once: AtomicBool,
 }
 
 impl Reader {
     fn new(line: Line) -> Self {
-        Self { line, statements: Mutex::default(), has_one_plan: AtomicBool::new(false) }
+        Self { line, statements: Mutex::default(), plans_once: AtomicBool::new(false) }
     }
 
-    /// Makes sure that the server answers, and that it plans each query by itself. A connection on which
-    /// it does not is lost.
-    pub(super) async fn prove(&self) -> Result<(), Error> {
-        let said =
-            if self.has_one_plan.swap(false, Ordering::Relaxed) { ANY_PLAN } else { AS_BEFORE };
-        in_time(VALIDITY_TIMEOUT, self.line.batch_execute(said))
-            .await
-            .inspect_err(|_| self.line.set_abandoned(true))
-    }
-
-    /// What a server that is there answers at once.
+    /// Says how to plan, or nothing, which a server that is there answers at once, whatever it is busy
+    /// with. Others may be under way behind it. Until it is answered the connection counts as lost.
     ///
     /// # Errors
-    /// Those of the statement; and when nothing is heard: the connection is lost then.
-    pub(super) async fn at_once<T>(
-        &self,
-        answer: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let answered = in_time(VALIDITY_TIMEOUT, answer).await;
-        answered.inspect_err(|error| {
-            if error.code().is_none() {
-                self.line.set_abandoned(true);
-            }
-        })
+    /// When nothing is heard, or not by then: nobody gets this connection again.
+    pub(super) async fn prove(&self, planning: Planning, until: Instant) -> Result<(), Error> {
+        let once = planning == Planning::Once;
+        let said = match (self.plans_once.swap(once, Ordering::Relaxed), once) {
+            (false, true) => ONE_PLAN,
+            (true, false) => ANY_PLAN,
+            _ => AS_BEFORE,
+        };
+        self.line.set_abandoned(true);
+        let patience = VALIDITY_TIMEOUT.min(until.saturating_duration_since(Instant::now()));
+        in_time(patience, self.line.batch_execute(said)).await?;
+        self.line.set_abandoned(false);
+        Ok(())
     }
 
     /// Whether it is of no use any more.
@@ -69,8 +70,9 @@ impl Reader {
         self.line.is_lost()
     }
 
-    /// Runs a statement by the one plan that is made when its text comes for the first time.
-    pub(super) async fn query_planned(
+    /// Runs a statement, which is parsed when its text comes for the first time. Behind a
+    /// [`Planning::Once`] it is also planned only then.
+    pub(super) async fn query_prepared(
         &self,
         text: &str,
         parameters: Parameters<'_>,
@@ -78,20 +80,10 @@ impl Reader {
         let statement = self.prepared(text, parameters).await?;
         let values = parameters.iter().map(|(value, _type)| *value);
         let values: Vec<&(dyn ToSql + Sync)> = values.collect();
-        let rows = self.line.query(&statement, &values);
-        if self.has_one_plan.swap(true, Ordering::Relaxed) {
-            return rows.await;
-        }
-        let (told, rows) = tokio::join!(self.line.batch_execute(ONE_PLAN), rows);
-        told.and(rows)
+        self.line.query(&statement, &values).await
     }
 
-    /// A statement, parsed when its text comes for the first time.
-    pub(super) async fn prepared(
-        &self,
-        text: &str,
-        parameters: Parameters<'_>,
-    ) -> Result<Statement, Error> {
+    async fn prepared(&self, text: &str, parameters: Parameters<'_>) -> Result<Statement, Error> {
         let known = self.statements().get(text).cloned();
         if let Some(statement) = known {
             return Ok(statement);
@@ -137,8 +129,9 @@ impl ManageConnection for ReaderManager {
         self.0.connect().await.map(Reader::new)
     }
 
+    /// The pool does not ask: those who check one out do.
     async fn is_valid(&self, reader: &mut Reader) -> Result<(), Error> {
-        reader.prove().await
+        reader.prove(Planning::Anew, Instant::now() + VALIDITY_TIMEOUT).await
     }
 
     fn has_broken(&self, reader: &mut Reader) -> bool {

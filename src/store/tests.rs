@@ -9,7 +9,9 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::reader::Planning;
 use super::reads::SENSOR_EXISTS;
 use super::*;
 use crate::domain::{SensorIdentifier, Timestamp};
@@ -99,22 +101,27 @@ async fn serve(
     }
 }
 
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
 /// As long as the way stayed open, PostgreSQL would keep what is not committed, and its locks.
 #[actix_rt::test]
 async fn a_connection_is_cut_when_it_is_given_up() {
     let mut server = Server::start(Answers::Emptiness).await;
     let store = Store::new(&server.config());
-    let identifier: reads::Parameters<'_> =
-        &[(&SensorIdentifier::random().0, tokio_postgres::types::Type::UUID)];
+    for patience in [Duration::from_millis(50), Duration::from_secs(60)] {
+        let reader = store.unproven_connection(soon()).await.unwrap();
+        assert_eq!(*server.open.borrow_and_update(), 1);
+        let proof = reader.prove(Planning::Once, soon());
+        let outcome = tokio::time::timeout(patience, proof).await;
+        assert!(matches!(outcome, Err(_) | Ok(Err(_))), "{outcome:?}");
+        assert!(reader.is_lost(), "whoever has lost patience: {patience:?}");
+        drop(reader);
 
-    let reader = store.unproven_connection().await.unwrap();
-    assert_eq!(*server.open.borrow_and_update(), 1);
-    let asked = reader.at_once(reader.query_planned(SENSOR_EXISTS, identifier)).await;
-    assert!(asked.is_err() && reader.is_lost(), "{asked:?}");
-    drop(reader);
-
-    let cut = server.open.wait_for(|open| *open == 0);
-    tokio::time::timeout(Duration::from_secs(10), cut).await.expect("it is cut").unwrap();
+        let cut = server.open.wait_for(|open| *open == 0);
+        tokio::time::timeout(Duration::from_secs(10), cut).await.expect("it is cut").unwrap();
+    }
 }
 
 /// A plan for all is made for pages alone: what else is asked knows no bounds of time by itself.
@@ -124,16 +131,21 @@ async fn how_to_plan_is_said_where_it_changes() {
     let store = Store::new(&server.config());
     let sensor = SensorIdentifier::random();
     let page = async || {
-        let reader = store.unproven_connection().await.unwrap();
+        let reader = store.unproven_connection(soon()).await.unwrap();
         let identifier: reads::Parameters<'_> = &[(&sensor.0, tokio_postgres::types::Type::UUID)];
-        assert!(reader.query_planned(SENSOR_EXISTS, identifier).await.unwrap().is_empty());
+        let asked = tokio::join!(
+            biased;
+            reader.prove(Planning::Once, soon()),
+            reader.query_prepared(SENSOR_EXISTS, identifier),
+        );
+        assert!(matches!(&asked, (Ok(()), Ok(rows)) if rows.is_empty()), "{asked:?}");
     };
     let heard = || server.heard.take();
 
     page().await;
     assert_eq!(heard(), ["set plan_cache_mode = force_generic_plan", "execute"]);
     page().await;
-    assert_eq!(heard(), ["execute"], "it was said");
+    assert_eq!(heard(), ["", "execute"], "it was said");
     drop(store.connection().await.unwrap());
     assert_eq!(heard(), ["reset plan_cache_mode"], "the look whether it is there says it too");
     drop(store.connection().await.unwrap());

@@ -153,15 +153,13 @@ impl Api {
 
     /// With these settings.
     pub(super) async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
-        let database = postgres.create_database(None).await;
-        store::migrate(&store_config(&database.url, &[])).await.unwrap();
-        Self::serve(database, settings)
+        Self::start_in(postgres.create_database(None).await, settings).await
     }
 
     /// On a database without tables.
-    pub(super) async fn start_in(database: Database) -> Self {
+    pub(super) async fn start_in(database: Database, settings: &[(&str, &str)]) -> Self {
         store::migrate(&store_config(&database.url, &[])).await.unwrap();
-        Self::serve(database, &[("AUTH", "off")])
+        Self::serve(database, settings)
     }
 
     /// Another process on the same database.

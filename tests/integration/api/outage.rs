@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use actix_web::http::Method;
 use serde_json::json;
-use tributary::domain::Part;
+use tributary::domain::{Part, Role, Scope};
 
 use super::access_routes::routes;
 use super::fixture::Api;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, connect};
 use crate::support::wait::{PATIENCE, eventually};
 use crate::support::way::Way;
 
@@ -48,7 +49,7 @@ async fn without_a_database_it_answers_503_within_two_seconds() {
 
 /// Every route that reads, with what it needs to be understood.
 fn reads(sensor: &str) -> Vec<String> {
-    let reads = routes().into_iter().filter(|route| route.method == actix_web::http::Method::GET);
+    let reads = routes().into_iter().filter(|route| route.method == Method::GET);
     let paths = reads.map(|route| {
         let path = route.path.replace("/api/v1/sensors/{identifier}", sensor);
         let nobody = uuid::Uuid::new_v4().to_string();
@@ -72,7 +73,7 @@ async fn no_read_waits_for_a_database_that_says_nothing() {
     let shared = Postgres::shared().await;
     let mut database = shared.create_database(None).await;
     let way = Way::to(&mut database, usize::MAX).await;
-    let api = Api::start_in(database).await;
+    let api = Api::start_in(database, &[("AUTH", "off")]).await;
     let (_, one) = api.create_sensor("one").await;
     // So that there are connections that seem to be good.
     futures_util::future::join_all((0..4).map(|_| api.get(&one))).await;
@@ -101,6 +102,64 @@ async fn no_read_waits_for_a_database_that_says_nothing() {
     .await;
 }
 
+/// To know the caller takes time, too.
+#[actix_rt::test]
+async fn nobody_who_is_known_waits_longer() {
+    let shared = Postgres::shared().await;
+    let mut database = shared.create_database(None).await;
+    let way = Way::to(&mut database, usize::MAX).await;
+    let api = Api::start_in(database, &[]).await;
+    let token = api.token(Role::Viewer, Scope::All).await;
+    let sensor = format!("/api/v1/sensors/{}", uuid::Uuid::new_v4());
+    let ask = async |path: &str| {
+        let began = Instant::now();
+        let answer = api.call(Some(&token), Method::GET, path, None).await;
+        (answer, began.elapsed())
+    };
+    let page = format!("{sensor}/measurements");
+    // So that there are connections that seem to be good, for the caller and for the page.
+    for (answer, _) in futures_util::future::join_all((0..4).map(|_| ask(&page))).await {
+        answer.expect(404);
+    }
+    // The gate asks again who that is after a second.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+
+    way.freeze(true);
+
+    let (answer, waited) = ask(&page).await;
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert!(waited > Duration::from_millis(1_200), "the gate asked, and the page: {waited:?}");
+    assert_eq!(answer.expect(503)["type"], "/problems/database-unavailable");
+}
+
+/// A table that is locked is no server that is away.
+#[actix_rt::test]
+async fn a_page_waits_for_a_locked_table() {
+    let api = Api::start().await;
+    let (_, one) = api.create_sensor("one").await;
+    let page = format!("{one}/measurements");
+    api.get(&page).await.expect(200);
+    let locker = connect(&api.database.url).await.unwrap();
+    locker.batch_execute("begin; lock table sensor in access exclusive mode").await.unwrap();
+    let waits = "select count(*) from pg_stat_activity \
+                 where wait_event_type = 'Lock' and query like '%from sensor where identifier%'";
+
+    let asked = api.get(&page);
+    let unlocked = async {
+        eventually(PATIENCE, async || match api.count(waits).await {
+            1 => Ok(()),
+            count => Err(count),
+        })
+        .await;
+        // Longer than a server may be silent.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(api.count(waits).await, 1, "it is the one that waited before");
+        locker.batch_execute("rollback").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(asked, unlocked);
+    answer.expect(200);
+}
+
 /// A page is asked for at once, and who asks is the first to see that nobody is there.
 #[actix_rt::test]
 async fn a_page_leaves_a_connection_that_says_nothing_for_another_one() {
@@ -124,6 +183,7 @@ async fn a_page_leaves_a_connection_that_says_nothing_for_another_one() {
         assert!(waited > Duration::from_millis(500), "{page}: it was asked: {waited:?}");
         assert!(waited < Duration::from_secs(2), "{page}: {waited:?}");
         other.expect(200);
+        // Before it is gone, there are two.
         let gone = format!("select count(*) from pg_stat_activity where pid = {silent}");
         eventually(PATIENCE, async || match api.count(&gone).await {
             0 => Ok(()),
