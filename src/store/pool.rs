@@ -174,7 +174,8 @@ impl Store {
                 }
             }
         };
-        self.checked_out(until, answering).await
+        // Boxed, so that the many who ask for one are not as large as this.
+        self.checked_out(until, Box::pin(answering)).await
     }
 
     /// One that is not known to be lost.
