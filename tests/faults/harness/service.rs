@@ -10,6 +10,9 @@ use crate::support::ports::free_port;
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, eventually};
 
+/// Two processes with one client identifier have noticed each other after so long.
+const QUARREL: Duration = Duration::from_secs(30);
+
 pub(super) async fn pause(rng: &mut StdRng, milliseconds: std::ops::Range<u64>) {
     tokio::time::sleep(Duration::from_millis(rng.random_range(milliseconds))).await;
 }
@@ -71,7 +74,7 @@ pub(super) async fn terminated(world: &World<'_>, rng: &mut StdRng) {
 
 /// A second process with the same client identifier, for a while: nothing is lost, and the session does not go to and
 /// fro.
-pub(super) async fn twins(world: &World<'_>) {
+pub(super) async fn twins(world: &World<'_>, rng: &mut StdRng) {
     let mut settings: Vec<(&str, &str)> = world
         .settings
         .iter()
@@ -93,8 +96,16 @@ pub(super) async fn twins(world: &World<'_>) {
     .await;
     let taken =
         |twin: &Service| connections(&world.lives.log()) - before + connections(&twin.log());
-    // They notice each other, and then each leaves the session to the other for 15 s at least.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    // One of them notices the other, and then leaves the session to it for 15 s at least. Where another fault ends
+    // the quarrel before, there is nothing to notice.
+    let notices = |log: &str| log.contains("closes the connection again and again");
+    let until = tokio::time::Instant::now() + QUARREL;
+    while !notices(&world.lives.log())
+        && !notices(&twin.log())
+        && tokio::time::Instant::now() < until
+    {
+        pause(rng, 50..100).await;
+    }
     let noticed = taken(&twin);
     let calm = world.scale.seconds(6.0, 40.0);
     tokio::time::sleep(calm).await;
