@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_postgres::error::SqlState;
@@ -11,15 +12,30 @@ use tokio_postgres::{Client, Connection, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
-use super::pool::{CONNECT_PATIENCE, in_time, with_defaults};
 use super::ssl::{Ssl, SslMode};
 use super::{Config, error::sentence};
 use crate::tls::handshake_reason;
 
+/// TCP, the login, and for a writer its statements. The driver's own timeout is for TCP alone.
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that is there answers within milliseconds; this leaves time to connect anew.
+pub(super) const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// The driver would ask a silent peer after two hours for the first time. A COMMIT whose answer is
+/// on no way holds up every PUBACK behind it.
+const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// The same on PostgreSQL's side: a session that we have lost must not keep its uncommitted rows,
+/// on which our next attempt waits. One that we have cut ends, whatever it is waiting for.
+const SERVERS_SIDE: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
+     -c tcp_keepalives_count=3 -c tcp_user_timeout=20000 -c client_connection_check_interval=1s \
+     -c idle_in_transaction_session_timeout=60000";
+
 /// Makes connections, for pools and for others.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    pub(super) postgres: tokio_postgres::Config,
+    postgres: tokio_postgres::Config,
     ssl: Ssl,
 }
 
@@ -28,6 +44,12 @@ impl Connector {
     pub(super) fn new(config: &Config, application_name: &str) -> Self {
         let postgres = with_defaults(&config.postgres, application_name);
         Self { postgres, ssl: config.ssl.clone() }
+    }
+
+    /// The same, with these options of PostgreSQL's, too.
+    pub(super) fn with_options(mut self, options: &str) -> Self {
+        append_option(&mut self.postgres, options);
+        self
     }
 
     /// A connection, and the task that drives it to its end.
@@ -139,4 +161,48 @@ impl DerefMut for Line {
     fn deref_mut(&mut self) -> &mut Client {
         &mut self.client
     }
+}
+
+/// The pool has a place for each connection that is being made: one that is never answered would
+/// keep it for ever.
+pub(super) async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, tokio_postgres::Error> {
+    let answered = tokio::time::timeout(patience, work).await;
+    // The driver has an error for just this, and no other way to make one.
+    answered.unwrap_or_else(|_elapsed| Err(tokio_postgres::Error::__private_api_timeout()))
+}
+
+/// The user's settings, with ours where the user said nothing.
+fn with_defaults(
+    postgres: &tokio_postgres::Config,
+    application_name: &str,
+) -> tokio_postgres::Config {
+    let mut postgres = postgres.clone();
+    if postgres.get_application_name().is_none() {
+        postgres.application_name(application_name);
+    }
+    if postgres.get_connect_timeout().is_none() {
+        postgres.connect_timeout(Duration::from_secs(5));
+    }
+    if postgres.get_tcp_user_timeout().is_none() {
+        // A peer that vanished without a word is noticed after this long.
+        postgres.tcp_user_timeout(Duration::from_secs(20));
+    }
+    if postgres.get_keepalives_idle() == DRIVERS_KEEPALIVES_IDLE {
+        postgres.keepalives_idle(Duration::from_secs(10));
+        postgres.keepalives_interval(Duration::from_secs(5));
+        postgres.keepalives_retries(3);
+    }
+    append_option(&mut postgres, SERVERS_SIDE);
+    postgres
+}
+
+fn append_option(postgres: &mut tokio_postgres::Config, option: &str) {
+    let options = match postgres.get_options() {
+        Some(present) => format!("{present} {option}"),
+        None => option.to_owned(),
+    };
+    postgres.options(options);
 }

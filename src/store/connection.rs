@@ -5,9 +5,9 @@ use std::time::Duration;
 use bb8::{ManageConnection, Pool};
 use tokio_postgres::{Client, Statement};
 
-use super::connect::{Connector, Line};
+use super::connect::{CONNECT_PATIENCE, Connector, Line, VALIDITY_TIMEOUT, in_time};
 use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
-use super::pool::{CONNECT_PATIENCE, Complaints, VALIDITY_TIMEOUT, append_option, in_time};
+use super::pool::Complaints;
 use super::{Config, activity};
 use crate::domain::Kind;
 
@@ -186,11 +186,11 @@ pub(super) fn writer_pool(
     connections: u32,
     complaints: &Complaints,
 ) -> Pool<WriterManager> {
-    let mut connector = Connector::new(config, "tributary-write");
     // A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it
     // is cancelled, said so in the log, and tried again.
     let timeout_secs = config.statement_timeout_secs;
-    append_option(&mut connector.postgres, &format!("-c statement_timeout={timeout_secs}s"));
+    let connector = Connector::new(config, "tributary-write")
+        .with_options(&format!("-c statement_timeout={timeout_secs}s"));
     Pool::builder()
         .max_size(connections)
         .connection_timeout(CHECKOUT_TIMEOUT)

@@ -23,7 +23,6 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::connect::{Connector, Line};
-use super::pool::append_option;
 use super::rows::Span;
 use super::{Config, Store, StoreError};
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
@@ -167,8 +166,7 @@ pub(super) struct Exports {
 
 impl Exports {
     pub(super) fn new(config: &Config) -> Self {
-        let mut connector = Connector::new(config, "tributary-export");
-        append_option(&mut connector.postgres, OPTIONS);
+        let connector = Connector::new(config, "tributary-export").with_options(OPTIONS);
         let most = config.exports;
         Self { permits: Arc::new(Semaphore::new(most as usize)), most, connector }
     }

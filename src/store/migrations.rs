@@ -1,8 +1,7 @@
 //! Brings the tables up to date. The migrations are part of the binary; one that was released is
 //! never edited.
 
-use super::connect::Connector;
-use super::pool::{CONNECT_PATIENCE, in_time};
+use super::connect::{CONNECT_PATIENCE, Connector, in_time};
 use super::{Config, StoreError};
 
 mod embedded {

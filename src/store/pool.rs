@@ -27,28 +27,11 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// rows that should not go by way of a file.
 const READERS_SIDE: &str = "-c jit=off -c work_mem=16MB";
 
-/// TCP, the login, and for a writer its statements. The driver's own timeout is for TCP alone.
-pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A server that is there answers within milliseconds; this leaves time to connect anew.
-pub(super) const VALIDITY_TIMEOUT: Duration = Duration::from_millis(600);
-
 /// PostgreSQL cancels a statement before that, if it is there to do so.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where this answers, the migrations have been applied.
 const LATEST_TABLE: &str = "select purge_timestamp from deleted_sensor limit 0";
-
-/// The pool has a place for each connection that is being made: one that is never answered would
-/// keep it for ever.
-pub(super) async fn in_time<T>(
-    patience: Duration,
-    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, tokio_postgres::Error> {
-    let answered = tokio::time::timeout(patience, work).await;
-    // The driver has an error for just this, and no other way to make one.
-    answered.unwrap_or_else(|_elapsed| Err(tokio_postgres::Error::__private_api_timeout()))
-}
 
 /// Of the readers' pool.
 pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
@@ -70,11 +53,8 @@ impl Store {
     /// A pool that connects when it is first used; the database may be away meanwhile.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let mut connector = Connector::new(config, "tributary-read");
-        append_option(
-            &mut connector.postgres,
-            &format!("-c statement_timeout={}s {READERS_SIDE}", config.read_timeout_secs),
-        );
+        let options = format!("-c statement_timeout={}s {READERS_SIDE}", config.read_timeout_secs);
+        let connector = Connector::new(config, "tributary-read").with_options(&options);
         let complaints = Complaints::default();
         let pool = Pool::builder()
             .max_size(config.readers)
@@ -270,47 +250,4 @@ impl ErrorSink<tokio_postgres::Error> for Complaints {
     fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {
         Box::new(self.clone())
     }
-}
-
-/// The user's settings, with ours where the user said nothing.
-pub(super) fn with_defaults(
-    postgres: &tokio_postgres::Config,
-    application_name: &str,
-) -> tokio_postgres::Config {
-    let mut postgres = postgres.clone();
-    if postgres.get_application_name().is_none() {
-        postgres.application_name(application_name);
-    }
-    if postgres.get_connect_timeout().is_none() {
-        postgres.connect_timeout(Duration::from_secs(5));
-    }
-    if postgres.get_tcp_user_timeout().is_none() {
-        // A peer that vanished without a word is noticed after this long.
-        postgres.tcp_user_timeout(Duration::from_secs(20));
-    }
-    if postgres.get_keepalives_idle() == DRIVERS_KEEPALIVES_IDLE {
-        postgres.keepalives_idle(Duration::from_secs(10));
-        postgres.keepalives_interval(Duration::from_secs(5));
-        postgres.keepalives_retries(3);
-    }
-    append_option(&mut postgres, SERVERS_SIDE);
-    postgres
-}
-
-/// The driver would ask a silent peer after two hours for the first time. A COMMIT whose answer is
-/// on no way holds up every PUBACK behind it.
-const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
-
-/// The same on PostgreSQL's side: a session that we have lost must not keep its uncommitted rows,
-/// on which our next attempt waits. One that we have cut ends, whatever it is waiting for.
-const SERVERS_SIDE: &str = "-c client_connection_check_interval=1s -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
-     -c tcp_keepalives_count=3 -c tcp_user_timeout=20000 \
-     -c idle_in_transaction_session_timeout=60000";
-
-pub(super) fn append_option(postgres: &mut tokio_postgres::Config, option: &str) {
-    let options = match postgres.get_options() {
-        Some(present) => format!("{present} {option}"),
-        None => option.to_owned(),
-    };
-    postgres.options(options);
 }

@@ -12,8 +12,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::connect::{Connector, Line};
-use super::pool::{VALIDITY_TIMEOUT, in_time};
+use super::connect::{Connector, Line, VALIDITY_TIMEOUT, in_time};
 use super::reads::Parameters;
 
 /// Statements kept by a connection. Ordinary callers need a few; one who asks in ever new ways makes
