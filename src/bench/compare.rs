@@ -1,12 +1,11 @@
 //! Our own measurements held against one another: a backlog from more sensors, and one of which a
 //! part was sent twice. Called by the scenarios. Each round measures all that is compared, in turn.
 
-use super::drain::{Backlog, drain};
+use super::drain::{Backlog, MESSAGES_OF_1, drain};
 use super::ground::Ground;
-use super::load::Repetition;
+use super::load::{Repetition, SENSORS};
 use super::report::Row;
 use super::run::Run;
-use super::scenario::{DRAIN_1_MESSAGES, SENSORS, backlog_of_1, backlog_of_100};
 
 /// Of a comparison between our own measurements no more rounds than this.
 const OWN_ROUNDS: u32 = 2;
@@ -40,7 +39,7 @@ async fn in_turn(
 /// The same backlog from ever more sensors.
 pub(super) async fn fleet(ground: &Ground) -> anyhow::Result<Vec<Row>> {
     const SIZES: [usize; 3] = [SENSORS, 10_000, 100_000];
-    let backlogs = SIZES.map(|size| (format!("fleet-{size}"), backlog_of_1(ground, size)));
+    let backlogs = SIZES.map(|size| (format!("fleet-{size}"), Backlog::of_1(ground, size)));
     let measured = in_turn(ground, &backlogs, ground.rounds.min(OWN_ROUNDS)).await?;
     let memory = |runs: &[Run]| -> (f64, f64) {
         let mean = |which: fn(&Run) -> u64| {
@@ -48,7 +47,7 @@ pub(super) async fn fleet(ground: &Ground) -> anyhow::Result<Vec<Row>> {
         };
         (mean(|run| run.memory.peak), mean(|run| run.memory.resident))
     };
-    let backlog_messages = ground.scaled(DRAIN_1_MESSAGES);
+    let backlog_messages = ground.scaled(MESSAGES_OF_1);
     let (base_peak, base_resident) = memory(&measured[0].1);
     let mut rows = Vec::new();
     for (size, (mut row, runs)) in SIZES.into_iter().zip(measured) {
@@ -86,7 +85,7 @@ pub(super) async fn redelivery(ground: &Ground) -> anyhow::Result<Vec<Row>> {
         };
         let repetition = Repetition { share: f64::from(percent) / 100.0, lag };
         let messages = ground.scaled(REDELIVERY_MESSAGES);
-        (name, Backlog { messages, repetition, ..backlog_of_100(ground) })
+        (name, Backlog { messages, repetition, ..Backlog::of_100(ground) })
     };
     let often = [backlog(0, 0), backlog(1, 0), backlog(1, LAG_MESSAGES)];
     let once = [backlog(0, 0), backlog(10, 0), backlog(10, LAG_MESSAGES)];

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::ground::{Ground, Stage};
-use super::load::{Account, Load, Repetition, Shape, sensors};
+use super::load::{Account, Load, Repetition, SENSORS, Shape, sensors};
 use super::publisher::{Manner, Pace, publish};
 use super::run::{Books, Run};
 use super::service::{Batches, Service};
@@ -26,7 +26,32 @@ pub(super) struct Backlog {
     pub(super) repetition: Repetition,
 }
 
+/// Of one measurement each.
+pub(super) const MESSAGES_OF_1: u64 = 300_000;
+
+const MESSAGES_OF_100: u64 = 10_000;
+
 impl Backlog {
+    /// Messages of one measurement.
+    pub(super) fn of_1(ground: &Ground, sensors: usize) -> Self {
+        Self {
+            messages: ground.scaled(MESSAGES_OF_1),
+            sensors,
+            shape: Shape::Measurements(1),
+            repetition: Repetition::NONE,
+        }
+    }
+
+    /// Messages of 100 measurements.
+    pub(super) fn of_100(ground: &Ground) -> Self {
+        Self {
+            messages: ground.scaled(MESSAGES_OF_100),
+            sensors: SENSORS,
+            shape: Shape::Measurements(100),
+            repetition: Repetition::NONE,
+        }
+    }
+
     pub(super) fn load(&self, stage: &Stage) -> Load {
         Load {
             topics: stage.topics.clone(),

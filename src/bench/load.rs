@@ -11,6 +11,9 @@ use super::payload;
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::wire::Topics;
 
+/// If nothing else is said.
+pub(super) const SENSORS: usize = 1_000;
+
 /// Items of one sensor are so far apart and more; two are never made at one moment.
 const MICROSECONDS_PER_ITEM: i64 = 100;
 

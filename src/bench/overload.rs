@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::ground::Ground;
 use super::live::{Live, Part, tell};
-use super::load::Shape;
+use super::load::{SENSORS, Shape};
 use super::publisher::Pace;
 use super::report::Row;
-use super::scenario::SENSORS;
 use super::service::{Service, settled_items};
 
 const LASTS: Duration = Duration::from_secs(30);

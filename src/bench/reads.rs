@@ -14,11 +14,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::ground::Ground;
 use super::line::{latencies, record};
 use super::live::{Live, Part, tell};
-use super::load::{Shape, sensors};
+use super::load::{SENSORS, Shape, sensors};
 use super::publisher::Pace;
 use super::report::Row;
 use super::run::Run;
-use super::scenario::SENSORS;
 use super::service::Reader;
 
 const LASTS: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use super::compare::{fleet, redelivery};
 use super::drain::{self, Backlog, drain};
 use super::ground::Ground;
 use super::live::{self, Live, Part};
-use super::load::{Repetition, Shape};
+use super::load::{SENSORS, Shape};
 use super::overload::overload;
 use super::publisher::Pace;
 use super::reads::reads;
@@ -69,30 +69,6 @@ impl Scenario {
     }
 }
 
-/// The backlog of messages of one measurement.
-pub(super) const DRAIN_1_MESSAGES: u64 = 300_000;
-
-pub(super) fn backlog_of_1(ground: &Ground, sensors: usize) -> Backlog {
-    Backlog {
-        messages: ground.scaled(DRAIN_1_MESSAGES),
-        sensors,
-        shape: Shape::Measurements(1),
-        repetition: Repetition::NONE,
-    }
-}
-
-/// 10,000 messages of 100 measurements.
-pub(super) fn backlog_of_100(ground: &Ground) -> Backlog {
-    Backlog {
-        messages: ground.scaled(10_000),
-        sensors: SENSORS,
-        shape: Shape::Measurements(100),
-        repetition: Repetition::NONE,
-    }
-}
-
-pub(super) const SENSORS: usize = 1_000;
-
 /// Live messages a second, and for how long.
 const LIVE_RATE: u64 = 10_000;
 const LIVE_LASTS: Duration = Duration::from_secs(30);
@@ -104,7 +80,7 @@ const FLAT_OUT_LASTS: Duration = Duration::from_secs(10);
 const FLAT_OUT_MESSAGES: u64 = 5_000_000;
 
 async fn drain_1(ground: &Ground) -> anyhow::Result<Vec<Row>> {
-    let backlog = backlog_of_1(ground, SENSORS);
+    let backlog = Backlog::of_1(ground, SENSORS);
     let (mut runs, mut rounds) = (Vec::new(), Vec::new());
     for round in 1..=ground.rounds {
         let what = format!("drain-1, round {round}");
@@ -120,7 +96,7 @@ async fn drain_1(ground: &Ground) -> anyhow::Result<Vec<Row>> {
 }
 
 async fn drain_100(ground: &Ground) -> anyhow::Result<Vec<Row>> {
-    let backlog = backlog_of_100(ground);
+    let backlog = Backlog::of_100(ground);
     let (mut runs, mut rounds) = (Vec::new(), Vec::new());
     for round in 1..=ground.rounds {
         let what = format!("drain-100, round {round}");
@@ -174,6 +150,6 @@ async fn live(ground: &Ground) -> anyhow::Result<Vec<Row>> {
 }
 
 async fn mixed(ground: &Ground) -> anyhow::Result<Vec<Row>> {
-    let backlog = Backlog { shape: Shape::Mixture, ..backlog_of_1(ground, SENSORS) };
+    let backlog = Backlog { shape: Shape::Mixture, ..Backlog::of_1(ground, SENSORS) };
     Ok(vec![drain(ground, &backlog, "mixed").await?.row("mixed")])
 }
