@@ -190,6 +190,11 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 }
 
+/// A member that must be there.
+pub(super) fn needed<T>(member: Option<T>, pointer: &str) -> Result<T, Problem> {
+    member.ok_or_else(|| Problem::member(pointer.into(), "it is missing"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,7 @@ mod logins;
 mod measure;
 mod measurements;
 mod metadata;
+mod name;
 mod narrow;
 mod networks;
 mod openapi;

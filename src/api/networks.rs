@@ -7,13 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::Body;
+use super::body::{Body, needed};
 use super::caller::Caller;
 use super::gate::Gate;
+use super::name::{NAME_EXPECTED, usable_name};
 use super::page::{Listing, NoParameters, Parameters, listing};
+use super::path::path_uuid;
 use super::problem::{Kind, Problem};
-use super::sensors::{NAME_EXPECTED, usable_name};
-use super::tokens::{needed, path_uuid};
 use super::{Context, read, resource};
 use crate::domain::{NetworkIdentifier, Role, Scope};
 use crate::store::Network;

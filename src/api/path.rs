@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
+use uuid::Uuid;
 
 use super::Context;
 use super::caller::Caller;
@@ -91,4 +92,11 @@ impl FromRequest for RevisionPath {
             Problem::new(Kind::ConfigurationNotFound, detail)
         }))
     }
+}
+
+/// The identifier in the path; what is none names nothing of this kind.
+pub(super) fn path_uuid(request: &HttpRequest, name: &str, kind: Kind) -> Result<Uuid, Problem> {
+    let text = request.match_info().get(name).unwrap_or_default();
+    let identifier = SensorIdentifier::parse(text);
+    identifier.map(|identifier| identifier.0).ok_or_else(|| Problem::no_identifier(kind))
 }

@@ -98,6 +98,11 @@ impl Problem {
         Self::new(Kind::SensorNotFound, "no sensor has the identifier in the path")
     }
 
+    /// The network that a member of the body names is not there, or not for this caller.
+    pub(super) fn no_such_network() -> Self {
+        Self::member("/network".into(), "there is no such network")
+    }
+
     /// The path names nothing of this kind, because what should name it is no identifier.
     pub(super) fn no_identifier(kind: Kind) -> Self {
         Self::new(kind, "the identifier in the path is no UUID in its hyphenated form")

@@ -5,10 +5,11 @@ use actix_web::{Responder, web};
 
 use super::Context;
 use super::caller::Caller;
+use super::name::{NAME_EXPECTED, usable_name};
 use super::narrow::{MOMENT_EXPECTED, moment};
 use super::page::{Listing, Parameters, listing};
 use super::problem::Problem;
-use super::sensors::{NAME_EXPECTED, SensorItem, usable_name};
+use super::sensors::SensorItem;
 use crate::domain::{NetworkIdentifier, Role};
 use crate::store::{SensorFilter, SensorKey, SensorOrder};
 

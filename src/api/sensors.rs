@@ -13,15 +13,15 @@ use tracing::{info, warn};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::body::{Body, Members};
+use super::body::{Body, Members, needed};
 use super::caller::Caller;
 use super::configurations::configuration_member;
 use super::metadata::usable_metadata;
+use super::name::{NAME_EXPECTED, usable_name};
 use super::page::NoParameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::sensor_list;
-use super::tokens::{needed, no_such_network};
 use super::{Context, read, resource, to_the_end};
 use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Tidings, Timestamp};
 use crate::sensor::Snapshot;
@@ -29,11 +29,6 @@ use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorEr
 
 /// Whoever uses an identifier again waits so long for the rest of the sensor that had it.
 const PURGE_PATIENCE: Duration = Duration::from_secs(2);
-
-const MAX_NAME_CHARACTERS: usize = 200;
-
-pub(super) const NAME_EXPECTED: &str =
-    "a string of 1 to 200 characters, none of them a control character";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
@@ -143,7 +138,7 @@ impl From<SensorError> for Problem {
                 Self::new(Kind::IdentifierTaken, "a sensor has the identifier")
                     .at("/identifier".into())
             }
-            SensorError::NoSuchNetwork => no_such_network(),
+            SensorError::NoSuchNetwork => Problem::no_such_network(),
             SensorError::NotPurged => Self::new(
                 Kind::PurgeUnderWay,
                 "the rows of the deleted sensor that had the identifier are still being removed",
@@ -241,15 +236,9 @@ fn take_network(
         NetworkIdentifier::parse(&it)
     })?;
     match network {
-        Some(network) if !own.covers(network) => Err(no_such_network()),
+        Some(network) if !own.covers(network) => Err(Problem::no_such_network()),
         network => Ok(network),
     }
-}
-
-pub(super) fn usable_name(name: String) -> Option<String> {
-    let usable = (1..=MAX_NAME_CHARACTERS).contains(&name.chars().count())
-        && !name.chars().any(char::is_control);
-    usable.then_some(name)
 }
 
 /// One sensor, with what its actor knows
@@ -348,19 +337,4 @@ pub(super) async fn delete(
     })
     .await?;
     Ok(HttpResponse::NoContent())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_can_be_printed() {
-        for name in ["a", "Grünfläche 7", &"é".repeat(200)] {
-            assert!(usable_name(name.into()).is_some(), "{name}");
-        }
-        for name in ["", "a\0b", "a\nb", &"é".repeat(201)] {
-            assert!(usable_name(name.into()).is_none(), "{name}");
-        }
-    }
 }

@@ -9,13 +9,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::authenticate::CHALLENGE;
-use super::body::Body;
+use super::body::{Body, needed};
 use super::caller::Caller;
 use super::gate::Gate;
 use super::logins::{Attempt, Logins};
 use super::page::NoParameters;
 use super::problem::Problem;
-use super::tokens::needed;
 use super::{Context, read, resource};
 use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
 use crate::store::NewToken;

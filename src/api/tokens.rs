@@ -8,12 +8,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::body::{Body, Members};
+use super::body::{Body, Members, needed};
 use super::caller::Caller;
 use super::gate::Gate;
+use super::name::{NAME_EXPECTED, usable_name};
 use super::page::{Listing, NoParameters, Parameters, listing};
+use super::path::path_uuid;
 use super::problem::{Kind, Problem};
-use super::sensors::{NAME_EXPECTED, usable_name};
 use super::{Context, read, resource};
 use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, Token};
 use crate::store::{AccessError, NewToken, TokenRow};
@@ -94,18 +95,13 @@ impl From<AccessError> for Problem {
             AccessError::NameTaken => {
                 Self::new(Kind::NameTaken, "another one has the name").at("/name".into())
             }
-            AccessError::NoSuchNetwork => no_such_network(),
+            AccessError::NoSuchNetwork => Problem::no_such_network(),
             AccessError::NotEmpty => {
                 Self::new(Kind::NetworkNotEmpty, "it holds sensors; delete or move them first")
             }
             AccessError::Store(error) => error.into(),
         }
     }
-}
-
-/// The network that a member of the body names is not there, or not for this caller.
-pub(super) fn no_such_network() -> Problem {
-    Problem::member("/network".into(), "there is no such network")
 }
 
 fn not_found() -> Problem {
@@ -125,20 +121,8 @@ pub(super) fn take_scope(members: &mut Members<'_>, own: Scope) -> Result<Scope,
     match network.flatten() {
         None => Ok(own),
         Some(network) if own.covers(network) => Ok(Scope::Network(network)),
-        Some(_) => Err(no_such_network()),
+        Some(_) => Err(Problem::no_such_network()),
     }
-}
-
-/// A member that must be there.
-pub(super) fn needed<T>(member: Option<T>, pointer: &str) -> Result<T, Problem> {
-    member.ok_or_else(|| Problem::member(pointer.into(), "it is missing"))
-}
-
-/// The identifier in the path; what is none names nothing of this kind.
-pub(super) fn path_uuid(request: &HttpRequest, name: &str, kind: Kind) -> Result<Uuid, Problem> {
-    let text = request.match_info().get(name).unwrap_or_default();
-    let identifier = crate::domain::SensorIdentifier::parse(text);
-    identifier.map(|identifier| identifier.0).ok_or_else(|| Problem::no_identifier(kind))
 }
 
 /// Makes a token. Its text is in this answer and nowhere else.

@@ -10,13 +10,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::body::{Body, Members};
+use super::body::{Body, Members, needed};
 use super::caller::Caller;
 use super::gate::Gate;
+use super::name::{NAME_EXPECTED, usable_name};
 use super::page::{DEFAULT_LIMIT, Listing, NoParameters, Parameters, listing_in};
+use super::path::path_uuid;
 use super::problem::{Kind, Problem};
-use super::sensors::{NAME_EXPECTED, usable_name};
-use super::tokens::{needed, no_such_network, path_uuid, take_role, take_scope};
+use super::tokens::{take_role, take_scope};
 use super::{Context, cursor, read, resource};
 use crate::domain::{NetworkIdentifier, Role, Scope, hash_password, is_usable_password};
 use crate::store::{NewUser, UserChange, UserRow};
@@ -210,7 +211,7 @@ pub(super) async fn change(
     members.finish()?;
     let scope = network.map(Scope::of);
     if scope.is_some_and(|scope| own != Scope::All && scope != own) {
-        return Err(no_such_network());
+        return Err(Problem::no_such_network());
     }
     let password_hash = match password {
         Some(password) => Some(hashed(password).await?),
