@@ -162,6 +162,12 @@ async fn the_service_and_a_fleet_run_over_tls() {
     let messages = sensor_client.wait_for_messages(1).await;
     assert!(messages[0].payload.contains("interval"), "{messages:?}");
     sensor_client.publish(&topic("heartbeats"), heartbeat(0, 2.0, true)).await.unwrap();
+    // What comes later would be counted with what the fleet says.
+    eventually(PATIENCE, async || match service.account("heartbeats").await {
+        Ok(account) if account.committed == 1 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 
     // Many messages, so that records are cut and joined anywhere.
     let simulate = |more: &'static [&'static str]| {
