@@ -49,7 +49,7 @@ impl Report {
                 "RSS per sensor beyond the first 1,000",
                 "≤ 2 KiB",
                 self.figure("fleet-100000", "rss_bytes_per_sensor")
-                    .map(|bytes| (format!("{bytes:.0} B"), bytes <= 2_048.0)),
+                    .map(|bytes| at_most(2_048.0, bytes, 0, " B")),
             ),
             verdict("redelivery of 1 % ÷ of none", "≥ 0.7", self.ratio("redelivery-1%", 0.7)),
             verdict(
@@ -60,8 +60,7 @@ impl Report {
             verdict(
                 "overload, RSS at its highest ÷ after 5 s",
                 "≤ 1.5",
-                self.figure("overload", "rss_growth")
-                    .map(|growth| (format!("{growth:.2}"), growth <= 1.5)),
+                self.figure("overload", "rss_growth").map(|growth| at_most(1.5, growth, 2, "")),
             ),
             verdict(
                 "200 reads/s while ingest runs flat out, p99",
@@ -77,7 +76,7 @@ impl Report {
                 "aggregates of 28 days, the slowest first request",
                 "≤ 200 ms",
                 self.figure("aggregates", "slowest_first_ms")
-                    .map(|slowest| (format!("{slowest:.0} ms"), slowest <= 200.0)),
+                    .map(|slowest| at_most(200.0, slowest, 0, " ms")),
             ),
             verdict(
                 "rows in the table = distinct items, and the ledger",
@@ -106,8 +105,12 @@ impl Report {
 
     fn cost(&self, row: &str, which: fn(&Cost) -> f64, most: f64) -> Option<(String, bool)> {
         let cost = which(self.row(row)?.service_cpu.as_ref()?);
-        Some((format!("{cost:.2} µs"), cost <= most))
+        Some(at_most(most, cost, 2, " µs"))
     }
+}
+
+fn at_most(most: f64, reached: f64, decimals: usize, unit: &str) -> (String, bool) {
+    (format!("{reached:.decimals$}{unit}"), reached <= most)
 }
 
 #[cfg(test)]

@@ -72,7 +72,8 @@ impl Connector {
     /// The same for a pool, in time.
     pub(super) async fn connect(&self) -> Result<Line, Error> {
         let (client, driver) = in_time(CONNECT_PATIENCE, self.open()).await?;
-        Ok(Line::new(client, &driver))
+        let driver = driver.abort_handle();
+        Ok(Line { client, driver, is_abandoned: AtomicBool::new(false) })
     }
 
     async fn attempt(
@@ -124,10 +125,6 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(client: Client, driver: &JoinHandle<()>) -> Self {
-        Self { client, driver: driver.abort_handle(), is_abandoned: AtomicBool::new(false) }
-    }
-
     /// Whether somebody went away in the middle of what was asked on it. It is of no use to others then,
     /// and is cut when it is dropped: the driver would wait for the answers as long as the way stays
     /// open, and PostgreSQL would keep what is not committed, and its locks.

@@ -172,10 +172,9 @@ impl Exports {
     }
 
     async fn connect(&self) -> Result<Line, StoreError> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connector.open()).await;
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connector.connect()).await;
         let timeout = StoreError::PoolTimeout { waited: CONNECT_TIMEOUT, last: None };
-        let (client, driver) = connecting.map_err(|_elapsed| timeout)??;
-        let line = Line::new(client, &driver);
+        let line = connecting.map_err(|_elapsed| timeout)??;
         // Cut when it is dropped: the driver would read to the end what a COPY under way still sends.
         line.set_abandoned(true);
         Ok(line)

@@ -166,8 +166,7 @@ async fn make(
         return Ok(());
     }
     let (from, to) = (intervals.begin(interval).to_jiff(), intervals.begin(interval + 1).to_jiff());
-    let made = client
-        .batch_execute(&format!(
+    let make = format!(
             "begin;
              set local statement_timeout = 0;
              set local lock_timeout = '1s';
@@ -185,15 +184,13 @@ async fn make(
                  end if;
              end $$;
              commit"
-        ))
-        .await;
-    match made {
+    );
+    match or_roll_back(client, &make).await {
         Ok(()) => {
             tracing::info!(partition = name, "partition made");
             Ok(())
         }
         Err(error) => {
-            client.batch_execute("rollback").await?;
             // Made under another PARTITION_INTERVAL_DAYS, another partition has a part of it.
             if error.code() == Some(&SqlState::INVALID_OBJECT_DEFINITION) {
                 tracing::info!(partition = name, "partition not made: it would overlap another");
@@ -297,20 +294,23 @@ async fn drop_expired(client: &Client, kind: Kind, days: u32) -> Result<(), Stor
         tracing::info!(partition = name, "partition dropped: its retention is over");
     }
     // In the default partition lie the rows of sensors without a clock: they go by ours.
-    let deleted = client
-        .batch_execute(&format!(
-            "begin;
+    let delete = format!(
+        "begin;
              set local statement_timeout = 0;
              delete from {table}_default
              where receipt_timestamp < now() - make_interval(secs => {days} * 86400::float8);
              commit"
-        ))
-        .await;
-    if let Err(error) = deleted {
+    );
+    Ok(or_roll_back(client, &delete).await?)
+}
+
+/// Runs what begins and commits a transaction; one that fails does not stay open.
+async fn or_roll_back(client: &Client, transaction: &str) -> Result<(), tokio_postgres::Error> {
+    let outcome = client.batch_execute(transaction).await;
+    if outcome.is_err() {
         client.batch_execute("rollback").await?;
-        return Err(error.into());
     }
-    Ok(())
+    outcome
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ impl Fault {
             Self::ServiceKilledBeforePuback => service::killed_before_puback(world, rng).await,
             Self::ServiceKilledInDrain => service::killed_in_drain(world, rng).await,
             Self::ServiceTerminated => service::terminated(world, rng).await,
-            Self::Twins => service::twins(world, rng).await,
+            Self::Twins => service::twins(world).await,
             Self::PostgresBackendKilled => postgres::backend_killed(world).await,
             Self::PostgresTerminated => postgres::terminated(world, rng).await,
             Self::PostgresRestarted => postgres::restarted(world, rng).await,

@@ -74,7 +74,7 @@ pub(super) async fn terminated(world: &World<'_>, rng: &mut StdRng) {
 
 /// A second process with the same client identifier, for a while: nothing is lost, and the session does not go to and
 /// fro.
-pub(super) async fn twins(world: &World<'_>, rng: &mut StdRng) {
+pub(super) async fn twins(world: &World<'_>) {
     let mut settings: Vec<(&str, &str)> = world
         .settings
         .iter()
@@ -99,13 +99,10 @@ pub(super) async fn twins(world: &World<'_>, rng: &mut StdRng) {
     // One of them notices the other, and then leaves the session to it for 15 s at least. Where another fault ends
     // the quarrel before, there is nothing to notice.
     let notices = |log: &str| log.contains("closes the connection again and again");
-    let until = tokio::time::Instant::now() + QUARREL;
-    while !notices(&world.lives.log())
-        && !notices(&twin.log())
-        && tokio::time::Instant::now() < until
-    {
-        pause(rng, 50..100).await;
-    }
+    let noticed = eventually(QUARREL * 2, async || {
+        if notices(&world.lives.log()) || notices(&twin.log()) { Ok(()) } else { Err("nothing") }
+    });
+    drop(tokio::time::timeout(QUARREL, noticed).await);
     let noticed = taken(&twin);
     let calm = world.scale.seconds(6.0, 40.0);
     tokio::time::sleep(calm).await;

@@ -1,8 +1,6 @@
 //! What stands between the service and a database, and can keep to itself what is said: its connections stay
 //! open then, as on a way of which one end is gone. Promises that no byte is changed.
 
-use std::sync::Arc;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,7 +10,7 @@ use super::postgres::Database;
 
 /// A way; new connections are not taken any more when its test has ended.
 pub(crate) struct Way {
-    frozen: Arc<watch::Sender<bool>>,
+    frozen: watch::Sender<bool>,
 }
 
 impl Way {
@@ -24,13 +22,12 @@ impl Way {
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
         database.url = url.into();
-        let frozen = Arc::new(watch::Sender::new(false));
-        let watched = Arc::clone(&frozen);
+        let (frozen, watched) = watch::channel(false);
         actix_rt::spawn(async move {
             let mut bytes = first_bytes;
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
-                actix_rt::spawn(connect(client, server, watched.subscribe(), bytes));
+                actix_rt::spawn(connect(client, server, watched.clone(), bytes));
                 bytes = usize::MAX;
             }
         });
