@@ -9,14 +9,14 @@
 //!
 //! # A measurement going up
 //! 1. A PUBLISH reaches the inbound loop ([`mqtt`]), which gives it a place in the window and a
-//!    receipt for it.
+//!    ack token for it.
 //! 2. [`wire`] decodes it into an [`domain::Uplink`]: the items that can be stored, and rejections.
 //! 3. The registry ([`sensor`]) hands it to the actor of its sensor, which takes note and passes it
 //!    on to the writer.
 //! 4. The [`writer`] merges what arrived while earlier batches were being written.
 //! 5. [`store`] writes the batch in one transaction: measurements, log messages and heartbeats by
 //!    COPY, the configurations that they acknowledge, the rejections.
-//! 6. COMMIT returns, and makes a [`store::Committed`]: the batch's receipts go back to the inbound
+//! 6. COMMIT returns, and makes a [`store::Committed`]: the batch's ack tokens go back to the inbound
 //!    loop in one message.
 //! 7. The loop marks their places and sends the PUBACKs in the order of arrival.
 //!
@@ -29,7 +29,7 @@
 //!
 //! # A rejection coming again
 //! 1. A POST ([`api`]) asks the replayer ([`replay`]) for what was recorded, page by page.
-//! 2. What was kept becomes a message again, and takes the way up from step 2 on, with a receipt
+//! 2. What was kept becomes a message again, and takes the way up from step 2 on, with an ack token
 //!    that is not the inbound loop's.
 //! 3. The transaction that stores its items deletes its row of `rejection`.
 //!

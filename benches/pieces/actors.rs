@@ -1,5 +1,5 @@
 //! The hop through the actors: from the router through the actors of 1,000 sensors to an actor on
-//! another thread that gathers a batch as the writer does, and settles the receipts without writing
+//! another thread that gathers a batch as the writer does, and settles the ack tokens without writing
 //! anything. Per message.
 
 use std::sync::Arc;
@@ -43,7 +43,8 @@ impl Handler<Write> for Gatherer {
         if self.waiting.uplinks().len() == MESSAGES {
             self.gathered.send(()).expect("the bench waits for it");
             let batch = std::mem::take(&mut self.waiting);
-            let settled: u64 = batch.into_uplinks().into_iter().map(|it| it.receipt.redeem()).sum();
+            let settled: u64 =
+                batch.into_uplinks().into_iter().map(|it| it.ack_token.settle()).sum();
             assert_eq!(settled, 0);
         }
     }

@@ -38,7 +38,7 @@ pub(crate) fn batch(criterion: &mut Criterion) {
         let batch = Batch::new(messages.uplinks(count, items));
         let rows = batch.rows(Kind::Measurement);
         group.bench_function(BenchmarkId::from_parameter(format!("{count}x{items}")), |bencher| {
-            bencher.iter(|| black_box(encode_measurements(&batch, &rows.fresh)));
+            bencher.iter(|| black_box(encode_measurements(&batch, &rows.new)));
         });
     }
     group.finish();

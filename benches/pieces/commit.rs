@@ -64,6 +64,6 @@ async fn once(committer: &Committer, batch: Batch) -> Duration {
     let begun_at = Instant::now();
     let committed = committer.commit(batch, Path::Straight).await.expect("every row is new");
     let elapsed = begun_at.elapsed();
-    committed.receipts.into_iter().for_each(|receipt| assert_eq!(receipt.redeem(), 0));
+    committed.ack_tokens.into_iter().for_each(|ack_token| assert_eq!(ack_token.settle(), 0));
     elapsed
 }

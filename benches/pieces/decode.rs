@@ -13,8 +13,8 @@ pub(crate) fn decode(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(items as u64));
         group.bench_function(BenchmarkId::from_parameter(items), |bencher| {
             bencher.iter_batched(
-                || messages.origin(0, items),
-                |origin| black_box(messages.decode(origin)),
+                || messages.message(0, items),
+                |message| black_box(messages.decode(message)),
                 BatchSize::SmallInput,
             );
         });

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tributary::domain::{Origin, ReceiptBook, SensorIdentifier, Timestamp, Uplink};
+use tributary::domain::{AckTokens, RawMessage, SensorIdentifier, Timestamp, Uplink};
 use tributary::wire::{Decoder, Limits, Topics};
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ type Boxed = Vec<Box<Uplink>>;
 /// Makes messages, and decodes them.
 pub(crate) struct Messages {
     decoder: Decoder,
-    book: ReceiptBook,
+    ack_tokens: AckTokens,
     pub(crate) sensors: Vec<SensorIdentifier>,
     moment: AtomicI64,
 }
@@ -24,22 +24,22 @@ pub(crate) struct Messages {
 impl Messages {
     pub(crate) fn of(sensors: u128) -> Self {
         let limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
-        // Nobody hears of lost receipts.
-        let (book, _lost) = ReceiptBook::new();
+        // Nobody hears of lost tokens.
+        let (ack_tokens, _lost) = AckTokens::new();
         // Spread as random ones are.
         let sensor = |number: u128| {
             Uuid::from_u128((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_0c4b_a1d7_6e2b))
         };
         Self {
             decoder: Decoder::new(Topics::new(""), limits),
-            book,
+            ack_tokens,
             sensors: (0..sensors).map(|it| SensorIdentifier(sensor(it))).collect(),
             moment: AtomicI64::new(Timestamp::now().unix_microseconds() - 3_600_000_000),
         }
     }
 
     /// Message so-and-so, of so many items.
-    pub(crate) fn origin(&self, number: usize, items: usize) -> Origin {
+    pub(crate) fn message(&self, number: usize, items: usize) -> RawMessage {
         let sensor = self.sensors[number % self.sensors.len()];
         let mut payload = String::from(r#"{"measurements":["#);
         for item in 0..items {
@@ -55,15 +55,15 @@ impl Messages {
         payload.push_str("]}");
         let redelivered = false;
         let topic = format!("measurements/{sensor}");
-        Origin::new(&topic, payload.as_bytes(), Timestamp::now(), redelivered)
+        RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), redelivered)
     }
 
-    pub(crate) fn decode(&self, origin: Origin) -> Box<Uplink> {
-        self.decoder.decode(origin, self.book.write(0))
+    pub(crate) fn decode(&self, message: RawMessage) -> Box<Uplink> {
+        self.decoder.decode(message, self.ack_tokens.issue(0))
     }
 
     /// So many messages of so many items.
     pub(crate) fn uplinks(&self, count: usize, items: usize) -> Boxed {
-        (0..count).map(|number| self.decode(self.origin(number, items))).collect()
+        (0..count).map(|number| self.decode(self.message(number, items))).collect()
     }
 }

@@ -41,7 +41,7 @@ fn check_items(uplink: &Uplink) {
         Items::Nothing | Items::Heartbeats(_) => {}
         Items::Measurements(items) => {
             for item in items {
-                let text = uplink.origin.bytes(item.value);
+                let text = uplink.message.bytes(item.value);
                 let Ok(Value::Object(members)) = serde_json::from_slice(text) else {
                     // serde_json reads numbers into f64, and refuses what is beyond; jsonb does not.
                     assert!(text.iter().any(|byte| b"eE".contains(byte)) || text.len() > 300);

@@ -8,7 +8,7 @@ pub mod domain;
 #[path = "../../src/wire/mod.rs"]
 pub mod wire;
 
-use domain::{Kind, Origin, ReceiptBook, Timestamp, Uplink};
+use domain::{Kind, RawMessage, AckTokens, Timestamp, Uplink};
 use wire::{Decoder, Limits, Topics};
 
 /// Small, so that the fuzzer finds its way beyond it.
@@ -25,9 +25,9 @@ pub fn split(input: &[u8]) -> Option<(Kind, &[u8])> {
 
 /// As the inbound loop decodes it.
 pub fn decode(kind: Kind, payload: &[u8]) -> Box<Uplink> {
-    let (book, _lost) = ReceiptBook::new();
+    let (ack_tokens, _lost) = AckTokens::new();
     let topic = format!("{}/{SENSOR}", kind.topic_level());
-    let origin = Origin::new(&topic, payload, Timestamp::default(), false);
+    let message = RawMessage::new(&topic, payload, Timestamp::default(), false);
     let limits = Limits { payload_bytes: 1 << 20, items_per_message: ITEMS_PER_MESSAGE };
-    Decoder::new(Topics::new(""), limits).decode(origin, book.write(0))
+    Decoder::new(Topics::new(""), limits).decode(message, ack_tokens.issue(0))
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, ensure};
 
 use super::ground::{Ground, Stage};
 use super::load::Load;
-use crate::domain::{Items, Kind, Origin, ReceiptBook, Timestamp};
+use crate::domain::{AckTokens, Items, Kind, RawMessage, Timestamp};
 use crate::mqtt::BrokerUrl;
 use crate::store::{copy_line, copy_script, without_password};
 use crate::wire::{Decoder, Limits};
@@ -190,16 +190,16 @@ fn remove(directory: &Path) {
 fn rows_of(topic: &str, payload: &str, load: &Load, rows: &mut Vec<u8>) -> usize {
     const LIMITS: Limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
     let decoder = Decoder::new(load.topics.clone(), LIMITS);
-    let (book, _lost) = ReceiptBook::new();
+    let (ack_tokens, _lost) = AckTokens::new();
     let redelivered = false;
-    let origin = Origin::new(topic, payload.as_bytes(), Timestamp::now(), redelivered);
-    let uplink = decoder.decode(origin, book.write(0));
+    let message = RawMessage::new(topic, payload.as_bytes(), Timestamp::now(), redelivered);
+    let uplink = decoder.decode(message, ack_tokens.issue(0));
     let (Some(sensor), Items::Measurements(items)) = (uplink.sensor, &uplink.items) else {
         return 0;
     };
     for item in items {
-        let value = String::from_utf8_lossy(uplink.origin.bytes(item.value));
-        copy_line(sensor, item, &value, uplink.origin.received_at, rows);
+        let value = String::from_utf8_lossy(uplink.message.bytes(item.value));
+        copy_line(sensor, item, &value, uplink.message.received_at, rows);
     }
     items.len()
 }

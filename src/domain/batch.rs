@@ -24,7 +24,7 @@ struct BatchSize {
 
 /// Where one row comes from, with its key before all else.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
+pub struct RowRef {
     /// Whose row it is.
     pub sensor: SensorIdentifier,
     /// When it was made.
@@ -37,7 +37,7 @@ pub struct Place {
     pub item: u32,
 }
 
-impl Place {
+impl RowRef {
     const fn key(&self) -> (SensorIdentifier, Timestamp, u64) {
         (self.sensor, self.timestamp, self.digest)
     }
@@ -49,16 +49,16 @@ pub struct Rows {
     /// Items in all, the doubled ones too.
     pub offered: u64,
     /// Believed to be new: these go straight into the table.
-    pub fresh: Vec<Place>,
+    pub new: Vec<RowRef>,
     /// Delivered before, it seems: these go through the staging table.
-    pub suspect: Vec<Place>,
+    pub maybe_duplicate: Vec<RowRef>,
 }
 
 impl Rows {
-    /// Fresh and suspect ones together, in the order of the index.
+    /// Both together, in the order of the index.
     #[must_use]
-    pub fn all(&self) -> Vec<Place> {
-        let mut all = [&self.fresh[..], &self.suspect[..]].concat();
+    pub fn all(&self) -> Vec<RowRef> {
+        let mut all = [&self.new[..], &self.maybe_duplicate[..]].concat();
         all.sort_unstable();
         all
     }
@@ -153,7 +153,7 @@ impl Batch {
     /// Never: a batch holds fewer than 2³² messages, and a message fewer items.
     #[must_use]
     pub fn rows(&self, kind: Kind) -> Rows {
-        let mut places = Vec::with_capacity(self.size.items);
+        let mut row_refs = Vec::with_capacity(self.size.items);
         for (index, uplink) in self.uplinks.iter().enumerate() {
             let (Some(sensor), true) = (uplink.sensor, holds(&uplink.items, kind)) else {
                 continue;
@@ -162,26 +162,26 @@ impl Batch {
             for item in 0..uplink.items.len() {
                 let (timestamp, digest) = uplink.items.identity(item);
                 let item = u32::try_from(item).expect("a message holds fewer than 2^32 items");
-                places.push(Place { sensor, timestamp, digest, uplink: index, item });
+                row_refs.push(RowRef { sensor, timestamp, digest, uplink: index, item });
             }
         }
-        self.separate(places)
+        self.separate(row_refs)
     }
 
-    fn separate(&self, mut places: Vec<Place>) -> Rows {
-        places.sort_unstable();
-        let mut rows = Rows { offered: places.len() as u64, ..Rows::default() };
-        if !self.uplinks.iter().any(|uplink| uplink.origin.redelivered) {
-            places.dedup_by_key(|place| place.key());
-            rows.fresh = places;
+    fn separate(&self, mut row_refs: Vec<RowRef>) -> Rows {
+        row_refs.sort_unstable();
+        let mut rows = Rows { offered: row_refs.len() as u64, ..Rows::default() };
+        if !self.uplinks.iter().any(|uplink| uplink.message.redelivered) {
+            row_refs.dedup_by_key(|row| row.key());
+            rows.new = row_refs;
             return rows;
         }
-        // An item that came both as new and as a redelivery is a suspect.
-        for same in places.chunk_by(|one, next| one.key() == next.key()) {
+        // An item that came both as new and as a redelivery may be a duplicate.
+        for same in row_refs.chunk_by(|one, next| one.key() == next.key()) {
             let redelivered =
-                same.iter().any(|place| self.uplinks[place.uplink as usize].origin.redelivered);
+                same.iter().any(|row| self.uplinks[row.uplink as usize].message.redelivered);
             let kept = same[0];
-            if redelivered { rows.suspect.push(kept) } else { rows.fresh.push(kept) }
+            if redelivered { rows.maybe_duplicate.push(kept) } else { rows.new.push(kept) }
         }
         rows
     }
@@ -206,7 +206,7 @@ const fn holds(items: &Items, kind: Kind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Measurement, Origin, ReceiptBook, Span};
+    use crate::domain::{AckTokens, ByteRange, Measurement, RawMessage};
     use proptest::prelude::*;
     use smallvec::SmallVec;
     use uuid::Uuid;
@@ -223,7 +223,7 @@ mod tests {
             .prop_map(|(sensor, redelivered, items)| Said { sensor, redelivered, items })
     }
 
-    fn uplink(said: &Said, book: &ReceiptBook, sequence: u64) -> Uplink {
+    fn uplink(said: &Said, ack_tokens: &AckTokens, sequence: u64) -> Uplink {
         let items: SmallVec<[Measurement; 1]> = said
             .items
             .iter()
@@ -231,7 +231,7 @@ mod tests {
                 timestamp: Timestamp::from_unix_microseconds(i64::from(*second)),
                 digest: u64::from(*content),
                 revision: 0,
-                value: Span { start: 0, end: 2 },
+                value: ByteRange { start: 0, end: 2 },
             })
             .collect();
         Uplink {
@@ -239,15 +239,15 @@ mod tests {
             kind: Some(Kind::Measurement),
             items: Items::Measurements(items),
             rejections: Vec::new(),
-            origin: Origin::new("t", b"{}", Timestamp::default(), said.redelivered),
-            receipt: book.write(sequence),
+            message: RawMessage::new("t", b"{}", Timestamp::default(), said.redelivered),
+            ack_token: ack_tokens.issue(sequence),
         }
     }
 
     fn batch(all: &[Said]) -> Batch {
-        let (book, _lost) = ReceiptBook::new();
+        let (ack_tokens, _lost) = AckTokens::new();
         Batch::new(
-            all.iter().zip(0..).map(|(said, at)| Box::new(uplink(said, &book, at))).collect(),
+            all.iter().zip(0..).map(|(said, at)| Box::new(uplink(said, &ack_tokens, at))).collect(),
         )
     }
 
@@ -263,18 +263,18 @@ mod tests {
                     *redelivered |= said.redelivered;
                 }
             }
-            let of = |places: &[Place]| -> Vec<(u8, u8, u8)> {
-                places.iter().map(|place| (
-                    place.sensor.0.as_u128() as u8,
-                    place.timestamp.unix_microseconds() as u8,
-                    place.digest as u8,
+            let of = |row_refs: &[RowRef]| -> Vec<(u8, u8, u8)> {
+                row_refs.iter().map(|row| (
+                    row.sensor.0.as_u128() as u8,
+                    row.timestamp.unix_microseconds() as u8,
+                    row.digest as u8,
                 )).collect()
             };
             let wanted = |suspect: bool| -> Vec<(u8, u8, u8)> {
                 expected.iter().filter(|(_, is)| **is == suspect).map(|(key, _)| *key).collect()
             };
-            prop_assert_eq!(of(&rows.fresh), wanted(false));
-            prop_assert_eq!(of(&rows.suspect), wanted(true));
+            prop_assert_eq!(of(&rows.new), wanted(false));
+            prop_assert_eq!(of(&rows.maybe_duplicate), wanted(true));
             prop_assert_eq!(rows.offered as usize, all.iter().map(|said| said.items.len()).sum::<usize>());
         }
 
@@ -295,7 +295,7 @@ mod tests {
                 let (first, second) = taken.halve();
                 prop_assert!(first.uplinks().len() - second.uplinks().len() <= 1);
                 for half in [first, second] {
-                    sequences.extend(half.into_uplinks().into_iter().map(|it| it.receipt.redeem()));
+                    sequences.extend(half.into_uplinks().into_iter().map(|it| it.ack_token.settle()));
                 }
             }
             prop_assert_eq!(items, total);

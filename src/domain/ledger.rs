@@ -126,7 +126,7 @@ impl Tally {
     }
 
     /// So many were seen to by someone else.
-    pub fn seen_to(&mut self, kind: Option<Kind>, items: u64) {
+    pub fn already_handled(&mut self, kind: Option<Kind>, items: u64) {
         self.0[slot(kind)].duplicate += items;
     }
 

@@ -1,5 +1,5 @@
 //! What one PUBLISH carries, decoded: the items that can be stored, the rejections of those that
-//! cannot, and the receipt. Texts stay where they came, in the message; items point into it.
+//! cannot, and the ack token. Texts stay where they came, in the message; items point into it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,8 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::{
-    Origin, Reason, Receipt, Rejection, RejectionDigest, SensorIdentifier, Span, Timestamp,
+    AckToken, ByteRange, RawMessage, Reason, Rejection, RejectionDigest, SensorIdentifier,
+    Timestamp,
 };
 
 /// What a topic carries.
@@ -70,7 +71,7 @@ pub struct Measurement {
     /// The configuration under which it was taken.
     pub revision: i32,
     /// Where `value` stands in the payload.
-    pub value: Span,
+    pub value: ByteRange,
 }
 
 /// How much a log message matters.
@@ -141,7 +142,7 @@ pub enum Items {
     /// Nothing: the message is rejected whole.
     Nothing,
     /// So many that someone else has seen to: nothing is to be stored.
-    SeenTo(u32),
+    AlreadyHandled(u32),
     /// From `measurements/…`; mostly one.
     Measurements(SmallVec<[Measurement; 1]>),
     /// From `log-messages/…`.
@@ -155,7 +156,7 @@ impl Items {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Nothing | Self::SeenTo(_) => 0,
+            Self::Nothing | Self::AlreadyHandled(_) => 0,
             Self::Measurements(items) => items.len(),
             Self::LogMessages(items) => items.len(),
             Self::Heartbeats(items) => items.len(),
@@ -172,7 +173,7 @@ impl Items {
     #[must_use]
     pub fn newest_revision(&self) -> Option<i32> {
         match self {
-            Self::Nothing | Self::SeenTo(_) => None,
+            Self::Nothing | Self::AlreadyHandled(_) => None,
             Self::Measurements(items) => items.iter().map(|item| item.revision).max(),
             Self::LogMessages(items) => items.iter().map(|item| item.revision).max(),
             Self::Heartbeats(items) => items.iter().map(|item| item.revision).max(),
@@ -183,7 +184,7 @@ impl Items {
     #[must_use]
     pub fn identity(&self, index: usize) -> (Timestamp, u64) {
         match self {
-            Self::Nothing | Self::SeenTo(_) => unreachable!("nothing has no item"),
+            Self::Nothing | Self::AlreadyHandled(_) => unreachable!("nothing has no item"),
             Self::Measurements(items) => (items[index].timestamp, items[index].digest),
             Self::LogMessages(items) => (items[index].timestamp, items[index].digest),
             Self::Heartbeats(items) => (items[index].timestamp, items[index].digest),
@@ -204,9 +205,9 @@ pub struct Uplink {
     /// What cannot. An item is in one of the two.
     pub rejections: Vec<Rejection>,
     /// As it came.
-    pub origin: Origin,
+    pub message: RawMessage,
     /// What its PUBACK waits for.
-    pub receipt: Receipt,
+    pub ack_token: AckToken,
 }
 
 impl Uplink {
@@ -215,7 +216,7 @@ impl Uplink {
     pub fn item_count(&self) -> u32 {
         let rejected: u32 = self.rejections.iter().map(|rejection| rejection.item_count).sum();
         match self.items {
-            Items::SeenTo(count) => rejected + count,
+            Items::AlreadyHandled(count) => rejected + count,
             ref items => {
                 let stored = u32::try_from(items.len());
                 rejected + stored.expect("a payload holds fewer than 2^32 items")
@@ -230,7 +231,7 @@ impl Uplink {
         let rejections = self.rejections.iter();
         let grown: usize =
             rejections.map(|it| size_of::<Rejection>() + it.topic.len() + it.detail.len()).sum();
-        size_of::<Self>() + self.origin.size_bytes() + grown
+        size_of::<Self>() + self.message.size_bytes() + grown
     }
 
     /// Turns all that could be stored into one rejection of the whole message. What was rejected
@@ -248,15 +249,15 @@ impl Uplink {
     #[must_use]
     pub fn rejection(&self, digest: RejectionDigest, reason: Reason, detail: String) -> Rejection {
         Rejection {
-            received_at: self.origin.received_at,
-            topic: self.origin.topic().to_owned(),
+            received_at: self.message.received_at,
+            topic: self.message.topic().to_owned(),
             sensor: self.sensor,
             kind: self.kind,
             item_index: None,
             item_count: 1,
             reason,
             detail,
-            raw: self.origin.keep_payload(),
+            raw: self.message.keep_payload(),
             kept: true,
             digest,
         }
@@ -266,7 +267,7 @@ impl Uplink {
     #[must_use]
     pub fn digest(&self) -> RejectionDigest {
         self.rejections.first().map_or_else(
-            || RejectionDigest::of(self.origin.topic(), self.origin.payload()),
+            || RejectionDigest::of(self.message.topic(), self.message.payload()),
             |rejection| rejection.digest,
         )
     }
@@ -275,7 +276,7 @@ impl Uplink {
     /// their number, as often as it is asked.
     pub fn empty(&mut self) -> u32 {
         let item_count = self.item_count();
-        self.items = Items::SeenTo(item_count);
+        self.items = Items::AlreadyHandled(item_count);
         self.rejections.clear();
         item_count
     }
@@ -295,7 +296,7 @@ impl Uplink {
         refused.sort_unstable_by_key(|(item, _)| std::cmp::Reverse(*item));
         for (item, detail) in refused {
             match &mut self.items {
-                Items::Nothing | Items::SeenTo(_) => unreachable!("nothing has no item"),
+                Items::Nothing | Items::AlreadyHandled(_) => unreachable!("nothing has no item"),
                 Items::Measurements(items) => drop(items.remove(item as usize)),
                 Items::LogMessages(items) => drop(items.remove(item as usize)),
                 Items::Heartbeats(items) => drop(items.remove(item as usize)),
@@ -313,18 +314,18 @@ impl Uplink {
     /// The items of the payload's array, good and bad, as they came; none where that cannot be told.
     fn item_texts(&self) -> Vec<Bytes> {
         let Some(kind) = self.kind else { return Vec::new() };
-        let payload = self.origin.payload();
+        let payload = self.message.payload();
         let begin = payload.as_ptr().addr();
         let items = || -> Option<Vec<&RawValue>> {
             let envelope: HashMap<&str, &RawValue> = serde_json::from_slice(payload).ok()?;
             serde_json::from_str(envelope.get(kind.envelope_member())?.get()).ok()
         };
-        let span = |item: &RawValue| {
+        let range = |item: &RawValue| {
             let start = item.get().as_ptr().addr() - begin;
             let narrow = |at| u32::try_from(at).expect("a payload holds fewer than 2^32 bytes");
-            Span { start: narrow(start), end: narrow(start + item.get().len()) }
+            ByteRange { start: narrow(start), end: narrow(start + item.get().len()) }
         };
-        items().unwrap_or_default().into_iter().map(|item| self.origin.keep(span(item))).collect()
+        items().unwrap_or_default().into_iter().map(|item| self.message.keep(range(item))).collect()
     }
 
     /// Writes what its rejections say in ASCII, for a database whose encoding cannot hold it; the
@@ -363,7 +364,7 @@ pub fn content_digest(revision: i32, parts: &[&[u8]]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ReceiptBook;
+    use crate::domain::AckTokens;
 
     #[test]
     fn the_digest_covers_revision_and_content() {
@@ -384,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_refused_item_is_kept_by_itself() {
-        let (book, _lost) = ReceiptBook::new();
+        let (ack_tokens, _lost) = AckTokens::new();
         let payload = br#"{"x":1,"heartbeats":[ {"a":0}, {"a": 1} ,{"a":2}]}"#;
         let heartbeat =
             Heartbeat { timestamp: Timestamp::default(), digest: 0, revision: 0, success: true };
@@ -393,8 +394,8 @@ mod tests {
             kind: Some(Kind::Heartbeat),
             items: Items::Heartbeats(SmallVec::from_elem(heartbeat, 3)),
             rejections: Vec::new(),
-            origin: Origin::new("heartbeats/\u{43a}", payload, Timestamp::default(), false),
-            receipt: book.write(0),
+            message: RawMessage::new("heartbeats/\u{43a}", payload, Timestamp::default(), false),
+            ack_token: ack_tokens.issue(0),
         };
         uplink.reject_items(vec![(1, "r\u{f8}d".into())], Reason::RefusedByDatabase);
         assert_eq!(uplink.rejections[0].raw, r#"{"a": 1}"#);
@@ -407,7 +408,7 @@ mod tests {
 
     #[test]
     fn rejecting_a_message_keeps_its_count_and_its_bytes() {
-        let (book, _lost) = ReceiptBook::new();
+        let (ack_tokens, _lost) = AckTokens::new();
         let mut uplink = Uplink {
             sensor: None,
             kind: Some(Kind::Heartbeat),
@@ -421,8 +422,8 @@ mod tests {
                 3,
             )),
             rejections: Vec::new(),
-            origin: Origin::new("heartbeats/x", b"{}", Timestamp::default(), false),
-            receipt: book.write(0),
+            message: RawMessage::new("heartbeats/x", b"{}", Timestamp::default(), false),
+            ack_token: ack_tokens.issue(0),
         };
         uplink.reject_items(vec![(1, String::new())], Reason::RefusedByDatabase);
         uplink.reject_items(vec![(1, String::new())], Reason::RefusedByDatabase);

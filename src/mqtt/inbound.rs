@@ -23,7 +23,7 @@ use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{
-    Arrivals, Faults, Flow, Health, Ledger, Lost, Part, ReceiptBook, Timestamp, failures_after,
+    AckTokens, Arrivals, Faults, Flow, Health, Ledger, LostToken, Part, Timestamp, failures_after,
     is_contested, pause, standoff,
 };
 use crate::metrics::Metrics;
@@ -52,8 +52,8 @@ pub struct Inbound {
     pub(super) router: Router,
     pub(super) handles: InboundHandles,
     pub(super) settled: mpsc::UnboundedReceiver<Committed>,
-    pub(super) lost: mpsc::UnboundedReceiver<Lost>,
-    pub(super) book: ReceiptBook,
+    pub(super) lost: mpsc::UnboundedReceiver<LostToken>,
+    pub(super) ack_tokens: AckTokens,
     pub(super) window: Window,
     /// How often the message under a Packet Identifier stopped an actor; a redelivery has its
     /// original identifier [MQTT-4.4.0-1].
@@ -78,7 +78,7 @@ impl Inbound {
         settled: mpsc::UnboundedReceiver<Committed>,
         (shutdown, grace): (watch::Receiver<bool>, Duration),
     ) -> Self {
-        let (book, lost) = ReceiptBook::new();
+        let (ack_tokens, lost) = AckTokens::new();
         let window = Window::new(config.receive_maximum.into(), config.window_bytes);
         let actor_failures = foldhash::HashMap::default();
         let metrics = &handles.metrics;
@@ -92,7 +92,7 @@ impl Inbound {
             handles,
             settled,
             lost,
-            book,
+            ack_tokens,
             window,
             actor_failures,
             puback_seconds,
@@ -255,12 +255,12 @@ impl Inbound {
     }
 
     pub(super) fn settle(&mut self, committed: Committed) {
-        let Committed { receipts, tally, .. } = committed;
+        let Committed { ack_tokens, tally, .. } = committed;
         let window = &mut self.window;
         let mut messages = Arrivals::default();
-        let landed = receipts
+        let landed = ack_tokens
             .into_iter()
-            .filter_map(|receipt| window.settle(receipt.redeem()))
+            .filter_map(|ack_token| window.settle(ack_token.settle()))
             .inspect(|entry| messages.add(entry.kind, 1))
             .map(|entry| (entry.kind, entry.items));
         self.handles.ledger.settle(landed, &tally);
@@ -268,11 +268,11 @@ impl Inbound {
     }
 
     /// True: the message arrived on this connection, which is therefore to be given up.
-    pub(super) fn lose(&mut self, lost: Lost) -> bool {
+    pub(super) fn lose(&mut self, lost: LostToken) -> bool {
         let Some(entry) = self.window.lose(lost.sequence) else { return false };
         self.handles.ledger.release(entry.kind, entry.items);
         self.handles.metrics.released(entry.kind);
-        if let (true, Some(packet_id)) = (lost.culprit, entry.packet_id) {
+        if let (true, Some(packet_id)) = (lost.caused_panic, entry.packet_id) {
             *self.actor_failures.entry(packet_id).or_default() += 1;
         }
         entry.packet_id.is_some()

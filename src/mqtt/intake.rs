@@ -1,4 +1,4 @@
-//! What the inbound loop takes in: each PUBLISH gets a place in the window and a receipt for it, is
+//! What the inbound loop takes in: each PUBLISH gets a position in the window and an ack token, is
 //! decoded, and goes off to its sensor's actor. Called once per read, for all that the read brought.
 
 use std::num::NonZeroU16;
@@ -10,7 +10,7 @@ use super::assembly::{Assembly, Message};
 use super::inbound::{Inbound, InboundHandles};
 use super::session::{Session, SessionEnd};
 use super::window::Entry;
-use crate::domain::{Arrivals, Origin, Part, Reason, Spot, Timestamp, Uplink};
+use crate::domain::{Arrivals, Part, RawMessage, Reason, Spot, Timestamp, Uplink};
 
 /// Packets taken in before the loop looks at what was settled.
 const READ_AT_ONCE: usize = 500;
@@ -142,16 +142,16 @@ impl Inbound {
         }
     }
 
-    /// One PUBLISH: a place in the window, a receipt, and off it goes.
+    /// One PUBLISH: a position in the window, an ack token, and on to its actor.
     fn receive(&mut self, message: Message, received_at: Timestamp, burst: &mut Burst) {
         let Message { publish, payload, oversized } = message;
-        let origin = Origin::new(&publish.topic, &payload, received_at, publish.dup);
-        let receipt = self.book.write(self.window.next_sequence());
+        let message = RawMessage::new(&publish.topic, &payload, received_at, publish.dup);
+        let ack_token = self.ack_tokens.issue(self.window.next_sequence());
         let mut uplink = match oversized {
-            None => self.decoder.decode(origin, receipt),
-            Some(oversized) => self.decoder.refuse(origin, oversized, receipt),
+            None => self.decoder.decode(message, ack_token),
+            Some(oversized) => self.decoder.refuse(message, oversized, ack_token),
         };
-        let condemned = publish.dup && self.condemn(&mut uplink, publish.packet_id);
+        let quarantined = publish.dup && self.quarantine(&mut uplink, publish.packet_id);
         let entry = Entry {
             packet_id: publish.packet_id,
             kind: uplink.kind,
@@ -162,21 +162,21 @@ impl Inbound {
         self.window.admit(entry);
         burst.arrivals.add(entry.kind, entry.items);
         burst.messages.add(entry.kind, 1);
-        burst.bytes += uplink.origin.size_bytes() as u64;
-        if condemned { self.router.pass_by(uplink) } else { self.router.route(uplink) }
+        burst.bytes += uplink.message.size_bytes() as u64;
+        if quarantined { self.router.bypass_actor(uplink) } else { self.router.route(uplink) }
     }
 
     /// A message that has stopped its actor twice goes to the writer by itself, as a rejection.
-    fn condemn(&self, uplink: &mut Uplink, packet_id: Option<NonZeroU16>) -> bool {
+    fn quarantine(&self, uplink: &mut Uplink, packet_id: Option<NonZeroU16>) -> bool {
         let failures = packet_id.and_then(|id| self.actor_failures.get(&id)).copied().unwrap_or(0);
-        let condemned = failures >= MAX_ACTOR_FAILURES;
-        if condemned {
+        let quarantined = failures >= MAX_ACTOR_FAILURES;
+        if quarantined {
             error!(sensor = ?uplink.sensor, "a message has stopped its sensor's actor twice; it is rejected");
             uplink.reject(
                 Reason::ActorFailed,
                 format!("the message stopped its sensor's actor {failures} times"),
             );
         }
-        condemned
+        quarantined
     }
 }

@@ -23,8 +23,8 @@ use super::intake::Packets;
 use super::session::SessionEnd;
 use super::{BrokerUrl, Config};
 use crate::domain::{
-    Audience, Batch, Health, Kind, Ledger, NetworkIdentifier, Origin, Place, ReceiptBook,
-    RejectionDigest, SensorIdentifier, Tally, Timestamp, Uplink,
+    AckTokens, Audience, Batch, Health, Kind, Ledger, NetworkIdentifier, RawMessage,
+    RejectionDigest, RowRef, SensorIdentifier, Tally, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::replay::{Replayer, ReplayerWays, Replays, Report};
@@ -142,7 +142,7 @@ type Key = (SensorIdentifier, Timestamp, u64);
 #[derive(Default)]
 struct Tables {
     rows: BTreeMap<&'static str, BTreeSet<Key>>,
-    /// By the digest of the message and the item's place: the number of the row.
+    /// By the digest of the message and the item's row: the number of the row.
     rejections: BTreeMap<(u128, Option<u32>), i64>,
     rejected_ever: i64,
 }
@@ -153,9 +153,9 @@ impl Tables {
         let mut tally = Tally::default();
         for uplink in batch.uplinks_mut() {
             let is_gone = |from| !self.rejections.values().any(|row| *row == from);
-            if uplink.origin.replayed_from.is_some_and(is_gone) {
+            if uplink.message.replayed_from.is_some_and(is_gone) {
                 let item_count = uplink.empty();
-                tally.seen_to(uplink.kind, item_count.into());
+                tally.already_handled(uplink.kind, item_count.into());
             }
         }
         if batch.uplinks().iter().any(|uplink| !refused(uplink).is_empty()) {
@@ -163,20 +163,20 @@ impl Tables {
         }
         let sorted = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         if path == Path::Straight {
-            let there = |kind: Kind, place: &Place| {
-                self.rows.get(kind.name()).is_some_and(|rows| rows.contains(&key(place)))
+            let there = |kind: Kind, row: &RowRef| {
+                self.rows.get(kind.name()).is_some_and(|rows| rows.contains(&key(row)))
             };
-            if sorted.iter().any(|(kind, rows)| rows.fresh.iter().any(|it| there(*kind, it))) {
+            if sorted.iter().any(|(kind, rows)| rows.new.iter().any(|it| there(*kind, it))) {
                 return Err(Verdict::Stage);
             }
         }
         for (kind, rows) in &sorted {
             let table = self.rows.entry(kind.name()).or_default();
-            let inserted = rows.all().iter().filter(|place| table.insert(key(place))).count();
+            let inserted = rows.all().iter().filter(|row| table.insert(key(row))).count();
             tally.stored(*kind, rows.offered, inserted as u64);
         }
         for uplink in batch.uplinks() {
-            let replayed_from = uplink.origin.replayed_from;
+            let replayed_from = uplink.message.replayed_from;
             if !uplink.rejections.iter().any(|it| it.item_index.is_none()) {
                 self.rejections.retain(|_, row| Some(*row) != replayed_from);
             }
@@ -223,8 +223,8 @@ impl Tables {
     }
 }
 
-fn key(place: &Place) -> Key {
-    (place.sensor, place.timestamp, place.digest)
+fn key(row: &RowRef) -> Key {
+    (row.sensor, row.timestamp, row.digest)
 }
 
 fn digest(said: &Said) -> u128 {
@@ -240,17 +240,18 @@ fn topic(said: &Said) -> String {
 }
 
 fn decode(said: &Said) -> Box<Uplink> {
-    let (book, _lost) = ReceiptBook::new();
-    let origin = Origin::new(&topic(said), said.payload.as_bytes(), Timestamp::default(), false);
-    Decoder::new(Topics::new(""), LIMITS).decode(origin, book.write(0))
+    let (ack_tokens, _lost) = AckTokens::new();
+    let message =
+        RawMessage::new(&topic(said), said.payload.as_bytes(), Timestamp::default(), false);
+    Decoder::new(Topics::new(""), LIMITS).decode(message, ack_tokens.issue(0))
 }
 
-/// The items that PostgreSQL refuses, by their place among those that can be stored.
+/// The items that PostgreSQL refuses, by their row among those that can be stored.
 fn refused(uplink: &Uplink) -> Vec<u32> {
     let crate::domain::Items::Measurements(items) = &uplink.items else { return Vec::new() };
-    let says = |item: &crate::domain::Measurement| uplink.origin.bytes(item.value);
+    let says = |item: &crate::domain::Measurement| uplink.message.bytes(item.value);
     let refused = items.iter().zip(0..).filter(|(item, _)| contains(says(item), REFUSED));
-    refused.map(|(_, place)| place).collect()
+    refused.map(|(_, row)| row).collect()
 }
 
 fn contains(text: &[u8], wanted: &[u8]) -> bool {
@@ -426,7 +427,7 @@ impl Life {
         let config =
             writer::Config { connections: 2, batch_items: 12, rejections_per_sensor_hour: 1_000 };
         let writer = WriterActor::new(config, database.clone(), reports).start();
-        let faults = Faults::actor_panics(|uplink| contains(uplink.origin.payload(), POISON));
+        let faults = Faults::actor_panics(|uplink| contains(uplink.message.payload(), POISON));
         let sensors =
             sensor::Config { unknown: UnknownSensor::Reject, idle_secs: 600, republish_secs: 60 };
         let router = Supervisor::start_here(
@@ -582,8 +583,8 @@ impl World {
         for ((message, _), row) in whole.skip(first) {
             let said = self.broker.said.iter().find(|said| digest(said) == *message).unwrap();
             let payload = said.payload.as_bytes();
-            let origin = Origin::replayed(&topic(said), payload, Timestamp::default(), *row);
-            self.life.replayer.admit(*row, origin);
+            let message = RawMessage::replayed(&topic(said), payload, Timestamp::default(), *row);
+            self.life.replayer.admit(*row, message);
         }
     }
 

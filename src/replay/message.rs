@@ -1,7 +1,7 @@
 //! Makes a message of a row of `rejection`: the same topic, and a payload that holds what was
 //! refused and nothing else. Pure.
 
-use crate::domain::{Origin, RejectionDigest};
+use crate::domain::{RawMessage, RejectionDigest};
 use crate::store::Recorded;
 use crate::wire;
 
@@ -20,7 +20,7 @@ pub enum NotReplayable {
 ///
 /// What was kept is the payload if its digest is that of the message; else it is one item, or the
 /// beginning of a payload that was too large.
-pub(super) fn message(row: &Recorded) -> Result<Origin, NotReplayable> {
+pub(super) fn message(row: &Recorded) -> Result<RawMessage, NotReplayable> {
     let is_whole = RejectionDigest::of(&row.topic, &row.raw) == row.digest;
     let payload = match (row.item_index, is_whole) {
         (None, true) => Some(row.raw.clone()),
@@ -31,7 +31,7 @@ pub(super) fn message(row: &Recorded) -> Result<Origin, NotReplayable> {
         (Some(_), false) => row.kind.map(|kind| wire::envelop(kind, &row.raw)),
     };
     let payload = payload.ok_or(NotReplayable::ItemNotFound)?;
-    Ok(Origin::replayed(&row.topic, &payload, row.received_at, row.identifier))
+    Ok(RawMessage::replayed(&row.topic, &payload, row.received_at, row.identifier))
 }
 
 #[cfg(test)]
@@ -55,11 +55,11 @@ mod tests {
     }
 
     fn payload(row: &Recorded) -> Result<String, NotReplayable> {
-        let origin = message(row)?;
-        assert_eq!((origin.topic(), origin.replayed_from), (TOPIC, Some(7)));
-        assert!(origin.redelivered, "it may be a row already");
-        assert_eq!(origin.received_at, row.received_at);
-        Ok(String::from_utf8(origin.payload().to_vec()).unwrap())
+        let message = message(row)?;
+        assert_eq!((message.topic(), message.replayed_from), (TOPIC, Some(7)));
+        assert!(message.redelivered, "it may be a row already");
+        assert_eq!(message.received_at, row.received_at);
+        Ok(String::from_utf8(message.payload().to_vec()).unwrap())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! just arrived. `replayer` takes one request after the other, `message` (pure) makes a message of
 //! what was kept, `places` (pure) remembers what is on its way.
 //!
-//! Invariant: a replayed message has a receipt of its own book, so it holds no place in the inbound
+//! Invariant: a replayed message has an ack token of the replayer's own, so it holds no place in the inbound
 //! window and makes no PUBACK. Whatever happens to it on the way, its row is there until the commit
 //! that brings its items into the tables.
 

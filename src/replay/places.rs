@@ -1,4 +1,4 @@
-//! What a replay has on its way: each message under the number of its receipt. Pure.
+//! What a replay has on its way: each message under the number of its ack_token. Pure.
 
 use crate::domain::Kind;
 

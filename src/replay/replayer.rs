@@ -10,7 +10,7 @@ use tracing::{debug, error, info};
 
 use super::message::{NotReplayable, message};
 use super::places::{Place, Places};
-use crate::domain::{Arrivals, Ledger, Lost, Origin, Reason, ReceiptBook};
+use crate::domain::{AckTokens, Arrivals, Ledger, LostToken, RawMessage, Reason};
 use crate::sensor::{Committed, Router};
 use crate::store::{RejectionFilter, Replayed, Store, StoreError, Stretch};
 use crate::wire::Decoder;
@@ -114,8 +114,8 @@ pub struct ReplayerWays {
 pub struct Replayer {
     requests: ReplayRequests,
     ways: ReplayerWays,
-    book: ReceiptBook,
-    lost: mpsc::UnboundedReceiver<Lost>,
+    ack_tokens: AckTokens,
+    lost: mpsc::UnboundedReceiver<LostToken>,
     places: Places,
     /// What stops its actor takes what was delivered to it back to the broker, and is not given to
     /// it again in the life of this process.
@@ -126,9 +126,9 @@ impl Replayer {
     /// Takes the requests that [`Replays`] hands on.
     #[must_use]
     pub fn new(requests: ReplayRequests, ways: ReplayerWays) -> Self {
-        let (book, lost) = ReceiptBook::new();
+        let (ack_tokens, lost) = AckTokens::new();
         let (places, culprits) = (Places::default(), foldhash::HashSet::default());
-        Self { requests, ways, book, lost, places, culprits }
+        Self { requests, ways, ack_tokens, lost, places, culprits }
     }
 
     /// Runs until nobody can ask any more.
@@ -151,8 +151,8 @@ impl Replayer {
         let mut report = Report { rest: page.rest, ..Report::default() };
         for (row, number) in page.rows.iter().zip(1..) {
             match message(row) {
-                Ok(origin) => {
-                    self.admit(row.identifier, origin);
+                Ok(message) => {
+                    self.admit(row.identifier, message);
                     report.replayed += 1;
                 }
                 Err(flaw) => report.not_replayable.push((row.identifier, flaw)),
@@ -182,11 +182,11 @@ impl Replayer {
         }
     }
 
-    pub(crate) fn admit(&mut self, rejection: i64, origin: Origin) {
-        let receipt = self.book.write(self.places.next());
-        let mut uplink = self.ways.decoder.decode(origin, receipt);
-        let condemned = self.culprits.contains(&rejection);
-        if condemned {
+    pub(crate) fn admit(&mut self, rejection: i64, message: RawMessage) {
+        let ack_token = self.ack_tokens.issue(self.places.next());
+        let mut uplink = self.ways.decoder.decode(message, ack_token);
+        let quarantined = self.culprits.contains(&rejection);
+        if quarantined {
             let detail = "the message stopped its sensor's actor when it was replayed";
             uplink.reject(Reason::ActorFailed, detail.into());
         }
@@ -196,25 +196,25 @@ impl Replayer {
         arrivals.add(place.kind, place.items);
         self.ways.ledger.replay(arrivals);
         let router = &self.ways.router;
-        if condemned { router.pass_by(uplink) } else { router.route(uplink) }
+        if quarantined { router.bypass_actor(uplink) } else { router.route(uplink) }
     }
 
     fn settle(&mut self, committed: Committed, report: &mut Report) {
-        let Committed { receipts, tally, replayed, .. } = committed;
+        let Committed { ack_tokens, tally, replayed, .. } = committed;
         let places = &mut self.places;
-        let landed = receipts
+        let landed = ack_tokens
             .into_iter()
-            .filter_map(|receipt| places.end(receipt.redeem()))
+            .filter_map(|ack_token| places.end(ack_token.settle()))
             .map(|place| (place.kind, place.items));
         self.ways.ledger.settle(landed, &tally);
         report.outcome += replayed;
     }
 
-    fn lose(&mut self, lost: Lost, report: &mut Report) {
+    fn lose(&mut self, lost: LostToken, report: &mut Report) {
         let Some(place) = self.places.end(lost.sequence) else { return };
         self.ways.ledger.release_replayed(place.kind, place.items);
         report.failed += 1;
-        if lost.culprit {
+        if lost.caused_panic {
             let rejection = place.rejection;
             error!(
                 rejection,

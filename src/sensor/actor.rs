@@ -52,12 +52,12 @@ impl Handler<Hear> for SensorActor {
         reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
     )]
     fn handle(&mut self, Hear(mut uplink): Hear, _: &mut Context<Self>) {
-        uplink.receipt.take_in_hand();
+        uplink.ack_token.begin_processing();
         self.ways.faults.strike_message(&uplink);
         if self.state.hear(&uplink, self.ways.republish_secs) {
             self.ways.outbox.do_send(Republish(self.identifier));
         }
-        uplink.receipt.put_down();
+        uplink.ack_token.end_processing();
         self.ways.up.pass(uplink);
     }
 }

@@ -39,7 +39,7 @@ impl Funnel {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "the inbound window bounds what is in flight, and a writer that is gone loses the receipts, which is noticed"
+        reason = "the inbound window bounds what is in flight, and a writer that is gone loses the ack_tokens, which is noticed"
     )]
     fn empty(&self) {
         let together = self.0.waiting.take();

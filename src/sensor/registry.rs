@@ -38,7 +38,7 @@ impl Router {
     }
 
     /// Brings a message to the writer past its sensor's actor, which it has stopped too often.
-    pub fn pass_by(&self, uplink: Box<Uplink>) {
+    pub fn bypass_actor(&self, uplink: Box<Uplink>) {
         self.registry.borrow().ways.up.pass(uplink);
     }
 
@@ -145,7 +145,7 @@ impl Registry {
         match self.slots.get_mut(&sensor) {
             Some(Slot::Active { address, heard_at, .. }) if address.connected() => {
                 // What is replayed was heard long ago.
-                *heard_at = (*heard_at).max(uplink.origin.received_at);
+                *heard_at = (*heard_at).max(uplink.message.received_at);
                 address.do_send(Hear(uplink));
                 Routed::Sent
             }
@@ -196,8 +196,8 @@ impl Registry {
         self.metrics.actors_alive.inc();
         let now = Timestamp::now();
         // What is replayed was heard long ago.
-        let heard_at = uplinks.iter().map(|uplink| match uplink.origin.replayed_from {
-            Some(_) => uplink.origin.received_at,
+        let heard_at = uplinks.iter().map(|uplink| match uplink.message.replayed_from {
+            Some(_) => uplink.message.received_at,
             None => now,
         });
         let heard_at = heard_at.max().unwrap_or(now);

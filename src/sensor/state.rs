@@ -30,11 +30,11 @@ impl SensorState {
     /// Takes note of a message. True: the sensor keeps to an older revision, its configuration is
     /// to be published again.
     pub(super) fn hear(&mut self, uplink: &Uplink, republish_secs: u64) -> bool {
-        if uplink.origin.replayed_from.is_some() {
+        if uplink.message.replayed_from.is_some() {
             // It was said long ago, and does not tell how the sensor is now.
             return false;
         }
-        let received_at = uplink.origin.received_at;
+        let received_at = uplink.message.received_at;
         if let Some(kind) = uplink.kind {
             let activity = self.activity(kind);
             activity.messages += 1;
@@ -87,7 +87,7 @@ impl SensorState {
 mod tests {
     use super::*;
     use crate::domain::{
-        Heartbeat, Items, NetworkIdentifier, Origin, ReceiptBook, SensorIdentifier,
+        AckTokens, Heartbeat, Items, NetworkIdentifier, RawMessage, SensorIdentifier,
     };
     use smallvec::smallvec;
 
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn heartbeat(revision: i32, at: i64) -> Uplink {
-        let (book, _lost) = ReceiptBook::new();
+        let (ack_tokens, _lost) = AckTokens::new();
         Uplink {
             sensor: Some(SensorIdentifier::random()),
             kind: Some(Kind::Heartbeat),
@@ -107,8 +107,8 @@ mod tests {
                 success: true
             }]),
             rejections: Vec::new(),
-            origin: Origin::new("t", b"", second(at), false),
-            receipt: book.write(0),
+            message: RawMessage::new("t", b"", second(at), false),
+            ack_token: ack_tokens.issue(0),
         }
     }
 
@@ -157,7 +157,7 @@ mod tests {
     fn a_replay_tells_nothing_of_now() {
         let mut state = state(3);
         let mut old = heartbeat(1, 500);
-        old.origin = Origin::replayed("t", b"", second(500), 1);
+        old.message = RawMessage::replayed("t", b"", second(500), 1);
         assert!(!state.hear(&old, 60));
         let snapshot = state.snapshot();
         assert_eq!((snapshot.reported_revision, snapshot.heartbeats.messages), (None, 0));

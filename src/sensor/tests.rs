@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::domain::{
-    Audience, Heartbeat, Items, Kind, Ledger, NetworkIdentifier, Origin, ReceiptBook,
+    AckTokens, Audience, Heartbeat, Items, Kind, Ledger, NetworkIdentifier, RawMessage,
     SensorIdentifier, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
@@ -66,7 +66,7 @@ fn router(metrics: &Arc<Metrics>) -> Router {
 }
 
 fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
-    let (book, _lost) = ReceiptBook::new();
+    let (ack_tokens, _lost) = AckTokens::new();
     let (timestamp, digest) = (Timestamp::now(), 0);
     Box::new(Uplink {
         sensor: Some(sensor),
@@ -78,8 +78,8 @@ fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
             success: true
         }]),
         rejections: Vec::new(),
-        origin: Origin::new("t", b"", timestamp, false),
-        receipt: book.write(0),
+        message: RawMessage::new("t", b"", timestamp, false),
+        ack_token: ack_tokens.issue(0),
     })
 }
 

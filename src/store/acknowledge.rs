@@ -25,7 +25,7 @@ pub(super) async fn write(
     let sensors: Vec<Uuid> = heard.iter().map(|(sensor, ..)| sensor.0).collect();
     let revisions: Vec<i32> = heard.iter().map(|(.., heartbeat)| heartbeat.revision).collect();
     let made = column(|(.., heartbeat)| heartbeat.timestamp.to_jiff());
-    let received = column(|(_, uplink, _)| uplink.origin.received_at.to_jiff());
+    let received = column(|(_, uplink, _)| uplink.message.received_at.to_jiff());
     let success: Vec<bool> = heard.iter().map(|(.., heartbeat)| heartbeat.success).collect();
     let rows = connection
         .client
@@ -48,7 +48,7 @@ fn first_of_each<'a>(
     heartbeats: &Rows,
 ) -> Vec<(SensorIdentifier, &'a Uplink, &'a Heartbeat)> {
     let mut first = foldhash::HashMap::default();
-    for place in heartbeats.fresh.iter().chain(&heartbeats.suspect) {
+    for place in heartbeats.new.iter().chain(&heartbeats.maybe_duplicate) {
         let (uplink, heartbeat) = copy::heartbeat(batch, place);
         let arrival = (place.uplink, place.item);
         match first.entry((place.sensor, heartbeat.revision)) {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::connection::WriterConnection;
 use super::reads::Parameters;
 use super::{Store, StoreError};
-use crate::domain::{Kind, Place, SensorIdentifier, Timestamp};
+use crate::domain::{Kind, RowRef, SensorIdentifier, Timestamp};
 
 /// The span of a bucket.
 pub const BUCKET_SECS: i64 = 14_400;
@@ -149,7 +149,7 @@ pub fn bucket_begin(bucket: i32) -> Timestamp {
 /// a clock that runs ahead by more than a bucket, are left out.
 pub(super) async fn journal(
     connection: &WriterConnection,
-    stored: &[Vec<Place>; Kind::ALL.len()],
+    stored: &[Vec<RowRef>; Kind::ALL.len()],
 ) -> Result<(), tokio_postgres::Error> {
     let Entries { sensors, buckets, kinds, counts } = entries(stored, bucket_of(Timestamp::now()));
     if sensors.is_empty() {
@@ -168,10 +168,10 @@ struct Entries {
 }
 
 /// Places are sorted by sensor and time, so that those of one entry stand together.
-fn entries(stored: &[Vec<Place>; Kind::ALL.len()], present: i32) -> Entries {
+fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()], present: i32) -> Entries {
     let mut entries = Entries::default();
     for (kind, places) in stored.iter().enumerate() {
-        let key = |place: &Place| (place.sensor, bucket_of(place.timestamp));
+        let key = |place: &RowRef| (place.sensor, bucket_of(place.timestamp));
         for run in places.chunk_by(|one, next| key(one) == key(next)) {
             let (sensor, bucket) = key(&run[0]);
             if bucket > present - BUCKETS && bucket <= present + 1 {
@@ -292,10 +292,10 @@ mod tests {
 
     const PRESENT: i32 = 123_456;
 
-    fn place(sensor: SensorIdentifier, bucket: i32, second: i64) -> Place {
+    fn place(sensor: SensorIdentifier, bucket: i32, second: i64) -> RowRef {
         let begin = bucket_begin(bucket).unix_microseconds();
         let timestamp = Timestamp::from_unix_microseconds(begin + second * 1_000_000);
-        Place { sensor, timestamp, digest: 0, uplink: 0, item: 0 }
+        RowRef { sensor, timestamp, digest: 0, uplink: 0, item: 0 }
     }
 
     #[test]

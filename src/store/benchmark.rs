@@ -9,7 +9,7 @@ use super::bundles::SETTLED;
 use super::connect::Connector;
 use super::copy::{Encoder, MEASUREMENT_COLUMNS};
 use super::{Config, Housekeeper, Store, StoreError, migrate};
-use crate::domain::{Batch, Kind, Measurement, Place, SensorIdentifier, Timestamp};
+use crate::domain::{Batch, Kind, Measurement, RowRef, SensorIdentifier, Timestamp};
 
 /// What the names of the benchmark's databases begin with.
 pub const BENCHMARK_DATABASE_PREFIX: &str = "tributary_bench_";
@@ -283,7 +283,7 @@ pub async fn furnish(config: &Config) -> Result<(), StoreError> {
 /// The COPY stream of these measurements, and how long it is: for the benches.
 #[doc(hidden)]
 #[must_use]
-pub fn encode_measurements(batch: &Batch, places: &[Place]) -> usize {
+pub fn encode_measurements(batch: &Batch, places: &[RowRef]) -> usize {
     let mut stream = Encoder::begin();
     let rows = stream.rows(Kind::Measurement, batch, places);
     rows.len() + stream.end().len()

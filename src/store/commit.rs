@@ -23,7 +23,7 @@ use super::replays::{self, Replayed};
 use super::sensors::DELETION_LOCK;
 use super::{Config, StoreError, acknowledge, activity, copy, examine, rejections};
 use crate::domain::{
-    Audience, Batch, Kind, News, Place, Reason, Receipt, Rows, SensorIdentifier, Tally, Timestamp,
+    AckToken, Audience, Batch, Kind, News, Reason, RowRef, Rows, SensorIdentifier, Tally, Timestamp,
 };
 
 /// A new partition takes over what the default partition holds of it, however much that is.
@@ -56,7 +56,7 @@ pub struct Acknowledgement {
 #[derive(Debug)]
 pub struct Committed {
     /// What is now to be acknowledged.
-    pub receipts: Vec<Receipt>,
+    pub ack_tokens: Vec<AckToken>,
     /// What became of the items.
     pub tally: Tally,
     /// What was acknowledged for the first time.
@@ -80,7 +80,7 @@ impl Committed {
         };
         Self {
             news,
-            receipts: batch.into_uplinks().into_iter().map(|uplink| uplink.receipt).collect(),
+            ack_tokens: batch.into_uplinks().into_iter().map(|uplink| uplink.ack_token).collect(),
             tally: account.tally,
             acknowledgements: account.acknowledgements,
             deleted: account.deleted,
@@ -117,7 +117,7 @@ struct Account {
     acknowledgements: Vec<Acknowledgement>,
     deleted: Vec<SensorIdentifier>,
     /// The places of the rows that were new, by kind.
-    stored: [Vec<Place>; Kind::ALL.len()],
+    stored: [Vec<RowRef>; Kind::ALL.len()],
     replayed: Replayed,
 }
 
@@ -274,7 +274,7 @@ async fn transact(
     for (kind, rows) in rows.iter() {
         if rows.offered > 0 {
             let staged = insert(connection, batch, *kind, rows, path).await?;
-            let fresh = if path == Path::Straight { rows.fresh.len() } else { 0 };
+            let fresh = if path == Path::Straight { rows.new.len() } else { 0 };
             let inserted = (fresh + staged.len()) as u64;
             account.tally.stored(*kind, rows.offered, inserted);
             if held.is_some() {
@@ -293,7 +293,7 @@ async fn transact(
     }
     if path == Path::Straight {
         for (kind, rows) in rows {
-            account.stored[*kind as usize].append(&mut rows.fresh);
+            account.stored[*kind as usize].append(&mut rows.new);
         }
     }
     // Both in one round trip. A journal that fails fails the transaction, and its COMMIT commits
@@ -312,7 +312,7 @@ async fn begin(
 ) -> Result<Vec<SensorIdentifier>, StoreError> {
     let mut sensors: Vec<Uuid> = Vec::new();
     for (_, rows) in rows {
-        for places in [&rows.fresh, &rows.suspect] {
+        for places in [&rows.new, &rows.maybe_duplicate] {
             sensors.extend(
                 places.chunk_by(|one, next| one.sensor == next.sensor).map(|run| run[0].sensor.0),
             );
@@ -347,12 +347,12 @@ async fn insert(
     kind: Kind,
     rows: &Rows,
     path: Path,
-) -> Result<Vec<Place>, StoreError> {
+) -> Result<Vec<RowRef>, StoreError> {
     match path {
         Path::Straight => {
             let table = connection.copy(kind);
-            copy_in(connection, table, batch, kind, &rows.fresh).await?;
-            staged(connection, batch, kind, &rows.suspect).await
+            copy_in(connection, table, batch, kind, &rows.new).await?;
+            staged(connection, batch, kind, &rows.maybe_duplicate).await
         }
         Path::Staged => staged(connection, batch, kind, &rows.all()).await,
     }
@@ -363,8 +363,8 @@ pub(super) async fn staged(
     connection: &WriterConnection,
     batch: &Batch,
     kind: Kind,
-    places: &[Place],
-) -> Result<Vec<Place>, StoreError> {
+    places: &[RowRef],
+) -> Result<Vec<RowRef>, StoreError> {
     let staging = connection.staging(kind);
     if copy_in(connection, &staging.copy, batch, kind, places).await? == 0 {
         return Ok(Vec::new());
@@ -379,7 +379,7 @@ pub(super) async fn staged(
             (row.get(0), made.unix_microseconds(), row.get(2))
         })
         .collect();
-    let is_new = |place: &&Place| {
+    let is_new = |place: &&RowRef| {
         let made = place.timestamp.unix_microseconds();
         new.contains(&(place.sensor.0, made, place.digest.cast_signed()))
     };
@@ -391,7 +391,7 @@ async fn copy_in(
     statement: &Statement,
     batch: &Batch,
     kind: Kind,
-    places: &[Place],
+    places: &[RowRef],
 ) -> Result<u64, StoreError> {
     if places.is_empty() {
         return Ok(0);

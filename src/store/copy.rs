@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::domain::{
-    Batch, Heartbeat, Items, Kind, LogMessage, Measurement, Place, Timestamp, Uplink,
+    Batch, Heartbeat, Items, Kind, LogMessage, Measurement, RowRef, Timestamp, Uplink,
 };
 
 /// What `COPY measurement` takes, and [`Encoder`] gives.
@@ -42,7 +42,7 @@ impl Encoder {
     }
 
     /// The part of the stream with the rows at these places.
-    pub(super) fn rows(&mut self, kind: Kind, batch: &Batch, places: &[Place]) -> Bytes {
+    pub(super) fn rows(&mut self, kind: Kind, batch: &Batch, places: &[RowRef]) -> Bytes {
         for place in places {
             match kind {
                 Kind::Measurement => self.measurement(batch, place),
@@ -58,19 +58,19 @@ impl Encoder {
         self.0.freeze()
     }
 
-    fn measurement(&mut self, batch: &Batch, place: &Place) {
+    fn measurement(&mut self, batch: &Batch, place: &RowRef) {
         let (uplink, item) = measurement(batch, place);
-        let value = uplink.origin.bytes(item.value);
+        let value = uplink.message.bytes(item.value);
         self.0.reserve(COMMON_BYTES + 5 + value.len());
-        self.common(6, place, uplink.origin.received_at, item.revision);
+        self.common(6, place, uplink.message.received_at, item.revision);
         self.length(1 + value.len());
         self.0.put_u8(JSONB_VERSION);
         self.0.put_slice(value);
     }
 
-    fn log_message(&mut self, batch: &Batch, place: &Place) {
+    fn log_message(&mut self, batch: &Batch, place: &RowRef) {
         let (uplink, item) = log_message(batch, place);
-        self.common(8, place, uplink.origin.received_at, item.revision);
+        self.common(8, place, uplink.message.received_at, item.revision);
         self.text(item.severity.name());
         self.text(&item.subject);
         match &item.details {
@@ -79,15 +79,15 @@ impl Encoder {
         }
     }
 
-    fn heartbeat(&mut self, batch: &Batch, place: &Place) {
+    fn heartbeat(&mut self, batch: &Batch, place: &RowRef) {
         let (uplink, item) = heartbeat(batch, place);
-        self.common(6, place, uplink.origin.received_at, item.revision);
+        self.common(6, place, uplink.message.received_at, item.revision);
         self.length(1);
         self.0.put_u8(u8::from(item.success));
     }
 
     /// What every row begins with, put together on the stack and copied once.
-    fn common(&mut self, columns: i16, place: &Place, received_at: Timestamp, revision: i32) {
+    fn common(&mut self, columns: i16, place: &RowRef, received_at: Timestamp, revision: i32) {
         let mut row = [0; COMMON_BYTES];
         let mut rest = &mut row[..];
         rest.put_i16(columns);
@@ -114,39 +114,39 @@ impl Encoder {
     }
 }
 
-const PLACE_FITS: &str = "a place is made from the items of its own kind";
+const ROW_FITS: &str = "a place is made from the items of its own kind";
 
-pub(super) fn measurement<'a>(batch: &'a Batch, place: &Place) -> (&'a Uplink, &'a Measurement) {
+pub(super) fn measurement<'a>(batch: &'a Batch, place: &RowRef) -> (&'a Uplink, &'a Measurement) {
     let uplink = &batch.uplinks()[place.uplink as usize];
-    let Items::Measurements(items) = &uplink.items else { unreachable!("{PLACE_FITS}") };
+    let Items::Measurements(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
     (uplink, &items[place.item as usize])
 }
 
-pub(super) fn log_message<'a>(batch: &'a Batch, place: &Place) -> (&'a Uplink, &'a LogMessage) {
+pub(super) fn log_message<'a>(batch: &'a Batch, place: &RowRef) -> (&'a Uplink, &'a LogMessage) {
     let uplink = &batch.uplinks()[place.uplink as usize];
-    let Items::LogMessages(items) = &uplink.items else { unreachable!("{PLACE_FITS}") };
+    let Items::LogMessages(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
     (uplink, &items[place.item as usize])
 }
 
 /// The heartbeat at a place, and its message.
-pub(super) fn heartbeat<'a>(batch: &'a Batch, place: &Place) -> (&'a Uplink, &'a Heartbeat) {
+pub(super) fn heartbeat<'a>(batch: &'a Batch, place: &RowRef) -> (&'a Uplink, &'a Heartbeat) {
     let uplink = &batch.uplinks()[place.uplink as usize];
-    let Items::Heartbeats(items) = &uplink.items else { unreachable!("{PLACE_FITS}") };
+    let Items::Heartbeats(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
     (uplink, &items[place.item as usize])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Origin, ReceiptBook, SensorIdentifier, Span};
+    use crate::domain::{AckTokens, ByteRange, RawMessage, SensorIdentifier};
     use smallvec::smallvec;
     use uuid::Uuid;
 
     #[test]
     fn a_row_has_its_fields_in_order() {
-        let (book, _lost) = ReceiptBook::new();
+        let (ack_tokens, _lost) = AckTokens::new();
         let sensor = SensorIdentifier(Uuid::from_u128(1));
-        let place = Place {
+        let place = RowRef {
             sensor,
             timestamp: Timestamp::from_unix_microseconds(946_684_800_000_001),
             digest: u64::MAX,
@@ -160,16 +160,16 @@ mod tests {
                 timestamp: place.timestamp,
                 digest: place.digest,
                 revision: 3,
-                value: Span { start: 1, end: 3 },
+                value: ByteRange { start: 1, end: 3 },
             }]),
             rejections: Vec::new(),
-            origin: Origin::new(
+            message: RawMessage::new(
                 "t",
                 b"[{}]",
                 Timestamp::from_unix_microseconds(946_684_800_000_002),
                 false,
             ),
-            receipt: book.write(0),
+            ack_token: ack_tokens.issue(0),
         })]);
 
         let mut encoder = Encoder::begin();

@@ -4,7 +4,7 @@
 use super::StoreError;
 use super::commit::staged;
 use super::connection::{WriterConnection, staging_table};
-use crate::domain::{Batch, Kind, Place};
+use crate::domain::{Batch, Kind, RowRef};
 
 /// Returns each item's place among the stored ones, and PostgreSQL's sentence.
 pub(super) async fn find_refused(
@@ -41,7 +41,7 @@ async fn attempt(
     connection: &WriterConnection,
     batch: &Batch,
     kind: Kind,
-    part: &[Place],
+    part: &[RowRef],
 ) -> Result<(), StoreError> {
     if part.is_empty() {
         return Ok(());

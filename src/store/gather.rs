@@ -2,13 +2,13 @@
 //! the revisions acknowledged by them. Called behind COMMIT, and only when somebody watches.
 
 use super::{Acknowledgement, copy};
-use crate::domain::{Audience, Batch, Kind, News, Place, Step, Tidings};
+use crate::domain::{Audience, Batch, Kind, News, RowRef, Step, Tidings};
 
 /// The news for this audience: of rows that were there before, nothing.
 pub(super) fn gather(
     audience: &Audience,
     batch: &Batch,
-    stored: &[Vec<Place>; Kind::ALL.len()],
+    stored: &[Vec<RowRef>; Kind::ALL.len()],
     acknowledgements: &[Acknowledgement],
 ) -> Vec<News> {
     let mut news = Vec::new();
@@ -29,23 +29,23 @@ pub(super) fn gather(
     news
 }
 
-fn tidings(kind: Kind, batch: &Batch, place: &Place) -> Tidings {
+fn tidings(kind: Kind, batch: &Batch, place: &RowRef) -> Tidings {
     let timestamp = place.timestamp;
     match kind {
         Kind::Measurement => {
             let (uplink, item) = copy::measurement(batch, place);
             Tidings::Measurement {
                 timestamp,
-                received_at: uplink.origin.received_at,
+                received_at: uplink.message.received_at,
                 revision: item.revision,
-                value: uplink.origin.keep(item.value),
+                value: uplink.message.keep(item.value),
             }
         }
         Kind::LogMessage => {
             let (uplink, item) = copy::log_message(batch, place);
             Tidings::LogMessage {
                 timestamp,
-                received_at: uplink.origin.received_at,
+                received_at: uplink.message.received_at,
                 revision: item.revision,
                 severity: item.severity,
                 subject: item.subject.clone(),
@@ -56,7 +56,7 @@ fn tidings(kind: Kind, batch: &Batch, place: &Place) -> Tidings {
             let (uplink, item) = copy::heartbeat(batch, place);
             Tidings::Heartbeat {
                 timestamp,
-                received_at: uplink.origin.received_at,
+                received_at: uplink.message.received_at,
                 revision: item.revision,
                 success: item.success,
             }

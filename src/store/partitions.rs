@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 use super::bundles::forget_bundles;
 use super::connection::table;
 use super::{Config, Store, StoreError};
-use crate::domain::{Kind, Place, Rows, SensorIdentifier, Timestamp};
+use crate::domain::{Kind, RowRef, Rows, SensorIdentifier, Timestamp};
 
 /// Whoever deletes a sensor purges it at once, unless that is cut short.
 const UNPURGED: &str = "\
@@ -129,7 +129,7 @@ impl Partitions {
         let mut missing = Vec::new();
         for (kind, rows) in rows {
             let mut last = i64::MIN;
-            for Place { timestamp, .. } in rows.fresh.iter().chain(&rows.suspect) {
+            for RowRef { timestamp, .. } in rows.new.iter().chain(&rows.maybe_duplicate) {
                 let interval = self.intervals.of(*timestamp);
                 // Mostly the same as that of the row before.
                 if interval == last {

@@ -16,7 +16,7 @@ pub(super) async fn write(
     batch: &Batch,
     tally: &mut Tally,
 ) -> Result<(), StoreError> {
-    let delivered = batch.uplinks().iter().filter(|uplink| uplink.origin.replayed_from.is_none());
+    let delivered = batch.uplinks().iter().filter(|uplink| uplink.message.replayed_from.is_none());
     let all = || delivered.clone().flat_map(|uplink| &uplink.rejections);
     let kept: Vec<&Rejection> = all().filter(|rejection| rejection.kept).collect();
     if !kept.is_empty() {
@@ -91,8 +91,8 @@ pub(super) async fn supersede(
 ) -> Result<(), StoreError> {
     let (mut messages, mut refused, mut indices) = (Vec::new(), Vec::new(), Vec::new());
     let again = batch.uplinks().iter().filter(|uplink| {
-        uplink.origin.redelivered
-            && uplink.origin.replayed_from.is_none()
+        uplink.message.redelivered
+            && uplink.message.replayed_from.is_none()
             && !uplink.items.is_empty()
     });
     for uplink in again {

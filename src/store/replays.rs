@@ -59,7 +59,7 @@ pub(super) async fn lock(
     replayed: &mut Replayed,
 ) -> Result<Option<Held>, StoreError> {
     let identifiers: Vec<i64> =
-        batch.uplinks().iter().filter_map(|uplink| uplink.origin.replayed_from).collect();
+        batch.uplinks().iter().filter_map(|uplink| uplink.message.replayed_from).collect();
     if identifiers.is_empty() {
         return Ok(None);
     }
@@ -67,9 +67,9 @@ pub(super) async fn lock(
     let held: BTreeMap<i64, Option<i32>> =
         rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     for uplink in batch.uplinks_mut() {
-        if uplink.origin.replayed_from.is_some_and(|from| !held.contains_key(&from)) {
+        if uplink.message.replayed_from.is_some_and(|from| !held.contains_key(&from)) {
             let item_count = uplink.empty();
-            tally.seen_to(uplink.kind, item_count.into());
+            tally.already_handled(uplink.kind, item_count.into());
             replayed.gone += 1;
         }
     }
@@ -117,7 +117,7 @@ pub(super) async fn settle(
 }
 
 fn held_row(uplink: &Uplink, held: &BTreeMap<i64, Option<i32>>) -> Option<(i64, Option<i32>)> {
-    let from = uplink.origin.replayed_from?;
+    let from = uplink.message.replayed_from?;
     held.get(&from).map(|item_index| (from, *item_index))
 }
 

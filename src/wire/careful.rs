@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::item::{heartbeat, holds_nul, log_message, measurement, span_of};
+use super::item::{heartbeat, holds_nul, log_message, measurement, range_of};
 use super::{Refusal, RefusedItem, Whole, value};
 use crate::domain::{Heartbeat, Items, Kind, LogMessage, Measurement, Reason, Severity, Timestamp};
 
@@ -64,7 +64,7 @@ fn sift<'a, T>(
         match members(element).and_then(|members| read(&members)) {
             Ok(item) => Some(item),
             Err(refusal) => {
-                refused.push(RefusedItem { index, span: span_of(element, payload), refusal });
+                refused.push(RefusedItem { index, range: range_of(element, payload), refusal });
                 None
             }
         }

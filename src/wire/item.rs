@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::value;
 use crate::domain::{
-    Heartbeat, LogMessage, Measurement, Severity, Span, Timestamp, content_digest,
+    ByteRange, Heartbeat, LogMessage, Measurement, Severity, Timestamp, content_digest,
 };
 
 /// The rules that turn a wire item into a domain item.
@@ -96,7 +96,7 @@ pub(super) fn measurement(
     payload: &str,
 ) -> Measurement {
     let digest = content_digest(revision, &[value.get().as_bytes()]);
-    Measurement { timestamp, digest, revision, value: span_of(value, payload) }
+    Measurement { timestamp, digest, revision, value: range_of(value, payload) }
 }
 
 pub(super) fn log_message(
@@ -131,9 +131,9 @@ pub(super) fn heartbeat(revision: i32, timestamp: Timestamp, success: bool) -> H
 }
 
 /// Where a part of the payload stands in it.
-pub(super) fn span_of(part: &RawValue, payload: &str) -> Span {
+pub(super) fn range_of(part: &RawValue, payload: &str) -> ByteRange {
     let start = part.get().as_ptr() as usize - payload.as_ptr() as usize;
     let end = start + part.get().len();
     let narrow = |at| u32::try_from(at).expect("a payload is smaller than 4 GiB");
-    Span { start: narrow(start), end: narrow(end) }
+    ByteRange { start: narrow(start), end: narrow(end) }
 }

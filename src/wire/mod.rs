@@ -15,7 +15,9 @@ pub use agreement::disagreement;
 pub use careful::item;
 pub use topic::{TopicFlaw, Topics, check_prefix};
 
-use crate::domain::{Items, Kind, Origin, Reason, Receipt, Rejection, RejectionDigest, Uplink};
+use crate::domain::{
+    AckToken, Items, Kind, RawMessage, Reason, Rejection, RejectionDigest, Uplink,
+};
 
 /// `MAX_…`
 #[derive(Clone, Copy, Debug)]
@@ -66,18 +68,18 @@ impl Decoder {
 
     /// Every item of the message is in the answer: as one that can be stored, or in a rejection.
     #[must_use]
-    pub fn decode(&self, origin: Origin, receipt: Receipt) -> Box<Uplink> {
-        let (kind, sensor) = match self.topics.parse(origin.topic()) {
+    pub fn decode(&self, message: RawMessage, ack_token: AckToken) -> Box<Uplink> {
+        let (kind, sensor) = match self.topics.parse(message.topic()) {
             Ok((kind, sensor)) => (kind, sensor),
             Err(flaw) => {
-                let mut uplink = bare(flaw.kind(), origin, receipt);
+                let mut uplink = bare(flaw.kind(), message, ack_token);
                 uplink.reject(flaw.reason(), flaw.to_string());
                 return uplink;
             }
         };
-        let mut uplink = bare(Some(kind), origin, receipt);
+        let mut uplink = bare(Some(kind), message, ack_token);
         uplink.sensor = Some(sensor);
-        match decode_payload(kind, &uplink.origin, self.limits) {
+        match decode_payload(kind, &uplink.message, self.limits) {
             Ok((items, refused)) => {
                 if !refused.is_empty() {
                     // Once for the message, not for each of its items.
@@ -95,11 +97,16 @@ impl Decoder {
         uplink
     }
 
-    /// The rejection of a message that is too large. `origin` holds the beginning of its payload.
+    /// The rejection of a message that is too large. `message` holds the beginning of its payload.
     #[must_use]
-    pub fn refuse(&self, origin: Origin, oversized: Oversized, receipt: Receipt) -> Box<Uplink> {
-        let place = self.topics.parse(origin.topic()).ok();
-        let mut uplink = bare(place.map(|(kind, _)| kind), origin, receipt);
+    pub fn refuse(
+        &self,
+        message: RawMessage,
+        oversized: Oversized,
+        ack_token: AckToken,
+    ) -> Box<Uplink> {
+        let place = self.topics.parse(message.topic()).ok();
+        let mut uplink = bare(place.map(|(kind, _)| kind), message, ack_token);
         uplink.sensor = place.map(|(_, sensor)| sensor);
         let detail = format!(
             "the payload has {} bytes; at most {} are taken",
@@ -117,14 +124,14 @@ pub fn envelop(kind: Kind, item: &[u8]) -> Vec<u8> {
     [b"{\"", kind.envelope_member().as_bytes(), b"\":[", item, b"]}"].concat()
 }
 
-fn bare(kind: Option<Kind>, origin: Origin, receipt: Receipt) -> Box<Uplink> {
+fn bare(kind: Option<Kind>, message: RawMessage, ack_token: AckToken) -> Box<Uplink> {
     Box::new(Uplink {
         sensor: None,
         kind,
         items: Items::Nothing,
         rejections: Vec::new(),
-        origin,
-        receipt,
+        message,
+        ack_token,
     })
 }
 
@@ -137,7 +144,7 @@ struct Whole {
 /// One item is refused.
 struct RefusedItem {
     index: u32,
-    span: crate::domain::Span,
+    range: crate::domain::ByteRange,
     refusal: Refusal,
 }
 
@@ -146,7 +153,7 @@ impl RefusedItem {
         let (reason, detail) = self.refusal;
         Rejection {
             item_index: Some(self.index),
-            raw: uplink.origin.keep(self.span),
+            raw: uplink.message.keep(self.range),
             ..uplink.rejection(digest, reason, detail)
         }
     }
@@ -156,10 +163,10 @@ impl RefusedItem {
 /// says what is wrong. A test holds them to the same answers.
 fn decode_payload(
     kind: Kind,
-    origin: &Origin,
+    message: &RawMessage,
     limits: Limits,
 ) -> Result<(Items, Vec<RefusedItem>), Whole> {
-    let payload = std::str::from_utf8(origin.payload()).map_err(|error| Whole {
+    let payload = std::str::from_utf8(message.payload()).map_err(|error| Whole {
         refusal: (
             Reason::NotUtf8,
             format!("the payload is not UTF-8 at byte {}", error.valid_up_to()),

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{ReceiptBook, SensorIdentifier, Timestamp};
+use crate::domain::{AckTokens, SensorIdentifier, Timestamp};
 
 const SENSOR: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
 
@@ -13,10 +13,10 @@ fn decoder() -> Decoder {
 }
 
 fn decode(kind: Kind, payload: &[u8]) -> Box<Uplink> {
-    let (book, _lost) = ReceiptBook::new();
+    let (ack_tokens, _lost) = AckTokens::new();
     let topic = format!("{}/{SENSOR}", kind.topic_level());
-    let origin = Origin::new(&topic, payload, Timestamp::now(), false);
-    decoder().decode(origin, book.write(0))
+    let message = RawMessage::new(&topic, payload, Timestamp::now(), false);
+    decoder().decode(message, ack_tokens.issue(0))
 }
 
 fn reasons(uplink: &Uplink) -> Vec<(Option<u32>, Reason)> {
@@ -32,7 +32,7 @@ fn reads_the_three_kinds() {
     let Items::Measurements(items) = &uplink.items else { panic!("{uplink:?}") };
     assert_eq!(items[0].revision, 7);
     assert_eq!(items[0].timestamp.unix_microseconds(), 1_700_000_000_250_000);
-    assert_eq!(uplink.origin.bytes(items[0].value), br#"{"a":1.0}"#);
+    assert_eq!(uplink.message.bytes(items[0].value), br#"{"a":1.0}"#);
     assert_eq!(uplink.sensor, SensorIdentifier::parse(SENSOR));
 
     let uplink = decode(
@@ -143,13 +143,13 @@ fn a_bad_item_has_its_reason_and_its_neighbours_stay() {
 
 #[test]
 fn a_topic_without_a_sensor_counts_as_one() {
-    let (book, _lost) = ReceiptBook::new();
+    let (ack_tokens, _lost) = AckTokens::new();
     for (topic, reason) in [
         ("measurements/roof", Reason::InvalidIdentifier),
         ("weather/81bf7042-e20f-4a97-ac44-c15853e3618f", Reason::UnknownTopic),
     ] {
-        let origin = Origin::new(topic, b"{}", Timestamp::now(), false);
-        let uplink = decoder().decode(origin, book.write(0));
+        let message = RawMessage::new(topic, b"{}", Timestamp::now(), false);
+        let uplink = decoder().decode(message, ack_tokens.issue(0));
         assert_eq!((reasons(&uplink), uplink.item_count()), (vec![(None, reason)], 1));
     }
 }
@@ -163,11 +163,11 @@ fn unknown_members_are_tolerated() {
 
 #[test]
 fn an_oversized_message_keeps_its_beginning() {
-    let (book, _lost) = ReceiptBook::new();
+    let (ack_tokens, _lost) = AckTokens::new();
     let topic = format!("measurements/{SENSOR}");
-    let origin = Origin::new(&topic, b"{\"mea", Timestamp::now(), false);
+    let message = RawMessage::new(&topic, b"{\"mea", Timestamp::now(), false);
     let oversized = Oversized { size_bytes: 2 << 20, digest: RejectionDigest(7) };
-    let uplink = decoder().refuse(origin, oversized, book.write(0));
+    let uplink = decoder().refuse(message, oversized, ack_tokens.issue(0));
     assert_eq!(reasons(&uplink), [(None, Reason::PayloadTooLarge)]);
     assert_eq!(uplink.rejections[0].digest, RejectionDigest(7));
     assert!(uplink.rejections[0].detail.contains("2097152 bytes"));

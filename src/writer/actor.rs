@@ -65,7 +65,7 @@ impl<C: Commit> WriterActor<C> {
             self.reports.metrics.batches_writing.set(self.writing.into());
             let budget = Rc::clone(&self.budget);
             let delivery = Delivery::new(self.committer.clone(), reports, budget);
-            // A task of its own: a panic in it loses this batch's receipts, which is noticed where
+            // A task of its own: a panic in it loses this batch's ack tokens, which is noticed where
             // they were written, and not the actor.
             let begun = Instant::now();
             let delivered = actix_rt::spawn(delivery.deliver(batch));
@@ -84,7 +84,7 @@ impl<C: Commit> WriterActor<C> {
                 }
             }));
         }
-        let oldest = self.waiting.uplinks().first().map(|uplink| uplink.origin.received_at);
+        let oldest = self.waiting.uplinks().first().map(|uplink| uplink.message.received_at);
         self.reports.metrics.writer_oldest.set(oldest);
         let (messages, items) = (self.waiting.uplinks().len(), self.waiting.item_count());
         self.reports.metrics.writer_waiting_items.set(items as i64);
@@ -144,7 +144,7 @@ impl<C: Commit> Handler<Write> for WriterActor<C> {
         for uplink in uplinks {
             // Apart from each other: a replay must neither hold up what is delivered nor be mixed
             // with it in one account.
-            let batch = match uplink.origin.replayed_from {
+            let batch = match uplink.message.replayed_from {
                 None => &mut self.waiting,
                 Some(_) => &mut self.replays,
             };

@@ -60,18 +60,18 @@ impl RejectionBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Items, Origin, Reason, ReceiptBook, Uplink};
+    use crate::domain::{AckTokens, Items, RawMessage, Reason, Uplink};
 
     fn flood(sensor: Option<SensorIdentifier>, count: usize) -> Batch {
-        let (book, _lost) = ReceiptBook::new();
+        let (ack_tokens, _lost) = AckTokens::new();
         let refused = |sequence| {
             let mut uplink = Uplink {
                 sensor,
                 kind: None,
                 items: Items::Nothing,
                 rejections: Vec::new(),
-                origin: Origin::new("t", b"", Timestamp::default(), false),
-                receipt: book.write(sequence),
+                message: RawMessage::new("t", b"", Timestamp::default(), false),
+                ack_token: ack_tokens.issue(sequence),
             };
             uplink.reject(Reason::UnknownTopic, String::new());
             uplink.rejections[0].item_count = 2;

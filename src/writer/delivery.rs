@@ -53,9 +53,9 @@ impl Commit for Committer {
 /// Who is told what a commit brought about.
 #[derive(Clone, Debug)]
 pub struct Reports {
-    /// The inbound loop: it settles the receipts. What waits in the channel is bounded by its window.
+    /// The inbound loop: it settles the ack tokens. What waits in the channel is bounded by its window.
     pub settled: UnboundedSender<Committed>,
-    /// The replayer: it settles the receipts of what it has replayed, a page at most.
+    /// The replayer: it settles the ack tokens of what it has replayed, a page at most.
     pub replayed: UnboundedSender<Committed>,
     /// The supervisor: what was acknowledged.
     pub acknowledged: Recipient<Acknowledged>,
@@ -185,7 +185,7 @@ impl<C: Commit> Delivery<C> {
         let before = uplink.rejections.len();
         uplink.reject_items(refused, Reason::RefusedByDatabase);
         let new = &mut uplink.rejections[before..];
-        if uplink.origin.replayed_from.is_none() {
+        if uplink.message.replayed_from.is_none() {
             let beyond = self.budget.borrow_mut().apply_to(new, Timestamp::now());
             self.reports.metrics.rejections_over_bound.inc_by(beyond);
         }
@@ -225,7 +225,7 @@ impl<C: Commit> Delivery<C> {
             std::mem::take(&mut committed.acknowledgements);
         let gone = std::mem::take(&mut committed.deleted);
         let news = std::mem::take(&mut committed.news);
-        // First of all the receipts: PUBACKs are waiting.
+        // First of all the ack tokens: PUBACKs are waiting.
         if settled.send(committed).is_err() {
             debug!("a batch was committed after those who wait for it had ended");
         }

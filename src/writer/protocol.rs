@@ -5,7 +5,7 @@ use actix::Message;
 use crate::domain::{SensorIdentifier, Uplink};
 use crate::store::Acknowledgement;
 
-/// Bring these messages into the database. The answer is their settled receipts, by way of the
+/// Bring these messages into the database. The answer is their settled ack tokens, by way of the
 /// inbound loop.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

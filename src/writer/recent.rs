@@ -36,7 +36,7 @@ impl Recent {
         for uplink in batch.uplinks_mut() {
             let Some((set, fingerprint)) = self.find(uplink) else { continue };
             if self.sets[set].contains(&fingerprint) {
-                uplink.origin.redelivered = true;
+                uplink.message.redelivered = true;
             } else {
                 new.push((set, fingerprint));
             }
@@ -65,13 +65,13 @@ impl Recent {
 mod tests {
     use super::*;
     use crate::domain::{
-        Items, Kind, Measurement, Origin, ReceiptBook, SensorIdentifier, Span, Timestamp,
+        AckTokens, ByteRange, Items, Kind, Measurement, RawMessage, SensorIdentifier, Timestamp,
     };
 
     fn batch(sensor: SensorIdentifier, digests: &[u64]) -> Batch {
-        let (book, _lost) = ReceiptBook::new();
+        let (ack_tokens, _lost) = AckTokens::new();
         let said = |(sequence, digest): (u64, &u64)| {
-            let value = Span { start: 0, end: 2 };
+            let value = ByteRange { start: 0, end: 2 };
             let timestamp = Timestamp::default();
             let item = Measurement { timestamp, digest: *digest, revision: 0, value };
             Box::new(Uplink {
@@ -79,8 +79,8 @@ mod tests {
                 kind: Some(Kind::Measurement),
                 items: Items::Measurements([item].into_iter().collect()),
                 rejections: Vec::new(),
-                origin: Origin::new("t", b"{}", Timestamp::default(), false),
-                receipt: book.write(sequence),
+                message: RawMessage::new("t", b"{}", Timestamp::default(), false),
+                ack_token: ack_tokens.issue(sequence),
             })
         };
         Batch::new((0..).zip(digests).map(said).collect())
@@ -88,7 +88,7 @@ mod tests {
 
     fn suspects(recent: &mut Recent, mut batch: Batch) -> Vec<bool> {
         recent.tell_apart(&mut batch);
-        batch.uplinks().iter().map(|uplink| uplink.origin.redelivered).collect()
+        batch.uplinks().iter().map(|uplink| uplink.message.redelivered).collect()
     }
 
     #[test]

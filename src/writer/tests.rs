@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::domain::{
-    Batch, Faults, Health, Items, Kind, Ledger, Origin, Part, ReceiptBook, Timestamp, Uplink,
+    AckTokens, Batch, Faults, Health, Items, Kind, Ledger, Part, RawMessage, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::store::{Path, StoreError, Uncommitted};
@@ -83,8 +83,8 @@ struct Rig {
     committer: Scripted,
     settled: mpsc::UnboundedReceiver<Committed>,
     replayed: mpsc::UnboundedReceiver<Committed>,
-    lost: mpsc::UnboundedReceiver<crate::domain::Lost>,
-    book: ReceiptBook,
+    lost: mpsc::UnboundedReceiver<crate::domain::LostToken>,
+    ack_tokens: AckTokens,
     health: Arc<Health>,
 }
 
@@ -108,8 +108,16 @@ impl Rig {
         };
         let config = Config { connections, batch_items: 1_000, rejections_per_sensor_hour: 1_000 };
         let writer = WriterActor::new(config, committer.clone(), reports).start();
-        let (book, lost) = ReceiptBook::new();
-        Self { writer, committer, settled: hears, replayed: hears_replayed, lost, book, health }
+        let (ack_tokens, lost) = AckTokens::new();
+        Self {
+            writer,
+            committer,
+            settled: hears,
+            replayed: hears_replayed,
+            lost,
+            ack_tokens,
+            health,
+        }
     }
 
     async fn write(&self, sequences: std::ops::Range<u64>) {
@@ -118,15 +126,15 @@ impl Rig {
 
     async fn write_from(&self, replayed_from: Option<i64>, sequences: std::ops::Range<u64>) {
         for sequence in sequences {
-            let mut origin = Origin::new("t", b"", Timestamp::default(), false);
-            origin.replayed_from = replayed_from;
+            let mut message = RawMessage::new("t", b"", Timestamp::default(), false);
+            message.replayed_from = replayed_from;
             let mut uplink = Uplink {
                 sensor: None,
                 kind: Some(Kind::Measurement),
                 items: Items::Nothing,
                 rejections: vec![],
-                origin,
-                receipt: self.book.write(sequence),
+                message,
+                ack_token: self.ack_tokens.issue(sequence),
             };
             uplink.reject(crate::domain::Reason::NotJson, String::new());
             self.writer.send(Write(vec![Box::new(uplink)])).await.unwrap();
@@ -147,7 +155,7 @@ impl Rig {
 }
 
 fn sequences(committed: Committed) -> Vec<u64> {
-    committed.receipts.into_iter().map(crate::domain::Receipt::redeem).collect()
+    committed.ack_tokens.into_iter().map(crate::domain::AckToken::settle).collect()
 }
 
 #[actix_rt::test]

@@ -177,8 +177,9 @@ async fn with_poison(database: &Database, broker: &Broker, unknown_sensor: &str)
             _ => return None,
         })
     };
-    let poison =
-        Faults::actor_panics(|uplink| uplink.origin.payload().windows(6).any(|it| it == b"poison"));
+    let poison = Faults::actor_panics(|uplink| {
+        uplink.message.payload().windows(6).any(|it| it == b"poison")
+    });
     App::start(Config::read(settings).unwrap(), poison, LogFilter::nothing()).await.unwrap()
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use tributary::domain::{Batch, Kind, Origin, ReceiptBook, Timestamp, Uplink};
+use tributary::domain::{AckTokens, Batch, Kind, RawMessage, Timestamp, Uplink};
 use tributary::store::{self, Committer, Path};
 use tributary::wire::{Decoder, Limits, Topics};
 
@@ -70,11 +70,11 @@ fn generated() -> Vec<(Kind, Vec<u8>)> {
     (0..GENERATED).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-fn decode(book: &ReceiptBook, (kind, payload): &(Kind, Vec<u8>)) -> Box<Uplink> {
+fn decode(ack_tokens: &AckTokens, (kind, payload): &(Kind, Vec<u8>)) -> Box<Uplink> {
     let topic = format!("{}/81bf7042-e20f-4a97-ac44-c15853e3618f", kind.topic_level());
-    let origin = Origin::new(&topic, payload, Timestamp::now(), false);
+    let message = RawMessage::new(&topic, payload, Timestamp::now(), false);
     let limits = Limits { payload_bytes: 1 << 20, items_per_message: 100 };
-    let mut uplink = Decoder::new(Topics::new(""), limits).decode(origin, book.write(0));
+    let mut uplink = Decoder::new(Topics::new(""), limits).decode(message, ack_tokens.issue(0));
     // What it refuses is for other tests.
     uplink.rejections.clear();
     uplink
@@ -89,14 +89,14 @@ async fn what_the_decoder_accepts_postgresql_accepts() {
     store::migrate(&config).await.unwrap();
     let committer = Committer::new(&config, 1);
 
-    let (book, _lost) = ReceiptBook::new();
+    let (ack_tokens, _lost) = AckTokens::new();
     let inputs = [kept(), generated()].concat();
     let mut keys = BTreeSet::new();
     let mut accepted = 0;
     for part in inputs.chunks(500) {
         let uplinks: Vec<_> = part
             .iter()
-            .map(|input| decode(&book, input))
+            .map(|input| decode(&ack_tokens, input))
             .filter(|it| !it.items.is_empty())
             .collect();
         accepted += uplinks.len();
@@ -108,7 +108,7 @@ async fn what_the_decoder_accepts_postgresql_accepts() {
         }
         if let Err(failed) = committer.commit(Batch::new(uplinks), Path::Staged).await {
             for uplink in failed.batch.into_uplinks() {
-                let payload = String::from_utf8_lossy(uplink.origin.payload()).into_owned();
+                let payload = String::from_utf8_lossy(uplink.message.payload()).into_owned();
                 let refused = committer.examine(&Batch::new(vec![uplink])).await.unwrap();
                 assert!(refused.is_empty(), "{refused:?} of {payload:.2000}");
             }

@@ -1,6 +1,6 @@
 //! The store alone, without the service around it.
 
-use tributary::domain::{Batch, Origin, ReceiptBook, SensorIdentifier, Timestamp};
+use tributary::domain::{AckTokens, Batch, RawMessage, SensorIdentifier, Timestamp};
 use tributary::store;
 use tributary::wire::{Decoder, Limits, Topics};
 
@@ -16,7 +16,7 @@ pub(crate) fn config(database: &Database) -> store::Config {
 pub(crate) fn batch(measurements: &str) -> Batch {
     let limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
     let topic = format!("measurements/{}", SensorIdentifier::random());
-    let origin = Origin::new(&topic, measurements.as_bytes(), Timestamp::now(), false);
-    let receipt = ReceiptBook::new().0.write(0);
-    Batch::new(vec![Decoder::new(Topics::new(""), limits).decode(origin, receipt)])
+    let message = RawMessage::new(&topic, measurements.as_bytes(), Timestamp::now(), false);
+    let ack_token = AckTokens::new().0.issue(0);
+    Batch::new(vec![Decoder::new(Topics::new(""), limits).decode(message, ack_token)])
 }

@@ -1,5 +1,5 @@
-//! What came: topic and payload of a PUBLISH, and when. Items and rejections point into it, by
-//! [`Span`]s, so that nothing is copied on the way to the tables.
+//! A PUBLISH as it was received: topic, payload, time. Made by the inbound loop and the replayer. Items
+//! and rejections refer to its bytes by [`ByteRange`], so that nothing is copied until COPY.
 
 use bytes::Bytes;
 
@@ -7,20 +7,19 @@ use super::Timestamp;
 
 /// Topic and payload of a PUBLISH, in one buffer of just their size.
 #[derive(Clone, Debug)]
-pub struct Origin {
-    /// When it reached us.
+pub struct RawMessage {
+    /// By our clock.
     pub received_at: Timestamp,
-    /// It was delivered before: by the broker's word (DUP), because it is replayed, or because the
-    /// writer has had it lately.
+    /// Delivered before: the broker set DUP, it is a replay, or the writer saw it recently.
     pub redelivered: bool,
-    /// The row of `rejection` that it is replayed from; none where it came from the broker.
+    /// The row of `rejection` that is replayed; none for a message from the broker.
     pub replayed_from: Option<i64>,
     buffer: Bytes,
     topic_length: u32,
 }
 
-impl Origin {
-    /// Copies both out of the read buffer, which they would otherwise hold back.
+impl RawMessage {
+    /// Copies both, because a slice would keep the whole read buffer in memory.
     #[must_use]
     pub fn new(topic: &str, payload: &[u8], received_at: Timestamp, redelivered: bool) -> Self {
         let mut buffer = Vec::with_capacity(topic.len() + payload.len());
@@ -36,12 +35,12 @@ impl Origin {
         }
     }
 
-    /// What a row of `rejection` has kept, on its way once more.
+    /// A message that is replayed from a row of `rejection`.
     #[must_use]
     pub fn replayed(topic: &str, payload: &[u8], received_at: Timestamp, rejection: i64) -> Self {
         let redelivered = true;
-        let origin = Self::new(topic, payload, received_at, redelivered);
-        Self { replayed_from: Some(rejection), ..origin }
+        let message = Self::new(topic, payload, received_at, redelivered);
+        Self { replayed_from: Some(rejection), ..message }
     }
 
     /// The topic.
@@ -57,38 +56,38 @@ impl Origin {
         &self.buffer[self.topic_length as usize..]
     }
 
-    /// What a span of the payload holds.
+    /// A part of the payload.
     #[must_use]
-    pub fn bytes(&self, span: Span) -> &[u8] {
-        &self.payload()[span.start as usize..span.end as usize]
+    pub fn bytes(&self, range: ByteRange) -> &[u8] {
+        &self.payload()[range.start as usize..range.end as usize]
     }
 
-    /// A span of the payload, to keep.
+    /// A part of the payload that outlives the message; shares its memory.
     #[must_use]
-    pub fn keep(&self, span: Span) -> Bytes {
+    pub fn keep(&self, range: ByteRange) -> Bytes {
         let start = self.topic_length as usize;
-        self.buffer.slice(start + span.start as usize..start + span.end as usize)
+        self.buffer.slice(start + range.start as usize..start + range.end as usize)
     }
 
-    /// The whole payload, to keep.
+    /// The payload, to outlive the message; shares its memory.
     #[must_use]
     pub fn keep_payload(&self) -> Bytes {
         self.buffer.slice(self.topic_length as usize..)
     }
 
-    /// How much memory it holds.
+    /// Topic and payload.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.buffer.len()
     }
 }
 
-/// A part of the payload: bytes `start .. end`.
+/// Bytes `start .. end` of a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Span {
-    /// The first byte.
+pub struct ByteRange {
+    /// Inclusive.
     pub start: u32,
-    /// Behind the last byte.
+    /// Exclusive.
     pub end: u32,
 }
 
@@ -97,11 +96,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_gives_back_what_it_was_made_of() {
-        let origin = Origin::new("a/b", b"payload", Timestamp::default(), false);
-        assert_eq!(origin.topic(), "a/b");
-        assert_eq!(origin.payload(), b"payload");
-        assert_eq!(origin.bytes(Span { start: 3, end: 7 }), b"load");
-        assert_eq!(origin.keep(Span { start: 0, end: 3 }), "pay");
+    fn returns_topic_payload_and_parts() {
+        let message = RawMessage::new("a/b", b"payload", Timestamp::default(), false);
+        assert_eq!(message.topic(), "a/b");
+        assert_eq!(message.payload(), b"payload");
+        assert_eq!(message.bytes(ByteRange { start: 3, end: 7 }), b"load");
+        assert_eq!(message.keep(ByteRange { start: 0, end: 3 }), "pay");
     }
 }
