@@ -56,5 +56,11 @@ pub async fn watch_tables(store: Store, metrics: Arc<Metrics>) {
             }
             Err(error) => debug!(%error, "no census of the tables; the next is in a minute"),
         }
+        match store.clocks().await {
+            Ok(clocks) => metrics.database_clock_ahead.set(clocks.database_ahead_secs()),
+            Err(error) => {
+                debug!(%error, "the database's clock was not read; the next time is in a minute")
+            }
+        }
     }
 }

@@ -116,6 +116,8 @@ pub struct Metrics {
     pub table_bytes: IntGaugeVec,
     /// `tributary_default_partition_bytes`, by table
     pub default_partition_bytes: IntGaugeVec,
+    /// `tributary_database_clock_ahead_seconds`
+    pub database_clock_ahead: Gauge,
     /// `tributary_housekeeping_failures_total`
     pub housekeeping_failures: IntCounter,
     /// `tributary_housekeeping_success_timestamp_seconds`
@@ -281,6 +283,10 @@ impl Metrics {
                 "tributary_default_partition_bytes",
                 "What its default partition holds, without the indexes",
                 &["table"],
+            ),
+            database_clock_ahead: make.float(
+                "tributary_database_clock_ahead_seconds",
+                "By how much the database's clock is ahead of ours; negative where it is behind",
             ),
             housekeeping_failures: make
                 .counter("tributary_housekeeping_failures_total", "Rounds of housekeeping that failed"),

@@ -70,7 +70,10 @@ join sensor on sensor.identifier = kept.sensor_identifier";
 
 const IS_JOURNAL_EMPTY: &str = "select not exists (select from activity_journal)";
 
-const PRUNE: &str = "delete from activity where bucket <= $1";
+/// What is old by both clocks, ours and the database's. Parameters: our last bucket, how many there are.
+const PRUNE: &str = "\
+delete from activity
+where bucket <= least($1, floor(extract(epoch from now()) / 14400)::integer - $2)";
 
 const READ_SENSORS: &str = "\
 select sensor_identifier, network_identifier, bucket,
@@ -220,7 +223,10 @@ impl Store {
     pub async fn prune_activity(&self) -> Result<(), StoreError> {
         let last = bucket_of(Timestamp::now()) - BUCKETS;
         Self::answered_within(FOLDING_PATIENCE, async {
-            self.connection().await?.query_typed(PRUNE, &[(&last, Type::INT4)]).await?;
+            self.connection()
+                .await?
+                .execute_typed(PRUNE, &[(&last, Type::INT4), (&BUCKETS, Type::INT4)])
+                .await?;
             Ok(())
         })
         .await

@@ -110,9 +110,7 @@ on conflict (sensor_identifier, period) do update
 set said_count = excluded.said_count, row_count = excluded.row_count,
     digest_xor = excluded.digest_xor, moments = excluded.moments, lines = excluded.lines";
 
-/// Parameter: days.
-const FORGET: &str = "\
-delete from measurement_bundle where period < now() - make_interval(days => $1)";
+const FORGET: &str = "delete from measurement_bundle where period < $1";
 
 /// Four hours of a sensor.
 #[derive(Clone, Copy, Debug)]
@@ -294,9 +292,8 @@ fn wanted(row: &Row) -> Result<Option<Wanted>, tokio_postgres::Error> {
 }
 
 /// Deletes the bundles of measurements whose retention is over: nobody would ever read them.
-pub(super) async fn forget_bundles(client: &Client, days: u32) -> Result<(), StoreError> {
-    let days = i32::try_from(days).unwrap_or(i32::MAX);
-    client.query_typed(FORGET, &[(&days, Type::INT4)]).await?;
+pub(super) async fn forget_bundles(client: &Client, before: Timestamp) -> Result<(), StoreError> {
+    client.execute_typed(FORGET, &[(&before.to_jiff(), Type::TIMESTAMPTZ)]).await?;
     Ok(())
 }
 

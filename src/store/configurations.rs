@@ -124,9 +124,9 @@ values ($1, $2, $3, $4)
 on conflict (sensor_identifier, key) do update
 set body_digest = excluded.body_digest, revision = excluded.revision, creation_timestamp = now()";
 
-/// Parameter: hours.
+/// Parameters: now, hours.
 const FORGET_KEYS: &str = "\
-delete from idempotency_key where creation_timestamp <= now() - make_interval(hours => $1)";
+delete from idempotency_key where creation_timestamp <= $1 - make_interval(hours => $2)";
 
 /// Whoever holds the row creates the next revision; the others wait.
 const LOCK_SENSOR: &str = "select identifier from sensor where identifier = $1 for update";
@@ -202,8 +202,14 @@ impl Store {
     }
 
     /// Deletes the keys whose time is over.
-    pub(super) async fn forget_old_keys(&self, client: &Client) -> Result<(), StoreError> {
-        client.query_typed(FORGET_KEYS, &[(&self.idempotency_hours, Type::INT4)]).await?;
+    pub(super) async fn forget_old_keys(
+        &self,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let parameters: Parameters<'_> =
+            &[(&now.to_jiff(), Type::TIMESTAMPTZ), (&self.idempotency_hours, Type::INT4)];
+        client.execute_typed(FORGET_KEYS, parameters).await?;
         Ok(())
     }
 

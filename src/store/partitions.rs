@@ -1,5 +1,5 @@
-//! The partitions of the hot tables: made before they are needed and on demand, dropped whole when
-//! their time is over.
+//! The partitions of the hot tables: made before they are needed and on demand. Called by the
+//! housekeeping and by commits.
 //!
 //! Invariant: partitions are made only for moments within `PARTITION_PAST_DAYS` and a little ahead
 //! of now, so their number is bounded whatever a sensor's clock says; the default partition takes
@@ -11,21 +11,9 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::bundles::forget_bundles;
 use super::connection::table;
-use super::{Config, Store, StoreError};
-use crate::domain::{Kind, RowRef, Rows, SensorIdentifier, Timestamp};
-
-/// Whoever deletes a sensor purges it at once, unless that is cut short.
-const UNPURGED: &str = "\
-select identifier from deleted_sensor
-where purge_timestamp is null and deletion_timestamp < now() - interval '1 minute'";
-
-/// A deletion is on record until whatever was in flight has long met it.
-const FORGET_DELETIONS: &str = "\
-delete from deleted_sensor
-where clearance_timestamp is not null and purge_timestamp is not null
-    and deletion_timestamp < now() - interval '1 day'";
+use super::{Config, StoreError};
+use crate::domain::{Kind, RowRef, Rows, Timestamp};
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
@@ -35,20 +23,33 @@ const MONDAY_OFFSET_DAYS: i64 = 3;
 /// After a lock that could not be had, the next attempt is made so much later.
 const POSTPONEMENT: Duration = Duration::from_secs(30);
 
-/// Rows of a day may move out of the default partition, and a deleted sensor's may be purged.
-const ROUND_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
-
 /// So many intervals beyond the present one are provided.
 const INTERVALS_AHEAD: i64 = 1;
 
+/// Whoever waits for a strong lock makes all who come later wait behind it.
+pub(super) const LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
+
+/// One at a time makes or drops partitions.
+pub(super) const PARTITIONS_LOCK: &str =
+    "select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0))";
+
 /// Cuts time into intervals.
 #[derive(Clone, Copy, Debug)]
-struct Intervals {
+pub(super) struct Intervals {
     days: i64,
     past_days: i64,
 }
 
 impl Intervals {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { days: config.partition_days.into(), past_days: config.partition_past_days.into() }
+    }
+
+    /// The present one, and those that are provided ahead of it.
+    pub(super) fn ahead(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
+        self.of(now)..=self.of(now) + INTERVALS_AHEAD
+    }
+
     const fn microseconds(self) -> i64 {
         self.days * MICROSECONDS_PER_DAY
     }
@@ -90,7 +91,11 @@ pub(super) struct Partitions {
 
 impl Partitions {
     pub(super) fn new(config: &Config) -> Self {
-        Self { intervals: intervals(config), known: Mutex::default(), postponed: Mutex::default() }
+        Self {
+            intervals: Intervals::new(config),
+            known: Mutex::default(),
+            postponed: Mutex::default(),
+        }
     }
 
     /// Makes what is missing.
@@ -154,7 +159,7 @@ impl Partitions {
 }
 
 /// Makes one partition, and moves into it what the default partition holds of its interval.
-async fn make(
+pub(super) async fn make(
     client: &Client,
     intervals: Intervals,
     kind: Kind,
@@ -169,8 +174,8 @@ async fn make(
     let make = format!(
             "begin;
              set local statement_timeout = 0;
-             set local lock_timeout = '1s';
-             select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0));
+             {LOCK_TIMEOUT};
+             {PARTITIONS_LOCK};
              create table if not exists {name} (like {table} including defaults including constraints including indexes);
              lock table {table} in access exclusive mode;
              with moved as (
@@ -199,109 +204,6 @@ async fn make(
             Err(error.into())
         }
     }
-}
-
-const fn intervals(config: &Config) -> Intervals {
-    Intervals { days: config.partition_days as i64, past_days: config.partition_past_days as i64 }
-}
-
-/// Keeps the tables in order: what is needed next is there, what is over is gone.
-#[derive(Clone, Debug)]
-pub struct Housekeeper {
-    store: Store,
-    intervals: Intervals,
-    partition_days: u32,
-    retention: [(Kind, Option<u32>); Kind::ALL.len()],
-}
-
-impl Housekeeper {
-    /// Over the readers' pool: it must not hold a writer up.
-    #[must_use]
-    pub fn new(store: Store, config: &Config) -> Self {
-        Self {
-            store,
-            intervals: intervals(config),
-            partition_days: config.partition_days,
-            retention: [
-                (Kind::Measurement, config.measurement_retention_days),
-                (Kind::LogMessage, config.log_message_retention_days),
-                (Kind::Heartbeat, config.heartbeat_retention_days),
-            ],
-        }
-    }
-
-    /// Once round the house.
-    ///
-    /// # Errors
-    /// When the database is away; the next round does what this one left.
-    pub async fn round(&self) -> Result<(), StoreError> {
-        Store::answered_within(ROUND_PATIENCE, self.go_round()).await
-    }
-
-    async fn go_round(&self) -> Result<(), StoreError> {
-        let client = self.store.connection().await?;
-        let present = self.intervals.of(Timestamp::now());
-        for kind in Kind::ALL {
-            for interval in present..=present + INTERVALS_AHEAD {
-                make(&client, self.intervals, kind, interval).await?;
-            }
-        }
-        let mut outcome = Ok(());
-        for (kind, days) in self.retention {
-            if let Some(days) = days {
-                // One table that is locked must not keep the others from their turn.
-                outcome = outcome.and(drop_expired(&client, kind, days).await);
-                if kind == Kind::Measurement {
-                    // The last of its rows goes with its partition, so much later.
-                    let days = days.saturating_add(self.partition_days);
-                    outcome = outcome.and(forget_bundles(&client, days).await);
-                }
-            }
-        }
-        outcome = outcome.and(self.store.forget_old_keys(&client).await);
-        drop(client);
-        outcome.and(self.forget_deletions().await)
-    }
-
-    /// Purges what was left of deleted sensors, and forgets those that are long gone.
-    async fn forget_deletions(&self) -> Result<(), StoreError> {
-        let unpurged = self.store.connection().await?.query(UNPURGED, &[]).await?;
-        for row in unpurged {
-            self.store.resume_purge(SensorIdentifier(row.get(0))).await?;
-        }
-        self.store.connection().await?.execute(FORGET_DELETIONS, &[]).await?;
-        Ok(())
-    }
-}
-
-async fn drop_expired(client: &Client, kind: Kind, days: u32) -> Result<(), StoreError> {
-    let table = table(kind);
-    let days = f64::from(days);
-    let expired = client
-        .query(
-            "select child.relname::text
-             from pg_inherits
-             join pg_class child on child.oid = inhrelid
-             where inhparent = $1::text::regclass
-                 and (regexp_match(pg_get_expr(child.relpartbound, child.oid), $$TO \\('([^']+)'\\)$$))[1]::timestamptz
-                     <= now() - make_interval(secs => $2::float8 * 86400)",
-            &[&table, &days],
-        )
-        .await?;
-    for row in expired {
-        let name: String = row.get(0);
-        client.batch_execute(&format!("drop table {name}")).await?;
-        tracing::info!(partition = name, "partition dropped: its retention is over");
-    }
-    // In the default partition lie the rows of sensors without a clock: they go by ours.
-    let delete = format!(
-        "begin;
-             set local statement_timeout = 0;
-             delete from {table}_default
-             where receipt_timestamp < now() - make_interval(secs => {days} * 86400::float8);
-             commit"
-    );
-    Ok(or_roll_back(client, &delete).await?)
 }
 
 /// Runs what begins and commits a transaction; one that fails does not stay open.

@@ -81,7 +81,9 @@ const END_SESSION: &str =
 
 const USED: &str = "update token set last_used_timestamp = now() where identifier = $1";
 
-const FORGET_EXPIRED: &str = "delete from token where expiry_timestamp < now() - interval '1 day'";
+/// By both clocks, the database's and ours, which is the parameter.
+const FORGET_EXPIRED: &str =
+    "delete from token where expiry_timestamp < least(now(), $1) - interval '1 day'";
 
 impl Store {
     /// The token with this digest, if it is valid now.
@@ -122,7 +124,8 @@ impl Store {
             let (digest, role) = (new.digest.0.as_slice(), new.role.name());
             let network = new.scope.network().map(|network| network.0);
             let expires_at = new.expires_at.map(Timestamp::to_jiff);
-            connection.execute_typed(FORGET_EXPIRED, &[]).await?;
+            let now = Timestamp::now().to_jiff();
+            connection.execute_typed(FORGET_EXPIRED, &[(&now, Type::TIMESTAMPTZ)]).await?;
             connection
                 .execute_typed(
                     INSERT,

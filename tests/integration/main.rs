@@ -22,6 +22,7 @@ mod partitions;
 mod puback;
 mod rejections;
 mod replay;
+mod retention;
 mod secrets;
 mod sensors;
 mod servers;

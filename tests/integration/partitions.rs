@@ -1,19 +1,17 @@
-//! Partitions are made for sane moments, take over what the default one holds of theirs, and are
-//! dropped when their retention is over.
+//! Partitions are made for sane moments, and take over what the default one holds of theirs.
 
 use std::time::Duration;
 
 use tributary::domain::Timestamp;
 use tributary::store::{self, Committer, Housekeeper, Path, Store, StoreError};
 
-use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Database, Postgres, connect};
 use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch, config};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::PATIENCE;
 
 const DAY: f64 = 86_400.0;
 
@@ -72,49 +70,6 @@ async fn a_new_partition_takes_over_what_the_default_one_holds() {
 
     assert_eq!(count(&database, in_default).await, 1, "1970 stays");
     assert_eq!(count(&database, "select count(*) from measurement").await, 3);
-}
-
-#[actix_rt::test]
-async fn a_partition_goes_when_its_retention_is_over() {
-    let broker = Broker::shared().await;
-    let database = database().await;
-    let service = Service::start(&database, broker, &[]).await;
-    let sensor = service.create_sensor("old").await;
-    // Its own housekeeping locks the tables; a partition that is needed meanwhile is made later.
-    eventually(PATIENCE, async || {
-        let reading = Reading::of(&service).await;
-        match reading.sum("tributary_housekeeping_success_timestamp_seconds", &[]) {
-            0.0 => Err(reading),
-            _ => Ok(()),
-        }
-    })
-    .await;
-    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
-    let now = Timestamp::now().unix_seconds().floor();
-    let old = now - 200.0 * DAY;
-    let said = |second: f64| {
-        format!(
-            r#"{{"log_messages":[{{"severity":"info","revision":0,"timestamp":{second},"subject":"s"}}]}}"#
-        )
-    };
-    let logs = format!("{}/log-messages/{sensor}", database.name);
-    for second in [0.0, old, now] {
-        client.publish(&logs, said(second)).await.unwrap();
-    }
-    let topic = format!("{}/measurements/{sensor}", database.name);
-    client.publish(&topic, measurements([old])).await.unwrap();
-    service.until(|account| account.committed == 1).await;
-    let (partition, _) = partition_of(&database, "log_message", old).await;
-    assert!(partition.starts_with("log_message_p20"), "{partition}");
-
-    let config = config(&database);
-    Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
-
-    let left = "select count(*) from log_message";
-    assert_eq!(count(&database, left).await, 2, "the one of 1970 was received today");
-    let there = format!("select count(*) from pg_class where relname = '{partition}'");
-    assert_eq!(count(&database, &there).await, 0, "dropped whole");
-    assert_eq!(count(&database, "select count(*) from measurement").await, 1, "kept for ever");
 }
 
 /// To make one may take half an hour; to find out that nobody is there must not.

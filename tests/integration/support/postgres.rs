@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) host_based_access: &'static str,
     /// It waits for its disk, as in production.
     pub(crate) durable: bool,
+    /// How far its clock is off, as libfaketime has it: `+200d`. Needs [`Place::Binaries`].
+    pub(crate) clock: Option<&'static str>,
 }
 
 /// A server, or the name of one that is not ours.
@@ -204,6 +206,11 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
     let settings = settings.iter().copied().chain(tls).map(str::to_owned);
     let mut variables: Vec<_> = differs.tls.iter().flat_map(ServerTls::variables).collect();
     variables.push(("POSTGRES_HBA", differs.host_based_access.to_owned()));
+    if let Some(offset) = differs.clock {
+        variables.push(("LD_PRELOAD", libfaketime()));
+        variables.push(("FAKETIME", offset.to_owned()));
+        variables.push(("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()));
+    }
     Service {
         image: server::postgres_image(),
         user: "postgres",
@@ -215,6 +222,17 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
         // Not SIGKILL: the server takes its backends and its shared memory along.
         last_signal: "QUIT",
     }
+}
+
+/// Debian and its kin keep it out of the linker's path, in a directory named after the machine.
+fn libfaketime() -> String {
+    let directories = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    directories
+        .map(|directory| directory.path().join("faketime/libfaketime.so.1"))
+        .find(|library| library.exists())
+        .expect("libfaketime is installed: scripts/setup does it")
+        .display()
+        .to_string()
 }
 
 /// Debian and its kin keep PostgreSQL out of PATH, several versions side by side.
