@@ -7,15 +7,15 @@ use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use actix_web::{FromRequest, HttpRequest};
 use serde::Deserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::limits::{self, BodyLimit};
+use super::limits;
+use super::payload;
 use super::problem::{Kind, Problem};
 
 /// A body that is JSON by its header, and UTF-8; whether it is JSON in fact, its reader finds out.
@@ -54,21 +54,21 @@ impl FromRequest for Body {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        if let Err(problem) = check_headers(request) {
-            return Box::pin(std::future::ready(Err(problem)));
-        }
+        let checked = check_headers(request).and_then(|()| payload::Encoding::of(request));
+        let encoding = match checked {
+            Ok(encoding) => encoding,
+            Err(problem) => return Box::pin(ready(Err(problem))),
+        };
         let patience = limits::body_patience(request);
-        let too_large = BodyLimit::refusal(request);
-        let bytes = web::Bytes::from_request(request, payload);
+        let max_bytes = limits::max_body_bytes(request);
+        let announced_bytes = content_length(request);
+        let payload = payload.take();
         Box::pin(async move {
+            let bytes = payload::read(payload, encoding, max_bytes, announced_bytes);
             let bytes = tokio::time::timeout(patience, bytes).await.map_err(|_elapsed| {
                 Problem::new(Kind::RequestTimeout, "the body did not come in time")
-            })?;
-            let bytes = bytes.map_err(|error| match error.as_error::<PayloadError>() {
-                Some(PayloadError::Overflow) => too_large,
-                _ => Problem::new(Kind::BadRequest, "the body ended before its time"),
-            })?;
-            let text = String::from_utf8(bytes.into())
+            })??;
+            let text = String::from_utf8(bytes)
                 .map_err(|_not_utf8| Problem::new(Kind::InvalidJson, "the body is not UTF-8"))?;
             if limits::is_too_deep(&text) {
                 return Err(Problem::new(Kind::InvalidJson, "the body is nested too deep"));
@@ -95,15 +95,15 @@ impl FromRequest for NoBody {
     }
 }
 
+fn content_length(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
     let header = |name| {
         let value = request.headers().get(name)?;
         Some(value.to_str().unwrap_or("?").to_ascii_lowercase())
     };
-    let encoding = header(CONTENT_ENCODING).unwrap_or_else(|| "identity".into());
-    if !["identity", "gzip", "deflate"].contains(&encoding.trim()) {
-        return Err(Problem::unsupported_media_type("a body is plain, or gzip, or deflate"));
-    }
     let media_type = header(CONTENT_TYPE).unwrap_or_default();
     let mut parts = media_type.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();

@@ -8,8 +8,9 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, web};
+use actix_web::{Error, HttpMessage, HttpRequest, web};
 
+use super::caller::Caller;
 use super::problem::{Kind, Problem};
 
 /// Nothing that we take is nested as deep; what parses it recurses.
@@ -22,16 +23,18 @@ const BODY_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimeLimit(pub(super) Duration);
 
-/// `HTTP_MAX_BODY_BYTES`, for those who refuse.
+/// A caller who is not authenticated sends a name and a password, and nothing else.
+const MAX_ANONYMOUS_BODY_BYTES: usize = 8 << 10;
+
+/// `HTTP_MAX_BODY_BYTES`
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyLimit(pub(super) usize);
 
-impl BodyLimit {
-    /// What is said to a body that is larger.
-    pub(super) fn refusal(request: &HttpRequest) -> Problem {
-        let limit = request.app_data::<web::Data<Self>>().map_or(0, |limit| limit.0);
-        Problem::payload_too_large(format!("a body has at most {limit} bytes"))
-    }
+/// The bytes that the body of this request may have, packed and unpacked.
+pub(super) fn max_body_bytes(request: &HttpRequest) -> usize {
+    let limit = request.app_data::<web::Data<BodyLimit>>().map_or(0, |limit| limit.0);
+    let is_authenticated = request.extensions().contains::<Caller>();
+    if is_authenticated { limit } else { limit.min(MAX_ANONYMOUS_BODY_BYTES) }
 }
 
 /// The middleware of a resource.

@@ -37,6 +37,7 @@ mod openapi_problems;
 mod openapi_words;
 mod page;
 mod path;
+mod payload;
 mod problem;
 mod problem_kind;
 mod rejections;
@@ -60,7 +61,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::guard;
 use actix_web::middleware::{Compress, Condition, from_fn};
-use actix_web::web::{self, PayloadConfig, ServiceConfig};
+use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer, Resource, Route};
 use tracing_actix_web::TracingLogger;
 
@@ -188,8 +189,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let logins = web::Data::new(Logins::new());
     let context = web::Data::new(context);
     let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
-    let max_body_bytes = config.max_body_bytes;
-    let body_limit = web::Data::new(BodyLimit(max_body_bytes));
+    let body_limit = web::Data::new(BodyLimit(config.max_body_bytes));
     let origins = config.cors_origins.clone();
     let application = move || {
         let guarded_by = gate.clone();
@@ -198,7 +198,6 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
             .app_data(gate.clone())
             .app_data(logins.clone())
             .app_data(time_limit.clone())
-            .app_data(PayloadConfig::new(max_body_bytes))
             .app_data(body_limit.clone())
             .configure(routes)
             .default_service(web::to(route_not_found))

@@ -47,6 +47,8 @@ named by `pointer`, the query parameter by `parameter`. Members and parameters t
 errors.\n\n\
 **Methods.** HEAD is answered as GET is, without the body. It is not told below. Streams take no \
 HEAD. A method that a path does not take is 405, and `Allow` names those that it does.\n\n\
+**Bodies** are JSON, as they are or with `Content-Encoding: gzip` or `deflate`; the limit (413) holds for \
+what they unpack to as well. Without a token a body has at most 8 KiB.\n\n\
 **Repeating.** `Idempotency-Key` is looked at where a configuration is created, and nowhere else.\n\n\
 Two answers have no body, because they precede the request: 408 where its head does not come within \
 five seconds, and 400 where it is no HTTP. After either the connection is closed.";

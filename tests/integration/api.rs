@@ -4,6 +4,7 @@
 mod access;
 mod access_routes;
 mod aggregating;
+mod bodies;
 mod configuring;
 mod deletion;
 mod document;

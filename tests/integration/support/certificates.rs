@@ -109,11 +109,11 @@ impl Files {
 
     /// Writes one, whole or not at all, as whoever renews a certificate should, and for nobody
     /// else to read; returns its path.
-    pub(crate) fn put(&self, name: &str, text: &str) -> String {
+    pub(crate) fn put(&self, name: &str, text: impl AsRef<[u8]>) -> String {
         let (draft, path) = (self.0.join(format!("{name}.draft")), self.0.join(name));
         let private =
             File::options().create(true).truncate(true).write(true).mode(0o600).open(&draft);
-        private.expect("the directory is ours").write_all(text.as_bytes()).expect("it is ours");
+        private.expect("the directory is ours").write_all(text.as_ref()).expect("it is ours");
         std::fs::rename(draft, &path).expect("the directory is ours");
         path.to_str().expect("it is ASCII").to_owned()
     }
