@@ -5,7 +5,7 @@
 //! These threads do the work: the ingest arbiter (inbound loop, sensors' actors, outbox), the writer
 //! arbiter (batches, COPY), those of HTTP (`HTTP_WORKERS`), and this one (housekeeping).
 
-mod path;
+mod ingest_pipeline;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,15 +17,14 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 
-use self::path::{Ending, Path};
-use crate::api::{self, Fleet};
+use self::ingest_pipeline::{IngestPipeline, PipelineEnd};
+use crate::api::{self, SupervisorHandle};
 use crate::config::Config;
-use crate::domain::{Audience, Flow, Health, Ledger, Timestamp, pause};
+use crate::domain::{Audience, Faults, Flow, Health, Ledger, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::InboundHandles;
 use crate::probes;
 use crate::replay::Replays;
-use crate::sensor::Faults;
 use crate::store::{self, Bundler, Housekeeper, Store};
 use crate::streams::{self, Hub};
 use crate::telemetry::LogFilter;
@@ -53,7 +52,7 @@ pub struct App {
     hub: Arc<Hub>,
     shutdown: watch::Sender<bool>,
     migration: JoinHandle<anyhow::Result<()>>,
-    ended: oneshot::Receiver<Ending>,
+    ended: oneshot::Receiver<PipelineEnd>,
     grace: Duration,
 }
 
@@ -80,15 +79,14 @@ impl App {
         let house = store_of("house", HOUSE_CONNECTIONS);
         probes::watch_health(&metrics, Arc::clone(&health));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
-        let (shutdown, told) = watch::channel(false);
+        let (shutdown, shutdown_receiver) = watch::channel(false);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
 
         let (replays, replay_requests) = Replays::new();
-        let (started, supervisor) = oneshot::channel();
+        let (started, actors) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
-        let path = Path {
+        let pipeline = IngestPipeline {
             config: config.clone(),
-            faults: faults.clone(),
             audience,
             store: store_of("path", PATH_CONNECTIONS),
             handles: InboundHandles {
@@ -98,15 +96,16 @@ impl App {
                 metrics: Arc::clone(&metrics),
                 faults,
             },
-            writing: writing.handle(),
-            replays: (replay_requests, house.clone()),
-            told,
+            writer_arbiter: writing.handle(),
+            replay_requests,
+            replay_store: house.clone(),
+            shutdown: shutdown_receiver,
             grace,
         };
         ingest.spawn_fn(move || {
-            actix_rt::spawn(path.run(started, ending));
+            actix_rt::spawn(pipeline.run(started, ending));
         });
-        let supervisor = supervisor.await.context("the ingest arbiter failed to start")?;
+        let (supervisor, outbox) = actors.await.context("the ingest arbiter failed to start")?;
 
         let fleet = streams::Fleet::new(Arc::clone(&hub), house.clone());
         let context = api::Context {
@@ -120,7 +119,7 @@ impl App {
                 log,
             },
             store: store_of("api", config.store.readers),
-            fleet: Fleet::of(&supervisor),
+            supervisor: SupervisorHandle::new(&supervisor, &outbox),
             replays,
             ledger: Arc::clone(&ledger),
             health,

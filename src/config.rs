@@ -203,9 +203,9 @@ pub fn read_mqtt(
 /// When the variable cannot be understood.
 pub fn read_faults(
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<sensor::Faults, ConfigError> {
+) -> Result<crate::domain::Faults, ConfigError> {
     let asked = environment("TRIBUTARY_FAULTS").filter(|_| cfg!(debug_assertions));
-    let Some(value) = asked else { return Ok(sensor::Faults::default()) };
+    let Some(value) = asked else { return Ok(crate::domain::Faults::default()) };
     let name = "TRIBUTARY_FAULTS";
     value.parse().map_err(|problem| ConfigError::Invalid { name, value, problem })
 }

@@ -10,11 +10,9 @@ use actix_rt::{Arbiter, System};
 use criterion::{Criterion, Throughput};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tributary::config;
-use tributary::domain::{Batch, Ledger, NetworkIdentifier};
+use tributary::domain::{Batch, Faults, Ledger};
 use tributary::metrics::Metrics;
-use tributary::sensor::{
-    Config, Faults, Republish, Router, Supervisor, SupervisorWays, UnknownSensor, Wake,
-};
+use tributary::sensor::{Config, Republish, Router, RouterHandles, UnknownSensor};
 use tributary::store::{KnownSensor, Store};
 use tributary::writer::Write;
 
@@ -63,12 +61,6 @@ impl Handler<Republish> for Deaf {
     fn handle(&mut self, _: Republish, _: &mut Context<Self>) {}
 }
 
-impl Handler<Wake> for Deaf {
-    type Result = ();
-
-    fn handle(&mut self, _: Wake, _: &mut Context<Self>) {}
-}
-
 pub(crate) fn actors(criterion: &mut Criterion) {
     // It lasts as long as the process: an actor whose runtime is dropped under it panics.
     let system = Box::leak(Box::new(System::new()));
@@ -101,17 +93,16 @@ fn start(messages: &Messages) -> (Router, UnboundedReceiver<()>) {
     let (sender, gathered) = unbounded_channel();
     let gatherer = Gatherer { waiting: Batch::default(), gathered: sender };
     let writer = Gatherer::start_in_arbiter(&Arbiter::new().handle(), |_| gatherer);
-    let deaf = Deaf.start();
-    let router =
-        Supervisor::start_here(store, sensor, (metrics, Faults::default()), |_| SupervisorWays {
-            writer: writer.recipient(),
-            republish: deaf.clone().recipient(),
-            wake: deaf.recipient(),
-        });
+    let handles = RouterHandles {
+        store,
+        outbox: Deaf.start().recipient(),
+        metrics,
+        faults: Faults::default(),
+    };
+    let router = Router::start(sensor, handles, |_| writer.recipient());
     for sensor in &messages.sensors {
         router.admit(&KnownSensor {
             identifier: *sensor,
-            network: NetworkIdentifier::DEFAULT,
             desired_revision: None,
             last_acknowledged: None,
         });

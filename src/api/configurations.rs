@@ -126,7 +126,7 @@ pub(super) async fn create(
             Creation::Created(revision) => {
                 let what = Tidings::Configuration { revision, step: Step::Pending };
                 context.streams.hub.audience().tell_of(sensor, what);
-                context.fleet.announce(sensor, revision).await;
+                context.supervisor.configured(sensor, revision).await;
                 Ok((revision, false))
             }
             Creation::Repeated(revision) => Ok((revision, true)),
@@ -244,7 +244,7 @@ pub(super) async fn republish(
         }
         Some(_) | None => {}
     }
-    if !context.fleet.publish_again(sensor).await {
+    if !context.supervisor.republish(sensor).await {
         let detail = "those who publish do not answer; it is not published again";
         return Err(Problem::new(Kind::NotReady, detail).busy());
     }

@@ -1,6 +1,6 @@
-//! What a sensor's actor knows of it, which needs no table: the one read of a sensor that is answered
-//! while the database is away. Promises that whoever's role holds in one network is told only of
-//! sensors that are known to be in it, and cannot tell those of others from silent ones meanwhile.
+//! `GET /sensors/{identifier}/live`: what a sensor's actor knows. The only read of a sensor that is
+//! answered while the database is unavailable, then only to callers with a role in all networks,
+//! because the sensor's network is unknown.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) fn item_routes(config: &mut ServiceConfig) {
 pub(super) struct LiveState {
     #[schema(value_type = uuid::Uuid)]
     sensor_identifier: SensorIdentifier,
-    /// Null where the database is away and the sensor was moved just before.
+    /// Null while the database is unavailable.
     #[schema(value_type = Option<uuid::Uuid>)]
     network: Option<NetworkIdentifier>,
     /// When its last message reached the service.
@@ -54,12 +54,12 @@ impl LiveState {
     }
 }
 
-/// What a sensor's actor knows of it, also while the database is away
+/// What a sensor's actor knows of it, also while the database is unavailable
 ///
-/// The revisions that it has, acknowledged and spoke of, and how much came of each kind and when. While
-/// the database is away, this is answered of every sensor that has spoken to this process lately
-/// (`SENSOR_IDLE_SECS`), to callers who were known in the five minutes before; to those whose role holds
-/// in one network, of sensors that are known to be in it. Otherwise it is 503 then.
+/// Its desired, acknowledged and reported revisions, and how much of each kind was received and when.
+/// While the database is unavailable, this is answered for every sensor that sent a message to this
+/// process within `SENSOR_IDLE_SECS`, to callers that were authenticated within the last five minutes and
+/// whose role holds in all networks. All others get 503 then.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}/live", tag = "sensors", operation_id = "read_live_state",
     params(("identifier" = uuid::Uuid, Path, description = "The sensor's")),
@@ -76,26 +76,19 @@ pub(super) async fn one(
 ) -> Result<impl Responder, Problem> {
     let scope = caller.may(Role::Viewer)?;
     let asked = tokio::time::timeout(PATIENCE, context.store.whereabouts(sensor));
-    let (found, live) = tokio::join!(asked, context.fleet.snapshot(sensor));
+    let (found, live) = tokio::join!(asked, context.supervisor.snapshot(sensor));
     let found = found.unwrap_or(Err(StoreError::PoolTimeout { waited: PATIENCE, last: None }));
     let state = match found {
         Ok(Some(it)) if scope.covers(it.network) => {
             LiveState::new(sensor, Some(it.network), it.last_seen_at, live)
         }
         Ok(_) => return Err(Problem::sensor_not_found()),
-        Err(error) if error.is_unavailable() => match live.filter(|it| is_within(scope, it)) {
-            Some(live) => LiveState::new(sensor, live.network, None, Some(live)),
+        // To which network the sensor belongs is unknown then.
+        Err(error) if error.is_unavailable() && scope == Scope::All => match live {
+            Some(live) => LiveState::new(sensor, None, None, Some(live)),
             None => return Err(error.into()),
         },
         Err(error) => return Err(error.into()),
     };
     Ok(HttpResponse::Ok().json(state))
-}
-
-/// Whether it is known that a sensor lies within: what is not known does not.
-fn is_within(scope: Scope, live: &Snapshot) -> bool {
-    match scope {
-        Scope::All => true,
-        Scope::Network(_) => live.network.is_some_and(|network| scope.covers(network)),
-    }
 }

@@ -13,7 +13,7 @@ mod configuration_diff;
 mod configurations;
 mod cursor;
 mod export;
-mod fleet;
+mod supervisor_handle;
 mod gate;
 mod health;
 mod heartbeats;
@@ -78,7 +78,7 @@ use limits::{BodyLimit, TimeLimit};
 use logins::Logins;
 use problem::{Kind, Problem};
 
-pub use fleet::Fleet;
+pub use supervisor_handle::SupervisorHandle;
 
 /// Requests that are being answered when the service stops get so long to finish.
 const SHUTDOWN_TIMEOUT_SECS: u64 = 5;
@@ -130,7 +130,7 @@ pub struct Context {
     /// The tables.
     pub store: Store,
     /// The sensors' actors.
-    pub fleet: Fleet,
+    pub supervisor: SupervisorHandle,
     /// What brings rejections through the pipeline again.
     pub replays: Replays,
     /// The account of the items.

@@ -183,7 +183,7 @@ pub(super) async fn create(
             outcome => outcome?,
         };
         if let Some(revision) = sensor.newest_revision {
-            context.fleet.announce(sensor.identifier, revision).await;
+            context.supervisor.configured(sensor.identifier, revision).await;
         }
         Ok(sensor)
     })
@@ -260,7 +260,7 @@ pub(super) async fn one(
 ) -> Result<impl Responder, Problem> {
     caller.may(Role::Viewer)?;
     let (sensor, live) =
-        tokio::join!(context.store.sensor(identifier), context.fleet.snapshot(identifier));
+        tokio::join!(context.store.sensor(identifier), context.supervisor.snapshot(identifier));
     let mut sensor = sensor?.ok_or_else(Problem::sensor_not_found)?;
     // Its actor knows before the table does.
     sensor.last_seen_at = sensor.last_seen_at.max(live.as_ref().and_then(Snapshot::last_receipt));
@@ -295,9 +295,6 @@ pub(super) async fn change(
     let change = SensorChange { name, network, metadata };
     let sensor = to_the_end(async move {
         let sensor = context.store.change_sensor(identifier, &change).await?;
-        if change.network.is_some() {
-            context.fleet.tell_of_move(identifier).await;
-        }
         sensor.ok_or_else(Problem::sensor_not_found)
     })
     .await?;
@@ -325,7 +322,7 @@ pub(super) async fn delete(
             return Err(Problem::sensor_not_found());
         }
         context.streams.hub.audience().tell_of(identifier, Tidings::Deleted);
-        context.fleet.forget(identifier).await;
+        context.supervisor.deleted(identifier).await;
         match context.store.purge_sensor(identifier).await {
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),
             // The sensor is gone, and asking again would find none: housekeeping goes on with it.

@@ -11,7 +11,7 @@ use super::caller::Caller;
 use super::page::NoParameters;
 use super::{Context, health, read, resource};
 use crate::domain::{LedgerSnapshot, Part, Timestamp};
-use crate::sensor::Census;
+use crate::sensor::ActorStats;
 
 /// The commit that the build was made from, where the build said so.
 const COMMIT: &str = match option_env!("TRIBUTARY_COMMIT") {
@@ -33,7 +33,7 @@ pub(super) struct Status {
     /// Since when an operator has stopped the reading from the broker.
     ingest_paused_since: Option<jiff::Timestamp>,
     ledger: LedgerSnapshot,
-    actors: Option<Census>,
+    actors: Option<ActorStats>,
 }
 
 /// What must be up.
@@ -67,7 +67,7 @@ pub(super) async fn status(
     _: NoParameters,
 ) -> impl Responder {
     let (database, actors) =
-        tokio::join!(health::database_problem(&context), context.fleet.take_census());
+        tokio::join!(health::database_problem(&context), context.supervisor.actor_stats());
     HttpResponse::Ok().json(Status {
         version: env!("CARGO_PKG_VERSION"),
         commit: COMMIT,

@@ -1,4 +1,5 @@
-//! Faults that a test hands in. In production there are none.
+//! Faults that a test injects: panics at chosen points. `TRIBUTARY_FAULTS` or a test sets them; the
+//! actors, the writer and the inbound loop ask at each point. In production there are none.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Uplink;
 
-type Condition = Arc<dyn Fn(&Uplink) -> bool + Send + Sync>;
+type Predicate = Arc<dyn Fn(&Uplink) -> bool + Send + Sync>;
 
-/// Where something is to go wrong.
+/// Where to panic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spot {
+pub enum FaultPoint {
     /// A sensor's actor, at a message.
     Actor,
     /// The delivery of a batch.
@@ -20,43 +21,43 @@ pub enum Spot {
     Ingest,
 }
 
-impl Spot {
+impl FaultPoint {
     const ALL: [(&'static str, Self); 3] =
         [("actor", Self::Actor), ("delivery", Self::Delivery), ("ingest", Self::Ingest)];
 }
 
-/// What is to go wrong.
+/// When to panic.
 #[derive(Clone, Default)]
 pub struct Faults {
-    actor_panics: Option<Condition>,
-    countdowns: Option<Arc<[AtomicU64; Spot::ALL.len()]>>,
+    actor_panics: Option<Predicate>,
+    countdowns: Option<Arc<[AtomicU64; FaultPoint::ALL.len()]>>,
 }
 
 impl Faults {
-    /// A sensor's actor panics over the messages that fulfil this.
+    /// A sensor's actor panics at each message that matches.
     #[must_use]
     pub fn actor_panics(condition: impl Fn(&Uplink) -> bool + Send + Sync + 'static) -> Self {
         Self { actor_panics: Some(Arc::new(condition)), countdowns: None }
     }
 
     /// # Panics
-    /// When the test said so.
-    pub fn strike_message(&self, uplink: &Uplink) {
+    /// When the test asked for it.
+    pub fn at_message(&self, uplink: &Uplink) {
         if let Some(condition) = &self.actor_panics {
-            assert!(!condition(uplink), "a fault that a test handed in");
+            assert!(!condition(uplink), "a fault injected by a test");
         }
-        self.strike(Spot::Actor);
+        self.at(FaultPoint::Actor);
     }
 
     /// # Panics
-    /// When the test said so.
-    pub fn strike(&self, spot: Spot) {
+    /// When the test asked for it.
+    pub fn at(&self, point: FaultPoint) {
         let Some(countdowns) = &self.countdowns else { return };
-        // 0 is never; only the step from 1 to 0 strikes.
+        // 0 is never; only the step from 1 to 0 panics.
         let passed =
-            countdowns[spot as usize]
+            countdowns[point as usize]
                 .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        assert!(passed != Ok(1), "a fault that a test handed in: {spot:?}");
+        assert!(passed != Ok(1), "a fault injected by a test: {point:?}");
     }
 }
 
@@ -65,16 +66,16 @@ impl FromStr for Faults {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let countdowns: [AtomicU64; Spot::ALL.len()] = Default::default();
+        let countdowns: [AtomicU64; FaultPoint::ALL.len()] = Default::default();
         for part in text.split(',') {
-            let spot = part.split_once('=').and_then(|(name, count)| {
-                let (_, spot) = Spot::ALL.into_iter().find(|(known, _)| *known == name)?;
-                Some((spot, count.parse().ok()?))
+            let point = part.split_once('=').and_then(|(name, count)| {
+                let (_, point) = FaultPoint::ALL.into_iter().find(|(known, _)| *known == name)?;
+                Some((point, count.parse().ok()?))
             });
-            let Some((spot, count)) = spot else {
+            let Some((point, count)) = point else {
                 return Err(format!("{part:?} is none of actor=N, delivery=N, ingest=N"));
             };
-            countdowns[spot as usize].store(count, Ordering::Relaxed);
+            countdowns[point as usize].store(count, Ordering::Relaxed);
         }
         Ok(Self { actor_panics: None, countdowns: Some(Arc::new(countdowns)) })
     }
@@ -95,13 +96,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strikes_once_at_its_count() {
+    fn panics_once_at_its_count() {
         let faults: Faults = "delivery=2".parse().unwrap();
-        let strikes = |spot| {
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faults.strike(spot))).is_err()
+        let panics = |point| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faults.at(point))).is_err()
         };
-        assert!(!strikes(Spot::Actor));
-        assert_eq!([(); 4].map(|()| strikes(Spot::Delivery)), [false, true, false, false]);
+        assert!(!panics(FaultPoint::Actor));
+        assert_eq!([(); 4].map(|()| panics(FaultPoint::Delivery)), [false, true, false, false]);
         assert!("delivery=2,roof=1".parse::<Faults>().is_err());
     }
 }

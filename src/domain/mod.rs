@@ -23,7 +23,7 @@ pub use access::{NetworkIdentifier, Role, Scope};
 pub use ack_token::{AckToken, AckTokens, LostToken};
 pub use backoff::{failures_after, is_contested, pause, standoff};
 pub use batch::{Batch, RowRef, Rows};
-pub use faults::{Faults, Spot};
+pub use faults::{FaultPoint, Faults};
 pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;

@@ -27,7 +27,8 @@ use crate::domain::{
     is_contested, pause, standoff,
 };
 use crate::metrics::Metrics;
-use crate::sensor::{Committed, Router};
+use crate::sensor::Router;
+use crate::store::Committed;
 use crate::wire::Decoder;
 
 /// What the loop reports to.

@@ -10,7 +10,7 @@ use super::assembly::{Assembly, Message};
 use super::inbound::{Inbound, InboundHandles};
 use super::session::{Session, SessionEnd};
 use super::window::Entry;
-use crate::domain::{Arrivals, Part, RawMessage, Reason, Spot, Timestamp, Uplink};
+use crate::domain::{Arrivals, FaultPoint, Part, RawMessage, Reason, Timestamp, Uplink};
 
 /// Packets taken in before the loop looks at what was settled.
 const READ_AT_ONCE: usize = 500;
@@ -60,7 +60,7 @@ impl Inbound {
         first: Result<Option<codec::Decoded>, E>,
     ) -> Result<(), SessionEnd> {
         session.heard = true;
-        self.handles.faults.strike(Spot::Ingest);
+        self.handles.faults.at(FaultPoint::Ingest);
         let packet = match first {
             Ok(Some(packet)) => packet,
             Ok(None) => return Err(SessionEnd::Closed),

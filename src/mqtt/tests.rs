@@ -23,16 +23,16 @@ use super::intake::Packets;
 use super::session::SessionEnd;
 use super::{BrokerUrl, Config};
 use crate::domain::{
-    AckTokens, Audience, Batch, Health, Kind, Ledger, NetworkIdentifier, RawMessage,
-    RejectionDigest, RowRef, SensorIdentifier, Tally, Timestamp, Uplink,
+    AckTokens, Audience, Batch, Faults, Health, Kind, Ledger, RawMessage, RejectionDigest, RowRef,
+    SensorIdentifier, Tally, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
-use crate::replay::{Replayer, ReplayerWays, Replays, Report};
+use crate::replay::{Replayer, ReplayerHandles, Replays, Report};
 use crate::sensor::tests::{Nobody, nowhere};
-use crate::sensor::{self, Faults, Router, Supervisor, SupervisorWays, UnknownSensor};
-use crate::store::{KnownSensor, Path, Store, StoreError, Uncommitted, Verdict};
+use crate::sensor::{self, Router, RouterHandles, UnknownSensor};
+use crate::store::{Committed, KnownSensor, Path, Store, StoreError, Uncommitted, Verdict};
 use crate::wire::{Decoder, Limits, Topics};
-use crate::writer::{self, Commit, Committed, Reports, WriterActor};
+use crate::writer::{self, Commit, Reports, WriterActor};
 
 const SENSORS: u128 = 3;
 const MAX_MESSAGES: u16 = 6;
@@ -417,7 +417,7 @@ impl Life {
             settled,
             replayed,
             acknowledged: nobody.clone().recipient(),
-            deleted: nobody.clone().recipient(),
+            deleted: [nobody.clone().recipient(), nobody.clone().recipient()],
             audience: Audience::none(),
             health: Arc::clone(&handles.health),
             flow: Arc::clone(&handles.flow),
@@ -430,16 +430,13 @@ impl Life {
         let faults = Faults::actor_panics(|uplink| contains(uplink.message.payload(), POISON));
         let sensors =
             sensor::Config { unknown: UnknownSensor::Reject, idle_secs: 600, republish_secs: 60 };
-        let router = Supervisor::start_here(
-            Store::new(&nowhere()),
-            sensors,
-            (Arc::clone(&handles.metrics), faults),
-            |_| SupervisorWays {
-                writer: writer.recipient(),
-                republish: nobody.clone().recipient(),
-                wake: nobody.recipient(),
-            },
-        );
+        let router_handles = RouterHandles {
+            store: Store::new(&nowhere()),
+            outbox: nobody.recipient(),
+            metrics: Arc::clone(&handles.metrics),
+            faults,
+        };
+        let router = Router::start(sensors, router_handles, |_| writer.recipient());
         let config = Config {
             broker: "mqtt://127.0.0.1:1".parse::<BrokerUrl>().unwrap(),
             client_id: "x".into(),
@@ -450,14 +447,14 @@ impl Life {
             window_bytes: MAX_BYTES,
         };
         let decoder = Decoder::new(Topics::new(""), LIMITS);
-        let ways = ReplayerWays {
+        let replayer_handles = ReplayerHandles {
             router: router.clone(),
             decoder: decoder.clone(),
             ledger: Arc::clone(&ledger),
             store: Store::new(&nowhere()),
             replayed: hears_replayed,
         };
-        let replayer = Replayer::new(Replays::new().1, ways);
+        let replayer = Replayer::new(Replays::new().1, replayer_handles);
         let (shutdown, told) = watch::channel(false);
         let times = (told, Duration::from_secs(1));
         let inbound = Inbound::new(config, decoder, router.clone(), handles, hears, times);
@@ -472,7 +469,6 @@ impl Life {
         }
         self.router.admit(&KnownSensor {
             identifier: sensor(number),
-            network: NetworkIdentifier::DEFAULT,
             desired_revision: None,
             last_acknowledged: None,
         });

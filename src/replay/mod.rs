@@ -11,4 +11,4 @@ mod places;
 mod replayer;
 
 pub use message::NotReplayable;
-pub use replayer::{Order, ReplayRequests, Replayer, ReplayerWays, Replays, Report, Unanswered};
+pub use replayer::{Order, ReplayRequests, Replayer, ReplayerHandles, Replays, Report, Unanswered};

@@ -11,8 +11,8 @@ use tracing::{debug, error, info};
 use super::message::{NotReplayable, message};
 use super::places::{Place, Places};
 use crate::domain::{AckTokens, Arrivals, Ledger, LostToken, RawMessage, Reason};
-use crate::sensor::{Committed, Router};
-use crate::store::{RejectionFilter, Replayed, Store, StoreError, Stretch};
+use crate::sensor::Router;
+use crate::store::{Committed, RejectionFilter, Replayed, Store, StoreError, Stretch};
 use crate::wire::Decoder;
 
 /// Requests that wait for their turn; more are turned away.
@@ -97,7 +97,7 @@ impl Replays {
 }
 
 /// What a replayer works with.
-pub struct ReplayerWays {
+pub struct ReplayerHandles {
     /// To the sensors' actors.
     pub router: Router,
     /// As the inbound loop has it.
@@ -113,7 +113,7 @@ pub struct ReplayerWays {
 /// The loop, before it runs.
 pub struct Replayer {
     requests: ReplayRequests,
-    ways: ReplayerWays,
+    handles: ReplayerHandles,
     ack_tokens: AckTokens,
     lost: mpsc::UnboundedReceiver<LostToken>,
     places: Places,
@@ -125,10 +125,10 @@ pub struct Replayer {
 impl Replayer {
     /// Takes the requests that [`Replays`] hands on.
     #[must_use]
-    pub fn new(requests: ReplayRequests, ways: ReplayerWays) -> Self {
+    pub fn new(requests: ReplayRequests, handles: ReplayerHandles) -> Self {
         let (ack_tokens, lost) = AckTokens::new();
         let (places, culprits) = (Places::default(), foldhash::HashSet::default());
-        Self { requests, ways, ack_tokens, lost, places, culprits }
+        Self { requests, handles, ack_tokens, lost, places, culprits }
     }
 
     /// Runs until nobody can ask any more.
@@ -147,7 +147,7 @@ impl Replayer {
 
     async fn replay(&mut self, order: &Order) -> Result<Report, StoreError> {
         let Order { filter, stretch, limit } = order;
-        let page = self.ways.store.recorded(filter, *stretch, *limit).await?;
+        let page = self.handles.store.recorded(filter, *stretch, *limit).await?;
         let mut report = Report { rest: page.rest, ..Report::default() };
         for (row, number) in page.rows.iter().zip(1..) {
             match message(row) {
@@ -177,14 +177,14 @@ impl Replayer {
     /// Some messages have come to their end.
     pub(crate) async fn hear(&mut self, report: &mut Report) {
         tokio::select! {
-            Some(committed) = self.ways.replayed.recv() => self.settle(committed, report),
+            Some(committed) = self.handles.replayed.recv() => self.settle(committed, report),
             Some(lost) = self.lost.recv() => self.lose(lost, report),
         }
     }
 
     pub(crate) fn admit(&mut self, rejection: i64, message: RawMessage) {
         let ack_token = self.ack_tokens.issue(self.places.next());
-        let mut uplink = self.ways.decoder.decode(message, ack_token);
+        let mut uplink = self.handles.decoder.decode(message, ack_token);
         let quarantined = self.culprits.contains(&rejection);
         if quarantined {
             let detail = "the message stopped its sensor's actor when it was replayed";
@@ -194,8 +194,8 @@ impl Replayer {
         self.places.admit(place);
         let mut arrivals = Arrivals::default();
         arrivals.add(place.kind, place.items);
-        self.ways.ledger.replay(arrivals);
-        let router = &self.ways.router;
+        self.handles.ledger.replay(arrivals);
+        let router = &self.handles.router;
         if quarantined { router.bypass_actor(uplink) } else { router.route(uplink) }
     }
 
@@ -206,13 +206,13 @@ impl Replayer {
             .into_iter()
             .filter_map(|ack_token| places.end(ack_token.settle()))
             .map(|place| (place.kind, place.items));
-        self.ways.ledger.settle(landed, &tally);
+        self.handles.ledger.settle(landed, &tally);
         report.outcome += replayed;
     }
 
     fn lose(&mut self, lost: LostToken, report: &mut Report) {
         let Some(place) = self.places.end(lost.sequence) else { return };
-        self.ways.ledger.release_replayed(place.kind, place.items);
+        self.handles.ledger.release_replayed(place.kind, place.items);
         report.failed += 1;
         if lost.caused_panic {
             let rejection = place.rejection;

@@ -1,42 +1,40 @@
-//! One sensor: hears its messages, remembers what it last said, and passes its rows on to the
-//! writer. The registry starts it and gives it its messages; it knows nobody but its ways out.
+//! The actor of one sensor: updates the sensor's state for each message and passes its rows to the
+//! writer. The registry starts it and sends it messages. A panic in it loses only the message that it
+//! was processing and those behind it, which the broker delivers again.
 
 use std::rc::Rc;
 
-use actix::{Actor, ActorContext as _, Context, Handler, MessageResult, Recipient};
+use actix::{Actor, ActorContext as _, Context, Handler, Recipient};
 
-use super::funnel::Funnel;
-use super::protocol::{Acknowledge, Desire, Hear, Look, Retire};
+use super::outbox::Republish;
+use super::protocol::{
+    GetSnapshot, HandleUplink, Retire, SetAcknowledgedRevision, SetDesiredRevision, Snapshot,
+};
 use super::state::SensorState;
-use super::{Faults, Republish};
-use crate::domain::{SensorIdentifier, Timestamp};
+use super::uplink_buffer::UplinkBuffer;
+use crate::domain::{Faults, Timestamp};
 use crate::store::KnownSensor;
 
-/// What all sensors' actors share: their ways out, and their setting.
+/// What all sensors' actors share.
 #[derive(Debug)]
-pub(super) struct Ways {
-    /// Up.
-    pub(super) up: Funnel,
-    /// Down.
+pub(super) struct ActorShared {
+    pub(super) buffer: UplinkBuffer,
     pub(super) outbox: Recipient<Republish>,
     /// `CONFIGURATION_REPUBLISH_SECS`
     pub(super) republish_secs: u64,
-    /// None in production.
     pub(super) faults: Faults,
 }
 
 /// The actor of one sensor.
 #[derive(Debug)]
 pub(super) struct SensorActor {
-    identifier: SensorIdentifier,
     state: SensorState,
-    ways: Rc<Ways>,
+    shared: Rc<ActorShared>,
 }
 
 impl SensorActor {
-    pub(super) fn new(known: &KnownSensor, ways: Rc<Ways>) -> Self {
-        let state = SensorState::new(known, Timestamp::now());
-        Self { identifier: known.identifier, state, ways }
+    pub(super) fn new(known: &KnownSensor, shared: Rc<ActorShared>) -> Self {
+        Self { state: SensorState::new(known, Timestamp::now()), shared }
     }
 }
 
@@ -44,52 +42,53 @@ impl Actor for SensorActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Hear> for SensorActor {
+impl Handler<HandleUplink> for SensorActor {
     type Result = ();
 
     #[expect(
         clippy::disallowed_methods,
         reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
     )]
-    fn handle(&mut self, Hear(mut uplink): Hear, _: &mut Context<Self>) {
+    fn handle(&mut self, HandleUplink(mut uplink): HandleUplink, _: &mut Context<Self>) {
         uplink.ack_token.begin_processing();
-        self.ways.faults.strike_message(&uplink);
-        if self.state.hear(&uplink, self.ways.republish_secs) {
-            self.ways.outbox.do_send(Republish(self.identifier));
+        self.shared.faults.at_message(&uplink);
+        if self.state.record(&uplink, self.shared.republish_secs)
+            && let Some(sensor) = uplink.sensor
+        {
+            self.shared.outbox.do_send(Republish(sensor));
         }
         uplink.ack_token.end_processing();
-        self.ways.up.pass(uplink);
+        self.shared.buffer.push(uplink);
     }
 }
 
-impl Handler<Desire> for SensorActor {
+impl Handler<SetDesiredRevision> for SensorActor {
     type Result = ();
 
-    fn handle(&mut self, Desire(revision): Desire, _: &mut Context<Self>) {
-        self.state.desire(revision, Timestamp::now());
+    fn handle(&mut self, message: SetDesiredRevision, _: &mut Context<Self>) {
+        self.state.set_desired(message.revision, Timestamp::now());
     }
 }
 
-impl Handler<Acknowledge> for SensorActor {
+impl Handler<SetAcknowledgedRevision> for SensorActor {
     type Result = ();
 
-    fn handle(&mut self, message: Acknowledge, _: &mut Context<Self>) {
-        self.state.acknowledge(message.revision, message.success);
+    fn handle(&mut self, message: SetAcknowledgedRevision, _: &mut Context<Self>) {
+        self.state.set_acknowledged(message.revision, message.success);
     }
 }
 
-impl Handler<Look> for SensorActor {
-    type Result = MessageResult<Look>;
+impl Handler<GetSnapshot> for SensorActor {
+    type Result = Option<Snapshot>;
 
-    fn handle(&mut self, Look: Look, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.state.snapshot())
+    fn handle(&mut self, _: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
+        Some(self.state.snapshot())
     }
 }
 
 impl Handler<Retire> for SensorActor {
     type Result = ();
 
-    /// The registry has let go of it before: this is the last message in the mailbox.
     fn handle(&mut self, Retire: Retire, context: &mut Context<Self>) {
         context.stop();
     }

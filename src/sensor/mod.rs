@@ -1,29 +1,27 @@
-//! One actor per sensor. `registry` knows their addresses and hands messages to them, `supervisor`
-//! starts, restarts and retires them, `actor` is one of them with its pure `state`, and `outbox`
-//! publishes what they are to be configured with.
+//! One actor per sensor (`actor`, with its pure `state`), found by the `registry`, started and retired
+//! by the `supervisor`; the `outbox` publishes configurations. The inbound loop and the replayer send
+//! messages in by the [`Router`]; the API asks the supervisor and wakes the outbox.
 
 mod actor;
-mod funnel;
 mod outbox;
 mod protocol;
 mod registry;
+mod router;
 mod state;
 mod supervisor;
 #[cfg(test)]
 pub(crate) mod tests;
+mod uplink_buffer;
 
 use std::str::FromStr;
 
-pub use outbox::{Downlink, Outbox, Wake};
-pub use registry::Router;
-pub use supervisor::{Supervisor, SupervisorWays};
-
-pub use crate::domain::Faults;
-pub use crate::writer::Committed;
+pub use outbox::{Downlink, Outbox, Republish, Wake};
 pub use protocol::{
-    Acknowledged, Activity, Census, Configured, Deleted, Moved, Observe, Republish, Snapshot,
-    TakeCensus,
+    Acknowledged, ActorStats, Deleted, GetActorStats, GetSnapshot, ReceiptStats,
+    SetDesiredRevision, Snapshot,
 };
+pub use router::{Router, RouterHandles};
+pub use supervisor::Supervisor;
 
 /// `UNKNOWN_SENSOR`, `SENSOR_…`, `CONFIGURATION_…`
 #[derive(Clone, Debug)]
@@ -36,12 +34,12 @@ pub struct Config {
     pub republish_secs: u64,
 }
 
-/// What becomes of a message whose sensor nobody has created.
+/// What to do with messages of a sensor that does not exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UnknownSensor {
-    /// It is recorded as rejected.
+    /// Record them as rejected.
     Reject,
-    /// The sensor is created.
+    /// Create the sensor.
     Register,
 }
 
@@ -52,7 +50,7 @@ impl FromStr for UnknownSensor {
         match text {
             "reject" => Ok(Self::Reject),
             "register" => Ok(Self::Register),
-            _ => Err("it takes reject or register".into()),
+            _ => Err("expected reject or register".into()),
         }
     }
 }

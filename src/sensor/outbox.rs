@@ -13,7 +13,7 @@ use actix::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
-use super::Republish;
+use super::protocol::Deleted;
 use crate::domain::{Audience, SensorIdentifier, Step, Tidings, pause};
 use crate::metrics::Metrics;
 use crate::store::{PendingConfiguration, Store, StoreError};
@@ -28,6 +28,11 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Wake;
+
+/// To the outbox: publish the newest configuration of this sensor again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Republish(pub SensorIdentifier);
 
 /// One thing to publish, retained at QoS 1, on the sensor's own topic.
 #[derive(Debug)]
@@ -267,6 +272,15 @@ impl Handler<Wake> for Outbox {
     type Result = ();
 
     fn handle(&mut self, Wake: Wake, context: &mut Context<Self>) {
+        self.wake(context);
+    }
+}
+
+impl Handler<Deleted> for Outbox {
+    type Result = ();
+
+    /// What is retained for them is to be cleared.
+    fn handle(&mut self, _: Deleted, context: &mut Context<Self>) {
         self.wake(context);
     }
 }

@@ -1,136 +1,113 @@
-//! What a sensor's actor and its supervisor understand.
+//! The messages of the sensors' actors and their supervisor, and the snapshots in their answers. The
+//! API sends some, the registry and the writer the others. Messages of the outbox are in `outbox`.
 
 use actix::Message;
 use serde::Serialize;
 
-use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp, Uplink};
+use crate::domain::{SensorIdentifier, Timestamp, Uplink};
 pub use crate::writer::{Acknowledged, Deleted};
 
-/// To the supervisor: what does this sensor's actor know? `None`: it has no actor at present.
+/// To the supervisor, which forwards it to the sensor's actor. `None`: the sensor has no actor.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Snapshot>")]
-pub struct Observe(pub SensorIdentifier);
+pub struct GetSnapshot(pub SensorIdentifier);
 
-/// To the supervisor: the revision is committed and waits in the outbox.
-#[derive(Debug, Message)]
+/// To the supervisor, which forwards it to the sensor's actor: this revision is committed.
+#[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Configured {
-    /// Whose it is.
+pub struct SetDesiredRevision {
+    /// Whose configuration it is.
     pub sensor: SensorIdentifier,
-    /// Which one.
+    /// The newest that exists.
     pub revision: i32,
 }
 
-/// To the supervisor: the sensor was moved to another network, which is committed.
+/// To the supervisor.
+#[derive(Debug, Message)]
+#[rtype(result = "ActorStats")]
+pub struct GetActorStats;
+
+/// To a sensor's actor.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Moved(pub SensorIdentifier);
+pub(super) struct HandleUplink(pub(super) Box<Uplink>);
 
-/// To the supervisor: publish the newest configuration of this sensor again.
+/// To a sensor's actor: an acknowledgement of this revision is committed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Republish(pub SensorIdentifier);
-
-/// To the supervisor: how many actors are there, and what became of them?
-#[derive(Debug, Message)]
-#[rtype(result = "Census")]
-pub struct TakeCensus;
-
-/// To a sensor's actor: this is what it said.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(super) struct Hear(pub(super) Box<Uplink>);
-
-/// To a sensor's actor: this is the newest revision that there is.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(super) struct Desire(pub(super) i32);
-
-/// To a sensor's actor: it acknowledged this revision, and whether that works.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(super) struct Acknowledge {
+pub(super) struct SetAcknowledgedRevision {
     pub(super) revision: i32,
     pub(super) success: bool,
 }
 
-/// To a sensor's actor: what do you know?
-#[derive(Debug, Message)]
-#[rtype(result = "Snapshot")]
-pub(super) struct Look;
-
-/// To a sensor's actor: nothing follows this; go.
+/// To a sensor's actor: stop. It is the last message in the mailbox.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Retire;
 
-/// The actors of the process.
+/// The sensors' actors of the process.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, actix::MessageResponse, utoipa::ToSchema,
 )]
-pub struct Census {
+pub struct ActorStats {
     /// Alive now.
     pub alive: u64,
     /// Started since the process began.
     pub started: u64,
-    /// Started again after a failure.
+    /// Started again after a panic.
     pub restarted: u64,
-    /// Retired because their sensor was silent, or deleted.
+    /// Stopped because their sensor was silent or deleted.
     pub retired: u64,
 }
 
-/// What a sensor last said, as its actor knows it. Times are ours; the counts begin with the actor.
+/// What a sensor's actor knows. Times are receipt times; counts begin with the actor.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, actix::MessageResponse, utoipa::ToSchema)]
 pub struct Snapshot {
     /// The newest revision that the sensor acknowledged.
     pub last_acknowledged_revision: Option<i32>,
-    /// Whether that revision works.
+    /// `success` of that acknowledgement.
     pub last_acknowledged_success: Option<bool>,
-    /// The newest revision that there is.
+    /// The newest revision that exists.
     pub desired_revision: Option<i32>,
-    /// The revision of which the sensor spoke last.
+    /// The revision in the sensor's last message.
     pub reported_revision: Option<i32>,
-    /// Per kind.
-    pub measurements: Activity,
-    /// Per kind.
-    pub log_messages: Activity,
-    /// Per kind.
-    pub heartbeats: Activity,
+    /// Received on `measurements/…`
+    pub measurements: ReceiptStats,
+    /// Received on `log-messages/…`
+    pub log_messages: ReceiptStats,
+    /// Received on `heartbeats/…`
+    pub heartbeats: ReceiptStats,
     /// Items rejected since the actor began.
     pub rejected_items: u64,
-    /// To which network the sensor belongs, where that is known without asking the tables: decides
-    /// who is told the rest while they are away.
-    #[serde(skip)]
-    pub network: Option<NetworkIdentifier>,
 }
 
 impl Snapshot {
-    /// When the last message of any kind came.
+    /// When the last message of any kind was received.
     #[must_use]
     pub fn last_receipt(&self) -> Option<Timestamp> {
         [&self.measurements, &self.log_messages, &self.heartbeats]
             .into_iter()
-            .filter_map(|activity| activity.last_receipt)
+            .filter_map(|stats| stats.last_receipt)
             .max()
     }
 }
 
-/// What came of one kind.
+/// What was received of one kind.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct Activity {
+pub struct ReceiptStats {
     /// Messages since the actor began.
     pub messages: u64,
     /// Items since the actor began.
     pub items: u64,
-    /// When the last message came.
+    /// When the last message was received.
     #[serde(serialize_with = "rfc3339")]
     #[schema(value_type = Option<jiff::Timestamp>)]
     pub last_receipt: Option<Timestamp>,
 }
 
 fn rfc3339<S: serde::Serializer>(
-    moment: &Option<Timestamp>,
+    timestamp: &Option<Timestamp>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    moment.map(Timestamp::to_jiff).serialize(serializer)
+    timestamp.map(Timestamp::to_jiff).serialize(serializer)
 }

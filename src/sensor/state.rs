@@ -1,16 +1,17 @@
-//! What a sensor's actor remembers, and what it decides. Pure.
+//! What a sensor's actor remembers, and when it asks for its configuration to be published again.
+//! Called by the actor for each message. Pure.
 
-use super::{Activity, Snapshot};
+use super::protocol::{ReceiptStats, Snapshot};
 use crate::domain::{Kind, Timestamp, Uplink};
 use crate::store::KnownSensor;
 
-/// What the sensor last said, and what it should say.
+/// The state of one sensor.
 #[derive(Debug)]
 pub(super) struct SensorState {
     snapshot: Snapshot,
-    /// When the sensor last got a new chance to follow: its actor began, the desired revision
-    /// changed, or the configuration was published again.
-    chance_at: Timestamp,
+    /// When the sensor was last given time to apply its configuration: its actor began, the desired
+    /// revision changed, or the configuration was published again.
+    grace_began_at: Timestamp,
 }
 
 impl SensorState {
@@ -23,47 +24,47 @@ impl SensorState {
                 desired_revision: known.desired_revision,
                 ..Snapshot::default()
             },
-            chance_at: now,
+            grace_began_at: now,
         }
     }
 
-    /// Takes note of a message. True: the sensor keeps to an older revision, its configuration is
-    /// to be published again.
-    pub(super) fn hear(&mut self, uplink: &Uplink, republish_secs: u64) -> bool {
+    /// True: the sensor still reports an older revision than the desired one after `republish_secs`,
+    /// so its configuration must be published again.
+    pub(super) fn record(&mut self, uplink: &Uplink, republish_secs: u64) -> bool {
         if uplink.message.replayed_from.is_some() {
-            // It was said long ago, and does not tell how the sensor is now.
+            // An old message does not tell the present state of the sensor.
             return false;
         }
         let received_at = uplink.message.received_at;
         if let Some(kind) = uplink.kind {
-            let activity = self.activity(kind);
-            activity.messages += 1;
-            activity.items += uplink.items.len() as u64;
-            activity.last_receipt = Some(received_at);
+            let stats = self.stats(kind);
+            stats.messages += 1;
+            stats.items += uplink.items.len() as u64;
+            stats.last_receipt = Some(received_at);
         }
         self.snapshot.rejected_items +=
             uplink.rejections.iter().map(|rejection| u64::from(rejection.item_count)).sum::<u64>();
         let Some(reported) = uplink.items.newest_revision() else { return false };
         self.snapshot.reported_revision = Some(reported);
         let lags = self.snapshot.desired_revision.is_some_and(|desired| reported < desired);
-        let waited = received_at.unix_microseconds() - self.chance_at.unix_microseconds();
+        let waited = received_at.unix_microseconds() - self.grace_began_at.unix_microseconds();
         let again = lags && waited / 1_000_000 >= i64::try_from(republish_secs).unwrap_or(i64::MAX);
         if again {
-            self.chance_at = received_at;
+            self.grace_began_at = received_at;
         }
         again
     }
 
-    /// There is a newer revision. Revisions only rise, in whatever order the news comes.
-    pub(super) fn desire(&mut self, revision: i32, now: Timestamp) {
+    /// A maximum: the messages may arrive in any order.
+    pub(super) fn set_desired(&mut self, revision: i32, now: Timestamp) {
         if self.snapshot.desired_revision.is_none_or(|desired| desired < revision) {
             self.snapshot.desired_revision = Some(revision);
-            self.chance_at = now;
+            self.grace_began_at = now;
         }
     }
 
-    /// The sensor acknowledged a revision. The last acknowledged one is a maximum.
-    pub(super) fn acknowledge(&mut self, revision: i32, success: bool) {
+    /// A maximum, like the desired revision.
+    pub(super) fn set_acknowledged(&mut self, revision: i32, success: bool) {
         if self.snapshot.last_acknowledged_revision.is_none_or(|last| last <= revision) {
             self.snapshot.last_acknowledged_revision = Some(revision);
             self.snapshot.last_acknowledged_success = Some(success);
@@ -74,7 +75,7 @@ impl SensorState {
         self.snapshot.clone()
     }
 
-    const fn activity(&mut self, kind: Kind) -> &mut Activity {
+    const fn stats(&mut self, kind: Kind) -> &mut ReceiptStats {
         match kind {
             Kind::Measurement => &mut self.snapshot.measurements,
             Kind::LogMessage => &mut self.snapshot.log_messages,
@@ -86,9 +87,7 @@ impl SensorState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        AckTokens, Heartbeat, Items, NetworkIdentifier, RawMessage, SensorIdentifier,
-    };
+    use crate::domain::{AckTokens, Heartbeat, Items, RawMessage, SensorIdentifier};
     use smallvec::smallvec;
 
     fn second(seconds: i64) -> Timestamp {
@@ -115,7 +114,6 @@ mod tests {
     fn state(desired: i32) -> SensorState {
         let known = KnownSensor {
             identifier: SensorIdentifier::random(),
-            network: NetworkIdentifier::DEFAULT,
             desired_revision: Some(desired),
             last_acknowledged: None,
         };
@@ -125,49 +123,49 @@ mod tests {
     #[test]
     fn a_sensor_that_lags_gets_its_configuration_again_once_a_minute() {
         let mut state = state(3);
-        let heard: Vec<bool> = [1, 59, 60, 61, 119, 120]
+        let republished: Vec<bool> = [1, 59, 60, 61, 119, 120]
             .into_iter()
-            .map(|at| state.hear(&heartbeat(2, at), 60))
+            .map(|at| state.record(&heartbeat(2, at), 60))
             .collect();
-        assert_eq!(heard, [false, false, true, false, false, true]);
-        assert!(!state.hear(&heartbeat(3, 600), 60));
+        assert_eq!(republished, [false, false, true, false, false, true]);
+        assert!(!state.record(&heartbeat(3, 600), 60));
     }
 
     #[test]
     fn a_new_revision_gives_the_sensor_a_minute() {
         let mut state = state(0);
-        state.desire(1, second(100));
-        assert!(!state.hear(&heartbeat(0, 159), 60));
-        assert!(state.hear(&heartbeat(0, 160), 60));
-        state.desire(0, second(161));
+        state.set_desired(1, second(100));
+        assert!(!state.record(&heartbeat(0, 159), 60));
+        assert!(state.record(&heartbeat(0, 160), 60));
+        state.set_desired(0, second(161));
         assert_eq!(state.snapshot().desired_revision, Some(1));
     }
 
     #[test]
     fn the_last_acknowledged_revision_is_a_maximum() {
         let mut state = state(5);
-        state.acknowledge(4, false);
-        state.acknowledge(2, true);
+        state.set_acknowledged(4, false);
+        state.set_acknowledged(2, true);
         let snapshot = state.snapshot();
         assert_eq!(snapshot.last_acknowledged_revision, Some(4));
         assert_eq!(snapshot.last_acknowledged_success, Some(false));
     }
 
     #[test]
-    fn a_replay_tells_nothing_of_now() {
+    fn a_replay_does_not_change_the_state() {
         let mut state = state(3);
         let mut old = heartbeat(1, 500);
         old.message = RawMessage::replayed("t", b"", second(500), 1);
-        assert!(!state.hear(&old, 60));
+        assert!(!state.record(&old, 60));
         let snapshot = state.snapshot();
         assert_eq!((snapshot.reported_revision, snapshot.heartbeats.messages), (None, 0));
     }
 
     #[test]
-    fn counts_what_it_hears() {
+    fn counts_messages_and_items() {
         let mut state = state(0);
-        state.hear(&heartbeat(0, 7), 60);
-        state.hear(&heartbeat(0, 8), 60);
+        state.record(&heartbeat(0, 7), 60);
+        state.record(&heartbeat(0, 8), 60);
         let heartbeats = state.snapshot().heartbeats;
         assert_eq!((heartbeats.messages, heartbeats.items), (2, 2));
         assert_eq!(heartbeats.last_receipt, Some(second(8)));

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::domain::{
-    AckTokens, Audience, Heartbeat, Items, Kind, Ledger, NetworkIdentifier, RawMessage,
-    SensorIdentifier, Timestamp, Uplink,
+    AckTokens, Audience, Faults, Heartbeat, Items, Kind, Ledger, RawMessage, SensorIdentifier,
+    Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::store::{self, KnownSensor, Store};
@@ -29,13 +29,13 @@ impl Actor for Nobody {
     type Context = Context<Self>;
 }
 
-macro_rules! hears_in_vain {
+macro_rules! ignores {
     ($($message:ty),+) => { $(impl Handler<$message> for Nobody {
         type Result = ();
         fn handle(&mut self, _: $message, _: &mut Context<Self>) {}
     })+ };
 }
-hears_in_vain!(Write, Acknowledged, Deleted, Republish, Wake);
+ignores!(Write, Acknowledged, Deleted, Republish);
 
 /// A database that is not there.
 pub(crate) fn nowhere() -> store::Config {
@@ -53,16 +53,14 @@ fn metrics() -> Arc<Metrics> {
 fn router(metrics: &Arc<Metrics>) -> Router {
     let away = watch::channel(false).1;
     let nobody = Nobody.start();
-    Supervisor::start_here(
-        Store::new(&nowhere()).held_until(away),
-        Config { unknown: UnknownSensor::Reject, idle_secs: 600, republish_secs: 60 },
-        (Arc::clone(metrics), Faults::default()),
-        |_| SupervisorWays {
-            writer: nobody.clone().recipient(),
-            republish: nobody.clone().recipient(),
-            wake: nobody.recipient(),
-        },
-    )
+    let handles = RouterHandles {
+        store: Store::new(&nowhere()).held_until(away),
+        outbox: nobody.clone().recipient(),
+        metrics: Arc::clone(metrics),
+        faults: Faults::default(),
+    };
+    let config = Config { unknown: UnknownSensor::Reject, idle_secs: 600, republish_secs: 60 };
+    Router::start(config, handles, |_| nobody.recipient())
 }
 
 fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
@@ -90,9 +88,9 @@ async fn sensors_that_come_during_a_pause_wait_for_the_one_look_up_behind_it() {
     for _ in 0..EVENTS {
         router.route(heartbeat(SensorIdentifier::random()));
         // Behind this it has taken note of the message.
-        router.supervisor().send(TakeCensus).await.unwrap();
+        router.supervisor().send(GetActorStats).await.unwrap();
     }
-    let failures = router.supervisor().send(supervisor::Failures).await.unwrap();
+    let failures = router.supervisor().send(supervisor::GetFailures).await.unwrap();
     assert!((1..TRIES).contains(&failures), "{failures}");
 }
 
@@ -102,19 +100,14 @@ async fn a_revision_that_is_posted_during_the_look_up_reaches_the_actor() {
     let identifier = SensorIdentifier::random();
     router.route(heartbeat(identifier));
     let supervisor = router.supervisor();
-    supervisor.send(Configured { sensor: identifier, revision: 1 }).await.unwrap();
-    assert_eq!(supervisor.send(Observe(identifier)).await.unwrap(), None, "it is looked up");
+    supervisor.send(SetDesiredRevision { sensor: identifier, revision: 1 }).await.unwrap();
+    assert_eq!(supervisor.send(GetSnapshot(identifier)).await.unwrap(), None, "it is looked up");
 
     // The look-up began before.
-    let known = KnownSensor {
-        identifier,
-        network: NetworkIdentifier::DEFAULT,
-        desired_revision: Some(0),
-        last_acknowledged: None,
-    };
+    let known = KnownSensor { identifier, desired_revision: Some(0), last_acknowledged: None };
     router.admit(&known);
 
-    let snapshot = supervisor.send(Observe(identifier)).await.unwrap().unwrap();
+    let snapshot = supervisor.send(GetSnapshot(identifier)).await.unwrap().unwrap();
     assert_eq!((snapshot.desired_revision, snapshot.heartbeats.messages), (Some(1), 1));
 }
 

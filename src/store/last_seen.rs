@@ -1,6 +1,5 @@
-//! When a sensor was last heard. Noted in bulk by the supervisor, beside the path of the rows.
-//! Promises that the moment only rises, whichever process notes it. Tells on the way to which networks
-//! they belong.
+//! `last_seen_timestamp` of sensors. Stored in bulk by the supervisor, outside the transactions of the
+//! rows. It only rises, whichever process stores it.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -21,12 +20,9 @@ with spoke as (
     where sensor.last_seen_timestamp is null or sensor.last_seen_timestamp < spoke.moment
     order by sensor.identifier
     for no key update of sensor
-), noted as (
-    update sensor set last_seen_timestamp = heard.moment
-    from heard where sensor.identifier = heard.identifier
 )
-select sensor.identifier, network_identifier
-from spoke join sensor on sensor.identifier = spoke.identifier";
+update sensor set last_seen_timestamp = heard.moment
+from heard where sensor.identifier = heard.identifier";
 
 const WHEREABOUTS: &str = "\
 select network_identifier, last_seen_timestamp from sensor where identifier = $1";
@@ -41,26 +37,22 @@ pub struct Whereabouts {
 }
 
 impl Store {
-    /// These sensors were heard, each last at its moment. Those that there are come back, each with
-    /// its network.
+    /// These sensors were last seen then.
     ///
     /// # Errors
-    /// When the database is away; it is then noted later.
+    /// When the database is unavailable.
     pub async fn note_last_seen(
         &self,
         heard: &[(SensorIdentifier, Timestamp)],
-    ) -> Result<Vec<(SensorIdentifier, NetworkIdentifier)>, StoreError> {
+    ) -> Result<(), StoreError> {
         let sensors: Vec<Uuid> = heard.iter().map(|(sensor, _)| sensor.0).collect();
         let moments: Vec<jiff::Timestamp> = heard.iter().map(|(_, at)| at.to_jiff()).collect();
         Self::answered_within(ANSWER_PATIENCE, async {
             let connection = self.connection().await?;
             let parameters: Parameters<'_> =
                 &[(&sensors, Type::UUID_ARRAY), (&moments, Type::TIMESTAMPTZ_ARRAY)];
-            let rows = connection.query_typed(NOTE, parameters).await?;
-            let read = |row: &Row| -> Result<_, tokio_postgres::Error> {
-                Ok((SensorIdentifier(row.try_get(0)?), NetworkIdentifier(row.try_get(1)?)))
-            };
-            Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+            connection.query_typed(NOTE, parameters).await?;
+            Ok(())
         })
         .await
     }

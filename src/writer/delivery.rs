@@ -17,7 +17,7 @@ use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 use super::budget::RejectionBudget;
 use super::protocol::{Acknowledged, Deleted};
 use crate::domain::{
-    Audience, Batch, Faults, Flow, Health, Part, Reason, Spot, Timestamp, Uplink, pause,
+    Audience, Batch, FaultPoint, Faults, Flow, Health, Part, Reason, Timestamp, Uplink, pause,
 };
 use crate::metrics::Metrics;
 use crate::store::{
@@ -59,8 +59,8 @@ pub struct Reports {
     pub replayed: UnboundedSender<Committed>,
     /// The supervisor: what was acknowledged.
     pub acknowledged: Recipient<Acknowledged>,
-    /// The supervisor: which sensors are no more.
-    pub deleted: Recipient<Deleted>,
+    /// The supervisor and the outbox: which sensors are deleted.
+    pub deleted: [Recipient<Deleted>; 2],
     /// Those who watch: what is new.
     pub audience: Arc<Audience>,
     /// Whether writing works.
@@ -111,7 +111,7 @@ impl<C: Commit> Delivery<C> {
         while let Some((batch, path)) = parts.pop() {
             let begun = Instant::now();
             let items = batch.item_count();
-            self.reports.faults.strike(Spot::Delivery);
+            self.reports.faults.at(FaultPoint::Delivery);
             // The store records the connection.
             let span = debug_span!("attempt", items, ?path, connection = field::Empty);
             match self.committer.commit(batch, path).instrument(span).await {
@@ -235,8 +235,12 @@ impl<C: Commit> Delivery<C> {
         {
             warn!("the supervisor is gone; it learns what was acknowledged from the table");
         }
-        if !gone.is_empty() && deleted.send(Deleted(gone)).await.is_err() {
-            warn!("the supervisor is gone; it learns what was deleted from the table");
+        if !gone.is_empty() {
+            for recipient in deleted {
+                if recipient.send(Deleted(gone.clone())).await.is_err() {
+                    warn!("supervisor or outbox stopped before it was told of deleted sensors");
+                }
+            }
         }
     }
 

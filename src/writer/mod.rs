@@ -14,8 +14,6 @@ pub use actor::WriterActor;
 pub use delivery::{Commit, Reports};
 pub use protocol::{Acknowledged, Deleted, Write};
 
-pub use crate::store::Committed;
-
 /// `DATABASE_WRITERS`, `BATCH_…`, `REJECTIONS_…`
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -14,7 +14,7 @@ use crate::domain::{
     AckTokens, Batch, Faults, Health, Items, Kind, Ledger, Part, RawMessage, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
-use crate::store::{Path, StoreError, Uncommitted};
+use crate::store::{Committed, Path, StoreError, Uncommitted};
 
 /// What the database is to do with the next batch.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,7 @@ impl Rig {
             settled,
             replayed,
             acknowledged: nobody.clone().recipient(),
-            deleted: nobody.recipient(),
+            deleted: [nobody.clone().recipient(), nobody.recipient()],
             audience: crate::domain::Audience::none(),
             health: Arc::clone(&health),
             flow: Arc::default(),

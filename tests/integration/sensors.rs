@@ -3,7 +3,7 @@
 use serde_json::json;
 use tributary::app::App;
 use tributary::config::Config;
-use tributary::sensor::Faults;
+use tributary::domain::Faults;
 use tributary::telemetry::LogFilter;
 use uuid::Uuid;
 

@@ -14,14 +14,14 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use serde_json::Value;
-use tributary::api::{self, Fleet};
+use tributary::api::{self, SupervisorHandle};
 use tributary::domain::{
     Audience, Flow, Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier,
     Timestamp, Token,
 };
 use tributary::metrics::Metrics;
 use tributary::sensor::{
-    Census, Configured, Deleted, Moved, Observe, Republish, Snapshot, TakeCensus,
+    ActorStats, Deleted, GetActorStats, GetSnapshot, Republish, SetDesiredRevision, Snapshot, Wake,
 };
 use tributary::store::{self, NewToken, Store};
 use tributary::streams::{self, Hub};
@@ -35,10 +35,9 @@ pub(super) enum Told {
     Configured(SensorIdentifier, i32),
     Republish(SensorIdentifier),
     Deleted(Vec<SensorIdentifier>),
-    Moved(SensorIdentifier),
 }
 
-/// In the place of the supervisor of all sensors.
+/// In the place of the supervisor and the outbox.
 struct Witness {
     told: Arc<Mutex<Vec<Told>>>,
     live: Arc<Mutex<Option<Snapshot>>>,
@@ -48,18 +47,18 @@ impl Actor for Witness {
     type Context = ActorContext<Self>;
 }
 
-impl Handler<Observe> for Witness {
+impl Handler<GetSnapshot> for Witness {
     type Result = Option<Snapshot>;
 
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
         self.live.lock().unwrap().clone()
     }
 }
 
-impl Handler<Configured> for Witness {
+impl Handler<SetDesiredRevision> for Witness {
     type Result = ();
 
-    fn handle(&mut self, message: Configured, _: &mut Self::Context) {
+    fn handle(&mut self, message: SetDesiredRevision, _: &mut Self::Context) {
         self.told.lock().unwrap().push(Told::Configured(message.sensor, message.revision));
     }
 }
@@ -80,19 +79,17 @@ impl Handler<Deleted> for Witness {
     }
 }
 
-impl Handler<Moved> for Witness {
+impl Handler<Wake> for Witness {
     type Result = ();
 
-    fn handle(&mut self, Moved(sensor): Moved, _: &mut Self::Context) {
-        self.told.lock().unwrap().push(Told::Moved(sensor));
-    }
+    fn handle(&mut self, Wake: Wake, _: &mut Self::Context) {}
 }
 
-impl Handler<TakeCensus> for Witness {
-    type Result = Census;
+impl Handler<GetActorStats> for Witness {
+    type Result = ActorStats;
 
-    fn handle(&mut self, _: TakeCensus, _: &mut Self::Context) -> Census {
-        Census { alive: 7, ..Census::default() }
+    fn handle(&mut self, _: GetActorStats, _: &mut Self::Context) -> ActorStats {
+        ActorStats { alive: 7, ..ActorStats::default() }
     }
 }
 
@@ -333,7 +330,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
             log: LogFilter::nothing(),
         },
         store,
-        fleet: Fleet::of(witness),
+        supervisor: SupervisorHandle::new(witness, witness),
         // Nobody hears: that is for the tests of the whole service.
         replays: tributary::replay::Replays::new().0,
         metrics: Arc::new(Metrics::new(Arc::clone(&ledger))),

@@ -3,7 +3,7 @@
 use actix_web::http::Method;
 use serde_json::{Value, json};
 use tributary::domain::{NetworkIdentifier, Role, Scope, Timestamp};
-use tributary::sensor::{Activity, Snapshot};
+use tributary::sensor::{ReceiptStats, Snapshot};
 
 use super::fixture::Api;
 
@@ -193,7 +193,7 @@ async fn a_single_sensor_was_last_seen_when_its_actor_heard_it() {
     let heard: jiff::Timestamp = "2026-01-01T00:00:07Z".parse().unwrap();
     let last_receipt = Some(Timestamp::from(heard));
     *api.live.lock().unwrap() = Some(Snapshot {
-        heartbeats: Activity { last_receipt, ..Activity::default() },
+        heartbeats: ReceiptStats { last_receipt, ..ReceiptStats::default() },
         ..Snapshot::default()
     });
     assert_eq!(api.get(&one).await.expect(200)["last_seen_timestamp"], "2026-01-01T00:00:07Z");

@@ -3,7 +3,7 @@
 use actix_web::http::Method;
 use serde_json::json;
 use tributary::domain::SensorIdentifier;
-use tributary::sensor::{Activity, Snapshot};
+use tributary::sensor::{ReceiptStats, Snapshot};
 
 use super::fixture::{Api, Told};
 
@@ -77,7 +77,7 @@ async fn a_sensor_shows_what_its_actor_knows() {
     let (_, one) = api.create_sensor("one").await;
     *api.live.lock().unwrap() = Some(Snapshot {
         last_acknowledged_revision: Some(3),
-        measurements: Activity { items: 5, ..Activity::default() },
+        measurements: ReceiptStats { items: 5, ..ReceiptStats::default() },
         ..Snapshot::default()
     });
 
@@ -109,7 +109,7 @@ async fn concurrent_configurations_get_consecutive_revisions() {
     let mut told: Vec<_> = api.told();
     told.sort_by_key(|told| match told {
         Told::Configured(_, revision) => *revision,
-        Told::Republish(_) | Told::Deleted(_) | Told::Moved(_) => -1,
+        Told::Republish(_) | Told::Deleted(_) => -1,
     });
     assert_eq!(told, (0..20).map(|r| Told::Configured(identifier, r)).collect::<Vec<_>>());
 }
