@@ -107,7 +107,7 @@ impl App {
         });
         let (supervisor, outbox) = actors.await.context("the ingest arbiter failed to start")?;
 
-        let fleet = streams::Fleet::new(Arc::clone(&hub), house.clone());
+        let fleet = streams::Fleet::new(Arc::clone(&hub), house.clone(), Arc::clone(&metrics));
         let context = api::Context {
             streams: api::Streams { hub: Arc::clone(&hub), fleet: Arc::clone(&fleet) },
             ingest: api::Ingest {

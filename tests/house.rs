@@ -18,7 +18,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("writer", &["store", "domain", "metrics"]),
     ("sensor", &["writer", "store", "domain", "metrics"]),
     ("mqtt", &["sensor", "wire", "domain", "metrics", "tls"]),
-    ("streams", &["store", "domain"]),
+    ("streams", &["store", "domain", "metrics"]),
     // The log's level is changed over HTTP.
     ("replay", &["sensor", "wire", "store", "domain"]),
     (

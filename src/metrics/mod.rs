@@ -122,6 +122,11 @@ pub struct Metrics {
     pub housekeeping_failures: IntCounter,
     /// `tributary_housekeeping_success_timestamp_seconds`
     pub housekeeping_success: Gauge,
+    /// `tributary_activity_fold_failures_total`
+    pub activity_fold_failures: IntCounter,
+    activity_fold_age: Gauge,
+    /// `tributary_activity_fold_age_seconds`
+    pub activity_folded: Age,
     /// `tributary_http_requests_total`, by route, method and status
     pub http_requests: IntCounterVec,
     /// `tributary_http_request_seconds`, by route and method
@@ -294,6 +299,15 @@ impl Metrics {
                 "tributary_housekeeping_success_timestamp_seconds",
                 "When a round of housekeeping last went well, in Unix seconds; 0 before the first",
             ),
+            activity_fold_failures: make.counter(
+                "tributary_activity_fold_failures_total",
+                "Folds of the activity journal that failed, each retried",
+            ),
+            activity_fold_age: make.float(
+                "tributary_activity_fold_age_seconds",
+                "Seconds since the activity journal was last folded completely",
+            ),
+            activity_folded: Age::default(),
             http_requests: make.counters(
                 "tributary_http_requests_total",
                 "HTTP requests answered",
@@ -365,6 +379,7 @@ impl Metrics {
         self.window_age.set(self.window_oldest.seconds());
         self.writer_age.set(self.writer_oldest.seconds());
         self.outbox_age.set(self.outbox_oldest.seconds());
+        self.activity_fold_age.set(self.activity_folded.seconds());
         self.copy_ledger();
         let mut text = Vec::new();
         TextEncoder::new()

@@ -1,6 +1,6 @@
 //! How much each sensor said, in buckets of four hours over 28 days. A commit journals what it
-//! stored in one row beside its rows (`journal`); [`Store::fold_activity`] folds the journal into
-//! the counts, and [`Store::read_activity`] reads them. Promises exact counts, whatever crashes:
+//! stored in one row beside its rows (`journal`); [`super::fold`] adds the journal to the
+//! counts, and [`Store::read_activity`] reads them. Promises exact counts, whatever crashes:
 //! they are committed with the rows that they count.
 
 use std::time::Duration;
@@ -25,50 +25,8 @@ pub const BUCKETS: i32 = 168;
 /// count every sensor.
 const MAX_SENSORS: i64 = 10_000;
 
-/// Rows of the journal folded in one statement. A row holds a batch's sensors, a few thousand at the
-/// most.
-const FOLD_AT_ONCE: i64 = 200;
-
 /// PostgreSQL cancels each statement of these much earlier, if it is there to do so.
-const FOLDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
-
-/// Statements of one fold; what is left after them is for the next fold.
-const FOLDS: usize = 50;
-
-/// Sorted by key, so that two instances that fold at once lock rows in the same order.
-const FOLD: &str = "\
-with taken as (
-    delete from activity_journal where identifier in (
-        select identifier from activity_journal order by identifier limit $3 for update skip locked)
-    returning sensors, buckets, kinds, counts
-), change as (
-    select said.sensor, said.bucket,
-        coalesce(sum(said.count) filter (where said.kind = 0), 0)::bigint as measurements,
-        coalesce(sum(said.count) filter (where said.kind = 1), 0)::bigint as log_messages,
-        coalesce(sum(said.count) filter (where said.kind = 2), 0)::bigint as heartbeats
-    from taken, unnest(sensors, buckets, kinds, counts) as said (sensor, bucket, kind, count)
-    join sensor on sensor.identifier = said.sensor
-    where said.bucket > $1 and said.bucket <= $2
-    group by said.sensor, said.bucket
-), kept as (
-    insert into activity as known (sensor_identifier, bucket, measurement_count, log_message_count,
-        heartbeat_count)
-    select sensor, bucket, measurements, log_messages, heartbeats from change
-    order by sensor, bucket
-    on conflict (sensor_identifier, bucket) do update
-    set measurement_count = known.measurement_count + excluded.measurement_count,
-        log_message_count = known.log_message_count + excluded.log_message_count,
-        heartbeat_count = known.heartbeat_count + excluded.heartbeat_count
-    returning sensor_identifier, bucket, measurement_count, log_message_count, heartbeat_count
-)
-select kept.sensor_identifier, sensor.network_identifier, kept.bucket,
-    kept.measurement_count, kept.log_message_count, kept.heartbeat_count,
-    change.measurements, change.log_messages, change.heartbeats
-from kept
-join change on change.sensor = kept.sensor_identifier and change.bucket = kept.bucket
-join sensor on sensor.identifier = kept.sensor_identifier";
-
-const IS_JOURNAL_EMPTY: &str = "select not exists (select from activity_journal)";
+const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// What is old by both clocks, ours and the database's. Parameters: our last bucket, how many there are.
 const PRUNE: &str = "\
@@ -189,40 +147,13 @@ fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()], present: i32) -> Entries {
 }
 
 impl Store {
-    /// Folds the journal into the counts, and returns what has changed by it.
-    ///
-    /// # Errors
-    /// When the database is away; what is folded by then is folded.
-    pub async fn fold_activity(&self) -> Result<Vec<Activity>, StoreError> {
-        Self::answered_within(FOLDING_PATIENCE, self.fold_all()).await
-    }
-
-    async fn fold_all(&self) -> Result<Vec<Activity>, StoreError> {
-        let present = bucket_of(Timestamp::now());
-        let connection = self.connection().await?;
-        let mut changed = Vec::new();
-        for _ in 0..FOLDS {
-            let bounds: Parameters<'_> = &[
-                (&(present - BUCKETS), Type::INT4),
-                (&(present + 1), Type::INT4),
-                (&FOLD_AT_ONCE, Type::INT8),
-            ];
-            let rows = connection.query_typed(FOLD, bounds).await?;
-            changed.extend(rows.iter().map(activity));
-            if connection.query_typed_one(IS_JOURNAL_EMPTY, &[]).await?.get(0) {
-                break;
-            }
-        }
-        Ok(changed)
-    }
-
     /// Deletes the counts that nobody asks for any more.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn prune_activity(&self) -> Result<(), StoreError> {
         let last = bucket_of(Timestamp::now()) - BUCKETS;
-        Self::answered_within(FOLDING_PATIENCE, async {
+        Self::answered_within(READ_TIMEOUT, async {
             self.connection()
                 .await?
                 .execute_typed(PRUNE, &[(&last, Type::INT4), (&BUCKETS, Type::INT4)])
@@ -237,7 +168,7 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn read_activity(&self) -> Result<ActivityReading, StoreError> {
-        Self::answered_within(FOLDING_PATIENCE, self.read_all_activity()).await
+        Self::answered_within(READ_TIMEOUT, self.read_all_activity()).await
     }
 
     async fn read_all_activity(&self) -> Result<ActivityReading, StoreError> {
@@ -260,36 +191,35 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(ActivityReading {
-            sensors: sensors.iter().map(read).collect(),
-            sums: sums.iter().map(|row| (row.get(0), row.get(1), counts(row, 2))).collect(),
+            sensors: sensors.iter().map(read).collect::<Result<_, _>>()?,
+            sums: sums
+                .iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, read_counts(row, 2)?)))
+                .collect::<Result<_, tokio_postgres::Error>>()?,
             sensor_counts: sensor_counts
                 .iter()
-                .map(|row| (row.get(0), u64::try_from(row.get::<_, i64>(1)).unwrap_or(0)))
-                .collect(),
+                .map(|row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs())))
+                .collect::<Result<_, tokio_postgres::Error>>()?,
         })
     }
 }
 
-fn read(row: &Row) -> Activity {
-    Activity {
-        sensor: SensorIdentifier(row.get(0)),
-        network: row.get(1),
-        bucket: row.get(2),
-        counts: counts(row, 3),
+fn read(row: &Row) -> Result<Activity, tokio_postgres::Error> {
+    Ok(Activity {
+        sensor: SensorIdentifier(row.try_get(0)?),
+        network: row.try_get(1)?,
+        bucket: row.try_get(2)?,
+        counts: read_counts(row, 3)?,
         added: Counts::default(),
-    }
+    })
 }
 
-fn activity(row: &Row) -> Activity {
-    Activity { added: counts(row, 6), ..read(row) }
-}
-
-fn counts(row: &Row, first: usize) -> Counts {
-    Counts {
-        measurements: row.get(first),
-        log_messages: row.get(first + 1),
-        heartbeats: row.get(first + 2),
-    }
+pub(super) fn read_counts(row: &Row, first: usize) -> Result<Counts, tokio_postgres::Error> {
+    Ok(Counts {
+        measurements: row.try_get(first)?,
+        log_messages: row.try_get(first + 1)?,
+        heartbeats: row.try_get(first + 2)?,
+    })
 }
 
 #[cfg(test)]

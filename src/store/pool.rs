@@ -12,6 +12,7 @@ use super::bundles::OnDemand;
 use super::connect::Connector;
 use super::error::Complaint;
 use super::export::Exports;
+use super::fold::FoldSize;
 use super::reader::{Planning, ReaderManager};
 use super::{Config, StoreError};
 
@@ -47,6 +48,7 @@ pub struct Store {
     pub(super) idempotency_hours: i32,
     pub(super) bundles: OnDemand,
     pub(super) exports: Exports,
+    pub(super) fold_size: FoldSize,
 }
 
 impl Store {
@@ -73,6 +75,7 @@ impl Store {
             idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
             bundles: OnDemand::new(config.measurement_bundles),
             exports: Exports::new(config),
+            fold_size: FoldSize::default(),
         }
     }
 

@@ -17,6 +17,7 @@ use super::event;
 use super::hub::{Hub, NoRoom, Reader, Right};
 use super::model::Model;
 use crate::domain::{Timestamp, pause};
+use crate::metrics::Metrics;
 use crate::store::{Activity, Store, StoreError, bucket_of};
 
 /// How often readers are told what has changed.
@@ -31,6 +32,12 @@ const READ_AGAIN: Duration = Duration::from_secs(300);
 
 /// While the database is away, it is not asked for each new reader.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Transactions of one fold; what is left of the journal after them is for the next one.
+const FOLD_TRANSACTIONS: usize = 20;
+
+/// A fold that keeps failing is warned of again after so many failures: some ten minutes.
+const WARN_AGAIN: u32 = 100;
 
 /// Sensors that are told one by one; the store reads as many.
 const MAX_SENSORS: usize = 10_000;
@@ -51,6 +58,7 @@ pub enum NotRead {
 pub struct Fleet {
     hub: Arc<Hub>,
     store: Store,
+    metrics: Arc<Metrics>,
     counts: Mutex<State>,
 }
 
@@ -87,8 +95,9 @@ impl Known {
 impl Fleet {
     /// Reads this store, and tells by this hub.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, store: Store) -> Arc<Self> {
-        Arc::new(Self { hub, store, counts: Mutex::default() })
+    pub fn new(hub: Arc<Hub>, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
+        metrics.activity_folded.set(Some(Timestamp::now()));
+        Arc::new(Self { hub, store, metrics, counts: Mutex::default() })
     }
 
     /// Opens a stream for a caller who may see this network, or all.
@@ -115,10 +124,23 @@ impl Fleet {
     }
 
     async fn know(&self) -> Result<Known, StoreError> {
-        self.store.fold_activity().await?;
+        self.fold(drop).await?;
         let model = Model::new(self.store.read_activity().await?);
         let present = bucket_of(Timestamp::now());
         Ok(Known { model, read_at: Instant::now(), present, firsts: Vec::new() })
+    }
+
+    /// Folds the journal, and hands on what each transaction has changed.
+    async fn fold(&self, mut each: impl FnMut(Vec<Activity>)) -> Result<(), StoreError> {
+        for _ in 0..FOLD_TRANSACTIONS {
+            let fold = self.store.fold_activity().await?;
+            each(fold.changed);
+            if fold.is_complete {
+                self.metrics.activity_folded.set(Some(Timestamp::now()));
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the counts up to date, for ever.
@@ -139,10 +161,11 @@ impl Fleet {
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures == 1 {
-                        warn!(%error, "the fleet's counts could not be kept; it is tried again");
+                    self.metrics.activity_fold_failures.inc();
+                    if failures % WARN_AGAIN == 1 {
+                        warn!(%error, failures, "activity fold failed; it will be retried");
                     } else {
-                        debug!(%error, failures, "the fleet's counts could still not be kept");
+                        debug!(%error, failures, "activity fold failed again");
                     }
                 }
             }
@@ -152,38 +175,38 @@ impl Fleet {
     async fn round(&self) -> Result<(), StoreError> {
         let mut state = self.counts.lock().await;
         // Taken out, so that after a failure half way it is read anew.
-        let known = state.counts.take();
-        let changed = self.store.fold_activity().await?;
+        let mut known = state.counts.take();
+        let scopes = self.hub.fleet_scopes();
+        if scopes.is_empty() || known.as_ref().is_some_and(|it| it.read_at.elapsed() > READ_AGAIN) {
+            known = None;
+        }
         let present = bucket_of(Timestamp::now());
+        self.fold(|changed| {
+            if let Some(known) = &mut known
+                && (known.present != present || !changed.is_empty())
+            {
+                known.model.apply(&changed, MAX_SENSORS);
+                known.model.forget(present);
+                known.present = present;
+                known.firsts.clear();
+                self.tell(&known.model, &scopes, &changed);
+            }
+        })
+        .await?;
         if state.pruned != Some(present) {
             state.pruned = Some(present);
             if let Err(error) = self.store.prune_activity().await {
                 debug!(%error, "old counts are left until the next bucket begins");
             }
         }
-        let scopes = self.hub.fleet_scopes();
-        if scopes.is_empty() {
-            return Ok(());
+        if known.is_none() && !scopes.is_empty() {
+            let mut read = self.know().await?;
+            for scope in scopes {
+                self.hub.tell_fleet(scope, &read.first(scope));
+            }
+            known = Some(read);
         }
-        state.counts = match known {
-            Some(mut known) if known.read_at.elapsed() < READ_AGAIN => {
-                if known.present != present || !changed.is_empty() {
-                    known.model.apply(&changed, MAX_SENSORS);
-                    known.model.forget(present);
-                    known.present = present;
-                    known.firsts.clear();
-                    self.tell(&known.model, &scopes, &changed);
-                }
-                Some(known)
-            }
-            _ => {
-                let mut known = self.know().await?;
-                for scope in scopes {
-                    self.hub.tell_fleet(scope, &known.first(scope));
-                }
-                Some(known)
-            }
-        };
+        state.counts = known;
         Ok(())
     }
 

@@ -319,8 +319,10 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     let (audience, news) = Audience::new();
     let hub = Hub::new(streams::Config::default(), audience);
     actix_rt::spawn(Arc::clone(&hub).run(news));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
+    let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone(), Arc::clone(&metrics));
     api::Context {
-        streams: api::Streams { fleet: streams::Fleet::new(Arc::clone(&hub), store.clone()), hub },
+        streams: api::Streams { hub, fleet },
         ingest: api::Ingest {
             flow: Arc::new(Flow::default()),
             max_messages: 50_000,
@@ -333,7 +335,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         supervisor: SupervisorHandle::new(witness, witness),
         // Nobody hears: that is for the tests of the whole service.
         replays: tributary::replay::Replays::new().0,
-        metrics: Arc::new(Metrics::new(Arc::clone(&ledger))),
+        metrics,
         ledger,
         health: Arc::default(),
         started_at: Timestamp::now(),

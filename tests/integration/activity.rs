@@ -1,0 +1,203 @@
+//! The fold of the activity journal: exact, linear in the number of sensors, and never stuck behind
+//! a batch that is too large, another instance or a deletion.
+
+use futures_util::future;
+use serde_json::Value;
+use tributary::domain::Timestamp;
+use tributary::store::{self, FOLD_STATEMENTS, Store, bucket_of};
+
+use crate::metrics::Reading;
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::events::Events;
+use crate::support::postgres::{Database, connect};
+use crate::support::said::measurement;
+use crate::support::service::{Service, count, database};
+use crate::support::store::config;
+use crate::support::wait::{PATIENCE, eventually};
+
+const WAITS_FOR_A_SENSOR: &str = "select count(*) from pg_stat_activity \
+    where wait_event_type = 'Lock' and query like '%for key share' and datname = current_database()";
+
+async fn execute(database: &Database, statements: &str) {
+    connect(&database.url).await.unwrap().batch_execute(statements).await.unwrap();
+}
+
+async fn migrated() -> Database {
+    let database = database().await;
+    store::migrate(&config(&database)).await.unwrap();
+    database
+}
+
+/// This many sensors, named by their numbers from 1.
+fn sensors(count: u32) -> String {
+    format!(
+        "insert into sensor (identifier, name)
+         select md5(n::text)::uuid, n from generate_series(1, {count}) n;"
+    )
+}
+
+/// The journal of commits of `per_commit` sensors each, every sensor with 2 measurements and 1
+/// heartbeat.
+fn journal(per_commit: u32) -> String {
+    let bucket = bucket_of(Timestamp::now());
+    format!(
+        "insert into activity_journal (sensors, buckets, kinds, counts)
+         select array_agg(identifier), array_agg({bucket}), array_agg(kind::smallint), array_agg(n)
+         from sensor, (values (0, 2), (2, 1)) as entry (kind, n)
+         group by (name::integer - 1) / {per_commit};"
+    )
+}
+
+async fn fold_all(store: &Store) -> usize {
+    let mut changed = 0;
+    loop {
+        let fold = store.fold_activity().await.unwrap();
+        changed += fold.changed.len();
+        if fold.is_complete {
+            return changed;
+        }
+    }
+}
+
+/// Each of this many sensors was counted `times`, and nothing is left in the journal.
+async fn assert_counted(database: &Database, sensors: i64, times: i64) {
+    let right = format!(
+        "select count(*) from activity where measurement_count = {} and log_message_count = 0
+         and heartbeat_count = {times}",
+        2 * times
+    );
+    assert_eq!(count(database, &right).await, sensors);
+    assert_eq!(count(database, "select count(*) from activity").await, sensors);
+    assert_eq!(count(database, "select count(*) from activity_journal").await, 0);
+}
+
+/// PostgreSQL cancels a statement of more than `DATABASE_READ_TIMEOUT_SECS` (10 s). A fold that joins
+/// what it has just computed takes minutes for this many.
+#[actix_rt::test]
+async fn a_hundred_thousand_sensors_are_folded_whatever_the_size_of_the_commits() {
+    let database = migrated().await;
+    execute(&database, &sensors(100_000)).await;
+    let store = Store::new(&config(&database));
+    for (times, per_commit) in [(1, 100_000), (2, 3_000)] {
+        execute(&database, &journal(per_commit)).await;
+        assert_eq!(fold_all(&store).await, 100_000);
+        assert_counted(&database, 100_000, times).await;
+    }
+}
+
+/// A nested loop over sets of whose size PostgreSQL knows nothing is quadratic.
+#[actix_rt::test]
+async fn no_statement_of_a_fold_joins() {
+    fn nodes(plan: &Value) -> Vec<String> {
+        let below = plan["Plans"].as_array().into_iter().flatten().flat_map(nodes);
+        below.chain(plan["Node Type"].as_str().map(str::to_owned)).collect()
+    }
+    let database = migrated().await;
+    execute(&database, &sensors(5_000)).await;
+    execute(&database, &journal(50)).await;
+    let client = connect(&database.url).await.unwrap();
+    let sensors = "select array_agg(identifier order by identifier)::text from sensor";
+    let sensors: String = client.query_one(sensors, &[]).await.unwrap().get(0);
+    let ones = format!("{{{}}}", ["1"; 5_000].join(","));
+    let parameters = [
+        ("bigint, bigint", "100000, 2000".to_owned()),
+        ("uuid[]", format!("'{sensors}'")),
+        (
+            "uuid[], integer[], bigint[], bigint[], bigint[]",
+            format!("'{sensors}', '{ones}', '{ones}', '{ones}', '{ones}'"),
+        ),
+    ];
+    for (statement, (types, values)) in FOLD_STATEMENTS.iter().zip(parameters) {
+        let prepare = format!("deallocate all; prepare fold ({types}) as {statement}");
+        client.batch_execute(&prepare).await.unwrap();
+        let explain = format!("explain (format json) execute fold ({values})");
+        let plan: Value = client.query_one(&explain, &[]).await.unwrap().get(0);
+        let nodes = nodes(&plan[0]["Plan"]);
+        assert!(!nodes.is_empty(), "{plan}");
+        let joins = |node: &String| node.contains("Join") || node.contains("Loop");
+        assert!(!nodes.iter().any(joins), "{statement}\n{nodes:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn two_instances_fold_each_entry_once() {
+    let database = migrated().await;
+    execute(&database, &sensors(2_000)).await;
+    let (one, other) = (Store::new(&config(&database)), Store::new(&config(&database)));
+    for _ in 0..20 {
+        execute(&database, &journal(100)).await;
+    }
+    // Both lock the same rows of `activity`, in the same order: neither is a victim of a deadlock.
+    future::join(fold_all(&one), fold_all(&other)).await;
+    assert_counted(&database, 2_000, 20).await;
+}
+
+#[actix_rt::test]
+async fn a_fold_that_times_out_is_halved_until_it_does_not() {
+    let database = migrated().await;
+    execute(&database, &sensors(100)).await;
+    // One commit that takes 100 × 20 ms, twice what a statement may.
+    execute(&database, &journal(100)).await;
+    execute(
+        &database,
+        "create function wait() returns trigger language plpgsql as
+             'begin perform pg_sleep(0.02); return new; end';
+         create trigger wait before insert on activity for each row execute function wait()",
+    )
+    .await;
+    let mut config = config(&database);
+    config.read_timeout_secs = 1;
+    fold_all(&Store::new(&config)).await;
+    assert_counted(&database, 100, 1).await;
+}
+
+#[actix_rt::test]
+async fn a_sensor_deleted_meanwhile_fails_no_fold() {
+    let database = migrated().await;
+    execute(&database, &sensors(3)).await;
+    execute(&database, &journal(3)).await;
+    let store = Store::new(&config(&database));
+    let mut deleter = connect(&database.url).await.unwrap();
+    let deletion = deleter.transaction().await.unwrap();
+    deletion.batch_execute("delete from sensor where name = '2'").await.unwrap();
+    let (changed, ()) = future::join(fold_all(&store), async {
+        eventually(PATIENCE, async || match count(&database, WAITS_FOR_A_SENSOR).await {
+            1 => Ok(()),
+            seen => Err(seen),
+        })
+        .await;
+        deletion.commit().await.unwrap();
+    })
+    .await;
+    assert_eq!(changed, 2);
+    assert_counted(&database, 2, 1).await;
+}
+
+#[actix_rt::test]
+async fn a_fold_that_fails_is_counted_and_made_up_for() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("counted").await;
+    let mut events = Events::open(&service.url(), "/api/v1/streams/sensors", "").await;
+    events.expect("fleet").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+
+    execute(&database, "alter table activity rename to activity_elsewhere").await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&topic, measurement(Timestamp::now().unix_seconds())).await.unwrap();
+    let age = |reading: &Reading| reading.sum("tributary_activity_fold_age_seconds", &[]);
+    let failed = eventually(PATIENCE, async || {
+        let reading = Reading::of(&service).await;
+        let failures = reading.sum("tributary_activity_fold_failures_total", &[]);
+        if failures > 0.0 && age(&reading) > 1.0 { Ok(age(&reading)) } else { Err(failures) }
+    })
+    .await;
+
+    execute(&database, "alter table activity_elsewhere rename to activity").await;
+    // Read anew, after the failure.
+    let first = events.expect("fleet").await;
+    assert_eq!(first["sensors"][0]["buckets"][0]["measurements"], 1);
+    assert!(age(&Reading::of(&service).await) < failed + 10.0);
+}
