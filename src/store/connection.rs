@@ -83,9 +83,11 @@ impl Staging {
     /// transaction. It is made outside of any, so that no rollback takes it away.
     async fn prepare(client: &Client, kind: Kind) -> Result<Self, tokio_postgres::Error> {
         let (table, columns, staged) = (table(kind), columns(kind), staging_table(kind));
+        // Our columns, without what a user has demanded of them or of others.
         client
             .batch_execute(&format!(
-                "create temporary table {staged} (like {table}) on commit delete rows"
+                "create temporary table {staged} on commit delete rows
+                 as select {columns} from {table} with no data"
             ))
             .await?;
         let copy = client.prepare(&copy_statement(kind, &staged)).await?;

@@ -11,7 +11,8 @@ use tokio_postgres::types::Type;
 use super::bundles::forget_bundles;
 use super::clock::Clocks;
 use super::connection::table;
-use super::partitions::{Intervals, make};
+use super::new_partition::give_identities;
+use super::partitions::Intervals;
 use super::retention::{Kept, Retention};
 use super::{Config, Store, StoreError};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
@@ -67,23 +68,25 @@ impl Housekeeper {
 
     async fn do_all(&self) -> Result<(), StoreError> {
         let mut client = self.store.connection().await?;
+        let mut outcome = Ok(());
         for kind in Kind::ALL {
             for interval in self.intervals.ahead(Timestamp::now()) {
-                make(&client, self.intervals, kind, interval).await?;
+                let partition = self.intervals.partition(kind, interval);
+                outcome = outcome.and(partition.make(&client).await);
             }
+            outcome = outcome.and(give_identities(&client, table(kind)).await);
         }
         let clocks = Clocks::read(&client).await?;
-        let outcome = match clocks.agreed() {
-            Some(now) => self.delete_by_age(&mut client, now).await,
+        match clocks.agreed() {
+            Some(now) => outcome = outcome.and(self.delete_by_age(&mut client, now).await),
             None => {
                 let database_ahead_secs = clocks.database_ahead_secs();
                 tracing::warn!(
                     database_ahead_secs,
                     "the database's clock and ours differ: nothing is deleted by its age until they agree"
                 );
-                Ok(())
             }
-        };
+        }
         drop(client);
         outcome.and(self.resume_purges().await)
     }

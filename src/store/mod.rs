@@ -25,6 +25,7 @@ mod last_seen;
 mod log_summary;
 mod migrations;
 mod networks;
+mod new_partition;
 mod outbox;
 mod partitions;
 mod pool;

@@ -5,13 +5,14 @@
 //! of now, so their number is bounded whatever a sensor's clock says; the default partition takes
 //! the rest.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::connection::table;
+use super::new_partition::NewPartition;
 use super::{Config, StoreError};
 use crate::domain::{Kind, RowRef, Rows, Timestamp};
 
@@ -20,18 +21,13 @@ const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 /// 1970-01-01 was a Thursday; partitions of a week begin on Monday.
 const MONDAY_OFFSET_DAYS: i64 = 3;
 
-/// After a lock that could not be had, the next attempt is made so much later.
-const POSTPONEMENT: Duration = Duration::from_secs(30);
+/// When a partition could not be made, the next attempt is made so much later, twice as late each
+/// time: each may hold a batch up for a second.
+const FIRST_POSTPONEMENT: Duration = Duration::from_secs(60);
+const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(30 * 60);
 
 /// So many intervals beyond the present one are provided.
 const INTERVALS_AHEAD: i64 = 1;
-
-/// Whoever waits for a strong lock makes all who come later wait behind it.
-pub(super) const LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
-
-/// One at a time makes or drops partitions.
-pub(super) const PARTITIONS_LOCK: &str =
-    "select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0))";
 
 /// Cuts time into intervals.
 #[derive(Clone, Copy, Debug)]
@@ -78,15 +74,48 @@ impl Intervals {
         let day = self.begin(interval).to_jiff().strftime("%Y_%m_%d").to_string();
         format!("{}_p{day}", table(kind))
     }
+
+    pub(super) fn partition(self, kind: Kind, interval: i64) -> NewPartition<'static> {
+        NewPartition {
+            table: table(kind),
+            name: self.name(kind, interval),
+            from: self.begin(interval),
+            to: self.begin(interval + 1),
+        }
+    }
 }
 
-/// What this process knows of the partitions that are there.
+/// What the writers know of the partitions that exist.
 #[derive(Debug)]
 pub(super) struct Partitions {
     intervals: Intervals,
     known: Mutex<foldhash::HashSet<(Kind, i64)>>,
-    /// Until then none is made.
-    postponed: Mutex<Option<Instant>>,
+    postponed: Mutex<[Postponed; Kind::ALL.len()]>,
+}
+
+/// Until then no partition of a table is made.
+#[derive(Clone, Debug, Default)]
+struct Postponed {
+    until: Option<Instant>,
+    failures: u32,
+    reason: String,
+}
+
+impl Postponed {
+    /// Returns for how long, and whether the reason is a new one.
+    fn postpone(&mut self, reason: String) -> (Duration, bool) {
+        let doublings = self.failures.min(16);
+        self.failures += 1;
+        let pause = FIRST_POSTPONEMENT.saturating_mul(1 << doublings).min(LONGEST_POSTPONEMENT);
+        self.until = Some(Instant::now() + pause);
+        let is_new = self.reason != reason;
+        self.reason = reason;
+        (pause, is_new)
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| until <= Instant::now())
+    }
 }
 
 impl Partitions {
@@ -98,26 +127,37 @@ impl Partitions {
         }
     }
 
-    /// Makes what is missing.
+    /// Makes what is missing. What cannot be made now, for whatever reason, is made later: meanwhile
+    /// the default partition takes the rows, and gives them back then.
+    ///
+    /// # Errors
+    /// When the connection is lost.
     pub(super) async fn provide(
         &self,
         client: &Client,
         missing: Vec<(Kind, i64)>,
     ) -> Result<(), StoreError> {
         for (kind, interval) in missing {
-            match make(client, self.intervals, kind, interval).await {
-                Ok(()) => drop(self.known().insert((kind, interval))),
-                // Somebody works on the whole table. To wait would hold everybody up behind us: the
-                // default partition takes the rows, and gives them back when this one is made.
-                Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                    tracing::info!(
-                        table = table(kind),
-                        "a partition is made later: the table is locked"
-                    );
-                    *self.postponed.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Some(Instant::now() + POSTPONEMENT);
+            if !self.postponed()[kind as usize].is_over() {
+                continue;
+            }
+            match self.intervals.partition(kind, interval).make(client).await {
+                Ok(()) => {
+                    self.known().insert((kind, interval));
+                    self.postponed()[kind as usize] = Postponed::default();
                 }
-                Err(error) => return Err(error),
+                Err(error) if is_lost(&error) => return Err(error),
+                Err(error) => {
+                    let (pause, is_new) =
+                        self.postponed()[kind as usize].postpone(error.to_string());
+                    let (partition, again_secs) =
+                        (self.intervals.name(kind, interval), pause.as_secs());
+                    if is_new {
+                        tracing::warn!(partition, %error, again_secs, "partition not made: its rows go to the default partition until it can be");
+                    } else {
+                        tracing::debug!(partition, %error, again_secs, "partition still not made");
+                    }
+                }
             }
         }
         Ok(())
@@ -125,14 +165,11 @@ impl Partitions {
 
     /// The partitions that these rows need and that are not known to be there.
     pub(super) fn missing(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
-        let postponed = *self.postponed.lock().unwrap_or_else(PoisonError::into_inner);
-        if postponed.is_some_and(|until| Instant::now() < until) {
-            return Vec::new();
-        }
+        let postponed = self.postponed().clone();
         let provided = self.intervals.provided(Timestamp::now());
         let known = self.known();
         let mut missing = Vec::new();
-        for (kind, rows) in rows {
+        for (kind, rows) in rows.iter().filter(|(kind, _)| postponed[*kind as usize].is_over()) {
             let mut last = i64::MIN;
             for RowRef { timestamp, .. } in rows.new.iter().chain(&rows.maybe_duplicate) {
                 let interval = self.intervals.of(*timestamp);
@@ -153,66 +190,23 @@ impl Partitions {
         missing
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, foldhash::HashSet<(Kind, i64)>> {
+    fn known(&self) -> MutexGuard<'_, foldhash::HashSet<(Kind, i64)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Makes one partition, and moves into it what the default partition holds of its interval.
-pub(super) async fn make(
-    client: &Client,
-    intervals: Intervals,
-    kind: Kind,
-    interval: i64,
-) -> Result<(), StoreError> {
-    let (table, name) = (table(kind), intervals.name(kind, interval));
-    let there = client.query_one("select to_regclass($1) is not null", &[&name]).await?;
-    if there.get(0) {
-        return Ok(());
-    }
-    let (from, to) = (intervals.begin(interval).to_jiff(), intervals.begin(interval + 1).to_jiff());
-    let make = format!(
-            "begin;
-             set local statement_timeout = 0;
-             {LOCK_TIMEOUT};
-             {PARTITIONS_LOCK};
-             create table if not exists {name} (like {table} including defaults including constraints including indexes);
-             lock table {table} in access exclusive mode;
-             with moved as (
-                 delete from {table}_default
-                 where creation_timestamp >= '{from}' and creation_timestamp < '{to}'
-                 returning *
-             ) insert into {name} select * from moved;
-             do $$ begin
-                 if not exists (select from pg_inherits where inhrelid = '{name}'::regclass) then
-                     alter table {table} attach partition {name} for values from ('{from}') to ('{to}');
-                 end if;
-             end $$;
-             commit"
-    );
-    match or_roll_back(client, &make).await {
-        Ok(()) => {
-            tracing::info!(partition = name, "partition made");
-            Ok(())
-        }
-        Err(error) => {
-            // Made under another PARTITION_INTERVAL_DAYS, another partition has a part of it.
-            if error.code() == Some(&SqlState::INVALID_OBJECT_DEFINITION) {
-                tracing::info!(partition = name, "partition not made: it would overlap another");
-                return Ok(());
-            }
-            Err(error.into())
-        }
+    fn postponed(&self) -> MutexGuard<'_, [Postponed; Kind::ALL.len()]> {
+        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs what begins and commits a transaction; one that fails does not stay open.
-async fn or_roll_back(client: &Client, transaction: &str) -> Result<(), tokio_postgres::Error> {
-    let outcome = client.batch_execute(transaction).await;
-    if outcome.is_err() {
-        client.batch_execute("rollback").await?;
-    }
-    outcome
+/// Whether nothing else would work on this connection either: it is gone, or its server is a standby
+/// now.
+fn is_lost(error: &StoreError) -> bool {
+    error.sqlstate().is_none_or(|state| {
+        state.code().starts_with("08")
+            || state.code().starts_with("57P")
+            || *state == SqlState::READ_ONLY_SQL_TRANSACTION
+    })
 }
 
 #[cfg(test)]
@@ -233,6 +227,18 @@ mod tests {
         assert_eq!(WEEKS.name(Kind::LogMessage, interval), "log_message_p2026_11_23");
         assert_eq!(WEEKS.of(moment("2026-11-22T23:59:59.999999Z")), interval - 1);
         assert_eq!(WEEKS.begin(WEEKS.of(Timestamp::default())), moment("1969-12-29T00:00:00Z"));
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_tried_ever_more_rarely_and_told_once() {
+        let mut postponed = Postponed::default();
+        assert!(postponed.is_over());
+        assert_eq!(postponed.postpone("a lock".into()), (FIRST_POSTPONEMENT, true));
+        assert!(!postponed.is_over());
+        assert_eq!(postponed.postpone("a lock".into()), (FIRST_POSTPONEMENT * 2, false));
+        assert_eq!(postponed.postpone("a right".into()), (FIRST_POSTPONEMENT * 4, true));
+        postponed.failures = u32::MAX - 1;
+        assert_eq!(postponed.postpone("a right".into()), (LONGEST_POSTPONEMENT, false));
     }
 
     #[test]

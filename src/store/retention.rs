@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::StoreError;
-use super::partitions::{LOCK_TIMEOUT, PARTITIONS_LOCK};
+use super::new_partition::{LOCK_TIMEOUT, PARTITIONS_LOCK};
 use crate::domain::Timestamp;
 
 /// Partitions of one table dropped in one round. A table at rest loses one in each interval. More

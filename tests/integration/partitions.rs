@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use tributary::domain::Timestamp;
+use tributary::domain::{SensorIdentifier, Timestamp};
 use tributary::store::{self, Committer, Housekeeper, Path, Store, StoreError};
 
+use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Database, Postgres, connect};
 use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch, config};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, eventually};
 
 const DAY: f64 = 86_400.0;
 
@@ -20,7 +21,7 @@ async fn partition_of(database: &Database, table: &str, second: f64) -> (String,
     let client = connect(&database.url).await.unwrap();
     let query = format!(
         "select tableoid::regclass::text, count(*) over () from {table} \
-         where creation_timestamp = to_timestamp($1)"
+         where creation_timestamp = to_timestamp($1) limit 1"
     );
     let row = client.query_one(&query, &[&second]).await.unwrap();
     (row.get(0), row.get(1))
@@ -96,4 +97,154 @@ async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
     let uncommitted = outcome.expect("it is given up").unwrap_err();
     let StoreError::Silence { waited } = uncommitted.error else { panic!("{uncommitted:?}") };
     assert_eq!(waited, Duration::from_secs(2), "twice the statement's timeout");
+}
+
+/// Waits for the housekeeping that every start begins with.
+async fn housekept(service: &Service) {
+    eventually(PATIENCE, async || {
+        let reading = Reading::of(service).await;
+        match reading.sum("tributary_housekeeping_success_timestamp_seconds", &[]) {
+            0.0 => Err(reading),
+            _ => Ok(()),
+        }
+    })
+    .await;
+}
+
+/// Who publishes a table cannot delete from it without a replica identity: not even where there is
+/// nothing to delete.
+#[actix_rt::test]
+async fn a_publication_of_all_tables_stops_nothing() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    housekept(&service).await;
+    let sensor = service.create_sensor("published").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let now = Timestamp::now().unix_seconds().floor();
+    let (one, other) = (now - 30.0 * DAY, now - 60.0 * DAY);
+    let admin = connect(&database.url).await.unwrap();
+    let publish = format!(
+        "create publication everything for all tables;
+         insert into measurement values ('{sensor}', to_timestamp({one}), now(), 1, 0, '{{}}')"
+    );
+    admin.batch_execute(&publish).await.unwrap();
+
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&topic, measurements([now, one, other])).await.unwrap();
+    service.until(|account| account.committed == 3).await;
+
+    for (second, rows) in [(one, 2), (other, 1)] {
+        let (partition, count) = partition_of(&database, "measurement", second).await;
+        assert!(partition.starts_with("measurement_p20") && count == rows, "{partition} {count}");
+    }
+    let config = config(&database);
+    let store = Store::new(&config);
+    let sensor = SensorIdentifier(sensor.parse().unwrap());
+    assert!(store.delete_sensor(sensor).await.unwrap());
+    assert_eq!(store.purge_sensor(sensor).await.unwrap(), 4);
+    Housekeeper::new(store, &config).round().await.unwrap();
+}
+
+const USERS_OWN: &str = "\
+alter table measurement
+    add column day date not null generated always as ((creation_timestamp at time zone 'UTC')::date) stored,
+    add column site text not null default 'here',
+    alter column value set storage external,
+    alter column value set compression pglz,
+    alter column revision set statistics 500,
+    alter column sensor_identifier set (n_distinct = 100),
+    replica identity full;
+alter table measurement_default set (autovacuum_vacuum_insert_threshold = 1234);
+create statistics revisions (dependencies) on sensor_identifier, revision from measurement;
+grant select on measurement to pg_monitor;
+grant update (site) on measurement to pg_monitor;";
+
+/// Columns of the partition $1 that differ from those of the table.
+const DIFFERENCES: &str = "\
+select count(*)
+from pg_attribute as of_table
+left join pg_attribute as of_part
+    on of_part.attrelid = $1::text::regclass and of_part.attname = of_table.attname
+where of_table.attrelid = 'measurement'::regclass and of_table.attnum > 0
+  and (of_table.attstorage, of_table.attcompression, of_table.attgenerated, of_table.attnotnull,
+       of_table.attstattarget, of_table.attoptions, of_table.attacl::text)
+  is distinct from
+      (of_part.attstorage, of_part.attcompression, of_part.attgenerated, of_part.attnotnull,
+       of_part.attstattarget, of_part.attoptions, of_part.attacl::text)";
+
+const OWN: &str = "\
+select relreplident::text, reloptions::text, has_table_privilege('pg_monitor', oid, 'select'),
+       exists (select from pg_statistic_ext where stxrelid = pg_class.oid)
+from pg_class where oid = $1::text::regclass";
+
+#[actix_rt::test]
+async fn a_new_partition_has_all_that_its_table_has() {
+    let database = database().await;
+    let config = config(&database);
+    store::migrate(&config).await.unwrap();
+    let admin = connect(&database.url).await.unwrap();
+    admin.batch_execute(USERS_OWN).await.unwrap();
+    let old = (Timestamp::now().unix_seconds() - 30.0 * DAY).floor();
+    let in_default = "insert into measurement
+        values (gen_random_uuid(), to_timestamp($1), now(), 1, 0, '{}')";
+    admin.execute(in_default, &[&old]).await.unwrap();
+    let committer = Committer::new(&config, 1);
+
+    for path in [Path::Straight, Path::Staged] {
+        let committed = committer.commit(batch(&measurement(old)), path).await.unwrap();
+        assert_eq!(committed.deleted, []);
+    }
+
+    let (partition, rows) = partition_of(&database, "measurement", old).await;
+    assert!(partition.starts_with("measurement_p20") && rows == 3, "{partition} {rows}");
+    let complete = "select count(*) from measurement
+        where site = 'here' and day = (creation_timestamp at time zone 'UTC')::date";
+    assert_eq!(count(&database, complete).await, 3);
+    let differences: i64 = admin.query_one(DIFFERENCES, &[&partition]).await.unwrap().get(0);
+    assert_eq!(differences, 0);
+    let own = admin.query_one(OWN, &[&partition]).await.unwrap();
+    let options = "{autovacuum_vacuum_insert_threshold=1234}";
+    let (identity, own_options): (&str, &str) = (own.get(0), own.get(1));
+    assert_eq!((identity, own_options), ("f", options));
+    assert!(own.get::<_, bool>(2) && own.get::<_, bool>(3), "{own:?}");
+}
+
+/// Whatever keeps it from being made: here a user's trigger.
+#[actix_rt::test]
+async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    housekept(&service).await;
+    let sensor = service.create_sensor("refused").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let admin = connect(&database.url).await.unwrap();
+    let refuse = "create function refuse() returns event_trigger language plpgsql
+        as $$ begin raise exception 'no tables today'; end $$;
+        create event trigger refuse on ddl_command_start when tag in ('CREATE TABLE')
+        execute function refuse()";
+    admin.batch_execute(refuse).await.unwrap();
+    let now = Timestamp::now().unix_seconds().floor();
+    let topic = format!("{}/measurements/{sensor}", database.name);
+
+    let days = [30.0, 60.0, 90.0];
+    for (day, number) in days.into_iter().zip(1..) {
+        client.publish(&topic, measurement(now - day * DAY)).await.unwrap();
+        service.until(|account| account.committed == number).await;
+    }
+
+    assert_eq!(count(&database, "select count(*) from measurement_default").await, 3);
+    let log = service.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("partition not made")).collect();
+    assert!(matches!(told[..], [one] if one.contains("no tables today")), "{told:?}");
+
+    admin.batch_execute("drop event trigger refuse").await.unwrap();
+    // Another process, which has nothing postponed.
+    let committer = Committer::new(&config(&database), 1);
+    for day in days {
+        committer.commit(batch(&measurement(now - day * DAY)), Path::Straight).await.unwrap();
+    }
+    assert_eq!(count(&database, "select count(*) from measurement_default").await, 0);
+    assert_eq!(count(&database, "select count(*) from measurement").await, 6);
 }
