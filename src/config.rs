@@ -5,6 +5,8 @@
 mod env_file;
 mod http;
 mod inspection;
+#[cfg(test)]
+mod mangled_urls;
 mod settings;
 
 use std::path::PathBuf;
@@ -142,7 +144,7 @@ impl Config {
             telemetry: telemetry::Config {
                 filter: settings.text("LOG_FILTER", "info"),
                 format: settings.word("LOG_FORMAT", "text")?,
-                export: settings.word("OTEL_EXPORTER_OTLP_ENDPOINT", "")?,
+                export: settings.endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::Export::Off)?,
                 service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
             },
             migrate_on_start: settings.flag("MIGRATE_ON_START", false)?,
@@ -404,7 +406,7 @@ impl Settings<'_> {
 
 /// A URL may hold a password, so that it is not shown.
 fn malformed(name: &'static str, problem: &impl ToString) -> ConfigError {
-    ConfigError::Invalid { name, value: "…".into(), problem: problem.to_string() }
+    ConfigError::Invalid { name, value: HIDDEN.into(), problem: problem.to_string() }
 }
 
 fn two_passwords(variable: &str, url: &str) -> ConfigError {

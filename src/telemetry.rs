@@ -45,10 +45,18 @@ impl FromStr for Export {
             Ok(Self::Off)
         } else if !cfg!(feature = "otlp") {
             Err("this build exports no spans; build it with --features otlp".into())
-        } else if text.starts_with("http://") {
-            Ok(Self::To(text.trim_end_matches('/').to_owned()))
         } else {
-            Err("it takes http://host:port, for a collector on this machine or this network".into())
+            let problem = "it takes http://host:port, for a collector on this machine or this \
+                           network, without a user name, a password or a key in it";
+            let url = url::Url::parse(text).map_err(|_| problem)?;
+            let is_bare = url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none();
+            if url.scheme() != "http" || !is_bare {
+                return Err(problem.into());
+            }
+            Ok(Self::To(text.trim_end_matches('/').to_owned()))
         }
     }
 }

@@ -5,12 +5,12 @@
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use secrecy::SecretString;
 
-use super::ConfigError;
+use super::{ConfigError, HIDDEN};
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,7 +72,7 @@ impl<'a> Settings<'a> {
 
     /// An empty variable counts as not set, so that `NAME=` in a file leaves the default.
     fn ask(&self, name: &str) -> Option<String> {
-        (self.environment)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        (self.environment)(name).map(|text| bare(&text).to_owned()).filter(|text| !text.is_empty())
     }
 
     fn note(&self, name: &'static str, shown: impl Into<String>, origin: Origin) {
@@ -129,6 +129,21 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// What may be a URL with a password in it: shown only when it can be used.
+    pub(super) fn endpoint<W>(&self, name: &'static str, nowhere: W) -> Result<W, ConfigError>
+    where
+        W: FromStr<Err = String>,
+    {
+        let text = self.ask(name).unwrap_or_default();
+        let parsed: Result<W, String> = text.parse();
+        let shown = if parsed.is_ok() { &text } else { HIDDEN };
+        let origin = if text.is_empty() { Origin::Default } else { Origin::Variable(name.into()) };
+        self.note(name, shown, origin);
+        parsed.or_else(|problem| {
+            self.refuse(ConfigError::Invalid { name, value: HIDDEN.into(), problem }, nowhere)
+        })
+    }
+
     /// One of some words; the default is written as it is in .env.example.
     pub(super) fn word<W>(&self, name: &'static str, default: &str) -> Result<W, ConfigError>
     where
@@ -172,10 +187,20 @@ impl<'a> Settings<'a> {
 /// What a secret's file holds, without the line's end that an editor leaves.
 fn secret_of(name: &'static str, file: String) -> Result<String, ConfigError> {
     let read = std::fs::read_to_string(&file);
-    let problem = match read.as_deref().map(str::trim) {
+    let problem = match read.as_deref().map(bare) {
         Ok("") => "the file is empty".to_owned(),
         Ok(text) => return Ok(text.to_owned()),
+        // The secret itself may stand where the file's name belongs.
+        Err(error) if !Path::new(&file).exists() => {
+            let problem = format!("it takes the name of a file that can be read: {error}");
+            return Err(ConfigError::Invalid { name, value: HIDDEN.into(), problem });
+        }
         Err(error) => format!("the file cannot be read: {error}"),
     };
     Err(ConfigError::Invalid { name, value: file, problem })
+}
+
+/// Without the spaces around it, and without the byte order mark of an editor.
+fn bare(text: &str) -> &str {
+    text.trim().trim_start_matches('\u{feff}').trim_start()
 }

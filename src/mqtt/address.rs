@@ -1,6 +1,7 @@
 //! Where the broker is, who we are there, and how it is trusted: `mqtt://user:password@host:port`,
 //! or `mqtts://` for TLS.
 
+use std::fmt;
 use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -12,7 +13,7 @@ const DEFAULT_PORT: u16 = 1883;
 const DEFAULT_TLS_PORT: u16 = 8883;
 
 /// A parsed `MQTT_URL`. Its `Debug` hides the password.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BrokerUrl {
     /// Name or address.
     pub host: String,
@@ -26,20 +27,44 @@ pub struct BrokerUrl {
     tls: Option<tls::Client>,
 }
 
-/// Why a broker's URL cannot be used.
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let password = self.password.as_ref().map(|_| "(hidden)");
+        let fields = (self.shown(), password, &self.tls);
+        formatter.debug_tuple("BrokerUrl").field(&fields).finish()
+    }
+}
+
+/// Why a broker's URL cannot be used. Holds no text of it, which could be the password.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BrokerUrlError {
-    /// No URL at all.
-    #[error("it is no URL ({0}); it takes mqtt://user:password@host:port")]
-    Malformed(url::ParseError),
+    /// `docker run --env-file` keeps quotes as part of the value.
+    #[error("it stands in quotes; remove them")]
+    Quoted,
+    /// No URL at all, or a character that ends the part in which it stands.
+    #[error(
+        "it cannot be taken apart ({0}); it takes mqtt://user:password@host:port. In a user name or \
+         password, percent-encode characters such as / # ? @ (as %2F, %23, %3F, %40), or set the \
+         password as MQTT_PASSWORD"
+    )]
+    Malformed(&'static str),
     /// Another scheme.
-    #[error("it takes mqtt://host:port or mqtts://host:port, not {0}://")]
-    Scheme(String),
+    #[error("it takes mqtt://host:port or mqtts://host:port")]
+    Scheme,
+    /// MQTT inside of HTTP.
+    #[error(
+        "MQTT over WebSockets (ws://, wss://) is not supported; it takes the broker's TCP listener, \
+         mqtt://host:port or mqtts://host:port"
+    )]
+    WebSockets,
     /// No host.
     #[error("it names no host; it takes mqtt://user:password@host:port")]
     NoHost,
     /// A path or the like, which would be ignored.
-    #[error("nothing may follow the port; the topic prefix is MQTT_TOPIC_PREFIX")]
+    #[error(
+        "nothing may follow the port; the topic prefix is MQTT_TOPIC_PREFIX. A password with / # or ? \
+         in it is percent-encoded (as %2F, %23, %3F) or set as MQTT_PASSWORD"
+    )]
     Trailing,
     /// A `%` that is no escape.
     #[error("the user name or password is no UTF-8 text after percent-decoding")]
@@ -70,11 +95,19 @@ impl BrokerUrl {
         self.tls.as_ref()
     }
 
-    /// The URL without its password, for people.
+    /// The URL without its password, for people. A user name that could be more than a name, as
+    /// when the colon behind it was percent-encoded, is hidden, too.
     #[must_use]
     pub fn shown(&self) -> String {
         let scheme = if self.secure { "mqtts" } else { "mqtt" };
-        let user = self.username.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        let is_plain = |user: &str| {
+            user.chars().all(|it| it.is_alphanumeric() || matches!(it, '-' | '_' | '.'))
+        };
+        let user = match self.username.as_deref() {
+            None => String::new(),
+            Some(user) if is_plain(user) => format!("{user}@"),
+            Some(_) => "(hidden)@".into(),
+        };
         format!("{scheme}://{user}{}", self.authority())
     }
 
@@ -89,13 +122,27 @@ impl FromStr for BrokerUrl {
     type Err = BrokerUrlError;
 
     fn from_str(text: &str) -> Result<Self, BrokerUrlError> {
-        let url = Url::parse(text).map_err(BrokerUrlError::Malformed)?;
-        let secure = match url.scheme() {
-            "mqtt" => false,
-            "mqtts" => true,
-            other => return Err(BrokerUrlError::Scheme(other.to_owned())),
+        let is_quote = |character: char| matches!(character, '"' | '\'' | '`');
+        if text.starts_with(is_quote) || text.ends_with(is_quote) {
+            return Err(BrokerUrlError::Quoted);
+        }
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_lowercase());
+        let secure = match scheme.as_deref() {
+            Some("mqtt") => false,
+            Some("mqtts") => true,
+            Some("ws" | "wss") => return Err(BrokerUrlError::WebSockets),
+            _ => return Err(BrokerUrlError::Scheme),
         };
+        let url = Url::parse(text).map_err(|error| {
+            BrokerUrlError::Malformed(match error {
+                url::ParseError::InvalidPort => "its port is no number from 1 to 65535",
+                _ => "its host is no name or address",
+            })
+        })?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(BrokerUrlError::NoHost)?;
+        if host.contains('%') || url::Host::parse(host).is_err() {
+            return Err(BrokerUrlError::Malformed("its host is no name or address"));
+        }
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(BrokerUrlError::Trailing);
         }
@@ -145,15 +192,26 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         for (text, says) in [
-            ("broker:1883", "not broker://"),
-            ("https://broker", "not https://"),
+            ("broker:1883", "mqtt://host:port"),
+            ("https://s3cret", "mqtt://host:port"),
+            ("localhost", "mqtt://host:port"),
+            ("'mqtt://u:s3cret@broker'", "quotes"),
+            ("ws://broker:9001", "WebSockets"),
+            ("WSS://u:s3cret@broker/mqtt", "not supported"),
             ("mqtt://", "no host"),
             ("mqtt://broker/topic", "MQTT_TOPIC_PREFIX"),
-            ("localhost", "no URL"),
+            ("mqtt://u:1/s3cret@broker", "MQTT_PASSWORD"),
+            ("mqtt://u:s3cret/x@broker", "percent-encode characters such as / # ? @"),
+            ("mqtt://u:s3cret#x@broker", "MQTT_PASSWORD"),
+            ("mqtt://u:s3cret?x@broker", "MQTT_PASSWORD"),
+            ("mqtt://u%3As3cret%40broker", "MQTT_PASSWORD"),
             ("mqtt://%ff@broker", "UTF-8"),
         ] {
             let error = text.parse::<BrokerUrl>().unwrap_err().to_string();
-            assert!(error.contains(says), "{text}: {error}");
+            assert!(error.contains(says) && !error.contains("s3cret"), "{text}: {error}");
         }
+        let url: BrokerUrl = "MQTT://u%3As3cret@broker".parse().unwrap();
+        assert_eq!(url.shown(), "mqtt://(hidden)@broker:1883");
+        assert!(!format!("{url:?}").contains("s3cret"), "{url:?}");
     }
 }

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Connection, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
-use super::ssl::{Ssl, SslMode};
+use super::connections::{Ssl, SslMode};
 use super::{Config, error::sentence};
 use crate::tls::handshake_reason;
 

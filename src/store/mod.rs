@@ -13,6 +13,7 @@ mod commit;
 mod configurations;
 mod connect;
 mod connection;
+mod connections;
 mod copy;
 mod error;
 mod gather;
@@ -38,7 +39,6 @@ mod retention;
 mod rows;
 mod sensor_list;
 mod sensors;
-mod ssl;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -58,6 +58,9 @@ pub use census::TableCensus;
 pub use clock::Clocks;
 pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
 pub use configurations::{Configuration, ConfigurationState, Creation, Idempotency};
+pub use connections::{
+    Ssl, SslError, SslMode, UrlError, describe, nowhere, read_url, without_password,
+};
 pub use error::{Complaint, StoreError, Verdict, verdict};
 pub use export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};
 pub use fold::{FOLD_STATEMENTS, Fold};
@@ -76,7 +79,6 @@ pub use rows::{
 };
 pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
 pub use sensors::{NewSensor, SensorChange, SensorError};
-pub use ssl::{Ssl, SslMode, UrlError, describe, nowhere, read_url, without_password};
 pub use tokens::{NewToken, TokenRow};
 pub use users::{NewUser, UserChange, UserRow};
 

@@ -151,6 +151,78 @@ async fn no_error_shows_a_password() {
     }
 }
 
+/// Each of these was written by somebody. The first is the URL, the second what the remedy says.
+const MALFORMED: &[(&str, &str)] = &[
+    ("\"postgres://u:s3cret@h/d\"", "remove them"),
+    ("'postgres://u:s3cret@h/d'", "remove them"),
+    ("postgres://u:s3cret@h/d\"", "remove them"),
+    ("postgresql+asyncpg://u:s3cret@h/d", "postgres://user:password@host:port/database"),
+    ("postgresql+psycopg2://u:s3cret@h/d", "postgres://"),
+    ("jdbc:postgresql://h/d?user=u&password=s3cret", "postgres://"),
+    ("mysql://u:s3cret@h/d", "postgres://"),
+    ("u:s3cret@h/d", "postgres://"),
+    ("//u:s3cret@h/d", "postgres://"),
+    ("u:s3cret@h:5432/d?sslmode=require", "postgres://"),
+    ("postgres:u:s3cret@h/d", "postgres://"),
+    ("postgres:/u:s3cret@h/d", "postgres://"),
+    ("postgres//u:s3cret@h/d", "postgres://"),
+    ("<postgres://u:s3cret@h/d>", "postgres://"),
+    ("DATABASE_URL=postgres://u:s3cret@h/d", "not known"),
+    ("psql postgres://u:s3cret@h/d", "postgres://"),
+    ("postgres://u:s3cret@2@h/d", "%40"),
+    ("postgres://u:@s3cret@h/d", "DATABASE_PASSWORD"),
+    ("postgres://u:s3cret?x@h/d", "%3F"),
+    ("postgres://u:1?s3cret@h/d", "%3F"),
+    ("postgres://u:s3cret/x@h/d", "%2F"),
+    ("postgres://u:1/s3cret@h/d", "%2F"),
+    ("postgres://u:s3cret#x@h/d", "%23"),
+    ("postgres://u:s3cret x@h/d", "%20"),
+    ("postgres://u:s3cret@h/d # the database", "%20"),
+    ("postgres://u:s3cret@h:port/d", "1 to 65535"),
+    ("postgres://u:s3cret@h:99999/d", "1 to 65535"),
+    ("postgres://u:s3cret", "1 to 65535"),
+    ("postgres://u:s3cret@[h]/d", "host"),
+    ("postgres://u%3As3cret%40h/d", "host"),
+    ("postgres:///u:s3cret@h/d", "%40"),
+    ("postgres://h/d?user=u&pasword=s3cret", "did you mean password?"),
+    ("postgres://h/d?user=u&password=a&s3cret", "DATABASE_PASSWORD"),
+    ("postgres://u:p@h/d?s3cret=1", "not known"),
+    ("postgres://u:p@h/d?sslmode=s3cret", "sslmode takes"),
+    ("host=h user=u password=my s3cret dbname=d", "quotes"),
+    ("host=h user=u password='s3cret", "malformed"),
+    ("host=h;user=u;password=s3cret", "separated by spaces"),
+    ("Host=h;Username=u;Password=s3cret", "not known"),
+    ("user=u password=s3cret", "names no host"),
+];
+
+#[test]
+fn no_malformed_url_shows_its_password() {
+    let files = Files::new();
+    for (url, remedy) in MALFORMED {
+        for command in ["check-config", "migrate", "serve"] {
+            let settings = [("DATABASE_URL", *url), ("MQTT_URL", "mqtt://127.0.0.1:1")];
+            let (success, output) = run(&files, &[command], &settings);
+            assert!(!success && !output.contains(SECRET), "{command} {url}: {output}");
+            assert!(output.contains(remedy), "{command} {url}: {output}");
+        }
+    }
+    // Only the URL's own form is taken for one: a byte order mark and capitals mean no harm.
+    for url in ["\u{feff}postgres://u:s3cret@h/d", "PostgreSQL://u:s3cret@h/d"] {
+        let settings = [("DATABASE_URL", url), ("MQTT_URL", "mqtt://u:s3cret@127.0.0.1:1")];
+        let (success, output) = run(&files, &["check-config"], &settings);
+        assert!(success && output.contains("host=h port=5432 dbname=d user=u"), "{url}: {output}");
+        assert!(!output.contains(SECRET), "{url}: {output}");
+    }
+    // The secret where its file's name belongs.
+    for name in ["DATABASE_PASSWORD_FILE", "DATABASE_URL_FILE", "MQTT_PASSWORD_FILE"] {
+        let url = if name == "DATABASE_URL_FILE" { "" } else { "postgres://u@h/d" };
+        let settings =
+            [("DATABASE_URL", url), ("MQTT_URL", "mqtt://u@127.0.0.1:1"), (name, "s3cret")];
+        let (success, output) = run(&files, &["check-config"], &settings);
+        assert!(!success && output.contains(name) && !output.contains(SECRET), "{name}: {output}");
+    }
+}
+
 #[test]
 fn check_config_tells_all_but_secrets() {
     let files = Files::new();

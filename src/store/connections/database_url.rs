@@ -1,0 +1,442 @@
+//! DATABASE_URL: a URL, or the `name=value` pairs of libpq. Called by the settings. Invariant: an
+//! error here holds no text of what it refuses, which could be the password, and what can be shown of
+//! a server was parsed strictly enough to hold none.
+
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use tokio_postgres::config::Host;
+use url::Url;
+
+use super::ssl::{Ssl, SslError, SslMode, SslParameters};
+
+/// What the driver knows, and ours.
+const NAMES: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
+/// More alike than this (of 1) is a misspelling.
+const ALIKE: f64 = 0.7;
+
+/// Why DATABASE_URL cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UrlError {
+    /// `docker run --env-file` keeps quotes as part of the value.
+    #[error("it stands in quotes; remove them")]
+    Quoted,
+    /// Another scheme, or none.
+    #[error(
+        "it takes postgres://user:password@host:port/database (or postgresql://), without the name of \
+         a driver or another database in front, or name=value pairs separated by spaces"
+    )]
+    Scheme,
+    /// A character that ends the part in which it stands.
+    #[error(
+        "it cannot be taken apart: a character such as @ / ? # stands where it means something else; \
+         in a user name or password, percent-encode it (@ is %40, / is %2F, ? is %3F, # is %23), or \
+         set the password as DATABASE_PASSWORD"
+    )]
+    Reserved,
+    /// A space, or the end of a line.
+    #[error("it holds a space or a line end; a URL has %20 there")]
+    Whitespace,
+    /// Bytes that are no text.
+    #[error("a part of it is no UTF-8 text after percent-decoding")]
+    Encoding,
+    /// Not a name, an address or a directory.
+    #[error(
+        "a host of it is no name, address or directory of a socket; in a user name or password, \
+         percent-encode @ as %40 and : as %3A, or set the password as DATABASE_PASSWORD"
+    )]
+    Host,
+    /// Nowhere to connect to.
+    #[error("it names no host")]
+    NoHost,
+    /// Not a number from 1 to 65535.
+    #[error(
+        "a port of it is no number from 1 to 65535; in a password, percent-encode @ / ? # (as %40, \
+         %2F, %3F, %23), or set the password as DATABASE_PASSWORD"
+    )]
+    Port,
+    /// A value that seems to hold a second parameter.
+    #[error(
+        "a value of it holds another parameter; parameters are separated by spaces, or in a URL by ? \
+         and &"
+    )]
+    Merged,
+    /// A parameter without `=`, or a quote that does not end.
+    #[error(
+        "its parameter {0} is malformed; it takes name=value, or name='value' where there are spaces"
+    )]
+    Malformed(usize),
+    /// A name that nobody knows, and the known one that it is most like.
+    #[error(
+        "a parameter of it is not known{}; a password with spaces, ? or & stands in quotes, in a URL \
+         percent-encoded, or in DATABASE_PASSWORD",
+        suggestion(*.0)
+    )]
+    Unknown(Option<&'static str>),
+    /// A parameter with a value that it does not take.
+    #[error("its parameter {0} has a value that cannot be used")]
+    Value(&'static str),
+    /// What it says of TLS.
+    #[error(transparent)]
+    Ssl(#[from] SslError),
+}
+
+fn suggestion(meant: Option<&str>) -> String {
+    meant.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
+}
+
+/// Reads a connection string, of either form: the driver's part of it, and TLS.
+///
+/// # Errors
+/// When it is malformed, contradicts itself, or names a file that cannot be used.
+pub fn read_url(text: &str) -> Result<(tokio_postgres::Config, Ssl), UrlError> {
+    let mut ssl = SslParameters::default();
+    let mut driver_text = String::new();
+    for (name, value) in parameters(text)? {
+        if !ssl.take(name, &value) {
+            let pair = quoted(name, &value);
+            // By itself, so that it is known which one the driver does not take.
+            tokio_postgres::Config::from_str(&pair).map_err(|_| UrlError::Value(name))?;
+            driver_text.push_str(&pair);
+        }
+    }
+    let mut postgres = tokio_postgres::Config::from_str(&driver_text)
+        .expect("pairs that are taken one by one are taken together");
+    if postgres.get_hosts().is_empty() && postgres.get_hostaddrs().is_empty() {
+        return Err(UrlError::NoHost);
+    }
+    let ssl = ssl.settle(&postgres)?;
+    postgres.ssl_mode(match ssl.mode {
+        SslMode::Disable => tokio_postgres::config::SslMode::Disable,
+        SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+            tokio_postgres::config::SslMode::Require
+        }
+    });
+    Ok((postgres, ssl))
+}
+
+/// What may be shown of a server: all but the password.
+#[must_use]
+pub fn describe(postgres: &tokio_postgres::Config, ssl: &Ssl) -> String {
+    let host = |host: &Host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    };
+    let hosts: Vec<String> = postgres.get_hosts().iter().map(host).collect();
+    let ports: Vec<String> = postgres.get_ports().iter().map(ToString::to_string).collect();
+    let mut parts = vec![format!("host={}", hosts.join(","))];
+    if !ports.is_empty() {
+        parts.push(format!("port={}", ports.join(",")));
+    }
+    parts.extend(postgres.get_dbname().map(|name| format!("dbname={name}")));
+    parts.extend(postgres.get_user().map(|name| format!("user={name}")));
+    parts.push(format!("sslmode={}", ssl.mode.name()));
+    parts.join(" ")
+}
+
+/// The same server in pairs without the password, for a command line, which every user can read.
+///
+/// # Errors
+/// When it is malformed.
+pub fn without_password(text: &str) -> Result<String, UrlError> {
+    let kept = parameters(text)?.into_iter().filter(|(name, _)| *name != "password");
+    Ok(kept.map(|(name, value)| quoted(name, &value)).collect())
+}
+
+/// A server that is nowhere, for one who wants to read on after a URL that cannot be used.
+#[must_use]
+pub fn nowhere() -> (tokio_postgres::Config, Ssl) {
+    (tokio_postgres::Config::new(), Ssl::disabled())
+}
+
+/// The parameters of either form, by their known names. As with libpq, the last of two equal names
+/// counts, and an empty value is none.
+fn parameters(text: &str) -> Result<Vec<(&'static str, String)>, UrlError> {
+    let is_quote = |character: char| matches!(character, '"' | '\'' | '`');
+    let is_url = |scheme: &str| !scheme.contains(|it: char| it == '=' || it.is_whitespace());
+    let url = text.split_once("://").filter(|(scheme, _)| is_url(scheme));
+    if text.starts_with(is_quote) || url.is_some() && text.ends_with(is_quote) {
+        return Err(UrlError::Quoted);
+    }
+    let pairs = match url {
+        Some((scheme, rest)) if ["postgres", "postgresql"].contains(&&*scheme.to_lowercase()) => {
+            pairs_of_url(rest)?
+        }
+        Some(_) => return Err(UrlError::Scheme),
+        None if text.split('=').next().is_some_and(|it| it.contains(['/', '@', ':'])) => {
+            return Err(UrlError::Scheme);
+        }
+        None => pairs_of_text(text)?,
+    };
+    let mut known: Vec<(&str, String)> = Vec::with_capacity(pairs.len());
+    for (name, value) in pairs {
+        let unknown = || UrlError::Unknown(most_alike(&name));
+        let name = *NAMES.iter().find(|known| **known == name).ok_or_else(unknown)?;
+        let merged = value.to_lowercase().replace(' ', "");
+        if name != "password" && ["password=", "pwd="].iter().any(|it| merged.contains(it)) {
+            return Err(UrlError::Merged);
+        }
+        if name == "host" && !value.split(',').all(is_host) {
+            return Err(UrlError::Host);
+        }
+        known.retain(|(earlier, _)| *earlier != name);
+        known.push((name, value));
+    }
+    known.retain(|(_, value)| !value.is_empty());
+    Ok(known)
+}
+
+fn most_alike(name: &str) -> Option<&'static str> {
+    let likeness = |known: &str| strsim::normalized_levenshtein(&name.to_lowercase(), known);
+    NAMES
+        .iter()
+        .copied()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .filter(|known| likeness(known) > ALIKE)
+}
+
+/// What follows `postgres://`, taken apart as RFC 3986 (section 3) says, which is where a character
+/// of a password that is not encoded ends up in the wrong part.
+fn pairs_of_url(rest: &str) -> Result<Vec<(String, String)>, UrlError> {
+    if rest.contains(|it: char| it.is_whitespace() || it.is_control()) {
+        return Err(UrlError::Whitespace);
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let database = path.strip_prefix('/').unwrap_or_default();
+    if authority.matches('@').count() > 1
+        || authority.contains('#')
+        || rest.contains(['@', '#'])
+        || database.contains('/')
+    {
+        return Err(UrlError::Reserved);
+    }
+    let mut pairs = Vec::new();
+    let mut add = |name: &str, value: &str| -> Result<(), UrlError> {
+        let value = decoded(value)?;
+        // As when the characters between parameters were percent-encoded, too.
+        if !["password", "options"].contains(&name) && value.contains(['?', '&', '=', ';']) {
+            return Err(UrlError::Merged);
+        }
+        pairs.push((name.to_owned(), value));
+        Ok(())
+    };
+    let (credentials, hosts) = authority.split_once('@').unwrap_or(("", authority));
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    if decoded(user)?.contains(':') || decoded(database)?.contains(['@', ':', '/']) {
+        return Err(UrlError::Reserved);
+    }
+    add("user", user)?;
+    add("password", password)?;
+    if !hosts.is_empty() {
+        let (hosts, ports) = hosts_and_ports(hosts)?;
+        add("host", &hosts.join(","))?;
+        add("port", &ports.join(","))?;
+    }
+    add("dbname", database)?;
+    for parameter in query.split('&').filter(|it| !it.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        add(name, value)?;
+    }
+    Ok(pairs)
+}
+
+/// One or more `host:port`, separated by commas.
+fn hosts_and_ports(authority: &str) -> Result<(Vec<String>, Vec<String>), UrlError> {
+    let mut hosts = Vec::new();
+    let mut ports = Vec::new();
+    for chunk in authority.split(',') {
+        if chunk.ends_with(':') {
+            return Err(UrlError::Port);
+        }
+        let url = Url::parse(&format!("postgres://{chunk}")).map_err(|error| match error {
+            url::ParseError::InvalidPort => UrlError::Port,
+            _ => UrlError::Host,
+        })?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(UrlError::Host)?;
+        hosts.push(host.trim_start_matches('[').trim_end_matches(']').to_owned());
+        ports.push(url.port().unwrap_or(5432).to_string());
+    }
+    Ok((hosts, ports))
+}
+
+fn is_host(host: &str) -> bool {
+    let is_plain = |it: char| it.is_alphanumeric() || matches!(it, '.' | '-' | '_' | '/' | ':');
+    let is_directory = || host.starts_with('/');
+    let is_ipv6 = || host.parse::<std::net::Ipv6Addr>().is_ok();
+    let is_name = || url::Host::parse(host).is_ok();
+    host.chars().all(is_plain) && (is_directory() || is_ipv6() || is_name())
+}
+
+fn decoded(text: &str) -> Result<String, UrlError> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| UrlError::Encoding)?;
+    Ok(decoded.into_owned())
+}
+
+/// The pairs of a connection string, unquoted.
+fn pairs_of_text(text: &str) -> Result<Vec<(String, String)>, UrlError> {
+    let mut pairs = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let malformed = || UrlError::Malformed(pairs.len() + 1);
+        let (name, after) = rest.split_once('=').ok_or_else(malformed)?;
+        let (value, after) = value(after.trim_start()).ok_or_else(malformed)?;
+        pairs.push((name.trim().to_owned(), value));
+        rest = after.trim_start();
+    }
+    Ok(pairs)
+}
+
+/// A pair as it stands in a connection string.
+fn quoted(name: &str, value: &str) -> String {
+    format!("{name}='{}' ", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The value at the beginning of the text, and what follows it.
+fn value(text: &str) -> Option<(String, &str)> {
+    let quoted = text.starts_with('\'');
+    let mut value = String::new();
+    let mut characters = text.char_indices().skip(usize::from(quoted));
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' => value.push(characters.next()?.1),
+            '\'' if quoted => return Some((value, &text[at + 1..])),
+            space if !quoted && space.is_whitespace() => return Some((value, &text[at..])),
+            other => value.push(other),
+        }
+    }
+    (!quoted).then_some((value, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(text: &str) -> Result<SslMode, UrlError> {
+        read_url(text).map(|(_, ssl)| ssl.mode)
+    }
+
+    #[test]
+    fn the_mode_is_read_from_either_form() {
+        assert_eq!(mode("postgres://u:p@h/d"), Ok(SslMode::Prefer));
+        assert_eq!(mode("POSTGRESQL://h?sslmode=disable&connect_timeout=3"), Ok(SslMode::Disable));
+        assert_eq!(mode("host=h sslmode='require' user=u"), Ok(SslMode::Require));
+        assert_eq!(mode("host=/run/postgresql sslmode=require"), Ok(SslMode::Disable));
+        assert_eq!(mode("postgres://h?sslmode=require&sslmode="), Ok(SslMode::Prefer));
+    }
+
+    #[test]
+    fn the_rest_is_the_driver_s() {
+        let (postgres, _) = read_url(
+            "postgres://u%40v:p%40%2F@a:1,[::1]:2,c/d?sslmode=require&application_name=x%20y",
+        )
+        .unwrap();
+        assert_eq!(postgres.get_password(), Some(&b"p@/"[..]));
+        assert_eq!(postgres.get_user(), Some("u@v"));
+        assert_eq!(postgres.get_ports(), [1, 2, 5432]);
+        assert_eq!(postgres.get_application_name(), Some("x y"));
+        assert_eq!(postgres.get_hosts()[1], Host::Tcp("::1".into()));
+        assert_eq!(postgres.get_ssl_mode(), tokio_postgres::config::SslMode::Require);
+        for socket in ["postgres://%2Frun%2Fpg/d", "postgres:///d?host=/run/pg"] {
+            let (postgres, _) = read_url(socket).unwrap();
+            assert_eq!(postgres.get_hosts(), [Host::Unix("/run/pg".into())]);
+        }
+        let (postgres, _) =
+            read_url(r"host = h password='it\'s \\ here' sslmode=disable dbname=a\ b").unwrap();
+        assert_eq!(postgres.get_password(), Some(&br"it's \ here"[..]));
+        assert_eq!(postgres.get_dbname(), Some("a b"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words_of_ours() {
+        let unknown = UrlError::Unknown;
+        for (text, error) in [
+            ("postgres://h?sslmode=allow", UrlError::Ssl(SslError::Mode)),
+            (
+                "postgres://h?sslmode=verify-full",
+                UrlError::Ssl(SslError::NoAuthority("verify-full")),
+            ),
+            ("host=h sslmode=verify-ca", UrlError::Ssl(SslError::NoAuthority("verify-ca"))),
+            (
+                "host=h sslmode=require sslrootcert=system",
+                UrlError::Ssl(SslError::WeakSystem("require")),
+            ),
+            ("host=h sslcert=/a", UrlError::Ssl(SslError::Alone("sslcert", "sslkey"))),
+            ("host=h password='s3cret", UrlError::Malformed(2)),
+            ("h", UrlError::Malformed(1)),
+            ("user=u dbname=d", UrlError::NoHost),
+            ("\"postgres://u:s3cret@h/d\"", UrlError::Quoted),
+            ("postgres://u:s3cret@h/d'", UrlError::Quoted),
+            ("postgresql+asyncpg://u:s3cret@h/d", UrlError::Scheme),
+            ("mysql://u:s3cret@h/d", UrlError::Scheme),
+            ("u:s3cret@h/d?sslmode=require", UrlError::Scheme),
+            ("postgres:/u:s3cret@h/d", UrlError::Scheme),
+            ("postgres://u:a@s3cret@h/d", UrlError::Reserved),
+            ("postgres://u:1?s3cret@h/d", UrlError::Reserved),
+            ("postgres://u:1/s3cret@h/d", UrlError::Reserved),
+            ("postgres://u:1#s3cret@h/d", UrlError::Reserved),
+            ("postgres://u%3As3cret%40h/d", UrlError::Host),
+            ("postgres://u%3As3cret@h/d", UrlError::Reserved),
+            ("postgres://u:s3 cret@h/d", UrlError::Whitespace),
+            ("postgres://u:s3cret", UrlError::Port),
+            ("postgres://h:99999/d", UrlError::Port),
+            ("postgres://u:%ff@h/d", UrlError::Encoding),
+            ("postgres://h/d%3Fpassword=s3cret", UrlError::Merged),
+            ("host=h;user=u;password=s3cret", UrlError::Merged),
+            ("host=h;user=s3cret", UrlError::Host),
+            ("host=h password=my s3cret user=u", unknown(None)),
+            ("postgres://h?pasword=s3cret", unknown(Some("password"))),
+            ("postgres://h?connect_timeout=s3cret", UrlError::Value("connect_timeout")),
+        ] {
+            assert_eq!(mode(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_gets_no_password() {
+        for (text, expected) in [
+            (
+                "postgres://u:p%40@h:1,g:2/d?sslmode=require",
+                "user='u' host='h,g' port='1,2' dbname='d' sslmode='require' ",
+            ),
+            ("postgres://h/d?password=p", "host='h' port='5432' dbname='d' "),
+            (r"host=h password='a b' user=o\'x", r"host='h' user='o\'x' "),
+        ] {
+            assert_eq!(without_password(text).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_exist_is_named() {
+        let error = mode("postgres://h?sslmode=require&sslrootcert=/no/such.pem").unwrap_err();
+        let sentence = error.to_string();
+        let expected = "sslrootcert: /no/such.pem cannot be read: No such";
+        assert!(sentence.starts_with(expected), "{sentence}");
+    }
+}
