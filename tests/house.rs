@@ -206,42 +206,23 @@ fn only_a_commit_makes_a_puback() {
     assert_eq!(places(".puback("), ["mqtt/inbound.rs"]);
 }
 
-/// A handler takes the caller, or the sensor in the path, which is looked for in the caller's network.
-/// The middleware closes every path that it does not name; this asks each handler for the role.
+/// A route says who may call it, because it cannot be declared without; this holds that none is served
+/// that is not declared.
 #[test]
-fn every_handler_asks_who_calls() {
-    // The probes, which are open, as `/metrics` and the API's document and page may be; signing in;
-    // what is nowhere.
-    const OPEN: [&str; 8] =
-        ["alive", "ready", "metrics", "document", "page", "to_the_page", "open", "route_not_found"];
-    let sources = sources();
-    let api: Vec<&Source> = sources.iter().filter(|source| source.module == "api").collect();
+fn no_route_is_served_that_is_not_declared() {
     let mut broken = Vec::new();
-    let mut asked = 0;
-    for source in &api {
-        for after in source.code.split(".to(").skip(1) {
-            let name = after.split(')').next().unwrap().rsplit("::").next().unwrap().trim();
-            let is_name = name.chars().all(|it| it.is_alphanumeric() || it == '_');
-            if !is_name || OPEN.contains(&name) {
-                continue;
-            }
-            let file = match after.split(')').next().unwrap().rsplit_once("::") {
-                Some((module, _)) => format!("api/{}.rs", module.trim()),
-                None => source.path.display().to_string(),
-            };
-            let home = api.iter().find(|it| it.path.display().to_string() == file);
-            let signature = home.and_then(|home| {
-                let (_, rest) = home.code.split_once(&format!("async fn {name}("))?;
-                rest.split('{').next()
-            });
-            match signature {
-                Some(text) if text.contains("Caller") || text.contains("SensorPath") => asked += 1,
-                _ => broken.push(format!("{file}: {name} does not ask who calls")),
+    for source in sources().iter().filter(|source| source.module == "api") {
+        let file = source.path.display().to_string();
+        for (number, line) in code_lines(source).filter(|_| file != "api/routes.rs") {
+            if ["web::resource(", "web::route(", ".service(", ".to("]
+                .iter()
+                .any(|it| line.contains(it))
+            {
+                broken.push(format!("{file}:{number}: declare the route in `Routes`"));
             }
         }
     }
     complain(&broken);
-    assert!(asked > 20, "the handlers were found: {asked}");
 }
 
 #[test]

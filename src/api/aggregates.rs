@@ -5,18 +5,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use tracing::debug;
 
-use super::caller::Caller;
+use super::Context;
 use super::cursor::{self, Position};
 use super::page::{Listing, Parameters};
 use super::path::SensorPath;
 use super::problem::Problem;
-use super::{Context, read, resource};
-use crate::domain::{Role, SensorIdentifier, Timestamp};
+use super::routes::{Access, Routes};
+use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::{Aggregate, Aggregation, BUCKET_ORIGIN, Store};
 
 const MAX_BUCKET_SECS: u32 = 30 * 86_400;
@@ -28,10 +28,8 @@ const MAX_ATTRIBUTES: usize = 8;
 /// A chart has as many points.
 const DEFAULT_LIMIT: u32 = 1_000;
 
-/// Within `/sensors/{identifier}`.
-pub(super) fn routes(config: &mut ServiceConfig) {
-    let aggregates = resource("/measurements/aggregates", "GET, HEAD").route(read().to(list));
-    config.service(aggregates);
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
 }
 
 /// A bucket as it stands on the wire.
@@ -109,11 +107,9 @@ impl Position for Bucket {
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let attributes = parameters.attributes(MAX_ATTRIBUTES)?;
     let bucket_secs = parameters.take_as("bucket", BUCKET_EXPECTED, bucket)?;
     let span = parameters.span()?;

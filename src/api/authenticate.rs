@@ -1,36 +1,30 @@
-//! Asks who calls, before any handler runs. Wrapped around the whole application by `bind`.
+//! Asks who calls, before any handler runs. Wrapped around each route by `routes.rs`.
 //!
-//! Invariant: what is not named in [`is_open`] is closed. A route that is added is closed, and one
-//! that changes something takes an admin, if `roles.rs` does not say less.
+//! Invariant: a handler of a route that is not open runs only for a caller whose role suffices.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
-use super::AccessConfig;
 use super::caller::Caller;
 use super::gate::{Asker, Gate};
 use super::problem::Problem;
-use super::roles;
+use super::routes::Access;
 use crate::domain::Token;
-
-/// Where one signs in.
-const SESSIONS: &str = "/api/v1/sessions";
 
 /// What RFC 6750 wants to be said to whom has shown no token, and to whom has shown a bad one.
 pub(super) const CHALLENGE: &str = "Bearer realm=\"tributary\"";
 const CHALLENGE_INVALID: &str = "Bearer realm=\"tributary\", error=\"invalid_token\"";
 
-/// The middleware: puts the [`Caller`] into the request, or answers 401, 403, 429 or 503.
+/// The middleware of a route: puts the [`Caller`] into the request, or answers 401, 403, 429 or 503.
 pub(super) async fn authenticate(
-    gate: web::Data<Gate>,
+    access: Access,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    match admit(&gate, &request).await {
+    match admit(access, &request).await {
         Ok(None) => {}
         Ok(Some(caller)) => drop(request.extensions_mut().insert(caller)),
         Err(problem) => return Ok(request.error_response(problem)),
@@ -38,9 +32,11 @@ pub(super) async fn authenticate(
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
-/// None where nobody is asked.
-async fn admit(gate: &Gate, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
-    if is_open(request.method(), request.path(), &gate.config) {
+/// None where anyone may call.
+async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
+    let gate = request.app_data::<web::Data<Gate>>();
+    let gate = gate.ok_or_else(|| Problem::internal("there is no gate to ask"))?;
+    if access.is_open(&gate.config) {
         return Ok(None);
     }
     if !gate.config.required {
@@ -56,7 +52,7 @@ async fn admit(gate: &Gate, request: &ServiceRequest) -> Result<Option<Caller>, 
         Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
     })?;
     gate.count(&caller.token().map_or(address, Asker::Token))?;
-    roles::needed(request.method(), request.path()).ask(&caller)?;
+    access.check(&caller)?;
     Ok(Some(caller))
 }
 
@@ -78,45 +74,4 @@ fn shown(request: &ServiceRequest) -> Result<Token, Problem> {
             CHALLENGE_INVALID,
         )
     })
-}
-
-/// Where nobody is asked.
-fn is_open(method: &Method, path: &str, config: &AccessConfig) -> bool {
-    match path {
-        "/healthz" | "/readyz" => true,
-        "/metrics" => config.metrics_open,
-        "/api/v1/openapi.json" | "/docs" => config.docs_open,
-        SESSIONS => method == Method::POST,
-        _ => path.starts_with("/docs/") && config.docs_open,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CLOSED: AccessConfig = AccessConfig {
-        required: true,
-        metrics_open: false,
-        docs_open: false,
-        session_hours: 1,
-        requests_per_second: 1,
-    };
-
-    #[test]
-    fn what_is_not_named_is_closed() {
-        let open = AccessConfig { metrics_open: true, docs_open: true, ..CLOSED };
-        for path in ["/healthz", "/readyz"] {
-            assert!(is_open(&Method::GET, path, &CLOSED), "{path}");
-        }
-        for path in ["/metrics", "/docs", "/docs/x.js", "/api/v1/openapi.json"] {
-            assert!(is_open(&Method::GET, path, &open), "{path}");
-            assert!(!is_open(&Method::GET, path, &CLOSED), "{path}");
-        }
-        for path in ["/", "/healthz/", "/docsx", "/api/v1/sensors", "/api/v1/sessions/current"] {
-            assert!(!is_open(&Method::GET, path, &open), "{path}");
-        }
-        assert!(is_open(&Method::POST, SESSIONS, &CLOSED));
-        assert!(!is_open(&Method::GET, SESSIONS, &CLOSED));
-    }
 }

@@ -36,31 +36,20 @@ impl Caller {
         }
     }
 
-    /// The role suffices; gives the scope in which it does.
+    /// Whether the role suffices.
     ///
     /// # Errors
-    /// 403 when it does not.
-    pub(super) fn may(&self, role: Role) -> Result<Scope, Problem> {
-        if self.role >= role {
-            return Ok(self.scope);
-        }
-        Err(self.lacks(&format!("the role {role}")))
-    }
-
-    /// The role suffices, and holds in all networks: for what concerns the whole service.
-    ///
-    /// # Errors
-    /// 403 when it does not.
-    pub(super) fn may_everywhere(&self, role: Role) -> Result<(), Problem> {
-        if self.role >= role && self.scope == Scope::All {
+    /// 403, which names what is needed and what the caller has.
+    pub(super) fn check(&self, role: Role, in_all_networks: bool) -> Result<(), Problem> {
+        if self.role >= role && (self.scope == Scope::All || !in_all_networks) {
             return Ok(());
         }
-        Err(self.lacks(&format!("the role {role} in all networks")))
-    }
-
-    fn lacks(&self, needed: &str) -> Problem {
+        let everywhere = if in_all_networks { " in all networks" } else { "" };
         let reach = if self.scope == Scope::All { "" } else { ", in one network" };
-        Problem::forbidden(format!("it takes {needed}; the caller's is {}{reach}", self.role))
+        Err(Problem::forbidden(format!(
+            "it takes the role {role}{everywhere}; the caller's is {}{reach}",
+            self.role
+        )))
     }
 
     /// Where the role holds; what lies outside is 404.
@@ -129,10 +118,10 @@ mod tests {
             let scope = Scope::Network(NetworkIdentifier::DEFAULT);
             let caller = Caller { role, scope, ..Caller::anybody() };
             for (needed_at, needed) in Role::ALL.into_iter().enumerate() {
-                assert_eq!(caller.may(needed).is_ok(), needed_at <= at, "{role} {needed}");
-                assert!(caller.may_everywhere(needed).is_err());
+                assert_eq!(caller.check(needed, false).is_ok(), needed_at <= at, "{role} {needed}");
+                assert!(caller.check(needed, true).is_err());
             }
         }
-        assert!(Caller::anybody().may_everywhere(Role::Admin).is_ok());
+        assert!(Caller::anybody().check(Role::Admin, true).is_ok());
     }
 }

@@ -6,41 +6,33 @@
 use std::collections::BTreeMap;
 
 use actix_web::http::header::{HeaderName, LOCATION};
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::body::{Body, NoBody, not_json, pointer};
-use super::caller::Caller;
 use super::configuration_diff::{Diff, diff};
 use super::idempotency::IdempotencyKey;
 use super::page::{Listing, NoParameters, Parameters, listing};
 use super::path::{REVISION_OR_NEWEST_EXPECTED, RevisionPath, SensorPath, revision_or_newest};
 use super::problem::{Kind, Problem};
-use super::{Context, read, resource, to_the_end};
-use crate::domain::{Role, SensorIdentifier, Step, Tidings, Timestamp};
+use super::routes::{Access, Routes};
+use super::{Context, to_the_end};
+use crate::domain::{SensorIdentifier, Step, Tidings, Timestamp};
 use crate::store::{Configuration, ConfigurationState, Creation};
 use crate::wire::value::{Flaw, check};
 
 /// Says that an answer is the first one, given again.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Within `/sensors/{identifier}`.
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(
-            resource("/configurations", "GET, HEAD, POST")
-                .route(read().to(list))
-                .route(web::post().to(create)),
-        )
-        .service(resource("/configurations/diff", "GET, HEAD").route(read().to(compare)))
-        .service(resource("/configurations/{revision}", "GET, HEAD").route(read().to(one)))
-        .service(
-            resource("/configurations/{revision}/republish", "POST")
-                .route(web::post().to(republish)),
-        );
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
+    routes.add(Access::OPERATOR, __path_create, create);
+    routes.add(Access::VIEWER, __path_compare, compare);
+    routes.add(Access::VIEWER, __path_one, one);
+    routes.add(Access::OPERATOR, __path_republish, republish);
 }
 
 /// A configuration as it stands on the wire, with all that became of it.
@@ -108,13 +100,11 @@ pub(super) struct Accepted {
 )]
 pub(super) async fn create(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     _: NoParameters,
     key: IdempotencyKey,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Operator)?;
     let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
     let configuration = usable(configuration.get(), "")?;
     let idempotency = key.of(body.text());
@@ -166,11 +156,9 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let page = parameters.page::<i32>()?;
     parameters.finish()?;
     let rows = context.store.list_configurations(sensor, &page).await?;
@@ -196,12 +184,10 @@ pub(super) async fn list(
 )]
 pub(super) async fn one(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     RevisionPath(revision): RevisionPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let configuration = find(&context, sensor, revision).await?;
     Ok(HttpResponse::Ok().json(Item::from(configuration)))
 }
@@ -228,13 +214,11 @@ pub(super) async fn one(
 )]
 pub(super) async fn republish(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     RevisionPath(wanted): RevisionPath,
     _: NoParameters,
     _: NoBody,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Operator)?;
     let newest = find(&context, sensor, None).await?.revision;
     match wanted {
         Some(wanted) if wanted > newest => return Err(Problem::configuration_not_found()),
@@ -272,11 +256,9 @@ pub(super) async fn republish(
 )]
 pub(super) async fn compare(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let from = parameters.take_as("from", REVISION_OR_NEWEST_EXPECTED, revision_or_newest)?;
     let to = parameters.take_as("to", REVISION_OR_NEWEST_EXPECTED, revision_or_newest)?;
     parameters.finish()?;

@@ -7,42 +7,27 @@ use std::convert::Infallible;
 
 use actix_web::http::Method;
 use actix_web::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue,
+    Accept, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, Header as _,
 };
-use actix_web::middleware::Compress;
-use actix_web::web::{self, Bytes, ServiceConfig};
+use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Responder};
 
-use super::accept::takes;
+use super::Context;
 use super::caller::Caller;
 use super::measurements::MAX_ATTRIBUTES;
 use super::networks::{self, network_in};
 use super::page::Parameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
-use super::{Context, resource};
-use crate::domain::Role;
+use super::routes::{Access, Routes};
 use crate::store::{Export, ExportError, ExportFormat, ExportOf};
 
 const CSV: &str = "text/csv; charset=utf-8";
 const NDJSON: &str = "application/x-ndjson";
 
-/// Within `/sensors/{identifier}`.
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(
-        resource("/measurements/export", "GET, HEAD")
-            .route(super::read().to(of_sensor))
-            .wrap(Compress::default()),
-    );
-}
-
-/// Within `/api/v1`.
-pub(super) fn network_routes(config: &mut ServiceConfig) {
-    config.service(
-        resource("/networks/{network}/measurements/export", "GET, HEAD")
-            .route(super::read().to(of_network))
-            .wrap(Compress::default()),
-    );
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_of_sensor, of_sensor);
+    routes.add(Access::VIEWER, __path_of_network, of_network);
 }
 
 /// Exports the measurements of a sensor, oldest first
@@ -74,12 +59,10 @@ pub(super) fn network_routes(config: &mut ServiceConfig) {
 )]
 pub(super) async fn of_sensor(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     request: HttpRequest,
     parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let export = read(ExportOf::Sensor(sensor), &request, parameters)?;
     if request.method() == Method::HEAD {
         context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
@@ -118,7 +101,7 @@ pub(super) async fn of_network(
     request: HttpRequest,
     parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Viewer)?;
+    let scope = caller.scope();
     let network = network_in(&request, scope)?;
     let export = read(ExportOf::Network(network), &request, parameters)?;
     let not_found = networks::not_found;
@@ -141,24 +124,22 @@ fn read(
     })?;
     let (span, attributes) = (parameters.span()?, parameters.attributes(MAX_ATTRIBUTES)?);
     parameters.finish()?;
-    let format = format.unwrap_or_else(|| accepted(request.headers().get(ACCEPT)));
+    let format = format.unwrap_or_else(|| accepted(request));
     Ok(Export { of, span, attributes, format })
 }
 
-/// What the client asks for; CSV if it takes both alike.
-fn accepted(accept: Option<&HeaderValue>) -> ExportFormat {
-    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or("*/*");
-    let essences = accept.split(',').filter_map(|range| range.split(';').next()).map(str::trim);
-    let mut formats = essences.filter_map(|essence| match essence {
+/// What the client names in `Accept`; CSV if it names neither or takes both alike.
+fn accepted(request: &HttpRequest) -> ExportFormat {
+    let ranked = Accept::parse(request).map(|accept| accept.ranked()).unwrap_or_default();
+    let essences: Vec<&str> = ranked.iter().map(|mime| mime.essence_str()).collect();
+    let named = essences.iter().find_map(|essence| match *essence {
         "text/csv" => Some(ExportFormat::Csv),
         NDJSON | "application/ndjson" | "application/jsonl" => Some(ExportFormat::NdJson),
         _ => None,
     });
-    let unnamed = || match takes(accept, "text/csv") || !takes(accept, NDJSON) {
-        true => ExportFormat::Csv,
-        false => ExportFormat::NdJson,
-    };
-    formats.next().unwrap_or_else(unnamed)
+    let takes_ndjson_only = essences.contains(&"application/*")
+        && !essences.iter().any(|it| ["*/*", "text/*"].contains(it));
+    named.unwrap_or(if takes_ndjson_only { ExportFormat::NdJson } else { ExportFormat::Csv })
 }
 
 async fn answer(
@@ -204,6 +185,8 @@ impl From<ExportError> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
 
     #[test]
@@ -216,9 +199,10 @@ mod tests {
             ("application/*", ExportFormat::NdJson),
             ("text/*, application/*", ExportFormat::Csv),
         ] {
-            let header = HeaderValue::from_static(accept);
-            assert_eq!(accepted(Some(&header)), expected, "{accept}");
+            let request = TestRequest::default().insert_header(("accept", accept));
+            assert_eq!(accepted(&request.to_http_request()), expected, "{accept}");
         }
-        assert_eq!(accepted(None), ExportFormat::Csv);
+        let silent = TestRequest::default().to_http_request();
+        assert_eq!(accepted(&silent), ExportFormat::Csv);
     }
 }

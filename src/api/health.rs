@@ -1,15 +1,16 @@
 //! Whether the process lives, whether it is ready to work, and what it has measured. Called by
 //! whatever watches the service. Promises an answer within two seconds, database or not.
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use tracing::debug;
 use utoipa::ToSchema;
 
+use super::Context;
 use super::page::NoParameters;
 use super::problem::{Missing, Problem};
-use super::{Context, read, resource};
+use super::routes::{Access, Routes};
 use crate::domain::Part;
 use crate::store::StoreError;
 
@@ -28,11 +29,10 @@ pub(super) struct State {
     status: &'static str,
 }
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(resource("/healthz", "GET, HEAD").route(read().to(alive)))
-        .service(resource("/readyz", "GET, HEAD").route(read().to(ready)))
-        .service(resource("/metrics", "GET, HEAD").route(read().to(metrics)));
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::Open, __path_alive, alive);
+    routes.add(Access::Open, __path_ready, ready);
+    routes.add(Access::OpenIf(|config| config.metrics_open), __path_metrics, metrics);
 }
 
 /// The process lives
@@ -103,7 +103,6 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
 #[utoipa::path(
     get, path = "/metrics", tag = "service", operation_id = "read_metrics",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")),
-    security((), ("bearer" = [])),
 )]
 pub(super) async fn metrics(context: web::Data<Context>, _: NoParameters) -> impl Responder {
     HttpResponse::Ok().content_type(METRICS_MEDIA_TYPE).body(context.metrics.render())

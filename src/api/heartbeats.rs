@@ -2,20 +2,18 @@
 //! committed. Promises every heartbeat, not only the first of a revision.
 
 use actix_web::Responder;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde::Serialize;
 
-use super::caller::Caller;
 use super::page::{Listing, Parameters, row_listing};
 use super::path::{REVISION_EXPECTED, SensorPath, revision};
 use super::problem::Problem;
-use super::{Context, cursor, read, resource};
-use crate::domain::Role;
+use super::routes::{Access, Routes};
+use super::{Context, cursor};
 use crate::store::{HeartbeatFilter, HeartbeatRow};
 
-/// Within `/sensors/{identifier}`.
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(resource("/heartbeats", "GET, HEAD").route(read().to(list)));
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
 }
 
 /// A heartbeat as it stands on the wire.
@@ -75,11 +73,9 @@ impl From<HeartbeatRow> for Item {
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let selection = parameters.selection(cursor::HEARTBEATS)?;
     let filter = HeartbeatFilter {
         revision: parameters.take_as("revision", REVISION_EXPECTED, revision)?,

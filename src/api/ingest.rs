@@ -2,20 +2,20 @@
 //! by administrators. Promises that a pause loses nothing: reading from the broker stops, what was
 //! read is committed and acknowledged, and the broker keeps the rest.
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
 use utoipa::ToSchema;
 
+use super::Context;
 use super::body::{Body, NoBody};
-use super::caller::Caller;
 use super::page::NoParameters;
 use super::problem::Problem;
+use super::routes::{Access, Routes};
 use super::status::{Connection, connection};
-use super::{Context, read, resource};
-use crate::domain::{Part, Role, Timestamp};
+use crate::domain::{Part, Timestamp};
 
 /// A filter of every module is shorter.
 const MAX_FILTER_BYTES: usize = 1_000;
@@ -23,12 +23,11 @@ const MAX_FILTER_BYTES: usize = 1_000;
 const FILTER_EXPECTED: &str =
     "levels (off, error, warn, info, debug, trace) and target=level, parted by commas";
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(resource("/ingest", "GET, HEAD").route(read().to(state)))
-        .service(resource("/ingest/pause", "POST").route(web::post().to(pause)))
-        .service(resource("/ingest/resume", "POST").route(web::post().to(resume)))
-        .service(resource("/ingest/log-level", "PUT").route(web::put().to(set_log_level)));
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::ADMIN_OF_ALL, __path_state, state);
+    routes.add(Access::ADMIN_OF_ALL, __path_pause, pause);
+    routes.add(Access::ADMIN_OF_ALL, __path_resume, resume);
+    routes.add(Access::ADMIN_OF_ALL, __path_set_log_level, set_log_level);
 }
 
 /// How ingest stands.
@@ -104,11 +103,9 @@ pub(super) struct LogLevel {
     responses((status = 200, description = "What is on its way, and its bounds", body = State)),
 )]
 pub(super) async fn state(
-    caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may_everywhere(Role::Admin)?;
     Ok(answer(&context))
 }
 
@@ -121,12 +118,10 @@ pub(super) async fn state(
     responses((status = 200, description = "It is paused", body = State)),
 )]
 pub(super) async fn pause(
-    caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
     _: NoBody,
 ) -> Result<impl Responder, Problem> {
-    caller.may_everywhere(Role::Admin)?;
     if context.ingest.flow.pause() {
         info!("ingest is paused: nothing is read from the broker until it is resumed");
     }
@@ -139,12 +134,10 @@ pub(super) async fn pause(
     responses((status = 200, description = "It goes on", body = State)),
 )]
 pub(super) async fn resume(
-    caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
     _: NoBody,
 ) -> Result<impl Responder, Problem> {
-    caller.may_everywhere(Role::Admin)?;
     if context.ingest.flow.resume() {
         info!("ingest goes on");
     }
@@ -186,12 +179,10 @@ fn answer(context: &Context) -> HttpResponse {
     responses((status = 200, description = "It is logged by this from now on", body = LogLevel)),
 )]
 pub(super) async fn set_log_level(
-    caller: Caller,
     context: web::Data<Context>,
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    caller.may_everywhere(Role::Admin)?;
     let mut members = body.members()?;
     let filter = members.take_as("filter", FILTER_EXPECTED, usable_filter)?;
     members.finish()?;

@@ -4,26 +4,26 @@
 
 use std::time::Duration;
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Context;
 use super::caller::Caller;
 use super::page::NoParameters;
 use super::path::NamedSensor;
 use super::problem::Problem;
-use super::{Context, read, resource};
-use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Timestamp};
+use super::routes::{Access, Routes};
+use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::StoreError;
 
 /// The tables are waited for no longer than this; the question who calls may have taken as long.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Within `/sensors/{identifier}`.
-pub(super) fn item_routes(config: &mut ServiceConfig) {
-    config.service(resource("/live", "GET, HEAD").route(read().to(one)));
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_one, one);
 }
 
 /// What a sensor's actor knows of it.
@@ -74,7 +74,7 @@ pub(super) async fn one(
     NamedSensor(sensor): NamedSensor,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Viewer)?;
+    let scope = caller.scope();
     let asked = tokio::time::timeout(PATIENCE, context.store.whereabouts(sensor));
     let (found, live) = tokio::join!(asked, context.supervisor.snapshot(sensor));
     let found = found.unwrap_or(Err(StoreError::PoolTimeout { waited: PATIENCE, last: None }));

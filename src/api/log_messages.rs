@@ -2,28 +2,25 @@
 //! that the writer committed. Promises the texts as they came.
 
 use actix_web::Responder;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde::Serialize;
 
-use super::caller::Caller;
 use super::cursor::Position;
 use super::openapi_words::SeverityName;
 use super::page::{Listing, Parameters, listing, row_listing};
 use super::path::SensorPath;
 use super::problem::Problem;
-use super::{Context, cursor, read, resource};
-use crate::domain::Role;
+use super::routes::{Access, Routes};
+use super::{Context, cursor};
 use crate::store::{LogFilter, LogMessageRow, LogSummary, SummaryKey};
 
 /// The gravest first, as summaries are sorted.
 const SEVERITIES: [&str; 3] = ["error", "warning", "info"];
 const SEVERITIES_EXPECTED: &str = "error, warning or info; several with a comma between them";
 
-/// Within `/sensors/{identifier}`.
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(resource("/log-messages", "GET, HEAD").route(read().to(list)))
-        .service(resource("/log-messages/aggregates", "GET, HEAD").route(read().to(summarise)));
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
+    routes.add(Access::VIEWER, __path_summarise, summarise);
 }
 
 /// A log message as it stands on the wire.
@@ -123,11 +120,9 @@ impl From<LogSummary> for Summary {
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let (selection, filter) =
         (parameters.selection(cursor::LOG_MESSAGES)?, filter(&mut parameters)?);
     parameters.finish()?;
@@ -165,11 +160,9 @@ pub(super) async fn list(
 )]
 pub(super) async fn summarise(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let (span, filter) = (parameters.span()?, filter(&mut parameters)?);
     let page = parameters.page::<SummaryKey>()?;
     parameters.finish()?;

@@ -2,27 +2,24 @@
 //! the writer committed. Promises that the numbers of a value come out as the table has them, not
 //! through a float.
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::caller::Caller;
 use super::page::{Listing, NoParameters, Parameters, row_listing};
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
-use super::{Context, cursor, read, resource};
-use crate::domain::Role;
+use super::routes::{Access, Routes};
+use super::{Context, cursor};
 use crate::store::{MeasurementRow, Order, Page, Selection, Span};
 
 /// More than anybody names by hand.
 pub(super) const MAX_ATTRIBUTES: usize = 64;
 
-/// Within `/sensors/{identifier}`.
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(resource("/measurements", "GET, HEAD").route(read().to(list)))
-        .service(resource("/measurements/latest", "GET, HEAD").route(read().to(latest)));
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
+    routes.add(Access::VIEWER, __path_latest, latest);
 }
 
 /// A measurement as it stands on the wire.
@@ -82,11 +79,9 @@ impl From<MeasurementRow> for Item {
 )]
 pub(super) async fn list(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let selection = parameters.selection(cursor::MEASUREMENTS)?;
     let attributes = parameters.attributes(MAX_ATTRIBUTES)?;
     parameters.finish()?;
@@ -111,11 +106,9 @@ pub(super) async fn list(
 )]
 pub(super) async fn latest(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(sensor): SensorPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let page = Page { limit: 1, after: None };
     let selection = Selection { span: Span::default(), order: Order::NewestFirst, page };
     let page = context.store.list_measurements(sensor, &selection, None).await?;

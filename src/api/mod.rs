@@ -3,7 +3,6 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
-mod accept;
 mod aggregates;
 mod allowance;
 mod authenticate;
@@ -42,7 +41,7 @@ mod problem;
 mod problem_kind;
 mod rejections;
 mod request;
-mod roles;
+mod routes;
 mod sensor_list;
 mod sensors;
 mod sessions;
@@ -57,12 +56,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_cors::Cors;
-use actix_web::body::BoxBody;
-use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::guard;
+use actix_web::dev::Server;
 use actix_web::middleware::{Compress, Condition, from_fn};
-use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpServer, Resource, Route};
+use actix_web::{App, HttpServer, web};
 use tracing_actix_web::TracingLogger;
 
 use crate::domain::{Flow, Health, Ledger, Timestamp};
@@ -72,11 +68,11 @@ use crate::store::Store;
 use crate::streams::Hub;
 use crate::telemetry::LogFilter;
 use crate::tls;
-use authenticate::authenticate;
 use gate::Gate;
 use limits::{BodyLimit, TimeLimit};
 use logins::Logins;
-use problem::{Kind, Problem};
+use problem::Problem;
+use routes::Routes;
 
 pub use supervisor_handle::SupervisorHandle;
 
@@ -191,19 +187,17 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
     let body_limit = web::Data::new(BodyLimit(config.max_body_bytes));
     let origins = config.cors_origins.clone();
+    let routes = Arc::new(routes());
     let application = move || {
-        let guarded_by = gate.clone();
         App::new()
             .app_data(context.clone())
             .app_data(gate.clone())
             .app_data(logins.clone())
             .app_data(time_limit.clone())
             .app_data(body_limit.clone())
-            .configure(routes)
-            .default_service(web::to(route_not_found))
+            .configure(|config| routes.register(config))
+            .default_service(routes::not_found())
             .wrap(Compress::default())
-            .wrap(from_fn(accept::negotiate))
-            .wrap(from_fn(move |request, next| authenticate(guarded_by.clone(), request, next)))
             .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
@@ -230,30 +224,33 @@ fn refusal(address: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("HTTP_ADDR={address} cannot be listened on: {error}"))
 }
 
-fn routes(config: &mut ServiceConfig) {
-    let sensor = web::scope("/sensors/{identifier}")
-        .configure(measurements::routes)
-        .configure(aggregates::routes)
-        .configure(export::routes)
-        .configure(log_messages::routes)
-        .configure(heartbeats::routes)
-        .configure(configurations::routes)
-        .configure(streams::item_routes)
-        .configure(live::item_routes)
-        .configure(sensors::item_routes);
-    let api = web::scope("/api/v1")
-        .configure(status::routes)
-        .configure(export::network_routes)
-        .configure(rejections::routes)
-        .configure(ingest::routes)
-        .configure(streams::routes)
-        .configure(sensors::routes)
-        .configure(networks::routes)
-        .configure(tokens::routes)
-        .configure(users::routes)
-        .configure(sessions::routes)
-        .service(sensor);
-    config.configure(health::routes).configure(openapi::routes).service(api);
+/// Every route, in the order in which a path is looked for.
+fn routes() -> Routes {
+    let mut routes = Routes::default();
+    for declare in [
+        health::routes,
+        openapi::routes,
+        status::routes,
+        export::routes,
+        rejections::routes,
+        ingest::routes,
+        streams::routes,
+        sensor_list::routes,
+        sensors::routes,
+        live::routes,
+        networks::routes,
+        tokens::routes,
+        users::routes,
+        sessions::routes,
+        measurements::routes,
+        aggregates::routes,
+        log_messages::routes,
+        heartbeats::routes,
+        configurations::routes,
+    ] {
+        declare(&mut routes);
+    }
+    routes
 }
 
 /// Whose pages may call from a browser, and what they may read of the answers. They show their
@@ -284,51 +281,6 @@ fn cors(origins: &[String]) -> Cors {
         "*" => cors.allow_any_origin().send_wildcard(),
         origin => cors.allowed_origin(origin),
     })
-}
-
-/// The resource at a path, which answers other methods than these with 405, and in time.
-fn resource(path: &str, allowed: &'static str) -> Resource<impl Timed> {
-    web::resource(path)
-        .default_service(web::to(
-            move || async move { refuse(Problem::method_not_allowed(allowed)) },
-        ))
-        .wrap(from_fn(limits::within))
-}
-
-/// What a resource becomes that answers in time.
-trait Timed:
-    ServiceFactory<
-        ServiceRequest,
-        Config = (),
-        Response = ServiceResponse<BoxBody>,
-        Error = actix_web::Error,
-        InitError = (),
-    >
-{
-}
-
-impl<T> Timed for T where
-    T: ServiceFactory<
-            ServiceRequest,
-            Config = (),
-            Response = ServiceResponse<BoxBody>,
-            Error = actix_web::Error,
-            InitError = (),
-        >
-{
-}
-
-/// GET, and HEAD with it ([RFC 9110, 9.1]).
-fn read() -> Route {
-    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
-}
-
-async fn route_not_found() -> Result<&'static str, Problem> {
-    refuse(Problem::new(Kind::RouteNotFound, "nothing is served here"))
-}
-
-fn refuse(problem: Problem) -> Result<&'static str, Problem> {
-    Err(problem)
 }
 
 /// Runs a change to its end even if the client hangs up meanwhile, so that what is committed is

@@ -2,11 +2,12 @@
 //! that one and no other. Promises that one that holds sensors stays.
 
 use actix_web::http::header::LOCATION;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Context;
 use super::body::{Body, needed};
 use super::caller::Caller;
 use super::gate::Gate;
@@ -14,23 +15,16 @@ use super::name::{NAME_EXPECTED, usable_name};
 use super::page::{Listing, NoParameters, Parameters, listing};
 use super::path::path_uuid;
 use super::problem::{Kind, Problem};
-use super::{Context, read, resource};
-use crate::domain::{NetworkIdentifier, Role, Scope};
+use super::routes::{Access, Routes};
+use crate::domain::{NetworkIdentifier, Scope};
 use crate::store::Network;
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(
-            resource("/networks", "GET, HEAD, POST")
-                .route(read().to(list))
-                .route(web::post().to(create)),
-        )
-        .service(
-            resource("/networks/{network}", "GET, HEAD, PATCH, DELETE")
-                .route(read().to(one))
-                .route(web::patch().to(rename))
-                .route(web::delete().to(delete)),
-        );
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
+    routes.add(Access::ADMIN_OF_ALL, __path_create, create);
+    routes.add(Access::VIEWER, __path_one, one);
+    routes.add(Access::ADMIN, __path_rename, rename);
+    routes.add(Access::ADMIN_OF_ALL, __path_delete, delete);
 }
 
 /// A network.
@@ -96,11 +90,9 @@ fn read_name(body: &Body) -> Result<String, Problem> {
 )]
 pub(super) async fn create(
     context: web::Data<Context>,
-    caller: Caller,
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    caller.may_everywhere(Role::Admin)?;
     let name = read_name(&body)?;
     let network = context.store.create_network(NetworkIdentifier::random(), &name).await?;
     let item = NetworkItem::from(network.ok_or_else(not_found)?);
@@ -122,7 +114,7 @@ pub(super) async fn list(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Viewer)?;
+    let scope = caller.scope();
     let page = parameters.page::<String>()?;
     parameters.finish()?;
     let networks = context.store.list_networks(scope, &page).await?;
@@ -144,7 +136,7 @@ pub(super) async fn one(
     request: HttpRequest,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    let identifier = network_in(&request, caller.may(Role::Viewer)?)?;
+    let identifier = network_in(&request, caller.scope())?;
     let network = context.store.network(identifier).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(NetworkItem::from(network)))
 }
@@ -168,7 +160,7 @@ pub(super) async fn rename(
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let identifier = network_in(&request, caller.may(Role::Admin)?)?;
+    let identifier = network_in(&request, caller.scope())?;
     let name = read_name(&body)?;
     let network = context.store.rename_network(identifier, &name).await?;
     Ok(HttpResponse::Ok().json(NetworkItem::from(network.ok_or_else(not_found)?)))
@@ -192,7 +184,6 @@ pub(super) async fn delete(
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
     let identifier = network_in(&request, caller.scope())?;
-    caller.may_everywhere(Role::Admin)?;
     if identifier == NetworkIdentifier::DEFAULT {
         let detail = "the default network takes the sensors of which nobody says where they belong";
         return Err(Problem::new(Kind::NetworkNotEmpty, detail));

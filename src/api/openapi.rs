@@ -5,23 +5,18 @@
 
 use std::sync::{Arc, LazyLock};
 
-use actix_web::http::Method;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::web::{Bytes, ServiceConfig};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::page::NoParameters;
 use super::problem::{Kind, Problem};
-use super::roles::{self, Needed};
-use super::{
-    aggregates, configurations, export, health, heartbeats, ingest, live, log_messages,
-    measurements, networks, openapi_answers, openapi_parameters, openapi_problems, read,
-    rejections, resource, sensor_list, sensors, sessions, status, streams, tokens, users,
-};
+use super::routes::{Access, Routes};
+use super::{openapi_answers, openapi_parameters, openapi_problems};
 use crate::streams::{Change, Configured, Dropped, Opened, Snapshot};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -53,28 +48,9 @@ what they unpack to as well. Without a token a body has at most 8 KiB.\n\n\
 Two answers have no body, because they precede the request: 408 where its head does not come within \
 five seconds, and 400 where it is no HTTP. After either the connection is closed.";
 
-/// Every operation. A test holds it to what is served.
+/// What no operation says.
 #[derive(OpenApi)]
 #[openapi(
-    paths(
-        health::alive, health::ready, health::metrics, document, status::status,
-        sensor_list::list, sensors::create, sensors::one, sensors::change, sensors::delete,
-        live::one,
-        configurations::create, configurations::list, configurations::one,
-        configurations::republish, configurations::compare,
-        measurements::list, measurements::latest, aggregates::list,
-        export::of_sensor, export::of_network,
-        log_messages::list, log_messages::summarise, heartbeats::list,
-        rejections::list,
-        rejections::delete,
-        rejections::replay,
-        streams::fleet, streams::sensor,
-        networks::create, networks::list, networks::one, networks::rename, networks::delete,
-        sessions::open, sessions::current, sessions::end,
-        tokens::create, tokens::list, tokens::one, tokens::revoke,
-        users::create, users::list, users::one, users::change, users::delete,
-        ingest::state, ingest::pause, ingest::resume, ingest::set_log_level,
-    ),
     components(schemas(Opened, Configured, Dropped, Snapshot, Change)),
     tags(
         (name = "sensors", description = "Who speaks"),
@@ -90,7 +66,7 @@ five seconds, and 400 where it is no HTTP. After either the connection is closed
         (name = "service", description = "How the service fares"),
     ),
 )]
-struct Annotations;
+struct Frame;
 
 static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
     let text = serde_json::to_vec(&written()).expect("a document of texts is JSON");
@@ -103,18 +79,17 @@ static PAGE: LazyLock<Arc<utoipa_swagger_ui::Config<'static>>> = LazyLock::new(|
     Arc::new(config.validator_url("none").persist_authorization(false).filter(true))
 });
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(resource("/api/v1/openapi.json", "GET, HEAD").route(read().to(document)))
-        .service(resource("/docs", "GET, HEAD").route(read().to(to_the_page)))
-        .service(resource("/docs/{file:.*}", "GET, HEAD").route(read().to(page)));
+pub(super) fn routes(routes: &mut Routes) {
+    const ACCESS: Access = Access::OpenIf(|config| config.docs_open);
+    routes.add(ACCESS, __path_document, document);
+    routes.add_page(ACCESS, "/docs", to_the_page);
+    routes.add_page(ACCESS, "/docs/{file:.*}", page);
 }
 
 /// This document
 #[utoipa::path(
     get, path = "/api/v1/openapi.json", tag = "service", operation_id = "read_document",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
-    security((), ("bearer" = [])),
 )]
 async fn document(_: NoParameters) -> impl Responder {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(TEXT.clone())
@@ -168,10 +143,9 @@ static WITHOUT_SCRIPT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The annotations, and what all of them share.
+/// The operations that the routes declare, and what all of them share.
 fn written() -> Value {
-    let mut document =
-        serde_json::to_value(Annotations::openapi()).expect("the annotations are a document");
+    let mut document = serde_json::to_value(Frame::openapi()).expect("a document of texts is JSON");
     document["info"] = json!({
         "title": "Tributary",
         "version": env!("CARGO_PKG_VERSION"),
@@ -187,39 +161,47 @@ fn written() -> Value {
     }});
     document["components"]["schemas"]["Problem"] = openapi_problems::schema();
     document["components"]["headers"] = openapi_answers::headers();
+    let routes = super::routes();
+    for (name, schema) in routes.iter().flat_map(|declared| &declared.schemas) {
+        document["components"]["schemas"][name] = json!(schema);
+    }
     let schemas = document["components"]["schemas"].clone();
-    let paths = document["paths"].as_object_mut().into_iter().flatten();
-    for (path, item) in paths {
-        for (method, operation) in item.as_object_mut().into_iter().flatten() {
-            let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
-            if path == "/healthz" || path == "/readyz" {
-                operation["security"] = json!([]);
-            }
-            tell_role(&method, path, operation);
-            openapi_parameters::complete(operation);
-            openapi_problems::complete(path, operation);
-            openapi_answers::complete(operation, &schemas);
-        }
+    for declared in routes.iter() {
+        let Some(operation) = &declared.operation else { continue };
+        let mut operation = json!(operation);
+        tell_access(declared.access, &mut operation);
+        openapi_parameters::complete(&mut operation);
+        openapi_problems::complete(&declared.path, &mut operation);
+        openapi_answers::complete(&mut operation, &schemas);
+        let method = declared.method.as_str().to_lowercase();
+        document["paths"][&declared.path][method] = operation;
     }
     document
 }
 
-/// Says what the caller must be, as `authenticate.rs` asks for it.
-fn tell_role(method: &Method, path: &str, operation: &mut Value) {
-    let Needed { role, everywhere } = roles::needed(method, path);
-    let accepted = operation.get("security").and_then(Value::as_array);
-    let sentence = match accepted.map(Vec::as_slice) {
-        None if everywhere => format!("Takes the role `{role}` in all networks."),
-        None => format!("Takes the role `{role}`."),
-        Some([_, _, ..]) => format!("Takes the role `{role}`, or nothing, as the service is set."),
-        Some(_) => "Takes no token.".into(),
-    };
-    if accepted.is_none_or(|accepted| accepted.len() >= 2) {
-        operation["x-role"] = role.name().into();
-        operation["x-in-all-networks"] = everywhere.into();
+/// Says who may call, as `authenticate.rs` asks.
+fn tell_access(access: Access, operation: &mut Value) {
+    match access {
+        Access::Open => operation["security"] = json!([]),
+        Access::OpenIf(_) => operation["security"] = json!([{}, { "bearer": [] }]),
+        Access::Role(_) | Access::RoleInAllNetworks(_) => {}
     }
-    let said = operation["description"].as_str().unwrap_or_default();
-    operation["description"] = format!("{said}\n\n{sentence}").trim_start().into();
+    let sentence = match access.needed() {
+        None => "Takes no token.".into(),
+        Some((role, in_all_networks)) => {
+            operation["x-role"] = role.name().into();
+            operation["x-in-all-networks"] = in_all_networks.into();
+            let reach = if in_all_networks { " in all networks" } else { "" };
+            match access {
+                Access::OpenIf(_) => {
+                    format!("Takes the role `{role}`, or no token, as the service is set.")
+                }
+                _ => format!("Takes the role `{role}`{reach}."),
+            }
+        }
+    };
+    let description = operation["description"].as_str().unwrap_or_default();
+    operation["description"] = format!("{description}\n\n{sentence}").trim_start().into();
 }
 
 #[cfg(test)]

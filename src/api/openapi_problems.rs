@@ -52,7 +52,7 @@ impl Operation<'_> {
         let mut shared = vec![
             (400, "The request cannot be read, or a parameter or a header is not usable"),
             (405, "The path takes other methods: those in `Allow`"),
-            (406, "The client accepts nothing that is served here"),
+            (406, "No content coding is served that `Accept-Encoding` takes"),
             (503, "Not now; `Retry-After` says when"),
         ];
         if !is_open {

@@ -135,7 +135,7 @@ impl Problem {
     }
 
     /// The path takes only these methods ([RFC 9110, 15.5.6]).
-    pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
+    pub(super) fn method_not_allowed(allowed: String) -> Self {
         let problem = Self::new(Kind::MethodNotAllowed, format!("this path takes {allowed}"));
         problem.with_header(ALLOW, allowed)
     }

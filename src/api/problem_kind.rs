@@ -59,7 +59,7 @@ problems! {
     TokenNotFound = NOT_FOUND, "token-not-found", "There is no such token";
     /// No user has this identifier.
     UserNotFound = NOT_FOUND, "user-not-found", "There is no such user";
-    /// The client takes nothing of what the path serves.
+    /// `Accept-Encoding` excludes every coding that is served.
     NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "Nothing that is accepted is served here";
     /// The body did not come in time.
     RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The request did not come in time";

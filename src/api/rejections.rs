@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,8 +19,9 @@ use super::openapi_words::{KindName, ReasonCode};
 use super::page::{Listing, MAX_LIMIT, NoParameters, Parameters, row_listing};
 use super::problem::Problem;
 use super::problem_kind;
-use super::{Context, cursor, read, resource, to_the_end};
-use crate::domain::{Kind, Reason, Role, Scope, SensorIdentifier};
+use super::routes::{Access, Routes};
+use super::{Context, cursor, to_the_end};
+use crate::domain::{Kind, Reason, Scope, SensorIdentifier};
 use crate::replay::{Order, Report, Unanswered};
 use crate::store::{RejectionFilter, RejectionRow, Stretch};
 
@@ -30,12 +31,10 @@ const REPLAY_PATIENCE: Duration = Duration::from_secs(25);
 /// So many are deleted in one request: well within the time that a statement may take.
 const MAX_DELETED: u32 = 10_000;
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(resource("/rejections/replay", "POST").route(web::post().to(replay))).service(
-        resource("/rejections", "GET, HEAD, DELETE")
-            .route(read().to(list))
-            .route(web::delete().to(delete)),
-    );
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
+    routes.add(Access::OPERATOR, __path_delete, delete);
+    routes.add(Access::OPERATOR, __path_replay, replay);
 }
 
 /// A rejection as it stands on the wire.
@@ -124,7 +123,7 @@ pub(super) async fn list(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Viewer)?;
+    let scope = caller.scope();
     let page = parameters.page::<i64>()?;
     let filter = filter_of(&mut parameters)?;
     parameters.finish()?;
@@ -169,7 +168,7 @@ pub(super) async fn delete(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Operator)?;
+    let scope = caller.scope();
     let all = parameters.take_as("all", "true", |text| (text == "true").then_some(()))?;
     let limit = parameters.take_as("limit", "a whole number from 1 to 10000", |text| {
         text.parse().ok().filter(|limit| (1..=MAX_DELETED).contains(limit))
@@ -291,7 +290,7 @@ pub(super) async fn replay(
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Operator)?;
+    let scope = caller.scope();
     let mut order = order(body.members()?)?;
     let filter = within(&context, scope, order.filter).await;
     order.filter = filter.map_err(|problem| problem.at(pointer("sensor")))?;

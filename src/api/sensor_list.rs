@@ -9,9 +9,14 @@ use super::name::{NAME_EXPECTED, usable_name};
 use super::narrow::{MOMENT_EXPECTED, moment};
 use super::page::{Listing, Parameters, listing};
 use super::problem::Problem;
+use super::routes::{Access, Routes};
 use super::sensors::SensorItem;
-use crate::domain::{NetworkIdentifier, Role};
+use crate::domain::NetworkIdentifier;
 use crate::store::{SensorFilter, SensorKey, SensorOrder};
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
+}
 
 /// The sensors that the caller may see.
 #[utoipa::path(
@@ -36,7 +41,7 @@ pub(super) async fn list(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Viewer)?;
+    let scope = caller.scope();
     let page = parameters.page::<SensorKey>()?;
     let order = parameters.take_as("sort", "name, last_seen or -last_seen", order)?;
     let order = order.unwrap_or(SensorOrder::Name);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use actix_web::http::header::LOCATION;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -21,31 +21,20 @@ use super::name::{NAME_EXPECTED, usable_name};
 use super::page::NoParameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
-use super::sensor_list;
-use super::{Context, read, resource, to_the_end};
-use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Tidings, Timestamp};
+use super::routes::{Access, Routes};
+use super::{Context, to_the_end};
+use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Tidings, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError, Store};
 
 /// Whoever uses an identifier again waits so long for the rest of the sensor that had it.
 const PURGE_PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(
-        resource("/sensors", "GET, HEAD, POST")
-            .route(read().to(sensor_list::list))
-            .route(web::post().to(create)),
-    );
-}
-
-/// Within `/sensors/{identifier}`.
-pub(super) fn item_routes(config: &mut ServiceConfig) {
-    config.service(
-        resource("", "GET, HEAD, PATCH, DELETE")
-            .route(read().to(one))
-            .route(web::patch().to(change))
-            .route(web::delete().to(delete)),
-    );
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::ADMIN, __path_create, create);
+    routes.add(Access::VIEWER, __path_one, one);
+    routes.add(Access::ADMIN, __path_change, change);
+    routes.add(Access::ADMIN, __path_delete, delete);
 }
 
 /// A sensor.
@@ -174,7 +163,7 @@ pub(super) async fn create(
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let new = read_new(&body, caller.may(Role::Admin)?)?;
+    let new = read_new(&body, caller.scope())?;
     let sensor = to_the_end(async move {
         let sensor = match context.store.create_sensor(&new).await {
             Err(SensorError::NotPurged) if purged_in_time(&context.store, new.identifier).await => {
@@ -254,11 +243,9 @@ fn take_network(
 )]
 pub(super) async fn one(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(identifier): SensorPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Viewer)?;
     let (sensor, live) =
         tokio::join!(context.store.sensor(identifier), context.supervisor.snapshot(identifier));
     let mut sensor = sensor?.ok_or_else(Problem::sensor_not_found)?;
@@ -286,7 +273,7 @@ pub(super) async fn change(
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let own = caller.may(Role::Admin)?;
+    let own = caller.scope();
     let mut members = body.members()?;
     let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
     let network = take_network(&mut members, own)?;
@@ -312,11 +299,9 @@ pub(super) async fn change(
 )]
 pub(super) async fn delete(
     context: web::Data<Context>,
-    caller: Caller,
     SensorPath(identifier): SensorPath,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    caller.may(Role::Admin)?;
     to_the_end(async move {
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());

@@ -2,12 +2,13 @@
 //! Promises that the answer to a wrong name and to a wrong password is the same, and takes as long.
 
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Context;
 use super::authenticate::CHALLENGE;
 use super::body::{Body, needed};
 use super::caller::Caller;
@@ -15,7 +16,7 @@ use super::gate::Gate;
 use super::logins::{Attempt, Logins};
 use super::page::NoParameters;
 use super::problem::Problem;
-use super::{Context, read, resource};
+use super::routes::{Access, Routes};
 use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
 use crate::store::NewToken;
 
@@ -24,12 +25,10 @@ const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 /// Longer names nobody has.
 const MAX_NAME_BYTES: usize = 800;
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(resource("/sessions", "POST").route(web::post().to(open))).service(
-        resource("/sessions/current", "GET, HEAD, DELETE")
-            .route(read().to(current))
-            .route(web::delete().to(end)),
-    );
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::Open, __path_open, open);
+    routes.add(Access::VIEWER, __path_current, current);
+    routes.add(Access::VIEWER, __path_end, end);
 }
 
 /// A user who signs in.
@@ -74,7 +73,6 @@ pub(super) struct Session {
         (status = 422, description = "A member of the body is not usable"),
         (status = 429, description = "This name or this address failed too often"),
     ),
-    security(()),
 )]
 pub(super) async fn open(
     context: web::Data<Context>,

@@ -2,14 +2,15 @@
 //! operators and by the simulator, which reads the ledger. Promises an answer while the database
 //! is away, and ledger entries exactly as the ledger has them.
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::caller::Caller;
 use super::page::NoParameters;
-use super::{Context, health, read, resource};
+use super::routes::{Access, Routes};
+use super::{Context, health};
 use crate::domain::{LedgerSnapshot, Part, Timestamp};
 use crate::sensor::ActorStats;
 
@@ -19,8 +20,8 @@ const COMMIT: &str = match option_env!("TRIBUTARY_COMMIT") {
     None => "unknown",
 };
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(resource("/status", "GET, HEAD").route(read().to(status)));
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_status, status);
 }
 
 /// What runs here, and how it fares.

@@ -5,16 +5,17 @@
 use std::convert::Infallible;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, HeaderName};
-use actix_web::web::{self, Bytes, ServiceConfig};
+use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
 
+use super::Context;
 use super::caller::Caller;
 use super::page::NoParameters;
 use super::path::SensorPath;
 use super::problem::{Kind, Problem};
-use super::{Context, resource};
-use crate::domain::{Role, Scope, Timestamp};
+use super::routes::{Access, Routes};
+use crate::domain::{Scope, Timestamp};
 use crate::streams::{NoRoom, NotRead, Right};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -22,13 +23,9 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// What keeps nginx from holding events back.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(resource("/streams/sensors", "GET").route(web::get().to(fleet)));
-}
-
-/// Within `/sensors/{identifier}`.
-pub(super) fn item_routes(config: &mut ServiceConfig) {
-    config.service(resource("/stream", "GET").route(web::get().to(sensor)));
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add_stream(Access::VIEWER, __path_fleet, fleet);
+    routes.add_stream(Access::VIEWER, __path_sensor, sensor);
 }
 
 /// What the fleet says: counts per four hours over 28 days, then what changes
@@ -48,7 +45,7 @@ pub(super) async fn fleet(
     context: web::Data<Context>,
     _: NoParameters,
 ) -> Result<HttpResponse, Problem> {
-    let scope = match caller.may(Role::Viewer)? {
+    let scope = match caller.scope() {
         Scope::All => None,
         Scope::Network(network) => Some(network.0),
     };
@@ -80,7 +77,6 @@ pub(super) async fn sensor(
     _: NoParameters,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    caller.may(Role::Viewer)?;
     let seen = last_event_id(&request)?;
     // First the stream, then the look: a deletion between the two is then in the stream.
     let reader = context.streams.hub.read_sensor(right(&caller), sensor, seen)?;

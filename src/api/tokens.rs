@@ -2,12 +2,13 @@
 //! that a token's text is in one answer only, and that a revoked one is refused from then on.
 
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::Context;
 use super::body::{Body, Members, needed};
 use super::caller::Caller;
 use super::gate::Gate;
@@ -15,25 +16,18 @@ use super::name::{NAME_EXPECTED, usable_name};
 use super::page::{Listing, NoParameters, Parameters, listing};
 use super::path::path_uuid;
 use super::problem::{Kind, Problem};
-use super::{Context, read, resource};
+use super::routes::{Access, Routes};
 use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, Token};
 use crate::store::{AccessError, NewToken, TokenRow};
 
 const ROLE_EXPECTED: &str = "viewer, operator or admin";
 const NETWORK_EXPECTED: &str = "the identifier of a network, or null for all";
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(
-            resource("/tokens", "GET, HEAD, POST")
-                .route(read().to(list))
-                .route(web::post().to(create)),
-        )
-        .service(
-            resource("/tokens/{token}", "GET, HEAD, DELETE")
-                .route(read().to(one))
-                .route(web::delete().to(revoke)),
-        );
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::ADMIN, __path_list, list);
+    routes.add(Access::ADMIN, __path_create, create);
+    routes.add(Access::ADMIN, __path_one, one);
+    routes.add(Access::ADMIN, __path_revoke, revoke);
 }
 
 /// A token, without its text.
@@ -141,7 +135,7 @@ pub(super) async fn create(
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let own = caller.may(Role::Admin)?;
+    let own = caller.scope();
     let mut members = body.members()?;
     let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
     let role = take_role(&mut members)?;
@@ -186,7 +180,7 @@ pub(super) async fn list(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Admin)?;
+    let scope = caller.scope();
     let page = parameters.page::<Uuid>()?;
     parameters.finish()?;
     let rows = context.store.list_tokens(scope, &page).await?;
@@ -208,7 +202,7 @@ pub(super) async fn one(
     request: HttpRequest,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Admin)?;
+    let scope = caller.scope();
     let identifier = path_uuid(&request, "token", Kind::TokenNotFound)?;
     let row = context.store.token(scope, identifier).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(TokenItem::from(row)))
@@ -230,7 +224,7 @@ pub(super) async fn revoke(
     request: HttpRequest,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Admin)?;
+    let scope = caller.scope();
     let identifier = path_uuid(&request, "token", Kind::TokenNotFound)?;
     let revoked = context.store.revoke_token(scope, identifier).await?;
     gate.forget(identifier);

@@ -3,7 +3,7 @@
 //! user's sessions.
 
 use actix_web::http::header::LOCATION;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use secrecy::SecretString;
 use serde::Serialize;
@@ -17,26 +17,20 @@ use super::name::{NAME_EXPECTED, usable_name};
 use super::page::{DEFAULT_LIMIT, Listing, NoParameters, Parameters, listing_in};
 use super::path::path_uuid;
 use super::problem::{Kind, Problem};
+use super::routes::{Access, Routes};
 use super::tokens::{take_role, take_scope};
-use super::{Context, cursor, read, resource};
+use super::{Context, cursor};
 use crate::domain::{NetworkIdentifier, Role, Scope, hash_password, is_usable_password};
 use crate::store::{NewUser, UserChange, UserRow};
 
 const PASSWORD_EXPECTED: &str = "a string of 12 to 200 characters";
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(
-            resource("/users", "GET, HEAD, POST")
-                .route(read().to(list))
-                .route(web::post().to(create)),
-        )
-        .service(
-            resource("/users/{user}", "GET, HEAD, PATCH, DELETE")
-                .route(read().to(one))
-                .route(web::patch().to(change))
-                .route(web::delete().to(delete)),
-        );
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::ADMIN, __path_list, list);
+    routes.add(Access::ADMIN, __path_create, create);
+    routes.add(Access::ADMIN, __path_one, one);
+    routes.add(Access::ADMIN, __path_change, change);
+    routes.add(Access::ADMIN, __path_delete, delete);
 }
 
 /// A user.
@@ -121,7 +115,7 @@ pub(super) async fn create(
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let own = caller.may(Role::Admin)?;
+    let own = caller.scope();
     let mut members = body.members()?;
     let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
     let password = take_password(&mut members)?;
@@ -151,7 +145,7 @@ pub(super) async fn list(
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Admin)?;
+    let scope = caller.scope();
     let page = parameters.page_in::<Uuid>(cursor::USERS, DEFAULT_LIMIT)?;
     parameters.finish()?;
     let rows = context.store.list_users(scope, &page).await?;
@@ -173,7 +167,7 @@ pub(super) async fn one(
     request: HttpRequest,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Admin)?;
+    let scope = caller.scope();
     let identifier = path_uuid(&request, "user", Kind::UserNotFound)?;
     let row = context.store.user(scope, identifier).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(UserItem::from(row)))
@@ -198,7 +192,7 @@ pub(super) async fn change(
     _: NoParameters,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let own = caller.may(Role::Admin)?;
+    let own = caller.scope();
     let identifier = path_uuid(&request, "user", Kind::UserNotFound)?;
     let mut members = body.members()?;
     let password = take_password(&mut members)?;
@@ -239,7 +233,7 @@ pub(super) async fn delete(
     request: HttpRequest,
     _: NoParameters,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.may(Role::Admin)?;
+    let scope = caller.scope();
     let identifier = path_uuid(&request, "user", Kind::UserNotFound)?;
     let deleted = context.store.delete_user(scope, identifier).await?;
     gate.forget_all();

@@ -21,33 +21,6 @@ async fn start_with(setting: (&str, &str)) -> Api {
 }
 
 #[actix_rt::test]
-async fn a_client_that_takes_nothing_of_ours_is_told() {
-    let api = Api::start().await;
-    let (_, sensor) = api.create_sensor("accept").await;
-    let stream = format!("{sensor}/stream");
-    for (path, accept, status) in [
-        ("/api/v1/status", "text/html", 406),
-        ("/api/v1/status", "text/html, application/json;q=0", 406),
-        ("/api/v1/status", "text/html, */*;q=0.1", 200),
-        ("/api/v1/status", "application/*", 200),
-        ("/metrics", "application/json", 406),
-        ("/metrics", "text/plain; version=0.0.4", 200),
-        (&stream, "application/json", 406),
-    ] {
-        let answer = api.send(Method::GET, path, &[("accept", accept)], "").await;
-        assert_eq!(answer.status, status, "{path} {accept}: {answer:?}");
-        if status == 406 {
-            assert_eq!(answer.json()["type"], "/problems/not-acceptable");
-        }
-    }
-    // Nothing is changed whose answer nobody would read.
-    let headers = [("accept", "text/html"), ("content-type", "application/json")];
-    let refused = api.send(Method::POST, SENSORS, &headers, r#"{"name":"unread"}"#).await;
-    assert_eq!(refused.status, 406, "{refused:?}");
-    assert_eq!(api.count("select count(*) from sensor where name = 'unread'").await, 0);
-}
-
-#[actix_rt::test]
 async fn a_body_has_a_depth_and_a_size() {
     let api = Api::start().await;
     let nested = |depth| format!(r#"{{"name":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));

@@ -180,6 +180,6 @@ async fn credentials_are_two_strings() {
         let problem = api.post(SESSIONS, body).await.expect(status);
         assert_eq!(problem["pointer"], pointer, "{body}");
     }
-    api.get(SESSIONS).await.expect(401);
+    api.get(SESSIONS).await.expect(405);
     api.get(CURRENT).await.expect(401);
 }

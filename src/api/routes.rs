@@ -1,0 +1,196 @@
+//! The routes of the API. Each is declared once, in the file of its resource: its operation (method,
+//! path and description), who may call it, and its handler. `bind` serves what is declared and
+//! `openapi.rs` describes it. Promises that no route is served that does not say who may call it.
+
+use actix_web::http::Method;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{FromRequest, Handler, Responder, Route, guard};
+use utoipa::__dev::{SchemaReferences, Tags};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{HttpMethod, RefOr, Schema};
+
+use super::AccessConfig;
+use super::authenticate::authenticate;
+use super::caller::Caller;
+use super::limits;
+use super::problem::{Kind, Problem};
+use crate::domain::Role;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Access {
+    /// Anyone; no token is looked at.
+    Open,
+    /// Anyone if the setting says so, else the holder of any token.
+    OpenIf(fn(&AccessConfig) -> bool),
+    /// Who has at least this role, in one network or in all.
+    Role(Role),
+    /// Who has at least this role in all networks: it concerns the whole service.
+    RoleInAllNetworks(Role),
+}
+
+impl Access {
+    pub(super) const VIEWER: Self = Self::Role(Role::Viewer);
+    pub(super) const OPERATOR: Self = Self::Role(Role::Operator);
+    pub(super) const ADMIN: Self = Self::Role(Role::Admin);
+    pub(super) const ADMIN_OF_ALL: Self = Self::RoleInAllNetworks(Role::Admin);
+
+    /// Whether the route is served to anyone.
+    pub(super) fn is_open(self, config: &AccessConfig) -> bool {
+        match self {
+            Self::Open => true,
+            Self::OpenIf(setting) => setting(config),
+            Self::Role(_) | Self::RoleInAllNetworks(_) => false,
+        }
+    }
+
+    /// The least role, and whether it must hold in all networks; none where no token is looked at.
+    pub(super) fn needed(self) -> Option<(Role, bool)> {
+        match self {
+            Self::Open => None,
+            Self::OpenIf(_) => Some((Role::Viewer, false)),
+            Self::Role(role) => Some((role, false)),
+            Self::RoleInAllNetworks(role) => Some((role, true)),
+        }
+    }
+
+    /// # Errors
+    /// 403, which names what is needed.
+    pub(super) fn check(self, caller: &Caller) -> Result<(), Problem> {
+        match self.needed() {
+            Some((role, in_all_networks)) => caller.check(role, in_all_networks),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The routes that are declared, in the order in which a path is looked for.
+#[derive(Default)]
+pub(super) struct Routes(Vec<Declared>);
+
+pub(super) struct Declared {
+    pub(super) path: String,
+    pub(super) method: Method,
+    pub(super) access: Access,
+    /// None of what is served beside the API.
+    pub(super) operation: Option<Operation>,
+    pub(super) schemas: Vec<(String, RefOr<Schema>)>,
+    /// HEAD is answered as GET is, without the body ([RFC 9110, 9.3.2]).
+    takes_head: bool,
+    route: Box<dyn Fn() -> Route + Send + Sync>,
+}
+
+impl Routes {
+    /// Declares a route; `_operation` is what `#[utoipa::path]` made of the handler.
+    pub(super) fn add<P, F, Args>(&mut self, access: Access, _operation: P, handler: F)
+    where
+        P: utoipa::Path + SchemaReferences + for<'t> Tags<'t>,
+        F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
+        Args: FromRequest + 'static,
+    {
+        let mut operation = P::operation();
+        operation.tags = Some(P::tags().into_iter().map(str::to_owned).collect());
+        let method = match P::methods().first() {
+            Some(HttpMethod::Post) => Method::POST,
+            Some(HttpMethod::Put) => Method::PUT,
+            Some(HttpMethod::Patch) => Method::PATCH,
+            Some(HttpMethod::Delete) => Method::DELETE,
+            _ => Method::GET,
+        };
+        self.declare(access, method, P::path(), handler);
+        if let Some(declared) = self.0.last_mut() {
+            declared.operation = Some(operation);
+            P::schemas(&mut declared.schemas);
+        }
+    }
+
+    /// The same of a stream, which takes no HEAD: it has no end.
+    pub(super) fn add_stream<P, F, Args>(&mut self, access: Access, operation: P, handler: F)
+    where
+        P: utoipa::Path + SchemaReferences + for<'t> Tags<'t>,
+        F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
+        Args: FromRequest + 'static,
+    {
+        self.add(access, operation, handler);
+        if let Some(declared) = self.0.last_mut() {
+            declared.takes_head = false;
+        }
+    }
+
+    /// Declares a GET beside the API, which the document leaves out.
+    pub(super) fn add_page<F, Args>(&mut self, access: Access, path: &str, handler: F)
+    where
+        F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
+        Args: FromRequest + 'static,
+    {
+        self.declare(access, Method::GET, path.to_owned(), handler);
+    }
+
+    fn declare<F, Args>(&mut self, access: Access, method: Method, path: String, handler: F)
+    where
+        F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
+        Args: FromRequest + 'static,
+    {
+        let takes_head = method == Method::GET;
+        let route = Box::new(move || guarded(access, web::route().to(handler)));
+        let (operation, schemas) = (None, Vec::new());
+        self.0.push(Declared { path, method, access, operation, schemas, takes_head, route });
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Declared> {
+        self.0.iter()
+    }
+
+    /// Serves them: each path answers other methods than its own with 405, and each in time.
+    pub(super) fn register(&self, config: &mut ServiceConfig) {
+        let mut served: Vec<&str> = Vec::new();
+        for Declared { path, .. } in &self.0 {
+            if served.contains(&&**path) {
+                continue;
+            }
+            served.push(path);
+            let of_path = self.0.iter().filter(|it| it.path == *path);
+            let (mut resource, mut allowed) = (web::resource(&**path), Vec::new());
+            let mut access = Access::VIEWER;
+            for declared in of_path {
+                resource = resource.route(declared.guarded_by_method());
+                allowed.push(declared.method.as_str());
+                allowed.extend(declared.takes_head.then_some("HEAD"));
+                if matches!(declared.access, Access::Open | Access::OpenIf(_)) {
+                    access = declared.access;
+                }
+            }
+            let allowed = allowed.join(", ");
+            let not_allowed = move || {
+                let problem = Problem::method_not_allowed(allowed.clone());
+                async { Err::<&str, _>(problem) }
+            };
+            let resource = resource.default_service(guarded(access, web::to(not_allowed)));
+            config.service(resource.wrap(from_fn(limits::within)));
+        }
+    }
+}
+
+impl Declared {
+    fn guarded_by_method(&self) -> Route {
+        let route = (self.route)();
+        match self.takes_head {
+            true => route.guard(guard::Any(guard::Get()).or(guard::Head())),
+            false => route.guard(guard::Method(self.method.clone())),
+        }
+    }
+}
+
+/// Asks who calls before the handler is called.
+fn guarded(access: Access, route: Route) -> Route {
+    route.wrap(from_fn(move |request, next| authenticate(access, request, next)))
+}
+
+/// What is served where no route is declared.
+pub(super) fn not_found() -> Route {
+    let problem = || async {
+        Err::<&str, _>(Problem::new(Kind::RouteNotFound, "no route is served at this path"))
+    };
+    guarded(Access::VIEWER, web::to(problem))
+}
