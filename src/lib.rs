@@ -66,6 +66,8 @@ pub mod api;
 pub mod metrics;
 pub mod probes;
 
+mod load;
+
 pub mod simulate;
 
 pub mod bench;

@@ -32,8 +32,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "config",
         &["api", "mqtt", "sensor", "store", "streams", "telemetry", "tls", "wire", "writer"],
     ),
-    ("simulate", &["mqtt", "config", "domain", "tls", "wire"]),
-    ("bench", &["mqtt", "config", "domain", "store", "wire"]),
+    ("load", &["mqtt", "domain", "tls"]),
+    ("simulate", &["load", "mqtt", "config", "domain", "wire"]),
+    ("bench", &["load", "mqtt", "config", "domain", "store", "wire"]),
     (
         "app",
         &[
@@ -153,7 +154,7 @@ fn ntex_stays_at_the_edge() {
         for (number, line) in code_lines(source) {
             if line.contains("ntex_")
                 && !line.contains("ntex_service=warn")
-                && !["bench", "mqtt", "simulate"].contains(&source.module.as_str())
+                && !["bench", "load", "mqtt", "simulate"].contains(&source.module.as_str())
             {
                 broken.push(format!("{}:{number}: {line}", source.path.display()));
             }
@@ -193,7 +194,7 @@ fn only_a_commit_makes_a_puback() {
             .iter()
             // The simulated sensors acknowledge their own configurations; the benchmark's publisher
             // reads the broker's PUBACKs and sends none.
-            .filter(|source| !["bench", "simulate"].contains(&source.module.as_str()))
+            .filter(|source| !["bench", "load"].contains(&source.module.as_str()))
             .flat_map(|source| {
                 code_lines(source)
                     .filter(|(_, line)| line.contains(needle))

@@ -1,228 +1,153 @@
-//! `tributary simulate`: a fleet of sensors that says what it is told to say, and then asks the
-//! service's ledger what became of it. Called by the command line, and by whoever loads the service.
-//! It promises that every published item is found again, or says how many are not.
+//! `tributary simulate`: a fleet of simulated sensors publishes at the broker, and the service's ledger tells what
+//! became of it. Called by the command line. It promises that every published item is accounted for in the
+//! summary, or that the summary counts the missing ones.
 //!
 //! ```text
-//! options → fleet → line, one for each connection → connection → broker
-//!                    ├ span, pace, window: until when, what is due, what is un-acknowledged
-//!                    └ sensor: plan (weather, spoil) or replay, and its configuration
-//! service → account → summary
+//! options → fleet → load::Publisher, one per connection, from its sensors (invented or series)
+//! registration → … → balance → summary
 //! ```
-//!
-//! All of it runs on one thread: the files beside `line`, `connection` and `service` are pure.
 
-mod account;
-mod connection;
-mod counts;
+mod balance;
 mod fleet;
-mod line;
-mod moment;
+mod flaws;
+mod invented;
 mod options;
-mod pace;
-mod plan;
-mod random;
-mod replay;
+mod registration;
 mod sensor;
-mod service;
-mod span;
-mod spoil;
-mod stop;
+mod series;
 mod summary;
-mod text;
-mod topics;
-mod weather;
-mod window;
 
-use std::fmt;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tracing::info;
 
-pub use account::{Account, Accounts, Published, Verdict};
 pub use options::Options;
-pub use service::ServiceError;
 pub use summary::Summary;
 
-use crate::domain::SensorIdentifier;
+use crate::domain::LedgerSnapshot;
+use crate::load::{Account, HttpClient, Progress, Publisher, Stop, Timing, Totals};
 use crate::mqtt;
-use counts::Counts;
-use fleet::{Fleet, Score};
-use service::{CONCURRENCY, Ledger, Service};
-use stop::{Stop, Switch};
+use balance::{Balances, Verdict};
+use fleet::Fleet;
+use sensor::Configurations;
 
 /// How long the service may make no progress with what was published.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Where more than what was published has come, and some of it is a duplicate: what has not
-/// changed for so long is final.
+/// More than what was published has arrived, part of it duplicate: final when unchanged for this long.
 const SETTLE_STABLE: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Registers the fleet, lets it speak, and compares what it said with the service's ledger. The
-/// token, an admin's, is shown to the API where it asks for one.
+/// Registers the fleet, lets it publish, and compares what it published with the service's ledger. The API
+/// gets the token, an admin's, if there is one.
 ///
 /// Must be called on an actix or tokio local task set: its connections are not `Send`.
 ///
 /// # Errors
-/// When the series cannot be played, or the service or the broker cannot be reached at the start,
-/// or refuse. What fails later is in the summary.
+/// When the series cannot be read, or the service or the broker cannot be reached at the start, or refuse.
+/// Later failures are in the summary.
 pub async fn run(
     options: Options,
     mqtt: mqtt::Config,
     token: Option<SecretString>,
 ) -> anyhow::Result<Summary> {
-    let score = Score::new(&options)?;
-    let switch = Switch::listen();
-    let service = Service::new(&options.api, options.api_ca.clone(), token.as_ref())?;
-    let before = service.ledger().await?;
-    let counts = Rc::new(Counts::default());
+    let fleet = Fleet::new(&options)?;
+    let (stop, stopped) = watch::channel(Stop::No);
+    let _interrupts = Interrupts(actix_rt::spawn(listen(stop)));
+    let http = HttpClient::new(&options.api, options.api_ca.clone(), token.as_ref())?;
+    let before = http.ledger().await?;
+    let totals = Rc::new(RefCell::new(Totals::default()));
+    let configurations = Rc::new(RefCell::new(Configurations::default()));
 
-    let mut interrupt = switch.receiver();
-    let fleet = tokio::select! {
-        fleet = Box::pin(assemble(&score, &options, &mqtt, &service, &counts)) => fleet?,
-        _ = interrupt.wait_for(|stop| *stop != Stop::No) => {
-            anyhow::bail!("interrupted before anything was published")
-        }
+    let mut interrupted = stopped.clone();
+    let open = async {
+        let identifiers = registration::register(&http, &options).await?;
+        let publishers = fleet.publishers(&options, &mqtt, &identifiers, &totals, &configurations);
+        Publisher::open_all(publishers).await
     };
-    let bar = bar(options.quiet, score.message_count(), "messages");
-    let watcher = actix_rt::spawn(watch_progress(bar.clone(), counts.clone()));
-    let elapsed = fleet.play(switch.receiver()).await;
-    watcher.abort();
-    bar.finish_and_clear();
+    let opened = tokio::select! {
+        opened = Box::pin(open) => opened?,
+        _ = interrupted.changed() => bail!("interrupted before anything was published"),
+    };
+    let progress = Progress::new(options.quiet, "messages", fleet.message_count());
+    let progress = progress.follow(totals.borrow().acknowledged.clone());
+    let started_at = Instant::now();
+    let timing = Timing { started_at, duration: options.duration(), stop: stopped };
+    Publisher::run_all(opened, &timing).await?;
+    let elapsed = started_at.elapsed();
+    drop(progress);
 
-    let published = Published {
-        measurements: counts.measurements.get(),
-        log_messages: counts.log_messages.get(),
-        heartbeats: counts.heartbeats.get(),
+    let totals = totals.borrow().clone();
+    let settled = settle(&http, &totals.account, &before, &timing.stop).await;
+    let (balances, verdict) = match settled {
+        Ok(balances) => (Some(balances), balances.verdict(options.replay.is_some())),
+        Err(error) => (None, Verdict::Unknown(error.to_string())),
     };
-    let replayed = options.replay.is_some();
-    let settled = settle(&service, published, &before, switch.receiver()).await;
-    let (accounts, verdict) = match settled {
-        Ok(accounts) => (Some(accounts), accounts.verdict(replayed)),
-        Err(why) => (None, Verdict::Unknown(why)),
-    };
-    Ok(Summary {
-        sensors: options.sensor_count() as u64,
-        connections: options.connection_count() as u64,
-        messages: counts.messages.get(),
-        published,
-        bad_items: counts.bad_items.get(),
-        acknowledged: counts.acknowledged.get(),
-        unheard: counts.unheard.get(),
-        refused: counts.refused.get(),
-        republished: counts.republished.get(),
-        reconnects: counts.reconnects.get(),
-        skipped: counts.skipped.get(),
-        configurations_applied: counts.configurations_applied.get(),
-        configurations_rejected: counts.configurations_rejected.get(),
-        configurations_malformed: counts.configurations_malformed.get(),
-        elapsed,
-        accounts,
-        verdict,
-    })
+    let configurations = *configurations.borrow();
+    let (sensors, connections) = (options.sensor_count(), options.connection_count());
+    Ok(Summary { sensors, connections, totals, configurations, elapsed, balances, verdict })
 }
 
-async fn assemble(
-    score: &Score,
-    options: &Options,
-    mqtt: &mqtt::Config,
-    service: &Service,
-    counts: &Rc<Counts>,
-) -> anyhow::Result<Fleet> {
-    let identifiers = register(service, options).await?;
-    Fleet::open(score, options, mqtt, &identifiers, counts).await
-}
-
-/// The sensors of the fleet, created where the network has none of their names.
-async fn register(
-    service: &Service,
-    options: &Options,
-) -> Result<Vec<SensorIdentifier>, ServiceError> {
-    let network = match &options.network {
-        Some(name) => Some(service.network(name).await?),
-        None => None,
-    };
-    let count = options.sensor_count();
-    let bar = bar(options.quiet, Some(count as u64), "sensors registered");
-    let registered = stream::iter(1..=count)
-        .map(|number| {
-            let bar = &bar;
-            async move {
-                let name = format!("{}-{number:04}", options.prefix);
-                let identifier = service.register(&name, network).await?;
-                bar.inc(1);
-                Ok(identifier)
-            }
-        })
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await;
-    bar.finish_and_clear();
-    registered
-}
-
-/// Waits until the service has finished with what was published, or makes no progress, or is no
-/// longer waited for. The account as it is then.
+/// Waits until the service has settled what was published, or makes no progress, or the wait is cancelled.
 async fn settle(
-    service: &Service,
-    published: Published,
-    before: &Ledger,
-    stop: watch::Receiver<Stop>,
-) -> Result<Accounts, String> {
-    let mut progressed_at = Instant::now();
-    let mut finished = 0;
+    http: &HttpClient,
+    published: &Account,
+    before: &LedgerSnapshot,
+    stop: &watch::Receiver<Stop>,
+) -> anyhow::Result<Balances> {
+    let (mut progressed_at, mut finished) = (Instant::now(), 0);
     loop {
-        let accounts = match service.ledger().await {
-            Ok(after) => Accounts::between(published, before, &after)
-                .ok_or("the service was restarted during the run, and its ledger with it")
-                .map_err(str::to_owned),
-            Err(error) => Err(error.to_string()),
-        };
+        let ledger = http.ledger().await;
+        let balances = ledger.and_then(|after| {
+            Balances::between(published, before, &after)
+                .context("the service was restarted during the run, and its ledger with it")
+        });
         let now = Instant::now();
-        if let Ok(accounts) = &accounts {
-            if accounts.is_stored() {
-                return Ok(*accounts);
+        if let Ok(balances) = &balances {
+            if balances.is_stored() {
+                return Ok(*balances);
             }
-            if accounts.finished() > finished {
-                finished = accounts.finished();
-                progressed_at = now;
+            if balances.finished() > finished {
+                (finished, progressed_at) = (balances.finished(), now);
             }
-            if accounts.is_settled() && now >= progressed_at + SETTLE_STABLE {
-                return Ok(*accounts);
+            if balances.is_settled() && now >= progressed_at + SETTLE_STABLE {
+                return Ok(*balances);
             }
         }
         if now >= progressed_at + SETTLE_TIMEOUT || *stop.borrow() == Stop::Now {
-            return accounts;
+            return balances;
         }
         sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn watch_progress(bar: ProgressBar, counts: Rc<Counts>) {
-    loop {
-        bar.set_position(counts.acknowledged.get());
-        sleep(POLL_INTERVAL).await;
+/// The first Ctrl-C ends the publishing, the second one the waiting.
+async fn listen(stop: watch::Sender<Stop>) {
+    const NOTES: [(Stop, &str); 2] = [
+        (Stop::Publishing, "interrupted: publishing ends; a second Ctrl-C also ends the waiting"),
+        (Stop::Now, "interrupted again: stopping"),
+    ];
+    for (next, note) in NOTES {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            info!(%error, "cannot listen for Ctrl-C");
+            break;
+        }
+        info!("{note}");
+        stop.send_replace(next);
     }
+    // Keeps the channel open: nobody who waits for a change wakes for nothing.
+    std::future::pending::<()>().await;
 }
 
-/// Drawn on standard error, where that is a terminal.
-fn bar(quiet: bool, length: Option<u64>, unit: &str) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(length, target);
-    let template = match length {
-        Some(_) => {
-            format!("{{bar:30}} {{human_pos}} of {{human_len}} {unit}, {{rate}}, {{eta}} left")
-        }
-        None => format!("{{spinner}} {{human_pos}} {unit}, {{rate}}"),
-    };
-    let style = ProgressStyle::with_template(&template).expect("it is written in the source");
-    bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
-        // Nothing can be done about a bar that cannot be drawn.
-        write!(out, "{:.0} a second", state.per_sec()).ok();
-    }));
-    bar
+struct Interrupts(tokio::task::JoinHandle<()>);
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

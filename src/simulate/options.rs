@@ -1,5 +1,5 @@
-//! The flags of `tributary simulate`, as clap reads them. Checked on their own here and against one
-//! another where they meet.
+//! The flags of `tributary simulate`, as clap reads them. Checked one by one here; flags that contradict each
+//! other are declared beside them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,24 +8,23 @@ use url::Url;
 
 const MAX_SENSORS: u64 = 1_000_000;
 const MAX_PER_MESSAGE: u64 = 10_000;
-const MAX_RATE: f64 = 1e6;
 const MAX_MESSAGES: u64 = 1 << 50;
 /// A year.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
-/// What the fleet is and says; `cli.rs` tells what the command does.
+/// The fleet and what it publishes; `cli.rs` documents the command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where the service is
+    /// URL of the service
     #[arg(long, value_name = "URL", default_value_t = crate::config::default_api_url(), value_parser = api)]
     pub api: String,
 
-    /// Who may sign the service's certificate, where --api is https: a PEM file
-    /// [default: whomever the system trusts]
+    /// PEM file of the authority that signed the service's certificate, if --api is https
+    /// [default: the authorities that the system trusts]
     #[arg(long, value_name = "FILE")]
     pub api_ca: Option<PathBuf>,
 
-    /// How many sensors there are [default: 20, with --replay 1]
+    /// Number of sensors [default: 20, with --replay 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SENSORS))]
     pub sensors: Option<u64>,
 
@@ -37,85 +36,79 @@ pub struct Options {
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_PER_MESSAGE))]
     pub per_message: u64,
 
-    /// How long to publish: 30s, 2m, 1h, 500ms or seconds [default: 30s, if neither --messages nor
-    /// --replay says when to end]
+    /// How long to publish: 30s, 2m, 1h, 500ms or a number of seconds [default: 30s, without --messages
+    /// and --replay]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
 
-    /// How many measurement and log messages to publish in all
+    /// Number of measurement and log messages to publish in total
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=MAX_MESSAGES))]
     pub messages: Option<u64>,
 
-    /// The same seed says the same
+    /// Seed of the invented values: the same seed gives the same values
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
 
-    /// The share of items that are broken, each in one of many ways, to be rejected one by one
+    /// Share of items that are invalid, each in one of many ways; the service rejects each by itself
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent)]
     pub bad: f64,
 
-    /// The share of messages that are log messages
+    /// Share of messages that are log messages
     #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
     pub log_messages: f64,
 
-    /// Connections to the broker, shared by the sensors: 100,000 sockets are not the point
-    /// [default: one a sensor, at most 16]
+    /// Number of MQTT connections that the simulated sensors share [default: one per sensor, at most 16]
     #[arg(long, value_name = "C", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub connections: Option<u64>,
 
-    /// Play a recorded series instead of inventing one: a CSV file whose header names the members;
-    /// numbers stay as they are written, words become strings, empty cells are left out. Every
-    /// sensor plays it once, as fast as it can
+    /// Publish a recorded series instead of invented values: a CSV file whose header names the members.
+    /// Numbers stay as they are written, other text becomes strings, empty cells are left out. Each sensor
+    /// publishes the series once, as fast as possible
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["rate", "bad", "log_messages", "seed"])]
     pub replay: Option<PathBuf>,
 
-    /// The column of the series that is the time [default: the first that reads as a date]. Times
-    /// without a zone are UTC; a bare number is Unix seconds
+    /// Column of the series that holds the time [default: the first that reads as a date]. Times without a
+    /// zone are UTC; a bare number is Unix seconds
     #[arg(long, value_name = "NAME", requires = "replay")]
     pub time_column: Option<String>,
 
-    /// Keep the series' own pace, so many times as fast as it was recorded
+    /// Keep the gaps of the series, FACTOR times as fast as it was recorded
     #[arg(long, value_name = "FACTOR", requires = "replay", value_parser = speed)]
     pub speed: Option<f64>,
 
-    /// What the sensors are named: NAME-0001 and so on. Those that the network has are used, the
-    /// others created. Two fleets at a time want two names
+    /// Prefix of the sensors' names: NAME-0001 and so on. Existing sensors of the network are used, the
+    /// others are created. Two fleets at a time need two prefixes
     #[arg(long, value_name = "NAME", default_value = "simulated", value_parser = prefix)]
     pub prefix: String,
 
-    /// The network of the sensors, by its name or its identifier [default: the one of API_TOKEN, if
-    /// that is for one network, else the default network]
+    /// Network of the sensors, by name or identifier [default: the network of API_TOKEN if it has one, else
+    /// the default network]
     #[arg(long, value_name = "NAME")]
     pub network: Option<String>,
 
-    /// No progress bar
+    /// Show no progress
     #[arg(long)]
     pub quiet: bool,
 }
 
 impl Options {
-    const DEFAULT_SENSORS: usize = 20;
-    const DEFAULT_DURATION: Duration = Duration::from_secs(30);
-    const DEFAULT_CONNECTIONS: usize = 16;
-
     pub(super) fn sensor_count(&self) -> usize {
-        let default = if self.replay.is_some() { 1 } else { Self::DEFAULT_SENSORS };
-        self.sensors.map_or(default, bounded)
+        let default = if self.replay.is_some() { 1 } else { 20 };
+        bounded(self.sensors.unwrap_or(default))
     }
 
     pub(super) fn connection_count(&self) -> usize {
-        let wanted = self.connections.map_or(Self::DEFAULT_CONNECTIONS, bounded);
-        wanted.min(self.sensor_count())
+        bounded(self.connections.unwrap_or(16)).min(self.sensor_count())
     }
 
     pub(super) fn items_per_message(&self) -> usize {
         bounded(self.per_message)
     }
 
-    /// None goes on until everything has been said.
-    pub(super) fn publishing_time(&self) -> Option<Duration> {
+    /// None continues until everything has been published.
+    pub(super) fn duration(&self) -> Option<Duration> {
         let ends_by_itself = self.messages.is_some() || self.replay.is_some();
-        self.duration.or((!ends_by_itself).then_some(Self::DEFAULT_DURATION))
+        self.duration.or((!ends_by_itself).then_some(Duration::from_secs(30)))
     }
 }
 
@@ -124,7 +117,7 @@ fn bounded(number: u64) -> usize {
 }
 
 fn api(text: &str) -> Result<String, String> {
-    const FORM: &str = "it takes http://host:port or https://host:port";
+    const FORM: &str = "expected http://host:port or https://host:port";
     let url = Url::parse(text).map_err(|error| format!("{error}; {FORM}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(FORM.into());
@@ -133,7 +126,7 @@ fn api(text: &str) -> Result<String, String> {
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    number(text, 1e-6, MAX_RATE)
+    number(text, 1e-6, 1e6)
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -145,32 +138,25 @@ fn percent(text: &str) -> Result<f64, String> {
     Ok(number(text.trim_end_matches('%'), 0.0, 100.0)? / 100.0)
 }
 
-fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| format!("it takes a number from {least} to {most}"))
+fn number(text: &str, min: f64, max: f64) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| format!("expected a number from {min} to {max}"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
-    let (number, unit) = UNITS
-        .iter()
-        .find_map(|(suffix, seconds)| Some((text.strip_suffix(suffix)?, *seconds)))
-        .unwrap_or((text, 1.0));
-    number
-        .parse::<f64>()
-        .ok()
-        .and_then(|number| Duration::try_from_secs_f64(number * unit).ok())
+    let duration = match text.parse() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => text.parse().ok().and_then(|it: jiff::SignedDuration| it.try_into().ok()),
+    };
+    duration
         .filter(|duration| (Duration::from_millis(1)..=MAX_DURATION).contains(duration))
-        .ok_or_else(|| "it takes a time of 1ms to a year, such as 30s, 2m, 1h or 90".into())
+        .ok_or_else(|| "expected a time of 1ms to a year, such as 30s, 2m, 1h or 90".into())
 }
 
-/// The longest name with a number behind it stays far below what the service takes.
 fn prefix(text: &str) -> Result<String, String> {
-    let length = text.chars().count();
-    if !(1..=40).contains(&length) || text.chars().any(char::is_control) {
-        return Err("it takes a name of 1 to 40 characters".into());
+    // With the number behind it, far below the service's limit.
+    if !(1..=40).contains(&text.chars().count()) || text.chars().any(char::is_control) {
+        return Err("expected a name of 1 to 40 characters".into());
     }
     Ok(text.to_owned())
 }
@@ -193,18 +179,18 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_of_twenty_runs_for_half_a_minute() {
+    fn a_fleet_of_twenty_publishes_for_half_a_minute() {
         let options = read(&[]).unwrap();
         assert_eq!((options.sensor_count(), options.connection_count()), (20, 16));
-        assert_eq!(options.publishing_time(), Some(Duration::from_secs(30)));
+        assert_eq!(options.duration(), Some(Duration::from_secs(30)));
         assert_eq!((options.bad, options.log_messages), (0.0, 0.01));
     }
 
     #[test]
-    fn a_series_is_played_to_its_end_by_one_sensor() {
+    fn a_series_is_published_to_its_end_by_one_sensor() {
         let options = read(&["--replay", "a.csv"]).unwrap();
         assert_eq!((options.sensor_count(), options.connection_count()), (1, 1));
-        assert_eq!(options.publishing_time(), None);
+        assert_eq!(options.duration(), None);
         assert!(read(&["--replay", "a.csv", "--rate", "3"]).is_err());
         assert!(read(&["--speed", "3"]).unwrap_err().contains("--replay"));
     }
@@ -216,13 +202,13 @@ mod tests {
         {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["", "s", "-1", "0", "NaN", "1d", "1e300"] {
+        for text in ["", "s", "-1", "-1s", "0", "NaN", "1d", "1e300"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn impossible_values_are_refused() {
         for flags in [
             ["--sensors", "0"],
             ["--rate", "0"],

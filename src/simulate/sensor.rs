@@ -1,50 +1,53 @@
-//! One sensor of the fleet: what it says next, and what it does with a configuration. Pure; driven
-//! by the line that it shares with others.
+//! The sensors that share a connection: what each publishes next, and what it does with a configuration. Pure;
+//! driven by the publisher of that connection.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
+use ntex_bytes::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::plan::{Habit, Spoken, Voice};
-use super::replay::Series;
-use super::text;
+use super::invented::{Invention, Inventor};
+use super::series::Series;
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
+use crate::load::{Message, Pace, Rate, Sent, Source, heartbeat};
+use crate::wire::Topics;
 
-/// What the fleet plays.
+/// Each sensor with a configuration sends a heartbeat at this interval.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the sensors of a fleet publish.
 #[derive(Debug)]
-pub(super) enum Programme {
-    /// Weather that never was.
-    Invented(Habit),
-    /// A series, by every sensor from its beginning, so many rows a message.
+pub(super) enum Content {
+    Invented(Invention),
+    /// A series, by each sensor from its beginning, `per_message` rows at a time.
     Recorded {
-        /// Shared by all.
-        series: Rc<Series>,
-        /// Rows in a message.
+        series: Series,
         per_message: usize,
     },
 }
 
-/// What became of a configuration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Applied {
-    /// The sensor works with it now.
-    Yes,
-    /// It asked to be rejected.
-    Rejected,
-    /// It is none; nothing is acknowledged.
-    Malformed,
+/// What became of the configurations that sensors received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Configurations {
+    pub(super) applied: u64,
+    /// They asked to be rejected.
+    pub(super) rejected: u64,
+    /// They were no configurations; nothing is acknowledged.
+    pub(super) malformed: u64,
 }
 
-/// A sensor, and where it stands.
 #[derive(Debug)]
 pub(super) struct Sensor {
-    /// Its name on the wire.
-    pub(super) identifier: SensorIdentifier,
-    voice: Voice,
+    identifier: SensorIdentifier,
+    measurements: ByteString,
+    inventor: Inventor,
     /// The row of the series that comes next.
     row: usize,
-    /// The revision that it works with; none before the first configuration.
+    /// None before the first configuration.
     revision: Option<i32>,
 }
 
@@ -55,7 +58,7 @@ struct Configuration<'a> {
     configuration: &'a RawValue,
 }
 
-/// The one member of a configuration that means something to a simulated sensor.
+/// The one member of a configuration that a simulated sensor understands.
 #[derive(Deserialize)]
 struct Wish {
     #[serde(default)]
@@ -64,168 +67,201 @@ struct Wish {
 
 impl Sensor {
     /// The sensor with this number in the fleet of this seed.
-    pub(super) fn new(identifier: SensorIdentifier, seed: u64, number: u64) -> Self {
-        Self { identifier, voice: Voice::new(seed, number), row: 0, revision: None }
+    pub(super) fn new(
+        identifier: SensorIdentifier,
+        topics: &Topics,
+        (seed, number): (u64, u64),
+    ) -> Self {
+        let measurements = topics.of(Kind::Measurement, identifier).into();
+        let inventor = Inventor::new(seed, number);
+        Self { identifier, measurements, inventor, row: 0, revision: None }
     }
 
-    /// The next message, written to the end of `out`; none when a series is over.
-    pub(super) fn speak(
-        &mut self,
-        programme: &Programme,
-        now: Timestamp,
-        out: &mut Vec<u8>,
-    ) -> Option<Spoken> {
+    /// The next payload; none when a series has ended.
+    fn next(&mut self, content: &Content, now: Timestamp) -> Option<(Sent, Vec<u8>)> {
         let revision = self.revision.unwrap_or(0);
-        match programme {
-            Programme::Invented(habit) => Some(self.voice.speak(habit, revision, now, out)),
-            Programme::Recorded { series, per_message } => {
-                let start = self.row;
-                self.row = series.len().min(start + per_message);
-                if start == self.row {
-                    return None;
-                }
-                out.extend_from_slice(br#"{"measurements":["#);
-                for row in start..self.row {
-                    let opening: &[u8] =
-                        if row == start { br#"{"revision":"# } else { br#",{"revision":"# };
-                    out.extend_from_slice(opening);
-                    text::whole(revision, out);
-                    out.push(b',');
-                    out.extend_from_slice(series.item(row));
-                    out.push(b'}');
-                }
-                out.extend_from_slice(b"]}");
-                let items = u32::try_from(self.row - start).expect("per_message is bounded");
-                Some(Spoken { kind: Kind::Measurement, items, bad_items: 0 })
+        match content {
+            Content::Invented(invention) => Some(self.inventor.next(invention, revision, now)),
+            Content::Recorded { series, per_message } => {
+                let rows = self.row..series.len().min(self.row + per_message);
+                self.row = rows.end;
+                let items = u32::try_from(rows.len()).expect("per_message is bounded");
+                let sent = Sent::good(Kind::Measurement, items);
+                (items > 0).then(|| (sent, series.message(rows, revision)))
             }
         }
     }
 
-    /// Takes a configuration, and writes the heartbeat that acknowledges it.
-    pub(super) fn configure(
+    /// Applies a configuration. Returns the heartbeat that acknowledges it.
+    fn configure(
         &mut self,
         payload: &[u8],
         now: Timestamp,
-        out: &mut Vec<u8>,
-    ) -> Applied {
+        counts: &mut Configurations,
+    ) -> Option<Vec<u8>> {
         let Ok(received) = serde_json::from_slice::<Configuration<'_>>(payload) else {
-            return Applied::Malformed;
+            // An empty payload clears a retained configuration.
+            counts.malformed += u64::from(!payload.is_empty());
+            return None;
         };
         let rejects = serde_json::from_str::<Wish>(received.configuration.get())
             .is_ok_and(|wish| wish.reject == true);
-        if !rejects {
+        if rejects {
+            counts.rejected += 1;
+        } else {
+            counts.applied += 1;
             self.revision = Some(received.revision);
         }
-        self.write_heartbeat(received.revision, !rejects, now, out);
-        if rejects { Applied::Rejected } else { Applied::Yes }
+        Some(heartbeat(received.revision, self.inventor.later_than_all(now), !rejects))
     }
 
-    /// The heartbeat of every minute. A sensor without a configuration has none: a heartbeat
-    /// acknowledges its revision, and there is nothing to acknowledge.
-    pub(super) fn beat(&mut self, now: Timestamp, out: &mut Vec<u8>) -> Option<Spoken> {
+    /// The periodic heartbeat. Without a configuration there is none: there is nothing to acknowledge.
+    fn heartbeat(&mut self, now: Timestamp) -> Option<Vec<u8>> {
         let revision = self.revision?;
-        Some(self.write_heartbeat(revision, true, now, out))
-    }
-
-    fn write_heartbeat(
-        &mut self,
-        revision: i32,
-        success: bool,
-        now: Timestamp,
-        out: &mut Vec<u8>,
-    ) -> Spoken {
-        out.extend_from_slice(br#"{"heartbeats":[{"revision":"#);
-        text::whole(revision, out);
-        out.extend_from_slice(br#","timestamp":"#);
-        text::seconds(self.voice.moment(now.unix_microseconds()), out);
-        let end: &[u8] = if success { br#","success":true}]}"# } else { br#","success":false}]}"# };
-        out.extend_from_slice(end);
-        HEARTBEAT
+        Some(heartbeat(revision, self.inventor.later_than_all(now), true))
     }
 }
 
-/// One heartbeat.
-pub(super) const HEARTBEAT: Spoken = Spoken { kind: Kind::Heartbeat, items: 1, bad_items: 0 };
+/// The sensors of one connection.
+pub(super) struct Sensors {
+    sensors: Vec<Sensor>,
+    indices: HashMap<SensorIdentifier, usize>,
+    topics: Topics,
+    content: Rc<Content>,
+    heartbeats: Pace,
+    next_sensor: usize,
+    next_heartbeat: usize,
+    configurations: Rc<RefCell<Configurations>>,
+}
+
+impl Sensors {
+    pub(super) fn new(
+        sensors: Vec<Sensor>,
+        topics: Topics,
+        content: Rc<Content>,
+        configurations: Rc<RefCell<Configurations>>,
+    ) -> Self {
+        let per_second = sensors.len() as f64 / HEARTBEAT_INTERVAL.as_secs_f64();
+        let indices = sensors.iter().zip(0..).map(|(sensor, index)| (sensor.identifier, index));
+        Self {
+            indices: indices.collect(),
+            sensors,
+            topics,
+            content,
+            heartbeats: Pace::new(Rate::PerSecond(per_second), None).skipping(),
+            next_sensor: 0,
+            next_heartbeat: 0,
+            configurations,
+        }
+    }
+
+    fn message(&self, sensor: usize, sent: Sent, payload: Vec<u8>) -> Message {
+        let sensor = &self.sensors[sensor];
+        let topic = match sent.kind {
+            Kind::Measurement => sensor.measurements.clone(),
+            kind => self.topics.of(kind, sensor.identifier).into(),
+        };
+        Message { topic, payload: payload.into(), sent }
+    }
+}
+
+const HEARTBEAT: Sent = Sent::good(Kind::Heartbeat, 1);
+
+impl Source for Sensors {
+    fn next(&mut self, now: Timestamp) -> Option<Message> {
+        let index = self.next_sensor;
+        self.next_sensor = (index + 1) % self.sensors.len();
+        let (sent, payload) = self.sensors[index].next(&self.content, now)?;
+        Some(self.message(index, sent, payload))
+    }
+
+    fn heartbeats(&mut self, elapsed: Duration, now: Timestamp) -> Vec<Message> {
+        let mut due = Vec::new();
+        for _ in 0..self.heartbeats.due(elapsed) {
+            self.heartbeats.sent();
+            let index = self.next_heartbeat;
+            self.next_heartbeat = (index + 1) % self.sensors.len();
+            if let Some(payload) = self.sensors[index].heartbeat(now) {
+                due.push(self.message(index, HEARTBEAT, payload));
+            }
+        }
+        due
+    }
+
+    fn receive(&mut self, topic: &str, payload: &[u8], now: Timestamp) -> Option<Message> {
+        let identifier = topic.rsplit('/').next().and_then(SensorIdentifier::parse)?;
+        let index = *self.indices.get(&identifier)?;
+        let counts = &mut self.configurations.borrow_mut();
+        let answer = self.sensors[index].configure(payload, now, counts)?;
+        Some(self.message(index, HEARTBEAT, answer))
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_unix_microseconds(1_763_971_200_123_456);
+    const INVENTION: Invention =
+        Invention { per_message: 1, bad_share: 0.0, log_share: 0.0, spacing: Duration::ZERO };
 
-    fn sensor() -> Sensor {
-        Sensor::new(SensorIdentifier::random(), 1, 1)
+    fn sensors(content: Content) -> Sensors {
+        let topics = Topics::new("site-a");
+        let identifiers = [SensorIdentifier::random(), SensorIdentifier::random()];
+        let sensors = identifiers.map(|identifier| Sensor::new(identifier, &topics, (1, 1)));
+        Sensors::new(sensors.into(), topics, Rc::new(content), Rc::default())
     }
 
-    fn configured(sensor: &mut Sensor, payload: &str) -> (Applied, String) {
-        let mut out = Vec::new();
-        let applied = sensor.configure(payload.as_bytes(), NOW, &mut out);
-        (applied, String::from_utf8(out).unwrap())
+    fn configure(sensors: &mut Sensors, payload: &str) -> Option<String> {
+        let topic = sensors.topics.configuration(sensors.sensors[1].identifier);
+        let answer = sensors.receive(&topic, payload.as_bytes(), NOW)?;
+        let topic = sensors.topics.of(Kind::Heartbeat, sensors.sensors[1].identifier);
+        assert_eq!((answer.topic.to_string(), answer.sent), (topic, HEARTBEAT));
+        Some(String::from_utf8(answer.payload.to_vec()).unwrap())
     }
 
-    fn invented() -> Programme {
-        Programme::Invented(Habit {
-            per_message: 1,
-            bad_share: 0.0,
-            log_share: 0.0,
-            spacing_microseconds: 0,
-        })
+    fn next(sensors: &mut Sensors) -> (String, String) {
+        let message = sensors.next(NOW).unwrap();
+        (message.topic.to_string(), String::from_utf8(message.payload.to_vec()).unwrap())
     }
 
     #[test]
-    fn a_configuration_is_applied_and_acknowledged() {
-        let mut sensor = sensor();
-        let (applied, heartbeat) =
-            configured(&mut sensor, r#"{"revision":3,"configuration":{"interval":10}}"#);
-        assert_eq!(applied, Applied::Yes);
+    fn a_configuration_is_applied_and_acknowledged_unless_it_asks_to_be_rejected() {
+        let mut sensors = sensors(Content::Invented(INVENTION));
         assert_eq!(
-            heartbeat,
+            configure(&mut sensors, r#"{"revision":3,"configuration":{"interval":10}}"#).unwrap(),
             r#"{"heartbeats":[{"revision":3,"timestamp":1763971200.123456,"success":true}]}"#
         );
-        let mut out = Vec::new();
-        sensor.speak(&invented(), NOW, &mut out).unwrap();
-        assert!(out.starts_with(br#"{"measurements":[{"revision":3,"#));
-    }
-
-    #[test]
-    fn a_configuration_that_asks_for_it_is_rejected() {
-        let mut sensor = sensor();
-        configured(&mut sensor, r#"{"revision":3,"configuration":{}}"#);
-        let (applied, heartbeat) =
-            configured(&mut sensor, r#"{"revision":4,"configuration":{"reject":true}}"#);
-        assert_eq!(applied, Applied::Rejected);
-        assert!(heartbeat.contains(r#""revision":4,"#) && heartbeat.contains(r#""success":false"#));
-
-        let mut out = Vec::new();
-        sensor.beat(NOW, &mut out).unwrap();
-        let heartbeat = String::from_utf8(out).unwrap();
-        assert!(heartbeat.contains(r#""revision":3,"#), "it still works with the one before");
-    }
-
-    #[test]
-    fn what_is_no_configuration_changes_nothing() {
-        let mut sensor = sensor();
-        for payload in
-            ["", "no JSON", "[]", r#"{"revision":-9e9,"configuration":{}}"#, r#"{"revision":1}"#]
-        {
-            assert_eq!(configured(&mut sensor, payload), (Applied::Malformed, String::new()));
-        }
-        assert_eq!(sensor.beat(NOW, &mut Vec::new()), None);
-    }
-
-    #[test]
-    fn a_series_is_played_once_to_its_end() {
-        let series =
-            Series::parse("t,a\n2012-01-01,1.0\n2012-01-02,2\n2012-01-03,3\n", None).unwrap();
-        let programme = Programme::Recorded { series: Rc::new(series), per_message: 2 };
-        let mut sensor = sensor();
-        let mut out = Vec::new();
-        assert_eq!(sensor.speak(&programme, NOW, &mut out).unwrap().items, 2);
+        let rejected = configure(&mut sensors, r#"{"revision":4,"configuration":{"reject":true}}"#);
         assert_eq!(
-            String::from_utf8(std::mem::take(&mut out)).unwrap(),
-            r#"{"measurements":[{"revision":0,"timestamp":1325376000,"value":{"a":1.0}},{"revision":0,"timestamp":1325462400,"value":{"a":2}}]}"#
+            rejected.unwrap(),
+            r#"{"heartbeats":[{"revision":4,"timestamp":1763971200.123457,"success":false}]}"#
         );
-        assert_eq!(sensor.speak(&programme, NOW, &mut out).unwrap().items, 1);
-        assert_eq!(sensor.speak(&programme, NOW, &mut out), None);
+        for payload in ["no JSON", "[]", r#"{"revision":-9e9,"configuration":{}}"#, ""] {
+            assert_eq!(configure(&mut sensors, payload), None);
+        }
+        let counts = Configurations { applied: 1, rejected: 1, malformed: 3 };
+        assert_eq!(*sensors.configurations.borrow(), counts);
+
+        let first = next(&mut sensors);
+        assert!(first.1.starts_with(r#"{"measurements":[{"revision":0,"#), "{first:?}");
+        let (topic, payload) = next(&mut sensors);
+        assert_eq!(topic, format!("site-a/measurements/{}", sensors.sensors[1].identifier));
+        assert!(payload.starts_with(r#"{"measurements":[{"revision":3,"#), "{payload}");
+        let beats = sensors.heartbeats(HEARTBEAT_INTERVAL, NOW);
+        assert_eq!(beats.len(), 0, "a second's worth is made up for, and the first has none");
+        let beats = sensors.heartbeats(HEARTBEAT_INTERVAL + Duration::from_secs(30), NOW);
+        assert!(beats[0].payload.starts_with(br#"{"heartbeats":[{"revision":3,"#), "{beats:?}");
+    }
+
+    #[test]
+    fn a_series_is_published_once_to_its_end() {
+        let series = Series::parse("t,a\n2012-01-01,1.0\n2012-01-02,2\n2012-01-03,3\n", None);
+        let mut sensors = sensors(Content::Recorded { series: series.unwrap(), per_message: 2 });
+        let first = r#"{"measurements":[{"revision":0,"timestamp":1325376000,"value":{"a":1.0}},{"revision":0,"timestamp":1325462400,"value":{"a":2}}]}"#;
+        assert_eq!(next(&mut sensors).1, first);
+        assert_eq!(next(&mut sensors).1, first);
+        assert_eq!(sensors.next(NOW).unwrap().sent.items, 1);
+        assert!(sensors.next(NOW).is_some() && sensors.next(NOW).is_none());
     }
 }

@@ -1,0 +1,96 @@
+//! What was published, in items by kind. Kept by the publisher, compared with the service's ledger by
+//! `simulate` and `bench`. Pure.
+
+use std::ops::AddAssign;
+
+use crate::domain::Kind;
+
+/// What one message adds to the account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sent {
+    pub(crate) kind: Kind,
+    /// As the service counts them: a payload that is broken as a whole is one.
+    pub(crate) items: u32,
+    /// Those of them that the service must reject.
+    pub(crate) bad: u32,
+    /// A repetition of an earlier message.
+    pub(crate) copy: bool,
+}
+
+impl Sent {
+    /// Good items, sent for the first time.
+    pub(crate) const fn good(kind: Kind, items: u32) -> Self {
+        Self { kind, items, bad: 0, copy: false }
+    }
+}
+
+/// Items of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Items {
+    /// All, including copies and bad ones.
+    pub(crate) published: u64,
+    /// Good ones, each once: the rows that must exist.
+    pub(crate) distinct: u64,
+    /// Bad ones, each once: the rejections that must exist.
+    pub(crate) bad: u64,
+}
+
+/// Everything that was published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) messages: u64,
+    /// In the order of [`Kind::ALL`].
+    pub(crate) kinds: [Items; Kind::ALL.len()],
+}
+
+impl Account {
+    pub(crate) fn add(&mut self, sent: Sent) {
+        self.messages += 1;
+        let items = &mut self.kinds[sent.kind as usize];
+        items.published += u64::from(sent.items);
+        if !sent.copy {
+            items.distinct += u64::from(sent.items - sent.bad);
+            items.bad += u64::from(sent.bad);
+        }
+    }
+
+    pub(crate) fn items(&self) -> u64 {
+        self.kinds.iter().map(|items| items.published).sum()
+    }
+
+    pub(crate) fn distinct(&self) -> u64 {
+        self.kinds.iter().map(|items| items.distinct).sum()
+    }
+
+    pub(crate) fn bad(&self) -> u64 {
+        self.kinds.iter().map(|items| items.bad).sum()
+    }
+}
+
+impl AddAssign for Account {
+    fn add_assign(&mut self, other: Self) {
+        self.messages += other.messages;
+        for (mine, theirs) in self.kinds.iter_mut().zip(other.kinds) {
+            mine.published += theirs.published;
+            mine.distinct += theirs.distinct;
+            mine.bad += theirs.bad;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_published_and_not_distinct() {
+        let mut account = Account::default();
+        let sent = Sent { kind: Kind::LogMessage, items: 5, bad: 2, copy: false };
+        account.add(sent);
+        account.add(Sent { copy: true, ..sent });
+        assert_eq!(account.kinds[1], Items { published: 10, distinct: 3, bad: 2 });
+        account += account;
+        assert_eq!((account.messages, account.items()), (4, 20));
+        assert_eq!((account.distinct(), account.bad()), (6, 4));
+    }
+}

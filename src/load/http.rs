@@ -1,0 +1,162 @@
+//! A client of the service's HTTP API. Used by `simulate` to register sensors and to read the ledger, and by
+//! `bench` to watch the service under measurement. A failure is one sentence: what was asked, what came back.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actix_web::http::{Method, StatusCode};
+use anyhow::{anyhow, bail};
+use awc::error::{ConnectError, SendRequestError};
+use awc::{Client, Connector};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::domain::LedgerSnapshot;
+use crate::tls;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+#[derive(Clone)]
+pub(crate) struct HttpClient {
+    client: Client,
+    base: String,
+}
+
+/// RFC 9457.
+#[derive(Default, Deserialize)]
+struct Problem {
+    title: Option<String>,
+    detail: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    ledger: LedgerSnapshot,
+}
+
+impl HttpClient {
+    /// The service at this URL. The certificate of https must be signed by this authority, or else by one
+    /// that the system trusts.
+    pub(crate) fn new(
+        base: &str,
+        authority: Option<PathBuf>,
+        token: Option<&SecretString>,
+    ) -> Result<Self, tls::FileError> {
+        let mut connector = Connector::new().timeout(CONNECT_TIMEOUT);
+        if base.starts_with("https://") {
+            let options = tls::ClientOptions {
+                authority: Some(authority.map_or(tls::Authority::System, tls::Authority::File)),
+                check_name: true,
+                identity: None,
+                protocol: Some("http/1.1"),
+            };
+            connector = connector.rustls_0_23(tls::Client::new(options)?.configuration());
+        }
+        let mut builder = Client::builder().timeout(ANSWER_TIMEOUT).connector(connector);
+        if let Some(token) = token {
+            builder = builder.bearer_auth(token.expose_secret());
+        }
+        Ok(Self { client: builder.finish(), base: base.to_owned() })
+    }
+
+    /// Sends a request, and reads the answer to its end, whatever its status.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> anyhow::Result<Answer> {
+        let url = format!("{}{path}", self.base);
+        let request = self.client.request(method.clone(), &url);
+        let sent = match body {
+            Some(body) => request.send_json(body).await,
+            None => request.send().await,
+        };
+        let unreachable = |why: String| {
+            anyhow!("no answer from {url}: {why}. Is `tributary serve` running there?")
+        };
+        let mut response = sent.map_err(|error| {
+            let reason = match &error {
+                // It does not name its source.
+                SendRequestError::Connect(ConnectError::Io(source)) => {
+                    tls::handshake_reason(source)
+                }
+                _ => None,
+            };
+            unreachable(reason.unwrap_or_else(|| error.to_string()))
+        })?;
+        let body = response.body().limit(MAX_ANSWER_BYTES).await;
+        let body = body.map_err(|error| unreachable(error.to_string()))?.to_vec();
+        Ok(Answer { method, status: response.status(), body, url })
+    }
+
+    /// The body of a successful GET.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        self.send(Method::GET, path, None).await?.success()
+    }
+
+    /// The JSON body of a successful GET.
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.send(Method::GET, path, None).await?.json()
+    }
+
+    /// The service's ledger, since it started.
+    pub(crate) async fn ledger(&self) -> anyhow::Result<LedgerSnapshot> {
+        Ok(self.read::<Status>("/api/v1/status").await?.ledger)
+    }
+}
+
+pub(crate) struct Answer {
+    method: Method,
+    url: String,
+    pub(crate) status: StatusCode,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
+        let url = self.url.clone();
+        let body = self.success()?;
+        serde_json::from_slice(&body)
+            .map_err(|error| anyhow!("{url} did not answer as this version expects: {error}"))
+    }
+
+    fn success(self) -> anyhow::Result<Vec<u8>> {
+        let Self { method, url, status, body } = self;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+        let reason = status.canonical_reason().unwrap_or("no reason given");
+        let detail = problem.detail.or(problem.title).unwrap_or_else(|| reason.to_owned());
+        let hint = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                ". API_TOKEN must hold the token of an admin"
+            }
+            _ => "",
+        };
+        bail!("{method} {url} was answered {}: {detail}{hint}", status.as_u16())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_the_service_s_words() {
+        for (body, detail) in [
+            (r#"{"type":"about:blank","title":"Bad Request","detail":"too long"}"#, "too long"),
+            (r#"{"title":"Nope"}"#, "Nope"),
+            ("<html>", "Bad Request"),
+        ] {
+            let (status, body) = (StatusCode::BAD_REQUEST, body.as_bytes().to_vec());
+            let answer = Answer { method: Method::POST, url: "http://h/s".into(), status, body };
+            let refusal = answer.success().unwrap_err().to_string();
+            assert_eq!(refusal, format!("POST http://h/s was answered 400: {detail}"));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! How many messages are due. Pure arithmetic on elapsed time, asked by the publisher of each connection
+//! whenever it wakes. Never more messages fall due than were asked for, and catching up is bounded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// When messages fall due.
+#[derive(Clone, Debug)]
+pub(crate) enum Rate {
+    /// As fast as the broker acknowledges them.
+    Unlimited,
+    /// Evenly, more than 0 messages per second.
+    PerSecond(f64),
+    /// Messages per second, changed from outside; `connections` share it equally.
+    Governed { per_second: Arc<AtomicU64>, connections: u64 },
+    /// When batches of a recorded series are complete, counted from its first row and never falling.
+    /// A batch is one message from each of `sensors`; `speed` is seconds of the series per second.
+    Recorded { offsets: Arc<[Duration]>, speed: f64, sensors: u64 },
+}
+
+impl Rate {
+    /// The part of each of several connections.
+    pub(crate) fn shared_by(&self, connections: u64) -> Self {
+        match self {
+            Self::PerSecond(rate) => Self::PerSecond(rate / connections as f64),
+            Self::Governed { per_second, .. } => {
+                Self::Governed { per_second: Arc::clone(per_second), connections }
+            }
+            Self::Unlimited | Self::Recorded { .. } => self.clone(),
+        }
+    }
+}
+
+/// How much has been published of what is due.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    rate: Rate,
+    limit: Option<u64>,
+    /// Messages that may be made up for after a delay; older ones are skipped.
+    max_backlog: u64,
+    advanced_to: Duration,
+    /// Due since the start, including a fraction of the next one.
+    accrued: f64,
+    sent: u64,
+    skipped: u64,
+}
+
+impl Pace {
+    /// Publishes at most `limit` messages, if there is a limit.
+    pub(crate) fn new(rate: Rate, limit: Option<u64>) -> Self {
+        let advanced_to = Duration::ZERO;
+        Self { rate, limit, max_backlog: u64::MAX, advanced_to, accrued: 0.0, sent: 0, skipped: 0 }
+    }
+
+    /// After a delay, makes up for one second and skips the rest.
+    pub(crate) fn skipping(mut self) -> Self {
+        if let Rate::PerSecond(per_second) = self.rate {
+            self.max_backlog = (per_second as u64).max(1);
+        }
+        self
+    }
+
+    /// Messages due now, `elapsed` after the start.
+    pub(crate) fn due(&mut self, elapsed: Duration) -> u64 {
+        let left = self.limit.map_or(u64::MAX, |limit| limit - self.sent);
+        if self.is_unlimited() {
+            return left;
+        }
+        let total = if let Rate::Recorded { offsets, speed, sensors } = &self.rate {
+            let position = elapsed.as_secs_f64() * speed;
+            offsets.partition_point(|it| it.as_secs_f64() <= position) as u64 * sensors
+        } else {
+            let time = elapsed.saturating_sub(self.advanced_to);
+            self.accrued += time.as_secs_f64() * self.per_second();
+            self.advanced_to = elapsed;
+            whole(self.accrued)
+        };
+        let owed = total.saturating_sub(self.sent + self.skipped);
+        self.skipped += owed.saturating_sub(self.max_backlog);
+        owed.min(self.max_backlog).min(left)
+    }
+
+    /// Counts one message that was due as published.
+    pub(crate) fn sent(&mut self) {
+        self.sent += 1;
+    }
+
+    /// When the next message falls due, counted from the start.
+    pub(crate) fn next_at(&self) -> Option<Duration> {
+        if self.is_exhausted() {
+            return None;
+        }
+        match &self.rate {
+            Rate::Unlimited => Some(Duration::ZERO),
+            Rate::Recorded { offsets, speed, sensors } => {
+                let batch = usize::try_from(self.sent / sensors).ok()?;
+                offsets.get(batch).map(|offset| offset.div_f64(*speed))
+            }
+            Rate::PerSecond(_) | Rate::Governed { .. } => {
+                let missing = (self.sent + self.skipped + 1) as f64 - self.accrued;
+                let wait =
+                    Duration::try_from_secs_f64(missing.max(0.0) / self.per_second()).ok()?;
+                Some(self.advanced_to + wait)
+            }
+        }
+    }
+
+    pub(crate) fn is_unlimited(&self) -> bool {
+        matches!(self.rate, Rate::Unlimited)
+    }
+
+    /// Whether the limit is reached.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.limit.is_some_and(|limit| self.sent >= limit)
+    }
+
+    /// Messages that were never published because of delays. With a limit they are published later.
+    pub(crate) fn skipped(&self) -> u64 {
+        if self.is_exhausted() { 0 } else { self.skipped }
+    }
+
+    fn per_second(&self) -> f64 {
+        match &self.rate {
+            Rate::PerSecond(rate) => *rate,
+            Rate::Governed { per_second, connections } => {
+                per_second.load(Ordering::Relaxed) as f64 / *connections as f64
+            }
+            Rate::Unlimited | Rate::Recorded { .. } => f64::INFINITY,
+        }
+    }
+}
+
+/// The millionth that is added keeps 30 s at 0.7/s from being 20.
+fn whole(messages: f64) -> u64 {
+    (messages + 1e-6) as u64
+}
+
+/// Whole messages in a time.
+pub(crate) fn whole_messages(time: Duration, per_second: f64) -> u64 {
+    whole(time.as_secs_f64() * per_second)
+}
+
+/// The part of `total` that falls to the sensors `start .. end` of `count`. All parts add up to `total`.
+pub(crate) fn share_of(total: u64, start: usize, end: usize, count: usize) -> u64 {
+    let until = |index: usize| u128::from(total) * index as u128 / count as u128;
+    u64::try_from(until(end) - until(start)).expect("a part is no more than the whole")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn publish(pace: &mut Pace, elapsed: Duration) -> u64 {
+        let due = pace.due(elapsed);
+        (0..due).for_each(|_| pace.sent());
+        due
+    }
+
+    #[test]
+    fn publishes_what_was_asked_for() {
+        let mut pace = Pace::new(Rate::PerSecond(0.7), None).skipping();
+        let published: u64 = (0..=3_000).map(|tick| publish(&mut pace, MS * 10 * tick)).sum();
+        assert_eq!((published, pace.skipped()), (21, 0));
+        assert_eq!(whole_messages(MS * 30_000, 0.7), 21);
+    }
+
+    #[test]
+    fn catching_up_is_bounded_where_messages_may_be_skipped() {
+        let mut pace = Pace::new(Rate::PerSecond(100.0), None);
+        assert_eq!(pace.clone().due(MS * 10_000), 1_000);
+        pace = pace.skipping();
+        assert_eq!(publish(&mut pace, MS * 10_000), 100);
+        assert_eq!((pace.due(MS * 10_000), pace.skipped()), (0, 900));
+        assert_eq!(pace.next_at(), Some(MS * 10_010));
+    }
+
+    #[test]
+    fn a_limit_ends_it_and_makes_up_for_what_was_held_up() {
+        let mut pace = Pace::new(Rate::PerSecond(1.0), Some(7)).skipping();
+        assert_eq!((publish(&mut pace, MS * 5_000), pace.skipped()), (1, 4));
+        let published: u64 = (6..20).map(|second| publish(&mut pace, MS * 1_000 * second)).sum();
+        assert_eq!((published, pace.next_at(), pace.skipped()), (6, None, 0));
+        let mut unlimited = Pace::new(Rate::Unlimited, Some(7));
+        assert_eq!((publish(&mut unlimited, MS), unlimited.due(MS)), (7, 0));
+    }
+
+    #[test]
+    fn a_governed_rate_is_followed_from_now_on() {
+        let per_second = Arc::new(AtomicU64::new(200));
+        let rate = Rate::Governed { per_second: Arc::clone(&per_second), connections: 2 };
+        let mut pace = Pace::new(rate, None);
+        assert_eq!(publish(&mut pace, MS * 1_000), 100);
+        per_second.store(20, Ordering::Relaxed);
+        assert_eq!(publish(&mut pace, MS * 2_000), 10);
+        assert_eq!(pace.next_at(), Some(MS * 2_100));
+    }
+
+    #[test]
+    fn a_recorded_series_keeps_its_gaps() {
+        let offsets = [0, 3_600, 7_200].map(Duration::from_secs).into();
+        let mut pace =
+            Pace::new(Rate::Recorded { offsets, speed: 3_600.0, sensors: 2 }, Some(6)).skipping();
+        assert_eq!(publish(&mut pace, Duration::ZERO), 2);
+        assert_eq!((pace.due(MS * 999), pace.next_at()), (0, Some(MS * 1_000)));
+        assert_eq!(publish(&mut pace, MS * 5_000), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_asked_for(
+            per_second in 0.01f64..10_000.0,
+            gaps in prop::collection::vec(0u64..3_000, 1..50),
+        ) {
+            let mut pace = Pace::new(Rate::PerSecond(per_second), None).skipping();
+            let (mut elapsed, mut published) = (Duration::ZERO, 0);
+            for gap in gaps {
+                elapsed += MS * u32::try_from(gap).unwrap();
+                published += publish(&mut pace, elapsed);
+                let asked = whole_messages(elapsed, per_second);
+                prop_assert!(asked.abs_diff(published + pace.skipped()) <= 1);
+                prop_assert!(pace.next_at().unwrap() + MS > elapsed);
+            }
+        }
+
+        #[test]
+        fn shares_add_up(total in 0u64..1_000_000, count in 1usize..100, cut in 0usize..100) {
+            let cut = cut.min(count);
+            prop_assert_eq!(share_of(total, 0, cut, count) + share_of(total, cut, count, count), total);
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Publishes what a [`Source`] gives it over one connection, as fast as its pace says and its window allows.
+//! Started by `simulate` and `bench`, one for each connection. After a reconnect un-acknowledged messages
+//! are sent again, byte for byte; without `reconnect` a lost connection is an error.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use futures_util::future::try_join_all;
+use hdrhistogram::Histogram;
+use ntex_bytes::{ByteString, Bytes};
+use ntex_mqtt::v5::codec::PublishAckReason;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::account::{Account, Sent};
+use super::connection::{Connection, Event};
+use super::pace::Pace;
+use super::window::{Limit, Window};
+use crate::domain::Timestamp;
+use crate::mqtt;
+
+/// How long, after the last message, the broker may take to acknowledge it.
+const WIND_DOWN: Duration = Duration::from_secs(30);
+/// A broker that acknowledges nothing for this long never will.
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(1);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// A message to publish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: ByteString,
+    pub(crate) payload: Bytes,
+    pub(crate) sent: Sent,
+}
+
+/// Where messages come from, and where received ones go.
+pub(crate) trait Source {
+    /// The next message, or none when everything has been published.
+    fn next(&mut self, now: Timestamp) -> Option<Message>;
+
+    /// Heartbeats that are due besides, `elapsed` after the start.
+    fn heartbeats(&mut self, _elapsed: Duration, _now: Timestamp) -> Vec<Message> {
+        Vec::new()
+    }
+
+    /// A PUBLISH on a subscribed topic arrived. The answer is published.
+    fn receive(&mut self, _topic: &str, _payload: &[u8], _now: Timestamp) -> Option<Message> {
+        None
+    }
+}
+
+/// What the publishers of one run have done. All of them run on one thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) account: Account,
+    /// Messages that the broker acknowledged; read from other threads for the progress bar.
+    pub(crate) acknowledged: Arc<AtomicU64>,
+    /// Acknowledged messages to which nobody is subscribed.
+    pub(crate) unheard: u64,
+    /// Messages that the broker acknowledged with an error and discarded.
+    pub(crate) refused: u64,
+    /// Messages sent again after a reconnect.
+    pub(crate) republished: u64,
+    pub(crate) reconnects: u64,
+    /// Messages never published, because the broker or the machine caused a delay.
+    pub(crate) skipped: u64,
+    /// Messages that the broker had not acknowledged in the end.
+    pub(crate) unacknowledged: u64,
+    /// From PUBLISH to PUBACK, in microseconds, where somebody asks for it.
+    pub(crate) latency: Option<Histogram<u64>>,
+}
+
+/// An empty histogram: microseconds up to ten minutes, to three digits.
+pub(crate) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are constants")
+}
+
+pub(crate) fn record(histogram: &mut Histogram<u64>, latency: Duration) {
+    histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
+}
+
+/// How much of a run is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    No,
+    /// Publish nothing more; wait for acknowledgements.
+    Publishing,
+    /// Wait for nothing.
+    Now,
+}
+
+/// How one connection publishes.
+pub(crate) struct Plan {
+    pub(crate) mqtt: mqtt::Config,
+    pub(crate) client_id: String,
+    /// Topics to subscribe to.
+    pub(crate) filters: Vec<String>,
+    pub(crate) pace: Pace,
+    pub(crate) limit: Limit,
+    /// Messages that fall due within this time are written together.
+    pub(crate) tick: Duration,
+    pub(crate) reconnect: bool,
+    pub(crate) totals: Rc<RefCell<Totals>>,
+}
+
+/// When publishing ends; the same for all connections of a run.
+#[derive(Clone)]
+pub(crate) struct Timing {
+    pub(crate) started_at: Instant,
+    /// None continues until the pace or the source ends.
+    pub(crate) duration: Option<Duration>,
+    pub(crate) stop: watch::Receiver<Stop>,
+}
+
+impl Timing {
+    fn is_stopped(&self) -> bool {
+        *self.stop.borrow() != Stop::No
+    }
+
+    /// Since the start, at most the duration.
+    fn elapsed(&self, now: Instant) -> Duration {
+        let elapsed = now - self.started_at;
+        self.duration.map_or(elapsed, |duration| duration.min(elapsed))
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.is_stopped() || self.duration.is_some_and(|it| now >= self.started_at + it)
+    }
+}
+
+/// One connection's publisher.
+pub(crate) struct Publisher<S> {
+    source: S,
+    plan: Plan,
+    window: Window,
+    acknowledged_at: Instant,
+    /// Set once everything has been published.
+    deadline: Option<Instant>,
+}
+
+impl<S: Source + 'static> Publisher<S> {
+    pub(crate) fn new(source: S, plan: Plan) -> Self {
+        let window = Window::new(plan.limit);
+        Self { source, plan, window, acknowledged_at: Instant::now(), deadline: None }
+    }
+
+    /// Connects them all.
+    pub(crate) async fn open_all(publishers: Vec<Self>) -> anyhow::Result<Vec<(Self, Connection)>> {
+        let connections = try_join_all(publishers.iter().map(Self::open)).await?;
+        Ok(publishers.into_iter().zip(connections).collect())
+    }
+
+    /// Runs them all until everything is published and acknowledged, or the run is over.
+    pub(crate) async fn run_all(opened: Vec<(Self, Connection)>, timing: &Timing) -> anyhow::Result<()> {
+        let mut running = JoinSet::new();
+        for (publisher, connection) in opened {
+            running.spawn_local(publisher.run(connection, timing.clone()));
+        }
+        while let Some(ended) = running.join_next().await {
+            ended.context("a publisher panicked")??;
+        }
+        Ok(())
+    }
+
+    async fn open(&self) -> anyhow::Result<Connection> {
+        let Plan { mqtt, client_id, filters, .. } = &self.plan;
+        let opened = Connection::open(mqtt, client_id, filters).await;
+        opened
+            .with_context(|| format!("no connection to the broker at {}", mqtt.broker.authority()))
+    }
+
+    async fn run(mut self, mut connection: Connection, mut timing: Timing) -> anyhow::Result<()> {
+        while let Err(error) = self.converse(&mut connection, &mut timing).await {
+            if !self.plan.reconnect {
+                return Err(error);
+            }
+            let unacknowledged = self.window.len();
+            warn!(unacknowledged, "connection to the broker lost: {error}");
+            match self.reconnect(&mut timing).await {
+                Some(opened) => connection = opened,
+                None => break,
+            }
+        }
+        if let Err(error) = connection.close().await {
+            debug!("the connection ended before DISCONNECT: {error}");
+        }
+        let due = if timing.is_stopped() { 0 } else { self.due(&timing, Instant::now()) };
+        let totals = &mut *self.plan.totals.borrow_mut();
+        totals.skipped += self.plan.pace.skipped() + due;
+        totals.unacknowledged += self.window.len() as u64;
+        Ok(())
+    }
+
+    /// Publishes over one connection; returns when there is nothing left to do.
+    async fn converse(&mut self, connection: &mut Connection, timing: &mut Timing) -> anyhow::Result<()> {
+        let republished = self.window.restart(connection.receive_maximum);
+        self.plan.totals.borrow_mut().republished += republished as u64;
+        self.acknowledged_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            self.fill(now, timing);
+            while let Some((id, topic, payload)) = self.window.next(now) {
+                connection.publish(id, topic, payload)?;
+            }
+            if self.is_done(now, timing) {
+                return Ok(());
+            }
+            if self.window.is_empty() {
+                self.acknowledged_at = now;
+            }
+            ensure!(
+                now < self.acknowledged_at + ACKNOWLEDGEMENT_TIMEOUT,
+                "the broker has acknowledged nothing for {ACKNOWLEDGEMENT_TIMEOUT:?}"
+            );
+            let wake_at = self.wake_at(now, timing).min(connection.keep_alive(now)?);
+            tokio::select! {
+                event = connection.event() => self.handle(event?),
+                () = sleep_until(wake_at) => {}
+                changed = timing.stop.changed() => changed.context("the run has ended")?,
+            }
+            if self.plan.pace.is_unlimited() && self.deadline.is_none() {
+                // One PUBACK is not worth a round, and the broker has the cores meanwhile.
+                sleep(self.plan.tick).await;
+            }
+            while let Some(event) = connection.ready_event()? {
+                self.handle(event);
+            }
+        }
+    }
+
+    /// Queues what is due, as far as there is room for it.
+    fn fill(&mut self, now: Instant, timing: &Timing) {
+        if self.deadline.is_some() {
+            return;
+        }
+        let clock = Timestamp::now();
+        for message in self.source.heartbeats(timing.elapsed(now), clock) {
+            self.push(message);
+        }
+        let mut ended = false;
+        let mut due = self.due(timing, now);
+        while due > 0 && !ended && self.window.has_room() {
+            match self.source.next(clock) {
+                Some(message) => {
+                    self.push(message);
+                    self.plan.pace.sent();
+                    due -= 1;
+                }
+                None => ended = true,
+            }
+        }
+        if ended || self.plan.pace.is_exhausted() || timing.is_over(now) {
+            self.deadline = Some(now + WIND_DOWN);
+        }
+    }
+
+    fn due(&mut self, timing: &Timing, now: Instant) -> u64 {
+        self.plan.pace.due(timing.elapsed(now))
+    }
+
+    fn push(&mut self, message: Message) {
+        self.plan.totals.borrow_mut().account.add(message.sent);
+        self.window.push(message.topic, message.payload);
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Acknowledged(id, reason) => {
+                let Some(sent_at) = self.window.acknowledge(id) else { return };
+                self.acknowledged_at = Instant::now();
+                let totals = &mut *self.plan.totals.borrow_mut();
+                if let Some(latency) = &mut totals.latency {
+                    record(latency, self.acknowledged_at - sent_at);
+                }
+                match reason {
+                    PublishAckReason::Success => {}
+                    PublishAckReason::NoMatchingSubscribers => totals.unheard += 1,
+                    _ => {
+                        totals.refused += 1;
+                        return;
+                    }
+                }
+                totals.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Publish { topic, payload } => {
+                if let Some(answer) = self.source.receive(&topic, &payload, Timestamp::now()) {
+                    self.push(answer);
+                }
+            }
+        }
+    }
+
+    fn is_done(&self, now: Instant, timing: &Timing) -> bool {
+        let is_late = |deadline| now >= deadline || *timing.stop.borrow() == Stop::Now;
+        self.deadline.is_some_and(|deadline| self.window.is_empty() || is_late(deadline))
+    }
+
+    fn wake_at(&self, now: Instant, timing: &Timing) -> Instant {
+        if self.deadline.is_some() {
+            return now + IDLE;
+        }
+        // With a full window an acknowledgement wakes.
+        let next = self.plan.pace.next_at().filter(|_| self.window.has_room());
+        let due = next.into_iter().chain(timing.duration).min().map(|due| timing.started_at + due);
+        due.map_or(now + IDLE, |due| due.max(now + self.plan.tick).min(now + IDLE))
+    }
+
+    async fn reconnect(&mut self, timing: &mut Timing) -> Option<Connection> {
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            let now = Instant::now();
+            if timing.is_over(now) || self.plan.pace.is_exhausted() {
+                self.deadline.get_or_insert(now + WIND_DOWN);
+            }
+            if self.is_done(now, timing) {
+                return None;
+            }
+            tokio::select! {
+                () = sleep(backoff.mul_f64(rand::random_range(0.5..1.0))) => {}
+                changed = timing.stop.changed() => changed.ok()?,
+            }
+            let opened = tokio::select! {
+                opened = self.open() => opened,
+                _ = timing.stop.wait_for(|stop| *stop == Stop::Now) => return None,
+            };
+            match opened {
+                Ok(connection) => {
+                    info!("connected to the broker again");
+                    self.plan.totals.borrow_mut().reconnects += 1;
+                    return Some(connection);
+                }
+                Err(error) => debug!("still no connection: {error:#}"),
+            }
+            backoff = LAST_BACKOFF.min(backoff * 2);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What one connection has published and the broker has not acknowledged, in order. Pure; the publisher asks
+//! it what to send next, and what to send again after a reconnect.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+
+use ntex_bytes::{ByteString, Bytes};
+use tokio::time::Instant;
+
+/// What may be un-acknowledged on one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub(crate) messages: usize,
+    pub(crate) payload_bytes: usize,
+}
+
+/// Un-acknowledged messages, the oldest at the front.
+#[derive(Debug)]
+pub(super) struct Window {
+    limit: Limit,
+    /// The broker's [MQTT-3.3.4-9].
+    receive_maximum: usize,
+    entries: VecDeque<Entry>,
+    /// Entries, from the front, that were sent on this connection.
+    sent: usize,
+    payload_bytes: usize,
+    next_id: NonZeroU16,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: NonZeroU16,
+    sent_at: Option<Instant>,
+    topic: ByteString,
+    payload: Bytes,
+}
+
+impl Window {
+    pub(super) fn new(limit: Limit) -> Self {
+        let (receive_maximum, next_id) = (0, NonZeroU16::MIN);
+        Self {
+            limit,
+            receive_maximum,
+            entries: VecDeque::new(),
+            sent: 0,
+            payload_bytes: 0,
+            next_id,
+        }
+    }
+
+    /// On a new connection everything is sent again. Returns how many messages that concerns.
+    pub(super) fn restart(&mut self, receive_maximum: NonZeroU16) -> usize {
+        self.receive_maximum = receive_maximum.get().into();
+        std::mem::take(&mut self.sent)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.entries.len() < self.limit.messages.min(self.receive_maximum)
+            && self.payload_bytes < self.limit.payload_bytes
+    }
+
+    /// Queues a message for [`Self::next`]. The caller asks for room before, but for heartbeats, of which
+    /// there is one for each configuration received.
+    pub(super) fn push(&mut self, topic: ByteString, payload: Bytes) {
+        self.payload_bytes += payload.len();
+        self.entries.push_back(Entry { id: NonZeroU16::MIN, sent_at: None, topic, payload });
+    }
+
+    /// The next message to send, with its Packet Identifier.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(NonZeroU16, &ByteString, &Bytes)> {
+        // An identifier that is still in use is met at the front first [MQTT-2.2.1-4].
+        let is_used = self.sent > 0 && self.entries[0].id == self.next_id;
+        if self.sent >= self.receive_maximum || is_used {
+            return None;
+        }
+        let entry = self.entries.get_mut(self.sent)?;
+        (entry.id, entry.sent_at) = (self.next_id, Some(now));
+        self.next_id = self.next_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
+        self.sent += 1;
+        Some((entry.id, &entry.topic, &entry.payload))
+    }
+
+    /// When the message with this identifier was sent, if it is in flight. Brokers mostly acknowledge in
+    /// order, so that it is at the front.
+    pub(super) fn acknowledge(&mut self, id: NonZeroU16) -> Option<Instant> {
+        let position = self.entries.iter().take(self.sent).position(|entry| entry.id == id)?;
+        let entry = self.entries.remove(position)?;
+        self.payload_bytes -= entry.payload.len();
+        self.sent -= 1;
+        entry.sent_at
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(receive_maximum: u16) -> Window {
+        let mut window = Window::new(Limit { messages: 60_000, payload_bytes: 1_000_000 });
+        window.restart(NonZeroU16::new(receive_maximum).unwrap());
+        window
+    }
+
+    fn push(window: &mut Window, number: u32) {
+        window.push("topic".into(), number.to_string().into_bytes().into());
+    }
+
+    fn send_all(window: &mut Window) -> Vec<(u16, String)> {
+        let mut sent = Vec::new();
+        while let Some((id, _, payload)) = window.next(Instant::now()) {
+            sent.push((id.get(), String::from_utf8(payload.to_vec()).unwrap()));
+        }
+        sent
+    }
+
+    fn acknowledge(window: &mut Window, id: u16) -> bool {
+        window.acknowledge(NonZeroU16::new(id).unwrap()).is_some()
+    }
+
+    #[test]
+    fn never_more_in_flight_than_the_broker_takes() {
+        let mut window = window(2);
+        (0..3).for_each(|number| push(&mut window, number));
+        assert!(!window.has_room());
+        assert_eq!(send_all(&mut window), [(1, "0".into()), (2, "1".into())]);
+        assert!(acknowledge(&mut window, 2));
+        assert_eq!(send_all(&mut window), [(3, "2".into())]);
+    }
+
+    #[test]
+    fn large_messages_are_bounded_by_their_bytes() {
+        let mut window = window(100);
+        window.push("topic".into(), vec![b' '; 1_000_000].into());
+        assert!(!window.has_room());
+        send_all(&mut window);
+        assert!(acknowledge(&mut window, 1) && window.has_room() && window.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_is_sent_again_in_order() {
+        let mut window = window(10);
+        (0..4).for_each(|number| push(&mut window, number));
+        send_all(&mut window);
+        assert!(acknowledge(&mut window, 2) && !acknowledge(&mut window, 2));
+        assert_eq!(window.restart(NonZeroU16::new(10).unwrap()), 3);
+        assert!(!acknowledge(&mut window, 1), "it is not in flight on this connection");
+        let again = send_all(&mut window);
+        assert_eq!(again, [(5, "0".into()), (6, "2".into()), (7, "3".into())]);
+    }
+
+    #[test]
+    fn an_identifier_in_use_is_never_used_twice() {
+        let mut window = window(u16::MAX);
+        push(&mut window, 0);
+        send_all(&mut window);
+        for number in 1..=u32::from(u16::MAX) {
+            push(&mut window, number);
+            for (id, _) in send_all(&mut window) {
+                assert!(id != 1 && acknowledge(&mut window, id));
+            }
+        }
+        assert_eq!(window.len(), 2, "the next one waits for the first");
+        assert!(acknowledge(&mut window, 1));
+        assert_eq!(send_all(&mut window), [(1, "65535".into())]);
+    }
+}

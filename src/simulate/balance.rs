@@ -1,0 +1,181 @@
+//! What was published against what the service's ledger says became of it. Pure; asked by the run while it
+//! waits for the service, and for the verdict.
+
+use std::fmt;
+
+use crate::domain::{LedgerEntry, LedgerSnapshot};
+use crate::load::{Account, count};
+
+/// Items of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Balance {
+    pub(super) published: u64,
+    /// The difference that the run made; `in_flight` is the service's in the end.
+    pub(super) ledger: LedgerEntry,
+}
+
+/// Of each kind, in the order of the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Balances(pub(super) [Balance; 3]);
+
+/// Whether every item is accounted for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Exact,
+    /// Part of a replayed series had been stored before.
+    ExactWithDuplicates,
+    /// Items that are neither committed nor rejected.
+    Missing(u64),
+    /// Items that the service settled over and above: other publishers are active, and no more can be told.
+    Foreign(u64),
+    /// Why the ledger cannot be compared.
+    Unknown(String),
+}
+
+impl Verdict {
+    /// Whether nothing is missing. Beside other publishers that is all that the ledger can tell.
+    pub(super) const fn is_good(&self) -> bool {
+        matches!(self, Self::Exact | Self::ExactWithDuplicates | Self::Foreign(_))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const GOOD: &str = "every item is accounted for: published = committed + rejected";
+        match self {
+            Self::Exact => out.write_str(GOOD),
+            Self::ExactWithDuplicates => write!(out, "{GOOD} + duplicates of earlier runs"),
+            Self::Missing(items) => {
+                let items = count(*items);
+                write!(out, "NOT accounted for: {items} items are neither committed nor rejected")
+            }
+            Self::Foreign(items) => write!(
+                out,
+                "nothing is missing: the service settled all that was published, and {} items of other publishers",
+                count(*items)
+            ),
+            Self::Unknown(why) => write!(out, "NOT accounted for: {why}"),
+        }
+    }
+}
+
+impl Balance {
+    /// None where the service counts less than before: it was restarted, and its ledger with it.
+    fn between(published: u64, before: LedgerEntry, after: LedgerEntry) -> Option<Self> {
+        let ledger = LedgerEntry {
+            received: after.received.checked_sub(before.received)?,
+            committed: after.committed.checked_sub(before.committed)?,
+            duplicate: after.duplicate.checked_sub(before.duplicate)?,
+            rejected: after.rejected.checked_sub(before.rejected)?,
+            ..after
+        };
+        Some(Self { published, ledger })
+    }
+
+    const fn stored(&self) -> u64 {
+        self.ledger.committed + self.ledger.rejected
+    }
+}
+
+impl Balances {
+    pub(super) fn between(
+        account: &Account,
+        before: &LedgerSnapshot,
+        after: &LedgerSnapshot,
+    ) -> Option<Self> {
+        let mut balances = Self::default();
+        let entries = before.entries().into_iter().zip(after.entries());
+        for ((balance, items), ((_, before), (_, after))) in
+            balances.0.iter_mut().zip(account.kinds).zip(entries)
+        {
+            *balance = Balance::between(items.published, before, after)?;
+        }
+        Some(balances)
+    }
+
+    /// Whether everything has arrived, and none is in flight.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_settled =
+            |it: &Balance| it.ledger.received >= it.published && it.ledger.in_flight == 0;
+        self.0.iter().all(is_settled)
+    }
+
+    /// Whether everything is stored, so that waiting cannot improve the verdict.
+    pub(super) fn is_stored(&self) -> bool {
+        self.is_settled() && self.0.iter().all(|it| it.stored() >= it.published)
+    }
+
+    /// Items that the service has settled, as far as they can be ours.
+    pub(super) fn finished(&self) -> u64 {
+        self.0.iter().map(|it| it.published.min(it.stored() + it.ledger.duplicate)).sum()
+    }
+
+    /// A series that was published before leaves duplicates.
+    pub(super) fn verdict(&self, is_replay: bool) -> Verdict {
+        let (mut missing, mut foreign, mut duplicates) = (0, 0, 0);
+        for (index, it) in self.0.iter().enumerate() {
+            foreign += it.stored().saturating_sub(it.published);
+            let mut not_stored = it.published.saturating_sub(it.stored());
+            if is_replay && index == 0 {
+                duplicates = not_stored.min(it.ledger.duplicate);
+                not_stored -= duplicates;
+            }
+            missing += not_stored;
+        }
+        match (missing, foreign, duplicates) {
+            (0, 0, 0) => Verdict::Exact,
+            (0, 0, _) => Verdict::ExactWithDuplicates,
+            (0, ..) => Verdict::Foreign(foreign),
+            _ => Verdict::Missing(missing),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balance(published: u64, committed: u64, duplicate: u64, rejected: u64) -> Balance {
+        let received = committed + duplicate + rejected;
+        let ledger =
+            LedgerEntry { received, committed, duplicate, rejected, ..LedgerEntry::default() };
+        Balance { published, ledger }
+    }
+
+    fn of_measurements(balance: Balance) -> Balances {
+        Balances([balance, Balance::default(), Balance::default()])
+    }
+
+    #[test]
+    fn the_verdict_counts_what_is_missing_and_what_is_foreign() {
+        for (balance, is_replay, expected) in [
+            (balance(100, 95, 0, 5), false, Verdict::Exact),
+            // Sent again by the broker or by us.
+            (balance(100, 100, 7, 0), false, Verdict::Exact),
+            (balance(100, 90, 0, 5), false, Verdict::Missing(5)),
+            (balance(100, 90, 5, 5), false, Verdict::Missing(5)),
+            (balance(100, 90, 5, 2), true, Verdict::Missing(3)),
+            (balance(100, 0, 100, 0), true, Verdict::ExactWithDuplicates),
+            (balance(100, 60, 45, 0), true, Verdict::ExactWithDuplicates),
+            (balance(100, 100, 0, 0), true, Verdict::Exact),
+            (balance(100, 103, 0, 0), false, Verdict::Foreign(3)),
+        ] {
+            assert_eq!(of_measurements(balance).verdict(is_replay), expected, "{balance:?}");
+            assert_eq!(expected.is_good(), !matches!(expected, Verdict::Missing(_)));
+        }
+    }
+
+    #[test]
+    fn a_restarted_service_is_noticed() {
+        let before = balance(0, 10, 0, 0).ledger;
+        assert_eq!(Balance::between(5, before, LedgerEntry::default()), None);
+    }
+
+    #[test]
+    fn settled_when_everything_arrived_and_none_is_in_flight() {
+        let mut balances = of_measurements(balance(100, 94, 1, 5));
+        assert!(balances.is_settled() && !balances.is_stored());
+        balances.0[0].ledger.in_flight = 1;
+        assert!(!balances.is_settled());
+    }
+}

@@ -1,0 +1,109 @@
+//! What a broken sensor writes: items and payloads that the service has to reject one by one. Called for the
+//! share that `--bad` asks for. Each carries its timestamp, so that no two are equal: the service keeps one
+//! record of a payload that comes twice.
+
+use rand::seq::IndexedRandom as _;
+use rand::{Rng, RngExt as _};
+
+use crate::domain::{Kind, Timestamp};
+use crate::load::UnixSeconds;
+
+/// `%` is the revision, `@` the timestamp, `#` the same in nanoseconds, `$` the kind's envelope member.
+const ITEMS: [&str; 14] = [
+    r#"{"revision":%,"timestamp":@,"value":{"temperature":{"celsius":21.37}}}"#,
+    r#"{"revision":%,"timestamp":@,"value":[21.37,45.2]}"#,
+    r#"{"revision":%,"timestamp":@}"#,
+    r#"{"revision":%,"timestamp":@,"value":{"station":"roof\u0000top"}}"#,
+    r#"{"revision":%,"timestamp":@,"value":{"temperature":21.37,"temperature":21.38}}"#,
+    r#"{"revision":%,"timestamp":@,"value":{"the-temperature-at-the-far-end-of-the-long-corridor-on-the-third-floor":21.37}}"#,
+    r#"{"revision":%,"timestamp":@,"value":{"temperature":1e200000}}"#,
+    r#"{"revision":-1,"timestamp":@,"value":{"temperature":21.37}}"#,
+    r#"{"revision":1.5,"timestamp":@,"value":{"temperature":21.37}}"#,
+    r#"{"revision":2147483648,"timestamp":@,"value":{"temperature":21.37}}"#,
+    r#"{"revision":%,"sent":@,"value":{"temperature":21.37}}"#,
+    r#"{"revision":%,"timestamp":"@","value":{"temperature":21.37}}"#,
+    r#"{"revision":%,"timestamp":#,"value":{"temperature":21.37}}"#,
+    r#""21.37 at @""#,
+];
+
+const LOG_MESSAGES: [&str; 5] = [
+    r#"{"log_messages":[{"severity":"catastrophe","revision":%,"timestamp":@,"subject":"The CPU is burning"}]}"#,
+    r#"{"log_messages":[{"severity":"info","revision":%,"timestamp":@,"subject":""}]}"#,
+    r#"{"log_messages":[{"severity":"info","revision":%,"timestamp":@}]}"#,
+    r#"{"log_messages":[{"severity":"info","revision":-1,"timestamp":@,"subject":"Clock set"}]}"#,
+    r#"{"log_messages":[{"severity":"info","revision":%,"sent":@,"subject":"Clock set"}]}"#,
+];
+
+const MESSAGES: [&str; 6] = [
+    "temperature=21.37;at=@",
+    r#"{"$":[{"revision":0,"timestamp":@"#,
+    r#"["$",@]"#,
+    r#"{"readings":[{"revision":0,"timestamp":@}]}"#,
+    r#"{"$":[],"sent":@}"#,
+    // Written in Latin-1, as old firmware does: no UTF-8.
+    r#"{"unit":"°C","at":@}"#,
+];
+
+/// Of the messages with a bad item one in eight is broken as a whole.
+pub(super) fn spoils_message(random: &mut impl Rng) -> bool {
+    random.random_ratio(1, 8)
+}
+
+/// A bad item of a measurements message.
+pub(super) fn measurement(
+    revision: i32,
+    taken_at: Timestamp,
+    random: &mut impl Rng,
+    out: &mut Vec<u8>,
+) {
+    let template = ITEMS.choose(random).expect("there are some");
+    out.extend(filled(template, revision, taken_at, Kind::Measurement));
+}
+
+/// A log message with one bad item.
+pub(super) fn log_message(revision: i32, written_at: Timestamp, random: &mut impl Rng) -> Vec<u8> {
+    let template = LOG_MESSAGES.choose(random).expect("there are some");
+    filled(template, revision, written_at, Kind::LogMessage)
+}
+
+/// A payload that is broken as a whole.
+pub(super) fn message(kind: Kind, at: Timestamp, random: &mut impl Rng) -> Vec<u8> {
+    filled(MESSAGES.choose(random).expect("there are some"), 0, at, kind)
+}
+
+/// In Latin-1, which is ASCII for all templates but one.
+fn filled(template: &str, revision: i32, at: Timestamp, kind: Kind) -> Vec<u8> {
+    let text = template
+        .replace('%', &revision.to_string())
+        .replace('@', &UnixSeconds(at).to_string())
+        .replace('#', &format!("{}000", at.unix_microseconds()))
+        .replace('$', kind.envelope_member());
+    text.chars().map(|character| u8::try_from(character).unwrap_or(b'?')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn an_item_is_json_so_that_its_neighbours_can_be_told() {
+        for template in ITEMS {
+            let item = filled(template, 3, Timestamp::now(), Kind::Measurement);
+            serde_json::from_slice::<&serde_json::value::RawValue>(&item)
+                .unwrap_or_else(|error| panic!("{template}: {error}"));
+        }
+    }
+
+    #[test]
+    fn no_two_are_equal() {
+        let templates = ITEMS.iter().chain(&LOG_MESSAGES).chain(&MESSAGES);
+        let mut seen = HashSet::new();
+        for template in templates {
+            for microseconds in [1_763_971_200_123_456, 1_763_971_200_123_457] {
+                let at = Timestamp::from_unix_microseconds(microseconds);
+                assert!(seen.insert(filled(template, 0, at, Kind::LogMessage)), "{template}");
+            }
+        }
+    }
+}
