@@ -154,7 +154,7 @@ fn ntex_stays_at_the_edge() {
         for (number, line) in code_lines(source) {
             if line.contains("ntex_")
                 && !line.contains("ntex_service=warn")
-                && !["bench", "load", "mqtt", "simulate"].contains(&source.module.as_str())
+                && !["load", "mqtt", "simulate"].contains(&source.module.as_str())
             {
                 broken.push(format!("{}:{number}: {line}", source.path.display()));
             }
@@ -194,7 +194,7 @@ fn only_a_commit_makes_a_puback() {
             .iter()
             // The simulated sensors acknowledge their own configurations; the benchmark's publisher
             // reads the broker's PUBACKs and sends none.
-            .filter(|source| !["bench", "load"].contains(&source.module.as_str()))
+            .filter(|source| !["load"].contains(&source.module.as_str()))
             .flat_map(|source| {
                 code_lines(source)
                     .filter(|(_, line)| line.contains(needle))

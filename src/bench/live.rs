@@ -1,172 +1,155 @@
-//! Messages that are taken as they are published: at a steady rate, as fast as the broker goes, and
-//! faster than the service can. Used by the scenarios `live` and `overload`. The clock runs from
-//! the first PUBLISH until all of it is settled; the first contact of every sensor lies before.
+//! Messages that are stored while they are published. Used by the scenarios `live`, `overload` and `reads`. The
+//! clock runs from the first PUBLISH until everything is settled; the first message of every sensor comes before.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::future::{Future, pending};
 use std::time::{Duration, Instant};
 
-use super::drain::fill;
-use super::ground::{Ground, Reading, Stage};
-use super::load::{Account, Load, Repetition, Shape, probe_sensor, sensors};
-use super::probe::{Probe, Probed};
-use super::publisher::{Manner, Pace, publish};
-use super::run::{Books, Run};
-use super::service::{Batches, Service};
-use super::yardstick::MosquittoSub;
+use super::backlog::fill;
+use super::baseline::Baseline;
+use super::messages::{Copies, Load, SENSORS, Shape, sensors};
+use super::probe::{PROBE_SENSOR, Probe};
+use super::report::{Measured, Row};
+use super::service::Service;
+use super::test_bed::{Publishing, Run, TestBed};
+use crate::load::{Account, Limit, Rate};
 
-/// A fleet has many; a broker that takes one packet of each connection in turn is faster with them.
-const CONNECTIONS: u16 = 8;
+/// A fleet has many; a broker that takes one packet of each connection in turn is faster with several.
+const CONNECTIONS: u64 = 8;
+const LIMIT: Limit = Limit { messages: 250, payload_bytes: 8 << 20 };
 
-/// Messages un-acknowledged by the broker at the most, on each connection.
-const WINDOW_MESSAGES: usize = 250;
-
-/// A service that has heard every sensor, and all that it has been told.
+/// A service that knows every sensor, and everything that was published for it.
 pub(super) struct Live<'a> {
-    pub(super) ground: &'a Ground,
-    pub(super) stage: Stage,
+    bed: &'a TestBed,
+    run: Run,
     pub(super) service: Service,
-    pub(super) told: Account,
-    sensor_count: usize,
-    parts: u8,
+    published: Account,
+    parts: u32,
 }
 
-/// One part of what it is told.
+/// One part of it.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
-    pub(super) what: &'static str,
+    pub(super) name: &'static str,
     pub(super) messages: u64,
-    pub(super) shape: Shape,
-    pub(super) pace: Pace,
-    pub(super) lasts: Option<Duration>,
+    /// Measurements in each message.
+    pub(super) items: u32,
+    pub(super) rate: Rate,
+    /// None until all messages are published.
+    pub(super) duration: Option<Duration>,
 }
 
-/// The meters before a part.
-pub(super) struct Before {
-    probe: Probe,
-    cpu: Reading,
-    batches: Batches,
-    begun_at: Instant,
+impl Part {
+    fn publishing(&self, load: Load) -> Publishing {
+        let (rate, duration) = (self.rate.clone(), self.duration);
+        let step = format!("{}: live", self.name);
+        Publishing { step, load, rate, duration, connections: CONNECTIONS, limit: LIMIT }
+    }
+
+    fn load(&self, run: &Run, part: u32) -> Load {
+        Load {
+            topics: run.topics.clone(),
+            sensors: sensors(SENSORS),
+            messages: self.messages,
+            shape: Shape::Measurements(self.items),
+            copies: Copies::default(),
+            begins_at: run.part(part),
+        }
+    }
 }
 
 impl<'a> Live<'a> {
-    /// Starts a service on an empty database, and lets it hear every sensor once.
-    pub(super) async fn start(ground: &'a Ground, sensor_count: usize) -> anyhow::Result<Self> {
-        let mut known = sensors(sensor_count);
-        known.push(probe_sensor());
-        let stage = ground.stage(&known).await?;
-        let mut service = Service::spawn(&stage.settings(ground))?;
+    /// Starts a service on an empty database, and publishes one message of every sensor.
+    pub(super) async fn start(bed: &'a TestBed) -> anyhow::Result<Self> {
+        let mut known = sensors(SENSORS);
+        known.push(PROBE_SENSOR);
+        let run = bed.run(&known).await?;
+        let mut service = Service::spawn(run.settings(bed))?;
         service.ready().await?;
-        let told = Account::default();
-        let mut live = Self { ground, stage, service, told, sensor_count, parts: 0 };
-        let load = live.load(sensor_count as u64, Shape::Measurements(1));
-        live.told = fill(ground, &live.stage, load, "first contact").await?;
-        live.service.settled(live.told.items(), |_| {}).await?;
-        ground.calm().await;
-        Ok(live)
+        let (name, messages, rate) = ("first contact", SENSORS as u64, Rate::Unlimited);
+        let first = Part { name, messages, items: 1, rate, duration: None }.load(&run, 0);
+        let published = fill(bed, &run, first, name).await?;
+        service.settled(published.items(), |_| {}).await?;
+        bed.checkpoint().await;
+        Ok(Self { bed, run, service, published, parts: 1 })
     }
 
-    /// Messages of moments that no earlier part has used.
-    pub(super) fn load(&mut self, messages: u64, shape: Shape) -> Load {
+    /// Publishes a part, and measures until all of it is settled. `meanwhile` runs until then.
+    pub(super) async fn measure<T>(
+        &mut self,
+        part: &Part,
+        meanwhile: impl Future<Output = T>,
+    ) -> anyhow::Result<Row> {
+        let load = part.load(&self.run, self.parts);
         self.parts += 1;
-        Load {
-            topics: self.stage.topics.clone(),
-            sensors: sensors(self.sensor_count),
-            messages,
-            shape,
-            repetition: Repetition::NONE,
-            begun_at: self.stage.part(self.parts - 1),
-        }
-    }
-
-    pub(super) async fn begin(&self) -> anyhow::Result<Before> {
-        let probe = Probe::start(self.ground, &self.stage).await?;
-        let meters = self.ground.meters(Some(&self.service), vec![probe.backend_pid]);
-        let batches = self.service.batches().await?;
-        Ok(Before { cpu: meters.read(), batches, begun_at: Instant::now(), probe })
-    }
-
-    /// Waits until all that was published is settled.
-    pub(super) async fn end(&mut self, before: Before, published: Account) -> anyhow::Result<Run> {
-        let meters = self.ground.meters(Some(&self.service), vec![before.probe.backend_pid]);
-        // Held until the meters are read: a backend that ends leaves its CPU time to its parent.
-        let Probed { account: probes, puback, visible, held } = before.probe.stop().await?;
-        let mut account = published;
-        account.merge(&probes);
-        self.told.merge(&account);
-        let ledger = self.service.settled(self.told.items(), |_| {}).await?;
-        let elapsed = before.begun_at.elapsed();
-        let cpu = meters.read().since(before.cpu);
-        let batches = self.service.batches().await?.since(before.batches);
-        drop(held);
-        let tables = self.stage.database.count().await?;
-        Ok(Run {
-            account,
-            elapsed,
-            cpu,
-            memory: self.service.memory(),
-            batches,
-            puback: Some(puback),
-            visible: Some(visible),
-            books: Books { account: self.told, ledger, tables },
-            notes: Vec::new(),
-        })
-    }
-
-    /// Publishes a part, and measures what becomes of it.
-    pub(super) async fn tell(&mut self, part: &Part) -> anyhow::Result<Run> {
-        let load = self.load(part.messages, part.shape);
-        let before = self.begin().await?;
-        let published = tell(self.ground, &self.stage, load, part).await?;
-        self.end(before, published).await
+        let probe = Probe::start(self.bed, &self.run).await?;
+        let meters = self.bed.meters(Some(self.service.pid), vec![probe.backend_pid]);
+        let (cpu, batches) = (meters.read(), self.service.batches().await?);
+        let started_at = Instant::now();
+        let settle = async {
+            let mut account = self.bed.publish(&self.run, part.publishing(load)).await?;
+            let probed = probe.stop().await?;
+            account += probed.account;
+            self.published += account;
+            let ledger = self.service.settled(self.published.items(), |_| {}).await?;
+            anyhow::Ok((account, ledger, probed))
+        };
+        let (account, ledger, probed) = tokio::select! {
+            settled = settle => settled?,
+            _ = async { meanwhile.await; pending::<()>().await } => unreachable!("it never ends"),
+        };
+        let elapsed = started_at.elapsed();
+        let cpu = meters.read().since(cpu);
+        let batches = self.service.batches().await?.since(batches);
+        let memory = self.service.memory();
+        let tables = self.run.database.count().await?;
+        let measured = Measured { account, elapsed, cpu, memory, batches };
+        let mut row = measured.row(part.name).with_books(&self.published, &ledger, &tables);
+        row.publish_to_puback = probed.puback;
+        row.publish_to_visible = probed.visible;
+        Ok(row)
     }
 
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         self.service.stop().await?;
-        self.ground.clear().await
+        self.bed.clear().await
     }
 }
 
-/// Publishes a part.
-pub(super) async fn tell(
-    ground: &Ground,
-    stage: &Stage,
-    load: Load,
-    part: &Part,
-) -> anyhow::Result<Account> {
-    let acknowledged = Arc::new(AtomicU64::new(0));
-    let shown = ground.console.step(part.what, load.messages);
-    let _shown = shown.follow(&acknowledged);
-    let manner = Manner {
-        client_id: format!("{}-fleet", stage.name),
-        connections: CONNECTIONS,
-        window: WINDOW_MESSAGES,
-        pace: part.pace.clone(),
-        lasts: part.lasts,
-        acknowledged,
+pub(super) async fn live(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
+    const RATE: u64 = 10_000;
+    let mut live = Live::start(bed).await?;
+    let seconds = bed.scaled_time(Duration::from_secs(30)).as_secs();
+    let mut steady = Part {
+        name: "live-10000/s",
+        messages: RATE * seconds,
+        items: 1,
+        rate: Rate::PerSecond(RATE as f64),
+        duration: None,
     };
-    publish(&ground.servers.mqtt.broker, load, manner).await
-}
+    let steady_row = live.measure(&steady, pending::<()>()).await?;
+    steady = Part {
+        name: "live-flat-out",
+        // More than any broker takes in that time.
+        messages: 5_000_000,
+        rate: Rate::Unlimited,
+        duration: Some(bed.scaled_time(Duration::from_secs(10))),
+        ..steady
+    };
+    let row = live.measure(&steady, pending::<()>()).await?;
+    live.stop().await?;
 
-/// The same part with `mosquitto_sub` at the other end: messages a second.
-pub(super) async fn mosquitto_sub(
-    ground: &Ground,
-    sensor_count: usize,
-    part: &Part,
-) -> anyhow::Result<f64> {
-    let stage = ground.stage(&[]).await?;
-    let yardstick = MosquittoSub::subscribe(ground, &stage).await?;
-    let load = Load {
-        topics: stage.topics.clone(),
-        sensors: sensors(sensor_count),
-        messages: part.messages,
-        shape: part.shape,
-        repetition: Repetition::NONE,
-        begun_at: stage.begun_at,
-    };
-    let told = tell(ground, &stage, load, part);
-    let drained = yardstick.drain(ground, part.messages);
-    let (_, elapsed) = tokio::try_join!(told, drained)?;
-    ground.clear().await?;
-    Ok(part.messages as f64 / elapsed.as_secs_f64())
+    let baseline = Baseline::MosquittoSub;
+    let mut rounds = Vec::new();
+    if baseline.is_installed().await {
+        let part = Part { messages: row.messages, duration: None, ..steady };
+        let run = bed.run(&[]).await?;
+        let session = baseline.subscribe(bed, &run).await?;
+        let (_, elapsed) = tokio::try_join!(
+            bed.publish(&run, part.publishing(part.load(&run, 0))),
+            session.drain(bed, part.messages)
+        )?;
+        bed.clear().await?;
+        rounds.push((row.items_per_second, part.messages as f64 / elapsed.as_secs_f64()));
+    }
+    Ok(vec![steady_row, row.against(baseline.name(), rounds)])
 }

@@ -1,68 +1,55 @@
-//! `tributary bench`: how fast the service is, what it costs, and whether it keeps its promises
-//! meanwhile, measured from outside on real servers, in turn with other people's clients that do
-//! half of the work. docs/BENCHMARKS.md says what each scenario is and how to repeat it.
+//! `tributary bench`: how fast the service is, what it costs, and whether it keeps its promises meanwhile.
+//! Measured from outside on real servers, in turn with baselines: other clients that do half of the work.
+//! docs/BENCHMARKS.md says what each scenario is and how to repeat it.
 //!
-//! `load` says what is published and `publisher` publishes it, `service` is the child under
-//! measurement, `ground` and `process` read the meters, `yardstick` runs the others, `drain` and
-//! its neighbours are the scenarios, `report` and those behind it are the results.
+//! `messages` says what is published; `service` is the child process under measurement; `test_bed` and `meters`
+//! surround it; `baseline` runs the others; `backlog`, `live` and those beside them are the scenarios; `report`
+//! holds the results.
 
 mod aggregates;
-mod chart;
-mod compare;
-mod console;
-mod drain;
-mod ground;
-mod line;
+mod backlog;
+mod baseline;
 mod live;
-mod load;
-mod markdown;
+mod messages;
+mod meters;
 mod overload;
-mod payload;
 mod probe;
-mod process;
-mod publisher;
 mod reads;
 mod report;
-mod run;
-mod scenario;
 mod service;
-mod table;
-mod targets;
-mod yardstick;
+mod test_bed;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 
-use self::console::Console;
-use self::ground::Ground;
-use self::report::Report;
-use self::scenario::Scenario;
+use self::report::{Report, Row};
+use self::test_bed::TestBed;
 use crate::config::BenchServers;
 
 /// The command line of `tributary bench`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Run this scenario only; may be given several times.
+    /// Run only this scenario; may be given several times.
     #[arg(long = "scenario", value_name = "NAME", value_enum)]
     scenarios: Vec<Scenario>,
-    /// Multiply the size of every load, and the time that it lasts, by this.
+    /// Multiply the size and the duration of every load by this.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     scale: f64,
-    /// So often is measured what has a yardstick, in turn with it.
+    /// Rounds per scenario; each alternates the service with its baseline.
     #[arg(long, value_name = "COUNT", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Write the results to this file.
+    /// Write the results to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write the results to this file, as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Draw the results into this file.
+    /// Write the results to this file, as a chart in SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// What else to say of the broker in the results, such as its settings: it does not tell them.
+    /// Settings of the broker to mention in the results: brokers do not tell theirs.
     #[arg(long, value_name = "TEXT")]
     broker_settings: Option<String>,
     /// Show no progress.
@@ -70,61 +57,102 @@ pub struct Options {
     quiet: bool,
 }
 
-/// Runs the scenarios and writes the results; what it made on the servers is removed, also when it
-/// is interrupted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Scenario {
+    /// A backlog of 300,000 messages of one measurement, against mosquitto_sub to /dev/null.
+    #[value(name = "drain-1")]
+    Drain1,
+    /// A backlog of 10,000 messages of 100 measurements, against psql \copy of the same rows.
+    #[value(name = "drain-100")]
+    Drain100,
+    /// 10,000 messages per second for 30 s, then as many as the broker takes for 10 s.
+    Live,
+    /// drain-1 from 1,000, 10,000 and 100,000 sensors.
+    Fleet,
+    /// drain-100, twice as long, with 0, 1, 10 and 100 % of the messages sent twice.
+    Redelivery,
+    /// 90 % measurements, 5 % log messages, 5 % heartbeats; 1 % of the items are bad.
+    Mixed,
+    /// Three times what the service can store for 30 s, then silence.
+    Overload,
+    /// 200 requests per second while ingest runs as fast as possible, and the same without them.
+    Reads,
+    /// Aggregates over four weeks of one sensor among others, in buckets from 1 s to 30 d.
+    Aggregates,
+}
+
+impl Scenario {
+    async fn run(self, bed: &TestBed) -> anyhow::Result<Vec<Row>> {
+        match self {
+            Self::Drain1 => backlog::drain_1(bed).await,
+            Self::Drain100 => backlog::drain_100(bed).await,
+            Self::Live => live::live(bed).await,
+            Self::Fleet => backlog::fleet(bed).await,
+            Self::Redelivery => backlog::redelivery(bed).await,
+            Self::Mixed => backlog::mixed(bed).await,
+            Self::Overload => overload::overload(bed).await,
+            Self::Reads => reads::reads(bed).await,
+            Self::Aggregates => aggregates::aggregates(bed).await,
+        }
+    }
+}
+
+/// Runs the scenarios and writes the results. What was created on the servers is removed, also after an
+/// interruption.
 ///
 /// # Errors
-/// When a server is away, a scenario cannot be brought to its end, or an item is not accounted for.
+/// When a server is unavailable, a scenario cannot be completed, or an item is not accounted for.
 pub async fn run(
     options: &Options,
     servers: BenchServers,
     interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let Options { scale, rounds, quiet, .. } = *options;
-    ensure!((0.001..=100.0).contains(&scale), "--scale takes a number from 0.001 to 100");
-    let ground = Ground::open(servers, Console::new(quiet), (scale, rounds)).await?;
+    ensure!((0.001..=100.0).contains(&options.scale), "--scale takes a number from 0.001 to 100");
+    let bed = TestBed::open(servers, (options.scale, options.rounds, options.quiet)).await?;
     let outcome = tokio::select! {
-        outcome = measure(options, &ground) => outcome,
+        outcome = measure(options, &bed) => outcome,
         () = interrupted => Err(anyhow::anyhow!("interrupted")),
     };
-    let cleared = ground.clear().await.context("removing what was made on the servers");
+    let cleared = bed.clear().await.context("removing what was created on the servers");
     let report = outcome?;
     cleared?;
-    report.write(options)
+    write(&report, options)
 }
 
-async fn measure(options: &Options, ground: &Ground) -> anyhow::Result<Report> {
+async fn measure(options: &Options, bed: &TestBed) -> anyhow::Result<Report> {
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
-        machine: process::machine(),
-        scale: ground.scale,
-        database_settings: ground.database_settings().await?,
-        broker_settings: yardstick::broker_settings(ground, options.broker_settings.clone()).await,
+        machine: meters::machine(),
+        scale: bed.scale,
+        database_settings: bed.database_settings().await?,
+        broker_settings: baseline::broker_settings(bed, options.broker_settings.clone()).await,
         rows: Vec::new(),
     };
-    for scenario in Scenario::chosen(&options.scenarios) {
-        report.rows.extend(scenario.run(ground).await.with_context(|| scenario.to_string())?);
+    for scenario in <Scenario as clap::ValueEnum>::value_variants() {
+        if options.scenarios.is_empty() || options.scenarios.contains(scenario) {
+            let rows = scenario.run(bed).await.with_context(|| format!("{scenario:?}"))?;
+            report.rows.extend(rows);
+        }
     }
     Ok(report)
 }
 
-impl Report {
-    #[expect(clippy::print_stdout, reason = "the results are the command's output")]
-    fn write(&self, options: &Options) -> anyhow::Result<()> {
-        println!("{}", self.text());
-        if let Some(path) = &options.json {
-            let json = serde_json::to_vec_pretty(self)?;
-            std::fs::write(path, json).with_context(|| path.display().to_string())?;
+#[expect(clippy::print_stdout, reason = "the results are the command's output")]
+fn write(report: &Report, options: &Options) -> anyhow::Result<()> {
+    let markdown = report.markdown();
+    println!("\n{markdown}");
+    let files = [
+        (&options.json, serde_json::to_string_pretty(report)?),
+        (&options.markdown, markdown),
+        (&options.svg, report.svg()),
+    ];
+    for (path, text) in files {
+        if let Some(path) = path {
+            std::fs::write(path, text).with_context(|| path.display().to_string())?;
         }
-        if let Some(path) = &options.markdown {
-            std::fs::write(path, self.markdown()).with_context(|| path.display().to_string())?;
-        }
-        if let Some(path) = &options.svg {
-            std::fs::write(path, self.svg()).with_context(|| path.display().to_string())?;
-        }
-        let wrong: Vec<&str> =
-            self.rows.iter().filter(|row| !row.exact).map(|row| row.name.as_str()).collect();
-        ensure!(wrong.is_empty(), "not every item is accounted for: {}", wrong.join(", "));
-        Ok(())
     }
+    let inexact = report.rows.iter().filter(|row| !row.exact);
+    let inexact: Vec<&str> = inexact.map(|row| row.name.as_str()).collect();
+    ensure!(inexact.is_empty(), "not every item is accounted for: {}", inexact.join(", "));
+    Ok(())
 }

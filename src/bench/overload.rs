@@ -1,129 +1,108 @@
-//! Three times what it can take, for half a minute, and then silence. What it can take is found
-//! out on the way: the offer follows what was settled lately. Messages of 30 items, so that the
-//! service gives way and not the broker.
+//! Three times what the service can store for half a minute, then silence. What it can store is found out on the
+//! way: the offered rate follows what was settled lately. Messages of 30 items, so that the service is the
+//! bottleneck and not the broker.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::ground::Ground;
-use super::live::{Live, Part, tell};
-use super::load::{SENSORS, Shape};
-use super::publisher::Pace;
+use super::live::{Live, Part};
+use super::meters;
 use super::report::Row;
-use super::service::{Service, settled_items};
+use super::service::settled_items;
+use super::test_bed::TestBed;
+use crate::load::{HttpClient, Rate};
 
-const LASTS: Duration = Duration::from_secs(30);
-
+const DURATION: Duration = Duration::from_secs(30);
 const ITEMS_PER_MESSAGE: u32 = 30;
-
-/// Offered, in what is taken: a little more than three, for the moments in which it is not known.
+/// Offered ÷ settled: a little more than three, for the time in which it is not known yet.
 const EXCESS: f64 = 3.2;
-
-/// Messages a second until it is known what is taken.
-const FIRST_OFFER: u64 = 15_000;
-
-/// Whatever is taken, no fewer.
-const LEAST_OFFER: u64 = 1_000;
-
-/// A bound for what queues in the broker: about 2.5 kB each.
+/// Messages per second until it is known what is settled.
+const FIRST_RATE: u64 = 15_000;
+const MIN_RATE: u64 = 1_000;
+/// A bound for the broker's queue: about 2.5 kB each.
 const MAX_MESSAGES: u64 = 800_000;
-
-/// Memory is held against its value then.
+/// Memory is compared with what it is then.
 const REFERENCE: Duration = Duration::from_secs(5);
-
 const OBSERVATION_INTERVAL: Duration = Duration::from_millis(500);
-
-/// What is taken is averaged over so many observations.
+/// Observations over which the settled items are averaged.
 const OBSERVATIONS: usize = 4;
 
-/// What was observed meanwhile.
-#[derive(Debug, Default)]
-struct Observed {
-    /// After [`REFERENCE`].
-    reference_rss: Cell<u64>,
-    /// At its highest after that.
-    highest_rss: Cell<u64>,
-    settled: Cell<u64>,
+/// Of one moment.
+#[derive(Clone, Copy)]
+struct Observation {
+    elapsed: Duration,
+    settled: u64,
+    resident_bytes: u64,
 }
 
-pub(super) async fn overload(ground: &Ground) -> anyhow::Result<Vec<Row>> {
-    let mut live = Live::start(ground, SENSORS).await?;
-    let lasts = ground.scaled_time(LASTS);
-    let offer = Arc::new(AtomicU64::new(FIRST_OFFER));
+pub(super) async fn overload(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
+    let mut live = Live::start(bed).await?;
+    let duration = bed.scaled_time(DURATION);
+    let per_second = Arc::new(AtomicU64::new(FIRST_RATE));
     let part = Part {
-        what: "overload",
+        name: "overload",
         messages: MAX_MESSAGES,
-        shape: Shape::Measurements(ITEMS_PER_MESSAGE),
-        pace: Pace::Governed(Arc::clone(&offer)),
-        lasts: Some(lasts),
+        items: ITEMS_PER_MESSAGE,
+        rate: Rate::Governed { per_second: Arc::clone(&per_second), connections: 1 },
+        duration: Some(duration),
     };
-    let load = live.load(part.messages, part.shape);
-    let before = live.begin().await?;
-    let settled_before = settled_items(&live.service.ledger().await?);
-    let observed = Rc::new(Observed::default());
-
-    let published = tokio::select! {
-        published = tell(ground, &live.stage, load, &part) => published?,
-        never = observe(&live.service, &offer, &observed) => match never {},
-    };
-    let taken = observed.settled.get() - settled_before;
-    let silence_at = Instant::now();
-    let reference = observed.reference_rss.get();
-    let mut run = live.end(before, published).await?;
-    let highest = observed.highest_rss.get().max(live.service.memory().peak);
-
-    let growth = highest as f64 / reference.max(1) as f64;
-    let (offered, mebibyte) = (published.items() as f64, f64::from(1 << 20));
-    run.notes.push(format!(
-        "offered {:.0} items/s for {:.0} s, {:.1} times the {:.0} items/s that were settled \
-         meanwhile; all was stored {:.1} s after the last",
-        offered / lasts.as_secs_f64(),
-        lasts.as_secs_f64(),
-        offered / taken.max(1) as f64,
-        taken as f64 / lasts.as_secs_f64(),
-        silence_at.elapsed().as_secs_f64(),
-    ));
-    run.notes.push(format!(
-        "RSS {:.1} MiB after {:.0} s, {:.1} MiB at its highest: {growth:.2} times",
-        reference as f64 / mebibyte,
-        REFERENCE.as_secs_f64(),
-        highest as f64 / mebibyte,
-    ));
-    let mut row = run.row("overload");
-    row.figures.insert("rss_growth", growth);
+    let observations = Rc::new(RefCell::new(Vec::new()));
+    let (http, pid) = (live.service.http.clone(), live.service.pid);
+    let before = settled_items(&http.ledger().await?);
+    let observe = observe(http, pid, per_second, Rc::clone(&observations));
+    let mut row = live.measure(&part, observe).await?;
     live.stop().await?;
+
+    let observations = observations.borrow();
+    let meanwhile = observations.iter().rfind(|it| it.elapsed <= duration);
+    let settled = meanwhile.map_or(0, |it| it.settled - before) as f64;
+    let reference = observations.iter().rfind(|it| it.elapsed <= REFERENCE);
+    let reference = reference.map_or(row.resident_bytes, |it| it.resident_bytes) as f64;
+    let growth = row.peak_rss_bytes as f64 / reference.max(1.0);
+    let (seconds, offered) = (duration.as_secs_f64(), row.items as f64);
+    row.notes.push(format!(
+        "offered {:.0} items/s for {seconds:.0} s, {:.1} times the {:.0} items/s that were settled \
+         meanwhile; all was stored {:.1} s after the last",
+        offered / seconds,
+        offered / settled.max(1.0),
+        settled / seconds,
+        row.seconds - seconds,
+    ));
+    let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
+    row.notes.push(format!(
+        "RSS {:.1} MiB after {:.0} s, {:.1} MiB at its highest: {growth:.2} times",
+        mebibytes(reference),
+        REFERENCE.as_secs_f64(),
+        mebibytes(row.peak_rss_bytes as f64),
+    ));
+    row.figures.insert("rss_growth", growth);
     Ok(vec![row])
 }
 
-/// Watches what is taken and what memory it takes, and governs the offer.
+/// Watches what is settled and how much memory that takes, and governs the offered rate.
 async fn observe(
-    service: &Service,
-    offer: &AtomicU64,
-    observed: &Observed,
-) -> std::convert::Infallible {
-    let begun_at = Instant::now();
-    let mut lately: Vec<(Instant, u64)> = Vec::new();
+    http: HttpClient,
+    pid: u32,
+    per_second: Arc<AtomicU64>,
+    observations: Rc<RefCell<Vec<Observation>>>,
+) {
+    let started_at = Instant::now();
     loop {
         tokio::time::sleep(OBSERVATION_INTERVAL).await;
-        let rss = service.memory().resident;
-        if begun_at.elapsed() < REFERENCE || observed.reference_rss.get() == 0 {
-            observed.reference_rss.set(rss);
-        } else {
-            observed.highest_rss.set(observed.highest_rss.get().max(rss));
-        }
-        // An answer that did not come is one observation less.
-        let Ok(ledger) = service.ledger().await else { continue };
-        let now = (Instant::now(), settled_items(&ledger));
-        observed.settled.set(now.1);
-        lately.push(now);
-        if lately.len() > OBSERVATIONS {
-            let then = lately.remove(0);
-            let taken = (now.1 - then.1) as f64 / (now.0 - then.0).as_secs_f64();
-            let wanted = EXCESS * taken / f64::from(ITEMS_PER_MESSAGE);
-            offer.store((wanted as u64).max(LEAST_OFFER), Ordering::Relaxed);
+        // A missing answer is one observation less.
+        let Ok(ledger) = http.ledger().await else { continue };
+        let (elapsed, settled) = (started_at.elapsed(), settled_items(&ledger));
+        let resident_bytes = meters::memory(pid).resident;
+        let mut observations = observations.borrow_mut();
+        observations.push(Observation { elapsed, settled, resident_bytes });
+        if let Some([then, .., now]) = observations.last_chunk::<{ OBSERVATIONS + 1 }>() {
+            let settled = (now.settled - then.settled) as f64;
+            let rate = settled / (now.elapsed - then.elapsed).as_secs_f64();
+            let wanted = EXCESS * rate / f64::from(ITEMS_PER_MESSAGE);
+            per_second.store((wanted as u64).max(MIN_RATE), Ordering::Relaxed);
         }
     }
 }

@@ -1,174 +1,183 @@
-//! How long a message takes until it can be seen in the table: one sensor more publishes a
-//! measurement every 20 ms, and a database connection asks for those that are missing, about once
-//! a millisecond. Both ends are looked at by one clock, on a thread of their own. The backend that
-//! answers is left out of PostgreSQL's CPU time.
+//! How long a message takes until its row can be seen: one more sensor publishes a measurement every 20 ms, and
+//! a database connection asks about once a millisecond for those that are missing. Both ends are measured by one
+//! clock, on a thread of their own. The backend that answers is left out of PostgreSQL's CPU time.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep};
 
-use super::ground::{Ground, Stage};
-use super::line::{Closed, Line, latencies, record};
-use super::load::{Account, probe_message, probe_sensor};
-use crate::domain::Timestamp;
-use crate::mqtt::BrokerUrl;
-use crate::store::{self, Bench, Watch};
+use super::messages::measurements_of;
+use super::report::Percentiles;
+use super::test_bed::{Run, TestBed, on_own_thread};
+use crate::domain::{Kind, SensorIdentifier, Timestamp};
+use crate::load::{
+    Account, Limit, Message, Pace, Plan, Publisher, Rate, Sent, Source, Stop, Timing, Totals,
+    latencies, record,
+};
+use crate::mqtt;
+use crate::store::{self, Bench};
 use crate::wire::Topics;
 
-const INTERVAL: Duration = Duration::from_millis(20);
+const PER_SECOND: f64 = 50.0;
+/// Half a minute of them: more than are ever in flight.
+const LIMIT: Limit = Limit { messages: 1_500, payload_bytes: 1 << 20 };
+const TICK: Duration = Duration::from_millis(1);
+/// How long missing rows are waited for while none appears.
+const TIMEOUT: Duration = Duration::from_secs(240);
 
-/// Half a minute of them: more than that are not in flight.
-const WINDOW: usize = 1_500;
+/// None of the benchmark's other sensors.
+pub(super) const PROBE_SENSOR: SensorIdentifier =
+    SensorIdentifier(uuid::Uuid::from_u128(0x7072_6f62_6500_4000_8000_0000_0000_0001));
 
-/// After the last one, the missing ones are waited for so long.
-const PATIENCE: Duration = Duration::from_secs(240);
-
-/// A probe under way.
+/// A running probe.
 pub(super) struct Probe {
     /// The backend that it asks.
     pub(super) backend_pid: u32,
-    stop: Arc<AtomicBool>,
+    stop: watch::Sender<Stop>,
     outcome: oneshot::Receiver<anyhow::Result<Probed>>,
-    thread: Thread,
+    /// A backend that ends leaves its CPU time to its parent: it lives until the meters are read.
+    held: oneshot::Sender<()>,
 }
 
 /// What it found.
 pub(super) struct Probed {
-    /// What it published itself.
     pub(super) account: Account,
-    /// From PUBLISH to the broker's PUBACK, in microseconds.
-    pub(super) puback: Histogram<u64>,
-    /// From PUBLISH to visible in the table, in microseconds.
-    pub(super) visible: Histogram<u64>,
-    pub(super) held: Held,
+    pub(super) puback: Option<Percentiles>,
+    pub(super) visible: Option<Percentiles>,
+    _held: Option<oneshot::Sender<()>>,
 }
 
-/// The connection to the database, and the thread that it lives on.
-pub(super) struct Held {
-    _watch: Watch,
-    thread: Option<Thread>,
+/// What was published and not seen, and when it was sent.
+type Missing = Rc<RefCell<BTreeMap<Timestamp, Instant>>>;
+
+struct Probes {
+    topics: Topics,
+    missing: Missing,
 }
 
-/// The thread that the probe runs on.
-struct Thread(actix_rt::Arbiter);
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        self.0.stop();
+impl Source for Probes {
+    fn next(&mut self, now: Timestamp) -> Option<Message> {
+        let mut missing = self.missing.borrow_mut();
+        let latest = missing.last_key_value().map_or(Timestamp::default(), |(latest, _)| *latest);
+        let timestamp = now.max(latest.saturating_add(Duration::from_micros(1)));
+        missing.insert(timestamp, Instant::now());
+        let payload = measurements_of(std::iter::once((timestamp, 0))).into();
+        let topic = self.topics.of(Kind::Measurement, PROBE_SENSOR).into();
+        Some(Message { topic, payload, sent: Sent::good(Kind::Measurement, 1) })
     }
 }
 
 impl Probe {
-    /// Starts it.
-    pub(super) async fn start(ground: &Ground, stage: &Stage) -> anyhow::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+    pub(super) async fn start(bed: &TestBed, run: &Run) -> anyhow::Result<Self> {
         let (ready, watching) = oneshot::channel();
         let (done, outcome) = oneshot::channel();
-        let arbiter = actix_rt::Arbiter::new();
+        let (held, released) = oneshot::channel::<()>();
+        let (stop, stopped) = watch::channel(Stop::No);
         let prober = Prober {
-            broker: ground.servers.mqtt.broker.clone(),
-            client_id: format!("{}-probe", stage.name),
-            topics: stage.topics.clone(),
-            store: stage.store.clone(),
-            stop: Arc::clone(&stop),
+            mqtt: bed.servers.mqtt.clone(),
+            client_id: format!("{}-probe", run.name),
+            topics: run.topics.clone(),
+            store: run.store.clone(),
+            stop: stopped,
         };
-        arbiter.spawn_fn(move || {
-            actix_rt::spawn(async move {
-                // Nobody waits for it when the benchmark was interrupted.
-                done.send(prober.run(ready).await).ok();
-            });
-        });
+        actix_rt::spawn(on_own_thread(move || async move {
+            let (watch, probed) = prober.run(ready).await.map_or_else(
+                |error| (None, Err(error)),
+                |(watch, probed)| (Some(watch), Ok(probed)),
+            );
+            // Nobody waits for it when the benchmark was interrupted.
+            done.send(probed).ok();
+            released.await.ok();
+            drop(watch);
+            Ok(())
+        }));
         match watching.await {
-            Ok(backend_pid) => Ok(Self { backend_pid, stop, outcome, thread: Thread(arbiter) }),
+            Ok(backend_pid) => Ok(Self { backend_pid, stop, outcome, held }),
             Err(_) => Err(outcome.await?.err().context("the probe ended before it began")?),
         }
     }
 
-    /// Lets it publish no more, and waits until all that it published can be seen.
+    /// Ends the publishing, and waits until everything that it published is visible.
     pub(super) async fn stop(self) -> anyhow::Result<Probed> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.send_replace(Stop::Publishing);
         let outcome = self.outcome.await.context("the probe's thread ended")?;
-        let mut probed = outcome.context("probing")?;
-        probed.held.thread = Some(self.thread);
-        Ok(probed)
+        Ok(Probed { _held: Some(self.held), ..outcome.context("probing")? })
     }
 }
 
 struct Prober {
-    broker: BrokerUrl,
+    mqtt: mqtt::Config,
     client_id: String,
     topics: Topics,
     store: store::Config,
-    stop: Arc<AtomicBool>,
+    stop: watch::Receiver<Stop>,
 }
 
 impl Prober {
-    async fn run(self, ready: oneshot::Sender<u32>) -> anyhow::Result<Probed> {
+    async fn run(self, ready: oneshot::Sender<u32>) -> anyhow::Result<(store::Watch, Probed)> {
         let watch = Bench::connect(&self.store).await?.watch().await?;
-        let mut line = Line::open(&self.broker, &self.client_id, WINDOW).await?;
-        let mut missing = Missing { watch, since: BTreeMap::new(), visible: latencies() };
-        ready.send(missing.watch.backend_pid).ok().context("nobody waits for the probe")?;
-        let mut due_at = Instant::now();
-        let mut progressed_at = due_at;
-        loop {
-            let now = Instant::now();
-            let stopped = self.stop.load(Ordering::Relaxed);
-            if !stopped && now >= due_at && !line.is_full() {
-                let moment = Timestamp::now();
-                line.send(probe_message(&self.topics, moment), now)?;
-                missing.since.insert(moment, now);
-                due_at += INTERVAL;
-            }
-            if missing.look().await? {
-                progressed_at = Instant::now();
-            }
-            if stopped && missing.since.is_empty() && line.is_empty() {
-                break;
-            }
-            ensure!(
-                progressed_at.elapsed() < PATIENCE,
-                "{} probes cannot be seen in the table",
-                missing.since.len()
-            );
-            let only_for_a_tick = true;
-            line.hear(only_for_a_tick).await?;
-        }
-        let Closed { account, puback } = line.close().await?;
-        let Missing { watch, visible, .. } = missing;
-        Ok(Probed { account, puback, visible, held: Held { _watch: watch, thread: None } })
+        let (missing, latency) = (Missing::default(), Some(latencies()));
+        let totals = Rc::new(RefCell::new(Totals { latency, ..Totals::default() }));
+        let plan = Plan {
+            mqtt: self.mqtt,
+            client_id: self.client_id,
+            filters: Vec::new(),
+            pace: Pace::new(Rate::PerSecond(PER_SECOND), None),
+            limit: LIMIT,
+            tick: TICK,
+            reconnect: false,
+            totals: Rc::clone(&totals),
+        };
+        let probes = Probes { topics: self.topics, missing: Rc::clone(&missing) };
+        let opened = Publisher::open_all(vec![Publisher::new(probes, plan)]).await?;
+        ready.send(watch.backend_pid).ok().context("nobody waits for the probe")?;
+        let timing = Timing { started_at: Instant::now(), duration: None, stop: self.stop };
+        let publishing = actix_rt::spawn(async move { Publisher::run_all(opened, &timing).await });
+        let visible = see(&watch, &missing, || publishing.is_finished()).await?;
+        publishing.await.context("publishing")??;
+        let totals = totals.borrow();
+        let puback = totals.latency.as_ref().and_then(Percentiles::of);
+        let visible = Percentiles::of(&visible);
+        Ok((watch, Probed { account: totals.account, puback, visible, _held: None }))
     }
 }
 
-/// What was published and not seen.
-struct Missing {
-    watch: Watch,
-    since: BTreeMap<Timestamp, Instant>,
-    visible: Histogram<u64>,
-}
-
-impl Missing {
-    /// Whether anything was seen, or nothing is missing.
-    async fn look(&mut self) -> anyhow::Result<bool> {
-        let (Some((first, _)), Some((last, _))) =
-            (self.since.first_key_value(), self.since.last_key_value())
-        else {
-            return Ok(true);
+/// Looks for what is missing, until nothing is and nothing more will be published.
+async fn see(
+    watch: &store::Watch,
+    missing: &Missing,
+    is_published: impl Fn() -> bool,
+) -> anyhow::Result<Histogram<u64>> {
+    let (mut latency, mut progressed_at) = (latencies(), Instant::now());
+    loop {
+        let is_published = is_published();
+        let range = {
+            let missing = missing.borrow();
+            let first = missing.first_key_value().map(|(first, _)| *first);
+            first.zip(missing.last_key_value().map(|(last, _)| *last))
         };
-        let seen = self.watch.visible(probe_sensor(), (*first, *last)).await?;
-        let now = Instant::now();
-        let mut any = false;
-        for moment in seen {
-            if let Some(sent_at) = self.since.remove(&moment) {
-                record(&mut self.visible, now - sent_at);
-                any = true;
+        match range {
+            None if is_published => return Ok(latency),
+            None => progressed_at = Instant::now(),
+            Some(range) => {
+                let visible = watch.visible(PROBE_SENSOR, range).await?;
+                let now = Instant::now();
+                for timestamp in visible {
+                    if let Some(sent_at) = missing.borrow_mut().remove(&timestamp) {
+                        record(&mut latency, now - sent_at);
+                        progressed_at = now;
+                    }
+                }
             }
         }
-        Ok(any)
+        let count = missing.borrow().len();
+        ensure!(progressed_at.elapsed() < TIMEOUT, "{count} probes are not visible in the table");
+        sleep(TICK).await;
     }
 }

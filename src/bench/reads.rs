@@ -1,9 +1,9 @@
-//! Two hundred requests a second while ingest runs as fast as it goes: what the readers wait, and
-//! what ingest loses to them. Each round is measured without readers, twice with them and once more
-//! without, and the two of each kind are taken together: a message costs more the larger the table
-//! has become.
+//! 200 requests per second while ingest runs as fast as possible: how long the readers wait, and what ingest
+//! loses to them. Each round measures without readers, twice with them and once more without, and sums up both
+//! of each kind: a message costs more the larger the table has become.
 
 use std::cell::RefCell;
+use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,56 +11,56 @@ use anyhow::ensure;
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::ground::Ground;
-use super::line::{latencies, record};
-use super::live::{Live, Part, tell};
-use super::load::{SENSORS, Shape, sensors};
-use super::publisher::Pace;
+use super::live::{Live, Part};
+use super::messages::{SENSORS, sensors};
 use super::report::Row;
-use super::run::Run;
-use super::service::Reader;
-
-const LASTS: Duration = Duration::from_secs(5);
-
-/// The broker takes no more of these meanwhile.
-const MAX_MESSAGES: u64 = 500_000;
-
-/// So that the database has as much to do as the broker.
-const ITEMS_PER_MESSAGE: u32 = 10;
+use super::test_bed::TestBed;
+use crate::load::{HttpClient, Rate, latencies, record};
 
 const REQUESTS_PER_SECOND: u32 = 200;
-
-/// What each of them reads.
 const QUERY: &str = "measurements?limit=64";
-
-/// Requests without an answer at the most; those beyond are counted as failed.
+/// Unanswered requests at most; more are counted as failed.
 const MAX_UNANSWERED: usize = 1_000;
 
-/// What the readers saw.
 #[derive(Debug)]
-struct Seen {
-    /// From the moment when a request was due until its answer was read, in microseconds.
+struct Requests {
+    /// From when a request was due until its answer was read, in microseconds.
     latency: Histogram<u64>,
     failed: u64,
     unanswered: usize,
 }
 
-pub(super) async fn reads(ground: &Ground) -> anyhow::Result<Vec<Row>> {
-    let seen = Rc::new(RefCell::new(Seen { latency: latencies(), failed: 0, unanswered: 0 }));
-    let (mut runs, mut rounds) = (Vec::new(), Vec::new());
-    for _ in 0..ground.rounds {
-        let mut live = Live::start(ground, SENSORS).await?;
-        let begins = live.tell(&part(ground)).await?;
-        let read = [with_readers(&mut live, &seen).await?, with_readers(&mut live, &seen).await?];
-        let ends = live.tell(&part(ground)).await?;
+pub(super) async fn reads(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
+    let part = Part {
+        name: "reads",
+        // More than the broker takes in that time.
+        messages: 500_000,
+        // The database has as much to do as the broker.
+        items: 10,
+        rate: Rate::Unlimited,
+        duration: Some(bed.scaled_time(Duration::from_secs(5))),
+    };
+    let requests = Requests { latency: latencies(), failed: 0, unanswered: 0 };
+    let requests = Rc::new(RefCell::new(requests));
+    let (mut rows, mut rounds) = (Vec::new(), Vec::new());
+    for _ in 0..bed.rounds {
+        let mut live = Live::start(bed).await?;
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        without.push(live.measure(&part, pending::<()>()).await?);
+        for _ in 0..2 {
+            // On connections of its own.
+            let http = HttpClient::new(&live.service.url, None, None)?;
+            with.push(live.measure(&part, read(http, Rc::clone(&requests))).await?);
+        }
+        without.push(live.measure(&part, pending::<()>()).await?);
         live.stop().await?;
-        rounds.push((together(&read), together(&[begins, ends])));
-        runs.extend(read);
+        rounds.push((rate_of(&with), rate_of(&without)));
+        rows.extend(with);
     }
-    let Seen { latency, failed, .. } = &*seen.borrow();
+    let Requests { latency, failed, .. } = &*requests.borrow();
     ensure!(!latency.is_empty(), "no request was answered");
     let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
-    let mut row = Row::of_rounds("reads", &runs).against("without readers", rounds);
+    let mut row = Row::median_of(rows).against("without readers", rounds);
     row.figures.extend([("read_p99_ms", at(0.99)), ("read_failures", *failed as f64)]);
     row.notes.push(format!(
         "{REQUESTS_PER_SECOND} requests/s of {QUERY}: {} answered, {failed} failed; from when one was \
@@ -69,64 +69,38 @@ pub(super) async fn reads(ground: &Ground) -> anyhow::Result<Vec<Row>> {
         at(0.5),
         at(0.95),
         at(0.99),
-        latency.max() as f64 / 1_000.0,
+        at(1.0),
     ));
     Ok(vec![row])
 }
 
-/// Items a second of all of them.
-fn together(runs: &[Run]) -> f64 {
-    let items: u64 = runs.iter().map(|run| run.account.items()).sum();
-    let elapsed: Duration = runs.iter().map(|run| run.elapsed).sum();
-    items as f64 / elapsed.as_secs_f64()
+/// Items per second of all of them.
+fn rate_of(rows: &[Row]) -> f64 {
+    let items: u64 = rows.iter().map(|row| row.items).sum();
+    items as f64 / rows.iter().map(|row| row.seconds).sum::<f64>()
 }
 
-fn part(ground: &Ground) -> Part {
-    Part {
-        what: "reads",
-        messages: MAX_MESSAGES,
-        shape: Shape::Measurements(ITEMS_PER_MESSAGE),
-        pace: Pace::FlatOut,
-        lasts: Some(ground.scaled_time(LASTS)),
-    }
-}
-
-/// The same part, while others read.
-async fn with_readers(live: &mut Live<'_>, seen: &Rc<RefCell<Seen>>) -> anyhow::Result<Run> {
-    let part = part(live.ground);
-    let load = live.load(part.messages, part.shape);
-    let before = live.begin().await?;
-    let readers = actix_rt::spawn(read(live.service.reader(), Rc::clone(seen)));
-    let outcome = async {
-        let published = tell(live.ground, &live.stage, load, &part).await?;
-        live.end(before, published).await
-    };
-    let outcome = outcome.await;
-    readers.abort();
-    outcome
-}
-
-/// Sends a request whenever one is due, whether those before are answered or not.
-async fn read(reader: Reader, seen: Rc<RefCell<Seen>>) {
+/// Sends each request when it is due, whether those before are answered or not.
+async fn read(http: HttpClient, requests: Rc<RefCell<Requests>>) {
     let sensors = sensors(SENSORS);
     let mut due = tokio::time::interval(Duration::from_secs(1) / REQUESTS_PER_SECOND);
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for sensor in sensors.iter().cycle() {
         let due_at: Instant = due.tick().await;
-        if seen.borrow().unanswered >= MAX_UNANSWERED {
-            seen.borrow_mut().failed += 1;
+        if requests.borrow().unanswered >= MAX_UNANSWERED {
+            requests.borrow_mut().failed += 1;
             continue;
         }
-        seen.borrow_mut().unanswered += 1;
-        let (reader, seen) = (reader.clone(), Rc::clone(&seen));
+        requests.borrow_mut().unanswered += 1;
+        let (http, requests) = (http.clone(), Rc::clone(&requests));
         let path = format!("/api/v1/sensors/{sensor}/{QUERY}");
         actix_rt::spawn(async move {
-            let outcome = reader.get(&path).await;
-            let seen = &mut *seen.borrow_mut();
-            seen.unanswered -= 1;
+            let outcome = http.get(&path).await;
+            let requests = &mut *requests.borrow_mut();
+            requests.unanswered -= 1;
             match outcome {
-                Ok(_) => record(&mut seen.latency, due_at.elapsed()),
-                Err(_) => seen.failed += 1,
+                Ok(_) => record(&mut requests.latency, due_at.elapsed()),
+                Err(_) => requests.failed += 1,
             }
         });
     }

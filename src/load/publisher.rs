@@ -159,7 +159,10 @@ impl<S: Source + 'static> Publisher<S> {
     }
 
     /// Runs them all until everything is published and acknowledged, or the run is over.
-    pub(crate) async fn run_all(opened: Vec<(Self, Connection)>, timing: &Timing) -> anyhow::Result<()> {
+    pub(crate) async fn run_all(
+        opened: Vec<(Self, Connection)>,
+        timing: &Timing,
+    ) -> anyhow::Result<()> {
         let mut running = JoinSet::new();
         for (publisher, connection) in opened {
             running.spawn_local(publisher.run(connection, timing.clone()));
@@ -193,6 +196,8 @@ impl<S: Source + 'static> Publisher<S> {
             debug!("the connection ended before DISCONNECT: {error}");
         }
         let due = if timing.is_stopped() { 0 } else { self.due(&timing, Instant::now()) };
+        // Without rate and limit everything is always due.
+        let due = if due == u64::MAX { 0 } else { due };
         let totals = &mut *self.plan.totals.borrow_mut();
         totals.skipped += self.plan.pace.skipped() + due;
         totals.unacknowledged += self.window.len() as u64;
@@ -200,7 +205,11 @@ impl<S: Source + 'static> Publisher<S> {
     }
 
     /// Publishes over one connection; returns when there is nothing left to do.
-    async fn converse(&mut self, connection: &mut Connection, timing: &mut Timing) -> anyhow::Result<()> {
+    async fn converse(
+        &mut self,
+        connection: &mut Connection,
+        timing: &mut Timing,
+    ) -> anyhow::Result<()> {
         let republished = self.window.restart(connection.receive_maximum);
         self.plan.totals.borrow_mut().republished += republished as u64;
         self.acknowledged_at = Instant::now();

@@ -1,0 +1,253 @@
+//! What our figures are compared with: other clients that do half of the work, measured in the same run.
+//! `mosquitto_sub` takes the messages and stores nothing; `psql` stores the rows and takes no messages. Called by
+//! the scenarios between their own measurements.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use tokio::process::Command;
+
+use super::backlog::{Backlog, fill};
+use super::messages::{Load, Messages};
+use super::test_bed::{Run, TestBed};
+use crate::domain::{AckTokens, Items, Kind, RawMessage, Timestamp};
+use crate::load::Message;
+use crate::mqtt::BrokerUrl;
+use crate::store::{copy_line, copy_script, without_password};
+use crate::wire::{Decoder, Limits};
+
+/// Rows in one transaction of psql.
+const ROWS_PER_FILE: usize = 10_000;
+/// A child that takes longer is stuck.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Baseline {
+    MosquittoSub,
+    PsqlCopy,
+}
+
+impl Baseline {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::MosquittoSub => "mosquitto_sub",
+            Self::PsqlCopy => "psql \\copy",
+        }
+    }
+
+    pub(super) async fn is_installed(self) -> bool {
+        let program = match self {
+            Self::MosquittoSub => "mosquitto_sub",
+            Self::PsqlCopy => "psql",
+        };
+        let mut command = Command::new(program);
+        let silent = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+        silent.status().await.is_ok()
+    }
+
+    /// How long it takes with a backlog.
+    pub(super) async fn drain(
+        self,
+        bed: &TestBed,
+        backlog: &Backlog,
+        step: &str,
+    ) -> anyhow::Result<Duration> {
+        let step = format!("{step}: {}", self.name());
+        let elapsed = match self {
+            Self::MosquittoSub => {
+                let run = bed.run(&[]).await?;
+                let session = self.subscribe(bed, &run).await?;
+                let messages = fill(bed, &run, backlog.load(&run), &step).await?.messages;
+                let _progress = bed.progress(&step, messages);
+                bed.checkpoint().await;
+                session.drain(bed, messages).await?
+            }
+            Self::PsqlCopy => {
+                let run = bed.run(&[]).await?;
+                let load = backlog.load(&run);
+                run.database.register(&load.sensors).await?;
+                let _progress = bed.progress(&step, load.messages);
+                let files = PsqlFiles::write(load, &run.name)?;
+                bed.checkpoint().await;
+                files.copy(&run).await?
+            }
+        };
+        bed.clear().await?;
+        Ok(elapsed)
+    }
+
+    /// Makes the session of `mosquitto_sub`, with a subscription to the measurements of this run.
+    pub(super) async fn subscribe(self, bed: &TestBed, run: &Run) -> anyhow::Result<Session> {
+        let topic = run.topics.filters().swap_remove(Kind::Measurement as usize);
+        let session = Session { client_id: session(&run.name), topic };
+        finished(session.command(bed).arg("-E")).await?;
+        Ok(session)
+    }
+}
+
+/// The session of `mosquitto_sub` in a run.
+pub(super) fn session(run: &str) -> String {
+    format!("{run}-mosquitto-sub")
+}
+
+pub(super) struct Session {
+    client_id: String,
+    topic: String,
+}
+
+impl Session {
+    /// Takes this many messages to /dev/null; from its start to its end.
+    pub(super) async fn drain(&self, bed: &TestBed, messages: u64) -> anyhow::Result<Duration> {
+        finished(self.command(bed).args(["-C", &messages.to_string()])).await
+    }
+
+    fn command(&self, bed: &TestBed) -> Command {
+        let mut command = mosquitto_sub(bed);
+        command.args(["-V", "mqttv5", "-c", "-x", "3600", "-i", &self.client_id]);
+        command.args(["-D", "connect", "receive-maximum", "65535"]);
+        command.args(["-q", "1", "-t", &self.topic]);
+        command
+    }
+}
+
+fn mosquitto_sub(bed: &TestBed) -> Command {
+    let broker = &bed.servers.mqtt.broker;
+    let mut command = Command::new("mosquitto_sub");
+    command.args(["-h", &broker.host, "-p", &broker.port.to_string()]);
+    if let Some(username) = &broker.username {
+        command.args(["-u", username]);
+    }
+    // Everybody can read a command line: the password is in a file of options.
+    if let Some(options) = &bed.client_options {
+        command.env("XDG_CONFIG_HOME", &options.0.0);
+    }
+    command
+}
+
+/// What the broker tells of itself, and what the user tells of it.
+pub(super) async fn broker_settings(
+    bed: &TestBed,
+    settings: Option<String>,
+) -> Vec<(String, String)> {
+    let mut command = mosquitto_sub(bed);
+    // Retained, by brokers that have it.
+    command.args(["-t", "$SYS/broker/version", "-C", "1", "-W", "2"]).stdin(Stdio::null());
+    let version = match command.output().await {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => "unknown".to_owned(),
+    };
+    let version = ("version".to_owned(), version);
+    std::iter::once(version).chain(settings.map(|it| ("settings".to_owned(), it))).collect()
+}
+
+/// A directory that nobody else can read, removed when dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create(name: &str) -> anyhow::Result<Self> {
+        let directory = Self(std::env::temp_dir().join(name));
+        std::fs::DirBuilder::new().mode(0o700).create(&directory.0)?;
+        Ok(directory)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(directory = %self.0.display(), "not removed: {error}");
+        }
+    }
+}
+
+/// Where mosquitto's clients find the password.
+pub(super) struct ClientOptions(Directory);
+
+impl ClientOptions {
+    /// None if the broker wants no password.
+    pub(super) fn write(broker: &BrokerUrl) -> anyhow::Result<Option<Self>> {
+        let Some(password) = broker.password() else { return Ok(None) };
+        let name = format!("tributary-bench-{}-options", std::process::id());
+        let directory = Directory::create(&name)?;
+        std::fs::write(directory.0.join("mosquitto_sub"), format!("-P {password}\n"))?;
+        Ok(Some(Self(directory)))
+    }
+}
+
+/// Text files for `psql \copy`, a transaction each.
+struct PsqlFiles {
+    _directory: Directory,
+    script: PathBuf,
+}
+
+impl PsqlFiles {
+    /// Writes the rows of a load.
+    fn write(load: Load, name: &str) -> anyhow::Result<Self> {
+        let directory = Directory::create(name)?;
+        let script = directory.0.join("script");
+        let decoder = {
+            const LIMITS: Limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
+            Decoder::new(load.topics.clone(), LIMITS)
+        };
+        let (mut files, mut rows, mut count) = (Vec::new(), Vec::new(), 0);
+        let mut messages = Messages::share(Rc::new(load), 0, 1).peekable();
+        while let Some(message) = messages.next() {
+            count += write_rows(&decoder, &message, &mut rows);
+            if count >= ROWS_PER_FILE || messages.peek().is_none() {
+                let path = directory.0.join(files.len().to_string());
+                std::fs::write(&path, &rows)?;
+                files.push(path);
+                rows.clear();
+                count = 0;
+            }
+        }
+        std::fs::write(&script, copy_script(files.iter().map(PathBuf::as_path)))?;
+        Ok(Self { _directory: directory, script })
+    }
+
+    /// Copies them; from the start of psql to its end.
+    async fn copy(&self, run: &Run) -> anyhow::Result<Duration> {
+        let mut command = Command::new("psql");
+        let url = without_password(&run.database_url)?;
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-f"]);
+        if let Some(password) = run.store.postgres.get_password() {
+            command.env("PGPASSWORD", OsStr::from_bytes(password));
+        }
+        finished(command.arg::<&Path>(&self.script)).await
+    }
+}
+
+/// The rows that the service makes of a message, by the service's own decoder.
+fn write_rows(decoder: &Decoder, message: &Message, rows: &mut Vec<u8>) -> usize {
+    let (ack_tokens, _lost) = AckTokens::new();
+    let is_redelivered = false;
+    let raw = RawMessage::new(&message.topic, &message.payload, Timestamp::now(), is_redelivered);
+    let uplink = decoder.decode(raw, ack_tokens.issue(0));
+    let (Some(sensor), Items::Measurements(items)) = (uplink.sensor, &uplink.items) else {
+        return 0;
+    };
+    for item in items {
+        let value = String::from_utf8_lossy(uplink.message.bytes(item.value));
+        copy_line(sensor, item, &value, uplink.message.received_at, rows);
+    }
+    items.len()
+}
+
+/// Runs a child to its end. Returns how long it took.
+async fn finished(command: &mut Command) -> anyhow::Result<Duration> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let started_at = Instant::now();
+    let status = tokio::time::timeout(TIMEOUT, command.status()).await;
+    let status = status.with_context(|| format!("{program} did not end within {TIMEOUT:?}"))?;
+    let status = status.with_context(|| program.clone())?;
+    ensure!(status.success(), "{program} ended with {status}");
+    Ok(started_at.elapsed())
+}

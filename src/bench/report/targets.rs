@@ -1,0 +1,106 @@
+//! What the project wants to reach, and what a run reached of it. Pure. A target whose scenario was not run is
+//! left out.
+
+use super::tables::with_head;
+use super::{Report, Row};
+
+/// What a run reached, and whether that is enough; none if it was not measured.
+type Reached = Option<(String, bool)>;
+
+/// Figure, target, scenario, what was reached.
+type Target = (&'static str, &'static str, &'static str, fn(&Row) -> Reached);
+
+const TARGETS: [Target; 14] = [
+    ("drain-1 ÷ `mosquitto_sub`", "≥ 2.0", "drain-1", |row| ratio(row, 2.0)),
+    ("CPU of the service per message, drain-1", "≤ 3 µs", "drain-1", |row| {
+        per_message(row, 3.0)
+    }),
+    ("drain-100 ÷ `psql \\copy`", "≥ 2.0", "drain-100", |row| ratio(row, 2.0)),
+    ("CPU of the service per row, drain-100", "≤ 0.7 µs", "drain-100", |row| {
+        let cost = row.service_cpu?.microseconds_per_item;
+        Some((format!("{cost:.2} µs"), cost <= 0.7))
+    }),
+    (
+        "live at 10,000/s, PUBLISH to visible",
+        "p50 ≤ 10 ms, p99 ≤ 50 ms",
+        "live-10000/s",
+        |row| {
+            let it = row.publish_to_visible?;
+            let reached = format!("{:.1} ms, {:.1} ms", it.p50_ms, it.p99_ms);
+            Some((reached, it.p50_ms <= 10.0 && it.p99_ms <= 50.0))
+        },
+    ),
+    ("live, flat out, CPU of the service per message", "≤ 5 µs", "live-flat-out", |row| {
+        per_message(row, 5.0)
+    }),
+    ("100,000 sensors ÷ 1,000", "≥ 0.85", "fleet-100000", |row| ratio(row, 0.85)),
+    ("RSS per sensor beyond the first 1,000", "≤ 2 KiB", "fleet-100000", |row| {
+        let bytes = figure(row, "rss_bytes_per_sensor")?;
+        Some((format!("{bytes:.0} B"), bytes <= 2_048.0))
+    }),
+    ("redelivery of 1 % ÷ of none", "≥ 0.7", "redelivery-1%", |row| ratio(row, 0.7)),
+    ("redelivery of 1 % later ÷ of none", "≥ 0.7", "redelivery-1%-later", |row| ratio(row, 0.7)),
+    ("overload, RSS at its highest ÷ after 5 s", "≤ 1.5", "overload", |row| {
+        let growth = figure(row, "rss_growth")?;
+        Some((format!("{growth:.2}"), growth <= 1.5))
+    }),
+    ("200 reads/s while ingest runs flat out, p99", "≤ 50 ms", "reads", |row| {
+        let (p99, failures) = (figure(row, "read_p99_ms")?, figure(row, "read_failures")?);
+        Some((format!("{p99:.1} ms, {failures:.0} failed"), p99 <= 50.0 && failures == 0.0))
+    }),
+    ("what ingest keeps beside them", "≥ 0.90", "reads", |row| ratio(row, 0.9)),
+    ("aggregates of 28 days, the slowest first request", "≤ 200 ms", "aggregates", |row| {
+        let slowest = figure(row, "slowest_first_ms")?;
+        Some((format!("{slowest:.0} ms"), slowest <= 200.0))
+    }),
+];
+
+fn ratio(row: &Row, min: f64) -> Reached {
+    let ratio = row.baseline.as_ref()?.ratio;
+    Some((format!("{ratio:.2}"), ratio >= min))
+}
+
+fn per_message(row: &Row, max: f64) -> Reached {
+    let cost = row.service_cpu?.microseconds_per_message;
+    Some((format!("{cost:.2} µs"), cost <= max))
+}
+
+fn figure(row: &Row, name: &str) -> Option<f64> {
+    row.figures.get(name).copied()
+}
+
+impl Report {
+    /// As a table.
+    pub(super) fn targets(&self) -> Vec<Vec<String>> {
+        let reached = TARGETS.iter().filter_map(|(figure, target, scenario, reached)| {
+            let row = self.rows.iter().find(|row| row.name == *scenario)?;
+            Some((*figure, *target, reached(row)?))
+        });
+        let (exact, all) = (self.rows.iter().filter(|row| row.exact).count(), self.rows.len());
+        let exact = (format!("in {exact} of {all}"), exact == all);
+        let exact = ("rows in the table = distinct items, and the ledger", "exact", exact);
+        let rows = reached.chain((all > 0).then_some(exact)).map(|(figure, target, reached)| {
+            let is_met = if reached.1 { "yes" } else { "no" };
+            vec![figure.to_owned(), target.to_owned(), reached.0, is_met.to_owned()]
+        });
+        with_head("target|wanted|reached|met", rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_measured_is_held_against_its_target() {
+        let mut row = Row { name: "reads".into(), exact: true, ..Row::default() };
+        row = row.against("without readers", vec![(0.89, 1.0)]);
+        row.figures.extend([("read_p99_ms", 50.0), ("read_failures", 1.0)]);
+        let report = Report { rows: vec![row], ..Report::default() };
+        let table = report.targets().iter().map(|row| row[1..].join("|")).collect::<Vec<_>>();
+        let expected = ["wanted|reached|met", "≤ 50 ms|50.0 ms, 1 failed|no", "≥ 0.90|0.89|no"];
+        assert_eq!(table[..3], expected);
+        assert_eq!(table[3..], ["exact|in 1 of 1|yes"]);
+        assert_eq!(Report::default().targets().len(), 1);
+    }
+}

@@ -1,0 +1,274 @@
+//! The user's two servers, and on them a database, a session and a topic prefix for each measurement. Opened by
+//! the command, used by the scenarios. Promises that everything it created is gone after `clear`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use secrecy::ExposeSecret as _;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::baseline::{self, ClientOptions};
+use super::messages::{Load, Messages};
+use super::meters::{self, Meters};
+use crate::config::BenchServers;
+use crate::domain::{SensorIdentifier, Timestamp};
+use crate::load::{
+    Account, Connection, Limit, Pace, Plan, Progress, Publisher, Rate, Stop, Timing, Totals,
+};
+use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
+use crate::wire::Topics;
+
+/// Timestamps begin this long ago: there are partitions for them.
+const AGE: Duration = Duration::from_secs(7_200);
+const TICK: Duration = Duration::from_millis(1);
+
+pub(super) struct TestBed {
+    pub(super) servers: BenchServers,
+    /// Multiplies the size of every load.
+    pub(super) scale: f64,
+    pub(super) rounds: u32,
+    quiet: bool,
+    postgres_pid: Option<u32>,
+    admin: Bench,
+    /// Names of the runs whose databases and sessions exist.
+    runs: RefCell<Vec<String>>,
+    run_count: Cell<u32>,
+    pub(super) client_options: Option<ClientOptions>,
+}
+
+/// The surroundings of one measurement.
+pub(super) struct Run {
+    /// Of its database, its session and its topic prefix.
+    pub(super) name: String,
+    pub(super) topics: Topics,
+    pub(super) begins_at: Timestamp,
+    pub(super) store: store::Config,
+    pub(super) database: Bench,
+    pub(super) database_url: String,
+}
+
+/// How a load is published.
+pub(super) struct Publishing {
+    pub(super) step: String,
+    pub(super) load: Load,
+    pub(super) rate: Rate,
+    pub(super) duration: Option<Duration>,
+    pub(super) connections: u64,
+    /// Of each connection.
+    pub(super) limit: Limit,
+}
+
+impl TestBed {
+    pub(super) async fn open(
+        servers: BenchServers,
+        (scale, rounds, quiet): (f64, u32, bool),
+    ) -> anyhow::Result<Self> {
+        let admin = Bench::connect(&servers.store)
+            .await
+            .context("DATABASE_URL names the server on which databases are created and dropped")?;
+        let postgres_pid = match servers.postgres_pid {
+            None => meters::postmaster_of(admin.backend_pid().await?),
+            known => known,
+        };
+        let client_options = ClientOptions::write(&servers.mqtt.broker)?;
+        let (runs, run_count) = (RefCell::default(), Cell::new(0));
+        Ok(Self {
+            servers,
+            scale,
+            rounds,
+            quiet,
+            postgres_pid,
+            admin,
+            runs,
+            run_count,
+            client_options,
+        })
+    }
+
+    pub(super) fn scaled(&self, count: u64) -> u64 {
+        ((count as f64 * self.scale) as u64).max(1)
+    }
+
+    /// Long enough to measure anything.
+    pub(super) fn scaled_time(&self, time: Duration) -> Duration {
+        time.mul_f64(self.scale).max(Duration::from_secs(2))
+    }
+
+    pub(super) fn progress(&self, step: &str, length: u64) -> Progress {
+        Progress::new(self.quiet, step, Some(length))
+    }
+
+    pub(super) async fn database_settings(&self) -> anyhow::Result<Vec<(String, String)>> {
+        Ok(self.admin.settings().await?)
+    }
+
+    /// The surroundings of another measurement: a migrated database with these sensors in it.
+    pub(super) async fn run(&self, sensors: &[SensorIdentifier]) -> anyhow::Result<Run> {
+        self.run_count.update(|count| count + 1);
+        // With our process identifier: two benchmarks can share the servers.
+        let number = self.run_count.get();
+        let name = format!("{BENCHMARK_DATABASE_PREFIX}{}_{number}", std::process::id());
+        self.runs.borrow_mut().push(name.clone());
+        self.admin.create_database(&name).await.context("creating a database")?;
+        let mut store = self.servers.store.clone();
+        store.postgres.dbname(&name);
+        store::furnish(&store).await?;
+        let database = Bench::connect(&store).await?;
+        database.register(sensors).await?;
+        Ok(Run {
+            topics: Topics::new(&name),
+            begins_at: Timestamp::now().saturating_sub(AGE),
+            database_url: with_database(self.servers.database_url.expose_secret(), &name),
+            name,
+            store,
+            database,
+        })
+    }
+
+    /// Each measurement begins with nothing left to be written by the one before.
+    pub(super) async fn checkpoint(&self) {
+        if let Err(error) = self.admin.checkpoint().await {
+            tracing::debug!("no checkpoint, the user may not: {error}");
+        }
+    }
+
+    /// The CPU time of the servers and of a service. Backends that belong to the benchmark are left out.
+    pub(super) fn meters(&self, service: Option<u32>, excluded_backends: Vec<u32>) -> Meters {
+        let (postgres, broker) = (self.postgres_pid, self.servers.broker_pid);
+        Meters { service, postgres, excluded_backends, broker }
+    }
+
+    /// Publishes a load on a thread of its own. Every message was acknowledged, and has a subscriber.
+    pub(super) async fn publish(&self, run: &Run, plan: Publishing) -> anyhow::Result<Account> {
+        let totals = Totals::default();
+        let progress = self.progress(&plan.step, plan.load.message_count());
+        let _progress = progress.follow(Arc::clone(&totals.acknowledged));
+        let (mqtt, name) = (self.servers.mqtt.clone(), run.name.clone());
+        let (acknowledged, Publishing { load, rate, duration, connections, limit, .. }) =
+            (totals.acknowledged, plan);
+        let published = on_own_thread(move || async move {
+            let totals = Totals { acknowledged, ..Totals::default() };
+            let (load, totals) = (Rc::new(load), Rc::new(RefCell::new(totals)));
+            let publisher = |number| {
+                let plan = Plan {
+                    mqtt: mqtt.clone(),
+                    client_id: format!("{name}-fleet-{number}"),
+                    filters: Vec::new(),
+                    pace: Pace::new(rate.shared_by(connections), None),
+                    limit,
+                    tick: TICK,
+                    reconnect: false,
+                    totals: Rc::clone(&totals),
+                };
+                Publisher::new(Messages::share(Rc::clone(&load), number, connections), plan)
+            };
+            let opened = Publisher::open_all((0..connections).map(publisher).collect()).await?;
+            let (_stop, stop) = watch::channel(Stop::No);
+            let timing = Timing { started_at: Instant::now(), duration, stop };
+            Publisher::run_all(opened, &timing).await?;
+            let Totals { account, unheard, refused, unacknowledged, .. } = totals.borrow().clone();
+            ensure!(
+                (unheard, refused, unacknowledged) == (0, 0, 0),
+                "{unheard} messages had no subscriber, {refused} were refused by the broker, {unacknowledged} not acknowledged"
+            );
+            Ok(account)
+        });
+        published.await.context("publishing")
+    }
+
+    /// Removes everything that was created.
+    pub(super) async fn clear(&self) -> anyhow::Result<()> {
+        for name in self.runs.take() {
+            // A clean start ends the session and what is queued for it.
+            for session in [baseline::session(&name), name.clone()] {
+                Connection::open(&self.servers.mqtt, &session, &[]).await?.close().await?;
+            }
+            self.admin.drop_database(&name).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// When the timestamps of a part of the measurement begin: no two parts share one.
+    pub(super) fn part(&self, number: u32) -> Timestamp {
+        self.begins_at.saturating_add(Duration::from_secs(1_200) * number)
+    }
+
+    /// The settings of the service; the rest of the environment is the user's.
+    pub(super) fn settings(&self, bed: &TestBed) -> Vec<(&'static str, String)> {
+        vec![
+            ("DATABASE_URL", self.database_url.clone()),
+            ("MQTT_URL", bed.servers.mqtt_url.expose_secret().to_owned()),
+            // The environment may name files for these.
+            ("DATABASE_URL_FILE", String::new()),
+            ("MQTT_URL_FILE", String::new()),
+            ("HTTP_CERTIFICATE_FILE", String::new()),
+            ("HTTP_KEY_FILE", String::new()),
+            ("MQTT_CLIENT_ID", self.name.clone()),
+            ("MQTT_TOPIC_PREFIX", self.name.clone()),
+            ("MIGRATE_ON_START", "true".into()),
+            ("UNKNOWN_SENSOR", "reject".into()),
+            ("LOG_FILTER", "warn".into()),
+            ("LOG_FORMAT", "text".into()),
+            ("AUTH", "off".into()),
+        ]
+    }
+}
+
+/// Runs a future on a thread of its own, where the benchmark's other work does not delay it.
+pub(super) async fn on_own_thread<T, F>(
+    start: impl FnOnce() -> F + Send + 'static,
+) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = anyhow::Result<T>> + 'static,
+{
+    struct Thread(actix_rt::Arbiter);
+    impl Drop for Thread {
+        fn drop(&mut self) {
+            self.0.stop();
+        }
+    }
+    let (done, outcome) = oneshot::channel();
+    let thread = Thread(actix_rt::Arbiter::new());
+    thread.0.spawn_fn(move || {
+        actix_rt::spawn(async move {
+            // Nobody waits for it when the benchmark was interrupted.
+            done.send(start().await).ok();
+        });
+    });
+    outcome.await.context("the thread ended")?
+}
+
+/// The same server, another database; a connection string of either form.
+fn with_database(url: &str, name: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut url) if url.scheme().starts_with("postgres") => {
+            url.set_path(name);
+            url.into()
+        }
+        // The last of two equal keywords counts.
+        _ => format!("{url} dbname={name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_database_of_the_same_server() {
+        for (url, expected) in [
+            ("postgres://u:p@h:1/d?sslmode=disable", "postgres://u:p@h:1/x?sslmode=disable"),
+            ("postgresql://h", "postgresql://h/x"),
+            ("host=h dbname=d", "host=h dbname=d dbname=x"),
+        ] {
+            assert_eq!(with_database(url, "x"), expected);
+        }
+    }
+}
