@@ -202,7 +202,7 @@ fn only_a_commit_makes_a_puback() {
             })
             .collect()
     };
-    assert_eq!(places("Committed::after_commit("), ["store/commit.rs"]);
+    assert_eq!(places("Committed::after_commit("), ["store/ingest/commit.rs"]);
     assert_eq!(places("Packet::PublishAck("), ["mqtt/session.rs"]);
     assert_eq!(places(".puback("), ["mqtt/inbound.rs"]);
 }

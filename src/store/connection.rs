@@ -5,11 +5,12 @@ use std::time::Duration;
 use bb8::{ManageConnection, Pool};
 use tokio_postgres::{Client, Statement};
 
+use super::Config;
 use super::connect::{CONNECT_PATIENCE, Connector, Line, VALIDITY_TIMEOUT, in_time};
-use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
+use super::maintenance::activity;
 use super::pool::Complaints;
-use super::{Config, activity};
 use crate::domain::Kind;
+use crate::store::ingest::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
 
 /// A writer waits for a connection no longer than this before it says so and tries again.
 pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);

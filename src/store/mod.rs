@@ -1,86 +1,58 @@
-//! PostgreSQL: the only place that speaks SQL. [`commit`] is the hot path, the rest serves the
-//! registry, the outbox and the API. Readers and writers have pools of their own, so that neither
-//! can starve the other.
+//! PostgreSQL: the only place that speaks SQL, in folders by who calls it. [`ingest`] is the hot path.
+//! Readers and writers have pools of their own, so that neither can starve the other.
 
-mod acknowledge;
-mod activity;
-mod aggregates;
-mod benchmark;
-mod bundles;
-mod census;
-mod clock;
-mod commit;
+mod ingest;
 mod configurations;
+mod sensors;
+mod query;
+mod access;
+mod maintenance;
 mod connect;
 mod connection;
 mod connections;
-mod copy;
 mod error;
-mod gather;
-mod examine;
-mod export;
-mod fold;
-mod hot;
-mod housekeeping;
-mod last_seen;
-mod log_summary;
 mod migrations;
-mod networks;
-mod new_partition;
-mod outbox;
-mod partitions;
 mod pool;
 mod reader;
-mod reads;
-mod recorded;
-mod rejections;
-mod replays;
-mod retention;
-mod rows;
-mod sensor_list;
-mod sensors;
-mod sums;
 #[cfg(test)]
 mod tests;
-mod tokens;
-mod users;
 
-pub use activity::{
-    Activity, ActivityReading, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
-};
-pub use aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
-pub use benchmark::{
-    BENCHMARK_DATABASE_PREFIX, Bench, Bundled, TableCounts, Watch, bundles_of_28_days, copy_line,
-    copy_script, encode_measurements, furnish,
-};
-pub use bundles::Bundler;
-pub use census::TableCensus;
-pub use clock::Clocks;
-pub use commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
-pub use configurations::{Configuration, ConfigurationState, Creation, Idempotency};
+pub use access::networks::{AccessError, Network};
+pub use access::tokens::{NewToken, TokenRow};
+pub use access::users::{NewUser, UserChange, UserRow};
+pub use configurations::outbox::{KnownSensor, PendingConfiguration};
+pub use configurations::revisions::{Configuration, ConfigurationState, Creation, Idempotency};
 pub use connections::{
     Ssl, SslError, SslMode, UrlError, describe, nowhere, read_url, without_password,
 };
 pub use error::{Complaint, StoreError, Verdict, verdict};
-pub use export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};
-pub use fold::{FOLD_STATEMENTS, Fold};
-pub use housekeeping::Housekeeper;
-pub use last_seen::Whereabouts;
-pub use log_summary::{LogSummary, SummaryKey};
+pub use ingest::commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
+pub use ingest::last_seen::Whereabouts;
+pub use ingest::replays::Replayed;
+pub use maintenance::activity::{
+    Activity, ActivityReading, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
+};
+pub use maintenance::benchmark::{
+    BENCHMARK_DATABASE_PREFIX, Bench, Bundled, TableCounts, Watch, bundles_of_28_days, copy_line,
+    copy_script, encode_measurements, furnish,
+};
+pub use maintenance::bundles::Bundler;
+pub use maintenance::census::TableCensus;
+pub use maintenance::clock::Clocks;
+pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
+pub use maintenance::housekeeping::Housekeeper;
 pub use migrations::migrate;
-pub use networks::{AccessError, Network};
-pub use outbox::{KnownSensor, PendingConfiguration};
 pub use pool::{PoolUse, Store};
-pub use recorded::{Recorded, RecordedPage, Stretch};
-pub use replays::Replayed;
-pub use rows::{
+pub use query::aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
+pub use query::export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};
+pub use query::log_summary::{LogSummary, SummaryKey};
+pub use query::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, Page,
     RejectionFilter, RejectionRow, RowKey, RowPage, Selection, Span,
 };
-pub use sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
-pub use sensors::{NewSensor, SensorChange, SensorError};
-pub use tokens::{NewToken, TokenRow};
-pub use users::{NewUser, UserChange, UserRow};
+pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
+pub use query::stored_rejections::{Recorded, RecordedPage, Stretch};
+pub use sensors::changes::{NewSensor, SensorChange, SensorError};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]

@@ -8,13 +8,13 @@ use bb8::{ErrorSink, Pool, PooledConnection, QueueStrategy, RunError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::bundles::OnDemand;
 use super::connect::Connector;
 use super::error::Complaint;
-use super::export::Exports;
-use super::fold::FoldSize;
 use super::reader::{Planning, ReaderManager};
 use super::{Config, StoreError};
+use crate::store::maintenance::bundles::OnDemand;
+use crate::store::maintenance::fold::FoldSize;
+use crate::store::query::export::Exports;
 
 /// The API must answer within 2 s when the database is away. This is for a connection, and for the
 /// first word over it; to know the caller may have taken half a second before.

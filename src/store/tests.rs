@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::reader::Planning;
-use super::reads::SENSOR_EXISTS;
 use super::*;
 use crate::domain::{SensorIdentifier, Timestamp};
+use crate::store::query::reads::SENSOR_EXISTS;
 
 /// A server that lets everybody in.
 struct Server {
@@ -132,7 +132,8 @@ async fn how_to_plan_is_said_where_it_changes() {
     let sensor = SensorIdentifier::random();
     let page = async || {
         let reader = store.unproven_connection(soon()).await.unwrap();
-        let identifier: reads::Parameters<'_> = &[(&sensor.0, tokio_postgres::types::Type::UUID)];
+        let identifier: super::query::reads::Parameters<'_> =
+            &[(&sensor.0, tokio_postgres::types::Type::UUID)];
         let asked = tokio::join!(
             biased;
             reader.prove(Planning::Once, soon()),

@@ -1,0 +1,5 @@
+//! Who may call: networks, users and tokens.
+
+pub(super) mod networks;
+pub(super) mod tokens;
+pub(super) mod users;

@@ -1,0 +1,211 @@
+//! Networks, which hold sensors, and in which roles hold. Called by the API. Promises that a network
+//! goes only when it is empty, and that the default one stays.
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
+use crate::store::query::reads::Parameters;
+use crate::store::{Page, Store, StoreError};
+
+/// A network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// Its name in the API.
+    pub identifier: NetworkIdentifier,
+    /// Its name for people.
+    pub name: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// How many sensors it holds.
+    pub sensor_count: i64,
+}
+
+/// Why a network, a token or a user cannot be kept as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// Another one has the name.
+    #[error("the name is taken")]
+    NameTaken,
+    /// The network that it names is not there.
+    #[error("there is no such network")]
+    NoSuchNetwork,
+    /// The network holds sensors.
+    #[error("the network is not empty")]
+    NotEmpty,
+    /// Anything else.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<tokio_postgres::Error> for AccessError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let error = StoreError::from(error);
+        match (error.sqlstate(), error.constraint()) {
+            (
+                Some(&SqlState::UNIQUE_VIOLATION),
+                Some("network_name_key" | "account_name" | "token_name"),
+            ) => Self::NameTaken,
+            (
+                Some(&SqlState::FOREIGN_KEY_VIOLATION),
+                Some("token_network_identifier_fkey" | "account_network_identifier_fkey"),
+            ) => Self::NoSuchNetwork,
+            (Some(&SqlState::FOREIGN_KEY_VIOLATION), Some("sensor_network_identifier_fkey")) => {
+                Self::NotEmpty
+            }
+            _ => Self::Store(error),
+        }
+    }
+}
+
+/// Parameters: scope or null, identifier or null, name to go on behind or null, limit.
+const SELECT: &str = "\
+select identifier, name, creation_timestamp,
+       (select count(*) from sensor where network_identifier = network.identifier)
+from network
+where ($1::uuid is null or identifier = $1)
+  and ($2::uuid is null or identifier = $2)
+  and ($3::text is null or name > $3)
+order by name limit $4";
+
+const INSERT: &str = "insert into network (identifier, name) values ($1, $2)";
+
+const RENAME: &str = "update network set name = $2 where identifier = $1";
+
+const DELETE: &str = "delete from network where identifier = $1";
+
+const HOLDS: &str = "select from sensor where identifier = $1 and network_identifier = $2";
+
+impl Store {
+    /// The networks of a scope by name, one more than the page has room for if there are more.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list_networks(
+        &self,
+        scope: Scope,
+        page: &Page<String>,
+    ) -> Result<Vec<Network>, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let (own, any): (Option<Uuid>, Option<Uuid>) = (scope.network().map(|it| it.0), None);
+            let limit = page.row_count();
+            let parameters: Parameters<'_> = &[
+                (&own, Type::UUID),
+                (&any, Type::UUID),
+                (&page.after, Type::TEXT),
+                (&limit, Type::INT8),
+            ];
+            let rows = connection.query_typed(SELECT, parameters).await?;
+            Ok(rows.iter().map(network).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// One network.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn network(
+        &self,
+        identifier: NetworkIdentifier,
+    ) -> Result<Option<Network>, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(select_one(&connection, identifier).await?)
+        })
+        .await
+    }
+
+    /// Creates a network.
+    ///
+    /// # Errors
+    /// When the name is taken, or the database is away.
+    pub async fn create_network(
+        &self,
+        identifier: NetworkIdentifier,
+        name: &str,
+    ) -> Result<Option<Network>, AccessError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
+            connection.execute_typed(INSERT, parameters).await?;
+            Ok(select_one(&connection, identifier).await?)
+        })
+        .await
+    }
+
+    /// Gives a network another name; none if there is no such network.
+    ///
+    /// # Errors
+    /// When the name is taken, or the database is away.
+    pub async fn rename_network(
+        &self,
+        identifier: NetworkIdentifier,
+        name: &str,
+    ) -> Result<Option<Network>, AccessError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
+            connection.execute_typed(RENAME, parameters).await?;
+            Ok(select_one(&connection, identifier).await?)
+        })
+        .await
+    }
+
+    /// Deletes an empty network, and with it the tokens and users that were for it alone; false if
+    /// there is no such network.
+    ///
+    /// # Errors
+    /// When it holds sensors, or the database is away.
+    pub async fn delete_network(&self, identifier: NetworkIdentifier) -> Result<bool, AccessError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(connection.execute_typed(DELETE, &[(&identifier.0, Type::UUID)]).await? > 0)
+        })
+        .await
+    }
+
+    /// Whether a network holds this sensor.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn network_holds(
+        &self,
+        network: NetworkIdentifier,
+        sensor: SensorIdentifier,
+    ) -> Result<bool, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let parameters: Parameters<'_> = &[(&sensor.0, Type::UUID), (&network.0, Type::UUID)];
+            Ok(connection.query_typed_opt(HOLDS, parameters).await?.is_some())
+        })
+        .await
+    }
+}
+
+async fn select_one(
+    client: &Client,
+    identifier: NetworkIdentifier,
+) -> Result<Option<Network>, tokio_postgres::Error> {
+    let (any, behind): (Option<Uuid>, Option<&str>) = (None, None);
+    let one: i64 = 1;
+    let parameters: Parameters<'_> = &[
+        (&any, Type::UUID),
+        (&identifier.0, Type::UUID),
+        (&behind, Type::TEXT),
+        (&one, Type::INT8),
+    ];
+    client.query_typed_opt(SELECT, parameters).await?.as_ref().map(network).transpose()
+}
+
+fn network(row: &Row) -> Result<Network, tokio_postgres::Error> {
+    Ok(Network {
+        identifier: NetworkIdentifier(row.try_get(0)?),
+        name: row.try_get(1)?,
+        created_at: row.try_get::<_, jiff::Timestamp>(2)?.into(),
+        sensor_count: row.try_get(3)?,
+    })
+}

@@ -1,0 +1,242 @@
+//! Users, who sign in with a password, in the table `account`. Called by the API and the command
+//! line. Promises that a change of what a user may do, or of the password, ends the user's sessions
+//! in the same transaction.
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use super::tokens::{role, scope};
+use crate::domain::{Role, Scope, Timestamp};
+use crate::store::query::reads::Parameters;
+use crate::store::{AccessError, Page, Store, StoreError};
+
+/// A user to be created.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// Unique.
+    pub name: String,
+    /// What is kept of the password.
+    pub password_hash: String,
+    /// What the user may do.
+    pub role: Role,
+    /// Where.
+    pub scope: Scope,
+}
+
+/// What is to be changed about a user.
+#[derive(Clone, Debug, Default)]
+pub struct UserChange {
+    /// What is kept of the new password.
+    pub password_hash: Option<String>,
+    /// The new role.
+    pub role: Option<Role>,
+    /// Where it holds.
+    pub scope: Option<Scope>,
+}
+
+/// A user.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UserRow {
+    /// Names the user in the API.
+    pub identifier: Uuid,
+    /// Signs in with it.
+    pub name: String,
+    /// What the user may do.
+    pub role: Role,
+    /// Where.
+    pub scope: Scope,
+    /// When the user was created.
+    pub created_at: Timestamp,
+}
+
+const COLUMNS: &str = "identifier, name, role, network_identifier, creation_timestamp";
+
+const INSERT: &str = "\
+insert into account (identifier, name, password_hash, role, network_identifier)
+values ($1, $2, $3, $4, $5)";
+
+/// Parameters: scope or null, identifier to go on behind or null, limit.
+const LIST: &str = "\
+where ($1::uuid is null or network_identifier = $1)
+  and ($2::uuid is null or identifier > $2)
+order by identifier limit $3";
+
+const ONE: &str = "where identifier = $2 and ($1::uuid is null or network_identifier = $1)";
+
+const CHANGE: &str = "\
+update account
+set password_hash = coalesce($3, password_hash), role = coalesce($4, role),
+    network_identifier = case when $5 then $6 else network_identifier end
+where identifier = $2 and ($1::uuid is null or network_identifier = $1)";
+
+const END_SESSIONS: &str = "delete from token where account_identifier = $1";
+
+const DELETE: &str = "\
+delete from account where identifier = $2 and ($1::uuid is null or network_identifier = $1)";
+
+/// A user who signs in again and again leaves no more sessions than this.
+const END_OLD_SESSIONS: &str = "\
+delete from token where identifier in (
+    select identifier from token where account_identifier = $1
+    order by creation_timestamp desc, identifier offset 100
+)";
+
+impl Store {
+    /// Creates a user.
+    ///
+    /// # Errors
+    /// When the name is taken, the network is not there, or the database is away.
+    pub async fn create_user(&self, new: &NewUser) -> Result<Uuid, AccessError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let (identifier, role) = (Uuid::new_v4(), new.role.name());
+            let network = new.scope.network().map(|network| network.0);
+            let parameters: Parameters<'_> = &[
+                (&identifier, Type::UUID),
+                (&new.name, Type::TEXT),
+                (&new.password_hash, Type::TEXT),
+                (&role, Type::TEXT),
+                (&network, Type::UUID),
+            ];
+            connection.execute_typed(INSERT, parameters).await?;
+            Ok(identifier)
+        })
+        .await
+    }
+
+    /// The users of a scope, one more than the page has room for if there are more.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list_users(
+        &self,
+        scope: Scope,
+        page: &Page<Uuid>,
+    ) -> Result<Vec<UserRow>, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let (network, limit) = (scope.network().map(|network| network.0), page.row_count());
+            let parameters: Parameters<'_> =
+                &[(&network, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
+            let statement = format!("select {COLUMNS} from account {LIST}");
+            let rows = connection.query_typed(&statement, parameters).await?;
+            Ok(rows.iter().map(user).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// One user of a scope.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn user(
+        &self,
+        scope: Scope,
+        identifier: Uuid,
+    ) -> Result<Option<UserRow>, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            Ok(select_one(&connection, scope, identifier).await?)
+        })
+        .await
+    }
+
+    /// The user of this name, and what is kept of the password.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn user_named(&self, name: &str) -> Result<Option<(UserRow, String)>, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let statement = format!("select {COLUMNS}, password_hash from account where name = $1");
+            let row = connection.query_typed_opt(&statement, &[(&name, Type::TEXT)]).await?;
+            let Some(row) = row else { return Ok(None) };
+            Ok(Some((user(&row)?, row.try_get(5)?)))
+        })
+        .await
+    }
+
+    /// Changes a user of a scope, and ends the user's sessions; none if there is none.
+    ///
+    /// # Errors
+    /// When the network is not there, or the database is away.
+    pub async fn change_user(
+        &self,
+        own: Scope,
+        identifier: Uuid,
+        change: &UserChange,
+    ) -> Result<Option<UserRow>, AccessError> {
+        self.within(async {
+            let mut connection = self.connection().await?;
+            let transaction = connection.transaction().await?;
+            let own_network = own.network().map(|network| network.0);
+            let role = change.role.map(Role::name);
+            let moves = change.scope.is_some();
+            let network = change.scope.and_then(Scope::network).map(|network| network.0);
+            let parameters: Parameters<'_> = &[
+                (&own_network, Type::UUID),
+                (&identifier, Type::UUID),
+                (&change.password_hash, Type::TEXT),
+                (&role, Type::TEXT),
+                (&moves, Type::BOOL),
+                (&network, Type::UUID),
+            ];
+            if transaction.execute_typed(CHANGE, parameters).await? == 0 {
+                return Ok(None);
+            }
+            transaction.execute_typed(END_SESSIONS, &[(&identifier, Type::UUID)]).await?;
+            transaction.commit().await?;
+            Ok(select_one(&connection, Scope::All, identifier).await?)
+        })
+        .await
+    }
+
+    /// Deletes a user of a scope, and the user's sessions; false if there is none.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn delete_user(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let network = scope.network().map(|network| network.0);
+            let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
+            Ok(connection.execute_typed(DELETE, parameters).await? > 0)
+        })
+        .await
+    }
+
+    /// Ends the oldest sessions of a user who has very many.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn end_old_sessions(&self, user: Uuid) -> Result<(), StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            connection.execute_typed(END_OLD_SESSIONS, &[(&user, Type::UUID)]).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn select_one(
+    client: &Client,
+    scope: Scope,
+    identifier: Uuid,
+) -> Result<Option<UserRow>, tokio_postgres::Error> {
+    let network = scope.network().map(|network| network.0);
+    let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
+    let statement = format!("select {COLUMNS} from account {ONE}");
+    client.query_typed_opt(&statement, parameters).await?.as_ref().map(user).transpose()
+}
+
+fn user(row: &Row) -> Result<UserRow, tokio_postgres::Error> {
+    Ok(UserRow {
+        identifier: row.try_get(0)?,
+        name: row.try_get(1)?,
+        role: role(row.try_get(2)?),
+        scope: scope(row.try_get(3)?),
+        created_at: row.try_get::<_, jiff::Timestamp>(4)?.into(),
+    })
+}

@@ -1,0 +1,297 @@
+//! Configurations, as the API creates and lists them; what becomes of them later is the outbox's
+//! and the commit's. Called by the API. Promises revisions 0, 1, 2, … without a gap and without a
+//! collision, however many are created at once, and one revision for one idempotency key.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row, Transaction};
+
+use crate::domain::{SensorIdentifier, Timestamp};
+use crate::store::query::reads::{Parameters, raw_json};
+use crate::store::{Page, SensorError, Store, StoreError};
+
+/// How far a configuration has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigurationState {
+    /// The sensor has none.
+    None,
+    /// Committed, and not yet taken by the broker.
+    Pending,
+    /// The broker has it.
+    Published,
+    /// The sensor has it, and it works.
+    Acknowledged,
+    /// The sensor has it, and it does not work.
+    Failed,
+    /// Of a sensor's newest only: the broker has had it for five minutes, and the sensor has spoken
+    /// since without acknowledging it.
+    Stale,
+}
+
+impl ConfigurationState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Pending, Self::Published, Self::Acknowledged, Self::Failed, Self::Stale];
+
+    /// As the API names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pending => "pending",
+            Self::Published => "published",
+            Self::Acknowledged => "acknowledged",
+            Self::Failed => "failed",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// The state of a row.
+    #[must_use]
+    pub const fn of(published: bool, acknowledged: bool, success: Option<bool>) -> Self {
+        match (acknowledged, success) {
+            (true, Some(false)) => Self::Failed,
+            (true, _) => Self::Acknowledged,
+            (false, _) if published => Self::Published,
+            (false, _) => Self::Pending,
+        }
+    }
+}
+
+impl FromStr for ConfigurationState {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(())
+    }
+}
+
+/// One configuration of a sensor.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Its number.
+    pub revision: i32,
+    /// The text of a JSON object, as the table prints it.
+    pub value: Box<RawValue>,
+    /// How far it has come.
+    pub state: ConfigurationState,
+    /// When it was committed.
+    pub created_at: Timestamp,
+    /// When the broker took it.
+    pub published_at: Option<Timestamp>,
+    /// When the sensor acknowledged it, by the sensor's clock.
+    pub acknowledged_at: Option<Timestamp>,
+    /// The same, by ours.
+    pub acknowledgement_received_at: Option<Timestamp>,
+    /// Whether the sensor says that it works.
+    pub success: Option<bool>,
+}
+
+/// What makes a repeated request one request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Idempotency {
+    /// Chosen by the client, for this sensor.
+    pub key: String,
+    /// SHA-256 of the body.
+    pub body_digest: [u8; 32],
+}
+
+/// What became of a request to create a configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Creation {
+    /// This revision was created.
+    Created(i32),
+    /// It was created before, under the same key.
+    Repeated(i32),
+    /// Under the same key another body was sent before.
+    OtherBody,
+}
+
+/// Parameters: sensor, key, hours.
+const REPEATED: &str = "\
+select revision, body_digest from idempotency_key
+where sensor_identifier = $1 and key = $2
+  and creation_timestamp > now() - make_interval(hours => $3)";
+
+/// Parameters: sensor, key, digest, revision.
+const REMEMBER: &str = "\
+insert into idempotency_key (sensor_identifier, key, body_digest, revision)
+values ($1, $2, $3, $4)
+on conflict (sensor_identifier, key) do update
+set body_digest = excluded.body_digest, revision = excluded.revision, creation_timestamp = now()";
+
+/// Parameters: now, hours.
+const FORGET_KEYS: &str = "\
+delete from idempotency_key where creation_timestamp <= $1 - make_interval(hours => $2)";
+
+/// Whoever holds the row creates the next revision; the others wait.
+const LOCK_SENSOR: &str = "select identifier from sensor where identifier = $1 for update";
+
+const INSERT_NEXT: &str = "\
+insert into configuration (sensor_identifier, revision, value)
+select $1, coalesce(max(revision) + 1, 0), $2::text::jsonb
+from configuration where sensor_identifier = $1
+returning revision";
+
+/// Parameters: sensor, revision, or null for the newest.
+const ONE: &str = "\
+select revision, value::text, creation_timestamp, publication_timestamp,
+       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success
+from configuration
+where sensor_identifier = $1 and ($2::integer is null or revision = $2)
+order by revision desc
+limit 1";
+
+/// Parameters: sensor, revision to go on behind or null, limit.
+const LIST: &str = "\
+select revision, value::text, creation_timestamp, publication_timestamp,
+       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success
+from configuration
+where sensor_identifier = $1 and ($2::integer is null or revision < $2)
+order by revision desc
+limit $3";
+
+impl Store {
+    /// Commits the next revision of a sensor, unless the key tells that this was done before; none if
+    /// there is no such sensor.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses the value, or is away.
+    pub async fn create_configuration(
+        &self,
+        sensor: SensorIdentifier,
+        value: &str,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Option<Creation>, SensorError> {
+        self.within(async {
+            let mut connection = self.connection().await?;
+            let transaction = connection.transaction().await?;
+            let locked =
+                transaction.query_typed_opt(LOCK_SENSOR, &[(&sensor.0, Type::UUID)]).await?;
+            if locked.is_none() {
+                return Ok(None);
+            }
+            // From here on each statement's snapshot is younger than the lock, and sees the revision and
+            // the key of whoever held it before.
+            if let Some(idempotency) = idempotency
+                && let Some(before) = self.repeated(&transaction, sensor, idempotency).await?
+            {
+                return Ok(Some(before));
+            }
+            let created = transaction
+                .query_typed_one(INSERT_NEXT, &[(&sensor.0, Type::UUID), (&value, Type::TEXT)])
+                .await?;
+            let revision: i32 = created.try_get(0)?;
+            if let Some(Idempotency { key, body_digest }) = idempotency {
+                let remembered: Parameters<'_> = &[
+                    (&sensor.0, Type::UUID),
+                    (key, Type::TEXT),
+                    (&body_digest.as_slice(), Type::BYTEA),
+                    (&revision, Type::INT4),
+                ];
+                transaction.query_typed(REMEMBER, remembered).await?;
+            }
+            transaction.commit().await?;
+            Ok(Some(Creation::Created(revision)))
+        })
+        .await
+    }
+
+    /// Deletes the keys whose time is over.
+    pub(in crate::store) async fn forget_old_keys(
+        &self,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let parameters: Parameters<'_> =
+            &[(&now.to_jiff(), Type::TIMESTAMPTZ), (&self.idempotency_hours, Type::INT4)];
+        client.execute_typed(FORGET_KEYS, parameters).await?;
+        Ok(())
+    }
+
+    async fn repeated(
+        &self,
+        transaction: &Transaction<'_>,
+        sensor: SensorIdentifier,
+        Idempotency { key, body_digest }: &Idempotency,
+    ) -> Result<Option<Creation>, tokio_postgres::Error> {
+        let parameters: Parameters<'_> =
+            &[(&sensor.0, Type::UUID), (key, Type::TEXT), (&self.idempotency_hours, Type::INT4)];
+        let Some(row) = transaction.query_typed_opt(REPEATED, parameters).await? else {
+            return Ok(None);
+        };
+        let is_same = row.try_get::<_, &[u8]>(1)? == body_digest.as_slice();
+        Ok(Some(if is_same { Creation::Repeated(row.try_get(0)?) } else { Creation::OtherBody }))
+    }
+
+    /// One configuration of a sensor, or its newest; the outer none if there is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn configuration(
+        &self,
+        sensor: SensorIdentifier,
+        revision: Option<i32>,
+    ) -> Result<Option<Option<Configuration>>, StoreError> {
+        let parameters: Parameters<'_> = &[(&sensor.0, Type::UUID), (&revision, Type::INT4)];
+        let rows = self.rows_of_sensor(sensor, ONE, parameters, configuration).await?;
+        Ok(rows.map(|rows| rows.into_iter().next()))
+    }
+
+    /// The configurations of a sensor, newest first, one more than the page has room for if there
+    /// are more; none if there is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list_configurations(
+        &self,
+        sensor: SensorIdentifier,
+        page: &Page<i32>,
+    ) -> Result<Option<Vec<Configuration>>, StoreError> {
+        let limit = page.row_count();
+        let parameters: Parameters<'_> =
+            &[(&sensor.0, Type::UUID), (&page.after, Type::INT4), (&limit, Type::INT8)];
+        self.rows_of_sensor(sensor, LIST, parameters, configuration).await
+    }
+}
+
+fn configuration(row: &Row) -> Result<Configuration, tokio_postgres::Error> {
+    let moment = |index: usize| -> Result<Option<Timestamp>, tokio_postgres::Error> {
+        Ok(row.try_get::<_, Option<jiff::Timestamp>>(index)?.map(Into::into))
+    };
+    let (published_at, acknowledged_at) = (moment(3)?, moment(4)?);
+    let success = row.try_get(6)?;
+    Ok(Configuration {
+        revision: row.try_get(0)?,
+        value: raw_json(row.try_get(1)?),
+        state: ConfigurationState::of(published_at.is_some(), acknowledged_at.is_some(), success),
+        created_at: row.try_get::<_, jiff::Timestamp>(2)?.into(),
+        published_at,
+        acknowledged_at,
+        acknowledgement_received_at: moment(5)?,
+        success,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sensors_word_outranks_the_brokers() {
+        for (published, acknowledged, success, state) in [
+            (false, false, None, ConfigurationState::Pending),
+            (true, false, None, ConfigurationState::Published),
+            (true, true, Some(true), ConfigurationState::Acknowledged),
+            (true, true, Some(false), ConfigurationState::Failed),
+            // Acknowledged before our broker's PUBACK was recorded.
+            (false, true, Some(true), ConfigurationState::Acknowledged),
+        ] {
+            assert_eq!(ConfigurationState::of(published, acknowledged, success), state);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Heartbeats acknowledge the configurations of which they speak: the first one that does wins.
+
+use std::collections::hash_map::Entry;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::copy;
+use crate::domain::{Batch, Heartbeat, Rows, SensorIdentifier, Uplink};
+use crate::store::connection::WriterConnection;
+use crate::store::{Acknowledgement, StoreError};
+
+/// Writes what the heartbeats of a batch acknowledge, and returns what was not acknowledged before.
+pub(in crate::store) async fn write(
+    connection: &WriterConnection,
+    batch: &Batch,
+    heartbeats: &Rows,
+) -> Result<Vec<Acknowledgement>, StoreError> {
+    if heartbeats.offered == 0 {
+        return Ok(Vec::new());
+    }
+    let heard = first_of_each(batch, heartbeats);
+    let column = |of: fn(&(SensorIdentifier, &Uplink, &Heartbeat)) -> Timestamp| -> Vec<Timestamp> {
+        heard.iter().map(of).collect()
+    };
+    let sensors: Vec<Uuid> = heard.iter().map(|(sensor, ..)| sensor.0).collect();
+    let revisions: Vec<i32> = heard.iter().map(|(.., heartbeat)| heartbeat.revision).collect();
+    let made = column(|(.., heartbeat)| heartbeat.timestamp.to_jiff());
+    let received = column(|(_, uplink, _)| uplink.message.received_at.to_jiff());
+    let success: Vec<bool> = heard.iter().map(|(.., heartbeat)| heartbeat.success).collect();
+    let rows = connection
+        .client
+        .query(&connection.acknowledge, &[&sensors, &revisions, &made, &received, &success])
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| Acknowledgement {
+            sensor: SensorIdentifier(row.get(0)),
+            revision: row.get(1),
+            success: row.get(2),
+        })
+        .collect())
+}
+
+/// The first heartbeat of each sensor and revision by arrival, in the order of the table's key, so
+/// that two commits lock its rows in the same order.
+fn first_of_each<'a>(
+    batch: &'a Batch,
+    heartbeats: &Rows,
+) -> Vec<(SensorIdentifier, &'a Uplink, &'a Heartbeat)> {
+    let mut first = foldhash::HashMap::default();
+    for place in heartbeats.new.iter().chain(&heartbeats.maybe_duplicate) {
+        let (uplink, heartbeat) = copy::heartbeat(batch, place);
+        let arrival = (place.uplink, place.item);
+        match first.entry((place.sensor, heartbeat.revision)) {
+            Entry::Vacant(entry) => {
+                entry.insert((arrival, uplink, heartbeat));
+            }
+            Entry::Occupied(mut entry) if arrival < entry.get().0 => {
+                entry.insert((arrival, uplink, heartbeat));
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    let mut heard: Vec<_> = first
+        .into_iter()
+        .map(|((sensor, _), (_, uplink, heartbeat))| (sensor, uplink, heartbeat))
+        .collect();
+    heard.sort_unstable_by_key(|(sensor, _, heartbeat)| (*sensor, heartbeat.revision));
+    heard
+}

@@ -1,0 +1,408 @@
+//! One batch, one transaction: the rows by COPY, what they acknowledge, the rejections, COMMIT.
+//! Called by the writer, and by nobody else.
+//!
+//! Invariant: [`Committed`] has one constructor, private to this file and called after COMMIT
+//! returned. A PUBACK is made from a `Committed`, so none precedes its COMMIT.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bb8::{Pool, PooledConnection};
+use futures_util::SinkExt as _;
+use futures_util::future::join_all;
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::events::gather;
+use super::replays::{self, Replayed};
+use super::{acknowledge, copy, examine, rejections};
+use crate::domain::{
+    AckToken, Audience, Batch, Kind, News, Reason, RowRef, Rows, SensorIdentifier, Tally, Timestamp,
+};
+use crate::store::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
+use crate::store::maintenance::activity;
+use crate::store::maintenance::partitions::Partitions;
+use crate::store::pool::{Complaints, PoolUse};
+use crate::store::sensors::changes::DELETION_LOCK;
+use crate::store::{Config, StoreError};
+
+/// A new partition takes over what the default partition holds of it, however much that is.
+const PROVIDING_PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Rows in one part of a COPY stream: about 100 KB of small ones, which the cache holds.
+const ROWS_AT_ONCE: usize = 800;
+
+/// How the rows of a batch reach their tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Path {
+    /// COPY into the table; a row that is there already fails the whole.
+    Straight,
+    /// COPY into a staging table, and from there what is new.
+    Staged,
+}
+
+/// A revision that a heartbeat acknowledged in a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acknowledgement {
+    /// By whom.
+    pub sensor: SensorIdentifier,
+    /// Which one.
+    pub revision: i32,
+    /// Whether it works.
+    pub success: bool,
+}
+
+/// Proof that a batch is in the database.
+#[derive(Debug)]
+pub struct Committed {
+    /// What is now to be acknowledged.
+    pub ack_tokens: Vec<AckToken>,
+    /// What became of the items.
+    pub tally: Tally,
+    /// What was acknowledged for the first time.
+    pub acknowledgements: Vec<Acknowledgement>,
+    /// Sensors in the batch that were deleted meanwhile; their items are rejected.
+    pub deleted: Vec<SensorIdentifier>,
+    /// What those who watch want to know of it.
+    pub news: Vec<News>,
+    /// What became of replayed messages; a batch has them all or none.
+    pub replayed: Replayed,
+}
+
+impl Committed {
+    fn after_commit(batch: Batch, account: Account, audience: &Audience) -> Self {
+        // Behind COMMIT: whoever began to watch before it finds its rows here, and whoever begins
+        // now, in the tables.
+        let news = if audience.is_empty() {
+            Vec::new()
+        } else {
+            gather(audience, &batch, &account.stored, &account.acknowledgements)
+        };
+        Self {
+            news,
+            ack_tokens: batch.into_uplinks().into_iter().map(|uplink| uplink.ack_token).collect(),
+            tally: account.tally,
+            acknowledgements: account.acknowledgements,
+            deleted: account.deleted,
+            replayed: account.replayed,
+        }
+    }
+
+    /// As if committed: for the tests of what happens around a commit.
+    #[cfg(test)]
+    pub(crate) fn pretend(batch: Batch) -> Self {
+        Self::pretend_with(batch, Tally::default())
+    }
+
+    /// The same, with what became of the items.
+    #[cfg(test)]
+    pub(crate) fn pretend_with(batch: Batch, tally: Tally) -> Self {
+        Self::after_commit(batch, Account { tally, ..Account::default() }, &Audience::none())
+    }
+}
+
+/// A batch that is not in the database, or not known to be, and why.
+#[derive(Debug)]
+pub struct Uncommitted {
+    /// To be tried again.
+    pub batch: Batch,
+    /// What went wrong.
+    pub error: StoreError,
+}
+
+/// What is written about a batch while it is on its way.
+#[derive(Debug, Default)]
+struct Account {
+    tally: Tally,
+    acknowledgements: Vec<Acknowledgement>,
+    deleted: Vec<SensorIdentifier>,
+    /// The places of the rows that were new, by kind.
+    stored: [Vec<RowRef>; Kind::ALL.len()],
+    replayed: Replayed,
+}
+
+/// Writes batches. Clones share the pool.
+#[derive(Clone)]
+pub struct Committer {
+    pool: Pool<WriterManager>,
+    complaints: Complaints,
+    partitions: Arc<Partitions>,
+    audience: Arc<Audience>,
+    patience: Duration,
+}
+
+impl Committer {
+    /// With so many connections, made when they are first needed or [`Self::connect`] is called. Nobody
+    /// watches.
+    #[must_use]
+    pub fn new(config: &Config, connections: u32) -> Self {
+        let complaints = Complaints::default();
+        Self {
+            pool: writer_pool(config, connections, &complaints),
+            complaints,
+            partitions: Arc::new(Partitions::new(config)),
+            audience: Audience::none(),
+            // PostgreSQL cancels a statement earlier, if it is there to do so.
+            patience: Duration::from_secs(2 * u64::from(config.statement_timeout_secs)),
+        }
+    }
+
+    /// How its connections are used.
+    #[must_use]
+    pub fn pool_use(&self) -> PoolUse {
+        PoolUse::of(&self.pool)
+    }
+
+    /// The same, and these may watch.
+    #[must_use]
+    pub fn watched_by(self, audience: Arc<Audience>) -> Self {
+        Self { audience, ..self }
+    }
+
+    /// Makes so many connections ahead, so that the first batches find them. They are driven on the
+    /// thread that calls this. One that cannot be made now is made when it is needed, which is when
+    /// that is told.
+    pub async fn connect(&self, connections: u32) {
+        join_all((0..connections).map(|_| async { drop(self.pool.get().await) })).await;
+    }
+
+    /// Writes a batch in one transaction.
+    ///
+    /// # Errors
+    /// Gives the batch back. After an error during COMMIT itself nobody knows whether it is in the
+    /// database; written again through [`Path::Staged`], it is there once.
+    pub async fn commit(
+        &self,
+        mut batch: Batch,
+        path: Path,
+    ) -> Result<Committed, Box<Uncommitted>> {
+        match self.write(&mut batch, path).await {
+            Ok(account) => Ok(Committed::after_commit(batch, account, &self.audience)),
+            Err(error) => Err(Box::new(Uncommitted { batch, error })),
+        }
+    }
+
+    /// Finds the items of a one-message batch that PostgreSQL refuses, by trying them in ever
+    /// smaller parts, all of it rolled back. Returns the item's place among the stored ones, and
+    /// PostgreSQL's sentence.
+    ///
+    /// # Errors
+    /// When the database fails for another reason than an item.
+    pub async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
+        let connection = self.connection().await?;
+        self.answered(&connection, self.patience, async {
+            let refused = examine::find_refused(&connection, batch).await;
+            roll_back(&connection).await;
+            refused
+        })
+        .await
+    }
+
+    /// A server or a way that is silent and does not close the connection would hold the batch, and
+    /// with it every PUBACK behind it, for ever.
+    async fn answered<T>(
+        &self,
+        connection: &WriterConnection,
+        patience: Duration,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        connection.client.set_abandoned(true);
+        let Ok(outcome) = tokio::time::timeout(patience, work).await else {
+            return Err(StoreError::Silence { waited: patience });
+        };
+        connection.client.set_abandoned(false);
+        outcome
+    }
+
+    async fn connection(&self) -> Result<PooledConnection<'_, WriterManager>, StoreError> {
+        let checked_out = self.pool.get().await;
+        checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
+    }
+
+    async fn write(&self, batch: &mut Batch, path: Path) -> Result<Account, StoreError> {
+        let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
+        let connection = self.connection().await?;
+        tracing::Span::current().record("connection", connection.backend);
+        let missing = self.partitions.missing(&rows);
+        if !missing.is_empty() {
+            // A silent way is found out before the long patience begins.
+            self.answered(&connection, self.patience, async {
+                Ok(connection.client.simple_query("").await.map(drop)?)
+            })
+            .await?;
+            self.answered(&connection, PROVIDING_PATIENCE, async {
+                let provided = self.partitions.provide(&connection.client, missing).await;
+                if provided.is_err() {
+                    roll_back(&connection).await;
+                }
+                provided
+            })
+            .await?;
+        }
+        self.answered(&connection, self.patience, async {
+            let outcome = transact(&connection, batch, &mut rows, path).await;
+            if outcome.is_err() {
+                roll_back(&connection).await;
+            }
+            outcome
+        })
+        .await
+    }
+}
+
+/// Nothing of a failed transaction may reach the next one on its connection.
+async fn roll_back(connection: &WriterConnection) {
+    // Where even this fails the connection is broken, and the pool sees to it.
+    if let Err(broken) = connection.client.batch_execute("rollback").await {
+        tracing::debug!(error = %broken, "a transaction could not be rolled back");
+    }
+}
+
+async fn transact(
+    connection: &WriterConnection,
+    batch: &mut Batch,
+    rows: &mut [(Kind, Rows); Kind::ALL.len()],
+    path: Path,
+) -> Result<Account, StoreError> {
+    let mut account = Account { deleted: begin(connection, rows).await?, ..Account::default() };
+    reject_deleted(batch, &account.deleted);
+    let Account { tally, replayed, .. } = &mut account;
+    let held = replays::lock(connection, batch, tally, replayed).await?;
+    if !account.deleted.is_empty() || account.replayed.gone > 0 {
+        *rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
+    }
+    for (kind, rows) in rows.iter() {
+        if rows.offered > 0 {
+            let staged = insert(connection, batch, *kind, rows, path).await?;
+            let fresh = if path == Path::Straight { rows.new.len() } else { 0 };
+            let inserted = (fresh + staged.len()) as u64;
+            account.tally.stored(*kind, rows.offered, inserted);
+            if held.is_some() {
+                account.replayed.stored(rows.offered, inserted);
+            }
+            account.stored[*kind as usize] = staged;
+        }
+    }
+    account.acknowledgements =
+        acknowledge::write(connection, batch, &rows[Kind::Heartbeat as usize].1).await?;
+    rejections::write(connection, batch, &mut account.tally).await?;
+    rejections::supersede(connection, batch).await?;
+    if let Some(held) = &held {
+        let Account { tally, replayed, .. } = &mut account;
+        replays::settle(connection, batch, held, (tally, replayed)).await?;
+    }
+    if path == Path::Straight {
+        for (kind, rows) in rows {
+            account.stored[*kind as usize].append(&mut rows.new);
+        }
+    }
+    // Both in one round trip. A journal that fails fails the transaction, and its COMMIT commits
+    // nothing; both must have succeeded.
+    let journaled = activity::journal(connection, &account.stored);
+    let committed = connection.client.batch_execute("commit");
+    tokio::try_join!(biased; journaled, committed)?;
+    Ok(account)
+}
+
+/// Begins, and finds the sensors of the batch that were deleted. The shared lock makes a deletion
+/// wait for this commit, and this look-up see every deletion before it; both in one round trip.
+async fn begin(
+    connection: &WriterConnection,
+    rows: &[(Kind, Rows)],
+) -> Result<Vec<SensorIdentifier>, StoreError> {
+    let mut sensors: Vec<Uuid> = Vec::new();
+    for (_, rows) in rows {
+        for places in [&rows.new, &rows.maybe_duplicate] {
+            sensors.extend(
+                places.chunk_by(|one, next| one.sensor == next.sensor).map(|run| run[0].sensor.0),
+            );
+        }
+    }
+    let begin = format!(
+        "begin isolation level read committed; select pg_advisory_xact_lock_shared({DELETION_LOCK})"
+    );
+    let begun = connection.client.batch_execute(&begin);
+    let parameters: [&(dyn ToSql + Sync); 1] = [&sensors];
+    let deleted = connection.client.query(&connection.tombstones, &parameters);
+    let ((), deleted) = tokio::try_join!(begun, deleted)?;
+    Ok(deleted.iter().map(|row| SensorIdentifier(row.get(0))).collect())
+}
+
+fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
+    if deleted.is_empty() {
+        return;
+    }
+    for uplink in batch.uplinks_mut() {
+        if uplink.sensor.is_some_and(|sensor| deleted.contains(&sensor)) {
+            uplink.reject(Reason::UnknownSensor, "the sensor was deleted".into());
+        }
+    }
+}
+
+/// Returns which of the rows that went through the staging table were new; those that went straight
+/// into the table are.
+async fn insert(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    rows: &Rows,
+    path: Path,
+) -> Result<Vec<RowRef>, StoreError> {
+    match path {
+        Path::Straight => {
+            let table = connection.copy(kind);
+            copy_in(connection, table, batch, kind, &rows.new).await?;
+            staged(connection, batch, kind, &rows.maybe_duplicate).await
+        }
+        Path::Staged => staged(connection, batch, kind, &rows.all()).await,
+    }
+}
+
+/// Returns which were new.
+pub(in crate::store) async fn staged(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    places: &[RowRef],
+) -> Result<Vec<RowRef>, StoreError> {
+    let staging = connection.staging(kind);
+    if copy_in(connection, &staging.copy, batch, kind, places).await? == 0 {
+        return Ok(Vec::new());
+    }
+    let new: foldhash::HashSet<(Uuid, i64, i64)> = connection
+        .client
+        .query(&staging.settle, &[])
+        .await?
+        .iter()
+        .map(|row| {
+            let made = Timestamp::from(row.get::<_, jiff::Timestamp>(1));
+            (row.get(0), made.unix_microseconds(), row.get(2))
+        })
+        .collect();
+    let is_new = |place: &&RowRef| {
+        let made = place.timestamp.unix_microseconds();
+        new.contains(&(place.sensor.0, made, place.digest.cast_signed()))
+    };
+    Ok(places.iter().filter(is_new).copied().collect())
+}
+
+async fn copy_in(
+    connection: &WriterConnection,
+    statement: &Statement,
+    batch: &Batch,
+    kind: Kind,
+    places: &[RowRef],
+) -> Result<u64, StoreError> {
+    if places.is_empty() {
+        return Ok(0);
+    }
+    let mut sink = pin!(connection.client.copy_in(statement).await?);
+    let mut encoder = copy::Encoder::begin();
+    for part in places.chunks(ROWS_AT_ONCE) {
+        sink.feed(encoder.rows(kind, batch, part)).await?;
+    }
+    sink.feed(encoder.end()).await?;
+    Ok(sink.finish().await?)
+}

@@ -1,0 +1,197 @@
+//! The binary COPY streams: rows straight from the messages into the buffer that is sent.
+//!
+//! The format is PostgreSQL's "Binary Format" of COPY: a header, per row a count of fields and per
+//! field its length and its bytes, big-endian, and a trailer. Each column list stands beside the
+//! encoder that fills it, in the same order.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::domain::{
+    Batch, Heartbeat, Items, Kind, LogMessage, Measurement, RowRef, Timestamp, Uplink,
+};
+
+/// What `COPY measurement` takes, and [`Encoder`] gives.
+pub(in crate::store) const MEASUREMENT_COLUMNS: &str =
+    "sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, value";
+
+/// What `COPY log_message` takes, and [`Encoder`] gives.
+pub(in crate::store) const LOG_MESSAGE_COLUMNS: &str = "sensor_identifier, creation_timestamp, \
+     receipt_timestamp, digest, revision, severity, subject, details";
+
+/// What `COPY heartbeat` takes, and [`Encoder`] gives.
+pub(in crate::store) const HEARTBEAT_COLUMNS: &str =
+    "sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, success";
+
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+const JSONB_VERSION: u8 = 1;
+
+/// The fields before `value` and the like, with their lengths: what every row has.
+const COMMON_BYTES: usize = 2 + (4 + 16) + (4 + 8) * 3 + (4 + 4);
+
+/// A COPY stream, given out in parts, so that PostgreSQL works on one while the next is encoded and
+/// the buffer stays small enough to be used again.
+pub(in crate::store) struct Encoder(BytesMut);
+
+impl Encoder {
+    pub(in crate::store) fn begin() -> Self {
+        let mut buffer = BytesMut::with_capacity(64);
+        buffer.put_slice(SIGNATURE);
+        buffer.put_i32(0); // no flags
+        buffer.put_i32(0); // no header extension
+        Self(buffer)
+    }
+
+    /// The part of the stream with the rows at these places.
+    pub(in crate::store) fn rows(&mut self, kind: Kind, batch: &Batch, places: &[RowRef]) -> Bytes {
+        for place in places {
+            match kind {
+                Kind::Measurement => self.measurement(batch, place),
+                Kind::LogMessage => self.log_message(batch, place),
+                Kind::Heartbeat => self.heartbeat(batch, place),
+            }
+        }
+        self.0.split().freeze()
+    }
+
+    pub(in crate::store) fn end(mut self) -> Bytes {
+        self.0.put_i16(-1);
+        self.0.freeze()
+    }
+
+    fn measurement(&mut self, batch: &Batch, place: &RowRef) {
+        let (uplink, item) = measurement(batch, place);
+        let value = uplink.message.bytes(item.value);
+        self.0.reserve(COMMON_BYTES + 5 + value.len());
+        self.common(6, place, uplink.message.received_at, item.revision);
+        self.length(1 + value.len());
+        self.0.put_u8(JSONB_VERSION);
+        self.0.put_slice(value);
+    }
+
+    fn log_message(&mut self, batch: &Batch, place: &RowRef) {
+        let (uplink, item) = log_message(batch, place);
+        self.common(8, place, uplink.message.received_at, item.revision);
+        self.text(item.severity.name());
+        self.text(&item.subject);
+        match &item.details {
+            Some(details) => self.text(details),
+            None => self.0.put_i32(-1),
+        }
+    }
+
+    fn heartbeat(&mut self, batch: &Batch, place: &RowRef) {
+        let (uplink, item) = heartbeat(batch, place);
+        self.common(6, place, uplink.message.received_at, item.revision);
+        self.length(1);
+        self.0.put_u8(u8::from(item.success));
+    }
+
+    /// What every row begins with, put together on the stack and copied once.
+    fn common(&mut self, columns: i16, place: &RowRef, received_at: Timestamp, revision: i32) {
+        let mut row = [0; COMMON_BYTES];
+        let mut rest = &mut row[..];
+        rest.put_i16(columns);
+        rest.put_i32(16);
+        rest.put_slice(place.sensor.0.as_bytes());
+        rest.put_i32(8);
+        rest.put_i64(place.timestamp.postgres_microseconds());
+        rest.put_i32(8);
+        rest.put_i64(received_at.postgres_microseconds());
+        rest.put_i32(8);
+        rest.put_i64(place.digest.cast_signed());
+        rest.put_i32(4);
+        rest.put_i32(revision);
+        self.0.put_slice(&row);
+    }
+
+    fn length(&mut self, bytes: usize) {
+        self.0.put_i32(i32::try_from(bytes).expect("a payload is far smaller than 2 GiB"));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.length(text.len());
+        self.0.put_slice(text.as_bytes());
+    }
+}
+
+const ROW_FITS: &str = "a place is made from the items of its own kind";
+
+pub(in crate::store) fn measurement<'a>(
+    batch: &'a Batch,
+    place: &RowRef,
+) -> (&'a Uplink, &'a Measurement) {
+    let uplink = &batch.uplinks()[place.uplink as usize];
+    let Items::Measurements(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
+    (uplink, &items[place.item as usize])
+}
+
+pub(in crate::store) fn log_message<'a>(
+    batch: &'a Batch,
+    place: &RowRef,
+) -> (&'a Uplink, &'a LogMessage) {
+    let uplink = &batch.uplinks()[place.uplink as usize];
+    let Items::LogMessages(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
+    (uplink, &items[place.item as usize])
+}
+
+/// The heartbeat at a place, and its message.
+pub(in crate::store) fn heartbeat<'a>(
+    batch: &'a Batch,
+    place: &RowRef,
+) -> (&'a Uplink, &'a Heartbeat) {
+    let uplink = &batch.uplinks()[place.uplink as usize];
+    let Items::Heartbeats(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
+    (uplink, &items[place.item as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AckTokens, ByteRange, RawMessage, SensorIdentifier};
+    use smallvec::smallvec;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_row_has_its_fields_in_order() {
+        let (ack_tokens, _lost) = AckTokens::new();
+        let sensor = SensorIdentifier(Uuid::from_u128(1));
+        let place = RowRef {
+            sensor,
+            timestamp: Timestamp::from_unix_microseconds(946_684_800_000_001),
+            digest: u64::MAX,
+            uplink: 0,
+            item: 0,
+        };
+        let batch = Batch::new(vec![Box::new(Uplink {
+            sensor: Some(sensor),
+            kind: None,
+            items: Items::Measurements(smallvec![Measurement {
+                timestamp: place.timestamp,
+                digest: place.digest,
+                revision: 3,
+                value: ByteRange { start: 1, end: 3 },
+            }]),
+            rejections: Vec::new(),
+            message: RawMessage::new(
+                "t",
+                b"[{}]",
+                Timestamp::from_unix_microseconds(946_684_800_000_002),
+                false,
+            ),
+            ack_token: ack_tokens.issue(0),
+        })]);
+
+        let mut encoder = Encoder::begin();
+        let rows = encoder.rows(Kind::Measurement, &batch, &[place]);
+        let stream = [rows, encoder.end()].concat();
+
+        let mut expected = Vec::from(*b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x06\0\0\0\x10");
+        expected.extend(1u128.to_be_bytes());
+        for field in [1i64, 2, -1] {
+            expected.extend(8i32.to_be_bytes());
+            expected.extend(field.to_be_bytes());
+        }
+        expected.extend(*b"\0\0\0\x04\0\0\0\x03\0\0\0\x03\x01{}\xff\xff");
+        assert_eq!(&stream[..], &expected[..]);
+    }
+}

@@ -1,0 +1,10 @@
+//! What the writer calls: one transaction per batch of messages, from COPY to COMMIT.
+
+pub(super) mod acknowledge;
+pub(super) mod commit;
+pub(super) mod copy;
+pub(super) mod events;
+pub(super) mod examine;
+pub(super) mod last_seen;
+pub(super) mod rejections;
+pub(super) mod replays;

@@ -1,0 +1,128 @@
+//! The rejections of a batch, written in its transaction.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::domain::{Batch, Kind, Rejection, Tally};
+use crate::store::StoreError;
+use crate::store::connection::WriterConnection;
+
+/// Writes what the batch rejects, its replays apart; what was recorded before counts as duplicate, what is beyond the
+/// bound of a flood is counted and not kept.
+pub(in crate::store) async fn write(
+    connection: &WriterConnection,
+    batch: &Batch,
+    tally: &mut Tally,
+) -> Result<(), StoreError> {
+    let delivered = batch.uplinks().iter().filter(|uplink| uplink.message.replayed_from.is_none());
+    let all = || delivered.clone().flat_map(|uplink| &uplink.rejections);
+    let kept: Vec<&Rejection> = all().filter(|rejection| rejection.kept).collect();
+    if !kept.is_empty() {
+        keep(connection, &kept, tally).await?;
+    }
+    let mut beyond = BTreeMap::<Uuid, i64>::new();
+    for rejection in all().filter(|rejection| !rejection.kept) {
+        let sensor = rejection.sensor.map_or(Uuid::nil(), |sensor| sensor.0);
+        *beyond.entry(sensor).or_default() += i64::from(rejection.item_count);
+        tally.rejected(rejection.kind, u64::from(rejection.item_count));
+    }
+    if !beyond.is_empty() {
+        let (sensors, counts): (Vec<Uuid>, Vec<i64>) = beyond.into_iter().unzip();
+        connection.client.execute(&connection.overflow, &[&sensors, &counts]).await?;
+    }
+    Ok(())
+}
+
+async fn keep(
+    connection: &WriterConnection,
+    kept: &[&Rejection],
+    tally: &mut Tally,
+) -> Result<(), StoreError> {
+    let rows = insert(connection, kept).await?;
+    let mut recorded = BTreeMap::<Option<&'static str>, u64>::new();
+    for row in &rows {
+        let kind = row.get::<_, Option<&str>>(0).and_then(named);
+        *recorded.entry(kind.map(Kind::name)).or_default() += count(row.get(1));
+    }
+    for kind in Kind::ALL.map(Some).into_iter().chain([None]) {
+        let offered: u64 =
+            kept.iter().filter(|it| it.kind == kind).map(|it| u64::from(it.item_count)).sum();
+        let inserted = recorded.get(&kind.map(Kind::name)).copied().unwrap_or(0);
+        tally.rejected(kind, inserted);
+        tally.rejected_before(kind, offered - inserted);
+    }
+    Ok(())
+}
+
+/// Returns kind and count of items of what was not recorded before.
+pub(in crate::store) async fn insert(
+    connection: &WriterConnection,
+    kept: &[&Rejection],
+) -> Result<Vec<Row>, StoreError> {
+    let received: Vec<_> = kept.iter().map(|it| it.received_at.to_jiff()).collect();
+    let topics: Vec<_> = kept.iter().map(|it| storable(&it.topic)).collect();
+    let sensors: Vec<_> = kept.iter().map(|it| it.sensor.map(|sensor| sensor.0)).collect();
+    let kinds: Vec<_> = kept.iter().map(|it| it.kind.map(Kind::name)).collect();
+    let indices: Vec<_> = kept.iter().map(|it| it.item_index.map(narrow)).collect();
+    let counts: Vec<_> = kept.iter().map(|it| narrow(it.item_count)).collect();
+    let reasons: Vec<_> = kept.iter().map(|it| it.reason.code()).collect();
+    let details: Vec<_> = kept.iter().map(|it| storable(&it.detail)).collect();
+    let raws: Vec<&[u8]> = kept.iter().map(|it| &it.raw[..]).collect();
+    let digests: Vec<_> = kept.iter().map(|it| Uuid::from_u128(it.digest.0)).collect();
+    Ok(connection
+        .client
+        .query(
+            &connection.reject,
+            &[
+                &received, &topics, &sensors, &kinds, &indices, &counts, &reasons, &details, &raws,
+                &digests,
+            ],
+        )
+        .await?)
+}
+
+/// Deletes what was recorded of messages before that the broker delivers again, where it is stored
+/// now: their sensor was created in between, perhaps.
+pub(in crate::store) async fn supersede(
+    connection: &WriterConnection,
+    batch: &Batch,
+) -> Result<(), StoreError> {
+    let (mut messages, mut refused, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+    let again = batch.uplinks().iter().filter(|uplink| {
+        uplink.message.redelivered
+            && uplink.message.replayed_from.is_none()
+            && !uplink.items.is_empty()
+    });
+    for uplink in again {
+        let digest = Uuid::from_u128(uplink.digest().0);
+        messages.push(digest);
+        for index in uplink.rejections.iter().filter_map(|it| it.item_index) {
+            refused.push(digest);
+            indices.push(narrow(index));
+        }
+    }
+    if !messages.is_empty() {
+        let supersede = &connection.supersede;
+        connection.client.execute(supersede, &[&messages, &refused, &indices]).await?;
+    }
+    Ok(())
+}
+
+pub(in crate::store) fn named(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
+}
+
+/// `text` cannot hold U+0000, which a broker should not let through in a topic [MQTT-1.5.4-2].
+pub(in crate::store) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+pub(in crate::store) fn narrow(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn count(number: i32) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

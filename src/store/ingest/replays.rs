@@ -1,0 +1,165 @@
+//! What a replay changes in a commit: the rows of `rejection` that its messages come from are
+//! locked first, and leave the table with the rows that they become, or stay with the reason of
+//! today.
+//!
+//! Invariant: a message is replayed only while its row is there, and locked. So two replays of one
+//! row, in whatever process, bring it into the tables once; and a COMMIT whose answer was lost finds
+//! its row gone when it is tried again.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::types::Type;
+
+use super::rejections;
+use crate::domain::{Batch, Rejection, Tally, Uplink};
+use crate::store::StoreError;
+use crate::store::connection::WriterConnection;
+
+/// What became of replayed messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Replayed {
+    /// Rejections that left the table.
+    pub removed: u64,
+    /// Rejections that stay.
+    pub kept: u64,
+    /// Rejections that were not there any more.
+    pub gone: u64,
+    /// Items that are rows now.
+    pub stored_items: u64,
+    /// Items that were rows before.
+    pub duplicate_items: u64,
+    /// Items that are refused again.
+    pub refused_items: u64,
+}
+
+/// The locked rows, and the item's place in each that is of one item.
+pub(in crate::store) struct Held(BTreeMap<i64, Option<i32>>);
+
+const LOCK: &str = "\
+select identifier, item_index from rejection where identifier = any ($1)
+order by identifier for update";
+
+const REMOVE: &str = "delete from rejection where identifier = any ($1)";
+
+/// What is refused as before is not written again: a page of the same refusals costs no rows.
+const REFUSE_AGAIN: &str = "\
+update rejection
+set reason = again.reason, detail = again.detail, item_count = again.item_count
+from unnest($1::int8[], $2::text[], $3::text[], $4::int4[])
+    as again (identifier, reason, detail, item_count)
+where rejection.identifier = again.identifier
+    and (rejection.reason, rejection.detail, rejection.item_count)
+        is distinct from (again.reason, again.detail, again.item_count)";
+
+/// Locks the rows that a batch replays, and empties the messages whose row is gone. None where
+/// the batch replays nothing.
+pub(in crate::store) async fn lock(
+    connection: &WriterConnection,
+    batch: &mut Batch,
+    tally: &mut Tally,
+    replayed: &mut Replayed,
+) -> Result<Option<Held>, StoreError> {
+    let identifiers: Vec<i64> =
+        batch.uplinks().iter().filter_map(|uplink| uplink.message.replayed_from).collect();
+    if identifiers.is_empty() {
+        return Ok(None);
+    }
+    let rows = connection.client.query_typed(LOCK, &[(&identifiers, Type::INT8_ARRAY)]).await?;
+    let held: BTreeMap<i64, Option<i32>> =
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for uplink in batch.uplinks_mut() {
+        if uplink.message.replayed_from.is_some_and(|from| !held.contains_key(&from)) {
+            let item_count = uplink.empty();
+            tally.already_handled(uplink.kind, item_count.into());
+            replayed.gone += 1;
+        }
+    }
+    Ok(Some(Held(held)))
+}
+
+/// Brings the locked rows up to date with what their messages have become.
+pub(in crate::store) async fn settle(
+    connection: &WriterConnection,
+    batch: &Batch,
+    Held(held): &Held,
+    (tally, replayed): (&mut Tally, &mut Replayed),
+) -> Result<(), StoreError> {
+    let mut removed: Vec<i64> = Vec::new();
+    let mut again: Vec<(i64, &Rejection)> = Vec::new();
+    let mut parts: Vec<&Rejection> = Vec::new();
+    for uplink in batch.uplinks() {
+        let Some((from, item_index)) = held_row(uplink, held) else { continue };
+        for rejection in &uplink.rejections {
+            let items = u64::from(rejection.item_count);
+            tally.rejected_before(rejection.kind, items);
+            replayed.refused_items += items;
+        }
+        match &uplink.rejections[..] {
+            [only] if only.item_index.is_none() || item_index.is_some() => again.push((from, only)),
+            // Of a message that was refused whole, what is refused now are items of it.
+            some => {
+                removed.push(from);
+                parts.extend(some);
+            }
+        }
+    }
+    replayed.removed += removed.len() as u64;
+    replayed.kept += again.len() as u64;
+    if !removed.is_empty() {
+        connection.client.query_typed(REMOVE, &[(&removed, Type::INT8_ARRAY)]).await?;
+    }
+    if !again.is_empty() {
+        refuse_again(connection, &again).await?;
+    }
+    if !parts.is_empty() {
+        rejections::insert(connection, &parts).await?;
+    }
+    Ok(())
+}
+
+fn held_row(uplink: &Uplink, held: &BTreeMap<i64, Option<i32>>) -> Option<(i64, Option<i32>)> {
+    let from = uplink.message.replayed_from?;
+    held.get(&from).map(|item_index| (from, *item_index))
+}
+
+async fn refuse_again(
+    connection: &WriterConnection,
+    again: &[(i64, &Rejection)],
+) -> Result<(), StoreError> {
+    let identifiers: Vec<_> = again.iter().map(|(from, _)| *from).collect();
+    let reasons: Vec<_> = again.iter().map(|(_, it)| it.reason.code()).collect();
+    let details: Vec<_> = again.iter().map(|(_, it)| rejections::storable(&it.detail)).collect();
+    let counts: Vec<_> = again.iter().map(|(_, it)| rejections::narrow(it.item_count)).collect();
+    connection
+        .client
+        .query_typed(
+            REFUSE_AGAIN,
+            &[
+                (&identifiers, Type::INT8_ARRAY),
+                (&reasons, Type::TEXT_ARRAY),
+                (&details, Type::TEXT_ARRAY),
+                (&counts, Type::INT4_ARRAY),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+impl std::ops::AddAssign for Replayed {
+    fn add_assign(&mut self, more: Self) {
+        self.removed += more.removed;
+        self.kept += more.kept;
+        self.gone += more.gone;
+        self.stored_items += more.stored_items;
+        self.duplicate_items += more.duplicate_items;
+        self.refused_items += more.refused_items;
+    }
+}
+
+impl Replayed {
+    /// So many items of one kind were handed to the database, so many of them became rows.
+    pub(in crate::store) fn stored(&mut self, offered: u64, inserted: u64) {
+        self.stored_items += inserted;
+        self.duplicate_items += offered - inserted;
+    }
+}

@@ -1,0 +1,272 @@
+//! How much each sensor said, in buckets of four hours over 28 days. A commit journals what it
+//! stored in one row beside its rows (`journal`); [`super::fold`] adds the journal to the
+//! counts, and [`Store::read_activity`] reads them. Promises exact counts, whatever crashes:
+//! they are committed with the rows that they count.
+
+use std::time::Duration;
+
+use futures_util::future;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+use crate::domain::{Kind, RowRef, SensorIdentifier, Timestamp};
+use crate::store::connection::WriterConnection;
+use crate::store::query::reads::Parameters;
+use crate::store::{Store, StoreError};
+
+/// The span of a bucket.
+pub const BUCKET_SECS: i64 = 14_400;
+
+/// Buckets in 28 days, the present one included.
+pub const BUCKETS: i32 = 168;
+
+/// Sensors of which the counts are read one by one: with all their buckets some 10 MB. The sums
+/// count every sensor.
+const MAX_SENSORS: i64 = 10_000;
+
+/// PostgreSQL cancels each statement of these much earlier, if it is there to do so.
+const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// What is old by both clocks, ours and the database's. Parameters: our last bucket, how many there are.
+const PRUNE: &str = "\
+delete from activity
+where bucket <= least($1, floor(extract(epoch from now()) / 14400)::integer - $2)";
+
+const READ_SENSORS: &str = "\
+select sensor_identifier, network_identifier, bucket,
+    measurement_count, log_message_count, heartbeat_count
+from activity
+join (select identifier, network_identifier from sensor order by identifier limit $2) as first
+    on first.identifier = sensor_identifier
+where bucket > $1";
+
+const READ_SUMS: &str = "\
+select network_identifier, bucket, sum(measurement_count)::bigint, sum(log_message_count)::bigint,
+    sum(heartbeat_count)::bigint
+from activity
+join sensor on identifier = sensor_identifier
+where bucket > $1
+group by network_identifier, bucket";
+
+const COUNT_SENSORS: &str = "select network_identifier, count(*) from sensor group by 1";
+
+/// One row of the journal for all that a commit stored; none where it stored nothing that counts.
+pub(in crate::store) const JOURNAL: &str = "\
+insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
+
+/// Items of each kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Of measurements.
+    pub measurements: i64,
+    /// Of log messages.
+    pub log_messages: i64,
+    /// Of heartbeats.
+    pub heartbeats: i64,
+}
+
+/// What one sensor said in one bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Activity {
+    /// Whose.
+    pub sensor: SensorIdentifier,
+    /// In which network it is.
+    pub network: Uuid,
+    /// The bucket's number.
+    pub bucket: i32,
+    /// In all.
+    pub counts: Counts,
+    /// What of it a fold has just added; nothing where it was read.
+    pub added: Counts,
+}
+
+/// All that is known of the last 28 days.
+#[derive(Clone, Debug, Default)]
+pub struct ActivityReading {
+    /// Of the first sensors, by identifier.
+    pub sensors: Vec<Activity>,
+    /// Of all sensors, by network and bucket.
+    pub sums: Vec<(Uuid, i32, Counts)>,
+    /// How many sensors each network has.
+    pub sensor_counts: Vec<(Uuid, u64)>,
+}
+
+/// The bucket of a moment.
+#[must_use]
+pub const fn bucket_of(moment: Timestamp) -> i32 {
+    let bucket = moment.unix_microseconds().div_euclid(BUCKET_SECS * 1_000_000);
+    // Timestamps end with the year 9999, which is in bucket 17,597,375.
+    bucket as i32
+}
+
+/// When a bucket begins.
+#[must_use]
+pub fn bucket_begin(bucket: i32) -> Timestamp {
+    Timestamp::from_unix_microseconds(i64::from(bucket) * BUCKET_SECS * 1_000_000)
+}
+
+/// Writes down what a transaction stored. Older items than the counts reach back for, and those of
+/// a clock that runs ahead by more than a bucket, are left out.
+pub(in crate::store) async fn journal(
+    connection: &WriterConnection,
+    stored: &[Vec<RowRef>; Kind::ALL.len()],
+) -> Result<(), tokio_postgres::Error> {
+    let Entries { sensors, buckets, kinds, counts } = entries(stored, bucket_of(Timestamp::now()));
+    if sensors.is_empty() {
+        return Ok(());
+    }
+    let parameters: [&(dyn ToSql + Sync); 4] = [&sensors, &buckets, &kinds, &counts];
+    connection.client.execute(&connection.journal, &parameters).await.map(drop)
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Entries {
+    sensors: Vec<Uuid>,
+    buckets: Vec<i32>,
+    kinds: Vec<i16>,
+    counts: Vec<i32>,
+}
+
+/// Places are sorted by sensor and time, so that those of one entry stand together.
+fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()], present: i32) -> Entries {
+    let mut entries = Entries::default();
+    for (kind, places) in stored.iter().enumerate() {
+        let key = |place: &RowRef| (place.sensor, bucket_of(place.timestamp));
+        for run in places.chunk_by(|one, next| key(one) == key(next)) {
+            let (sensor, bucket) = key(&run[0]);
+            if bucket > present - BUCKETS && bucket <= present + 1 {
+                entries.sensors.push(sensor.0);
+                entries.buckets.push(bucket);
+                entries.kinds.push(kind as i16);
+                entries.counts.push(i32::try_from(run.len()).unwrap_or(i32::MAX));
+            }
+        }
+    }
+    entries
+}
+
+impl Store {
+    /// Deletes the counts that nobody asks for any more.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn prune_activity(&self) -> Result<(), StoreError> {
+        let last = bucket_of(Timestamp::now()) - BUCKETS;
+        Self::answered_within(READ_TIMEOUT, async {
+            self.connection()
+                .await?
+                .execute_typed(PRUNE, &[(&last, Type::INT4), (&BUCKETS, Type::INT4)])
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Reads the counts of the last 28 days.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn read_activity(&self) -> Result<ActivityReading, StoreError> {
+        Self::answered_within(READ_TIMEOUT, self.read_all_activity()).await
+    }
+
+    async fn read_all_activity(&self) -> Result<ActivityReading, StoreError> {
+        let last = bucket_of(Timestamp::now()) - BUCKETS;
+        let mut connection = self.connection().await?;
+        // One moment for all three.
+        let transaction = connection
+            .build_transaction()
+            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        let sensors: Parameters<'_> = &[(&last, Type::INT4), (&MAX_SENSORS, Type::INT8)];
+        let sums: Parameters<'_> = &[(&last, Type::INT4)];
+        let (sensors, sums, sensor_counts) = future::try_join3(
+            transaction.query_typed(READ_SENSORS, sensors),
+            transaction.query_typed(READ_SUMS, sums),
+            transaction.query_typed(COUNT_SENSORS, &[]),
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(ActivityReading {
+            sensors: sensors.iter().map(read).collect::<Result<_, _>>()?,
+            sums: sums
+                .iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, read_counts(row, 2)?)))
+                .collect::<Result<_, tokio_postgres::Error>>()?,
+            sensor_counts: sensor_counts
+                .iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs())))
+                .collect::<Result<_, tokio_postgres::Error>>()?,
+        })
+    }
+}
+
+fn read(row: &Row) -> Result<Activity, tokio_postgres::Error> {
+    Ok(Activity {
+        sensor: SensorIdentifier(row.try_get(0)?),
+        network: row.try_get(1)?,
+        bucket: row.try_get(2)?,
+        counts: read_counts(row, 3)?,
+        added: Counts::default(),
+    })
+}
+
+pub(in crate::store) fn read_counts(
+    row: &Row,
+    first: usize,
+) -> Result<Counts, tokio_postgres::Error> {
+    Ok(Counts {
+        measurements: row.try_get(first)?,
+        log_messages: row.try_get(first + 1)?,
+        heartbeats: row.try_get(first + 2)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRESENT: i32 = 123_456;
+
+    fn place(sensor: SensorIdentifier, bucket: i32, second: i64) -> RowRef {
+        let begin = bucket_begin(bucket).unix_microseconds();
+        let timestamp = Timestamp::from_unix_microseconds(begin + second * 1_000_000);
+        RowRef { sensor, timestamp, digest: 0, uplink: 0, item: 0 }
+    }
+
+    #[test]
+    fn a_bucket_is_four_hours() {
+        assert_eq!(bucket_of(bucket_begin(PRESENT)), PRESENT);
+        let last = bucket_begin(PRESENT + 1).unix_microseconds() - 1;
+        assert_eq!(bucket_of(Timestamp::from_unix_microseconds(last)), PRESENT);
+        let end = Timestamp::from_unix_seconds(Timestamp::MAX_UNIX_SECONDS).unwrap();
+        assert_eq!(bucket_of(end), 17_597_375);
+    }
+
+    #[test]
+    fn a_journal_entry_counts_one_sensor_bucket_and_kind() {
+        let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
+        let measurements = vec![
+            place(one, PRESENT - BUCKETS, 0),
+            place(one, PRESENT - 1, 0),
+            place(one, PRESENT - 1, 14_399),
+            place(one, PRESENT, 0),
+            place(other, PRESENT + 1, 0),
+            place(other, PRESENT + 2, 0),
+        ];
+        let heartbeats = vec![place(one, PRESENT, 1)];
+        let entries = entries(&[measurements, Vec::new(), heartbeats], PRESENT);
+        assert_eq!(
+            entries,
+            Entries {
+                sensors: vec![one.0, one.0, other.0, one.0],
+                buckets: vec![PRESENT - 1, PRESENT, PRESENT + 1, PRESENT],
+                kinds: vec![0, 0, 0, 2],
+                counts: vec![2, 1, 1, 1],
+            }
+        );
+    }
+}

@@ -1,0 +1,59 @@
+//! How many partitions the hot tables have, how far they reach, and what they take on disk. Asked
+//! for by whoever watches, once a minute; reads the catalogue and no row.
+
+use crate::domain::Timestamp;
+use crate::store::pool::ANSWER_PATIENCE;
+use crate::store::{Store, StoreError};
+
+const CENSUS: &str = "\
+select parent.relname::text,
+    count(*) filter (where bound <> 'DEFAULT'),
+    max((regexp_match(bound, $$TO \\('([^']+)'\\)$$))[1]::timestamptz),
+    coalesce(sum(pg_total_relation_size(child)), 0)::int8,
+    coalesce(sum(pg_relation_size(child)) filter (where bound = 'DEFAULT'), 0)::int8
+from pg_class parent
+join (
+    select inhparent, inhrelid as child, pg_get_expr(relpartbound, pg_class.oid) as bound
+    from pg_inherits join pg_class on pg_class.oid = inhrelid
+) as part on inhparent = parent.oid
+where parent.oid in ('measurement'::regclass, 'log_message'::regclass, 'heartbeat'::regclass)
+group by parent.relname";
+
+/// One table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableCensus {
+    /// Its name.
+    pub table: String,
+    /// Its partitions, the default one left out.
+    pub partitions: i64,
+    /// Where the newest of them ends.
+    pub end: Option<Timestamp>,
+    /// What it takes on disk, indexes and all.
+    pub bytes: i64,
+    /// What its default partition holds, without indexes.
+    pub default_bytes: i64,
+}
+
+impl Store {
+    /// Every partitioned table.
+    ///
+    /// # Errors
+    /// When the database is away, or its tables are not there.
+    pub async fn census(&self) -> Result<Vec<TableCensus>, StoreError> {
+        let rows = Self::answered_within(ANSWER_PATIENCE, async {
+            Ok(self.connection().await?.query(CENSUS, &[]).await?)
+        })
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(TableCensus {
+                    table: row.try_get(0)?,
+                    partitions: row.try_get(1)?,
+                    end: row.try_get::<_, Option<jiff::Timestamp>>(2)?.map(Timestamp::from),
+                    bytes: row.try_get(3)?,
+                    default_bytes: row.try_get(4)?,
+                })
+            })
+            .collect()
+    }
+}

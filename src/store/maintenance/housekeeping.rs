@@ -1,0 +1,122 @@
+//! Keeps the tables in order: partitions that are needed next, and everything that is deleted by its
+//! age. Called by the service once an hour. Promises that one table that is locked keeps no other
+//! from its turn, and that nothing is deleted by age while the clocks disagree.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::bundles::forget_bundles;
+use super::clock::Clocks;
+use super::new_partition::give_identities;
+use super::partitions::Intervals;
+use super::retention::{Kept, Retention};
+use crate::domain::{Kind, SensorIdentifier, Timestamp};
+use crate::store::connection::table;
+use crate::store::{Config, Store, StoreError};
+
+/// Whoever deletes a sensor purges it at once, unless that is cut short.
+const UNPURGED: &str = "\
+select identifier from deleted_sensor
+where purge_timestamp is null and deletion_timestamp < now() - interval '1 minute'";
+
+/// A deletion is on record until whatever was in flight has long met it. Parameter: now.
+const FORGET_DELETIONS: &str = "\
+delete from deleted_sensor
+where clearance_timestamp is not null and purge_timestamp is not null
+    and deletion_timestamp < $1 - interval '1 day'";
+
+/// Partitions may be read whole before they go, and a deleted sensor's rows be purged.
+const ROUND_PATIENCE: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// One process's housekeeping.
+#[derive(Debug)]
+pub struct Housekeeper {
+    store: Store,
+    intervals: Intervals,
+    partition_days: u32,
+    retention: [(Kind, Option<u32>); Kind::ALL.len()],
+    kept: Mutex<[Kept; Kind::ALL.len()]>,
+}
+
+impl Housekeeper {
+    /// Over the readers' pool: it must not hold a writer up.
+    #[must_use]
+    pub fn new(store: Store, config: &Config) -> Self {
+        Self {
+            store,
+            intervals: Intervals::new(config),
+            partition_days: config.partition_days,
+            retention: [
+                (Kind::Measurement, config.measurement_retention_days),
+                (Kind::LogMessage, config.log_message_retention_days),
+                (Kind::Heartbeat, config.heartbeat_retention_days),
+            ],
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Does all that is due.
+    ///
+    /// # Errors
+    /// The first failure; what comes behind it is done all the same.
+    pub async fn round(&self) -> Result<(), StoreError> {
+        Store::answered_within(ROUND_PATIENCE, self.do_all()).await
+    }
+
+    async fn do_all(&self) -> Result<(), StoreError> {
+        let mut client = self.store.connection().await?;
+        let mut outcome = Ok(());
+        for kind in Kind::ALL {
+            for interval in self.intervals.ahead(Timestamp::now()) {
+                let partition = self.intervals.partition(kind, interval);
+                outcome = outcome.and(partition.make(&client).await);
+            }
+            outcome = outcome.and(give_identities(&client, table(kind)).await);
+        }
+        let clocks = Clocks::read(&client).await?;
+        match clocks.agreed() {
+            Some(now) => outcome = outcome.and(self.delete_by_age(&mut client, now).await),
+            None => {
+                let database_ahead_secs = clocks.database_ahead_secs();
+                tracing::warn!(
+                    database_ahead_secs,
+                    "the database's clock and ours differ: nothing is deleted by its age until they agree"
+                );
+            }
+        }
+        drop(client);
+        outcome.and(self.resume_purges().await)
+    }
+
+    async fn delete_by_age(&self, client: &mut Client, now: Timestamp) -> Result<(), StoreError> {
+        let mut kept = self.kept.lock().await;
+        let mut outcome = Ok(());
+        for (kind, days) in self.retention {
+            let Some(days) = days else { continue };
+            let retention = Retention { table: table(kind), days, now };
+            outcome = outcome.and(retention.enforce(client, &mut kept[kind as usize]).await);
+            if kind == Kind::Measurement {
+                // The last of its rows goes with its partition, so much later.
+                let days = u64::from(days) + u64::from(self.partition_days);
+                let before = now.saturating_sub(Duration::from_secs(days * 86_400));
+                outcome = outcome.and(forget_bundles(client, before).await);
+            }
+        }
+        outcome = outcome.and(self.store.forget_old_keys(client, now).await);
+        let forgotten =
+            client.execute_typed(FORGET_DELETIONS, &[(&now.to_jiff(), Type::TIMESTAMPTZ)]).await;
+        outcome.and(Ok(forgotten.map(drop)?))
+    }
+
+    /// Purges what was left of deleted sensors.
+    async fn resume_purges(&self) -> Result<(), StoreError> {
+        let unpurged = self.store.connection().await?.query(UNPURGED, &[]).await?;
+        for row in unpurged {
+            self.store.resume_purge(SensorIdentifier(row.get(0))).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! Makes one partition, with all that its table has. Called by the housekeeping and by commits.
+//! Promises to wait no longer than a second for a lock, to lock no more than the default partition,
+//! and to leave nothing behind where the partition cannot be made.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::retention::stored_columns;
+use crate::domain::Timestamp;
+use crate::store::StoreError;
+
+/// Whoever waits for a strong lock makes all who come later wait behind it.
+pub(in crate::store) const LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
+
+/// One at a time makes or drops partitions.
+pub(in crate::store) const PARTITIONS_LOCK: &str =
+    "select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0))";
+
+/// To attach a partition PostgreSQL reads the default one, which is locked meanwhile, as it is while
+/// rows move out of it. Where that takes longer they stay there.
+const LOCKED_AT_MOST: Duration = Duration::from_secs(10);
+
+/// Makes us the table's owner for this transaction, so that the partition belongs to it, and lets the
+/// partition be stored where the table is. Parameter: table.
+const AS_THE_TABLE: &str = "\
+select set_config('role', case pg_get_userbyid(relowner)
+           when current_user then current_setting('role') else pg_get_userbyid(relowner) end, true),
+       set_config('default_tablespace',
+           coalesce(spcname, current_setting('default_tablespace')), true),
+       set_config('default_table_access_method',
+           coalesce(amname, current_setting('default_table_access_method')), true)
+from pg_class
+left join pg_tablespace on pg_tablespace.oid = reltablespace
+left join pg_am on pg_am.oid = relam
+where pg_class.oid = $1::text::regclass";
+
+/// The statements that give a partition what neither LIKE nor ATTACH does: statistics targets and
+/// options of columns, the default partition's storage parameters, the table's grants, its replica
+/// identity. Who may read a table by its policies alone gets no grant that would lead past them.
+/// Parameters: table, partition.
+const TO_INHERIT: &str = "\
+with parent as (select * from pg_class where oid = $1::text::regclass),
+columns as (
+    select attname, attstattarget, attoptions, attacl from pg_attribute join parent on attrelid = oid
+    where attnum > 0 and not attisdropped
+),
+grants as (
+    select '' as columns, given.* from parent, aclexplode(relacl) as given
+    union all
+    select format(' (%I)', attname), given.* from columns, aclexplode(attacl) as given
+),
+identity as (
+    select parent.relreplident as kind, (
+        select quote_ident(part.relname)
+        from pg_index of_table
+        join pg_inherits on inhparent = of_table.indexrelid
+        join pg_index of_part on of_part.indexrelid = inhrelid
+        join pg_class part on part.oid = inhrelid
+        where of_table.indrelid = parent.oid and of_part.indrelid = $2::text::regclass
+          and (of_table.indisreplident or parent.relreplident = 'd'
+              and of_table.indexrelid = to_regclass($1 || '_identity'))
+    ) as index from parent
+)
+select format('alter table %s alter column %I set statistics %s', $2, attname, attstattarget)
+from columns where attstattarget >= 0
+union all
+select format('alter table %s alter column %I set (%s)', $2, attname, array_to_string(attoptions, ', '))
+from columns where attoptions is not null
+union all
+select format('alter table %s set (%s)', $2, array_to_string(reloptions, ', '))
+from pg_class where oid = to_regclass($1 || '_default') and reloptions is not null
+union all
+select format('grant %s%s on %s to %s%s', privilege_type, grants.columns, $2,
+    case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,
+    case when is_grantable then ' with grant option' else '' end)
+from grants, parent where grantee <> relowner and not relrowsecurity
+union all
+select format('alter table %s replica identity %s', $2, case
+    when kind = 'f' then 'full' when kind = 'n' then 'nothing' else 'using index ' || index end)
+from identity where kind in ('f', 'n') or index is not null";
+
+/// Partitions by which nobody can publish what is deleted: those of before, and the default one.
+/// Parameter: table.
+const WITHOUT_IDENTITY: &str = "\
+select format('alter table %s replica identity using index %I', indrelid::regclass, index.relname)
+from pg_partition_tree(to_regclass($1 || '_identity')) as tree
+join pg_class index on index.oid = tree.relid
+join pg_index on indexrelid = tree.relid
+join pg_class of_index on of_index.oid = indrelid
+where of_index.relreplident = 'd'";
+
+/// A partition to be made.
+pub(in crate::store) struct NewPartition<'a> {
+    pub(in crate::store) table: &'a str,
+    pub(in crate::store) name: String,
+    pub(in crate::store) from: Timestamp,
+    pub(in crate::store) to: Timestamp,
+}
+
+impl NewPartition<'_> {
+    /// Makes it if it does not exist, and moves into it what the default partition holds of it.
+    ///
+    /// # Errors
+    /// When it cannot be made now, for whatever reason; its rows then go to the default partition.
+    pub(in crate::store) async fn make(&self, client: &Client) -> Result<(), StoreError> {
+        let exists = "select to_regclass($1) is not null";
+        if client.query_typed_one(exists, &[(&self.name, Type::TEXT)]).await?.get(0) {
+            return Ok(());
+        }
+        let mut made = in_transaction(client, self.attach(client, false)).await;
+        // Rows of it are in the default partition: mostly there are none, and nothing is to be moved.
+        if is(&made, &SqlState::CHECK_VIOLATION) {
+            made = in_transaction(client, self.attach(client, true)).await;
+        }
+        if is(&made, &SqlState::DUPLICATE_TABLE) {
+            return Ok(());
+        }
+        // Made under another PARTITION_INTERVAL_DAYS, another partition has a part of it.
+        if is(&made, &SqlState::INVALID_OBJECT_DEFINITION) {
+            tracing::info!(partition = self.name, "partition not made: it would overlap another");
+            return Ok(());
+        }
+        made?;
+        tracing::info!(partition = self.name, "partition made");
+        Ok(())
+    }
+
+    async fn attach(&self, client: &Client, moves: bool) -> Result<(), tokio_postgres::Error> {
+        let Self { table, name, from, to } = self;
+        let (from, to) = (from.to_jiff(), to.to_jiff());
+        begin(client, table).await?;
+        // Identity columns get their values from the table; a partition must not have its own.
+        let create = format!("create table {name} (like {table} including all excluding identity)");
+        client.batch_execute(&create).await?;
+        if moves {
+            let columns = stored_columns(client, table).await?;
+            let take = format!(
+                "lock table only {table}_default in access exclusive mode;
+                 with moved as (
+                     delete from {table}_default
+                     where creation_timestamp >= '{from}' and creation_timestamp < '{to}'
+                     returning {columns}
+                 ) insert into {name} ({columns}) select {columns} from moved"
+            );
+            client.batch_execute(&take).await?;
+        }
+        let attach = format!(
+            "alter table {table} attach partition {name} for values from ('{from}') to ('{to}')"
+        );
+        client.batch_execute(&attach).await?;
+        let parameters = [(table as _, Type::TEXT), (name as _, Type::TEXT)];
+        run(client, &client.query_typed(TO_INHERIT, &parameters).await?).await
+    }
+}
+
+/// Gives the table and its partitions a replica identity where they have none: whoever publishes a
+/// table could not delete from it.
+pub(in crate::store) async fn give_identities(
+    client: &Client,
+    table: &str,
+) -> Result<(), StoreError> {
+    let parameters = [(&table as _, Type::TEXT)];
+    let missing = client.query_typed(WITHOUT_IDENTITY, &parameters).await?;
+    for one in missing.chunks(1) {
+        let give = async {
+            begin(client, table).await?;
+            run(client, one).await
+        };
+        in_transaction(client, give).await?;
+    }
+    Ok(())
+}
+
+async fn begin(client: &Client, table: &str) -> Result<(), tokio_postgres::Error> {
+    let timeout = LOCKED_AT_MOST.as_millis();
+    let begin = format!(
+        "begin; set local statement_timeout = {timeout}; {LOCK_TIMEOUT}; {PARTITIONS_LOCK}"
+    );
+    client.batch_execute(&begin).await?;
+    client.query_typed(AS_THE_TABLE, &[(&table, Type::TEXT)]).await.map(drop)
+}
+
+/// Runs the statements that a query has returned.
+async fn run(client: &Client, rows: &[tokio_postgres::Row]) -> Result<(), tokio_postgres::Error> {
+    let statements: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    client.batch_execute(&statements.join("; ")).await
+}
+
+/// Commits what has begun a transaction; where it fails nothing of it stays.
+async fn in_transaction(
+    client: &Client,
+    work: impl Future<Output = Result<(), tokio_postgres::Error>>,
+) -> Result<(), tokio_postgres::Error> {
+    let outcome = match work.await {
+        Ok(()) => client.batch_execute("commit").await,
+        failed => failed,
+    };
+    if outcome.is_err() && !client.is_closed() {
+        client.batch_execute("rollback").await?;
+    }
+    outcome
+}
+
+fn is(outcome: &Result<(), tokio_postgres::Error>, state: &SqlState) -> bool {
+    outcome.as_ref().is_err_and(|error| error.code() == Some(state))
+}

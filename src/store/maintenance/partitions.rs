@@ -1,0 +1,254 @@
+//! The partitions of the hot tables: made before they are needed and on demand. Called by the
+//! housekeeping and by commits.
+//!
+//! Invariant: partitions are made only for moments within `PARTITION_PAST_DAYS` and a little ahead
+//! of now, so their number is bounded whatever a sensor's clock says; the default partition takes
+//! the rest.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::new_partition::NewPartition;
+use crate::domain::{Kind, RowRef, Rows, Timestamp};
+use crate::store::connection::table;
+use crate::store::{Config, StoreError};
+
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+
+/// 1970-01-01 was a Thursday; partitions of a week begin on Monday.
+const MONDAY_OFFSET_DAYS: i64 = 3;
+
+/// When a partition could not be made, the next attempt is made so much later, twice as late each
+/// time: each may hold a batch up for a second.
+const FIRST_POSTPONEMENT: Duration = Duration::from_secs(60);
+const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(30 * 60);
+
+/// So many intervals beyond the present one are provided.
+const INTERVALS_AHEAD: i64 = 1;
+
+/// Cuts time into intervals.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Intervals {
+    days: i64,
+    past_days: i64,
+}
+
+impl Intervals {
+    pub(in crate::store) fn new(config: &Config) -> Self {
+        Self { days: config.partition_days.into(), past_days: config.partition_past_days.into() }
+    }
+
+    /// The present one, and those that are provided ahead of it.
+    pub(in crate::store) fn ahead(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
+        self.of(now)..=self.of(now) + INTERVALS_AHEAD
+    }
+
+    const fn microseconds(self) -> i64 {
+        self.days * MICROSECONDS_PER_DAY
+    }
+
+    const fn of(self, moment: Timestamp) -> i64 {
+        (moment.unix_microseconds() + MONDAY_OFFSET_DAYS * MICROSECONDS_PER_DAY)
+            .div_euclid(self.microseconds())
+    }
+
+    const fn begin(self, interval: i64) -> Timestamp {
+        Timestamp::from_unix_microseconds(
+            interval * self.microseconds() - MONDAY_OFFSET_DAYS * MICROSECONDS_PER_DAY,
+        )
+    }
+
+    /// Those for which partitions are made.
+    const fn provided(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
+        let oldest = Timestamp::from_unix_microseconds(
+            now.unix_microseconds() - self.past_days * MICROSECONDS_PER_DAY,
+        );
+        self.of(oldest)..=self.of(now) + INTERVALS_AHEAD
+    }
+
+    /// The name of a partition: its table and its first day.
+    fn name(self, kind: Kind, interval: i64) -> String {
+        let day = self.begin(interval).to_jiff().strftime("%Y_%m_%d").to_string();
+        format!("{}_p{day}", table(kind))
+    }
+
+    pub(in crate::store) fn partition(self, kind: Kind, interval: i64) -> NewPartition<'static> {
+        NewPartition {
+            table: table(kind),
+            name: self.name(kind, interval),
+            from: self.begin(interval),
+            to: self.begin(interval + 1),
+        }
+    }
+}
+
+/// What the writers know of the partitions that exist.
+#[derive(Debug)]
+pub(in crate::store) struct Partitions {
+    intervals: Intervals,
+    known: Mutex<foldhash::HashSet<(Kind, i64)>>,
+    postponed: Mutex<[Postponed; Kind::ALL.len()]>,
+}
+
+/// Until then no partition of a table is made.
+#[derive(Clone, Debug, Default)]
+struct Postponed {
+    until: Option<Instant>,
+    failures: u32,
+    reason: String,
+}
+
+impl Postponed {
+    /// Returns for how long, and whether the reason is a new one.
+    fn postpone(&mut self, reason: String) -> (Duration, bool) {
+        let doublings = self.failures.min(16);
+        self.failures += 1;
+        let pause = FIRST_POSTPONEMENT.saturating_mul(1 << doublings).min(LONGEST_POSTPONEMENT);
+        self.until = Some(Instant::now() + pause);
+        let is_new = self.reason != reason;
+        self.reason = reason;
+        (pause, is_new)
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| until <= Instant::now())
+    }
+}
+
+impl Partitions {
+    pub(in crate::store) fn new(config: &Config) -> Self {
+        Self {
+            intervals: Intervals::new(config),
+            known: Mutex::default(),
+            postponed: Mutex::default(),
+        }
+    }
+
+    /// Makes what is missing. What cannot be made now, for whatever reason, is made later: meanwhile
+    /// the default partition takes the rows, and gives them back then.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub(in crate::store) async fn provide(
+        &self,
+        client: &Client,
+        missing: Vec<(Kind, i64)>,
+    ) -> Result<(), StoreError> {
+        for (kind, interval) in missing {
+            if !self.postponed()[kind as usize].is_over() {
+                continue;
+            }
+            match self.intervals.partition(kind, interval).make(client).await {
+                Ok(()) => {
+                    self.known().insert((kind, interval));
+                    self.postponed()[kind as usize] = Postponed::default();
+                }
+                Err(error) if is_lost(&error) => return Err(error),
+                Err(error) => {
+                    let (pause, is_new) =
+                        self.postponed()[kind as usize].postpone(error.to_string());
+                    let (partition, again_secs) =
+                        (self.intervals.name(kind, interval), pause.as_secs());
+                    if is_new {
+                        tracing::warn!(partition, %error, again_secs, "partition not made: its rows go to the default partition until it can be");
+                    } else {
+                        tracing::debug!(partition, %error, again_secs, "partition still not made");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The partitions that these rows need and that are not known to be there.
+    pub(in crate::store) fn missing(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
+        let postponed = self.postponed().clone();
+        let provided = self.intervals.provided(Timestamp::now());
+        let known = self.known();
+        let mut missing = Vec::new();
+        for (kind, rows) in rows.iter().filter(|(kind, _)| postponed[*kind as usize].is_over()) {
+            let mut last = i64::MIN;
+            for RowRef { timestamp, .. } in rows.new.iter().chain(&rows.maybe_duplicate) {
+                let interval = self.intervals.of(*timestamp);
+                // Mostly the same as that of the row before.
+                if interval == last {
+                    continue;
+                }
+                last = interval;
+                let wanted = (*kind, interval);
+                if provided.contains(&interval)
+                    && !known.contains(&wanted)
+                    && !missing.contains(&wanted)
+                {
+                    missing.push(wanted);
+                }
+            }
+        }
+        missing
+    }
+
+    fn known(&self) -> MutexGuard<'_, foldhash::HashSet<(Kind, i64)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn postponed(&self) -> MutexGuard<'_, [Postponed; Kind::ALL.len()]> {
+        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether nothing else would work on this connection either: it is gone, or its server is a standby
+/// now.
+fn is_lost(error: &StoreError) -> bool {
+    error.sqlstate().is_none_or(|state| {
+        state.code().starts_with("08")
+            || state.code().starts_with("57P")
+            || *state == SqlState::READ_ONLY_SQL_TRANSACTION
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEEKS: Intervals = Intervals { days: 7, past_days: 366 };
+
+    fn moment(text: &str) -> Timestamp {
+        text.parse::<jiff::Timestamp>().unwrap().into()
+    }
+
+    #[test]
+    fn a_week_begins_on_monday() {
+        let tuesday = moment("2026-11-24T12:00:00Z");
+        let interval = WEEKS.of(tuesday);
+        assert_eq!(WEEKS.begin(interval), moment("2026-11-23T00:00:00Z"));
+        assert_eq!(WEEKS.name(Kind::LogMessage, interval), "log_message_p2026_11_23");
+        assert_eq!(WEEKS.of(moment("2026-11-22T23:59:59.999999Z")), interval - 1);
+        assert_eq!(WEEKS.begin(WEEKS.of(Timestamp::default())), moment("1969-12-29T00:00:00Z"));
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_tried_ever_more_rarely_and_told_once() {
+        let mut postponed = Postponed::default();
+        assert!(postponed.is_over());
+        assert_eq!(postponed.postpone("a lock".into()), (FIRST_POSTPONEMENT, true));
+        assert!(!postponed.is_over());
+        assert_eq!(postponed.postpone("a lock".into()), (FIRST_POSTPONEMENT * 2, false));
+        assert_eq!(postponed.postpone("a right".into()), (FIRST_POSTPONEMENT * 4, true));
+        postponed.failures = u32::MAX - 1;
+        assert_eq!(postponed.postpone("a right".into()), (LONGEST_POSTPONEMENT, false));
+    }
+
+    #[test]
+    fn only_sane_moments_get_a_partition() {
+        let now = moment("2026-11-24T12:00:00Z");
+        let provided = WEEKS.provided(now);
+        assert!(provided.contains(&WEEKS.of(now)));
+        assert!(provided.contains(&WEEKS.of(moment("2025-11-24T12:00:00Z"))));
+        assert!(!provided.contains(&WEEKS.of(moment("2025-11-01T00:00:00Z"))));
+        assert!(!provided.contains(&WEEKS.of(moment("2027-01-01T00:00:00Z"))));
+        assert_eq!(provided.count(), 55);
+    }
+}

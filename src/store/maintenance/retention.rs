@@ -1,0 +1,237 @@
+//! Retention: drops the partitions of a table whose time is over, and deletes the old rows of its
+//! default partition. Called by the housekeeping, once an hour. Promises to delete no row that was
+//! received within the retention, whatever its sensor's clock says.
+//!
+//! Invariant: a partition is dropped only after it was detached, when nobody can write to it any
+//! more, and after the rows in it that are too young to go have moved to the default partition.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::new_partition::{LOCK_TIMEOUT, PARTITIONS_LOCK};
+use crate::domain::Timestamp;
+use crate::store::StoreError;
+
+/// Partitions of one table dropped in one round. A table at rest loses one in each interval. More
+/// are over at once where a setting was lowered, or a clock is wrong: somebody should get the time
+/// to read the warning.
+const MAX_DROPPED: usize = 4;
+
+/// Rows deleted from one default partition in one round, for the same reason: 2,700 a second, for an
+/// hour.
+const MAX_DELETED: u64 = 10_000_000;
+
+/// Pages of the default partition (16 MiB, some 100,000 rows) that one transaction deletes from: a
+/// redelivered row waits for the transaction that deletes it.
+const PAGES_AT_ONCE: i64 = 2_048;
+
+/// To read a whole partition takes so long at the most: 180 GB at 100 MB/s.
+const SCAN_TIMEOUT: &str = "set local statement_timeout = '30min'";
+
+/// The partitions that end by then, the oldest first: as SQL names them, and the name that one gets
+/// when it is detached. Parameters: table, moment.
+const EXPIRED: &str = "\
+select child.oid::regclass::text, quote_ident(child.relname || '_expired')
+from pg_inherits
+join pg_class child on child.oid = inhrelid
+cross join lateral (
+    select (regexp_match(pg_get_expr(relpartbound, oid), $$TO \\('([^']+)'\\)$$))[1]::timestamptz as until
+    from pg_class where oid = child.oid
+) as bound
+where inhparent = $1::text::regclass and child.relkind in ('r', 'p') and until <= $2
+order by until";
+
+/// What was detached and not dropped. Parameter: table.
+const DETACHED: &str = "\
+select oid::regclass::text from pg_class
+where relname like $1 || '\\_p%\\_expired' and relkind in ('r', 'p') and not relispartition
+    and pg_table_is_visible(oid)";
+
+/// The partitions that are over and hold a row that is not, and until when. So one is not read anew
+/// in each round.
+pub(in crate::store) type Kept = HashMap<String, Timestamp>;
+
+/// One table's retention at one time.
+pub(in crate::store) struct Retention<'a> {
+    pub(in crate::store) table: &'a str,
+    pub(in crate::store) days: u32,
+    /// The time on which both clocks agree.
+    pub(in crate::store) now: Timestamp,
+}
+
+impl Retention<'_> {
+    fn length(&self) -> Duration {
+        Duration::from_secs(u64::from(self.days) * 86_400)
+    }
+
+    /// What was received before may go.
+    fn limit(&self) -> Timestamp {
+        self.now.saturating_sub(self.length())
+    }
+
+    /// Drops and deletes what is over.
+    pub(in crate::store) async fn enforce(
+        &self,
+        client: &mut Client,
+        kept: &mut Kept,
+    ) -> Result<(), StoreError> {
+        let detached = client.query_typed(DETACHED, &[(&self.table, Type::TEXT)]).await?;
+        for row in detached {
+            self.drop_detached(client, row.get(0)).await?;
+        }
+        self.drop_expired(client, kept).await?;
+        self.delete_from_default(client).await
+    }
+
+    async fn drop_expired(&self, client: &mut Client, kept: &mut Kept) -> Result<(), StoreError> {
+        let limit = self.limit().to_jiff();
+        let expired = client
+            .query_typed(EXPIRED, &[(&self.table, Type::TEXT), (&limit, Type::TIMESTAMPTZ)])
+            .await?;
+        kept.retain(|name, until| {
+            self.now < *until && expired.iter().any(|row| row.get::<_, &str>(0) == name)
+        });
+        let mut dropped = 0;
+        for row in &expired {
+            let (name, detached): (&str, &str) = (row.get(0), row.get(1));
+            if kept.contains_key(name) {
+                continue;
+            }
+            if dropped == MAX_DROPPED {
+                tracing::warn!(
+                    table = self.table,
+                    dropped,
+                    "more partitions are over their retention than are dropped in an hour; the next round goes on"
+                );
+                break;
+            }
+            if let Some(newest) = newest_receipt(client, name).await?
+                && newest > self.limit()
+            {
+                tracing::info!(partition = name, received_at = %newest.to_jiff(), "partition kept: a row in it was received within the retention");
+                kept.insert(name.to_owned(), newest.saturating_add(self.length()));
+                continue;
+            }
+            if self.detach(client, name, detached).await? {
+                self.drop_detached(client, detached).await?;
+                dropped += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// False: another process was faster.
+    async fn detach(
+        &self,
+        client: &mut Client,
+        name: &str,
+        detached: &str,
+    ) -> Result<bool, StoreError> {
+        let table = self.table;
+        let transaction = client.transaction().await?;
+        // CONCURRENTLY is not possible where there is a default partition.
+        let detach = format!(
+            "{LOCK_TIMEOUT}; {PARTITIONS_LOCK};
+             lock table only {table} in access exclusive mode;
+             lock table only {table}_default, only {name} in access exclusive mode nowait;
+             alter table {table} detach partition {name};
+             alter table {name} rename to {detached}"
+        );
+        match transaction.batch_execute(&detach).await {
+            Ok(()) => Ok(transaction.commit().await.map(|()| true)?),
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn drop_detached(&self, client: &mut Client, name: &str) -> Result<(), StoreError> {
+        let table = self.table;
+        let transaction = client.transaction().await?;
+        let lock = format!("{LOCK_TIMEOUT}; lock table {name} in access exclusive mode");
+        match transaction.batch_execute(&lock).await {
+            Ok(()) => {}
+            // Another process was faster.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        transaction.batch_execute(SCAN_TIMEOUT).await?;
+        let columns = stored_columns(transaction.client(), table).await?;
+        // Rows may have come in between the look at the partition and its end.
+        let rescue = format!(
+            "insert into {table} ({columns}) overriding system value
+             select {columns} from {name} where receipt_timestamp > $1 on conflict do nothing"
+        );
+        let limit = self.limit().to_jiff();
+        let rescued = transaction.execute_typed(&rescue, &[(&limit, Type::TIMESTAMPTZ)]).await?;
+        transaction.batch_execute(&format!("drop table {name}")).await?;
+        transaction.commit().await?;
+        tracing::info!(partition = name, rescued, "partition dropped: its retention is over");
+        Ok(())
+    }
+
+    /// In the default partition lie the rows of sensors without a clock: they go by ours.
+    async fn delete_from_default(&self, client: &mut Client) -> Result<(), StoreError> {
+        let table = self.table;
+        let size = format!(
+            "select pg_relation_size('{table}_default') / current_setting('block_size')::bigint"
+        );
+        let pages: i64 = client.query_typed_one(&size, &[]).await?.try_get(0)?;
+        let limit = self.limit().to_jiff();
+        let mut deleted = 0;
+        let mut first = 0;
+        while first < pages {
+            let end = first + PAGES_AT_ONCE;
+            let delete = format!(
+                "delete from {table}_default
+                 where ctid >= '({first},0)' and ctid < '({end},0)' and receipt_timestamp < $1"
+            );
+            deleted += client.execute_typed(&delete, &[(&limit, Type::TIMESTAMPTZ)]).await?;
+            if deleted > MAX_DELETED {
+                tracing::warn!(
+                    table,
+                    deleted,
+                    "more rows of the default partition are over their retention than are deleted in an hour; the next round goes on"
+                );
+                break;
+            }
+            first = end;
+        }
+        if deleted > 0 {
+            tracing::info!(
+                table,
+                deleted,
+                "rows deleted from the default partition: their retention is over"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reads the whole partition: no index has this column, and one more would cost every COPY. It is
+/// done once before the partition goes, and once for each time that a late row has kept it.
+async fn newest_receipt(
+    client: &mut Client,
+    partition: &str,
+) -> Result<Option<Timestamp>, StoreError> {
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(SCAN_TIMEOUT).await?;
+    let newest = format!("select max(receipt_timestamp) from {partition}");
+    let newest = transaction.query_typed_one(&newest, &[]).await?;
+    transaction.commit().await?;
+    Ok(newest.try_get::<_, Option<jiff::Timestamp>>(0)?.map(Timestamp::from))
+}
+
+/// All columns but those that PostgreSQL makes itself.
+pub(in crate::store) async fn stored_columns(
+    client: &Client,
+    table: &str,
+) -> Result<String, tokio_postgres::Error> {
+    const COLUMNS: &str = "\
+select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attgenerated = ''";
+    client.query_typed_one(COLUMNS, &[(&table, Type::TEXT)]).await?.try_get(0)
+}

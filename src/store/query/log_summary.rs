@@ -1,0 +1,96 @@
+//! What a sensor's log says over and over, counted by severity and subject. Called by the API.
+//! Promises the counts of all rows that the filter lets pass, in a fixed order with a key to go on.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::reads::{Parameters, moment};
+use super::rows::{LogFilter, Page, Span};
+use crate::domain::{SensorIdentifier, Timestamp};
+use crate::store::{Store, StoreError};
+
+/// What tells the lines of a summary apart, and sorts them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SummaryKey {
+    /// info, warning or error.
+    pub severity: String,
+    /// What was said.
+    pub subject: String,
+}
+
+/// All log messages of a sensor that say the same.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogSummary {
+    /// What they say.
+    pub key: SummaryKey,
+    /// How many they are.
+    pub count: i64,
+    /// The lowest revision under which it was said.
+    pub first_revision: i32,
+    /// The highest.
+    pub last_revision: i32,
+    /// When it was said for the first time, by the sensor's clock.
+    pub first_at: Timestamp,
+    /// And for the last time.
+    pub last_at: Timestamp,
+}
+
+/// Errors first. Parameters: sensor, from, to, severity and subject to go on behind (both or neither
+/// null), limit, severities, pattern; from and to and what follows the limit may be null.
+const SUMMARISE: &str = "\
+select severity, subject, count(*), min(revision), max(revision), min(creation_timestamp),
+       max(creation_timestamp)
+from log_message
+where sensor_identifier = $1
+  and ($2::timestamptz is null or creation_timestamp >= $2)
+  and ($3::timestamptz is null or creation_timestamp < $3)
+  and ($4::text is null
+       or (array_position(array['error', 'warning', 'info'], severity), subject)
+        > (array_position(array['error', 'warning', 'info'], $4), $5::text))
+  and ($7::text[] is null or severity = any ($7))
+  and ($8::text is null or subject ilike $8 or details ilike $8)
+group by severity, subject
+order by array_position(array['error', 'warning', 'info'], severity), subject
+limit $6";
+
+impl Store {
+    /// The lines of a summary, one more than the page has room for if there are more; none if there
+    /// is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is away, or it takes too long.
+    pub async fn summarise_log_messages(
+        &self,
+        sensor: SensorIdentifier,
+        (span, filter): (Span, &LogFilter),
+        page: &Page<SummaryKey>,
+    ) -> Result<Option<Vec<LogSummary>>, StoreError> {
+        let (from, to) = (span.from.map(Timestamp::to_jiff), span.to.map(Timestamp::to_jiff));
+        let severity = page.after.as_ref().map(|key| key.severity.as_str());
+        let subject = page.after.as_ref().map(|key| key.subject.as_str());
+        let limit = page.row_count();
+        let (severities, pattern) = (filter.severities(), filter.pattern());
+        let parameters: Parameters<'_> = &[
+            (&sensor.0, Type::UUID),
+            (&from, Type::TIMESTAMPTZ),
+            (&to, Type::TIMESTAMPTZ),
+            (&severity, Type::TEXT),
+            (&subject, Type::TEXT),
+            (&limit, Type::INT8),
+            (&severities, Type::TEXT_ARRAY),
+            (&pattern, Type::TEXT),
+        ];
+        self.rows_of_sensor(sensor, SUMMARISE, parameters, summary).await
+    }
+}
+
+fn summary(row: &Row) -> Result<LogSummary, tokio_postgres::Error> {
+    Ok(LogSummary {
+        key: SummaryKey { severity: row.try_get(0)?, subject: row.try_get(1)? },
+        count: row.try_get(2)?,
+        first_revision: row.try_get(3)?,
+        last_revision: row.try_get(4)?,
+        first_at: moment(row, 5)?,
+        last_at: moment(row, 6)?,
+    })
+}

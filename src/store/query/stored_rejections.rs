@@ -1,0 +1,192 @@
+//! What is recorded in `rejection`, read to be replayed, and deleted. Called by the replayer and by
+//! the API. Promises pages that are bounded in rows and in bytes, oldest first.
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::reads::moment;
+use crate::domain::{Kind, RejectionDigest, Timestamp};
+use crate::store::ingest::rejections::named;
+use crate::store::{RejectionFilter, Store, StoreError};
+
+/// One request holds no more than this of what was recorded, and the first row whatever it holds.
+const PAGE_BYTES: i64 = 16 << 20;
+
+/// A rejection, as it is replayed.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Its number.
+    pub identifier: i64,
+    /// When the message reached us.
+    pub received_at: Timestamp,
+    /// The topic it came on.
+    pub topic: String,
+    /// What it would have been, where the topic says so.
+    pub kind: Option<Kind>,
+    /// The item's place; none where the whole message was refused.
+    pub item_index: Option<u32>,
+    /// The bytes that were kept: of the message, of its beginning, or of the item.
+    pub raw: Vec<u8>,
+    /// Of the message, whole.
+    pub digest: RejectionDigest,
+}
+
+/// Where a replay goes on, and where it ends: what is recorded after it began is none of its.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// The last one that was replayed.
+    pub after: i64,
+    /// The last one that is to be.
+    pub until: i64,
+}
+
+/// A page of what is recorded.
+#[derive(Debug)]
+pub struct RecordedPage {
+    /// Oldest first.
+    pub rows: Vec<Recorded>,
+    /// Where the next page begins; none behind the last.
+    pub rest: Option<Stretch>,
+}
+
+/// The conditions that a [`RejectionFilter`] stands for; its parameters are the first seven.
+pub(in crate::store) const CONDITIONS: &str = "\
+($1::bigint[] is null or identifier = any ($1))
+  and ($2::uuid is null or sensor_identifier = $2)
+  and ($3::text is null or reason = $3)
+  and ($4::text is null or kind = $4)
+  and ($5::timestamptz is null or receipt_timestamp >= $5)
+  and ($6::timestamptz is null or receipt_timestamp < $6)
+  and ($7::uuid is null
+       or sensor_identifier in (select identifier from sensor where network_identifier = $7))";
+
+const NEWEST: &str = "select coalesce(max(identifier), 0) from rejection";
+
+/// A [`RejectionFilter`] as the parameters of [`CONDITIONS`].
+pub(in crate::store) struct Conditions<'a> {
+    filter: &'a RejectionFilter,
+    sensor: Option<uuid::Uuid>,
+    since: Option<jiff::Timestamp>,
+    until: Option<jiff::Timestamp>,
+    network: Option<uuid::Uuid>,
+}
+
+impl<'a> Conditions<'a> {
+    pub(in crate::store) fn of(filter: &'a RejectionFilter) -> Self {
+        Self {
+            filter,
+            sensor: filter.sensor.map(|sensor| sensor.0),
+            since: filter.since.map(Timestamp::to_jiff),
+            until: filter.until.map(Timestamp::to_jiff),
+            network: filter.network.map(|network| network.0),
+        }
+    }
+
+    /// With the parameters that follow.
+    pub(in crate::store) fn with(
+        &'a self,
+        rest: &[(&'a (dyn ToSql + Sync), Type)],
+    ) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![
+            (&self.filter.identifiers, Type::INT8_ARRAY),
+            (&self.sensor, Type::UUID),
+            (&self.filter.reason, Type::TEXT),
+            (&self.filter.kind, Type::TEXT),
+            (&self.since, Type::TIMESTAMPTZ),
+            (&self.until, Type::TIMESTAMPTZ),
+            (&self.network, Type::UUID),
+        ];
+        parameters.extend(rest.iter().cloned());
+        parameters
+    }
+}
+
+impl Store {
+    /// The oldest rejections of a stretch, at most so many, and no more than a request may hold;
+    /// without a stretch, of all that there is now.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn recorded(
+        &self,
+        filter: &RejectionFilter,
+        stretch: Option<Stretch>,
+        limit: u32,
+    ) -> Result<RecordedPage, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let stretch = match stretch {
+                Some(stretch) => stretch,
+                None => {
+                    Stretch { after: 0, until: connection.query_typed_one(NEWEST, &[]).await?.get(0) }
+                }
+            };
+            // The size of a stored value is known without reading it.
+            let statement = format!(
+                "select identifier, receipt_timestamp, topic, kind, item_index, raw, digest, found
+                 from (
+                     select *, count(*) over () as found,
+                            sum(octet_length(raw)) over (order by identifier) - octet_length(raw) as ahead
+                     from (
+                         select * from rejection
+                         where {CONDITIONS} and identifier > $8 and identifier <= $9
+                         order by identifier limit $10
+                     ) as page
+                 ) as measured
+                 where ahead < $11 order by identifier limit $10 - 1"
+            );
+            let one_more = i64::from(limit) + 1;
+            let conditions = Conditions::of(filter);
+            let parameters = conditions.with(&[
+                (&stretch.after, Type::INT8),
+                (&stretch.until, Type::INT8),
+                (&one_more, Type::INT8),
+                (&PAGE_BYTES, Type::INT8),
+            ]);
+            let rows = connection.query_typed(&statement, &parameters).await?;
+            let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
+            let there_is_more = found > rows.len() as i64;
+            let rows: Vec<Recorded> = rows.iter().map(recorded).collect::<Result<_, _>>()?;
+            let last = rows.last().map(|row| row.identifier);
+            let rest = last.filter(|_| there_is_more).map(|after| Stretch { after, ..stretch });
+            Ok(RecordedPage { rows, rest })
+        })
+        .await
+    }
+
+    /// Deletes rejections, the oldest first and at most so many. Returns how many.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn delete_rejections(
+        &self,
+        filter: &RejectionFilter,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        self.within(async {
+            let connection = self.connection().await?;
+            let statement = format!(
+                "delete from rejection where identifier in (
+                     select identifier from rejection where {CONDITIONS}
+                     order by identifier limit $8 for update
+                 ) returning identifier"
+            );
+            let limit = i64::from(limit);
+            let conditions = Conditions::of(filter);
+            let parameters = conditions.with(&[(&limit, Type::INT8)]);
+            Ok(connection.query_typed(&statement, &parameters).await?.len() as u64)
+        })
+        .await
+    }
+}
+
+fn recorded(row: &tokio_postgres::Row) -> Result<Recorded, tokio_postgres::Error> {
+    Ok(Recorded {
+        identifier: row.try_get(0)?,
+        received_at: moment(row, 1)?,
+        topic: row.try_get(2)?,
+        kind: row.try_get::<_, Option<&str>>(3)?.and_then(named),
+        item_index: row.try_get::<_, Option<i32>>(4)?.and_then(|index| index.try_into().ok()),
+        raw: row.try_get(5)?,
+        digest: RejectionDigest(row.try_get::<_, uuid::Uuid>(6)?.as_u128()),
+    })
+}

@@ -1,0 +1,218 @@
+//! Sums the numbers of a sensor's measurements up by bucket of time. Called by the reads of
+//! aggregates, row by row in any order. Pure. Promises a sum whose error does not grow with the
+//! number of rows, and that what is no number, or none that a double holds, is left out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::aggregates::{Aggregate, Aggregation, BUCKET_ORIGIN};
+use crate::domain::Timestamp;
+
+/// A number of this size, or a larger one, could make a sum that no double holds.
+const TOO_LARGE: f64 = 1e300;
+
+/// What a sensor's rows come to.
+#[derive(Debug)]
+pub(in crate::store) struct Sums<'a> {
+    attributes: &'a [String],
+    length: i64,
+    buckets: BTreeMap<i64, Vec<Sum>>,
+}
+
+impl<'a> Sums<'a> {
+    pub(in crate::store) fn new(aggregation: &'a Aggregation) -> Self {
+        let length = i64::from(aggregation.bucket_secs) * 1_000_000;
+        Self { attributes: &aggregation.attributes, length, buckets: BTreeMap::new() }
+    }
+
+    /// Adds the numbers of a value, which is a JSON object, unnested.
+    pub(in crate::store) fn add(&mut self, made: Timestamp, value: &str) {
+        let since = made.unix_microseconds() - BUCKET_ORIGIN.unix_microseconds();
+        let bucket = since.div_euclid(self.length);
+        let attributes = self.attributes;
+        let sums = self.buckets.entry(bucket);
+        let sums = sums.or_insert_with(|| vec![Sum::default(); attributes.len()]);
+        let mut json = serde_json::Deserializer::from_str(value);
+        if let Err(error) = json.deserialize_map(Members { attributes, sums }) {
+            // Somebody wrote it into the table by hand: the wire lets only objects in.
+            tracing::debug!(column = error.column(), "a value is no object and is not summed up");
+        }
+    }
+
+    /// By bucket, then in the order of the attributes; those without a number are left out.
+    pub(in crate::store) fn finish(self) -> Vec<Aggregate> {
+        let begin = |bucket| {
+            let origin = BUCKET_ORIGIN.unix_microseconds();
+            Timestamp::from_unix_microseconds(bucket * self.length + origin)
+        };
+        let mut aggregates = Vec::new();
+        for (bucket, sums) in &self.buckets {
+            for (attribute, sum) in self.attributes.iter().zip(sums) {
+                if sum.count > 0 {
+                    aggregates.push(Aggregate {
+                        bucket: begin(*bucket),
+                        attribute: attribute.clone(),
+                        count: sum.count,
+                        minimum: sum.minimum,
+                        mean: sum.mean(),
+                        maximum: sum.maximum,
+                    });
+                }
+            }
+        }
+        aggregates
+    }
+}
+
+/// Of one attribute in one bucket.
+#[derive(Clone, Debug)]
+struct Sum {
+    count: i64,
+    minimum: f64,
+    maximum: f64,
+    total: f64,
+    /// What the additions have rounded off so far (Neumaier's sum).
+    lost: f64,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        let (minimum, maximum) = (f64::INFINITY, f64::NEG_INFINITY);
+        Self { count: 0, minimum, maximum, total: 0.0, lost: 0.0 }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, number: f64) {
+        self.count += 1;
+        self.minimum = self.minimum.min(number);
+        self.maximum = self.maximum.max(number);
+        let total = self.total + number;
+        self.lost += if self.total.abs() >= number.abs() {
+            (self.total - total) + number
+        } else {
+            (number - total) + self.total
+        };
+        self.total = total;
+    }
+
+    fn mean(&self) -> f64 {
+        (self.total + self.lost) / self.count as f64
+    }
+}
+
+/// Takes the numbers out of a value.
+struct Members<'a> {
+    attributes: &'a [String],
+    sums: &'a mut [Sum],
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(wanted) = map.next_key_seed(Name(self.attributes))? {
+            let Some(index) = wanted else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if let Some(number) = number(map.next_value::<&RawValue>()?.get()) {
+                self.sums[index].add(number);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of the attributes a member's name is.
+struct Name<'a>(&'a [String]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, name: D) -> Result<Option<usize>, D::Error> {
+        name.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
+        Ok(self.0.iter().position(|wanted| wanted == name))
+    }
+}
+
+/// A JSON value that is a number, as a double.
+fn number(json: &str) -> Option<f64> {
+    let is_number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let number: f64 = is_number.then(|| json.parse().ok()).flatten()?;
+    (number.abs() < TOO_LARGE).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summed(attributes: &[&str], values: &[(i64, &str)]) -> Vec<Aggregate> {
+        let aggregation = Aggregation {
+            from: Timestamp::default(),
+            to: Timestamp::default(),
+            bucket_secs: 60,
+            attributes: attributes.iter().map(ToString::to_string).collect(),
+        };
+        let mut sums = Sums::new(&aggregation);
+        for (secs, value) in values {
+            sums.add(Timestamp::from_unix_microseconds(secs * 1_000_000), value);
+        }
+        sums.finish()
+    }
+
+    #[test]
+    fn only_numbers_that_a_double_holds_count() {
+        let values = [
+            (0, r#"{"a": 1, "b": "1"}"#),
+            (1, r#"{"a": -2.5, "b": true}"#),
+            (2, r#"{"a": null, "\u0062": 7}"#),
+            (3, r#"{"a": 1e300}"#),
+            (4, r#"{"a": 1e131071}"#),
+            (5, r#"{"a": {"a": 5}}"#),
+            (6, r#"["a", 5]"#),
+        ];
+        let told: Vec<_> = summed(&["a", "b"], &values)
+            .into_iter()
+            .map(|it| (it.attribute, it.count, it.minimum, it.mean, it.maximum))
+            .collect();
+        assert_eq!(told, [("a".into(), 2, -2.5, -0.75, 1.0), ("b".into(), 1, 7.0, 7.0, 7.0)]);
+    }
+
+    #[test]
+    fn buckets_are_counted_from_monday() {
+        let monday = BUCKET_ORIGIN.unix_microseconds() / 1_000_000;
+        let values = [(monday + 60, r#"{"a":1}"#), (monday - 1, r#"{"a":2}"#), (monday, "{}")];
+        let told: Vec<_> = summed(&["a"], &values)
+            .iter()
+            .map(|it| (it.bucket.unix_microseconds() / 1_000_000 - monday, it.count))
+            .collect();
+        assert_eq!(told, [(-60, 1), (60, 1)]);
+    }
+
+    #[test]
+    fn a_mean_does_not_wear_off() {
+        let values: Vec<_> = (0..10).map(|_| (0, r#"{"a":0.1}"#)).collect();
+        assert_eq!(summed(&["a"], &values)[0].mean, 0.1);
+        let values = [(0, r#"{"a":1e299}"#), (0, r#"{"a":1}"#), (0, r#"{"a":-1e299}"#)];
+        assert_eq!(summed(&["a"], &values)[0].mean, 1.0 / 3.0);
+    }
+}

@@ -1,0 +1,3 @@
+//! Sensors, as the API changes them and the registry looks them up.
+
+pub(super) mod changes;
