@@ -29,6 +29,7 @@ pub(super) trait Position: Sized {
 
 /// The tags of lists that are sorted alike. Of a sensor's rows, each kind has two: see [`rows`].
 pub(super) const USERS: u8 = b'a';
+pub(super) const ACTIVITY: u8 = b'v';
 pub(super) const MEASUREMENTS: u8 = b'm';
 pub(super) const LOG_MESSAGES: u8 = b'g';
 pub(super) const HEARTBEATS: u8 = b'h';

@@ -3,6 +3,7 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
+mod activity;
 mod aggregates;
 mod allowance;
 mod authenticate;
@@ -235,6 +236,7 @@ fn routes() -> Routes {
         rejections::routes,
         ingest::routes,
         streams::routes,
+        activity::routes,
         sensor_list::routes,
         sensors::routes,
         live::routes,

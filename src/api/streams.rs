@@ -28,13 +28,15 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add_stream(Access::VIEWER, __path_sensor, sensor);
 }
 
-/// What the fleet says: counts per four hours over 28 days, then what changes
+/// Counts of the fleet per four hours over 28 days, then what changes
 ///
-/// The first event, `fleet`, has `totals` for each of the 168 buckets and, of up to 10,000 sensors, the
-/// buckets in which they spoke, by the sensors' clocks (the schema `FleetSnapshot`). It comes again every
-/// five minutes. Each `activity` after it gives the counts that have changed, as they are now
-/// (`FleetChange`). `dropped` is the last event
-/// and says why. Whoever comes again gets the counts anew: `Last-Event-ID` changes nothing.
+/// The first event, `fleet`, has `totals` for each of the 168 buckets, by the sensors' clocks, and says
+/// in `activity_path` where the counts of each sensor are read, page by page (the schema
+/// `FleetSnapshot`). Each `activity` after it gives the counts that have changed, as they are now
+/// (`FleetChange`): of at most 2,000 counts of sensors, and `sensors_not_listed` says of how many
+/// sensors there are more. `fleet` comes again every five minutes, and instead of all that waits for a
+/// client that reads too slowly: it replaces what was told before. An event has at most 512 KiB.
+/// `dropped` is the last event and says why. `Last-Event-ID` changes nothing.
 #[utoipa::path(
     get, path = "/api/v1/streams/sensors", tag = "streams", operation_id = "stream_fleet",
     responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream",
@@ -126,8 +128,10 @@ impl From<NotRead> for Problem {
     fn from(why: NotRead) -> Self {
         match why {
             NotRead::NoRoom(why) => why.into(),
-            NotRead::Store(error) => error.into(),
-            NotRead::Away => Self::later(Kind::DatabaseUnavailable, "try again"),
+            NotRead::Unavailable => Self::later(
+                Kind::DatabaseUnavailable,
+                "the counts could not be read from the database in time; try again",
+            ),
         }
     }
 }

@@ -30,7 +30,7 @@ pub use ingest::commit::{Acknowledgement, Committed, Committer, Path, Uncommitte
 pub use ingest::last_seen::Whereabouts;
 pub use ingest::replays::Replayed;
 pub use maintenance::activity::{
-    Activity, ActivityReading, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
+    Activity, ActivityTotals, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
 };
 pub use maintenance::benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, Bundled, TableCounts, Watch, bundles_of_28_days, copy_line,
@@ -43,6 +43,7 @@ pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
 pub use maintenance::housekeeping::Housekeeper;
 pub use migrations::migrate;
 pub use pool::{PoolUse, Store};
+pub use query::activity_page::SensorActivity;
 pub use query::aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
 pub use query::export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};
 pub use query::log_summary::{LogSummary, SummaryKey};

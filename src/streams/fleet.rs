@@ -1,14 +1,14 @@
-//! The fleet's stream: counts per four hours over 28 days at first, then what changes of them. The
-//! task [`Fleet::run`] folds the journal that the commits write into the counts, often while
-//! somebody reads and once a minute while nobody does; [`Fleet::read`] opens a stream. Promises that
-//! the tables are read once for all readers, and that a count is never a row's that is not
-//! committed.
+//! The fleet's stream: totals per four hours over 28 days at first, then what changes of them. The
+//! task [`Fleet::run`] folds the journal that the commits write into the counts, every two seconds
+//! while somebody reads and once a minute otherwise; [`Fleet::read`] opens a stream. Promises that
+//! the tables are read once for all readers and never by the threads of HTTP, and that only
+//! committed rows are counted.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Mutex;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -21,36 +21,34 @@ use crate::metrics::Metrics;
 use crate::store::{Activity, Store, StoreError, bucket_of};
 
 /// How often readers are told what has changed.
-const TELL_INTERVAL: Duration = Duration::from_secs(2);
+const CHANGE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often the journal is folded while nobody reads: it then stays small.
 const FOLD_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What another instance has folded, and which sensors have come and gone, is read again so often,
-/// and the readers get it as a new beginning.
-const READ_AGAIN: Duration = Duration::from_secs(300);
+/// The totals are read again this often, for what other instances have folded and for sensors that
+/// were created, moved or deleted. The readers get a new `fleet` event.
+const READ_INTERVAL: Duration = Duration::from_secs(300);
 
-/// While the database is away, it is not asked for each new reader.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// While the database is unavailable, it is not asked for each new reader.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Transactions of one fold; what is left of the journal after them is for the next one.
 const FOLD_TRANSACTIONS: usize = 20;
 
-/// A fold that keeps failing is warned of again after so many failures: some ten minutes.
+/// A fold that keeps failing is warned of again after this many failures: some ten minutes.
 const WARN_AGAIN: u32 = 100;
 
-/// Sensors that are told one by one; the store reads as many.
-const MAX_SENSORS: usize = 10_000;
+/// A request waits this long for the totals: others wait for its answer, or come again.
+const OPEN_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Why the fleet's stream is not opened.
 #[derive(Debug)]
 pub enum NotRead {
     /// There is no room.
     NoRoom(NoRoom),
-    /// The counts cannot be read.
-    Store(StoreError),
-    /// They could not be a moment ago.
-    Away,
+    /// The totals cannot be read from the database.
+    Unavailable,
 }
 
 /// The counts, and their readers.
@@ -59,36 +57,39 @@ pub struct Fleet {
     hub: Arc<Hub>,
     store: Store,
     metrics: Arc<Metrics>,
-    counts: Mutex<State>,
+    state: Mutex<State>,
+    /// A reader waits for the totals.
+    wanted: Notify,
+    /// Counts the rounds of the task, for readers that wait.
+    rounds: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// None while nobody reads.
-    counts: Option<Known>,
+    /// None when nobody has read for long, and after a fold that failed: what it changed is unknown.
+    totals: Option<Totals>,
+    is_wanted: bool,
     failed_at: Option<Instant>,
-    /// The bucket in which was pruned last.
-    pruned: Option<i32>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Totals {
     model: Model,
     read_at: Instant,
     /// The bucket of the present.
     present: i32,
     /// The first event by scope, until something changes.
-    firsts: Vec<(Option<Uuid>, Bytes)>,
+    beginnings: Vec<(Option<Uuid>, Bytes)>,
 }
 
-impl Known {
-    fn first(&mut self, scope: Option<Uuid>) -> Bytes {
-        if let Some((_, first)) = self.firsts.iter().find(|(of, _)| *of == scope) {
-            return first.clone();
+impl Totals {
+    fn beginning(&mut self, scope: Option<Uuid>) -> Bytes {
+        if let Some((_, beginning)) = self.beginnings.iter().find(|(of, _)| *of == scope) {
+            return beginning.clone();
         }
-        let first = event::fleet(&self.model.snapshot(scope, self.present));
-        self.firsts.push((scope, first.clone()));
-        first
+        let beginning = event::fleet(&self.model.snapshot(scope, self.present));
+        self.beginnings.push((scope, beginning.clone()));
+        beginning
     }
 }
 
@@ -97,37 +98,33 @@ impl Fleet {
     #[must_use]
     pub fn new(hub: Arc<Hub>, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
         metrics.activity_folded.set(Some(Timestamp::now()));
-        Arc::new(Self { hub, store, metrics, counts: Mutex::default() })
+        let (state, wanted) = (Mutex::default(), Notify::new());
+        Arc::new(Self { hub, store, metrics, state, wanted, rounds: watch::Sender::new(0) })
     }
 
     /// Opens a stream for a caller who may see this network, or all.
     ///
     /// # Errors
-    /// When there is no room, or the counts cannot be read.
+    /// When there is no room, or the totals cannot be read.
     pub async fn read(&self, right: Right, scope: Option<Uuid>) -> Result<Reader, NotRead> {
-        let mut state = self.counts.lock().await;
-        let known = match &mut state.counts {
-            Some(known) => known,
-            None => {
-                if state.failed_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
-                    return Err(NotRead::Away);
+        let mut rounds = self.rounds.subscribe();
+        loop {
+            {
+                let mut state = self.lock();
+                if let Some(totals) = &mut state.totals {
+                    // Under the lock: no change comes between the first event and those after it.
+                    let beginning = totals.beginning(scope);
+                    return self.hub.read_fleet(right, scope, beginning).map_err(NotRead::NoRoom);
                 }
-                let known = self.know().await.map_err(|error| {
-                    state.failed_at = Some(Instant::now());
-                    NotRead::Store(error)
-                })?;
-                state.counts.insert(known)
+                if state.failed_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
+                    return Err(NotRead::Unavailable);
+                }
+                state.is_wanted = true;
             }
-        };
-        // Under the lock: nothing changes between the first event and the changes behind it.
-        self.hub.read_fleet(right, scope, known.first(scope)).map_err(NotRead::NoRoom)
-    }
-
-    async fn know(&self) -> Result<Known, StoreError> {
-        self.fold(drop).await?;
-        let model = Model::new(self.store.read_activity().await?);
-        let present = bucket_of(Timestamp::now());
-        Ok(Known { model, read_at: Instant::now(), present, firsts: Vec::new() })
+            self.wanted.notify_one();
+            let round = tokio::time::timeout(OPEN_TIMEOUT, rounds.changed()).await;
+            round.map_err(|_elapsed| NotRead::Unavailable)?.map_err(|_| NotRead::Unavailable)?;
+        }
     }
 
     /// Folds the journal, and hands on what each transaction has changed.
@@ -145,76 +142,90 @@ impl Fleet {
 
     /// Keeps the counts up to date, for ever.
     pub async fn run(self: Arc<Self>) {
-        let mut failures = 0;
+        // If an earlier run ended within a fold, what it changed is unknown.
+        self.lock().totals = None;
+        let (mut failures, mut pruned) = (0, None);
         let mut folded_at = Instant::now();
         loop {
-            let wait = if failures > 0 { pause(failures, rand::random()) } else { TELL_INTERVAL };
-            tokio::time::sleep(wait).await;
-            let is_read = !self.hub.fleet_scopes().is_empty();
+            let wait = if failures > 0 { pause(failures, rand::random()) } else { CHANGE_INTERVAL };
+            let is_wanted = tokio::select! {
+                () = tokio::time::sleep(wait) => false,
+                () = self.wanted.notified() => true,
+            };
+            let is_read = is_wanted || !self.hub.fleet_scopes().is_empty();
             if !is_read && folded_at.elapsed() < FOLD_INTERVAL && failures == 0 {
                 continue;
             }
-            match self.round().await {
-                Ok(()) => {
-                    failures = 0;
-                    folded_at = Instant::now();
+            let outcome = self.round(&mut pruned).await;
+            if let Err(error) = outcome {
+                failures += 1;
+                self.metrics.activity_fold_failures.inc();
+                if failures % WARN_AGAIN == 1 {
+                    warn!(%error, failures, "activity fold failed; it will be retried");
+                } else {
+                    debug!(%error, failures, "activity fold failed again");
                 }
-                Err(error) => {
-                    failures += 1;
-                    self.metrics.activity_fold_failures.inc();
-                    if failures % WARN_AGAIN == 1 {
-                        warn!(%error, failures, "activity fold failed; it will be retried");
-                    } else {
-                        debug!(%error, failures, "activity fold failed again");
-                    }
-                }
+                let mut state = self.lock();
+                (state.totals, state.failed_at) = (None, Some(Instant::now()));
+            } else {
+                failures = 0;
+                folded_at = Instant::now();
             }
+            self.rounds.send_modify(|rounds| *rounds += 1);
         }
     }
 
-    async fn round(&self) -> Result<(), StoreError> {
-        let mut state = self.counts.lock().await;
-        // Taken out, so that after a failure half way it is read anew.
-        let mut known = state.counts.take();
-        let scopes = self.hub.fleet_scopes();
-        if scopes.is_empty() || known.as_ref().is_some_and(|it| it.read_at.elapsed() > READ_AGAIN) {
-            known = None;
-        }
+    async fn round(&self, pruned: &mut Option<i32>) -> Result<(), StoreError> {
         let present = bucket_of(Timestamp::now());
-        self.fold(|changed| {
-            if let Some(known) = &mut known
-                && (known.present != present || !changed.is_empty())
-            {
-                known.model.apply(&changed, MAX_SENSORS);
-                known.model.forget(present);
-                known.present = present;
-                known.firsts.clear();
-                self.tell(&known.model, &scopes, &changed);
-            }
-        })
-        .await?;
-        if state.pruned != Some(present) {
-            state.pruned = Some(present);
+        self.fold(|changed| self.apply(changed, present)).await?;
+        if *pruned != Some(present) {
+            *pruned = Some(present);
             if let Err(error) = self.store.prune_activity().await {
                 debug!(%error, "old counts are left until the next bucket begins");
             }
         }
-        if known.is_none() && !scopes.is_empty() {
-            let mut read = self.know().await?;
-            for scope in scopes {
-                self.hub.tell_fleet(scope, &read.first(scope));
+        let is_due = {
+            let mut state = self.lock();
+            if state.totals.as_ref().is_some_and(|it| it.read_at.elapsed() >= READ_INTERVAL) {
+                state.totals = None;
             }
-            known = Some(read);
+            let is_wanted = std::mem::take(&mut state.is_wanted);
+            state.totals.is_none() && (is_wanted || !self.hub.fleet_scopes().is_empty())
+        };
+        if is_due {
+            let model = Model::new(self.store.read_activity().await?);
+            let mut totals =
+                Totals { model, read_at: Instant::now(), present, beginnings: Vec::new() };
+            let mut state = self.lock();
+            for scope in self.hub.fleet_scopes() {
+                self.hub.restart_fleet(scope, &totals.beginning(scope));
+            }
+            state.totals = Some(totals);
         }
-        state.counts = known;
         Ok(())
     }
 
-    fn tell(&self, model: &Model, scopes: &[Option<Uuid>], changed: &[Activity]) {
-        for scope in scopes {
-            if let Some(change) = model.change(*scope, changed) {
-                self.hub.tell_fleet(*scope, &event::event("activity", None, &change));
+    /// Tells the readers what has changed, if the totals are known.
+    fn apply(&self, mut changed: Vec<Activity>, present: i32) {
+        let mut state = self.lock();
+        let Some(totals) = &mut state.totals else { return };
+        if changed.is_empty() && totals.present == present {
+            return;
+        }
+        totals.model.apply(&changed);
+        totals.model.forget(present);
+        totals.present = present;
+        totals.beginnings.clear();
+        changed.sort_by_key(|it| (it.sensor, it.bucket));
+        for scope in self.hub.fleet_scopes() {
+            if let Some(change) = totals.model.change(scope, &changed) {
+                let change = event::event("activity", None, &change);
+                self.hub.tell_fleet(scope, &change, || totals.beginning(scope));
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -130,9 +130,22 @@ impl Hub {
         scopes
     }
 
-    /// Tells the readers of the fleet in this scope.
-    pub(super) fn tell_fleet(&self, scope: Option<Uuid>, event: &Bytes) {
-        self.lock().fleet.retain(|(of, queue)| *of != scope || queue.push(event.clone()));
+    /// Tells the readers of the fleet in this scope of a change. One that is too far behind gets
+    /// `beginning` instead of all that waits for it.
+    pub(super) fn tell_fleet(
+        &self,
+        scope: Option<Uuid>,
+        change: &Bytes,
+        mut beginning: impl FnMut() -> Bytes,
+    ) {
+        self.lock().fleet.retain(|(of, queue)| {
+            *of != scope || queue.push_or_restart(change.clone(), &mut beginning)
+        });
+    }
+
+    /// Begins the fleet's streams in this scope anew.
+    pub(super) fn restart_fleet(&self, scope: Option<Uuid>, beginning: &Bytes) {
+        self.lock().fleet.retain(|(of, queue)| *of != scope || queue.restart(beginning.clone()));
     }
 
     /// Hands out what the commits tell, until they tell no more.

@@ -1,24 +1,27 @@
-//! What the fleet's readers are shown: per bucket of four hours what all sensors said, and what each
-//! of them did. Pure. Promises that a snapshot and the changes after it say the same as a later
-//! snapshot: a change gives a count as it is now, not what was added to it.
+//! What the fleet's readers are shown: counts per bucket of four hours, and which counts of which
+//! sensors changed. Pure. Promises that an event has at most [`MAX_CHANGES`] counts of sensors, and
+//! that the first event and the changes after it say the same as a later first event: a change gives
+//! a count as it is now, not what was added to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::SensorIdentifier;
-use crate::store::{Activity, ActivityReading, BUCKET_SECS, BUCKETS, Counts, bucket_begin};
+use crate::store::{Activity, ActivityTotals, BUCKET_SECS, BUCKETS, Counts, bucket_begin};
 
-/// Sensors whose changes stand in one event; beyond it the sums alone are told.
+/// Counts of sensors in one event, about 160 bytes each; the sensors over the limit are counted.
 const MAX_CHANGES: usize = 2_000;
+
+/// Where the counts of each sensor are read, page by page.
+pub(crate) const ACTIVITY_PATH: &str = "/api/v1/activity";
 
 type Buckets = BTreeMap<i32, Counts>;
 
-/// What is remembered while somebody reads.
+/// The sums of each network. Of single sensors nothing is kept: PostgreSQL has their counts.
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    sensors: BTreeMap<SensorIdentifier, (Uuid, Buckets)>,
     sums: BTreeMap<Uuid, Buckets>,
     /// Of each network.
     sensor_counts: BTreeMap<Uuid, u64>,
@@ -34,17 +37,17 @@ pub(crate) struct BucketCounts {
     heartbeats: i64,
 }
 
-/// What one sensor said.
+/// The counts of one sensor.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = FleetSensor)]
 pub(crate) struct SensorCounts {
     #[schema(value_type = Uuid)]
     identifier: SensorIdentifier,
-    /// Buckets in which it said nothing are left out.
+    /// Buckets without an item are left out.
     buckets: Vec<BucketCounts>,
 }
 
-/// All of it, as the first event has it.
+/// The first event, and any that begins the stream anew.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = FleetSnapshot)]
 pub(crate) struct Snapshot {
@@ -54,9 +57,11 @@ pub(crate) struct Snapshot {
     to: jiff::Timestamp,
     /// One for each bucket, the quiet ones too.
     totals: Vec<BucketCounts>,
-    sensors: Vec<SensorCounts>,
-    /// Sensors of which only the totals tell: quiet ones, and those beyond the bound.
-    sensors_not_listed: u64,
+    /// Sensors that the caller may see.
+    sensor_count: u64,
+    /// Where the counts of each sensor are read, page by page.
+    #[schema(example = "/api/v1/activity")]
+    activity_path: &'static str,
 }
 
 /// What has changed, as the later events have it.
@@ -69,117 +74,95 @@ pub(crate) struct Change {
     sensors_not_listed: u64,
 }
 
+impl SensorCounts {
+    pub(crate) fn new(identifier: SensorIdentifier, buckets: &[(i32, Counts)]) -> Self {
+        let buckets = buckets.iter().map(|(bucket, counts)| bucket_counts(*bucket, *counts));
+        Self { identifier, buckets: buckets.collect() }
+    }
+}
+
 impl Model {
-    /// What was read, and nothing else.
-    pub(super) fn new(reading: ActivityReading) -> Self {
+    pub(super) fn new(totals: ActivityTotals) -> Self {
         let mut model = Self::default();
-        for it in reading.sensors {
-            model.track(&it).insert(it.bucket, it.counts);
-        }
-        for (network, bucket, counts) in reading.sums {
+        for (network, bucket, counts) in totals.sums {
             model.sums.entry(network).or_default().insert(bucket, counts);
         }
-        model.sensor_counts = reading.sensor_counts.into_iter().collect();
+        model.sensor_counts = totals.sensor_counts.into_iter().collect();
         model
     }
 
-    /// Takes in what a fold has changed. A sensor that is not known is let in while there is room.
-    pub(super) fn apply(&mut self, changed: &[Activity], max_sensors: usize) {
+    /// Adds what a fold has added.
+    pub(super) fn apply(&mut self, changed: &[Activity]) {
         for it in changed {
             let sums = self.sums.entry(it.network).or_default().entry(it.bucket).or_default();
-            sums.measurements += it.added.measurements;
-            sums.log_messages += it.added.log_messages;
-            sums.heartbeats += it.added.heartbeats;
-            if self.sensors.contains_key(&it.sensor) || self.sensors.len() < max_sensors {
-                self.track(it).insert(it.bucket, it.counts);
-            }
+            *sums = sum(*sums, it.added);
         }
     }
 
-    fn track(&mut self, it: &Activity) -> &mut Buckets {
-        let (network, buckets) = self.sensors.entry(it.sensor).or_default();
-        *network = it.network;
-        buckets
-    }
-
-    /// Buckets that are over are forgotten.
+    /// Drops buckets that are over.
     pub(super) fn forget(&mut self, present: i32) {
         let first = present - BUCKETS + 1;
-        let over = |buckets: &mut Buckets| *buckets = buckets.split_off(&first);
-        self.sensors.values_mut().for_each(|(_, buckets)| over(buckets));
-        self.sums.values_mut().for_each(over);
-        self.sensors.retain(|_, (_, buckets)| !buckets.is_empty());
+        self.sums.values_mut().for_each(|buckets| *buckets = buckets.split_off(&first));
     }
 
-    /// All that a reader in this scope may see; `present` is the last bucket.
+    /// What a reader in this scope sees first; `present` is the last bucket.
     pub(super) fn snapshot(&self, scope: Option<Uuid>, present: i32) -> Snapshot {
         let first = present - BUCKETS + 1;
-        let sensors: Vec<SensorCounts> = self
-            .sensors
-            .iter()
-            .filter(|(_, (network, _))| is_in(scope, *network))
-            .map(|(identifier, (_, buckets))| SensorCounts {
-                identifier: *identifier,
-                buckets: buckets
-                    .range(first..=present)
-                    .map(|(bucket, counts)| bucket_counts(*bucket, *counts))
-                    .collect(),
-            })
-            .filter(|sensor| !sensor.buckets.is_empty())
-            .collect();
         let in_scope = self.sensor_counts.iter().filter(|(network, _)| is_in(scope, **network));
-        let sensor_count: u64 = in_scope.map(|(_, count)| count).sum();
         Snapshot {
             bucket_seconds: BUCKET_SECS,
             from: bucket_begin(first).to_jiff(),
             to: bucket_begin(present + 1).to_jiff(),
-            totals: (first..=present)
-                .map(|bucket| bucket_counts(bucket, self.sum(scope, bucket)))
-                .collect(),
-            sensors_not_listed: sensor_count.saturating_sub(sensors.len() as u64),
-            sensors,
+            totals: self.totals(scope, first..=present),
+            sensor_count: in_scope.map(|(_, count)| count).sum(),
+            activity_path: ACTIVITY_PATH,
         }
     }
 
-    /// The changes that a reader in this scope may see; none where there are none. They have been
-    /// applied.
+    /// The changes that a reader in this scope may see; none where there are none. They are sorted
+    /// by sensor, and have been applied.
     pub(super) fn change(&self, scope: Option<Uuid>, changed: &[Activity]) -> Option<Change> {
-        let mine: BTreeMap<(SensorIdentifier, i32), Counts> = changed
-            .iter()
-            .filter(|it| is_in(scope, it.network))
-            .map(|it| ((it.sensor, it.bucket), it.counts))
-            .collect();
-        let buckets: std::collections::BTreeSet<i32> =
-            mine.keys().map(|(_, bucket)| *bucket).collect();
-        let mut sensors: Vec<SensorCounts> = Vec::new();
-        let mut sensors_not_listed = 0;
-        let all: Vec<_> = mine.into_iter().collect();
-        for same in all.chunk_by(|((one, _), _), ((next, _), _)| one == next) {
-            let identifier = same[0].0.0;
-            if sensors.len() == MAX_CHANGES || !self.sensors.contains_key(&identifier) {
+        let (mut sensors, mut sensors_not_listed) = (Vec::new(), 0);
+        let (mut buckets, mut count) = (BTreeSet::new(), 0);
+        for same in
+            changed.chunk_by(|one, next| (one.sensor, one.network) == (next.sensor, next.network))
+        {
+            if !is_in(scope, same[0].network) {
+                continue;
+            }
+            buckets.extend(same.iter().map(|it| it.bucket));
+            if count + same.len() > MAX_CHANGES {
                 sensors_not_listed += 1;
                 continue;
             }
-            let buckets = same.iter().map(|((_, bucket), it)| bucket_counts(*bucket, *it));
-            sensors.push(SensorCounts { identifier, buckets: buckets.collect() });
+            count += same.len();
+            let counts: Vec<_> = same.iter().map(|it| (it.bucket, it.counts)).collect();
+            sensors.push(SensorCounts::new(same[0].sensor, &counts));
         }
-        let totals: Vec<BucketCounts> = buckets
-            .into_iter()
-            .map(|bucket| bucket_counts(bucket, self.sum(scope, bucket)))
-            .collect();
+        let totals = self.totals(scope, buckets);
         (!totals.is_empty()).then_some(Change { totals, sensors, sensors_not_listed })
     }
 
-    fn sum(&self, scope: Option<Uuid>, bucket: i32) -> Counts {
-        let in_scope = self.sums.iter().filter(|(network, _)| is_in(scope, **network));
-        in_scope.filter_map(|(_, buckets)| buckets.get(&bucket)).fold(
-            Counts::default(),
-            |sum, it| Counts {
-                measurements: sum.measurements + it.measurements,
-                log_messages: sum.log_messages + it.log_messages,
-                heartbeats: sum.heartbeats + it.heartbeats,
-            },
-        )
+    fn totals(
+        &self,
+        scope: Option<Uuid>,
+        buckets: impl IntoIterator<Item = i32>,
+    ) -> Vec<BucketCounts> {
+        let in_scope = || self.sums.iter().filter(|(network, _)| is_in(scope, **network));
+        let total = |bucket: i32| {
+            in_scope()
+                .filter_map(|(_, buckets)| buckets.get(&bucket))
+                .fold(Counts::default(), |total, it| sum(total, *it))
+        };
+        buckets.into_iter().map(|bucket| bucket_counts(bucket, total(bucket))).collect()
+    }
+}
+
+fn sum(one: Counts, other: Counts) -> Counts {
+    Counts {
+        measurements: one.measurements + other.measurements,
+        log_messages: one.log_messages + other.log_messages,
+        heartbeats: one.heartbeats + other.heartbeats,
     }
 }
 
@@ -199,11 +182,15 @@ fn bucket_counts(bucket: i32, counts: Counts) -> BucketCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     const PRESENT: i32 = 123_456;
 
-    fn said(sensor: SensorIdentifier, network: Uuid, bucket: i32, all: i64, new: i64) -> Activity {
+    fn activity(
+        sensor: SensorIdentifier,
+        network: Uuid,
+        (bucket, all, new): (i32, i64, i64),
+    ) -> Activity {
         let counts = |measurements| Counts { measurements, ..Counts::default() };
         Activity { sensor, network, bucket, counts: counts(all), added: counts(new) }
     }
@@ -218,51 +205,58 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_has_every_bucket_and_each_sensor_that_spoke() {
-        let (one, network) = (SensorIdentifier::random(), Uuid::new_v4());
-        let model = Model::new(ActivityReading {
-            sensors: vec![said(one, network, PRESENT, 5, 0)],
+    fn a_snapshot_has_every_bucket_and_names_where_the_sensors_are() {
+        let network = Uuid::new_v4();
+        let model = Model::new(ActivityTotals {
             sums: vec![(network, PRESENT, Counts { measurements: 5, ..Counts::default() })],
-            sensor_counts: vec![(network, 3)],
+            sensor_counts: vec![(network, 3), (Uuid::new_v4(), 4)],
         });
         let snapshot = shown(&model.snapshot(None, PRESENT));
         assert_eq!(snapshot["totals"].as_array().unwrap().len(), 168);
         assert_eq!(last_total(&model, None), 5);
         assert_eq!(snapshot["totals"][0]["measurements"], 0);
-        assert_eq!(snapshot["sensors"][0]["identifier"], json!(one));
-        assert_eq!(snapshot["sensors"][0]["buckets"][0]["measurements"], 5);
-        assert_eq!(snapshot["sensors_not_listed"], 2);
         assert_eq!(snapshot["totals"][0]["bucket"], snapshot["from"]);
+        assert_eq!(snapshot["sensor_count"], 7);
+        assert_eq!(shown(&model.snapshot(Some(network), PRESENT))["sensor_count"], 3);
+        assert_eq!(snapshot["activity_path"], ACTIVITY_PATH);
     }
 
     #[test]
     fn a_scope_hides_the_other_network() {
         let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
         let (mine, theirs) = (Uuid::new_v4(), Uuid::new_v4());
-        let changed = [said(one, mine, PRESENT, 2, 2), said(other, theirs, PRESENT, 7, 7)];
+        let changed =
+            [activity(one, mine, (PRESENT, 2, 2)), activity(other, theirs, (PRESENT, 7, 7))];
         let mut model = Model::default();
-        model.apply(&changed, 10);
+        model.apply(&changed);
         assert_eq!(last_total(&model, Some(mine)), 2);
         assert_eq!(last_total(&model, None), 9);
         let change = shown(&model.change(Some(mine), &changed).unwrap());
         assert!(!change.to_string().contains(&other.to_string()), "{change}");
         assert_eq!(change["totals"][0]["measurements"], 2);
         assert!(model.change(Some(Uuid::new_v4()), &changed).is_none());
-        let snapshot = shown(&model.snapshot(Some(mine), PRESENT));
-        assert!(!snapshot.to_string().contains(&other.to_string()), "{snapshot}");
     }
 
     #[test]
-    fn sensors_beyond_the_bound_are_in_the_sums() {
+    fn an_event_is_bounded_whatever_has_changed() {
         let network = Uuid::new_v4();
-        let mut model = Model::default();
-        let changed: Vec<_> =
-            (0..3).map(|_| said(SensorIdentifier::random(), network, PRESENT, 1, 1)).collect();
-        model.apply(&changed, 2);
-        let change = shown(&model.change(None, &changed).unwrap());
-        assert_eq!(change["sensors"].as_array().unwrap().len(), 2);
-        assert_eq!(change["sensors_not_listed"], 1);
-        assert_eq!(last_total(&model, None), 3);
+        let max = i64::MAX / 1_000_000;
+        // Sensors that sent the items of 28 days at once, and many that sent one item.
+        for (sensors, buckets) in [(100, BUCKETS), (20_000, 1)] {
+            let changed: Vec<_> = (0..sensors)
+                .map(|_| SensorIdentifier::random())
+                .flat_map(|sensor| (0..buckets).map(move |back| (sensor, PRESENT - back)))
+                .map(|(sensor, bucket)| activity(sensor, network, (bucket, max, 1)))
+                .collect();
+            let mut model = Model::default();
+            model.apply(&changed);
+            let change = shown(&model.change(None, &changed).unwrap());
+            let listed = change["sensors"].as_array().unwrap().len() as u64;
+            assert_eq!(listed + change["sensors_not_listed"].as_u64().unwrap(), sensors);
+            assert!(listed > 0 && change.to_string().len() < 512 << 10, "{listed}");
+            assert_eq!(change["totals"].as_array().unwrap().len() as i32, buckets);
+            assert_eq!(last_total(&model, None), sensors);
+        }
     }
 
     #[test]
@@ -270,8 +264,8 @@ mod tests {
         let (one, network) = (SensorIdentifier::random(), Uuid::new_v4());
         let mut model = Model::default();
         for (all, new) in [(2, 2), (5, 3)] {
-            let changed = [said(one, network, PRESENT, all, new)];
-            model.apply(&changed, 10);
+            let changed = [activity(one, network, (PRESENT, all, new))];
+            model.apply(&changed);
             let change = shown(&model.change(None, &changed).unwrap());
             assert_eq!(change["sensors"][0]["buckets"][0]["measurements"], all);
             assert_eq!(change["totals"][0]["measurements"], all);
@@ -279,14 +273,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_is_forgotten() {
+    fn buckets_that_are_over_are_dropped() {
         let network = Uuid::new_v4();
         let mut model = Model::default();
-        let old = [said(SensorIdentifier::random(), network, PRESENT - BUCKETS + 1, 1, 1)];
-        model.apply(&old, 10);
+        model.apply(&[activity(
+            SensorIdentifier::random(),
+            network,
+            (PRESENT - BUCKETS + 1, 1, 1),
+        )]);
         model.forget(PRESENT);
-        assert_eq!(model.sensors.len(), 1);
+        assert_eq!(model.sums[&network].len(), 1);
         model.forget(PRESENT + 1);
-        assert!(model.sensors.is_empty() && model.sums[&network].is_empty());
+        assert!(model.sums[&network].is_empty());
     }
 }

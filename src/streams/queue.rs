@@ -1,7 +1,8 @@
 //! What waits for one reader: events in order, bounded in number and in bytes. Pure but for the
 //! waker. The hub puts in, the reader's connection takes out.
 //!
-//! Invariant: whoever falls behind the bound is told in its last event, and gets no other.
+//! Invariant: a reader over the bound is either closed, with a last event that says so, or begins
+//! anew with one event that replaces all that waited.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use super::event::{self, Farewell};
 /// Events that wait for one reader.
 const MAX_EVENTS: usize = 1_000;
 
-/// Bytes that do. One event alone may be larger.
+/// Bytes that do. Only an event that waits alone may be larger.
 const MAX_BYTES: usize = 1 << 20;
 
 /// The queue of one reader.
@@ -36,14 +37,33 @@ impl Queue {
         if waiting.ended {
             return false;
         }
-        let bytes = waiting.bytes + event.len();
-        let is_full = waiting.events.len() >= MAX_EVENTS || bytes > MAX_BYTES;
-        if is_full && !waiting.events.is_empty() {
+        if waiting.is_full_for(&event) {
             waiting.end(Farewell::TooSlow);
             return false;
         }
         waiting.put(event);
         true
+    }
+
+    /// The same for a stream whose events are states: if the queue is full, `beginning` replaces
+    /// all that waits, and the reader has missed nothing.
+    pub(super) fn push_or_restart(&self, event: Bytes, beginning: impl FnOnce() -> Bytes) -> bool {
+        let mut waiting = self.lock();
+        if !waiting.ended && waiting.is_full_for(&event) {
+            waiting.restart(beginning());
+        } else if !waiting.ended {
+            waiting.put(event);
+        }
+        !waiting.ended
+    }
+
+    /// Replaces all that waits; false if the queue has ended.
+    pub(super) fn restart(&self, beginning: Bytes) -> bool {
+        let mut waiting = self.lock();
+        if !waiting.ended {
+            waiting.restart(beginning);
+        }
+        !waiting.ended
     }
 
     /// The reader gets what waits, and then this.
@@ -73,6 +93,17 @@ impl Queue {
 }
 
 impl Waiting {
+    fn is_full_for(&self, event: &Bytes) -> bool {
+        let is_full = self.events.len() >= MAX_EVENTS || self.bytes + event.len() > MAX_BYTES;
+        is_full && !self.events.is_empty()
+    }
+
+    fn restart(&mut self, beginning: Bytes) {
+        self.events.clear();
+        self.bytes = 0;
+        self.put(beginning);
+    }
+
     fn put(&mut self, event: Bytes) {
         self.bytes += event.len();
         self.events.push_back(event);
@@ -129,6 +160,22 @@ mod tests {
             assert_eq!(take(&queue), Some(None));
             assert!(!queue.push("more".into()));
         }
+    }
+
+    #[test]
+    fn a_reader_of_states_that_falls_behind_begins_anew() {
+        let queue = Queue::default();
+        let event = Bytes::from(vec![b'x'; MAX_BYTES / 4]);
+        for _ in 0..4 {
+            assert!(queue.push_or_restart(event.clone(), || unreachable!("it has room")));
+        }
+        assert!(queue.push_or_restart(event.clone(), || "beginning".into()));
+        assert!(queue.push_or_restart("change".into(), || unreachable!("it has room again")));
+        assert_eq!(take(&queue), Some(Some("beginning".into())));
+        assert_eq!(take(&queue), Some(Some("change".into())));
+        assert_eq!(take(&queue), None);
+        queue.end(Farewell::Shutdown);
+        assert!(!queue.push_or_restart(event.clone(), || event.clone()) && !queue.restart(event));
     }
 
     #[test]

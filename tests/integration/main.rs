@@ -12,6 +12,7 @@ mod configurations;
 mod contract;
 mod ingest;
 mod faults;
+mod fleet_stream;
 #[path = "../faults/harness/mod.rs"]
 #[expect(dead_code, reason = "scripts/faults uses the rest")]
 mod harness;

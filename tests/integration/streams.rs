@@ -67,6 +67,11 @@ fn total(counts: &Value, kind: &str) -> i64 {
     counts["totals"].as_array().unwrap().iter().map(|it| it[kind].as_i64().unwrap()).sum()
 }
 
+fn measurements_in(sensor: &Value) -> i64 {
+    let buckets = sensor["buckets"].as_array().unwrap();
+    buckets.iter().map(|it| it["measurements"].as_i64().unwrap()).sum()
+}
+
 #[actix_rt::test]
 async fn a_sensor_is_heard_once_and_no_other_with_it() {
     let rig = Rig::start(&[]).await;
@@ -174,20 +179,18 @@ async fn the_fleet_is_counted_exactly_whatever_is_killed() {
     let (mut events, first) = rig.fleet().await;
     assert_eq!(first["totals"].as_array().unwrap().len(), 168);
     assert_eq!((total(&first, "measurements"), total(&first, "heartbeats")), (3, 1));
-    assert_eq!(first["sensors"][0]["identifier"], json!(sensor));
-    assert_eq!(first["sensors_not_listed"], 1);
+    assert_eq!((&first["sensor_count"], first.get("sensors")), (&json!(2), None));
+    let (status, listed) = rig.service.get(first["activity_path"].as_str().unwrap()).await.unwrap();
+    assert_eq!(status, 200, "{listed}");
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed["items"][0]["identifier"], json!(sensor));
+    assert_eq!(measurements_in(&listed["items"][0]), 3);
 
     // A change gives the count as it is.
     rig.say("measurements", &quiet, measurements([now, now - 1.0])).await;
     let change = events.expect("activity").await;
     assert_eq!(change["sensors"][0]["identifier"], json!(quiet));
-    let of_quiet: i64 = change["sensors"][0]["buckets"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| it["measurements"].as_i64().unwrap())
-        .sum();
-    assert_eq!(of_quiet, 2);
+    assert_eq!(measurements_in(&change["sensors"][0]), 2);
 
     // Killed while some wait for their commit; they come again, some of them known.
     let mut locker = connect(&rig.database.url).await.unwrap();
@@ -411,7 +414,15 @@ async fn a_stream_shows_its_network_and_ends_with_its_token() {
     for (token, counted) in [(admin, 1), (viewer, 1), (stranger, 0)] {
         let first = open(FLEET, token).await.expect("fleet").await;
         assert_eq!(total(&first, "measurements"), counted);
-        assert_eq!(first["sensors"].as_array().unwrap().len(), counted as usize);
+        assert_eq!(first["sensor_count"], counted);
+        let mut listed = awc::Client::default()
+            .get(format!("{}/api/v1/activity", guarded.url()))
+            .insert_header(("Authorization", token.trim()[15..].to_owned()))
+            .send()
+            .await
+            .unwrap();
+        let listed: Value = listed.json().await.unwrap();
+        assert_eq!(listed["items"].as_array().unwrap().len(), counted as usize, "{listed}");
     }
 
     let mut streams = [open(&path, viewer).await, open(FLEET, viewer).await];

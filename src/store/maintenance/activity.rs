@@ -21,10 +21,6 @@ pub const BUCKET_SECS: i64 = 14_400;
 /// Buckets in 28 days, the present one included.
 pub const BUCKETS: i32 = 168;
 
-/// Sensors of which the counts are read one by one: with all their buckets some 10 MB. The sums
-/// count every sensor.
-const MAX_SENSORS: i64 = 10_000;
-
 /// PostgreSQL cancels each statement of these much earlier, if it is there to do so.
 const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
@@ -32,14 +28,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const PRUNE: &str = "\
 delete from activity
 where bucket <= least($1, floor(extract(epoch from now()) / 14400)::integer - $2)";
-
-const READ_SENSORS: &str = "\
-select sensor_identifier, network_identifier, bucket,
-    measurement_count, log_message_count, heartbeat_count
-from activity
-join (select identifier, network_identifier from sensor order by identifier limit $2) as first
-    on first.identifier = sensor_identifier
-where bucket > $1";
 
 const READ_SUMS: &str = "\
 select network_identifier, bucket, sum(measurement_count)::bigint, sum(log_message_count)::bigint,
@@ -77,15 +65,13 @@ pub struct Activity {
     pub bucket: i32,
     /// In all.
     pub counts: Counts,
-    /// What of it a fold has just added; nothing where it was read.
+    /// What of it a fold has just added.
     pub added: Counts,
 }
 
-/// All that is known of the last 28 days.
+/// The sums of the last 28 days.
 #[derive(Clone, Debug, Default)]
-pub struct ActivityReading {
-    /// Of the first sensors, by identifier.
-    pub sensors: Vec<Activity>,
+pub struct ActivityTotals {
     /// Of all sensors, by network and bucket.
     pub sums: Vec<(Uuid, i32, Counts)>,
     /// How many sensors each network has.
@@ -163,35 +149,32 @@ impl Store {
         .await
     }
 
-    /// Reads the counts of the last 28 days.
+    /// Reads the sums of the last 28 days.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn read_activity(&self) -> Result<ActivityReading, StoreError> {
+    pub async fn read_activity(&self) -> Result<ActivityTotals, StoreError> {
         Self::answered_within(READ_TIMEOUT, self.read_all_activity()).await
     }
 
-    async fn read_all_activity(&self) -> Result<ActivityReading, StoreError> {
+    async fn read_all_activity(&self) -> Result<ActivityTotals, StoreError> {
         let last = bucket_of(Timestamp::now()) - BUCKETS;
         let mut connection = self.connection().await?;
-        // One moment for all three.
+        // One snapshot for both.
         let transaction = connection
             .build_transaction()
             .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
             .read_only(true)
             .start()
             .await?;
-        let sensors: Parameters<'_> = &[(&last, Type::INT4), (&MAX_SENSORS, Type::INT8)];
         let sums: Parameters<'_> = &[(&last, Type::INT4)];
-        let (sensors, sums, sensor_counts) = future::try_join3(
-            transaction.query_typed(READ_SENSORS, sensors),
+        let (sums, sensor_counts) = future::try_join(
             transaction.query_typed(READ_SUMS, sums),
             transaction.query_typed(COUNT_SENSORS, &[]),
         )
         .await?;
         transaction.commit().await?;
-        Ok(ActivityReading {
-            sensors: sensors.iter().map(read).collect::<Result<_, _>>()?,
+        Ok(ActivityTotals {
             sums: sums
                 .iter()
                 .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, read_counts(row, 2)?)))
@@ -202,16 +185,6 @@ impl Store {
                 .collect::<Result<_, tokio_postgres::Error>>()?,
         })
     }
-}
-
-fn read(row: &Row) -> Result<Activity, tokio_postgres::Error> {
-    Ok(Activity {
-        sensor: SensorIdentifier(row.try_get(0)?),
-        network: row.try_get(1)?,
-        bucket: row.try_get(2)?,
-        counts: read_counts(row, 3)?,
-        added: Counts::default(),
-    })
 }
 
 pub(in crate::store) fn read_counts(

@@ -1,5 +1,6 @@
 //! What the API reads: pages, summaries, aggregates and exports.
 
+pub(super) mod activity_page;
 pub(super) mod aggregates;
 pub(super) mod export;
 pub(super) mod log_summary;

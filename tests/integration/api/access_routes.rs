@@ -71,6 +71,7 @@ pub(super) fn routes() -> Vec<Route> {
     const SENSOR: &str = "/api/v1/sensors/{identifier}";
     vec![
         route(Method::GET, "/api/v1/status", Viewer, Filtered, 200),
+        route(Method::GET, "/api/v1/activity", Viewer, Filtered, 200),
         route(Method::GET, "/api/v1/rejections", Viewer, Filtered, 200),
         route(Method::DELETE, "/api/v1/rejections?all=true", Operator, Filtered, 200),
         // Nobody replays here: who may is turned away later than who may not.

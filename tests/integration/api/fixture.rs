@@ -321,6 +321,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     actix_rt::spawn(Arc::clone(&hub).run(news));
     let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
     let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone(), Arc::clone(&metrics));
+    actix_rt::spawn(Arc::clone(&fleet).run());
     api::Context {
         streams: api::Streams { hub, fleet },
         ingest: api::Ingest {

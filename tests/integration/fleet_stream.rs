@@ -1,0 +1,113 @@
+//! The fleet's stream with 3,000 sensors that spoke in each bucket: its events are bounded, the
+//! counts of each sensor come in pages, and the memory of the service stays as it was.
+
+use serde_json::Value;
+use tributary::domain::Timestamp;
+
+use crate::support::broker::Broker;
+use crate::support::events::Events;
+use crate::support::postgres::{Database, connect};
+use crate::support::service::{Service, count, database};
+
+const FLEET: &str = "/api/v1/streams/sensors";
+const ACTIVITY: &str = "/api/v1/activity?limit=1000";
+const SENSORS: i64 = 3_000;
+const BUCKETS: i64 = 168;
+const READERS: usize = 20;
+
+/// An event of the fleet's stream has at most so many bytes.
+const MAX_EVENT_BYTES: usize = 512 << 10;
+
+/// What the service may take beyond what it takes without readers.
+const MAX_GROWTH_BYTES: u64 = 64 << 20;
+
+/// Inserts sensors with counts in every bucket.
+async fn fill(database: &Database) {
+    let client = connect(&database.url).await.unwrap();
+    client
+        .batch_execute(&format!(
+            "insert into sensor (identifier, name)
+             select gen_random_uuid(), 'sensor ' || n from generate_series(1, {SENSORS}) n;
+             insert into activity (sensor_identifier, bucket, measurement_count,
+                log_message_count, heartbeat_count)
+             select identifier, floor(extract(epoch from now()) / 14400)::integer - n, 1000 + n, n, 1
+             from sensor, generate_series(0, {BUCKETS} - 1) n;
+             analyze sensor; analyze activity"
+        ))
+        .await
+        .unwrap();
+}
+
+/// The greatest memory that the service has had until now.
+fn peak_memory_bytes(service: &Service) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kibibytes << 10
+}
+
+#[actix_rt::test]
+#[cfg(target_os = "linux")]
+async fn a_large_fleet_is_read_by_many_within_bounded_memory() {
+    let database = database().await;
+    let service = Service::start(&database, Broker::shared().await, &[]).await;
+    fill(&database).await;
+    let before = peak_memory_bytes(&service);
+
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(Events::open(&service.url(), FLEET, "").await);
+    }
+    for reader in &mut readers {
+        assert_eq!(reader.status(), 200, "{}", reader.head);
+        let first = reader.next().await.unwrap();
+        assert_eq!(first.name, "fleet");
+        assert!(first.data.to_string().len() < MAX_EVENT_BYTES, "{}", first.data);
+        assert_eq!(first.data["sensor_count"], SENSORS);
+        assert_eq!(first.data["totals"].as_array().unwrap().len() as i64, BUCKETS);
+    }
+
+    // A reader may be slow: what changes of all sensors comes in bounded events.
+    let client = connect(&database.url).await.unwrap();
+    let change = "insert into activity_journal (sensors, buckets, kinds, counts)
+        select array_agg(identifier), array_agg(floor(extract(epoch from now()) / 14400)::integer),
+            array_agg(0::smallint), array_agg(1) from sensor";
+    client.batch_execute(change).await.unwrap();
+    for reader in &mut readers {
+        let change = reader.next().await.unwrap();
+        assert_eq!(change.name, "activity");
+        assert!(change.data.to_string().len() < MAX_EVENT_BYTES);
+        let listed = change.data["sensors"].as_array().unwrap().len() as i64;
+        assert_eq!(listed + change.data["sensors_not_listed"].as_i64().unwrap(), SENSORS);
+    }
+
+    // Page by page there is all of it, and as many sensors more as fewer buckets are asked for.
+    let (mut sensors, mut measurements, mut path) = (0, 0, ACTIVITY.to_owned());
+    loop {
+        let (status, page) = service.get(&path).await.unwrap();
+        assert_eq!(status, 200, "{page}");
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 100, "{}", items.len());
+        sensors += items.len() as i64;
+        measurements += items.iter().map(measurements_in).sum::<i64>();
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("{ACTIVITY}&cursor={next}");
+    }
+    assert_eq!(sensors, SENSORS);
+    let sum = "select sum(measurement_count)::bigint from activity";
+    assert_eq!(measurements, count(&database, sum).await);
+    let (_, page) = service.get(&format!("{ACTIVITY}&from={}", now())).await.unwrap();
+    assert_eq!(page["items"].as_array().unwrap().len(), 1_000);
+
+    let growth = peak_memory_bytes(&service) - before;
+    assert!(growth < MAX_GROWTH_BYTES, "{} MiB", growth >> 20);
+}
+
+fn measurements_in(sensor: &Value) -> i64 {
+    let buckets = sensor["buckets"].as_array().unwrap();
+    buckets.iter().map(|it| it["measurements"].as_i64().unwrap()).sum()
+}
+
+fn now() -> i64 {
+    Timestamp::now().unix_microseconds() / 1_000_000
+}
