@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use self::ingest_pipeline::{IngestPipeline, PipelineEnd};
 use crate::api::{self, SupervisorHandle};
 use crate::config::Config;
-use crate::domain::{Audience, Faults, Flow, Health, Ledger, Timestamp, pause};
+use crate::domain::{Audience, Faults, Flow, Health, Ledger, Timestamp, long_pause, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::InboundHandles;
 use crate::probes;
@@ -250,13 +250,14 @@ async fn migrate(config: &store::Config) -> anyhow::Result<()> {
 }
 
 async fn keep_house(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
-    let mut failures = 0;
+    let (mut failures, mut waits) = (0, 0);
     loop {
         let wait = match housekeeper.round().await {
-            Ok(()) => {
+            Ok(waiting) => {
                 failures = 0;
                 metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
-                HOUSEKEEPING_INTERVAL
+                waits = if tell_waiting(&metrics, waiting, waits == 0) { waits + 1 } else { 0 };
+                if waits > 0 { long_pause(waits) } else { HOUSEKEEPING_INTERVAL }
             }
             Err(error) => {
                 failures += 1;
@@ -266,9 +267,37 @@ async fn keep_house(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
                 } else {
                     debug!(%error, failures, "housekeeping failed again");
                 }
-                pause(failures, rand::random())
+                let unavailable = error.is_unavailable();
+                if unavailable { pause(failures, rand::random()) } else { long_pause(failures) }
             }
         };
         tokio::time::sleep(wait).await;
     }
+}
+
+/// Whether anything waits.
+fn tell_waiting(
+    metrics: &Metrics,
+    waiting: impl IntoIterator<Item = store::Waiting>,
+    is_first: bool,
+) -> bool {
+    let mut waits = false;
+    for store::Waiting { table, to_make, to_drop } in waiting {
+        for (task, count) in [("make", to_make), ("drop", to_drop)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            metrics.partitions_waiting.with_label_values(&[table, task]).set(count);
+        }
+        if to_make + to_drop > 0 {
+            waits = true;
+            if is_first {
+                warn!(
+                    table,
+                    to_make,
+                    to_drop,
+                    "partitions wait for somebody who holds a lock for long; they are tried again"
+                );
+            }
+        }
+    }
+    waits
 }

@@ -20,6 +20,14 @@ pub fn pause(failures: u32, jitter: f64) -> Duration {
     longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
+/// How long to wait after so many failures in a row of work that disturbs others each time, such as
+/// by waiting for a lock: a minute, two, at most half an hour.
+#[must_use]
+pub fn long_pause(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    Duration::from_secs(60).saturating_mul(1 << doublings).min(Duration::from_secs(30 * 60))
+}
+
 /// The failures in a row when a connection has ended that lasted so long. One that held begins the
 /// count anew; one that is lost at once, as when another process takes our session over and over,
 /// lets the pauses grow.
@@ -56,6 +64,12 @@ mod tests {
         assert_eq!(pause(2, 1.0), FIRST_PAUSE * 2);
         assert_eq!(pause(u32::MAX, 1.0), LONGEST_PAUSE);
         assert_eq!(pause(u32::MAX, 0.0), LONGEST_PAUSE / 2);
+    }
+
+    #[test]
+    fn long_pauses_take_minutes() {
+        assert_eq!([1, 2, 5].map(|failures| long_pause(failures).as_secs() / 60), [1, 2, 16]);
+        assert_eq!(long_pause(u32::MAX), Duration::from_secs(30 * 60));
     }
 
     #[test]

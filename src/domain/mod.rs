@@ -21,7 +21,7 @@ mod uplink;
 
 pub use access::{NetworkIdentifier, Role, Scope};
 pub use ack_token::{AckToken, AckTokens, LostToken};
-pub use backoff::{failures_after, is_contested, pause, standoff};
+pub use backoff::{failures_after, is_contested, long_pause, pause, standoff};
 pub use batch::{Batch, RowRef, Rows};
 pub use faults::{FaultPoint, Faults};
 pub use flow::{Flow, FlowSnapshot};

@@ -118,6 +118,8 @@ pub struct Metrics {
     pub default_partition_bytes: IntGaugeVec,
     /// `tributary_database_clock_ahead_seconds`
     pub database_clock_ahead: Gauge,
+    /// `tributary_partitions_waiting`, by table and task
+    pub partitions_waiting: IntGaugeVec,
     /// `tributary_housekeeping_failures_total`
     pub housekeeping_failures: IntCounter,
     /// `tributary_housekeeping_success_timestamp_seconds`
@@ -292,6 +294,11 @@ impl Metrics {
             database_clock_ahead: make.float(
                 "tributary_database_clock_ahead_seconds",
                 "By how much the database's clock is ahead of ours; negative where it is behind",
+            ),
+            partitions_waiting: make.gauges(
+                "tributary_partitions_waiting",
+                "Partitions to be made or dropped that wait for somebody who holds a lock",
+                &["table", "task"],
             ),
             housekeeping_failures: make
                 .counter("tributary_housekeeping_failures_total", "Rounds of housekeeping that failed"),

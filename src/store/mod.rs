@@ -40,7 +40,7 @@ pub use maintenance::bundles::Bundler;
 pub use maintenance::census::TableCensus;
 pub use maintenance::clock::Clocks;
 pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
-pub use maintenance::housekeeping::Housekeeper;
+pub use maintenance::housekeeping::{Housekeeper, Waiting};
 pub use migrations::migrate;
 pub use pool::{PoolUse, Store};
 pub use query::activity_page::SensorActivity;

@@ -248,3 +248,32 @@ async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
     assert_eq!(count(&database, "select count(*) from measurement_default").await, 0);
     assert_eq!(count(&database, "select count(*) from measurement").await, 6);
 }
+
+/// Who reads everything holds the default partition, which is locked to make another one.
+#[actix_rt::test]
+async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
+    let database = database().await;
+    let config = config(&database);
+    store::migrate(&config).await.unwrap();
+    let mut reader = connect(&database.url).await.unwrap();
+    let transaction = reader.transaction().await.unwrap();
+    transaction.query_one("select count(*) from measurement", &[]).await.unwrap();
+    let old = Timestamp::now().unix_seconds().floor() - 30.0 * DAY;
+    let committer = Committer::new(&config, 2);
+
+    // The first of them finds out that it has to wait, and the others do not try.
+    for limit in [4, 1, 1] {
+        let commit = committer.commit(batch(&measurement(old)), Path::Straight);
+        tokio::time::timeout(Duration::from_secs(limit), commit).await.unwrap().unwrap();
+    }
+
+    assert_eq!(partition_of(&database, "measurement", old).await.0, "measurement_default");
+    let waiting = Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
+    let [of_measurements, others @ ..] = waiting.map(|it| it.to_make);
+    assert!(of_measurements >= 2 && others == [0, 0], "{waiting:?}");
+    transaction.rollback().await.unwrap();
+    let committer = Committer::new(&config, 1);
+    committer.commit(batch(&measurement(old)), Path::Straight).await.unwrap();
+    let (partition, rows) = partition_of(&database, "measurement", old).await;
+    assert!(partition.starts_with("measurement_p20") && rows == 4, "{partition} {rows}");
+}

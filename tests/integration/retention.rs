@@ -1,16 +1,20 @@
 //! Retention deletes what is over, and nothing else: whatever the clocks say, whoever reads.
 
-use tributary::domain::{Role, Scope, Timestamp, TokenDigest};
-use tributary::store::{self, Housekeeper, NewToken, Store};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use tributary::domain::{Kind, Role, Scope, Timestamp, TokenDigest};
+use tributary::store::{self, Committer, Housekeeper, NewToken, Path, Store, Waiting};
 
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Database, Postgres, Settings, connect};
-use crate::support::said::measurement;
+use crate::support::said::{log_message, measurement};
 use crate::support::server::Place;
 use crate::support::service::{Service, count, database};
-use crate::support::store::config;
+use crate::support::store::{batch_of, config};
 use crate::support::wait::{PATIENCE, eventually};
 
 /// A partition of log messages as it was made so many weeks ago, with a row that was received then.
@@ -186,4 +190,57 @@ async fn what_was_detached_is_dropped_and_its_late_rows_stay() {
     let late = "select count(*) from log_message_default where subject = 'late'";
     assert_eq!(count(&database, late).await, 1);
     assert_eq!(count(&database, "select count(*) from log_message").await, 1);
+}
+
+/// The longest that a commit of a log message has taken, one after the other until `work` is done.
+async fn slowest_commit_beside<T>(
+    database: &Database,
+    work: impl Future<Output = T>,
+) -> (T, Duration) {
+    let committer = Committer::new(&config(database), 1);
+    let mut slowest = Duration::ZERO;
+    let mut work = pin!(work);
+    loop {
+        let began = Instant::now();
+        let message = log_message(Timestamp::now().unix_seconds());
+        let committed = committer.commit(batch_of("log-messages", &message), Path::Straight);
+        committed.await.unwrap();
+        slowest = slowest.max(began.elapsed());
+        if let Some(done) = work.as_mut().now_or_never() {
+            return (done, slowest);
+        }
+    }
+}
+
+/// A dump or a forgotten session reads the tables: COPY would wait behind whoever waits for it.
+#[actix_rt::test]
+async fn ingest_does_not_wait_for_whoever_reads_for_long() {
+    let database = database().await;
+    let config = config(&database);
+    store::migrate(&config).await.unwrap();
+    keep_house(&database).await;
+    let admin = connect(&database.url).await.unwrap();
+    admin.batch_execute(&old_partition(30)).await.unwrap();
+    let housekeeper = Housekeeper::new(Store::new(&config), &config);
+    let to_drop = |waiting: [Waiting; Kind::ALL.len()]| waiting.map(|it| it.to_drop);
+    let everything = "select count(*) from log_message";
+    let now = Timestamp::now().unix_seconds();
+    let present = format!("{everything} where creation_timestamp = to_timestamp({now})");
+
+    // One holds all partitions, and one the table and the partition of this week.
+    for query in [everything, &present] {
+        let mut reader = connect(&database.url).await.unwrap();
+        let transaction = reader.transaction().await.unwrap();
+        transaction.query_one(query, &[]).await.unwrap();
+
+        let (round, slowest) = slowest_commit_beside(&database, housekeeper.round()).await;
+
+        assert_eq!(to_drop(round.unwrap()), [0, 1, 0]);
+        assert!(slowest < Duration::from_secs(4), "{slowest:?}");
+        assert_eq!(old_partitions(&database).await, 1);
+        transaction.rollback().await.unwrap();
+    }
+
+    assert_eq!(to_drop(housekeeper.round().await.unwrap()), [0, 0, 0]);
+    assert_eq!(old_partitions(&database).await, 0);
 }

@@ -277,7 +277,7 @@ impl Watch {
 /// When the database is away, or not empty.
 pub async fn furnish(config: &Config) -> Result<(), StoreError> {
     migrate(config).await?;
-    Housekeeper::new(Store::new(config), config).round().await
+    Housekeeper::new(Store::new(config), config).round().await.map(drop)
 }
 
 /// The COPY stream of these measurements, and how long it is: for the benches.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::bundles::forget_bundles;
@@ -30,6 +31,17 @@ where clearance_timestamp is not null and purge_timestamp is not null
 
 /// Partitions may be read whole before they go, and a deleted sensor's rows be purged.
 const ROUND_PATIENCE: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// Partitions of a table that wait for somebody who holds a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// Its name.
+    pub table: &'static str,
+    /// To be made; until then their rows go to the default partition.
+    pub to_make: usize,
+    /// To be dropped: their retention is over.
+    pub to_drop: usize,
+}
 
 /// One process's housekeeping.
 #[derive(Debug)]
@@ -58,27 +70,40 @@ impl Housekeeper {
         }
     }
 
-    /// Does all that is due.
+    /// Does all that is due, and returns what waits.
     ///
     /// # Errors
     /// The first failure; what comes behind it is done all the same.
-    pub async fn round(&self) -> Result<(), StoreError> {
+    pub async fn round(&self) -> Result<[Waiting; Kind::ALL.len()], StoreError> {
         Store::answered_within(ROUND_PATIENCE, self.do_all()).await
     }
 
-    async fn do_all(&self) -> Result<(), StoreError> {
+    async fn do_all(&self) -> Result<[Waiting; Kind::ALL.len()], StoreError> {
         let mut client = self.store.connection().await?;
         let mut outcome = Ok(());
+        let mut waiting =
+            Kind::ALL.map(|kind| Waiting { table: table(kind), to_make: 0, to_drop: 0 });
         for kind in Kind::ALL {
+            let mut due = Vec::new();
             for interval in self.intervals.ahead(Timestamp::now()) {
                 let partition = self.intervals.partition(kind, interval);
-                outcome = outcome.and(partition.make(&client).await);
+                due.push(partition.make(&client).await);
             }
-            outcome = outcome.and(give_identities(&client, table(kind)).await);
+            due.push(give_identities(&client, table(kind)).await);
+            for done in due {
+                match done {
+                    Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                        waiting[kind as usize].to_make += 1;
+                    }
+                    done => outcome = outcome.and(done),
+                }
+            }
         }
         let clocks = Clocks::read(&client).await?;
         match clocks.agreed() {
-            Some(now) => outcome = outcome.and(self.delete_by_age(&mut client, now).await),
+            Some(now) => {
+                outcome = outcome.and(self.delete_by_age(&mut client, now, &mut waiting).await);
+            }
             None => {
                 let database_ahead_secs = clocks.database_ahead_secs();
                 tracing::warn!(
@@ -88,16 +113,24 @@ impl Housekeeper {
             }
         }
         drop(client);
-        outcome.and(self.resume_purges().await)
+        outcome.and(self.resume_purges().await).map(|()| waiting)
     }
 
-    async fn delete_by_age(&self, client: &mut Client, now: Timestamp) -> Result<(), StoreError> {
+    async fn delete_by_age(
+        &self,
+        client: &mut Client,
+        now: Timestamp,
+        waiting: &mut [Waiting; Kind::ALL.len()],
+    ) -> Result<(), StoreError> {
         let mut kept = self.kept.lock().await;
         let mut outcome = Ok(());
         for (kind, days) in self.retention {
             let Some(days) = days else { continue };
             let retention = Retention { table: table(kind), days, now };
-            outcome = outcome.and(retention.enforce(client, &mut kept[kind as usize]).await);
+            match retention.enforce(client, &mut kept[kind as usize]).await {
+                Ok(count) => waiting[kind as usize].to_drop = count,
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
             if kind == Kind::Measurement {
                 // The last of its rows goes with its partition, so much later.
                 let days = u64::from(days) + u64::from(self.partition_days);

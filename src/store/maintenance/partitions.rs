@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::new_partition::NewPartition;
-use crate::domain::{Kind, RowRef, Rows, Timestamp};
+use crate::domain::{Kind, RowRef, Rows, Timestamp, long_pause};
 use crate::store::connection::table;
 use crate::store::{Config, StoreError};
 
@@ -20,11 +20,6 @@ const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
 /// 1970-01-01 was a Thursday; partitions of a week begin on Monday.
 const MONDAY_OFFSET_DAYS: i64 = 3;
-
-/// When a partition could not be made, the next attempt is made so much later, twice as late each
-/// time: each may hold a batch up for a second.
-const FIRST_POSTPONEMENT: Duration = Duration::from_secs(60);
-const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(30 * 60);
 
 /// So many intervals beyond the present one are provided.
 const INTERVALS_AHEAD: i64 = 1;
@@ -104,9 +99,9 @@ struct Postponed {
 impl Postponed {
     /// Returns for how long, and whether the reason is a new one.
     fn postpone(&mut self, reason: String) -> (Duration, bool) {
-        let doublings = self.failures.min(16);
-        self.failures += 1;
-        let pause = FIRST_POSTPONEMENT.saturating_mul(1 << doublings).min(LONGEST_POSTPONEMENT);
+        self.failures = self.failures.saturating_add(1);
+        // Each attempt may hold a batch up for a second.
+        let pause = long_pause(self.failures);
         self.until = Some(Instant::now() + pause);
         let is_new = self.reason != reason;
         self.reason = reason;
@@ -233,12 +228,10 @@ mod tests {
     fn what_cannot_be_made_is_tried_ever_more_rarely_and_told_once() {
         let mut postponed = Postponed::default();
         assert!(postponed.is_over());
-        assert_eq!(postponed.postpone("a lock".into()), (FIRST_POSTPONEMENT, true));
+        assert_eq!(postponed.postpone("a lock".into()), (long_pause(1), true));
         assert!(!postponed.is_over());
-        assert_eq!(postponed.postpone("a lock".into()), (FIRST_POSTPONEMENT * 2, false));
-        assert_eq!(postponed.postpone("a right".into()), (FIRST_POSTPONEMENT * 4, true));
-        postponed.failures = u32::MAX - 1;
-        assert_eq!(postponed.postpone("a right".into()), (LONGEST_POSTPONEMENT, false));
+        assert_eq!(postponed.postpone("a lock".into()), (long_pause(2), false));
+        assert_eq!(postponed.postpone("a right".into()), (long_pause(3), true));
     }
 
     #[test]

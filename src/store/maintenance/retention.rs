@@ -73,21 +73,28 @@ impl Retention<'_> {
         self.now.saturating_sub(self.length())
     }
 
-    /// Drops and deletes what is over.
+    /// Drops and deletes what is over. Returns how many partitions wait for somebody who holds a lock.
     pub(in crate::store) async fn enforce(
         &self,
         client: &mut Client,
         kept: &mut Kept,
-    ) -> Result<(), StoreError> {
+    ) -> Result<usize, StoreError> {
         let detached = client.query_typed(DETACHED, &[(&self.table, Type::TEXT)]).await?;
+        let mut waiting = 0;
         for row in detached {
-            self.drop_detached(client, row.get(0)).await?;
+            waiting += usize::from(!self.drop_detached(client, row.get(0)).await?);
         }
-        self.drop_expired(client, kept).await?;
-        self.delete_from_default(client).await
+        waiting += self.drop_expired(client, kept).await?;
+        self.delete_from_default(client).await?;
+        Ok(waiting)
     }
 
-    async fn drop_expired(&self, client: &mut Client, kept: &mut Kept) -> Result<(), StoreError> {
+    /// Returns how many wait.
+    async fn drop_expired(
+        &self,
+        client: &mut Client,
+        kept: &mut Kept,
+    ) -> Result<usize, StoreError> {
         let limit = self.limit().to_jiff();
         let expired = client
             .query_typed(EXPIRED, &[(&self.table, Type::TEXT), (&limit, Type::TIMESTAMPTZ)])
@@ -96,7 +103,7 @@ impl Retention<'_> {
             self.now < *until && expired.iter().any(|row| row.get::<_, &str>(0) == name)
         });
         let mut dropped = 0;
-        for row in &expired {
+        for (index, row) in expired.iter().enumerate() {
             let (name, detached): (&str, &str) = (row.get(0), row.get(1));
             if kept.contains_key(name) {
                 continue;
@@ -116,15 +123,18 @@ impl Retention<'_> {
                 kept.insert(name.to_owned(), newest.saturating_add(self.length()));
                 continue;
             }
-            if self.detach(client, name, detached).await? {
-                self.drop_detached(client, detached).await?;
-                dropped += 1;
+            if !self.detach(client, name, detached).await? {
+                // Each attempt holds up all who write: one has to do.
+                return Ok(expired.len() - index);
             }
+            // What waits to be dropped is in nobody's way; the next round sees to it.
+            self.drop_detached(client, detached).await?;
+            dropped += 1;
         }
-        Ok(())
+        Ok(0)
     }
 
-    /// False: another process was faster.
+    /// False: somebody holds a lock.
     async fn detach(
         &self,
         client: &mut Client,
@@ -132,31 +142,37 @@ impl Retention<'_> {
         detached: &str,
     ) -> Result<bool, StoreError> {
         let table = self.table;
+        // CONCURRENTLY is not possible where there is a default partition, so the table is locked, and
+        // whoever writes to it waits while we wait. Most of those who hold it for long, dumps and reads
+        // of all, hold these two as well: to see that, nobody has to wait.
+        let look =
+            format!("lock table only {table}_default, only {name} in access exclusive mode nowait");
         let transaction = client.transaction().await?;
-        // CONCURRENTLY is not possible where there is a default partition.
+        if !got_lock(transaction.batch_execute(&look).await)? {
+            return Ok(false);
+        }
+        transaction.rollback().await?;
+        let transaction = client.transaction().await?;
         let detach = format!(
             "{LOCK_TIMEOUT}; {PARTITIONS_LOCK};
              lock table only {table} in access exclusive mode;
-             lock table only {table}_default, only {name} in access exclusive mode nowait;
+             {look};
              alter table {table} detach partition {name};
              alter table {name} rename to {detached}"
         );
-        match transaction.batch_execute(&detach).await {
-            Ok(()) => Ok(transaction.commit().await.map(|()| true)?),
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(false),
-            Err(error) => Err(error.into()),
+        if !got_lock(transaction.batch_execute(&detach).await)? {
+            return Ok(false);
         }
+        Ok(transaction.commit().await.map(|()| true)?)
     }
 
-    async fn drop_detached(&self, client: &mut Client, name: &str) -> Result<(), StoreError> {
+    /// False: somebody still reads it.
+    async fn drop_detached(&self, client: &mut Client, name: &str) -> Result<bool, StoreError> {
         let table = self.table;
         let transaction = client.transaction().await?;
         let lock = format!("{LOCK_TIMEOUT}; lock table {name} in access exclusive mode");
-        match transaction.batch_execute(&lock).await {
-            Ok(()) => {}
-            // Another process was faster.
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        if !got_lock(transaction.batch_execute(&lock).await)? {
+            return Ok(false);
         }
         transaction.batch_execute(SCAN_TIMEOUT).await?;
         let columns = stored_columns(transaction.client(), table).await?;
@@ -170,7 +186,7 @@ impl Retention<'_> {
         transaction.batch_execute(&format!("drop table {name}")).await?;
         transaction.commit().await?;
         tracing::info!(partition = name, rescued, "partition dropped: its retention is over");
-        Ok(())
+        Ok(true)
     }
 
     /// In the default partition lie the rows of sensors without a clock: they go by ours.
@@ -208,6 +224,15 @@ impl Retention<'_> {
             );
         }
         Ok(())
+    }
+}
+
+/// False: somebody holds it, or another process was faster and the table is gone.
+fn got_lock(outcome: Result<(), tokio_postgres::Error>) -> Result<bool, StoreError> {
+    let later = [Some(&SqlState::LOCK_NOT_AVAILABLE), Some(&SqlState::UNDEFINED_TABLE)];
+    match outcome {
+        Err(error) if later.contains(&error.code()) => Ok(false),
+        outcome => Ok(outcome.map(|()| true)?),
     }
 }
 

@@ -15,6 +15,13 @@ pub(crate) fn measurements(timestamps: impl IntoIterator<Item = f64>) -> String 
     format!(r#"{{"measurements":[{}]}}"#, items.join(","))
 }
 
+/// One log message at this second.
+pub(crate) fn log_message(timestamp: f64) -> String {
+    format!(
+        r#"{{"log_messages":[{{"severity":"info","revision":0,"timestamp":{timestamp},"subject":"s"}}]}}"#
+    )
+}
+
 /// An acknowledgement of a revision.
 pub(crate) fn heartbeat(revision: i32, timestamp: f64, success: bool) -> String {
     format!(

@@ -14,9 +14,14 @@ pub(crate) fn config(database: &Database) -> store::Config {
 
 /// What some new sensor measured, as it goes to the writer.
 pub(crate) fn batch(measurements: &str) -> Batch {
+    batch_of("measurements", measurements)
+}
+
+/// What some new sensor said on this level of its topics.
+pub(crate) fn batch_of(level: &str, payload: &str) -> Batch {
     let limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
-    let topic = format!("measurements/{}", SensorIdentifier::random());
-    let message = RawMessage::new(&topic, measurements.as_bytes(), Timestamp::now(), false);
+    let topic = format!("{level}/{}", SensorIdentifier::random());
+    let message = RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), false);
     let ack_token = AckTokens::new().0.issue(0);
     Batch::new(vec![Decoder::new(Topics::new(""), limits).decode(message, ack_token)])
 }
