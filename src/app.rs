@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use self::ingest_pipeline::{IngestPipeline, PipelineEnd};
 use crate::api::{self, SupervisorHandle};
 use crate::config::Config;
-use crate::domain::{Audience, Faults, Flow, Health, Ledger, Timestamp, long_pause, pause};
+use crate::domain::{Faults, Flow, Health, Ledger, Subscriptions, Timestamp, long_pause, pause};
 use crate::metrics::Metrics;
 use crate::mqtt::InboundHandles;
 use crate::probes;
@@ -66,8 +66,8 @@ impl App {
         let (brought_up_to_date, migrated) = watch::channel(!config.migrate_on_start);
         let ledger = Arc::new(Ledger::default());
         let (health, flow) = (Arc::new(Health::default()), Arc::new(Flow::default()));
-        let (audience, news) = Audience::new();
-        let hub = Hub::new(config.streams, Arc::clone(&audience));
+        let (subscriptions, events) = Subscriptions::new();
+        let hub = Hub::new(config.streams, Arc::clone(&subscriptions));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
         let store_of = |name, connections| {
             let config = store::Config { readers: connections, ..config.store.clone() };
@@ -87,7 +87,7 @@ impl App {
         let (ending, ended) = oneshot::channel();
         let pipeline = IngestPipeline {
             config: config.clone(),
-            audience,
+            subscriptions,
             store: store_of("path", PATH_CONNECTIONS),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
@@ -134,7 +134,7 @@ impl App {
         spawn_behind(&house, fleet.run());
         let housekeeper = Housekeeper::new(house.clone(), &config.store);
         spawn_behind(&house, keep_house(housekeeper, metrics));
-        actix_rt::spawn(Arc::clone(&hub).run(news));
+        actix_rt::spawn(Arc::clone(&hub).run(events));
         let migration = actix_rt::spawn(async move {
             if config.migrate_on_start {
                 migrate(&config.store).await?;

@@ -20,7 +20,7 @@ use super::path::{REVISION_OR_NEWEST_EXPECTED, RevisionPath, SensorPath, revisio
 use super::problem::{Kind, Problem};
 use super::routes::{Access, Routes};
 use super::{Context, to_the_end};
-use crate::domain::{SensorIdentifier, Step, Tidings, Timestamp};
+use crate::domain::{EventKind, SensorIdentifier, Step, Timestamp};
 use crate::store::{Configuration, ConfigurationState, Creation};
 use crate::wire::value::{Flaw, check};
 
@@ -114,8 +114,8 @@ pub(super) async fn create(
             store.create_configuration(sensor, &configuration, idempotency.as_ref()).await?;
         match creation.ok_or_else(Problem::sensor_not_found)? {
             Creation::Created(revision) => {
-                let what = Tidings::Configuration { revision, step: Step::Pending };
-                context.streams.hub.audience().tell_of(sensor, what);
+                let what = EventKind::Configuration { revision, step: Step::Pending };
+                context.streams.hub.subscriptions().publish(sensor, what);
                 context.supervisor.configured(sensor, revision).await;
                 Ok((revision, false))
             }

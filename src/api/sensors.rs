@@ -23,7 +23,7 @@ use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::routes::{Access, Routes};
 use super::{Context, to_the_end};
-use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Tidings, Timestamp};
+use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError, Store};
 
@@ -306,7 +306,7 @@ pub(super) async fn delete(
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());
         }
-        context.streams.hub.audience().tell_of(identifier, Tidings::Deleted);
+        context.streams.hub.subscriptions().publish(identifier, EventKind::Deleted);
         context.supervisor.deleted(identifier).await;
         match context.store.purge_sensor(identifier).await {
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),

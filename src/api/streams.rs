@@ -16,7 +16,7 @@ use super::path::SensorPath;
 use super::problem::{Kind, Problem};
 use super::routes::{Access, Routes};
 use crate::domain::{Scope, Timestamp};
-use crate::streams::{NoRoom, NotRead, Right};
+use crate::streams::{NoRoom, NotRead, StreamGrant};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -51,7 +51,7 @@ pub(super) async fn fleet(
         Scope::All => None,
         Scope::Network(network) => Some(network.0),
     };
-    let reader = context.streams.fleet.read(right(&caller), scope).await?;
+    let reader = context.streams.fleet.read(grant(&caller), scope).await?;
     Ok(stream(reader))
 }
 
@@ -81,14 +81,14 @@ pub(super) async fn sensor(
 ) -> Result<HttpResponse, Problem> {
     let seen = last_event_id(&request)?;
     // First the stream, then the look: a deletion between the two is then in the stream.
-    let reader = context.streams.hub.read_sensor(right(&caller), sensor, seen)?;
+    let reader = context.streams.hub.read_sensor(grant(&caller), sensor, seen)?;
     context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
     Ok(stream(reader))
 }
 
 /// A stream ends with the token by which it was opened.
-fn right(caller: &Caller) -> Right {
-    Right { token: caller.token(), expires_at: caller.expires_at() }
+fn grant(caller: &Caller) -> StreamGrant {
+    StreamGrant { token: caller.token(), expires_at: caller.expires_at() }
 }
 
 /// The moment of the last event that the client has seen: an identifier of ours, which is one.

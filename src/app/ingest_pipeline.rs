@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use crate::config::Config;
-use crate::domain::Audience;
+use crate::domain::Subscriptions;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
 use crate::probes;
 use crate::replay::{ReplayRequests, Replayer, ReplayerHandles};
@@ -38,7 +38,7 @@ pub(super) type PipelineActors = (Addr<Supervisor>, Addr<Outbox>);
 /// The pipeline, before it runs.
 pub(super) struct IngestPipeline {
     pub(super) config: Config,
-    pub(super) audience: Arc<Audience>,
+    pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) store: Store,
     pub(super) handles: InboundHandles,
     pub(super) writer_arbiter: ArbiterHandle,
@@ -61,9 +61,9 @@ impl IngestPipeline {
         let (downlinks, downlink_receiver) = mpsc::channel(DOWNLINK_CAPACITY);
         let InboundHandles { ledger, health, metrics, .. } = self.handles.clone();
 
-        let audience = Arc::clone(&self.audience);
+        let subscriptions = Arc::clone(&self.subscriptions);
         let outbox =
-            Outbox::new(self.store.clone(), downlinks, audience, Arc::clone(&metrics)).start();
+            Outbox::new(self.store.clone(), downlinks, subscriptions, Arc::clone(&metrics)).start();
         let (router, writer) = self.start_actors((settled, replayed), &outbox);
         let outbound = Outbound::new(
             self.config.mqtt.clone(),
@@ -120,9 +120,9 @@ impl IngestPipeline {
     ) -> (Router, Addr<WriterActor<Committer>>) {
         let InboundHandles { health, flow, metrics, faults, .. } = self.handles.clone();
         let config = self.config.writer.clone();
-        let audience = Arc::clone(&self.audience);
+        let subscriptions = Arc::clone(&self.subscriptions);
         let committer = Committer::new(&self.config.store, config.connections)
-            .watched_by(Arc::clone(&audience));
+            .publishing_to(Arc::clone(&subscriptions));
         // Connections are driven by the thread that opened them.
         let (store, connecting) = (self.store.clone(), committer.clone());
         self.writer_arbiter.spawn(async move {
@@ -144,7 +144,7 @@ impl IngestPipeline {
                 replayed,
                 acknowledged: supervisor.clone().recipient(),
                 deleted: [supervisor.clone().recipient(), outbox.clone().recipient()],
-                audience,
+                subscriptions,
                 health,
                 flow,
                 metrics,

@@ -23,8 +23,8 @@ use super::intake::Packets;
 use super::session::SessionEnd;
 use super::{BrokerUrl, Config};
 use crate::domain::{
-    AckTokens, Audience, Batch, Faults, Health, Kind, Ledger, RawMessage, RejectionDigest, RowRef,
-    SensorIdentifier, Tally, Timestamp, Uplink,
+    AckTokens, Batch, Faults, Health, Kind, Ledger, RawMessage, RejectionDigest, RowRef,
+    SensorIdentifier, Subscriptions, Tally, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::replay::{Replayer, ReplayerHandles, Replays, Report};
@@ -418,7 +418,7 @@ impl Life {
             replayed,
             acknowledged: nobody.clone().recipient(),
             deleted: [nobody.clone().recipient(), nobody.clone().recipient()],
-            audience: Audience::none(),
+            subscriptions: Subscriptions::none(),
             health: Arc::clone(&handles.health),
             flow: Arc::clone(&handles.flow),
             metrics: Arc::clone(&handles.metrics),

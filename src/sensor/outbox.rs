@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::protocol::Deleted;
-use crate::domain::{Audience, SensorIdentifier, Step, Tidings, pause};
+use crate::domain::{EventKind, SensorIdentifier, Step, Subscriptions, pause};
 use crate::metrics::Metrics;
 use crate::store::{PendingConfiguration, Store, StoreError};
 
@@ -66,7 +66,7 @@ enum RoundFailure {
 pub struct Outbox {
     store: Store,
     down: mpsc::Sender<Downlink>,
-    audience: Arc<Audience>,
+    subscriptions: Arc<Subscriptions>,
     metrics: Arc<Metrics>,
     again: BTreeSet<SensorIdentifier>,
     position: Position,
@@ -87,14 +87,14 @@ impl Outbox {
     pub fn new(
         store: Store,
         down: mpsc::Sender<Downlink>,
-        audience: Arc<Audience>,
+        subscriptions: Arc<Subscriptions>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (again, position) = (BTreeSet::new(), Position::default());
         Self {
             store,
             down,
-            audience,
+            subscriptions,
             metrics,
             again,
             position,
@@ -134,10 +134,11 @@ impl Outbox {
         (self.running, self.woken, self.away) = (true, false, false);
         let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
         let (store, down) = (self.store.clone(), self.down.clone());
-        let (audience, metrics) = (Arc::clone(&self.audience), Arc::clone(&self.metrics));
+        let (subscriptions, metrics) = (Arc::clone(&self.subscriptions), Arc::clone(&self.metrics));
         let mut position = self.position;
         let round = async move {
-            let outcome = round(&store, &down, (&audience, &metrics), &again, &mut position).await;
+            let outcome =
+                round(&store, &down, (&subscriptions, &metrics), &again, &mut position).await;
             (again, position, outcome)
         };
         context.spawn(round.into_actor(self).map(|(again, position, outcome), outbox, context| {
@@ -191,7 +192,7 @@ impl Outbox {
 async fn round(
     store: &Store,
     down: &mpsc::Sender<Downlink>,
-    (audience, metrics): (&Audience, &Metrics),
+    (subscriptions, metrics): (&Subscriptions, &Metrics),
     again: &[SensorIdentifier],
     position: &mut Position,
 ) -> Result<usize, RoundFailure> {
@@ -228,8 +229,8 @@ async fn round(
     }
     store.record_publications(&published).await?;
     for (sensor, revision, _) in &published {
-        let what = Tidings::Configuration { revision: *revision, step: Step::Published };
-        audience.tell_of(*sensor, what);
+        let what = EventKind::Configuration { revision: *revision, step: Step::Published };
+        subscriptions.publish(*sensor, what);
     }
     store.record_clearances(&gone).await?;
     match published.len() + gone.len() {

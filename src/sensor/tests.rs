@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::domain::{
-    AckTokens, Audience, Faults, Heartbeat, Items, Kind, Ledger, RawMessage, SensorIdentifier,
+    AckTokens, Faults, Heartbeat, Items, Kind, Ledger, RawMessage, SensorIdentifier, Subscriptions,
     Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
@@ -117,7 +117,7 @@ async fn who_wakes_the_outbox_while_the_database_is_away_adds_no_try() {
     let (down, _nothing_goes) = mpsc::channel(1);
     let (migrated, is_migrated) = watch::channel(true);
     let store = Store::new(&nowhere()).held_until(is_migrated);
-    let outbox = Outbox::new(store, down, Audience::none(), Arc::clone(&metrics)).start();
+    let outbox = Outbox::new(store, down, Subscriptions::none(), Arc::clone(&metrics)).start();
     let failures = || u32::try_from(metrics.outbox_failures.get()).unwrap();
     while failures() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{SensorIdentifier, Tidings, Timestamp};
+use crate::domain::{EventKind, SensorIdentifier, Timestamp};
 
 /// A client that was cut off waits so long before it comes again.
 const RETRY_MILLISECONDS: u32 = 3_000;
@@ -15,7 +15,7 @@ pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Why a stream ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Farewell {
+pub(super) enum CloseReason {
     /// The reader did not keep up.
     TooSlow,
     /// We did not.
@@ -77,13 +77,13 @@ pub(crate) struct Dropped {
 }
 
 /// The last event of a stream.
-pub(super) fn farewell(farewell: Farewell) -> Bytes {
-    let (reason, detail) = match farewell {
-        Farewell::TooSlow => ("too_slow", "more events waited than are kept for one reader"),
-        Farewell::Overrun => ("overrun", "events came faster than they could be handed out"),
-        Farewell::Shutdown => ("shutdown", "the service stops; come again"),
-        Farewell::Deleted => ("deleted", "the sensor is no more"),
-        Farewell::Revoked => ("revoked", "the token was revoked, or has expired"),
+pub(super) fn dropped(reason: CloseReason) -> Bytes {
+    let (reason, detail) = match reason {
+        CloseReason::TooSlow => ("too_slow", "more events waited than are kept for one reader"),
+        CloseReason::Overrun => ("overrun", "events came faster than they could be handed out"),
+        CloseReason::Shutdown => ("shutdown", "the service stops; come again"),
+        CloseReason::Deleted => ("deleted", "the sensor is no more"),
+        CloseReason::Revoked => ("revoked", "the token was revoked, or has expired"),
     };
     event("dropped", None, &Dropped { reason, detail })
 }
@@ -141,27 +141,27 @@ pub(crate) struct Configured {
 
 /// What is new about a sensor, with the members that the lists have too; nothing for the news that
 /// ends a stream.
-pub(super) fn tidings(what: &Tidings, id: i64) -> Option<Bytes> {
+pub(super) fn sensor_event(what: &EventKind, id: i64) -> Option<Bytes> {
     let id = Some(id);
     Some(match what {
-        Tidings::Measurement { timestamp, received_at, revision, value } => {
+        EventKind::Measurement { timestamp, received_at, revision, value } => {
             let times = Times::new(*timestamp, *received_at, *revision);
             let value = serde_json::from_slice(value).ok();
             event("measurement", id, &Measurement { times, value })
         }
-        Tidings::LogMessage { timestamp, received_at, revision, severity, subject, details } => {
+        EventKind::LogMessage { timestamp, received_at, revision, severity, subject, details } => {
             let times = Times::new(*timestamp, *received_at, *revision);
             let (severity, details) = (severity.name(), details.as_deref());
             event("log_message", id, &LogMessage { times, severity, subject, details })
         }
-        Tidings::Heartbeat { timestamp, received_at, revision, success } => {
+        EventKind::Heartbeat { timestamp, received_at, revision, success } => {
             let times = Times::new(*timestamp, *received_at, *revision);
             event("heartbeat", id, &Heartbeat { times, success: *success })
         }
-        Tidings::Configuration { revision, step } => {
+        EventKind::Configuration { revision, step } => {
             event("configuration", id, &Configured { revision: *revision, state: step.name() })
         }
-        Tidings::Deleted => return None,
+        EventKind::Deleted => return None,
     })
 }
 
@@ -174,14 +174,14 @@ mod tests {
 
     #[test]
     fn a_measurement_is_an_event_on_one_line_of_data() {
-        let what = Tidings::Measurement {
+        let what = EventKind::Measurement {
             timestamp: MOMENT,
             received_at: MOMENT,
             revision: 3,
             value: Bytes::from_static(b"{\"t\":\r\n 21.50,\"sky\":\"a\\nb\"}"),
         };
         assert_eq!(
-            tidings(&what, 7).unwrap(),
+            sensor_event(&what, 7).unwrap(),
             "event: measurement\nid: 7\ndata: {\"timestamp\":1782896400.25,\
              \"creation_timestamp\":\"2026-07-01T09:00:00.25Z\",\
              \"receipt_timestamp\":\"2026-07-01T09:00:00.25Z\",\"revision\":3,\
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_text_cannot_forge_an_event() {
-        let what = Tidings::LogMessage {
+        let what = EventKind::LogMessage {
             timestamp: MOMENT,
             received_at: MOMENT,
             revision: 0,
@@ -199,14 +199,14 @@ mod tests {
             subject: "a\n\nevent: dropped\r\ndata: x\n\n".into(),
             details: None,
         };
-        let event = String::from_utf8(tidings(&what, 1).unwrap().into()).unwrap();
+        let event = String::from_utf8(sensor_event(&what, 1).unwrap().into()).unwrap();
         assert_eq!(event.matches("\n\n").count(), 1, "{event}");
         assert_eq!(event.lines().count(), 4, "{event}");
         assert!(!event.contains('\r'), "{event}");
     }
 
     #[test]
-    fn an_open_stream_says_what_it_has_missed() {
+    fn an_open_stream_says_what_it_has_lost() {
         let sensor = SensorIdentifier::random();
         let event = String::from_utf8(open(sensor, MOMENT, None).into()).unwrap();
         assert!(event.starts_with("retry: 3000\nevent: open\nid: 1782896400250000\n"), "{event}");

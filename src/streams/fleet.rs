@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::event;
-use super::hub::{Hub, NoRoom, Reader, Right};
+use super::hub::{Hub, NoRoom, Reader, StreamGrant};
 use super::model::Model;
 use crate::domain::{Timestamp, pause};
 use crate::metrics::Metrics;
@@ -106,7 +106,7 @@ impl Fleet {
     ///
     /// # Errors
     /// When there is no room, or the totals cannot be read.
-    pub async fn read(&self, right: Right, scope: Option<Uuid>) -> Result<Reader, NotRead> {
+    pub async fn read(&self, grant: StreamGrant, scope: Option<Uuid>) -> Result<Reader, NotRead> {
         let mut rounds = self.rounds.subscribe();
         loop {
             {
@@ -114,7 +114,7 @@ impl Fleet {
                 if let Some(totals) = &mut state.totals {
                     // Under the lock: no change comes between the first event and those after it.
                     let beginning = totals.beginning(scope);
-                    return self.hub.read_fleet(right, scope, beginning).map_err(NotRead::NoRoom);
+                    return self.hub.read_fleet(grant, scope, beginning).map_err(NotRead::NoRoom);
                 }
                 if state.failed_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
                     return Err(NotRead::Unavailable);
@@ -220,7 +220,7 @@ impl Fleet {
         for scope in self.hub.fleet_scopes() {
             if let Some(change) = totals.model.change(scope, &changed) {
                 let change = event::event("activity", None, &change);
-                self.hub.tell_fleet(scope, &change, || totals.beginning(scope));
+                self.hub.send_fleet(scope, &change, || totals.beginning(scope));
             }
         }
     }

@@ -15,9 +15,9 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::Config;
-use super::event::{self, Farewell};
+use super::event::{self, CloseReason};
 use super::queue::Queue;
-use crate::domain::{Audience, News, SensorIdentifier, Tidings, Timestamp};
+use crate::domain::{Event, EventKind, SensorIdentifier, Subscriptions, Timestamp};
 
 /// Events handed out before others on this thread get their turn.
 const AT_ONCE: usize = 200;
@@ -38,7 +38,7 @@ pub enum NoRoom {
 #[derive(Debug)]
 pub struct Hub {
     config: Config,
-    audience: Arc<Audience>,
+    subscriptions: Arc<Subscriptions>,
     readers: Mutex<Readers>,
 }
 
@@ -47,14 +47,14 @@ struct Readers {
     closed: bool,
     sensors: foldhash::HashMap<SensorIdentifier, Vec<Arc<Queue>>>,
     fleet: Vec<(Option<Uuid>, Arc<Queue>)>,
-    /// Those whose right to read can be taken from them.
+    /// Those who read by a token.
     tokens: Vec<(Uuid, Arc<Queue>)>,
     count: usize,
 }
 
-/// By what right somebody reads; by none that ends, where nobody is asked.
+/// What entitles a reader: a token, or nothing where `AUTH=off`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Right {
+pub struct StreamGrant {
     /// The token.
     pub token: Option<Uuid>,
     /// When it ends by itself.
@@ -69,16 +69,16 @@ enum Channel {
 }
 
 impl Hub {
-    /// A hub whose readers are this audience.
+    /// A hub that subscribes for its readers.
     #[must_use]
-    pub fn new(config: Config, audience: Arc<Audience>) -> Arc<Self> {
-        Arc::new(Self { config, audience, readers: Mutex::default() })
+    pub fn new(config: Config, subscriptions: Arc<Subscriptions>) -> Arc<Self> {
+        Arc::new(Self { config, subscriptions, readers: Mutex::default() })
     }
 
-    /// Those whom the commits ask.
+    /// Where its readers are subscribed.
     #[must_use]
-    pub const fn audience(&self) -> &Arc<Audience> {
-        &self.audience
+    pub const fn subscriptions(&self) -> &Arc<Subscriptions> {
+        &self.subscriptions
     }
 
     /// How many streams are open.
@@ -94,32 +94,32 @@ impl Hub {
     /// When there is no room.
     pub fn read_sensor(
         self: &Arc<Self>,
-        right: Right,
+        grant: StreamGrant,
         sensor: SensorIdentifier,
         seen: Option<Timestamp>,
     ) -> Result<Reader, NoRoom> {
         let queue = Arc::new(Queue::default());
-        let mut readers = self.admit(right, &queue)?;
-        self.audience.watch(sensor);
+        let mut readers = self.admit(grant, &queue)?;
+        self.subscriptions.subscribe(sensor);
         queue.push(event::open(sensor, Timestamp::now(), seen));
         readers.sensors.entry(sensor).or_default().push(Arc::clone(&queue));
         drop(readers);
-        Ok(self.reader(right, Channel::Sensor(sensor), queue))
+        Ok(self.reader(grant, Channel::Sensor(sensor), queue))
     }
 
     /// Opens the stream of the fleet, or of the one network in this scope, with its first event.
     pub(super) fn read_fleet(
         self: &Arc<Self>,
-        right: Right,
+        grant: StreamGrant,
         scope: Option<Uuid>,
         first: Bytes,
     ) -> Result<Reader, NoRoom> {
         let queue = Arc::new(Queue::default());
-        let mut readers = self.admit(right, &queue)?;
+        let mut readers = self.admit(grant, &queue)?;
         queue.push(first);
         readers.fleet.push((scope, Arc::clone(&queue)));
         drop(readers);
-        Ok(self.reader(right, Channel::Fleet, queue))
+        Ok(self.reader(grant, Channel::Fleet, queue))
     }
 
     /// The scopes in which the fleet is read; none while nobody reads it.
@@ -132,7 +132,7 @@ impl Hub {
 
     /// Tells the readers of the fleet in this scope of a change. One that is too far behind gets
     /// `beginning` instead of all that waits for it.
-    pub(super) fn tell_fleet(
+    pub(super) fn send_fleet(
         &self,
         scope: Option<Uuid>,
         change: &Bytes,
@@ -149,16 +149,16 @@ impl Hub {
     }
 
     /// Hands out what the commits tell, until they tell no more.
-    pub async fn run(self: Arc<Self>, mut news: Receiver<Vec<News>>) {
+    pub async fn run(self: Arc<Self>, mut events: Receiver<Vec<Event>>) {
         let mut last_id = 0;
-        while let Some(batch) = news.recv().await {
-            if self.audience.has_missed() {
+        while let Some(batch) = events.recv().await {
+            if self.subscriptions.has_lost() {
                 warn!("events come faster than they can be handed out; their readers are dropped");
-                self.end_sensors(Farewell::Overrun);
+                self.close_sensors(CloseReason::Overrun);
             }
-            for (index, News { sensor, what }) in batch.into_iter().enumerate() {
+            for (index, Event { sensor, what }) in batch.into_iter().enumerate() {
                 last_id = Timestamp::now().unix_microseconds().max(last_id + 1);
-                self.hand_out(sensor, &what, last_id);
+                self.dispatch(sensor, &what, last_id);
                 if index % AT_ONCE == AT_ONCE - 1 {
                     tokio::task::yield_now().await;
                 }
@@ -167,12 +167,12 @@ impl Hub {
         debug!("nobody tells the hub any more");
     }
 
-    fn hand_out(&self, sensor: SensorIdentifier, what: &Tidings, id: i64) {
+    fn dispatch(&self, sensor: SensorIdentifier, what: &EventKind, id: i64) {
         let mut readers = self.lock();
         let Some(queues) = readers.sensors.get_mut(&sensor) else { return };
-        match event::tidings(what, id) {
+        match event::sensor_event(what, id) {
             Some(event) => queues.retain(|queue| queue.push(event.clone())),
-            None => queues.drain(..).for_each(|queue| queue.end(Farewell::Deleted)),
+            None => queues.drain(..).for_each(|queue| queue.close(CloseReason::Deleted)),
         }
     }
 
@@ -182,27 +182,31 @@ impl Hub {
         readers.closed = true;
         let fleet = readers.fleet.drain(..).map(|(_, queue)| queue).collect::<Vec<_>>();
         let sensors = readers.sensors.drain().flat_map(|(_, queues)| queues);
-        sensors.chain(fleet).for_each(|queue| queue.end(Farewell::Shutdown));
+        sensors.chain(fleet).for_each(|queue| queue.close(CloseReason::Shutdown));
     }
 
-    fn end_sensors(&self, farewell: Farewell) {
+    fn close_sensors(&self, reason: CloseReason) {
         let mut readers = self.lock();
-        readers.sensors.values().flatten().for_each(|queue| queue.end(farewell));
+        readers.sensors.values().flatten().for_each(|queue| queue.close(reason));
         readers.sensors.clear();
     }
 
-    /// A token is revoked, and with it the right of those who read by it; none stands for all.
+    /// Closes the streams of a revoked token; none stands for all.
     pub fn revoke(&self, token: Option<Uuid>) {
         self.lock().tokens.retain(|(of, queue)| {
             let is_revoked = token.is_none_or(|token| token == *of);
             if is_revoked {
-                queue.end(Farewell::Revoked);
+                queue.close(CloseReason::Revoked);
             }
             !is_revoked
         });
     }
 
-    fn admit(&self, right: Right, queue: &Arc<Queue>) -> Result<MutexGuard<'_, Readers>, NoRoom> {
+    fn admit(
+        &self,
+        grant: StreamGrant,
+        queue: &Arc<Queue>,
+    ) -> Result<MutexGuard<'_, Readers>, NoRoom> {
         let mut readers = self.lock();
         if readers.closed {
             return Err(NoRoom::Closed);
@@ -211,14 +215,14 @@ impl Hub {
             return Err(NoRoom::TooMany);
         }
         readers.count += 1;
-        readers.tokens.extend(right.token.map(|token| (token, Arc::clone(queue))));
+        readers.tokens.extend(grant.token.map(|token| (token, Arc::clone(queue))));
         Ok(readers)
     }
 
-    fn reader(self: &Arc<Self>, right: Right, channel: Channel, queue: Arc<Queue>) -> Reader {
+    fn reader(self: &Arc<Self>, grant: StreamGrant, channel: Channel, queue: Arc<Queue>) -> Reader {
         let period = Duration::from_secs(self.config.keep_alive_secs);
         let keep_alive = interval_at(Instant::now() + period, period);
-        let expiry = right.expires_at.map(|at| {
+        let expiry = grant.expires_at.map(|at| {
             let left = at.unix_microseconds() - Timestamp::now().unix_microseconds();
             let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
             Box::pin(tokio::time::sleep(left.min(LONGEST_SLEEP)))
@@ -239,7 +243,7 @@ impl Hub {
                         readers.sensors.remove(&sensor);
                     }
                 }
-                self.audience.leave(sensor);
+                self.subscriptions.unsubscribe(sensor);
             }
         }
     }
@@ -267,7 +271,7 @@ impl Stream for Reader {
             && expiry.as_mut().poll(context).is_ready()
         {
             self.expiry = None;
-            self.queue.end(Farewell::Revoked);
+            self.queue.close(CloseReason::Revoked);
         }
         if let Poll::Ready(event) = self.queue.poll(context) {
             self.keep_alive.reset();
@@ -291,11 +295,11 @@ mod tests {
     use super::*;
     use futures_util::StreamExt as _;
 
-    const RIGHT: Right = Right { token: None, expires_at: None };
+    const GRANT: StreamGrant = StreamGrant { token: None, expires_at: None };
 
-    fn hub(max_readers: usize) -> (Arc<Hub>, Receiver<Vec<News>>) {
-        let (audience, news) = Audience::new();
-        (Hub::new(Config { max_readers, keep_alive_secs: 1 }, audience), news)
+    fn hub(max_readers: usize) -> (Arc<Hub>, Receiver<Vec<Event>>) {
+        let (subscriptions, events) = Subscriptions::new();
+        (Hub::new(Config { max_readers, keep_alive_secs: 1 }, subscriptions), events)
     }
 
     async fn next(reader: &mut Reader) -> String {
@@ -303,21 +307,21 @@ mod tests {
         String::from_utf8(event.into()).unwrap()
     }
 
-    fn step(revision: i32) -> Tidings {
-        Tidings::Configuration { revision, step: crate::domain::Step::Pending }
+    fn step(revision: i32) -> EventKind {
+        EventKind::Configuration { revision, step: crate::domain::Step::Pending }
     }
 
     #[actix_rt::test]
     async fn a_reader_gets_the_news_of_its_sensor_and_of_no_other() {
-        let (hub, news) = hub(10);
+        let (hub, events) = hub(10);
         let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
-        let mut reader = hub.read_sensor(RIGHT, one, None).unwrap();
-        let _other = hub.read_sensor(RIGHT, other, None).unwrap();
+        let mut reader = hub.read_sensor(GRANT, one, None).unwrap();
+        let _other = hub.read_sensor(GRANT, other, None).unwrap();
         assert!(next(&mut reader).await.contains("event: open"));
-        hub.audience().tell_of(other, step(1));
-        hub.audience().tell_of(one, step(2));
-        hub.audience().tell_of(one, Tidings::Deleted);
-        let running = actix_rt::spawn(Arc::clone(&hub).run(news));
+        hub.subscriptions().publish(other, step(1));
+        hub.subscriptions().publish(one, step(2));
+        hub.subscriptions().publish(one, EventKind::Deleted);
+        let running = actix_rt::spawn(Arc::clone(&hub).run(events));
         assert!(next(&mut reader).await.contains("\"revision\":2"));
         assert!(next(&mut reader).await.contains("\"reason\":\"deleted\""));
         assert!(reader.next().await.is_none());
@@ -328,29 +332,29 @@ mod tests {
     async fn who_goes_leaves_nothing_behind_and_makes_room() {
         let (hub, _news) = hub(2);
         let sensor = SensorIdentifier::random();
-        let first = hub.read_sensor(RIGHT, sensor, None).unwrap();
-        let second = hub.read_fleet(RIGHT, None, Bytes::from_static(b"x")).unwrap();
-        assert_eq!(hub.read_sensor(RIGHT, sensor, None).unwrap_err(), NoRoom::TooMany);
+        let first = hub.read_sensor(GRANT, sensor, None).unwrap();
+        let second = hub.read_fleet(GRANT, None, Bytes::from_static(b"x")).unwrap();
+        assert_eq!(hub.read_sensor(GRANT, sensor, None).unwrap_err(), NoRoom::TooMany);
         drop(first);
-        assert!(hub.audience().is_empty());
+        assert!(hub.subscriptions().is_empty());
         assert_eq!(hub.fleet_scopes(), [None]);
         drop(second);
         assert_eq!((hub.reader_count(), hub.fleet_scopes().len()), (0, 0));
-        assert!(hub.read_sensor(RIGHT, sensor, None).is_ok());
+        assert!(hub.read_sensor(GRANT, sensor, None).is_ok());
     }
 
     #[actix_rt::test]
     async fn at_the_end_everybody_is_told() {
         let (hub, _news) = hub(10);
-        let mut sensor = hub.read_sensor(RIGHT, SensorIdentifier::random(), None).unwrap();
-        let mut fleet = hub.read_fleet(RIGHT, None, Bytes::from_static(b"first")).unwrap();
+        let mut sensor = hub.read_sensor(GRANT, SensorIdentifier::random(), None).unwrap();
+        let mut fleet = hub.read_fleet(GRANT, None, Bytes::from_static(b"first")).unwrap();
         hub.close();
         for reader in [&mut sensor, &mut fleet] {
             next(reader).await;
             assert!(next(reader).await.contains("\"reason\":\"shutdown\""));
             assert!(reader.next().await.is_none());
         }
-        let refused = hub.read_sensor(RIGHT, SensorIdentifier::random(), None).unwrap_err();
+        let refused = hub.read_sensor(GRANT, SensorIdentifier::random(), None).unwrap_err();
         assert_eq!(refused, NoRoom::Closed);
     }
 
@@ -358,12 +362,12 @@ mod tests {
     async fn who_may_no_longer_read_is_told_and_dropped() {
         let (hub, _news) = hub(10);
         let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
-        let by = |token| Right { token: Some(token), expires_at: None };
+        let by = |token| StreamGrant { token: Some(token), expires_at: None };
         let sensor = SensorIdentifier::random();
         let mut revoked = hub.read_sensor(by(one), sensor, None).unwrap();
         let mut kept = hub.read_sensor(by(other), sensor, None).unwrap();
         let at = Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + 50_000);
-        let until = Right { token: Some(other), expires_at: Some(at) };
+        let until = StreamGrant { token: Some(other), expires_at: Some(at) };
         let mut expired = hub.read_sensor(until, sensor, None).unwrap();
         hub.revoke(Some(one));
         for reader in [&mut revoked, &mut expired] {
@@ -380,7 +384,7 @@ mod tests {
     #[actix_rt::test]
     async fn a_quiet_stream_is_kept_alive() {
         let (hub, _news) = hub(10);
-        let mut reader = hub.read_sensor(RIGHT, SensorIdentifier::random(), None).unwrap();
+        let mut reader = hub.read_sensor(GRANT, SensorIdentifier::random(), None).unwrap();
         next(&mut reader).await;
         let opened_at = Instant::now();
         assert_eq!(next(&mut reader).await, ": keep-alive\n\n");

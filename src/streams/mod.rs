@@ -1,7 +1,7 @@
 //! Server-sent events, from the commit to the reader: `hub` knows who reads what and hands each
 //! event to each of them, `queue` is what waits for one reader, `event` is how news looks on the
 //! wire, `fleet` keeps the counts of the whole fleet up to date, and `model` is what is remembered of them.
-//! Fed by the writer and the outbox through [`crate::domain::Audience`]; read by the API.
+//! Fed by the writer and the outbox through [`crate::domain::Subscriptions`]; read by the API.
 //!
 //! Invariant: a reader is shown a row only after its COMMIT, and nothing waits for a reader: one
 //! that is too slow is told so and dropped.
@@ -14,7 +14,7 @@ mod queue;
 
 pub(crate) use event::{Configured, Dropped, Opened};
 pub use fleet::{Fleet, NotRead};
-pub use hub::{Hub, NoRoom, Reader, Right};
+pub use hub::{Hub, NoRoom, Reader, StreamGrant};
 pub(crate) use model::{Change, SensorCounts, Snapshot};
 
 /// `STREAM_…`

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use super::event::{self, Farewell};
+use super::event::{self, CloseReason};
 
 /// Events that wait for one reader.
 const MAX_EVENTS: usize = 1_000;
@@ -38,7 +38,7 @@ impl Queue {
             return false;
         }
         if waiting.is_full_for(&event) {
-            waiting.end(Farewell::TooSlow);
+            waiting.close(CloseReason::TooSlow);
             return false;
         }
         waiting.put(event);
@@ -67,8 +67,8 @@ impl Queue {
     }
 
     /// The reader gets what waits, and then this.
-    pub(super) fn end(&self, farewell: Farewell) {
-        self.lock().end(farewell);
+    pub(super) fn close(&self, reason: CloseReason) {
+        self.lock().close(reason);
     }
 
     /// The next event; none behind the last.
@@ -112,10 +112,10 @@ impl Waiting {
         }
     }
 
-    fn end(&mut self, farewell: Farewell) {
+    fn close(&mut self, reason: CloseReason) {
         if !self.ended {
             self.ended = true;
-            self.put(event::farewell(farewell));
+            self.put(event::dropped(reason));
         }
     }
 }
@@ -156,7 +156,7 @@ mod tests {
                 assert_eq!(take(&queue).unwrap().unwrap().len(), size);
             }
             let last = take(&queue).unwrap().unwrap();
-            assert_eq!(last, event::farewell(Farewell::TooSlow));
+            assert_eq!(last, event::dropped(CloseReason::TooSlow));
             assert_eq!(take(&queue), Some(None));
             assert!(!queue.push("more".into()));
         }
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(take(&queue), Some(Some("beginning".into())));
         assert_eq!(take(&queue), Some(Some("change".into())));
         assert_eq!(take(&queue), None);
-        queue.end(Farewell::Shutdown);
+        queue.close(CloseReason::Shutdown);
         assert!(!queue.push_or_restart(event.clone(), || event.clone()) && !queue.restart(event));
     }
 
@@ -188,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_farewell_counts() {
+    fn only_the_first_reason_counts() {
         let queue = Queue::default();
-        queue.end(Farewell::Shutdown);
-        queue.end(Farewell::TooSlow);
-        assert_eq!(take(&queue), Some(Some(event::farewell(Farewell::Shutdown))));
+        queue.close(CloseReason::Shutdown);
+        queue.close(CloseReason::TooSlow);
+        assert_eq!(take(&queue), Some(Some(event::dropped(CloseReason::Shutdown))));
         assert_eq!(take(&queue), Some(None));
     }
 }

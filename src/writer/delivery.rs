@@ -17,7 +17,7 @@ use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 use super::budget::RejectionBudget;
 use super::protocol::{Acknowledged, Deleted};
 use crate::domain::{
-    Audience, Batch, FaultPoint, Faults, Flow, Health, Part, Reason, Timestamp, Uplink, pause,
+    Batch, FaultPoint, Faults, Flow, Health, Part, Reason, Subscriptions, Timestamp, Uplink, pause,
 };
 use crate::metrics::Metrics;
 use crate::store::{
@@ -62,7 +62,7 @@ pub struct Reports {
     /// The supervisor and the outbox: which sensors are deleted.
     pub deleted: [Recipient<Deleted>; 2],
     /// Those who watch: what is new.
-    pub audience: Arc<Audience>,
+    pub subscriptions: Arc<Subscriptions>,
     /// Whether writing works.
     pub health: Arc<Health>,
     /// What waits, and how large the batches are.
@@ -210,8 +210,9 @@ impl<C: Commit> Delivery<C> {
 
     async fn report(&mut self, mut committed: Committed, items: usize, begun: Instant) {
         let elapsed = begun.elapsed();
-        let Reports { settled, acknowledged, deleted, audience, health, flow, metrics, .. } =
-            &self.reports;
+        let Reports {
+            settled, acknowledged, deleted, subscriptions, health, flow, metrics, ..
+        } = &self.reports;
         flow.batch(items);
         metrics.batch_items.observe(items as f64);
         metrics.commit_seconds.observe(elapsed.as_secs_f64());
@@ -224,12 +225,12 @@ impl<C: Commit> Delivery<C> {
         let acknowledgements: Vec<Acknowledgement> =
             std::mem::take(&mut committed.acknowledgements);
         let gone = std::mem::take(&mut committed.deleted);
-        let news = std::mem::take(&mut committed.news);
+        let events = std::mem::take(&mut committed.events);
         // First of all the ack tokens: PUBACKs are waiting.
         if settled.send(committed).is_err() {
             debug!("a batch was committed after those who wait for it had ended");
         }
-        audience.tell(news);
+        subscriptions.publish_batch(events);
         if !acknowledgements.is_empty()
             && acknowledged.send(Acknowledged(acknowledgements)).await.is_err()
         {

@@ -100,7 +100,7 @@ impl Rig {
             replayed,
             acknowledged: nobody.clone().recipient(),
             deleted: [nobody.clone().recipient(), nobody.recipient()],
-            audience: crate::domain::Audience::none(),
+            subscriptions: crate::domain::Subscriptions::none(),
             health: Arc::clone(&health),
             flow: Arc::default(),
             metrics: Arc::new(Metrics::new(Arc::new(Ledger::default()))),

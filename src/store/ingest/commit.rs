@@ -19,7 +19,8 @@ use super::events::gather;
 use super::replays::{self, Replayed};
 use super::{acknowledge, copy, examine, rejections};
 use crate::domain::{
-    AckToken, Audience, Batch, Kind, News, Reason, RowRef, Rows, SensorIdentifier, Tally, Timestamp,
+    AckToken, Batch, Event, Kind, Reason, RowRef, Rows, SensorIdentifier, Subscriptions, Tally,
+    Timestamp,
 };
 use crate::store::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
 use crate::store::maintenance::activity;
@@ -66,22 +67,22 @@ pub struct Committed {
     /// Sensors in the batch that were deleted meanwhile; their items are rejected.
     pub deleted: Vec<SensorIdentifier>,
     /// What those who watch want to know of it.
-    pub news: Vec<News>,
+    pub events: Vec<Event>,
     /// What became of replayed messages; a batch has them all or none.
     pub replayed: Replayed,
 }
 
 impl Committed {
-    fn after_commit(batch: Batch, account: Account, audience: &Audience) -> Self {
+    fn after_commit(batch: Batch, account: Account, subscriptions: &Subscriptions) -> Self {
         // Behind COMMIT: whoever began to watch before it finds its rows here, and whoever begins
         // now, in the tables.
-        let news = if audience.is_empty() {
+        let events = if subscriptions.is_empty() {
             Vec::new()
         } else {
-            gather(audience, &batch, &account.stored, &account.acknowledgements)
+            gather(subscriptions, &batch, &account.stored, &account.acknowledgements)
         };
         Self {
-            news,
+            events,
             ack_tokens: batch.into_uplinks().into_iter().map(|uplink| uplink.ack_token).collect(),
             tally: account.tally,
             acknowledgements: account.acknowledgements,
@@ -99,7 +100,7 @@ impl Committed {
     /// The same, with what became of the items.
     #[cfg(test)]
     pub(crate) fn pretend_with(batch: Batch, tally: Tally) -> Self {
-        Self::after_commit(batch, Account { tally, ..Account::default() }, &Audience::none())
+        Self::after_commit(batch, Account { tally, ..Account::default() }, &Subscriptions::none())
     }
 }
 
@@ -129,7 +130,7 @@ pub struct Committer {
     pool: Pool<WriterManager>,
     complaints: Complaints,
     partitions: Arc<Partitions>,
-    audience: Arc<Audience>,
+    subscriptions: Arc<Subscriptions>,
     patience: Duration,
 }
 
@@ -143,7 +144,7 @@ impl Committer {
             pool: writer_pool(config, connections, &complaints),
             complaints,
             partitions: Arc::new(Partitions::new(config)),
-            audience: Audience::none(),
+            subscriptions: Subscriptions::none(),
             // PostgreSQL cancels a statement earlier, if it is there to do so.
             patience: Duration::from_secs(2 * u64::from(config.statement_timeout_secs)),
         }
@@ -157,8 +158,8 @@ impl Committer {
 
     /// The same, and these may watch.
     #[must_use]
-    pub fn watched_by(self, audience: Arc<Audience>) -> Self {
-        Self { audience, ..self }
+    pub fn publishing_to(self, subscriptions: Arc<Subscriptions>) -> Self {
+        Self { subscriptions, ..self }
     }
 
     /// Makes so many connections ahead, so that the first batches find them. They are driven on the
@@ -179,7 +180,7 @@ impl Committer {
         path: Path,
     ) -> Result<Committed, Box<Uncommitted>> {
         match self.write(&mut batch, path).await {
-            Ok(account) => Ok(Committed::after_commit(batch, account, &self.audience)),
+            Ok(account) => Ok(Committed::after_commit(batch, account, &self.subscriptions)),
             Err(error) => Err(Box::new(Uncommitted { batch, error })),
         }
     }

@@ -2,40 +2,41 @@
 //! the revisions acknowledged by them. Called behind COMMIT, and only when somebody watches.
 
 use super::copy;
-use crate::domain::{Audience, Batch, Kind, News, RowRef, Step, Tidings};
+use crate::domain::{Batch, Event, EventKind, Kind, RowRef, Step, Subscriptions};
 use crate::store::Acknowledgement;
 
-/// The news for this audience: of rows that were there before, nothing.
+/// The events of what a commit stored; duplicates have none.
 pub(in crate::store) fn gather(
-    audience: &Audience,
+    subscriptions: &Subscriptions,
     batch: &Batch,
     stored: &[Vec<RowRef>; Kind::ALL.len()],
     acknowledgements: &[Acknowledgement],
-) -> Vec<News> {
-    let mut news = Vec::new();
+) -> Vec<Event> {
+    let mut events = Vec::new();
     for (kind, places) in Kind::ALL.into_iter().zip(stored) {
         for run in places.chunk_by(|one, next| one.sensor == next.sensor) {
-            if audience.watches(run[0].sensor) {
-                news.extend(
-                    run.iter().map(|it| News { sensor: it.sensor, what: tidings(kind, batch, it) }),
+            if subscriptions.is_subscribed(run[0].sensor) {
+                events.extend(
+                    run.iter()
+                        .map(|it| Event { sensor: it.sensor, what: event_kind(kind, batch, it) }),
                 );
             }
         }
     }
-    for it in acknowledgements.iter().filter(|it| audience.watches(it.sensor)) {
+    for it in acknowledgements.iter().filter(|it| subscriptions.is_subscribed(it.sensor)) {
         let step = if it.success { Step::Acknowledged } else { Step::Failed };
-        let what = Tidings::Configuration { revision: it.revision, step };
-        news.push(News { sensor: it.sensor, what });
+        let what = EventKind::Configuration { revision: it.revision, step };
+        events.push(Event { sensor: it.sensor, what });
     }
-    news
+    events
 }
 
-fn tidings(kind: Kind, batch: &Batch, place: &RowRef) -> Tidings {
+fn event_kind(kind: Kind, batch: &Batch, place: &RowRef) -> EventKind {
     let timestamp = place.timestamp;
     match kind {
         Kind::Measurement => {
             let (uplink, item) = copy::measurement(batch, place);
-            Tidings::Measurement {
+            EventKind::Measurement {
                 timestamp,
                 received_at: uplink.message.received_at,
                 revision: item.revision,
@@ -44,7 +45,7 @@ fn tidings(kind: Kind, batch: &Batch, place: &RowRef) -> Tidings {
         }
         Kind::LogMessage => {
             let (uplink, item) = copy::log_message(batch, place);
-            Tidings::LogMessage {
+            EventKind::LogMessage {
                 timestamp,
                 received_at: uplink.message.received_at,
                 revision: item.revision,
@@ -55,7 +56,7 @@ fn tidings(kind: Kind, batch: &Batch, place: &RowRef) -> Tidings {
         }
         Kind::Heartbeat => {
             let (uplink, item) = copy::heartbeat(batch, place);
-            Tidings::Heartbeat {
+            EventKind::Heartbeat {
                 timestamp,
                 received_at: uplink.message.received_at,
                 revision: item.revision,

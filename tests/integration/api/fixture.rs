@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tributary::api::{self, SupervisorHandle};
 use tributary::domain::{
-    Audience, Flow, Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier,
+    Flow, Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier, Subscriptions,
     Timestamp, Token,
 };
 use tributary::metrics::Metrics;
@@ -316,9 +316,9 @@ impl Api {
 fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     let ledger = Arc::new(Ledger::default());
     let store = Store::new(config);
-    let (audience, news) = Audience::new();
-    let hub = Hub::new(streams::Config::default(), audience);
-    actix_rt::spawn(Arc::clone(&hub).run(news));
+    let (subscriptions, events) = Subscriptions::new();
+    let hub = Hub::new(streams::Config::default(), subscriptions);
+    actix_rt::spawn(Arc::clone(&hub).run(events));
     let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
     let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone(), Arc::clone(&metrics));
     actix_rt::spawn(Arc::clone(&fleet).run());
