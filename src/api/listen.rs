@@ -24,6 +24,20 @@ pub(super) fn listeners(address: &str, write_timeout: Duration) -> io::Result<Ve
     if listeners.is_empty() { Err(refused) } else { Ok(listeners) }
 }
 
+/// Whether this names addresses to listen on, as the service itself would look them up.
+///
+/// # Errors
+/// When it does not.
+pub fn check_address(address: &str) -> Result<(), String> {
+    let example = "it takes host:port, as in 127.0.0.1:8080";
+    match address.to_socket_addrs() {
+        _ if address.starts_with(':') => Err(example.into()),
+        Ok(addresses) if addresses.len() > 0 => Ok(()),
+        Ok(_) => Err(format!("{example}; the name stands for no address")),
+        Err(error) => Err(format!("{example} ({error})")),
+    }
+}
+
 fn listener(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Else a service that is started again would wait for the connections of the one before.

@@ -75,6 +75,7 @@ use logins::Logins;
 use problem::Problem;
 use routes::Routes;
 
+pub use listen::check_address;
 pub use supervisor_handle::SupervisorHandle;
 
 /// Requests that are being answered when the service stops get so long to finish.

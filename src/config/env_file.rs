@@ -12,7 +12,10 @@ use super::{ConfigError, environment};
 pub struct EnvFile {
     /// Where it is, if there is one.
     pub path: Option<PathBuf>,
+    /// Those of its variables that the environment did not hold already.
     names: BTreeSet<String>,
+    /// All of its variables.
+    pub(super) all_names: BTreeSet<String>,
 }
 
 impl EnvFile {
@@ -34,11 +37,12 @@ pub fn load_env_file() -> Result<EnvFile, ConfigError> {
         Err(error) if error.not_found() => return Ok(EnvFile::default()),
         Err(error) => return Err(unreadable(error)),
     };
-    let mut names = names_of(lines)?;
+    let all_names = names_of(lines)?;
+    let mut names = all_names.clone();
     names.retain(|name| environment(name).is_none());
     // Every line has been read once, so that this error is about the file.
     let path = dotenvy::dotenv().map_err(unreadable)?;
-    Ok(EnvFile { path: Some(path), names })
+    Ok(EnvFile { path: Some(path), names, all_names })
 }
 
 /// The variables of the file. The library's own error would show the line.

@@ -6,7 +6,7 @@ use super::{ConfigError, api, streams, tls};
 impl Settings<'_> {
     pub(super) fn http(&self) -> Result<api::Config, ConfigError> {
         Ok(api::Config {
-            address: self.text("HTTP_ADDR", api::Config::DEFAULT_ADDRESS),
+            address: self.checked("HTTP_ADDR", api::Config::DEFAULT_ADDRESS, api::check_address)?,
             workers: self.number("HTTP_WORKERS", 1, 1..=256)?,
             tls: self.http_tls()?,
             max_body_bytes: self.number("HTTP_MAX_BODY_BYTES", 1 << 20, 1_024..=64 << 20)?,
@@ -14,7 +14,7 @@ impl Settings<'_> {
             timeout_secs: self.number("HTTP_TIMEOUT_SECS", 30, 1..=3_600)?,
             cors_origins: self.origins()?,
             access: api::AccessConfig {
-                required: self.flag("AUTH", true)?,
+                required: self.switch("AUTH", true)?,
                 metrics_open: self.flag("METRICS_OPEN", false)?,
                 docs_open: self.flag("DOCS_OPEN", true)?,
                 session_hours: self.number("SESSION_HOURS", 12, 1..=8_784)?,

@@ -6,12 +6,17 @@ use std::fmt;
 use super::settings::{Found, Origin, Settings};
 use super::{Config, ConfigError, EnvFile};
 
+/// Read by other commands than `serve`.
+const ELSEWHERE: &[&str] = &["API_TOKEN", "API_TOKEN_FILE"];
+
 /// The settings as they are, and what is wrong with them.
 #[derive(Debug)]
 pub struct Inspection {
     rows: Vec<[String; 3]>,
     /// Every one that was found.
     pub problems: Vec<ConfigError>,
+    /// Variables of the file that nobody reads, and the setting that each seems to be meant for.
+    misspelt: Vec<(String, String)>,
 }
 
 impl Inspection {
@@ -21,10 +26,13 @@ impl Inspection {
         let settings = Settings::lenient(&environment);
         // Where it cannot go on, the problem is one more.
         let unread = Config::assemble(&settings).err();
+        let misspelt_by = |name: &String| Some((name.clone(), settings.meant_by(name)?));
+        let misspelt = file.all_names.iter().filter(|name| !ELSEWHERE.contains(&name.as_str()));
+        let misspelt = misspelt.filter_map(misspelt_by).collect();
         let (found, mut problems) = settings.into_findings();
         problems.extend(unread);
         let rows = found.into_iter().map(|found| row(found, file)).collect();
-        Self { rows, problems }
+        Self { rows, problems, misspelt }
     }
 }
 
@@ -49,6 +57,9 @@ impl fmt::Display for Inspection {
         let (names, values) = (width(0), width(1).min(60));
         for [name, shown, origin] in &self.rows {
             writeln!(out, "{name:names$}  {shown:values$}  {origin}")?;
+        }
+        for (name, meant) in &self.misspelt {
+            writeln!(out, "\n{name} in .env is not read by anybody; did you mean {meant}?")?;
         }
         match self.problems.len() {
             0 => return write!(out, "\nNothing contradicts anything."),

@@ -4,6 +4,7 @@
 //! Invariant: what is remembered of a secret is that there is one, and an error never holds it.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,6 +12,9 @@ use std::str::FromStr;
 use secrecy::SecretString;
 
 use super::{ConfigError, HIDDEN};
+
+/// Names more alike than this (of 1) are one name, misspelt.
+const ALIKE: f64 = 0.93;
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +42,7 @@ pub(super) struct Found {
 pub(super) struct Settings<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     found: RefCell<Vec<Found>>,
+    asked: RefCell<BTreeSet<String>>,
     /// None ends at the first problem; else they gather here, and the default goes on in each one's
     /// place.
     problems: Option<RefCell<Vec<ConfigError>>>,
@@ -46,7 +51,7 @@ pub(super) struct Settings<'a> {
 impl<'a> Settings<'a> {
     /// Ends at the first problem.
     pub(super) fn strict(environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { environment, found: RefCell::default(), problems: None }
+        Self { environment, found: RefCell::default(), asked: RefCell::default(), problems: None }
     }
 
     /// Goes on after each problem, to find them all.
@@ -57,6 +62,15 @@ impl<'a> Settings<'a> {
     /// What was found, in the order of asking, and what is wrong with it.
     pub(super) fn into_findings(self) -> (Vec<Found>, Vec<ConfigError>) {
         (self.found.into_inner(), self.problems.unwrap_or_default().into_inner())
+    }
+
+    /// The name that was asked for and is most like this one, which was not.
+    pub(super) fn meant_by(&self, name: &str) -> Option<String> {
+        let asked = self.asked.borrow();
+        let likeness = |known: &str| strsim::jaro_winkler(&name.to_uppercase(), known);
+        let most_alike = asked.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+        let is_misspelt = !asked.contains(name) && likeness(most_alike) > ALIKE;
+        is_misspelt.then(|| most_alike.clone())
     }
 
     /// The problem, or where all of them are wanted, this instead of what it spoilt.
@@ -72,6 +86,7 @@ impl<'a> Settings<'a> {
 
     /// An empty variable counts as not set, so that `NAME=` in a file leaves the default.
     fn ask(&self, name: &str) -> Option<String> {
+        self.asked.borrow_mut().insert(name.to_owned());
         (self.environment)(name).map(|text| bare(&text).to_owned()).filter(|text| !text.is_empty())
     }
 
@@ -87,6 +102,22 @@ impl<'a> Settings<'a> {
             None => self.note(name, default, Origin::Default),
         }
         text
+    }
+
+    /// A text that this finds fit for use.
+    pub(super) fn checked(
+        &self,
+        name: &'static str,
+        default: &str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<String, ConfigError> {
+        let text = self.text(name, default);
+        match check(&text) {
+            Ok(()) => Ok(text),
+            Err(problem) => {
+                self.refuse(ConfigError::Invalid { name, value: text, problem }, default.to_owned())
+            }
+        }
     }
 
     pub(super) fn text(&self, name: &'static str, default: &str) -> String {
@@ -127,6 +158,27 @@ impl<'a> Settings<'a> {
                 self.refuse(ConfigError::Invalid { name, value: other.into(), problem }, default)
             }
         }
+    }
+
+    /// The same, in words of its own.
+    pub(super) fn switch(&self, name: &'static str, default: bool) -> Result<bool, ConfigError> {
+        let shown = |on| if on { "on" } else { "off" };
+        let (value, origin) = match self.ask(name) {
+            None => (Ok(default), Origin::Default),
+            Some(text) => {
+                let parsed = match text.as_str() {
+                    "on" | "true" | "yes" | "1" => Ok(true),
+                    "off" | "false" | "no" | "0" => Ok(false),
+                    _ => Err(text),
+                };
+                (parsed, Origin::Variable(name.into()))
+            }
+        };
+        self.note(name, value.as_ref().map_or_else(String::as_str, |on| shown(*on)), origin);
+        value.or_else(|value| {
+            let problem = "it takes on or off".into();
+            self.refuse(ConfigError::Invalid { name, value, problem }, default)
+        })
     }
 
     /// What may be a URL with a password in it: shown only when it can be used.

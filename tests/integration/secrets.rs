@@ -269,6 +269,43 @@ fn check_config_tells_all_but_secrets() {
     );
 }
 
+#[test]
+fn check_config_fails_where_serve_does_and_names_misspelt_settings() {
+    let files = Files::new();
+    for (name, value) in [
+        ("HTTP_ADDR", "localhost"),
+        ("HTTP_ADDR", "127.0.0.1:99999"),
+        ("LOG_FILTER", "tributary=loud"),
+        ("AUTH", "maybe"),
+    ] {
+        for command in ["check-config", "serve"] {
+            let settings = [
+                ("DATABASE_URL", "postgres://u@127.0.0.1:1/d"),
+                ("MQTT_URL", "mqtt://127.0.0.1:1"),
+                (name, value),
+            ];
+            let (success, output) = run(&files, &[command], &settings);
+            let expected = format!("{name}={value:?} is not usable");
+            assert!(!success && output.contains(&expected), "{command} {name}: {output}");
+        }
+    }
+    let misspelt =
+        "DATABSE_URL=postgres://u:s3cret@h/d\nMQTT_TOPIC_PREFIXES=a\nPOSTGRES_DB=d\nAUTH=off\n";
+    files.put(".env", misspelt);
+    let settings =
+        [("DATABASE_URL", "postgres://u@127.0.0.1:1/d"), ("MQTT_URL", "mqtt://127.0.0.1:1")];
+    let (success, output) = run(&files, &["check-config"], &settings);
+    assert!(success, "it would start: {output}");
+    for expected in [
+        "DATABSE_URL in .env is not read by anybody; did you mean DATABASE_URL?",
+        "MQTT_TOPIC_PREFIXES in .env is not read by anybody; did you mean MQTT_TOPIC_PREFIX?",
+        "AUTH                             off ",
+    ] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
+    assert!(!output.contains(SECRET) && !output.contains("POSTGRES_DB"), "{output}");
+}
+
 /// Shows a token, and returns the status and the `token` of the answer.
 async fn ask(service: &Service, token: &str, path: &str, body: &Value) -> (u16, Option<String>) {
     let request = service::client(true).post(format!("{}{path}", service.url()));
