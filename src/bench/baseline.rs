@@ -7,14 +7,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-use super::backlog::{Backlog, fill};
-use super::messages::{Load, Messages};
+use super::messages::{Load, Messages, sensors};
 use super::test_bed::{Run, TestBed};
 use crate::domain::{AckTokens, Items, Kind, RawMessage, Timestamp};
 use crate::load::Message;
@@ -55,25 +53,21 @@ impl Baseline {
     pub(super) async fn drain(
         self,
         bed: &TestBed,
-        backlog: &Backlog,
+        backlog: &Load,
         step: &str,
     ) -> anyhow::Result<Duration> {
         let step = format!("{step}: {}", self.name());
+        let run = bed.run(&sensors(backlog.sensors)).await?;
         let elapsed = match self {
             Self::MosquittoSub => {
-                let run = bed.run(&[]).await?;
                 let session = self.subscribe(bed, &run).await?;
-                let messages = fill(bed, &run, backlog.load(&run), &step).await?.messages;
-                let _progress = bed.progress(&step, messages);
+                let messages = bed.publish(&run, 0, backlog, &step).await?.messages;
                 bed.checkpoint().await;
                 session.drain(bed, messages).await?
             }
             Self::PsqlCopy => {
-                let run = bed.run(&[]).await?;
-                let load = backlog.load(&run);
-                run.database.register(&load.sensors).await?;
-                let _progress = bed.progress(&step, load.messages);
-                let files = PsqlFiles::write(load, &run.name)?;
+                let _progress = bed.progress(&step, backlog.messages);
+                let files = PsqlFiles::write(backlog.clone(), &run)?;
                 bed.checkpoint().await;
                 files.copy(&run).await?
             }
@@ -189,15 +183,13 @@ struct PsqlFiles {
 
 impl PsqlFiles {
     /// Writes the rows of a load.
-    fn write(load: Load, name: &str) -> anyhow::Result<Self> {
-        let directory = Directory::create(name)?;
+    fn write(load: Load, run: &Run) -> anyhow::Result<Self> {
+        const LIMITS: Limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
+        let directory = Directory::create(&run.name)?;
         let script = directory.0.join("script");
-        let decoder = {
-            const LIMITS: Limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
-            Decoder::new(load.topics.clone(), LIMITS)
-        };
+        let decoder = Decoder::new(run.topics.clone(), LIMITS);
         let (mut files, mut rows, mut count) = (Vec::new(), Vec::new(), 0);
-        let mut messages = Messages::share(Rc::new(load), 0, 1).peekable();
+        let mut messages = Messages::new(load, run.topics.clone(), run.begins_at).peekable();
         while let Some(message) = messages.next() {
             count += write_rows(&decoder, &message, &mut rows);
             if count >= ROWS_PER_FILE || messages.peek().is_none() {

@@ -1,5 +1,5 @@
-//! What the benchmark publishes: messages made from their number, so that a copy of one is the same to the byte.
-//! Pure; published by the test bed, written as rows by the baseline of psql.
+//! What the benchmark publishes, and how fast: messages made from their number, so that a copy of one is the same to
+//! the byte. Pure; published by the test bed, written as rows by the baseline of psql.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::domain::{Kind, SensorIdentifier, Severity, Timestamp};
-use crate::load::{Message, Sent, Source, heartbeat, log_message, measurement, measurements};
+use crate::load::{Message, Rate, Sent, Source, heartbeat, log_message, measurement, measurements};
 use crate::wire::Topics;
 
 /// The sensors of most scenarios.
 pub(super) const SENSORS: usize = 1_000;
 /// Between one item and the next, so that no two have the same timestamp.
-const SPACING: Duration = Duration::from_micros(100);
+const SPACING_MICROSECONDS: u64 = 100;
 const REVISION: i32 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +26,7 @@ pub(super) enum Shape {
 }
 
 /// Messages that are sent twice.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Copies {
     /// Of all, 0 to 1.
     pub(super) share: f64,
@@ -36,12 +36,45 @@ pub(super) struct Copies {
 
 #[derive(Clone, Debug)]
 pub(super) struct Load {
-    pub(super) topics: Topics,
-    pub(super) sensors: Vec<SensorIdentifier>,
     pub(super) messages: u64,
+    pub(super) sensors: usize,
     pub(super) shape: Shape,
     pub(super) copies: Copies,
-    pub(super) begins_at: Timestamp,
+    /// Of all connections together.
+    pub(super) rate: Rate,
+    /// None until all messages are published.
+    pub(super) duration: Option<Duration>,
+    pub(super) connections: u64,
+    /// Un-acknowledged messages of each connection.
+    pub(super) window: usize,
+}
+
+impl Load {
+    /// As fast as the broker takes it; over one connection, which keeps the order.
+    pub(super) const fn backlog(messages: u64, sensors: usize, shape: Shape) -> Self {
+        let (copies, rate) = (Copies { share: 0.0, lag: 0 }, Rate::Unlimited);
+        Self {
+            messages,
+            sensors,
+            shape,
+            copies,
+            rate,
+            duration: None,
+            connections: 1,
+            window: 10_000,
+        }
+    }
+
+    /// From a fleet: a broker that takes one packet of each connection in turn is faster with several.
+    pub(super) fn live(messages: u64, items: u32, rate: Rate) -> Self {
+        let backlog = Self::backlog(messages, SENSORS, Shape::Measurements(items));
+        Self { rate, connections: 8, window: 250, ..backlog }
+    }
+
+    /// How many messages are published, copies included, give or take one.
+    pub(super) fn message_count(&self) -> u64 {
+        self.messages + (self.messages as f64 * self.copies.share) as u64
+    }
 }
 
 /// The same sensors in each run, with identifiers distributed as random ones are.
@@ -60,54 +93,66 @@ pub(super) fn measurements_of(items: impl ExactSizeIterator<Item = (Timestamp, u
         for (timestamp, number) in items {
             let (temperature, humidity) = (number % 1_000 + 1_000, number % 61 + 30);
             let (degrees, hundredths) = (temperature / 100, temperature % 100);
-            measurement(
-                payload,
-                REVISION,
-                timestamp,
-                format_args!(r#""temperature":{degrees}.{hundredths:02},"humidity":{humidity}"#),
-            );
+            let members =
+                format_args!(r#""temperature":{degrees}.{hundredths:02},"humidity":{humidity}"#);
+            measurement(payload, REVISION, timestamp, members);
         }
     });
     payload
 }
 
-impl Load {
-    /// How many messages are published, copies included, give or take one.
-    pub(super) fn message_count(&self) -> u64 {
-        self.messages + (self.messages as f64 * self.copies.share) as u64
+/// The messages of a load in the order of publishing, copies among them.
+#[derive(Clone, Debug)]
+pub(super) struct Messages {
+    load: Rc<Load>,
+    sensors: Rc<[SensorIdentifier]>,
+    topics: Topics,
+    begins_at: Timestamp,
+    next: u64,
+    step: u64,
+    /// Numbers of messages, each with the one before which its copy is published.
+    copies: VecDeque<(u64, u64)>,
+}
+
+impl Messages {
+    pub(super) fn new(load: Load, topics: Topics, begins_at: Timestamp) -> Self {
+        let (sensors, load) = (sensors(load.sensors).into(), Rc::new(load));
+        Self { load, sensors, topics, begins_at, next: 0, step: 1, copies: VecDeque::new() }
+    }
+
+    /// The part of one connection of the load.
+    pub(super) fn of_connection(&self, number: u64) -> Self {
+        Self { next: number, step: self.load.connections, ..self.clone() }
     }
 
     /// Message `number`, from 0.
     fn message(&self, number: u64) -> Message {
         // A mixture's kinds recur at fixed intervals: they must not fall to the same sensors.
-        let turn = number + number / self.sensors.len() as u64;
-        let sensor = self.sensors[(turn % self.sensors.len() as u64) as usize];
+        let sensor_count = self.sensors.len() as u64;
+        let sensor = self.sensors[((number + number / sensor_count) % sensor_count) as usize];
         let timestamp = self.timestamp(number);
-        let (sent, payload) = match self.shape {
-            Shape::Measurements(items) => {
+        let (sent, payload) = match (self.load.shape, number % 100) {
+            (Shape::Measurements(items), _) => {
                 let first = number * u64::from(items);
-                let item =
-                    |item| (self.timestamp(first + u64::from(item)), number + u64::from(item));
+                let item = |it| (self.timestamp(first + u64::from(it)), number + u64::from(it));
                 (Sent::good(Kind::Measurement, items), measurements_of((0..items).map(item)))
             }
-            Shape::Mixture => match number % 100 {
-                turn if turn % 20 == 0 => {
+            (Shape::Mixture, 2) => {
+                let mut payload = Vec::new();
+                measurements(&mut payload, |payload| {
+                    measurement(payload, REVISION, timestamp, r#""position":{"x":1}"#);
+                });
+                (Sent { bad: 1, ..Sent::good(Kind::Measurement, 1) }, payload)
+            }
+            (Shape::Mixture, turn) => match turn % 20 {
+                0 => {
                     let remark = (Severity::Info, "The filter was cleaned", Some("It took 12 s."));
                     (Sent::good(Kind::LogMessage, 1), log_message(REVISION, timestamp, remark))
                 }
-                turn if turn % 20 == 1 => {
-                    (Sent::good(Kind::Heartbeat, 1), heartbeat(REVISION, timestamp, true))
-                }
-                2 => {
-                    let mut payload = Vec::new();
-                    measurements(&mut payload, |payload| {
-                        measurement(payload, REVISION, timestamp, r#""position":{"x":1}"#);
-                    });
-                    (Sent { bad: 1, ..Sent::good(Kind::Measurement, 1) }, payload)
-                }
+                1 => (Sent::good(Kind::Heartbeat, 1), heartbeat(REVISION, timestamp, true)),
                 _ => {
-                    let item = std::iter::once((timestamp, number));
-                    (Sent::good(Kind::Measurement, 1), measurements_of(item))
+                    let payload = measurements_of(std::iter::once((timestamp, number)));
+                    (Sent::good(Kind::Measurement, 1), payload)
                 }
             },
         };
@@ -116,25 +161,7 @@ impl Load {
     }
 
     fn timestamp(&self, item: u64) -> Timestamp {
-        let since = i64::try_from(item).unwrap_or(i64::MAX) * SPACING.as_micros() as i64;
-        Timestamp::from_unix_microseconds(self.begins_at.unix_microseconds() + since)
-    }
-}
-
-/// The messages of a load in the order of publishing, copies among them.
-#[derive(Clone, Debug)]
-pub(super) struct Messages {
-    load: Rc<Load>,
-    next: u64,
-    step: u64,
-    /// Numbers of messages, each with the one before which its copy is published.
-    copies: VecDeque<(u64, u64)>,
-}
-
-impl Messages {
-    /// Every `step`-th message from `first` on: the part of one connection among several.
-    pub(super) fn share(load: Rc<Load>, first: u64, step: u64) -> Self {
-        Self { load, next: first, step, copies: VecDeque::new() }
+        self.begins_at.saturating_add(Duration::from_micros(item * SPACING_MICROSECONDS))
     }
 }
 
@@ -142,10 +169,10 @@ impl Iterator for Messages {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        let has_ended = self.next >= self.load.messages;
         let next = self.next;
+        let has_ended = next >= self.load.messages;
         if let Some((number, _)) = self.copies.pop_front_if(|it| has_ended || it.1 <= next) {
-            let mut copy = self.load.message(number);
+            let mut copy = self.message(number);
             copy.sent.copy = true;
             return Some(copy);
         }
@@ -157,7 +184,7 @@ impl Iterator for Messages {
         if ((next + 1) as f64 * share) as u64 > (next as f64 * share) as u64 {
             self.copies.push_back((next, self.next + lag));
         }
-        Some(self.load.message(next))
+        Some(self.message(next))
     }
 }
 
@@ -173,14 +200,9 @@ mod tests {
     use crate::load::Account;
     use std::collections::HashSet;
 
-    fn messages(count: u64, shape: Shape, copies: Copies) -> Vec<Message> {
-        Messages::share(load(count, shape, copies), 0, 1).collect()
-    }
-
-    fn load(messages: u64, shape: Shape, copies: Copies) -> Rc<Load> {
+    fn messages(load: Load) -> Messages {
         let begins_at = Timestamp::from_unix_microseconds(1_793_876_400_000_000);
-        let (topics, sensors) = (Topics::new("bench"), sensors(10));
-        Rc::new(Load { topics, sensors, messages, shape, copies, begins_at })
+        Messages::new(load, Topics::new("bench"), begins_at)
     }
 
     fn account(messages: &[Message]) -> Account {
@@ -191,42 +213,45 @@ mod tests {
 
     #[test]
     fn a_message_of_one_measurement_has_about_105_bytes() {
-        let message = &messages(2, Shape::Measurements(1), Copies::default())[1];
-        assert_eq!(
-            String::from_utf8(message.payload.to_vec()).unwrap(),
-            r#"{"measurements":[{"revision":1,"timestamp":1793876400.000100,"value":{"temperature":10.01,"humidity":31}}]}"#
-        );
+        let message = messages(Load::live(2, 1, Rate::Unlimited)).message(1);
+        let expected = r#"{"measurements":[{"revision":1,"timestamp":1793876400.000100,"value":{"temperature":10.01,"humidity":31}}]}"#;
+        assert_eq!(message.payload, expected.as_bytes());
     }
 
     #[test]
     fn the_mixture_is_90_to_5_to_5_with_one_bad_in_a_hundred() {
-        let account = account(&messages(1_000, Shape::Mixture, Copies::default()));
-        let [measurements, log_messages, heartbeats] = account.kinds;
+        let all: Vec<Message> = messages(Load::backlog(1_000, 10, Shape::Mixture)).collect();
+        let [measurements, log_messages, heartbeats] = account(&all).kinds;
         assert_eq!((measurements.published, measurements.bad), (900, 10));
         assert_eq!((log_messages.published, heartbeats.distinct), (50, 50));
     }
 
     #[test]
     fn a_copy_is_equal_and_comes_when_it_should() {
-        let all = messages(10, Shape::Measurements(2), Copies { share: 0.5, lag: 0 });
-        assert_eq!((&all[1].topic, &all[1].payload), (&all[2].topic, &all[2].payload));
-        let account = account(&all);
-        assert_eq!((all.len(), account.items(), account.distinct()), (15, 30, 20));
-
-        let later = messages(10, Shape::Measurements(2), Copies { share: 1.0, lag: 4 });
+        let all = |share, lag| {
+            let backlog = Load::backlog(10, 10, Shape::Measurements(2));
+            messages(Load { copies: Copies { share, lag }, ..backlog }).collect::<Vec<_>>()
+        };
+        let directly = all(0.5, 0);
+        assert_eq!(
+            (&directly[1].topic, &directly[1].payload),
+            (&directly[2].topic, &directly[2].payload)
+        );
+        let account = account(&directly);
+        assert_eq!((directly.len(), account.items(), account.distinct()), (15, 30, 20));
+        let later = all(1.0, 4);
         let position = later.iter().rposition(|it| it.payload == later[0].payload);
         assert_eq!((later.len(), position), (20, Some(5)));
     }
 
     #[test]
-    fn shares_make_up_the_whole_and_no_two_messages_are_equal() {
+    fn connections_make_up_the_whole_and_no_two_messages_are_equal() {
         for shape in [Shape::Measurements(1), Shape::Measurements(3), Shape::Mixture] {
-            let load = load(500, shape, Copies::default());
-            let shared = (0..7).flat_map(|first| Messages::share(Rc::clone(&load), first, 7));
+            let whole = messages(Load { connections: 7, ..Load::backlog(500, 10, shape) });
+            let shared = (0..7).flat_map(|number| whole.of_connection(number));
             let shared: HashSet<Vec<u8>> = shared.map(|it| it.payload.to_vec()).collect();
-            let all = messages(500, shape, Copies::default());
             assert_eq!(shared.len(), 500);
-            assert!(all.iter().all(|it| shared.contains(&it.payload[..])));
+            assert!(whole.clone().all(|it| shared.contains(&it.payload[..])));
         }
     }
 }

@@ -1,7 +1,13 @@
-//! CPU time and memory of processes, as Linux counts them in /proc. Read before and after each measurement.
-//! On other systems there is nothing to read, and these figures are left out.
+//! CPU time and memory of processes, as Linux counts them in /proc. Read before and after each measurement. On other
+//! systems there is nothing to read, and these figures are left out.
 
 use std::time::Duration;
+
+use procfs_core::process::{Stat, Status};
+use procfs_core::{CpuInfo, FromRead, Meminfo};
+
+/// USER_HZ, in which /proc counts CPU time, is 100 wherever Rust's standard library runs.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Whose CPU time is read.
 #[derive(Clone, Debug, Default)]
@@ -31,12 +37,9 @@ pub(super) struct Memory {
 
 impl Meters {
     pub(super) fn read(&self) -> CpuTime {
-        let of_family = |pid| proc::family_cpu_time(pid, &self.excluded_backends);
-        CpuTime {
-            service: self.service.and_then(proc::cpu_time),
-            postgres: self.postgres.and_then(of_family),
-            broker: self.broker.and_then(proc::cpu_time),
-        }
+        let own = |pid: Option<u32>| Some(time(&stat(pid?)?));
+        let postgres = self.postgres.and_then(|pid| family_time(pid, &self.excluded_backends));
+        CpuTime { service: own(self.service), postgres, broker: own(self.broker) }
     }
 }
 
@@ -54,95 +57,54 @@ impl CpuTime {
     }
 }
 
-pub(super) use proc::{machine, memory, postmaster_of};
-
-#[cfg(target_os = "linux")]
-mod proc {
-    use std::time::Duration;
-
-    use procfs::process::{Process, Stat, all_processes};
-    use procfs::{CpuInfo, Current as _, Meminfo, ticks_per_second};
-
-    use super::Memory;
-
-    fn stat(pid: u32) -> Option<Stat> {
-        Process::new(pid.try_into().ok()?).ok()?.stat().ok()
-    }
-
-    fn time(ticks: u64) -> Duration {
-        Duration::from_millis(ticks * 1_000 / ticks_per_second())
-    }
-
-    /// Of the process itself, its ended threads included.
-    pub(in super::super) fn cpu_time(pid: u32) -> Option<Duration> {
-        stat(pid).map(|stat| time(stat.utime + stat.stime))
-    }
-
-    /// Of a process and its children, the ended ones included.
-    pub(in super::super) fn family_cpu_time(pid: u32, excluded: &[u32]) -> Option<Duration> {
-        let parent = stat(pid)?;
-        let ended_children = (parent.cutime + parent.cstime).unsigned_abs();
-        let mut ticks = parent.utime + parent.stime + ended_children;
-        for process in all_processes().ok()?.flatten() {
-            let is_excluded = excluded.contains(&process.pid.unsigned_abs());
-            // A process may have ended since it was listed.
-            let child = process.stat().ok().filter(|it| it.ppid == parent.pid && !is_excluded);
-            ticks += child.map_or(0, |child| child.utime + child.stime);
-        }
-        Some(time(ticks))
-    }
-
-    pub(in super::super) fn memory(pid: u32) -> Memory {
-        let status = pid.try_into().ok().and_then(|pid| Process::new(pid).ok()?.status().ok());
-        let bytes = |kib: Option<u64>| kib.unwrap_or(0) * 1_024;
-        status.map_or_else(Memory::default, |it| Memory {
-            resident: bytes(it.vmrss),
-            peak: bytes(it.vmhwm),
-        })
-    }
-
-    /// The parent of a backend, if the server runs on this machine and its processes are visible.
-    pub(in super::super) fn postmaster_of(backend: u32) -> Option<u32> {
-        let postmaster = stat(backend).filter(|it| it.comm == "postgres")?.ppid.unsigned_abs();
-        stat(postmaster).filter(|it| it.comm == "postgres").map(|_| postmaster)
-    }
-
-    /// The machine, in one line.
-    pub(in super::super) fn machine() -> String {
-        let cpus = CpuInfo::current().ok();
-        let model = cpus.as_ref().and_then(|it| it.model_name(0)).unwrap_or("CPU").to_owned();
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let gib = Meminfo::current().map_or(0, |it| (it.mem_total + (1 << 29)) >> 30);
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        format!("{cores} × {model}, {gib} GiB, Linux {}", kernel.trim())
-    }
+fn read<T: FromRead>(path: &str) -> Option<T> {
+    T::from_file(format!("/proc/{path}")).ok()
 }
 
-#[cfg(not(target_os = "linux"))]
-mod proc {
-    use std::time::Duration;
+fn stat(pid: u32) -> Option<Stat> {
+    read(&format!("{pid}/stat"))
+}
 
-    use super::Memory;
+/// Of the process itself, its ended threads included.
+fn time(stat: &Stat) -> Duration {
+    TICK.saturating_mul(u32::try_from(stat.utime + stat.stime).unwrap_or(u32::MAX))
+}
 
-    pub(in super::super) const fn cpu_time(_pid: u32) -> Option<Duration> {
-        None
+/// Of a process and its children, the ended ones included.
+fn family_time(pid: u32, excluded: &[u32]) -> Option<Duration> {
+    let parent = stat(pid)?;
+    let ended_children = u32::try_from(parent.cutime + parent.cstime).unwrap_or(u32::MAX);
+    let mut total = time(&parent) + TICK.saturating_mul(ended_children);
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        let child = entry.file_name().to_str().and_then(|name| stat(name.parse().ok()?));
+        let is_counted =
+            |it: &Stat| it.ppid == parent.pid && !excluded.contains(&it.pid.unsigned_abs());
+        total += child.filter(is_counted).map_or(Duration::ZERO, |child| time(&child));
     }
+    Some(total)
+}
 
-    pub(in super::super) const fn family_cpu_time(_pid: u32, _: &[u32]) -> Option<Duration> {
-        None
-    }
+pub(super) fn memory(pid: u32) -> Memory {
+    let status: Option<Status> = read(&format!("{pid}/status"));
+    let bytes = |kib: Option<u64>| kib.unwrap_or(0) * 1_024;
+    let memory = status.map(|it| Memory { resident: bytes(it.vmrss), peak: bytes(it.vmhwm) });
+    memory.unwrap_or_default()
+}
 
-    pub(in super::super) fn memory(_pid: u32) -> Memory {
-        Memory::default()
-    }
+/// The parent of a backend, if the server runs on this machine and its processes are visible.
+pub(super) fn postmaster_of(backend: u32) -> Option<u32> {
+    let postmaster = stat(backend).filter(|it| it.comm == "postgres")?.ppid.unsigned_abs();
+    stat(postmaster).filter(|it| it.comm == "postgres").map(|_| postmaster)
+}
 
-    pub(in super::super) const fn postmaster_of(_backend: u32) -> Option<u32> {
-        None
-    }
-
-    pub(in super::super) fn machine() -> String {
-        std::env::consts::OS.to_owned()
-    }
+/// The machine, in one line.
+pub(super) fn machine() -> String {
+    let cpus: Option<CpuInfo> = read("cpuinfo");
+    let model = cpus.as_ref().and_then(|it| it.model_name(0)).unwrap_or("CPU");
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let gib = read("meminfo").map_or(0, |it: Meminfo| (it.mem_total + (1 << 29)) >> 30);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} × {model}, {gib} GiB, Linux {}", kernel.trim())
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -153,13 +115,11 @@ mod tests {
     fn this_process_uses_time_and_memory() {
         let pid = std::process::id();
         let until = std::time::Instant::now() + Duration::from_secs(10);
-        while proc::cpu_time(pid).unwrap() < Duration::from_millis(30) {
+        while time(&stat(pid).unwrap()) < TICK * 3 {
             assert!(std::time::Instant::now() < until);
         }
+        assert!(family_time(pid, &[]).unwrap() >= TICK * 3 && postmaster_of(pid).is_none());
         let memory = memory(pid);
         assert!(memory.resident > 1 << 20 && memory.peak >= memory.resident, "{memory:?}");
-        let family = proc::family_cpu_time(pid, &[]).unwrap();
-        assert!(family >= Duration::from_millis(30) && postmaster_of(pid).is_none());
-        assert!(machine().contains("Linux"), "{}", machine());
     }
 }

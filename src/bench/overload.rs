@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::live::{Live, Part};
+use super::live::Live;
+use super::messages::Load;
 use super::meters;
 use super::report::Row;
 use super::service::settled_items;
@@ -42,18 +43,14 @@ pub(super) async fn overload(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let mut live = Live::start(bed).await?;
     let duration = bed.scaled_time(DURATION);
     let per_second = Arc::new(AtomicU64::new(FIRST_RATE));
-    let part = Part {
-        name: "overload",
-        messages: MAX_MESSAGES,
-        items: ITEMS_PER_MESSAGE,
-        rate: Rate::Governed { per_second: Arc::clone(&per_second), connections: 1 },
-        duration: Some(duration),
-    };
+    let rate = Rate::Governed { per_second: Arc::clone(&per_second), share: 1.0 };
+    let mut load = Load::live(MAX_MESSAGES, ITEMS_PER_MESSAGE, rate);
+    load.duration = Some(duration);
     let observations = Rc::new(RefCell::new(Vec::new()));
     let (http, pid) = (live.service.http.clone(), live.service.pid);
     let before = settled_items(&http.ledger().await?);
     let observe = observe(http, pid, per_second, Rc::clone(&observations));
-    let mut row = live.measure(&part, observe).await?;
+    let mut row = live.measure("overload", &load, observe).await?;
     live.stop().await?;
 
     let observations = observations.borrow();

@@ -10,18 +10,18 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::messages::measurements_of;
 use super::report::Percentiles;
-use super::test_bed::{Run, TestBed, on_own_thread};
+use super::test_bed::{Run, TestBed, Thread, on_own_thread};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::load::{
     Account, Limit, Message, Pace, Plan, Publisher, Rate, Sent, Source, Stop, Timing, Totals,
     latencies, record,
 };
-use crate::mqtt;
-use crate::store::{self, Bench};
+use crate::store::{Bench, Watch};
 use crate::wire::Topics;
 
 const PER_SECOND: f64 = 50.0;
@@ -40,17 +40,17 @@ pub(super) struct Probe {
     /// The backend that it asks.
     pub(super) backend_pid: u32,
     stop: watch::Sender<Stop>,
-    outcome: oneshot::Receiver<anyhow::Result<Probed>>,
-    /// A backend that ends leaves its CPU time to its parent: it lives until the meters are read.
-    held: oneshot::Sender<()>,
+    outcome: JoinHandle<anyhow::Result<(Thread, (Watch, Probed))>>,
 }
+
+/// The connection, and the thread that drives it.
+type Held = (Watch, Thread);
 
 /// What it found.
 pub(super) struct Probed {
     pub(super) account: Account,
     pub(super) puback: Option<Percentiles>,
     pub(super) visible: Option<Percentiles>,
-    _held: Option<oneshot::Sender<()>>,
 }
 
 /// What was published and not seen, and when it was sent.
@@ -75,82 +75,55 @@ impl Source for Probes {
 
 impl Probe {
     pub(super) async fn start(bed: &TestBed, run: &Run) -> anyhow::Result<Self> {
-        let (ready, watching) = oneshot::channel();
-        let (done, outcome) = oneshot::channel();
-        let (held, released) = oneshot::channel::<()>();
         let (stop, stopped) = watch::channel(Stop::No);
-        let prober = Prober {
-            mqtt: bed.servers.mqtt.clone(),
-            client_id: format!("{}-probe", run.name),
-            topics: run.topics.clone(),
-            store: run.store.clone(),
-            stop: stopped,
-        };
-        actix_rt::spawn(on_own_thread(move || async move {
-            let (watch, probed) = prober.run(ready).await.map_or_else(
-                |error| (None, Err(error)),
-                |(watch, probed)| (Some(watch), Ok(probed)),
-            );
-            // Nobody waits for it when the benchmark was interrupted.
-            done.send(probed).ok();
-            released.await.ok();
-            drop(watch);
-            Ok(())
+        let (ready, watching) = oneshot::channel();
+        let (mqtt, store) = (bed.servers.mqtt.clone(), run.store.clone());
+        let (topics, client_id) = (run.topics.clone(), format!("{}-probe", run.name));
+        let outcome = actix_rt::spawn(on_own_thread(move || async move {
+            let watch = Bench::connect(&store).await?.watch().await?;
+            let (missing, latency) = (Missing::default(), Some(latencies()));
+            let totals = Rc::new(RefCell::new(Totals { latency, ..Totals::default() }));
+            let plan = Plan {
+                mqtt,
+                client_id,
+                filters: Vec::new(),
+                pace: Pace::new(Rate::PerSecond(PER_SECOND), None),
+                limit: LIMIT,
+                tick: TICK,
+                reconnect: false,
+                totals: Rc::clone(&totals),
+            };
+            let probes = Probes { topics, missing: Rc::clone(&missing) };
+            let opened = Publisher::open_all(vec![Publisher::new(probes, plan)]).await?;
+            ready.send(watch.backend_pid).ok().context("nobody waits for the probe")?;
+            let timing = Timing { started_at: Instant::now(), duration: None, stop: stopped };
+            let publishing =
+                actix_rt::spawn(async move { Publisher::run_all(opened, &timing).await });
+            let visible = see(&watch, &missing, || publishing.is_finished()).await?;
+            publishing.await??;
+            let totals = totals.borrow();
+            let puback = totals.latency.as_ref().and_then(Percentiles::of);
+            let visible = Percentiles::of(&visible);
+            Ok((watch, Probed { account: totals.account, puback, visible }))
         }));
         match watching.await {
-            Ok(backend_pid) => Ok(Self { backend_pid, stop, outcome, held }),
+            Ok(backend_pid) => Ok(Self { backend_pid, stop, outcome }),
             Err(_) => Err(outcome.await?.err().context("the probe ended before it began")?),
         }
     }
 
-    /// Ends the publishing, and waits until everything that it published is visible.
-    pub(super) async fn stop(self) -> anyhow::Result<Probed> {
+    /// Ends the publishing, and waits until everything that it published is visible. The connection is to be held
+    /// until the meters are read: a backend that ends leaves its CPU time to its parent.
+    pub(super) async fn stop(self) -> anyhow::Result<(Probed, Held)> {
         self.stop.send_replace(Stop::Publishing);
-        let outcome = self.outcome.await.context("the probe's thread ended")?;
-        Ok(Probed { _held: Some(self.held), ..outcome.context("probing")? })
-    }
-}
-
-struct Prober {
-    mqtt: mqtt::Config,
-    client_id: String,
-    topics: Topics,
-    store: store::Config,
-    stop: watch::Receiver<Stop>,
-}
-
-impl Prober {
-    async fn run(self, ready: oneshot::Sender<u32>) -> anyhow::Result<(store::Watch, Probed)> {
-        let watch = Bench::connect(&self.store).await?.watch().await?;
-        let (missing, latency) = (Missing::default(), Some(latencies()));
-        let totals = Rc::new(RefCell::new(Totals { latency, ..Totals::default() }));
-        let plan = Plan {
-            mqtt: self.mqtt,
-            client_id: self.client_id,
-            filters: Vec::new(),
-            pace: Pace::new(Rate::PerSecond(PER_SECOND), None),
-            limit: LIMIT,
-            tick: TICK,
-            reconnect: false,
-            totals: Rc::clone(&totals),
-        };
-        let probes = Probes { topics: self.topics, missing: Rc::clone(&missing) };
-        let opened = Publisher::open_all(vec![Publisher::new(probes, plan)]).await?;
-        ready.send(watch.backend_pid).ok().context("nobody waits for the probe")?;
-        let timing = Timing { started_at: Instant::now(), duration: None, stop: self.stop };
-        let publishing = actix_rt::spawn(async move { Publisher::run_all(opened, &timing).await });
-        let visible = see(&watch, &missing, || publishing.is_finished()).await?;
-        publishing.await.context("publishing")??;
-        let totals = totals.borrow();
-        let puback = totals.latency.as_ref().and_then(Percentiles::of);
-        let visible = Percentiles::of(&visible);
-        Ok((watch, Probed { account: totals.account, puback, visible, _held: None }))
+        let (thread, (watch, probed)) = self.outcome.await?.context("probing")?;
+        Ok((probed, (watch, thread)))
     }
 }
 
 /// Looks for what is missing, until nothing is and nothing more will be published.
 async fn see(
-    watch: &store::Watch,
+    watch: &Watch,
     missing: &Missing,
     is_published: impl Fn() -> bool,
 ) -> anyhow::Result<Histogram<u64>> {

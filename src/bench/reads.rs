@@ -11,8 +11,8 @@ use anyhow::ensure;
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::live::{Live, Part};
-use super::messages::{SENSORS, sensors};
+use super::live::Live;
+use super::messages::{Load, SENSORS, sensors};
 use super::report::Row;
 use super::test_bed::TestBed;
 use crate::load::{HttpClient, Rate, latencies, record};
@@ -31,28 +31,23 @@ struct Requests {
 }
 
 pub(super) async fn reads(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
-    let part = Part {
-        name: "reads",
-        // More than the broker takes in that time.
-        messages: 500_000,
-        // The database has as much to do as the broker.
-        items: 10,
-        rate: Rate::Unlimited,
-        duration: Some(bed.scaled_time(Duration::from_secs(5))),
-    };
+    // More than the broker takes in that time; of ten, so that the database has as much to do as the broker.
+    let mut load = Load::live(500_000, 10, Rate::Unlimited);
+    load.duration = Some(bed.scaled_time(Duration::from_secs(5)));
     let requests = Requests { latency: latencies(), failed: 0, unanswered: 0 };
     let requests = Rc::new(RefCell::new(requests));
     let (mut rows, mut rounds) = (Vec::new(), Vec::new());
     for _ in 0..bed.rounds {
         let mut live = Live::start(bed).await?;
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        without.push(live.measure(&part, pending::<()>()).await?);
+        without.push(live.measure("reads", &load, pending()).await?);
         for _ in 0..2 {
             // On connections of its own.
             let http = HttpClient::new(&live.service.url, None, None)?;
-            with.push(live.measure(&part, read(http, Rc::clone(&requests))).await?);
+            let read = read(http, Rc::clone(&requests));
+            with.push(live.measure("reads", &load, read).await?);
         }
-        without.push(live.measure(&part, pending::<()>()).await?);
+        without.push(live.measure("reads", &load, pending()).await?);
         live.stop().await?;
         rounds.push((rate_of(&with), rate_of(&without)));
         rows.extend(with);

@@ -17,13 +17,15 @@ use super::meters::{self, Meters};
 use crate::config::BenchServers;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::load::{
-    Account, Connection, Limit, Pace, Plan, Progress, Publisher, Rate, Stop, Timing, Totals,
+    Account, Connection, Limit, Pace, Plan, Progress, Publisher, Stop, Timing, Totals,
 };
 use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
 use crate::wire::Topics;
 
 /// Timestamps begin this long ago: there are partitions for them.
 const AGE: Duration = Duration::from_secs(7_200);
+/// The timestamps of two parts of a run are this far apart: no two messages share one.
+const PART: Duration = Duration::from_secs(1_200);
 const TICK: Duration = Duration::from_millis(1);
 
 pub(super) struct TestBed {
@@ -49,17 +51,6 @@ pub(super) struct Run {
     pub(super) store: store::Config,
     pub(super) database: Bench,
     pub(super) database_url: String,
-}
-
-/// How a load is published.
-pub(super) struct Publishing {
-    pub(super) step: String,
-    pub(super) load: Load,
-    pub(super) rate: Rate,
-    pub(super) duration: Option<Duration>,
-    pub(super) connections: u64,
-    /// Of each connection.
-    pub(super) limit: Limit,
 }
 
 impl TestBed {
@@ -142,29 +133,38 @@ impl TestBed {
         Meters { service, postgres, excluded_backends, broker }
     }
 
-    /// Publishes a load on a thread of its own. Every message was acknowledged, and has a subscriber.
-    pub(super) async fn publish(&self, run: &Run, plan: Publishing) -> anyhow::Result<Account> {
-        let totals = Totals::default();
-        let progress = self.progress(&plan.step, plan.load.message_count());
-        let _progress = progress.follow(Arc::clone(&totals.acknowledged));
+    /// Publishes a load on a thread of its own, with the timestamps of a part of the run. When it returns, every
+    /// message was acknowledged, and had a subscriber.
+    pub(super) async fn publish(
+        &self,
+        run: &Run,
+        part: u32,
+        load: &Load,
+        step: &str,
+    ) -> anyhow::Result<Account> {
+        let acknowledged = Arc::default();
+        let _progress = self.progress(step, load.message_count()).follow(Arc::clone(&acknowledged));
+        let begins_at = run.begins_at.saturating_add(PART * part);
         let (mqtt, name) = (self.servers.mqtt.clone(), run.name.clone());
-        let (acknowledged, Publishing { load, rate, duration, connections, limit, .. }) =
-            (totals.acknowledged, plan);
+        let (load, topics) = (load.clone(), run.topics.clone());
         let published = on_own_thread(move || async move {
-            let totals = Totals { acknowledged, ..Totals::default() };
-            let (load, totals) = (Rc::new(load), Rc::new(RefCell::new(totals)));
+            let totals = Rc::new(RefCell::new(Totals { acknowledged, ..Totals::default() }));
+            let (rate, duration, connections) =
+                (load.rate.times(1.0 / load.connections as f64), load.duration, load.connections);
+            let limit = Limit { messages: load.window, payload_bytes: 8 << 20 };
+            let messages = Messages::new(load, topics, begins_at);
             let publisher = |number| {
                 let plan = Plan {
                     mqtt: mqtt.clone(),
                     client_id: format!("{name}-fleet-{number}"),
                     filters: Vec::new(),
-                    pace: Pace::new(rate.shared_by(connections), None),
+                    pace: Pace::new(rate.clone(), None),
                     limit,
                     tick: TICK,
                     reconnect: false,
                     totals: Rc::clone(&totals),
                 };
-                Publisher::new(Messages::share(Rc::clone(&load), number, connections), plan)
+                Publisher::new(messages.of_connection(number), plan)
             };
             let opened = Publisher::open_all((0..connections).map(publisher).collect()).await?;
             let (_stop, stop) = watch::channel(Stop::No);
@@ -177,7 +177,8 @@ impl TestBed {
             );
             Ok(account)
         });
-        published.await.context("publishing")
+        let (_thread, account) = published.await.context("publishing")?;
+        Ok(account)
     }
 
     /// Removes everything that was created.
@@ -194,11 +195,6 @@ impl TestBed {
 }
 
 impl Run {
-    /// When the timestamps of a part of the measurement begin: no two parts share one.
-    pub(super) fn part(&self, number: u32) -> Timestamp {
-        self.begins_at.saturating_add(Duration::from_secs(1_200) * number)
-    }
-
     /// The settings of the service; the rest of the environment is the user's.
     pub(super) fn settings(&self, bed: &TestBed) -> Vec<(&'static str, String)> {
         vec![
@@ -220,20 +216,23 @@ impl Run {
     }
 }
 
+/// A thread that ends with its owner.
+pub(super) struct Thread(actix_rt::Arbiter);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 /// Runs a future on a thread of its own, where the benchmark's other work does not delay it.
 pub(super) async fn on_own_thread<T, F>(
     start: impl FnOnce() -> F + Send + 'static,
-) -> anyhow::Result<T>
+) -> anyhow::Result<(Thread, T)>
 where
     T: Send + 'static,
     F: Future<Output = anyhow::Result<T>> + 'static,
 {
-    struct Thread(actix_rt::Arbiter);
-    impl Drop for Thread {
-        fn drop(&mut self) {
-            self.0.stop();
-        }
-    }
     let (done, outcome) = oneshot::channel();
     let thread = Thread(actix_rt::Arbiter::new());
     thread.0.spawn_fn(move || {
@@ -242,7 +241,7 @@ where
             done.send(start().await).ok();
         });
     });
-    outcome.await.context("the thread ended")?
+    Ok((thread, outcome.await.context("the thread ended")??))
 }
 
 /// The same server, another database; a connection string of either form.

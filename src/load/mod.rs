@@ -15,7 +15,7 @@ mod progress;
 mod publisher;
 mod window;
 
-pub(crate) use account::{Account, Items, Sent};
+pub(crate) use account::{Account, Sent};
 pub(crate) use connection::Connection;
 pub(crate) use http::HttpClient;
 pub(crate) use pace::{Pace, Rate, share_of, whole_messages};

@@ -22,7 +22,7 @@ use super::account::{Account, Sent};
 use super::connection::{Connection, Event};
 use super::pace::Pace;
 use super::window::{Limit, Window};
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, pause};
 use crate::mqtt;
 
 /// How long, after the last message, the broker may take to acknowledge it.
@@ -30,8 +30,6 @@ const WIND_DOWN: Duration = Duration::from_secs(30);
 /// A broker that acknowledges nothing for this long never will.
 const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(1);
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LAST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// A message to publish.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -195,11 +193,11 @@ impl<S: Source + 'static> Publisher<S> {
         if let Err(error) = connection.close().await {
             debug!("the connection ended before DISCONNECT: {error}");
         }
-        let due = if timing.is_stopped() { 0 } else { self.due(&timing, Instant::now()) };
-        // Without rate and limit everything is always due.
-        let due = if due == u64::MAX { 0 } else { due };
+        let due = self.plan.pace.due(timing.elapsed(Instant::now()));
+        // Without rate and limit something is always due.
+        let is_late = !timing.is_stopped() && due < u64::MAX;
         let totals = &mut *self.plan.totals.borrow_mut();
-        totals.skipped += self.plan.pace.skipped() + due;
+        totals.skipped += self.plan.pace.skipped() + if is_late { due } else { 0 };
         totals.unacknowledged += self.window.len() as u64;
         Ok(())
     }
@@ -231,7 +229,7 @@ impl<S: Source + 'static> Publisher<S> {
             );
             let wake_at = self.wake_at(now, timing).min(connection.keep_alive(now)?);
             tokio::select! {
-                event = connection.event() => self.handle(event?),
+                event = connection.event() => self.handle(event?, Instant::now()),
                 () = sleep_until(wake_at) => {}
                 changed = timing.stop.changed() => changed.context("the run has ended")?,
             }
@@ -239,8 +237,9 @@ impl<S: Source + 'static> Publisher<S> {
                 // One PUBACK is not worth a round, and the broker has the cores meanwhile.
                 sleep(self.plan.tick).await;
             }
+            let now = Instant::now();
             while let Some(event) = connection.ready_event()? {
-                self.handle(event);
+                self.handle(event, now);
             }
         }
     }
@@ -254,25 +253,19 @@ impl<S: Source + 'static> Publisher<S> {
         for message in self.source.heartbeats(timing.elapsed(now), clock) {
             self.push(message);
         }
-        let mut ended = false;
-        let mut due = self.due(timing, now);
-        while due > 0 && !ended && self.window.has_room() {
-            match self.source.next(clock) {
-                Some(message) => {
-                    self.push(message);
-                    self.plan.pace.sent();
-                    due -= 1;
-                }
-                None => ended = true,
+        let (mut due, mut has_ended) = (self.plan.pace.due(timing.elapsed(now)), false);
+        while due > 0 && !has_ended && self.window.has_room() {
+            if let Some(message) = self.source.next(clock) {
+                self.push(message);
+                self.plan.pace.sent();
+                due -= 1;
+            } else {
+                has_ended = true;
             }
         }
-        if ended || self.plan.pace.is_exhausted() || timing.is_over(now) {
+        if has_ended || self.plan.pace.is_exhausted() || timing.is_over(now) {
             self.deadline = Some(now + WIND_DOWN);
         }
-    }
-
-    fn due(&mut self, timing: &Timing, now: Instant) -> u64 {
-        self.plan.pace.due(timing.elapsed(now))
     }
 
     fn push(&mut self, message: Message) {
@@ -280,24 +273,22 @@ impl<S: Source + 'static> Publisher<S> {
         self.window.push(message.topic, message.payload);
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Acknowledged(id, reason) => {
                 let Some(sent_at) = self.window.acknowledge(id) else { return };
-                self.acknowledged_at = Instant::now();
+                self.acknowledged_at = now;
                 let totals = &mut *self.plan.totals.borrow_mut();
                 if let Some(latency) = &mut totals.latency {
-                    record(latency, self.acknowledged_at - sent_at);
+                    record(latency, now - sent_at);
                 }
-                match reason {
-                    PublishAckReason::Success => {}
-                    PublishAckReason::NoMatchingSubscribers => totals.unheard += 1,
-                    _ => {
-                        totals.refused += 1;
-                        return;
-                    }
+                let is_unheard = reason == PublishAckReason::NoMatchingSubscribers;
+                if reason == PublishAckReason::Success || is_unheard {
+                    totals.unheard += u64::from(is_unheard);
+                    totals.acknowledged.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    totals.refused += 1;
                 }
-                totals.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             Event::Publish { topic, payload } => {
                 if let Some(answer) = self.source.receive(&topic, &payload, Timestamp::now()) {
@@ -323,22 +314,21 @@ impl<S: Source + 'static> Publisher<S> {
     }
 
     async fn reconnect(&mut self, timing: &mut Timing) -> Option<Connection> {
-        let mut backoff = FIRST_BACKOFF;
-        loop {
+        for failures in 1.. {
             let now = Instant::now();
             if timing.is_over(now) || self.plan.pace.is_exhausted() {
                 self.deadline.get_or_insert(now + WIND_DOWN);
             }
             if self.is_done(now, timing) {
-                return None;
+                break;
             }
             tokio::select! {
-                () = sleep(backoff.mul_f64(rand::random_range(0.5..1.0))) => {}
+                () = sleep(pause(failures, rand::random())) => {}
                 changed = timing.stop.changed() => changed.ok()?,
             }
             let opened = tokio::select! {
                 opened = self.open() => opened,
-                _ = timing.stop.wait_for(|stop| *stop == Stop::Now) => return None,
+                _ = timing.stop.wait_for(|stop| *stop == Stop::Now) => break,
             };
             match opened {
                 Ok(connection) => {
@@ -348,7 +338,7 @@ impl<S: Source + 'static> Publisher<S> {
                 }
                 Err(error) => debug!("still no connection: {error:#}"),
             }
-            backoff = LAST_BACKOFF.min(backoff * 2);
         }
+        None
     }
 }

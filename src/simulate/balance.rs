@@ -75,6 +75,11 @@ impl Balance {
     const fn stored(&self) -> u64 {
         self.ledger.committed + self.ledger.rejected
     }
+
+    /// Whether everything has arrived, and none is in flight.
+    const fn is_settled(&self) -> bool {
+        self.ledger.received >= self.published && self.ledger.in_flight == 0
+    }
 }
 
 impl Balances {
@@ -83,26 +88,21 @@ impl Balances {
         before: &LedgerSnapshot,
         after: &LedgerSnapshot,
     ) -> Option<Self> {
-        let mut balances = Self::default();
-        let entries = before.entries().into_iter().zip(after.entries());
-        for ((balance, items), ((_, before), (_, after))) in
-            balances.0.iter_mut().zip(account.kinds).zip(entries)
-        {
-            *balance = Balance::between(items.published, before, after)?;
+        let (before, after, mut balances) = (before.entries(), after.entries(), Self::default());
+        for (kind, balance) in balances.0.iter_mut().enumerate() {
+            let published = account.kinds[kind].published;
+            *balance = Balance::between(published, before[kind].1, after[kind].1)?;
         }
         Some(balances)
     }
 
-    /// Whether everything has arrived, and none is in flight.
-    pub(super) fn is_settled(&self) -> bool {
-        let is_settled =
-            |it: &Balance| it.ledger.received >= it.published && it.ledger.in_flight == 0;
-        self.0.iter().all(is_settled)
+    pub(super) fn are_settled(&self) -> bool {
+        self.0.iter().all(Balance::is_settled)
     }
 
     /// Whether everything is stored, so that waiting cannot improve the verdict.
-    pub(super) fn is_stored(&self) -> bool {
-        self.is_settled() && self.0.iter().all(|it| it.stored() >= it.published)
+    pub(super) fn are_stored(&self) -> bool {
+        self.are_settled() && self.0.iter().all(|it| it.stored() >= it.published)
     }
 
     /// Items that the service has settled, as far as they can be ours.
@@ -166,16 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_service_is_noticed() {
+    fn a_restarted_service_is_noticed_and_items_in_flight_are_waited_for() {
         let before = balance(0, 10, 0, 0).ledger;
         assert_eq!(Balance::between(5, before, LedgerEntry::default()), None);
-    }
-
-    #[test]
-    fn settled_when_everything_arrived_and_none_is_in_flight() {
         let mut balances = of_measurements(balance(100, 94, 1, 5));
-        assert!(balances.is_settled() && !balances.is_stored());
+        assert!(balances.are_settled() && !balances.are_stored());
         balances.0[0].ledger.in_flight = 1;
-        assert!(!balances.is_settled());
+        assert!(!balances.are_settled());
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,39 +22,31 @@ const TICK: Duration = Duration::from_millis(5);
 
 pub(super) struct Fleet {
     content: Rc<Content>,
-    timing: Timing,
+    /// Of one sensor.
+    rate: Rate,
     /// Measurement and log messages in total.
     limit: Option<u64>,
     duration: Option<Duration>,
     sensor_count: usize,
 }
 
-enum Timing {
-    /// Messages per second of each sensor.
-    Steady(f64),
-    AsFastAsPossible,
-    Recorded {
-        offsets: Arc<[Duration]>,
-        speed: f64,
-    },
-}
-
 impl Fleet {
     /// Reads the series, if there is one.
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
         let (sensor_count, per_message) = (options.sensor_count(), options.items_per_message());
-        let (content, timing, total) = match &options.replay {
+        let (content, rate, total) = match &options.replay {
             Some(file) => {
                 let series = std::fs::read_to_string(file).map_err(anyhow::Error::from);
                 let series = series
                     .and_then(|text| Series::parse(&text, options.time_column.as_deref()))
                     .with_context(|| format!("{} cannot be replayed", file.display()))?;
-                let timing = match options.speed {
-                    None => Timing::AsFastAsPossible,
-                    Some(speed) => Timing::Recorded { offsets: series.offsets(per_message), speed },
+                let offsets = series.offsets(per_message);
+                let rate = match options.speed {
+                    None => Rate::Unlimited,
+                    Some(speed) => Rate::Recorded { offsets, speed, messages: 1.0 },
                 };
                 let total = series.len().div_ceil(per_message) * sensor_count;
-                (Content::Recorded { series, per_message }, timing, Some(total as u64))
+                (Content::Recorded { series, per_message }, rate, Some(total as u64))
             }
             None => {
                 let invention = Invention {
@@ -65,18 +56,18 @@ impl Fleet {
                     // The measurements of a message are spread over the time since the one before.
                     spacing: Duration::from_secs_f64(1.0 / options.rate / per_message as f64),
                 };
-                (Content::Invented(invention), Timing::Steady(options.rate), None)
+                (Content::Invented(invention), Rate::PerSecond(options.rate), None)
             }
         };
         let limit = total.into_iter().chain(options.messages).min();
         let (content, duration) = (Rc::new(content), options.duration());
-        Ok(Self { content, timing, limit, duration, sensor_count })
+        Ok(Self { content, rate, limit, duration, sensor_count })
     }
 
     /// How many messages to expect, for the progress bar.
     pub(super) fn message_count(&self) -> Option<u64> {
-        let timed = match (&self.timing, self.duration) {
-            (Timing::Steady(rate), Some(duration)) => {
+        let timed = match (&self.rate, self.duration) {
+            (Rate::PerSecond(rate), Some(duration)) => {
                 Some(whole_messages(duration, rate * self.sensor_count as f64))
             }
             _ => None,
@@ -126,17 +117,7 @@ impl Fleet {
 
     /// The pace of the sensors `start .. end`.
     fn pace(&self, start: usize, end: usize) -> Pace {
-        let sensors = end - start;
-        let rate = match &self.timing {
-            Timing::Steady(rate) => Rate::PerSecond(rate * sensors as f64),
-            Timing::AsFastAsPossible => Rate::Unlimited,
-            Timing::Recorded { offsets, speed } => Rate::Recorded {
-                offsets: Arc::clone(offsets),
-                speed: *speed,
-                sensors: sensors as u64,
-            },
-        };
         let limit = self.limit.map(|total| share_of(total, start, end, self.sensor_count));
-        Pace::new(rate, limit).skipping()
+        Pace::new(self.rate.times((end - start) as f64), limit).skipping()
     }
 }

@@ -109,13 +109,13 @@ async fn settle(
         });
         let now = Instant::now();
         if let Ok(balances) = &balances {
-            if balances.is_stored() {
+            if balances.are_stored() {
                 return Ok(*balances);
             }
             if balances.finished() > finished {
                 (finished, progressed_at) = (balances.finished(), now);
             }
-            if balances.is_settled() && now >= progressed_at + SETTLE_STABLE {
+            if balances.are_settled() && now >= progressed_at + SETTLE_STABLE {
                 return Ok(*balances);
             }
         }

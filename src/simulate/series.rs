@@ -19,19 +19,9 @@ use crate::load::{UnixSeconds, measurements};
 /// Members' names, as the service takes them.
 const MAX_NAME_CHARACTERS: usize = 64;
 
-/// The rows of a file, in its order.
+/// The rows of a file, in its order: when, and `"timestamp":…,"value":{…}`.
 #[derive(Debug)]
-pub(super) struct Series {
-    rows: Vec<Row>,
-    /// Their items, but for the revision: `"timestamp":…,"value":{…}`.
-    text: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Row {
-    timestamp: Timestamp,
-    item: Range<usize>,
-}
+pub(super) struct Series(Vec<(Timestamp, String)>);
 
 impl Series {
     /// Reads a whole file. The time is in the named column, or in the first that reads as one.
@@ -46,64 +36,31 @@ impl Series {
             let position = header.iter().position(|known| known == name);
             time_index = Some(position.with_context(|| format!("it has no column {name:?}"))?);
         }
-        let mut series = Self { rows: Vec::new(), text: Vec::with_capacity(file.len() * 2) };
+        let mut rows = Vec::new();
         for record in reader.records() {
             let record = record?;
             let index = match time_index {
                 Some(index) => index,
                 None => *time_index.insert(find_time(&header, &record)?),
             };
-            series.push(&header, &record, index)?;
+            rows.push(row(&header, &record, index)?);
         }
-        ensure!(!series.rows.is_empty(), "it has no row below its header");
-        Ok(series)
-    }
-
-    fn push(
-        &mut self,
-        header: &StringRecord,
-        record: &StringRecord,
-        time_index: usize,
-    ) -> anyhow::Result<()> {
-        let cell = &record[time_index];
-        let timestamp = date(cell).or_else(|| unix_seconds(cell)).with_context(|| {
-            let line = record.position().map_or(0, csv::Position::line);
-            format!("line {line}: {cell:?} is not a time from 1970 to 9999")
-        })?;
-        let start = self.text.len();
-        write!(self.text, r#""timestamp":{},"value":{{"#, UnixSeconds(timestamp))?;
-        let cells = header.iter().zip(record).enumerate();
-        let members = cells.filter(|(index, (_, cell))| *index != time_index && !cell.is_empty());
-        for (position, (_, (name, cell))) in members.enumerate() {
-            if position > 0 {
-                self.text.push(b',');
-            }
-            serde_json::to_writer(&mut self.text, name)?;
-            self.text.push(b':');
-            if is_json_number(cell) {
-                self.text.extend_from_slice(cell.as_bytes());
-            } else {
-                serde_json::to_writer(&mut self.text, cell)?;
-            }
-        }
-        self.text.push(b'}');
-        self.rows.push(Row { timestamp, item: start..self.text.len() });
-        Ok(())
+        ensure!(!rows.is_empty(), "it has no row below its header");
+        Ok(Self(rows))
     }
 
     /// The number of rows.
     pub(super) fn len(&self) -> usize {
-        self.rows.len()
+        self.0.len()
     }
 
     /// A message of some rows.
     pub(super) fn message(&self, rows: Range<usize>, revision: i32) -> Vec<u8> {
         let mut out = Vec::new();
         measurements(&mut out, |out| {
-            for row in &self.rows[rows] {
-                write!(out, r#"{{"revision":{revision},"#).expect("writing to memory succeeds");
-                out.extend_from_slice(&self.text[row.item.clone()]);
-                out.extend_from_slice(b"},");
+            for (_, item) in &self.0[rows] {
+                write!(out, r#"{{"revision":{revision},{item}}},"#)
+                    .expect("writing to memory succeeds");
             }
         });
         out
@@ -112,16 +69,40 @@ impl Series {
     /// When each batch of `per_message` rows is complete, counted from the first row. A row that is older
     /// than its predecessor is due at once.
     pub(super) fn offsets(&self, per_message: usize) -> Arc<[Duration]> {
-        let first = self.rows.first().map_or(0, |row| row.timestamp.unix_microseconds());
+        let first = self.0.first().map_or(0, |(first, _)| first.unix_microseconds());
         let mut latest = 0;
-        let batches = self.rows.chunks(per_message).map(|rows| {
-            for row in rows {
-                latest = latest.max(row.timestamp.unix_microseconds() - first);
+        let batches = self.0.chunks(per_message).map(|rows| {
+            for (timestamp, _) in rows {
+                latest = latest.max(timestamp.unix_microseconds() - first);
             }
             Duration::from_micros(latest.unsigned_abs())
         });
         batches.collect()
     }
+}
+
+fn row(
+    header: &StringRecord,
+    record: &StringRecord,
+    time_index: usize,
+) -> anyhow::Result<(Timestamp, String)> {
+    let cell = &record[time_index];
+    let timestamp = date(cell).or_else(|| unix_seconds(cell)).with_context(|| {
+        let line = record.position().map_or(0, csv::Position::line);
+        format!("line {line}: {cell:?} is not a time from 1970 to 9999")
+    })?;
+    let mut members = Vec::with_capacity(record.len());
+    for (index, (name, cell)) in header.iter().zip(record).enumerate() {
+        if index == time_index || cell.is_empty() {
+            continue;
+        }
+        let name = serde_json::to_string(name)?;
+        let value =
+            if is_json_number(cell) { cell.to_owned() } else { serde_json::to_string(cell)? };
+        members.push(format!("{name}:{value}"));
+    }
+    let (at, members) = (UnixSeconds(timestamp), members.join(","));
+    Ok((timestamp, format!(r#""timestamp":{at},"value":{{{members}}}"#)))
 }
 
 fn check_names(header: &StringRecord) -> anyhow::Result<()> {
@@ -185,9 +166,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn items(file: &str, time_column: Option<&str>) -> Vec<String> {
-        let series = Series::parse(file, time_column).unwrap();
-        let item = |row: &Row| String::from_utf8(series.text[row.item.clone()].to_vec()).unwrap();
-        series.rows.iter().map(item).collect()
+        let Series(rows) = Series::parse(file, time_column).unwrap();
+        rows.into_iter().map(|(_, item)| item).collect()
     }
 
     #[test]

@@ -211,7 +211,6 @@ fn median(mut values: Vec<f64>) -> f64 {
 mod tests {
     use super::*;
     use crate::domain::LedgerEntry;
-    use crate::load::Items;
 
     #[test]
     fn the_median_is_in_the_middle() {
@@ -224,7 +223,8 @@ mod tests {
     #[test]
     fn the_books_are_exact_only_if_every_item_is_found() {
         let mut account = Account { messages: 12, ..Account::default() };
-        account.kinds[0] = Items { published: 12, distinct: 9, bad: 1 };
+        let items = &mut account.kinds[0];
+        (items.published, items.distinct, items.bad) = (12, 9, 1);
         let entry = |committed, duplicate| {
             let (received, rejected) = (12, 1);
             LedgerEntry { received, committed, duplicate, rejected, ..LedgerEntry::default() }
