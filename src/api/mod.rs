@@ -157,7 +157,7 @@ pub struct Streams {
 /// Ingest, as an operator sees it.
 #[derive(Clone)]
 pub struct Ingest {
-    /// What is on its way, and the valve.
+    /// The load of ingest, and its pause.
     pub flow: Arc<Flow>,
     /// `MQTT_RECEIVE_MAXIMUM`
     pub max_messages: u64,

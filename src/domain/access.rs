@@ -1,5 +1,5 @@
-//! Who may do what: a role, and the networks in which it holds. Pure values, kept by the store and
-//! asked by the API.
+//! Access control: a role, and the networks in which it applies. Stored with users and tokens, checked
+//! by the API. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What a caller may do. Each role may do all that those before it may.
+/// What a caller may do. Each role includes those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -20,10 +20,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role, the least first.
+    /// Every role, the weakest first.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
 
-    /// As the tables and the API name it.
+    /// As in the tables and in the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl FromStr for Role {
 pub struct NetworkIdentifier(pub Uuid);
 
 impl NetworkIdentifier {
-    /// The network of sensors of which nobody has said to which they belong.
+    /// Of sensors that were created without a network.
     pub const DEFAULT: Self = Self(Uuid::nil());
 
     /// A new random identifier (version 4).
@@ -77,23 +77,23 @@ impl fmt::Display for NetworkIdentifier {
     }
 }
 
-/// Where a role holds. What lies outside is, to the caller, not there.
+/// Where a role applies. To the caller, anything else does not exist.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Scope {
-    /// In every network, and in what belongs to none.
+    /// Every network, and what belongs to none.
     All,
-    /// In one network.
+    /// One network.
     Network(NetworkIdentifier),
 }
 
 impl Scope {
-    /// The scope of a network, or of all where there is none.
+    /// None means all networks.
     #[must_use]
     pub fn of(network: Option<NetworkIdentifier>) -> Self {
         network.map_or(Self::All, Self::Network)
     }
 
-    /// The one network; none where it is all of them, as a statement's parameter wants it.
+    /// None means all networks; a parameter of SQL statements.
     #[must_use]
     pub const fn network(self) -> Option<NetworkIdentifier> {
         match self {
@@ -102,7 +102,7 @@ impl Scope {
         }
     }
 
-    /// Whether a network lies within.
+    /// Whether it includes a network.
     #[must_use]
     pub fn covers(self, network: NetworkIdentifier) -> bool {
         self.network().is_none_or(|own| own == network)
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_role_may_what_those_before_it_may() {
+    fn roles_are_ordered_and_parse() {
         assert!(Role::ALL.is_sorted());
         for role in Role::ALL {
             assert_eq!(role.name().parse(), Ok(role));

@@ -1,18 +1,19 @@
-//! How long to wait before what failed is tried again. Pure.
+//! Pauses between retries and between reconnects. Used by everything that retries. Pure: the caller
+//! passes the jitter.
 
 use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A connection that has lasted so long holds.
-const HOLDS: Duration = Duration::from_secs(10);
+/// A connection that lasted this long was stable.
+const STABLE: Duration = Duration::from_secs(10);
 
-/// As long as this at least a session stays with whoever has it.
+/// Minimum pause before a session that another process has taken over is taken back.
 const STANDOFF: Duration = Duration::from_secs(15);
 
-/// How long to wait after the n-th failure in a row (from 1). `jitter` in 0 .. 1 spreads those who
-/// failed together over the second half of the pause.
+/// The pause after the n-th failure in a row (from 1). `jitter` in 0 .. 1 spreads processes that failed
+/// together over the second half of it.
 #[must_use]
 pub fn pause(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
@@ -20,38 +21,37 @@ pub fn pause(failures: u32, jitter: f64) -> Duration {
     longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// How long to wait after so many failures in a row of work that disturbs others each time, such as
-/// by waiting for a lock: a minute, two, at most half an hour.
+/// The pause after the n-th failure in a row of work that disturbs others, such as by waiting for a lock:
+/// 1 min, 2 min, at most 30 min.
 #[must_use]
 pub fn long_pause(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     Duration::from_secs(60).saturating_mul(1 << doublings).min(Duration::from_secs(30 * 60))
 }
 
-/// The failures in a row when a connection has ended that lasted so long. One that held begins the
-/// count anew; one that is lost at once, as when another process takes our session over and over,
-/// lets the pauses grow.
+/// Failures in a row after a connection ended that `lasted` this long. A stable one resets the count;
+/// connections that end at once let the pauses grow.
 #[must_use]
 pub fn failures_after(failures: u32, lasted: Duration) -> u32 {
-    if lasted >= HOLDS { 1 } else { failures.saturating_add(1) }
+    if lasted >= STABLE { 1 } else { failures.saturating_add(1) }
 }
 
-/// How long to wait when another process has taken our session, by the broker's word or, where it
-/// has none (mosquitto 2.0 just closes the connection), because the connection is closed again and
-/// again: taking it back at once would make a war.
+/// The pause after another process has taken our session over, as the broker says or as
+/// [`is_contested`] concludes (mosquitto 2.0 only closes the connection). Without it, two processes
+/// would take the session from each other for ever.
 #[must_use]
 pub fn standoff(jitter: f64) -> Duration {
     STANDOFF.mul_f64(1.0 + jitter.clamp(0.0, 1.0))
 }
 
-/// So many connections closed at once, one after the other, are another process at work.
-const CLOSED_AT_ONCE: u32 = 5;
+/// Connections in a row that the broker closed early: another process uses our client identifier.
+const EARLY_CLOSURES: u32 = 5;
 
-/// Whether somebody else seems to use our client identifier: so many connections in a row, counted
-/// by [`failures_after`], were made and then closed by the broker.
+/// Whether another process seems to use our client identifier. `closures`: connections in a row that
+/// the broker closed, counted by [`failures_after`].
 #[must_use]
 pub const fn is_contested(closures: u32) -> bool {
-    closures >= CLOSED_AT_ONCE
+    closures >= EARLY_CLOSURES
 }
 
 #[cfg(test)]
@@ -74,14 +74,14 @@ mod tests {
 
     #[test]
     fn a_contested_session_is_left_to_the_other_for_a_while() {
-        assert!(!is_contested(1) && is_contested(CLOSED_AT_ONCE));
-        assert!(standoff(0.0) >= HOLDS, "or each would take the other's hold for short");
+        assert!(!is_contested(1) && is_contested(EARLY_CLOSURES));
+        assert!(standoff(0.0) >= STABLE, "or no connection would ever be stable");
         assert_eq!(standoff(1.0), STANDOFF * 2);
     }
 
     #[test]
-    fn only_a_connection_that_held_begins_the_count_anew() {
-        assert_eq!(failures_after(7, HOLDS), 1);
+    fn only_a_stable_connection_resets_the_count() {
+        assert_eq!(failures_after(7, STABLE), 1);
         assert_eq!(failures_after(7, Duration::ZERO), 8);
     }
 }

@@ -1,4 +1,5 @@
-//! The name of a sensor on the wire, in the API and in the tables: a UUID.
+//! The identifier of a sensor in topics, the API and the tables: a UUID. Used everywhere. Only the
+//! hyphenated form is accepted, because a sensor subscribes to the topic that it names.
 
 use std::fmt;
 
@@ -17,8 +18,7 @@ impl SensorIdentifier {
         Self(Uuid::new_v4())
     }
 
-    /// Reads the hyphenated form, in either case; the braced, URN and simple forms, which a topic
-    /// filter of the sensor's own would not match, are not identifiers.
+    /// Reads the hyphenated form, in upper or lower case.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         const HYPHENATED_LENGTH: usize = 36;

@@ -1,8 +1,7 @@
-//! The account of every item that ever reached us. Written by the inbound loop, read by everyone.
-//!
-//! Invariant: received = committed + duplicate + rejected + in flight, in items, per kind, at
-//! every moment. `in_flight` is counted from the messages in the window and never computed from
-//! the other four, so that a mistake on the path shows as an account that does not balance.
+//! Counts every item received. Written by the inbound loop and the replayer, read by the API and the
+//! metrics. Invariant: received = committed + duplicate + rejected + in flight, in items, per kind, at
+//! every moment; `in_flight` is counted by itself, so that a defect shows as an entry that does not
+//! balance.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,29 +20,29 @@ const fn slot(kind: Option<Kind>) -> usize {
     }
 }
 
-/// The names of the entries, as the API and the metrics have them.
+/// The names of the entries in the API and in the metrics.
 #[must_use]
 pub const fn ledger_names() -> [&'static str; ENTRY_COUNT] {
     ["measurements", "log_messages", "heartbeats", "unknown"]
 }
 
-/// The account of one kind, in items.
+/// The counts of one kind, in items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
-    /// Reached us, and not given back. What is replayed is received once more.
+    /// Received and not released. A replayed item is received once more.
     pub received: u64,
-    /// Are rows now.
+    /// Stored as new rows.
     pub committed: u64,
-    /// Were rows or rejections before.
+    /// Stored or recorded as rejected before.
     pub duplicate: u64,
-    /// Recorded as rejected, or, beyond the bound of a flood, counted as such.
+    /// Recorded as rejected, or only counted when over the limit per sensor and hour.
     pub rejected: u64,
-    /// On their way.
+    /// Received and not committed yet.
     pub in_flight: u64,
-    /// Given back to the broker un-acknowledged, or left in the `rejection` table, because their
-    /// actor failed; `received` counts them once they come again.
+    /// Not processed because an actor or a delivery panicked: the broker delivers them again, or they
+    /// stay in the `rejection` table. `received` no longer counts them.
     pub released: u64,
-    /// Of `received`: from the `rejection` table, in a replay.
+    /// The part of `received` that came from the `rejection` table.
     #[serde(default)]
     pub replayed: u64,
 }
@@ -56,24 +55,24 @@ impl LedgerEntry {
     }
 }
 
-/// What has come since the account was last brought up to date, per kind.
+/// Items, or messages, per kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Arrivals([u64; ENTRY_COUNT]);
+pub struct KindCounts([u64; ENTRY_COUNT]);
 
-impl Arrivals {
-    /// So many more.
+impl KindCounts {
+    /// Adds to one kind.
     pub const fn add(&mut self, kind: Option<Kind>, items: u32) {
         self.0[slot(kind)] += items as u64;
     }
 
-    /// How many, in the order of [`ledger_names`].
+    /// In the order of [`ledger_names`].
     #[must_use]
     pub const fn counts(self) -> [u64; ENTRY_COUNT] {
         self.0
     }
 }
 
-/// The account of every kind at one moment.
+/// The counts of all kinds at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerSnapshot {
     /// From `measurements/…`
@@ -82,12 +81,12 @@ pub struct LedgerSnapshot {
     pub log_messages: LedgerEntry,
     /// From `heartbeats/…`
     pub heartbeats: LedgerEntry,
-    /// From a topic that tells no kind.
+    /// From topics that name no kind.
     pub unknown: LedgerEntry,
 }
 
 impl LedgerSnapshot {
-    /// The entries, named as in the API.
+    /// The entries, named.
     #[must_use]
     pub fn entries(&self) -> [(&'static str, LedgerEntry); ENTRY_COUNT] {
         let [measurements, log_messages, heartbeats, unknown] = ledger_names();
@@ -100,11 +99,10 @@ impl LedgerSnapshot {
     }
 }
 
-/// What became of the items of one committed batch, per kind.
+/// The outcome of one committed batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally([Outcome; ENTRY_COUNT]);
 
-/// What became of the items of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Outcome {
     committed: u64,
@@ -113,61 +111,56 @@ struct Outcome {
 }
 
 impl Tally {
-    /// So many were handed to the database, so many of them became rows; the rest were there.
+    /// Of `offered` items, `inserted` are new rows and the others are duplicates.
     pub fn stored(&mut self, kind: Kind, offered: u64, inserted: u64) {
         let outcome = &mut self.0[slot(Some(kind))];
         outcome.committed += inserted;
         outcome.duplicate += offered - inserted;
     }
 
-    /// So many are recorded as rejected now.
+    /// Recorded as rejected.
     pub fn rejected(&mut self, kind: Option<Kind>, items: u64) {
         self.0[slot(kind)].rejected += items;
     }
 
-    /// So many were seen to by someone else.
-    pub fn already_handled(&mut self, kind: Option<Kind>, items: u64) {
+    /// Recorded as rejected before, or handled by another transaction.
+    pub fn duplicate(&mut self, kind: Option<Kind>, items: u64) {
         self.0[slot(kind)].duplicate += items;
     }
 
-    /// So many had been recorded as rejected before.
-    pub fn rejected_before(&mut self, kind: Option<Kind>, items: u64) {
-        self.0[slot(kind)].duplicate += items;
-    }
-
-    /// Rows and recorded rejections, in all.
+    /// All of them.
     #[must_use]
     pub fn item_count(&self) -> u64 {
         self.0.iter().map(|it| it.committed + it.duplicate + it.rejected).sum()
     }
 }
 
-/// The account, kept for the life of the process.
+/// The counts since the process started.
 #[derive(Debug, Default)]
 pub struct Ledger(Mutex<[LedgerEntry; ENTRY_COUNT]>);
 
 impl Ledger {
-    /// Items arrived.
-    pub fn receive(&self, arrivals: Arrivals) {
-        for (entry, items) in self.lock().iter_mut().zip(arrivals.0) {
+    /// From the broker.
+    pub fn receive(&self, counts: KindCounts) {
+        for (entry, items) in self.lock().iter_mut().zip(counts.0) {
             entry.received += items;
             entry.in_flight += items;
         }
     }
 
-    /// Items come again from the `rejection` table.
-    pub fn replay(&self, arrivals: Arrivals) {
-        for (entry, items) in self.lock().iter_mut().zip(arrivals.0) {
+    /// From the `rejection` table.
+    pub fn replay(&self, counts: KindCounts) {
+        for (entry, items) in self.lock().iter_mut().zip(counts.0) {
             entry.received += items;
             entry.in_flight += items;
             entry.replayed += items;
         }
     }
 
-    /// A batch was committed: `landed` are the items of its messages, counted on arrival.
-    pub fn settle(&self, landed: impl IntoIterator<Item = (Option<Kind>, u32)>, tally: &Tally) {
+    /// A batch was committed. `arrived` are the items of its messages as they were received.
+    pub fn settle(&self, arrived: impl IntoIterator<Item = (Option<Kind>, u32)>, tally: &Tally) {
         let mut entries = self.lock();
-        for (kind, items) in landed {
+        for (kind, items) in arrived {
             entries[slot(kind)].in_flight -= u64::from(items);
         }
         for (entry, outcome) in entries.iter_mut().zip(&tally.0) {
@@ -177,7 +170,7 @@ impl Ledger {
         }
     }
 
-    /// Items went back to the broker.
+    /// The broker delivers these items again.
     pub fn release(&self, kind: Option<Kind>, items: u32) {
         let entry = &mut self.lock()[slot(kind)];
         entry.received -= u64::from(items);
@@ -185,13 +178,13 @@ impl Ledger {
         entry.released += u64::from(items);
     }
 
-    /// Items of a replay stay where they were recorded, unseen.
+    /// These replayed items stay in the `rejection` table.
     pub fn release_replayed(&self, kind: Option<Kind>, items: u32) {
         self.release(kind, items);
         self.lock()[slot(kind)].replayed -= u64::from(items);
     }
 
-    /// All of it, at one moment.
+    /// The present counts.
     #[must_use]
     pub fn snapshot(&self) -> LedgerSnapshot {
         let [measurements, log_messages, heartbeats, unknown] = *self.lock();
@@ -199,7 +192,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, [LedgerEntry; ENTRY_COUNT]> {
-        // The entries are plain numbers: a panic elsewhere leaves none of them half written.
+        // Plain numbers: a panic elsewhere leaves none of them half written.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,14 +201,14 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn arrived(kind: Option<Kind>, items: u32) -> Arrivals {
-        let mut arrivals = Arrivals::default();
-        arrivals.add(kind, items);
-        arrivals
+    fn arrived(kind: Option<Kind>, items: u32) -> KindCounts {
+        let mut counts = KindCounts::default();
+        counts.add(kind, items);
+        counts
     }
 
     #[test]
-    fn the_account_balances_at_every_step() {
+    fn entries_balance_at_every_step() {
         let ledger = Ledger::default();
         let measurements = Some(Kind::Measurement);
         ledger.receive(arrived(measurements, 10));
@@ -226,7 +219,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.stored(Kind::Measurement, 8, 5);
         tally.rejected(measurements, 1);
-        tally.rejected_before(measurements, 1);
+        tally.duplicate(measurements, 1);
         tally.rejected(None, 1);
         assert_eq!(tally.item_count(), 11);
         ledger.settle([(measurements, 10), (None, 1)], &tally);
@@ -246,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_item_shows() {
+    fn a_lost_item_unbalances_its_entry() {
         let ledger = Ledger::default();
         ledger.receive(arrived(Some(Kind::Heartbeat), 2));
         let mut tally = Tally::default();
@@ -256,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replayed_is_received_once_more() {
+    fn replayed_items_are_received_once_more() {
         let ledger = Ledger::default();
         let kind = Some(Kind::Measurement);
         ledger.replay(arrived(kind, 3));
@@ -264,7 +257,7 @@ mod tests {
         ledger.release_replayed(kind, 2);
         let mut tally = Tally::default();
         tally.stored(Kind::Measurement, 2, 2);
-        tally.rejected_before(kind, 1);
+        tally.duplicate(kind, 1);
         ledger.settle([(kind, 3)], &tally);
         let entry = ledger.snapshot().measurements;
         assert!(entry.balances());
@@ -273,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_was_not_received() {
+    fn released_items_are_not_received() {
         let ledger = Ledger::default();
         ledger.receive(arrived(Some(Kind::LogMessage), 3));
         ledger.release(Some(Kind::LogMessage), 3);

@@ -10,6 +10,7 @@ mod faults;
 mod flow;
 mod health;
 mod identifier;
+mod item;
 mod ledger;
 mod event;
 mod password;
@@ -28,12 +29,11 @@ pub use faults::{FaultPoint, Faults};
 pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
-pub use ledger::{Arrivals, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names};
+pub use item::{Heartbeat, Items, Kind, LogMessage, Measurement, Severity, content_digest};
+pub use ledger::{KindCounts, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names};
 pub use password::{hash_password, is_password, is_usable_password};
 pub use raw_message::{ByteRange, RawMessage};
 pub use rejection::{Reason, Rejection, RejectionDigest};
 pub use timestamp::Timestamp;
 pub use token::{Token, TokenDigest};
-pub use uplink::{
-    Heartbeat, Items, Kind, LogMessage, Measurement, Severity, Uplink, content_digest,
-};
+pub use uplink::Uplink;

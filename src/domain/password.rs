@@ -1,5 +1,5 @@
-//! Passwords of users: kept as argon2id, checked at one cost. Slow on purpose: call it where that
-//! holds nobody up.
+//! Passwords of users, stored as argon2id hashes. Called by the API (sign-in) and the CLI. Slow on
+//! purpose: call it on a thread for blocking work.
 
 use std::sync::LazyLock;
 
@@ -8,37 +8,36 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use secrecy::{ExposeSecret, SecretString};
 
-/// Shorter ones are guessed.
+/// Shorter ones can be guessed.
 const MIN_CHARACTERS: usize = 12;
 
-/// Longer ones cost us to hash, and add nothing.
+/// Longer ones cost time to hash and add nothing.
 const MAX_CHARACTERS: usize = 200;
 
-/// Checked against where nobody has the name, so that the answer takes as long.
-static OF_NOBODY: LazyLock<String> = LazyLock::new(|| hash(&SecretString::from("nobody's")));
+/// Checked for unknown users, so that the answer takes as long.
+static PLACEHOLDER_HASH: LazyLock<String> = LazyLock::new(|| hash(&SecretString::from("nobody's")));
 
-/// Whether it is long enough to be a password.
+/// Whether its length is accepted.
 #[must_use]
 pub fn is_usable_password(password: &str) -> bool {
     (MIN_CHARACTERS..=MAX_CHARACTERS).contains(&password.chars().count())
 }
 
-/// What is kept of a password: a PHC string with a salt of its own.
+/// A PHC string with its own salt, to be stored.
 #[must_use]
 pub fn hash_password(password: &SecretString) -> String {
     hash(password)
 }
 
-/// Whether it is the password that was kept. Takes as long where nothing was.
+/// Whether the password matches the stored hash. Takes as long if there is none.
 #[must_use]
-pub fn is_password(password: &SecretString, kept: Option<&str>) -> bool {
-    // Made on the first call whoever that is for, so that its time tells nothing.
-    let of_nobody = LazyLock::force(&OF_NOBODY);
-    let against = kept.unwrap_or(of_nobody);
-    let parsed = PasswordHash::new(against);
+pub fn is_password(password: &SecretString, stored: Option<&str>) -> bool {
+    // Computed by the first call for any user, so that timing tells nothing.
+    let placeholder = LazyLock::force(&PLACEHOLDER_HASH);
+    let parsed = PasswordHash::new(stored.unwrap_or(placeholder));
     let password = password.expose_secret().as_bytes();
-    let fits = parsed.is_ok_and(|parsed| argon2id().verify_password(password, &parsed).is_ok());
-    fits && kept.is_some()
+    let matches = parsed.is_ok_and(|parsed| argon2id().verify_password(password, &parsed).is_ok());
+    matches && stored.is_some()
 }
 
 fn hash(password: &SecretString) -> String {
@@ -46,7 +45,7 @@ fn hash(password: &SecretString) -> String {
     hash.expect("the parameters are fixed, and the system gives random bytes").to_string()
 }
 
-/// 19 MiB and two passes: the smaller setting of OWASP's, since many may sign in at once.
+/// 19 MiB and two passes: the smaller setting that OWASP recommends, because many may sign in at once.
 fn argon2id() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
 }
@@ -56,13 +55,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_password_fits_what_was_kept() {
+    fn only_the_password_matches_its_hash() {
         let password = SecretString::from("correct horse battery");
-        let kept = hash_password(&password);
-        assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
-        assert_ne!(kept, hash_password(&password), "each has its own salt");
-        assert!(is_password(&password, Some(&kept)));
-        assert!(!is_password(&SecretString::from("correct horse"), Some(&kept)));
+        let stored = hash_password(&password);
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+        assert_ne!(stored, hash_password(&password), "each has its own salt");
+        assert!(is_password(&password, Some(&stored)));
+        assert!(!is_password(&SecretString::from("correct horse"), Some(&stored)));
         assert!(!is_password(&SecretString::from("nobody's"), None));
         assert!(!is_password(&password, Some("no hash")));
     }

@@ -1,44 +1,44 @@
-//! What can never be stored, and why. A rejection is as durable as a row: it is written in the
-//! same transaction as its neighbours, and only then is its message acknowledged.
+//! What can never be stored, and why. Made by `wire` and the writer, stored by `store`. A rejection is
+//! committed in the same transaction as the rows beside it, before its message is acknowledged.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Kind, SensorIdentifier, Timestamp};
 
-/// One thing refused: a whole message, or one item of it.
+/// A rejected message, or a rejected item of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// When the message reached us.
+    /// Of the message.
     pub received_at: Timestamp,
-    /// The topic it came on.
+    /// Of the message.
     pub topic: String,
-    /// The sensor, where the topic names one.
+    /// None if the topic names no sensor.
     pub sensor: Option<SensorIdentifier>,
-    /// What it would have been, where the topic says so.
+    /// None if the topic names no kind.
     pub kind: Option<Kind>,
-    /// The item's place in its array from 0; none where the whole message is refused.
+    /// Index in the payload's array, from 0; none if the whole message is rejected.
     pub item_index: Option<u32>,
-    /// How many items are refused with it: 1, or all those of a message that was well formed.
+    /// Items that it stands for: 1, or all items of a well-formed message.
     pub item_count: u32,
-    /// The stable code.
+    /// The code.
     pub reason: Reason,
-    /// A sentence: what was wrong, and where.
+    /// A sentence: what is wrong, and where.
     pub detail: String,
-    /// The item as it came, or the payload.
+    /// The item as sent, or the payload.
     pub raw: Bytes,
-    /// Whether it is kept whole; beyond the bound of a flood it is only counted.
+    /// False: over the limit per sensor and hour, so only counted.
     pub kept: bool,
-    /// Tells the message apart from any other, so that a redelivery adds no row.
+    /// Identifies the message, so that a redelivery adds no row.
     pub digest: RejectionDigest,
 }
 
-/// 128 bits over the topic and the payload of a message.
+/// 128 bits over topic and payload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RejectionDigest(pub u128);
 
 impl RejectionDigest {
-    /// Of a message that is held whole.
+    /// Of a message in memory.
     #[must_use]
     pub fn of(topic: &str, payload: &[u8]) -> Self {
         let mut hasher = Self::begin(topic);
@@ -46,7 +46,7 @@ impl RejectionDigest {
         Self(hasher.digest128())
     }
 
-    /// A hasher fed with the topic, for a payload that is not held whole.
+    /// A hasher that has consumed the topic, for a payload that is not kept whole.
     #[must_use]
     pub fn begin(topic: &str) -> Xxh3 {
         let mut hasher = Xxh3::new();
@@ -58,8 +58,8 @@ impl RejectionDigest {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])+ $variant:ident = $code:literal,)+) => {
-        /// Why something was rejected. The codes are stable: they stand in the `rejection` table,
-        /// in the API and in the metrics.
+        /// Why something was rejected. The codes are stable: scripts match them in the `rejection`
+        /// table, the API and the metrics.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Reason { $($(#[$doc])+ $variant,)+ }
 
@@ -67,7 +67,7 @@ macro_rules! reasons {
             /// Every reason, in the order of this list.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The stable code.
+            /// As in the table.
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }
@@ -77,55 +77,55 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The topic is none of those that sensors publish on.
+    /// The topic is not one that sensors publish on.
     UnknownTopic = "unknown_topic",
-    /// The topic's last level is no UUID.
+    /// The topic's last level is not a UUID.
     InvalidIdentifier = "invalid_identifier",
-    /// No sensor has this identifier. Replayable once one has.
+    /// The sensor does not exist. Can be replayed once it does.
     UnknownSensor = "unknown_sensor",
-    /// The payload is larger than the setting allows; its first bytes are kept.
+    /// The payload is larger than `MAX_PAYLOAD_BYTES`; its first bytes are kept.
     PayloadTooLarge = "payload_too_large",
     /// The payload is not UTF-8.
     NotUtf8 = "not_utf8",
     /// The payload is not JSON (RFC 8259).
     NotJson = "not_json",
-    /// The payload is JSON, but no object with the array that its topic asks for.
+    /// The payload is JSON, but not an object with the array that the topic requires.
     InvalidShape = "invalid_shape",
-    /// The array holds nothing.
+    /// The array is empty.
     NoItems = "no_items",
-    /// The array holds more than the setting allows.
+    /// The array has more than `MAX_ITEMS_PER_MESSAGE` items.
     TooManyItems = "too_many_items",
-    /// The item is no object, or names a member twice.
+    /// The item is not an object, or has a member twice.
     InvalidItem = "invalid_item",
-    /// `revision` is missing or no integer from 0 to 2147483647.
+    /// `revision` is missing or not an integer from 0 to 2147483647.
     InvalidRevision = "invalid_revision",
-    /// `timestamp` is missing or no number of Unix seconds from 0 to 253402207200.
+    /// `timestamp` is missing or not a number of Unix seconds from 0 to 253402207200.
     InvalidTimestamp = "invalid_timestamp",
-    /// `value` is missing or no object.
+    /// `value` is missing or not an object.
     InvalidValue = "invalid_value",
     /// A member of `value` is an object or an array.
     NestedValue = "nested_value",
-    /// A key of `value` has no character, or more than 64.
+    /// A key of `value` is empty or longer than 64 characters.
     InvalidKey = "invalid_key",
-    /// Two keys of `value` are the same.
+    /// A key of `value` occurs twice.
     DuplicateKey = "duplicate_key",
-    /// A text holds U+0000, which PostgreSQL cannot hold.
+    /// A string contains U+0000, which PostgreSQL cannot store.
     NulCharacter = "nul_character",
-    /// A text holds half of a surrogate pair, which is no character.
+    /// A string contains a lone surrogate.
     InvalidText = "invalid_text",
-    /// A number is beyond what `numeric`, and with it `jsonb`, holds.
+    /// A number is out of the range of `numeric`, and so of `jsonb`.
     InvalidNumber = "invalid_number",
-    /// `severity` is missing or none of info, warning, error.
+    /// `severity` is missing or not one of info, warning, error.
     InvalidSeverity = "invalid_severity",
-    /// `subject` is missing, empty or no string.
+    /// `subject` is missing, empty or not a string.
     InvalidSubject = "invalid_subject",
     /// `details` is neither a string nor null.
     InvalidDetails = "invalid_details",
-    /// `success` is missing or no boolean.
+    /// `success` is missing or not a boolean.
     InvalidSuccess = "invalid_success",
-    /// PostgreSQL refused the row in spite of the validation.
+    /// PostgreSQL refused the row although it had passed validation.
     RefusedByDatabase = "refused_by_database",
-    /// The message stopped its sensor's actor twice.
+    /// The message made its sensor's actor panic twice.
     ActorFailed = "actor_failed",
 }
 

@@ -1,5 +1,5 @@
-//! A moment, kept to the microsecond: what `timestamptz` holds and what the wire's Unix seconds
-//! become.
+//! Time with microsecond precision: `timestamptz` in the tables, Unix seconds on the wire. Used
+//! everywhere. Conversions of wire values are exact to the microsecond.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,11 +13,11 @@ const MICROSECONDS_PER_SECOND: f64 = 1e6;
 const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 
 impl Timestamp {
-    /// The latest second that is taken: 9999-12-30T22:00:00Z, the end of the calendar that every
-    /// reader of the tables can print. Milliseconds sent by mistake lie beyond it.
+    /// 9999-12-30T22:00:00Z, the latest that every reader of the tables can print. Milliseconds sent
+    /// by mistake are later.
     pub const MAX_UNIX_SECONDS: f64 = 253_402_207_200.0;
 
-    /// The clock of this machine.
+    /// By the clock of this machine.
     #[must_use]
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -37,21 +37,20 @@ impl Timestamp {
         if !(0.0..=Self::MAX_UNIX_SECONDS).contains(&seconds) {
             return None;
         }
-        // Whole seconds and fraction apart, so that the product stays exact to the microsecond up
-        // to the end of the range.
+        // Seconds and fraction apart keep the product exact to the microsecond.
         let whole = seconds.trunc();
         let fraction = ((seconds - whole) * MICROSECONDS_PER_SECOND).round();
         #[expect(clippy::cast_possible_truncation, reason = "both are whole and in range")]
         Some(Self(whole as i64 * 1_000_000 + fraction as i64))
     }
 
-    /// So much later.
+    /// Later by a duration.
     #[must_use]
     pub fn saturating_add(self, time: Duration) -> Self {
         Self(self.0.saturating_add(microseconds(time)))
     }
 
-    /// So much earlier.
+    /// Earlier by a duration.
     #[must_use]
     pub fn saturating_sub(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(microseconds(time)))
@@ -63,14 +62,14 @@ impl Timestamp {
         self.0
     }
 
-    /// Unix seconds with a fraction, as the wire has them.
+    /// Unix seconds with a fraction, as on the wire.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "the wire's own precision")]
     pub fn unix_seconds(self) -> f64 {
         (self.0 / 1_000_000) as f64 + (self.0 % 1_000_000) as f64 / MICROSECONDS_PER_SECOND
     }
 
-    /// The seconds that have passed since then; none are negative.
+    /// Seconds since an earlier time; 0 if that is later.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "microseconds of many years fit an f64")]
     pub const fn seconds_since(self, earlier: Self) -> f64 {
@@ -84,7 +83,7 @@ impl Timestamp {
         self.0 - POSTGRES_EPOCH_MICROSECONDS
     }
 
-    /// For the drivers and the API, which speak `jiff`.
+    /// For the database driver and the API.
     #[must_use]
     pub fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX)
@@ -96,8 +95,8 @@ fn microseconds(time: Duration) -> i64 {
 }
 
 impl From<jiff::Timestamp> for Timestamp {
-    fn from(moment: jiff::Timestamp) -> Self {
-        Self(moment.as_microsecond())
+    fn from(timestamp: jiff::Timestamp) -> Self {
+        Self(timestamp.as_microsecond())
     }
 }
 
@@ -107,7 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn refuses_what_is_no_moment() {
+    fn refuses_what_is_out_of_range() {
         for seconds in [-1.0, -1e-7, f64::NAN, f64::INFINITY, 253_402_207_200.1, 1.7e12] {
             assert_eq!(Timestamp::from_unix_seconds(seconds), None, "{seconds}");
         }
@@ -123,16 +122,16 @@ mod tests {
 
     #[test]
     fn keeps_the_microsecond() {
-        let moment = Timestamp::from_unix_seconds(1_700_000_000.123_456).unwrap();
-        assert_eq!(moment.unix_microseconds(), 1_700_000_000_123_456);
-        assert_eq!(moment.postgres_microseconds(), 1_700_000_000_123_456 - 946_684_800_000_000);
+        let timestamp = Timestamp::from_unix_seconds(1_700_000_000.123_456).unwrap();
+        assert_eq!(timestamp.unix_microseconds(), 1_700_000_000_123_456);
+        assert_eq!(timestamp.postgres_microseconds(), 1_700_000_000_123_456 - 946_684_800_000_000);
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(microseconds in 0i64..4_500_000_000_000_000) {
-            let moment = Timestamp::from_unix_microseconds(microseconds);
-            prop_assert_eq!(Timestamp::from_unix_seconds(moment.unix_seconds()), Some(moment));
+        fn unix_seconds_round_trip(microseconds in 0i64..4_500_000_000_000_000) {
+            let timestamp = Timestamp::from_unix_microseconds(microseconds);
+            prop_assert_eq!(Timestamp::from_unix_seconds(timestamp.unix_seconds()), Some(timestamp));
         }
     }
 }

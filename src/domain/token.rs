@@ -1,5 +1,5 @@
-//! A bearer token: 256 random bits, shown once. Only its digest is kept; nobody can guess 256 bits,
-//! so that the digest needs neither salt nor slowness.
+//! A bearer token: 256 random bits. Made by the API and the CLI, which show it once; only its SHA-256
+//! digest is stored. 256 bits cannot be guessed, so the digest needs neither salt nor stretching.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-/// Tells a token from other secrets, in a log or a repository where it has no business.
+/// Lets secret scanners recognize a token.
 const PREFIX: &str = "trb_";
 
 const RANDOM_BYTES: usize = 32;
 
-/// A token, in clear. Its `Debug` hides it.
+/// A token in clear text. Its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
-/// What is kept of a token: SHA-256 of its text.
+/// SHA-256 of a token, as stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TokenDigest(pub [u8; RANDOM_BYTES]);
 
@@ -28,20 +28,20 @@ impl Token {
         Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// What a client sent, if it has the form of a token.
+    /// None if the text is not of the form of a token.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
         (bytes.len() == RANDOM_BYTES).then(|| Self(text.to_owned()))
     }
 
-    /// The text, to be shown this once.
+    /// The clear text, to be shown once.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of it.
+    /// What is stored.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         TokenDigest(Sha256::digest(self.0.as_bytes()).into())
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_another_form_is_no_token() {
+    fn refuses_other_forms() {
         let text = Token::random().reveal().to_owned();
         for other in ["", "trb_", &text[4..], &text[..46], &format!("{text}A"), "trb_é"] {
             assert_eq!(Token::parse(other), None, "{other}");

@@ -16,7 +16,7 @@ use prometheus::{
     IntGaugeVec, Registry, TextEncoder,
 };
 
-use crate::domain::{Arrivals, Kind, Ledger, ledger_names};
+use crate::domain::{Kind, KindCounts, Ledger, ledger_names};
 
 pub use age::Age;
 use register::Register;
@@ -347,24 +347,24 @@ impl Metrics {
     }
 
     /// What one read from the broker has brought.
-    pub fn received(&self, messages: Arrivals, bytes: u64) {
+    pub fn received(&self, messages: KindCounts, bytes: u64) {
         self.bytes_received.inc_by(bytes);
         self.count(messages, |counters| &counters.received);
     }
 
     /// Messages that are committed.
-    pub fn settled(&self, messages: Arrivals) {
+    pub fn settled(&self, messages: KindCounts) {
         self.count(messages, |counters| &counters.settled);
     }
 
     /// A message that goes back to the broker.
     pub fn released(&self, kind: Option<Kind>) {
-        let mut one = Arrivals::default();
+        let mut one = KindCounts::default();
         one.add(kind, 1);
         self.count(one, |counters| &counters.released);
     }
 
-    fn count(&self, messages: Arrivals, counter: impl Fn(&MessageCounters) -> &IntCounter) {
+    fn count(&self, messages: KindCounts, counter: impl Fn(&MessageCounters) -> &IntCounter) {
         for (counters, count) in self.messages.iter().zip(messages.counts()) {
             if count > 0 {
                 counter(counters).inc_by(count);

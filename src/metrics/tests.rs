@@ -1,11 +1,11 @@
 use super::*;
-use crate::domain::{Arrivals, Kind};
+use crate::domain::{Kind, KindCounts};
 
 #[test]
 fn the_ledger_is_in_the_text() {
     let ledger = Arc::new(Ledger::default());
     let metrics = Metrics::new(Arc::clone(&ledger));
-    let mut three = Arrivals::default();
+    let mut three = KindCounts::default();
     three.add(Some(Kind::Measurement), 3);
     ledger.receive(three);
     assert!(metrics.render().contains(" 3"));

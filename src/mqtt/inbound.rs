@@ -23,8 +23,8 @@ use super::session::{Session, SessionEnd};
 use super::window::Window;
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{
-    AckTokens, Arrivals, Faults, Flow, Health, Ledger, LostToken, Part, Timestamp, failures_after,
-    is_contested, pause, standoff,
+    AckTokens, Faults, Flow, Health, KindCounts, Ledger, LostToken, Part, Timestamp,
+    failures_after, is_contested, pause, standoff,
 };
 use crate::metrics::Metrics;
 use crate::sensor::Router;
@@ -209,7 +209,7 @@ impl Inbound {
         let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
         let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
         let mut paused = false;
-        let mut valve = self.handles.flow.valve();
+        let mut valve = self.handles.flow.subscribe_to_pause();
         loop {
             let stopped = session.subscribed && valve.borrow_and_update().is_some();
             paused |= stopped;
@@ -258,7 +258,7 @@ impl Inbound {
     pub(super) fn settle(&mut self, committed: Committed) {
         let Committed { ack_tokens, tally, .. } = committed;
         let window = &mut self.window;
-        let mut messages = Arrivals::default();
+        let mut messages = KindCounts::default();
         let landed = ack_tokens
             .into_iter()
             .filter_map(|ack_token| window.settle(ack_token.settle()))

@@ -10,7 +10,7 @@ use super::assembly::{Assembly, Message};
 use super::inbound::{Inbound, InboundHandles};
 use super::session::{Session, SessionEnd};
 use super::window::Entry;
-use crate::domain::{Arrivals, FaultPoint, Part, RawMessage, Reason, Timestamp, Uplink};
+use crate::domain::{FaultPoint, KindCounts, Part, RawMessage, Reason, Timestamp, Uplink};
 
 /// Packets taken in before the loop looks at what was settled.
 const READ_AT_ONCE: usize = 500;
@@ -47,8 +47,8 @@ impl Packets for Session {
 /// What one read has brought.
 #[derive(Default)]
 struct Burst {
-    arrivals: Arrivals,
-    messages: Arrivals,
+    arrivals: KindCounts,
+    messages: KindCounts,
     bytes: u64,
 }
 

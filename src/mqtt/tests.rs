@@ -154,8 +154,8 @@ impl Tables {
         for uplink in batch.uplinks_mut() {
             let is_gone = |from| !self.rejections.values().any(|row| *row == from);
             if uplink.message.replayed_from.is_some_and(is_gone) {
-                let item_count = uplink.empty();
-                tally.already_handled(uplink.kind, item_count.into());
+                let item_count = uplink.set_already_handled();
+                tally.duplicate(uplink.kind, item_count.into());
             }
         }
         if batch.uplinks().iter().any(|uplink| !refused(uplink).is_empty()) {
@@ -187,7 +187,7 @@ impl Tables {
                 {
                     tally.rejected(rejection.kind, items);
                 } else {
-                    tally.rejected_before(rejection.kind, items);
+                    tally.duplicate(rejection.kind, items);
                 }
             }
         }

@@ -10,7 +10,7 @@ use tracing::{debug, error, info};
 
 use super::message::{NotReplayable, message};
 use super::places::{Place, Places};
-use crate::domain::{AckTokens, Arrivals, Ledger, LostToken, RawMessage, Reason};
+use crate::domain::{AckTokens, KindCounts, Ledger, LostToken, RawMessage, Reason};
 use crate::sensor::Router;
 use crate::store::{Committed, RejectionFilter, Replayed, Store, StoreError, Stretch};
 use crate::wire::Decoder;
@@ -192,7 +192,7 @@ impl Replayer {
         }
         let place = Place { rejection, kind: uplink.kind, items: uplink.item_count() };
         self.places.admit(place);
-        let mut arrivals = Arrivals::default();
+        let mut arrivals = KindCounts::default();
         arrivals.add(place.kind, place.items);
         self.handles.ledger.replay(arrivals);
         let router = &self.handles.router;

@@ -30,6 +30,11 @@ pub enum StoreError {
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
+    /// Rejections hold whatever a sensor sent, so the database must hold all of Unicode.
+    #[error(
+        "the database's encoding is {0}, Tributary needs UTF8: create database … encoding 'UTF8' template template0"
+    )]
+    Encoding(String),
     /// They are being applied.
     #[error("the tables are being brought up to date")]
     Migrating,
@@ -74,6 +79,7 @@ pub fn verdict(error: &StoreError) -> Verdict {
         StoreError::PoolTimeout { .. }
         | StoreError::Silence { .. }
         | StoreError::Migration(_)
+        | StoreError::Encoding(_)
         | StoreError::Migrating => Verdict::Retry,
     }
 }
@@ -139,6 +145,7 @@ impl StoreError {
             #[cfg(test)]
             Self::Pretended(verdict) => *verdict == Verdict::Retry,
             Self::Postgres(error) => is_away(error),
+            Self::Encoding(_) => false,
         }
     }
 }

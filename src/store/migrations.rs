@@ -12,10 +12,14 @@ mod embedded {
 /// names of what was applied.
 ///
 /// # Errors
-/// When the database is away, or a migration fails; that one is then rolled back.
+/// When the database is unavailable, does not use UTF8, or a migration fails; that one is rolled back.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
     let connector = Connector::new(config, "tributary-migrate");
     let (mut client, driver) = in_time(CONNECT_PATIENCE, connector.open()).await?;
+    let encoding: String = client.query_one("show server_encoding", &[]).await?.get(0);
+    if encoding != "UTF8" {
+        return Err(StoreError::Encoding(encoding));
+    }
     client
         .batch_execute("select pg_advisory_lock(hashtextextended('tributary migrations', 0))")
         .await?;

@@ -168,11 +168,8 @@ impl<C: Commit> Delivery<C> {
         };
         match outcome {
             Ok(refused) if refused.is_empty() => {
-                // No item by itself is refused, so it is not an item, but perhaps what is said about
-                // one; a retry loses nothing.
-                if !uplink.spell_out_rejections() {
-                    self.wait(refusal).await;
-                }
+                // No single item is refused; a retry loses nothing.
+                self.wait(refusal).await;
             }
             Ok(refused) => self.reject(uplink, refused),
             Err(error) => self.wait(&error).await,

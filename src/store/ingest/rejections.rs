@@ -51,7 +51,7 @@ async fn keep(
             kept.iter().filter(|it| it.kind == kind).map(|it| u64::from(it.item_count)).sum();
         let inserted = recorded.get(&kind.map(Kind::name)).copied().unwrap_or(0);
         tally.rejected(kind, inserted);
-        tally.rejected_before(kind, offered - inserted);
+        tally.duplicate(kind, offered - inserted);
     }
     Ok(())
 }

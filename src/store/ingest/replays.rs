@@ -69,8 +69,8 @@ pub(in crate::store) async fn lock(
         rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     for uplink in batch.uplinks_mut() {
         if uplink.message.replayed_from.is_some_and(|from| !held.contains_key(&from)) {
-            let item_count = uplink.empty();
-            tally.already_handled(uplink.kind, item_count.into());
+            let item_count = uplink.set_already_handled();
+            tally.duplicate(uplink.kind, item_count.into());
             replayed.gone += 1;
         }
     }
@@ -91,7 +91,7 @@ pub(in crate::store) async fn settle(
         let Some((from, item_index)) = held_row(uplink, held) else { continue };
         for rejection in &uplink.rejections {
             let items = u64::from(rejection.item_count);
-            tally.rejected_before(rejection.kind, items);
+            tally.duplicate(rejection.kind, items);
             replayed.refused_items += items;
         }
         match &uplink.rejections[..] {

@@ -1,7 +1,7 @@
 //! Rows come out newest first, page by page, value for value.
 
 use serde_json::{Value, json};
-use tributary::domain::{Arrivals, Kind, SensorIdentifier, Tally};
+use tributary::domain::{Kind, KindCounts, SensorIdentifier, Tally};
 
 use super::fixture::Api;
 
@@ -170,7 +170,7 @@ async fn rejections_are_filtered_and_keep_their_bytes() {
 #[actix_rt::test]
 async fn the_status_tells_the_ledger_as_it_is() {
     let api = Api::start().await;
-    let mut arrivals = Arrivals::default();
+    let mut arrivals = KindCounts::default();
     arrivals.add(Some(Kind::Measurement), 10);
     api.ledger.receive(arrivals);
     let mut tally = Tally::default();

@@ -1,0 +1,232 @@
+//! The items that a message carries: measurements, log messages, heartbeats. Decoded by `wire`, stored
+//! by `store`. Values stay in the payload as they were sent; an item holds their byte range.
+
+use serde::Serialize;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
+
+use super::{ByteRange, Timestamp};
+
+/// What a topic carries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// `measurements/<sensor-identifier>`
+    Measurement,
+    /// `log-messages/<sensor-identifier>`
+    LogMessage,
+    /// `heartbeats/<sensor-identifier>`
+    Heartbeat,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Measurement, Self::LogMessage, Self::Heartbeat];
+
+    /// As in the `rejection` table.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Measurement => "measurement",
+            Self::LogMessage => "log_message",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+
+    /// The topic level before the sensor identifier.
+    #[must_use]
+    pub const fn topic_level(self) -> &'static str {
+        match self {
+            Self::Measurement => "measurements",
+            Self::LogMessage => "log-messages",
+            Self::Heartbeat => "heartbeats",
+        }
+    }
+
+    /// The payload's member that holds the array.
+    #[must_use]
+    pub const fn envelope_member(self) -> &'static str {
+        match self {
+            Self::Measurement => "measurements",
+            Self::LogMessage => "log_messages",
+            Self::Heartbeat => "heartbeats",
+        }
+    }
+}
+
+/// A measurement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Measurement {
+    /// When the sensor took it.
+    pub timestamp: Timestamp,
+    /// See [`content_digest`].
+    pub digest: u64,
+    /// The configuration under which it was taken.
+    pub revision: i32,
+    /// The text of a JSON object, in the payload.
+    pub value: ByteRange,
+}
+
+/// The severity of a log message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the names of the protocol")]
+pub enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+impl Severity {
+    /// Every severity, the lowest first.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Error];
+
+    /// As in the payload and in the table.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+
+    /// The reverse of [`Self::name`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.name() == name)
+    }
+}
+
+/// A log message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogMessage {
+    /// When the sensor wrote it.
+    pub timestamp: Timestamp,
+    /// See [`content_digest`].
+    pub digest: u64,
+    /// The configuration under which it was written.
+    pub revision: i32,
+    /// As sent.
+    pub severity: Severity,
+    /// Not empty.
+    pub subject: Box<str>,
+    /// None if missing or null.
+    pub details: Option<Box<str>>,
+}
+
+/// A heartbeat: the sensor has applied a revision, or failed to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// When the sensor sent it.
+    pub timestamp: Timestamp,
+    /// See [`content_digest`].
+    pub digest: u64,
+    /// The revision that it acknowledges.
+    pub revision: i32,
+    /// Whether the sensor could apply it.
+    pub success: bool,
+}
+
+/// The items of a message that can be stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Items {
+    /// The whole message is rejected.
+    Nothing,
+    /// This many, which another transaction has stored or rejected already.
+    AlreadyHandled(u32),
+    /// Usually one.
+    Measurements(SmallVec<[Measurement; 1]>),
+    /// From `log-messages/…`
+    LogMessages(Vec<LogMessage>),
+    /// Usually one.
+    Heartbeats(SmallVec<[Heartbeat; 1]>),
+}
+
+impl Items {
+    /// How many are to be stored.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Nothing | Self::AlreadyHandled(_) => 0,
+            Self::Measurements(items) => items.len(),
+            Self::LogMessages(items) => items.len(),
+            Self::Heartbeats(items) => items.len(),
+        }
+    }
+
+    /// Whether none is to be stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The highest revision among them.
+    #[must_use]
+    pub fn newest_revision(&self) -> Option<i32> {
+        match self {
+            Self::Nothing | Self::AlreadyHandled(_) => None,
+            Self::Measurements(items) => items.iter().map(|item| item.revision).max(),
+            Self::LogMessages(items) => items.iter().map(|item| item.revision).max(),
+            Self::Heartbeats(items) => items.iter().map(|item| item.revision).max(),
+        }
+    }
+
+    /// Timestamp and digest of an item: with the sensor, the key of its row.
+    #[must_use]
+    pub fn identity(&self, index: usize) -> (Timestamp, u64) {
+        match self {
+            Self::Nothing | Self::AlreadyHandled(_) => unreachable!("there is no item"),
+            Self::Measurements(items) => (items[index].timestamp, items[index].digest),
+            Self::LogMessages(items) => (items[index].timestamp, items[index].digest),
+            Self::Heartbeats(items) => (items[index].timestamp, items[index].digest),
+        }
+    }
+
+    /// # Panics
+    /// When there is no such item.
+    pub(super) fn remove(&mut self, index: usize) {
+        match self {
+            Self::Nothing | Self::AlreadyHandled(_) => unreachable!("there is no item"),
+            Self::Measurements(items) => drop(items.remove(index)),
+            Self::LogMessages(items) => drop(items.remove(index)),
+            Self::Heartbeats(items) => drop(items.remove(index)),
+        }
+    }
+}
+
+/// 64 bits over an item's revision and content. Items of a sensor with the same timestamp and digest
+/// are duplicates. It need not resist an attacker: a collision only costs a sensor its own item.
+#[must_use]
+pub fn content_digest(revision: i32, parts: &[&[u8]]) -> u64 {
+    let seed = u64::from(revision.cast_unsigned());
+    if let [only] = parts {
+        return xxh3_64_with_seed(only, seed);
+    }
+    let mut hasher = Xxh3::with_seed(seed);
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_covers_revision_and_content() {
+        let digest = content_digest(1, &[b"{}"]);
+        assert_eq!(digest, content_digest(1, &[b"{}"]));
+        assert_ne!(digest, content_digest(2, &[b"{}"]));
+        assert_ne!(digest, content_digest(1, &[b"{ }"]));
+        assert_ne!(content_digest(1, &[b"ab", b"c"]), content_digest(1, &[b"a", b"bc"]));
+    }
+
+    /// The digest is stored: another value would let every redelivery across an upgrade in twice.
+    #[test]
+    fn the_digest_never_changes() {
+        assert_eq!(content_digest(7, &[br#"{"a":1}"#]), 14_587_224_313_483_460_325);
+        assert_eq!(content_digest(7, &[b"info", b"subject", b""]), 13_414_784_019_099_489_574);
+    }
+}
