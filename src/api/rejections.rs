@@ -22,7 +22,7 @@ use super::problem_kind;
 use super::routes::{Access, Routes};
 use super::{Context, cursor, to_the_end};
 use crate::domain::{Kind, Reason, Scope, SensorIdentifier};
-use crate::replay::{Order, Report, Unanswered};
+use crate::replay::{ReplayError, ReplayReport, ReplayRequest};
 use crate::store::{RejectionFilter, RejectionRow, Stretch};
 
 /// A page is replayed within some hundred milliseconds; longer than this, nobody waits.
@@ -248,9 +248,9 @@ pub(super) struct NotReplayable {
     detail: String,
 }
 
-impl From<Report> for Replay {
-    fn from(report: Report) -> Self {
-        let Report { replayed, outcome, failed, not_replayable, rest } = report;
+impl From<ReplayReport> for Replay {
+    fn from(report: ReplayReport) -> Self {
+        let ReplayReport { replayed, outcome, failed, not_replayable, rest } = report;
         let not_replayable = not_replayable
             .into_iter()
             .map(|(identifier, flaw)| NotReplayable { identifier, detail: flaw.to_string() })
@@ -307,18 +307,18 @@ pub(super) async fn replay(
     Ok(HttpResponse::Ok().json(Replay::from(report)))
 }
 
-impl From<Unanswered> for Problem {
-    fn from(unanswered: Unanswered) -> Self {
-        match unanswered {
-            Unanswered::Store(error) => error.into(),
-            Unanswered::Busy | Unanswered::Ended => {
-                Self::later(problem_kind::Kind::ReplayUnderWay, &unanswered.to_string())
+impl From<ReplayError> for Problem {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Store(error) => error.into(),
+            ReplayError::Busy | ReplayError::Ended => {
+                Self::later(problem_kind::Kind::ReplayUnderWay, &error.to_string())
             }
         }
     }
 }
 
-fn order(mut members: Members<'_>) -> Result<Order, Problem> {
+fn order(mut members: Members<'_>) -> Result<ReplayRequest, Problem> {
     let all = members.take_as("all", "true", |all: bool| all.then_some(()))?;
     let limit = members.take_as("limit", "a whole number from 1 to 1000", |limit: u32| {
         (1..=MAX_LIMIT).contains(&limit).then_some(limit)
@@ -345,7 +345,7 @@ fn order(mut members: Members<'_>) -> Result<Order, Problem> {
     if says_too_little(&filter, all.is_some()) {
         return Err(Problem::member(pointer("all"), WHICH));
     }
-    Ok(Order { filter, stretch: stretch.flatten(), limit: limit.unwrap_or(MAX_LIMIT) })
+    Ok(ReplayRequest { filter, stretch: stretch.flatten(), limit: limit.unwrap_or(MAX_LIMIT) })
 }
 
 const SENSOR: &str = "a UUID in its hyphenated form";

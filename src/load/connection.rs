@@ -54,7 +54,7 @@ impl Connection {
             session_expiry_secs: 0,
             receive_maximum: None,
             keep_alive_secs: mqtt.keep_alive_secs,
-            gathers: false,
+            delay_reads: false,
         };
         let client = connect(&mqtt.broker, &options).await?;
         let connack = client.packet();

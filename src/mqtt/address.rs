@@ -1,5 +1,5 @@
-//! Where the broker is, who we are there, and how it is trusted: `mqtt://user:password@host:port`,
-//! or `mqtts://` for TLS.
+//! The broker's URL, `mqtt://user:password@host:port` or `mqtts://` for TLS, with the certificates to
+//! trust. Parsed by `config` and the simulator. Its password is never printed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,11 +17,11 @@ const DEFAULT_TLS_PORT: u16 = 8883;
 pub struct BrokerUrl {
     /// Name or address.
     pub host: String,
-    /// 1883 where the URL names none, 8883 with TLS.
+    /// By default 1883, with TLS 8883.
     pub port: u16,
-    /// Whether it is `mqtts://`.
+    /// `mqtts://`
     pub secure: bool,
-    /// None connects anonymously.
+    /// None: anonymous.
     pub username: Option<String>,
     password: Option<SecretString>,
     tls: Option<tls::Client>,
@@ -35,68 +35,67 @@ impl fmt::Debug for BrokerUrl {
     }
 }
 
-/// Why a broker's URL cannot be used. Holds no text of it, which could be the password.
+/// Why the URL is refused. Contains no text of it, which could be the password.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BrokerUrlError {
     /// `docker run --env-file` keeps quotes as part of the value.
-    #[error("it stands in quotes; remove them")]
+    #[error("remove the quotes around it")]
     Quoted,
-    /// No URL at all, or a character that ends the part in which it stands.
+    /// Not a URL.
     #[error(
-        "it cannot be taken apart ({0}); it takes mqtt://user:password@host:port. In a user name or \
+        "not a valid URL ({0}); expected mqtt://user:password@host:port. In a user name or \
          password, percent-encode characters such as / # ? @ (as %2F, %23, %3F, %40), or set the \
          password as MQTT_PASSWORD"
     )]
     Malformed(&'static str),
     /// Another scheme.
-    #[error("it takes mqtt://host:port or mqtts://host:port")]
+    #[error("expected mqtt://host:port or mqtts://host:port")]
     Scheme,
-    /// MQTT inside of HTTP.
+    /// `ws://` or `wss://`.
     #[error(
-        "MQTT over WebSockets (ws://, wss://) is not supported; it takes the broker's TCP listener, \
+        "MQTT over WebSockets (ws://, wss://) is not supported; expected the broker's TCP listener, \
          mqtt://host:port or mqtts://host:port"
     )]
     WebSockets,
     /// No host.
-    #[error("it names no host; it takes mqtt://user:password@host:port")]
+    #[error("the host is missing; expected mqtt://user:password@host:port")]
     NoHost,
-    /// A path or the like, which would be ignored.
+    /// A path, query or fragment, which would be ignored.
     #[error(
-        "nothing may follow the port; the topic prefix is MQTT_TOPIC_PREFIX. A password with / # or ? \
-         in it is percent-encoded (as %2F, %23, %3F) or set as MQTT_PASSWORD"
+        "nothing may follow the port; a topic prefix is set by MQTT_TOPIC_PREFIX. In a password, \
+         percent-encode / # ? (as %2F, %23, %3F), or set it as MQTT_PASSWORD"
     )]
     Trailing,
-    /// A `%` that is no escape.
-    #[error("the user name or password is no UTF-8 text after percent-decoding")]
+    /// Percent-encoding that is not UTF-8.
+    #[error("the user name or password is not UTF-8 after percent-decoding")]
     Encoding,
 }
 
 impl BrokerUrl {
-    /// The password, to be sent and never printed.
+    /// Never to be printed.
     #[must_use]
     pub fn password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
 
-    /// The same with this password.
+    /// Replaces the password.
     #[must_use]
     pub fn with_password(self, password: SecretString) -> Self {
         Self { password: Some(password), ..self }
     }
 
-    /// The same, trusted in this way; of use with `mqtts://`.
+    /// Sets the certificates to trust, for `mqtts://`.
     #[must_use]
     pub fn with_tls(self, tls: tls::Client) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// How it is trusted.
     pub(super) const fn tls(&self) -> Option<&tls::Client> {
         self.tls.as_ref()
     }
 
-    /// The URL without its password, for people. A user name that could be more than a name, as
-    /// when the colon behind it was percent-encoded, is hidden, too.
+    /// The URL without its password. A user name with special characters is hidden too: it may contain
+    /// the password, if the colon was percent-encoded.
     #[must_use]
     pub fn shown(&self) -> String {
         let scheme = if self.secure { "mqtts" } else { "mqtt" };
@@ -135,13 +134,13 @@ impl FromStr for BrokerUrl {
         };
         let url = Url::parse(text).map_err(|error| {
             BrokerUrlError::Malformed(match error {
-                url::ParseError::InvalidPort => "its port is no number from 1 to 65535",
-                _ => "its host is no name or address",
+                url::ParseError::InvalidPort => "the port is not a number from 1 to 65535",
+                _ => "the host is not a name or an address",
             })
         })?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(BrokerUrlError::NoHost)?;
         if host.contains('%') || url::Host::parse(host).is_err() {
-            return Err(BrokerUrlError::Malformed("its host is no name or address"));
+            return Err(BrokerUrlError::Malformed("the host is not a name or an address"));
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(BrokerUrlError::Trailing);
@@ -158,7 +157,7 @@ impl FromStr for BrokerUrl {
         };
         let password = url.password().map(decoded).transpose()?.map(SecretString::from);
         Ok(Self {
-            // An IPv6 address stands in brackets in a URL, and without them for the resolver.
+            // The resolver wants an IPv6 address without the brackets of the URL.
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: url.port().unwrap_or(if secure { DEFAULT_TLS_PORT } else { DEFAULT_PORT }),
             secure,
@@ -198,7 +197,7 @@ mod tests {
             ("'mqtt://u:s3cret@broker'", "quotes"),
             ("ws://broker:9001", "WebSockets"),
             ("WSS://u:s3cret@broker/mqtt", "not supported"),
-            ("mqtt://", "no host"),
+            ("mqtt://", "host is missing"),
             ("mqtt://broker/topic", "MQTT_TOPIC_PREFIX"),
             ("mqtt://u:1/s3cret@broker", "MQTT_PASSWORD"),
             ("mqtt://u:s3cret/x@broker", "percent-encode characters such as / # ? @"),

@@ -1,5 +1,5 @@
-//! Connects to the broker in MQTT 5. Called by the inbound loop, by the outbound publisher and by
-//! the simulated fleet; whoever calls decides what the session remembers.
+//! Connects to the broker with MQTT 5. Called by the inbound loop, the outbound publisher and the
+//! simulated fleet. Returns a connection on which CONNACK was received, or the reason, within 10 s.
 
 use std::cell::Cell;
 use std::io;
@@ -25,62 +25,59 @@ use crate::tls::{self, handshake_reason};
 /// How long TCP connect, TLS and CONNACK may take together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is read at once at the most. The library's own 16 KiB hold a hundred small messages, and a
-/// backlog then costs a wake-up for each hundred.
+/// Maximum read. ntex' default of 16 KiB costs a wake-up per hundred small messages of a backlog.
 const READ_BUFFER_BYTES: usize = 128 << 10;
 const READ_BUFFER_LOW_BYTES: usize = 4 << 10;
 
-/// What the CONNECT says.
+/// Fields of the CONNECT, and how the connection is read.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// The session's name.
+    /// Client Identifier.
     pub client_id: String,
-    /// Forget an earlier session of that name.
+    /// Clean Start.
     pub clean_start: bool,
-    /// How long the broker keeps the session after the connection ends.
+    /// Session Expiry Interval.
     pub session_expiry_secs: u32,
-    /// How many QoS 1 PUBLISHes it may send un-acknowledged; none leaves it at 65535.
+    /// Receive Maximum; none means 65,535.
     pub receive_maximum: Option<NonZeroU16>,
-    /// After so many silent seconds a PINGREQ is due.
+    /// Keep Alive.
     pub keep_alive_secs: u16,
-    /// Under a steady stream read every few milliseconds, not packet by packet.
-    pub gathers: bool,
+    /// Under steady load, read every few milliseconds instead of per packet.
+    pub delay_reads: bool,
 }
 
-/// Why there is no connection.
+/// Why the connection was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailure {
-    /// TCP, or the broker hung up.
+    /// TCP, or the broker closed the connection.
     #[error(transparent)]
     Io(io::Error),
-    /// One of the two does not trust the other.
+    /// A certificate is not trusted, or the port does not use TLS.
     #[error("the TLS handshake failed: {0}")]
     Tls(String),
-    /// Nothing in time.
+    /// No CONNACK in time.
     #[error("no CONNACK within {} s", HANDSHAKE_TIMEOUT.as_secs())]
     Timeout,
-    /// The broker said no.
+    /// CONNACK with an error code.
     #[error("refused: {0}")]
     Refused(String),
-    /// What came was not MQTT 5.
+    /// The answer is not MQTT 5.
     #[error("protocol error: {0}")]
     Protocol(String),
 }
 
 impl From<io::Error> for ConnectFailure {
-    /// TLS 1.3 is done before the server has looked at our certificate: its refusal comes later, as
-    /// an error of reading.
+    /// With TLS 1.3 the handshake completes before the server checks our certificate: its refusal is an
+    /// error of a later read.
     fn from(error: io::Error) -> Self {
         handshake_reason(&error).map_or(Self::Io(error), Self::Tls)
     }
 }
 
-/// A connection on which CONNACK has been received.
-///
-/// ntex's own connector wants ntex's runtime; this one runs on tokio's, in an actix arbiter.
+/// Uses a connector of ours on tokio, because ntex's own requires ntex's runtime.
 ///
 /// # Errors
-/// When the broker is away, answers too late, or refuses.
+/// When the broker is unreachable, answers too late, or refuses.
 pub async fn connect(
     broker: &BrokerUrl,
     options: &ConnectOptions,
@@ -97,7 +94,7 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
         .add(MqttServiceConfig::new())
         .into();
     let io = open(broker, options, configuration.clone()).await?;
-    // The connector may ask more than once; there is one stream to give.
+    // The connector is an Fn, but gets one stream.
     let io = Rc::new(Cell::new(Some(io)));
     let connected = fn_service(move |_: Connect<String>| {
         let io = io.take();
@@ -107,13 +104,13 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
         .connector(connected)
         .create(configuration)
         .await
-        .map_err(|_| ConnectFailure::Protocol("the connector cannot be made".into()))?;
+        .map_err(|_| ConnectFailure::Protocol("the connector cannot be created".into()))?;
     let request =
         ntex_mqtt::v5::client::Connect::with(broker.authority(), connect_packet(broker, options));
     Pipeline::new(connector).call(request).await.map_err(connect_failure)
 }
 
-/// TCP, and TLS on it where the URL asks for it.
+/// TCP, and TLS for `mqtts://`.
 async fn open(
     broker: &BrokerUrl,
     options: &ConnectOptions,
@@ -121,7 +118,7 @@ async fn open(
 ) -> Result<IoBoxed, ConnectFailure> {
     let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
     let stream = stream.into_std()?;
-    let io = if options.gathers {
+    let io = if options.delay_reads {
         Io::new(Stream::new(stream)?, configuration)
     } else {
         ntex_net::tokio::Reactor.from_tcp_stream(stream, configuration)?
@@ -132,14 +129,14 @@ async fn open(
     let tls = broker
         .tls()
         .map(tls::Client::configuration)
-        .ok_or_else(|| ConnectFailure::Tls("nothing says whom to trust".into()))?;
+        .ok_or_else(|| ConnectFailure::Tls("no trusted certificates are configured".into()))?;
     let name = ServerName::try_from(broker.host.clone()).map_err(|_| {
-        ConnectFailure::Tls(format!("{} is no name that a certificate can be for", broker.host))
+        ConnectFailure::Tls(format!("{} is not a valid server name for TLS", broker.host))
     })?;
     let handle = io.get_ref();
     let outcome = TlsClientFilter::create(io, tls, name).await;
     outcome.map(IoBoxed::from).map_err(|error| {
-        // The library says only that it was disconnected, and keeps the reason.
+        // ntex reports only a disconnect and keeps the reason.
         let reason = handle.send_buf().err().unwrap_or(error);
         match reason.kind() {
             io::ErrorKind::NotConnected

@@ -1,13 +1,10 @@
-//! The inbound loop: takes PUBLISHes in, routes them, and sends the PUBACKs. It is the only place
-//! where a PUBACK is made, and one with Success is made only from a `Committed`.
+//! The inbound loop: receives PUBLISHes, routes them, and sends a PUBACK for each once it is settled by a
+//! `Committed`. Started by `app`; runs until shutdown, over as many connections as it takes. Invariant:
+//! it never acknowledges in `Drop` and never UNSUBSCRIBEs, so the broker keeps what is not acknowledged.
 //!
-//! It drives ntex-mqtt's codec itself. The library's dispatcher closes the connection when the
-//! un-acknowledged reach Receive Maximum, and answers a Packet Identifier in use with 0x91, which a
-//! broker takes as an acknowledgement; here a full window stops the reading, which is TCP's own
-//! back-pressure.
-//!
-//! Invariant: nothing here acknowledges in `Drop`, and never UNSUBSCRIBEs. Whatever ends the loop
-//! leaves the un-acknowledged with the broker.
+//! It uses ntex-mqtt's codec without its dispatcher, which closes the connection when Receive Maximum is
+//! reached, and answers a Packet Identifier in use with 0x91, which acknowledges it. Here a full window
+//! stops reading, which is TCP back-pressure.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -20,7 +17,7 @@ use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::session::{Session, SessionEnd};
-use super::window::Window;
+use super::window::InboundWindow;
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{
     AckTokens, Faults, Flow, Health, KindCounts, Ledger, LostToken, Part, Timestamp,
@@ -34,13 +31,13 @@ use crate::wire::Decoder;
 /// What the loop reports to.
 #[derive(Clone, Debug)]
 pub struct InboundHandles {
-    /// The account.
+    /// Counts the items.
     pub ledger: Arc<Ledger>,
-    /// Whether the broker is there.
+    /// Reports the state of the connection.
     pub health: Arc<Health>,
-    /// What is in the window, and whether an operator has stopped the reading.
+    /// The load, and the pause that an operator sets.
     pub flow: Arc<Flow>,
-    /// The counters.
+    /// Counts messages, bytes and PUBACKs.
     pub metrics: Arc<Metrics>,
     /// None in production.
     pub faults: Faults,
@@ -55,21 +52,19 @@ pub struct Inbound {
     pub(super) settled: mpsc::UnboundedReceiver<Committed>,
     pub(super) lost: mpsc::UnboundedReceiver<LostToken>,
     pub(super) ack_tokens: AckTokens,
-    pub(super) window: Window,
-    /// How often the message under a Packet Identifier stopped an actor; a redelivery has its
-    /// original identifier [MQTT-4.4.0-1].
+    pub(super) window: InboundWindow,
+    /// Panics of actors by Packet Identifier, which a redelivery keeps [MQTT-4.4.0-1].
     pub(super) actor_failures: foldhash::HashMap<NonZeroU16, u8>,
-    /// Filled by the message, and emptied into the metrics by the batch.
+    /// Observed per message, flushed per batch.
     puback_seconds: LocalHistogram,
-    /// This process has had a session before.
+    /// This process has been connected before.
     had_session: bool,
     shutdown: watch::Receiver<bool>,
     grace: Duration,
 }
 
 impl Inbound {
-    /// A loop that routes to `router` and hears on `settled` what was committed. On `shutdown` it
-    /// lets the messages in flight finish, no longer than `grace`.
+    /// On `shutdown` it waits at most `grace` for the messages in flight.
     #[must_use]
     pub fn new(
         config: Config,
@@ -80,7 +75,7 @@ impl Inbound {
         (shutdown, grace): (watch::Receiver<bool>, Duration),
     ) -> Self {
         let (ack_tokens, lost) = AckTokens::new();
-        let window = Window::new(config.receive_maximum.into(), config.window_bytes);
+        let window = InboundWindow::new(config.receive_maximum.into(), config.window_bytes);
         let actor_failures = foldhash::HashMap::default();
         let metrics = &handles.metrics;
         metrics.window_messages_limit.set(config.receive_maximum.into());
@@ -107,20 +102,20 @@ impl Inbound {
     pub async fn run(mut self) {
         let (mut failures, mut closures) = (0, 0);
         while !*self.shutdown.borrow() {
-            let begun = Instant::now();
+            let started_at = Instant::now();
             let end = match connect(&self.config.broker, &self.options()).await {
                 Ok(client) => self.session(client).await,
                 Err(failure) => SessionEnd::Unreachable(failure.to_string()),
             };
-            self.window.detach();
+            self.window.connection_ended();
             if matches!(end, SessionEnd::Shutdown) {
                 break;
             }
-            failures = failures_after(failures, begun.elapsed());
+            failures = failures_after(failures, started_at.elapsed());
             let contested = match end {
                 SessionEnd::TakenOver => true,
                 SessionEnd::Closed => {
-                    closures = failures_after(closures, begun.elapsed());
+                    closures = failures_after(closures, started_at.elapsed());
                     is_contested(closures)
                 }
                 _ => false,
@@ -141,7 +136,7 @@ impl Inbound {
             if contested && matches!(end, SessionEnd::Closed) {
                 warn!(
                     client_id = self.config.client_id,
-                    "the broker closes the connection again and again; does another process use our client id?"
+                    "the broker repeatedly closes the connection; does another process use our client id?"
                 );
             }
             self.idle(pause).await;
@@ -157,11 +152,11 @@ impl Inbound {
             session_expiry_secs: self.config.session_expiry_days * SECONDS_PER_DAY,
             receive_maximum: NonZeroU16::new(self.config.receive_maximum),
             keep_alive_secs: self.config.keep_alive_secs,
-            gathers: true,
+            delay_reads: true,
         }
     }
 
-    /// Without a connection: what is committed is still accounted for.
+    /// Waits without a connection, and counts what is committed.
     async fn idle(&mut self, pause: Duration) {
         let until = Instant::now() + pause;
         loop {
@@ -180,7 +175,7 @@ impl Inbound {
         let session_present = client.session_present();
         let mut session = Session::new(client, self.decoder.limits().payload_bytes);
         if session_present && self.handles.flow.paused_since().is_some() {
-            // The subscription is there. Its SUBACK may wait behind PUBLISHes that are not read now.
+            // The subscription exists. Its SUBACK may be behind PUBLISHes that are not read now.
             session.subscribed = true;
             self.handles.health.up(Part::Ingest);
         }
@@ -190,7 +185,7 @@ impl Inbound {
             self.actor_failures.clear();
             if self.had_session {
                 warn!(
-                    "the broker had forgotten our session; what it kept for us in it is lost, and we subscribe anew"
+                    "the broker has no session for our client id: messages that it held are lost; subscribing again"
                 );
             }
         }
@@ -208,11 +203,11 @@ impl Inbound {
     async fn exchange(&mut self, session: &mut Session) -> SessionEnd {
         let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
         let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
-        let mut paused = false;
-        let mut valve = self.handles.flow.subscribe_to_pause();
+        let mut was_stopped = false;
+        let mut pause = self.handles.flow.subscribe_to_pause();
         loop {
-            let stopped = session.subscribed && valve.borrow_and_update().is_some();
-            paused |= stopped;
+            let stopped = session.subscribed && pause.borrow_and_update().is_some();
+            was_stopped |= stopped;
             let mut has_read = false;
             let step = tokio::select! {
                 biased;
@@ -224,14 +219,13 @@ impl Inbound {
                 Some(lost) = self.lost.recv() => {
                     if self.lose(lost) { Err(SessionEnd::MessageLost) } else { Ok(()) }
                 }
-                _ = valve.changed() => Ok(()),
+                _ = pause.changed() => Ok(()),
                 _ = ping.tick() => {
-                    // While nothing is read, the window being full or an operator having stopped it,
-                    // the answer waits behind PUBLISHes.
+                    // While reading is stopped, PINGRESP waits behind PUBLISHes.
                     if session.io.is_closed() {
                         Err(SessionEnd::Closed)
-                    } else if session.heard || paused {
-                        paused = false;
+                    } else if session.received_since_ping || was_stopped {
+                        was_stopped = false;
                         session.ping()
                     } else {
                         Err(SessionEnd::Silent(self.config.keep_alive_secs))
@@ -242,14 +236,13 @@ impl Inbound {
                     self.read(session, packet)
                 }
             };
-            paused |= self.window.is_full();
+            was_stopped |= self.window.is_full();
             if let Err(end) = step.and_then(|()| self.acknowledge(Some(session))) {
                 return end;
             }
             if has_read {
-                // While a backlog comes in, this task is always ready, and the thread's other sockets
-                // are looked at once in 61 turns of its tasks: each answer to a look-up of sensors
-                // waited 50 ms. A task that yields has them looked at before its next turn.
+                // During a backlog this task is always ready, and tokio polls the thread's other sockets
+                // only every 61 turns: each look-up of sensors waited 50 ms. Yielding polls them first.
                 tokio::task::yield_now().await;
             }
         }
@@ -259,16 +252,16 @@ impl Inbound {
         let Committed { ack_tokens, tally, .. } = committed;
         let window = &mut self.window;
         let mut messages = KindCounts::default();
-        let landed = ack_tokens
+        let arrived = ack_tokens
             .into_iter()
             .filter_map(|ack_token| window.settle(ack_token.settle()))
             .inspect(|entry| messages.add(entry.kind, 1))
             .map(|entry| (entry.kind, entry.items));
-        self.handles.ledger.settle(landed, &tally);
+        self.handles.ledger.settle(arrived, &tally);
         self.handles.metrics.settled(messages);
     }
 
-    /// True: the message arrived on this connection, which is therefore to be given up.
+    /// True: the message arrived on this connection, which must be closed to have it delivered again.
     pub(super) fn lose(&mut self, lost: LostToken) -> bool {
         let Some(entry) = self.window.lose(lost.sequence) else { return false };
         self.handles.ledger.release(entry.kind, entry.items);
@@ -279,13 +272,15 @@ impl Inbound {
         entry.packet_id.is_some()
     }
 
-    /// Sends the PUBACKs whose turn it is.
+    /// Sends the PUBACKs that are due.
     fn acknowledge(&mut self, session: Option<&mut Session>) -> Result<(), SessionEnd> {
-        self.give_turns(|packet_id| session.as_ref().map_or(Ok(()), |it| it.puback(packet_id)))
+        self.acknowledge_with(|packet_id| {
+            session.as_ref().map_or(Ok(()), |it| it.puback(packet_id))
+        })
     }
 
-    /// Takes what is settled off the front, in order, and has each acknowledged.
-    pub(super) fn give_turns(
+    /// Removes settled messages from the front of the window, in order, and acknowledges each.
+    pub(super) fn acknowledge_with(
         &mut self,
         puback: impl Fn(NonZeroU16) -> Result<(), SessionEnd>,
     ) -> Result<(), SessionEnd> {
@@ -318,10 +313,10 @@ impl Inbound {
         outcome
     }
 
-    /// What is in flight finishes and is acknowledged; what comes now is not answered.
+    /// Waits for the messages in flight and acknowledges them; new ones are not read.
     async fn drain(&mut self, session: &mut Session) {
         let until = Instant::now() + self.grace;
-        info!(in_flight = self.window.len(), "shutting down: messages in flight finish");
+        info!(in_flight = self.window.len(), "shutting down; waiting for messages in flight");
         while !self.window.is_empty() && !self.window.is_blocked() {
             tokio::select! {
                 Some(committed) = self.settled.recv() => self.settle(committed),
@@ -329,7 +324,7 @@ impl Inbound {
                 () = sleep_until(until) => {
                     warn!(
                         in_flight = self.window.len(),
-                        "the grace time is over; the broker keeps what is in flight"
+                        "shutdown grace period is over; the broker will deliver what is in flight again"
                     );
                     break;
                 }
@@ -338,7 +333,7 @@ impl Inbound {
                 break;
             }
         }
-        if let Err(error) = session.say_goodbye().await {
+        if let Err(error) = session.disconnect().await {
             debug!(%error, "the connection ended before DISCONNECT");
         }
     }

@@ -1,12 +1,11 @@
-//! The edge to the broker, and with the simulated fleet the only code that knows ntex: [`connect`]
-//! connects; `inbound` runs the connection that ingests: `intake` takes PUBLISHes in over a
-//! `session` (put together by `assembly`) from a `stream` that is paced by `gather`, `window` is what is remembered until
-//! the PUBACKs are sent; `outbound` publishes configurations over a connection of its own.
+//! The MQTT client, and with the simulated fleet the only code that uses ntex. [`connect`] opens
+//! connections. `inbound` runs the one that receives: `intake` decodes the PUBLISHes of a `session`,
+//! `window` holds them until their PUBACK. `outbound` publishes configurations on a connection of its own.
 
 mod address;
-mod assembly;
+mod publish_assembly;
 mod connect;
-mod gather;
+mod read_pacing;
 mod inbound;
 mod intake;
 mod outbound;

@@ -1,6 +1,6 @@
-//! The publisher of configurations, over a connection of its own, so that a full inbound window
-//! does not hold its PUBACKs back. It answers each downlink when the broker has acknowledged it,
-//! and drops the answer when that will not happen; trying again is the outbox's business.
+//! The publisher of configurations. Receives downlinks from the outbox; has a connection of its own, so
+//! that a full inbound window does not delay its PUBACKs. Answers each downlink when the broker has
+//! acknowledged it, or drops the answer; the outbox retries.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,30 +23,30 @@ use crate::wire::Topics;
 pub struct Outbound {
     config: Config,
     topics: Topics,
-    down: mpsc::Receiver<Downlink>,
+    downlinks: mpsc::Receiver<Downlink>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     shutdown: watch::Receiver<bool>,
 }
 
 impl Outbound {
-    /// Publishes what comes on `down` until `shutdown`.
+    /// Publishes what `downlinks` receives.
     #[must_use]
     pub fn new(
         config: Config,
         topics: Topics,
-        down: mpsc::Receiver<Downlink>,
+        downlinks: mpsc::Receiver<Downlink>,
         (health, metrics): (Arc<Health>, Arc<Metrics>),
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        Self { config, topics, down, health, metrics, shutdown }
+        Self { config, topics, downlinks, health, metrics, shutdown }
     }
 
     /// Runs until shutdown, over as many connections as it takes.
     pub async fn run(mut self) {
         let (mut failures, mut closures) = (0, 0);
         while !*self.shutdown.borrow() {
-            let begun = Instant::now();
+            let started_at = Instant::now();
             let (cause, problem) = match connect(&self.config.broker, &self.options()).await {
                 Ok(client) => ("closed", self.session(client).await),
                 Err(failure) => ("unreachable", failure.to_string()),
@@ -54,12 +54,11 @@ impl Outbound {
             if *self.shutdown.borrow() {
                 break;
             }
-            failures = failures_after(failures, begun.elapsed());
+            failures = failures_after(failures, started_at.elapsed());
             self.metrics.broker_failures.with_label_values(&["publishing", cause]).inc();
-            // Another process that publishes under our name does it for us meanwhile.
             let closed = cause == "closed";
             if closed {
-                closures = failures_after(closures, begun.elapsed());
+                closures = failures_after(closures, started_at.elapsed());
             }
             let pause = match closed && is_contested(closures) {
                 true => standoff(rand::random()),
@@ -83,7 +82,7 @@ impl Outbound {
             session_expiry_secs: 0,
             receive_maximum: None,
             keep_alive_secs: self.config.keep_alive_secs,
-            gathers: false,
+            delay_reads: false,
         }
     }
 
@@ -93,7 +92,7 @@ impl Outbound {
         self.metrics.broker_connects.with_label_values(&["publishing"]).inc();
         self.health.up(Part::Publishing);
         let sink = client.sink();
-        // Nothing is subscribed to: whatever comes but acknowledgements ends the connection.
+        // Without subscriptions, only acknowledgements are received.
         let dispatcher = actix_rt::spawn(client.start(fn_service(refuse)));
         tokio::pin!(dispatcher);
         loop {
@@ -103,9 +102,9 @@ impl Outbound {
                     return "shutdown".into();
                 }
                 ended = &mut dispatcher => return reason(ended),
-                downlink = self.down.recv() => match downlink {
+                downlink = self.downlinks.recv() => match downlink {
                     Some(downlink) => self.publish(&sink, downlink),
-                    None => return "the outbox is gone".into(),
+                    None => return "the outbox has stopped".into(),
                 },
             }
         }
@@ -133,13 +132,13 @@ impl Outbound {
                         PublishAckReason::Success | PublishAckReason::NoMatchingSubscribers
                     ) =>
                 {
-                    // The outbox may have given up meanwhile.
+                    // The outbox may have given up.
                     published.send(()).ok();
                 }
                 Ok(ack) => {
-                    warn!(%sensor, reason = ?ack.reason_code, "the broker refuses a configuration")
+                    warn!(%sensor, reason = ?ack.reason_code, "the broker refused a configuration")
                 }
-                Err(error) => debug!(%sensor, %error, "a configuration was not acknowledged"),
+                Err(error) => debug!(%sensor, %error, "configuration not acknowledged"),
             }
         });
     }
@@ -156,7 +155,7 @@ fn reason<E: std::fmt::Debug>(
     ended: Result<Result<(), MqttError<E>>, tokio::task::JoinError>,
 ) -> String {
     match ended {
-        Ok(Ok(())) => "the connection ended".into(),
+        Ok(Ok(())) => "connection closed".into(),
         Ok(Err(error)) => format!("{error:?}"),
         Err(panic) => format!("its task failed: {panic}"),
     }

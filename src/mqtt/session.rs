@@ -1,4 +1,5 @@
-//! One connection of the inbound loop: what can be said on it, and how it can end.
+//! One connection of the inbound loop: the packets that it sends, and the ways it can end. Used by
+//! `inbound` and `intake`. The only code that encodes a PUBACK.
 
 use std::num::NonZeroU16;
 
@@ -6,9 +7,9 @@ use ntex_io::IoBoxed;
 use ntex_mqtt::v5::client::Client;
 use ntex_mqtt::v5::{QoS, codec};
 
-use super::assembly::Assembly;
+use super::publish_assembly::PublishAssembly;
 
-/// Why a connection came to its end.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionEnd {
     #[error("shutdown")]
@@ -21,7 +22,7 @@ pub(super) enum SessionEnd {
         "another client with our client id took the session over; is a second process running?"
     )]
     TakenOver,
-    #[error("the broker has not answered for {0} s")]
+    #[error("no answer from the broker for {0} s")]
     Silent(u16),
     #[error("the connection failed: {0}")]
     Unreachable(String),
@@ -29,12 +30,12 @@ pub(super) enum SessionEnd {
     Failed(String),
     #[error("the broker refused the subscription: {0}")]
     NotSubscribed(String),
-    #[error("a message was lost on its way, so the broker must deliver it again")]
+    #[error("a message was lost in a panic, so the broker must deliver it again")]
     MessageLost,
 }
 
 impl SessionEnd {
-    /// As the metrics name it.
+    /// As in the metrics.
     pub(super) const fn cause(&self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
@@ -54,18 +55,18 @@ impl SessionEnd {
 pub(super) struct Session {
     pub(super) io: IoBoxed,
     pub(super) codec: codec::Codec,
-    pub(super) assembly: Assembly,
-    /// Something came since the last PINGREQ.
-    pub(super) heard: bool,
-    /// The broker will deliver.
+    pub(super) assembly: PublishAssembly,
+    /// A packet was received after the last PINGREQ.
+    pub(super) received_since_ping: bool,
+    /// SUBACK was received.
     pub(super) subscribed: bool,
 }
 
 impl Session {
     pub(super) fn new(client: Client, max_payload_bytes: usize) -> Self {
         let (io, codec) = client.into_inner();
-        let assembly = Assembly::new(max_payload_bytes);
-        Self { io, codec, assembly, heard: true, subscribed: false }
+        let assembly = PublishAssembly::new(max_payload_bytes);
+        Self { io, codec, assembly, received_since_ping: true, subscribed: false }
     }
 
     pub(super) fn subscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {
@@ -83,7 +84,7 @@ impl Session {
         }))
     }
 
-    pub(super) fn granted(answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
+    pub(super) fn check_granted(answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
         use codec::SubscribeAckReason::{GrantedQos1, GrantedQos2};
         let refused = answer.status.iter().find(|it| !matches!(it, GrantedQos1 | GrantedQos2));
         match refused {
@@ -93,7 +94,7 @@ impl Session {
     }
 
     pub(super) fn ping(&mut self) -> Result<(), SessionEnd> {
-        self.heard = false;
+        self.received_since_ping = false;
         self.send(codec::Packet::PingRequest)
     }
 
@@ -106,7 +107,7 @@ impl Session {
         }))
     }
 
-    pub(super) async fn say_goodbye(&self) -> std::io::Result<()> {
+    pub(super) async fn disconnect(&self) -> std::io::Result<()> {
         // Normal disconnection: the broker keeps the session [MQTT-3.14.2.2.2].
         self.send(codec::Packet::Disconnect(codec::Disconnect::default()))
             .map_err(std::io::Error::other)?;

@@ -1,10 +1,9 @@
-//! The TCP connection that ingests, as ntex's io drives it, paced as a network card is: idle, it
-//! wakes us for each packet; under a steady stream it is taken off the reactor and looked at every
-//! few milliseconds. Waking for each packet costs ten times the work on it (docs/BENCHMARKS.md).
+//! The TCP stream of the inbound connection, driven by ntex' I/O. Opened by `connect`. While idle it wakes
+//! the thread per packet; under steady load it is taken off tokio's reactor and read every few
+//! milliseconds, as `read_pacing` decides, because a wake-up per packet costs ten times the work on it.
 //!
-//! ntex's own stream stays on the reactor, whose epoll is edge-triggered: each packet that arrives
-//! would wake the thread, even while nobody reads. So is the handle here that is written: it goes on
-//! the reactor only while the socket takes no more.
+//! The reactor's epoll is edge-triggered: a socket on it wakes the thread for every packet, even while
+//! nothing reads. So reading and writing use two handles, each on the reactor only while it waits.
 
 use std::any::{Any, TypeId};
 use std::future::poll_fn;
@@ -18,12 +17,12 @@ use tokio::net::TcpStream as OnReactor;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
-use super::gather::Gather;
+use super::read_pacing::ReadPacer;
 
-/// Read at once at the most.
+/// Maximum read.
 const READ_BYTES: usize = 64 << 10;
 
-/// Buffers given to one write at the most.
+/// Maximum buffers per write.
 const SLICES: usize = 16;
 
 /// A connected socket.
@@ -49,7 +48,7 @@ impl IoStream for Stream {
     }
 }
 
-/// What is asked of the connection from outside its two tasks.
+/// Answers ntex outside of the two tasks.
 struct Writing(Rc<TcpStream>);
 
 impl Handle for Writing {
@@ -58,7 +57,7 @@ impl Handle for Writing {
         (id == TypeId::of::<types::PeerAddr>()).then(|| Box::new(types::PeerAddr(address)) as _)
     }
 
-    /// Spares the write task a wake-up; what is left, or failed, comes to it by the status.
+    /// Writes without waking the write task, which learns of a rest or an error by the status.
     fn write(&self, context: &IoContext) {
         write_out(&self.0, context);
     }
@@ -66,56 +65,55 @@ impl Handle for Writing {
     fn notify(&self, _: &IoContext) {}
 }
 
-/// How a reading came to its end.
-enum Taken {
-    /// So many bytes, or none; for now there are no more.
-    All(usize),
-    /// So many, and perhaps there are more; what is read is to be taken first.
-    Some(usize),
-    /// The connection has ended.
+/// The outcome of a read.
+enum ReadOutcome {
+    /// Bytes read, perhaps none; the socket is empty.
+    Complete(usize),
+    /// Bytes read; ntex wants no more for now.
+    Partial(usize),
     Ended,
 }
 
 async fn read(mut socket: TcpStream, context: IoContext) {
     let mut buffer = vec![0; READ_BYTES];
-    let mut gather = Gather::default();
+    let mut pacer = ReadPacer::default();
     loop {
         let on_reactor = match OnReactor::from_std(socket) {
             Ok(on_reactor) => on_reactor,
             Err(error) => return context.stop(Some(error)),
         };
-        if !read_as_it_comes(&on_reactor, &context, &mut buffer, &mut gather).await {
+        if !read_on_reactor(&on_reactor, &context, &mut buffer, &mut pacer).await {
             return;
         }
         socket = match on_reactor.into_std() {
             Ok(off_reactor) => off_reactor,
             Err(error) => return context.stop(Some(error)),
         };
-        while let Some(next) = gather.next_reading() {
-            // What was read has its turn, however soon that is.
+        while let Some(next) = pacer.next_read_at() {
+            // The task that processes what was read runs first.
             yield_now().await;
             sleep_until(next).await;
-            let is_wanted = poll_fn(|task| context.poll_read_ready(task)).await;
-            if !matches!(is_wanted, Readiness::Ready) {
+            let readiness = poll_fn(|task| context.poll_read_ready(task)).await;
+            if !matches!(readiness, Readiness::Ready) {
                 return;
             }
-            match take(|part| socket.read(part), &context, &mut buffer) {
-                Taken::All(bytes) => gather.has_all(bytes, Instant::now()),
-                Taken::Some(bytes) => gather.has_some(bytes),
-                Taken::Ended => return,
+            match read_available(|part| socket.read(part), &context, &mut buffer) {
+                ReadOutcome::Complete(bytes) => pacer.complete_read(bytes, Instant::now()),
+                ReadOutcome::Partial(bytes) => pacer.partial_read(bytes),
+                ReadOutcome::Ended => return,
             }
         }
     }
 }
 
-/// Reads packets as they come, until they come in quick succession. False: the connection has ended.
-async fn read_as_it_comes(
+/// Reads when the reactor says so, until reads follow in quick succession. False: the connection ended.
+async fn read_on_reactor(
     socket: &OnReactor,
     context: &IoContext,
     buffer: &mut [u8],
-    gather: &mut Gather,
+    pacer: &mut ReadPacer,
 ) -> bool {
-    while gather.next_reading().is_none() {
+    while pacer.next_read_at().is_none() {
         let readable = poll_fn(|task| match ready!(context.poll_read_ready(task)) {
             Readiness::Ready => socket.poll_read_ready(task).map(Some),
             Readiness::Shutdown | Readiness::Terminate => Poll::Ready(None),
@@ -128,46 +126,46 @@ async fn read_as_it_comes(
             }
             None => return false,
         }
-        match take(|part| socket.try_read(part), context, buffer) {
-            Taken::All(bytes) => gather.has_all(bytes, Instant::now()),
-            Taken::Some(bytes) => gather.has_some(bytes),
-            Taken::Ended => return false,
+        match read_available(|part| socket.try_read(part), context, buffer) {
+            ReadOutcome::Complete(bytes) => pacer.complete_read(bytes, Instant::now()),
+            ReadOutcome::Partial(bytes) => pacer.partial_read(bytes),
+            ReadOutcome::Ended => return false,
         }
     }
     true
 }
 
-/// Hands over what there is to read. A read that does not fill the buffer was the last.
-fn take(
+/// Reads until the socket is empty. A read that does not fill the buffer was the last.
+fn read_available(
     mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
     context: &IoContext,
     buffer: &mut [u8],
-) -> Taken {
-    let mut taken = 0;
+) -> ReadOutcome {
+    let mut total = 0;
     loop {
         let count = match read(buffer) {
             Ok(0) => {
                 context.stop(None);
-                return Taken::Ended;
+                return ReadOutcome::Ended;
             }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Taken::All(taken);
+                return ReadOutcome::Complete(total);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 context.stop(Some(error));
-                return Taken::Ended;
+                return ReadOutcome::Ended;
             }
         };
-        taken += count;
+        total += count;
         let mut unread = context.get_read_buf();
         unread.extend_from_slice(&buffer[..count]);
         match context.update_read_status(unread, Ok(count)) {
-            IoTaskStatus::Io if count < buffer.len() => return Taken::All(taken),
+            IoTaskStatus::Io if count < buffer.len() => return ReadOutcome::Complete(total),
             IoTaskStatus::Io => {}
-            IoTaskStatus::Pause => return Taken::Some(taken),
-            IoTaskStatus::Stop => return Taken::Ended,
+            IoTaskStatus::Pause => return ReadOutcome::Partial(total),
+            IoTaskStatus::Stop => return ReadOutcome::Ended,
         }
     }
 }
@@ -207,7 +205,7 @@ async fn write_until_shutdown(socket: &TcpStream, context: &IoContext) -> io::Re
     }
 }
 
-/// Writes what is left, until the connection is shut down.
+/// Writes the rest, until the connection is shut down.
 async fn flush(socket: &TcpStream, context: &IoContext, whole: bool) -> io::Result<()> {
     while !context.is_stopped() && !matches!(write_out(socket, context), IoTaskStatus::Stop) {
         let full = OnReactor::from_std(socket.try_clone()?)?;
@@ -227,7 +225,7 @@ async fn flush(socket: &TcpStream, context: &IoContext, whole: bool) -> io::Resu
     Ok(())
 }
 
-/// Writes what the socket takes.
+/// Writes as much as the socket takes.
 fn write_out(mut socket: &TcpStream, context: &IoContext) -> IoTaskStatus {
     let written = context.with_write_buf(|waiting| {
         let slices: Vec<IoSlice<'_>> =

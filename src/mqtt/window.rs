@@ -1,65 +1,61 @@
-//! What the inbound loop remembers of the messages that it has received and that are not settled:
-//! a queue in the order of arrival. Pure.
-//!
-//! Invariant: an acknowledgement leaves only when every message that arrived before it on its
-//! connection has been acknowledged, so PUBACKs leave in the order of the PUBLISHes
-//! [MQTT-4.6.0-2]. Messages of an earlier connection keep their place, so that they are counted
-//! and bounded, and are acknowledged no more: the broker delivers them again.
+//! The messages that were received and not yet acknowledged, in the order of arrival. Kept by the inbound
+//! loop; pure. Invariant: PUBACKs leave in the order of the PUBLISHes on the connection [MQTT-4.6.0-2];
+//! messages of an earlier connection are counted and bounded, but never acknowledged.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
 use crate::domain::{Kind, Timestamp};
 
-/// One message on its way.
+/// One message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    /// To be acknowledged under this Packet Identifier; none for QoS 0.
+pub(super) struct WindowEntry {
+    /// None for QoS 0, and after the connection has ended.
     pub(super) packet_id: Option<NonZeroU16>,
-    /// Whose account it is on.
+    /// As in the ledger.
     pub(super) kind: Option<Kind>,
-    /// How many items it holds.
+    /// As in the ledger.
     pub(super) items: u32,
-    /// How much memory it holds.
+    /// Memory.
     pub(super) bytes: usize,
-    /// When it was read.
+    /// By our clock.
     pub(super) received_at: Timestamp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    OnItsWay,
+enum EntryState {
+    InFlight,
     Settled,
     Lost,
 }
 
-/// The messages in flight, bounded in number and in bytes.
+/// Bounded in messages and in bytes.
 #[derive(Debug)]
-pub(super) struct Window {
-    entries: VecDeque<(Entry, State)>,
-    /// The sequence number of the first entry.
+pub(super) struct InboundWindow {
+    entries: VecDeque<(WindowEntry, EntryState)>,
+    /// The sequence number of `entries[0]`.
     first: u64,
     bytes: usize,
     max_messages: usize,
     max_bytes: usize,
 }
 
-impl Window {
+impl InboundWindow {
     pub(super) const fn new(max_messages: usize, max_bytes: usize) -> Self {
         Self { entries: VecDeque::new(), first: 0, bytes: 0, max_messages, max_bytes }
     }
 
-    /// The sequence number of the message that is admitted next.
+    /// Of the message that is admitted next.
     pub(super) fn next_sequence(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
 
-    pub(super) fn admit(&mut self, entry: Entry) {
+    pub(super) fn admit(&mut self, entry: WindowEntry) {
         self.bytes += entry.bytes;
-        self.entries.push_back((entry, State::OnItsWay));
+        self.entries.push_back((entry, EntryState::InFlight));
     }
 
-    /// One more message may go beyond the bound in bytes by its own size, and no further.
+    /// The last message admitted may exceed the limit in bytes by its own size.
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() >= self.max_messages || self.bytes >= self.max_bytes
     }
@@ -72,43 +68,42 @@ impl Window {
         self.entries.len()
     }
 
-    /// The memory that its messages hold.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// When the message at the front was read.
+    /// When the first message was received.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         self.entries.front().map(|(entry, _)| entry.received_at)
     }
 
-    /// The message is in the database.
-    pub(super) fn settle(&mut self, sequence: u64) -> Option<Entry> {
-        self.end(sequence, State::Settled)
+    /// Committed. None if the message was settled or lost before.
+    pub(super) fn settle(&mut self, sequence: u64) -> Option<WindowEntry> {
+        self.end(sequence, EntryState::Settled)
     }
 
-    /// The message will never be settled under this place.
-    pub(super) fn lose(&mut self, sequence: u64) -> Option<Entry> {
-        self.end(sequence, State::Lost)
+    /// Will not be committed: its token was dropped.
+    pub(super) fn lose(&mut self, sequence: u64) -> Option<WindowEntry> {
+        self.end(sequence, EntryState::Lost)
     }
 
-    fn end(&mut self, sequence: u64, how: State) -> Option<Entry> {
+    fn end(&mut self, sequence: u64, state: EntryState) -> Option<WindowEntry> {
         let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
-        let (entry, state) = self.entries.get_mut(index)?;
-        if *state != State::OnItsWay {
+        let (entry, entry_state) = self.entries.get_mut(index)?;
+        if *entry_state != EntryState::InFlight {
             return None;
         }
-        *state = how;
+        *entry_state = state;
         Some(*entry)
     }
 
-    /// Takes the next message off the front whose turn it is; its Packet Identifier, if it has one,
-    /// is to be acknowledged. A lost one stops those behind it until the connection is given up.
-    pub(super) fn pop(&mut self) -> Option<Entry> {
+    /// Removes the first message if it may be acknowledged, under its Packet Identifier if it has one. A
+    /// lost message blocks those behind it until the connection is closed.
+    pub(super) fn pop(&mut self) -> Option<WindowEntry> {
         let (entry, state) = *self.entries.front()?;
         match (state, entry.packet_id) {
-            (State::OnItsWay, _) | (State::Lost, Some(_)) => None,
-            (State::Settled, _) | (State::Lost, None) => {
+            (EntryState::InFlight, _) | (EntryState::Lost, Some(_)) => None,
+            (EntryState::Settled, _) | (EntryState::Lost, None) => {
                 self.bytes -= entry.bytes;
                 self.entries.pop_front();
                 self.first += 1;
@@ -117,13 +112,13 @@ impl Window {
         }
     }
 
-    /// Nothing more is acknowledged on this connection: the next message is lost.
+    /// The first message is lost, so nothing more can be acknowledged on this connection.
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(self.entries.front(), Some((entry, State::Lost)) if entry.packet_id.is_some())
+        matches!(self.entries.front(), Some((entry, EntryState::Lost)) if entry.packet_id.is_some())
     }
 
-    /// The connection is gone, and with it the right to acknowledge.
-    pub(super) fn detach(&mut self) {
+    /// The connection has ended: none of its messages may be acknowledged any more.
+    pub(super) fn connection_ended(&mut self) {
         for (entry, _) in &mut self.entries {
             entry.packet_id = None;
         }
@@ -135,9 +130,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entry(packet_id: u16) -> Entry {
+    fn entry(packet_id: u16) -> WindowEntry {
         let received_at = Timestamp::default();
-        Entry {
+        WindowEntry {
             packet_id: NonZeroU16::new(packet_id),
             kind: None,
             items: 1,
@@ -146,7 +141,7 @@ mod tests {
         }
     }
 
-    fn acknowledged(window: &mut Window) -> Vec<u16> {
+    fn acknowledged(window: &mut InboundWindow) -> Vec<u16> {
         std::iter::from_fn(|| window.pop())
             .filter_map(|it| it.packet_id)
             .map(NonZeroU16::get)
@@ -155,7 +150,7 @@ mod tests {
 
     #[test]
     fn pubacks_leave_in_the_order_of_arrival() {
-        let mut window = Window::new(10, 1_000);
+        let mut window = InboundWindow::new(10, 1_000);
         for id in 1..=3 {
             window.admit(entry(id));
         }
@@ -163,7 +158,7 @@ mod tests {
         assert_eq!(acknowledged(&mut window), [0; 0]);
         assert!(window.settle(0).is_some());
         assert_eq!(acknowledged(&mut window), [1, 2]);
-        assert!(window.settle(0).is_none(), "a place is settled once");
+        assert!(window.settle(0).is_none(), "settled once");
         assert!(window.settle(2).is_some());
         assert_eq!(acknowledged(&mut window), [3]);
         assert!(window.is_empty());
@@ -171,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_lost_message_stops_the_acknowledgements_behind_it() {
-        let mut window = Window::new(10, 1_000);
+        let mut window = InboundWindow::new(10, 1_000);
         for id in 1..=2 {
             window.admit(entry(id));
         }
@@ -179,27 +174,27 @@ mod tests {
         window.settle(1);
         assert!(window.is_blocked());
         assert_eq!(acknowledged(&mut window), [0; 0]);
-        window.detach();
+        window.connection_ended();
         assert_eq!(acknowledged(&mut window), [0; 0]);
         assert!(window.is_empty());
     }
 
     #[test]
     fn an_earlier_connection_is_counted_and_not_acknowledged() {
-        let mut window = Window::new(2, 1_000);
+        let mut window = InboundWindow::new(2, 1_000);
         window.admit(entry(1));
-        window.detach();
+        window.connection_ended();
         window.admit(entry(1));
         assert!(window.is_full());
         window.settle(1);
-        assert_eq!(acknowledged(&mut window), [0; 0], "the older one is still on its way");
+        assert_eq!(acknowledged(&mut window), [0; 0], "the older one is still in flight");
         window.settle(0);
         assert_eq!(acknowledged(&mut window), [1]);
     }
 
     #[test]
     fn is_bounded_in_messages_and_in_bytes() {
-        let mut window = Window::new(3, 20);
+        let mut window = InboundWindow::new(3, 20);
         window.admit(entry(1));
         assert!(!window.is_full());
         window.admit(entry(2));
@@ -207,13 +202,13 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is settled, lost and cut off in whatever order: no Packet Identifier is
-        /// acknowledged that was not settled on the present connection, and none out of order.
+        /// In any order of settled and lost messages and connections: only what was settled on the present
+        /// connection is acknowledged, and in order.
         #[test]
         fn only_what_is_settled_is_acknowledged(
             steps in proptest::collection::vec((0..5u8, 0..30u64), 0..200),
         ) {
-            let mut window = Window::new(1_000, 1_000_000);
+            let mut window = InboundWindow::new(1_000, 1_000_000);
             let (mut admitted, mut connection, mut ended) = (Vec::new(), 0, Vec::new());
             let mut last = None;
             for (step, which) in steps {
@@ -234,7 +229,7 @@ mod tests {
                         }
                     }
                     4 if which == 0 => {
-                        window.detach();
+                        window.connection_ended();
                         connection += 1;
                     }
                     _ => {}

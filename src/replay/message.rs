@@ -1,5 +1,5 @@
-//! Makes a message of a row of `rejection`: the same topic, and a payload that holds what was
-//! refused and nothing else. Pure.
+//! Rebuilds a message from a row of `rejection`. Called by the replayer; pure. The payload holds what was
+//! rejected and nothing else.
 
 use crate::domain::{RawMessage, RejectionDigest};
 use crate::store::Recorded;
@@ -8,18 +8,16 @@ use crate::wire;
 /// Why a rejection cannot be replayed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotReplayable {
-    /// The payload was larger than was taken.
-    #[error("only the beginning of the payload was kept")]
+    /// The payload was over `MAX_PAYLOAD_BYTES`.
+    #[error("only the beginning of the payload was stored")]
     Incomplete,
-    /// Of a message that was kept whole, the item cannot be told any more.
-    #[error("the item cannot be found in what was kept")]
+    /// The stored payload has no such item.
+    #[error("the item cannot be found in the stored payload")]
     ItemNotFound,
 }
 
-/// The message that a rejection stands for.
-///
-/// What was kept is the payload if its digest is that of the message; else it is one item, or the
-/// beginning of a payload that was too large.
+/// `raw` is the payload if its digest is that of the message; else it is one item, or the beginning of a
+/// payload that was too large.
 pub(super) fn message(row: &Recorded) -> Result<RawMessage, NotReplayable> {
     let is_whole = RejectionDigest::of(&row.topic, &row.raw) == row.digest;
     let payload = match (row.item_index, is_whole) {
@@ -63,13 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_comes_again_as_it_was() {
+    fn a_message_is_replayed_unchanged() {
         assert_eq!(payload(&recorded(None, MESSAGE, MESSAGE)), Ok(MESSAGE.into()));
         assert_eq!(payload(&recorded(None, "{", "{")), Ok("{".into()));
     }
 
     #[test]
-    fn an_item_comes_alone() {
+    fn an_item_is_replayed_alone() {
         let alone = r#"{"measurements":[{"b":[2]}]}"#.to_owned();
         let kept_alone = recorded(Some(1), r#"{"b":[2]}"#, MESSAGE);
         assert_eq!(payload(&kept_alone).as_ref(), Ok(&alone));
@@ -78,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_kept_does_not_come_again() {
+    fn what_was_not_stored_is_not_replayed() {
         let beginning = recorded(None, &MESSAGE[..20], MESSAGE);
         assert_eq!(payload(&beginning), Err(NotReplayable::Incomplete));
         let beyond = recorded(Some(2), MESSAGE, MESSAGE);

@@ -1,49 +1,48 @@
-//! Replays what was recorded, one request after the other and a page for each: reads the page, hands
-//! its messages to their sensors' actors, and answers once each has come to its end. Runs on the
-//! thread of the inbound loop; the API asks it. Promises constant memory, a page at most on its way,
-//! and that the ledger balances at every step.
+//! Replays stored rejections: reads a page, hands its messages to the sensors' actors, and answers once
+//! each is committed or lost. Runs on the inbound loop's thread; asked by the API. At most one page is in
+//! flight, and the ledger balances at every step.
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
+use super::in_flight::{InFlight, ReplayedMessage};
 use super::message::{NotReplayable, message};
-use super::places::{Place, Places};
 use crate::domain::{AckTokens, KindCounts, Ledger, LostToken, RawMessage, Reason};
 use crate::sensor::Router;
 use crate::store::{Committed, RejectionFilter, Replayed, Store, StoreError, Stretch};
 use crate::wire::Decoder;
 
-/// Requests that wait for their turn; more are turned away.
-const REQUESTS_WAITING: usize = 16;
+/// Requests that wait; more are refused.
+const REQUEST_CAPACITY: usize = 16;
 
-/// Messages handed on before the inbound loop, on the same thread, gets its turn.
-const MESSAGES_AT_ONCE: usize = 50;
+/// Messages handed on before the inbound loop, on the same thread, gets a turn.
+const MESSAGES_PER_TURN: usize = 50;
 
-/// Rejections that are remembered as having stopped their sensor's actor; beyond that all are
-/// forgotten, and may each do so once more.
-const MAX_CULPRITS: usize = 10_000;
+/// Maximum number of quarantined rejections; over it all are forgotten, and each may panic its actor once
+/// more.
+const MAX_QUARANTINED: usize = 10_000;
 
-/// What is to be replayed: a page of it.
+/// A page to replay.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct ReplayRequest {
     /// Which rejections.
     pub filter: RejectionFilter,
-    /// Where an earlier page ended; none at the beginning.
+    /// Where the page begins; none for the first.
     pub stretch: Option<Stretch>,
-    /// At most so many.
+    /// Maximum number of rejections.
     pub limit: u32,
 }
 
-/// What became of a page.
+/// The outcome of a page.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct ReplayReport {
     /// Rejections that went through the pipeline.
     pub replayed: u64,
-    /// What became of them.
+    /// Of those that were committed.
     pub outcome: Replayed,
-    /// Rejections that stopped their sensor's actor, or came behind one that did: they stay.
+    /// Rejections that were lost because an actor panicked: they stay.
     pub failed: u64,
     /// Rejections that cannot be replayed, and why: they stay.
     pub not_replayable: Vec<(i64, NotReplayable)>,
@@ -51,104 +50,104 @@ pub struct Report {
     pub rest: Option<Stretch>,
 }
 
-/// Why there is no report.
+/// Why a page was not replayed.
 #[derive(Debug, thiserror::Error)]
-pub enum Unanswered {
-    /// So many others want to replay.
-    #[error("too many replays wait for their turn")]
+pub enum ReplayError {
+    /// Too many requests wait.
+    #[error("too many replays are waiting")]
     Busy,
-    /// The service is about to end.
+    /// The service is shutting down.
     #[error("the service is shutting down")]
     Ended,
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-type Answer = oneshot::Sender<Result<Report, StoreError>>;
+type Answer = oneshot::Sender<Result<ReplayReport, StoreError>>;
 
-/// What the replayer hears.
-pub type ReplayRequests = mpsc::Receiver<(Order, Answer)>;
+/// The requests that the replayer receives.
+pub type ReplayRequests = mpsc::Receiver<(ReplayRequest, Answer)>;
 
-/// Where replays are asked for.
+/// Requests replays.
 #[derive(Clone, Debug)]
-pub struct Replays(mpsc::Sender<(Order, Answer)>);
+pub struct Replays(mpsc::Sender<(ReplayRequest, Answer)>);
 
 impl Replays {
-    /// Where to ask, and what the replayer is to hear.
+    /// The two ends of the channel.
     #[must_use]
     pub fn new() -> (Self, ReplayRequests) {
-        let (asks, hears) = mpsc::channel(REQUESTS_WAITING);
-        (Self(asks), hears)
+        let (sender, receiver) = mpsc::channel(REQUEST_CAPACITY);
+        (Self(sender), receiver)
     }
 
-    /// Replays a page. What has begun goes on if nobody waits for the report any more.
+    /// Replays a page. Once begun it is finished, even if the caller is gone.
     ///
     /// # Errors
-    /// When it cannot begin. Nothing is lost by it.
-    pub async fn replay(&self, order: Order) -> Result<Report, Unanswered> {
+    /// When it cannot begin; the rejections stay.
+    pub async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, ReplayError> {
         let (answer, report) = oneshot::channel();
-        self.0.try_send((order, answer)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Unanswered::Busy,
-            mpsc::error::TrySendError::Closed(_) => Unanswered::Ended,
+        self.0.try_send((request, answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ReplayError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ReplayError::Ended,
         })?;
-        Ok(report.await.map_err(|_| Unanswered::Ended)??)
+        Ok(report.await.map_err(|_| ReplayError::Ended)??)
     }
 }
 
-/// What a replayer works with.
+/// What the replayer uses.
 pub struct ReplayerHandles {
-    /// To the sensors' actors.
+    /// The sensors' actors.
     pub router: Router,
-    /// As the inbound loop has it.
+    /// As in the inbound loop.
     pub decoder: Decoder,
-    /// The account.
+    /// Counts the items.
     pub ledger: Arc<Ledger>,
-    /// The tables.
+    /// Reads the rejections.
     pub store: Store,
-    /// What was committed of the replays.
+    /// From the writer.
     pub replayed: mpsc::UnboundedReceiver<Committed>,
 }
 
-/// The loop, before it runs.
+/// The replayer, before it runs.
 pub struct Replayer {
     requests: ReplayRequests,
     handles: ReplayerHandles,
     ack_tokens: AckTokens,
     lost: mpsc::UnboundedReceiver<LostToken>,
-    places: Places,
-    /// What stops its actor takes what was delivered to it back to the broker, and is not given to
-    /// it again in the life of this process.
-    culprits: foldhash::HashSet<i64>,
+    in_flight: InFlight,
+    /// Rejections that made an actor panic: not sent to an actor again by this process, because the panic
+    /// also loses new messages of the sensor.
+    quarantined: foldhash::HashSet<i64>,
 }
 
 impl Replayer {
-    /// Takes the requests that [`Replays`] hands on.
+    /// Processes the requests of [`Replays`].
     #[must_use]
     pub fn new(requests: ReplayRequests, handles: ReplayerHandles) -> Self {
         let (ack_tokens, lost) = AckTokens::new();
-        let (places, culprits) = (Places::default(), foldhash::HashSet::default());
-        Self { requests, handles, ack_tokens, lost, places, culprits }
+        let (in_flight, quarantined) = (InFlight::default(), foldhash::HashSet::default());
+        Self { requests, handles, ack_tokens, lost, in_flight, quarantined }
     }
 
-    /// Runs until nobody can ask any more.
+    /// Runs until the last [`Replays`] is dropped.
     pub async fn run(mut self) {
-        while let Some((order, answer)) = self.requests.recv().await {
+        while let Some((request, answer)) = self.requests.recv().await {
             if answer.is_closed() {
-                debug!("nobody waits for a replay any more; it is not begun");
+                debug!("replay request dropped; its caller is gone");
                 continue;
             }
-            let outcome = self.replay(&order).await;
+            let outcome = self.replay(&request).await;
             if answer.send(outcome).is_err() {
-                debug!("nobody waits for the report of a replay any more");
+                debug!("replay finished after its caller was gone");
             }
         }
     }
 
-    async fn replay(&mut self, order: &Order) -> Result<Report, StoreError> {
-        let Order { filter, stretch, limit } = order;
+    async fn replay(&mut self, request: &ReplayRequest) -> Result<ReplayReport, StoreError> {
+        let ReplayRequest { filter, stretch, limit } = request;
         let page = self.handles.store.recorded(filter, *stretch, *limit).await?;
-        let mut report = Report { rest: page.rest, ..Report::default() };
+        let mut report = ReplayReport { rest: page.rest, ..ReplayReport::default() };
         for (row, number) in page.rows.iter().zip(1..) {
             match message(row) {
                 Ok(message) => {
@@ -157,25 +156,25 @@ impl Replayer {
                 }
                 Err(flaw) => report.not_replayable.push((row.identifier, flaw)),
             }
-            if number % MESSAGES_AT_ONCE == 0 {
+            if number % MESSAGES_PER_TURN == 0 {
                 tokio::task::yield_now().await;
             }
         }
         while !self.is_idle() {
-            self.hear(&mut report).await;
+            self.receive(&mut report).await;
         }
         let Replayed { removed, kept, .. } = report.outcome;
         info!(replayed = report.replayed, removed, kept, "rejections replayed");
         Ok(report)
     }
 
-    /// Whether nothing is on its way.
+    /// Whether nothing is in flight.
     pub(crate) const fn is_idle(&self) -> bool {
-        self.places.is_empty()
+        self.in_flight.is_empty()
     }
 
-    /// Some messages have come to their end.
-    pub(crate) async fn hear(&mut self, report: &mut Report) {
+    /// Waits for the next settled batch or lost message.
+    pub(crate) async fn receive(&mut self, report: &mut ReplayReport) {
         tokio::select! {
             Some(committed) = self.handles.replayed.recv() => self.settle(committed, report),
             Some(lost) = self.lost.recv() => self.lose(lost, report),
@@ -183,47 +182,47 @@ impl Replayer {
     }
 
     pub(crate) fn admit(&mut self, rejection: i64, message: RawMessage) {
-        let ack_token = self.ack_tokens.issue(self.places.next());
+        let ack_token = self.ack_tokens.issue(self.in_flight.next_sequence());
         let mut uplink = self.handles.decoder.decode(message, ack_token);
-        let quarantined = self.culprits.contains(&rejection);
+        let quarantined = self.quarantined.contains(&rejection);
         if quarantined {
-            let detail = "the message stopped its sensor's actor when it was replayed";
+            let detail = "the message made its sensor's actor panic when it was replayed";
             uplink.reject(Reason::ActorFailed, detail.into());
         }
-        let place = Place { rejection, kind: uplink.kind, items: uplink.item_count() };
-        self.places.admit(place);
+        let replayed = ReplayedMessage { rejection, kind: uplink.kind, items: uplink.item_count() };
+        self.in_flight.admit(replayed);
         let mut arrivals = KindCounts::default();
-        arrivals.add(place.kind, place.items);
+        arrivals.add(replayed.kind, replayed.items);
         self.handles.ledger.replay(arrivals);
         let router = &self.handles.router;
         if quarantined { router.bypass_actor(uplink) } else { router.route(uplink) }
     }
 
-    fn settle(&mut self, committed: Committed, report: &mut Report) {
+    fn settle(&mut self, committed: Committed, report: &mut ReplayReport) {
         let Committed { ack_tokens, tally, replayed, .. } = committed;
-        let places = &mut self.places;
-        let landed = ack_tokens
+        let in_flight = &mut self.in_flight;
+        let arrived = ack_tokens
             .into_iter()
-            .filter_map(|ack_token| places.end(ack_token.settle()))
-            .map(|place| (place.kind, place.items));
-        self.handles.ledger.settle(landed, &tally);
+            .filter_map(|ack_token| in_flight.remove(ack_token.settle()))
+            .map(|it| (it.kind, it.items));
+        self.handles.ledger.settle(arrived, &tally);
         report.outcome += replayed;
     }
 
-    fn lose(&mut self, lost: LostToken, report: &mut Report) {
-        let Some(place) = self.places.end(lost.sequence) else { return };
-        self.handles.ledger.release_replayed(place.kind, place.items);
+    fn lose(&mut self, lost: LostToken, report: &mut ReplayReport) {
+        let Some(replayed) = self.in_flight.remove(lost.sequence) else { return };
+        self.handles.ledger.release_replayed(replayed.kind, replayed.items);
         report.failed += 1;
         if lost.caused_panic {
-            let rejection = place.rejection;
+            let rejection = replayed.rejection;
             error!(
                 rejection,
-                "a replayed message has stopped its sensor's actor; it stays a rejection"
+                "a replayed message made its sensor's actor panic; it stays rejected"
             );
-            if self.culprits.len() >= MAX_CULPRITS {
-                self.culprits.clear();
+            if self.quarantined.len() >= MAX_QUARANTINED {
+                self.quarantined.clear();
             }
-            self.culprits.insert(rejection);
+            self.quarantined.insert(rejection);
         }
     }
 }

@@ -1,5 +1,6 @@
-//! The writer: collects messages while earlier ones are being written, and starts a delivery for
-//! each batch. Sensor actors send to it; the inbound loop hears what was committed.
+//! The writer's actor: collects messages while batches are being written, and starts a delivery for
+//! each batch. The sensors' actors send to it; its memory is bounded by the inbound window and by a
+//! page of a replay. At most one delivery per connection of the pool runs at once.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,11 +13,11 @@ use super::Config;
 use super::budget::RejectionBudget;
 use super::delivery::{Commit, Delivery, Reports};
 use super::policy::{self, Load, Next};
-use super::protocol::{Begin, Write};
+use super::protocol::{StartBatches, Write};
 use super::recent::Recent;
 use crate::domain::{Batch, Timestamp};
 
-/// Its permits are the connections of the pool: so many deliveries run at once, and no more.
+/// The writer.
 #[derive(Debug)]
 pub struct WriterActor<C> {
     committer: C,
@@ -25,16 +26,19 @@ pub struct WriterActor<C> {
     budget: Rc<RefCell<RejectionBudget>>,
     recent: Recent,
     waiting: Batch,
+    /// Apart from `waiting`: a replay must not delay new messages, and is reported to the replayer.
     replays: Batch,
+    /// Deliveries that run, one of a replay included.
     writing: u32,
     replaying: bool,
     replayed_last: bool,
-    begins: bool,
-    rests: bool,
+    /// [`StartBatches`] is in the mailbox.
+    starting: bool,
+    resting: bool,
 }
 
 impl<C: Commit> WriterActor<C> {
-    /// Writes by this committer, and reports to these.
+    /// A writer that has not started.
     #[must_use]
     pub fn new(config: Config, committer: C, reports: Reports) -> Self {
         let budget = RejectionBudget::new(config.rejections_per_sensor_hour);
@@ -49,39 +53,34 @@ impl<C: Commit> WriterActor<C> {
             writing: 0,
             replaying: false,
             replayed_last: false,
-            begins: false,
-            rests: false,
+            starting: false,
+            resting: false,
         }
     }
 
-    fn begin(&mut self, context: &mut Context<Self>) {
+    fn start_batches(&mut self, context: &mut Context<Self>) {
         while let Some(next) = policy::next(self.load()) {
             self.replayed_last = next == Next::Replayed;
             let (batch, reports) = match next {
                 Next::Delivered => (self.take_delivered(), self.reports.clone()),
                 Next::Replayed => (self.take_replayed(), self.reports.for_replays()),
             };
-            self.writing += 1;
-            self.reports.metrics.batches_writing.set(self.writing.into());
+            self.set_writing(self.writing + 1);
             let budget = Rc::clone(&self.budget);
             let delivery = Delivery::new(self.committer.clone(), reports, budget);
-            // A task of its own: a panic in it loses this batch's ack tokens, which is noticed where
-            // they were written, and not the actor.
-            let begun = Instant::now();
+            let started_at = Instant::now();
+            // A task of its own: a panic in it loses the tokens of this batch, not the actor.
             let delivered = actix_rt::spawn(delivery.deliver(batch));
             context.spawn(delivered.into_actor(self).map(move |outcome, writer, context| {
                 if let Err(failure) = outcome {
-                    error!(%failure, "a delivery failed; its messages will be delivered again");
+                    error!(%failure, "a delivery panicked; the broker will deliver its messages again");
                 }
-                writer.writing -= 1;
-                writer.reports.metrics.batches_writing.set(writer.writing.into());
+                writer.set_writing(writer.writing - 1);
                 match next {
-                    Next::Delivered => writer.rest(policy::rest(begun.elapsed()), context),
-                    Next::Replayed => {
-                        writer.replaying = false;
-                        writer.begin(context);
-                    }
+                    Next::Delivered => writer.rest(policy::rest(started_at.elapsed()), context),
+                    Next::Replayed => writer.replaying = false,
                 }
+                writer.start_batches(context);
             }));
         }
         let oldest = self.waiting.uplinks().first().map(|uplink| uplink.message.received_at);
@@ -89,6 +88,11 @@ impl<C: Commit> WriterActor<C> {
         let (messages, items) = (self.waiting.uplinks().len(), self.waiting.item_count());
         self.reports.metrics.writer_waiting_items.set(items as i64);
         self.reports.flow.queue(messages, items, self.writing);
+    }
+
+    fn set_writing(&mut self, writing: u32) {
+        self.writing = writing;
+        self.reports.metrics.batches_writing.set(writing.into());
     }
 
     fn load(&self) -> Load {
@@ -99,35 +103,34 @@ impl<C: Commit> WriterActor<C> {
             replaying: self.replaying,
             replayed_last: self.replayed_last,
             connections: self.config.connections,
-            rests: self.rests,
+            resting: self.resting,
         }
     }
 
     fn take_delivered(&mut self) -> Batch {
         let mut batch = self.waiting.take(self.config.batch_items, policy::BATCH_BYTES);
-        let beyond = self.budget.borrow_mut().apply(&mut batch, Timestamp::now());
-        self.reports.metrics.rejections_over_bound.inc_by(beyond);
-        self.recent.tell_apart(&mut batch);
+        let over_limit = self.budget.borrow_mut().apply(&mut batch, Timestamp::now());
+        self.reports.metrics.rejections_over_bound.inc_by(over_limit);
+        self.recent.mark_repeated(&mut batch);
         batch
     }
 
-    /// No budget bounds what a replay refuses: that is recorded already.
+    /// No budget applies: what a replay refuses is stored already.
     fn take_replayed(&mut self) -> Batch {
         self.replaying = true;
         let items = self.config.batch_items.min(policy::REPLAY_ITEMS);
         self.replays.take(items, policy::BATCH_BYTES)
     }
 
-    /// Lets messages gather, and begins again.
+    /// Lets messages collect before the next batch.
     fn rest(&mut self, rest: Duration, context: &mut Context<Self>) {
-        if !self.rests {
-            self.rests = true;
+        if !self.resting {
+            self.resting = true;
             context.run_later(rest, |writer, context| {
-                writer.rests = false;
-                writer.begin(context);
+                writer.resting = false;
+                writer.start_batches(context);
             });
         }
-        self.begin(context);
     }
 }
 
@@ -138,30 +141,27 @@ impl<C: Commit> Actor for WriterActor<C> {
 impl<C: Commit> Handler<Write> for WriterActor<C> {
     type Result = ();
 
-    /// Starts nothing by itself: behind this message others may be waiting in the mailbox, and they
-    /// belong into the same batch.
+    /// Starts no batch: messages that are in the mailbox behind this one belong to the same batch.
     fn handle(&mut self, Write(uplinks): Write, context: &mut Context<Self>) {
         for uplink in uplinks {
-            // Apart from each other: a replay must neither hold up what is delivered nor be mixed
-            // with it in one account.
             let batch = match uplink.message.replayed_from {
                 None => &mut self.waiting,
                 Some(_) => &mut self.replays,
             };
             batch.push(uplink);
         }
-        if !self.begins {
-            self.begins = true;
-            context.notify(Begin);
+        if !self.starting {
+            self.starting = true;
+            context.notify(StartBatches);
         }
     }
 }
 
-impl<C: Commit> Handler<Begin> for WriterActor<C> {
+impl<C: Commit> Handler<StartBatches> for WriterActor<C> {
     type Result = ();
 
-    fn handle(&mut self, Begin: Begin, context: &mut Context<Self>) {
-        self.begins = false;
-        self.begin(context);
+    fn handle(&mut self, StartBatches: StartBatches, context: &mut Context<Self>) {
+        self.starting = false;
+        self.start_batches(context);
     }
 }

@@ -1,15 +1,15 @@
-//! How many rejections are kept per sensor and hour. Pure. What is beyond is counted, not kept, so
-//! that a sensor gone mad cannot fill the disk.
+//! The limit on stored rejections per sensor and hour (`REJECTIONS_PER_SENSOR_HOUR`). Asked by the
+//! writer for each batch. Rejections over the limit are only counted, so that a defective sensor cannot
+//! fill the disk.
 
 use crate::domain::{Batch, Rejection, SensorIdentifier, Timestamp};
 
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 
-/// So many sensors have a budget of their own; the rest, which are then names that an attacker
-/// makes up, share one.
+/// Sensors with a budget of their own; over that, identifiers are made up, and share one.
 const MAX_SENSORS: usize = 100_000;
 
-/// The rejections of the present hour.
+/// The rejections of the current hour.
 #[derive(Debug)]
 pub(super) struct RejectionBudget {
     per_sensor: u32,
@@ -22,28 +22,27 @@ impl RejectionBudget {
         Self { per_sensor, hour: 0, spent: foldhash::HashMap::default() }
     }
 
-    /// Marks the rejections of a batch that are beyond the budget, and returns how many items those
-    /// are.
+    /// Marks the rejections of a batch that are over the limit, and returns the number of their items.
     pub(super) fn apply(&mut self, batch: &mut Batch, now: Timestamp) -> u64 {
         let uplinks = batch.uplinks_mut().iter_mut();
         uplinks.map(|uplink| self.apply_to(&mut uplink.rejections, now)).sum()
     }
 
-    /// The same for rejections that have not been through it.
+    /// The same for these rejections.
     pub(super) fn apply_to(&mut self, rejections: &mut [Rejection], now: Timestamp) -> u64 {
         let hour = now.unix_microseconds() / MICROSECONDS_PER_HOUR;
         if hour != self.hour {
             self.hour = hour;
             self.spent.clear();
         }
-        let mut beyond = 0;
+        let mut over_limit = 0;
         for rejection in rejections {
             rejection.kept = self.spend(rejection.sensor);
             if !rejection.kept {
-                beyond += u64::from(rejection.item_count);
+                over_limit += u64::from(rejection.item_count);
             }
         }
-        beyond
+        over_limit
     }
 
     fn spend(&mut self, sensor: Option<SensorIdentifier>) -> bool {
@@ -88,9 +87,9 @@ mod tests {
     fn a_flood_is_bounded_per_sensor_and_hour() {
         let mut budget = RejectionBudget::new(3);
         let now = Timestamp::from_unix_microseconds(10 * MICROSECONDS_PER_HOUR);
-        let mad = Some(SensorIdentifier::random());
+        let defective = Some(SensorIdentifier::random());
 
-        let mut batch = flood(mad, 5);
+        let mut batch = flood(defective, 5);
         assert_eq!(budget.apply(&mut batch, now), 2 * 2);
         assert_eq!(kept(&batch), 3);
 
@@ -100,7 +99,7 @@ mod tests {
         }
 
         let next_hour = Timestamp::from_unix_microseconds(11 * MICROSECONDS_PER_HOUR);
-        let mut batch = flood(mad, 3);
+        let mut batch = flood(defective, 3);
         assert_eq!(budget.apply(&mut batch, next_hour), 0);
     }
 }

@@ -1,9 +1,7 @@
-//! Brings one batch into the database, whatever it takes: again after a pause when the database is
-//! away, through the staging tables when a row is there already, in parts when PostgreSQL refuses
-//! one.
-//!
-//! Invariant: a delivery ends only when every message of its batch is committed. Nothing is given
-//! up, and nothing is reported that COMMIT did not confirm.
+//! Writes one batch until all of it is committed: retried after a pause while the database is
+//! unavailable, through the staging tables if a row exists already, in halves if PostgreSQL refuses a
+//! row. Started by the writer's actor. Invariant: it reports only what COMMIT has confirmed, and gives
+//! nothing up.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,7 +22,7 @@ use crate::store::{
     Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
 };
 
-/// Puts a batch into the database: the one seam at which tests hand in faults.
+/// Commits a batch: the seam at which tests replace the database.
 pub trait Commit: Clone + Unpin + 'static {
     /// See [`Committer::commit`].
     fn commit(
@@ -50,22 +48,22 @@ impl Commit for Committer {
     }
 }
 
-/// Who is told what a commit brought about.
+/// The receivers of what was committed.
 #[derive(Clone, Debug)]
 pub struct Reports {
-    /// The inbound loop: it settles the ack tokens. What waits in the channel is bounded by its window.
+    /// The inbound loop, which settles the tokens. Bounded by its window.
     pub settled: UnboundedSender<Committed>,
-    /// The replayer: it settles the ack tokens of what it has replayed, a page at most.
+    /// The replayer, which settles its tokens. Bounded by a page.
     pub replayed: UnboundedSender<Committed>,
-    /// The supervisor: what was acknowledged.
+    /// The supervisor.
     pub acknowledged: Recipient<Acknowledged>,
-    /// The supervisor and the outbox: which sensors are deleted.
+    /// The supervisor and the outbox.
     pub deleted: [Recipient<Deleted>; 2],
-    /// Those who watch: what is new.
+    /// Event streams.
     pub subscriptions: Arc<Subscriptions>,
-    /// Whether writing works.
+    /// Reports whether writing works.
     pub health: Arc<Health>,
-    /// What waits, and how large the batches are.
+    /// The load.
     pub flow: Arc<Flow>,
     /// The counters.
     pub metrics: Arc<Metrics>,
@@ -74,13 +72,13 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// The same, for batches of replayed messages.
+    /// For batches of replayed messages.
     pub(super) fn for_replays(&self) -> Self {
         Self { settled: self.replayed.clone(), ..self.clone() }
     }
 }
 
-/// One batch on its way.
+/// The delivery of one batch.
 pub(super) struct Delivery<C> {
     committer: C,
     reports: Reports,
@@ -97,9 +95,8 @@ impl<C: Commit> Delivery<C> {
         Self { committer, reports, budget, failures: 0 }
     }
 
-    /// Returns when all of it is committed.
+    /// Returns once all of it is committed.
     pub(super) async fn deliver(self, batch: Batch) {
-        // A span that nobody wants costs a look at one atomic, once per batch.
         let span =
             debug_span!("batch", messages = batch.uplinks().len(), items = batch.item_count());
         self.deliver_parts(batch).instrument(span).await;
@@ -109,13 +106,13 @@ impl<C: Commit> Delivery<C> {
         let first_attempt = Instant::now();
         let mut parts = vec![(batch, Path::Straight)];
         while let Some((batch, path)) = parts.pop() {
-            let begun = Instant::now();
+            let started_at = Instant::now();
             let items = batch.item_count();
             self.reports.faults.at(FaultPoint::Delivery);
-            // The store records the connection.
+            // `connection` is recorded by the store.
             let span = debug_span!("attempt", items, ?path, connection = field::Empty);
             match self.committer.commit(batch, path).instrument(span).await {
-                Ok(committed) => self.report(committed, items, begun).await,
+                Ok(committed) => self.report(committed, items, started_at).await,
                 Err(failed) => self.next_step(*failed, path, &mut parts).await,
             }
         }
@@ -131,14 +128,17 @@ impl<C: Commit> Delivery<C> {
         match (verdict(&error), path) {
             (Verdict::Stage, Path::Straight) => {
                 self.count("duplicate");
-                debug!(items = batch.item_count(), "a row is there already; the batch is staged");
+                debug!(
+                    items = batch.item_count(),
+                    "a row exists already; retrying the batch through the staging tables"
+                );
                 parts.push((batch, Path::Staged));
             }
-            // Staged rows meet no conflict but on a constraint of the user's.
+            // Staged rows can only violate a constraint that an operator has added.
             (Verdict::Isolate, _) | (Verdict::Stage, Path::Staged) => {
                 self.count("refused");
                 if batch.uplinks().len() > 1 {
-                    debug!(items = batch.item_count(), %error, "a row is refused; the batch is halved");
+                    debug!(items = batch.item_count(), %error, "PostgreSQL refuses a row; retrying the batch in halves");
                     let (first, second) = batch.halve();
                     parts.extend([(second, Path::Staged), (first, Path::Staged)]);
                 } else {
@@ -148,8 +148,8 @@ impl<C: Commit> Delivery<C> {
             (Verdict::Retry, _) => {
                 self.count("unavailable");
                 self.wait(&error).await;
-                // Whether COMMIT was lost or its answer, the staged way is right. What takes too long
-                // as a whole is tried in halves.
+                // Staged, because the rows may be committed and only the answer lost. In halves, if the
+                // whole takes too long.
                 if error.is_timeout() && batch.uplinks().len() > 1 {
                     let (first, second) = batch.halve();
                     parts.extend([(second, Path::Staged), (first, Path::Staged)]);
@@ -160,11 +160,11 @@ impl<C: Commit> Delivery<C> {
         }
     }
 
-    /// Rejects what PostgreSQL refuses of one message, and nothing else.
+    /// Rejects the items of one message that PostgreSQL refuses.
     async fn isolate(&mut self, mut batch: Batch, refusal: &StoreError) -> Batch {
         let outcome = self.committer.examine(&batch).await;
         let [uplink] = batch.uplinks_mut() else {
-            unreachable!("only a batch of one message is examined")
+            unreachable!("only a batch of one message is isolated")
         };
         match outcome {
             Ok(refused) if refused.is_empty() => {
@@ -177,18 +177,18 @@ impl<C: Commit> Delivery<C> {
         batch
     }
 
-    /// What a replay refuses is recorded already, and no budget bounds it.
+    /// No budget applies to a replay: what it refuses is stored already.
     fn reject(&self, uplink: &mut Uplink, refused: Vec<(u32, String)>) {
         let before = uplink.rejections.len();
         uplink.reject_items(refused, Reason::RefusedByDatabase);
         let new = &mut uplink.rejections[before..];
         if uplink.message.replayed_from.is_none() {
-            let beyond = self.budget.borrow_mut().apply_to(new, Timestamp::now());
-            self.reports.metrics.rejections_over_bound.inc_by(beyond);
+            let over_limit = self.budget.borrow_mut().apply_to(new, Timestamp::now());
+            self.reports.metrics.rejections_over_bound.inc_by(over_limit);
         }
         for rejection in new.iter().filter(|rejection| rejection.kept) {
             let (item, sentence) = (rejection.item_index, &rejection.detail);
-            warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refuses a row; it is rejected");
+            warn!(sensor = ?uplink.sensor, item, sentence, "PostgreSQL refused an item; recorded as rejected");
         }
     }
 
@@ -198,18 +198,17 @@ impl<C: Commit> Delivery<C> {
         self.reports.health.down(Part::Writing, error.to_string());
         let (failures, pause_ms) = (self.failures, pause.as_millis());
         if self.failures == 1 {
-            warn!(%error, pause_ms, "a batch could not be written; it is tried again, its PUBACKs wait");
+            warn!(%error, pause_ms, "batch could not be written; it will be retried, its PUBACKs wait");
         } else {
-            error!(%error, failures, pause_ms, "a batch can still not be written; its PUBACKs wait");
+            error!(%error, failures, pause_ms, "batch still could not be written; its PUBACKs wait");
         }
         tokio::time::sleep(pause).await;
     }
 
-    async fn report(&mut self, mut committed: Committed, items: usize, begun: Instant) {
-        let elapsed = begun.elapsed();
-        let Reports {
-            settled, acknowledged, deleted, subscriptions, health, flow, metrics, ..
-        } = &self.reports;
+    async fn report(&mut self, mut committed: Committed, items: usize, started_at: Instant) {
+        let elapsed = started_at.elapsed();
+        let Reports { settled, acknowledged, deleted, subscriptions, health, flow, metrics, .. } =
+            &self.reports;
         flow.batch(items);
         metrics.batch_items.observe(items as f64);
         metrics.commit_seconds.observe(elapsed.as_secs_f64());
@@ -221,22 +220,24 @@ impl<C: Commit> Delivery<C> {
         debug!(items, elapsed_ms = elapsed.as_millis(), "batch committed");
         let acknowledgements: Vec<Acknowledgement> =
             std::mem::take(&mut committed.acknowledgements);
-        let gone = std::mem::take(&mut committed.deleted);
+        let deleted_sensors = std::mem::take(&mut committed.deleted);
         let events = std::mem::take(&mut committed.events);
-        // First of all the ack tokens: PUBACKs are waiting.
+        // First, because PUBACKs wait for it.
         if settled.send(committed).is_err() {
-            debug!("a batch was committed after those who wait for it had ended");
+            debug!("batch committed after its receiver had shut down");
         }
         subscriptions.publish_batch(events);
         if !acknowledgements.is_empty()
             && acknowledged.send(Acknowledged(acknowledgements)).await.is_err()
         {
-            warn!("the supervisor is gone; it learns what was acknowledged from the table");
+            warn!("the supervisor has stopped; acknowledgements will be read from the table");
         }
-        if !gone.is_empty() {
+        if !deleted_sensors.is_empty() {
             for recipient in deleted {
-                if recipient.send(Deleted(gone.clone())).await.is_err() {
-                    warn!("supervisor or outbox stopped before it was told of deleted sensors");
+                if recipient.send(Deleted(deleted_sensors.clone())).await.is_err() {
+                    warn!(
+                        "the supervisor or the outbox has stopped; deletions will be read from the table"
+                    );
                 }
             }
         }

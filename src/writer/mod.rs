@@ -1,7 +1,6 @@
-//! Where the rows of all sensors meet and are written together. `actor` collects what arrives while
-//! earlier batches are being written, `delivery` brings one batch into the database whatever it
-//! takes, `policy` decides when to start and how long to wait, `budget` bounds a flood, `recent`
-//! knows again what came lately.
+//! Writes the messages of all sensors in batches. `actor` collects a batch while earlier ones are
+//! written, `policy` decides when the next starts, `delivery` writes one until it is committed; `budget`
+//! limits stored rejections, `recent` recognizes messages that were sent twice.
 
 mod actor;
 mod budget;

@@ -1,60 +1,58 @@
-//! When to start a write, and of what. Pure.
-//!
-//! Replays give way: what the broker delivers never waits for more than one batch of them, and
-//! they never for more than one of its batches.
+//! When the writer starts a batch, and whether of new or of replayed messages. Asked by the actor
+//! whenever messages arrive or a delivery ends; pure. New and replayed messages wait for at most one
+//! batch of the other.
 
 use std::time::Duration;
 
-/// A second COPY beside the first pays only when much is waiting: measured, with one measurement a
-/// message one writer with batches of 35,000 rows beat two with 4,500 (259k rows/s against 206k),
-/// and with 100 a message two with 20,000 to 50,000 beat one (585k against 353k).
+/// Items that must wait before a second COPY starts beside the first. Measured: with one measurement a
+/// message, one writer with batches of 35,000 rows beat two with 4,500 (259,000 rows/s against 206,000);
+/// with 100 a message, two with 20,000 to 50,000 beat one (585,000 against 353,000).
 const ANOTHER_WRITER_ITEMS: usize = 20_000;
 
-/// A batch holds no more bytes of messages than this, so that one transaction stays a matter of
-/// well under a second.
+/// Maximum size of a batch: keeps a transaction well under a second.
 pub(super) const BATCH_BYTES: usize = 32 << 20;
 
-/// A batch of replayed messages holds no more items than this: some tens of milliseconds, for which
-/// a delivered message may have to wait.
+/// Maximum items in a batch of replayed messages. It takes some tens of milliseconds, which a new
+/// message may have to wait.
 pub(super) const REPLAY_ITEMS: usize = 2_000;
 
-/// Under a steady load half of the time is writing and half is gathering, so that batches are twice
-/// as large and their number half; beyond this a rest saves nothing more and only adds latency.
-const LONGEST_REST: Duration = Duration::from_millis(20);
+/// Maximum pause after a batch. A pause as long as the write doubles the size of batches under steady
+/// load; over 20 ms it saves nothing more and only adds latency.
+const MAX_REST: Duration = Duration::from_millis(20);
 
-/// What waits, and what is being written.
+/// What waits and what is being written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
-    /// Items that the broker delivered.
+    /// Items of new messages.
     pub(super) waiting_items: usize,
-    /// Messages that are replayed.
+    /// Whether replayed messages wait.
     pub(super) replays_wait: bool,
-    /// Batches under way, a replay's included.
+    /// Deliveries that run, one of a replay included.
     pub(super) writing: u32,
-    /// A replay's batch is under way; never more than one.
+    /// A delivery of a replay runs; at most one.
     pub(super) replaying: bool,
-    /// The batch that was started last was a replay's.
+    /// The last batch started was one of a replay.
     pub(super) replayed_last: bool,
-    /// Batches that can be under way.
+    /// Maximum number of deliveries.
     pub(super) connections: u32,
-    /// What the broker delivers is gathering.
-    pub(super) rests: bool,
+    /// The pause after a batch of new messages.
+    pub(super) resting: bool,
 }
 
-/// Whose batch is next.
+/// The next batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Next {
     Delivered,
     Replayed,
 }
 
-/// Whether to start a write now. An idle service commits a lone message at once; a busy one lets
-/// messages gather while it writes, and while it rests.
+/// The batch to start now, if any. An idle writer commits a single message at once; a busy one collects
+/// while it writes and rests.
 pub(super) const fn next(load: Load) -> Option<Next> {
     if load.writing >= load.connections {
         return None;
     }
-    let idle = load.writing == load.replaying as u32 && !load.rests;
+    let idle = load.writing == load.replaying as u32 && !load.resting;
     let delivered = load.waiting_items >= if idle { 1 } else { ANOTHER_WRITER_ITEMS };
     let replayed = load.replays_wait && !load.replaying;
     match (delivered, replayed) {
@@ -65,9 +63,9 @@ pub(super) const fn next(load: Load) -> Option<Next> {
     }
 }
 
-/// How long to rest after a write that took so long.
+/// The pause after a delivery.
 pub(super) fn rest(took: Duration) -> Duration {
-    took.min(LONGEST_REST)
+    took.min(MAX_REST)
 }
 
 #[cfg(test)]
@@ -81,7 +79,7 @@ mod tests {
         replaying: false,
         replayed_last: false,
         connections: 2,
-        rests: false,
+        resting: false,
     };
 
     #[test]
@@ -95,12 +93,12 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_lets_messages_gather_until_there_are_enough() {
-        let next = |waiting_items| next(Load { waiting_items, rests: true, ..IDLE });
+    fn messages_collect_during_a_rest_until_there_are_enough() {
+        let next = |waiting_items| next(Load { waiting_items, resting: true, ..IDLE });
         assert_eq!(next(1), None);
         assert_eq!(next(ANOTHER_WRITER_ITEMS), Some(Next::Delivered));
         assert_eq!(rest(Duration::from_millis(2)), Duration::from_millis(2));
-        assert_eq!(rest(Duration::from_secs(2)), LONGEST_REST);
+        assert_eq!(rest(Duration::from_secs(2)), MAX_REST);
     }
 
     #[test]

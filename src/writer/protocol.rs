@@ -1,27 +1,27 @@
-//! What the writer understands, and what it reports.
+//! The writer's messages: what it receives from the sensors' actors, and what it reports to their
+//! supervisor. Settled tokens go to the inbound loop by a channel.
 
 use actix::Message;
 
 use crate::domain::{SensorIdentifier, Uplink};
 use crate::store::Acknowledgement;
 
-/// Bring these messages into the database. The answer is their settled ack tokens, by way of the
-/// inbound loop.
+/// To the writer: store these messages.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Write(pub Vec<Box<Uplink>>);
 
-/// To the writer, from itself: all that was in the mailbox when it was sent has been taken; begin.
+/// To the writer, from itself: the messages that were in the mailbox before it have been collected.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Begin;
+pub(super) struct StartBatches;
 
-/// From the writer: these revisions were acknowledged in a commit.
+/// From the writer: acknowledgements that are committed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Acknowledged(pub Vec<Acknowledgement>);
 
-/// From the writer, and from whoever deletes: these sensors are no more.
+/// From the writer and the API: these sensors are deleted.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Deleted(pub Vec<SensorIdentifier>);

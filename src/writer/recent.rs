@@ -1,20 +1,16 @@
-//! Which messages were given to the writer lately. Pure. A sensor that was cut off sends again what
-//! it has sent, without DUP; believed to be new, one such message fails the COPY of its whole batch.
-//! One that is found here goes through the staging table instead, and its neighbours straight.
-//!
-//! It is a guess: a message that is forgotten, or that comes in other company, is still stored once,
-//! as the unique index says.
+//! Recognizes messages that were written recently. Asked by the writer for each batch; pure. A sensor
+//! that reconnects may send messages again without DUP; copied directly, one of them would fail the COPY
+//! of its whole batch, so it is marked as redelivered. A miss costs time only: the unique index holds.
 
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher as _;
 
 use crate::domain::{Batch, Uplink};
 
-/// How many messages are remembered: 2 MiB, of which the system gives what is used. Close to a minute
-/// of 10,000 messages a second.
-const MESSAGES: usize = 1 << 19;
+/// Messages remembered: 2 MiB, about a minute at 10,000 messages/s.
+const CAPACITY: usize = 1 << 19;
 
-/// As in a processor's cache: a message has its set, and pushes the oldest one out of it.
+/// Entries per set, as in a set-associative cache; the oldest of a set is evicted.
 const WAYS: usize = 8;
 
 /// Fingerprints of messages.
@@ -26,12 +22,12 @@ pub(super) struct Recent {
 
 impl Recent {
     pub(super) fn new() -> Self {
-        let sets = vec![[0; WAYS]; MESSAGES / WAYS].into();
+        let sets = vec![[0; WAYS]; CAPACITY / WAYS].into();
         Self { sets, hasher: FixedState::default() }
     }
 
-    /// Marks the messages that came before this batch, and remembers all of it.
-    pub(super) fn tell_apart(&mut self, batch: &mut Batch) {
+    /// Marks messages that occurred in an earlier batch, and remembers all of this one.
+    pub(super) fn mark_repeated(&mut self, batch: &mut Batch) {
         let mut new = Vec::with_capacity(batch.uplinks().len());
         for uplink in batch.uplinks_mut() {
             let Some((set, fingerprint)) = self.find(uplink) else { continue };
@@ -41,7 +37,7 @@ impl Recent {
                 new.push((set, fingerprint));
             }
         }
-        // Only now: twice in one batch is no conflict.
+        // After the loop: a message that occurs twice in one batch does not fail its COPY.
         for (set, fingerprint) in new {
             let set = &mut self.sets[set];
             if !set.contains(&fingerprint) {
@@ -51,12 +47,12 @@ impl Recent {
         }
     }
 
-    /// By the first item: who sends a message again sends it as it was.
+    /// By the first item: a message that is sent again is unchanged.
     fn find(&self, uplink: &Uplink) -> Option<(usize, u32)> {
         let sensor = uplink.sensor.filter(|_| !uplink.items.is_empty())?;
         let (timestamp, digest) = uplink.items.identity(0);
         let hash = self.hasher.hash_one((sensor, timestamp, digest));
-        // An empty place holds 0.
+        // 0 marks an empty entry.
         Some((hash as usize % self.sets.len(), (hash >> 32) as u32 | 1))
     }
 }
@@ -70,7 +66,7 @@ mod tests {
 
     fn batch(sensor: SensorIdentifier, digests: &[u64]) -> Batch {
         let (ack_tokens, _lost) = AckTokens::new();
-        let said = |(sequence, digest): (u64, &u64)| {
+        let uplink = |(sequence, digest): (u64, &u64)| {
             let value = ByteRange { start: 0, end: 2 };
             let timestamp = Timestamp::default();
             let item = Measurement { timestamp, digest: *digest, revision: 0, value };
@@ -83,20 +79,20 @@ mod tests {
                 ack_token: ack_tokens.issue(sequence),
             })
         };
-        Batch::new((0..).zip(digests).map(said).collect())
+        Batch::new((0..).zip(digests).map(uplink).collect())
     }
 
-    fn suspects(recent: &mut Recent, mut batch: Batch) -> Vec<bool> {
-        recent.tell_apart(&mut batch);
+    fn repeated(recent: &mut Recent, mut batch: Batch) -> Vec<bool> {
+        recent.mark_repeated(&mut batch);
         batch.uplinks().iter().map(|uplink| uplink.message.redelivered).collect()
     }
 
     #[test]
-    fn a_message_of_an_earlier_batch_is_told_from_its_neighbours() {
+    fn only_messages_of_earlier_batches_are_marked() {
         let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
         let mut recent = Recent::new();
-        assert_eq!(suspects(&mut recent, batch(one, &[1, 2, 2])), [false; 3], "twice in one");
-        assert_eq!(suspects(&mut recent, batch(one, &[3, 2, 4, 1])), [false, true, false, true]);
-        assert_eq!(suspects(&mut recent, batch(other, &[1])), [false], "another sensor");
+        assert_eq!(repeated(&mut recent, batch(one, &[1, 2, 2])), [false; 3], "twice in one");
+        assert_eq!(repeated(&mut recent, batch(one, &[3, 2, 4, 1])), [false, true, false, true]);
+        assert_eq!(repeated(&mut recent, batch(other, &[1])), [false], "another sensor");
     }
 }

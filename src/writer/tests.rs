@@ -1,4 +1,4 @@
-//! What the writer promises, with a committer that does as it is told.
+//! The writer with a scripted committer in place of the database.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use crate::domain::{
 use crate::metrics::Metrics;
 use crate::store::{Committed, Path, StoreError, Uncommitted};
 
-/// What the database is to do with the next batch.
+/// The outcome of the next commit.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Commit,
@@ -24,7 +24,7 @@ enum Fate {
     Panic,
 }
 
-/// Lets a batch through when the test gives a permit; fates first in, first out, then `Commit`.
+/// Each commit waits for a permit of the test; after the scripted outcomes, all succeed.
 #[derive(Clone)]
 struct Scripted {
     fates: Rc<RefCell<VecDeque<Fate>>>,
@@ -53,7 +53,7 @@ impl Commit for Scripted {
                 batch,
                 error: StoreError::PoolTimeout { waited: Duration::ZERO, last: None },
             })),
-            Fate::Panic => panic!("a fault that the test handed in"),
+            Fate::Panic => panic!("a fault injected by the test"),
         }
     }
 
@@ -62,18 +62,18 @@ impl Commit for Scripted {
     }
 }
 
-struct Nobody;
+struct Ignores;
 
-impl Actor for Nobody {
+impl Actor for Ignores {
     type Context = Context<Self>;
 }
 
-impl Handler<Acknowledged> for Nobody {
+impl Handler<Acknowledged> for Ignores {
     type Result = ();
     fn handle(&mut self, _: Acknowledged, _: &mut Context<Self>) {}
 }
 
-impl Handler<Deleted> for Nobody {
+impl Handler<Deleted> for Ignores {
     type Result = ();
     fn handle(&mut self, _: Deleted, _: &mut Context<Self>) {}
 }
@@ -91,15 +91,15 @@ struct Rig {
 impl Rig {
     fn new(connections: u32, fates: &[Fate]) -> Self {
         let committer = Scripted::new(fates);
-        let (settled, hears) = mpsc::unbounded_channel();
+        let (settled, settled_receiver) = mpsc::unbounded_channel();
         let health = Arc::new(Health::default());
-        let nobody = Nobody.start();
-        let (replayed, hears_replayed) = mpsc::unbounded_channel();
+        let ignores = Ignores.start();
+        let (replayed, replayed_receiver) = mpsc::unbounded_channel();
         let reports = Reports {
             settled,
             replayed,
-            acknowledged: nobody.clone().recipient(),
-            deleted: [nobody.clone().recipient(), nobody.recipient()],
+            acknowledged: ignores.clone().recipient(),
+            deleted: [ignores.clone().recipient(), ignores.recipient()],
             subscriptions: crate::domain::Subscriptions::none(),
             health: Arc::clone(&health),
             flow: Arc::default(),
@@ -112,8 +112,8 @@ impl Rig {
         Self {
             writer,
             committer,
-            settled: hears,
-            replayed: hears_replayed,
+            settled: settled_receiver,
+            replayed: replayed_receiver,
             lost,
             ack_tokens,
             health,
@@ -196,7 +196,7 @@ async fn nothing_is_settled_until_the_commit_returned() {
 }
 
 #[actix_rt::test]
-async fn an_unavailable_database_is_tried_again_by_the_staged_way() {
+async fn an_unavailable_database_is_retried_through_staging() {
     let mut rig = Rig::new(1, &[Fate::Unavailable, Fate::Unavailable]);
     rig.open();
     rig.write(0..1).await;
@@ -209,7 +209,7 @@ async fn an_unavailable_database_is_tried_again_by_the_staged_way() {
 }
 
 #[actix_rt::test]
-async fn a_panic_in_a_delivery_loses_its_receipts_and_nothing_else() {
+async fn a_panic_in_a_delivery_loses_only_its_tokens() {
     let mut rig = Rig::new(1, &[Fate::Panic]);
     rig.open();
     rig.write(0..1).await;

@@ -208,7 +208,7 @@ async fn what_was_not_kept_whole_cannot_be_replayed() {
     let report = scene.replay(json!({ "reason": "payload_too_large" })).await;
     assert_eq!(told(&report), []);
     let flaw = &report["not_replayable"][0];
-    assert_eq!(flaw["detail"], "only the beginning of the payload was kept", "{report}");
+    assert_eq!(flaw["detail"], "only the beginning of the payload was stored", "{report}");
     assert_eq!(scene.rejections().await, 1);
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn twins(world: &World<'_>) {
         |twin: &Service| connections(&world.lives.log()) - before + connections(&twin.log());
     // One of them notices the other, and then leaves the session to it for 15 s at least. Where another fault ends
     // the quarrel before, there is nothing to notice.
-    let notices = |log: &str| log.contains("closes the connection again and again");
+    let notices = |log: &str| log.contains("repeatedly closes the connection");
     let noticed = eventually(QUARREL * 2, async || {
         if notices(&world.lives.log()) || notices(&twin.log()) { Ok(()) } else { Err("nothing") }
     });

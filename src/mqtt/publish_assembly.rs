@@ -1,8 +1,6 @@
-//! Puts the parts of a PUBLISH together: a large one comes from the codec in chunks.
-//!
-//! A payload beyond the limit is read to its end and not kept: announcing a Maximum Packet Size
-//! would make the broker drop such a message without a word [MQTT-3.1.2-25]; so it is taken, and
-//! recorded as rejected with its beginning.
+//! Joins the chunks in which the codec delivers a large PUBLISH. Used by `intake`. A payload over the limit
+//! is read to its end and only its beginning is kept, to be recorded as rejected: announcing a Maximum
+//! Packet Size would make the broker drop the message silently [MQTT-3.1.2-25].
 
 use ntex_bytes::Bytes;
 use ntex_mqtt::v5::codec::Publish;
@@ -11,15 +9,16 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::domain::RejectionDigest;
 use crate::wire::Oversized;
 
-/// A PUBLISH, whole or, where it is too large, its beginning.
+/// A complete PUBLISH.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct ReceivedPublish {
     pub(super) publish: Publish,
+    /// If oversized, only the beginning.
     pub(super) payload: Bytes,
     pub(super) oversized: Option<Oversized>,
 }
 
-/// What has come of a PUBLISH that is not complete.
+/// A PUBLISH of which chunks are missing.
 struct Partial {
     publish: Publish,
     beginning: Vec<u8>,
@@ -27,22 +26,22 @@ struct Partial {
     hasher: Xxh3,
 }
 
-/// Holds at most one incomplete PUBLISH, and of that at most `max_bytes`.
-pub(super) struct Assembly {
+/// Holds at most one incomplete PUBLISH, and of it at most `max_bytes`.
+pub(super) struct PublishAssembly {
     max_bytes: usize,
     partial: Option<Partial>,
 }
 
-impl Assembly {
+impl PublishAssembly {
     pub(super) const fn new(max_bytes: usize) -> Self {
         Self { max_bytes, partial: None }
     }
 
-    /// A PUBLISH begins; mostly it ends here as well.
-    pub(super) fn begin(&mut self, publish: Publish, payload: &Bytes) -> Option<Message> {
+    /// The first chunk of a PUBLISH, usually the only one.
+    pub(super) fn begin(&mut self, publish: Publish, payload: &Bytes) -> Option<ReceivedPublish> {
         let complete = payload.len() == publish.payload_size as usize;
         if complete && payload.len() <= self.max_bytes {
-            return Some(Message { publish, payload: payload.clone(), oversized: None });
+            return Some(ReceivedPublish { publish, payload: payload.clone(), oversized: None });
         }
         self.partial = Some(Partial {
             hasher: RejectionDigest::begin(&publish.topic),
@@ -53,8 +52,8 @@ impl Assembly {
         self.add(payload, complete)
     }
 
-    /// It goes on.
-    pub(super) fn add(&mut self, chunk: &Bytes, last: bool) -> Option<Message> {
+    /// A further chunk.
+    pub(super) fn add(&mut self, chunk: &Bytes, last: bool) -> Option<ReceivedPublish> {
         let partial = self.partial.as_mut()?;
         let room = self.max_bytes - partial.beginning.len();
         partial.beginning.extend_from_slice(&chunk[..chunk.len().min(room)]);
@@ -66,7 +65,7 @@ impl Assembly {
         let Partial { publish, beginning, size_bytes, hasher } = self.partial.take()?;
         let oversized = (size_bytes > self.max_bytes as u64)
             .then(|| Oversized { size_bytes, digest: RejectionDigest(hasher.digest128()) });
-        Some(Message { publish, payload: Bytes::copy_from_slice(&beginning), oversized })
+        Some(ReceivedPublish { publish, payload: Bytes::copy_from_slice(&beginning), oversized })
     }
 }
 
@@ -77,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_cut_it_is_the_same_message(
+        fn chunking_does_not_change_the_message(
             payload in proptest::collection::vec(any::<u8>(), 0..60),
             cuts in proptest::collection::vec(0..60usize, 0..5),
             max_bytes in 1..60usize,
@@ -92,7 +91,7 @@ mod tests {
             at.sort_unstable();
             let mut parts = at.windows(2).map(|cut| Bytes::copy_from_slice(&payload[cut[0]..cut[1]]));
 
-            let mut assembly = Assembly::new(max_bytes);
+            let mut assembly = PublishAssembly::new(max_bytes);
             let mut message = assembly.begin(publish, &parts.next().unwrap());
             let mut rest = parts.peekable();
             while let Some(part) = rest.next() {
