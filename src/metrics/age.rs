@@ -1,14 +1,14 @@
-//! How long something has waited, worked out only when somebody asks. By the wall clock, like the
-//! receipt timestamps that it is set from; a clock that is put back makes it zero, never negative.
+//! The age of the oldest waiting thing, computed when the metrics are read. Set by the inbound loop, the
+//! writer and the outbox. By the wall clock, like receipt timestamps; never negative.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::domain::Timestamp;
 
-/// No moment: nothing waits.
+/// Nothing waits.
 const NOTHING: i64 = i64::MIN;
 
-/// Since when the oldest of what waits has been waiting.
+/// Holds the time since when the oldest has waited.
 #[derive(Debug)]
 pub struct Age(AtomicI64);
 
@@ -19,17 +19,19 @@ impl Default for Age {
 }
 
 impl Age {
-    /// The oldest is from then; none, where nothing waits.
+    /// None: nothing waits.
     pub fn set(&self, since: Option<Timestamp>) {
-        let moment = since.map_or(NOTHING, Timestamp::unix_microseconds);
-        self.0.store(moment, Ordering::Relaxed);
+        let timestamp = since.map_or(NOTHING, Timestamp::unix_microseconds);
+        self.0.store(timestamp, Ordering::Relaxed);
     }
 
-    /// How old it is now; zero where nothing waits.
+    /// 0 if nothing waits.
     pub(super) fn seconds(&self) -> f64 {
         match self.0.load(Ordering::Relaxed) {
             NOTHING => 0.0,
-            moment => Timestamp::now().seconds_since(Timestamp::from_unix_microseconds(moment)),
+            timestamp => {
+                Timestamp::now().seconds_since(Timestamp::from_unix_microseconds(timestamp))
+            }
         }
     }
 }

@@ -1,9 +1,6 @@
-//! What is measured. The names stand here, once, and in docs/METRICS.md, which a test holds equal;
-//! `register` makes them, `age` is how long something has waited.
-//!
-//! Promises to cost the path of a message nothing by the message: counters are fed once per read,
-//! batch or event, and what can be asked for is asked for only when somebody reads. Labels are
-//! bounded, never a sensor's identifier.
+//! The Prometheus metrics. Each part of the service updates its own; the API renders them. They cost
+//! nothing per message: counters are updated once per read, batch or event, and probes run only when the
+//! metrics are read. Labels are bounded, never a sensor's identifier.
 
 mod age;
 mod register;
@@ -22,20 +19,20 @@ pub use age::Age;
 use register::Register;
 pub use register::{Description, Form};
 
-/// The commit that the build was made from.
+/// Of the build.
 const COMMIT: &str = env!("TRIBUTARY_COMMIT");
 
-/// A transaction, or a wait for one.
+/// Buckets for transactions and requests.
 const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// What takes as long as the database is away.
+/// Buckets for what waits while the database is unavailable.
 const LONG_SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     300.0, 1_800.0,
 ];
 
-/// Asks something outside for its present state, and writes it into the gauges.
+/// Updates gauges when the metrics are read.
 type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 /// Every metric of the process.
@@ -143,7 +140,6 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// The messages of one kind.
 struct MessageCounters {
     received: IntCounter,
     settled: IntCounter,
@@ -151,21 +147,23 @@ struct MessageCounters {
 }
 
 impl Metrics {
-    /// All at zero.
-    ///
     /// # Panics
-    /// Never: the names are constants, and a test makes them once.
+    /// Never: the names are constants, and a test constructs them.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "one statement per metric, in the table's order")]
     pub fn new(ledger: Arc<Ledger>) -> Self {
         let mut make = Register::new();
-        make.gauges("tributary_build_info", "1, by what runs here", &["version", "commit"])
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), COMMIT])
-            .set(1);
+        make.gauges(
+            "tributary_build_info",
+            "1, labelled with version and commit of the build",
+            &["version", "commit"],
+        )
+        .with_label_values(&[env!("CARGO_PKG_VERSION"), COMMIT])
+        .set(1);
         make.process();
         let messages = make.counters(
             "tributary_messages_total",
-            "Messages by kind and outcome: received = settled + released + in flight",
+            "Messages by kind and outcome; received = settled + released + in flight",
             &["kind", "outcome"],
         );
         Self {
@@ -176,43 +174,43 @@ impl Metrics {
             }),
             items_total: make.counters(
                 "tributary_items_total",
-                "Items by kind and outcome: received = committed + duplicate + rejected + released + in flight",
+                "Items by kind and outcome; received = committed + duplicate + rejected + released + in flight",
                 &["kind", "outcome"],
             ),
-            items_in_flight: make.gauges("tributary_items_in_flight", "Items on their way", &["kind"]),
+            items_in_flight: make.gauges("tributary_items_in_flight", "Items received and not committed yet", &["kind"]),
             bytes_received: make
                 .counter("tributary_bytes_received_total", "Bytes of topics and payloads received"),
             pubacks_sent: make.counter("tributary_pubacks_sent_total", "PUBACKs sent"),
             puback_seconds: make.histogram(
                 "tributary_puback_seconds",
-                "From the read that brought a PUBLISH until its PUBACK was handed to the connection",
+                "Time from reading a PUBLISH to sending its PUBACK",
                 LONG_SECONDS,
             ),
             window_messages: make
-                .gauge("tributary_window_messages", "Messages received and not yet acknowledged"),
+                .gauge("tributary_window_messages", "Messages received and not acknowledged yet"),
             window_messages_limit: make
-                .gauge("tributary_window_messages_limit", "As many as there may be (MQTT_RECEIVE_MAXIMUM)"),
-            window_bytes: make.gauge("tributary_window_bytes", "The memory that these messages hold"),
+                .gauge("tributary_window_messages_limit", "Maximum of tributary_window_messages (MQTT_RECEIVE_MAXIMUM)"),
+            window_bytes: make.gauge("tributary_window_bytes", "Memory held by the messages in the window"),
             window_bytes_limit: make
-                .gauge("tributary_window_bytes_limit", "As much as they may hold (WINDOW_BYTES)"),
+                .gauge("tributary_window_bytes_limit", "Maximum of tributary_window_bytes (WINDOW_BYTES)"),
             window_age: make
-                .float("tributary_window_oldest_seconds", "How long the oldest of them has waited"),
+                .float("tributary_window_oldest_seconds", "Age of the oldest message in the window"),
             window_oldest: Age::default(),
-            part_up: make.gauges("tributary_part_up", "1 where a part works, 0 where not", &["part"]),
+            part_up: make.gauges("tributary_part_up", "1 if a part of the service works, else 0", &["part"]),
             broker_connects: make.counters(
                 "tributary_broker_connects_total",
-                "Connections made to the broker; all but the first of each are reconnects",
+                "Connections made to the broker; the first of each and reconnects",
                 &["connection"],
             ),
             broker_failures: make.counters(
                 "tributary_broker_failures_total",
-                "Connections to the broker lost, or not made, by cause",
+                "Connections to the broker lost or refused, by cause",
                 &["connection", "cause"],
             ),
             writer_waiting_items: make
-                .gauge("tributary_writer_waiting_items", "Items that wait for a batch to be begun"),
+                .gauge("tributary_writer_waiting_items", "Items that wait for a batch"),
             writer_age: make
-                .float("tributary_writer_oldest_seconds", "How long ago the oldest of them was received"),
+                .float("tributary_writer_oldest_seconds", "Age of the oldest message that waits for a batch"),
             writer_oldest: Age::default(),
             batches_writing: make.gauge("tributary_batches_writing", "Batches being written"),
             batch_items: make.histogram(
@@ -222,22 +220,22 @@ impl Metrics {
             ),
             batch_seconds: make.histogram(
                 "tributary_batch_seconds",
-                "From the first attempt to write a batch until all of it was committed",
+                "Time from the first attempt to write a batch until all of it was committed",
                 LONG_SECONDS,
             ),
             commit_seconds: make.histogram(
                 "tributary_commit_seconds",
-                "The attempt that succeeded: from asking for a connection to COMMIT",
+                "Time of a successful attempt to write a batch, waiting for a connection included",
                 SECONDS,
             ),
             commit_retries: make.counters(
                 "tributary_commit_retries_total",
-                "Batches written again, by cause",
+                "Attempts to write a batch that failed and were retried, by cause",
                 &["cause"],
             ),
             rejections_over_bound: make.counter(
                 "tributary_rejections_over_bound_total",
-                "Rejected items that were counted and not kept",
+                "Rejected items that were only counted (REJECTIONS_PER_SENSOR_HOUR)",
             ),
             configurations_published: make.counter(
                 "tributary_configurations_published_total",
@@ -245,19 +243,19 @@ impl Metrics {
             ),
             outbox_waiting: make.gauge(
                 "tributary_outbox_waiting",
-                "Configurations found unpublished when the outbox was last read, 500 at the most",
+                "Unpublished configurations when the outbox was last read, at most 500",
             ),
             outbox_age: make
-                .float("tributary_outbox_oldest_seconds", "How long ago the oldest of them was made"),
+                .float("tributary_outbox_oldest_seconds", "Age of the oldest unpublished configuration"),
             outbox_oldest: Age::default(),
             outbox_failures: make
-                .counter("tributary_outbox_failures_total", "Rounds of the outbox that failed"),
+                .counter("tributary_outbox_failures_total", "Failed rounds of the outbox"),
             actors_alive: make.gauge("tributary_sensor_actors_alive", "Sensor actors alive"),
             actors_started: make
                 .counter("tributary_sensor_actors_started_total", "Sensor actors started"),
             actors_restarted: make.counter(
                 "tributary_sensor_actors_restarted_total",
-                "Sensor actors started again after a failure",
+                "Sensor actors started again after a panic",
             ),
             actors_retired: make
                 .counter("tributary_sensor_actors_retired_total", "Sensor actors retired"),
@@ -268,27 +266,27 @@ impl Metrics {
             ),
             pool_connections_limit: make.gauges(
                 "tributary_pool_connections_limit",
-                "As many as a pool may have",
+                "Maximum number of connections of a pool",
                 &["pool"],
             ),
             partitions: make.gauges(
                 "tributary_partitions",
-                "Partitions of a table, the default one left out",
+                "Partitions of a table without the default partition",
                 &["table"],
             ),
             partitions_end: make.floats(
                 "tributary_partitions_end_timestamp_seconds",
-                "Where the newest partition ends, in Unix seconds",
+                "End of the newest partition, in Unix seconds",
                 &["table"],
             ),
             table_bytes: make.gauges(
                 "tributary_table_bytes",
-                "What a table takes on disk, indexes and all",
+                "Size of a table on disk, indexes included",
                 &["table"],
             ),
             default_partition_bytes: make.gauges(
                 "tributary_default_partition_bytes",
-                "What its default partition holds, without the indexes",
+                "Size of the default partition on disk, without indexes",
                 &["table"],
             ),
             database_clock_ahead: make.float(
@@ -301,10 +299,10 @@ impl Metrics {
                 &["table", "task"],
             ),
             housekeeping_failures: make
-                .counter("tributary_housekeeping_failures_total", "Rounds of housekeeping that failed"),
+                .counter("tributary_housekeeping_failures_total", "Failed rounds of housekeeping"),
             housekeeping_success: make.float(
                 "tributary_housekeeping_success_timestamp_seconds",
-                "When a round of housekeeping last went well, in Unix seconds; 0 before the first",
+                "Time of the last successful round of housekeeping, in Unix seconds; 0 before the first",
             ),
             activity_fold_failures: make.counter(
                 "tributary_activity_fold_failures_total",
@@ -322,12 +320,12 @@ impl Metrics {
             ),
             http_request_seconds: make.histograms(
                 "tributary_http_request_seconds",
-                "Until the head of the answer was ready",
+                "Time until the head of the response was ready",
                 &["route", "method"],
                 SECONDS,
             ),
             http_requests_in_flight: make
-                .gauge("tributary_http_requests_in_flight", "HTTP requests being answered"),
+                .gauge("tributary_http_requests_in_flight", "HTTP requests in progress"),
             probes: Mutex::default(),
             ledger,
             descriptions: make.descriptions,
@@ -335,29 +333,29 @@ impl Metrics {
         }
     }
 
-    /// Every metric, as docs/METRICS.md lists it.
+    /// Compared with docs/METRICS.md by a test.
     #[must_use]
     pub fn descriptions(&self) -> &[Description] {
         &self.descriptions
     }
 
-    /// `probe` is called whenever somebody reads; it must not wait.
+    /// `probe` is called whenever the metrics are read; it must not block.
     pub fn before_reading(&self, probe: impl Fn(&Self) + Send + Sync + 'static) {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(probe));
     }
 
-    /// What one read from the broker has brought.
+    /// Received by one read.
     pub fn received(&self, messages: KindCounts, bytes: u64) {
         self.bytes_received.inc_by(bytes);
         self.count(messages, |counters| &counters.received);
     }
 
-    /// Messages that are committed.
+    /// Committed.
     pub fn settled(&self, messages: KindCounts) {
         self.count(messages, |counters| &counters.settled);
     }
 
-    /// A message that goes back to the broker.
+    /// Lost in a panic; the broker delivers it again.
     pub fn released(&self, kind: Option<Kind>) {
         let mut one = KindCounts::default();
         one.add(kind, 1);
@@ -372,13 +370,13 @@ impl Metrics {
         }
     }
 
-    /// Prometheus text, the ledger in it taken at one moment.
+    /// In Prometheus' text format.
     ///
     /// # Panics
-    /// Never: a `Vec` takes whatever is written to it.
+    /// Never: writing to a `Vec` does not fail.
     #[must_use]
     pub fn render(&self) -> String {
-        // Held to the end: two readers at once must not copy the ledger over each other.
+        // Held to the end: two readers must not copy the ledger at the same time.
         let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
         for probe in &*probes {
             probe(self);
@@ -391,7 +389,7 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
-            .expect("a Vec takes whatever is written to it");
+            .expect("writing to a Vec does not fail");
         drop(probes);
         String::from_utf8_lossy(&text).into_owned()
     }

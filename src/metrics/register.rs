@@ -1,5 +1,5 @@
-//! Makes metrics, registers them, and takes down what was made, so that a test can hold the
-//! documentation to it.
+//! Creates and registers metrics. Called by `Metrics::new`. Describes each, so that a test can compare them
+//! with the documentation.
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -8,19 +8,19 @@ use prometheus::{
 
 const CONSTANT_NAMES: &str = "the names of metrics are constants, each used once";
 
-/// How a metric behaves.
+/// The type of a metric.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
-    /// Only rises.
+    /// Only increases.
     Counter,
-    /// Rises and falls.
+    /// Any value.
     Gauge,
-    /// Counts by size.
+    /// Counts in buckets.
     Histogram,
 }
 
 impl Form {
-    /// As Prometheus and docs/METRICS.md name it.
+    /// As in Prometheus and docs/METRICS.md.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -31,18 +31,18 @@ impl Form {
     }
 }
 
-/// What there is to say of one metric.
+/// Name, type and labels of a metric.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Description {
-    /// Its name.
+    /// With the unit.
     pub name: &'static str,
-    /// How it behaves.
+    /// Its type.
     pub form: Form,
-    /// Its labels.
+    /// Names of its labels.
     pub labels: Vec<&'static str>,
 }
 
-/// The registry while it is filled.
+/// The registry under construction.
 pub(super) struct Register {
     pub(super) registry: Registry,
     pub(super) descriptions: Vec<Description>,
@@ -127,7 +127,7 @@ impl Register {
         self.add((name, Form::Histogram, labels), HistogramVec::new(options, labels))
     }
 
-    /// Memory, CPU time, open files and threads of the process, under Prometheus' own names.
+    /// The process collector of the library: memory, CPU time, open files, threads.
     pub(super) fn process(&mut self) {
         #[cfg(target_os = "linux")]
         {

@@ -17,7 +17,7 @@ use super::{Config, ConnectOptions, connect};
 use crate::domain::{Health, Part, failures_after, is_contested, pause, standoff};
 use crate::metrics::Metrics;
 use crate::sensor::Downlink;
-use crate::wire::Topics;
+use crate::wire::{Topics, configuration_payload};
 
 /// The publisher, before it runs.
 pub struct Outbound {
@@ -112,13 +112,7 @@ impl Outbound {
 
     fn publish(&self, sink: &MqttSink, downlink: Downlink) {
         let Downlink { sensor, configuration, published } = downlink;
-        let payload = match configuration {
-            Some((revision, value)) => {
-                format!(r#"{{"revision":{revision},"configuration":{value}}}"#)
-            }
-            // A retained message without payload clears the topic [MQTT-3.3.1-6].
-            None => String::new(),
-        };
+        let payload = configuration_payload(configuration);
         let retained = true;
         let acknowledged = sink
             .publish(self.topics.configuration(sensor))

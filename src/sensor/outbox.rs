@@ -1,6 +1,6 @@
-//! The outbox: publishes the configurations that the table says are not published yet, and those
-//! that a sensor needs again. The table is the truth; this actor only looks at it whenever there
-//! may be something, and again after a pause when it fails.
+//! The outbox: publishes configurations that are not published yet, or that a sensor needs again, and clears
+//! what is retained for deleted sensors. Woken by the API, the writer and the sensors' actors. The tables
+//! are the truth: a lost wake-up only delays, and what fails is retried with backoff.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::domain::{EventKind, SensorIdentifier, Step, Subscriptions, pause};
 use crate::metrics::Metrics;
 use crate::store::{PendingConfiguration, Store, StoreError};
 
-/// Configurations read, published and recorded together.
-const AT_ONCE: i64 = 500;
+/// Configurations per round.
+const BATCH: i64 = 500;
 
-/// Another instance, or a hand in the database, may leave something without waking us.
-const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+/// Reads the tables without being woken: another instance, or an operator, may have changed them.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// To the outbox: there may be something to publish.
 #[derive(Debug, Message)]
@@ -34,81 +34,82 @@ pub struct Wake;
 #[rtype(result = "()")]
 pub struct Republish(pub SensorIdentifier);
 
-/// One thing to publish, retained at QoS 1, on the sensor's own topic.
+/// A retained QoS 1 PUBLISH on the topic of a sensor's configuration.
 #[derive(Debug)]
 pub struct Downlink {
-    /// For whom.
+    /// Whose configuration it is.
     pub sensor: SensorIdentifier,
-    /// The revision and the configuration's JSON text; none clears what is retained.
+    /// Revision and JSON text; none clears what is retained.
     pub configuration: Option<(i32, String)>,
-    /// Told when the broker has acknowledged. Dropped when that will not happen.
+    /// Sent when the broker has acknowledged; dropped if it will not.
     pub published: oneshot::Sender<()>,
 }
 
-/// Where the next round begins: what a broker refuses for good must not keep the rest waiting.
+/// Where the next round begins: a configuration that the broker refuses must not delay the others.
 #[derive(Clone, Copy, Debug, Default)]
 struct Position {
     unpublished: Option<SensorIdentifier>,
     uncleared: Option<SensorIdentifier>,
 }
 
-/// Why a round did not get to its end.
+/// Why a round failed.
 #[derive(Debug, thiserror::Error)]
 enum RoundFailure {
-    #[error("the outbox cannot be read or written: {0}")]
+    #[error("database: {0}")]
     Store(#[from] StoreError),
     #[error("the broker did not acknowledge {0} of {1} configurations")]
     Broker(usize, usize),
 }
 
-/// Looks after what goes down.
+/// The outbox.
 #[derive(Debug)]
 pub struct Outbox {
     store: Store,
-    down: mpsc::Sender<Downlink>,
+    downlinks: mpsc::Sender<Downlink>,
     subscriptions: Arc<Subscriptions>,
     metrics: Arc<Metrics>,
-    again: BTreeSet<SensorIdentifier>,
+    /// Sensors that need their configuration again.
+    republish: BTreeSet<SensorIdentifier>,
     position: Position,
-    /// Something before the position has failed.
+    /// Something before the position has failed, and is retried after the last page.
     skipped: bool,
     running: bool,
     woken: bool,
-    /// The database is away: until the next try there is nothing to read, whoever wakes us.
-    away: bool,
+    /// The database is unavailable: wake-ups are ignored until the retry.
+    database_unavailable: bool,
     failures: u32,
-    /// The one timer of the pause, however many wake us during it.
+    /// The only timer, however many wake-ups arrive.
     retry: Option<SpawnHandle>,
 }
 
 impl Outbox {
-    /// Reads this store, publishes by this channel, and tells those who watch.
+    /// `downlinks` leads to the publisher.
     #[must_use]
     pub fn new(
         store: Store,
-        down: mpsc::Sender<Downlink>,
+        downlinks: mpsc::Sender<Downlink>,
         subscriptions: Arc<Subscriptions>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (again, position) = (BTreeSet::new(), Position::default());
+        let (republish, position) = (BTreeSet::new(), Position::default());
         Self {
             store,
-            down,
+            downlinks,
             subscriptions,
             metrics,
-            again,
+            republish,
             position,
             skipped: false,
             running: false,
             woken: false,
-            away: false,
+            database_unavailable: false,
             failures: 0,
             retry: None,
         }
     }
 
     fn wake(&mut self, context: &mut Context<Self>) {
-        if !self.away {
+        if !self.database_unavailable {
             self.run(context);
         }
     }
@@ -131,33 +132,34 @@ impl Outbox {
             return;
         }
         self.stop_waiting(context);
-        (self.running, self.woken, self.away) = (true, false, false);
-        let again: Vec<SensorIdentifier> = std::mem::take(&mut self.again).into_iter().collect();
-        let (store, down) = (self.store.clone(), self.down.clone());
+        (self.running, self.woken, self.database_unavailable) = (true, false, false);
+        let republish: Vec<_> = std::mem::take(&mut self.republish).into_iter().collect();
+        let (store, downlinks) = (self.store.clone(), self.downlinks.clone());
         let (subscriptions, metrics) = (Arc::clone(&self.subscriptions), Arc::clone(&self.metrics));
         let mut position = self.position;
         let round = async move {
             let outcome =
-                round(&store, &down, (&subscriptions, &metrics), &again, &mut position).await;
-            (again, position, outcome)
+                round(&store, &downlinks, (&subscriptions, &metrics), &republish, &mut position).await;
+            (republish, position, outcome)
         };
-        context.spawn(round.into_actor(self).map(|(again, position, outcome), outbox, context| {
-            (outbox.running, outbox.position) = (false, position);
-            match outcome {
-                Ok(published) => outbox.went_well(published, context),
-                Err(failure) => outbox.failed(again, &failure, context),
-            }
-        }));
+        context.spawn(round.into_actor(self).map(
+            |(republish, position, outcome), outbox, context| {
+                (outbox.running, outbox.position) = (false, position);
+                match outcome {
+                    Ok(published) => outbox.round_succeeded(published, context),
+                    Err(failure) => outbox.round_failed(republish, &failure, context),
+                }
+            },
+        ));
     }
 
-    fn went_well(&mut self, published: usize, context: &mut Context<Self>) {
+    fn round_succeeded(&mut self, published: usize, context: &mut Context<Self>) {
         if published > 0 {
             self.metrics.configurations_published.inc_by(published as u64);
             debug!(published, "configurations published");
         }
         let more = self.position.unpublished.is_some() || self.position.uncleared.is_some();
         if !more && std::mem::take(&mut self.skipped) {
-            // What failed is before us, now that the rest is done.
             self.run_later(context);
             return;
         }
@@ -169,9 +171,9 @@ impl Outbox {
         }
     }
 
-    fn failed(
+    fn round_failed(
         &mut self,
-        again: Vec<SensorIdentifier>,
+        republish: Vec<SensorIdentifier>,
         failure: &RoundFailure,
         context: &mut Context<Self>,
     ) {
@@ -179,51 +181,51 @@ impl Outbox {
         self.metrics.outbox_failures.inc();
         self.skipped = true;
         if self.failures == 1 {
-            warn!(%failure, "configurations could not be published; they are tried again");
+            warn!(%failure, "configurations could not be published; they will be retried");
         } else {
-            debug!(%failure, failures = self.failures, "configurations could still not be published");
+            debug!(%failure, failures = self.failures, "configurations still could not be published");
         }
-        self.again.extend(again);
-        self.away = matches!(failure, RoundFailure::Store(_));
+        self.republish.extend(republish);
+        self.database_unavailable = matches!(failure, RoundFailure::Store(_));
         self.run_later(context);
     }
 }
 
 async fn round(
     store: &Store,
-    down: &mpsc::Sender<Downlink>,
+    downlinks: &mpsc::Sender<Downlink>,
     (subscriptions, metrics): (&Subscriptions, &Metrics),
-    again: &[SensorIdentifier],
+    republish: &[SensorIdentifier],
     position: &mut Position,
 ) -> Result<usize, RoundFailure> {
-    let mut pending = store.unpublished_configurations(position.unpublished, AT_ONCE).await?;
+    let mut pending = store.unpublished_configurations(position.unpublished, BATCH).await?;
     position.unpublished = next(pending.iter().map(|it| it.sensor));
     metrics.outbox_waiting.set(pending.len() as i64);
     metrics.outbox_oldest.set(pending.iter().map(|it| it.created_at).min());
-    if !again.is_empty() {
+    if !republish.is_empty() {
         let unpublished: BTreeSet<_> = pending.iter().map(|it| it.sensor).collect();
-        let newest = store.newest_configurations(again).await?;
+        let newest = store.newest_configurations(republish).await?;
         pending.extend(newest.into_iter().filter(|it| !unpublished.contains(&it.sensor)));
     }
-    let cleared = store.uncleared_sensors(position.uncleared, AT_ONCE).await?;
+    let cleared = store.uncleared_sensors(position.uncleared, BATCH).await?;
     position.uncleared = next(cleared.iter().copied());
     let wanted = pending.len() + cleared.len();
 
     let mut answers = Vec::with_capacity(wanted);
     for PendingConfiguration { sensor, revision, value, created_at } in pending {
-        let answer = hand_down(down, sensor, Some((revision, value))).await;
+        let answer = send_downlink(downlinks, sensor, Some((revision, value))).await;
         answers.push((sensor, Some((revision, created_at)), answer));
     }
     for sensor in cleared {
-        answers.push((sensor, None, hand_down(down, sensor, None).await));
+        answers.push((sensor, None, send_downlink(downlinks, sensor, None).await));
     }
 
-    let (mut published, mut gone) = (Vec::new(), Vec::new());
+    let (mut published, mut cleared) = (Vec::new(), Vec::new());
     for (sensor, configuration, answer) in answers {
         if answer.await.is_ok() {
             match configuration {
                 Some((revision, created_at)) => published.push((sensor, revision, created_at)),
-                None => gone.push(sensor),
+                None => cleared.push(sensor),
             }
         }
     }
@@ -232,8 +234,8 @@ async fn round(
         let what = EventKind::Configuration { revision: *revision, step: Step::Published };
         subscriptions.publish(*sensor, what);
     }
-    store.record_clearances(&gone).await?;
-    match published.len() + gone.len() {
+    store.record_clearances(&cleared).await?;
+    match published.len() + cleared.len() {
         acknowledged if acknowledged < wanted => {
             Err(RoundFailure::Broker(wanted - acknowledged, wanted))
         }
@@ -241,20 +243,20 @@ async fn round(
     }
 }
 
-/// Behind a full page; from the start again behind the last one.
+/// After the last page, the first one again.
 fn next(page: impl ExactSizeIterator<Item = SensorIdentifier>) -> Option<SensorIdentifier> {
-    let full = page.len() >= AT_ONCE as usize;
+    let full = page.len() >= BATCH as usize;
     page.last().filter(|_| full)
 }
 
-async fn hand_down(
-    down: &mpsc::Sender<Downlink>,
+async fn send_downlink(
+    downlinks: &mpsc::Sender<Downlink>,
     sensor: SensorIdentifier,
     configuration: Option<(i32, String)>,
 ) -> oneshot::Receiver<()> {
     let (published, answer) = oneshot::channel();
-    // When the publisher is gone the answer says so, as it does when the connection is.
-    down.send(Downlink { sensor, configuration, published }).await.ok();
+    // If the publisher has stopped, `published` is dropped, which is the answer.
+    downlinks.send(Downlink { sensor, configuration, published }).await.ok();
     answer
 }
 
@@ -265,7 +267,7 @@ impl Actor for Outbox {
         let store = self.store.clone();
         let migrated = async move { store.migrated().await };
         context.wait(migrated.into_actor(self).map(|(), outbox, context| outbox.run(context)));
-        context.run_interval(LOOK_ANYWAY, |outbox, context| outbox.wake(context));
+        context.run_interval(POLL_INTERVAL, |outbox, context| outbox.wake(context));
     }
 }
 
@@ -280,7 +282,7 @@ impl Handler<Wake> for Outbox {
 impl Handler<Deleted> for Outbox {
     type Result = ();
 
-    /// What is retained for them is to be cleared.
+    /// Their retained configurations are to be cleared.
     fn handle(&mut self, _: Deleted, context: &mut Context<Self>) {
         self.wake(context);
     }
@@ -290,7 +292,7 @@ impl Handler<Republish> for Outbox {
     type Result = ();
 
     fn handle(&mut self, Republish(sensor): Republish, context: &mut Context<Self>) {
-        self.again.insert(sensor);
+        self.republish.insert(sensor);
         self.wake(context);
     }
 }

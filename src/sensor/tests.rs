@@ -1,5 +1,5 @@
-//! What the supervisor and the outbox promise while the database or the broker is away, and what is
-//! said to a sensor's actor before there is one.
+//! The supervisor and the outbox while the database is unavailable, and messages to a sensor's actor before
+//! it is started.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,11 @@ use crate::metrics::Metrics;
 use crate::store::{self, KnownSensor, Store};
 use crate::writer::Write;
 
-/// Events in an outage; far more than its first pauses allow tries.
+/// Events in an outage, and the maximum number of attempts that its pauses allow.
 const EVENTS: u32 = 40;
 const TRIES: u32 = 15;
 
-/// Hears all, and does nothing: in the place of the writer, of the outbox, and of whoever hears what
-/// was acknowledged.
+/// Ignores all messages, in place of the writer, the outbox and the supervisor.
 pub(crate) struct Nobody;
 
 impl Actor for Nobody {
@@ -37,7 +36,7 @@ macro_rules! ignores {
 }
 ignores!(Write, Acknowledged, Deleted, Republish);
 
-/// A database that is not there.
+/// A database that does not exist.
 pub(crate) fn nowhere() -> store::Config {
     crate::config::read_store(|name| {
         (name == "DATABASE_URL").then(|| "postgres://x@127.0.0.1:1/x".to_owned())
@@ -49,12 +48,12 @@ fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(Arc::new(Ledger::default())))
 }
 
-/// Sensors cannot be looked up here: the database is away, and says so at once.
+/// Look-ups fail at once: the database is unavailable.
 fn router(metrics: &Arc<Metrics>) -> Router {
-    let away = watch::channel(false).1;
+    let unavailable = watch::channel(false).1;
     let nobody = Nobody.start();
     let handles = RouterHandles {
-        store: Store::new(&nowhere()).held_until(away),
+        store: Store::new(&nowhere()).held_until(unavailable),
         outbox: nobody.clone().recipient(),
         metrics: Arc::clone(metrics),
         faults: Faults::default(),
@@ -82,12 +81,12 @@ fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
 }
 
 #[actix_rt::test]
-async fn sensors_that_come_during_a_pause_wait_for_the_one_look_up_behind_it() {
+async fn sensors_that_arrive_during_a_pause_wait_for_one_look_up() {
     let metrics = metrics();
     let router = router(&metrics);
     for _ in 0..EVENTS {
         router.route(heartbeat(SensorIdentifier::random()));
-        // Behind this it has taken note of the message.
+        // Answered after the message before it was handled.
         router.supervisor().send(GetActorStats).await.unwrap();
     }
     let failures = router.supervisor().send(supervisor::GetFailures).await.unwrap();
@@ -101,9 +100,13 @@ async fn a_revision_that_is_posted_during_the_look_up_reaches_the_actor() {
     router.route(heartbeat(identifier));
     let supervisor = router.supervisor();
     supervisor.send(SetDesiredRevision { sensor: identifier, revision: 1 }).await.unwrap();
-    assert_eq!(supervisor.send(GetSnapshot(identifier)).await.unwrap(), None, "it is looked up");
+    assert_eq!(
+        supervisor.send(GetSnapshot(identifier)).await.unwrap(),
+        None,
+        "the look-up has not ended"
+    );
 
-    // The look-up began before.
+    // The look-up read the table before.
     let known = KnownSensor { identifier, desired_revision: Some(0), last_acknowledged: None };
     router.admit(&known);
 
@@ -112,9 +115,9 @@ async fn a_revision_that_is_posted_during_the_look_up_reaches_the_actor() {
 }
 
 #[actix_rt::test]
-async fn who_wakes_the_outbox_while_the_database_is_away_adds_no_try() {
+async fn waking_the_outbox_while_the_database_is_unavailable_adds_no_attempt() {
     let metrics = metrics();
-    let (down, _nothing_goes) = mpsc::channel(1);
+    let (down, _receiver) = mpsc::channel(1);
     let (migrated, is_migrated) = watch::channel(true);
     let store = Store::new(&nowhere()).held_until(is_migrated);
     let outbox = Outbox::new(store, down, Subscriptions::none(), Arc::clone(&metrics)).start();
@@ -122,7 +125,7 @@ async fn who_wakes_the_outbox_while_the_database_is_away_adds_no_try() {
     while failures() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // From here on it fails at once.
+    // Fails at once from now on.
     migrated.send_replace(false);
     for _ in 0..EVENTS {
         outbox.send(Wake).await.unwrap();

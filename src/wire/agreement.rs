@@ -1,10 +1,11 @@
-//! Holds the fast pass and the careful one to the same answer. For the tests and the fuzzer.
+//! Compares the fast pass with the careful one. Called by tests and by the fuzzer. Both must give the same
+//! answer wherever the fast one gives any.
 
 use super::{careful, envelope};
 use crate::domain::Kind;
 
-/// In what the two passes differ over a message, where they do. The fast one may give up where an
-/// escape could be half of a surrogate pair, in the name of a member that nobody asked for.
+/// How the two passes differ, if they do. The fast one may give up at an escape that could be a lone
+/// surrogate in the name of an unknown member.
 #[must_use]
 pub fn disagreement(kind: Kind, payload: &str, limit: usize) -> Option<String> {
     let fast = envelope::decode(kind, payload, limit);

@@ -1,5 +1,5 @@
-//! The careful pass: reads a message that the fast one gave up on, rule by rule, so that each bad
-//! item is refused by itself with its reason, and every good one is kept.
+//! The careful pass: decodes a message that the fast one gave up on, rule by rule. Called by the decoder.
+//! Each invalid item is refused by itself with its reason, and every valid one is kept.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 use serde_json::value::RawValue;
 
 use super::item::{heartbeat, holds_nul, log_message, measurement, range_of};
-use super::{Refusal, RefusedItem, Whole, value};
+use super::{MessageRefusal, Refusal, RefusedItem, value};
 use crate::domain::{Heartbeat, Items, Kind, LogMessage, Measurement, Reason, Severity, Timestamp};
 
-/// The items that can be stored and those that cannot; or why the message is refused whole.
+/// The items that can be stored and those that cannot, or why the whole message is refused.
 pub(super) fn decode(
     kind: Kind,
     payload: &str,
     limit: usize,
-) -> Result<(Items, Vec<RefusedItem>), Whole> {
+) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
     let elements = elements(kind, payload)?;
     if elements.is_empty() {
         let detail = format!("the array {:?} is empty", kind.envelope_member());
         return Err(whole(Reason::NoItems, detail));
     }
     if elements.len() > limit {
-        return Err(Whole {
+        return Err(MessageRefusal {
             refusal: (
                 Reason::TooManyItems,
-                format!("the array holds {} items; at most {limit} are taken", elements.len()),
+                format!("the array has {} items; at most {limit} are accepted", elements.len()),
             ),
             item_count: u32::try_from(elements.len()).unwrap_or(u32::MAX),
         });
@@ -33,20 +33,20 @@ pub(super) fn decode(
     let mut refused = Vec::new();
     let items = match kind {
         Kind::Measurement => Items::Measurements(
-            sift(&elements, payload, &mut refused, |item| read_measurement(item, payload))
+            partition(&elements, payload, &mut refused, |item| read_measurement(item, payload))
                 .collect(),
         ),
-        Kind::LogMessage => {
-            Items::LogMessages(sift(&elements, payload, &mut refused, read_log_message).collect())
-        }
+        Kind::LogMessage => Items::LogMessages(
+            partition(&elements, payload, &mut refused, read_log_message).collect(),
+        ),
         Kind::Heartbeat => {
-            Items::Heartbeats(sift(&elements, payload, &mut refused, read_heartbeat).collect())
+            Items::Heartbeats(partition(&elements, payload, &mut refused, read_heartbeat).collect())
         }
     };
     Ok((items, refused))
 }
 
-/// The text of one item of a payload, good or bad.
+/// The text of one item of a payload, valid or not.
 #[must_use]
 pub fn item(kind: Kind, payload: &[u8], index: u32) -> Option<&[u8]> {
     let payload = std::str::from_utf8(payload).ok()?;
@@ -54,7 +54,7 @@ pub fn item(kind: Kind, payload: &[u8], index: u32) -> Option<&[u8]> {
     elements.get(index as usize).map(|element| element.get().as_bytes())
 }
 
-fn sift<'a, T>(
+fn partition<'a, T>(
     elements: &'a [&'a RawValue],
     payload: &'a str,
     refused: &'a mut Vec<RefusedItem>,
@@ -71,31 +71,31 @@ fn sift<'a, T>(
     })
 }
 
-fn whole(reason: Reason, detail: String) -> Whole {
-    Whole { refusal: (reason, detail), item_count: 1 }
+fn whole(reason: Reason, detail: String) -> MessageRefusal {
+    MessageRefusal { refusal: (reason, detail), item_count: 1 }
 }
 
-fn elements(kind: Kind, payload: &str) -> Result<Vec<&RawValue>, Whole> {
+fn elements(kind: Kind, payload: &str) -> Result<Vec<&RawValue>, MessageRefusal> {
     let member = kind.envelope_member();
     serde_json::from_str::<IgnoredAny>(payload)
-        .map_err(|error| whole(Reason::NotJson, format!("the payload is no JSON: {error}")))?;
+        .map_err(|error| whole(Reason::NotJson, format!("the payload is not JSON: {error}")))?;
     let shape = |detail: String| whole(Reason::InvalidShape, detail);
-    let NamedTwice(envelope) = serde_json::from_str::<NamedTwice<'_>>(payload).map_err(|_| {
-        shape(format!("the payload is no JSON object; it takes {{\"{member}\": [ … ]}}"))
+    let AllMembers(envelope) = serde_json::from_str::<AllMembers<'_>>(payload).map_err(|_| {
+        shape(format!("the payload is not a JSON object; expected {{\"{member}\": [ … ]}}"))
     })?;
     let mut arrays = envelope.iter().filter(|(name, _)| name == member).map(|(_, array)| *array);
     let array = arrays.next().ok_or_else(|| shape(format!("the member {member:?} is missing")))?;
     if arrays.next().is_some() {
-        return Err(shape(format!("the member {member:?} stands there twice")));
+        return Err(shape(format!("the member {member:?} occurs twice")));
     }
     serde_json::from_str(array.get())
-        .map_err(|_| shape(format!("the member {member:?} is no array")))
+        .map_err(|_| shape(format!("the member {member:?} is not an array")))
 }
 
-/// The members of an object, in order, a name as often as it comes.
-struct NamedTwice<'a>(Vec<(String, &'a RawValue)>);
+/// The members of an object in order, repeated names included.
+struct AllMembers<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for NamedTwice<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for AllMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
 
@@ -115,12 +115,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for NamedTwice<'a> {
             }
         }
 
-        deserializer.deserialize_map(Object).map(NamedTwice)
+        deserializer.deserialize_map(Object).map(AllMembers)
     }
 }
 
-/// A key, whatever it holds: half a surrogate pair in the name of a member that nobody asked for
-/// is tolerated like the member.
+/// A key, which may hold a lone surrogate: unknown members are tolerated.
 struct Name(String);
 
 impl<'de> Deserialize<'de> for Name {
@@ -151,8 +150,8 @@ struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 fn members<'a>(element: &'a RawValue) -> Result<Members<'a>, Refusal> {
     serde_json::from_str(element.get())
-        .map(|NamedTwice(members)| Members(members))
-        .map_err(|_| (Reason::InvalidItem, "the item is no JSON object".into()))
+        .map(|AllMembers(members)| Members(members))
+        .map_err(|_| (Reason::InvalidItem, "the item is not a JSON object".into()))
 }
 
 impl<'a> Members<'a> {
@@ -160,7 +159,7 @@ impl<'a> Members<'a> {
         let mut found = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| *value);
         let first = found.next();
         if found.next().is_some() {
-            return Err((Reason::InvalidItem, format!("{name} stands there twice")));
+            return Err((Reason::InvalidItem, format!("{name} occurs twice")));
         }
         Ok(first)
     }
@@ -169,51 +168,48 @@ impl<'a> Members<'a> {
         &self,
         name: &str,
         reason: Reason,
-        takes: &str,
+        expected: &str,
     ) -> Result<T, Refusal> {
         let value = self.optional(name)?.ok_or_else(|| (reason, format!("{name} is missing")))?;
-        serde_json::from_str(value.get())
-            .map_err(|_| (reason, format!("{name} is {}; it takes {takes}", excerpt(value.get()))))
+        serde_json::from_str(value.get()).map_err(|_| {
+            (reason, format!("{name} is {}; expected {expected}", excerpt(value.get())))
+        })
     }
 
     fn revision(&self) -> Result<i32, Refusal> {
-        const TAKES: &str = "an integer from 0 to 2147483647";
-        let revision: u32 = self.read("revision", Reason::InvalidRevision, TAKES)?;
+        const EXPECTED: &str = "an integer from 0 to 2147483647";
+        let revision: u32 = self.read("revision", Reason::InvalidRevision, EXPECTED)?;
         i32::try_from(revision).map_err(|_| {
-            (Reason::InvalidRevision, format!("revision is {revision}; it takes {TAKES}"))
+            (Reason::InvalidRevision, format!("revision is {revision}; expected {EXPECTED}"))
         })
     }
 
     fn timestamp(&self) -> Result<Timestamp, Refusal> {
-        const TAKES: &str = "a number of Unix seconds from 0 to 253402207200";
-        let seconds: f64 = self.read("timestamp", Reason::InvalidTimestamp, TAKES)?;
+        const EXPECTED: &str = "a number of Unix seconds from 0 to 253402207200";
+        let seconds: f64 = self.read("timestamp", Reason::InvalidTimestamp, EXPECTED)?;
         Timestamp::from_unix_seconds(seconds).ok_or_else(|| {
-            let hint = if seconds > Timestamp::MAX_UNIX_SECONDS {
-                " (milliseconds, perhaps?)"
-            } else {
-                ""
-            };
-            (Reason::InvalidTimestamp, format!("timestamp is {seconds}; it takes {TAKES}{hint}"))
+            let hint = if seconds > Timestamp::MAX_UNIX_SECONDS { " (milliseconds?)" } else { "" };
+            (Reason::InvalidTimestamp, format!("timestamp is {seconds}; expected {EXPECTED}{hint}"))
         })
     }
 
-    fn text(&self, name: &str, reason: Reason, takes: &str) -> Result<String, Refusal> {
+    fn text(&self, name: &str, reason: Reason, expected: &str) -> Result<String, Refusal> {
         let value = self.optional(name)?.ok_or_else(|| (reason, format!("{name} is missing")))?;
-        text(value, name, reason, takes)
+        text(value, name, reason, expected)
     }
 }
 
-fn text(value: &RawValue, name: &str, reason: Reason, takes: &str) -> Result<String, Refusal> {
+fn text(value: &RawValue, name: &str, reason: Reason, expected: &str) -> Result<String, Refusal> {
     let text: String = serde_json::from_str(value.get()).map_err(|_| {
         if value.get().starts_with('"') {
-            let half = format!("{name} holds half of a surrogate pair, which is no character");
+            let half = format!("{name} contains a lone surrogate");
             (Reason::InvalidText, half)
         } else {
-            (reason, format!("{name} is {}; it takes {takes}", excerpt(value.get())))
+            (reason, format!("{name} is {}; expected {expected}", excerpt(value.get())))
         }
     })?;
     if holds_nul(&text) {
-        return Err((Reason::NulCharacter, format!("{name} holds U+0000")));
+        return Err((Reason::NulCharacter, format!("{name} contains U+0000")));
     }
     Ok(text)
 }
@@ -233,7 +229,7 @@ fn read_log_message(item: &Members<'_>) -> Result<LogMessage, Refusal> {
     let severity = Severity::parse(&severity).ok_or_else(|| {
         (
             Reason::InvalidSeverity,
-            format!("severity is {}; it takes {SEVERITY}", excerpt(&severity)),
+            format!("severity is {}; expected {SEVERITY}", excerpt(&severity)),
         )
     })?;
     let revision = item.revision()?;

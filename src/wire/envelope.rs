@@ -1,5 +1,5 @@
-//! The fast pass: reads a wholly good message from front to back once, its items straight into the
-//! domain's, and gives up at the first doubt.
+//! The fast pass: decodes a valid message in one pass, straight into the domain's items. Called first for
+//! every message. Gives up at the first doubt, without saying why.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use serde::de::{
 use super::item::{WireHeartbeat, WireItem, WireLogMessage, WireMeasurement};
 use crate::domain::{Items, Kind};
 
-/// The items, or none when anything about the message is in doubt.
+/// None if anything about the message is in doubt.
 pub(super) fn decode(kind: Kind, payload: &str, limit: usize) -> Option<Items> {
     match kind {
         Kind::Measurement => {
@@ -45,7 +45,7 @@ struct Envelope<'a, W, C> {
     reads: PhantomData<(W, C)>,
 }
 
-/// The array in it.
+/// The array of the envelope.
 struct Array<'a, W, C> {
     payload: &'a str,
     limit: usize,
@@ -77,8 +77,8 @@ where
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<C, M::Error> {
         let mut items = None;
-        while let Some(is_ours) = map.next_key_seed(IsName(self.member))? {
-            if !is_ours {
+        while let Some(is_wanted) = map.next_key_seed(IsName(self.member))? {
+            if !is_wanted {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }

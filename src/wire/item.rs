@@ -1,5 +1,5 @@
-//! The three items as the wire has them, typed: what the fast pass reads. An item that breaks any
-//! rule is none here; why is for the careful pass to say.
+//! The items as JSON, and their conversion to the domain. Used by both passes. Here an item that breaks a
+//! rule is `None`; the careful pass says why.
 
 use std::borrow::Cow;
 
@@ -13,10 +13,10 @@ use crate::domain::{
 
 /// The rules that turn a wire item into a domain item.
 pub(super) trait WireItem<'de>: Deserialize<'de> {
-    /// What it becomes.
+    /// The domain's item.
     type Item;
 
-    /// None when it breaks a rule. `payload` is the text that it was read from.
+    /// None if it breaks a rule. `payload` is the text that it was read from.
     fn accept(self, payload: &'de str) -> Option<Self::Item>;
 }
 
@@ -106,7 +106,7 @@ pub(super) fn log_message(
     subject: &str,
     details: Option<&str>,
 ) -> LogMessage {
-    // No details and empty details are two contents.
+    // Missing details and empty details differ.
     let marker: &[u8] = if details.is_some() { b"+" } else { b"-" };
     let parts = [
         severity.name().as_bytes(),
@@ -130,7 +130,7 @@ pub(super) fn heartbeat(revision: i32, timestamp: Timestamp, success: bool) -> H
     Heartbeat { timestamp, digest, revision, success }
 }
 
-/// Where a part of the payload stands in it.
+/// The range of a part of the payload.
 pub(super) fn range_of(part: &RawValue, payload: &str) -> ByteRange {
     let start = part.get().as_ptr() as usize - payload.as_ptr() as usize;
     let end = start + part.get().len();

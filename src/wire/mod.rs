@@ -1,6 +1,6 @@
-//! What stands on the wire: topics ↔ sensor identifiers, JSON ↔ domain. Called by the inbound loop
-//! for every PUBLISH and by the outbox for what goes down. Pure: no message makes it panic, and
-//! whatever it accepts PostgreSQL can hold.
+//! The MQTT payloads and topics: JSON ↔ domain, topics ↔ sensor identifiers. Called by the inbound loop for
+//! every PUBLISH and by the publisher for every configuration. Pure: no message makes it panic, and
+//! PostgreSQL can store whatever it accepts.
 
 #[cfg(any(test, fuzzing))]
 mod agreement;
@@ -28,45 +28,45 @@ pub struct Limits {
     pub items_per_message: usize,
 }
 
-/// A PUBLISH whose payload is larger than the limit: only its beginning was kept.
+/// A payload over the limit, of which only the beginning was kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Oversized {
-    /// All of its bytes.
+    /// The size of the whole payload.
     pub size_bytes: u64,
-    /// Over topic and payload, the part that was not kept too.
+    /// Over topic and whole payload.
     pub digest: RejectionDigest,
 }
 
-/// Turns a PUBLISH into what it says.
+/// Decodes messages.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     topics: Topics,
     limits: Limits,
 }
 
-/// Why all or a part of a message is refused: the code, and a sentence that says what and where.
+/// The code, and a sentence that says what is wrong and where.
 type Refusal = (Reason, String);
 
 impl Decoder {
-    /// For these topics, within these limits.
+    /// A decoder for these topics.
     #[must_use]
     pub const fn new(topics: Topics, limits: Limits) -> Self {
         Self { topics, limits }
     }
 
-    /// The topics that it reads.
+    /// The topics that it decodes.
     #[must_use]
     pub const fn topics(&self) -> &Topics {
         &self.topics
     }
 
-    /// The limits that it holds messages to.
+    /// The limits on messages.
     #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Every item of the message is in the answer: as one that can be stored, or in a rejection.
+    /// Every item of the message is either stored in `items` or in a rejection.
     #[must_use]
     pub fn decode(&self, message: RawMessage, ack_token: AckToken) -> Box<Uplink> {
         let (kind, sensor) = match self.topics.parse(message.topic()) {
@@ -89,7 +89,7 @@ impl Decoder {
                 }
                 uplink.items = items;
             }
-            Err(Whole { refusal: (reason, detail), item_count }) => {
+            Err(MessageRefusal { refusal: (reason, detail), item_count }) => {
                 uplink.reject(reason, detail);
                 uplink.rejections[0].item_count = item_count;
             }
@@ -97,7 +97,7 @@ impl Decoder {
         uplink
     }
 
-    /// The rejection of a message that is too large. `message` holds the beginning of its payload.
+    /// Rejects a message that is too large. `message` holds the beginning of its payload.
     #[must_use]
     pub fn refuse(
         &self,
@@ -105,11 +105,11 @@ impl Decoder {
         oversized: Oversized,
         ack_token: AckToken,
     ) -> Box<Uplink> {
-        let place = self.topics.parse(message.topic()).ok();
-        let mut uplink = bare(place.map(|(kind, _)| kind), message, ack_token);
-        uplink.sensor = place.map(|(_, sensor)| sensor);
+        let target = self.topics.parse(message.topic()).ok();
+        let mut uplink = bare(target.map(|(kind, _)| kind), message, ack_token);
+        uplink.sensor = target.map(|(_, sensor)| sensor);
         let detail = format!(
-            "the payload has {} bytes; at most {} are taken",
+            "the payload has {} bytes; at most {} are accepted",
             oversized.size_bytes, self.limits.payload_bytes
         );
         uplink.rejections =
@@ -118,7 +118,16 @@ impl Decoder {
     }
 }
 
-/// A payload that holds one item.
+/// The payload of a retained configuration. A retained message without payload clears the topic
+/// [MQTT-3.3.1-6].
+#[must_use]
+pub fn configuration_payload(configuration: Option<(i32, String)>) -> String {
+    configuration.map_or_else(String::new, |(revision, value)| {
+        format!(r#"{{"revision":{revision},"configuration":{value}}}"#)
+    })
+}
+
+/// A payload with this one item.
 #[must_use]
 pub fn envelop(kind: Kind, item: &[u8]) -> Vec<u8> {
     [b"{\"", kind.envelope_member().as_bytes(), b"\":[", item, b"]}"].concat()
@@ -136,7 +145,7 @@ fn bare(kind: Option<Kind>, message: RawMessage, ack_token: AckToken) -> Box<Upl
 }
 
 /// The whole message is refused.
-struct Whole {
+struct MessageRefusal {
     refusal: Refusal,
     item_count: u32,
 }
@@ -159,14 +168,13 @@ impl RefusedItem {
     }
 }
 
-/// A wholly good message takes one pass; at the slightest doubt the careful one begins anew and
-/// says what is wrong. A test holds them to the same answers.
+/// The fast pass; if it gives up, the careful pass from the beginning. A test compares them.
 fn decode_payload(
     kind: Kind,
     message: &RawMessage,
     limits: Limits,
-) -> Result<(Items, Vec<RefusedItem>), Whole> {
-    let payload = std::str::from_utf8(message.payload()).map_err(|error| Whole {
+) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
+    let payload = std::str::from_utf8(message.payload()).map_err(|error| MessageRefusal {
         refusal: (
             Reason::NotUtf8,
             format!("the payload is not UTF-8 at byte {}", error.valid_up_to()),

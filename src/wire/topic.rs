@@ -1,4 +1,5 @@
-//! Topics: `<prefix>/<kind>/<sensor-identifier>`, the prefix being optional.
+//! Topics: `<prefix>/<kind>/<sensor-identifier>`, with an optional prefix. Parsed for every PUBLISH, built
+//! for subscriptions and configurations. What is built is parsed back to the same kind and sensor.
 
 use std::sync::Arc;
 
@@ -7,20 +8,20 @@ use crate::domain::{Kind, Reason, SensorIdentifier};
 /// The topics of one deployment.
 #[derive(Clone, Debug)]
 pub struct Topics {
-    /// Empty, or with its `/` behind it.
+    /// Empty, or ends with `/`.
     prefix: Arc<str>,
 }
 
-/// Why a topic tells no sensor.
+/// Why a topic is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TopicFlaw {
-    /// Not one of ours.
+    /// Not a topic that sensors publish on.
     #[error(
-        "the topic is none of measurements/, log-messages/ and heartbeats/<sensor-identifier> under the topic prefix"
+        "the topic is not measurements/, log-messages/ or heartbeats/<sensor-identifier> under the topic prefix"
     )]
     Unknown,
-    /// Ours, but the last level is no identifier.
-    #[error("the topic's last level is no UUID in its hyphenated form")]
+    /// The last level is not an identifier.
+    #[error("the topic's last level is not a UUID in hyphenated form")]
     Identifier(Kind),
 }
 
@@ -34,7 +35,7 @@ impl TopicFlaw {
         }
     }
 
-    /// What the topic says all the same.
+    /// The kind that the topic names, if any.
     #[must_use]
     pub const fn kind(self) -> Option<Kind> {
         match self {
@@ -45,7 +46,7 @@ impl TopicFlaw {
 }
 
 impl Topics {
-    /// Under a prefix without its last `/`; empty for none.
+    /// `prefix`: without a trailing `/`; may be empty.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
@@ -58,22 +59,22 @@ impl Topics {
         Kind::ALL.iter().map(|kind| format!("{}{}/+", self.prefix, kind.topic_level())).collect()
     }
 
-    /// Where a sensor finds its configuration.
+    /// The topic of a sensor's configuration.
     #[must_use]
     pub fn configuration(&self, sensor: SensorIdentifier) -> String {
         format!("{}configurations/{sensor}", self.prefix)
     }
 
-    /// Where a sensor says something.
+    /// The topic that a sensor publishes on.
     #[must_use]
     pub fn of(&self, kind: Kind, sensor: SensorIdentifier) -> String {
         format!("{}{}/{sensor}", self.prefix, kind.topic_level())
     }
 
-    /// What and whose a topic is.
+    /// The reverse of [`Self::of`].
     ///
     /// # Errors
-    /// When it is none of ours, or names no sensor.
+    /// When the topic is another one, or names no sensor.
     pub fn parse(&self, topic: &str) -> Result<(Kind, SensorIdentifier), TopicFlaw> {
         let levels = topic.strip_prefix(&*self.prefix).ok_or(TopicFlaw::Unknown)?;
         let (kind, identifier) = Kind::ALL
@@ -88,19 +89,19 @@ impl Topics {
     }
 }
 
-/// Whether a topic prefix can stand before a topic.
+/// Validates a topic prefix.
 ///
 /// # Errors
-/// Says what cannot stand there.
+/// Says what is wrong with it.
 pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
     if prefix.contains(['+', '#']) {
-        return Err("a topic prefix holds no wildcard, + or # [MQTT-4.7.1-1]");
+        return Err("a topic prefix must not contain a wildcard, + or # [MQTT-4.7.1-1]");
     }
     if prefix.contains('\0') {
-        return Err("a topic prefix holds no U+0000 [MQTT-4.7.3-2]");
+        return Err("a topic prefix must not contain U+0000 [MQTT-4.7.3-2]");
     }
     if prefix.starts_with('/') || prefix.ends_with('/') || prefix.starts_with('$') {
-        return Err("a topic prefix neither begins with / or $ nor ends with /");
+        return Err("a topic prefix must not begin with / or $, nor end with /");
     }
     Ok(())
 }
@@ -113,7 +114,7 @@ mod tests {
     const SENSOR: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
 
     #[test]
-    fn a_topic_tells_kind_and_sensor() {
+    fn topics_are_parsed_back() {
         let sensor = SensorIdentifier::parse(SENSOR).unwrap();
         for prefix in ["", "site-a", "site-a/roof"] {
             let topics = Topics::new(prefix);
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_no_filter() {
+    fn a_prefix_is_validated() {
         for refused in ["a/#", "+", "/a", "a/", "$share", "a\0"] {
             assert!(check_prefix(refused).is_err(), "{refused}");
         }

@@ -1,8 +1,6 @@
-//! An unnested JSON object, as `value` and `configuration` are: is it one that `jsonb` can hold?
-//!
-//! The text is looked at and never rewritten. It must be JSON already (serde_json's `RawValue` sees
-//! to that, but lets pass what `jsonb` refuses: `\u0000`, half a surrogate pair, a number beyond
-//! `numeric`); here one pass over its bytes finds the rest.
+//! Validates the JSON objects `value` and `configuration`. Called by the decoder for measurements and by
+//! the API for configurations. Finds in one pass over the bytes what serde_json accepts and `jsonb` refuses
+//! (`\u0000`, lone surrogates, numbers out of the range of `numeric`), nesting, and repeated keys.
 
 use std::borrow::Cow;
 
@@ -13,54 +11,54 @@ use crate::domain::Reason;
 /// The longest key, in characters.
 pub const MAX_KEY_CHARACTERS: usize = 64;
 
-/// `numeric` holds so many digits before its point …
+/// Digits of `numeric` before the decimal point …
 const MAX_INTEGER_DIGITS: usize = 131_072;
-/// … and so many behind it (PostgreSQL's documentation, "Numeric Types").
+/// … and after it (PostgreSQL, "Numeric Types").
 const MAX_FRACTION_DIGITS: usize = 16_383;
 
-/// Up to so many keys are compared one by one; more are put into a set.
+/// Up to this many keys are compared one by one; more go into a set.
 const FEW_KEYS: usize = 16;
 
-/// What keeps a text from being an unnested object that `jsonb` can hold.
+/// Why an object is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Flaw {
     /// Another JSON value.
-    #[error("it is no JSON object")]
+    #[error("not a JSON object")]
     NotAnObject,
     /// A member is an object or an array.
-    #[error("the member {0:?} is nested; members are strings, numbers, booleans or null")]
+    #[error("the member {0:?} is nested; expected a string, number, boolean or null")]
     Nested(String),
-    /// No character, or too many.
-    #[error("the key {0:?} has {1} characters; keys have 1 to {MAX_KEY_CHARACTERS}")]
+    /// Empty or too long.
+    #[error("the key {0:?} has {1} characters; expected 1 to {MAX_KEY_CHARACTERS}")]
     Key(String, usize),
-    /// Twice the same.
-    #[error("the key {0:?} stands there twice")]
+    /// A repeated key.
+    #[error("the key {0:?} occurs twice")]
     DuplicateKey(String),
-    /// PostgreSQL cannot hold it.
-    #[error("the text at byte {at} holds U+0000")]
+    /// PostgreSQL cannot store it.
+    #[error("the string at byte {at} contains U+0000")]
     Nul {
-        /// Where the text begins.
+        /// Where the string begins.
         at: usize,
-        /// Whose value it is; none where it is a key.
+        /// The member whose value it is; none for a key.
         member: Option<String>,
     },
-    /// Half of a surrogate pair.
-    #[error("the text at byte {at} holds half of a surrogate pair, which is no character")]
+    /// A lone surrogate.
+    #[error("the string at byte {at} contains a lone surrogate")]
     Surrogate {
-        /// Where the text begins.
+        /// Where the string begins.
         at: usize,
-        /// Whose value it is; none where it is a key.
+        /// The member whose value it is; none for a key.
         member: Option<String>,
     },
-    /// More digits than `numeric` has.
+    /// Out of the range of `numeric`.
     #[error(
-        "the number in {0:?} has more than {MAX_INTEGER_DIGITS} digits before or {MAX_FRACTION_DIGITS} behind its point"
+        "the number in {0:?} has more than {MAX_INTEGER_DIGITS} digits before or {MAX_FRACTION_DIGITS} after the decimal point"
     )]
     Number(String),
 }
 
 impl Flaw {
-    /// The flaw of a text that is this member's value.
+    /// In the value of this member.
     fn within(self, key: &str) -> Self {
         let member = Some(key.to_owned());
         match self {
@@ -85,10 +83,10 @@ impl Flaw {
     }
 }
 
-/// Checks a text that is JSON already. (Of any other text it says something, and does not panic.)
+/// Validates a text that is JSON already; on any other text the outcome is unspecified.
 ///
 /// # Errors
-/// Names the first flaw.
+/// The first flaw.
 pub fn check(json: &str) -> Result<(), Flaw> {
     let mut text = Scan { json, at: 0 };
     text.skip_space();
@@ -146,7 +144,7 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// The byte here; at the end a NUL, which JSON has nowhere.
+    /// The byte at the position; at the end NUL, which JSON does not contain.
     fn peek(&self) -> u8 {
         self.json.as_bytes().get(self.at).copied().unwrap_or(0)
     }
@@ -236,7 +234,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn accepts_what_is_unnested() {
+    fn accepts_unnested_objects() {
         for json in [
             "{}",
             " { } ",
