@@ -1,9 +1,8 @@
-//! The whole service: the only file that knows everyone. `App::start` builds it bottom-up,
-//! `App::run_until` keeps it going and takes it down top-down. `main` owns one, and each test its
-//! own.
+//! The service: the only file that knows all parts. `App::start` starts them bottom-up, `App::run_until`
+//! stops them top-down. Used by `cli`, and by tests.
 //!
-//! These threads do the work: the ingest arbiter (inbound loop, sensors' actors, outbox), the writer
-//! arbiter (batches, COPY), those of HTTP (`HTTP_WORKERS`), and this one (housekeeping).
+//! Threads: the ingest arbiter (inbound loop, sensors' actors, outbox, replayer), the writer arbiter
+//! (batches, COPY), `HTTP_WORKERS` threads of HTTP, and the caller's (housekeeping, streams).
 
 mod ingest_pipeline;
 
@@ -29,17 +28,15 @@ use crate::store::{self, Bundler, Housekeeper, Store};
 use crate::streams::{self, Hub};
 use crate::telemetry::LogFilter;
 
-/// For looking sensors up and for the outbox. They are not shared with the API, whose slow readers
-/// would otherwise keep messages waiting for the look-up of their sensor.
-const PATH_CONNECTIONS: u32 = 2;
+/// For sensor look-ups and the outbox. Apart from the API's, whose slow reads would delay messages.
+const INGEST_CONNECTIONS: u32 = 2;
 
-/// For what goes on beside the requests: bundles, counts, partitions, replays. The API's own connections
-/// are opened by the threads that answer requests, which drive them from then on.
-const HOUSE_CONNECTIONS: u32 = 4;
+/// For housekeeping, bundles, counts and replays. The API's connections are opened by its own threads.
+const BACKGROUND_CONNECTIONS: u32 = 4;
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// HTTP requests under way may take so long to finish.
+/// Time for HTTP requests in progress to finish.
 const HTTP_GRACE_SECS: u64 = 5;
 
 /// A running service.
@@ -52,18 +49,16 @@ pub struct App {
     hub: Arc<Hub>,
     shutdown: watch::Sender<bool>,
     migration: JoinHandle<anyhow::Result<()>>,
-    ended: oneshot::Receiver<PipelineEnd>,
+    pipeline_ended: oneshot::Receiver<PipelineEnd>,
     grace: Duration,
 }
 
 impl App {
-    /// Builds the service and starts it.
-    ///
     /// # Errors
-    /// When the HTTP address cannot be had.
+    /// When the HTTP address cannot be bound.
     pub async fn start(config: Config, faults: Faults, log: LogFilter) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();
-        let (brought_up_to_date, migrated) = watch::channel(!config.migrate_on_start);
+        let (migrated_sender, migrated) = watch::channel(!config.migrate_on_start);
         let ledger = Arc::new(Ledger::default());
         let (health, flow) = (Arc::new(Health::default()), Arc::new(Flow::default()));
         let (subscriptions, events) = Subscriptions::new();
@@ -76,7 +71,7 @@ impl App {
             probes::watch_pool(&metrics, name, connections, move || probed.pool_use());
             store
         };
-        let house = store_of("house", HOUSE_CONNECTIONS);
+        let background = store_of("background", BACKGROUND_CONNECTIONS);
         probes::watch_health(&metrics, Arc::clone(&health));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
         let (shutdown, shutdown_receiver) = watch::channel(false);
@@ -84,11 +79,11 @@ impl App {
 
         let (replays, replay_requests) = Replays::new();
         let (started, actors) = oneshot::channel();
-        let (ending, ended) = oneshot::channel();
+        let (pipeline_ending, pipeline_ended) = oneshot::channel();
         let pipeline = IngestPipeline {
             config: config.clone(),
             subscriptions,
-            store: store_of("path", PATH_CONNECTIONS),
+            store: store_of("ingest", INGEST_CONNECTIONS),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
                 health: Arc::clone(&health),
@@ -98,16 +93,16 @@ impl App {
             },
             writer_arbiter: writing.handle(),
             replay_requests,
-            replay_store: house.clone(),
+            replay_store: background.clone(),
             shutdown: shutdown_receiver,
             grace,
         };
         ingest.spawn_fn(move || {
-            actix_rt::spawn(pipeline.run(started, ending));
+            actix_rt::spawn(pipeline.run(started, pipeline_ending));
         });
         let (supervisor, outbox) = actors.await.context("the ingest arbiter failed to start")?;
 
-        let fleet = streams::Fleet::new(Arc::clone(&hub), house.clone(), Arc::clone(&metrics));
+        let fleet = streams::Fleet::new(Arc::clone(&hub), background.clone(), Arc::clone(&metrics));
         let context = api::Context {
             streams: api::Streams { hub: Arc::clone(&hub), fleet: Arc::clone(&fleet) },
             ingest: api::Ingest {
@@ -128,21 +123,24 @@ impl App {
         };
         let (server, address) = api::bind(&config.http, context)?;
         if config.store.measurement_bundles {
-            spawn_behind(&house, Bundler::new(house.clone()).run());
+            spawn_after_migration(&background, Bundler::new(background.clone()).run());
         }
-        spawn_behind(&house, probes::watch_tables(house.clone(), Arc::clone(&metrics)));
-        spawn_behind(&house, fleet.run());
-        let housekeeper = Housekeeper::new(house.clone(), &config.store);
-        spawn_behind(&house, keep_house(housekeeper, metrics));
+        spawn_after_migration(
+            &background,
+            probes::watch_tables(background.clone(), Arc::clone(&metrics)),
+        );
+        spawn_after_migration(&background, fleet.run());
+        let housekeeper = Housekeeper::new(background.clone(), &config.store);
+        spawn_after_migration(&background, run_housekeeping(housekeeper, metrics));
         actix_rt::spawn(Arc::clone(&hub).run(events));
         let migration = actix_rt::spawn(async move {
             if config.migrate_on_start {
                 migrate(&config.store).await?;
             }
-            brought_up_to_date.send_replace(true);
+            migrated_sender.send_replace(true);
             Ok(())
         });
-        info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary serves");
+        info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary started");
         Ok(Self {
             address,
             ledger,
@@ -152,31 +150,39 @@ impl App {
             hub,
             shutdown,
             migration,
-            ended,
+            pipeline_ended,
             grace,
         })
     }
 
-    /// Where HTTP is served.
+    /// Of the HTTP server.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The account of all items.
+    /// Counts all items.
     #[must_use]
     pub fn ledger(&self) -> Arc<Ledger> {
         Arc::clone(&self.ledger)
     }
 
-    /// Serves until then, lets what is in flight finish, and stops.
+    /// Runs until `shutdown`, waits for what is in flight, and stops.
     ///
     /// # Errors
-    /// When the migrations that were asked for fail, or a part without which nothing goes on. What is
-    /// un-acknowledged stays with the broker: end the process and start it anew.
+    /// When a migration or an essential part fails. The broker keeps what is not acknowledged: restart the
+    /// process.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
-            server, ingest, writing, hub, shutdown: tell, migration, mut ended, grace, ..
+            server,
+            ingest,
+            writing,
+            hub,
+            shutdown: shutdown_sender,
+            migration,
+            mut pipeline_ended,
+            grace,
+            ..
         } = self;
         let http = server.handle();
         let serving = actix_rt::spawn(server);
@@ -185,21 +191,21 @@ impl App {
         let failure = tokio::select! {
             () = shutdown => None,
             failure = failure_of(migration) => Some(failure),
-            ending = &mut ended => Some(anyhow!("ingest ended by itself: {ending:?}")),
-            outcome = &mut serving => Some(anyhow!("the HTTP server ended by itself: {outcome:?}")),
+            end = &mut pipeline_ended => Some(anyhow!("ingest stopped unexpectedly: {end:?}")),
+            outcome = &mut serving => Some(anyhow!("the HTTP server stopped unexpectedly: {outcome:?}")),
         };
         info!("shutting down");
-        tell.send_replace(true);
-        // Streams have no end of their own, for which the server would wait.
+        shutdown_sender.send_replace(true);
+        // The server would wait for streams, which do not end.
         hub.close();
         if tokio::time::timeout(Duration::from_secs(HTTP_GRACE_SECS), http.stop(true))
             .await
             .is_err()
         {
-            debug!("HTTP requests under way were cut off");
+            debug!("HTTP requests in progress were aborted");
         }
-        if failure.is_none() && tokio::time::timeout(grace * 2, ended).await.is_err() {
-            warn!("ingest did not end within twice its grace time");
+        if failure.is_none() && tokio::time::timeout(grace * 2, pipeline_ended).await.is_err() {
+            warn!("ingest did not stop within twice the grace period");
         }
         stop(ingest)?;
         stop(writing)?;
@@ -212,8 +218,8 @@ fn stop(arbiter: Arbiter) -> anyhow::Result<()> {
     arbiter.join().map_err(|_| anyhow!("an arbiter's thread panicked"))
 }
 
-/// What needs the tables, once they are up to date.
-fn spawn_behind(store: &Store, work: impl Future<Output = ()> + 'static) {
+/// Starts `work` once the tables are migrated.
+fn spawn_after_migration(store: &Store, work: impl Future<Output = ()> + 'static) {
     let store = store.clone();
     actix_rt::spawn(async move {
         store.migrated().await;
@@ -230,18 +236,18 @@ async fn failure_of(migration: JoinHandle<anyhow::Result<()>>) -> anyhow::Error 
     }
 }
 
-/// Waits for the database, then brings the tables up to date.
+/// Waits for the database, then applies the migrations.
 async fn migrate(config: &store::Config) -> anyhow::Result<()> {
     let mut failures = 0;
     loop {
         match store::migrate(config).await {
             Ok(applied) => {
-                info!(?applied, "the tables are up to date");
+                info!(?applied, "migrations applied");
                 return Ok(());
             }
             Err(error) if error.is_unavailable() => {
                 failures += 1;
-                warn!(%error, failures, "the database is not there yet; ingest waits for it");
+                warn!(%error, failures, "database unavailable; ingest starts once it is available");
                 tokio::time::sleep(pause(failures, rand::random())).await;
             }
             Err(error) => return Err(error.into()),
@@ -249,10 +255,10 @@ async fn migrate(config: &store::Config) -> anyhow::Result<()> {
     }
 }
 
-async fn keep_house(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
+async fn run_housekeeping(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
     let (mut failures, mut waits) = (0, 0);
     loop {
-        let wait = match housekeeper.round().await {
+        let pause = match housekeeper.round().await {
             Ok(waiting) => {
                 failures = 0;
                 metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
@@ -263,7 +269,7 @@ async fn keep_house(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
                 failures += 1;
                 metrics.housekeeping_failures.inc();
                 if failures == 1 {
-                    warn!(%error, "housekeeping failed; it is tried again");
+                    warn!(%error, "housekeeping failed; it will be retried");
                 } else {
                     debug!(%error, failures, "housekeeping failed again");
                 }
@@ -271,7 +277,7 @@ async fn keep_house(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
                 if unavailable { pause(failures, rand::random()) } else { long_pause(failures) }
             }
         };
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

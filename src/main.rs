@@ -1,4 +1,4 @@
-//! The executable: reads the command line and the settings, and hands over.
+//! The executable: loads the environment file, parses the command line, and runs a subcommand.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,10 @@ use tributary::tls;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[expect(clippy::print_stderr, reason = "the last word to the person at the terminal")]
+#[expect(clippy::print_stderr, reason = "the error of a command")]
 fn main() -> ExitCode {
     tls::install_provider();
-    // Before the command line, whose defaults may stand in the file.
+    // First, because it may set defaults of options.
     let outcome = load_env_file()
         .map_err(anyhow::Error::from)
         .and_then(|file| actix_rt::System::new().block_on(Cli::parse().run(&file)));

@@ -1,7 +1,6 @@
-//! Logs and spans: set up once, by `main`. One line an event, a sentence that reads alone, and
-//! fields that can be searched. A batch has a span, and each attempt to write it one with its
-//! connection, at the level `debug`; at `info` they cost nothing. In a build with the feature `otlp`
-//! the spans can go to an OpenTelemetry collector, whatever the log's level.
+//! The log, and the export of spans. Started once, by `cli`. A batch has a span at level `debug`, and each
+//! attempt to write it another; with the feature `otlp` they can be exported to an OpenTelemetry collector,
+//! whatever the log's level.
 
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -31,9 +30,9 @@ pub struct Config {
 /// Where spans go.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Export {
-    /// Nowhere.
+    /// No export.
     Off,
-    /// To the collector at this URL, by OTLP over HTTP.
+    /// To the collector at this URL, with OTLP over HTTP.
     To(String),
 }
 
@@ -44,10 +43,10 @@ impl FromStr for Export {
         if text.is_empty() {
             Ok(Self::Off)
         } else if !cfg!(feature = "otlp") {
-            Err("this build exports no spans; build it with --features otlp".into())
+            Err("this build cannot export spans; build it with --features otlp".into())
         } else {
-            let problem = "it takes http://host:port, for a collector on this machine or this \
-                           network, without a user name, a password or a key in it";
+            let problem = "expected http://host:port of a collector, without a user name, a \
+                           password or a key";
             let url = url::Url::parse(text).map_err(|_| problem)?;
             let is_bare = url.username().is_empty()
                 && url.password().is_none()
@@ -61,7 +60,7 @@ impl FromStr for Export {
     }
 }
 
-/// How a line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     /// For people.
@@ -77,17 +76,17 @@ impl FromStr for Format {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err("it takes text or json".into()),
+            _ => Err("expected text or json".into()),
         }
     }
 }
 
-/// Libraries that say at `info` and `warn` what only their authors want to know.
+/// Libraries whose `info` and `warn` are of no use to an operator.
 const QUIET: &str = "actix_server=warn,ntex_service=warn,ntex_mqtt=error,refinery_core=warn";
 
-/// What runs until the process ends.
+/// The running log and export.
 #[derive(Debug)]
-#[must_use = "spans that are not exported yet are lost without `stop`"]
+#[must_use = "without `stop`, spans that are not exported yet are lost"]
 pub struct Telemetry {
     filter: LogFilter,
     #[cfg(feature = "otlp")]
@@ -95,13 +94,13 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// What is logged, to be changed.
+    /// Changes the log's filter.
     #[must_use]
     pub fn filter(&self) -> LogFilter {
         self.filter.clone()
     }
 
-    /// Hands out what has not been exported yet.
+    /// Exports the remaining spans.
     pub fn stop(self) {
         #[cfg(feature = "otlp")]
         if let Some(spans) = self.spans {
@@ -112,7 +111,7 @@ impl Telemetry {
 
 type Change = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
 
-/// What is logged at present, and the way to change it until the process ends.
+/// The log's filter, which can be changed while the process runs.
 #[derive(Clone)]
 pub struct LogFilter {
     present: Arc<Mutex<String>>,
@@ -139,16 +138,14 @@ impl LogFilter {
         Self { present: Arc::new(Mutex::new(present.to_owned())), change: Arc::new(change) }
     }
 
-    /// As it was set, by `LOG_FILTER` or since.
+    /// The current filter.
     #[must_use]
     pub fn present(&self) -> String {
         self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Logs by this from now on.
-    ///
     /// # Errors
-    /// When it is no filter; what was logged before is then still logged.
+    /// When it is not a valid filter; the current one is kept then.
     pub fn set(&self, filter: &str) -> Result<(), String> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         (self.change)(read(filter)?)?;
@@ -169,10 +166,10 @@ fn read(filter: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| error.to_string())
 }
 
-/// Starts the log on standard error, and the export of spans where it is asked for.
+/// Logs to standard error.
 ///
 /// # Errors
-/// When the filter is malformed, a log has been started before, or the exporter cannot be made.
+/// When the filter is invalid, a log was started before, or the exporter cannot be created.
 pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
     let filter = read(&config.filter).map_err(anyhow::Error::msg)?;
     let lines = tracing_subscriber::fmt::layer()
@@ -192,7 +189,7 @@ pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
         log.with(spans.layer()).try_init()?;
         return Ok(Telemetry { filter: present, spans: Some(spans) });
     }
-    log.try_init().map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
+    log.try_init().map_err(|error| anyhow::anyhow!("the log could not be started: {error}"))?;
     Ok(Telemetry {
         filter: present,
         #[cfg(feature = "otlp")]

@@ -139,7 +139,8 @@ impl Outbox {
         let mut position = self.position;
         let round = async move {
             let outcome =
-                round(&store, &downlinks, (&subscriptions, &metrics), &republish, &mut position).await;
+                round(&store, &downlinks, (&subscriptions, &metrics), &republish, &mut position)
+                    .await;
             (republish, position, outcome)
         };
         context.spawn(round.into_actor(self).map(

@@ -1,5 +1,5 @@
-//! The export of spans to an OpenTelemetry collector, in batches, from a thread of its own. Called by
-//! `telemetry`. A collector that is away costs spans, and holds nothing up.
+//! Exports spans to an OpenTelemetry collector, in batches, on a thread of its own. Started by `telemetry`.
+//! While the collector is unreachable spans are lost, and nothing waits.
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _};
@@ -10,12 +10,12 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// The export while it runs.
+/// The running export.
 #[derive(Debug)]
 pub(super) struct Spans(SdkTracerProvider);
 
 impl Spans {
-    /// `endpoint` is the collector's base URL; the path of traces is added to it.
+    /// `endpoint`: base URL of the collector, without `/v1/traces`.
     pub(super) fn start(endpoint: &str, service_name: String) -> anyhow::Result<Self> {
         let exporter = SpanExporter::builder()
             .with_http()
@@ -44,15 +44,15 @@ impl Spans {
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(filter_fn(is_exported))
     }
 
-    /// Exports the rest.
+    /// Exports the remaining spans.
     pub(super) fn stop(self) {
         if let Err(error) = self.0.shutdown() {
-            tracing::warn!(%error, "spans were not exported to the end");
+            tracing::warn!(%error, "not all spans were exported");
         }
     }
 }
 
-/// Our spans, and what happens in them unless it is of interest to us only.
+/// Our spans, and our events from level `info`.
 fn is_exported(of: &Metadata<'_>) -> bool {
     let ours = of.target().starts_with(env!("CARGO_PKG_NAME"));
     let level = if of.is_span() { Level::DEBUG } else { Level::INFO };

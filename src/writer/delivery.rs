@@ -207,8 +207,9 @@ impl<C: Commit> Delivery<C> {
 
     async fn report(&mut self, mut committed: Committed, items: usize, started_at: Instant) {
         let elapsed = started_at.elapsed();
-        let Reports { settled, acknowledged, deleted, subscriptions, health, flow, metrics, .. } =
-            &self.reports;
+        let Reports {
+            settled, acknowledged, deleted, subscriptions, health, flow, metrics, ..
+        } = &self.reports;
         flow.batch(items);
         metrics.batch_items.observe(items as f64);
         metrics.commit_seconds.observe(elapsed.as_secs_f64());

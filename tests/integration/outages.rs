@@ -123,7 +123,7 @@ async fn shutdown_drains() {
     service.tell_to_stop();
     eventually(PATIENCE, async || {
         let log = service.log();
-        if log.contains("messages in flight finish") { Ok(()) } else { Err(log) }
+        if log.contains("waiting for messages in flight") { Ok(()) } else { Err(log) }
     })
     .await;
     lock.rollback().await.unwrap();
@@ -263,7 +263,7 @@ async fn a_database_that_is_read_only_at_the_start_is_waited_for() {
     eventually(PATIENCE, async || {
         assert_eq!(service.exit_status(), None, "{}", service.log());
         let log = service.log();
-        if log.contains("the database is not there yet") { Ok(()) } else { Err(log) }
+        if log.contains("ingest starts once it is available") { Ok(()) } else { Err(log) }
     })
     .await;
 
