@@ -281,7 +281,7 @@ async fn run_housekeeping(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
     }
 }
 
-/// Whether anything waits.
+/// True if partition changes wait for a lock.
 fn tell_waiting(
     metrics: &Metrics,
     waiting: impl IntoIterator<Item = store::Waiting>,
@@ -300,7 +300,7 @@ fn tell_waiting(
                     table,
                     to_make,
                     to_drop,
-                    "partitions wait for somebody who holds a lock for long; they are tried again"
+                    "partition changes wait for a lock that another session holds; they will be retried"
                 );
             }
         }
