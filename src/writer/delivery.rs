@@ -22,6 +22,9 @@ use crate::store::{
     Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
 };
 
+/// Retries of a message that PostgreSQL refuses although it refuses none of its items.
+const UNEXPLAINED_RETRIES: u32 = 3;
+
 /// Commits a batch: the seam at which tests replace the database.
 pub trait Commit: Clone + Unpin + 'static {
     /// See [`Committer::commit`].
@@ -84,6 +87,8 @@ pub(super) struct Delivery<C> {
     reports: Reports,
     budget: Rc<RefCell<RejectionBudget>>,
     failures: u32,
+    /// How often the present message was refused although none of its items was.
+    unexplained: u32,
 }
 
 impl<C: Commit> Delivery<C> {
@@ -92,7 +97,7 @@ impl<C: Commit> Delivery<C> {
         reports: Reports,
         budget: Rc<RefCell<RejectionBudget>>,
     ) -> Self {
-        Self { committer, reports, budget, failures: 0 }
+        Self { committer, reports, budget, failures: 0, unexplained: 0 }
     }
 
     /// Returns once all of it is committed.
@@ -168,8 +173,14 @@ impl<C: Commit> Delivery<C> {
         };
         match outcome {
             Ok(refused) if refused.is_empty() => {
-                // No single item is refused; a retry loses nothing.
-                self.wait(refusal).await;
+                // No single item is refused, but perhaps what they cause together. A retry loses
+                // nothing, but blocks all later PUBACKs, so the number of retries is bounded.
+                self.unexplained += 1;
+                if self.unexplained > UNEXPLAINED_RETRIES && !uplink.items.is_empty() {
+                    self.reject_whole(uplink, refusal);
+                } else {
+                    self.wait(refusal).await;
+                }
             }
             Ok(refused) => self.reject(uplink, refused),
             Err(error) => self.wait(&error).await,
@@ -177,10 +188,20 @@ impl<C: Commit> Delivery<C> {
         batch
     }
 
-    /// No budget applies to a replay: what it refuses is stored already.
     fn reject(&self, uplink: &mut Uplink, refused: Vec<(u32, String)>) {
         let before = uplink.rejections.len();
         uplink.reject_items(refused, Reason::RefusedByDatabase);
+        self.keep_within_budget(uplink, before);
+    }
+
+    fn reject_whole(&mut self, uplink: &mut Uplink, refusal: &StoreError) {
+        self.unexplained = 0;
+        uplink.reject(Reason::RefusedByDatabase, refusal.to_string());
+        self.keep_within_budget(uplink, 0);
+    }
+
+    /// No budget applies to a replay: what it refuses is stored already.
+    fn keep_within_budget(&self, uplink: &mut Uplink, before: usize) {
         let new = &mut uplink.rejections[before..];
         if uplink.message.replayed_from.is_none() {
             let over_limit = self.budget.borrow_mut().apply_to(new, Timestamp::now());

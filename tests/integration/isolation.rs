@@ -9,6 +9,7 @@ use crate::support::client::Client;
 use crate::support::postgres::{Database, Postgres, connect};
 use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
 
 struct Scene {
     database: Database,
@@ -238,4 +239,62 @@ async fn a_flood_of_rejections_is_counted_and_not_kept() {
     // The hour may turn during the test.
     assert!((5..=10).contains(&kept), "{kept}");
     assert_eq!(kept + counted, 12);
+}
+
+/// A user's trigger refuses what a heartbeat brings about: that one is rejected, as if its row were
+/// refused, and no other message waits for it.
+#[actix_rt::test]
+async fn an_acknowledgement_that_is_refused_is_rejected_alone() {
+    let scene = Scene::new(&[]).await;
+    let configurations = format!("/api/v1/sensors/{}/configurations", scene.sensor);
+    let (status, answer) =
+        scene.service.post(&configurations, &serde_json::json!({})).await.unwrap();
+    assert_eq!(status, 202, "{answer}");
+    let client = connect(&scene.database.url).await.unwrap();
+    let refuse = "create function refuse() returns trigger language plpgsql
+        as $$ begin raise exception 'no acknowledgements today'; end $$;
+        create trigger refuse before update of acknowledgement_timestamp on configuration
+        for each row execute function refuse()";
+    client.batch_execute(refuse).await.unwrap();
+    let revision = &answer["revision"];
+    let refused = format!(r#"{{"revision":{revision},"timestamp":1.0,"success":true}}"#);
+    let good = r#"{"revision":77,"timestamp":2.0,"success":true}"#;
+
+    scene.say("heartbeats", format!(r#"{{"heartbeats":[{good},{refused}]}}"#)).await;
+    scene.say("measurements", measurement(1.0)).await;
+
+    let account = scene.service.until(|account| account.committed == 1).await;
+    assert_eq!(account.in_flight, 0);
+    eventually(PATIENCE, async || match scene.service.account("heartbeats").await? {
+        account if (account.committed, account.rejected) == (1, 1) => Ok(()),
+        account => Err(format!("{account:?}")),
+    })
+    .await;
+    let reason = "refused_by_database".to_owned();
+    assert_eq!(scene.rejections().await, [(reason, Some(1), refused.into_bytes())]);
+    let said = "select count(*) from rejection where detail like '%no acknowledgements today%'";
+    assert_eq!(count(&scene.database, said).await, 1);
+}
+
+/// What no item by itself explains is not tried for ever.
+#[actix_rt::test]
+async fn a_message_that_is_refused_for_no_item_of_it_is_rejected_whole() {
+    let scene = Scene::new(&[]).await;
+    let client = connect(&scene.database.url).await.unwrap();
+    let refuse = "create function refuse() returns trigger language plpgsql
+        as $$ begin if 2 <= any (new.counts) then raise exception 'not two'; end if; return new; end $$;
+        create trigger refuse before insert on activity_journal for each row
+        execute function refuse()";
+    client.batch_execute(refuse).await.unwrap();
+    let now = tributary::domain::Timestamp::now().unix_seconds().floor();
+    let two = measurements([now, now]).replacen(r#""temperature""#, r#""other""#, 1);
+
+    scene.say("measurements", two.clone()).await;
+    scene.say("measurements", measurement(now - 1.0)).await;
+
+    let account =
+        scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.rejected), (1, 2), "{account:?}");
+    let reason = "refused_by_database".to_owned();
+    assert_eq!(scene.rejections().await, [(reason, None, two.into_bytes())]);
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::copy;
-use crate::domain::{Batch, Heartbeat, Rows, SensorIdentifier, Uplink};
+use crate::domain::{Batch, Heartbeat, RowRef, SensorIdentifier, Uplink};
 use crate::store::connection::WriterConnection;
 use crate::store::{Acknowledgement, StoreError};
 
@@ -14,12 +14,12 @@ use crate::store::{Acknowledgement, StoreError};
 pub(in crate::store) async fn write(
     connection: &WriterConnection,
     batch: &Batch,
-    heartbeats: &Rows,
+    heartbeats: impl Iterator<Item = &RowRef>,
 ) -> Result<Vec<Acknowledgement>, StoreError> {
-    if heartbeats.offered == 0 {
+    let heard = first_of_each(batch, heartbeats);
+    if heard.is_empty() {
         return Ok(Vec::new());
     }
-    let heard = first_of_each(batch, heartbeats);
     let column = |of: fn(&(SensorIdentifier, &Uplink, &Heartbeat)) -> Timestamp| -> Vec<Timestamp> {
         heard.iter().map(of).collect()
     };
@@ -44,12 +44,12 @@ pub(in crate::store) async fn write(
 
 /// The first heartbeat of each sensor and revision by arrival, in the order of the table's key, so
 /// that two commits lock its rows in the same order.
-fn first_of_each<'a>(
+fn first_of_each<'a, 'b>(
     batch: &'a Batch,
-    heartbeats: &Rows,
+    heartbeats: impl Iterator<Item = &'b RowRef>,
 ) -> Vec<(SensorIdentifier, &'a Uplink, &'a Heartbeat)> {
     let mut first = foldhash::HashMap::default();
-    for place in heartbeats.new.iter().chain(&heartbeats.maybe_duplicate) {
+    for place in heartbeats {
         let (uplink, heartbeat) = copy::heartbeat(batch, place);
         let arrival = (place.uplink, place.item);
         match first.entry((place.sensor, heartbeat.revision)) {

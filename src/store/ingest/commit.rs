@@ -286,8 +286,9 @@ async fn transact(
             account.stored[*kind as usize] = staged;
         }
     }
-    account.acknowledgements =
-        acknowledge::write(connection, batch, &rows[Kind::Heartbeat as usize].1).await?;
+    let heartbeats = &rows[Kind::Heartbeat as usize].1;
+    let heartbeats = heartbeats.new.iter().chain(&heartbeats.maybe_duplicate);
+    account.acknowledgements = acknowledge::write(connection, batch, heartbeats).await?;
     rejections::write(connection, batch, &mut account.tally).await?;
     rejections::supersede(connection, batch).await?;
     if let Some(held) = &held {

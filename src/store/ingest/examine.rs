@@ -1,6 +1,7 @@
 //! Which items of a message PostgreSQL refuses: tried in ever smaller parts, each under a savepoint,
 //! and all of it taken back in the end. Called by the committer, on the way of a batch that was refused.
 
+use super::acknowledge;
 use super::commit::staged;
 use crate::domain::{Batch, Kind, RowRef};
 use crate::store::StoreError;
@@ -47,11 +48,19 @@ async fn attempt(
         return Ok(());
     }
     connection.client.batch_execute("savepoint part").await?;
-    let outcome = staged(connection, batch, kind, part).await;
+    let outcome = async {
+        staged(connection, batch, kind, part).await?;
+        // A trigger of the user's may refuse what a heartbeat brings about, and not its row.
+        if kind == Kind::Heartbeat {
+            acknowledge::write(connection, batch, part.iter()).await?;
+        }
+        Ok(())
+    }
+    .await;
     let end = match &outcome {
-        Ok(_) => format!("delete from {}; release savepoint part", staging_table(kind)),
+        Ok(()) => format!("delete from {}; release savepoint part", staging_table(kind)),
         Err(_) => "rollback to savepoint part".into(),
     };
     connection.client.batch_execute(&end).await?;
-    outcome.map(drop)
+    outcome
 }
