@@ -269,3 +269,39 @@ fn a_file_holds_one_idea() {
     }
     complain(&broken);
 }
+
+/// docs/ARCHITECTURE.md names things as `src/file.rs::name`, and bounds as `src/file.rs::NAME = value`.
+#[test]
+fn what_the_architecture_page_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
+    let references = page.split('`').skip(1).step_by(2).filter(|code| code.starts_with("src/"));
+    let (mut broken, mut count) = (Vec::new(), 0);
+    for reference in references {
+        count += 1;
+        let (file, name) = reference.split_once("::").unwrap_or((reference, ""));
+        let path = root.join(file);
+        let Ok(code) = fs::read_to_string(&path) else {
+            if !path.is_dir() {
+                broken.push(format!("{reference}: no such file"));
+            }
+            continue;
+        };
+        let is_there = match name.split_once(" = ") {
+            Some((name, value)) => code.lines().any(|line| {
+                line.contains(&format!("const {name}:"))
+                    && line.trim_end().ends_with(&format!(" = {value};"))
+            }),
+            None => ["fn", "struct", "enum", "trait", "const", "type"].iter().any(|form| {
+                ["(", "<", " ", ":", ";"]
+                    .iter()
+                    .any(|after| code.contains(&format!("{form} {name}{after}")))
+            }),
+        };
+        if !name.is_empty() && !is_there {
+            broken.push(format!("{reference}: not defined there, or with another value"));
+        }
+    }
+    assert!(count > 40, "the page names what it tells of");
+    complain(&broken);
+}
