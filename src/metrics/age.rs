@@ -1,37 +1,36 @@
-//! The age of the oldest waiting thing, computed when the metrics are read. Set by the inbound loop, the
-//! writer and the outbox. By the wall clock, like receipt timestamps; never negative.
+//! A gauge of the age of the oldest waiting thing, computed when the metrics are read. Set by the inbound
+//! loop, the writer and the outbox. By the wall clock, like receipt timestamps; never negative.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use prometheus::Gauge;
+
 use crate::domain::Timestamp;
 
-/// Nothing waits.
-const NOTHING: i64 = i64::MIN;
+const NOTHING_WAITS: i64 = i64::MIN;
 
 /// Holds the time since when the oldest has waited.
 #[derive(Debug)]
-pub struct Age(AtomicI64);
-
-impl Default for Age {
-    fn default() -> Self {
-        Self(AtomicI64::new(NOTHING))
-    }
+pub struct Age {
+    since: AtomicI64,
+    gauge: Gauge,
 }
 
 impl Age {
-    /// None: nothing waits.
-    pub fn set(&self, since: Option<Timestamp>) {
-        let timestamp = since.map_or(NOTHING, Timestamp::unix_microseconds);
-        self.0.store(timestamp, Ordering::Relaxed);
+    pub(super) const fn new(gauge: Gauge) -> Self {
+        Self { since: AtomicI64::new(NOTHING_WAITS), gauge }
     }
 
-    /// 0 if nothing waits.
-    pub(super) fn seconds(&self) -> f64 {
-        match self.0.load(Ordering::Relaxed) {
-            NOTHING => 0.0,
-            timestamp => {
-                Timestamp::now().seconds_since(Timestamp::from_unix_microseconds(timestamp))
-            }
-        }
+    /// None: nothing waits, so the age is 0.
+    pub fn set(&self, since: Option<Timestamp>) {
+        let since = since.map_or(NOTHING_WAITS, Timestamp::unix_microseconds);
+        self.since.store(since, Ordering::Relaxed);
+    }
+
+    pub(super) fn refresh(&self) {
+        self.gauge.set(match self.since.load(Ordering::Relaxed) {
+            NOTHING_WAITS => 0.0,
+            since => Timestamp::now().seconds_since(Timestamp::from_unix_microseconds(since)),
+        });
     }
 }

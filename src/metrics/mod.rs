@@ -35,103 +35,174 @@ const LONG_SECONDS: &[f64] = &[
 /// Updates gauges when the metrics are read.
 type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
 
-/// Every metric of the process.
-pub struct Metrics {
-    registry: Registry,
-    descriptions: Vec<Description>,
-    probes: Mutex<Vec<Probe>>,
-    ledger: Arc<Ledger>,
-    messages: [MessageCounters; ledger_names().len()],
-    items_total: IntCounterVec,
-    items_in_flight: IntGaugeVec,
-    window_age: Gauge,
-    writer_age: Gauge,
-    outbox_age: Gauge,
-    /// `tributary_bytes_received_total`
-    pub bytes_received: IntCounter,
-    /// `tributary_pubacks_sent_total`
-    pub pubacks_sent: IntCounter,
-    /// `tributary_puback_seconds`
-    pub puback_seconds: Histogram,
-    /// `tributary_window_messages`
-    pub window_messages: IntGauge,
-    /// `tributary_window_bytes`
-    pub window_bytes: IntGauge,
-    /// `tributary_window_messages_limit`
-    pub window_messages_limit: IntGauge,
-    /// `tributary_window_bytes_limit`
-    pub window_bytes_limit: IntGauge,
-    /// `tributary_window_oldest_seconds`
-    pub window_oldest: Age,
-    /// `tributary_part_up`, by part
-    pub part_up: IntGaugeVec,
-    /// `tributary_broker_connects_total`
-    pub broker_connects: IntCounterVec,
-    /// `tributary_broker_failures_total`, by connection and cause
-    pub broker_failures: IntCounterVec,
-    /// `tributary_writer_waiting_items`
-    pub writer_waiting_items: IntGauge,
-    /// `tributary_writer_oldest_seconds`
-    pub writer_oldest: Age,
-    /// `tributary_batches_writing`
-    pub batches_writing: IntGauge,
-    /// `tributary_batch_items`
-    pub batch_items: Histogram,
-    /// `tributary_batch_seconds`
-    pub batch_seconds: Histogram,
-    /// `tributary_commit_seconds`
-    pub commit_seconds: Histogram,
-    /// `tributary_commit_retries_total`, by cause
-    pub commit_retries: IntCounterVec,
-    /// `tributary_rejections_over_bound_total`
-    pub rejections_over_bound: IntCounter,
-    /// `tributary_configurations_published_total`
-    pub configurations_published: IntCounter,
-    /// `tributary_outbox_waiting`
-    pub outbox_waiting: IntGauge,
-    /// `tributary_outbox_oldest_seconds`
-    pub outbox_oldest: Age,
-    /// `tributary_outbox_failures_total`
-    pub outbox_failures: IntCounter,
-    /// `tributary_sensor_actors_alive`
-    pub actors_alive: IntGauge,
-    /// `tributary_sensor_actors_started_total`
-    pub actors_started: IntCounter,
-    /// `tributary_sensor_actors_restarted_total`
-    pub actors_restarted: IntCounter,
-    /// `tributary_sensor_actors_retired_total`
-    pub actors_retired: IntCounter,
-    /// `tributary_pool_connections`, by pool and state
-    pub pool_connections: IntGaugeVec,
-    /// `tributary_pool_connections_limit`, by pool
-    pub pool_connections_limit: IntGaugeVec,
-    /// `tributary_partitions`, by table
-    pub partitions: IntGaugeVec,
-    /// `tributary_partitions_end_timestamp_seconds`, by table
-    pub partitions_end: GaugeVec,
-    /// `tributary_table_bytes`, by table
-    pub table_bytes: IntGaugeVec,
-    /// `tributary_default_partition_bytes`, by table
-    pub default_partition_bytes: IntGaugeVec,
-    /// `tributary_database_clock_ahead_seconds`
-    pub database_clock_ahead: Gauge,
-    /// `tributary_partitions_waiting`, by table and task
-    pub partitions_waiting: IntGaugeVec,
-    /// `tributary_housekeeping_failures_total`
-    pub housekeeping_failures: IntCounter,
-    /// `tributary_housekeeping_success_timestamp_seconds`
-    pub housekeeping_success: Gauge,
-    /// `tributary_activity_fold_failures_total`
-    pub activity_fold_failures: IntCounter,
-    activity_fold_age: Gauge,
-    /// `tributary_activity_fold_age_seconds`
-    pub activity_folded: Age,
-    /// `tributary_http_requests_total`, by route, method and status
-    pub http_requests: IntCounterVec,
-    /// `tributary_http_request_seconds`, by route and method
-    pub http_request_seconds: HistogramVec,
-    /// `tributary_http_requests_in_flight`
-    pub http_requests_in_flight: IntGauge,
+macro_rules! type_of {
+    (counter) => {
+        IntCounter
+    };
+    (counters) => {
+        IntCounterVec
+    };
+    (gauge) => {
+        IntGauge
+    };
+    (gauges) => {
+        IntGaugeVec
+    };
+    (float) => {
+        Gauge
+    };
+    (floats) => {
+        GaugeVec
+    };
+    (age) => {
+        Age
+    };
+    (histogram) => {
+        Histogram
+    };
+    (histograms) => {
+        HistogramVec
+    };
+}
+
+/// Declares each metric once: field, type, name, help, then labels and buckets.
+macro_rules! metrics {
+    ($($visible:vis $field:ident: $form:ident($name:literal, $help:literal $(, $more:expr)*);)+) => {
+        /// Every metric of the process.
+        pub struct Metrics {
+            registry: Registry,
+            descriptions: Vec<Description>,
+            probes: Mutex<Vec<Probe>>,
+            ledger: Arc<Ledger>,
+            messages: [MessageCounters; ledger_names().len()],
+            $(#[doc = concat!("`", $name, "`")] $visible $field: type_of!($form),)+
+        }
+
+        impl Metrics {
+            /// # Panics
+            /// Never: the names are constants, and a test constructs them.
+            #[must_use]
+            pub fn new(ledger: Arc<Ledger>) -> Self {
+                let mut register = Register::new();
+                let messages = register_process_and_messages(&mut register);
+                Self {
+                    messages,
+                    $($field: register.$form($name, $help $(, $more)*),)+
+                    probes: Mutex::default(),
+                    ledger,
+                    descriptions: register.descriptions,
+                    registry: register.registry,
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    items_total: counters("tributary_items_total",
+        "Items by kind and outcome; received = committed + duplicate + rejected + released + in flight", &["kind", "outcome"]);
+    items_in_flight: gauges("tributary_items_in_flight",
+        "Items received and not committed yet", &["kind"]);
+    pub bytes_received: counter("tributary_bytes_received_total",
+        "Bytes of topics and payloads received");
+    pub pubacks_sent: counter("tributary_pubacks_sent_total", "PUBACKs sent");
+    pub puback_seconds: histogram("tributary_puback_seconds",
+        "Time from reading a PUBLISH to sending its PUBACK", LONG_SECONDS);
+    pub window_messages: gauge("tributary_window_messages",
+        "Messages received and not acknowledged yet");
+    pub window_messages_limit: gauge("tributary_window_messages_limit",
+        "Maximum of tributary_window_messages (MQTT_RECEIVE_MAXIMUM)");
+    pub window_bytes: gauge("tributary_window_bytes", "Memory held by the messages in the window");
+    pub window_bytes_limit: gauge("tributary_window_bytes_limit",
+        "Maximum of tributary_window_bytes (WINDOW_BYTES)");
+    pub window_oldest: age("tributary_window_oldest_seconds",
+        "Age of the oldest message in the window");
+    pub part_up: gauges("tributary_part_up", "1 if a part of the service works, else 0", &["part"]);
+    pub broker_connects: counters("tributary_broker_connects_total",
+        "Connections made to the broker; the first of each and reconnects", &["connection"]);
+    pub broker_failures: counters("tributary_broker_failures_total",
+        "Connections to the broker lost or refused, by cause", &["connection", "cause"]);
+    pub writer_waiting_items: gauge("tributary_writer_waiting_items",
+        "Items that wait for a batch");
+    pub writer_oldest: age("tributary_writer_oldest_seconds",
+        "Age of the oldest message that waits for a batch");
+    pub batches_writing: gauge("tributary_batches_writing", "Batches being written");
+    pub batch_items: histogram("tributary_batch_items",
+        "Items in a committed batch", &[1.0, 10.0, 100.0, 1_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 100_000.0]);
+    pub batch_seconds: histogram("tributary_batch_seconds",
+        "Time from the first attempt to write a batch until all of it was committed", LONG_SECONDS);
+    pub commit_seconds: histogram("tributary_commit_seconds",
+        "Time of a successful attempt to write a batch, waiting for a connection included", SECONDS);
+    pub commit_retries: counters("tributary_commit_retries_total",
+        "Attempts to write a batch that failed and were retried, by cause", &["cause"]);
+    pub rejections_over_bound: counter("tributary_rejections_over_bound_total",
+        "Rejected items that were only counted (REJECTIONS_PER_SENSOR_HOUR)");
+    pub configurations_published: counter("tributary_configurations_published_total",
+        "Configurations that the broker acknowledged");
+    pub outbox_waiting: gauge("tributary_outbox_waiting",
+        "Unpublished configurations when the outbox was last read, at most 500");
+    pub outbox_oldest: age("tributary_outbox_oldest_seconds",
+        "Age of the oldest unpublished configuration");
+    pub outbox_failures: counter("tributary_outbox_failures_total", "Failed rounds of the outbox");
+    pub actors_alive: gauge("tributary_sensor_actors_alive", "Sensor actors alive");
+    pub actors_started: counter("tributary_sensor_actors_started_total", "Sensor actors started");
+    pub actors_restarted: counter("tributary_sensor_actors_restarted_total",
+        "Sensor actors started again after a panic");
+    pub actors_retired: counter("tributary_sensor_actors_retired_total", "Sensor actors retired");
+    pub pool_connections: gauges("tributary_pool_connections",
+        "Connections to the database, by pool and state", &["pool", "state"]);
+    pub pool_connections_limit: gauges("tributary_pool_connections_limit",
+        "Maximum number of connections of a pool", &["pool"]);
+    pub partitions: gauges("tributary_partitions",
+        "Partitions of a table without the default partition", &["table"]);
+    pub partitions_end: floats("tributary_partitions_end_timestamp_seconds",
+        "End of the newest partition, in Unix seconds", &["table"]);
+    pub table_bytes: gauges("tributary_table_bytes",
+        "Size of a table on disk, indexes included", &["table"]);
+    pub default_partition_bytes: gauges("tributary_default_partition_bytes",
+        "Size of the default partition on disk, without indexes", &["table"]);
+    pub database_clock_ahead: float("tributary_database_clock_ahead_seconds",
+        "Seconds by which the database's clock is ahead of ours; negative if behind");
+    pub partitions_waiting: gauges("tributary_partitions_waiting",
+        "Partitions whose creation or removal waits for a lock", &["table", "task"]);
+    pub housekeeping_failures: counter("tributary_housekeeping_failures_total",
+        "Failed rounds of housekeeping");
+    pub housekeeping_success: float("tributary_housekeeping_success_timestamp_seconds",
+        "Time of the last successful round of housekeeping, in Unix seconds; 0 before the first");
+    pub activity_fold_failures: counter("tributary_activity_fold_failures_total",
+        "Folds of the activity journal that failed, each retried");
+    pub activity_folded: age("tributary_activity_fold_age_seconds",
+        "Seconds since the activity journal was last folded completely");
+    pub http_requests: counters("tributary_http_requests_total",
+        "HTTP requests answered", &["route", "method", "status"]);
+    pub http_request_seconds: histograms("tributary_http_request_seconds",
+        "Time until the head of the response was ready", &["route", "method"], SECONDS);
+    pub http_requests_in_flight: gauge("tributary_http_requests_in_flight",
+        "HTTP requests in progress");
+}
+
+fn register_process_and_messages(
+    register: &mut Register,
+) -> [MessageCounters; ledger_names().len()] {
+    register
+        .gauges(
+            "tributary_build_info",
+            "1, labelled with version and commit of the build",
+            &["version", "commit"],
+        )
+        .with_label_values(&[env!("CARGO_PKG_VERSION"), COMMIT])
+        .set(1);
+    register.process();
+    let messages = register.counters(
+        "tributary_messages_total",
+        "Messages by kind and outcome; received = settled + released + in flight",
+        &["kind", "outcome"],
+    );
+    ledger_names().map(|kind| MessageCounters {
+        received: messages.with_label_values(&[kind, "received"]),
+        settled: messages.with_label_values(&[kind, "settled"]),
+        released: messages.with_label_values(&[kind, "released"]),
+    })
 }
 
 impl fmt::Debug for Metrics {
@@ -147,192 +218,6 @@ struct MessageCounters {
 }
 
 impl Metrics {
-    /// # Panics
-    /// Never: the names are constants, and a test constructs them.
-    #[must_use]
-    #[expect(clippy::too_many_lines, reason = "one statement per metric, in the table's order")]
-    pub fn new(ledger: Arc<Ledger>) -> Self {
-        let mut make = Register::new();
-        make.gauges(
-            "tributary_build_info",
-            "1, labelled with version and commit of the build",
-            &["version", "commit"],
-        )
-        .with_label_values(&[env!("CARGO_PKG_VERSION"), COMMIT])
-        .set(1);
-        make.process();
-        let messages = make.counters(
-            "tributary_messages_total",
-            "Messages by kind and outcome; received = settled + released + in flight",
-            &["kind", "outcome"],
-        );
-        Self {
-            messages: ledger_names().map(|kind| MessageCounters {
-                received: messages.with_label_values(&[kind, "received"]),
-                settled: messages.with_label_values(&[kind, "settled"]),
-                released: messages.with_label_values(&[kind, "released"]),
-            }),
-            items_total: make.counters(
-                "tributary_items_total",
-                "Items by kind and outcome; received = committed + duplicate + rejected + released + in flight",
-                &["kind", "outcome"],
-            ),
-            items_in_flight: make.gauges("tributary_items_in_flight", "Items received and not committed yet", &["kind"]),
-            bytes_received: make
-                .counter("tributary_bytes_received_total", "Bytes of topics and payloads received"),
-            pubacks_sent: make.counter("tributary_pubacks_sent_total", "PUBACKs sent"),
-            puback_seconds: make.histogram(
-                "tributary_puback_seconds",
-                "Time from reading a PUBLISH to sending its PUBACK",
-                LONG_SECONDS,
-            ),
-            window_messages: make
-                .gauge("tributary_window_messages", "Messages received and not acknowledged yet"),
-            window_messages_limit: make
-                .gauge("tributary_window_messages_limit", "Maximum of tributary_window_messages (MQTT_RECEIVE_MAXIMUM)"),
-            window_bytes: make.gauge("tributary_window_bytes", "Memory held by the messages in the window"),
-            window_bytes_limit: make
-                .gauge("tributary_window_bytes_limit", "Maximum of tributary_window_bytes (WINDOW_BYTES)"),
-            window_age: make
-                .float("tributary_window_oldest_seconds", "Age of the oldest message in the window"),
-            window_oldest: Age::default(),
-            part_up: make.gauges("tributary_part_up", "1 if a part of the service works, else 0", &["part"]),
-            broker_connects: make.counters(
-                "tributary_broker_connects_total",
-                "Connections made to the broker; the first of each and reconnects",
-                &["connection"],
-            ),
-            broker_failures: make.counters(
-                "tributary_broker_failures_total",
-                "Connections to the broker lost or refused, by cause",
-                &["connection", "cause"],
-            ),
-            writer_waiting_items: make
-                .gauge("tributary_writer_waiting_items", "Items that wait for a batch"),
-            writer_age: make
-                .float("tributary_writer_oldest_seconds", "Age of the oldest message that waits for a batch"),
-            writer_oldest: Age::default(),
-            batches_writing: make.gauge("tributary_batches_writing", "Batches being written"),
-            batch_items: make.histogram(
-                "tributary_batch_items",
-                "Items in a committed batch",
-                &[1.0, 10.0, 100.0, 1_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 100_000.0],
-            ),
-            batch_seconds: make.histogram(
-                "tributary_batch_seconds",
-                "Time from the first attempt to write a batch until all of it was committed",
-                LONG_SECONDS,
-            ),
-            commit_seconds: make.histogram(
-                "tributary_commit_seconds",
-                "Time of a successful attempt to write a batch, waiting for a connection included",
-                SECONDS,
-            ),
-            commit_retries: make.counters(
-                "tributary_commit_retries_total",
-                "Attempts to write a batch that failed and were retried, by cause",
-                &["cause"],
-            ),
-            rejections_over_bound: make.counter(
-                "tributary_rejections_over_bound_total",
-                "Rejected items that were only counted (REJECTIONS_PER_SENSOR_HOUR)",
-            ),
-            configurations_published: make.counter(
-                "tributary_configurations_published_total",
-                "Configurations that the broker acknowledged",
-            ),
-            outbox_waiting: make.gauge(
-                "tributary_outbox_waiting",
-                "Unpublished configurations when the outbox was last read, at most 500",
-            ),
-            outbox_age: make
-                .float("tributary_outbox_oldest_seconds", "Age of the oldest unpublished configuration"),
-            outbox_oldest: Age::default(),
-            outbox_failures: make
-                .counter("tributary_outbox_failures_total", "Failed rounds of the outbox"),
-            actors_alive: make.gauge("tributary_sensor_actors_alive", "Sensor actors alive"),
-            actors_started: make
-                .counter("tributary_sensor_actors_started_total", "Sensor actors started"),
-            actors_restarted: make.counter(
-                "tributary_sensor_actors_restarted_total",
-                "Sensor actors started again after a panic",
-            ),
-            actors_retired: make
-                .counter("tributary_sensor_actors_retired_total", "Sensor actors retired"),
-            pool_connections: make.gauges(
-                "tributary_pool_connections",
-                "Connections to the database, by pool and state",
-                &["pool", "state"],
-            ),
-            pool_connections_limit: make.gauges(
-                "tributary_pool_connections_limit",
-                "Maximum number of connections of a pool",
-                &["pool"],
-            ),
-            partitions: make.gauges(
-                "tributary_partitions",
-                "Partitions of a table without the default partition",
-                &["table"],
-            ),
-            partitions_end: make.floats(
-                "tributary_partitions_end_timestamp_seconds",
-                "End of the newest partition, in Unix seconds",
-                &["table"],
-            ),
-            table_bytes: make.gauges(
-                "tributary_table_bytes",
-                "Size of a table on disk, indexes included",
-                &["table"],
-            ),
-            default_partition_bytes: make.gauges(
-                "tributary_default_partition_bytes",
-                "Size of the default partition on disk, without indexes",
-                &["table"],
-            ),
-            database_clock_ahead: make.float(
-                "tributary_database_clock_ahead_seconds",
-                "By how much the database's clock is ahead of ours; negative where it is behind",
-            ),
-            partitions_waiting: make.gauges(
-                "tributary_partitions_waiting",
-                "Partitions to be made or dropped that wait for somebody who holds a lock",
-                &["table", "task"],
-            ),
-            housekeeping_failures: make
-                .counter("tributary_housekeeping_failures_total", "Failed rounds of housekeeping"),
-            housekeeping_success: make.float(
-                "tributary_housekeeping_success_timestamp_seconds",
-                "Time of the last successful round of housekeeping, in Unix seconds; 0 before the first",
-            ),
-            activity_fold_failures: make.counter(
-                "tributary_activity_fold_failures_total",
-                "Folds of the activity journal that failed, each retried",
-            ),
-            activity_fold_age: make.float(
-                "tributary_activity_fold_age_seconds",
-                "Seconds since the activity journal was last folded completely",
-            ),
-            activity_folded: Age::default(),
-            http_requests: make.counters(
-                "tributary_http_requests_total",
-                "HTTP requests answered",
-                &["route", "method", "status"],
-            ),
-            http_request_seconds: make.histograms(
-                "tributary_http_request_seconds",
-                "Time until the head of the response was ready",
-                &["route", "method"],
-                SECONDS,
-            ),
-            http_requests_in_flight: make
-                .gauge("tributary_http_requests_in_flight", "HTTP requests in progress"),
-            probes: Mutex::default(),
-            ledger,
-            descriptions: make.descriptions,
-            registry: make.registry,
-        }
-    }
-
     /// Compared with docs/METRICS.md by a test.
     #[must_use]
     pub fn descriptions(&self) -> &[Description] {
@@ -381,10 +266,11 @@ impl Metrics {
         for probe in &*probes {
             probe(self);
         }
-        self.window_age.set(self.window_oldest.seconds());
-        self.writer_age.set(self.writer_oldest.seconds());
-        self.outbox_age.set(self.outbox_oldest.seconds());
-        self.activity_fold_age.set(self.activity_folded.seconds());
+        for age in
+            [&self.window_oldest, &self.writer_oldest, &self.outbox_oldest, &self.activity_folded]
+        {
+            age.refresh();
+        }
         self.copy_ledger();
         let mut text = Vec::new();
         TextEncoder::new()

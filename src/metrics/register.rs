@@ -6,6 +6,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use super::Age;
+
 const CONSTANT_NAMES: &str = "the names of metrics are constants, each used once";
 
 /// The type of a metric.
@@ -94,6 +96,10 @@ impl Register {
 
     pub(super) fn float(&mut self, name: &'static str, help: &str) -> Gauge {
         self.add((name, Form::Gauge, &[]), Gauge::new(name, help))
+    }
+
+    pub(super) fn age(&mut self, name: &'static str, help: &str) -> Age {
+        Age::new(self.float(name, help))
     }
 
     pub(super) fn floats(
