@@ -88,7 +88,7 @@ pub(super) async fn loses_session(world: &World<'_>) {
     .await;
     // All that it has acknowledged may have waited there: it has forgotten that.
     world.fleet.doubt_since(world.fleet.begun_at);
-    let (said, life) = ("had forgotten our session", world.lives.count.get());
+    let (said, life) = ("the broker has no session for our client id", world.lives.count.get());
     let before = world.lives.log().matches(said).count();
     to_broker.set_door(Door::Open);
     eventually(PATIENCE, async || {
