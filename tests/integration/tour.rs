@@ -90,7 +90,7 @@ async fn follow(steps: &[Step], settings: &[(&str, &str)]) {
 
 #[test]
 fn every_reason_stands_in_the_readme() {
-    let said = section("## What a sensor says");
+    let said = section("## What a sensor publishes");
     for reason in Reason::ALL {
         assert!(said.contains(&format!("`{}`", reason.code())), "{} is missing", reason.code());
     }
