@@ -1,17 +1,20 @@
 //! How much each sensor sent, in buckets of four hours: what the fleet's stream refers to. Promises
 //! pages of bounded size, whatever the size of the fleet.
 
-use actix_web::web;
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::Context;
 use super::caller::Caller;
 use super::cursor;
-use super::narrow::{MOMENT_EXPECTED, moment};
-use super::page::{DEFAULT_LIMIT, Listing, Parameters, listing_in};
+use super::fields::Time;
+use super::page::{Listing, PageQuery, listing_in};
 use super::problem::Problem;
+use super::query::{And, Query};
 use super::routes::{Access, Routes};
+use crate::store::SensorActivity;
 use crate::streams::SensorCounts;
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -28,32 +31,25 @@ pub(super) fn routes(routes: &mut Routes) {
 /// again, with `from` two buckets before the last page was read if the counts until then are at hand.
 #[utoipa::path(
     get, path = "/api/v1/activity", tag = "streams", operation_id = "list_activity",
-    params(
-        ("from" = Option<String>, Query, description = "From the bucket of this time on: RFC 3339 or Unix seconds"),
-        ("limit" = Option<u32>, Query, description = "Items of a page"),
-        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
-    ),
-    responses(
-        (status = 200, description = "One page", body = Listing<SensorCounts>),
-        (status = 400, description = "A parameter is not usable"),
-        (status = 503, description = "The database is unavailable, or the read takes too long"),
-    )
+    responses((status = 200, description = "One page", body = Listing<SensorCounts>)),
 )]
-pub(super) async fn list(
+async fn list(
     context: web::Data<Context>,
     caller: Caller,
-    mut parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let from = parameters.take_as("from", MOMENT_EXPECTED, moment)?;
-    let page = parameters.page_in::<Uuid>(cursor::ACTIVITY, DEFAULT_LIMIT)?;
-    parameters.finish()?;
+    Query(And(query, page)): Query<And<ActivityQuery, PageQuery>>,
+) -> Result<HttpResponse, Problem> {
+    let from = query.from.map(|time| time.0);
+    let page = page.page_of::<Uuid>(cursor::ACTIVITY)?;
     let (rows, page) = context.store.list_activity(caller.scope(), from, page).await?;
-    let item = |row: crate::store::SensorActivity| SensorCounts::new(row.sensor, &row.buckets);
-    let response: HttpResponse =
-        listing_in(cursor::ACTIVITY, rows, &page, (|row: &_| key(row), item));
-    Ok(response)
+    let item = |row: SensorActivity| SensorCounts::new(row.sensor, &row.buckets);
+    let key = |row: &SensorActivity| row.sensor.0;
+    Ok(listing_in(cursor::ACTIVITY, rows, &page, (key, item)))
 }
 
-fn key(row: &crate::store::SensorActivity) -> Uuid {
-    row.sensor.0
+/// Which counts.
+#[derive(Debug, Deserialize, IntoParams)]
+struct ActivityQuery {
+    /// From the bucket of this time on: RFC 3339 or Unix seconds
+    #[param(inline)]
+    from: Option<Time>,
 }

@@ -5,22 +5,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use actix_web::HttpResponse;
 use actix_web::web;
-use actix_web::{HttpResponse, Responder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::debug;
+use utoipa::IntoParams;
 
 use super::Context;
 use super::cursor::{self, Position};
-use super::page::{Listing, Parameters};
-use super::path::SensorPath;
+use super::fields::{self, Attributes, Limit};
+use super::measurements::few;
+use super::page::{Listing, TimeRange, after};
+use super::path::{Path, SensorPath};
 use super::problem::Problem;
+use super::query::{And, Query};
 use super::routes::{Access, Routes};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::{Aggregate, Aggregation, BUCKET_ORIGIN, Store};
-
-const MAX_BUCKET_SECS: u32 = 30 * 86_400;
-const BUCKET_EXPECTED: &str = "a time from 1s to 30d, as in 60, 90s, 5m, 1h, 1d or 1w";
 
 /// A chart has no more lines.
 const MAX_ATTRIBUTES: usize = 8;
@@ -58,6 +59,22 @@ pub(super) struct Numbers {
     max: f64,
 }
 
+/// What a chart shows.
+#[derive(Debug, Deserialize, IntoParams)]
+struct ChartQuery {
+    /// 1 to 8 names of members, with commas between them
+    #[param(inline)]
+    attributes: Attributes,
+    /// The length of a bucket, 1s to 30d: `60`, `90s`, `5m`, `1h`, `1d`, `1w`
+    #[param(inline)]
+    bucket: fields::Bucket,
+    /// The buckets of a page
+    #[param(inline, default = 1000)]
+    limit: Option<Limit>,
+    /// The `next` of the page before
+    cursor: Option<String>,
+}
+
 /// When the next page begins.
 #[derive(Clone, Copy, Debug)]
 struct Bucket(Timestamp);
@@ -88,42 +105,27 @@ impl Position for Bucket {
     path = "/api/v1/sensors/{identifier}/measurements/aggregates",
     operation_id = "aggregate_measurements",
     tag = "measurements",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("attributes" = String, Query, description = "1 to 8 names of members, with commas between them"),
-        ("bucket" = String, Query, description = "The length of a bucket, 1s to 30d: `60`, `90s`, `5m`, `1h`, `1d`, `1w`"),
-        ("from" = Option<String>, Query,
-         description = "From this time on: RFC 3339 or Unix seconds; `limit` buckets before `to` if nothing is said"),
-        ("to" = Option<String>, Query, description = "Before this time; now, if nothing is said"),
-        ("limit" = Option<u32>, Query, description = "The buckets of a page"),
-        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
-    ),
     responses(
         (status = 200, description = "One page", body = Listing<Item>),
-        (status = 400, description = "A parameter is missing or not usable"),
-        (status = 404, description = "No such sensor"),
-        (status = 503, description = "The database is away, or the read takes too long"),
     )
 )]
-pub(super) async fn list(
+async fn list(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    mut parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let attributes = parameters.attributes(MAX_ATTRIBUTES)?;
-    let bucket_secs = parameters.take_as("bucket", BUCKET_EXPECTED, bucket)?;
-    let span = parameters.span()?;
-    let page = parameters.page_of::<Bucket>(DEFAULT_LIMIT)?;
-    parameters.finish()?;
-    let missing = |name| move || Problem::parameter(name, "it is missing");
-    let attributes = attributes.ok_or_else(missing("attributes"))?;
-    let bucket_secs = bucket_secs.ok_or_else(missing("bucket"))?;
+    Path(path): Path<SensorPath>,
+    Query(And(range, query)): Query<And<TimeRange, ChartQuery>>,
+) -> Result<HttpResponse, Problem> {
+    let sensor = path.sensor();
+    let attributes = few(query.attributes, MAX_ATTRIBUTES)?;
+    let bucket_secs = query.bucket.0;
+    let span = range.span()?;
+    let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit.0);
+    let after = after::<Bucket>(Bucket::TAG, query.cursor.as_deref())?;
 
     let to = span.to.unwrap_or_else(Timestamp::now);
     let grid = Grid { bucket_secs };
-    let from = span.from.unwrap_or_else(|| to.saturating_sub(grid.length(page.limit)));
-    let from = page.after.map_or(from, |Bucket(after)| after.max(from)).max(Timestamp::default());
-    let end = page_end(&context.store, sensor, (from, to), (grid, page.limit)).await?;
+    let from = span.from.unwrap_or_else(|| to.saturating_sub(grid.length(limit)));
+    let from = after.map_or(from, |Bucket(after)| after.max(from)).max(Timestamp::default());
+    let end = page_end(&context.store, sensor, (from, to), (grid, limit)).await?;
     let aggregation = Aggregation { from, to: to.min(end).max(from), bucket_secs, attributes };
     let aggregates = context.store.aggregate_measurements(sensor, &aggregation).await;
     let is_slow = match &aggregates {
@@ -209,46 +211,9 @@ fn items(rows: Vec<Aggregate>) -> Vec<Item> {
     items.into_iter().map(|(_, item)| item).collect()
 }
 
-/// Seconds, or a number and its unit.
-fn bucket(text: &str) -> Option<u32> {
-    let digits = text.trim_end_matches(|it: char| it.is_ascii_lowercase());
-    let unit = match text.strip_prefix(digits)? {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return None,
-    };
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let count: u32 = digits.parse().ok().filter(|_| is_number)?;
-    count.checked_mul(unit).filter(|secs| (1..=MAX_BUCKET_SECS).contains(secs))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bucket_has_a_unit() {
-        for (text, secs) in [
-            ("1", 1),
-            ("60", 60),
-            ("90s", 90),
-            ("5m", 300),
-            ("1h", 3_600),
-            ("1d", 86_400),
-            ("2w", 1_209_600),
-            ("30d", 2_592_000),
-        ] {
-            assert_eq!(bucket(text), Some(secs), "{text}");
-        }
-        for text in
-            ["", "0", "0s", "s", "31d", "5w", "1y", "1.5h", "-1", "+1", "1 h", "99999999999"]
-        {
-            assert_eq!(bucket(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn a_week_begins_on_monday_and_a_day_at_midnight() {

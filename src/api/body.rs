@@ -1,22 +1,47 @@
-//! Request bodies: JSON, read member by member. Used by every handler that takes a body. Promises
-//! that a text stays as it came, and that each refusal is the right one: 413, 415, 400 for what is
-//! not JSON, 422 with a pointer for a member that is unknown, missing, doubled or of another type.
+//! Request bodies: JSON, read into structs. Used by every handler that takes a body. Promises that each
+//! refusal is the right one: 413, 415, 400 for what is not JSON, 422 with a pointer for a member that is
+//! unknown, missing, doubled or of another type.
 
-use std::fmt;
-use std::future::{Future, Ready, ready};
+use std::future::{Future, ready};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use actix_web::{FromRequest, HttpRequest};
-use serde::Deserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde_json::error::Category;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::fault::Fault;
 use super::limits;
 use super::payload;
 use super::problem::{Kind, Problem};
+
+/// A body, read into a struct.
+#[derive(Debug)]
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = Body::from_request(request, payload);
+        Box::pin(async move { read(body.await?.text()).map(Self) })
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let json: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    // A struct could be read from an array, too.
+    if !json.get().starts_with('{') {
+        return Err(Problem::member(String::new(), "the body is no JSON object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(json.get());
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let fault = Fault::of(&error);
+        Problem::member(fault.pointer(), fault.detail)
+    })
+}
 
 /// A body that is JSON by its header, and UTF-8; whether it is JSON in fact, its reader finds out.
 #[derive(Debug)]
@@ -25,22 +50,6 @@ pub(super) struct Body(String);
 impl Body {
     pub(super) fn text(&self) -> &str {
         &self.0
-    }
-
-    /// Its members, to be taken one by one.
-    pub(super) fn members(&self) -> Result<Members<'_>, Problem> {
-        let mut deserializer = serde_json::Deserializer::from_str(&self.0);
-        let read = (&mut deserializer).deserialize_map(MemberVisitor);
-        let members = read.and_then(|members| deserializer.end().map(|()| members));
-        let members = members.map_err(|error| match error.classify() {
-            Category::Data => Problem::member(String::new(), "the body is no JSON object"),
-            Category::Syntax | Category::Eof | Category::Io => not_json(&error),
-        })?;
-        let mut names = foldhash::HashSet::default();
-        match members.iter().find(|(name, _)| !names.insert(name.as_str())) {
-            None => Ok(Members(members)),
-            Some((name, _)) => Err(Problem::member(pointer(name), "it stands there twice")),
-        }
     }
 }
 
@@ -78,21 +87,14 @@ impl FromRequest for Body {
     }
 }
 
-/// For handlers that take no body: one that is there was meant for something.
-#[derive(Debug)]
-pub(super) struct NoBody;
-
-impl FromRequest for NoBody {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let headers = request.headers();
-        let is_empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0");
-        let is_there = !is_empty || headers.contains_key(TRANSFER_ENCODING);
-        let problem = Problem::new(Kind::BadRequest, "this path takes no body");
-        ready(if is_there { Err(problem) } else { Ok(Self) })
+/// Refuses a body where none is taken: it was meant for something.
+pub(super) fn check_none(request: &HttpRequest) -> Result<(), Problem> {
+    let headers = request.headers();
+    let is_empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0");
+    if is_empty && !headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(());
     }
+    Err(Problem::new(Kind::BadRequest, "this path takes no body"))
 }
 
 fn content_length(request: &HttpRequest) -> Option<usize> {
@@ -119,123 +121,42 @@ fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
     Err(Problem::unsupported_media_type("a body is application/json, in UTF-8"))
 }
 
-/// The members of a JSON object, each as its text.
-#[derive(Debug)]
-pub(super) struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'a> Members<'a> {
-    /// The text of a member.
-    pub(super) fn take(&mut self, name: &str) -> Option<&'a str> {
-        let at = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.swap_remove(at).1.get())
-    }
-
-    /// A member, understood; `expected` says in one phrase what it may hold. `null` is refused like
-    /// anything else that it may not hold: whoever means nothing leaves the member out.
-    pub(super) fn take_as<T: DeserializeOwned, U>(
-        &mut self,
-        name: &str,
-        expected: &str,
-        understand: impl FnOnce(T) -> Option<U>,
-    ) -> Result<Option<U>, Problem> {
-        let Some(text) = self.take(name) else { return Ok(None) };
-        let understood = serde_json::from_str(text).ok().and_then(understand);
-        understood
-            .map(Some)
-            .ok_or_else(|| Problem::member(pointer(name), format!("it takes {expected}")))
-    }
-
-    /// The same where `null` says something of its own: then the inner one is none.
-    pub(super) fn take_nullable_as<T: DeserializeOwned, U>(
-        &mut self,
-        name: &str,
-        expected: &str,
-        understand: impl FnOnce(T) -> Option<U>,
-    ) -> Result<Option<Option<U>>, Problem> {
-        if self.0.iter().any(|(known, value)| known == name && value.get() == "null") {
-            return Ok(self.take(name).map(|_null| None));
-        }
-        Ok(self.take_as(name, expected, understand)?.map(Some))
-    }
-
-    /// Refuses what nobody has taken.
-    pub(super) fn finish(self) -> Result<(), Problem> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((name, _)) => Err(Problem::member(pointer(name), "no member has this name here")),
-        }
-    }
-}
-
-/// The JSON pointer of a member of the body (RFC 6901, section 3).
-pub(super) fn pointer(name: &str) -> String {
-    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-struct MemberVisitor;
-
-impl<'de> Visitor<'de> for MemberVisitor {
-    type Value = Vec<(String, &'de RawValue)>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
-        }
-        Ok(members)
-    }
-}
-
-/// A member that must be there.
-pub(super) fn needed<T>(member: Option<T>, pointer: &str) -> Result<T, Problem> {
-    member.ok_or_else(|| Problem::member(pointer.into(), "it is missing"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
 
-    fn detail(text: &str) -> String {
-        Body(text.into()).members().unwrap_err().to_string()
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Members {
+        a: Option<Box<RawValue>>,
+        b: Option<String>,
     }
 
     #[test]
     fn members_keep_their_text() {
-        let body = Body(r#" {"a": {"x": 1.0 }, "b": "\u0041", "c": null} "#.into());
-        let mut members = body.members().unwrap();
-        assert_eq!(members.take("a"), Some(r#"{"x": 1.0 }"#));
-        let b: Option<String> = members.take_as("b", "a string", Some).unwrap();
-        assert_eq!(b.as_deref(), Some("A"));
-        assert_eq!(
-            members.take_nullable_as("c", "a string", |it: String| Some(it)).unwrap(),
-            Some(None)
-        );
-        assert_eq!(members.take("c"), None);
-        members.finish().unwrap();
-        let mut members = body.members().unwrap();
-        assert!(members.take_as("c", "a string", |it: String| Some(it)).is_err());
+        let members: Members = read(r#" {"a": {"x": 1.0 }, "b": "\u0041"} "#).unwrap();
+        assert_eq!(members.a.unwrap().get(), r#"{"x": 1.0 }"#);
+        assert_eq!(members.b.as_deref(), Some("A"));
     }
 
     #[test]
     fn each_refusal_is_the_right_one() {
-        assert!(detail("").contains("not JSON"));
-        assert!(detail("{").contains("not JSON"));
-        assert!(detail("{} x").contains("not JSON"));
-        assert!(detail("[1]").contains("no JSON object"));
-        assert!(detail("7").contains("no JSON object"));
-        assert!(detail(r#"{"a":1,"\u0061":2}"#).contains("twice"));
-        let body = Body(r#"{"a":1}"#.into());
-        assert!(body.members().unwrap().finish().is_err());
-        let a = body.members().unwrap().take_as("a", "a string", |it: String| Some(it));
-        assert!(a.is_err());
-    }
-
-    #[test]
-    fn pointers_are_escaped() {
-        assert_eq!(pointer("a/b~c"), "/a~1b~0c");
+        for (text, refusal) in [
+            ("", "not JSON"),
+            ("{", "not JSON"),
+            ("{} x", "not JSON"),
+            (r#"{"c":1"#, "not JSON"),
+            ("[1]", "no JSON object"),
+            (r#"[{},"b"]"#, "no JSON object"),
+            ("7", "no JSON object"),
+            (r#"{"a":1,"\u0061":2}"#, "twice"),
+            (r#"{"c":1}"#, "no member"),
+            (r#"{"b":7}"#, "it takes a string"),
+            (r#"{"b":"\ud800"}"#, "not usable"),
+        ] {
+            let problem = read::<Members>(text).unwrap_err().to_string();
+            assert!(problem.contains(refusal), "{text}: {problem}");
+        }
     }
 }

@@ -8,16 +8,20 @@ use std::collections::BTreeMap;
 use actix_web::http::header::{HeaderName, LOCATION};
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
-use serde::Serialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::IntoParams;
 
-use super::body::{Body, NoBody, not_json, pointer};
+use super::body::{Body, not_json};
 use super::configuration_diff::{Diff, diff};
+use super::fault::pointer;
+use super::fields::RevisionOrNewest;
 use super::idempotency::IdempotencyKey;
-use super::page::{Listing, NoParameters, Parameters, listing};
-use super::path::{REVISION_OR_NEWEST_EXPECTED, RevisionPath, SensorPath, revision_or_newest};
+use super::page::{Listing, PageQuery, listing};
+use super::path::{ConfigurationPath, Path, SensorPath};
 use super::problem::{Kind, Problem};
+use super::query::Query;
 use super::routes::{Access, Routes};
 use super::{Context, to_the_end};
 use crate::domain::{EventKind, SensorIdentifier, Step, Timestamp};
@@ -82,29 +86,20 @@ pub(super) struct Accepted {
     path = "/api/v1/sensors/{identifier}/configurations",
     operation_id = "create_configuration",
     tag = "configurations",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("Idempotency-Key" = Option<String>, Header,
-         description = "1 to 255 characters; all requests of this sensor with this key are one"),
-    ),
+    params(("Idempotency-Key" = Option<String>, Header,
+         description = "1 to 255 characters; all requests of this sensor with this key are one")),
     request_body(content = Object, example = json!({ "interval_secs": 60 })),
     responses(
         (status = 202, description = "Committed; it is on its way", body = Accepted),
-        (status = 400, description = "No JSON, or the key is not usable"),
-        (status = 404, description = "No such sensor"),
-        (status = 413, description = "The body is too large"),
-        (status = 415, description = "The body is announced as something else"),
-        (status = 422, description = "No usable configuration, or the key belongs to another body"),
-        (status = 503, description = "The database is away"),
     )
 )]
-pub(super) async fn create(
+async fn create(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    _: NoParameters,
+    Path(path): Path<SensorPath>,
     key: IdempotencyKey,
     body: Body,
 ) -> Result<impl Responder, Problem> {
+    let sensor = path.sensor();
     let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
     let configuration = usable(configuration.get(), "")?;
     let idempotency = key.of(body.text());
@@ -142,26 +137,17 @@ pub(super) async fn create(
     path = "/api/v1/sensors/{identifier}/configurations",
     operation_id = "list_configurations",
     tag = "configurations",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("limit" = Option<u32>, Query, description = "Items of a page"),
-        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
-    ),
     responses(
         (status = 200, description = "One page", body = Listing<Item>),
-        (status = 400, description = "A parameter is not usable"),
-        (status = 404, description = "No such sensor"),
-        (status = 503, description = "The database is away, or the read takes too long"),
     )
 )]
-pub(super) async fn list(
+async fn list(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    mut parameters: Parameters,
+    Path(path): Path<SensorPath>,
+    Query(query): Query<PageQuery>,
 ) -> Result<impl Responder, Problem> {
-    let page = parameters.page::<i32>()?;
-    parameters.finish()?;
-    let rows = context.store.list_configurations(sensor, &page).await?;
+    let page = query.page::<i32>()?;
+    let rows = context.store.list_configurations(path.sensor(), &page).await?;
     let rows = rows.ok_or_else(Problem::sensor_not_found)?;
     Ok(listing(rows, &page, |row| row.revision, Item::from))
 }
@@ -172,22 +158,15 @@ pub(super) async fn list(
     path = "/api/v1/sensors/{identifier}/configurations/{revision}",
     operation_id = "read_configuration",
     tag = "configurations",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("revision" = String, Path, description = "A number, or `newest`"),
-    ),
     responses(
         (status = 200, description = "The configuration", body = Item),
-        (status = 404, description = "No such sensor, or no such revision"),
-        (status = 503, description = "The database is away"),
     )
 )]
-pub(super) async fn one(
+async fn one(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    RevisionPath(revision): RevisionPath,
-    _: NoParameters,
+    Path(path): Path<ConfigurationPath>,
 ) -> Result<impl Responder, Problem> {
+    let (sensor, revision) = path.named();
     let configuration = find(&context, sensor, revision).await?;
     Ok(HttpResponse::Ok().json(Item::from(configuration)))
 }
@@ -201,24 +180,16 @@ pub(super) async fn one(
     path = "/api/v1/sensors/{identifier}/configurations/{revision}/republish",
     operation_id = "republish_configuration",
     tag = "configurations",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("revision" = String, Path, description = "The newest revision, or `newest`"),
-    ),
     responses(
         (status = 202, description = "It is on its way", body = Accepted),
-        (status = 404, description = "No such sensor, or no such revision"),
         (status = 409, description = "There is a newer one"),
-        (status = 503, description = "The database is away, or nobody can publish at present"),
     )
 )]
-pub(super) async fn republish(
+async fn republish(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    RevisionPath(wanted): RevisionPath,
-    _: NoParameters,
-    _: NoBody,
+    Path(path): Path<ConfigurationPath>,
 ) -> Result<impl Responder, Problem> {
+    let (sensor, wanted) = path.named();
     let newest = find(&context, sensor, None).await?.revision;
     match wanted {
         Some(wanted) if wanted > newest => return Err(Problem::configuration_not_found()),
@@ -242,31 +213,32 @@ pub(super) async fn republish(
     path = "/api/v1/sensors/{identifier}/configurations/diff",
     operation_id = "compare_configurations",
     tag = "configurations",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("from" = String, Query, description = "The revision with which is compared: a number, or `newest`"),
-        ("to" = Option<String>, Query, description = "The revision that is compared; the newest, if nothing is said"),
-    ),
     responses(
         (status = 200, description = "Members added, removed and changed", body = Diff),
-        (status = 400, description = "A parameter is missing or not usable"),
-        (status = 404, description = "No such sensor, or no such revision"),
-        (status = 503, description = "The database is away"),
     )
 )]
-pub(super) async fn compare(
+async fn compare(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    mut parameters: Parameters,
+    Path(path): Path<SensorPath>,
+    Query(query): Query<DiffQuery>,
 ) -> Result<impl Responder, Problem> {
-    let from = parameters.take_as("from", REVISION_OR_NEWEST_EXPECTED, revision_or_newest)?;
-    let to = parameters.take_as("to", REVISION_OR_NEWEST_EXPECTED, revision_or_newest)?;
-    parameters.finish()?;
-    let from = from.ok_or_else(|| Problem::parameter("from", "it is missing"))?;
+    let (sensor, from) = (path.sensor(), query.from.0);
+    let to = query.to.and_then(|to| to.0);
     let old = find(&context, sensor, from).await?;
-    let new = find(&context, sensor, to.flatten()).await?;
+    let new = find(&context, sensor, to).await?;
     let diff = diff((old.revision, &old.value), (new.revision, &new.value));
     Ok(HttpResponse::Ok().json(diff.map_err(Problem::internal)?))
+}
+
+/// Which revisions are compared.
+#[derive(Debug, Deserialize, IntoParams)]
+struct DiffQuery {
+    /// The revision with which is compared: a number, or `newest`
+    #[param(inline)]
+    from: RevisionOrNewest,
+    /// The revision that is compared; the newest, if nothing is said
+    #[param(inline)]
+    to: Option<RevisionOrNewest>,
 }
 
 async fn find(

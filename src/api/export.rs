@@ -10,15 +10,17 @@ use actix_web::http::header::{
     Accept, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, Header as _,
 };
 use actix_web::web::{self, Bytes};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Responder};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Context;
-use super::caller::Caller;
-use super::measurements::MAX_ATTRIBUTES;
-use super::networks::{self, network_in};
-use super::page::Parameters;
-use super::path::SensorPath;
+use super::fields::Format;
+use super::measurements::{AttributesQuery, MAX_ATTRIBUTES};
+use super::page::TimeRange;
+use super::path::{NetworkPath, Path, SensorPath};
 use super::problem::{Kind, Problem};
+use super::query::{And, Query};
 use super::routes::{Access, Routes};
 use crate::store::{Export, ExportError, ExportFormat, ExportOf};
 
@@ -41,34 +43,25 @@ pub(super) fn routes(routes: &mut Routes) {
     path = "/api/v1/sensors/{identifier}/measurements/export",
     operation_id = "export_sensor",
     tag = "measurements",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("format" = Option<String>, Query, description = "If nothing is said, as `Accept` says, else `csv`"),
-        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
-        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("attributes" = Option<String>, Query, description = "Names of members, with commas between them"),
-    ),
     responses(
         (status = 200, description = "The measurements", content(
             (String = "text/csv"), (String = "application/x-ndjson"),
         )),
-        (status = 400, description = "A parameter is not usable"),
-        (status = 404, description = "No such sensor"),
-        (status = 503, description = "The database is away, or as many exports run as may"),
     )
 )]
-pub(super) async fn of_sensor(
+async fn of_sensor(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
+    Path(path): Path<SensorPath>,
     request: HttpRequest,
-    parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let export = read(ExportOf::Sensor(sensor), &request, parameters)?;
+    Query(query): Query<ExportQuery>,
+) -> Result<HttpResponse, Problem> {
+    let export = wanted(ExportOf::Sensor(path.sensor()), &request, query)?;
     if request.method() == Method::HEAD {
-        context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
+        let sensor = context.store.sensor(path.sensor()).await?;
+        sensor.ok_or_else(Problem::sensor_not_found)?;
         return Ok(head(export.format));
     }
-    answer(&context, export, Problem::sensor_not_found).await
+    answer(&context, export, Kind::SensorNotFound).await
 }
 
 /// Exports the measurements of all sensors of a network, sensor by sensor, oldest first
@@ -79,52 +72,42 @@ pub(super) async fn of_sensor(
     path = "/api/v1/networks/{network}/measurements/export",
     operation_id = "export_network",
     tag = "measurements",
-    params(
-        ("network" = uuid::Uuid, Path, description = "The network"),
-        ("format" = Option<String>, Query, description = "If nothing is said, as `Accept` says, else `csv`"),
-        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
-        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("attributes" = Option<String>, Query, description = "Names of members, with commas between them"),
-    ),
     responses(
         (status = 200, description = "The measurements", content(
             (String = "text/csv"), (String = "application/x-ndjson"),
         )),
-        (status = 400, description = "A parameter is not usable"),
-        (status = 404, description = "No such network"),
-        (status = 503, description = "The database is away, or as many exports run as may"),
     )
 )]
-pub(super) async fn of_network(
+async fn of_network(
     context: web::Data<Context>,
-    caller: Caller,
+    Path(path): Path<NetworkPath>,
     request: HttpRequest,
-    parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let scope = caller.scope();
-    let network = network_in(&request, scope)?;
-    let export = read(ExportOf::Network(network), &request, parameters)?;
-    let not_found = networks::not_found;
+    Query(query): Query<ExportQuery>,
+) -> Result<HttpResponse, Problem> {
+    let export = wanted(ExportOf::Network(path.network()), &request, query)?;
     if request.method() == Method::HEAD {
-        context.store.network(network).await?.ok_or_else(not_found)?;
+        let network = context.store.network(path.network()).await?;
+        network.ok_or_else(|| Problem::not_found(Kind::NetworkNotFound))?;
         return Ok(head(export.format));
     }
-    answer(&context, export, not_found).await
+    answer(&context, export, Kind::NetworkNotFound).await
 }
 
-fn read(
-    of: ExportOf,
-    request: &HttpRequest,
-    mut parameters: Parameters,
-) -> Result<Export, Problem> {
-    let format = parameters.take_as("format", "csv or ndjson", |text| match text {
-        "csv" => Some(ExportFormat::Csv),
-        "ndjson" => Some(ExportFormat::NdJson),
-        _ => None,
-    })?;
-    let (span, attributes) = (parameters.span()?, parameters.attributes(MAX_ATTRIBUTES)?);
-    parameters.finish()?;
-    let format = format.unwrap_or_else(|| accepted(request));
+/// What of the measurements, and as what.
+type ExportQuery = And<And<FormatQuery, TimeRange>, AttributesQuery>;
+
+/// As what an export comes.
+#[derive(Debug, Deserialize, IntoParams)]
+struct FormatQuery {
+    /// If nothing is said, as `Accept` says, else `csv`
+    #[param(inline)]
+    format: Option<Format>,
+}
+
+fn wanted(of: ExportOf, request: &HttpRequest, query: ExportQuery) -> Result<Export, Problem> {
+    let And(And(FormatQuery { format }, range), attributes) = query;
+    let format = format.map_or_else(|| accepted(request), |format| format.0);
+    let (span, attributes) = (range.span()?, attributes.attributes(MAX_ATTRIBUTES)?);
     Ok(Export { of, span, attributes, format })
 }
 
@@ -145,10 +128,10 @@ fn accepted(request: &HttpRequest) -> ExportFormat {
 async fn answer(
     context: &Context,
     export: Export,
-    not_found: impl FnOnce() -> Problem,
+    not_found: Kind,
 ) -> Result<HttpResponse, Problem> {
     let format = export.format;
-    let lines = context.store.export(export).await?.ok_or_else(not_found)?;
+    let lines = context.store.export(export).await?.ok_or_else(|| Problem::not_found(not_found))?;
     Ok(response(format).streaming(lines))
 }
 

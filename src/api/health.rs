@@ -8,7 +8,6 @@ use tracing::debug;
 use utoipa::ToSchema;
 
 use super::Context;
-use super::page::NoParameters;
 use super::problem::{Missing, Problem};
 use super::routes::{Access, Routes};
 use crate::domain::Part;
@@ -40,7 +39,7 @@ pub(super) fn routes(routes: &mut Routes) {
     get, path = "/healthz", tag = "service", operation_id = "is_alive",
     responses((status = 200, description = "It does", body = State, example = json!({ "status": "alive" }))),
 )]
-pub(super) async fn alive(_: NoParameters) -> impl Responder {
+async fn alive() -> impl Responder {
     HttpResponse::Ok().json(State { status: "alive" })
 }
 
@@ -52,10 +51,7 @@ pub(super) async fn alive(_: NoParameters) -> impl Responder {
         (status = 503, description = "It cannot; `missing` says why"),
     ),
 )]
-pub(super) async fn ready(
-    context: web::Data<Context>,
-    _: NoParameters,
-) -> Result<impl Responder, Problem> {
+async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     let mut missing: Vec<_> = Part::ALL
         .into_iter()
         .map(|part| (part, context.health.condition(part)))
@@ -104,6 +100,6 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
     get, path = "/metrics", tag = "service", operation_id = "read_metrics",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")),
 )]
-pub(super) async fn metrics(context: web::Data<Context>, _: NoParameters) -> impl Responder {
+async fn metrics(context: web::Data<Context>) -> impl Responder {
     HttpResponse::Ok().content_type(METRICS_MEDIA_TYPE).body(context.metrics.render())
 }

@@ -1,13 +1,16 @@
 //! How a sensor acknowledged its configurations, newest first. Reads the rows that the writer
 //! committed. Promises every heartbeat, not only the first of a revision.
 
-use actix_web::Responder;
+use actix_web::HttpResponse;
 use actix_web::web;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
-use super::page::{Listing, Parameters, row_listing};
-use super::path::{REVISION_EXPECTED, SensorPath, revision};
+use super::fields::{Flag, Revision};
+use super::page::{Listing, RowsQuery, row_listing};
+use super::path::{Path, SensorPath};
 use super::problem::Problem;
+use super::query::{And, Query};
 use super::routes::{Access, Routes};
 use super::{Context, cursor};
 use crate::store::{HeartbeatFilter, HeartbeatRow};
@@ -54,36 +57,32 @@ impl From<HeartbeatRow> for Item {
     path = "/api/v1/sensors/{identifier}/heartbeats",
     operation_id = "list_heartbeats",
     tag = "heartbeats",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("revision" = Option<i32>, Query, description = "Those that acknowledge this revision"),
-        ("success" = Option<bool>, Query, description = "Those that say that it works, or does not"),
-        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
-        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("order" = Option<String>, Query, description = "`desc`: newest first"),
-        ("limit" = Option<u32>, Query, description = "Items of a page"),
-        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
-    ),
     responses(
         (status = 200, description = "One page", body = Listing<Item>),
-        (status = 400, description = "A parameter is not usable"),
-        (status = 404, description = "No such sensor"),
-        (status = 503, description = "The database is away, or the read takes too long"),
     )
 )]
-pub(super) async fn list(
+async fn list(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    mut parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let selection = parameters.selection(cursor::HEARTBEATS)?;
+    Path(path): Path<SensorPath>,
+    Query(And(rows, query)): Query<And<RowsQuery, HeartbeatQuery>>,
+) -> Result<HttpResponse, Problem> {
+    let (selection, list) = rows.selection(cursor::HEARTBEATS)?;
     let filter = HeartbeatFilter {
-        revision: parameters.take_as("revision", REVISION_EXPECTED, revision)?,
-        success: parameters.take_as("success", "true or false", |text| text.parse().ok())?,
+        revision: query.revision.map(|revision| revision.0),
+        success: query.success.map(|success| success.0),
     };
-    parameters.finish()?;
-    let page = context.store.list_heartbeats(sensor, &selection, filter).await?;
+    let page = context.store.list_heartbeats(path.sensor(), &selection, filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
-    let list = cursor::rows(cursor::HEARTBEATS, selection.order);
     Ok(row_listing(list, page, |row| row.key, Item::from))
+}
+
+/// Which heartbeats.
+#[derive(Debug, Deserialize, IntoParams)]
+struct HeartbeatQuery {
+    /// Those that acknowledge this revision
+    #[param(inline)]
+    revision: Option<Revision>,
+    /// Those that say that it works, or does not
+    #[param(inline)]
+    success: Option<Flag>,
 }

@@ -4,24 +4,17 @@
 
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::info;
-use tracing_subscriber::filter::LevelFilter;
 use utoipa::ToSchema;
 
 use super::Context;
-use super::body::{Body, NoBody};
-use super::page::NoParameters;
+use super::body::Json;
+use super::fields::LogFilterText;
 use super::problem::Problem;
 use super::routes::{Access, Routes};
 use super::status::{Connection, connection};
 use crate::domain::{Part, Timestamp};
-
-/// A filter of every module is shorter.
-const MAX_FILTER_BYTES: usize = 1_000;
-
-const FILTER_EXPECTED: &str =
-    "levels (off, error, warn, info, debug, trace) and target=level, parted by commas";
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN_OF_ALL, __path_state, state);
@@ -97,15 +90,21 @@ pub(super) struct LogLevel {
     filter: String,
 }
 
+/// What is to be logged.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogLevelBody {
+    /// Levels and `target=level`, parted by commas.
+    #[schema(inline)]
+    filter: LogFilterText,
+}
+
 /// How ingest stands
 #[utoipa::path(
     get, path = "/api/v1/ingest", tag = "ingest", operation_id = "read_ingest",
     responses((status = 200, description = "What is on its way, and its bounds", body = State)),
 )]
-pub(super) async fn state(
-    context: web::Data<Context>,
-    _: NoParameters,
-) -> Result<impl Responder, Problem> {
+async fn state(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     Ok(answer(&context))
 }
 
@@ -117,11 +116,7 @@ pub(super) async fn state(
     post, path = "/api/v1/ingest/pause", tag = "ingest", operation_id = "pause_ingest",
     responses((status = 200, description = "It is paused", body = State)),
 )]
-pub(super) async fn pause(
-    context: web::Data<Context>,
-    _: NoParameters,
-    _: NoBody,
-) -> Result<impl Responder, Problem> {
+async fn pause(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     if context.ingest.flow.pause() {
         info!("ingest is paused: nothing is read from the broker until it is resumed");
     }
@@ -133,11 +128,7 @@ pub(super) async fn pause(
     post, path = "/api/v1/ingest/resume", tag = "ingest", operation_id = "resume_ingest",
     responses((status = 200, description = "It goes on", body = State)),
 )]
-pub(super) async fn resume(
-    context: web::Data<Context>,
-    _: NoParameters,
-    _: NoBody,
-) -> Result<impl Responder, Problem> {
+async fn resume(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     if context.ingest.flow.resume() {
         info!("ingest goes on");
     }
@@ -175,45 +166,15 @@ fn answer(context: &Context) -> HttpResponse {
 /// Changes what is logged, until the process ends
 #[utoipa::path(
     put, path = "/api/v1/ingest/log-level", tag = "ingest", operation_id = "set_log_level",
-    request_body = LogLevel,
     responses((status = 200, description = "It is logged by this from now on", body = LogLevel)),
 )]
-pub(super) async fn set_log_level(
+async fn set_log_level(
     context: web::Data<Context>,
-    _: NoParameters,
-    body: Body,
+    Json(body): Json<LogLevelBody>,
 ) -> Result<impl Responder, Problem> {
-    let mut members = body.members()?;
-    let filter = members.take_as("filter", FILTER_EXPECTED, usable_filter)?;
-    members.finish()?;
-    let filter = filter.ok_or_else(|| Problem::member("/filter".into(), "it is missing"))?;
+    let filter = body.filter.0;
     let refusal = |problem| Problem::member("/filter".into(), format!("no filter: {problem}"));
     context.ingest.log.set(&filter).map_err(refusal)?;
     info!(filter, "the log's filter was changed");
     Ok(HttpResponse::Ok().json(LogLevel { filter }))
-}
-
-/// The parser takes a word that is no level for a module of which everything is logged; whoever
-/// sends one means something else.
-fn usable_filter(filter: String) -> Option<String> {
-    // The parser takes no word at all for `error`.
-    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
-    let is_directive = |text: &str| text.contains('=') || is_level(text.trim());
-    let usable = filter.len() <= MAX_FILTER_BYTES && filter.split(',').all(is_directive);
-    usable.then_some(filter)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_is_made_of_levels() {
-        for filter in ["info", "OFF", "warn,tributary=debug", "tributary::mqtt=trace, error"] {
-            assert!(usable_filter(filter.into()).is_some(), "{filter}");
-        }
-        for filter in ["", "verbose", "info,", "info,loud", &"a=info,".repeat(200)] {
-            assert!(usable_filter(filter.into()).is_none(), "{filter}");
-        }
-    }
 }

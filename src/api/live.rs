@@ -11,8 +11,7 @@ use utoipa::ToSchema;
 
 use super::Context;
 use super::caller::Caller;
-use super::page::NoParameters;
-use super::path::NamedSensor;
+use super::path::{Path, UncheckedSensorPath};
 use super::problem::Problem;
 use super::routes::{Access, Routes};
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
@@ -62,19 +61,16 @@ impl LiveState {
 /// whose role holds in all networks. All others get 503 then.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}/live", tag = "sensors", operation_id = "read_live_state",
-    params(("identifier" = uuid::Uuid, Path, description = "The sensor's")),
     responses(
         (status = 200, description = "Its live state", body = LiveState),
-        (status = 404, description = "There is no such sensor"),
     ),
 )]
-pub(super) async fn one(
+async fn one(
     context: web::Data<Context>,
     caller: Caller,
-    NamedSensor(sensor): NamedSensor,
-    _: NoParameters,
+    Path(path): Path<UncheckedSensorPath>,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.scope();
+    let (sensor, scope) = (path.identifier.0, caller.scope());
     let asked = tokio::time::timeout(PATIENCE, context.store.whereabouts(sensor));
     let (found, live) = tokio::join!(asked, context.supervisor.snapshot(sensor));
     let found = found.unwrap_or(Err(StoreError::PoolTimeout { waited: PATIENCE, last: None }));

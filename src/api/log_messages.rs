@@ -1,22 +1,20 @@
 //! What a sensor wrote to its log: the messages, and what they say over and over. Reads the rows
 //! that the writer committed. Promises the texts as they came.
 
-use actix_web::Responder;
+use actix_web::HttpResponse;
 use actix_web::web;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use super::cursor::Position;
-use super::openapi_words::SeverityName;
-use super::page::{Listing, Parameters, listing, row_listing};
-use super::path::SensorPath;
+use super::fields::{SEVERITIES, SearchText, Severities, SeverityName};
+use super::page::{Listing, PageQuery, RowsQuery, TimeRange, listing, row_listing};
+use super::path::{Path, SensorPath};
 use super::problem::Problem;
+use super::query::{And, Query};
 use super::routes::{Access, Routes};
 use super::{Context, cursor};
 use crate::store::{LogFilter, LogMessageRow, LogSummary, SummaryKey};
-
-/// The gravest first, as summaries are sorted.
-const SEVERITIES: [&str; 3] = ["error", "warning", "info"];
-const SEVERITIES_EXPECTED: &str = "error, warning or info; several with a comma between them";
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
@@ -99,36 +97,19 @@ impl From<LogSummary> for Summary {
     path = "/api/v1/sensors/{identifier}/log-messages",
     operation_id = "list_log_messages",
     tag = "log messages",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("severity" = Option<Vec<SeverityName>>, Query, style = Form, explode = false,
-         description = "One, or several with commas between them; all, if nothing is said"),
-        ("text" = Option<String>, Query,
-         description = "Stands in the subject or in the details, in either case"),
-        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
-        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("order" = Option<String>, Query, description = "`desc`: newest first"),
-        ("limit" = Option<u32>, Query, description = "Items of a page"),
-        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
-    ),
     responses(
         (status = 200, description = "One page", body = Listing<Item>),
-        (status = 400, description = "A parameter is not usable"),
-        (status = 404, description = "No such sensor"),
-        (status = 503, description = "The database is away, or the read takes too long"),
     )
 )]
-pub(super) async fn list(
+async fn list(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    mut parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let (selection, filter) =
-        (parameters.selection(cursor::LOG_MESSAGES)?, filter(&mut parameters)?);
-    parameters.finish()?;
-    let page = context.store.list_log_messages(sensor, &selection, &filter).await?;
+    Path(path): Path<SensorPath>,
+    Query(And(rows, query)): Query<And<RowsQuery, LogQuery>>,
+) -> Result<HttpResponse, Problem> {
+    let (selection, list) = rows.selection(cursor::LOG_MESSAGES)?;
+    let filter = query.into();
+    let page = context.store.list_log_messages(path.sensor(), &selection, &filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
-    let list = cursor::rows(cursor::LOG_MESSAGES, selection.order);
     Ok(row_listing(list, page, |row| row.key, Item::from))
 }
 
@@ -140,44 +121,40 @@ pub(super) async fn list(
     path = "/api/v1/sensors/{identifier}/log-messages/aggregates",
     operation_id = "aggregate_log_messages",
     tag = "log messages",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("severity" = Option<Vec<SeverityName>>, Query, style = Form, explode = false,
-         description = "One, or several with commas between them; all, if nothing is said"),
-        ("text" = Option<String>, Query,
-         description = "Stands in the subject or in the details, in either case"),
-        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
-        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("limit" = Option<u32>, Query, description = "Items of a page"),
-        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
-    ),
     responses(
         (status = 200, description = "One page", body = Listing<Summary>),
-        (status = 400, description = "A parameter is not usable"),
-        (status = 404, description = "No such sensor"),
-        (status = 503, description = "The database is away, or the read takes too long"),
     )
 )]
-pub(super) async fn summarise(
+async fn summarise(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    mut parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let (span, filter) = (parameters.span()?, filter(&mut parameters)?);
-    let page = parameters.page::<SummaryKey>()?;
-    parameters.finish()?;
-    let lines = context.store.summarise_log_messages(sensor, (span, &filter), &page).await?;
+    Path(path): Path<SensorPath>,
+    Query(And(And(range, query), page)): Query<And<And<TimeRange, LogQuery>, PageQuery>>,
+) -> Result<HttpResponse, Problem> {
+    let (span, filter, page) = (range.span()?, query.into(), page.page::<SummaryKey>()?);
+    let lines = context.store.summarise_log_messages(path.sensor(), (span, &filter), &page).await?;
     let lines = lines.ok_or_else(Problem::sensor_not_found)?;
     Ok(listing(lines, &page, |line| line.key.clone(), Summary::from))
 }
 
-fn filter(parameters: &mut Parameters) -> Result<LogFilter, Problem> {
-    let severities = parameters.take_as("severity", SEVERITIES_EXPECTED, severities)?;
-    Ok(LogFilter { severities: severities.unwrap_or_default(), text: parameters.text()? })
+/// Which log messages.
+#[derive(Debug, Deserialize, IntoParams)]
+struct LogQuery {
+    /// One, or several with commas between them; all, if nothing is said
+    #[param(inline, style = Form, explode = false)]
+    severity: Option<Severities>,
+    /// Stands in the subject or in the details, in either case
+    #[param(inline)]
+    text: Option<SearchText>,
 }
 
-fn severities(text: &str) -> Option<Vec<&'static str>> {
-    text.split(',').map(|name| SEVERITIES.into_iter().find(|known| *known == name)).collect()
+impl From<LogQuery> for LogFilter {
+    fn from(query: LogQuery) -> Self {
+        let severities = query.severity.into_iter().flat_map(|severities| severities.0);
+        Self {
+            severities: severities.map(|severity| severity.0).collect(),
+            text: query.text.map(|text| text.0),
+        }
+    }
 }
 
 /// Aggregates of a log, by severity and subject.
@@ -200,14 +177,6 @@ impl Position for SummaryKey {
 mod tests {
     use super::*;
     use crate::api::cursor::{decode, encode};
-
-    #[test]
-    fn severities_are_told_apart() {
-        assert_eq!(severities("error,info"), Some(vec!["error", "info"]));
-        for text in ["", "error,", "Error", "debug", "error, info"] {
-            assert_eq!(severities(text), None, "{text:?}");
-        }
-    }
 
     #[test]
     fn a_key_is_read_back() {

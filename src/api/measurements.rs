@@ -2,14 +2,17 @@
 //! the writer committed. Promises that the numbers of a value come out as the table has them, not
 //! through a float.
 
+use actix_web::HttpResponse;
 use actix_web::web;
-use actix_web::{HttpResponse, Responder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::IntoParams;
 
-use super::page::{Listing, NoParameters, Parameters, row_listing};
-use super::path::SensorPath;
+use super::fields::Attributes;
+use super::page::{Listing, RowsQuery, row_listing};
+use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
+use super::query::{And, Query};
 use super::routes::{Access, Routes};
 use super::{Context, cursor};
 use crate::store::{MeasurementRow, Order, Page, Selection, Span};
@@ -20,6 +23,34 @@ pub(super) const MAX_ATTRIBUTES: usize = 64;
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
     routes.add(Access::VIEWER, __path_latest, latest);
+}
+
+/// Of the values, only some members.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct AttributesQuery {
+    /// Names of members, with commas between them
+    #[param(inline)]
+    attributes: Option<Attributes>,
+}
+
+impl AttributesQuery {
+    /// No more than so many, and none of them twice.
+    pub(super) fn attributes(self, max: usize) -> Result<Option<Vec<String>>, Problem> {
+        self.attributes.map(|attributes| few(attributes, max)).transpose()
+    }
+}
+
+/// No more than so many, and none of them twice.
+pub(super) fn few(Attributes(names): Attributes, max: usize) -> Result<Vec<String>, Problem> {
+    if names.len() > max {
+        return Err(Problem::parameter("attributes", format!("it takes at most {max} names")));
+    }
+    match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        Some((_, twice)) => {
+            Err(Problem::parameter("attributes", format!("it names {twice:?} twice")))
+        }
+        None => Ok(names),
+    }
 }
 
 /// A measurement as it stands on the wire.
@@ -61,33 +92,19 @@ impl From<MeasurementRow> for Item {
     path = "/api/v1/sensors/{identifier}/measurements",
     operation_id = "list_measurements",
     tag = "measurements",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("from" = Option<String>, Query, description = "From this time on: RFC 3339 or Unix seconds"),
-        ("to" = Option<String>, Query, description = "Before this time: RFC 3339 or Unix seconds"),
-        ("order" = Option<String>, Query, description = "`desc`: newest first"),
-        ("attributes" = Option<String>, Query, description = "Names of members, with commas between them"),
-        ("limit" = Option<u32>, Query, description = "Items of a page"),
-        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
-    ),
     responses(
         (status = 200, description = "One page", body = Listing<Item>),
-        (status = 400, description = "A parameter is not usable"),
-        (status = 404, description = "No such sensor"),
-        (status = 503, description = "The database is away, or the read takes too long"),
     )
 )]
-pub(super) async fn list(
+async fn list(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    mut parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let selection = parameters.selection(cursor::MEASUREMENTS)?;
-    let attributes = parameters.attributes(MAX_ATTRIBUTES)?;
-    parameters.finish()?;
-    let page = context.store.list_measurements(sensor, &selection, attributes.as_deref()).await?;
-    let page = page.ok_or_else(Problem::sensor_not_found)?;
-    let list = cursor::rows(cursor::MEASUREMENTS, selection.order);
+    Path(path): Path<SensorPath>,
+    Query(And(rows, query)): Query<And<RowsQuery, AttributesQuery>>,
+) -> Result<HttpResponse, Problem> {
+    let (selection, list) = rows.selection(cursor::MEASUREMENTS)?;
+    let attributes = query.attributes(MAX_ATTRIBUTES)?;
+    let page = context.store.list_measurements(path.sensor(), &selection, attributes.as_deref());
+    let page = page.await?.ok_or_else(Problem::sensor_not_found)?;
     Ok(row_listing(list, page, |row| row.key, Item::from))
 }
 
@@ -97,21 +114,17 @@ pub(super) async fn list(
     path = "/api/v1/sensors/{identifier}/measurements/latest",
     operation_id = "latest_measurement",
     tag = "measurements",
-    params(("identifier" = uuid::Uuid, Path, description = "The sensor")),
     responses(
         (status = 200, description = "The newest measurement", body = Item),
-        (status = 404, description = "No such sensor, or it has not measured anything yet"),
-        (status = 503, description = "The database is away, or the read takes too long"),
     )
 )]
-pub(super) async fn latest(
+async fn latest(
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    _: NoParameters,
-) -> Result<impl Responder, Problem> {
+    Path(path): Path<SensorPath>,
+) -> Result<HttpResponse, Problem> {
     let page = Page { limit: 1, after: None };
     let selection = Selection { span: Span::default(), order: Order::NewestFirst, page };
-    let page = context.store.list_measurements(sensor, &selection, None).await?;
+    let page = context.store.list_measurements(path.sensor(), &selection, None).await?;
     let newest = page.ok_or_else(Problem::sensor_not_found)?.rows.pop();
     let newest = newest.ok_or_else(|| {
         Problem::new(Kind::MeasurementNotFound, "the sensor has not measured anything yet")

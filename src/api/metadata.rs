@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::body::pointer;
+use super::fault::pointer;
 use super::problem::Problem;
 
 /// A page of a thousand sensors stays bounded with it.

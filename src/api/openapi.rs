@@ -13,10 +13,9 @@ use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::page::NoParameters;
 use super::problem::{Kind, Problem};
 use super::routes::{Access, Routes};
-use super::{openapi_answers, openapi_parameters, openapi_problems};
+use super::{openapi_answers, openapi_problems};
 use crate::streams::{Change, Configured, Dropped, Opened, Snapshot};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -91,7 +90,7 @@ pub(super) fn routes(routes: &mut Routes) {
     get, path = "/api/v1/openapi.json", tag = "service", operation_id = "read_document",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
-async fn document(_: NoParameters) -> impl Responder {
+async fn document() -> impl Responder {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(TEXT.clone())
 }
 
@@ -170,13 +169,36 @@ fn written() -> Value {
         let Some(operation) = &declared.operation else { continue };
         let mut operation = json!(operation);
         tell_access(declared.access, &mut operation);
-        openapi_parameters::complete(&mut operation);
+        drop_null(&mut operation);
         openapi_problems::complete(&declared.path, &mut operation);
         openapi_answers::complete(&mut operation, &schemas);
         let method = declared.method.as_str().to_lowercase();
         document["paths"][&declared.path][method] = operation;
     }
     document
+}
+
+/// A parameter is there or not; it is never null.
+fn drop_null(operation: &mut Value) {
+    // An index that may be written makes what is not there.
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for schema in parameters.into_iter().flatten().map(|parameter| &mut parameter["schema"]) {
+        if let Some(types) = schema["type"].as_array() {
+            let left: Vec<Value> = types.iter().filter(|it| **it != "null").cloned().collect();
+            if let [one] = &*left {
+                schema["type"] = one.clone();
+            }
+        }
+        let choices = schema["oneOf"].as_array().into_iter().flatten();
+        let mut left: Vec<Value> = choices.filter(|it| it["type"] != "null").cloned().collect();
+        if left.len() == 1 {
+            let default = schema["default"].take();
+            *schema = left.swap_remove(0);
+            if !default.is_null() {
+                schema["default"] = default;
+            }
+        }
+    }
 }
 
 /// Says who may call, as `authenticate.rs` asks.

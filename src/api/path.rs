@@ -1,102 +1,197 @@
-//! The sensor that a path names, and the revision. Used by every handler under
-//! `/api/v1/sensors/{identifier}`.
-//! Promises that what is no identifier names no sensor, and that a sensor outside the caller's
-//! network is none either: 404, as for one that nobody has created.
+//! What a path names: a sensor, a revision, a network, a token, a user. Used by every handler of one
+//! thing. Promises that what is no identifier names nothing, and that what lies outside of the caller's
+//! network is not there: 404, as for what nobody has created.
 
-use std::future::{Future, Ready, ready};
+use std::future::Future;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
-use uuid::Uuid;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::de::value::MapDeserializer;
+use utoipa::IntoParams;
 
 use super::Context;
 use super::caller::Caller;
+use super::fault::Fault;
+use super::fields::{Identifier, RevisionOrNewest, Sensor};
 use super::problem::{Kind, Problem};
-use crate::domain::{Scope, SensorIdentifier};
+use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier};
 
-/// `{identifier}`, whoever calls: the handler has to hold it to the caller's network.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NamedSensor(pub(super) SensorIdentifier);
+/// The names in a path, read into a struct.
+#[derive(Debug)]
+pub(super) struct Path<T>(pub(super) T);
 
-impl FromRequest for NamedSensor {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
+/// What stands in a path.
+pub(super) trait PathParameters: DeserializeOwned {
+    /// What is not found where a parameter cannot be read.
+    fn not_found(parameter: &str) -> Kind;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(named(request).map(Self))
-    }
+    /// Whether what is named lies within the caller's network.
+    fn check(&self, request: &HttpRequest) -> impl Future<Output = Result<(), Problem>>;
 }
 
-fn named(request: &HttpRequest) -> Result<SensorIdentifier, Problem> {
-    let text = request.match_info().get("identifier").unwrap_or_default();
-    SensorIdentifier::parse(text).ok_or_else(|| Problem::no_identifier(Kind::SensorNotFound))
-}
-
-/// `{identifier}`
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SensorPath(pub(super) SensorIdentifier);
-
-impl FromRequest for SensorPath {
+impl<T: PathParameters + 'static> FromRequest for Path<T> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let (sensor, caller) = match (named(request), Caller::of(request)) {
-            (Ok(sensor), Ok(caller)) => (sensor, caller),
-            (Err(problem), _) | (_, Err(problem)) => return Box::pin(ready(Err(problem))),
-        };
-        let (Scope::Network(network), Some(context)) =
-            (caller.scope(), request.app_data::<web::Data<Context>>())
-        else {
-            return Box::pin(ready(Ok(Self(sensor))));
-        };
-        let store = context.store.clone();
+        let request = request.clone();
         Box::pin(async move {
-            match store.network_holds(network, sensor).await? {
-                true => Ok(Self(sensor)),
-                false => Err(Problem::sensor_not_found()),
-            }
+            let named = MapDeserializer::new(request.match_info().iter());
+            let named = serde_path_to_error::deserialize::<_, T>(named).map_err(
+                |error: serde_path_to_error::Error<serde::de::value::Error>| {
+                    let Fault { path, detail } = Fault::of(&error);
+                    let parameter = path.first().map_or("", |name| name);
+                    let detail = format!("{{{parameter}}} in the path: {detail}");
+                    Problem::new(T::not_found(parameter), detail)
+                },
+            )?;
+            named.check(&request).await?;
+            Ok(Self(named))
         })
     }
 }
 
-pub(super) const REVISION_EXPECTED: &str = "a revision: a whole number from 0 on";
-
-/// A revision.
-pub(super) fn revision(text: &str) -> Option<i32> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_number)
+/// `{identifier}` of a sensor.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct SensorPath {
+    /// The sensor
+    #[param(inline)]
+    identifier: Sensor,
 }
 
-pub(super) const REVISION_OR_NEWEST_EXPECTED: &str =
-    "a revision: a whole number from 0 on, or newest";
-
-/// A revision; none: the newest, which is written `newest`.
-pub(super) fn revision_or_newest(text: &str) -> Option<Option<i32>> {
-    if text == "newest" { Some(None) } else { revision(text).map(Some) }
-}
-
-/// `{revision}`; none: the newest, which is written `newest`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RevisionPath(pub(super) Option<i32>);
-
-impl FromRequest for RevisionPath {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().get("revision").unwrap_or_default();
-        ready(revision_or_newest(text).map(Self).ok_or_else(|| {
-            let detail = format!("the path takes {REVISION_OR_NEWEST_EXPECTED}");
-            Problem::new(Kind::ConfigurationNotFound, detail)
-        }))
+impl SensorPath {
+    pub(super) const fn sensor(&self) -> SensorIdentifier {
+        self.identifier.0
     }
 }
 
-/// The identifier in the path; what is none names nothing of this kind.
-pub(super) fn path_uuid(request: &HttpRequest, name: &str, kind: Kind) -> Result<Uuid, Problem> {
-    let text = request.match_info().get(name).unwrap_or_default();
-    let identifier = SensorIdentifier::parse(text);
-    identifier.map(|identifier| identifier.0).ok_or_else(|| Problem::no_identifier(kind))
+impl PathParameters for SensorPath {
+    fn not_found(_: &str) -> Kind {
+        Kind::SensorNotFound
+    }
+
+    async fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
+        let Scope::Network(network) = Caller::of(request)?.scope() else { return Ok(()) };
+        let context = request.app_data::<web::Data<Context>>();
+        let context = context.ok_or_else(|| Problem::internal("there is no context"))?;
+        match context.store.network_holds(network, self.sensor()).await? {
+            true => Ok(()),
+            false => Err(Problem::sensor_not_found()),
+        }
+    }
+}
+
+/// The same where the handler looks for the sensor's network itself.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct UncheckedSensorPath {
+    /// The sensor
+    #[param(inline)]
+    pub(super) identifier: Sensor,
+}
+
+impl PathParameters for UncheckedSensorPath {
+    fn not_found(_: &str) -> Kind {
+        Kind::SensorNotFound
+    }
+
+    async fn check(&self, _: &HttpRequest) -> Result<(), Problem> {
+        Ok(())
+    }
+}
+
+/// A configuration of a sensor.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ConfigurationPath {
+    /// The sensor
+    #[param(inline)]
+    identifier: Sensor,
+    /// A number, or `newest`
+    #[param(inline)]
+    revision: RevisionOrNewest,
+}
+
+impl ConfigurationPath {
+    /// The sensor, and the revision; none: the newest.
+    pub(super) const fn named(&self) -> (SensorIdentifier, Option<i32>) {
+        (self.identifier.0, self.revision.0)
+    }
+}
+
+impl PathParameters for ConfigurationPath {
+    fn not_found(parameter: &str) -> Kind {
+        match parameter {
+            "revision" => Kind::ConfigurationNotFound,
+            _ => Kind::SensorNotFound,
+        }
+    }
+
+    async fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
+        SensorPath { identifier: Sensor(self.identifier.0) }.check(request).await
+    }
+}
+
+/// `{network}`
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct NetworkPath {
+    /// Its identifier
+    #[param(inline)]
+    network: Identifier,
+}
+
+impl NetworkPath {
+    pub(super) const fn network(&self) -> NetworkIdentifier {
+        NetworkIdentifier(self.network.0)
+    }
+}
+
+impl PathParameters for NetworkPath {
+    fn not_found(_: &str) -> Kind {
+        Kind::NetworkNotFound
+    }
+
+    async fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
+        match Caller::of(request)?.scope().covers(self.network()) {
+            true => Ok(()),
+            false => Err(Problem::not_found(Kind::NetworkNotFound)),
+        }
+    }
+}
+
+/// `{token}`: the store looks for it in the caller's network.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct TokenPath {
+    /// Its identifier
+    #[param(inline)]
+    pub(super) token: Identifier,
+}
+
+impl PathParameters for TokenPath {
+    fn not_found(_: &str) -> Kind {
+        Kind::TokenNotFound
+    }
+
+    async fn check(&self, _: &HttpRequest) -> Result<(), Problem> {
+        Ok(())
+    }
+}
+
+/// `{user}`: the store looks for it in the caller's network.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct UserPath {
+    /// Its identifier
+    #[param(inline)]
+    pub(super) user: Identifier,
+}
+
+impl PathParameters for UserPath {
+    fn not_found(_: &str) -> Kind {
+        Kind::UserNotFound
+    }
+
+    async fn check(&self, _: &HttpRequest) -> Result<(), Problem> {
+        Ok(())
+    }
 }

@@ -94,18 +94,24 @@ impl Problem {
         Self::new(Kind::InvalidParameter, detail).in_parameter(name)
     }
 
-    pub(super) fn sensor_not_found() -> Self {
-        Self::new(Kind::SensorNotFound, "no sensor has the identifier in the path")
+    /// The path names something that does not exist, or not for this caller.
+    pub(super) fn not_found(kind: Kind) -> Self {
+        let what = match kind {
+            Kind::NetworkNotFound => "network",
+            Kind::TokenNotFound => "token",
+            Kind::UserNotFound => "user",
+            _ => "sensor",
+        };
+        Self::new(kind, format!("no {what} has the identifier in the path"))
     }
 
-    /// The network that a member of the body names is not there, or not for this caller.
+    pub(super) fn sensor_not_found() -> Self {
+        Self::not_found(Kind::SensorNotFound)
+    }
+
+    /// The network that a member of the body names does not exist, or not for this caller.
     pub(super) fn no_such_network() -> Self {
         Self::member("/network".into(), "there is no such network")
-    }
-
-    /// The path names nothing of this kind, because what should name it is no identifier.
-    pub(super) fn no_identifier(kind: Kind) -> Self {
-        Self::new(kind, "the identifier in the path is no UUID in its hyphenated form")
     }
 
     pub(super) fn configuration_not_found() -> Self {

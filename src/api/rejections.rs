@@ -3,33 +3,34 @@
 //! not; that a request touches a bounded number of rejections; and that all of them are meant only
 //! where that is said.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
-use super::body::{Body, Members, pointer};
+use super::body::Json;
 use super::caller::Caller;
-use super::narrow::{MOMENT_EXPECTED, Moment, moment};
-use super::openapi_words::{KindName, ReasonCode};
-use super::page::{Listing, MAX_LIMIT, NoParameters, Parameters, row_listing};
+use super::fault::pointer;
+use super::fields::{
+    self, DeletionLimit, Identifiers, KindName, Limit, MAX_DELETED, Number, ReasonCode, Time, True,
+    not_null,
+};
+use super::page::{Listing, MAX_LIMIT, PageQuery, row_listing};
 use super::problem::Problem;
 use super::problem_kind;
+use super::query::{And, Query};
 use super::routes::{Access, Routes};
 use super::{Context, cursor, to_the_end};
-use crate::domain::{Kind, Reason, Scope, SensorIdentifier};
+use crate::domain::{Scope, SensorIdentifier};
 use crate::replay::{ReplayError, ReplayReport, ReplayRequest};
 use crate::store::{RejectionFilter, RejectionRow, Stretch};
 
 /// A page is replayed within some hundred milliseconds; longer than this, nobody waits.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(25);
-
-/// So many are deleted in one request: well within the time that a statement may take.
-const MAX_DELETED: u32 = 10_000;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
@@ -103,31 +104,18 @@ impl From<RejectionRow> for Item {
 /// `unknown_sensor`.
 #[utoipa::path(
     get, path = "/api/v1/rejections", tag = "rejections", operation_id = "list_rejections",
-    params(
-        ("limit" = Option<u32>, Query, description = "Items of a page"),
-        ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
-        ("identifier" = Option<i64>, Query, description = "This one"),
-        ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
-        ("reason" = Option<ReasonCode>, Query, description = "With this code"),
-        ("kind" = Option<KindName>, Query, description = "Of this kind"),
-        ("since" = Option<String>, Query, description = "Received from this time on: RFC 3339 or Unix seconds"),
-        ("until" = Option<String>, Query, description = "Received before this time: RFC 3339 or Unix seconds"),
-    ),
     responses(
         (status = 200, description = "A page of rejections", body = Listing<Item>),
         (status = 404, description = "The sensor lies outside of the caller's network"),
     ),
 )]
-pub(super) async fn list(
+async fn list(
     context: web::Data<Context>,
     caller: Caller,
-    mut parameters: Parameters,
+    Query(And(page, query)): Query<And<PageQuery, RejectionsQuery>>,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.scope();
-    let page = parameters.page::<i64>()?;
-    let filter = filter_of(&mut parameters)?;
-    parameters.finish()?;
-    let filter = within(&context, scope, filter).await;
+    let page = page.page::<i64>()?;
+    let filter = within(&context, caller.scope(), query.into()).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let rows = context.store.list_rejections(&page, &filter).await?;
     Ok(row_listing(<i64 as cursor::Position>::TAG, rows, |row| row.identifier, Item::from))
@@ -148,39 +136,23 @@ pub(super) struct Deletion {
 /// Those that fulfil all of the conditions; all of them only where `all=true` says so.
 #[utoipa::path(
     delete, path = "/api/v1/rejections", tag = "rejections", operation_id = "delete_rejections",
-    params(
-        ("all" = Option<bool>, Query, description = "`true`: all are meant"),
-        ("limit" = Option<u32>, Query, maximum = 10000, description = "How many at the most"),
-        ("identifier" = Option<i64>, Query, description = "This one"),
-        ("sensor" = Option<uuid::Uuid>, Query, description = "Of this sensor"),
-        ("reason" = Option<ReasonCode>, Query, description = "With this code"),
-        ("kind" = Option<KindName>, Query, description = "Of this kind"),
-        ("since" = Option<String>, Query, description = "Received from this time on: RFC 3339 or Unix seconds"),
-        ("until" = Option<String>, Query, description = "Received before this time: RFC 3339 or Unix seconds"),
-    ),
     responses(
         (status = 200, description = "How many were", body = Deletion),
         (status = 404, description = "The sensor lies outside of the caller's network"),
     ),
 )]
-pub(super) async fn delete(
+async fn delete(
     context: web::Data<Context>,
     caller: Caller,
-    mut parameters: Parameters,
+    Query(And(query, conditions)): Query<And<DeletionQuery, RejectionsQuery>>,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.scope();
-    let all = parameters.take_as("all", "true", |text| (text == "true").then_some(()))?;
-    let limit = parameters.take_as("limit", "a whole number from 1 to 10000", |text| {
-        text.parse().ok().filter(|limit| (1..=MAX_DELETED).contains(limit))
-    })?;
-    let filter = filter_of(&mut parameters)?;
-    parameters.finish()?;
-    if says_too_little(&filter, all.is_some()) {
+    let filter = RejectionFilter::from(conditions);
+    if says_too_little(&filter, query.all.is_some()) {
         return Err(Problem::parameter("all", WHICH));
     }
-    let filter = within(&context, scope, filter).await;
+    let filter = within(&context, caller.scope(), filter).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
-    let limit = limit.unwrap_or(MAX_DELETED);
+    let limit = query.limit.map_or(MAX_DELETED, |limit| limit.0);
     let deleted = context.store.delete_rejections(&filter, limit).await?;
     Ok(HttpResponse::Ok().json(Deletion { deleted, more: deleted == u64::from(limit) }))
 }
@@ -211,34 +183,90 @@ pub(super) struct Replay {
 }
 
 /// What a replay takes: conditions, all of which are to be fulfilled, or that all are meant.
-#[derive(utoipa::ToSchema)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[schema(as = ReplayOrder, example = json!({ "reason": "unknown_sensor", "limit": 1000 }))]
-#[expect(dead_code, reason = "the document describes it; the members are read one by one")]
+#[serde(deny_unknown_fields)]
 pub(super) struct ReplayBody {
     /// True: all are meant.
-    #[schema(nullable = false)]
-    all: Option<bool>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    all: Option<True>,
     /// Rejections of a page, 1000 if not said.
-    #[schema(minimum = 1, maximum = 1000, nullable = false)]
-    limit: Option<u32>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    limit: Option<Limit>,
     /// What the page before gave as next; null for the first one.
     cursor: Option<String>,
     /// These.
-    #[schema(min_items = 1, max_items = 1000, nullable = false)]
-    identifiers: Option<Vec<i64>>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(min_items = 1, max_items = 1000, value_type = Vec<i64>, required = false)]
+    identifiers: Option<Identifiers>,
     /// Of this sensor.
-    #[schema(nullable = false)]
-    sensor: Option<uuid::Uuid>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    sensor: Option<fields::Sensor>,
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(nullable = false)]
     reason: Option<ReasonCode>,
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(nullable = false)]
     kind: Option<KindName>,
     /// Received from this time on.
-    #[schema(nullable = false)]
-    since: Option<Moment>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    since: Option<Time>,
     /// Received before this time.
-    #[schema(nullable = false)]
-    until: Option<Moment>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    until: Option<Time>,
+}
+
+/// Which rejections.
+#[derive(Debug, Deserialize, IntoParams)]
+struct RejectionsQuery {
+    /// This one
+    #[param(inline)]
+    identifier: Option<Number>,
+    /// Of this sensor
+    #[param(inline)]
+    sensor: Option<fields::Sensor>,
+    /// With this code
+    #[param(inline)]
+    reason: Option<ReasonCode>,
+    /// Of this kind
+    #[param(inline)]
+    kind: Option<KindName>,
+    /// Received from this time on: RFC 3339 or Unix seconds
+    #[param(inline)]
+    since: Option<Time>,
+    /// Received before this time: RFC 3339 or Unix seconds
+    #[param(inline)]
+    until: Option<Time>,
+}
+
+impl From<RejectionsQuery> for RejectionFilter {
+    fn from(query: RejectionsQuery) -> Self {
+        Self {
+            identifiers: query.identifier.map(|identifier| vec![identifier.0]),
+            network: None,
+            sensor: query.sensor.map(|sensor| sensor.0),
+            reason: query.reason.map(|reason| reason.0),
+            kind: query.kind.map(|kind| kind.0),
+            since: query.since.map(|time| time.0),
+            until: query.until.map(|time| time.0),
+        }
+    }
+}
+
+/// How many rejections are deleted.
+#[derive(Debug, Deserialize, IntoParams)]
+struct DeletionQuery {
+    /// `true`: all are meant
+    #[param(inline)]
+    all: Option<True>,
+    /// How many at the most
+    #[param(inline, default = 10000)]
+    limit: Option<DeletionLimit>,
 }
 
 /// A rejection that cannot be replayed.
@@ -278,21 +306,18 @@ impl From<ReplayReport> for Replay {
 /// until it is null.
 #[utoipa::path(
     post, path = "/api/v1/rejections/replay", tag = "rejections", operation_id = "replay_rejections",
-    request_body = ReplayBody,
     responses(
         (status = 200, description = "What became of them", body = Replay),
         (status = 404, description = "The sensor lies outside of the caller's network"),
     ),
 )]
-pub(super) async fn replay(
+async fn replay(
     context: web::Data<Context>,
     caller: Caller,
-    _: NoParameters,
-    body: Body,
+    Json(body): Json<ReplayBody>,
 ) -> Result<impl Responder, Problem> {
-    let scope = caller.scope();
-    let mut order = order(body.members()?)?;
-    let filter = within(&context, scope, order.filter).await;
+    let mut order = order(body)?;
+    let filter = within(&context, caller.scope(), order.filter).await;
     order.filter = filter.map_err(|problem| problem.at(pointer("sensor")))?;
     let report = to_the_end(async move {
         match tokio::time::timeout(REPLAY_PATIENCE, context.replays.replay(order)).await {
@@ -318,44 +343,28 @@ impl From<ReplayError> for Problem {
     }
 }
 
-fn order(mut members: Members<'_>) -> Result<ReplayRequest, Problem> {
-    let all = members.take_as("all", "true", |all: bool| all.then_some(()))?;
-    let limit = members.take_as("limit", "a whole number from 1 to 1000", |limit: u32| {
-        (1..=MAX_LIMIT).contains(&limit).then_some(limit)
-    })?;
-    let stretch = members.take_nullable_as(
-        "cursor",
-        "what an earlier page of this replay gave as next",
-        |it: String| cursor::decode::<Stretch>(&it),
-    )?;
-    let identifiers =
-        members.take_as("identifiers", "1 to 1000 whole numbers", |identifiers: Vec<i64>| {
-            (1..=MAX_LIMIT as usize).contains(&identifiers.len()).then_some(identifiers)
-        })?;
+fn order(body: ReplayBody) -> Result<ReplayRequest, Problem> {
+    let stretch = body.cursor.map(|cursor| {
+        cursor::decode::<Stretch>(&cursor).ok_or_else(|| {
+            let detail = "it takes the next of an earlier page of this replay";
+            Problem::member(pointer("cursor"), detail)
+        })
+    });
     let filter = RejectionFilter {
-        identifiers,
+        identifiers: body.identifiers.map(|identifiers| identifiers.0),
         network: None,
-        sensor: members.take_as("sensor", SENSOR, |text: String| SensorIdentifier::parse(&text))?,
-        reason: members.take_as("reason", &REASON, |text: String| known_code(&text))?,
-        kind: members.take_as("kind", KIND, |text: String| known_kind(&text))?,
-        since: members.take_as("since", MOMENT_EXPECTED, Moment::read)?,
-        until: members.take_as("until", MOMENT_EXPECTED, Moment::read)?,
+        sensor: body.sensor.map(|sensor| sensor.0),
+        reason: body.reason.map(|reason| reason.0),
+        kind: body.kind.map(|kind| kind.0),
+        since: body.since.map(|time| time.0),
+        until: body.until.map(|time| time.0),
     };
-    members.finish()?;
-    if says_too_little(&filter, all.is_some()) {
+    if says_too_little(&filter, body.all.is_some()) {
         return Err(Problem::member(pointer("all"), WHICH));
     }
-    Ok(ReplayRequest { filter, stretch: stretch.flatten(), limit: limit.unwrap_or(MAX_LIMIT) })
+    let limit = body.limit.map_or(MAX_LIMIT, |limit| limit.0);
+    Ok(ReplayRequest { filter, stretch: stretch.transpose()?, limit })
 }
-
-const SENSOR: &str = "a UUID in its hyphenated form";
-const KIND: &str = "measurement, log_message or heartbeat";
-
-/// Whoever has misspelt one learns of all.
-static REASON: LazyLock<String> = LazyLock::new(|| {
-    let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
-    format!("one of the codes of rejections: {}", codes.join(", "))
-});
 
 const WHICH: &str = "say which rejections are meant, or that all are: all=true";
 
@@ -380,28 +389,6 @@ async fn within(
 /// Whether nothing is said of which rejections are meant.
 fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
     *filter == RejectionFilter::default() && !all
-}
-
-fn filter_of(parameters: &mut Parameters) -> Result<RejectionFilter, Problem> {
-    Ok(RejectionFilter {
-        identifiers: parameters
-            .take_as("identifier", "a whole number", |text| text.parse().ok())?
-            .map(|identifier| vec![identifier]),
-        network: None,
-        sensor: parameters.take_as("sensor", SENSOR, SensorIdentifier::parse)?,
-        reason: parameters.take_as("reason", &REASON, known_code)?,
-        kind: parameters.take_as("kind", KIND, known_kind)?,
-        since: parameters.take_as("since", MOMENT_EXPECTED, moment)?,
-        until: parameters.take_as("until", MOMENT_EXPECTED, moment)?,
-    })
-}
-
-fn known_code(text: &str) -> Option<&'static str> {
-    Reason::ALL.iter().map(|reason| reason.code()).find(|code| *code == text)
-}
-
-fn known_kind(text: &str) -> Option<&'static str> {
-    Kind::ALL.into_iter().map(Kind::name).find(|name| *name == text)
 }
 
 #[cfg(test)]

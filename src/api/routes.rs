@@ -2,19 +2,25 @@
 //! path and description), who may call it, and its handler. `bind` serves what is declared and
 //! `openapi.rs` describes it. Promises that no route is served that does not say who may call it.
 
+use std::sync::Arc;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, Handler, Responder, Route, guard};
+use actix_web::{FromRequest, Handler, HttpRequest, Responder, Route, guard};
 use utoipa::__dev::{SchemaReferences, Tags};
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::{HttpMethod, RefOr, Schema};
 
 use super::AccessConfig;
 use super::authenticate::authenticate;
 use super::caller::Caller;
+use super::extractors::Extractor;
 use super::limits;
 use super::problem::{Kind, Problem};
+use super::{body, query};
 use crate::domain::Role;
 
 /// Who may call a route.
@@ -87,7 +93,7 @@ impl Routes {
     where
         P: utoipa::Path + SchemaReferences + for<'t> Tags<'t>,
         F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
-        Args: FromRequest + 'static,
+        Args: Extractor + FromRequest + 'static,
     {
         let mut operation = P::operation();
         operation.tags = Some(P::tags().into_iter().map(str::to_owned).collect());
@@ -98,7 +104,18 @@ impl Routes {
             Some(HttpMethod::Delete) => Method::DELETE,
             _ => Method::GET,
         };
-        self.declare(access, method, P::path(), handler);
+        let parameters = Args::parameters();
+        let described = parameters.iter().cloned().map(RefOr::T);
+        operation.parameters.get_or_insert_default().extend(described);
+        let in_query = |parameter: &Parameter| parameter.parameter_in == ParameterIn::Query;
+        let parameters = parameters.into_iter();
+        let takes = Arc::new(Takes {
+            parameters: parameters.filter(in_query).map(|parameter| parameter.name).collect(),
+            body: operation.request_body.is_some()
+                || [Method::GET, Method::DELETE].contains(&method),
+        });
+        let (path, takes) = (P::path(), Some(takes));
+        self.declare(access, takes, (method, path), handler);
         if let Some(declared) = self.0.last_mut() {
             declared.operation = Some(operation);
             P::schemas(&mut declared.schemas);
@@ -110,7 +127,7 @@ impl Routes {
     where
         P: utoipa::Path + SchemaReferences + for<'t> Tags<'t>,
         F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
-        Args: FromRequest + 'static,
+        Args: Extractor + FromRequest + 'static,
     {
         self.add(access, operation, handler);
         if let Some(declared) = self.0.last_mut() {
@@ -124,16 +141,21 @@ impl Routes {
         F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
         Args: FromRequest + 'static,
     {
-        self.declare(access, Method::GET, path.to_owned(), handler);
+        self.declare(access, None, (Method::GET, path.to_owned()), handler);
     }
 
-    fn declare<F, Args>(&mut self, access: Access, method: Method, path: String, handler: F)
-    where
+    fn declare<F, Args>(
+        &mut self,
+        access: Access,
+        takes: Option<Arc<Takes>>,
+        (method, path): (Method, String),
+        handler: F,
+    ) where
         F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
         Args: FromRequest + 'static,
     {
         let takes_head = method == Method::GET;
-        let route = Box::new(move || guarded(access, web::route().to(handler)));
+        let route = Box::new(move || guarded(access, takes.clone(), web::route().to(handler)));
         let (operation, schemas) = (None, Vec::new());
         self.0.push(Declared { path, method, access, operation, schemas, takes_head, route });
     }
@@ -166,7 +188,7 @@ impl Routes {
                 let problem = Problem::method_not_allowed(allowed.clone());
                 async { Err::<&str, _>(problem) }
             };
-            let resource = resource.default_service(guarded(access, web::to(not_allowed)));
+            let resource = resource.default_service(guarded(access, None, web::to(not_allowed)));
             config.service(resource.wrap(from_fn(limits::within)));
         }
     }
@@ -182,9 +204,36 @@ impl Declared {
     }
 }
 
-/// Asks who calls before the handler is called.
-fn guarded(access: Access, route: Route) -> Route {
-    route.wrap(from_fn(move |request, next| authenticate(access, request, next)))
+/// What a route takes beside its path.
+struct Takes {
+    /// The names of its query parameters.
+    parameters: Vec<String>,
+    /// Whether a body is looked at, or passed over.
+    body: bool,
+}
+
+impl Takes {
+    fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
+        query::check(request.query_string(), &self.parameters)?;
+        if self.body { Ok(()) } else { body::check_none(request) }
+    }
+}
+
+/// Asks who calls, and looks whether the route takes what is sent, before the handler is called.
+fn guarded(access: Access, takes: Option<Arc<Takes>>, route: Route) -> Route {
+    let check = move |request: ServiceRequest, next: Next<BoxBody>| {
+        let takes = takes.clone();
+        async move {
+            match takes.map_or(Ok(()), |takes| takes.check(request.request())) {
+                Ok(()) => next.call(request).await,
+                Err(problem) => Ok(request.error_response(problem)),
+            }
+        }
+    };
+    // The one that is wrapped last is asked first.
+    route
+        .wrap(from_fn(check))
+        .wrap(from_fn(move |request, next| authenticate(access, request, next)))
 }
 
 /// What is served where no route is declared.
@@ -192,5 +241,5 @@ pub(super) fn not_found() -> Route {
     let problem = || async {
         Err::<&str, _>(Problem::new(Kind::RouteNotFound, "no route is served at this path"))
     };
-    guarded(Access::VIEWER, web::to(problem))
+    guarded(Access::VIEWER, None, web::to(problem))
 }

@@ -1,14 +1,16 @@
 //! The list of sensors: which, and in what order. Promises a page after the other without a gap, in
 //! spite of inserts; in the order of last seen, a sensor that speaks meanwhile moves.
 
-use actix_web::{Responder, web};
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Context;
 use super::caller::Caller;
-use super::name::{NAME_EXPECTED, usable_name};
-use super::narrow::{MOMENT_EXPECTED, moment};
-use super::page::{Listing, Parameters, listing};
+use super::fields::{Identifier, Name, Sort, State, Time};
+use super::page::{Listing, PageQuery, listing};
 use super::problem::Problem;
+use super::query::{And, Query};
 use super::routes::{Access, Routes};
 use super::sensors::SensorItem;
 use crate::domain::NetworkIdentifier;
@@ -21,46 +23,22 @@ pub(super) fn routes(routes: &mut Routes) {
 /// The sensors that the caller may see.
 #[utoipa::path(
     get, path = "/api/v1/sensors", tag = "sensors", operation_id = "list_sensors",
-    params(
-        ("limit" = Option<u32>, Query, description = "Items of a page"),
-        ("cursor" = Option<String>, Query, description = "What the last page gave as next"),
-        ("network" = Option<Uuid>, Query, description = "Those of one network"),
-        ("name" = Option<String>, Query, description = "Those of exactly this name"),
-        ("silent_since" = Option<String>, Query,
-            description = "Those not heard since, in RFC 3339 or Unix seconds; never heard is silent"),
-        ("configuration_state" = Option<crate::store::ConfigurationState>, Query,
-            description = "Those whose newest configuration stands so; `stale`: published for more than five \
-                minutes when the sensor last spoke, and not acknowledged"),
-        ("sort" = Option<String>, Query,
-            description = "By name, or by when it was heard: the longest silent first, or last"),
-    ),
     responses((status = 200, description = "A page of sensors", body = Listing<SensorItem>)),
 )]
-pub(super) async fn list(
+async fn list(
     context: web::Data<Context>,
     caller: Caller,
-    mut parameters: Parameters,
-) -> Result<impl Responder, Problem> {
-    let scope = caller.scope();
-    let page = parameters.page::<SensorKey>()?;
-    let order = parameters.take_as("sort", "name, last_seen or -last_seen", order)?;
-    let order = order.unwrap_or(SensorOrder::Name);
+    Query(And(page, query)): Query<And<PageQuery, SensorsQuery>>,
+) -> Result<HttpResponse, Problem> {
+    let page = page.page::<SensorKey>()?;
+    let order = query.sort.map_or(SensorOrder::Name, |sort| sort.0);
     let filter = SensorFilter {
-        scope,
-        network: parameters.take_as(
-            "network",
-            "a UUID in its hyphenated form",
-            NetworkIdentifier::parse,
-        )?,
-        name: parameters.take_as("name", NAME_EXPECTED, |it| usable_name(it.into()))?,
-        silent_since: parameters.take_as("silent_since", MOMENT_EXPECTED, moment)?,
-        state: parameters.take_as(
-            "configuration_state",
-            "none, pending, published, acknowledged, failed or stale",
-            |it| it.parse().ok(),
-        )?,
+        scope: caller.scope(),
+        network: query.network.map(|network| NetworkIdentifier(network.0)),
+        name: query.name.map(|name| name.0),
+        silent_since: query.silent_since.map(|time| time.0),
+        state: query.configuration_state.map(|state| state.0),
     };
-    parameters.finish()?;
     if page.after.as_ref().is_some_and(|key| !key.suits(order)) {
         return Err(Problem::parameter("cursor", "it is of a list in another order"));
     }
@@ -68,11 +46,23 @@ pub(super) async fn list(
     Ok(listing(sensors, &page, |sensor| sensor.key(order), SensorItem::from))
 }
 
-fn order(text: &str) -> Option<SensorOrder> {
-    match text {
-        "name" => Some(SensorOrder::Name),
-        "last_seen" => Some(SensorOrder::LastSeen),
-        "-last_seen" => Some(SensorOrder::LastSeenDescending),
-        _ => None,
-    }
+/// Which sensors, and in what order.
+#[derive(Debug, Deserialize, IntoParams)]
+struct SensorsQuery {
+    /// Those of one network
+    #[param(inline)]
+    network: Option<Identifier>,
+    /// Those of exactly this name
+    #[param(inline)]
+    name: Option<Name>,
+    /// Those not heard since, in RFC 3339 or Unix seconds; never heard is silent
+    #[param(inline)]
+    silent_since: Option<Time>,
+    /// Those whose newest configuration stands so; `stale`: published for more than five minutes when the
+    /// sensor last spoke, and not acknowledged
+    #[param(inline)]
+    configuration_state: Option<State>,
+    /// By name, or by when it was heard: the longest silent first, or last
+    #[param(inline, default = "name")]
+    sort: Option<Sort>,
 }

@@ -4,22 +4,20 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::LOCATION;
+use actix_web::HttpResponse;
 use actix_web::web;
-use actix_web::{HttpResponse, Responder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tracing::{info, warn};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use super::body::{Body, Members, needed};
+use super::answer::created;
+use super::body::Json;
 use super::caller::Caller;
 use super::configurations::configuration_member;
+use super::fields::{self, Name, Network, not_null};
 use super::metadata::usable_metadata;
-use super::name::{NAME_EXPECTED, usable_name};
-use super::page::NoParameters;
-use super::path::SensorPath;
+use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::routes::{Access, Routes};
 use super::{Context, to_the_end};
@@ -66,36 +64,43 @@ pub(super) struct SensorDetail {
 }
 
 /// A sensor to be created.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body, which is read member by member")]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct NewSensorBody {
     /// Unique in its network.
-    #[schema(min_length = 1, max_length = 200, example = "roof")]
-    name: String,
+    #[schema(inline)]
+    name: Name,
     /// Random, if nothing is said.
-    #[schema(nullable = false)]
-    identifier: Option<Uuid>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    identifier: Option<fields::Sensor>,
     /// The caller's own, or the default network, if nothing is said.
-    #[schema(nullable = false)]
-    network: Option<Uuid>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    network: Option<Network>,
     /// Becomes revision 0: an object whose members are strings, numbers, booleans or null.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = Object, required = false)]
     configuration: Option<Box<RawValue>>,
     /// Any object of at most 16 KiB.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = Object, required = false)]
     metadata: Option<Box<RawValue>>,
 }
 
 /// What is to be changed about a sensor; what is not named stays.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body, which is read member by member")]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SensorChangeBody {
-    #[schema(min_length = 1, max_length = 200, nullable = false)]
-    name: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    name: Option<Name>,
     /// The network to which it moves.
-    #[schema(nullable = false)]
-    network: Option<Uuid>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(inline, nullable = false)]
+    network: Option<Network>,
     /// Any object of at most 16 KiB, in place of the one before.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = Object, required = false)]
     metadata: Option<Box<RawValue>>,
 }
@@ -150,20 +155,17 @@ impl From<SensorError> for Problem {
 /// `identifier-taken`.
 #[utoipa::path(
     post, path = "/api/v1/sensors", tag = "sensors", operation_id = "create_sensor",
-    request_body = NewSensorBody,
     responses(
         (status = 201, description = "The sensor", body = SensorItem),
         (status = 409, description = "Another sensor has the name or the identifier"),
-        (status = 422, description = "A member of the body is not usable"),
     ),
 )]
-pub(super) async fn create(
+async fn create(
     context: web::Data<Context>,
     caller: Caller,
-    _: NoParameters,
-    body: Body,
-) -> Result<impl Responder, Problem> {
-    let new = read_new(&body, caller.scope())?;
+    Json(body): Json<NewSensorBody>,
+) -> Result<HttpResponse, Problem> {
+    let new = new_sensor(body, caller.scope())?;
     let sensor = to_the_end(async move {
         let sensor = match context.store.create_sensor(&new).await {
             Err(SensorError::NotPurged) if purged_in_time(&context.store, new.identifier).await => {
@@ -178,7 +180,7 @@ pub(super) async fn create(
     })
     .await?;
     let location = format!("/api/v1/sensors/{}", sensor.identifier);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(SensorItem::from(sensor)))
+    Ok(created(location, SensorItem::from(sensor)))
 }
 
 /// Goes on with a purge that was cut short, unless somebody is at it; whether that is soon done. If
@@ -196,37 +198,24 @@ async fn purged_in_time(store: &Store, identifier: SensorIdentifier) -> bool {
     matches!(outcome, Ok(Ok(true)))
 }
 
-fn read_new(body: &Body, own: Scope) -> Result<NewSensor, Problem> {
-    let mut members = body.members()?;
-    let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
-    let identifier =
-        members.take_as("identifier", "a UUID in its hyphenated form", |it: String| {
-            SensorIdentifier::parse(&it)
-        })?;
-    let network = take_network(&mut members, own)?.or(own.network());
-    let configuration = members.take("configuration").map(configuration_member).transpose()?;
-    let metadata = members.take("metadata").map(usable_metadata).transpose()?;
-    members.finish()?;
+fn new_sensor(body: NewSensorBody, own: Scope) -> Result<NewSensor, Problem> {
+    let network = network_in(own, body.network)?.or(own.network());
+    let identifier = body.identifier.map(|identifier| identifier.0);
+    let configuration = body.configuration.map(|json| configuration_member(json.get()));
     Ok(NewSensor {
         identifier: identifier.unwrap_or_else(SensorIdentifier::random),
         network: network.unwrap_or(NetworkIdentifier::DEFAULT),
-        name: needed(name, "/name")?,
-        metadata,
-        configuration,
+        name: body.name.0,
+        metadata: body.metadata.map(|json| usable_metadata(json.get())).transpose()?,
+        configuration: configuration.transpose()?,
     })
 }
 
-/// The one network to which a sensor belongs, or is to belong.
-fn take_network(
-    members: &mut Members<'_>,
-    own: Scope,
-) -> Result<Option<NetworkIdentifier>, Problem> {
-    let network = members.take_as("network", "the identifier of a network", |it: String| {
-        NetworkIdentifier::parse(&it)
-    })?;
+/// The network to which a sensor belongs, or is to belong.
+fn network_in(own: Scope, network: Option<Network>) -> Result<Option<NetworkIdentifier>, Problem> {
     match network {
-        Some(network) if !own.covers(network) => Err(Problem::no_such_network()),
-        network => Ok(network),
+        Some(Network(network)) if !own.covers(network) => Err(Problem::no_such_network()),
+        network => Ok(network.map(|network| network.0)),
     }
 }
 
@@ -235,17 +224,15 @@ fn take_network(
 /// While the database is away this is 503; `…/live` then still tells what the actor knows.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "read_sensor",
-    params(("identifier" = Uuid, Path, description = "The sensor's")),
     responses(
         (status = 200, description = "The sensor", body = SensorDetail),
-        (status = 404, description = "There is no such sensor"),
     ),
 )]
-pub(super) async fn one(
+async fn one(
     context: web::Data<Context>,
-    SensorPath(identifier): SensorPath,
-    _: NoParameters,
-) -> Result<impl Responder, Problem> {
+    Path(path): Path<SensorPath>,
+) -> Result<HttpResponse, Problem> {
+    let identifier = path.sensor();
     let (sensor, live) =
         tokio::join!(context.store.sensor(identifier), context.supervisor.snapshot(identifier));
     let mut sensor = sensor?.ok_or_else(Problem::sensor_not_found)?;
@@ -257,29 +244,23 @@ pub(super) async fn one(
 /// Renames a sensor, moves it to another network, or replaces its metadata.
 #[utoipa::path(
     patch, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "change_sensor",
-    params(("identifier" = Uuid, Path, description = "The sensor's")),
-    request_body = SensorChangeBody,
     responses(
         (status = 200, description = "The sensor", body = SensorItem),
-        (status = 404, description = "There is no such sensor"),
         (status = 409, description = "Another sensor of the network has the name"),
-        (status = 422, description = "A member of the body is not usable"),
     ),
 )]
-pub(super) async fn change(
+async fn change(
     context: web::Data<Context>,
     caller: Caller,
-    SensorPath(identifier): SensorPath,
-    _: NoParameters,
-    body: Body,
-) -> Result<impl Responder, Problem> {
-    let own = caller.scope();
-    let mut members = body.members()?;
-    let name = members.take_as("name", NAME_EXPECTED, usable_name)?;
-    let network = take_network(&mut members, own)?;
-    let metadata = members.take("metadata").map(usable_metadata).transpose()?;
-    members.finish()?;
-    let change = SensorChange { name, network, metadata };
+    Path(path): Path<SensorPath>,
+    Json(body): Json<SensorChangeBody>,
+) -> Result<HttpResponse, Problem> {
+    let identifier = path.sensor();
+    let change = SensorChange {
+        name: body.name.map(|name| name.0),
+        network: network_in(caller.scope(), body.network)?,
+        metadata: body.metadata.map(|json| usable_metadata(json.get())).transpose()?,
+    };
     let sensor = to_the_end(async move {
         let sensor = context.store.change_sensor(identifier, &change).await?;
         sensor.ok_or_else(Problem::sensor_not_found)
@@ -291,17 +272,15 @@ pub(super) async fn change(
 /// Deletes a sensor with all its rows, and clears its retained configuration.
 #[utoipa::path(
     delete, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "delete_sensor",
-    params(("identifier" = Uuid, Path, description = "The sensor's")),
     responses(
         (status = 204, description = "It is gone, and its rows with it"),
-        (status = 404, description = "There is no such sensor"),
     ),
 )]
-pub(super) async fn delete(
+async fn delete(
     context: web::Data<Context>,
-    SensorPath(identifier): SensorPath,
-    _: NoParameters,
-) -> Result<impl Responder, Problem> {
+    Path(path): Path<SensorPath>,
+) -> Result<HttpResponse, Problem> {
+    let identifier = path.sensor();
     to_the_end(async move {
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());
@@ -318,5 +297,5 @@ pub(super) async fn delete(
         Ok(())
     })
     .await?;
-    Ok(HttpResponse::NoContent())
+    Ok(HttpResponse::NoContent().finish())
 }

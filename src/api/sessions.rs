@@ -4,26 +4,22 @@
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse, Responder};
-use secrecy::SecretString;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Context;
 use super::authenticate::CHALLENGE;
-use super::body::{Body, needed};
+use super::body::Json;
 use super::caller::Caller;
+use super::fields::{GivenName, GivenPassword};
 use super::gate::Gate;
 use super::logins::{Attempt, Logins};
-use super::page::NoParameters;
 use super::problem::Problem;
 use super::routes::{Access, Routes};
 use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
 use crate::store::NewToken;
 
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
-
-/// Longer names nobody has.
-const MAX_NAME_BYTES: usize = 800;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::Open, __path_open, open);
@@ -32,12 +28,13 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 /// A user who signs in.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes the body, which is read member by member")]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
-    name: String,
-    #[schema(format = Password)]
-    password: String,
+    #[schema(inline)]
+    name: GivenName,
+    #[schema(inline)]
+    password: GivenPassword,
 }
 
 /// A session that has just begun. Its token is shown this once.
@@ -66,11 +63,9 @@ pub(super) struct Session {
 /// Signs in: name and password become a token.
 #[utoipa::path(
     post, path = "/api/v1/sessions", tag = "access", operation_id = "open_session",
-    request_body = Credentials,
     responses(
         (status = 201, description = "The session, with its token", body = OpenedSession),
         (status = 401, description = "Name and password do not fit"),
-        (status = 422, description = "A member of the body is not usable"),
         (status = 429, description = "This name or this address failed too often"),
     ),
 )]
@@ -79,19 +74,9 @@ pub(super) async fn open(
     gate: web::Data<Gate>,
     logins: web::Data<Logins>,
     request: HttpRequest,
-    _: NoParameters,
-    body: Body,
+    Json(body): Json<Credentials>,
 ) -> Result<impl Responder, Problem> {
-    let mut members = body.members()?;
-    let name = members.take_as("name", "a string", |it: String| {
-        (it.len() <= MAX_NAME_BYTES && !it.contains('\0')).then_some(it)
-    })?;
-    let password = members.take_as("password", "a string", |it: String| {
-        (it.len() <= MAX_NAME_BYTES).then(|| SecretString::from(it))
-    })?;
-    members.finish()?;
-    let (name, password) = (needed(name, "/name")?, needed(password, "/password")?);
-
+    let (name, password) = (body.name.0, body.password.0);
     let address = request.peer_addr().map(|address| address.ip());
     let user = context.store.user_named(&name).await?;
     let (user, kept) = user.map_or((None, None), |(user, kept)| (Some(user), Some(kept)));
@@ -135,7 +120,7 @@ pub(super) async fn open(
     get, path = "/api/v1/sessions/current", tag = "access", operation_id = "read_session",
     responses((status = 200, description = "Who calls", body = Session)),
 )]
-pub(super) async fn current(caller: Caller, _: NoParameters) -> Result<impl Responder, Problem> {
+pub(super) async fn current(caller: Caller) -> Result<impl Responder, Problem> {
     Ok(HttpResponse::Ok().json(Session {
         name: caller.name().to_owned(),
         role: caller.role(),
@@ -156,7 +141,6 @@ pub(super) async fn end(
     context: web::Data<Context>,
     gate: web::Data<Gate>,
     caller: Caller,
-    _: NoParameters,
 ) -> Result<impl Responder, Problem> {
     let session = caller.token().filter(|_| caller.is_session()).ok_or_else(|| {
         Problem::forbidden("the token is no session's; an admin revokes it at /api/v1/tokens")

@@ -8,7 +8,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::caller::Caller;
-use super::page::NoParameters;
 use super::routes::{Access, Routes};
 use super::{Context, health};
 use crate::domain::{LedgerSnapshot, Part, Timestamp};
@@ -62,11 +61,7 @@ pub(super) struct Connection {
     get, path = "/api/v1/status", tag = "service", operation_id = "read_status",
     responses((status = 200, description = "Also while the database is away", body = Status)),
 )]
-pub(super) async fn status(
-    context: web::Data<Context>,
-    _: Caller,
-    _: NoParameters,
-) -> impl Responder {
+async fn status(context: web::Data<Context>, _: Caller) -> impl Responder {
     let (database, actors) =
         tokio::join!(health::database_problem(&context), context.supervisor.actor_stats());
     HttpResponse::Ok().json(Status {

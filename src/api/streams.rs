@@ -11,8 +11,7 @@ use futures_util::Stream;
 
 use super::Context;
 use super::caller::Caller;
-use super::page::NoParameters;
-use super::path::SensorPath;
+use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::routes::{Access, Routes};
 use crate::domain::{Scope, Timestamp};
@@ -42,11 +41,7 @@ pub(super) fn routes(routes: &mut Routes) {
     responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream",
         example = "event: activity\ndata: {\"totals\":[…],\"sensors\":[…],\"sensors_not_listed\":0}\n\n")),
 )]
-pub(super) async fn fleet(
-    caller: Caller,
-    context: web::Data<Context>,
-    _: NoParameters,
-) -> Result<HttpResponse, Problem> {
+async fn fleet(caller: Caller, context: web::Data<Context>) -> Result<HttpResponse, Problem> {
     let scope = match caller.scope() {
         Scope::All => None,
         Scope::Network(network) => Some(network.0),
@@ -65,21 +60,17 @@ pub(super) async fn fleet(
 /// `missed_since` from when on the lists hold what the client has missed.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}/stream", tag = "streams", operation_id = "stream_sensor",
-    params(
-        ("identifier" = uuid::Uuid, Path, description = "The sensor"),
-        ("Last-Event-ID" = Option<i64>, Header, description = "The identifier of the last event seen"),
-    ),
+    params(("Last-Event-ID" = Option<i64>, Header, description = "The identifier of the last event seen")),
     responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream",
         example = "event: heartbeat\nid: 1782896400250000\ndata: {…,\"success\":true}\n\n")),
 )]
-pub(super) async fn sensor(
+async fn sensor(
     caller: Caller,
     context: web::Data<Context>,
-    SensorPath(sensor): SensorPath,
-    _: NoParameters,
+    Path(path): Path<SensorPath>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let seen = last_event_id(&request)?;
+    let (sensor, seen) = (path.sensor(), last_event_id(&request)?);
     // First the stream, then the look: a deletion between the two is then in the stream.
     let reader = context.streams.hub.read_sensor(grant(&caller), sensor, seen)?;
     context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;

@@ -86,7 +86,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements", Viewer, Own, 200),
         // It has not measured anything, and nothing says what to sum up.
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements/latest", Viewer, Own, 404),
-        route(Method::GET, "/api/v1/sensors/{identifier}/measurements/aggregates", Viewer, Own, 400),
+        route(Method::GET, "/api/v1/sensors/{identifier}/measurements/aggregates?attributes=a&bucket=1h", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements/export", Viewer, Own, 200),
         route(Method::GET, "/api/v1/networks/{network}/measurements/export", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/log-messages", Viewer, Own, 200),
@@ -95,7 +95,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/sensors/{identifier}/configurations", Viewer, Own, 200),
         route(Method::POST, "/api/v1/sensors/{identifier}/configurations", Operator, Own, 202).with("{}"),
         // Nothing says with what to compare.
-        route(Method::GET, "/api/v1/sensors/{identifier}/configurations/diff", Viewer, Own, 400),
+        route(Method::GET, "/api/v1/sensors/{identifier}/configurations/diff?from=0", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/configurations/{revision}", Viewer, Own, 200),
         route(Method::POST, "/api/v1/sensors/{identifier}/configurations/{revision}/republish", Operator, Own, 202),
         route(Method::GET, "/api/v1/ingest", Admin, Whole, 200),

@@ -1,0 +1,30 @@
+//! The answers that resources have in common. Used by the handlers that create, read, change and delete
+//! one thing.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::LOCATION;
+use serde::Serialize;
+
+use super::problem::{Kind, Problem};
+
+/// 200 with the thing, or 404.
+pub(super) fn found<R, T: Serialize + From<R>>(
+    row: Option<R>,
+    not_found: Kind,
+) -> Result<HttpResponse, Problem> {
+    let row = row.ok_or_else(|| Problem::not_found(not_found))?;
+    Ok(HttpResponse::Ok().json(T::from(row)))
+}
+
+/// 201 with the thing, and where it can be read.
+pub(super) fn created(location: String, item: impl Serialize) -> HttpResponse {
+    HttpResponse::Created().insert_header((LOCATION, location)).json(item)
+}
+
+/// 204, or 404.
+pub(super) fn deleted(existed: bool, not_found: Kind) -> Result<HttpResponse, Problem> {
+    match existed {
+        true => Ok(HttpResponse::NoContent().finish()),
+        false => Err(Problem::not_found(not_found)),
+    }
+}

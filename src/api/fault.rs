@@ -1,0 +1,87 @@
+//! Where a body or a query does not fit the struct that it is read into, and why. Used by the
+//! extractors `Json` and `Query`. Pure. Promises a sentence that never repeats a value, which may be
+//! long or a secret.
+
+use std::fmt::Display;
+
+use serde_path_to_error::{Error, Segment};
+
+/// A member of a body, or a parameter of a query, that is not as it should be.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Fault {
+    /// The names that lead to it; none where it is the whole.
+    pub(super) path: Vec<String>,
+    pub(super) detail: String,
+}
+
+impl Fault {
+    pub(super) fn of<E: Display>(error: &Error<E>) -> Self {
+        let segments = error.path().iter().filter_map(|segment| match segment {
+            Segment::Map { key } | Segment::Enum { variant: key } => Some(key.clone()),
+            Segment::Seq { index } => Some(index.to_string()),
+            Segment::Unknown => None,
+        });
+        let mut path: Vec<String> = segments.collect();
+        // serde_json adds where it stood: " at line 1 column 20".
+        let message = error.inner().to_string();
+        let message = message.rsplit_once(" at line ").map_or(&*message, |(before, _)| before);
+        // What serde's own derive says of fields; their names stand in the path only if they are unknown.
+        let named =
+            |prefix: &str| message.strip_prefix(prefix)?.strip_suffix('`').map(str::to_owned);
+        let detail = if let Some(name) = named("missing field `") {
+            path.push(name);
+            "it is missing".into()
+        } else if let Some(name) = named("duplicate field `") {
+            path.push(name);
+            "it stands there twice".into()
+        } else if message.starts_with("unknown field `") {
+            "no member has this name here".into()
+        } else if let Some((_, expected)) = message.rsplit_once(", expected ") {
+            format!("it takes {expected}")
+        } else {
+            message.to_owned()
+        };
+        Self { path, detail }
+    }
+
+    /// As a JSON pointer (RFC 6901, section 3).
+    pub(super) fn pointer(&self) -> String {
+        self.path.iter().map(|name| pointer(name)).collect()
+    }
+}
+
+/// The JSON pointer of a member of the body (RFC 6901, section 3).
+pub(super) fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its errors are looked at")]
+    struct Body {
+        name: String,
+        numbers: Vec<u8>,
+    }
+
+    #[test]
+    fn a_fault_says_where_and_never_what() {
+        for (json, pointer, detail) in [
+            (r#"{"name":"a"}"#, "/numbers", "it is missing"),
+            (r#"{"name":"a","name":"b"}"#, "/name", "it stands there twice"),
+            (r#"{"name":"a","\u006eame":"b"}"#, "/name", "it stands there twice"),
+            (r#"{"a/b~c":1}"#, "/a~1b~0c", "no member has this name here"),
+            (r#"{"name":7}"#, "/name", "it takes a string"),
+            (r#"{"name":"a","numbers":[1,"secret"]}"#, "/numbers/1", "it takes u8"),
+        ] {
+            let mut deserializer = serde_json::Deserializer::from_str(json);
+            let read: Result<Body, _> = serde_path_to_error::deserialize(&mut deserializer);
+            let fault = Fault::of(&read.unwrap_err());
+            assert_eq!((&*fault.pointer(), &*fault.detail), (pointer, detail), "{json}");
+        }
+    }
+}

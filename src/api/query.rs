@@ -1,0 +1,120 @@
+//! Query parameters, read into structs. Used by every handler of a route that takes some. Promises that a
+//! parameter that is unknown, doubled or malformed is an error that names it: the struct of a route's
+//! parameters is what the document shows.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+
+use super::fault::Fault;
+use super::problem::Problem;
+
+/// No route takes as many; the search for doubled ones stays short.
+const MAX_PARAMETERS: usize = 32;
+
+/// The parameters of a request.
+#[derive(Debug)]
+pub(super) struct Query<T>(pub(super) T);
+
+/// Parameters of both kinds.
+#[derive(Debug)]
+pub(super) struct And<A, B>(pub(super) A, pub(super) B);
+
+/// What is read from a query.
+pub(super) trait Parameters: Sized {
+    fn read(query: &str) -> Result<Self, Problem>;
+}
+
+impl<T: DeserializeOwned + IntoParams> Parameters for T {
+    fn read(query: &str) -> Result<Self, Problem> {
+        let pairs = url::form_urlencoded::parse(query.as_bytes());
+        let deserializer = serde_urlencoded::Deserializer::new(pairs);
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let Fault { path, detail } = Fault::of(&error);
+            Problem::parameter(path.first().map_or("", |name| name), detail)
+        })
+    }
+}
+
+impl<A: Parameters, B: Parameters> Parameters for And<A, B> {
+    fn read(query: &str) -> Result<Self, Problem> {
+        Ok(Self(A::read(query)?, B::read(query)?))
+    }
+}
+
+impl<A: IntoParams, B: IntoParams> IntoParams for And<A, B> {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = A::into_params(&place);
+        parameters.extend(B::into_params(&place));
+        parameters
+    }
+}
+
+impl<T: Parameters + 'static> FromRequest for Query<T> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(T::read(request.query_string()).map(Self))
+    }
+}
+
+/// Refuses what the route does not take. Asked before its handler is called.
+pub(super) fn check(query: &str, known: &[String]) -> Result<(), Problem> {
+    let mut names = Vec::new();
+    for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
+        if names.contains(&name) {
+            return Err(Problem::parameter(&name, "it stands there twice"));
+        }
+        if names.len() == MAX_PARAMETERS {
+            return Err(Problem::parameter(&name, "there are too many parameters"));
+        }
+        if !known.iter().any(|known| **known == *name) {
+            return Err(Problem::parameter(&name, "no parameter has this name here"));
+        }
+        names.push(name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::cursor;
+    use crate::api::page::{PageQuery, TimeRange};
+
+    fn page(query: &str) -> Result<(u32, Option<i32>), Problem> {
+        check(query, &["limit".into(), "cursor".into(), "from".into()])?;
+        let And(page, _) = And::<PageQuery, TimeRange>::read(query)?;
+        page.page().map(|page| (page.limit, page.after))
+    }
+
+    #[test]
+    fn limit_and_cursor_are_understood() {
+        assert_eq!(page("").unwrap(), (100, None));
+        let next = format!("limit=1000&cursor={}", cursor::encode(&7_i32));
+        assert_eq!(page(&next).unwrap(), (1_000, Some(7)));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for query in [
+            "limit=0",
+            "limit=1001",
+            "limit=-1",
+            "limit=",
+            "limit=1&limit=1",
+            "cursor=",
+            "cursor=x",
+            "from=x",
+            "unknown",
+            "limit=1&Limit=1",
+        ] {
+            assert!(page(query).is_err(), "{query}");
+        }
+    }
+}
