@@ -277,3 +277,44 @@ async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
     let (partition, rows) = partition_of(&database, "measurement", old).await;
     assert!(partition.starts_with("measurement_p20") && rows == 4, "{partition} {rows}");
 }
+
+/// `migrate` ran as the tables' owner, and the service's role is a member of it: the owner can alter
+/// what the service has made.
+#[actix_rt::test]
+async fn a_partition_belongs_to_the_owner_of_its_table() {
+    let postgres = Postgres::start().await;
+    let mut database = postgres.create_database(None).await;
+    let admin = connect(&database.url).await.unwrap();
+    let roles = format!(
+        "create role owner login; create role service login in role owner;
+         alter database {} owner to owner",
+        database.name
+    );
+    admin.batch_execute(&roles).await.unwrap();
+    let url = database.url.clone();
+    let mut config_of = |role: &str| {
+        database.url = url.replace("//postgres@", &format!("//{role}@"));
+        config(&database)
+    };
+    store::migrate(&config_of("owner")).await.unwrap();
+    let config = config_of("service");
+    let month_ago = Timestamp::now().unix_seconds().floor() - 30.0 * DAY;
+
+    Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
+    let committer = Committer::new(&config, 1);
+    committer.commit(batch(&measurement(month_ago)), Path::Straight).await.unwrap();
+
+    database.url = url;
+    let (partition, _) = partition_of(&database, "measurement", month_ago).await;
+    assert!(partition.starts_with("measurement_p20"), "{partition}");
+    let others = "select count(*) from pg_class
+        where relnamespace = 'public'::regnamespace and relowner <> 'owner'::regrole";
+    assert_eq!(count(&database, others).await, 0);
+
+    // A right was lost: the rows are stored all the same.
+    admin.batch_execute("revoke create on schema public from pg_database_owner").await.unwrap();
+    let two_months_ago = month_ago - 30.0 * DAY;
+    committer.commit(batch(&measurement(two_months_ago)), Path::Straight).await.unwrap();
+    let (partition, _) = partition_of(&database, "measurement", two_months_ago).await;
+    assert_eq!(partition, "measurement_default");
+}
