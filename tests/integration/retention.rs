@@ -233,7 +233,8 @@ async fn ingest_does_not_wait_for_whoever_reads_for_long() {
         let transaction = reader.transaction().await.unwrap();
         transaction.query_one(query, &[]).await.unwrap();
 
-        let (round, slowest) = slowest_commit_beside(&database, housekeeper.round()).await;
+        let (round, slowest) =
+            slowest_commit_beside(&database, Box::pin(housekeeper.round())).await;
 
         assert_eq!(to_drop(round.unwrap()), [0, 1, 0]);
         assert!(slowest < Duration::from_secs(4), "{slowest:?}");
