@@ -1,12 +1,12 @@
-# A small image that runs `tributary serve`: the program, the libraries that it loads, and nothing else; not even a shell.
-# It does not run as root, and writes no file: run it with --read-only. Built by scripts/build.
+# A small image that runs `tributary serve`: the program, the libraries that it loads and the public CA certificates, no shell.
+# It does not run as root and writes no file: run it with --read-only. scripts/build builds it.
 
 FROM rust:1.95-slim-bookworm AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /tributary
-# Of the program's features; "otlp" is one.
+# Cargo features, such as "otlp".
 ARG FEATURES=
-# First the dependencies alone, against an empty program: this layer lasts as long as the two files do.
+# Build the dependencies with an empty program first: this layer stays cached until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/integration benches/pieces \
  && echo 'fn main() {}' > src/main.rs \
@@ -16,10 +16,10 @@ RUN mkdir -p src tests/integration benches/pieces \
 ARG COMMIT=unknown
 ENV TRIBUTARY_COMMIT=$COMMIT
 COPY . .
-# Cargo goes by modification times, and the files' may be older than the empty program's.
+# Cargo compares modification times, and these files may be older than the empty program's.
 RUN touch src/main.rs src/lib.rs \
  && cargo build --locked --release --features "$FEATURES"
-# What the image will hold. Debugging information is half of the program; names of functions stay, for backtraces.
+# The image's content. Debugging information is half of the program; function names stay, for backtraces.
 RUN mkdir -p /image/usr/local/bin /image/etc/ssl/certs \
  && strip --strip-debug -o /image/usr/local/bin/tributary target/release/tributary \
  && ldd target/release/tributary | grep -o '/[^ ]*' | while read -r library; do \
@@ -32,13 +32,13 @@ RUN mkdir -p /image/usr/local/bin /image/etc/ssl/certs \
 
 FROM scratch
 COPY --from=build /image/ /
-# By number, so that an orchestrator can see that it is not root.
+# Numeric, so that an orchestrator can verify that it is not root.
 USER 10001:10001
 ENV HTTP_ADDR=0.0.0.0:8080
 EXPOSE 8080
-# Whether the process lives: it waits for a broker or a database that is away, and must not be restarted for that.
+# Checks only that the process runs: it waits for an unavailable broker or database, and a restart would not help.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["tributary", "health"]
-# SIGTERM: what is in flight is committed and acknowledged before the process ends.
+# On SIGTERM, messages in flight are committed and acknowledged before the process exits.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["tributary"]
 CMD ["serve"]

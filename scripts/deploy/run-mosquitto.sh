@@ -1,12 +1,12 @@
 #!/bin/sh
-# What: makes the broker's configuration out of scripts/mosquitto.conf and compose.yaml's secrets, and becomes the broker.
-# Usage: by compose.yaml, as the entry point of eclipse-mosquitto.
-# Needs: /deploy with the two files, /site/mosquitto.pem, /run/secrets, and /mosquitto/data to write to.
+# What: writes the broker's configuration from scripts/mosquitto.conf and compose.yaml's secrets, and executes the broker.
+# Usage: called by compose.yaml, as the entry point of eclipse-mosquitto.
+# Needs: /deploy with both mosquitto files, /site/mosquitto.pem, /run/secrets, and a writable /mosquitto/data.
 set -eu
 umask 077
 cd /mosquitto/data
 
-# Accounts stay over restarts; Tributary's follows its secret. Neither password is ever an argument of a process.
+# Accounts are kept across restarts; Tributary's is renewed from its secret. No password is an argument of a process.
 touch passwords
 sed -i '/^tributary:/d' passwords
 printf 'tributary:%s\n' "$(cat /run/secrets/mqtt_password)" >own

@@ -1,17 +1,18 @@
 # shellcheck shell=sh
-# Makes a cluster in $SERVER_HOME if there is none, and becomes its server; arguments are passed to it. Where they are set,
-# $POSTGRES_HBA is put before the lines of pg_hba.conf, $TLS_CERTIFICATE, $TLS_KEY and $TLS_AUTHORITY go into certificate.pem, ...
-# The scripts and the tests hand this text to `sh -c`: in a container, of the official image or one that scripts/images
-# made, and on the machine itself. It runs as an unprivileged account; with $PREPARE_ONLY it ends where the server begins.
+# Creates a cluster in $SERVER_HOME unless one exists, and executes its server with this script's arguments. If set,
+# $POSTGRES_HBA precedes the lines of pg_hba.conf, and $TLS_CERTIFICATE, $TLS_KEY and $TLS_AUTHORITY are written to
+# certificate.pem, key.pem and authority.pem. The scripts and the tests pass this text to `sh -c`, in a container (the
+# official image or one of scripts/images) and on the machine itself, under an unprivileged account. With $PREPARE_ONLY it
+# exits before it starts the server.
 set -eu
 home=${SERVER_HOME:-/tmp/tributary}
 mkdir -p "$home"
 cd "$home"
-# shellcheck disable=SC2012 # busybox's find is no help, and these names are tame
+# shellcheck disable=SC2012 # busybox's find lacks -printf, and these names have no special characters
 binaries=$(dirname "$(command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)")
 if [ ! -s data/PG_VERSION ]; then
   "$binaries/initdb" -D data --username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync
-  # A container is not its host's localhost; its port is published on that alone.
+  # Connections to a container do not come from its localhost; its port is published on the host's localhost only.
   echo 'host all all all trust' >>data/pg_hba.conf
   if [ -n "${POSTGRES_HBA:-}" ]; then
     { printf '%s\n' "$POSTGRES_HBA" && cat data/pg_hba.conf; } >pg_hba.conf && mv pg_hba.conf data/pg_hba.conf

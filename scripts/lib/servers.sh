@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Where PostgreSQL and the broker come from, for the scripts that source this: find_servers decides (and installs what is
-# missing), start_servers starts private ones and exports DATABASE_URL and MQTT_URL, stop_servers leaves nothing behind.
-# In this order: the variables name them; Docker; binaries of this machine; apt-get, as root; else a sentence.
+# Provides PostgreSQL and the broker to the scripts that source this file. find_servers selects the source and installs what is
+# missing, start_servers starts private servers and exports DATABASE_URL and MQTT_URL, stop_servers stops and removes them.
+# Sources, in this order: the variables, Docker, binaries of this machine, apt-get as root; else it prints what to install.
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 postgres_image=${TRIBUTARY_TEST_POSTGRES_IMAGE:-postgres:17}
@@ -9,7 +9,7 @@ mosquitto_image=${TRIBUTARY_TEST_MOSQUITTO_IMAGE:-eclipse-mosquitto:2}
 servers_directory=
 servers_containers=()
 
-# Values that the environment has already win over the file's.
+# Environment variables override the file.
 load_env() {
   local line name
   [ -f "$scripts/../.env" ] || return 0
@@ -37,13 +37,13 @@ find_servers() {
   fi
 }
 
-# True if a daemon answers and has the image, or gets it in two minutes.
+# True if a daemon answers, and has the image or can pull it within 120 s.
 docker_offers() {
   docker image inspect "$1" >/dev/null 2>&1 ||
     { docker info >/dev/null 2>&1 && timeout 120 docker pull --quiet "$1" >/dev/null 2>&1; }
 }
 
-# The directory of the newest PostgreSQL; Debian keeps several side by side, out of PATH.
+# The directory of the newest PostgreSQL; Debian installs versions side by side, outside of PATH.
 postgres_binaries() {
   local file
   for file in $(command -v postgres) /usr/lib/postgresql/*/bin/postgres; do
@@ -63,17 +63,17 @@ install_servers() {
   install_packages "${packages[@]}"
 }
 
-# Installs by apt-get, as root on Debian and its kin; elsewhere says what to install.
+# Installs with apt-get, as root on Debian and its derivatives; otherwise prints what to install.
 install_packages() {
   local packages=("$@")
   [ ${#packages[@]} -gt 0 ] || return 0
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "Please install: ${packages[*]}. (For servers, Docker will do too, or DATABASE_URL and MQTT_URL that name some.)" >&2
+    echo "Please install: ${packages[*]}. (Instead of servers you can use Docker, or set DATABASE_URL and MQTT_URL.)" >&2
     return 1
   fi
   echo "Installing ${packages[*]} ..."
   (
-    # Private servers are what we want: the packages' own services must not start, now or with the machine.
+    # The scripts start private servers: the packages' own services must not start, neither now nor at boot.
     policy=/usr/sbin/policy-rc.d
     if [ -e $policy ]; then mv $policy $policy.before-tributary; fi
     trap 'rm -f $policy; if [ -e $policy.before-tributary ]; then mv $policy.before-tributary $policy; fi' EXIT
@@ -89,7 +89,7 @@ install_packages() {
   )
 }
 
-# A port that nothing listens on, below the range of outgoing connections: "$1", if it is free.
+# A free port: "$1" if possible, else one below the range of ephemeral ports.
 free_port() {
   local port=$1
   while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
@@ -98,8 +98,8 @@ free_port() {
   echo "$port"
 }
 
-# start_servers durable|fast: starts whichever of the two no variable names; `fast` does without fsync, for tests;
-# `durable` has the memory that every guide gives a database of this size, which the defaults of PostgreSQL do not.
+# start_servers durable|fast: starts the servers that no variable names. `fast`, for tests, disables fsync; `durable` sets
+# shared_buffers and max_wal_size to the values that docs/OPERATIONS.md recommends.
 start_servers() {
   local options=()
   case $1 in
@@ -121,13 +121,13 @@ start_servers() {
   fi
 }
 
-# wait_until WHAT COMMAND...: 30 s are for slow machines, most take one or two.
+# wait_until WHAT COMMAND...: waits up to 30 s, which slow machines need; most take one or two.
 wait_until() {
   local what=$1 tries=300
   shift
   until "$@" >/dev/null 2>&1; do
     tries=$((tries - 1))
-    [ $tries -gt 0 ] || { echo "$what did not come up within 30 s." >&2 && return 1; }
+    [ $tries -gt 0 ] || { echo "$what was not ready within 30 s." >&2 && return 1; }
     sleep 0.1
   done
 }
@@ -156,13 +156,13 @@ start_mosquitto_docker() {
   wait_until "The broker" docker exec "$name" sh -c 'grep -q :075B /proc/net/tcp /proc/net/tcp6'
 }
 
-# scripts/mosquitto.conf, with the last section replaced by this place.
+# scripts/mosquitto.conf, with the last section replaced: broker_conf "PORT [ADDRESS]" DIRECTORY.
 broker_conf() {
   sed '/^# --- What differs/,$d' "$scripts/mosquitto.conf"
   printf '%s\n' "listener $1" 'allow_anonymous true' "persistence_location $2/" 'log_dest stderr' 'log_type error' 'log_type warning'
 }
 
-# PostgreSQL refuses to run as root; then everything runs as its own account, or as the one that owns nothing.
+# PostgreSQL refuses to run as root; then the servers run as postgres, or as nobody.
 as_server() {
   local account
   if [ "$(id -u)" != 0 ]; then
@@ -175,7 +175,7 @@ as_server() {
   elif command -v runuser >/dev/null; then
     runuser -u "$account" -- "$@"
   else
-    # shellcheck disable=SC2016 # for the inner shell to expand
+    # shellcheck disable=SC2016 # expanded by the inner shell
     su -s /bin/sh "$account" -c 'exec "$0" "$@"' -- "$@"
   fi
 }
@@ -189,7 +189,7 @@ start_postgres_binaries() {
   local binaries home=$servers_directory/postgres
   binaries=$(postgres_binaries)
   server_directory postgres
-  # The account may not be allowed into the directory that we are in.
+  # The account may have no access to the current directory.
   (
     cd /
     as_server env "PATH=$binaries:$PATH" SERVER_HOME="$home" PREPARE_ONLY=yes sh "$scripts/lib/run-postgres.sh" >/dev/null
@@ -206,7 +206,7 @@ start_mosquitto_binaries() {
   wait_until "The broker" listens "$mosquitto_port"
 }
 
-# Stops what start_servers started, and removes its files.
+# Stops the servers that start_servers started, and removes their files.
 stop_servers() {
   local home=$servers_directory
   [ ${#servers_containers[@]} = 0 ] || docker rm --force --volumes "${servers_containers[@]}" >/dev/null
