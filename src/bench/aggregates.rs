@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use super::messages::sensors;
+use super::load::sensors;
 use super::report::{Measured, Row};
 use super::service::{Batches, Service};
 use super::test_bed::{Run, TestBed};

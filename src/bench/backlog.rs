@@ -3,22 +3,23 @@
 //! drains of several backlogs with each other; each round measures all of them in turn.
 
 use super::baseline::Baseline;
-use super::messages::{Copies, Load, SENSORS, Shape, sensors};
+use super::load::{Load, SENSORS, sensors};
 use super::report::{Measured, Row};
 use super::service::{Batches, Service};
 use super::test_bed::TestBed;
+use crate::load::{Copies, Invention};
 
 /// Rounds of a comparison between measurements of our own, at most.
 const OWN_ROUNDS: u32 = 2;
 
 /// Messages of one measurement.
 fn of_1(bed: &TestBed, sensors: usize) -> Load {
-    Load::backlog(bed.scaled(300_000), sensors, Shape::Measurements(1))
+    Load::backlog(bed.scaled(300_000), sensors, 1)
 }
 
 /// Messages of 100 measurements.
 fn of_100(bed: &TestBed, messages: u64) -> Load {
-    Load::backlog(bed.scaled(messages), SENSORS, Shape::Measurements(100))
+    Load::backlog(bed.scaled(messages), SENSORS, 100)
 }
 
 pub(super) async fn drain_1(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
@@ -30,7 +31,10 @@ pub(super) async fn drain_100(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
 }
 
 pub(super) async fn mixed(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
-    let backlog = Load { shape: Shape::Mixture, ..of_1(bed, SENSORS) };
+    let measurements = Invention::of_measurements(1);
+    let invention =
+        Invention { log_share: 0.05, heartbeat_share: 0.05, bad_share: 0.01, ..measurements };
+    let backlog = Load { invention, ..of_1(bed, SENSORS) };
     Ok(vec![drain(bed, &backlog, "mixed", 1).await?])
 }
 
@@ -61,7 +65,7 @@ async fn drain(bed: &TestBed, backlog: &Load, name: &str, round: u32) -> anyhow:
     first.ready().await?;
     first.stop().await?;
 
-    let account = bed.publish(&run, 0, backlog, &format!("{step}: backlog")).await?;
+    let account = bed.publish(&run, backlog, &format!("{step}: backlog")).await?;
     let progress = bed.progress(&step, account.items());
     bed.checkpoint().await;
     let before = bed.meters(None, Vec::new()).read();

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-use super::messages::{Load, Messages, sensors};
+use super::load::{Load, sensors};
 use super::test_bed::{Run, TestBed};
 use crate::domain::{AckTokens, Items, Kind, RawMessage, Timestamp};
-use crate::load::Message;
+use crate::load::{Message, Source as _};
 use crate::mqtt::BrokerUrl;
 use crate::store::{copy_line, copy_script, without_password};
 use crate::wire::{Decoder, Limits};
@@ -60,28 +60,20 @@ impl Baseline {
         let run = bed.run(&sensors(backlog.sensors)).await?;
         let elapsed = match self {
             Self::MosquittoSub => {
-                let session = self.subscribe(bed, &run).await?;
-                let messages = bed.publish(&run, 0, backlog, &step).await?.messages;
+                subscribe(bed, &run).await?;
+                let messages = bed.publish(&run, backlog, &step).await?.messages;
                 bed.checkpoint().await;
-                session.drain(bed, messages).await?
+                take(bed, &run, messages).await?
             }
             Self::PsqlCopy => {
                 let _progress = bed.progress(&step, backlog.messages);
-                let files = PsqlFiles::write(backlog.clone(), &run)?;
+                let files = PsqlFiles::write(backlog, &run)?;
                 bed.checkpoint().await;
                 files.copy(&run).await?
             }
         };
         bed.clear().await?;
         Ok(elapsed)
-    }
-
-    /// Makes the session of `mosquitto_sub`, with a subscription to the measurements of this run.
-    pub(super) async fn subscribe(self, bed: &TestBed, run: &Run) -> anyhow::Result<Session> {
-        let topic = run.topics.filters().swap_remove(Kind::Measurement as usize);
-        let session = Session { client_id: session(&run.name), topic };
-        finished(session.command(bed).arg("-E")).await?;
-        Ok(session)
     }
 }
 
@@ -90,24 +82,22 @@ pub(super) fn session(run: &str) -> String {
     format!("{run}-mosquitto-sub")
 }
 
-pub(super) struct Session {
-    client_id: String,
-    topic: String,
+/// Makes that session, with a subscription to the measurements of the run.
+pub(super) async fn subscribe(bed: &TestBed, run: &Run) -> anyhow::Result<Duration> {
+    finished(subscriber(bed, run).arg("-E")).await
 }
 
-impl Session {
-    /// Takes this many messages to /dev/null; from its start to its end.
-    pub(super) async fn drain(&self, bed: &TestBed, messages: u64) -> anyhow::Result<Duration> {
-        finished(self.command(bed).args(["-C", &messages.to_string()])).await
-    }
+/// Takes this many messages to /dev/null; from its start to its end.
+pub(super) async fn take(bed: &TestBed, run: &Run, messages: u64) -> anyhow::Result<Duration> {
+    finished(subscriber(bed, run).args(["-C", &messages.to_string()])).await
+}
 
-    fn command(&self, bed: &TestBed) -> Command {
-        let mut command = mosquitto_sub(bed);
-        command.args(["-V", "mqttv5", "-c", "-x", "3600", "-i", &self.client_id]);
-        command.args(["-D", "connect", "receive-maximum", "65535"]);
-        command.args(["-q", "1", "-t", &self.topic]);
-        command
-    }
+fn subscriber(bed: &TestBed, run: &Run) -> Command {
+    let topic = run.topics.filters().swap_remove(Kind::Measurement as usize);
+    let mut command = mosquitto_sub(bed);
+    command.args(["-V", "mqttv5", "-c", "-x", "3600", "-i", &session(&run.name)]);
+    command.args(["-D", "connect", "receive-maximum", "65535", "-q", "1", "-t", &topic]);
+    command
 }
 
 fn mosquitto_sub(bed: &TestBed) -> Command {
@@ -183,21 +173,22 @@ struct PsqlFiles {
 
 impl PsqlFiles {
     /// Writes the rows of a load.
-    fn write(load: Load, run: &Run) -> anyhow::Result<Self> {
+    fn write(load: &Load, run: &Run) -> anyhow::Result<Self> {
         const LIMITS: Limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
         let directory = Directory::create(&run.name)?;
         let script = directory.0.join("script");
         let decoder = Decoder::new(run.topics.clone(), LIMITS);
         let (mut files, mut rows, mut count) = (Vec::new(), Vec::new(), 0);
-        let mut messages = Messages::new(load, run.topics.clone(), run.begins_at).peekable();
-        while let Some(message) = messages.next() {
-            count += write_rows(&decoder, &message, &mut rows);
-            if count >= ROWS_PER_FILE || messages.peek().is_none() {
-                let path = directory.0.join(files.len().to_string());
-                std::fs::write(&path, &rows)?;
-                files.push(path);
-                rows.clear();
-                count = 0;
+        for mut sensors in load.fleet(run.topics.clone()).sensors() {
+            while !sensors.has_ended() {
+                count += write_rows(&decoder, &sensors.next(Timestamp::now()), &mut rows);
+                if count >= ROWS_PER_FILE || sensors.has_ended() {
+                    let path = directory.0.join(files.len().to_string());
+                    std::fs::write(&path, &rows)?;
+                    files.push(path);
+                    rows.clear();
+                    count = 0;
+                }
             }
         }
         std::fs::write(&script, copy_script(files.iter().map(PathBuf::as_path)))?;

@@ -4,8 +4,8 @@
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use super::baseline::Baseline;
-use super::messages::{Load, SENSORS, Shape, sensors};
+use super::baseline::{self, Baseline};
+use super::load::{Load, SENSORS, sensors};
 use super::probe::{PROBE_SENSOR, Probe};
 use super::report::{Measured, Row};
 use super::service::Service;
@@ -18,7 +18,6 @@ pub(super) struct Live<'a> {
     run: Run,
     pub(super) service: Service,
     published: Account,
-    parts: u32,
 }
 
 impl<'a> Live<'a> {
@@ -29,11 +28,11 @@ impl<'a> Live<'a> {
         let run = bed.run(&known).await?;
         let mut service = Service::spawn(run.settings(bed))?;
         service.ready().await?;
-        let first = Load::backlog(SENSORS as u64, SENSORS, Shape::Measurements(1));
-        let published = bed.publish(&run, 0, &first, "first contact").await?;
+        let first = Load::backlog(SENSORS as u64, SENSORS, 1);
+        let published = bed.publish(&run, &first, "first contact").await?;
         service.settled(published.items(), |_| {}).await?;
         bed.checkpoint().await;
-        Ok(Self { bed, run, service, published, parts: 1 })
+        Ok(Self { bed, run, service, published })
     }
 
     /// Publishes a load, and measures until all of it is settled. `meanwhile` runs until then.
@@ -48,7 +47,7 @@ impl<'a> Live<'a> {
         let (cpu, batches) = (meters.read(), self.service.batches().await?);
         let started_at = Instant::now();
         let settle = async {
-            let mut account = self.bed.publish(&self.run, self.parts, load, name).await?;
+            let mut account = self.bed.publish(&self.run, load, name).await?;
             let (probed, held) = probe.stop().await?;
             account += probed.account;
             self.published += account;
@@ -64,7 +63,6 @@ impl<'a> Live<'a> {
         drop(held);
         let batches = self.service.batches().await?.since(batches);
         let memory = self.service.memory();
-        self.parts += 1;
         let tables = self.run.database.count().await?;
         let measured = Measured { account, elapsed, cpu, memory, batches };
         let mut row = measured.row(name).with_books(&self.published, &ledger, &tables);
@@ -96,11 +94,10 @@ pub(super) async fn live(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     if baseline.is_installed().await {
         (load.messages, load.duration) = (row.messages, None);
         let run = bed.run(&[]).await?;
-        let session = baseline.subscribe(bed, &run).await?;
-        let step = "live-flat-out: mosquitto_sub";
-        let published = bed.publish(&run, 0, &load, step);
-        let drained = session.drain(bed, load.messages);
-        let (_, elapsed) = tokio::try_join!(published, drained)?;
+        baseline::subscribe(bed, &run).await?;
+        let published = bed.publish(&run, &load, "live-flat-out: mosquitto_sub");
+        let taken = baseline::take(bed, &run, load.messages);
+        let (_, elapsed) = tokio::try_join!(published, taken)?;
         bed.clear().await?;
         rounds.push((row.items_per_second, load.messages as f64 / elapsed.as_secs_f64()));
     }

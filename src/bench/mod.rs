@@ -2,7 +2,7 @@
 //! Measured from outside on real servers, in turn with baselines: other clients that do half of the work.
 //! docs/BENCHMARKS.md says what each scenario is and how to repeat it.
 //!
-//! `messages` says what is published; `service` is the child process under measurement; `test_bed` and `meters`
+//! `load` says what is published; `service` is the child process under measurement; `test_bed` and `meters`
 //! surround it; `baseline` runs the others; `backlog`, `live` and those beside them are the scenarios; `report`
 //! holds the results.
 
@@ -10,7 +10,7 @@ mod aggregates;
 mod backlog;
 mod baseline;
 mod live;
-mod messages;
+mod load;
 mod meters;
 mod overload;
 mod probe;

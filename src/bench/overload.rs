@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::live::Live;
-use super::messages::Load;
+use super::load::Load;
 use super::meters;
 use super::report::Row;
 use super::service::settled_items;

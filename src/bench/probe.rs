@@ -13,13 +13,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::messages::measurements_of;
 use super::report::Percentiles;
 use super::test_bed::{Run, TestBed, Thread, on_own_thread};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::load::{
     Account, Limit, Message, Pace, Plan, Publisher, Rate, Sent, Source, Stop, Timing, Totals,
-    latencies, record,
+    latencies, measurement, record,
 };
 use crate::store::{Bench, Watch};
 use crate::wire::Topics;
@@ -62,14 +61,14 @@ struct Probes {
 }
 
 impl Source for Probes {
-    fn next(&mut self, now: Timestamp) -> Option<Message> {
+    fn next(&mut self, now: Timestamp) -> Message {
         let mut missing = self.missing.borrow_mut();
         let latest = missing.last_key_value().map_or(Timestamp::default(), |(latest, _)| *latest);
         let timestamp = now.max(latest.saturating_add(Duration::from_micros(1)));
         missing.insert(timestamp, Instant::now());
-        let payload = measurements_of(std::iter::once((timestamp, 0))).into();
+        let payload = measurement(timestamp, r#""temperature":10.00,"humidity":30"#).into();
         let topic = self.topics.of(Kind::Measurement, PROBE_SENSOR).into();
-        Some(Message { topic, payload, sent: Sent::good(Kind::Measurement, 1) })
+        Message { topic, payload, sent: Sent::good(Kind::Measurement, 1) }
     }
 }
 
@@ -87,7 +86,7 @@ impl Probe {
                 mqtt,
                 client_id,
                 filters: Vec::new(),
-                pace: Pace::new(Rate::PerSecond(PER_SECOND), None),
+                pace: Pace::new(Rate::PerSecond(PER_SECOND)),
                 limit: LIMIT,
                 tick: TICK,
                 reconnect: false,

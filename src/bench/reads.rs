@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::live::Live;
-use super::messages::{Load, SENSORS, sensors};
+use super::load::{Load, SENSORS, sensors};
 use super::report::Row;
 use super::test_bed::TestBed;
 use crate::load::{HttpClient, Rate, latencies, record};

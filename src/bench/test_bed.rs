@@ -12,21 +12,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::baseline::{self, ClientOptions};
-use super::messages::{Load, Messages};
+use super::load::Load;
 use super::meters::{self, Meters};
 use crate::config::BenchServers;
-use crate::domain::{SensorIdentifier, Timestamp};
-use crate::load::{
-    Account, Connection, Limit, Pace, Plan, Progress, Publisher, Stop, Timing, Totals,
-};
+use crate::domain::SensorIdentifier;
+use crate::load::{Account, Connection, Progress, Publisher, Stop, Timing, Totals};
 use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
 use crate::wire::Topics;
-
-/// Timestamps begin this long ago: there are partitions for them.
-const AGE: Duration = Duration::from_secs(7_200);
-/// The timestamps of two parts of a run are this far apart: no two messages share one.
-const PART: Duration = Duration::from_secs(1_200);
-const TICK: Duration = Duration::from_millis(1);
 
 pub(super) struct TestBed {
     pub(super) servers: BenchServers,
@@ -47,7 +39,6 @@ pub(super) struct Run {
     /// Of its database, its session and its topic prefix.
     pub(super) name: String,
     pub(super) topics: Topics,
-    pub(super) begins_at: Timestamp,
     pub(super) store: store::Config,
     pub(super) database: Bench,
     pub(super) database_url: String,
@@ -112,7 +103,6 @@ impl TestBed {
         database.register(sensors).await?;
         Ok(Run {
             topics: Topics::new(&name),
-            begins_at: Timestamp::now().saturating_sub(AGE),
             database_url: with_database(self.servers.database_url.expose_secret(), &name),
             name,
             store,
@@ -133,42 +123,23 @@ impl TestBed {
         Meters { service, postgres, excluded_backends, broker }
     }
 
-    /// Publishes a load on a thread of its own, with the timestamps of a part of the run. When it returns, every
-    /// message was acknowledged, and had a subscriber.
+    /// Publishes a load on a thread of its own. When it returns, every message was acknowledged, and had a subscriber.
     pub(super) async fn publish(
         &self,
         run: &Run,
-        part: u32,
         load: &Load,
         step: &str,
     ) -> anyhow::Result<Account> {
         let acknowledged = Arc::default();
         let _progress = self.progress(step, load.message_count()).follow(Arc::clone(&acknowledged));
-        let begins_at = run.begins_at.saturating_add(PART * part);
-        let (mqtt, name) = (self.servers.mqtt.clone(), run.name.clone());
+        let (mqtt, client_id) = (self.servers.mqtt.clone(), format!("{}-fleet", run.name));
         let (load, topics) = (load.clone(), run.topics.clone());
         let published = on_own_thread(move || async move {
             let totals = Rc::new(RefCell::new(Totals { acknowledged, ..Totals::default() }));
-            let (rate, duration, connections) =
-                (load.rate.times(1.0 / load.connections as f64), load.duration, load.connections);
-            let limit = Limit { messages: load.window, payload_bytes: 8 << 20 };
-            let messages = Messages::new(load, topics, begins_at);
-            let publisher = |number| {
-                let plan = Plan {
-                    mqtt: mqtt.clone(),
-                    client_id: format!("{name}-fleet-{number}"),
-                    filters: Vec::new(),
-                    pace: Pace::new(rate.clone(), None),
-                    limit,
-                    tick: TICK,
-                    reconnect: false,
-                    totals: Rc::clone(&totals),
-                };
-                Publisher::new(messages.of_connection(number), plan)
-            };
-            let opened = Publisher::open_all((0..connections).map(publisher).collect()).await?;
+            let publishers = load.fleet(topics).publishers(&mqtt, &client_id, &totals);
+            let opened = Publisher::open_all(publishers).await?;
             let (_stop, stop) = watch::channel(Stop::No);
-            let timing = Timing { started_at: Instant::now(), duration, stop };
+            let timing = Timing { started_at: Instant::now(), duration: load.duration, stop };
             Publisher::run_all(opened, &timing).await?;
             let Totals { account, unheard, refused, unacknowledged, .. } = totals.borrow().clone();
             ensure!(

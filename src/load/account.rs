@@ -1,5 +1,5 @@
-//! What was published, in items by kind. Kept by the publisher, compared with the service's ledger by
-//! `simulate` and `bench`. Pure.
+//! What was published, in items by kind, and what became of configurations. Kept by the publisher, compared with the
+//! service's ledger by `simulate` and `bench`. Pure.
 
 use std::ops::AddAssign;
 
@@ -78,19 +78,12 @@ impl AddAssign for Account {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn copies_are_published_and_not_distinct() {
-        let mut account = Account::default();
-        let sent = Sent { kind: Kind::LogMessage, items: 5, bad: 2, copy: false };
-        account.add(sent);
-        account.add(Sent { copy: true, ..sent });
-        assert_eq!(account.kinds[1], Items { published: 10, distinct: 3, bad: 2 });
-        account += account;
-        assert_eq!((account.messages, account.items()), (4, 20));
-        assert_eq!((account.distinct(), account.bad()), (6, 4));
-    }
+/// What became of the configurations that sensors received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Configurations {
+    pub(crate) applied: u64,
+    /// They asked to be rejected.
+    pub(crate) rejected: u64,
+    /// They were no configurations; nothing is acknowledged.
+    pub(crate) malformed: u64,
 }

@@ -1,27 +1,24 @@
-//! The load generator that `tributary simulate` and `tributary bench` share. Each describes its load as
-//! [`Source`]s; the publisher sends them at QoS 1 and keeps the account of what it sent. It promises that
-//! every item in the account was handed to the broker, and that the totals say what the broker answered.
+//! The load generator that `tributary simulate` and `tributary bench` share: a [`Fleet`] of sensors publishes over a
+//! few MQTT connections at QoS 1. It promises that every item in the account was handed to the broker, and that
+//! the totals say what the broker answered.
 //!
 //! ```text
-//! Source (simulate: sensors, bench: numbered messages) → publisher → window, pace → connection → broker
+//! Fleet → Sensors (invented or series, its configurations) → Publisher → window, pace → connection → broker
 //! ```
 
 mod account;
-mod connection;
+mod fleet;
 mod http;
-mod pace;
-mod payload;
 mod progress;
 mod publisher;
-mod window;
+mod sensors;
 
 pub(crate) use account::{Account, Sent};
-pub(crate) use connection::Connection;
+pub(crate) use fleet::Fleet;
 pub(crate) use http::HttpClient;
-pub(crate) use pace::{Pace, Rate, share_of, whole_messages};
-pub(crate) use payload::{UnixSeconds, heartbeat, log_message, measurement, measurements};
 pub(crate) use progress::{Progress, count};
 pub(crate) use publisher::{
-    Message, Plan, Publisher, Source, Stop, Timing, Totals, latencies, record,
+    Connection, Limit, Message, Pace, Plan, Publisher, Rate, Source, Stop, Timing, Totals,
+    latencies, record,
 };
-pub(crate) use window::Limit;
+pub(crate) use sensors::{Content, Copies, Invention, Series, measurement};

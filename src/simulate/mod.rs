@@ -3,18 +3,12 @@
 //! summary, or that the summary counts the missing ones.
 //!
 //! ```text
-//! options → fleet → load::Publisher, one per connection, from its sensors (invented or series)
-//! registration → … → balance → summary
+//! options → registration → load::Fleet → balance → summary
 //! ```
 
 mod balance;
-mod fleet;
-mod flaws;
-mod invented;
 mod options;
 mod registration;
-mod sensor;
-mod series;
 mod summary;
 
 use std::cell::RefCell;
@@ -31,12 +25,18 @@ pub use options::Options;
 pub use summary::Summary;
 
 use crate::domain::LedgerSnapshot;
-use crate::load::{Account, HttpClient, Progress, Publisher, Stop, Timing, Totals};
+use crate::load::{
+    Account, Content, Copies, Fleet, HttpClient, Invention, Limit, Progress, Publisher, Rate,
+    Series, Stop, Timing, Totals,
+};
 use crate::mqtt;
+use crate::wire::Topics;
 use balance::{Balances, Verdict};
-use fleet::Fleet;
-use sensor::Configurations;
 
+/// Un-acknowledged on each connection: enough to hide the broker's answer time at 100,000 messages/s, few enough to
+/// be sent again after a reconnect.
+const WINDOW: Limit = Limit { messages: 1_000, payload_bytes: 4 << 20 };
+const TICK: Duration = Duration::from_millis(5);
 /// How long the service may make no progress with what was published.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// More than what was published has arrived, part of it duplicate: final when unchanged for this long.
@@ -56,28 +56,30 @@ pub async fn run(
     mqtt: mqtt::Config,
     token: Option<SecretString>,
 ) -> anyhow::Result<Summary> {
-    let fleet = Fleet::new(&options)?;
-    let (stop, stopped) = watch::channel(Stop::No);
+    let mut fleet = fleet(&options, &mqtt)?;
+    let (stop, mut stopped) = watch::channel(Stop::No);
     let _interrupts = Interrupts(actix_rt::spawn(listen(stop)));
     let http = HttpClient::new(&options.api, options.api_ca.clone(), token.as_ref())?;
     let before = http.ledger().await?;
     let totals = Rc::new(RefCell::new(Totals::default()));
-    let configurations = Rc::new(RefCell::new(Configurations::default()));
-
-    let mut interrupted = stopped.clone();
     let open = async {
-        let identifiers = registration::register(&http, &options).await?;
-        let publishers = fleet.publishers(&options, &mqtt, &identifiers, &totals, &configurations);
-        Publisher::open_all(publishers).await
+        fleet.identifiers = registration::register(&http, &options).await?;
+        let client_id = format!("tributary-simulate-{:08x}", rand::random::<u32>());
+        Publisher::open_all(fleet.publishers(&mqtt, &client_id, &totals)).await
     };
     let opened = tokio::select! {
         opened = Box::pin(open) => opened?,
-        _ = interrupted.changed() => bail!("interrupted before anything was published"),
+        _ = stopped.changed() => bail!("interrupted before anything was published"),
     };
-    let progress = Progress::new(options.quiet, "messages", fleet.message_count());
+    let (started_at, duration) = (Instant::now(), options.duration());
+    let steady = match (&fleet.rate, duration) {
+        (Rate::PerSecond(rate), Some(duration)) => Some((rate * duration.as_secs_f64()) as u64),
+        _ => None,
+    };
+    let expected = steady.into_iter().chain(fleet.limit).min();
+    let progress = Progress::new(options.quiet, "messages", expected);
     let progress = progress.follow(totals.borrow().acknowledged.clone());
-    let started_at = Instant::now();
-    let timing = Timing { started_at, duration: options.duration(), stop: stopped };
+    let timing = Timing { started_at, duration, stop: stopped };
     Publisher::run_all(opened, &timing).await?;
     let elapsed = started_at.elapsed();
     drop(progress);
@@ -88,9 +90,52 @@ pub async fn run(
         Ok(balances) => (Some(balances), balances.verdict(options.replay.is_some())),
         Err(error) => (None, Verdict::Unknown(error.to_string())),
     };
-    let configurations = *configurations.borrow();
     let (sensors, connections) = (options.sensor_count(), options.connection_count());
-    Ok(Summary { sensors, connections, totals, configurations, elapsed, balances, verdict })
+    Ok(Summary { sensors, connections, totals, elapsed, balances, verdict })
+}
+
+/// The fleet of the options, its sensors not registered yet.
+fn fleet(options: &Options, mqtt: &mqtt::Config) -> anyhow::Result<Fleet> {
+    let (sensors, per_message) = (options.sensor_count(), options.items_per_message());
+    let (content, rate, total) = match &options.replay {
+        Some(file) => {
+            let series = std::fs::read_to_string(file).map_err(anyhow::Error::from);
+            let series = series
+                .and_then(|text| Series::parse(&text, options.time_column.as_deref()))
+                .with_context(|| format!("{} cannot be replayed", file.display()))?;
+            let offsets = series.offsets(per_message);
+            let total = (offsets.len() * sensors) as u64;
+            let rate = match options.speed {
+                None => Rate::Unlimited,
+                Some(speed) => Rate::Recorded { offsets, speed, messages: sensors as f64 },
+            };
+            (Content::Recorded { series: Rc::new(series), per_message }, rate, Some(total))
+        }
+        None => {
+            let invention = Invention {
+                // The measurements of a message are spread over the time since the one before.
+                spacing: Duration::from_secs_f64(1.0 / options.rate / per_message as f64),
+                log_share: options.log_messages,
+                bad_share: options.bad,
+                is_varied: true,
+                ..Invention::of_measurements(u32::try_from(per_message)?)
+            };
+            (Content::Invented(invention), Rate::PerSecond(options.rate * sensors as f64), None)
+        }
+    };
+    Ok(Fleet {
+        identifiers: Vec::new(),
+        topics: Topics::new(&mqtt.topic_prefix),
+        content,
+        seed: options.seed,
+        rate,
+        limit: total.into_iter().chain(options.messages).min(),
+        copies: Copies::default(),
+        connections: options.connection_count(),
+        window: WINDOW,
+        tick: TICK,
+        is_lifelike: true,
+    })
 }
 
 /// Waits until the service has settled what was published, or makes no progress, or the wait is cancelled.

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::balance::{Balances, Verdict};
-use super::sensor::Configurations;
 use crate::load::{Totals, count};
 
 /// A finished run.
@@ -15,7 +14,6 @@ pub struct Summary {
     pub(super) sensors: usize,
     pub(super) connections: usize,
     pub(super) totals: Totals,
-    pub(super) configurations: Configurations,
     /// From the first message to the last acknowledgement.
     pub(super) elapsed: Duration,
     /// None if the ledger could not be compared.
@@ -58,10 +56,10 @@ impl fmt::Display for Summary {
         line("acknowledged", acknowledged, "messages by the broker")?;
         line("items", account.items(), "")?;
         line("bad items", account.bad(), "on purpose, to be rejected")?;
-        line("configurations", self.configurations.applied, "applied")?;
+        line("configurations", self.totals.configurations.applied, "applied")?;
         for (figure, note) in [
-            (self.configurations.rejected, "configurations rejected, as they asked for"),
-            (self.configurations.malformed, "payloads on a configuration topic were none"),
+            (self.totals.configurations.rejected, "configurations rejected, as they asked for"),
+            (self.totals.configurations.malformed, "payloads on a configuration topic were none"),
             (self.totals.reconnects, "reconnects"),
             (self.totals.republished, "messages sent again after a reconnect"),
             (self.totals.refused, "messages REFUSED by the broker"),
@@ -112,7 +110,7 @@ mod tests {
     fn the_table_reads_at_a_glance_and_shows_problems() {
         let mut totals = Totals { unheard: 7, ..Totals::default() };
         totals.acknowledged.store(29_700, Ordering::Relaxed);
-        totals.account.messages = 29_700;
+        (totals.account.messages, totals.configurations.applied) = (29_700, 3);
         let items = &mut totals.account.kinds[0];
         (items.published, items.bad) = (29_700, 1);
         let mut balances = Balances::default();
@@ -123,7 +121,6 @@ mod tests {
             sensors: 1_000,
             connections: 16,
             totals,
-            configurations: Configurations { applied: 3, ..Configurations::default() },
             elapsed: Duration::from_secs(30),
             balances: Some(balances),
             verdict: balances.verdict(false),

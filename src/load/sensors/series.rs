@@ -13,19 +13,19 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
+use super::payload::{UnixSeconds, measurements};
 use crate::domain::Timestamp;
-use crate::load::{UnixSeconds, measurements};
 
 /// Members' names, as the service takes them.
 const MAX_NAME_CHARACTERS: usize = 64;
 
 /// The rows of a file, in its order: when, and `"timestamp":…,"value":{…}`.
 #[derive(Debug)]
-pub(super) struct Series(Vec<(Timestamp, String)>);
+pub(crate) struct Series(Vec<(Timestamp, String)>);
 
 impl Series {
     /// Reads a whole file. The time is in the named column, or in the first that reads as one.
-    pub(super) fn parse(file: &str, time_column: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) fn parse(file: &str, time_column: Option<&str>) -> anyhow::Result<Self> {
         let file = file.strip_prefix('\u{feff}').unwrap_or(file);
         let mut reader =
             csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file.as_bytes());
@@ -50,7 +50,7 @@ impl Series {
     }
 
     /// The number of rows.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
@@ -68,7 +68,7 @@ impl Series {
 
     /// When each batch of `per_message` rows is complete, counted from the first row. A row that is older
     /// than its predecessor is due at once.
-    pub(super) fn offsets(&self, per_message: usize) -> Arc<[Duration]> {
+    pub(crate) fn offsets(&self, per_message: usize) -> Arc<[Duration]> {
         let first = self.0.first().map_or(0, |(first, _)| first.unix_microseconds());
         let mut latest = 0;
         let batches = self.0.chunks(per_message).map(|rows| {
@@ -245,13 +245,13 @@ mod tests {
     /// The two real files: every row, and every number as the file has it.
     #[test]
     fn the_real_series_are_read_whole() {
-        let weather = items(include_str!("../../tests/data/seattle-weather.csv"), None);
+        let weather = items(include_str!("../../../tests/data/seattle-weather.csv"), None);
         assert_eq!(weather.len(), 1_461);
         assert_eq!(
             weather[0],
             r#""timestamp":1325376000,"value":{"precipitation":0.0,"temp_max":12.8,"temp_min":5.0,"wind":4.7,"weather":"drizzle"}"#
         );
-        let temperatures = items(include_str!("../../tests/data/seattle-temps.csv"), None);
+        let temperatures = items(include_str!("../../../tests/data/seattle-temps.csv"), None);
         assert_eq!(temperatures.len(), 8_759);
         assert_eq!(temperatures[8_758], r#""timestamp":1293836400,"value":{"temp":39.6}"#);
     }

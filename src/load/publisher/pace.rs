@@ -37,7 +37,6 @@ impl Rate {
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     rate: Rate,
-    limit: Option<u64>,
     /// Messages that may be made up for after a delay; older ones are skipped.
     max_backlog: u64,
     advanced_to: Duration,
@@ -48,10 +47,9 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Publishes at most `limit` messages, if there is a limit.
-    pub(crate) fn new(rate: Rate, limit: Option<u64>) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         let advanced_to = Duration::ZERO;
-        Self { rate, limit, max_backlog: u64::MAX, advanced_to, accrued: 0.0, sent: 0, skipped: 0 }
+        Self { rate, max_backlog: u64::MAX, advanced_to, accrued: 0.0, sent: 0, skipped: 0 }
     }
 
     /// After a delay, makes up for one second and skips the rest.
@@ -64,9 +62,8 @@ impl Pace {
 
     /// Messages due now, `elapsed` after the start.
     pub(crate) fn due(&mut self, elapsed: Duration) -> u64 {
-        let left = self.limit.map_or(u64::MAX, |limit| limit - self.sent);
         if self.is_unlimited() {
-            return left;
+            return u64::MAX;
         }
         let total = if let Rate::Recorded { offsets, speed, messages } = &self.rate {
             let position = elapsed.as_secs_f64() * speed;
@@ -79,7 +76,7 @@ impl Pace {
         };
         let owed = total.saturating_sub(self.sent + self.skipped);
         self.skipped += owed.saturating_sub(self.max_backlog);
-        owed.min(self.max_backlog).min(left)
+        owed.min(self.max_backlog)
     }
 
     /// Counts one message that was due as published.
@@ -89,9 +86,6 @@ impl Pace {
 
     /// When the next message falls due, counted from the start.
     pub(crate) fn next_at(&self) -> Option<Duration> {
-        if self.is_exhausted() {
-            return None;
-        }
         match &self.rate {
             Rate::Unlimited => Some(Duration::ZERO),
             Rate::Recorded { offsets, speed, messages } => offsets
@@ -110,14 +104,9 @@ impl Pace {
         matches!(self.rate, Rate::Unlimited)
     }
 
-    /// Whether the limit is reached.
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.limit.is_some_and(|limit| self.sent >= limit)
-    }
-
-    /// Messages that were never published because of delays. With a limit they are published later.
+    /// Messages that were not published when they were due, because of delays.
     pub(crate) fn skipped(&self) -> u64 {
-        if self.is_exhausted() { 0 } else { self.skipped }
+        self.skipped
     }
 
     fn per_second(&self) -> f64 {
@@ -136,17 +125,6 @@ fn whole(messages: f64) -> u64 {
     (messages + 1e-6) as u64
 }
 
-/// Whole messages in a time.
-pub(crate) fn whole_messages(time: Duration, per_second: f64) -> u64 {
-    whole(time.as_secs_f64() * per_second)
-}
-
-/// The part of `total` that falls to the sensors `start .. end` of `count`. All parts add up to `total`.
-pub(crate) fn share_of(total: u64, start: usize, end: usize, count: usize) -> u64 {
-    let until = |index: usize| u128::from(total) * index as u128 / count as u128;
-    u64::try_from(until(end) - until(start)).expect("a part is no more than the whole")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,7 +140,7 @@ mod tests {
 
     #[test]
     fn catching_up_is_bounded_where_messages_may_be_skipped() {
-        let mut pace = Pace::new(Rate::PerSecond(100.0), None);
+        let mut pace = Pace::new(Rate::PerSecond(100.0));
         assert_eq!(pace.clone().due(MS * 10_000), 1_000);
         pace = pace.skipping();
         assert_eq!(publish(&mut pace, MS * 10_000), 100);
@@ -171,20 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_ends_it_and_makes_up_for_what_was_held_up() {
-        let mut pace = Pace::new(Rate::PerSecond(1.0), Some(7)).skipping();
-        assert_eq!((publish(&mut pace, MS * 5_000), pace.skipped()), (1, 4));
-        let published: u64 = (6..20).map(|second| publish(&mut pace, MS * 1_000 * second)).sum();
-        assert_eq!((published, pace.next_at(), pace.skipped()), (6, None, 0));
-        let mut unlimited = Pace::new(Rate::Unlimited, Some(7));
-        assert_eq!((publish(&mut unlimited, MS), unlimited.due(MS)), (7, 0));
-    }
-
-    #[test]
     fn a_governed_rate_is_followed_from_now_on() {
         let per_second = Arc::new(AtomicU64::new(200));
         let rate = Rate::Governed { per_second: Arc::clone(&per_second), share: 1.0 };
-        let mut pace = Pace::new(rate.times(0.5), None);
+        let mut pace = Pace::new(rate.times(0.5));
         assert_eq!(publish(&mut pace, MS * 1_000), 100);
         per_second.store(20, Ordering::Relaxed);
         assert_eq!(publish(&mut pace, MS * 2_000), 10);
@@ -195,10 +163,10 @@ mod tests {
     fn a_recorded_series_keeps_its_gaps() {
         let offsets = [0, 3_600, 7_200].map(Duration::from_secs).into();
         let rate = Rate::Recorded { offsets, speed: 3_600.0, messages: 1.0 }.times(2.0);
-        let mut pace = Pace::new(rate, Some(6)).skipping();
+        let mut pace = Pace::new(rate).skipping();
         assert_eq!(publish(&mut pace, Duration::ZERO), 2);
         assert_eq!((pace.due(MS * 999), pace.next_at()), (0, Some(MS * 1_000)));
-        assert_eq!(publish(&mut pace, MS * 5_000), 4);
+        assert_eq!((publish(&mut pace, MS * 5_000), pace.next_at()), (4, None));
     }
 
     proptest! {
@@ -207,21 +175,15 @@ mod tests {
             per_second in 0.01f64..10_000.0,
             gaps in prop::collection::vec(0u64..3_000, 1..50),
         ) {
-            let mut pace = Pace::new(Rate::PerSecond(per_second), None).skipping();
+            let mut pace = Pace::new(Rate::PerSecond(per_second)).skipping();
             let (mut elapsed, mut published) = (Duration::ZERO, 0);
             for gap in gaps {
                 elapsed += MS * u32::try_from(gap).unwrap();
                 published += publish(&mut pace, elapsed);
-                let asked = whole_messages(elapsed, per_second);
+                let asked = whole(elapsed.as_secs_f64() * per_second);
                 prop_assert!(asked.abs_diff(published + pace.skipped()) <= 1);
                 prop_assert!(pace.next_at().unwrap() + MS > elapsed);
             }
-        }
-
-        #[test]
-        fn shares_add_up(total in 0u64..1_000_000, count in 1usize..100, cut in 0usize..100) {
-            let cut = cut.min(count);
-            prop_assert_eq!(share_of(total, 0, cut, count) + share_of(total, cut, count, count), total);
         }
     }
 }

@@ -5,8 +5,8 @@
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, RngExt as _};
 
+use super::payload::UnixSeconds;
 use crate::domain::{Kind, Timestamp};
-use crate::load::UnixSeconds;
 
 /// `%` is the revision, `@` the timestamp, `#` the same in nanoseconds, `$` the kind's envelope member.
 const ITEMS: [&str; 14] = [

@@ -2,6 +2,10 @@
 //! Started by `simulate` and `bench`, one for each connection. After a reconnect un-acknowledged messages
 //! are sent again, byte for byte; without `reconnect` a lost connection is an error.
 
+mod connection;
+mod pace;
+mod window;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,12 +22,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::account::{Account, Sent};
-use super::connection::{Connection, Event};
-use super::pace::Pace;
-use super::window::{Limit, Window};
+use super::account::{Account, Configurations, Sent};
 use crate::domain::{Timestamp, pause};
 use crate::mqtt;
+use connection::Event;
+use window::Window;
+
+pub(crate) use connection::Connection;
+pub(crate) use pace::{Pace, Rate};
+pub(crate) use window::Limit;
 
 /// How long, after the last message, the broker may take to acknowledge it.
 const WIND_DOWN: Duration = Duration::from_secs(30);
@@ -41,8 +48,13 @@ pub(crate) struct Message {
 
 /// Where messages come from, and where received ones go.
 pub(crate) trait Source {
-    /// The next message, or none when everything has been published.
-    fn next(&mut self, now: Timestamp) -> Option<Message>;
+    /// Whether everything has been published.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// The next message; not called after the end.
+    fn next(&mut self, now: Timestamp) -> Message;
 
     /// Heartbeats that are due besides, `elapsed` after the start.
     fn heartbeats(&mut self, _elapsed: Duration, _now: Timestamp) -> Vec<Message> {
@@ -50,7 +62,13 @@ pub(crate) trait Source {
     }
 
     /// A PUBLISH on a subscribed topic arrived. The answer is published.
-    fn receive(&mut self, _topic: &str, _payload: &[u8], _now: Timestamp) -> Option<Message> {
+    fn receive(
+        &mut self,
+        _topic: &str,
+        _payload: &[u8],
+        _now: Timestamp,
+        _counts: &mut Configurations,
+    ) -> Option<Message> {
         None
     }
 }
@@ -59,6 +77,7 @@ pub(crate) trait Source {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) account: Account,
+    pub(crate) configurations: Configurations,
     /// Messages that the broker acknowledged; read from other threads for the progress bar.
     pub(crate) acknowledged: Arc<AtomicU64>,
     /// Acknowledged messages to which nobody is subscribed.
@@ -193,11 +212,12 @@ impl<S: Source + 'static> Publisher<S> {
         if let Err(error) = connection.close().await {
             debug!("the connection ended before DISCONNECT: {error}");
         }
-        let due = self.plan.pace.due(timing.elapsed(Instant::now()));
-        // Without rate and limit something is always due.
-        let is_late = !timing.is_stopped() && due < u64::MAX;
+        let pace = &mut self.plan.pace;
+        let is_complete = self.source.has_ended() || pace.is_unlimited() || timing.is_stopped();
         let totals = &mut *self.plan.totals.borrow_mut();
-        totals.skipped += self.plan.pace.skipped() + if is_late { due } else { 0 };
+        if !is_complete {
+            totals.skipped += pace.due(timing.elapsed(Instant::now())) + pace.skipped();
+        }
         totals.unacknowledged += self.window.len() as u64;
         Ok(())
     }
@@ -253,17 +273,14 @@ impl<S: Source + 'static> Publisher<S> {
         for message in self.source.heartbeats(timing.elapsed(now), clock) {
             self.push(message);
         }
-        let (mut due, mut has_ended) = (self.plan.pace.due(timing.elapsed(now)), false);
-        while due > 0 && !has_ended && self.window.has_room() {
-            if let Some(message) = self.source.next(clock) {
-                self.push(message);
-                self.plan.pace.sent();
-                due -= 1;
-            } else {
-                has_ended = true;
-            }
+        let mut due = self.plan.pace.due(timing.elapsed(now));
+        while due > 0 && self.window.has_room() && !self.source.has_ended() {
+            let message = self.source.next(clock);
+            self.push(message);
+            self.plan.pace.sent();
+            due -= 1;
         }
-        if has_ended || self.plan.pace.is_exhausted() || timing.is_over(now) {
+        if self.source.has_ended() || timing.is_over(now) {
             self.deadline = Some(now + WIND_DOWN);
         }
     }
@@ -291,9 +308,12 @@ impl<S: Source + 'static> Publisher<S> {
                 }
             }
             Event::Publish { topic, payload } => {
-                if let Some(answer) = self.source.receive(&topic, &payload, Timestamp::now()) {
-                    self.push(answer);
-                }
+                let clock = Timestamp::now();
+                let answer = {
+                    let counts = &mut self.plan.totals.borrow_mut().configurations;
+                    self.source.receive(&topic, &payload, clock, counts)
+                };
+                answer.into_iter().for_each(|answer| self.push(answer));
             }
         }
     }
@@ -316,7 +336,7 @@ impl<S: Source + 'static> Publisher<S> {
     async fn reconnect(&mut self, timing: &mut Timing) -> Option<Connection> {
         for failures in 1.. {
             let now = Instant::now();
-            if timing.is_over(now) || self.plan.pace.is_exhausted() {
+            if timing.is_over(now) || self.source.has_ended() {
                 self.deadline.get_or_insert(now + WIND_DOWN);
             }
             if self.is_done(now, timing) {

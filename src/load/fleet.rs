@@ -1,0 +1,161 @@
+//! A fleet: sensors spread over connections, what they publish and how fast. Described by `simulate` from its options
+//! and by `bench` for each load.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::publisher::{Limit, Pace, Plan, Publisher, Rate, Totals};
+use super::sensors::{Content, Copies, Sensors};
+use crate::domain::SensorIdentifier;
+use crate::mqtt;
+use crate::wire::Topics;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Fleet {
+    pub(crate) identifiers: Vec<SensorIdentifier>,
+    pub(crate) topics: Topics,
+    pub(crate) content: Content,
+    pub(crate) seed: u64,
+    /// Of all sensors together.
+    pub(crate) rate: Rate,
+    /// Messages in total, without copies and heartbeats.
+    pub(crate) limit: Option<u64>,
+    pub(crate) copies: Copies,
+    pub(crate) connections: usize,
+    /// Of each connection.
+    pub(crate) window: Limit,
+    /// Messages that fall due within this time are written together.
+    pub(crate) tick: Duration,
+    /// Like real sensors: receives configurations, connects again, and skips messages after a long delay.
+    /// Otherwise a lost connection is an error.
+    pub(crate) is_lifelike: bool,
+}
+
+impl Fleet {
+    /// The sensors of each connection.
+    pub(crate) fn sensors(&self) -> Vec<Sensors> {
+        let content = Rc::new(self.content.clone());
+        let part = |index: usize| {
+            let (count, bound) = (self.identifiers.len(), |index| self.bound(index));
+            let limit = self.limit.map(|limit| {
+                let until = |index: usize| u128::from(limit) * bound(index) as u128 / count as u128;
+                u64::try_from(until(index + 1) - until(index)).expect("no more than the limit")
+            });
+            let sensors =
+                (bound(index) as u64..).zip(&self.identifiers[bound(index)..bound(index + 1)]);
+            let content = Rc::clone(&content);
+            Sensors::new(sensors, &self.topics, (content, self.seed), limit, self.copies)
+        };
+        (0..self.connections).map(part).collect()
+    }
+
+    /// A publisher for each connection.
+    pub(crate) fn publishers(
+        &self,
+        mqtt: &mqtt::Config,
+        client_id: &str,
+        totals: &Rc<RefCell<Totals>>,
+    ) -> Vec<Publisher<Sensors>> {
+        let publisher = |(index, sensors): (usize, Sensors)| {
+            let identifiers = &self.identifiers[self.bound(index)..self.bound(index + 1)];
+            let filters = identifiers.iter().filter(|_| self.is_lifelike);
+            let share = identifiers.len() as f64 / self.identifiers.len() as f64;
+            let pace = Pace::new(self.rate.times(share));
+            let plan = Plan {
+                mqtt: mqtt.clone(),
+                client_id: format!("{client_id}-{index}"),
+                filters: filters.map(|it| self.topics.configuration(*it)).collect(),
+                pace: if self.is_lifelike { pace.skipping() } else { pace },
+                limit: self.window,
+                tick: self.tick,
+                reconnect: self.is_lifelike,
+                totals: Rc::clone(totals),
+            };
+            Publisher::new(sensors, plan)
+        };
+        self.sensors().into_iter().enumerate().map(publisher).collect()
+    }
+
+    /// The first sensor of a connection.
+    fn bound(&self, connection: usize) -> usize {
+        self.identifiers.len() * connection / self.connections
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::load::{Account, Invention, Message, Source as _};
+    use std::collections::HashSet;
+
+    /// What a fleet of ten sensors publishes, by connection.
+    fn published(connections: usize, copies: Copies, invention: Invention) -> Vec<Vec<Message>> {
+        let fleet = Fleet {
+            identifiers: (0..10).map(|_| SensorIdentifier::random()).collect(),
+            topics: Topics::new("site-a"),
+            content: Content::Invented(invention),
+            seed: 1,
+            rate: Rate::Unlimited,
+            limit: Some(1_000),
+            copies,
+            connections,
+            window: Limit { messages: 1, payload_bytes: 1 },
+            tick: Duration::ZERO,
+            is_lifelike: false,
+        };
+        let now = Timestamp::now();
+        let all = |mut sensors: Sensors| {
+            let mut messages = Vec::new();
+            while !sensors.has_ended() {
+                messages.push(sensors.next(now));
+            }
+            messages
+        };
+        fleet.sensors().into_iter().map(all).collect()
+    }
+
+    fn account<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Account {
+        let mut account = Account::default();
+        messages.into_iter().for_each(|message| account.add(message.sent));
+        account
+    }
+
+    #[test]
+    fn the_connections_share_the_limit_and_no_two_messages_are_equal() {
+        let invention =
+            Invention { log_share: 0.1, heartbeat_share: 0.1, ..Invention::of_measurements(3) };
+        let all = published(3, Copies::default(), invention);
+        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [300, 300, 400]);
+        let account = account(all.iter().flatten());
+        let [measurements, log_messages, heartbeats] = account.kinds.map(|it| it.distinct);
+        assert!((60..140).contains(&log_messages) && (60..140).contains(&heartbeats));
+        assert_eq!(measurements / 3 + log_messages + heartbeats, 1_000);
+        let distinct: HashSet<(String, Vec<u8>)> =
+            all.iter().flatten().map(|it| (it.topic.to_string(), it.payload.to_vec())).collect();
+        assert_eq!(distinct.len(), 1_000);
+    }
+
+    #[test]
+    fn a_copy_is_equal_and_comes_when_it_should() {
+        for (share, lag, copies) in [(0.5, 0, 500), (1.0, 4, 1_000), (0.01, 2_000, 10)] {
+            let all = &published(1, Copies { share, lag }, Invention::of_measurements(2))[0];
+            let account = account(all);
+            assert_eq!((account.items(), account.distinct()), (2_000 + 2 * copies, 2_000));
+            let copy = all.iter().position(|it| it.sent.copy).unwrap();
+            let original = all.iter().position(|it| it.payload == all[copy].payload).unwrap();
+            assert_eq!(all[copy].topic, all[original].topic);
+            let between = all[original..copy].iter().filter(|it| !it.sent.copy).count();
+            assert_eq!(between as u64 - 1, lag.min(1_000 - 1 - original as u64), "{share} {lag}");
+        }
+    }
+
+    #[test]
+    fn a_bad_item_is_counted_as_bad() {
+        let invention = Invention { bad_share: 0.1, ..Invention::of_measurements(1) };
+        let account = account(&published(1, Copies::default(), invention)[0]);
+        assert!((60..140).contains(&account.bad()), "{account:?}");
+        assert_eq!(account.distinct() + account.bad(), 1_000);
+    }
+}
