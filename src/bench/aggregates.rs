@@ -81,10 +81,10 @@ async fn bundles(bed: &TestBed, run: &Run) -> anyhow::Result<String> {
     let progress = bed.progress("aggregates: bundles of four hours", wanted);
     loop {
         let Bundled { bundles, rows } = run.database.bundled().await?;
-        progress.set(bundles);
+        progress.set_position(bundles);
         if bundles >= wanted {
             let (rows, seconds) = (rows - first.rows, started_at.elapsed().as_secs_f64());
-            let cost = meters.read().since(before).postgres.map_or_else(String::new, |time| {
+            let cost = meters.since(before)[1].map_or_else(String::new, |time| {
                 let cost = time.as_secs_f64() * 1e6 / rows.max(1) as f64;
                 format!(", {cost:.1} µs of PostgreSQL's CPU a row")
             });
@@ -143,7 +143,7 @@ async fn requests(
             "{bucket}: {first:.0} ms, again {median:.0} ms (median of {REPETITIONS}, at the most {slowest:.0} ms)"
         ));
     }
-    let (cpu, memory) = (meters.read().since(before), service.memory());
+    let (cpu, memory) = (meters.since(before), service.memory());
     let measured = Measured { account, elapsed, cpu, memory, batches: Batches::default() };
     let mut row = measured.row("aggregates");
     row.figures.insert("slowest_first_ms", slowest_first);

@@ -71,11 +71,11 @@ async fn drain(bed: &TestBed, backlog: &Load, name: &str, round: u32) -> anyhow:
     let before = bed.meters(None, Vec::new()).read();
     let mut service = Service::spawn(run.settings(bed))?;
     let meters = bed.meters(Some(service.pid), Vec::new());
-    let ledger = service.settled(account.items(), |items| progress.set(items)).await?;
+    let ledger = service.settled(account.items(), |items| progress.set_position(items)).await?;
     let elapsed = service.spawned_at.elapsed();
-    let cpu = meters.read().since(before);
+    let cpu = meters.since(before);
     let memory = service.memory();
-    let batches = service.batches().await?.since(Batches::default());
+    let batches = service.batches(Batches::default()).await?;
     service.stop().await?;
     let tables = run.database.count().await?;
     bed.clear().await?;

@@ -8,7 +8,7 @@ use super::baseline::{self, Baseline};
 use super::load::{Load, SENSORS, sensors};
 use super::probe::{PROBE_SENSOR, Probe};
 use super::report::{Measured, Row};
-use super::service::Service;
+use super::service::{Batches, Service};
 use super::test_bed::{Run, TestBed};
 use crate::load::{Account, Rate};
 
@@ -44,7 +44,7 @@ impl<'a> Live<'a> {
     ) -> anyhow::Result<Row> {
         let probe = Probe::start(self.bed, &self.run).await?;
         let meters = self.bed.meters(Some(self.service.pid), vec![probe.backend_pid]);
-        let (cpu, batches) = (meters.read(), self.service.batches().await?);
+        let (cpu, batches) = (meters.read(), self.service.batches(Batches::default()).await?);
         let started_at = Instant::now();
         let settle = async {
             let mut account = self.bed.publish(&self.run, load, name).await?;
@@ -59,9 +59,9 @@ impl<'a> Live<'a> {
             () = meanwhile => unreachable!("it never ends"),
         };
         let elapsed = started_at.elapsed();
-        let cpu = meters.read().since(cpu);
+        let cpu = meters.since(cpu);
         drop(held);
-        let batches = self.service.batches().await?.since(batches);
+        let batches = self.service.batches(batches).await?;
         let memory = self.service.memory();
         let tables = self.run.database.count().await?;
         let measured = Measured { account, elapsed, cpu, memory, batches };

@@ -20,13 +20,8 @@ pub(super) struct Meters {
     pub(super) broker: Option<u32>,
 }
 
-/// CPU time, user and system; none where it cannot be read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct CpuTime {
-    pub(super) service: Option<Duration>,
-    pub(super) postgres: Option<Duration>,
-    pub(super) broker: Option<Duration>,
-}
+/// CPU time, user and system, of service, PostgreSQL and broker; none where it cannot be read.
+pub(super) type CpuTime = [Option<Duration>; 3];
 
 /// Memory of a process in RAM, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,21 +34,13 @@ impl Meters {
     pub(super) fn read(&self) -> CpuTime {
         let own = |pid: Option<u32>| Some(time(&stat(pid?)?));
         let postgres = self.postgres.and_then(|pid| family_time(pid, &self.excluded_backends));
-        CpuTime { service: own(self.service), postgres, broker: own(self.broker) }
+        [own(self.service), postgres, own(self.broker)]
     }
-}
 
-impl CpuTime {
-    pub(super) fn since(self, before: Self) -> Self {
-        // A process that did not exist before had used nothing.
-        let difference = |now: Option<Duration>, before: Option<Duration>| {
-            now.map(|now| now.saturating_sub(before.unwrap_or_default()))
-        };
-        Self {
-            service: difference(self.service, before.service),
-            postgres: difference(self.postgres, before.postgres),
-            broker: difference(self.broker, before.broker),
-        }
+    /// A process that did not exist before had used nothing.
+    pub(super) fn since(&self, before: CpuTime) -> CpuTime {
+        let now = self.read();
+        std::array::from_fn(|it| Some(now[it]?.saturating_sub(before[it].unwrap_or_default())))
     }
 }
 

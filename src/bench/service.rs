@@ -29,41 +29,21 @@ pub(super) struct Service {
     pub(super) spawned_at: Instant,
 }
 
-/// Batches that were committed.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(super) struct Batches {
-    pub(super) count: u64,
-    pub(super) items: u64,
-    /// From BEGIN to COMMIT, summed up.
-    pub(super) commit: Duration,
-    /// They found a row that existed already, and were written again through the staging table.
-    pub(super) staged: u64,
-}
+/// Of the batches that were committed: how many, their items, seconds from BEGIN to COMMIT, and how many found a row
+/// that existed already and were written again through the staging table.
+pub(super) type Batches = [f64; 4];
 
-impl Batches {
-    pub(super) fn since(self, before: Self) -> Self {
-        Self {
-            count: self.count - before.count,
-            items: self.items - before.items,
-            commit: self.commit.saturating_sub(before.commit),
-            staged: self.staged - before.staged,
-        }
-    }
+const BATCHES: [&str; 4] = [
+    "tributary_batch_items_count ",
+    "tributary_batch_items_sum ",
+    "tributary_commit_seconds_sum ",
+    r#"tributary_commit_retries_total{cause="duplicate"} "#,
+];
 
-    /// From the text of /metrics.
-    fn parse(text: &str) -> Option<Self> {
-        let number = |name: &str| -> Option<f64> {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-        };
-        let staged = number(r#"tributary_commit_retries_total{cause="duplicate"}"#);
-        Some(Self {
-            count: number("tributary_batch_items_count")? as u64,
-            items: number("tributary_batch_items_sum")? as u64,
-            commit: Duration::from_secs_f64(number("tributary_commit_seconds_sum")?),
-            // Absent before the first.
-            staged: staged.unwrap_or(0.0) as u64,
-        })
-    }
+/// From the text of /metrics; a counter is absent before it counts.
+fn batches(text: &str) -> Batches {
+    let number = |name| text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
+    BATCHES.map(|name| number(name).unwrap_or(0.0))
 }
 
 /// Items of all kinds that are committed, duplicate or rejected.
@@ -110,9 +90,10 @@ impl Service {
         Ok(())
     }
 
-    pub(super) async fn batches(&self) -> anyhow::Result<Batches> {
-        let text = String::from_utf8(self.http.get("/metrics").await?)?;
-        Batches::parse(&text).context("/metrics holds no batches")
+    /// Since `before`.
+    pub(super) async fn batches(&self, before: Batches) -> anyhow::Result<Batches> {
+        let now = batches(str::from_utf8(&self.http.get("/metrics").await?)?);
+        Ok(std::array::from_fn(|it| now[it] - before[it]))
     }
 
     /// Waits until `items` items of all kinds are settled and none is in flight. Calls `progress` with the
@@ -188,11 +169,8 @@ mod tests {
     #[test]
     fn batches_are_read_from_the_metrics() {
         let text = "# HELP x y\ntributary_batch_items_sum 120\ntributary_batch_items_count 3\n\
-                    tributary_commit_seconds_sum 0.5\ntributary_commit_seconds_count 3\n";
-        let commit = Duration::from_millis(500);
-        assert_eq!(Batches::parse(text), Some(Batches { count: 3, items: 120, commit, staged: 0 }));
-        let staged = format!("{text}tributary_commit_retries_total{{cause=\"duplicate\"}} 2\n");
-        assert_eq!(Batches::parse(&staged).unwrap().staged, 2);
-        assert_eq!(Batches::parse(""), None);
+                    tributary_commit_seconds_sum 0.5\ntributary_commit_seconds_count 3\n\
+                    tributary_commit_retries_total{cause=\"duplicate\"} 2\n";
+        assert_eq!(batches(text), [3.0, 120.0, 0.5, 2.0]);
     }
 }

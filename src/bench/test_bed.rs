@@ -1,12 +1,12 @@
 //! The user's two servers, and on them a database, a session and a topic prefix for each measurement. Opened by
 //! the command, used by the scenarios. Promises that everything it created is gone after `clear`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use indicatif::ProgressBar;
 use secrecy::ExposeSecret as _;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::load::Load;
 use super::meters::{self, Meters};
 use crate::config::BenchServers;
 use crate::domain::SensorIdentifier;
-use crate::load::{Account, Connection, Progress, Publisher, Stop, Timing, Totals};
+use crate::load::{Account, Connection, Publisher, Stop, Timing, Totals, progress};
 use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
 use crate::wire::Topics;
 
@@ -30,7 +30,6 @@ pub(super) struct TestBed {
     admin: Bench,
     /// Names of the runs whose databases and sessions exist.
     runs: RefCell<Vec<String>>,
-    run_count: Cell<u32>,
     pub(super) client_options: Option<ClientOptions>,
 }
 
@@ -57,18 +56,8 @@ impl TestBed {
             known => known,
         };
         let client_options = ClientOptions::write(&servers.mqtt.broker)?;
-        let (runs, run_count) = (RefCell::default(), Cell::new(0));
-        Ok(Self {
-            servers,
-            scale,
-            rounds,
-            quiet,
-            postgres_pid,
-            admin,
-            runs,
-            run_count,
-            client_options,
-        })
+        let runs = RefCell::default();
+        Ok(Self { servers, scale, rounds, quiet, postgres_pid, admin, runs, client_options })
     }
 
     pub(super) fn scaled(&self, count: u64) -> u64 {
@@ -80,8 +69,8 @@ impl TestBed {
         time.mul_f64(self.scale).max(Duration::from_secs(2))
     }
 
-    pub(super) fn progress(&self, step: &str, length: u64) -> Progress {
-        Progress::new(self.quiet, step, Some(length))
+    pub(super) fn progress(&self, step: &str, length: u64) -> ProgressBar {
+        progress(self.quiet, step, Some(length))
     }
 
     pub(super) async fn database_settings(&self) -> anyhow::Result<Vec<(String, String)>> {
@@ -90,10 +79,8 @@ impl TestBed {
 
     /// The surroundings of another measurement: a migrated database with these sensors in it.
     pub(super) async fn run(&self, sensors: &[SensorIdentifier]) -> anyhow::Result<Run> {
-        self.run_count.update(|count| count + 1);
-        // With our process identifier: two benchmarks can share the servers.
-        let number = self.run_count.get();
-        let name = format!("{BENCHMARK_DATABASE_PREFIX}{}_{number}", std::process::id());
+        // Two benchmarks can share the servers.
+        let name = format!("{BENCHMARK_DATABASE_PREFIX}{:08x}", rand::random::<u32>());
         self.runs.borrow_mut().push(name.clone());
         self.admin.create_database(&name).await.context("creating a database")?;
         let mut store = self.servers.store.clone();
@@ -130,12 +117,11 @@ impl TestBed {
         load: &Load,
         step: &str,
     ) -> anyhow::Result<Account> {
-        let acknowledged = Arc::default();
-        let _progress = self.progress(step, load.message_count()).follow(Arc::clone(&acknowledged));
+        let progress = Some(self.progress(step, load.message_count()));
         let (mqtt, client_id) = (self.servers.mqtt.clone(), format!("{}-fleet", run.name));
         let (load, topics) = (load.clone(), run.topics.clone());
         let published = on_own_thread(move || async move {
-            let totals = Rc::new(RefCell::new(Totals { acknowledged, ..Totals::default() }));
+            let totals = Rc::new(RefCell::new(Totals { progress, ..Totals::default() }));
             let publishers = load.fleet(topics).publishers(&mqtt, &client_id, &totals);
             let opened = Publisher::open_all(publishers).await?;
             let (_stop, stop) = watch::channel(Stop::No);

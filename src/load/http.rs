@@ -9,8 +9,8 @@ use anyhow::{anyhow, bail};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::domain::LedgerSnapshot;
 use crate::tls;
@@ -23,18 +23,6 @@ const MAX_ANSWER_BYTES: usize = 4 << 20;
 pub(crate) struct HttpClient {
     client: Client,
     base: String,
-}
-
-/// RFC 9457.
-#[derive(Default, Deserialize)]
-struct Problem {
-    title: Option<String>,
-    detail: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Status {
-    ledger: LedgerSnapshot,
 }
 
 impl HttpClient {
@@ -67,7 +55,7 @@ impl HttpClient {
         &self,
         method: Method,
         path: &str,
-        body: Option<&serde_json::Value>,
+        body: Option<&Value>,
     ) -> anyhow::Result<Answer> {
         let url = format!("{}{path}", self.base);
         let request = self.client.request(method.clone(), &url);
@@ -105,7 +93,8 @@ impl HttpClient {
 
     /// The service's ledger, since it started.
     pub(crate) async fn ledger(&self) -> anyhow::Result<LedgerSnapshot> {
-        Ok(self.read::<Status>("/api/v1/status").await?.ledger)
+        let mut status: Value = self.read("/api/v1/status").await?;
+        Ok(serde_json::from_value(status["ledger"].take())?)
     }
 }
 
@@ -129,9 +118,10 @@ impl Answer {
         if status.is_success() {
             return Ok(body);
         }
-        let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+        // RFC 9457.
+        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         let reason = status.canonical_reason().unwrap_or("no reason given");
-        let detail = problem.detail.or(problem.title).unwrap_or_else(|| reason.to_owned());
+        let detail = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or(reason);
         let hint = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 ". API_TOKEN must hold the token of an admin"

@@ -16,7 +16,7 @@ mod sensors;
 pub(crate) use account::{Account, Sent};
 pub(crate) use fleet::Fleet;
 pub(crate) use http::HttpClient;
-pub(crate) use progress::{Progress, count};
+pub(crate) use progress::{count, progress};
 pub(crate) use publisher::{
     Connection, Limit, Message, Pace, Plan, Publisher, Rate, Source, Stop, Timing, Totals,
     latencies, record,

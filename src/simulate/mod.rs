@@ -26,8 +26,8 @@ pub use summary::Summary;
 
 use crate::domain::LedgerSnapshot;
 use crate::load::{
-    Account, Content, Copies, Fleet, HttpClient, Invention, Limit, Progress, Publisher, Rate,
-    Series, Stop, Timing, Totals,
+    Account, Content, Copies, Fleet, HttpClient, Invention, Limit, Publisher, Rate, Series, Stop,
+    Timing, Totals, progress,
 };
 use crate::mqtt;
 use crate::wire::Topics;
@@ -77,14 +77,11 @@ pub async fn run(
         _ => None,
     };
     let expected = steady.into_iter().chain(fleet.limit).min();
-    let progress = Progress::new(options.quiet, "messages", expected);
-    let progress = progress.follow(totals.borrow().acknowledged.clone());
+    totals.borrow_mut().progress = Some(progress(options.quiet, "messages", expected));
     let timing = Timing { started_at, duration, stop: stopped };
     Publisher::run_all(opened, &timing).await?;
     let elapsed = started_at.elapsed();
-    drop(progress);
-
-    let totals = totals.borrow().clone();
+    let totals = totals.take();
     let settled = settle(&http, &totals.account, &before, &timing.stop).await;
     let (balances, verdict) = match settled {
         Ok(balances) => (Some(balances), balances.verdict(options.replay.is_some())),

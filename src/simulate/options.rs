@@ -172,54 +172,48 @@ mod tests {
         options: Options,
     }
 
-    fn read(flags: &[&str]) -> Result<Options, String> {
-        Command::try_parse_from(["simulate"].iter().chain(flags))
-            .map(|command| command.options)
-            .map_err(|error| error.to_string())
+    fn read(flags: &str) -> Option<Options> {
+        let flags = ["simulate"].into_iter().chain(flags.split_whitespace());
+        Command::try_parse_from(flags).ok().map(|command| command.options)
     }
 
     #[test]
-    fn a_fleet_of_twenty_publishes_for_half_a_minute() {
-        let options = read(&[]).unwrap();
-        assert_eq!((options.sensor_count(), options.connection_count()), (20, 16));
-        assert_eq!(options.duration(), Some(Duration::from_secs(30)));
-        assert_eq!((options.bad, options.log_messages), (0.0, 0.01));
-    }
-
-    #[test]
-    fn a_series_is_published_to_its_end_by_one_sensor() {
-        let options = read(&["--replay", "a.csv"]).unwrap();
-        assert_eq!((options.sensor_count(), options.connection_count()), (1, 1));
-        assert_eq!(options.duration(), None);
-        assert!(read(&["--replay", "a.csv", "--rate", "3"]).is_err());
-        assert!(read(&["--speed", "3"]).unwrap_err().contains("--replay"));
-    }
-
-    #[test]
-    fn times_are_read_in_every_unit() {
-        for (text, milliseconds) in
-            [("30s", 30_000), ("2m", 120_000), ("1.5h", 5_400_000), ("250ms", 250), ("90", 90_000)]
-        {
-            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for text in ["", "s", "-1", "-1s", "0", "NaN", "1d", "1e300"] {
-            assert!(duration(text).is_err(), "{text}");
+    fn defaults_depend_on_the_content() {
+        for (flags, sensors, connections, seconds) in [
+            ("", 20, 16, Some(30)),
+            ("--messages 5", 20, 16, None),
+            ("--replay a.csv", 1, 1, None),
+            ("--sensors 3 --duration 1.5h", 3, 3, Some(5_400)),
+        ] {
+            let options = read(flags).unwrap();
+            assert_eq!(
+                (options.sensor_count(), options.connection_count()),
+                (sensors, connections)
+            );
+            assert_eq!(options.duration(), seconds.map(Duration::from_secs));
+            assert_eq!((options.bad, options.log_messages), (0.0, 0.01));
         }
     }
 
     #[test]
     fn impossible_values_are_refused() {
         for flags in [
-            ["--sensors", "0"],
-            ["--rate", "0"],
-            ["--rate", "inf"],
-            ["--bad", "101"],
-            ["--api", "ftp://localhost"],
-            ["--api", "localhost:8080"],
-            ["--per-message", "0"],
-            ["--prefix", ""],
+            "--sensors 0",
+            "--rate 0",
+            "--rate inf",
+            "--bad 101",
+            "--api ftp://localhost",
+            "--api localhost:8080",
+            "--per-message 0",
+            "--prefix=",
+            "--replay a.csv --rate 3",
+            "--speed 3",
         ] {
-            assert!(read(&flags).is_err(), "{flags:?}");
+            assert!(read(flags).is_none(), "{flags}");
         }
+        for text in ["", "s", "-1", "-1s", "0", "NaN", "1d", "1e300"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!(duration("250ms"), duration("0.25"));
     }
 }

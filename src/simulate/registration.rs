@@ -9,7 +9,7 @@ use url::form_urlencoded;
 
 use super::options::Options;
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
-use crate::load::{HttpClient, Progress};
+use crate::load::{HttpClient, progress};
 
 /// Requests at a time: registering is bound by the service's transactions.
 const CONCURRENCY: usize = 16;
@@ -43,14 +43,14 @@ pub(super) async fn register(
         None => None,
     };
     let count = options.sensor_count();
-    let progress = Progress::new(options.quiet, "sensors registered", Some(count as u64));
+    let progress = progress(options.quiet, "sensors registered", Some(count as u64));
     let names =
         (1..=count).map(|number| (number as u64, format!("{}-{number:04}", options.prefix)));
     let registered = stream::iter(names).map(|(number, name)| {
         let progress = &progress;
         async move {
             let identifier = register_sensor(http, &name, network).await?;
-            progress.set(number);
+            progress.set_position(number);
             Ok(identifier)
         }
     });

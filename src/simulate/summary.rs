@@ -2,7 +2,6 @@
 //! scripts.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::balance::{Balances, Verdict};
@@ -37,10 +36,9 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { account, .. } = &self.totals;
-        let acknowledged = self.totals.acknowledged.load(Ordering::Relaxed);
+        let Totals { account, acknowledged, .. } = &self.totals;
         let seconds = self.elapsed.as_secs_f64().max(0.001);
-        let rate = match acknowledged as f64 / seconds {
+        let rate = match *acknowledged as f64 / seconds {
             slow if slow < 100.0 => format!("{slow:.1}"),
             fast => count(fast.round() as u64),
         };
@@ -53,7 +51,7 @@ impl fmt::Display for Summary {
         };
         line("sensors", self.sensors as u64, &on)?;
         line("published", account.messages, &published)?;
-        line("acknowledged", acknowledged, "messages by the broker")?;
+        line("acknowledged", *acknowledged, "messages by the broker")?;
         line("items", account.items(), "")?;
         line("bad items", account.bad(), "on purpose, to be rejected")?;
         line("configurations", self.totals.configurations.applied, "applied")?;
@@ -108,8 +106,7 @@ mod tests {
 
     #[test]
     fn the_table_reads_at_a_glance_and_shows_problems() {
-        let mut totals = Totals { unheard: 7, ..Totals::default() };
-        totals.acknowledged.store(29_700, Ordering::Relaxed);
+        let mut totals = Totals { unheard: 7, acknowledged: 29_700, ..Totals::default() };
         (totals.account.messages, totals.configurations.applied) = (29_700, 3);
         let items = &mut totals.account.kinds[0];
         (items.published, items.bad) = (29_700, 1);

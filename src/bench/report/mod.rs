@@ -117,7 +117,8 @@ impl Measured {
                 microseconds_per_item: microseconds / items.max(1) as f64,
             })
         };
-        let batch_count = batches.count.max(1) as f64;
+        let [batch_count, batch_items, commit_seconds, staged] = *batches;
+        let [service_cpu, postgres_cpu, broker_cpu] = cpu.map(cost);
         Row {
             name: name.to_owned(),
             messages,
@@ -125,15 +126,15 @@ impl Measured {
             seconds,
             messages_per_second: messages as f64 / seconds,
             items_per_second: items as f64 / seconds,
-            service_cpu: cost(cpu.service),
-            postgres_cpu: cost(cpu.postgres),
-            broker_cpu: cost(cpu.broker),
+            service_cpu,
+            postgres_cpu,
+            broker_cpu,
             peak_rss_bytes: memory.peak,
             resident_bytes: memory.resident,
-            batch_count: batches.count,
-            staged_batch_count: batches.staged,
-            batch_items_mean: batches.items as f64 / batch_count,
-            commit_ms_mean: batches.commit.as_secs_f64() * 1e3 / batch_count,
+            batch_count: batch_count as u64,
+            staged_batch_count: staged as u64,
+            batch_items_mean: batch_items / batch_count.max(1.0),
+            commit_ms_mean: commit_seconds * 1e3 / batch_count.max(1.0),
             ..Row::default()
         }
     }

@@ -13,12 +13,11 @@ type Target = (&'static str, &'static str, &'static str, fn(&Row) -> Reached);
 const TARGETS: [Target; 14] = [
     ("drain-1 ÷ `mosquitto_sub`", "≥ 2.0", "drain-1", |row| ratio(row, 2.0)),
     ("CPU of the service per message, drain-1", "≤ 3 µs", "drain-1", |row| {
-        per_message(row, 3.0)
+        at_most(3.0, row.service_cpu?.microseconds_per_message, 2, " µs")
     }),
     ("drain-100 ÷ `psql \\copy`", "≥ 2.0", "drain-100", |row| ratio(row, 2.0)),
     ("CPU of the service per row, drain-100", "≤ 0.7 µs", "drain-100", |row| {
-        let cost = row.service_cpu?.microseconds_per_item;
-        Some((format!("{cost:.2} µs"), cost <= 0.7))
+        at_most(0.7, row.service_cpu?.microseconds_per_item, 2, " µs")
     }),
     (
         "live at 10,000/s, PUBLISH to visible",
@@ -26,32 +25,31 @@ const TARGETS: [Target; 14] = [
         "live-10000/s",
         |row| {
             let it = row.publish_to_visible?;
-            let reached = format!("{:.1} ms, {:.1} ms", it.p50_ms, it.p99_ms);
-            Some((reached, it.p50_ms <= 10.0 && it.p99_ms <= 50.0))
+            let is_met = it.p50_ms <= 10.0 && it.p99_ms <= 50.0;
+            Some((format!("{:.1} ms, {:.1} ms", it.p50_ms, it.p99_ms), is_met))
         },
     ),
     ("live, flat out, CPU of the service per message", "≤ 5 µs", "live-flat-out", |row| {
-        per_message(row, 5.0)
+        at_most(5.0, row.service_cpu?.microseconds_per_message, 2, " µs")
     }),
     ("100,000 sensors ÷ 1,000", "≥ 0.85", "fleet-100000", |row| ratio(row, 0.85)),
     ("RSS per sensor beyond the first 1,000", "≤ 2 KiB", "fleet-100000", |row| {
-        let bytes = figure(row, "rss_bytes_per_sensor")?;
-        Some((format!("{bytes:.0} B"), bytes <= 2_048.0))
+        at_most(2_048.0, *row.figures.get("rss_bytes_per_sensor")?, 0, " B")
     }),
     ("redelivery of 1 % ÷ of none", "≥ 0.7", "redelivery-1%", |row| ratio(row, 0.7)),
     ("redelivery of 1 % later ÷ of none", "≥ 0.7", "redelivery-1%-later", |row| ratio(row, 0.7)),
     ("overload, RSS at its highest ÷ after 5 s", "≤ 1.5", "overload", |row| {
-        let growth = figure(row, "rss_growth")?;
-        Some((format!("{growth:.2}"), growth <= 1.5))
+        at_most(1.5, *row.figures.get("rss_growth")?, 2, "")
     }),
     ("200 reads/s while ingest runs flat out, p99", "≤ 50 ms", "reads", |row| {
-        let (p99, failures) = (figure(row, "read_p99_ms")?, figure(row, "read_failures")?);
-        Some((format!("{p99:.1} ms, {failures:.0} failed"), p99 <= 50.0 && failures == 0.0))
+        let failures = *row.figures.get("read_failures")?;
+        let unit = format!(" ms, {failures:.0} failed");
+        let (reached, is_met) = at_most(50.0, *row.figures.get("read_p99_ms")?, 1, &unit)?;
+        Some((reached, is_met && failures == 0.0))
     }),
     ("what ingest keeps beside them", "≥ 0.90", "reads", |row| ratio(row, 0.9)),
     ("aggregates of 28 days, the slowest first request", "≤ 200 ms", "aggregates", |row| {
-        let slowest = figure(row, "slowest_first_ms")?;
-        Some((format!("{slowest:.0} ms"), slowest <= 200.0))
+        at_most(200.0, *row.figures.get("slowest_first_ms")?, 0, " ms")
     }),
 ];
 
@@ -60,13 +58,8 @@ fn ratio(row: &Row, min: f64) -> Reached {
     Some((format!("{ratio:.2}"), ratio >= min))
 }
 
-fn per_message(row: &Row, max: f64) -> Reached {
-    let cost = row.service_cpu?.microseconds_per_message;
-    Some((format!("{cost:.2} µs"), cost <= max))
-}
-
-fn figure(row: &Row, name: &str) -> Option<f64> {
-    row.figures.get(name).copied()
+fn at_most(max: f64, reached: f64, decimals: usize, unit: &str) -> Reached {
+    Some((format!("{reached:.decimals$}{unit}"), reached <= max))
 }
 
 impl Report {

@@ -10,7 +10,7 @@ use ntex_bytes::{ByteString, Bytes};
 use ntex_io::IoBoxed;
 use ntex_mqtt::QoS;
 use ntex_mqtt::v5::codec::{self, Decoded, Encoded, Packet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::mqtt::{Config, ConnectOptions, connect};
 
@@ -33,8 +33,7 @@ pub(crate) struct Connection {
     io: IoBoxed,
     codec: codec::Codec,
     pub(super) receive_maximum: NonZeroU16,
-    /// PUBLISHes that came before the last SUBACK.
-    early: VecDeque<Event>,
+    received: VecDeque<Event>,
     pending_subscribes: usize,
     keep_alive: Duration,
     received_at: Instant,
@@ -67,7 +66,7 @@ impl Connection {
             io,
             codec,
             receive_maximum,
-            early: VecDeque::new(),
+            received: VecDeque::new(),
             pending_subscribes: 0,
             keep_alive: Duration::from_secs(keep_alive_secs.max(1).into()),
             received_at: Instant::now(),
@@ -93,37 +92,25 @@ impl Connection {
         // Nothing is published before the last SUBACK: from then on the identifiers are the window's.
         while self.pending_subscribes > 0 {
             let packet = self.receive().await?;
-            if let Some(event) = self.handle(packet)? {
-                self.early.push_back(event);
-            }
+            self.handle(packet)?;
         }
         Ok(())
     }
 
-    /// Waits for the next event. Nothing is lost when the future is dropped.
-    pub(super) async fn event(&mut self) -> anyhow::Result<Event> {
-        loop {
-            if let Some(event) = self.ready_event()? {
-                return Ok(event);
-            }
+    /// Waits for what the broker sends, and then for `gather`, so that more of it comes at once. Nothing is lost when
+    /// the future is dropped.
+    pub(super) async fn events(&mut self, gather: Duration) -> anyhow::Result<VecDeque<Event>> {
+        while self.received.is_empty() {
             let packet = self.receive().await?;
-            if let Some(event) = self.handle(packet)? {
-                return Ok(event);
-            }
+            self.handle(packet)?;
         }
-    }
-
-    /// The next event that has been received already.
-    pub(super) fn ready_event(&mut self) -> anyhow::Result<Option<Event>> {
-        if let Some(event) = self.early.pop_front() {
-            return Ok(Some(event));
+        if !gather.is_zero() {
+            sleep(gather).await;
         }
         while let Some(packet) = self.io.decode(&self.codec)? {
-            if let Some(event) = self.handle(packet)? {
-                return Ok(Some(event));
-            }
+            self.handle(packet)?;
         }
-        Ok(None)
+        Ok(std::mem::take(&mut self.received))
     }
 
     /// Writes a QoS 1 PUBLISH into the send buffer.
@@ -176,7 +163,7 @@ impl Connection {
         packet.ok_or_else(|| anyhow!("the broker closed the connection"))
     }
 
-    fn handle(&mut self, packet: Decoded) -> anyhow::Result<Option<Event>> {
+    fn handle(&mut self, packet: Decoded) -> anyhow::Result<()> {
         match packet {
             Decoded::Publish(publish, payload, _) => {
                 if let Some(packet_id) = publish.packet_id {
@@ -187,20 +174,21 @@ impl Connection {
                         reason_string: None,
                     }))?;
                 }
-                Ok(Some(Event::Publish { topic: publish.topic, payload }))
+                self.received.push_back(Event::Publish { topic: publish.topic, payload });
             }
             Decoded::Packet(Packet::PublishAck(ack), _) => {
-                Ok(Some(Event::Acknowledged(ack.packet_id, ack.reason_code)))
+                self.received.push_back(Event::Acknowledged(ack.packet_id, ack.reason_code));
             }
             Decoded::Packet(Packet::SubscribeAck(ack), _) => {
                 self.pending_subscribes = self.pending_subscribes.saturating_sub(1);
                 let refusal = ack.status.into_iter().find(|status| u8::from(*status) >= 0x80);
-                refusal.map_or(Ok(None), |it| bail!("the broker refused a subscription: {it:?}"))
+                ensure!(refusal.is_none(), "the broker refused a subscription: {refusal:?}");
             }
             Decoded::Packet(Packet::Disconnect(packet), _) => {
                 bail!("the broker disconnected us: {:?}", packet.reason_code)
             }
-            Decoded::Packet(..) | Decoded::PayloadChunk(..) => Ok(None),
+            Decoded::Packet(..) | Decoded::PayloadChunk(..) => {}
         }
+        Ok(())
     }
 }

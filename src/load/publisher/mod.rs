@@ -8,13 +8,12 @@ mod window;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
 use ntex_bytes::{ByteString, Bytes};
 use ntex_mqtt::v5::codec::PublishAckReason;
 use tokio::sync::watch;
@@ -78,8 +77,10 @@ pub(crate) trait Source {
 pub(crate) struct Totals {
     pub(crate) account: Account,
     pub(crate) configurations: Configurations,
-    /// Messages that the broker acknowledged; read from other threads for the progress bar.
-    pub(crate) acknowledged: Arc<AtomicU64>,
+    /// Messages that the broker acknowledged.
+    pub(crate) acknowledged: u64,
+    /// Shows them.
+    pub(crate) progress: Option<ProgressBar>,
     /// Acknowledged messages to which nobody is subscribed.
     pub(crate) unheard: u64,
     /// Messages that the broker acknowledged with an error and discarded.
@@ -248,18 +249,18 @@ impl<S: Source + 'static> Publisher<S> {
                 "the broker has acknowledged nothing for {ACKNOWLEDGEMENT_TIMEOUT:?}"
             );
             let wake_at = self.wake_at(now, timing).min(connection.keep_alive(now)?);
+            // One PUBACK is not worth a round, and the broker has the cores meanwhile.
+            let is_flat_out = self.plan.pace.is_unlimited() && self.deadline.is_none();
+            let gather = if is_flat_out { self.plan.tick } else { Duration::ZERO };
             tokio::select! {
-                event = connection.event() => self.handle(event?, Instant::now()),
+                events = connection.events(gather) => {
+                    let now = Instant::now();
+                    events?.into_iter().for_each(|event| self.handle(event, now));
+                    let totals = self.plan.totals.borrow();
+                    totals.progress.iter().for_each(|it| it.set_position(totals.acknowledged));
+                }
                 () = sleep_until(wake_at) => {}
                 changed = timing.stop.changed() => changed.context("the run has ended")?,
-            }
-            if self.plan.pace.is_unlimited() && self.deadline.is_none() {
-                // One PUBACK is not worth a round, and the broker has the cores meanwhile.
-                sleep(self.plan.tick).await;
-            }
-            let now = Instant::now();
-            while let Some(event) = connection.ready_event()? {
-                self.handle(event, now);
             }
         }
     }
@@ -302,7 +303,7 @@ impl<S: Source + 'static> Publisher<S> {
                 let is_unheard = reason == PublishAckReason::NoMatchingSubscribers;
                 if reason == PublishAckReason::Success || is_unheard {
                     totals.unheard += u64::from(is_unheard);
-                    totals.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    totals.acknowledged += 1;
                 } else {
                     totals.refused += 1;
                 }
