@@ -22,6 +22,7 @@ use crate::wire::{Decoder, Limits};
 
 /// Rows in one transaction of psql.
 const ROWS_PER_FILE: usize = 10_000;
+const SCRIPT: &str = "script";
 /// A child that takes longer is stuck.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -67,9 +68,9 @@ impl Baseline {
             }
             Self::PsqlCopy => {
                 let _progress = bed.progress(&step, backlog.messages);
-                let files = PsqlFiles::write(backlog, &run)?;
+                let files = write_files(backlog, &run)?;
                 bed.checkpoint().await;
-                files.copy(&run).await?
+                finished(&mut psql(&run, &files.0.join(SCRIPT))?).await?
             }
         };
         bed.clear().await?;
@@ -109,7 +110,7 @@ fn mosquitto_sub(bed: &TestBed) -> Command {
     }
     // Everybody can read a command line: the password is in a file of options.
     if let Some(options) = &bed.client_options {
-        command.env("XDG_CONFIG_HOME", &options.0.0);
+        command.env("XDG_CONFIG_HOME", &options.0);
     }
     command
 }
@@ -133,7 +134,7 @@ pub(super) async fn broker_settings(
 }
 
 /// A directory that nobody else can read, removed when dropped.
-struct Directory(PathBuf);
+pub(super) struct Directory(PathBuf);
 
 impl Directory {
     fn create(name: &str) -> anyhow::Result<Self> {
@@ -151,60 +152,44 @@ impl Drop for Directory {
     }
 }
 
-/// Where mosquitto's clients find the password.
-pub(super) struct ClientOptions(Directory);
-
-impl ClientOptions {
-    /// None if the broker wants no password.
-    pub(super) fn write(broker: &BrokerUrl) -> anyhow::Result<Option<Self>> {
-        let Some(password) = broker.password() else { return Ok(None) };
-        let name = format!("tributary-bench-{}-options", std::process::id());
-        let directory = Directory::create(&name)?;
-        std::fs::write(directory.0.join("mosquitto_sub"), format!("-P {password}\n"))?;
-        Ok(Some(Self(directory)))
-    }
+/// Where mosquitto's clients find the password, if the broker wants one.
+pub(super) fn client_options(broker: &BrokerUrl) -> anyhow::Result<Option<Directory>> {
+    let Some(password) = broker.password() else { return Ok(None) };
+    let directory = Directory::create(&format!("tributary-bench-{}-options", std::process::id()))?;
+    std::fs::write(directory.0.join("mosquitto_sub"), format!("-P {password}\n"))?;
+    Ok(Some(directory))
 }
 
-/// Text files for `psql \copy`, a transaction each.
-struct PsqlFiles {
-    _directory: Directory,
-    script: PathBuf,
-}
-
-impl PsqlFiles {
-    /// Writes the rows of a load.
-    fn write(load: &Load, run: &Run) -> anyhow::Result<Self> {
-        const LIMITS: Limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
-        let directory = Directory::create(&run.name)?;
-        let script = directory.0.join("script");
-        let decoder = Decoder::new(run.topics.clone(), LIMITS);
-        let (mut files, mut rows, mut count) = (Vec::new(), Vec::new(), 0);
-        for mut sensors in load.fleet(run.topics.clone()).sensors() {
-            while !sensors.has_ended() {
-                count += write_rows(&decoder, &sensors.next(Timestamp::now()), &mut rows);
-                if count >= ROWS_PER_FILE || sensors.has_ended() {
-                    let path = directory.0.join(files.len().to_string());
-                    std::fs::write(&path, &rows)?;
-                    files.push(path);
-                    rows.clear();
-                    count = 0;
-                }
+/// Writes the rows of a load into text files, for a transaction each, and a script that copies them.
+fn write_files(load: &Load, run: &Run) -> anyhow::Result<Directory> {
+    const LIMITS: Limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
+    let directory = Directory::create(&run.name)?;
+    let decoder = Decoder::new(run.topics.clone(), LIMITS);
+    let (mut files, mut rows, mut count) = (Vec::new(), Vec::new(), 0);
+    for mut sensors in load.fleet(run.topics.clone()).sensors() {
+        while !sensors.has_ended() {
+            count += write_rows(&decoder, &sensors.next(Timestamp::now()), &mut rows);
+            if count >= ROWS_PER_FILE || sensors.has_ended() {
+                let path = directory.0.join(files.len().to_string());
+                std::fs::write(&path, &rows)?;
+                files.push(path);
+                rows.clear();
+                count = 0;
             }
         }
-        std::fs::write(&script, copy_script(files.iter().map(PathBuf::as_path)))?;
-        Ok(Self { _directory: directory, script })
     }
+    std::fs::write(directory.0.join(SCRIPT), copy_script(files.iter().map(PathBuf::as_path)))?;
+    Ok(directory)
+}
 
-    /// Copies them; from the start of psql to its end.
-    async fn copy(&self, run: &Run) -> anyhow::Result<Duration> {
-        let mut command = Command::new("psql");
-        let url = without_password(&run.database_url)?;
-        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-f"]);
-        if let Some(password) = run.store.postgres.get_password() {
-            command.env("PGPASSWORD", OsStr::from_bytes(password));
-        }
-        finished(command.arg::<&Path>(&self.script)).await
+fn psql(run: &Run, script: &Path) -> anyhow::Result<Command> {
+    let mut command = Command::new("psql");
+    let url = without_password(&run.database_url)?;
+    command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-f"]).arg(script);
+    if let Some(password) = run.store.postgres.get_password() {
+        command.env("PGPASSWORD", OsStr::from_bytes(password));
     }
+    Ok(command)
 }
 
 /// The rows that the service makes of a message, by the service's own decoder.

@@ -17,8 +17,8 @@ use super::report::Percentiles;
 use super::test_bed::{Run, TestBed, Thread, on_own_thread};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::load::{
-    Account, Limit, Message, Pace, Plan, Publisher, Rate, Sent, Source, Stop, Timing, Totals,
-    latencies, measurement, record,
+    Account, Limit, Message, Pace, Plan, Publisher, Rate, Sent, Source, Stop, Totals, latencies,
+    measurement, record,
 };
 use crate::store::{Bench, Watch};
 use crate::wire::Topics;
@@ -93,11 +93,9 @@ impl Probe {
                 totals: Rc::clone(&totals),
             };
             let probes = Probes { topics, missing: Rc::clone(&missing) };
-            let opened = Publisher::open_all(vec![Publisher::new(probes, plan)]).await?;
+            let publishers = vec![Publisher::new(probes, plan)];
+            let publishing = actix_rt::spawn(Publisher::run_all(publishers, None, stopped));
             ready.send(watch.backend_pid).ok().context("nobody waits for the probe")?;
-            let timing = Timing { started_at: Instant::now(), duration: None, stop: stopped };
-            let publishing =
-                actix_rt::spawn(async move { Publisher::run_all(opened, &timing).await });
             let visible = see(&watch, &missing, || publishing.is_finished()).await?;
             publishing.await??;
             let totals = totals.borrow();

@@ -9,14 +9,13 @@ use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use secrecy::ExposeSecret as _;
 use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
 
-use super::baseline::{self, ClientOptions};
+use super::baseline::{self, Directory, client_options};
 use super::load::Load;
 use super::meters::{self, Meters};
 use crate::config::BenchServers;
 use crate::domain::SensorIdentifier;
-use crate::load::{Account, Connection, Publisher, Stop, Timing, Totals, progress};
+use crate::load::{Account, Connection, Publisher, Stop, Totals, progress};
 use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
 use crate::wire::Topics;
 
@@ -30,7 +29,7 @@ pub(super) struct TestBed {
     admin: Bench,
     /// Names of the runs whose databases and sessions exist.
     runs: RefCell<Vec<String>>,
-    pub(super) client_options: Option<ClientOptions>,
+    pub(super) client_options: Option<Directory>,
 }
 
 /// The surroundings of one measurement.
@@ -55,7 +54,7 @@ impl TestBed {
             None => meters::postmaster_of(admin.backend_pid().await?),
             known => known,
         };
-        let client_options = ClientOptions::write(&servers.mqtt.broker)?;
+        let client_options = client_options(&servers.mqtt.broker)?;
         let runs = RefCell::default();
         Ok(Self { servers, scale, rounds, quiet, postgres_pid, admin, runs, client_options })
     }
@@ -123,11 +122,9 @@ impl TestBed {
         let published = on_own_thread(move || async move {
             let totals = Rc::new(RefCell::new(Totals { progress, ..Totals::default() }));
             let publishers = load.fleet(topics).publishers(&mqtt, &client_id, &totals);
-            let opened = Publisher::open_all(publishers).await?;
             let (_stop, stop) = watch::channel(Stop::No);
-            let timing = Timing { started_at: Instant::now(), duration: load.duration, stop };
-            Publisher::run_all(opened, &timing).await?;
-            let Totals { account, unheard, refused, unacknowledged, .. } = totals.borrow().clone();
+            Publisher::run_all(publishers, load.duration, stop).await?;
+            let Totals { account, unheard, refused, unacknowledged, .. } = totals.take();
             ensure!(
                 (unheard, refused, unacknowledged) == (0, 0, 0),
                 "{unheard} messages had no subscriber, {refused} were refused by the broker, {unacknowledged} not acknowledged"

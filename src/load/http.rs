@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -66,19 +66,16 @@ impl HttpClient {
         let unreachable = |why: String| {
             anyhow!("no answer from {url}: {why}. Is `tributary serve` running there?")
         };
-        let mut response = sent.map_err(|error| {
-            let reason = match &error {
-                // It does not name its source.
-                SendRequestError::Connect(ConnectError::Io(source)) => {
-                    tls::handshake_reason(source)
-                }
-                _ => None,
-            };
-            unreachable(reason.unwrap_or_else(|| error.to_string()))
+        let mut response = sent.map_err(|error| match &error {
+            // It does not name its source.
+            SendRequestError::Connect(ConnectError::Io(source)) => {
+                unreachable(tls::handshake_reason(source).unwrap_or_else(|| error.to_string()))
+            }
+            _ => unreachable(error.to_string()),
         })?;
         let body = response.body().limit(MAX_ANSWER_BYTES).await;
         let body = body.map_err(|error| unreachable(error.to_string()))?.to_vec();
-        Ok(Answer { method, status: response.status(), body, url })
+        Ok(Answer { request: format!("{method} {url}"), status: response.status(), body })
     }
 
     /// The body of a successful GET.
@@ -99,22 +96,19 @@ impl HttpClient {
 }
 
 pub(crate) struct Answer {
-    method: Method,
-    url: String,
+    request: String,
     pub(crate) status: StatusCode,
     body: Vec<u8>,
 }
 
 impl Answer {
     pub(crate) fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
-        let url = self.url.clone();
-        let body = self.success()?;
-        serde_json::from_slice(&body)
-            .map_err(|error| anyhow!("{url} did not answer as this version expects: {error}"))
+        let context = format!("{} was not answered as this version expects", self.request);
+        serde_json::from_slice(&self.success()?).context(context)
     }
 
     fn success(self) -> anyhow::Result<Vec<u8>> {
-        let Self { method, url, status, body } = self;
+        let Self { request, status, body } = self;
         if status.is_success() {
             return Ok(body);
         }
@@ -122,13 +116,11 @@ impl Answer {
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         let reason = status.canonical_reason().unwrap_or("no reason given");
         let detail = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or(reason);
-        let hint = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                ". API_TOKEN must hold the token of an admin"
-            }
+        let hint = match status.as_u16() {
+            401 | 403 => ". API_TOKEN must hold the token of an admin",
             _ => "",
         };
-        bail!("{method} {url} was answered {}: {detail}{hint}", status.as_u16())
+        bail!("{request} was answered {}: {detail}{hint}", status.as_u16())
     }
 }
 
@@ -143,8 +135,8 @@ mod tests {
             (r#"{"title":"Nope"}"#, "Nope"),
             ("<html>", "Bad Request"),
         ] {
-            let (status, body) = (StatusCode::BAD_REQUEST, body.as_bytes().to_vec());
-            let answer = Answer { method: Method::POST, url: "http://h/s".into(), status, body };
+            let (request, status) = ("POST http://h/s".into(), StatusCode::BAD_REQUEST);
+            let answer = Answer { request, status, body: body.into() };
             let refusal = answer.success().unwrap_err().to_string();
             assert_eq!(refusal, format!("POST http://h/s was answered 400: {detail}"));
         }

@@ -75,11 +75,6 @@ impl Balance {
     const fn stored(&self) -> u64 {
         self.ledger.committed + self.ledger.rejected
     }
-
-    /// Whether everything has arrived, and none is in flight.
-    const fn is_settled(&self) -> bool {
-        self.ledger.received >= self.published && self.ledger.in_flight == 0
-    }
 }
 
 impl Balances {
@@ -96,8 +91,9 @@ impl Balances {
         Some(balances)
     }
 
+    /// Whether everything has arrived, and none is in flight.
     pub(super) fn are_settled(&self) -> bool {
-        self.0.iter().all(Balance::is_settled)
+        self.0.iter().all(|it| it.ledger.received >= it.published && it.ledger.in_flight == 0)
     }
 
     /// Whether everything is stored, so that waiting cannot improve the verdict.

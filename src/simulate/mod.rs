@@ -27,7 +27,7 @@ pub use summary::Summary;
 use crate::domain::LedgerSnapshot;
 use crate::load::{
     Account, Content, Copies, Fleet, HttpClient, Invention, Limit, Publisher, Rate, Series, Stop,
-    Timing, Totals, progress,
+    Totals, progress,
 };
 use crate::mqtt;
 use crate::wire::Topics;
@@ -61,28 +61,23 @@ pub async fn run(
     let _interrupts = Interrupts(actix_rt::spawn(listen(stop)));
     let http = HttpClient::new(&options.api, options.api_ca.clone(), token.as_ref())?;
     let before = http.ledger().await?;
-    let totals = Rc::new(RefCell::new(Totals::default()));
-    let open = async {
-        fleet.identifiers = registration::register(&http, &options).await?;
-        let client_id = format!("tributary-simulate-{:08x}", rand::random::<u32>());
-        Publisher::open_all(fleet.publishers(&mqtt, &client_id, &totals)).await
-    };
-    let opened = tokio::select! {
-        opened = Box::pin(open) => opened?,
+    let registered = tokio::select! {
+        registered = Box::pin(registration::register(&http, &options)) => registered?,
         _ = stopped.changed() => bail!("interrupted before anything was published"),
     };
-    let (started_at, duration) = (Instant::now(), options.duration());
-    let steady = match (&fleet.rate, duration) {
+    fleet.identifiers = registered;
+    let steady = match (&fleet.rate, options.duration()) {
         (Rate::PerSecond(rate), Some(duration)) => Some((rate * duration.as_secs_f64()) as u64),
         _ => None,
     };
     let expected = steady.into_iter().chain(fleet.limit).min();
-    totals.borrow_mut().progress = Some(progress(options.quiet, "messages", expected));
-    let timing = Timing { started_at, duration, stop: stopped };
-    Publisher::run_all(opened, &timing).await?;
-    let elapsed = started_at.elapsed();
-    let totals = totals.take();
-    let settled = settle(&http, &totals.account, &before, &timing.stop).await;
+    let progress = Some(progress(options.quiet, "messages", expected));
+    let totals = Rc::new(RefCell::new(Totals { progress, ..Totals::default() }));
+    let client_id = format!("tributary-simulate-{:08x}", rand::random::<u32>());
+    let publishers = fleet.publishers(&mqtt, &client_id, &totals);
+    let elapsed = Publisher::run_all(publishers, options.duration(), stopped.clone()).await?;
+    let totals = Totals { progress: None, ..totals.take() };
+    let settled = settle(&http, &totals.account, &before, &stopped).await;
     let (balances, verdict) = match settled {
         Ok(balances) => (Some(balances), balances.verdict(options.replay.is_some())),
         Err(error) => (None, Verdict::Unknown(error.to_string())),

@@ -104,31 +104,19 @@ impl fmt::Display for Summary {
 mod tests {
     use super::*;
 
+    /// The tour of the README shows the rest.
     #[test]
-    fn the_table_reads_at_a_glance_and_shows_problems() {
+    fn problems_are_shown() {
         let mut totals = Totals { unheard: 7, acknowledged: 29_700, ..Totals::default() };
-        (totals.account.messages, totals.configurations.applied) = (29_700, 3);
-        let items = &mut totals.account.kinds[0];
-        (items.published, items.bad) = (29_700, 1);
+        totals.account.kinds[0].bad = 1;
         let mut balances = Balances::default();
-        let measurements = &mut balances.0[0];
-        measurements.published = 29_700;
-        (measurements.ledger.committed, measurements.ledger.rejected) = (29_643, 50);
-        let summary = Summary {
-            sensors: 1_000,
-            connections: 16,
-            totals,
-            elapsed: Duration::from_secs(30),
-            balances: Some(balances),
-            verdict: balances.verdict(false),
-        };
-        let expected = "\
-sensors                 1,000  on 16 connections
-published              29,700  messages in 30.0 s, 990 a second
-acknowledged           29,700  messages by the broker
-items                  29,700
-bad items                   1  on purpose, to be rejected
-configurations              3  applied
+        balances.0[0].published = 29_700;
+        balances.0[0].ledger.committed = 29_643;
+        balances.0[0].ledger.rejected = 50;
+        let verdict = balances.verdict(false);
+        let (balances, elapsed) = (Some(balances), Duration::from_secs(30));
+        let summary = Summary { sensors: 1, connections: 2, totals, elapsed, balances, verdict };
+        let expected = "
                             7  messages without a subscriber: is the service connected?
 
                     published    committed    duplicate     rejected    in flight
@@ -138,6 +126,7 @@ heartbeats                  0            0            0            0            
 1 items were bad on purpose and 50 rejected: GET /api/v1/rejections says why
 
 NOT accounted for: 7 items are neither committed nor rejected";
-        assert_eq!((summary.to_string().as_str(), summary.exit_code()), (expected, 1));
+        assert!(summary.to_string().ends_with(expected), "{summary}");
+        assert_eq!(summary.exit_code(), 1);
     }
 }

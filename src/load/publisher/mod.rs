@@ -81,17 +81,17 @@ pub(crate) struct Totals {
     pub(crate) acknowledged: u64,
     /// Shows them.
     pub(crate) progress: Option<ProgressBar>,
-    /// Acknowledged messages to which nobody is subscribed.
+    /// Those of them to which nobody is subscribed.
     pub(crate) unheard: u64,
-    /// Messages that the broker acknowledged with an error and discarded.
+    /// Messages that the broker discarded and answered with an error.
     pub(crate) refused: u64,
+    /// Messages that it never acknowledged.
+    pub(crate) unacknowledged: u64,
     /// Messages sent again after a reconnect.
     pub(crate) republished: u64,
     pub(crate) reconnects: u64,
-    /// Messages never published, because the broker or the machine caused a delay.
+    /// Messages never published, because broker or machine caused a delay.
     pub(crate) skipped: u64,
-    /// Messages that the broker had not acknowledged in the end.
-    pub(crate) unacknowledged: u64,
     /// From PUBLISH to PUBACK, in microseconds, where somebody asks for it.
     pub(crate) latency: Option<Histogram<u64>>,
 }
@@ -129,13 +129,13 @@ pub(crate) struct Plan {
     pub(crate) totals: Rc<RefCell<Totals>>,
 }
 
-/// When publishing ends; the same for all connections of a run.
+/// The same for all connections of a run.
 #[derive(Clone)]
-pub(crate) struct Timing {
-    pub(crate) started_at: Instant,
-    /// None continues until the pace or the source ends.
-    pub(crate) duration: Option<Duration>,
-    pub(crate) stop: watch::Receiver<Stop>,
+struct Timing {
+    started_at: Instant,
+    /// None continues until the source ends.
+    duration: Option<Duration>,
+    stop: watch::Receiver<Stop>,
 }
 
 impl Timing {
@@ -170,25 +170,23 @@ impl<S: Source + 'static> Publisher<S> {
         Self { source, plan, window, acknowledged_at: Instant::now(), deadline: None }
     }
 
-    /// Connects them all.
-    pub(crate) async fn open_all(publishers: Vec<Self>) -> anyhow::Result<Vec<(Self, Connection)>> {
-        let connections = try_join_all(publishers.iter().map(Self::open)).await?;
-        Ok(publishers.into_iter().zip(connections).collect())
-    }
-
-    /// Runs them all until everything is published and acknowledged, or the run is over.
+    /// Connects them all, and lets them publish until everything is published and acknowledged, or the run is over.
+    /// Returns how long that took, without connecting.
     pub(crate) async fn run_all(
-        opened: Vec<(Self, Connection)>,
-        timing: &Timing,
-    ) -> anyhow::Result<()> {
+        publishers: Vec<Self>,
+        duration: Option<Duration>,
+        stop: watch::Receiver<Stop>,
+    ) -> anyhow::Result<Duration> {
+        let connections = try_join_all(publishers.iter().map(Self::open)).await?;
+        let timing = Timing { started_at: Instant::now(), duration, stop };
         let mut running = JoinSet::new();
-        for (publisher, connection) in opened {
+        for (publisher, connection) in publishers.into_iter().zip(connections) {
             running.spawn_local(publisher.run(connection, timing.clone()));
         }
         while let Some(ended) = running.join_next().await {
             ended.context("a publisher panicked")??;
         }
-        Ok(())
+        Ok(timing.started_at.elapsed())
     }
 
     async fn open(&self) -> anyhow::Result<Connection> {

@@ -115,17 +115,16 @@ impl Inventor {
         let of_day = (TAU * (taken_at.unix_seconds() / DAY_SECONDS - 0.375)).sin() * 600.0 + 700.0;
         let temperature = of_day as u32 + self.warmth + draw % 40;
         let (humidity, pressure) = (30 + draw / 64 % 61, 10_100 + draw / 4_096 % 60);
-        let (battery, wind) = (330 + (measured / 16 * 84) % 85, WINDS[(draw >> 29) as usize]);
+        let (is_charging, wind) = (measured.is_multiple_of(64), WINDS[(draw >> 29) as usize]);
         fmt::from_fn(move |out| {
             let (degrees, hundredths) = (temperature / 100, temperature % 100);
             write!(out, r#""temperature":{degrees}.{hundredths:02},"humidity":{humidity}"#)?;
-            if is_varied && measured.is_multiple_of(4) {
-                write!(out, r#","pressure":{}.{}"#, pressure / 10, pressure % 10)?;
-            }
-            if is_varied && measured.is_multiple_of(16) {
-                let (volts, hundredths, charging) = (battery / 100, battery % 100, battery == 330);
-                write!(out, r#","battery":{volts}.{hundredths:02},"charging":{charging}"#)?;
-                write!(out, r#","wind":"{wind}""#)?;
+            if is_varied && measured.is_multiple_of(8) {
+                let (hectopascals, tenth) = (pressure / 10, pressure % 10);
+                write!(
+                    out,
+                    r#","pressure":{hectopascals}.{tenth},"charging":{is_charging},"wind":"{wind}""#
+                )?;
             }
             Ok(())
         })
@@ -182,8 +181,7 @@ mod tests {
     fn a_measurement_has_about_105_bytes_and_looks_like_weather() {
         for (is_varied, range) in [(false, 100..108), (true, 105..115)] {
             let invention = Invention { is_varied, ..Invention::of_measurements(1) };
-            let mut inventor = Inventor::new(1, 1);
-            let (mut bytes, mut charging) = (0, false);
+            let (mut inventor, mut bytes) = (Inventor::new(1, 1), 0);
             for minute in 0..3_200 {
                 let now = NOW.saturating_add(Duration::from_secs(minute * 60));
                 let (_, payload) = inventor.next(&invention, 7, now);
@@ -194,10 +192,8 @@ mod tests {
                 assert!((0.0..40.0).contains(&number("temperature").unwrap()), "{value}");
                 assert!((20.0..=100.0).contains(&number("humidity").unwrap()), "{value}");
                 assert!((1_000.0..1_020.0).contains(&number("pressure").unwrap_or(1_000.0)));
-                assert!((3.0..4.3).contains(&number("battery").unwrap_or(4.0)), "{value}");
-                charging |= value.get("charging") == Some(&true.into());
             }
-            assert!(range.contains(&(bytes / 3_200)) && charging == is_varied, "{}", bytes / 3_200);
+            assert!(range.contains(&(bytes / 3_200)), "{}", bytes / 3_200);
         }
     }
 
@@ -211,7 +207,6 @@ mod tests {
             let payload: Value = serde_json::from_slice(&payload).unwrap();
             let item = &payload["log_messages"][0];
             assert!(Severity::parse(item["severity"].as_str().unwrap()).is_some());
-            assert!(!item["subject"].as_str().unwrap().is_empty());
         }
     }
 
