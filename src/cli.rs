@@ -55,22 +55,21 @@ pub enum Command {
     /// Ask the service at HTTP_ADDR whether it lives, and exit with 1 if not; for containers, which
     /// have no other program to ask with.
     Health,
-    /// Run a fleet of simulated sensors on the broker of MQTT_URL, and ask the service's ledger
-    /// what became of what they said.
+    /// Run a fleet of simulated sensors at the broker of MQTT_URL, and compare what they published with
+    /// the service's ledger.
     ///
-    /// The environment variable API_TOKEN holds the token that the service asks for, an admin's, unless
-    /// it runs with AUTH=off.
+    /// The environment variable API_TOKEN holds the token of an admin, unless the service runs with
+    /// AUTH=off.
     ///
-    /// The fleet's sensors are those of their names in the network; those that are not there are
-    /// created over HTTP. It publishes what they measure at QoS 1, applies and acknowledges the
-    /// configurations that they get, and in the end compares what was published with the service's
-    /// ledger. A configuration that holds `"reject": true` is acknowledged with success false, so that
-    /// this can be seen too. Ctrl-C ends the publishing early; the summary is still printed.
+    /// Sensors that exist in the network are used, the others are created over HTTP. They publish at
+    /// QoS 1, and apply and acknowledge the configurations that they receive. A configuration that holds
+    /// `"reject": true` is acknowledged with success false, so that this can be seen too. Ctrl-C ends the
+    /// publishing early; the summary is still printed. Exits with 1 if an item is missing.
     Simulate(Box<simulate::Options>),
-    /// Measure how fast it is, against the servers of DATABASE_URL and MQTT_URL.
+    /// Measure how fast the service is, on the servers of DATABASE_URL and MQTT_URL.
     ///
-    /// It makes databases of its own on that server, under a topic prefix of its own on that
-    /// broker, and removes them. scripts/bench runs it against private servers.
+    /// It creates databases of its own on that server, uses a topic prefix of its own on that broker, and
+    /// removes both. scripts/bench runs it on private servers.
     Bench(bench::Options),
 }
 

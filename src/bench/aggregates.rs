@@ -53,12 +53,12 @@ pub(super) async fn aggregates(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let parts = (0..PARTS).map(|part| {
         let range = (bound(part), bound(part + 1));
         let store = &run.store;
-        async move { Bench::connect(store).await?.lay_down(asked, others, range).await }
+        async move { Bench::connect(store).await?.insert_measurements(asked, others, range).await }
     });
     let inserted: u64 = try_join_all(parts).await?.into_iter().sum();
     ensure!(inserted == row_count, "{inserted} of {row_count} rows were inserted");
     drop(progress);
-    run.database.settle(asked).await?;
+    run.database.count_activity(asked).await?;
     bed.checkpoint().await;
 
     let mut service = Service::spawn(run.settings(bed))?;

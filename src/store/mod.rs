@@ -32,9 +32,9 @@ pub use ingest::replays::Replayed;
 pub use maintenance::activity::{
     Activity, ActivityTotals, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
 };
-pub use maintenance::benchmark::{
-    BENCHMARK_DATABASE_PREFIX, Bench, Bundled, TableCounts, Watch, bundles_of_28_days, copy_line,
-    copy_script, encode_measurements, furnish,
+pub use maintenance::benchmark::{BENCHMARK_DATABASE_PREFIX, Bench, encode_measurements, furnish};
+pub(crate) use maintenance::benchmark::{
+    Bundled, TableCounts, Watch, bundles_of_28_days, copy_line, copy_script,
 };
 pub use maintenance::bundles::Bundler;
 pub use maintenance::census::TableCensus;

@@ -1,6 +1,6 @@
-//! What the benchmark asks of PostgreSQL: a database of its own, the rows counted, the settings
-//! that a figure depends on, and what its yardstick, `psql`, is to run. Called by `bench`, and by
-//! nothing that serves. Promises to drop nothing but databases whose name begins as ours do.
+//! The SQL of the benchmark: databases of its own, row counts, the settings that a figure depends on, and the script
+//! of its baseline, `psql`. Called by `bench`, and by nothing that serves. Promises to drop only databases whose
+//! name has the benchmark's prefix.
 
 use tokio_postgres::{Client, Row, Statement};
 
@@ -11,10 +11,10 @@ use crate::store::connect::Connector;
 use crate::store::ingest::copy::{Encoder, MEASUREMENT_COLUMNS};
 use crate::store::{Config, Housekeeper, Store, StoreError, migrate};
 
-/// What the names of the benchmark's databases begin with.
+/// Prefix of the names of the benchmark's databases.
 pub const BENCHMARK_DATABASE_PREFIX: &str = "tributary_bench_";
 
-/// What a figure depends on.
+/// Settings that a figure depends on.
 const SETTINGS: [&str; 10] = [
     "server_version",
     "fsync",
@@ -37,28 +37,27 @@ select (select count(*) from measurement), (select count(*) from log_message),
 const REGISTER: &str = "\
 insert into sensor (identifier, name)
 select identifier, 'bench-' || number
-from unnest($1::uuid[]) with ordinality as made (identifier, number)";
+from unnest($1::uuid[]) with ordinality as created (identifier, number)";
 
 const VISIBLE: &str = "\
 select creation_timestamp from measurement
 where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp <= $3";
 
-/// What each of these sensors measures in a span, once a minute, in the order in which it is made: the
-/// rows of one lie scattered among those of the others. Those behind the first few say more, so that
-/// there is one row of each of the few in a page. Parameters: sensors, from, to, how few.
-const LAY_DOWN: &str = "\
+/// One measurement a minute of each sensor, in the order of time: the rows of one sensor are scattered among those of
+/// the others. The first few have small values and the others large ones, so that a page holds one row of each of the
+/// few. Parameters: sensors, from, to, how few.
+const INSERT_MEASUREMENTS: &str = "\
 insert into measurement
     (sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, value)
-select sensor, made, made + interval '1 second', hashtextextended(sensor::text || made, 0), 0,
-       jsonb_build_object('temperature', round((20 + 5 * sin(extract(epoch from made) / 13750) + random())::numeric, 2),
+select sensor, created, created + interval '1 second', hashtextextended(sensor::text || created, 0), 0,
+       jsonb_build_object('temperature', round((20 + 5 * sin(extract(epoch from created) / 13750) + random())::numeric, 2),
            'humidity', round((60 + 10 * random())::numeric, 1), 'wind', round((8 * random())::numeric, 2), 'sky', 'clear')
            || case when number <= $4 then '{}' else jsonb_build_object('note', repeat('.', 480)) end
-from generate_series($2::timestamptz, $3::timestamptz - interval '1 second', interval '1 minute') as made
-cross join unnest($1::uuid[]) with ordinality as speaking (sensor, number)
-order by made";
+from generate_series($2::timestamptz, $3::timestamptz - interval '1 second', interval '1 minute') as created
+cross join unnest($1::uuid[]) with ordinality as publishing (sensor, number)
+order by created";
 
-/// What the service has counted of these, as of whatever it commits. Parameters: sensors, the bucket
-/// before the first.
+/// The activity that the service would have counted. Parameters: sensors, the bucket before the first.
 const COUNT_ACTIVITY: &str = "\
 insert into activity
     (sensor_identifier, bucket, measurement_count, log_message_count, heartbeat_count)
@@ -71,31 +70,27 @@ having floor(extract(epoch from creation_timestamp) / 14400)::integer > $2";
 const BUNDLED: &str = "\
 select count(*), coalesce(sum(row_count), 0)::int8 from measurement_bundle where lines is not null";
 
-/// What stands in the tables, in items.
+/// Items in the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TableCounts {
-    /// Rows of `measurement`.
-    pub measurements: u64,
-    /// Rows of `log_message`.
-    pub log_messages: u64,
-    /// Rows of `heartbeat`.
-    pub heartbeats: u64,
-    /// Items recorded as rejected, or counted as such.
-    pub rejected: u64,
+pub(crate) struct TableCounts {
+    pub(crate) measurements: u64,
+    pub(crate) log_messages: u64,
+    pub(crate) heartbeats: u64,
+    /// Recorded as rejected, or counted as such.
+    pub(crate) rejected: u64,
 }
 
-/// What has been put together, for aggregates.
+/// What has been bundled for aggregates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Bundled {
-    /// So many periods of four hours.
-    pub bundles: u64,
-    /// So many measurements.
-    pub rows: u64,
+pub(crate) struct Bundled {
+    /// Of four hours each.
+    pub(crate) bundles: u64,
+    /// Measurements in them.
+    pub(crate) rows: u64,
 }
 
-/// How many bundles there will be of a sensor that has spoken for 28 days.
-#[must_use]
-pub fn bundles_of_28_days(now: Timestamp) -> u64 {
+/// How many bundles a sensor gets that has published for 28 days.
+pub(crate) fn bundles_of_28_days(now: Timestamp) -> u64 {
     let last = bucket_of(now.saturating_sub(SETTLED)) - 1;
     u64::try_from(last - (bucket_of(now) - BUCKETS)).unwrap_or(0)
 }
@@ -109,13 +104,13 @@ impl Bench {
     /// Connects.
     ///
     /// # Errors
-    /// When the database is not there.
+    /// When the database is unavailable.
     pub async fn connect(config: &Config) -> Result<Self, StoreError> {
         let (client, _driver) = Connector::new(config, "tributary-bench").open().await?;
         Ok(Self { client })
     }
 
-    /// An empty database; one of that name that an earlier run left behind is dropped before.
+    /// Creates an empty database, in place of one that an earlier run left behind.
     ///
     /// # Errors
     /// When the user may not.
@@ -124,32 +119,25 @@ impl Bench {
         Ok(self.client.batch_execute(&format!("create database {name}")).await?)
     }
 
-    /// Drops it, whoever is still connected.
+    /// Drops a database, whoever is still connected.
     ///
     /// # Errors
     /// When the user may not.
     ///
     /// # Panics
-    /// When the name is none of the benchmark's.
+    /// When the name has not the benchmark's prefix.
     pub async fn drop_database(&self, name: &str) -> Result<(), StoreError> {
         assert!(name.starts_with(BENCHMARK_DATABASE_PREFIX), "{name} is none of ours");
         let drop = format!("drop database if exists {name} with (force)");
         Ok(self.client.batch_execute(&drop).await?)
     }
 
-    /// So that each measurement begins with nothing left to be written by the one before.
-    ///
-    /// # Errors
-    /// When the user may not.
-    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+    pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
         Ok(self.client.batch_execute("checkpoint").await?)
     }
 
     /// The settings that a figure depends on, by name.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn settings(&self) -> Result<Vec<(String, String)>, StoreError> {
+    pub(crate) async fn settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         let mut settings = Vec::with_capacity(SETTINGS.len());
         for name in SETTINGS {
             let row = self.client.query_one("select current_setting($1)", &[&name]).await?;
@@ -158,34 +146,23 @@ impl Bench {
         Ok(settings)
     }
 
-    /// The process that serves this connection, by the server's count.
+    /// The server's process for this connection.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn backend_pid(&self) -> Result<u32, StoreError> {
         let pid: i32 = self.client.query_one("select pg_backend_pid()", &[]).await?.get(0);
         Ok(pid.unsigned_abs())
     }
 
-    /// Creates these sensors.
-    ///
-    /// # Errors
-    /// When the database is away, or has one of them.
-    pub async fn register(&self, sensors: &[SensorIdentifier]) -> Result<(), StoreError> {
-        const AT_ONCE: usize = 100_000;
-        for part in sensors.chunks(AT_ONCE) {
-            let identifiers: Vec<uuid::Uuid> = part.iter().map(|sensor| sensor.0).collect();
-            self.client.execute(REGISTER, &[&identifiers]).await?;
-        }
+    pub(crate) async fn register(&self, sensors: &[SensorIdentifier]) -> Result<(), StoreError> {
+        let identifiers: Vec<uuid::Uuid> = sensors.iter().map(|sensor| sensor.0).collect();
+        self.client.execute(REGISTER, &[&identifiers]).await?;
         Ok(())
     }
 
-    /// Lays down what these sensors and so many others measured in a span, once a minute, as the rows
-    /// stand when a fleet has said them.
-    ///
-    /// # Errors
-    /// When the database is away, or has one of the rows.
-    pub async fn lay_down(
+    /// Inserts one measurement a minute of these sensors and of others, in the order in which a fleet publishes them.
+    pub(crate) async fn insert_measurements(
         &self,
         sensors: &[SensorIdentifier],
         others: &[SensorIdentifier],
@@ -193,94 +170,80 @@ impl Bench {
     ) -> Result<u64, StoreError> {
         let all: Vec<uuid::Uuid> = sensors.iter().chain(others).map(|sensor| sensor.0).collect();
         let (from, to, few) = (from.to_jiff(), to.to_jiff(), sensors.len() as i64);
-        Ok(self.client.execute(LAY_DOWN, &[&all, &from, &to, &few]).await?)
+        Ok(self.client.execute(INSERT_MEASUREMENTS, &[&all, &from, &to, &few]).await?)
     }
 
-    /// Counts what was laid down of these, for those who put it together, and has it vacuumed, as
-    /// PostgreSQL does by itself with a table that grows.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn settle(&self, sensors: &[SensorIdentifier]) -> Result<(), StoreError> {
+    /// Counts the activity of these sensors, so that their measurements are bundled, and vacuums the table, as
+    /// PostgreSQL does by itself with one that grows.
+    pub(crate) async fn count_activity(
+        &self,
+        sensors: &[SensorIdentifier],
+    ) -> Result<(), StoreError> {
         let sensors: Vec<uuid::Uuid> = sensors.iter().map(|sensor| sensor.0).collect();
         let before = bucket_of(Timestamp::now()) - BUCKETS;
         self.client.execute(COUNT_ACTIVITY, &[&sensors, &before]).await?;
         Ok(self.client.batch_execute("vacuum analyze measurement").await?)
     }
 
-    /// What of the measurements has been put together.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn bundled(&self) -> Result<Bundled, StoreError> {
+    pub(crate) async fn bundled(&self) -> Result<Bundled, StoreError> {
         let row = self.client.query_one(BUNDLED, &[]).await?;
-        let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
-        Ok(Bundled { bundles: count(0), rows: count(1) })
+        Ok(Bundled { bundles: count(&row, 0), rows: count(&row, 1) })
     }
 
-    /// Counts every row there is.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn count(&self) -> Result<TableCounts, StoreError> {
+    /// Counts all rows.
+    pub(crate) async fn count(&self) -> Result<TableCounts, StoreError> {
         let row = self.client.query_one(COUNT, &[]).await?;
-        let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
         Ok(TableCounts {
-            measurements: count(0),
-            log_messages: count(1),
-            heartbeats: count(2),
-            rejected: count(3),
+            measurements: count(&row, 0),
+            log_messages: count(&row, 1),
+            heartbeats: count(&row, 2),
+            rejected: count(&row, 3),
         })
     }
 
-    /// Turns it into one that watches a sensor's measurements appear.
-    ///
-    /// # Errors
-    /// When the database is away, or has no tables.
-    pub async fn watch(self) -> Result<Watch, StoreError> {
+    /// Turns this connection into one that watches a sensor's measurements appear.
+    pub(crate) async fn watch(self) -> Result<Watch, StoreError> {
         let backend_pid = self.backend_pid().await?;
         let visible = self.client.prepare(VISIBLE).await?;
         Ok(Watch { client: self.client, visible, backend_pid })
     }
 }
 
+fn count(row: &Row, column: usize) -> u64 {
+    u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
+}
+
 /// A connection that watches a sensor's measurements appear.
-pub struct Watch {
+pub(crate) struct Watch {
     client: Client,
     visible: Statement,
-    /// The process that serves it, by the server's count.
-    pub backend_pid: u32,
+    /// The server's process for it.
+    pub(crate) backend_pid: u32,
 }
 
 impl Watch {
-    /// Which of a sensor's measurements of these moments can be seen.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn visible(
+    /// The timestamps of a sensor's visible measurements in this range.
+    pub(crate) async fn visible(
         &self,
         sensor: SensorIdentifier,
         (first, last): (Timestamp, Timestamp),
     ) -> Result<Vec<Timestamp>, StoreError> {
         let (first, last) = (first.to_jiff(), last.to_jiff());
         let rows = self.client.query(&self.visible, &[&sensor.0, &first, &last]).await?;
-        let moment = |row: &Row| {
-            Timestamp::from_unix_microseconds(row.get::<_, jiff::Timestamp>(0).as_microsecond())
-        };
-        Ok(rows.iter().map(moment).collect())
+        Ok(rows.iter().map(|row| row.get::<_, jiff::Timestamp>(0).into()).collect())
     }
 }
 
-/// Migrates a database and makes the partitions that a service would have made.
+/// Migrates a database and creates the partitions that a service would have created.
 ///
 /// # Errors
-/// When the database is away, or not empty.
+/// When the database is unavailable, or not empty.
 pub async fn furnish(config: &Config) -> Result<(), StoreError> {
     migrate(config).await?;
     Housekeeper::new(Store::new(config), config).round().await.map(drop)
 }
 
-/// The COPY stream of these measurements, and how long it is: for the benches.
+/// Encodes the COPY stream of these measurements, for the benches. Returns its length.
 #[doc(hidden)]
 #[must_use]
 pub fn encode_measurements(batch: &Batch, places: &[RowRef]) -> usize {
@@ -289,17 +252,16 @@ pub fn encode_measurements(batch: &Batch, places: &[RowRef]) -> usize {
     rows.len() + stream.end().len()
 }
 
-/// What `psql` runs to copy these files in, each in a transaction of its own.
-pub fn copy_script<'a>(files: impl Iterator<Item = &'a std::path::Path>) -> String {
-    files
-        .map(|file| {
-            format!("\\copy measurement ({MEASUREMENT_COLUMNS}) from '{}'\n", file.display())
-        })
-        .collect()
+/// The script by which `psql` copies these files, each in a transaction of its own.
+pub(crate) fn copy_script<'a>(files: impl Iterator<Item = &'a std::path::Path>) -> String {
+    let copy = |file: &std::path::Path| {
+        format!("\\copy measurement ({MEASUREMENT_COLUMNS}) from '{}'\n", file.display())
+    };
+    files.map(copy).collect()
 }
 
-/// A row of `measurement` as the text format of COPY has it, in the order of that script.
-pub fn copy_line(
+/// Writes a row of `measurement` in the text format of COPY, in the order of that script.
+pub(crate) fn copy_line(
     sensor: SensorIdentifier,
     item: &Measurement,
     value: &str,
@@ -310,5 +272,5 @@ pub fn copy_line(
     let (created_at, received_at) = (item.timestamp.to_jiff(), received_at.to_jiff());
     let digest = item.digest.cast_signed();
     writeln!(line, "{sensor}\t{created_at}\t{received_at}\t{digest}\t{}\t{value}", item.revision)
-        .expect("a Vec takes whatever is written to it");
+        .expect("writing to memory succeeds");
 }
