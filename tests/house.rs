@@ -43,7 +43,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "writer",
         ],
     ),
-    ("load", &["mqtt", "domain", "tls"]),
+    ("load", &["mqtt", "domain", "tls", "wire"]),
     ("simulate", &["load", "mqtt", "config", "domain", "wire"]),
     ("bench", &["load", "mqtt", "config", "domain", "store", "wire"]),
     (
@@ -165,7 +165,7 @@ fn ntex_stays_at_the_edge() {
         for (number, line) in code_lines(source) {
             if line.contains("ntex_")
                 && !line.contains("ntex_service=warn")
-                && !["load", "mqtt", "simulate"].contains(&source.module.as_str())
+                && !["load", "mqtt"].contains(&source.module.as_str())
             {
                 broken.push(format!("{}:{number}: {line}", source.path.display()));
             }

@@ -4,7 +4,6 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,10 +12,9 @@ use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
 use super::load::{Load, sensors};
-use super::test_bed::{Run, TestBed};
+use super::test_bed::{Directory, Run, TestBed};
 use crate::domain::{AckTokens, Items, Kind, RawMessage, Timestamp};
 use crate::load::{Message, Source as _};
-use crate::mqtt::BrokerUrl;
 use crate::store::{copy_line, copy_script, without_password};
 use crate::wire::{Decoder, Limits};
 
@@ -78,12 +76,7 @@ impl Baseline {
     }
 }
 
-/// The session of `mosquitto_sub` in a run.
-pub(super) fn session(run: &str) -> String {
-    format!("{run}-mosquitto-sub")
-}
-
-/// Makes that session, with a subscription to the measurements of the run.
+/// Makes the session of `mosquitto_sub`, with a subscription to the measurements of the run.
 pub(super) async fn subscribe(bed: &TestBed, run: &Run) -> anyhow::Result<Duration> {
     finished(subscriber(bed, run).arg("-E")).await
 }
@@ -96,7 +89,7 @@ pub(super) async fn take(bed: &TestBed, run: &Run, messages: u64) -> anyhow::Res
 fn subscriber(bed: &TestBed, run: &Run) -> Command {
     let topic = run.topics.filters().swap_remove(Kind::Measurement as usize);
     let mut command = mosquitto_sub(bed);
-    command.args(["-V", "mqttv5", "-c", "-x", "3600", "-i", &session(&run.name)]);
+    command.args(["-V", "mqttv5", "-c", "-x", "3600", "-i", &run.mosquitto_session()]);
     command.args(["-D", "connect", "receive-maximum", "65535", "-q", "1", "-t", &topic]);
     command
 }
@@ -131,33 +124,6 @@ pub(super) async fn broker_settings(
     };
     let version = ("version".to_owned(), version);
     std::iter::once(version).chain(settings.map(|it| ("settings".to_owned(), it))).collect()
-}
-
-/// A directory that nobody else can read, removed when dropped.
-pub(super) struct Directory(PathBuf);
-
-impl Directory {
-    fn create(name: &str) -> anyhow::Result<Self> {
-        let directory = Self(std::env::temp_dir().join(name));
-        std::fs::DirBuilder::new().mode(0o700).create(&directory.0)?;
-        Ok(directory)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(directory = %self.0.display(), "not removed: {error}");
-        }
-    }
-}
-
-/// Where mosquitto's clients find the password, if the broker wants one.
-pub(super) fn client_options(broker: &BrokerUrl) -> anyhow::Result<Option<Directory>> {
-    let Some(password) = broker.password() else { return Ok(None) };
-    let directory = Directory::create(&format!("tributary-bench-{}-options", std::process::id()))?;
-    std::fs::write(directory.0.join("mosquitto_sub"), format!("-P {password}\n"))?;
-    Ok(Some(directory))
 }
 
 /// Writes the rows of a load into text files, for a transaction each, and a script that copies them.

@@ -2,6 +2,8 @@
 //! the command, used by the scenarios. Promises that everything it created is gone after `clear`.
 
 use std::cell::RefCell;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,12 +12,12 @@ use indicatif::ProgressBar;
 use secrecy::ExposeSecret as _;
 use tokio::sync::{oneshot, watch};
 
-use super::baseline::{self, Directory, client_options};
 use super::load::Load;
 use super::meters::{self, Meters};
 use crate::config::BenchServers;
 use crate::domain::SensorIdentifier;
 use crate::load::{Account, Connection, Publisher, Stop, Totals, progress};
+use crate::mqtt::BrokerUrl;
 use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
 use crate::wire::Topics;
 
@@ -139,7 +141,7 @@ impl TestBed {
     pub(super) async fn clear(&self) -> anyhow::Result<()> {
         for name in self.runs.take() {
             // A clean start ends the session and what is queued for it.
-            for session in [baseline::session(&name), name.clone()] {
+            for session in [mosquitto_session(&name), name.clone()] {
                 Connection::open(&self.servers.mqtt, &session, &[]).await?.close().await?;
             }
             self.admin.drop_database(&name).await?;
@@ -148,7 +150,16 @@ impl TestBed {
     }
 }
 
+/// The session of `mosquitto_sub` in a run.
+fn mosquitto_session(run: &str) -> String {
+    format!("{run}-mosquitto-sub")
+}
+
 impl Run {
+    pub(super) fn mosquitto_session(&self) -> String {
+        mosquitto_session(&self.name)
+    }
+
     /// The settings of the service; the rest of the environment is the user's.
     pub(super) fn settings(&self, bed: &TestBed) -> Vec<(&'static str, String)> {
         vec![
@@ -168,6 +179,33 @@ impl Run {
             ("AUTH", "off".into()),
         ]
     }
+}
+
+/// A directory that nobody else can read, removed when dropped.
+pub(super) struct Directory(pub(super) PathBuf);
+
+impl Directory {
+    pub(super) fn create(name: &str) -> anyhow::Result<Self> {
+        let directory = Self(std::env::temp_dir().join(name));
+        std::fs::DirBuilder::new().mode(0o700).create(&directory.0)?;
+        Ok(directory)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(directory = %self.0.display(), "not removed: {error}");
+        }
+    }
+}
+
+/// Where mosquitto's clients find the password, if the broker wants one.
+fn client_options(broker: &BrokerUrl) -> anyhow::Result<Option<Directory>> {
+    let Some(password) = broker.password() else { return Ok(None) };
+    let directory = Directory::create(&format!("tributary-bench-{}-options", std::process::id()))?;
+    std::fs::write(directory.0.join("mosquitto_sub"), format!("-P {password}\n"))?;
+    Ok(Some(directory))
 }
 
 /// A thread that ends with its owner.

@@ -17,7 +17,8 @@ impl Report {
         let mut text = format!(
             "tributary {version} on {machine}.\nPostgreSQL: {postgres}.\nBroker: {broker}.\n"
         );
-        for table in [speed(&self.rows), exactness(&self.rows), self.targets()] {
+        let targets = with_head("target|wanted|reached|met", self.targets().into_iter());
+        for table in [speed(&self.rows), exactness(&self.rows), targets] {
             text += "\n";
             text += &aligned(&table);
         }
@@ -92,7 +93,7 @@ fn optional<T>(value: Option<T>, write: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), write)
 }
 
-pub(super) fn with_head(head: &str, rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+fn with_head(head: &str, rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     std::iter::once(head.split('|').map(str::to_owned).collect()).chain(rows).collect()
 }
 
