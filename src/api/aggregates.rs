@@ -151,7 +151,7 @@ async fn list(
 /// For the next who asks.
 async fn bundle(store: Store, sensor: SensorIdentifier, span: (Timestamp, Timestamp)) {
     if let Err(error) = store.bundle(sensor, span).await {
-        debug!(%sensor, %error, "measurements were not bundled");
+        debug!(%sensor, %error, "bundling measurements failed");
     }
 }
 

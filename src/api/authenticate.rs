@@ -9,9 +9,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
 use super::caller::Caller;
-use super::gate::{Asker, Gate};
 use super::problem::Problem;
 use super::routes::Access;
+use super::token_cache::{Asker, TokenCache};
 use crate::domain::Token;
 
 /// What RFC 6750 wants to be said to whom has shown no token, and to whom has shown a bad one.
@@ -34,24 +34,24 @@ pub(super) async fn authenticate(
 
 /// None where anyone may call.
 async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
-    let gate = request.app_data::<web::Data<Gate>>();
-    let gate = gate.ok_or_else(|| Problem::internal("there is no gate to ask"))?;
-    if access.is_open(&gate.config) {
+    let tokens = request.app_data::<web::Data<TokenCache>>();
+    let tokens = tokens.ok_or_else(|| Problem::internal("no TokenCache is registered"))?;
+    if access.is_open(&tokens.config) {
         return Ok(None);
     }
-    if !gate.config.required {
+    if !tokens.config.required {
         return Ok(Some(Caller::anybody()));
     }
     let token = shown(request);
     let address = Asker::Address(request.peer_addr().map(|address| address.ip()));
     // Who shows nothing that is known is counted before anything is asked of the database.
-    if !token.as_ref().is_ok_and(|token| gate.remembers(token.digest())) {
-        gate.count(&address)?;
+    if !token.as_ref().is_ok_and(|token| tokens.remembers(token.digest())) {
+        tokens.count(&address)?;
     }
-    let caller = gate.holder(token?.digest()).await?.ok_or_else(|| {
+    let caller = tokens.holder(token?.digest()).await?.ok_or_else(|| {
         Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
     })?;
-    gate.count(&caller.token().map_or(address, Asker::Token))?;
+    tokens.count(&caller.token().map_or(address, Asker::Token))?;
     access.check(&caller)?;
     Ok(Some(caller))
 }

@@ -75,7 +75,7 @@ impl FromRequest for Body {
         Box::pin(async move {
             let bytes = payload::read(payload, encoding, max_bytes, announced_bytes);
             let bytes = tokio::time::timeout(patience, bytes).await.map_err(|_elapsed| {
-                Problem::new(Kind::RequestTimeout, "the body did not come in time")
+                Problem::new(Kind::RequestTimeout, "the body was not received in time")
             })??;
             let text = String::from_utf8(bytes)
                 .map_err(|_not_utf8| Problem::new(Kind::InvalidJson, "the body is not UTF-8"))?;

@@ -79,9 +79,11 @@ impl Caller {
 
     /// Of a request that has been asked; for extractors.
     pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        request.extensions().get::<Self>().cloned().ok_or_else(|| {
-            Problem::internal("a handler asks who calls on a path where nobody is asked")
-        })
+        request
+            .extensions()
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| Problem::internal("the handler of an open route asks for its caller"))
     }
 }
 

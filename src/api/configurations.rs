@@ -200,7 +200,7 @@ async fn republish(
         Some(_) | None => {}
     }
     if !context.supervisor.republish(sensor).await {
-        let detail = "those who publish do not answer; it is not published again";
+        let detail = "the publisher does not answer; the configuration is not published again";
         return Err(Problem::new(Kind::NotReady, detail).busy());
     }
     let answer = Accepted { sensor_identifier: sensor, revision: newest };
@@ -236,7 +236,7 @@ struct DiffQuery {
     /// The revision with which is compared: a number, or `newest`
     #[param(inline)]
     from: RevisionOrNewest,
-    /// The revision that is compared; the newest, if nothing is said
+    /// The revision that is compared; the newest, by default
     #[param(inline)]
     to: Option<RevisionOrNewest>,
 }

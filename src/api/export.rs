@@ -158,7 +158,7 @@ impl From<ExportError> for Problem {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Busy(most) => {
-                let detail = format!("no more than {most} exports run at once");
+                let detail = format!("at most {most} exports run at once");
                 Self::new(Kind::Busy, detail).busy()
             }
             ExportError::Store(error) => error.into(),

@@ -33,9 +33,9 @@ impl Fault {
             "it is missing".into()
         } else if let Some(name) = named("duplicate field `") {
             path.push(name);
-            "it stands there twice".into()
+            "it is given twice".into()
         } else if message.starts_with("unknown field `") {
-            "no member has this name here".into()
+            "unknown member".into()
         } else if let Some((_, expected)) = message.rsplit_once(", expected ") {
             format!("it takes {expected}")
         } else {
@@ -72,9 +72,9 @@ mod tests {
     fn a_fault_says_where_and_never_what() {
         for (json, pointer, detail) in [
             (r#"{"name":"a"}"#, "/numbers", "it is missing"),
-            (r#"{"name":"a","name":"b"}"#, "/name", "it stands there twice"),
-            (r#"{"name":"a","\u006eame":"b"}"#, "/name", "it stands there twice"),
-            (r#"{"a/b~c":1}"#, "/a~1b~0c", "no member has this name here"),
+            (r#"{"name":"a","name":"b"}"#, "/name", "it is given twice"),
+            (r#"{"name":"a","\u006eame":"b"}"#, "/name", "it is given twice"),
+            (r#"{"a/b~c":1}"#, "/a~1b~0c", "unknown member"),
             (r#"{"name":7}"#, "/name", "it takes a string"),
             (r#"{"name":"a","numbers":[1,"secret"]}"#, "/numbers/1", "it takes u8"),
         ] {

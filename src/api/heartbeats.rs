@@ -49,7 +49,7 @@ impl From<HeartbeatRow> for Item {
 
 /// Heartbeats of a sensor, page by page
 ///
-/// Newest first if nothing else is said. The first heartbeat of a revision acknowledges it, and says for
+/// Newest first by default. The first heartbeat of a revision acknowledges it, and says for
 /// good whether it works; later ones are kept here and change nothing. One for a revision that was never
 /// made is kept too: it acknowledges nothing, and stands in the sensor's `live.reported_revision`.
 #[utoipa::path(

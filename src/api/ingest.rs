@@ -118,7 +118,7 @@ async fn state(context: web::Data<Context>) -> Result<impl Responder, Problem> {
 )]
 async fn pause(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     if context.ingest.flow.pause() {
-        info!("ingest is paused: nothing is read from the broker until it is resumed");
+        info!("ingest paused: nothing is read from the broker until it is resumed");
     }
     Ok(answer(&context))
 }
@@ -130,7 +130,7 @@ async fn pause(context: web::Data<Context>) -> Result<impl Responder, Problem> {
 )]
 async fn resume(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     if context.ingest.flow.resume() {
-        info!("ingest goes on");
+        info!("ingest resumed");
     }
     Ok(answer(&context))
 }
@@ -175,6 +175,6 @@ async fn set_log_level(
     let filter = body.filter.0;
     let refusal = |problem| Problem::member("/filter".into(), format!("no filter: {problem}"));
     context.ingest.log.set(&filter).map_err(refusal)?;
-    info!(filter, "the log's filter was changed");
+    info!(filter, "log filter changed");
     Ok(HttpResponse::Ok().json(LogLevel { filter }))
 }

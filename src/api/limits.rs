@@ -49,7 +49,7 @@ pub(super) async fn within(
     match tokio::time::timeout(limit, next.call(request)).await {
         Ok(answered) => Ok(answered?.map_into_boxed_body()),
         Err(_elapsed) => {
-            let detail = "it took too long; a change that was asked for may still be made";
+            let detail = "the request took too long; a change that it asks for may still be made";
             let problem = Problem::later(Kind::Timeout, detail);
             Ok(ServiceResponse::from_err(problem, asked))
         }

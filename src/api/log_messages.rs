@@ -91,7 +91,7 @@ impl From<LogSummary> for Summary {
 
 /// Log messages of a sensor, page by page
 ///
-/// Newest first if nothing else is said.
+/// Newest first by default.
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/log-messages",
@@ -139,7 +139,7 @@ async fn summarise(
 /// Which log messages.
 #[derive(Debug, Deserialize, IntoParams)]
 struct LogQuery {
-    /// One, or several with commas between them; all, if nothing is said
+    /// One, or several with commas between them; all, by default
     #[param(inline, style = Form, explode = false)]
     severity: Option<Severities>,
     /// Stands in the subject or in the details, in either case

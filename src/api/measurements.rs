@@ -85,7 +85,7 @@ impl From<MeasurementRow> for Item {
 
 /// Measurements of a sensor, page by page
 ///
-/// Newest first if nothing else is said. With `attributes`, only measurements that have one of these
+/// Newest first by default. With `attributes`, only measurements that have one of these
 /// members, and of their values only these.
 #[utoipa::path(
     get,

@@ -25,7 +25,7 @@ pub(super) fn usable_metadata(json: &str) -> Result<String, Problem> {
         // What is no number or no text to a reader of JSON is none to the database either.
         Err(_) => Err(Problem::member(
             look.at,
-            look.flaw.unwrap_or("it holds a number or a text that nobody can read"),
+            look.flaw.unwrap_or("it holds a number or a string that cannot be parsed"),
         )),
     }
 }
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for &mut Look {
             self.at += &pointer(&name);
             self.text(&name)?;
             if !names.insert(name) {
-                return Err(self.refuse("it stands there twice"));
+                return Err(self.refuse("it is given twice"));
             }
             members.next_value_seed(&mut *self)?;
             self.at.truncate(length);

@@ -5,7 +5,7 @@
 
 mod activity;
 mod aggregates;
-mod allowance;
+mod rate_limiter;
 mod answer;
 mod authenticate;
 mod body;
@@ -18,16 +18,16 @@ mod extractors;
 mod fault;
 mod fields;
 mod supervisor_handle;
-mod gate;
+mod token_cache;
 mod health;
 mod heartbeats;
 mod ingest;
 mod limits;
-mod listen;
+mod listeners;
 mod live;
 mod idempotency;
 mod log_messages;
-mod logins;
+mod sign_in_checks;
 mod measure;
 mod measurements;
 mod metadata;
@@ -70,13 +70,13 @@ use crate::store::Store;
 use crate::streams::Hub;
 use crate::telemetry::LogFilter;
 use crate::tls;
-use gate::Gate;
 use limits::{BodyLimit, TimeLimit};
-use logins::Logins;
 use problem::Problem;
 use routes::Routes;
+use sign_in_checks::SignInChecks;
+use token_cache::TokenCache;
 
-pub use listen::check_address;
+pub use listeners::check_address;
 pub use supervisor_handle::SupervisorHandle;
 
 /// Requests that are being answered when the service stops get so long to finish.
@@ -180,12 +180,12 @@ pub struct Ingest {
 /// When the address cannot be had; the error names it.
 pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr)> {
     let address = &config.address;
-    let gate = web::Data::new(Gate::new(
+    let tokens = web::Data::new(TokenCache::new(
         context.store.clone(),
         Arc::clone(&context.streams.hub),
         config.access,
     ));
-    let logins = web::Data::new(Logins::new());
+    let checks = web::Data::new(SignInChecks::new());
     let context = web::Data::new(context);
     let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
     let body_limit = web::Data::new(BodyLimit(config.max_body_bytes));
@@ -194,8 +194,8 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let application = move || {
         App::new()
             .app_data(context.clone())
-            .app_data(gate.clone())
-            .app_data(logins.clone())
+            .app_data(tokens.clone())
+            .app_data(checks.clone())
             .app_data(time_limit.clone())
             .app_data(body_limit.clone())
             .configure(|config| routes.register(config))
@@ -211,7 +211,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
         .disable_signals()
         .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS);
     let write_timeout = Duration::from_secs(config.write_timeout_secs);
-    let listeners = listen::listeners(address, write_timeout);
+    let listeners = listeners::bind(address, write_timeout);
     let mut listeners = listeners.map_err(|error| refusal(address, &error))?.into_iter();
     let server = listeners.try_fold(server, |server, listener| match &config.tls {
         Some(tls) => server.listen_rustls_0_23(listener, tls.configuration()),

@@ -10,12 +10,12 @@ use super::answer::{created, deleted, found};
 use super::body::Json;
 use super::caller::Caller;
 use super::fields::Name;
-use super::gate::Gate;
 use super::page::{Listing, PageQuery, listing};
 use super::path::{NetworkPath, Path};
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::routes::{Access, Routes};
+use super::token_cache::TokenCache;
 use crate::domain::NetworkIdentifier;
 use crate::store::Network;
 
@@ -131,7 +131,7 @@ async fn rename(
 )]
 async fn delete(
     context: web::Data<Context>,
-    gate: web::Data<Gate>,
+    tokens: web::Data<TokenCache>,
     Path(path): Path<NetworkPath>,
 ) -> Result<HttpResponse, Problem> {
     if path.network() == NetworkIdentifier::DEFAULT {
@@ -139,6 +139,6 @@ async fn delete(
         return Err(Problem::new(Kind::NetworkNotEmpty, detail));
     }
     let existed = context.store.delete_network(path.network()).await?;
-    gate.forget_all();
+    tokens.forget_all();
     deleted(existed, Kind::NetworkNotFound)
 }

@@ -26,24 +26,23 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
      form-action 'none'; frame-ancestors 'none'";
 
 const ABOUT: &str = "\
-What fleets of sensors say over MQTT, as it stands in the tables; how they are configured; and how \
-the service fares.\n\n\
+What fleets of sensors send over MQTT, as it is stored; their configurations; and the state of the \
+service.\n\n\
 **Who may.** A token is shown as `Authorization: Bearer …`. Its role is `viewer` (reads), `operator` \
 (also configures, replays and deletes rejections) or `admin` (also manages sensors, networks, users, \
 tokens and ingest); each operation names the least that it takes. A role holds in all networks or in \
-one. What lies outside of that one is not found. The account of the whole service, at \
-`/api/v1/status` and `/metrics`, is told to every token: it counts, and names no sensor.\n\n\
+one. Anything outside of that network is not found. The account of the whole service, at \
+`/api/v1/status` and `/metrics`, is visible to every token: it has counts, and names no sensor.\n\n\
 **Pages.** Lists are `{\"items\": […], \"next\": …}`. Give `next` as `cursor`, with all else as \
 it was, until it is null. A page has at most `limit` items, and fewer once it holds 4 MiB.\n\n\
 **Times** are RFC 3339, and the sensor's own in Unix seconds too.\n\n\
 **Errors** are problem documents (RFC 9457) with a stable `type`; the member of the body at fault is \
-named by `pointer`, the query parameter by `parameter`. Members and parameters that nobody knows are \
-errors.\n\n\
-**Methods.** HEAD is answered as GET is, without the body. It is not told below. Streams take no \
+named by `pointer`, the query parameter by `parameter`. Unknown members and parameters are errors.\n\n\
+**Methods.** HEAD is answered as GET is, without the body. It is not listed below. Streams take no \
 HEAD. A method that a path does not take is 405, and `Allow` names those that it does.\n\n\
 **Bodies** are JSON, as they are or with `Content-Encoding: gzip` or `deflate`; the limit (413) holds for \
 what they unpack to as well. Without a token a body has at most 8 KiB.\n\n\
-**Repeating.** `Idempotency-Key` is looked at where a configuration is created, and nowhere else.\n\n\
+**Repeating.** `Idempotency-Key` is used where a configuration is created, and ignored elsewhere.\n\n\
 Two answers have no body, because they precede the request: 408 where its head does not come within \
 five seconds, and 400 where it is no HTTP. After either the connection is closed.";
 
@@ -52,17 +51,17 @@ five seconds, and 400 where it is no HTTP. After either the connection is closed
 #[openapi(
     components(schemas(Opened, Configured, Dropped, Snapshot, Change)),
     tags(
-        (name = "sensors", description = "Who speaks"),
-        (name = "configurations", description = "What sensors are told, and what became of it"),
+        (name = "sensors", description = "The devices that send"),
+        (name = "configurations", description = "What is sent to sensors, and how far it has come"),
         (name = "measurements", description = "What sensors measured"),
-        (name = "log messages", description = "What sensors wrote to their log"),
-        (name = "heartbeats", description = "How sensors acknowledged"),
+        (name = "log messages", description = "What sensors logged"),
+        (name = "heartbeats", description = "Acknowledgements of configurations"),
         (name = "rejections", description = "What could not be stored"),
         (name = "streams", description = "Server-sent events of what is committed"),
-        (name = "networks", description = "What holds sensors"),
-        (name = "access", description = "Who may what"),
-        (name = "ingest", description = "Ingest under an operator's hand"),
-        (name = "service", description = "How the service fares"),
+        (name = "networks", description = "Groups of sensors"),
+        (name = "access", description = "Users, tokens and sessions"),
+        (name = "ingest", description = "State and control of ingest"),
+        (name = "service", description = "State of the service"),
     ),
 )]
 struct Frame;

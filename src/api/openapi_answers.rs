@@ -173,7 +173,7 @@ fn text(name: &str, format: &Value) -> Value {
         }
         (_, "subject") => "battery low",
         (_, "details") => "3.1 V",
-        (_, "detail") => "what was wrong, in one sentence for people",
+        (_, "detail") => "what was wrong, in a sentence",
         (_, "problem") => "it does not answer",
         (_, "filter" | "log_filter") => "info",
         (_, "version") => env!("CARGO_PKG_VERSION"),

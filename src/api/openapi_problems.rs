@@ -56,14 +56,14 @@ impl Operation<'_> {
             (503, "Not now; `Retry-After` says when"),
         ];
         if !is_open {
-            shared.push((401, "No valid token is shown"));
-            shared.push((429, "More requests a second than one may make"));
+            shared.push((401, "No valid token is given"));
+            shared.push((429, "Over the limit of requests per second"));
         }
         if !is_open && !may_be_open {
             shared.push((403, "The role does not suffice"));
         }
         if self.path.contains('{') {
-            shared.push((404, "There is none, or it lies outside of the caller's network"));
+            shared.push((404, "It does not exist, or is outside of the caller's network"));
         }
         if self.has_body {
             shared.extend([
@@ -138,16 +138,16 @@ fn example(kind: Kind) -> Value {
         "type": kind.type_uri(),
         "title": kind.title(),
         "status": kind.status().as_u16(),
-        "detail": "what was wrong, in one sentence for people",
+        "detail": "what was wrong, in a sentence",
         "request_id": "81bf7042-e20f-4a97-ac44-c15853e3618f",
     });
     match kind {
         Kind::InvalidParameter => {
-            example["detail"] = "no parameter has this name here".into();
+            example["detail"] = "unknown parameter".into();
             example["parameter"] = "colour".into();
         }
         Kind::InvalidMember => {
-            example["detail"] = "no member has this name here".into();
+            example["detail"] = "unknown member".into();
             example["pointer"] = "/colour".into();
         }
         Kind::NameTaken => example["pointer"] = "/name".into(),

@@ -69,9 +69,7 @@ pub(super) async fn read(
             drain(payload).await;
             Problem::payload_too_large(format!("a body has at most {max_bytes} bytes"))
         }
-        io::ErrorKind::ConnectionAborted => {
-            Problem::new(Kind::BadRequest, "the body ended before its time")
-        }
+        io::ErrorKind::ConnectionAborted => Problem::new(Kind::BadRequest, "the body ended early"),
         _ => Problem::new(Kind::BadRequest, "the body is not packed as Content-Encoding says"),
     })
 }

@@ -274,15 +274,18 @@ impl ResponseError for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         if error.is_timeout() {
-            let detail = "ask for less: a shorter span, or a text that is found more often";
+            let detail = "ask for less: a shorter time range, or a text with more matches";
             return Self::new(Kind::ReadTimeout, detail).busy().caused_by(error);
         }
         if !error.is_unavailable() {
             return Self::internal(error);
         }
-        Self::new(Kind::DatabaseUnavailable, "try again; nothing was changed unless it is there")
-            .with_header(RETRY_AFTER, RETRY_AFTER_SECS)
-            .caused_by(error)
+        Self::new(
+            Kind::DatabaseUnavailable,
+            "try again; a change was made completely or not at all",
+        )
+        .with_header(RETRY_AFTER, RETRY_AFTER_SECS)
+        .caused_by(error)
     }
 }
 

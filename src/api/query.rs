@@ -68,13 +68,13 @@ pub(super) fn check(query: &str, known: &[String]) -> Result<(), Problem> {
     let mut names = Vec::new();
     for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
         if names.contains(&name) {
-            return Err(Problem::parameter(&name, "it stands there twice"));
+            return Err(Problem::parameter(&name, "it is given twice"));
         }
         if names.len() == MAX_PARAMETERS {
             return Err(Problem::parameter(&name, "there are too many parameters"));
         }
         if !known.iter().any(|known| **known == *name) {
-            return Err(Problem::parameter(&name, "no parameter has this name here"));
+            return Err(Problem::parameter(&name, "unknown parameter"));
         }
         names.push(name);
     }

@@ -106,7 +106,7 @@ impl From<RejectionRow> for Item {
     get, path = "/api/v1/rejections", tag = "rejections", operation_id = "list_rejections",
     responses(
         (status = 200, description = "A page of rejections", body = Listing<Item>),
-        (status = 404, description = "The sensor lies outside of the caller's network"),
+        (status = 404, description = "The sensor is outside of the caller's network"),
     ),
 )]
 async fn list(
@@ -138,7 +138,7 @@ pub(super) struct Deletion {
     delete, path = "/api/v1/rejections", tag = "rejections", operation_id = "delete_rejections",
     responses(
         (status = 200, description = "How many were", body = Deletion),
-        (status = 404, description = "The sensor lies outside of the caller's network"),
+        (status = 404, description = "The sensor is outside of the caller's network"),
     ),
 )]
 async fn delete(
@@ -308,7 +308,7 @@ impl From<ReplayReport> for Replay {
     post, path = "/api/v1/rejections/replay", tag = "rejections", operation_id = "replay_rejections",
     responses(
         (status = 200, description = "What became of them", body = Replay),
-        (status = 404, description = "The sensor lies outside of the caller's network"),
+        (status = 404, description = "The sensor is outside of the caller's network"),
     ),
 )]
 async fn replay(
@@ -324,7 +324,7 @@ async fn replay(
             Ok(report) => report.map_err(Problem::from),
             Err(_elapsed) => Err(Problem::later(
                 problem_kind::Kind::ReplayUnderWay,
-                "the replay takes long, and goes on; the rejections tell what it has done",
+                "the replay continues; the list of rejections shows its progress",
             )),
         }
     })
@@ -366,7 +366,7 @@ fn order(body: ReplayBody) -> Result<ReplayRequest, Problem> {
     Ok(ReplayRequest { filter, stretch: stretch.transpose()?, limit })
 }
 
-const WHICH: &str = "say which rejections are meant, or that all are: all=true";
+const WHICH: &str = "name the rejections by a condition, or all of them by all=true";
 
 /// What the filter finds in the caller's network. A rejection is of the network of its sensor; that of
 /// a sensor that nobody has created is of none.

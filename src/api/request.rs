@@ -114,7 +114,7 @@ impl RootSpanBuilder for RequestSpan {
 fn log(cause: &(dyn std::error::Error + 'static)) {
     match cause.downcast_ref::<StoreError>() {
         Some(slow) if slow.is_timeout() => warn!(cause = %slow, "a read took too long"),
-        Some(away) if away.is_unavailable() => warn!(cause = %away, "the database is away"),
+        Some(away) if away.is_unavailable() => warn!(cause = %away, "database unavailable"),
         _ => error!(%cause, "request failed"),
     }
 }

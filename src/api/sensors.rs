@@ -70,11 +70,11 @@ pub(super) struct NewSensorBody {
     /// Unique in its network.
     #[schema(inline)]
     name: Name,
-    /// Random, if nothing is said.
+    /// Random, by default.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(inline, nullable = false)]
     identifier: Option<fields::Sensor>,
-    /// The caller's own, or the default network, if nothing is said.
+    /// The caller's own, or the default network, by default.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(inline, nullable = false)]
     network: Option<Network>,
@@ -125,17 +125,17 @@ impl From<SensorError> for Problem {
     fn from(error: SensorError) -> Self {
         match error {
             SensorError::NameTaken => {
-                Self::new(Kind::NameTaken, "a sensor of this network has the name")
+                Self::new(Kind::NameTaken, "a sensor of the network has this name")
                     .at("/name".into())
             }
             SensorError::IdentifierTaken => {
-                Self::new(Kind::IdentifierTaken, "a sensor has the identifier")
+                Self::new(Kind::IdentifierTaken, "a sensor has this identifier")
                     .at("/identifier".into())
             }
             SensorError::NoSuchNetwork => Problem::no_such_network(),
             SensorError::NotPurged => Self::new(
                 Kind::PurgeUnderWay,
-                "the rows of the deleted sensor that had the identifier are still being removed",
+                "the rows of the deleted sensor with this identifier are still being removed",
             )
             .at("/identifier".into())
             .busy(),
@@ -190,7 +190,7 @@ async fn purged_in_time(store: &Store, identifier: SensorIdentifier) -> bool {
     let purge = actix_web::rt::spawn(async move {
         let outcome = store.resume_purge(identifier).await;
         if let Err(error) = &outcome {
-            warn!(sensor = %identifier, %error, "a deleted sensor's rows are left; they are purged later");
+            warn!(sensor = %identifier, %error, "rows of a deleted sensor remain; they will be purged later");
         }
         outcome.unwrap_or(false)
     });
@@ -221,7 +221,7 @@ fn network_in(own: Scope, network: Option<Network>) -> Result<Option<NetworkIden
 
 /// One sensor, with what its actor knows
 ///
-/// While the database is away this is 503; `…/live` then still tells what the actor knows.
+/// While the database is unavailable this is 503; `…/live` then still tells what the actor knows.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "read_sensor",
     responses(
@@ -273,7 +273,7 @@ async fn change(
 #[utoipa::path(
     delete, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "delete_sensor",
     responses(
-        (status = 204, description = "It is gone, and its rows with it"),
+        (status = 204, description = "It is deleted, with all its rows"),
     ),
 )]
 async fn delete(
@@ -291,7 +291,7 @@ async fn delete(
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),
             // The sensor is gone, and asking again would find none: housekeeping goes on with it.
             Err(error) => {
-                warn!(sensor = %identifier, %error, "a deleted sensor's rows are left; they are purged later");
+                warn!(sensor = %identifier, %error, "rows of a deleted sensor remain; they will be purged later");
             }
         }
         Ok(())

@@ -12,10 +12,10 @@ use super::authenticate::CHALLENGE;
 use super::body::Json;
 use super::caller::Caller;
 use super::fields::{GivenName, GivenPassword};
-use super::gate::Gate;
-use super::logins::{Attempt, Logins};
 use super::problem::Problem;
 use super::routes::{Access, Routes};
+use super::sign_in_checks::{Attempt, SignInChecks};
+use super::token_cache::TokenCache;
 use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
 use crate::store::NewToken;
 
@@ -71,8 +71,8 @@ pub(super) struct Session {
 )]
 pub(super) async fn open(
     context: web::Data<Context>,
-    gate: web::Data<Gate>,
-    logins: web::Data<Logins>,
+    tokens: web::Data<TokenCache>,
+    checks: web::Data<SignInChecks>,
     request: HttpRequest,
     Json(body): Json<Credentials>,
 ) -> Result<impl Responder, Problem> {
@@ -80,14 +80,14 @@ pub(super) async fn open(
     let address = request.peer_addr().map(|address| address.ip());
     let user = context.store.user_named(&name).await?;
     let (user, kept) = user.map_or((None, None), |(user, kept)| (Some(user), Some(kept)));
-    let fits = logins.check(Attempt { name: &name, address }, password, kept).await?;
+    let fits = checks.check(Attempt { name: &name, address }, password, kept).await?;
     let Some(user) = user.filter(|_| fits) else {
-        tracing::info!(?address, "somebody failed to sign in");
+        tracing::info!(?address, "sign-in failed");
         return Err(Problem::sign_in_failed(CHALLENGE));
     };
 
     let token = Token::random();
-    let lasts = i64::from(gate.config.session_hours) * MICROSECONDS_PER_HOUR;
+    let lasts = i64::from(tokens.config.session_hours) * MICROSECONDS_PER_HOUR;
     let expires_at =
         Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + lasts);
     let new = NewToken {
@@ -100,7 +100,7 @@ pub(super) async fn open(
     };
     context.store.create_token(&new).await?;
     context.store.end_old_sessions(user.identifier).await?;
-    tracing::info!(user = %user.identifier, "a user signed in");
+    tracing::info!(user = %user.identifier, "user signed in");
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, "/api/v1/sessions/current"))
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -139,13 +139,13 @@ pub(super) async fn current(caller: Caller) -> Result<impl Responder, Problem> {
 )]
 pub(super) async fn end(
     context: web::Data<Context>,
-    gate: web::Data<Gate>,
+    tokens: web::Data<TokenCache>,
     caller: Caller,
 ) -> Result<impl Responder, Problem> {
     let session = caller.token().filter(|_| caller.is_session()).ok_or_else(|| {
         Problem::forbidden("the token is no session's; an admin revokes it at /api/v1/tokens")
     })?;
     context.store.end_session(session).await?;
-    gate.forget(session);
+    tokens.forget(session);
     Ok(HttpResponse::NoContent())
 }

@@ -59,7 +59,7 @@ pub(super) struct Connection {
 /// names no sensor and no network.
 #[utoipa::path(
     get, path = "/api/v1/status", tag = "service", operation_id = "read_status",
-    responses((status = 200, description = "Also while the database is away", body = Status)),
+    responses((status = 200, description = "Also while the database is unavailable", body = Status)),
 )]
 async fn status(context: web::Data<Context>, _: Caller) -> impl Responder {
     let (database, actors) =

@@ -109,8 +109,10 @@ fn stream(events: impl Stream<Item = Result<Bytes, Infallible>> + 'static) -> Ht
 impl From<NoRoom> for Problem {
     fn from(why: NoRoom) -> Self {
         match why {
-            NoRoom::TooMany => Self::later(Kind::TooManyStreams, "as many are open as may be"),
-            NoRoom::Closed => Self::later(Kind::NotReady, "the service stops"),
+            NoRoom::TooMany => {
+                Self::later(Kind::TooManyStreams, "the maximum number of streams is open")
+            }
+            NoRoom::Closed => Self::later(Kind::NotReady, "the service is shutting down"),
         }
     }
 }

@@ -12,12 +12,12 @@ use super::answer::{created, deleted, found};
 use super::body::Json;
 use super::caller::Caller;
 use super::fields::{Expiry, Name, Network};
-use super::gate::Gate;
 use super::page::{Listing, PageQuery, listing};
 use super::path::{Path, TokenPath};
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::routes::{Access, Routes};
+use super::token_cache::TokenCache;
 use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, Token};
 use crate::store::{AccessError, NewToken, TokenRow};
 
@@ -87,7 +87,7 @@ impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         match error {
             AccessError::NameTaken => {
-                Self::new(Kind::NameTaken, "another one has the name").at("/name".into())
+                Self::new(Kind::NameTaken, "the name is taken").at("/name".into())
             }
             AccessError::NoSuchNetwork => Problem::no_such_network(),
             AccessError::NotEmpty => {
@@ -174,11 +174,11 @@ async fn one(
 )]
 async fn revoke(
     context: web::Data<Context>,
-    gate: web::Data<Gate>,
+    tokens: web::Data<TokenCache>,
     caller: Caller,
     Path(path): Path<TokenPath>,
 ) -> Result<HttpResponse, Problem> {
     let existed = context.store.revoke_token(caller.scope(), path.token.0).await?;
-    gate.forget(path.token.0);
+    tokens.forget(path.token.0);
     deleted(existed, Kind::TokenNotFound)
 }

@@ -12,12 +12,12 @@ use super::answer::{created, deleted, found};
 use super::body::Json;
 use super::caller::Caller;
 use super::fields::{Name, Network, Password, not_null};
-use super::gate::Gate;
 use super::page::{Listing, PageQuery, listing_in};
 use super::path::{Path, UserPath};
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::routes::{Access, Routes};
+use super::token_cache::TokenCache;
 use super::tokens::scope_in;
 use super::{Context, cursor};
 use crate::domain::{NetworkIdentifier, Role, Scope, hash_password};
@@ -149,7 +149,7 @@ async fn one(
 )]
 async fn change(
     context: web::Data<Context>,
-    gate: web::Data<Gate>,
+    tokens: web::Data<TokenCache>,
     caller: Caller,
     Path(path): Path<UserPath>,
     Json(body): Json<UserChangeBody>,
@@ -165,7 +165,7 @@ async fn change(
     };
     let change = UserChange { password_hash, role: body.role, scope };
     let row = context.store.change_user(own, path.user.0, &change).await?;
-    gate.forget_all();
+    tokens.forget_all();
     found::<_, UserItem>(row, Kind::UserNotFound)
 }
 
@@ -176,11 +176,11 @@ async fn change(
 )]
 async fn delete(
     context: web::Data<Context>,
-    gate: web::Data<Gate>,
+    tokens: web::Data<TokenCache>,
     caller: Caller,
     Path(path): Path<UserPath>,
 ) -> Result<HttpResponse, Problem> {
     let existed = context.store.delete_user(caller.scope(), path.user.0).await?;
-    gate.forget_all();
+    tokens.forget_all();
     deleted(existed, Kind::UserNotFound)
 }

@@ -81,8 +81,9 @@ async fn follow(steps: &[Step], settings: &[(&str, &str)]) {
             continue;
         }
         eventually(PATIENCE, async || {
-            let said = run(&here, &variables.0);
-            if matches(expected, &said) { Ok(()) } else { Err((script, said)) }
+            // A script may fail until what it looks for is there.
+            let said = try_run(&here, &variables.0)?;
+            if matches(expected, &said) { Ok(()) } else { Err(format!("{script}\nsaid:\n{said}")) }
         })
         .await;
     }
@@ -179,6 +180,10 @@ fn steps(text: &str) -> Vec<Step> {
 }
 
 fn run(script: &str, variables: &Path) -> String {
+    try_run(script, variables).unwrap_or_else(|complaint| panic!("{complaint}"))
+}
+
+fn try_run(script: &str, variables: &Path) -> Result<String, String> {
     let output = Command::new("timeout")
         .args(["60", "bash", "-c", FRAME, "bash"])
         .arg(variables)
@@ -190,8 +195,10 @@ fn run(script: &str, variables: &Path) -> String {
         .expect("bash and timeout are there");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}\n{}\n{said}\n{complaint}", output.status);
-    said
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(format!("{script}\n{}\n{said}\n{complaint}", output.status)),
+    }
 }
 
 /// Line breaks and what surrounds them count as nothing, so that the README can break long lines.

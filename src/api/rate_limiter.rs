@@ -1,5 +1,5 @@
 //! How often somebody may do something: a bucket of tokens for each, which fills again as time goes
-//! by. Used for requests and for failed logins. Pure: the clock is the caller's. Promises a bound on
+//! by. Used for requests and for failed checks. Pure: the clock is the caller's. Promises a bound on
 //! what it remembers; whoever is forgotten begins with a full bucket.
 
 use std::hash::Hash;
@@ -17,13 +17,13 @@ pub(super) struct Rate {
 
 /// The allowances of all who are known by a `K`.
 #[derive(Debug)]
-pub(super) struct Allowances<K> {
+pub(super) struct RateLimiter<K> {
     rate: Rate,
     /// When each bucket is full again; none of those in the past need be kept.
     full_at: foldhash::HashMap<K, Instant>,
 }
 
-impl<K: Eq + Hash + Clone> Allowances<K> {
+impl<K: Eq + Hash + Clone> RateLimiter<K> {
     pub(super) fn new(rate: Rate) -> Self {
         Self { rate, full_at: foldhash::HashMap::default() }
     }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_one_at_a_time() {
-        let mut allowances = Allowances::new(RATE);
+        let mut allowances = RateLimiter::new(RATE);
         let start = Instant::now();
         for _ in 0..3 {
             assert_eq!(allowances.take(&"a", start), Ok(()));
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_is_put_back_can_be_taken_again() {
-        let mut allowances = Allowances::new(RATE);
+        let mut allowances = RateLimiter::new(RATE);
         let now = Instant::now();
         for _ in 0..100 {
             assert_eq!(allowances.take(&"a", now), Ok(()));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut allowances = Allowances::new(RATE);
+        let mut allowances = RateLimiter::new(RATE);
         let now = Instant::now();
         allowances.take(&u64::MAX, now).unwrap();
         allowances.take(&u64::MAX, now).unwrap();

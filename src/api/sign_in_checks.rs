@@ -10,8 +10,8 @@ use actix_web::web;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
-use super::allowance::{Allowances, Rate};
 use super::problem::Problem;
+use super::rate_limiter::{Rate, RateLimiter};
 use crate::domain::is_password;
 
 /// Failures with one name: so many, and then one every ten seconds.
@@ -27,9 +27,9 @@ const CHECKS_AT_ONCE: usize = 1;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One for the process.
-pub(super) struct Logins {
-    by_name: Mutex<Allowances<String>>,
-    by_address: Mutex<Allowances<Option<IpAddr>>>,
+pub(super) struct SignInChecks {
+    by_name: Mutex<RateLimiter<String>>,
+    by_address: Mutex<RateLimiter<Option<IpAddr>>>,
     checks: Semaphore,
 }
 
@@ -40,11 +40,11 @@ pub(super) struct Attempt<'a> {
     pub(super) address: Option<IpAddr>,
 }
 
-impl Logins {
+impl SignInChecks {
     pub(super) fn new() -> Self {
         Self {
-            by_name: Mutex::new(Allowances::new(BY_NAME)),
-            by_address: Mutex::new(Allowances::new(BY_ADDRESS)),
+            by_name: Mutex::new(RateLimiter::new(BY_NAME)),
+            by_address: Mutex::new(RateLimiter::new(BY_ADDRESS)),
             checks: Semaphore::new(CHECKS_AT_ONCE),
         }
     }
@@ -62,7 +62,7 @@ impl Logins {
         let permit = tokio::time::timeout(PATIENCE, self.checks.acquire()).await;
         let Ok(_permit) = permit else {
             self.put_back(attempt);
-            return Err(Problem::too_many_requests("too many sign in just now", PATIENCE));
+            return Err(Problem::too_many_requests("too many sign-ins at once", PATIENCE));
         };
         let fits = web::block(move || is_password(&password, kept.as_deref())).await;
         let fits = fits.map_err(Problem::internal)?;
@@ -73,7 +73,7 @@ impl Logins {
     }
 
     fn count(&self, attempt: Attempt<'_>) -> Result<(), Problem> {
-        const DETAIL: &str = "there were too many failures to sign in; wait";
+        const DETAIL: &str = "too many failed sign-ins";
         let now = Instant::now();
         let name = attempt.name.to_owned();
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 const BACKLOG: i32 = 1_024;
 
 /// One for each address that the name stands for; those that cannot be had are left out, if one can.
-pub(super) fn listeners(address: &str, write_timeout: Duration) -> io::Result<Vec<TcpListener>> {
+pub(super) fn bind(address: &str, write_timeout: Duration) -> io::Result<Vec<TcpListener>> {
     let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let mut listeners = Vec::new();
     for address in address.to_socket_addrs()? {

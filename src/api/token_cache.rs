@@ -10,9 +10,9 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::AccessConfig;
-use super::allowance::{Allowances, Rate};
 use super::caller::Caller;
 use super::problem::Problem;
+use super::rate_limiter::{Rate, RateLimiter};
 use crate::domain::{Timestamp, TokenDigest};
 use crate::store::{Store, StoreError, TokenRow};
 use crate::streams::Hub;
@@ -21,7 +21,7 @@ use crate::streams::Hub;
 /// patience below it bounds how long one that was revoked by another process is still taken.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// While the database is away a token that was good is believed for so long, so that what needs no
+/// While the database is unavailable a token that was good is believed for so long, so that what needs no
 /// database is still served.
 const STALE: Duration = Duration::from_secs(300);
 
@@ -43,13 +43,13 @@ pub(super) enum Asker {
 }
 
 /// One for the process, shared by its HTTP workers.
-pub(super) struct Gate {
+pub(super) struct TokenCache {
     pub(super) config: AccessConfig,
     store: Store,
     /// Where streams end whose token does.
     hub: Arc<Hub>,
     known: Mutex<Known>,
-    requests: Mutex<Allowances<Asker>>,
+    requests: Mutex<RateLimiter<Asker>>,
 }
 
 #[derive(Default)]
@@ -68,7 +68,7 @@ struct Remembered {
     asked_at: Instant,
 }
 
-impl Gate {
+impl TokenCache {
     pub(super) fn new(store: Store, hub: Arc<Hub>, config: AccessConfig) -> Self {
         let interval = Duration::from_secs(1) / config.requests_per_second;
         let rate = Rate { burst: config.requests_per_second, interval };
@@ -77,7 +77,7 @@ impl Gate {
             store,
             hub,
             known: Mutex::default(),
-            requests: Mutex::new(Allowances::new(rate)),
+            requests: Mutex::new(RateLimiter::new(rate)),
         }
     }
 
@@ -116,7 +116,7 @@ impl Gate {
                 Ok(None)
             }
             (Err(error), Some(stale)) if error.is_unavailable() => {
-                debug!(%error, "a token is believed while the database is away");
+                debug!(%error, "database unavailable: the cached token is accepted");
                 Ok(Some(stale.caller))
             }
             (Err(error), _) => Err(error),
@@ -132,7 +132,7 @@ impl Gate {
     pub(super) fn count(&self, asker: &Asker) -> Result<(), Problem> {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.take(asker, Instant::now()).map_err(|wait| {
-            Problem::too_many_requests("more requests a second than one token may make", wait)
+            Problem::too_many_requests("over the limit of requests per second of one token", wait)
         })
     }
 
@@ -192,7 +192,7 @@ impl Gate {
         let (store, token) = (self.store.clone(), row.identifier);
         actix_web::rt::spawn(async move {
             if let Err(error) = store.note_use(token).await {
-                debug!(%error, "the use of a token was not noted");
+                debug!(%error, "the last use of a token was not recorded");
             }
         });
     }
