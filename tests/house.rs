@@ -94,7 +94,7 @@ fn sources() -> Vec<Source> {
                 continue;
             }
             let text = fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
             let module = first.trim_end_matches(".rs").to_owned();
             sources.push(Source { path: relative, module, code });
         }

@@ -7,7 +7,7 @@ use actix_rt::{System, SystemRunner};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use tributary::config::{self, environment};
 use tributary::domain::Batch;
-use tributary::store::{self, BENCHMARK_DATABASE_PREFIX, Bench, Committer, Path};
+use tributary::store::{self, BENCHMARK_DATABASE_PREFIX, Bench, Committer, CopyMode};
 
 use crate::messages::Messages;
 
@@ -62,7 +62,7 @@ fn measure(criterion: &mut Criterion, system: &SystemRunner, config: &store::Con
 
 async fn once(committer: &Committer, batch: Batch) -> Duration {
     let begun_at = Instant::now();
-    let committed = committer.commit(batch, Path::Straight).await.expect("every row is new");
+    let committed = committer.commit(batch, CopyMode::Direct).await.expect("every row is new");
     let elapsed = begun_at.elapsed();
     committed.ack_tokens.into_iter().for_each(|ack_token| assert_eq!(ack_token.settle(), 0));
     elapsed

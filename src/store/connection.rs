@@ -7,7 +7,6 @@ use tokio_postgres::{Client, Statement};
 
 use super::Config;
 use super::connect::{CONNECT_PATIENCE, Connector, Line, VALIDITY_TIMEOUT, in_time};
-use super::maintenance::activity;
 use super::pool::Complaints;
 use crate::domain::Kind;
 use crate::store::ingest::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
@@ -54,7 +53,7 @@ impl WriterConnection {
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
             reject: client.prepare(REJECT).await?,
             overflow: client.prepare(OVERFLOW).await?,
-            journal: client.prepare(activity::JOURNAL).await?,
+            journal: client.prepare(JOURNAL).await?,
             supersede: client.prepare(SUPERSEDE).await?,
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
@@ -125,6 +124,10 @@ fn copy_statement(kind: Kind, table: &str) -> String {
 }
 
 const TOMBSTONES: &str = "select identifier from deleted_sensor where identifier = any ($1)";
+
+/// One row for all that a commit stored.
+const JOURNAL: &str = "\
+insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
 
 const ACKNOWLEDGE: &str = "\
 update configuration

@@ -7,6 +7,8 @@ mod sensors;
 mod query;
 mod access;
 mod maintenance;
+mod background;
+mod columns;
 mod connect;
 mod connection;
 mod connections;
@@ -20,14 +22,16 @@ mod tests;
 pub use access::networks::{AccessError, Network};
 pub use access::tokens::{NewToken, TokenRow};
 pub use access::users::{NewUser, UserChange, UserRow};
-pub use configurations::outbox::{KnownSensor, PendingConfiguration};
-pub use configurations::revisions::{Configuration, ConfigurationState, Creation, Idempotency};
+pub use configurations::outbox::PendingConfiguration;
+pub use configurations::revisions::{Configuration, Creation, Idempotency};
+pub use configurations::state::ConfigurationState;
 pub use connections::{
     Ssl, SslError, SslMode, UrlError, describe, nowhere, read_url, without_password,
 };
 pub use error::{Complaint, StoreError, Verdict, verdict};
-pub use ingest::commit::{Acknowledgement, Committed, Committer, Path, Uncommitted};
-pub use ingest::last_seen::Whereabouts;
+pub use ingest::acknowledge::Acknowledgement;
+pub use ingest::commit::{Committed, Committer, Uncommitted};
+pub use ingest::insert::CopyMode;
 pub use ingest::replays::Replayed;
 pub use maintenance::activity::{
     Activity, ActivityTotals, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
@@ -44,7 +48,7 @@ pub use maintenance::housekeeping::{Housekeeper, Waiting};
 pub use migrations::migrate;
 pub use pool::{PoolUse, Store};
 pub use query::activity_page::SensorActivity;
-pub use query::aggregates::{Aggregate, Aggregates, Aggregation, BUCKET_ORIGIN};
+pub use query::aggregates::Aggregates;
 pub use query::export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};
 pub use query::log_summary::{LogSummary, SummaryKey};
 pub use query::rows::{
@@ -53,7 +57,9 @@ pub use query::rows::{
 };
 pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
 pub use query::stored_rejections::{Recorded, RecordedPage, Stretch};
+pub use query::sums::{Aggregate, Aggregation, BUCKET_ORIGIN};
 pub use sensors::changes::{NewSensor, SensorChange, SensorError};
+pub use sensors::lookups::{KnownSensor, Whereabouts};
 
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]

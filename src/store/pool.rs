@@ -1,20 +1,18 @@
 //! Connections for reading and for everything off the hot path: the registry's look-ups, the
 //! outbox, the API.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8::{ErrorSink, Pool, PooledConnection, QueueStrategy, RunError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::connect::Connector;
 use super::error::Complaint;
 use super::reader::{Planning, ReaderManager};
 use super::{Config, StoreError};
-use crate::store::maintenance::bundles::OnDemand;
-use crate::store::maintenance::fold::FoldSize;
-use crate::store::query::export::Exports;
 
 /// The API must answer within 2 s when the database is away. This is for a connection, and for the
 /// first word over it; to know the caller may have taken half a second before.
@@ -27,6 +25,11 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Short statements, for which compiling costs more than it brings, and sums over some ten thousand
 /// rows that should not go by way of a file.
 const READERS_SIDE: &str = "-c jit=off -c work_mem=16MB";
+
+/// An export takes as long as its reader does. While the reader pauses we take nothing, and with a `tcp_user_timeout`
+/// the system would cut off the backend that waits.
+const EXPORT_OPTIONS: &str = "-c statement_timeout=0 -c tcp_user_timeout=0 \
+     -c standard_conforming_strings=on -c jit=off";
 
 /// PostgreSQL cancels a statement before that, if it is there to do so.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
@@ -46,9 +49,13 @@ pub struct Store {
     /// Until this says true the tables are being made: nobody reads or writes them.
     migrated: watch::Receiver<bool>,
     pub(super) idempotency_hours: i32,
-    pub(super) bundles: OnDemand,
-    pub(super) exports: Exports,
-    pub(super) fold_size: FoldSize,
+    /// One bundles on demand at a time; none, where nobody does.
+    pub(super) bundle_permit: Option<Arc<Semaphore>>,
+    pub(super) export_permits: Arc<Semaphore>,
+    pub(super) max_exports: u32,
+    pub(super) export_connector: Connector,
+    /// Entries of the activity journal that one transaction folds.
+    pub(super) fold_entries: Arc<AtomicUsize>,
 }
 
 impl Store {
@@ -73,9 +80,12 @@ impl Store {
             statement_timeout: Duration::from_secs(config.read_timeout_secs.into()),
             migrated: watch::channel(true).1,
             idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
-            bundles: OnDemand::new(config.measurement_bundles),
-            exports: Exports::new(config),
-            fold_size: FoldSize::default(),
+            bundle_permit: config.measurement_bundles.then(|| Arc::new(Semaphore::new(1))),
+            export_permits: Arc::new(Semaphore::new(config.exports as usize)),
+            max_exports: config.exports,
+            export_connector: Connector::new(config, "tributary-export")
+                .with_options(EXPORT_OPTIONS),
+            fold_entries: Arc::new(AtomicUsize::new(usize::MAX)),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::connect::{Connector, Line, VALIDITY_TIMEOUT, in_time};
-use crate::store::query::reads::Parameters;
+use crate::store::columns::Parameters;
 
 /// Statements kept by a connection. Ordinary callers need a few; one who asks in ever new ways makes
 /// it begin anew.

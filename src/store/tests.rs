@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::reader::Planning;
 use super::*;
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::query::reads::SENSOR_EXISTS;
+use crate::store::sensors::lookups::SENSOR_EXISTS;
 
 /// A server that lets everybody in.
 struct Server {
@@ -132,7 +132,7 @@ async fn how_to_plan_is_said_where_it_changes() {
     let sensor = SensorIdentifier::random();
     let page = async || {
         let reader = store.unproven_connection(soon()).await.unwrap();
-        let identifier: super::query::reads::Parameters<'_> =
+        let identifier: super::columns::Parameters<'_> =
             &[(&sensor.0, tokio_postgres::types::Type::UUID)];
         let asked = tokio::join!(
             biased;

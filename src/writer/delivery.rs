@@ -19,7 +19,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::store::{
-    Acknowledgement, Committed, Committer, Path, StoreError, Uncommitted, Verdict, verdict,
+    Acknowledgement, Committed, Committer, CopyMode, StoreError, Uncommitted, Verdict, verdict,
 };
 
 /// Retries of a message that PostgreSQL refuses although it refuses none of its items.
@@ -31,7 +31,7 @@ pub trait Commit: Clone + Unpin + 'static {
     fn commit(
         &self,
         batch: Batch,
-        path: Path,
+        mode: CopyMode,
     ) -> impl Future<Output = Result<Committed, Box<Uncommitted>>>;
 
     /// See [`Committer::examine`].
@@ -42,8 +42,8 @@ pub trait Commit: Clone + Unpin + 'static {
 }
 
 impl Commit for Committer {
-    async fn commit(&self, batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
-        Self::commit(self, batch, path).await
+    async fn commit(&self, batch: Batch, mode: CopyMode) -> Result<Committed, Box<Uncommitted>> {
+        Self::commit(self, batch, mode).await
     }
 
     async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
@@ -109,16 +109,16 @@ impl<C: Commit> Delivery<C> {
 
     async fn deliver_parts(mut self, batch: Batch) {
         let first_attempt = Instant::now();
-        let mut parts = vec![(batch, Path::Straight)];
-        while let Some((batch, path)) = parts.pop() {
+        let mut parts = vec![(batch, CopyMode::Direct)];
+        while let Some((batch, mode)) = parts.pop() {
             let started_at = Instant::now();
             let items = batch.item_count();
             self.reports.faults.at(FaultPoint::Delivery);
             // `connection` is recorded by the store.
-            let span = debug_span!("attempt", items, ?path, connection = field::Empty);
-            match self.committer.commit(batch, path).instrument(span).await {
+            let span = debug_span!("attempt", items, ?mode, connection = field::Empty);
+            match self.committer.commit(batch, mode).instrument(span).await {
                 Ok(committed) => self.report(committed, items, started_at).await,
-                Err(failed) => self.next_step(*failed, path, &mut parts).await,
+                Err(failed) => self.next_step(*failed, mode, &mut parts).await,
             }
         }
         self.reports.metrics.batch_seconds.observe(first_attempt.elapsed().as_secs_f64());
@@ -127,27 +127,27 @@ impl<C: Commit> Delivery<C> {
     async fn next_step(
         &mut self,
         Uncommitted { batch, error }: Uncommitted,
-        path: Path,
-        parts: &mut Vec<(Batch, Path)>,
+        mode: CopyMode,
+        parts: &mut Vec<(Batch, CopyMode)>,
     ) {
-        match (verdict(&error), path) {
-            (Verdict::Stage, Path::Straight) => {
+        match (verdict(&error), mode) {
+            (Verdict::Stage, CopyMode::Direct) => {
                 self.count("duplicate");
                 debug!(
                     items = batch.item_count(),
                     "a row exists already; retrying the batch through the staging tables"
                 );
-                parts.push((batch, Path::Staged));
+                parts.push((batch, CopyMode::Staged));
             }
             // Staged rows can only violate a constraint that an operator has added.
-            (Verdict::Isolate, _) | (Verdict::Stage, Path::Staged) => {
+            (Verdict::Isolate, _) | (Verdict::Stage, CopyMode::Staged) => {
                 self.count("refused");
                 if batch.uplinks().len() > 1 {
                     debug!(items = batch.item_count(), %error, "PostgreSQL refuses a row; retrying the batch in halves");
                     let (first, second) = batch.halve();
-                    parts.extend([(second, Path::Staged), (first, Path::Staged)]);
+                    parts.extend([(second, CopyMode::Staged), (first, CopyMode::Staged)]);
                 } else {
-                    parts.push((self.isolate(batch, &error).await, Path::Staged));
+                    parts.push((self.isolate(batch, &error).await, CopyMode::Staged));
                 }
             }
             (Verdict::Retry, _) => {
@@ -157,9 +157,9 @@ impl<C: Commit> Delivery<C> {
                 // whole takes too long.
                 if error.is_timeout() && batch.uplinks().len() > 1 {
                     let (first, second) = batch.halve();
-                    parts.extend([(second, Path::Staged), (first, Path::Staged)]);
+                    parts.extend([(second, CopyMode::Staged), (first, CopyMode::Staged)]);
                 } else {
-                    parts.push((batch, Path::Staged));
+                    parts.push((batch, CopyMode::Staged));
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::domain::{
     AckTokens, Batch, Faults, Health, Items, Kind, Ledger, Part, RawMessage, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
-use crate::store::{Committed, Path, StoreError, Uncommitted};
+use crate::store::{Committed, CopyMode, StoreError, Uncommitted};
 
 /// The outcome of the next commit.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ enum Fate {
 struct Scripted {
     fates: Rc<RefCell<VecDeque<Fate>>>,
     gate: Arc<Semaphore>,
-    seen: Rc<RefCell<Vec<(usize, Path)>>>,
+    seen: Rc<RefCell<Vec<(usize, CopyMode)>>>,
 }
 
 impl Scripted {
@@ -43,8 +43,8 @@ impl Scripted {
 }
 
 impl Commit for Scripted {
-    async fn commit(&self, batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
-        self.seen.borrow_mut().push((batch.uplinks().len(), path));
+    async fn commit(&self, batch: Batch, mode: CopyMode) -> Result<Committed, Box<Uncommitted>> {
+        self.seen.borrow_mut().push((batch.uplinks().len(), mode));
         self.gate.acquire().await.unwrap().forget();
         let fate = self.fates.borrow_mut().pop_front().unwrap_or(Fate::Commit);
         match fate {
@@ -203,7 +203,7 @@ async fn an_unavailable_database_is_retried_through_staging() {
     assert_eq!(rig.next().await, [0]);
     assert_eq!(
         *rig.committer.seen.borrow(),
-        [(1, Path::Straight), (1, Path::Staged), (1, Path::Staged)]
+        [(1, CopyMode::Direct), (1, CopyMode::Staged), (1, CopyMode::Staged)]
     );
     assert!(rig.health.condition(Part::Writing).up);
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL away, the broker away, the service told to stop: the PUBACKs wait, and in the end
 //! everything is there once.
 
-use tributary::store::{self, Committer, Path, StoreError};
+use tributary::store::{self, Committer, CopyMode, StoreError};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
@@ -69,10 +69,11 @@ async fn a_batch_whose_way_ends_in_the_middle_is_written_over_another_one() {
     let said = measurements((0..5_000).map(f64::from));
     assert!(said.len() > 300_000);
 
-    let cut_off = committer.commit(batch(&said), Path::Straight).await.expect_err("it is cut off");
+    let cut_off =
+        committer.commit(batch(&said), CopyMode::Direct).await.expect_err("it is cut off");
     assert!(matches!(cut_off.error, StoreError::Silence { .. }), "{:?}", cut_off.error);
 
-    let written = committer.commit(cut_off.batch, Path::Staged).await;
+    let written = committer.commit(cut_off.batch, CopyMode::Staged).await;
     assert!(written.is_ok(), "{:?}", written.map(drop).unwrap_err().error);
     assert_eq!(count(&database, ROWS).await, 5_000);
 }

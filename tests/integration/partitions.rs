@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tributary::domain::{SensorIdentifier, Timestamp};
-use tributary::store::{self, Committer, Housekeeper, Path, Store, StoreError};
+use tributary::store::{self, Committer, CopyMode, Housekeeper, Store, StoreError};
 
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
@@ -84,13 +84,13 @@ async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
     let committer = Committer::new(&config, 1);
     let now = Timestamp::now().unix_seconds().floor();
     let batch = |second: f64| batch(&measurement(second));
-    committer.commit(batch(now), Path::Straight).await.unwrap();
+    committer.commit(batch(now), CopyMode::Direct).await.unwrap();
     let writer =
         "select pid::bigint from pg_stat_activity where application_name = 'tributary-write'";
     let backend = i32::try_from(count(&database, writer).await).unwrap();
 
     postgres.freeze_backend(backend);
-    let asked = committer.commit(batch(now - 60.0 * DAY), Path::Straight);
+    let asked = committer.commit(batch(now - 60.0 * DAY), CopyMode::Direct);
     let outcome = tokio::time::timeout(PATIENCE, asked).await;
     postgres.thaw_backend(backend);
 
@@ -191,7 +191,7 @@ async fn a_new_partition_has_all_that_its_table_has() {
     admin.execute(in_default, &[&old]).await.unwrap();
     let committer = Committer::new(&config, 1);
 
-    for path in [Path::Straight, Path::Staged] {
+    for path in [CopyMode::Direct, CopyMode::Staged] {
         let committed = committer.commit(batch(&measurement(old)), path).await.unwrap();
         assert_eq!(committed.deleted, []);
     }
@@ -243,7 +243,7 @@ async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
     // Another process, which has nothing postponed.
     let committer = Committer::new(&config(&database), 1);
     for day in days {
-        committer.commit(batch(&measurement(now - day * DAY)), Path::Straight).await.unwrap();
+        committer.commit(batch(&measurement(now - day * DAY)), CopyMode::Direct).await.unwrap();
     }
     assert_eq!(count(&database, "select count(*) from measurement_default").await, 0);
     assert_eq!(count(&database, "select count(*) from measurement").await, 6);
@@ -263,7 +263,7 @@ async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
 
     // The first of them finds out that it has to wait, and the others do not try.
     for limit in [4, 1, 1] {
-        let commit = committer.commit(batch(&measurement(old)), Path::Straight);
+        let commit = committer.commit(batch(&measurement(old)), CopyMode::Direct);
         tokio::time::timeout(Duration::from_secs(limit), commit).await.unwrap().unwrap();
     }
 
@@ -273,7 +273,7 @@ async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
     assert!(of_measurements >= 2 && others == [0, 0], "{waiting:?}");
     transaction.rollback().await.unwrap();
     let committer = Committer::new(&config, 1);
-    committer.commit(batch(&measurement(old)), Path::Straight).await.unwrap();
+    committer.commit(batch(&measurement(old)), CopyMode::Direct).await.unwrap();
     let (partition, rows) = partition_of(&database, "measurement", old).await;
     assert!(partition.starts_with("measurement_p20") && rows == 4, "{partition} {rows}");
 }
@@ -302,7 +302,7 @@ async fn a_partition_belongs_to_the_owner_of_its_table() {
 
     Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
     let committer = Committer::new(&config, 1);
-    committer.commit(batch(&measurement(month_ago)), Path::Straight).await.unwrap();
+    committer.commit(batch(&measurement(month_ago)), CopyMode::Direct).await.unwrap();
 
     database.url = url;
     let (partition, _) = partition_of(&database, "measurement", month_ago).await;
@@ -314,7 +314,7 @@ async fn a_partition_belongs_to_the_owner_of_its_table() {
     // A right was lost: the rows are stored all the same.
     admin.batch_execute("revoke create on schema public from pg_database_owner").await.unwrap();
     let two_months_ago = month_ago - 30.0 * DAY;
-    committer.commit(batch(&measurement(two_months_ago)), Path::Straight).await.unwrap();
+    committer.commit(batch(&measurement(two_months_ago)), CopyMode::Direct).await.unwrap();
     let (partition, _) = partition_of(&database, "measurement", two_months_ago).await;
     assert_eq!(partition, "measurement_default");
 }

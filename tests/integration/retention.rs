@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tributary::domain::{Kind, Role, Scope, Timestamp, TokenDigest};
-use tributary::store::{self, Committer, Housekeeper, NewToken, Path, Store, Waiting};
+use tributary::store::{self, Committer, CopyMode, Housekeeper, NewToken, Store, Waiting};
 
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
@@ -203,7 +203,7 @@ async fn slowest_commit_beside<T>(
     loop {
         let began = Instant::now();
         let message = log_message(Timestamp::now().unix_seconds());
-        let committed = committer.commit(batch_of("log-messages", &message), Path::Straight);
+        let committed = committer.commit(batch_of("log-messages", &message), CopyMode::Direct);
         committed.await.unwrap();
         slowest = slowest.max(began.elapsed());
         if let Some(done) = work.as_mut().now_or_never() {

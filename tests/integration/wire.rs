@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use tributary::domain::{AckTokens, Batch, Kind, RawMessage, Timestamp, Uplink};
-use tributary::store::{self, Committer, Path};
+use tributary::store::{self, Committer, CopyMode};
 use tributary::wire::{Decoder, Limits, Topics};
 
 use crate::support::service::{count, database};
@@ -106,7 +106,7 @@ async fn what_the_decoder_accepts_postgresql_accepts() {
                 keys.insert((uplink.kind.unwrap().name(), timestamp, digest));
             }
         }
-        if let Err(failed) = committer.commit(Batch::new(uplinks), Path::Staged).await {
+        if let Err(failed) = committer.commit(Batch::new(uplinks), CopyMode::Staged).await {
             for uplink in failed.batch.into_uplinks() {
                 let payload = String::from_utf8_lossy(uplink.message.payload()).into_owned();
                 let refused = committer.examine(&Batch::new(vec![uplink])).await.unwrap();

@@ -12,7 +12,7 @@ use crate::domain::{
     AckTokens, Batch, Items, Kind, Measurement, RawMessage, RejectionDigest, RowRef,
     SensorIdentifier, Tally, Timestamp, Uplink,
 };
-use crate::store::{Committed, Path, StoreError, Uncommitted, Verdict};
+use crate::store::{Committed, CopyMode, StoreError, Uncommitted, Verdict};
 use crate::wire::{Decoder, Topics};
 use crate::writer::Commit;
 
@@ -29,7 +29,7 @@ pub(super) struct Tables {
 
 impl Tables {
     /// One transaction, like the store's: copied directly, an existing row fails it.
-    fn apply(&mut self, batch: &mut Batch, path: Path) -> Result<Tally, Verdict> {
+    fn apply(&mut self, batch: &mut Batch, mode: CopyMode) -> Result<Tally, Verdict> {
         let mut tally = Tally::default();
         for uplink in batch.uplinks_mut() {
             let is_gone = |from| !self.rejections.values().any(|row| *row == from);
@@ -42,7 +42,7 @@ impl Tables {
             return Err(Verdict::Isolate);
         }
         let sorted = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
-        if path == Path::Straight {
+        if mode == CopyMode::Direct {
             let there = |kind: Kind, row: &RowRef| {
                 self.rows.get(kind.name()).is_some_and(|rows| rows.contains(&key(row)))
             };
@@ -153,7 +153,11 @@ pub(super) struct Database {
 }
 
 impl Commit for Database {
-    async fn commit(&self, mut batch: Batch, path: Path) -> Result<Committed, Box<Uncommitted>> {
+    async fn commit(
+        &self,
+        mut batch: Batch,
+        mode: CopyMode,
+    ) -> Result<Committed, Box<Uncommitted>> {
         match self.gate.acquire().await {
             Ok(permit) => permit.forget(),
             // The process has crashed.
@@ -169,7 +173,7 @@ impl Commit for Database {
             CommitOutcome::Panics => panic!("a fault of the plan's"),
             CommitOutcome::Commits | CommitOutcome::AnswerLost | CommitOutcome::NeverAnswers => {}
         }
-        let applied = self.tables.borrow_mut().apply(&mut batch, path);
+        let applied = self.tables.borrow_mut().apply(&mut batch, mode);
         match (applied, outcome) {
             (Err(verdict), _) => uncommitted(batch, verdict),
             (Ok(_), CommitOutcome::AnswerLost) => uncommitted(batch, Verdict::Retry),

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
-use crate::store::query::reads::Parameters;
+use crate::store::columns::Parameters;
 use crate::store::{Page, Store, StoreError};
 
 /// A network.

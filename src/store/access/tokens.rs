@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, TokenDigest};
-use crate::store::query::reads::Parameters;
+use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
 
 /// A token to be kept.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::tokens::{role, scope};
 use crate::domain::{Role, Scope, Timestamp};
-use crate::store::query::reads::Parameters;
+use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
 
 /// A user to be created.

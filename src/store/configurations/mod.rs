@@ -2,3 +2,4 @@
 
 pub(super) mod outbox;
 pub(super) mod revisions;
+pub(super) mod state;

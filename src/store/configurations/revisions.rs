@@ -2,73 +2,14 @@
 //! and the commit's. Called by the API. Promises revisions 0, 1, 2, … without a gap and without a
 //! collision, however many are created at once, and one revision for one idempotency key.
 
-use std::str::FromStr;
-
-use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Transaction};
 
+use super::state::ConfigurationState;
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::query::reads::{Parameters, raw_json};
+use crate::store::columns::{Parameters, raw_json};
 use crate::store::{Page, SensorError, Store, StoreError};
-
-/// How far a configuration has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConfigurationState {
-    /// The sensor has none.
-    None,
-    /// Committed, and not yet taken by the broker.
-    Pending,
-    /// The broker has it.
-    Published,
-    /// The sensor has it, and it works.
-    Acknowledged,
-    /// The sensor has it, and it does not work.
-    Failed,
-    /// Of a sensor's newest only: the broker has had it for five minutes, and the sensor has spoken
-    /// since without acknowledging it.
-    Stale,
-}
-
-impl ConfigurationState {
-    /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Pending, Self::Published, Self::Acknowledged, Self::Failed, Self::Stale];
-
-    /// As the API names it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Pending => "pending",
-            Self::Published => "published",
-            Self::Acknowledged => "acknowledged",
-            Self::Failed => "failed",
-            Self::Stale => "stale",
-        }
-    }
-
-    /// The state of a row.
-    #[must_use]
-    pub const fn of(published: bool, acknowledged: bool, success: Option<bool>) -> Self {
-        match (acknowledged, success) {
-            (true, Some(false)) => Self::Failed,
-            (true, _) => Self::Acknowledged,
-            (false, _) if published => Self::Published,
-            (false, _) => Self::Pending,
-        }
-    }
-}
-
-impl FromStr for ConfigurationState {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(())
-    }
-}
 
 /// One configuration of a sensor.
 #[derive(Clone, Debug)]

@@ -7,8 +7,19 @@ use uuid::Uuid;
 
 use super::copy;
 use crate::domain::{Batch, Heartbeat, RowRef, SensorIdentifier, Uplink};
+use crate::store::StoreError;
 use crate::store::connection::WriterConnection;
-use crate::store::{Acknowledgement, StoreError};
+
+/// A revision that a heartbeat acknowledged in a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acknowledgement {
+    /// By whom.
+    pub sensor: SensorIdentifier,
+    /// Which one.
+    pub revision: i32,
+    /// Whether it works.
+    pub success: bool,
+}
 
 /// Writes what the heartbeats of a batch acknowledge, and returns what was not acknowledged before.
 pub(in crate::store) async fn write(

@@ -4,56 +4,30 @@
 //! Invariant: [`Committed`] has one constructor, private to this file and called after COMMIT
 //! returned. A PUBACK is made from a `Committed`, so none precedes its COMMIT.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bb8::{Pool, PooledConnection};
-use futures_util::SinkExt as _;
 use futures_util::future::join_all;
-use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::acknowledge::{self, Acknowledgement};
 use super::events::gather;
+use super::insert::{self, CopyMode};
 use super::replays::{self, Replayed};
-use super::{acknowledge, copy, examine, rejections};
+use super::{examine, journal, rejections};
 use crate::domain::{
     AckToken, Batch, Event, Kind, Reason, RowRef, Rows, SensorIdentifier, Subscriptions, Tally,
-    Timestamp,
 };
 use crate::store::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
-use crate::store::maintenance::activity;
 use crate::store::maintenance::partitions::Partitions;
 use crate::store::pool::{Complaints, PoolUse};
-use crate::store::sensors::changes::DELETION_LOCK;
+use crate::store::sensors::deletion::DELETION_LOCK;
 use crate::store::{Config, StoreError};
 
 /// A new partition takes over what the default partition holds of it, however much that is.
 const PROVIDING_PATIENCE: Duration = Duration::from_secs(30 * 60);
-
-/// Rows in one part of a COPY stream: about 100 KB of small ones, which the cache holds.
-const ROWS_AT_ONCE: usize = 800;
-
-/// How the rows of a batch reach their tables.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Path {
-    /// COPY into the table; a row that is there already fails the whole.
-    Straight,
-    /// COPY into a staging table, and from there what is new.
-    Staged,
-}
-
-/// A revision that a heartbeat acknowledged in a commit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Acknowledgement {
-    /// By whom.
-    pub sensor: SensorIdentifier,
-    /// Which one.
-    pub revision: i32,
-    /// Whether it works.
-    pub success: bool,
-}
 
 /// Proof that a batch is in the database.
 #[derive(Debug)]
@@ -173,13 +147,13 @@ impl Committer {
     ///
     /// # Errors
     /// Gives the batch back. After an error during COMMIT itself nobody knows whether it is in the
-    /// database; written again through [`Path::Staged`], it is there once.
+    /// database; written again through [`CopyMode::Staged`], it is there once.
     pub async fn commit(
         &self,
         mut batch: Batch,
-        path: Path,
+        mode: CopyMode,
     ) -> Result<Committed, Box<Uncommitted>> {
-        match self.write(&mut batch, path).await {
+        match self.write(&mut batch, mode).await {
             Ok(account) => Ok(Committed::after_commit(batch, account, &self.subscriptions)),
             Err(error) => Err(Box::new(Uncommitted { batch, error })),
         }
@@ -222,7 +196,7 @@ impl Committer {
         checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
     }
 
-    async fn write(&self, batch: &mut Batch, path: Path) -> Result<Account, StoreError> {
+    async fn write(&self, batch: &mut Batch, mode: CopyMode) -> Result<Account, StoreError> {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
         tracing::Span::current().record("connection", connection.backend);
@@ -243,7 +217,7 @@ impl Committer {
             .await?;
         }
         self.answered(&connection, self.patience, async {
-            let outcome = transact(&connection, batch, &mut rows, path).await;
+            let outcome = transact(&connection, batch, &mut rows, mode).await;
             if outcome.is_err() {
                 roll_back(&connection).await;
             }
@@ -265,7 +239,7 @@ async fn transact(
     connection: &WriterConnection,
     batch: &mut Batch,
     rows: &mut [(Kind, Rows); Kind::ALL.len()],
-    path: Path,
+    mode: CopyMode,
 ) -> Result<Account, StoreError> {
     let mut account = Account { deleted: begin(connection, rows).await?, ..Account::default() };
     reject_deleted(batch, &account.deleted);
@@ -276,8 +250,8 @@ async fn transact(
     }
     for (kind, rows) in rows.iter() {
         if rows.offered > 0 {
-            let staged = insert(connection, batch, *kind, rows, path).await?;
-            let fresh = if path == Path::Straight { rows.new.len() } else { 0 };
+            let staged = insert::rows(connection, batch, *kind, rows, mode).await?;
+            let fresh = if mode == CopyMode::Direct { rows.new.len() } else { 0 };
             let inserted = (fresh + staged.len()) as u64;
             account.tally.stored(*kind, rows.offered, inserted);
             if held.is_some() {
@@ -295,14 +269,14 @@ async fn transact(
         let Account { tally, replayed, .. } = &mut account;
         replays::settle(connection, batch, held, (tally, replayed)).await?;
     }
-    if path == Path::Straight {
+    if mode == CopyMode::Direct {
         for (kind, rows) in rows {
             account.stored[*kind as usize].append(&mut rows.new);
         }
     }
     // Both in one round trip. A journal that fails fails the transaction, and its COMMIT commits
     // nothing; both must have succeeded.
-    let journaled = activity::journal(connection, &account.stored);
+    let journaled = journal::write(connection, &account.stored);
     let committed = connection.client.batch_execute("commit");
     tokio::try_join!(biased; journaled, committed)?;
     Ok(account)
@@ -341,70 +315,4 @@ fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
             uplink.reject(Reason::UnknownSensor, "the sensor was deleted".into());
         }
     }
-}
-
-/// Returns which of the rows that went through the staging table were new; those that went straight
-/// into the table are.
-async fn insert(
-    connection: &WriterConnection,
-    batch: &Batch,
-    kind: Kind,
-    rows: &Rows,
-    path: Path,
-) -> Result<Vec<RowRef>, StoreError> {
-    match path {
-        Path::Straight => {
-            let table = connection.copy(kind);
-            copy_in(connection, table, batch, kind, &rows.new).await?;
-            staged(connection, batch, kind, &rows.maybe_duplicate).await
-        }
-        Path::Staged => staged(connection, batch, kind, &rows.all()).await,
-    }
-}
-
-/// Returns which were new.
-pub(in crate::store) async fn staged(
-    connection: &WriterConnection,
-    batch: &Batch,
-    kind: Kind,
-    places: &[RowRef],
-) -> Result<Vec<RowRef>, StoreError> {
-    let staging = connection.staging(kind);
-    if copy_in(connection, &staging.copy, batch, kind, places).await? == 0 {
-        return Ok(Vec::new());
-    }
-    let new: foldhash::HashSet<(Uuid, i64, i64)> = connection
-        .client
-        .query(&staging.settle, &[])
-        .await?
-        .iter()
-        .map(|row| {
-            let made = Timestamp::from(row.get::<_, jiff::Timestamp>(1));
-            (row.get(0), made.unix_microseconds(), row.get(2))
-        })
-        .collect();
-    let is_new = |place: &&RowRef| {
-        let made = place.timestamp.unix_microseconds();
-        new.contains(&(place.sensor.0, made, place.digest.cast_signed()))
-    };
-    Ok(places.iter().filter(is_new).copied().collect())
-}
-
-async fn copy_in(
-    connection: &WriterConnection,
-    statement: &Statement,
-    batch: &Batch,
-    kind: Kind,
-    places: &[RowRef],
-) -> Result<u64, StoreError> {
-    if places.is_empty() {
-        return Ok(0);
-    }
-    let mut sink = pin!(connection.client.copy_in(statement).await?);
-    let mut encoder = copy::Encoder::begin();
-    for part in places.chunks(ROWS_AT_ONCE) {
-        sink.feed(encoder.rows(kind, batch, part)).await?;
-    }
-    sink.feed(encoder.end()).await?;
-    Ok(sink.finish().await?)
 }

@@ -2,7 +2,7 @@
 //! and all of it taken back in the end. Called by the committer, on the way of a batch that was refused.
 
 use super::acknowledge;
-use super::commit::staged;
+use super::insert::staged;
 use crate::domain::{Batch, Kind, RowRef};
 use crate::store::StoreError;
 use crate::store::connection::{WriterConnection, staging_table};

@@ -5,6 +5,7 @@ pub(super) mod commit;
 pub(super) mod copy;
 pub(super) mod events;
 pub(super) mod examine;
-pub(super) mod last_seen;
 pub(super) mod rejections;
 pub(super) mod replays;
+pub(super) mod insert;
+pub(super) mod journal;

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use futures_util::future;
 use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::domain::{Kind, RowRef, SensorIdentifier, Timestamp};
-use crate::store::connection::WriterConnection;
-use crate::store::query::reads::Parameters;
+use crate::domain::{SensorIdentifier, Timestamp};
+use crate::store::columns::Parameters;
 use crate::store::{Store, StoreError};
 
 /// The span of a bucket.
@@ -38,10 +37,6 @@ where bucket > $1
 group by network_identifier, bucket";
 
 const COUNT_SENSORS: &str = "select network_identifier, count(*) from sensor group by 1";
-
-/// One row of the journal for all that a commit stored; none where it stored nothing that counts.
-pub(in crate::store) const JOURNAL: &str = "\
-insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
 
 /// Items of each kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -90,46 +85,6 @@ pub const fn bucket_of(moment: Timestamp) -> i32 {
 #[must_use]
 pub fn bucket_begin(bucket: i32) -> Timestamp {
     Timestamp::from_unix_microseconds(i64::from(bucket) * BUCKET_SECS * 1_000_000)
-}
-
-/// Writes down what a transaction stored. Older items than the counts reach back for, and those of
-/// a clock that runs ahead by more than a bucket, are left out.
-pub(in crate::store) async fn journal(
-    connection: &WriterConnection,
-    stored: &[Vec<RowRef>; Kind::ALL.len()],
-) -> Result<(), tokio_postgres::Error> {
-    let Entries { sensors, buckets, kinds, counts } = entries(stored, bucket_of(Timestamp::now()));
-    if sensors.is_empty() {
-        return Ok(());
-    }
-    let parameters: [&(dyn ToSql + Sync); 4] = [&sensors, &buckets, &kinds, &counts];
-    connection.client.execute(&connection.journal, &parameters).await.map(drop)
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Entries {
-    sensors: Vec<Uuid>,
-    buckets: Vec<i32>,
-    kinds: Vec<i16>,
-    counts: Vec<i32>,
-}
-
-/// Places are sorted by sensor and time, so that those of one entry stand together.
-fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()], present: i32) -> Entries {
-    let mut entries = Entries::default();
-    for (kind, places) in stored.iter().enumerate() {
-        let key = |place: &RowRef| (place.sensor, bucket_of(place.timestamp));
-        for run in places.chunk_by(|one, next| key(one) == key(next)) {
-            let (sensor, bucket) = key(&run[0]);
-            if bucket > present - BUCKETS && bucket <= present + 1 {
-                entries.sensors.push(sensor.0);
-                entries.buckets.push(bucket);
-                entries.kinds.push(kind as i16);
-                entries.counts.push(i32::try_from(run.len()).unwrap_or(i32::MAX));
-            }
-        }
-    }
-    entries
 }
 
 impl Store {
@@ -204,12 +159,6 @@ mod tests {
 
     const PRESENT: i32 = 123_456;
 
-    fn place(sensor: SensorIdentifier, bucket: i32, second: i64) -> RowRef {
-        let begin = bucket_begin(bucket).unix_microseconds();
-        let timestamp = Timestamp::from_unix_microseconds(begin + second * 1_000_000);
-        RowRef { sensor, timestamp, digest: 0, uplink: 0, item: 0 }
-    }
-
     #[test]
     fn a_bucket_is_four_hours() {
         assert_eq!(bucket_of(bucket_begin(PRESENT)), PRESENT);
@@ -217,29 +166,5 @@ mod tests {
         assert_eq!(bucket_of(Timestamp::from_unix_microseconds(last)), PRESENT);
         let end = Timestamp::from_unix_seconds(Timestamp::MAX_UNIX_SECONDS).unwrap();
         assert_eq!(bucket_of(end), 17_597_375);
-    }
-
-    #[test]
-    fn a_journal_entry_counts_one_sensor_bucket_and_kind() {
-        let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
-        let measurements = vec![
-            place(one, PRESENT - BUCKETS, 0),
-            place(one, PRESENT - 1, 0),
-            place(one, PRESENT - 1, 14_399),
-            place(one, PRESENT, 0),
-            place(other, PRESENT + 1, 0),
-            place(other, PRESENT + 2, 0),
-        ];
-        let heartbeats = vec![place(one, PRESENT, 1)];
-        let entries = entries(&[measurements, Vec::new(), heartbeats], PRESENT);
-        assert_eq!(
-            entries,
-            Entries {
-                sensors: vec![one.0, one.0, other.0, one.0],
-                buckets: vec![PRESENT - 1, PRESENT, PRESENT + 1, PRESENT],
-                kinds: vec![0, 0, 0, 2],
-                counts: vec![2, 1, 1, 1],
-            }
-        );
     }
 }

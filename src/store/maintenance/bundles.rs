@@ -5,17 +5,15 @@
 //! Invariant: a bundle is a copy, and never believed by itself. Whoever reads one holds its count and
 //! its digests to those of the rows, so that one that is out of date is as good as none.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::activity::{BUCKET_SECS, BUCKETS, bucket_begin, bucket_of};
 use crate::domain::{SensorIdentifier, Timestamp, pause};
-use crate::store::query::reads::{Parameters, moment};
+use crate::store::columns::{Parameters, timestamp};
 use crate::store::{Store, StoreError};
 
 /// What a sensor says is bundled once the four hours have been over for so long: before, more is
@@ -119,17 +117,6 @@ struct Wanted {
     period: Timestamp,
     /// How many rows there are, as far as is known.
     said_count: i64,
-}
-
-/// Whether bundles are made on demand: one sensor's at a time, for whoever reads now comes first.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct OnDemand(Option<Arc<Semaphore>>);
-
-impl OnDemand {
-    /// `MEASUREMENT_BUNDLES`
-    pub(in crate::store) fn new(is_on: bool) -> Self {
-        Self(is_on.then(|| Arc::new(Semaphore::new(1))))
-    }
 }
 
 /// Bundles what has settled, of one sensor after the other.
@@ -258,7 +245,7 @@ impl Store {
         sensor: SensorIdentifier,
         span: (Timestamp, Timestamp),
     ) -> Result<(), StoreError> {
-        let Some(alone) = &self.bundles.0 else { return Ok(()) };
+        let Some(alone) = &self.bundle_permit else { return Ok(()) };
         let Ok(_alone) = alone.try_acquire() else { return Ok(()) };
         let Some((from, to)) = whole_periods(span, Timestamp::now()) else { return Ok(()) };
         let (from, to) = (from.to_jiff(), to.to_jiff());
@@ -272,7 +259,7 @@ impl Store {
             .within(async {
                 let rows = self.connection().await?.query_typed(OUT_OF_DATE, parameters).await?;
                 let read = |row: &Row| -> Result<Wanted, tokio_postgres::Error> {
-                    let (period, said_count) = (moment(row, 0)?, row.try_get(1)?);
+                    let (period, said_count) = (timestamp(row, 0)?, row.try_get(1)?);
                     Ok(Wanted { sensor: sensor.0, period, said_count })
                 };
                 Ok::<_, StoreError>(rows.iter().map(read).collect::<Result<_, _>>()?)

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::domain::Timestamp;
+use crate::store::columns::timestamp;
 use crate::store::pool::ANSWER_PATIENCE;
-use crate::store::query::reads::moment;
 use crate::store::{Store, StoreError};
 
 /// NTP keeps clocks within milliseconds. Retention is counted in days, so minutes do not matter to it.
@@ -27,7 +27,7 @@ impl Clocks {
         let row = client.query_typed_one("select clock_timestamp()", &[]).await?;
         // Half way, so that a slow answer does not count as a difference.
         let half = Duration::from_secs_f64(Timestamp::now().seconds_since(asked_at) / 2.0);
-        Ok(Self { ours: asked_at.saturating_add(half), database: moment(&row, 0)? })
+        Ok(Self { ours: asked_at.saturating_add(half), database: timestamp(&row, 0)? })
     }
 
     /// By how many seconds the database's clock is ahead of ours; negative where it is behind.

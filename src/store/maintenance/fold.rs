@@ -6,8 +6,7 @@
 //! PostgreSQL has no statistics about arrays that it has just read, and plans nested loops over them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
@@ -17,7 +16,7 @@ use uuid::Uuid;
 
 use super::activity::{Activity, BUCKETS, Counts, bucket_of, read_counts};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
-use crate::store::query::reads::Parameters;
+use crate::store::columns::Parameters;
 use crate::store::{Store, StoreError};
 
 /// Entries of the journal (44 bytes each) in one transaction: at most as many rows of `activity` are
@@ -80,30 +79,6 @@ pub struct Fold {
     pub is_complete: bool,
 }
 
-/// How many entries a transaction takes: halved when one times out, and raised slowly again.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct FoldSize(Arc<AtomicUsize>);
-
-impl Default for FoldSize {
-    fn default() -> Self {
-        Self(Arc::new(AtomicUsize::new(MAX_ENTRIES)))
-    }
-}
-
-impl FoldSize {
-    fn entries(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn halve(&self, entries: usize) {
-        self.0.store((entries / 2).max(1), Ordering::Relaxed);
-    }
-
-    fn grow(&self, entries: usize) {
-        self.0.store((entries + entries / 8 + 1).min(MAX_ENTRIES), Ordering::Relaxed);
-    }
-}
-
 /// Columns of one row of `activity_journal`, or of several.
 #[derive(Debug, Default)]
 struct Journal {
@@ -146,8 +121,8 @@ impl Journal {
 }
 
 impl Store {
-    /// Folds a part of the journal into the counts, in one transaction. A transaction that times out
-    /// is tried again with half the entries.
+    /// Folds a part of the journal into the counts, in one transaction. One that times out is tried
+    /// again with half the entries; later ones take slowly more again.
     ///
     /// # Errors
     /// When the database is unavailable, or a single entry cannot be folded in time. The journal is
@@ -155,18 +130,20 @@ impl Store {
     pub async fn fold_activity(&self) -> Result<Fold, StoreError> {
         Self::answered_within(FOLD_TIMEOUT, async {
             loop {
-                let (max_entries, mut taken) = (self.fold_size.entries(), 0);
+                let max_entries = self.fold_entries.load(Ordering::Relaxed).min(MAX_ENTRIES);
+                let mut taken = 0;
                 match self.fold_part(max_entries, &mut taken).await {
                     Ok(fold) => {
                         if !fold.is_complete {
-                            self.fold_size.grow(max_entries);
+                            let more = max_entries + max_entries / 8 + 1;
+                            self.fold_entries.store(more, Ordering::Relaxed);
                         }
                         return Ok(fold);
                     }
                     Err(error) if error.is_timeout() && max_entries > 1 => {
                         let entries = if taken > 0 { taken } else { max_entries };
                         warn!(%error, entries, "activity fold timed out; retrying with half");
-                        self.fold_size.halve(entries);
+                        self.fold_entries.store((entries / 2).max(1), Ordering::Relaxed);
                     }
                     Err(error) => return Err(error),
                 }

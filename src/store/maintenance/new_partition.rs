@@ -8,7 +8,6 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::retention::stored_columns;
 use crate::domain::Timestamp;
 use crate::store::StoreError;
 
@@ -206,4 +205,15 @@ async fn in_transaction(
 
 fn is(outcome: &Result<(), tokio_postgres::Error>, state: &SqlState) -> bool {
     outcome.as_ref().is_err_and(|error| error.code() == Some(state))
+}
+
+/// All columns but those that PostgreSQL makes itself.
+pub(in crate::store) async fn stored_columns(
+    client: &Client,
+    table: &str,
+) -> Result<String, tokio_postgres::Error> {
+    const COLUMNS: &str = "\
+select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attgenerated = ''";
+    client.query_typed_one(COLUMNS, &[(&table, Type::TEXT)]).await?.try_get(0)
 }

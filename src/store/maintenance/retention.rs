@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::new_partition::{LOCK_TIMEOUT, PARTITIONS_LOCK};
+use super::new_partition::{LOCK_TIMEOUT, PARTITIONS_LOCK, stored_columns};
 use crate::domain::Timestamp;
 use crate::store::StoreError;
 
@@ -248,15 +248,4 @@ async fn newest_receipt(
     let newest = transaction.query_typed_one(&newest, &[]).await?;
     transaction.commit().await?;
     Ok(newest.try_get::<_, Option<jiff::Timestamp>>(0)?.map(Timestamp::from))
-}
-
-/// All columns but those that PostgreSQL makes itself.
-pub(in crate::store) async fn stored_columns(
-    client: &Client,
-    table: &str,
-) -> Result<String, tokio_postgres::Error> {
-    const COLUMNS: &str = "\
-select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
-where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attgenerated = ''";
-    client.query_typed_one(COLUMNS, &[(&table, Type::TEXT)]).await?.try_get(0)
 }

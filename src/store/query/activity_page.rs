@@ -5,9 +5,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::reads::Parameters;
 use super::rows::Page;
 use crate::domain::{Scope, SensorIdentifier, Timestamp};
+use crate::store::columns::Parameters;
 use crate::store::maintenance::activity::{BUCKETS, Counts, bucket_of};
 use crate::store::{Store, StoreError};
 

@@ -10,47 +10,15 @@ use std::pin::pin;
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::reads::{Parameters, SENSOR_EXISTS, moment};
-use super::sums::Sums;
+use super::sums::{Aggregate, Aggregation, Sums};
 use crate::domain::{SensorIdentifier, Timestamp};
+use crate::store::columns::{Parameters, timestamp};
 use crate::store::maintenance::bundles::whole_periods;
+use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
 /// So many rows by themselves are read again and again, and not bundled.
 const FEW_ROWS: usize = 2_000;
-
-/// Buckets are counted from a Monday, so that those of a week begin on Mondays.
-pub const BUCKET_ORIGIN: Timestamp = Timestamp::from_unix_microseconds(4 * 86_400_000_000);
-
-/// What to sum up.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Aggregation {
-    /// From this moment …
-    pub from: Timestamp,
-    /// … to before this one.
-    pub to: Timestamp,
-    /// How long one bucket is.
-    pub bucket_secs: u32,
-    /// Of these members of the values.
-    pub attributes: Vec<String>,
-}
-
-/// The numbers of one attribute in one bucket. Doubles, as JSON's readers have them.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Aggregate {
-    /// When the bucket begins.
-    pub bucket: Timestamp,
-    /// Which member of the values.
-    pub attribute: String,
-    /// How many measurements have a number there.
-    pub count: i64,
-    /// The least.
-    pub minimum: f64,
-    /// The arithmetic mean.
-    pub mean: f64,
-    /// The greatest.
-    pub maximum: f64,
-}
 
 /// What there is in a span.
 #[derive(Clone, PartialEq, Debug)]
@@ -170,7 +138,7 @@ impl Store {
         ];
         self.within(async {
             let row = self.connection().await?.query_typed_opt(NTH, parameters).await?;
-            Ok(row.map(|row| moment(&row, 0)).transpose()?)
+            Ok(row.map(|row| timestamp(&row, 0)).transpose()?)
         })
         .await
     }

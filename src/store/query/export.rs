@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use tracing::{info, warn};
@@ -24,8 +24,9 @@ use uuid::Uuid;
 
 use super::rows::Span;
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
-use crate::store::connect::{Connector, Line};
-use crate::store::{Config, Store, StoreError};
+use crate::store::connect::Line;
+use crate::store::sensors::lookups::SENSOR_EXISTS;
+use crate::store::{Store, StoreError};
 
 /// What is handed on at once; the lines themselves are short.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -37,11 +38,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sensors of a network that are known ahead.
 const SENSORS_AHEAD: i64 = 1_000;
-
-/// It takes as long as it takes. While the reader pauses we take nothing, and with a `tcp_user_timeout`
-/// the system would cut off the backend that waits.
-const OPTIONS: &str = "-c statement_timeout=0 -c tcp_user_timeout=0 \
-     -c standard_conforming_strings=on -c jit=off";
 
 const BEGIN: &str = "begin isolation level repeatable read read only";
 
@@ -156,42 +152,26 @@ impl Stream for ExportStream {
     }
 }
 
-/// What exports need.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct Exports {
-    permits: Arc<Semaphore>,
-    most: u32,
-    connector: Connector,
-}
-
-impl Exports {
-    pub(in crate::store) fn new(config: &Config) -> Self {
-        let connector = Connector::new(config, "tributary-export").with_options(OPTIONS);
-        let most = config.exports;
-        Self { permits: Arc::new(Semaphore::new(most as usize)), most, connector }
-    }
-
-    async fn connect(&self) -> Result<Line, StoreError> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connector.connect()).await;
+impl Store {
+    async fn export_connection(&self) -> Result<Line, StoreError> {
+        let connecting =
+            tokio::time::timeout(CONNECT_TIMEOUT, self.export_connector.connect()).await;
         let timeout = StoreError::PoolTimeout { waited: CONNECT_TIMEOUT, last: None };
         let line = connecting.map_err(|_elapsed| timeout)??;
         // Cut when it is dropped: the driver would read to the end what a COPY under way still sends.
         line.set_abandoned(true);
         Ok(line)
     }
-}
 
-impl Store {
     /// Begins an export; none if there is no such sensor or network. Its first chunk is there when
     /// this returns.
     ///
     /// # Errors
     /// When too many run, or the database is away.
     pub async fn export(&self, export: Export) -> Result<Option<ExportStream>, ExportError> {
-        let exports = &self.exports;
-        let permit = Arc::clone(&exports.permits).try_acquire_owned();
-        let permit = permit.map_err(|_none_left| ExportError::Busy(exports.most))?;
-        let line = exports.connect().await?;
+        let permit = Arc::clone(&self.export_permits).try_acquire_owned();
+        let permit = permit.map_err(|_none_left| ExportError::Busy(self.max_exports))?;
+        let line = self.export_connection().await?;
         let exists = tokio::time::timeout(CONNECT_TIMEOUT, begin(&line, export.of)).await;
         let silence = StoreError::Silence { waited: CONNECT_TIMEOUT };
         if !exists.map_err(|_elapsed| silence)?? {
@@ -212,7 +192,7 @@ impl Store {
 async fn begin(client: &Client, of: ExportOf) -> Result<bool, tokio_postgres::Error> {
     client.batch_execute(BEGIN).await?;
     let (statement, identifier) = match of {
-        ExportOf::Sensor(sensor) => (super::reads::SENSOR_EXISTS, sensor.0),
+        ExportOf::Sensor(sensor) => (SENSOR_EXISTS, sensor.0),
         ExportOf::Network(network) => (NETWORK_EXISTS, network.0),
     };
     Ok(client.query_typed_opt(statement, &[(&identifier, Type::UUID)]).await?.is_some())

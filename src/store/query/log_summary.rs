@@ -4,9 +4,9 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::reads::{Parameters, moment};
 use super::rows::{LogFilter, Page, Span};
 use crate::domain::{SensorIdentifier, Timestamp};
+use crate::store::columns::{Parameters, timestamp};
 use crate::store::{Store, StoreError};
 
 /// What tells the lines of a summary apart, and sorts them.
@@ -90,7 +90,7 @@ fn summary(row: &Row) -> Result<LogSummary, tokio_postgres::Error> {
         count: row.try_get(2)?,
         first_revision: row.try_get(3)?,
         last_revision: row.try_get(4)?,
-        first_at: moment(row, 5)?,
-        last_at: moment(row, 6)?,
+        first_at: timestamp(row, 5)?,
+        last_at: timestamp(row, 6)?,
     })
 }

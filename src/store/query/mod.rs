@@ -5,7 +5,6 @@ pub(super) mod aggregates;
 pub(super) mod export;
 pub(super) mod log_summary;
 pub(super) mod pages;
-pub(super) mod reads;
 pub(super) mod rows;
 pub(super) mod sensor_list;
 pub(super) mod stored_rejections;

@@ -12,14 +12,15 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::reads::{Parameters, SENSOR_EXISTS, moment, raw_json};
 use super::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, RowKey,
     RowPage, Selection, Span,
 };
 use crate::domain::{SensorIdentifier, Timestamp};
+use crate::store::columns::{Parameters, raw_json, timestamp};
 use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::reader::{Planning, Reader};
+use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
 /// A page is cut behind the row that takes it beyond this. What holds a page holds it once as rows
@@ -150,7 +151,7 @@ impl Store {
         let read = |row: &Row| {
             Ok(MeasurementRow {
                 key: key(row)?,
-                received_at: moment(row, 2)?,
+                received_at: timestamp(row, 2)?,
                 revision: row.try_get(3)?,
                 value: raw_json(row.try_get(4)?),
             })
@@ -188,7 +189,7 @@ impl Store {
         let read = |row: &Row| {
             Ok(LogMessageRow {
                 key: key(row)?,
-                received_at: moment(row, 2)?,
+                received_at: timestamp(row, 2)?,
                 revision: row.try_get(3)?,
                 severity: row.try_get(4)?,
                 subject: row.try_get(5)?,
@@ -228,7 +229,7 @@ impl Store {
         let read = |row: &Row| {
             Ok(HeartbeatRow {
                 key: key(row)?,
-                received_at: moment(row, 2)?,
+                received_at: timestamp(row, 2)?,
                 revision: row.try_get(3)?,
                 success: row.try_get(4)?,
             })
@@ -362,7 +363,7 @@ impl LogFilter {
 }
 
 fn key(row: &Row) -> Result<RowKey, tokio_postgres::Error> {
-    Ok(RowKey { timestamp: moment(row, 0)?, digest: row.try_get(1)? })
+    Ok(RowKey { timestamp: timestamp(row, 0)?, digest: row.try_get(1)? })
 }
 
 #[cfg(test)]

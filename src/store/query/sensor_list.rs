@@ -6,8 +6,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
-use super::reads::{Parameters, raw_json};
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
+use crate::store::columns::{Parameters, raw_json};
 use crate::store::{ConfigurationState, Page, Store, StoreError};
 
 /// A sensor, and how its configuration stands.

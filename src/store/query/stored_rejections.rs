@@ -1,15 +1,20 @@
-//! What is recorded in `rejection`, read to be replayed, and deleted. Called by the replayer and by
-//! the API. Promises pages that are bounded in rows and in bytes, oldest first.
+//! Stored rejections: listed for the API (newest first), read for a replay (oldest first), and
+//! deleted. Promises pages that are bounded in rows and in bytes.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::reads::moment;
-use crate::domain::{Kind, RejectionDigest, Timestamp};
+use super::rows::{Page, RejectionFilter, RejectionRow, RowPage};
+use crate::domain::{Kind, RejectionDigest, SensorIdentifier, Timestamp};
+use crate::store::columns::timestamp;
 use crate::store::ingest::rejections::named;
-use crate::store::{RejectionFilter, Store, StoreError};
+use crate::store::{Store, StoreError};
 
-/// One request holds no more than this of what was recorded, and the first row whatever it holds.
-const PAGE_BYTES: i64 = 16 << 20;
+/// A page to replay holds at most this much of what was refused, or one row.
+const REPLAY_PAGE_BYTES: i64 = 16 << 20;
+
+/// A page for the API holds at most this much of what was refused, or one row.
+const PAGE_BYTES: u32 = 4 << 20;
 
 /// A rejection, as it is replayed.
 #[derive(Clone, Debug)]
@@ -101,6 +106,44 @@ impl<'a> Conditions<'a> {
 }
 
 impl Store {
+    /// Rejections, newest first; no more than a response may hold, and the first whatever it holds.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list_rejections(
+        &self,
+        page: &Page<i64>,
+        filter: &RejectionFilter,
+    ) -> Result<RowPage<RejectionRow>, StoreError> {
+        // The size of a stored value is known without reading it.
+        let statement = format!(
+            "select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index,
+                    item_count, reason, detail, raw, found
+             from (
+                 select *, count(*) over () as found,
+                        sum(octet_length(raw)) over (order by identifier desc) - octet_length(raw)
+                            as ahead
+                 from (
+                     select * from rejection
+                     where {CONDITIONS} and ($8::bigint is null or identifier < $8)
+                     order by identifier desc limit $9
+                 ) as page
+             ) as measured
+             where ahead < {PAGE_BYTES} order by identifier desc limit $9 - 1"
+        );
+        let limit = page.row_count();
+        let conditions = Conditions::of(filter);
+        let parameters = conditions.with(&[(&page.after, Type::INT8), (&limit, Type::INT8)]);
+        self.within(async {
+            let rows = self.connection().await?.query_typed(&statement, &parameters).await?;
+            let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(10))?;
+            let more = found > rows.len() as i64;
+            let rows = rows.iter().map(rejection).collect::<Result<_, _>>()?;
+            Ok(RowPage { rows, more })
+        })
+        .await
+    }
+
     /// The oldest rejections of a stretch, at most so many, and no more than a request may hold;
     /// without a stretch, of all that there is now.
     ///
@@ -140,7 +183,7 @@ impl Store {
                 (&stretch.after, Type::INT8),
                 (&stretch.until, Type::INT8),
                 (&one_more, Type::INT8),
-                (&PAGE_BYTES, Type::INT8),
+                (&REPLAY_PAGE_BYTES, Type::INT8),
             ]);
             let rows = connection.query_typed(&statement, &parameters).await?;
             let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
@@ -179,14 +222,29 @@ impl Store {
     }
 }
 
-fn recorded(row: &tokio_postgres::Row) -> Result<Recorded, tokio_postgres::Error> {
+fn recorded(row: &Row) -> Result<Recorded, tokio_postgres::Error> {
     Ok(Recorded {
         identifier: row.try_get(0)?,
-        received_at: moment(row, 1)?,
+        received_at: timestamp(row, 1)?,
         topic: row.try_get(2)?,
         kind: row.try_get::<_, Option<&str>>(3)?.and_then(named),
         item_index: row.try_get::<_, Option<i32>>(4)?.and_then(|index| index.try_into().ok()),
         raw: row.try_get(5)?,
         digest: RejectionDigest(row.try_get::<_, uuid::Uuid>(6)?.as_u128()),
+    })
+}
+
+fn rejection(row: &Row) -> Result<RejectionRow, tokio_postgres::Error> {
+    Ok(RejectionRow {
+        identifier: row.try_get(0)?,
+        received_at: timestamp(row, 1)?,
+        topic: row.try_get(2)?,
+        sensor: row.try_get::<_, Option<uuid::Uuid>>(3)?.map(SensorIdentifier),
+        kind: row.try_get(4)?,
+        item_index: row.try_get(5)?,
+        item_count: row.try_get(6)?,
+        reason: row.try_get(7)?,
+        detail: row.try_get(8)?,
+        raw: row.try_get(9)?,
     })
 }

@@ -8,11 +8,43 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::aggregates::{Aggregate, Aggregation, BUCKET_ORIGIN};
 use crate::domain::Timestamp;
 
 /// A number of this size, or a larger one, could make a sum that no double holds.
 const TOO_LARGE: f64 = 1e300;
+
+/// Buckets are counted from a Monday, so that those of a week begin on Mondays.
+pub const BUCKET_ORIGIN: Timestamp = Timestamp::from_unix_microseconds(4 * 86_400_000_000);
+
+/// What to sum up.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Aggregation {
+    /// From this moment …
+    pub from: Timestamp,
+    /// … to before this one.
+    pub to: Timestamp,
+    /// How long one bucket is.
+    pub bucket_secs: u32,
+    /// Of these members of the values.
+    pub attributes: Vec<String>,
+}
+
+/// The numbers of one attribute in one bucket. Doubles, as JSON's readers have them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Aggregate {
+    /// When the bucket begins.
+    pub bucket: Timestamp,
+    /// Which member of the values.
+    pub attribute: String,
+    /// How many measurements have a number there.
+    pub count: i64,
+    /// The least.
+    pub minimum: f64,
+    /// The arithmetic mean.
+    pub mean: f64,
+    /// The greatest.
+    pub maximum: f64,
+}
 
 /// What a sensor's rows come to.
 #[derive(Debug)]

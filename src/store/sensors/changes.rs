@@ -1,31 +1,14 @@
 //! Sensors, as the API creates, changes and deletes them. The registry has its own look-ups. Promises
 //! that a name is unique in its network, that revision 0 is committed with its sensor, and that no
 //! row outlives its sensor, or is taken for one of a later sensor with its identifier.
-//!
-//! Invariant: every commit of a batch takes [`DELETION_LOCK`] shared and then reads
-//! `deleted_sensor`; a deletion takes it exclusively. So each batch commits before the deletion, and
-//! its rows are purged, or sees the deletion, and rejects them. And no sensor is created while the
-//! rows of one that had its identifier are being purged.
-
-use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
-use crate::store::query::reads::Parameters;
-use crate::store::query::reads::moment;
+use crate::domain::{NetworkIdentifier, SensorIdentifier};
+use crate::store::columns::Parameters;
 use crate::store::query::sensor_list::{Sensor, select_one};
 use crate::store::{Store, StoreError};
-
-/// The advisory lock between commits (shared) and deletions (exclusive).
-pub(in crate::store) const DELETION_LOCK: i64 = 0x7472_6962;
-
-/// A sensor of ten million rows is deleted within this.
-const PURGE_TIMEOUT: &str = "set local statement_timeout = '30min'";
-
-/// PostgreSQL cancels each of the statements before that, if it is there to do so.
-const PURGE_PATIENCE: Duration = Duration::from_secs(5 * 31 * 60);
 
 /// A sensor to be created.
 #[derive(Clone, Debug)]
@@ -107,55 +90,10 @@ set name = coalesce($2, name), network_identifier = coalesce($3, network_identif
     metadata = coalesce($4::text::jsonb, metadata)
 where identifier = $1";
 
-const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
-
-const RECORD_DELETION: &str = "\
-insert into deleted_sensor (identifier) values ($1)
-on conflict (identifier) do update
-set deletion_timestamp = now(), clearance_timestamp = null, purge_timestamp = null";
-
-/// What a deleted sensor leaves, for as long as its deletion is on record: the record is read in the
-/// snapshot that picks the rows, so that nothing of a sensor created again can go. Its rejections
-/// since the deletion stay: they are what it says in vain.
-const PURGE: [&str; 5] = [
-    "delete from measurement where sensor_identifier = $1 \
-     and exists (select from deleted_sensor where identifier = $1)",
-    "delete from log_message where sensor_identifier = $1 \
-     and exists (select from deleted_sensor where identifier = $1)",
-    "delete from heartbeat where sensor_identifier = $1 \
-     and exists (select from deleted_sensor where identifier = $1)",
-    "delete from rejection where sensor_identifier = $1 \
-     and receipt_timestamp <= (select deletion_timestamp from deleted_sensor where identifier = $1)",
-    "delete from rejection_overflow where sensor_identifier = $1 \
-     and hour <= (select deletion_timestamp from deleted_sensor where identifier = $1)",
-];
-
-/// One at a time purges a sensor: who waits for the rows that another deletes waits for long.
-/// Parameter: sensor.
-const PURGE_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended($1::text, 1))";
-const TRY_PURGE_LOCK: &str = "select pg_try_advisory_xact_lock(hashtextextended($1::text, 1))";
-
-const UNPURGED: &str = "\
-select deletion_timestamp from deleted_sensor where identifier = $1 and purge_timestamp is null";
-
-/// Unless it is another deletion by now.
-const RECORD_PURGE: &str = "\
-update deleted_sensor set purge_timestamp = now()
-where identifier = $1 and deletion_timestamp = $2";
-
 /// The deletion on record, which then stays as it is until the end of the transaction: whether the
 /// rows are purged.
 const DELETED: &str = "\
 select purge_timestamp is not null from deleted_sensor where identifier = $1 for update";
-
-/// Whoever purges a sensor already.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Other {
-    /// Is waited for.
-    First,
-    /// Is left alone.
-    Alone,
-}
 
 impl Store {
     /// Creates a sensor, and with it its first configuration.
@@ -219,83 +157,6 @@ impl Store {
             ];
             connection.execute_typed(CHANGE, parameters).await?;
             Ok(select_one(&**connection, identifier).await?)
-        })
-        .await
-    }
-
-    /// Deletes a sensor and its configurations, and puts the deletion on record; false if there is
-    /// no such sensor. Its rows are then for [`Store::purge_sensor`].
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
-        self.within(async {
-            let mut connection = self.connection().await?;
-            let transaction = connection.transaction().await?;
-            transaction
-                .query_typed("select pg_advisory_xact_lock($1)", &[(&DELETION_LOCK, Type::INT8)])
-                .await?;
-            let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-            if transaction.query_typed_opt(DELETE, sensor).await?.is_none() {
-                return Ok(false);
-            }
-            transaction.query_typed(RECORD_DELETION, sensor).await?;
-            transaction.commit().await?;
-            Ok(true)
-        })
-        .await
-    }
-
-    /// Deletes what a deleted sensor has left in the hot tables, and its rejections; tells how many
-    /// rows that were. Whoever does so already is waited for.
-    ///
-    /// # Errors
-    /// When the database is away, or it takes longer than half an hour.
-    pub async fn purge_sensor(&self, identifier: SensorIdentifier) -> Result<u64, StoreError> {
-        Ok(self.purge(identifier, Other::First).await?.unwrap_or(0))
-    }
-
-    /// The same, after that was cut short. False: somebody else is at it.
-    ///
-    /// # Errors
-    /// When the database is away, or it takes longer than half an hour.
-    pub async fn resume_purge(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
-        Ok(self.purge(identifier, Other::Alone).await?.is_some())
-    }
-
-    /// None: somebody else is at it.
-    async fn purge(
-        &self,
-        identifier: SensorIdentifier,
-        other: Other,
-    ) -> Result<Option<u64>, StoreError> {
-        Self::answered_within(PURGE_PATIENCE, async {
-            let mut connection = self.connection().await?;
-            let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-            let Some(deletion) = connection.query_typed_opt(UNPURGED, sensor).await? else {
-                return Ok(Some(0));
-            };
-            let deleted_at: Timestamp = moment(&deletion, 0)?;
-            let mut row_count = 0;
-            for statement in PURGE {
-                let transaction = connection.transaction().await?;
-                transaction.batch_execute(PURGE_TIMEOUT).await?;
-                match other {
-                    Other::First => drop(transaction.query_typed(PURGE_LOCK, sensor).await?),
-                    Other::Alone => {
-                        let locked = transaction.query_typed_one(TRY_PURGE_LOCK, sensor).await?;
-                        if !locked.try_get::<_, bool>(0)? {
-                            return Ok(None);
-                        }
-                    }
-                }
-                row_count += transaction.execute_typed(statement, sensor).await?;
-                transaction.commit().await?;
-            }
-            let deletion: Parameters<'_> =
-                &[(&identifier.0, Type::UUID), (&deleted_at.to_jiff(), Type::TIMESTAMPTZ)];
-            connection.execute_typed(RECORD_PURGE, deletion).await?;
-            Ok(Some(row_count))
         })
         .await
     }

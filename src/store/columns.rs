@@ -1,0 +1,29 @@
+//! Parameters of statements, and columns of rows. Used by every statement that is not prepared ahead.
+//! Promises one round trip for a statement, and the text of a `jsonb` as PostgreSQL prints it.
+
+use serde_json::value::RawValue;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::domain::Timestamp;
+
+/// Parameters and their types, so that a statement needs no round trip of its own to be prepared.
+pub(in crate::store) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+pub(in crate::store) fn timestamp(
+    row: &Row,
+    index: usize,
+) -> Result<Timestamp, tokio_postgres::Error> {
+    row.try_get::<_, jiff::Timestamp>(index).map(Into::into)
+}
+
+pub(in crate::store) fn optional_timestamp(
+    row: &Row,
+    index: usize,
+) -> Result<Option<Timestamp>, tokio_postgres::Error> {
+    Ok(row.try_get::<_, Option<jiff::Timestamp>>(index)?.map(Into::into))
+}
+
+pub(in crate::store) fn raw_json(text: String) -> Box<RawValue> {
+    RawValue::from_string(text).expect("PostgreSQL prints a jsonb as JSON")
+}

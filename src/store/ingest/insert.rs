@@ -1,0 +1,91 @@
+//! The rows of a batch, into their tables: by COPY, or by COPY into a staging table and from there.
+//! Called by the commit, within its transaction.
+
+use std::pin::pin;
+
+use futures_util::SinkExt as _;
+use tokio_postgres::Statement;
+use uuid::Uuid;
+
+use super::copy;
+use crate::domain::{Batch, Kind, RowRef, Rows, Timestamp};
+use crate::store::StoreError;
+use crate::store::connection::WriterConnection;
+
+/// Rows in one part of a COPY stream: about 100 KB of small ones, which the cache holds.
+const ROWS_AT_ONCE: usize = 800;
+
+/// How the rows of a batch reach their tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CopyMode {
+    /// COPY into the table; a row that is there already fails the whole.
+    Direct,
+    /// COPY into a staging table, and from there what is new.
+    Staged,
+}
+
+/// Returns which of the rows that went through the staging table were new; those that were copied directly
+/// into the table are.
+pub(in crate::store) async fn rows(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    rows: &Rows,
+    mode: CopyMode,
+) -> Result<Vec<RowRef>, StoreError> {
+    match mode {
+        CopyMode::Direct => {
+            let table = connection.copy(kind);
+            copy_in(connection, table, batch, kind, &rows.new).await?;
+            staged(connection, batch, kind, &rows.maybe_duplicate).await
+        }
+        CopyMode::Staged => staged(connection, batch, kind, &rows.all()).await,
+    }
+}
+
+/// Returns which were new.
+pub(in crate::store) async fn staged(
+    connection: &WriterConnection,
+    batch: &Batch,
+    kind: Kind,
+    places: &[RowRef],
+) -> Result<Vec<RowRef>, StoreError> {
+    let staging = connection.staging(kind);
+    if copy_in(connection, &staging.copy, batch, kind, places).await? == 0 {
+        return Ok(Vec::new());
+    }
+    let new: foldhash::HashSet<(Uuid, i64, i64)> = connection
+        .client
+        .query(&staging.settle, &[])
+        .await?
+        .iter()
+        .map(|row| {
+            let made = Timestamp::from(row.get::<_, jiff::Timestamp>(1));
+            (row.get(0), made.unix_microseconds(), row.get(2))
+        })
+        .collect();
+    let is_new = |place: &&RowRef| {
+        let made = place.timestamp.unix_microseconds();
+        new.contains(&(place.sensor.0, made, place.digest.cast_signed()))
+    };
+    Ok(places.iter().filter(is_new).copied().collect())
+}
+
+async fn copy_in(
+    connection: &WriterConnection,
+    statement: &Statement,
+    batch: &Batch,
+    kind: Kind,
+    places: &[RowRef],
+) -> Result<u64, StoreError> {
+    if places.is_empty() {
+        return Ok(0);
+    }
+    let mut sink = pin!(connection.client.copy_in(statement).await?);
+    let mut encoder = copy::Encoder::begin();
+    for part in places.chunks(ROWS_AT_ONCE) {
+        sink.feed(encoder.rows(kind, batch, part)).await?;
+    }
+    sink.feed(encoder.end()).await?;
+    Ok(sink.finish().await?)
+}
