@@ -45,7 +45,7 @@ CMD ["serve"]
 ARG COMMIT=unknown
 ARG BRANCH=unknown
 LABEL org.opencontainers.image.title="tributary" \
-      org.opencontainers.image.description="Takes what fleets of sensors say over MQTT and puts it into PostgreSQL at the speed of COPY" \
+      org.opencontainers.image.description="Stores what sensors publish over MQTT in PostgreSQL by COPY, exactly once" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.revision="$COMMIT" \
       org.opencontainers.image.ref.name="$BRANCH"
