@@ -66,7 +66,7 @@ pub(super) async fn aggregates(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let bundled = bundles(bed, &run).await?;
     let mut row = requests(bed, &service, asked, (bound(0), bound(PARTS))).await?;
     (row.rows_in_tables, row.distinct_items) = (row_count, row_count);
-    row.notes.push(format!("the rows of {} sensors lie scattered; before, {bundled}", all.len()));
+    row.notes.push(format!("the rows of {} sensors are scattered; before, {bundled}", all.len()));
     service.stop().await?;
     bed.clear().await?;
     Ok(vec![row])
@@ -88,7 +88,9 @@ async fn bundles(bed: &TestBed, run: &Run) -> anyhow::Result<String> {
                 let cost = time.as_secs_f64() * 1e6 / rows.max(1) as f64;
                 format!(", {cost:.1} µs of PostgreSQL's CPU a row")
             });
-            return Ok(format!("{bundles} bundles were made: {rows} rows in {seconds:.1} s{cost}"));
+            return Ok(format!(
+                "{bundles} bundles were created: {rows} rows in {seconds:.1} s{cost}"
+            ));
         }
         ensure!(
             started_at.elapsed() < BUNDLE_TIMEOUT,
@@ -140,7 +142,7 @@ async fn requests(
         millis.sort_by(f64::total_cmp);
         let (median, slowest) = (millis[REPETITIONS / 2], millis[REPETITIONS - 1]);
         notes.push(format!(
-            "{bucket}: {first:.0} ms, again {median:.0} ms (median of {REPETITIONS}, at the most {slowest:.0} ms)"
+            "{bucket}: {first:.0} ms, again {median:.0} ms (median of {REPETITIONS}, max {slowest:.0} ms)"
         ));
     }
     let (cpu, memory) = (meters.since(before), service.memory());

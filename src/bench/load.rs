@@ -6,7 +6,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::domain::SensorIdentifier;
-use crate::load::{Content, Copies, Fleet, Invention, Limit, Rate};
+use crate::load::{Content, Copies, Fleet, Invention, Rate};
 use crate::wire::Topics;
 
 /// The sensors of most scenarios.
@@ -63,7 +63,7 @@ impl Load {
             limit: Some(self.messages),
             copies: self.copies,
             connections: self.connections,
-            window: Limit { messages: self.window, payload_bytes: 8 << 20 },
+            window: self.window,
             tick: TICK,
             is_lifelike: false,
         }

@@ -17,7 +17,7 @@ use super::report::Percentiles;
 use super::test_bed::{Run, TestBed, Thread, on_own_thread};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::load::{
-    Account, Limit, Message, Pace, Plan, Publisher, Rate, Sent, Source, Stop, Totals, latencies,
+    Account, Message, Pace, Plan, Publisher, Rate, Sent, Source, Stop, Totals, latencies,
     measurement, record,
 };
 use crate::store::{Bench, Watch};
@@ -25,7 +25,7 @@ use crate::wire::Topics;
 
 const PER_SECOND: f64 = 50.0;
 /// Half a minute of them: more than are ever in flight.
-const LIMIT: Limit = Limit { messages: 1_500, payload_bytes: 1 << 20 };
+const WINDOW: usize = 1_500;
 const TICK: Duration = Duration::from_millis(1);
 /// How long missing rows are waited for while none appears.
 const TIMEOUT: Duration = Duration::from_secs(240);
@@ -87,7 +87,7 @@ impl Probe {
                 client_id,
                 filters: Vec::new(),
                 pace: Pace::new(Rate::PerSecond(PER_SECOND)),
-                limit: LIMIT,
+                window: WINDOW,
                 tick: TICK,
                 reconnect: false,
                 totals: Rc::clone(&totals),

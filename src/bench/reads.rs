@@ -59,7 +59,7 @@ pub(super) async fn reads(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     row.figures.extend([("read_p99_ms", at(0.99)), ("read_failures", *failed as f64)]);
     row.notes.push(format!(
         "{REQUESTS_PER_SECOND} requests/s of {QUERY}: {} answered, {failed} failed; from when one was \
-         due until it was read p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, at the most {:.1} ms",
+         due until it was read p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
         latency.len(),
         at(0.5),
         at(0.95),

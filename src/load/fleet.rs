@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::publisher::{Limit, Pace, Plan, Publisher, Rate, Totals};
+use super::publisher::{Pace, Plan, Publisher, Rate, Totals};
 use super::sensors::{Content, Copies, Sensors};
 use crate::domain::SensorIdentifier;
 use crate::mqtt;
@@ -23,8 +23,8 @@ pub(crate) struct Fleet {
     pub(crate) limit: Option<u64>,
     pub(crate) copies: Copies,
     pub(crate) connections: usize,
-    /// Of each connection.
-    pub(crate) window: Limit,
+    /// Un-acknowledged messages of each connection, at most.
+    pub(crate) window: usize,
     /// Messages that fall due within this time are written together.
     pub(crate) tick: Duration,
     /// Like real sensors: receives configurations, connects again, and skips messages after a long delay.
@@ -67,7 +67,7 @@ impl Fleet {
                 client_id: format!("{client_id}-{index}"),
                 filters: filters.map(|it| self.topics.configuration(*it)).collect(),
                 pace: if self.is_lifelike { pace.skipping() } else { pace },
-                limit: self.window,
+                window: self.window,
                 tick: self.tick,
                 reconnect: self.is_lifelike,
                 totals: Rc::clone(totals),
@@ -101,7 +101,7 @@ mod tests {
             limit: Some(1_000),
             copies,
             connections,
-            window: Limit { messages: 1, payload_bytes: 1 },
+            window: 1,
             tick: Duration::ZERO,
             is_lifelike: false,
         };

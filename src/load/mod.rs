@@ -18,7 +18,6 @@ pub(crate) use fleet::Fleet;
 pub(crate) use http::HttpClient;
 pub(crate) use progress::{count, progress};
 pub(crate) use publisher::{
-    Connection, Limit, Message, Pace, Plan, Publisher, Rate, Source, Stop, Totals, latencies,
-    record,
+    Connection, Message, Pace, Plan, Publisher, Rate, Source, Stop, Totals, latencies, record,
 };
 pub(crate) use sensors::{Content, Copies, Invention, Series, measurement};

@@ -26,8 +26,8 @@ pub use summary::Summary;
 
 use crate::domain::LedgerSnapshot;
 use crate::load::{
-    Account, Content, Copies, Fleet, HttpClient, Invention, Limit, Publisher, Rate, Series, Stop,
-    Totals, progress,
+    Account, Content, Copies, Fleet, HttpClient, Invention, Publisher, Rate, Series, Stop, Totals,
+    progress,
 };
 use crate::mqtt;
 use crate::wire::Topics;
@@ -35,7 +35,7 @@ use balance::{Balances, Verdict};
 
 /// Un-acknowledged on each connection: enough to hide the broker's answer time at 100,000 messages/s, few enough to
 /// be sent again after a reconnect.
-const WINDOW: Limit = Limit { messages: 1_000, payload_bytes: 4 << 20 };
+const WINDOW: usize = 1_000;
 const TICK: Duration = Duration::from_millis(5);
 /// How long the service may make no progress with what was published.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);

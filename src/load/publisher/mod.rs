@@ -29,7 +29,6 @@ use window::Window;
 
 pub(crate) use connection::Connection;
 pub(crate) use pace::{Pace, Rate};
-pub(crate) use window::Limit;
 
 /// How long, after the last message, the broker may take to acknowledge it.
 const WIND_DOWN: Duration = Duration::from_secs(30);
@@ -122,7 +121,8 @@ pub(crate) struct Plan {
     /// Topics to subscribe to.
     pub(crate) filters: Vec<String>,
     pub(crate) pace: Pace,
-    pub(crate) limit: Limit,
+    /// Un-acknowledged messages at most.
+    pub(crate) window: usize,
     /// Messages that fall due within this time are written together.
     pub(crate) tick: Duration,
     pub(crate) reconnect: bool,
@@ -166,7 +166,7 @@ pub(crate) struct Publisher<S> {
 
 impl<S: Source + 'static> Publisher<S> {
     pub(crate) fn new(source: S, plan: Plan) -> Self {
-        let window = Window::new(plan.limit);
+        let window = Window::new(plan.window);
         Self { source, plan, window, acknowledged_at: Instant::now(), deadline: None }
     }
 

@@ -7,17 +7,13 @@ use std::num::NonZeroU16;
 use ntex_bytes::{ByteString, Bytes};
 use tokio::time::Instant;
 
-/// What may be un-acknowledged on one connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
-    pub(crate) messages: usize,
-    pub(crate) payload_bytes: usize,
-}
+/// Payload bytes that may be un-acknowledged on one connection.
+const MAX_PAYLOAD_BYTES: usize = 8 << 20;
 
 /// Un-acknowledged messages, the oldest at the front.
 #[derive(Debug)]
 pub(super) struct Window {
-    limit: Limit,
+    max_messages: usize,
     /// The broker's [MQTT-3.3.4-9].
     receive_maximum: usize,
     entries: VecDeque<Entry>,
@@ -36,10 +32,10 @@ struct Entry {
 }
 
 impl Window {
-    pub(super) fn new(limit: Limit) -> Self {
+    pub(super) fn new(max_messages: usize) -> Self {
         let (receive_maximum, next_id) = (0, NonZeroU16::MIN);
         Self {
-            limit,
+            max_messages,
             receive_maximum,
             entries: VecDeque::new(),
             sent: 0,
@@ -55,8 +51,8 @@ impl Window {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.entries.len() < self.limit.messages.min(self.receive_maximum)
-            && self.payload_bytes < self.limit.payload_bytes
+        self.entries.len() < self.max_messages.min(self.receive_maximum)
+            && self.payload_bytes < MAX_PAYLOAD_BYTES
     }
 
     /// Queues a message for [`Self::next`]. The caller asks for room before, but for heartbeats, of which
@@ -104,7 +100,7 @@ mod tests {
     use super::*;
 
     fn window(receive_maximum: u16, messages: usize) -> Window {
-        let mut window = Window::new(Limit { messages: 60_000, payload_bytes: 1_000 });
+        let mut window = Window::new(60_000);
         window.restart(NonZeroU16::new(receive_maximum).unwrap());
         (0..messages).for_each(|_| window.push("topic".into(), vec![b' '; 10].into()));
         window
@@ -127,7 +123,7 @@ mod tests {
         assert!(acknowledge(&mut window, 2));
         assert_eq!(sent(&mut window), [3]);
         assert!(acknowledge(&mut window, 1) && window.has_room());
-        window.push("topic".into(), vec![b' '; 1_000].into());
+        window.push("topic".into(), vec![b' '; MAX_PAYLOAD_BYTES].into());
         assert!(acknowledge(&mut window, 3) && !window.has_room());
     }
 
