@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::mqtt::InboundHandles;
 use crate::probes;
 use crate::replay::Replays;
-use crate::store::{self, Bundler, Housekeeper, Store};
+use crate::store::{self, AccessWatch, Bundler, Housekeeper, Store};
 use crate::streams::{self, Hub};
 use crate::telemetry::LogFilter;
 
@@ -130,6 +130,9 @@ impl App {
             probes::watch_tables(background.clone(), Arc::clone(&metrics)),
         );
         spawn_after_migration(&background, fleet.run());
+        let watch = AccessWatch::new(&config.store, background.clone());
+        let checking = streams::check_grants(Arc::clone(&hub), watch, Arc::clone(&metrics));
+        spawn_after_migration(&background, checking);
         let housekeeper = Housekeeper::new(background.clone(), &config.store);
         spawn_after_migration(&background, run_housekeeping(housekeeper, metrics));
         actix_rt::spawn(Arc::clone(&hub).run(events));

@@ -19,7 +19,8 @@ pub(super) struct Caller {
     name: String,
     role: Role,
     scope: Scope,
-    is_session: bool,
+    /// Whose session it is, if it is one.
+    user: Option<Uuid>,
     expires_at: Option<Timestamp>,
 }
 
@@ -31,7 +32,7 @@ impl Caller {
             name: "anybody".into(),
             role: Role::Admin,
             scope: Scope::All,
-            is_session: false,
+            user: None,
             expires_at: None,
         }
     }
@@ -70,7 +71,12 @@ impl Caller {
     }
 
     pub(super) const fn is_session(&self) -> bool {
-        self.is_session
+        self.user.is_some()
+    }
+
+    /// Whose streams and exports are counted together: the user with all sessions, or the token.
+    pub(super) fn holder(&self) -> Option<Uuid> {
+        self.user.or(self.token)
     }
 
     pub(super) const fn expires_at(&self) -> Option<Timestamp> {
@@ -94,7 +100,7 @@ impl From<TokenRow> for Caller {
             name: row.name,
             role: row.role,
             scope: row.scope,
-            is_session: row.user.is_some(),
+            user: row.user,
             expires_at: row.expires_at,
         }
     }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Context;
+use super::caller::Caller;
 use super::fields::Format;
 use super::measurements::{AttributesQuery, MAX_ATTRIBUTES};
 use super::page::TimeRange;
@@ -51,6 +52,7 @@ pub(super) fn routes(routes: &mut Routes) {
 )]
 async fn of_sensor(
     context: web::Data<Context>,
+    caller: Caller,
     Path(path): Path<SensorPath>,
     request: HttpRequest,
     Query(query): Query<ExportQuery>,
@@ -61,7 +63,7 @@ async fn of_sensor(
         sensor.ok_or_else(Problem::sensor_not_found)?;
         return Ok(head(export.format));
     }
-    answer(&context, export, Kind::SensorNotFound).await
+    answer(&context, (export, &caller), Kind::SensorNotFound).await
 }
 
 /// Exports the measurements of all sensors of a network, sensor by sensor, oldest first
@@ -80,6 +82,7 @@ async fn of_sensor(
 )]
 async fn of_network(
     context: web::Data<Context>,
+    caller: Caller,
     Path(path): Path<NetworkPath>,
     request: HttpRequest,
     Query(query): Query<ExportQuery>,
@@ -90,7 +93,7 @@ async fn of_network(
         network.ok_or_else(|| Problem::not_found(Kind::NetworkNotFound))?;
         return Ok(head(export.format));
     }
-    answer(&context, export, Kind::NetworkNotFound).await
+    answer(&context, (export, &caller), Kind::NetworkNotFound).await
 }
 
 /// What of the measurements, and as what.
@@ -127,11 +130,12 @@ fn accepted(request: &HttpRequest) -> ExportFormat {
 
 async fn answer(
     context: &Context,
-    export: Export,
+    (export, caller): (Export, &Caller),
     not_found: Kind,
 ) -> Result<HttpResponse, Problem> {
     let format = export.format;
-    let lines = context.store.export(export).await?.ok_or_else(|| Problem::not_found(not_found))?;
+    let lines = context.store.export(export, caller.holder()).await?;
+    let lines = lines.ok_or_else(|| Problem::not_found(not_found))?;
     Ok(response(format).streaming(lines))
 }
 
@@ -159,6 +163,10 @@ impl From<ExportError> for Problem {
         match error {
             ExportError::Busy(most) => {
                 let detail = format!("at most {most} exports run at once");
+                Self::new(Kind::Busy, detail).busy()
+            }
+            ExportError::CallerBusy(most) => {
+                let detail = format!("one caller runs no more than {most} exports at once");
                 Self::new(Kind::Busy, detail).busy()
             }
             ExportError::Store(error) => error.into(),

@@ -180,11 +180,7 @@ pub struct Ingest {
 /// When the address cannot be had; the error names it.
 pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr)> {
     let address = &config.address;
-    let tokens = web::Data::new(TokenCache::new(
-        context.store.clone(),
-        Arc::clone(&context.streams.hub),
-        config.access,
-    ));
+    let tokens = web::Data::new(TokenCache::new(context.store.clone(), config.access));
     let checks = web::Data::new(SignInChecks::new());
     let context = web::Data::new(context);
     let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));

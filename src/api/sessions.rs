@@ -80,11 +80,12 @@ pub(super) async fn open(
     let address = request.peer_addr().map(|address| address.ip());
     let user = context.store.user_named(&name).await?;
     let (user, kept) = user.map_or((None, None), |(user, kept)| (Some(user), Some(kept)));
-    let fits = checks.check(Attempt { name: &name, address }, password, kept).await?;
-    let Some(user) = user.filter(|_| fits) else {
+    let fits = checks.check(Attempt { name: &name, address }, password, kept.clone()).await?;
+    let failed = || {
         tracing::info!(?address, "sign-in failed");
-        return Err(Problem::sign_in_failed(CHALLENGE));
+        Problem::sign_in_failed(CHALLENGE)
     };
+    let (Some(user), Some(kept), true) = (user, kept, fits) else { return Err(failed()) };
 
     let token = Token::random();
     let lasts = i64::from(tokens.config.session_hours) * MICROSECONDS_PER_HOUR;
@@ -98,8 +99,8 @@ pub(super) async fn open(
         expires_at: Some(expires_at),
         user: Some(user.identifier),
     };
-    context.store.create_token(&new).await?;
-    context.store.end_old_sessions(user.identifier).await?;
+    // None if the user was changed while the password was checked.
+    context.store.open_session(&user, &kept, &new).await?.ok_or_else(failed)?;
     tracing::info!(user = %user.identifier, "user signed in");
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, "/api/v1/sessions/current"))

@@ -77,9 +77,14 @@ async fn sensor(
     Ok(stream(reader))
 }
 
-/// A stream ends with the token by which it was opened.
+/// By what right the caller reads: a stream ends with it.
 fn grant(caller: &Caller) -> StreamGrant {
-    StreamGrant { token: caller.token(), expires_at: caller.expires_at() }
+    StreamGrant {
+        token: caller.token(),
+        holder: caller.holder(),
+        scope: caller.scope(),
+        expires_at: caller.expires_at(),
+    }
 }
 
 /// The moment of the last event that the client has seen: an identifier of ours, which is one.
@@ -112,6 +117,10 @@ impl From<NoRoom> for Problem {
             NoRoom::TooMany => {
                 Self::later(Kind::TooManyStreams, "the maximum number of streams is open")
             }
+            NoRoom::TooManyOfCaller => Self::later(
+                Kind::TooManyStreams,
+                "the caller has a quarter of STREAM_MAX_READERS open, the most for one caller",
+            ),
             NoRoom::Closed => Self::later(Kind::NotReady, "the service is shutting down"),
         }
     }

@@ -3,7 +3,7 @@
 //! what is revoked elsewhere within two seconds, and that what it remembers is bounded.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::debug;
@@ -15,7 +15,6 @@ use super::problem::Problem;
 use super::rate_limiter::{Rate, RateLimiter};
 use crate::domain::{Timestamp, TokenDigest};
 use crate::store::{Store, StoreError, TokenRow};
-use crate::streams::Hub;
 
 /// A token is believed for so long without asking the database, and while it is asked. With the
 /// patience below it bounds how long one that was revoked by another process is still taken.
@@ -46,8 +45,6 @@ pub(super) enum Asker {
 pub(super) struct TokenCache {
     pub(super) config: AccessConfig,
     store: Store,
-    /// Where streams end whose token does.
-    hub: Arc<Hub>,
     known: Mutex<Known>,
     requests: Mutex<RateLimiter<Asker>>,
 }
@@ -69,13 +66,12 @@ struct Remembered {
 }
 
 impl TokenCache {
-    pub(super) fn new(store: Store, hub: Arc<Hub>, config: AccessConfig) -> Self {
+    pub(super) fn new(store: Store, config: AccessConfig) -> Self {
         let interval = Duration::from_secs(1) / config.requests_per_second;
         let rate = Rate { burst: config.requests_per_second, interval };
         Self {
             config,
             store,
-            hub,
             known: Mutex::default(),
             requests: Mutex::new(RateLimiter::new(rate)),
         }
@@ -141,7 +137,6 @@ impl TokenCache {
         let mut known = self.known();
         known.revocations += 1;
         known.tokens.retain(|_, it| it.caller.token() != Some(token));
-        self.hub.revoke(Some(token));
     }
 
     /// Several may be.
@@ -149,7 +144,6 @@ impl TokenCache {
         let mut known = self.known();
         known.revocations += 1;
         known.tokens.clear();
-        self.hub.revoke(None);
     }
 
     /// What is at hand of it, if it may still be believed; and the count of revocations until now.

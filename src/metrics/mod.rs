@@ -169,6 +169,8 @@ metrics! {
         "Failed rounds of housekeeping");
     pub housekeeping_success: float("tributary_housekeeping_success_timestamp_seconds",
         "Time of the last successful round of housekeeping, in Unix seconds; 0 before the first");
+    pub access_listener_up: gauge("tributary_access_listener_up",
+        "1 while changes of access are heard at once, 0 while they are polled for");
     pub activity_fold_failures: counter("tributary_activity_fold_failures_total",
         "Folds of the activity journal that failed, each retried");
     pub activity_folded: age("tributary_activity_fold_age_seconds",

@@ -1,14 +1,18 @@
 //! Connects to PostgreSQL, with as much TLS as `sslmode` asks for. Used by the pools, the migrations
 //! and the benchmark: the only place where a connection is made.
 
+use std::future::poll_fn;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Connection, Error, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
@@ -37,13 +41,20 @@ const SERVERS_SIDE: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval
 pub(super) struct Connector {
     postgres: tokio_postgres::Config,
     ssl: Ssl,
+    /// Told of each notification.
+    notified: Option<Arc<Notify>>,
 }
 
 impl Connector {
     /// By these settings, under this name unless they have one of their own.
     pub(super) fn new(config: &Config, application_name: &str) -> Self {
         let postgres = with_defaults(&config.postgres, application_name);
-        Self { postgres, ssl: config.ssl.clone() }
+        Self { postgres, ssl: config.ssl.clone(), notified: None }
+    }
+
+    /// The same, and this is told of each notification.
+    pub(super) fn notifying(self, notified: Arc<Notify>) -> Self {
+        Self { notified: Some(notified), ..self }
     }
 
     /// The same, with these options of PostgreSQL's, too.
@@ -84,23 +95,32 @@ impl Connector {
             Some(client) => {
                 let tls = MakeRustlsConnect::new((*client.configuration()).clone());
                 let (client, connection) = postgres.connect(tls).await?;
-                Ok((client, tokio::spawn(drive(connection))))
+                Ok((client, tokio::spawn(drive(connection, self.notified.clone()))))
             }
             None => {
                 let (client, connection) = postgres.connect(NoTls).await?;
-                Ok((client, tokio::spawn(drive(connection))))
+                Ok((client, tokio::spawn(drive(connection, self.notified.clone()))))
             }
         }
     }
 }
 
 /// Its end is the client's to notice, and to report with what it was doing.
-async fn drive<T>(connection: Connection<Socket, T>)
+async fn drive<T>(mut connection: Connection<Socket, T>, notified: Option<Arc<Notify>>)
 where
-    Connection<Socket, T>: Future<Output = Result<(), Error>>,
+    T: AsyncRead + AsyncWrite + Unpin,
 {
-    if let Err(error) = connection.await {
-        debug!(why = sentence(&error), "a database connection ended");
+    loop {
+        match poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notification(_))) => {
+                notified.iter().for_each(|notified| notified.notify_one());
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                return debug!(why = sentence(&error), "a database connection ended");
+            }
+            None => return,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+pub use access::access_watch::{AccessWatch, Existing};
 pub use access::networks::{AccessError, Network};
 pub use access::tokens::{NewToken, TokenRow};
 pub use access::users::{NewUser, UserChange, UserRow};

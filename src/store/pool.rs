@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::connect::Connector;
 use super::error::Complaint;
+use super::query::callers::Callers;
 use super::reader::{Planning, ReaderManager};
 use super::{Config, StoreError};
 
@@ -53,6 +54,8 @@ pub struct Store {
     pub(super) bundle_permit: Option<Arc<Semaphore>>,
     pub(super) export_permits: Arc<Semaphore>,
     pub(super) max_exports: u32,
+    /// How many exports each caller runs.
+    pub(super) exporting_callers: Callers,
     pub(super) export_connector: Connector,
     /// Entries of the activity journal that one transaction folds.
     pub(super) fold_entries: Arc<AtomicUsize>,
@@ -83,6 +86,7 @@ impl Store {
             bundle_permit: config.measurement_bundles.then(|| Arc::new(Semaphore::new(1))),
             export_permits: Arc::new(Semaphore::new(config.exports as usize)),
             max_exports: config.exports,
+            exporting_callers: Callers::default(),
             export_connector: Connector::new(config, "tributary-export")
                 .with_options(EXPORT_OPTIONS),
             fold_entries: Arc::new(AtomicUsize::new(usize::MAX)),

@@ -2,6 +2,7 @@
 //! tell, the application closes all at its end. Promises that each reader of a sensor gets each
 //! event once and in the order of the commits, and that a reader that goes leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -17,7 +18,11 @@ use uuid::Uuid;
 use super::Config;
 use super::event::{self, CloseReason};
 use super::queue::Queue;
-use crate::domain::{Event, EventKind, SensorIdentifier, Subscriptions, Timestamp};
+use crate::domain::{Event, EventKind, Scope, SensorIdentifier, Subscriptions, Timestamp};
+use crate::store::Existing;
+
+/// One caller may have this fraction of the streams open.
+const CALLERS_SHARE: usize = 4;
 
 /// Events handed out before others on this thread get their turn.
 const AT_ONCE: usize = 200;
@@ -30,6 +35,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30 * 86_400);
 pub enum NoRoom {
     /// There are as many as the setting allows.
     TooMany,
+    /// The caller has as many as one caller may.
+    TooManyOfCaller,
     /// The service stops.
     Closed,
 }
@@ -47,16 +54,29 @@ struct Readers {
     closed: bool,
     sensors: foldhash::HashMap<SensorIdentifier, Vec<Arc<Queue>>>,
     fleet: Vec<(Option<Uuid>, Arc<Queue>)>,
-    /// Those who read by a token.
-    tokens: Vec<(Uuid, Arc<Queue>)>,
-    count: usize,
+    /// Of every reader.
+    granted: Vec<Granted>,
+    /// Of the last reader.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Granted {
+    number: u64,
+    grant: StreamGrant,
+    channel: Channel,
+    queue: Arc<Queue>,
 }
 
 /// What entitles a reader: a token, or nothing where `AUTH=off`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct StreamGrant {
     /// The token.
     pub token: Option<Uuid>,
+    /// Whose streams are counted together: a user, or a token that is no session's.
+    pub holder: Option<Uuid>,
+    /// Where the token holds.
+    pub scope: Scope,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
 }
@@ -66,6 +86,37 @@ pub struct StreamGrant {
 enum Channel {
     Sensor(SensorIdentifier),
     Fleet,
+}
+
+/// The streams that are checked at once.
+#[derive(Debug)]
+pub(super) struct OpenGrants {
+    /// Later ones were not open yet.
+    last: u64,
+    pub(super) tokens: Vec<Uuid>,
+    pub(super) sensors: Vec<Uuid>,
+}
+
+impl OpenGrants {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.sensors.is_empty()
+    }
+}
+
+impl Granted {
+    /// Why the right has ended, if it has.
+    fn ended(&self, existing: &Existing) -> Option<CloseReason> {
+        let token = self.grant.token;
+        if token.is_some_and(|token| existing.tokens.get(&token) != Some(&self.grant.scope)) {
+            return Some(CloseReason::Revoked);
+        }
+        let Channel::Sensor(sensor) = self.channel else { return None };
+        match (existing.sensors.get(&sensor), self.grant.scope) {
+            (None, _) => Some(CloseReason::Deleted),
+            (Some(network), Scope::Network(own)) if *network != own => Some(CloseReason::Revoked),
+            (Some(_), _) => None,
+        }
+    }
 }
 
 impl Hub {
@@ -84,7 +135,7 @@ impl Hub {
     /// How many streams are open.
     #[must_use]
     pub fn reader_count(&self) -> usize {
-        self.lock().count
+        self.lock().granted.len()
     }
 
     /// Opens the stream of a sensor. What is committed from now on is in it; what the client has
@@ -99,7 +150,7 @@ impl Hub {
         seen: Option<Timestamp>,
     ) -> Result<Reader, NoRoom> {
         let queue = Arc::new(Queue::default());
-        let mut readers = self.admit(grant, &queue)?;
+        let mut readers = self.admit(grant, Channel::Sensor(sensor), &queue)?;
         self.subscriptions.subscribe(sensor);
         queue.push(event::open(sensor, Timestamp::now(), seen));
         readers.sensors.entry(sensor).or_default().push(Arc::clone(&queue));
@@ -115,7 +166,7 @@ impl Hub {
         first: Bytes,
     ) -> Result<Reader, NoRoom> {
         let queue = Arc::new(Queue::default());
-        let mut readers = self.admit(grant, &queue)?;
+        let mut readers = self.admit(grant, Channel::Fleet, &queue)?;
         queue.push(first);
         readers.fleet.push((scope, Arc::clone(&queue)));
         drop(readers);
@@ -191,31 +242,49 @@ impl Hub {
         readers.sensors.clear();
     }
 
-    /// Closes the streams of a revoked token; none stands for all.
-    pub fn revoke(&self, token: Option<Uuid>) {
-        self.lock().tokens.retain(|(of, queue)| {
-            let is_revoked = token.is_none_or(|token| token == *of);
-            if is_revoked {
-                queue.close(CloseReason::Revoked);
+    /// By what rights the streams are open that are open now.
+    pub(super) fn open_grants(&self) -> OpenGrants {
+        let readers = self.lock();
+        let tokens: BTreeSet<Uuid> =
+            readers.granted.iter().filter_map(|it| it.grant.token).collect();
+        let sensors: BTreeSet<Uuid> = readers.sensors.keys().map(|sensor| sensor.0).collect();
+        OpenGrants {
+            last: readers.number,
+            tokens: tokens.into_iter().collect(),
+            sensors: sensors.into_iter().collect(),
+        }
+    }
+
+    /// Closes the streams whose right has ended, of those that were open then.
+    pub(super) fn close_ended(&self, open: &OpenGrants, existing: &Existing) {
+        self.lock().granted.iter().filter(|it| it.number <= open.last).for_each(|it| {
+            if let Some(reason) = it.ended(existing) {
+                it.queue.close(reason);
             }
-            !is_revoked
         });
     }
 
     fn admit(
         &self,
         grant: StreamGrant,
+        channel: Channel,
         queue: &Arc<Queue>,
     ) -> Result<MutexGuard<'_, Readers>, NoRoom> {
         let mut readers = self.lock();
         if readers.closed {
             return Err(NoRoom::Closed);
         }
-        if readers.count >= self.config.max_readers {
+        if readers.granted.len() >= self.config.max_readers {
             return Err(NoRoom::TooMany);
         }
-        readers.count += 1;
-        readers.tokens.extend(grant.token.map(|token| (token, Arc::clone(queue))));
+        let most = (self.config.max_readers / CALLERS_SHARE).max(1);
+        let of_caller = |it: &&Granted| it.grant.holder == grant.holder;
+        if grant.holder.is_some() && readers.granted.iter().filter(of_caller).count() >= most {
+            return Err(NoRoom::TooManyOfCaller);
+        }
+        readers.number += 1;
+        let number = readers.number;
+        readers.granted.push(Granted { number, grant, channel, queue: Arc::clone(queue) });
         Ok(readers)
     }
 
@@ -232,8 +301,7 @@ impl Hub {
 
     fn leave(&self, channel: Channel, queue: &Arc<Queue>) {
         let mut readers = self.lock();
-        readers.count -= 1;
-        readers.tokens.retain(|(_, known)| !Arc::ptr_eq(known, queue));
+        readers.granted.retain(|it| !Arc::ptr_eq(&it.queue, queue));
         match channel {
             Channel::Fleet => readers.fleet.retain(|(_, known)| !Arc::ptr_eq(known, queue)),
             Channel::Sensor(sensor) => {
@@ -293,9 +361,11 @@ impl Drop for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::NetworkIdentifier;
     use futures_util::StreamExt as _;
 
-    const GRANT: StreamGrant = StreamGrant { token: None, expires_at: None };
+    const GRANT: StreamGrant =
+        StreamGrant { token: None, holder: None, scope: Scope::All, expires_at: None };
 
     fn hub(max_readers: usize) -> (Arc<Hub>, Receiver<Vec<Event>>) {
         let (subscriptions, events) = Subscriptions::new();
@@ -362,14 +432,21 @@ mod tests {
     async fn who_may_no_longer_read_is_told_and_dropped() {
         let (hub, _news) = hub(10);
         let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
-        let by = |token| StreamGrant { token: Some(token), expires_at: None };
+        let by = |token| StreamGrant { token: Some(token), holder: Some(token), ..GRANT };
         let sensor = SensorIdentifier::random();
         let mut revoked = hub.read_sensor(by(one), sensor, None).unwrap();
         let mut kept = hub.read_sensor(by(other), sensor, None).unwrap();
         let at = Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + 50_000);
-        let until = StreamGrant { token: Some(other), expires_at: Some(at) };
+        let until = StreamGrant { expires_at: Some(at), ..by(other) };
         let mut expired = hub.read_sensor(until, sensor, None).unwrap();
-        hub.revoke(Some(one));
+        let open = hub.open_grants();
+        // Opened after the tables were read: it is not judged by what was read.
+        let mut late = hub.read_sensor(by(Uuid::new_v4()), sensor, None).unwrap();
+        let network = NetworkIdentifier::DEFAULT;
+        let mut existing = Existing::default();
+        existing.tokens.insert(other, Scope::All);
+        existing.sensors.insert(sensor, network);
+        hub.close_ended(&open, &existing);
         for reader in [&mut revoked, &mut expired] {
             next(reader).await;
             assert!(next(reader).await.contains("\"reason\":\"revoked\""));
@@ -377,8 +454,47 @@ mod tests {
         }
         next(&mut kept).await;
         assert_eq!(next(&mut kept).await, ": keep-alive\n\n");
-        hub.revoke(None);
-        assert!(next(&mut kept).await.contains("\"reason\":\"revoked\""));
+        next(&mut late).await;
+        assert_eq!(next(&mut late).await, ": keep-alive\n\n");
+        existing.tokens.insert(other, Scope::Network(network));
+        hub.close_ended(&hub.open_grants(), &existing);
+        for reader in [&mut kept, &mut late] {
+            assert!(next(reader).await.contains("\"reason\":\"revoked\""));
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_stream_ends_with_its_sensor_or_where_that_goes() {
+        let (hub, _events) = hub(10);
+        let (here, there) = (NetworkIdentifier::DEFAULT, NetworkIdentifier(Uuid::new_v4()));
+        let (moved, deleted) = (SensorIdentifier::random(), SensorIdentifier::random());
+        let of_network = StreamGrant { scope: Scope::Network(here), ..GRANT };
+        let mut scoped = hub.read_sensor(of_network, moved, None).unwrap();
+        let mut unscoped = hub.read_sensor(GRANT, moved, None).unwrap();
+        let mut gone = hub.read_sensor(GRANT, deleted, None).unwrap();
+        let mut existing = Existing::default();
+        existing.sensors.insert(moved, there);
+        hub.close_ended(&hub.open_grants(), &existing);
+        for (reader, expected) in [
+            (&mut scoped, "\"reason\":\"revoked\""),
+            (&mut gone, "\"reason\":\"deleted\""),
+            (&mut unscoped, ": keep-alive"),
+        ] {
+            next(reader).await;
+            assert!(next(reader).await.contains(expected), "{expected}");
+        }
+    }
+
+    #[actix_rt::test]
+    async fn one_caller_takes_a_quarter_of_the_streams_at_most() {
+        let (hub, _events) = hub(8);
+        let sensor = SensorIdentifier::random();
+        let one = StreamGrant { holder: Some(Uuid::new_v4()), ..GRANT };
+        let other = StreamGrant { holder: Some(Uuid::new_v4()), ..GRANT };
+        let open = |grant| hub.read_sensor(grant, sensor, None);
+        let _readers = (open(one).unwrap(), open(one).unwrap());
+        assert_eq!(open(one).unwrap_err(), NoRoom::TooManyOfCaller);
+        assert!(open(other).is_ok() && open(GRANT).is_ok());
     }
 
     #[actix_rt::test]

@@ -8,12 +8,14 @@
 
 mod event;
 mod fleet;
+mod grants;
 mod hub;
 mod model;
 mod queue;
 
 pub(crate) use event::{Configured, Dropped, Opened};
 pub use fleet::{Fleet, NotRead};
+pub use grants::check_grants;
 pub use hub::{Hub, NoRoom, Reader, StreamGrant};
 pub(crate) use model::{Change, SensorCounts, Snapshot};
 

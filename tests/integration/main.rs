@@ -28,8 +28,10 @@ mod retention;
 mod secrets;
 mod sensors;
 mod servers;
+mod sign_in;
 #[cfg(feature = "otlp")]
 mod spans;
+mod stream_rights;
 mod streams;
 mod support;
 mod tls;

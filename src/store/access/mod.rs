@@ -1,5 +1,6 @@
 //! Who may call: networks, users and tokens.
 
+pub(super) mod access_watch;
 pub(super) mod networks;
 pub(super) mod tokens;
 pub(super) mod users;

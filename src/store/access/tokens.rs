@@ -2,8 +2,8 @@
 //! have at hand, and by those who make and revoke tokens. Promises that a token's text is never
 //! kept, and that an expired or revoked one is not found.
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, TokenDigest};
@@ -120,27 +120,7 @@ impl Store {
     pub async fn create_token(&self, new: &NewToken) -> Result<Uuid, AccessError> {
         self.within(async {
             let connection = self.connection().await?;
-            let identifier = Uuid::new_v4();
-            let (digest, role) = (new.digest.0.as_slice(), new.role.name());
-            let network = new.scope.network().map(|network| network.0);
-            let expires_at = new.expires_at.map(Timestamp::to_jiff);
-            let now = Timestamp::now().to_jiff();
-            connection.execute_typed(FORGET_EXPIRED, &[(&now, Type::TIMESTAMPTZ)]).await?;
-            connection
-                .execute_typed(
-                    INSERT,
-                    &[
-                        (&identifier, Type::UUID),
-                        (&new.name, Type::TEXT),
-                        (&digest, Type::BYTEA),
-                        (&role, Type::TEXT),
-                        (&network, Type::UUID),
-                        (&new.user, Type::UUID),
-                        (&expires_at, Type::TIMESTAMPTZ),
-                    ],
-                )
-                .await?;
-            Ok(identifier)
+            Ok(insert(&**connection, new).await?)
         })
         .await
     }
@@ -224,6 +204,30 @@ impl Store {
         })
         .await
     }
+}
+
+/// Inserts a token, and deletes those that expired lately.
+pub(super) async fn insert(
+    client: &impl GenericClient,
+    new: &NewToken,
+) -> Result<Uuid, tokio_postgres::Error> {
+    let identifier = Uuid::new_v4();
+    let (digest, role) = (new.digest.0.as_slice(), new.role.name());
+    let network = new.scope.network().map(|network| network.0);
+    let expires_at = new.expires_at.map(Timestamp::to_jiff);
+    let now = Timestamp::now().to_jiff();
+    client.execute_typed(FORGET_EXPIRED, &[(&now, Type::TIMESTAMPTZ)]).await?;
+    let parameters: Parameters<'_> = &[
+        (&identifier, Type::UUID),
+        (&new.name, Type::TEXT),
+        (&digest, Type::BYTEA),
+        (&role, Type::TEXT),
+        (&network, Type::UUID),
+        (&new.user, Type::UUID),
+        (&expires_at, Type::TIMESTAMPTZ),
+    ];
+    client.execute_typed(INSERT, parameters).await?;
+    Ok(identifier)
 }
 
 fn token(row: &Row) -> Result<TokenRow, tokio_postgres::Error> {

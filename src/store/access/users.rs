@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::tokens::{role, scope};
+use super::tokens::{self, NewToken, role, scope};
 use crate::domain::{Role, Scope, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
@@ -74,6 +74,13 @@ const END_SESSIONS: &str = "delete from token where account_identifier = $1";
 
 const DELETE: &str = "\
 delete from account where identifier = $2 and ($1::uuid is null or network_identifier = $1)";
+
+/// The lock holds off a change of the user until the session is committed.
+const LOCK_UNCHANGED: &str = "\
+select from account
+where identifier = $1 and password_hash = $2 and role = $3
+  and network_identifier is not distinct from $4
+for share";
 
 /// A user who signs in again and again leaves no more sessions than this.
 const END_OLD_SESSIONS: &str = "\
@@ -206,15 +213,35 @@ impl Store {
         .await
     }
 
-    /// Ends the oldest sessions of a user who has very many.
+    /// Opens a session of a user who has signed in as this row and with this hash; none if the user
+    /// was changed or deleted since it was read. A change that comes later ends the session: it waits
+    /// for this transaction, and then finds it.
     ///
     /// # Errors
-    /// When the database is away.
-    pub async fn end_old_sessions(&self, user: Uuid) -> Result<(), StoreError> {
+    /// When the database is unavailable.
+    pub async fn open_session(
+        &self,
+        user: &UserRow,
+        password_hash: &str,
+        new: &NewToken,
+    ) -> Result<Option<Uuid>, StoreError> {
         self.within(async {
-            let connection = self.connection().await?;
-            connection.execute_typed(END_OLD_SESSIONS, &[(&user, Type::UUID)]).await?;
-            Ok(())
+            let mut connection = self.connection().await?;
+            let transaction = connection.transaction().await?;
+            let (role, network) = (user.role.name(), user.scope.network().map(|it| it.0));
+            let parameters: Parameters<'_> = &[
+                (&user.identifier, Type::UUID),
+                (&password_hash, Type::TEXT),
+                (&role, Type::TEXT),
+                (&network, Type::UUID),
+            ];
+            if transaction.query_typed_opt(LOCK_UNCHANGED, parameters).await?.is_none() {
+                return Ok(None);
+            }
+            let session = tokens::insert(&transaction, new).await?;
+            transaction.execute_typed(END_OLD_SESSIONS, &[(&user.identifier, Type::UUID)]).await?;
+            transaction.commit().await?;
+            Ok(Some(session))
         })
         .await
     }

@@ -22,6 +22,7 @@ use tokio_postgres::types::Type;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::callers::CallersExport;
 use super::rows::Span;
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
 use crate::store::connect::Line;
@@ -33,6 +34,9 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// Chunks that wait for the reader. Behind them waits PostgreSQL.
 const CHUNKS_WAITING: usize = 2;
+
+/// One caller may run this fraction of the exports.
+const CALLERS_SHARE: u32 = 2;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,9 @@ pub enum ExportError {
     /// So many exports run that another has to wait.
     #[error("{0} exports run, and there may be no more")]
     Busy(u32),
+    /// The caller runs as many as one caller may.
+    #[error("the caller runs {0} exports, and there may be no more")]
+    CallerBusy(u32),
     /// Anything else.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -168,7 +175,14 @@ impl Store {
     ///
     /// # Errors
     /// When too many run, or the database is away.
-    pub async fn export(&self, export: Export) -> Result<Option<ExportStream>, ExportError> {
+    pub async fn export(
+        &self,
+        export: Export,
+        caller: Option<Uuid>,
+    ) -> Result<Option<ExportStream>, ExportError> {
+        let most = (self.max_exports / CALLERS_SHARE).max(1);
+        let share = CallersExport::begin(&self.exporting_callers, caller, most);
+        let share = share.ok_or(ExportError::CallerBusy(most))?;
         let permit = Arc::clone(&self.export_permits).try_acquire_owned();
         let permit = permit.map_err(|_none_left| ExportError::Busy(self.max_exports))?;
         let line = self.export_connection().await?;
@@ -178,7 +192,8 @@ impl Store {
             return Ok(None);
         }
         let (chunks, mut rest) = mpsc::channel(CHUNKS_WAITING);
-        let work = Work { line, export, chunks, gathered: BytesMut::new(), _permit: permit };
+        let work =
+            Work { line, export, chunks, gathered: BytesMut::new(), _permit: (permit, share) };
         actix_rt::spawn(work.run());
         let first = match rest.recv().await {
             Some(Piece::Failed(error)) => return Err(error.into()),
@@ -204,7 +219,7 @@ struct Work {
     export: Export,
     chunks: mpsc::Sender<Piece>,
     gathered: BytesMut,
-    _permit: OwnedSemaphorePermit,
+    _permit: (OwnedSemaphorePermit, CallersExport),
 }
 
 /// Why an export ends before its time.

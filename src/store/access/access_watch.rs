@@ -1,0 +1,147 @@
+//! Which tokens and sensors still exist, and when that may have changed. Called by the streams, which
+//! end with the right to read them. Promises that a change is heard with its COMMIT, whoever made it,
+//! as long as the listening connection lives; without it the tables are read through the pool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::HashMap;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::tokens::scope;
+use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
+use crate::store::columns::Parameters;
+use crate::store::connect::Connector;
+use crate::store::{Config, Store, StoreError};
+
+/// To connect, and to be answered on the listening connection: within the two seconds in which a
+/// right ends, there is time for the pool after that.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+const LISTEN: &str = "listen tributary_access";
+
+const TOKENS: &str = "\
+select identifier, network_identifier from token
+where identifier = any ($1) and (expiry_timestamp is null or expiry_timestamp > greatest(now(), $2))";
+
+const SENSORS: &str =
+    "select identifier, network_identifier from sensor where identifier = any ($1)";
+
+/// Those of the tokens and sensors asked for that exist.
+#[derive(Clone, Debug, Default)]
+pub struct Existing {
+    /// The tokens, and where they hold.
+    pub tokens: HashMap<Uuid, Scope>,
+    /// The sensors, and their networks.
+    pub sensors: HashMap<SensorIdentifier, NetworkIdentifier>,
+}
+
+/// A connection that listens, and a pool behind it.
+#[derive(Debug)]
+pub struct AccessWatch {
+    connector: Connector,
+    changed: Arc<Notify>,
+    listener: Option<Listener>,
+    store: Store,
+}
+
+#[derive(Debug)]
+struct Listener {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl AccessWatch {
+    /// It does not listen yet.
+    #[must_use]
+    pub fn new(config: &Config, store: Store) -> Self {
+        let changed = Arc::new(Notify::new());
+        let connector = Connector::new(config, "tributary-listen").notifying(Arc::clone(&changed));
+        Self { connector, changed, listener: None, store }
+    }
+
+    /// Whether changes are heard.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.listener.as_ref().is_some_and(|listener| !listener.client.is_closed())
+    }
+
+    /// Connects, and listens.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn listen(&mut self) -> Result<(), StoreError> {
+        self.listener = None;
+        let listening = async {
+            let (client, driver) = self.connector.open().await?;
+            let listener = Listener { client, driver };
+            listener.client.batch_execute(LISTEN).await?;
+            Ok::<_, StoreError>(listener)
+        };
+        let listener = tokio::time::timeout(TIMEOUT, listening).await;
+        self.listener = Some(listener.unwrap_or(Err(StoreError::Silence { waited: TIMEOUT }))?);
+        // What changed before is not heard.
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Returns when something may have changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Which of these exist.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn existing(
+        &mut self,
+        tokens: &[Uuid],
+        sensors: &[Uuid],
+    ) -> Result<Existing, StoreError> {
+        if self.is_listening()
+            && let Some(listener) = &self.listener
+        {
+            let read = read(&listener.client, tokens, sensors);
+            if let Ok(Ok(existing)) = tokio::time::timeout(TIMEOUT, read).await {
+                return Ok(existing);
+            }
+            self.listener = None;
+        }
+        let connection = self.store.connection().await?;
+        Ok(read(&connection, tokens, sensors).await?)
+    }
+}
+
+async fn read(
+    client: &Client,
+    tokens: &[Uuid],
+    sensors: &[Uuid],
+) -> Result<Existing, tokio_postgres::Error> {
+    let now = Timestamp::now().to_jiff();
+    let of_tokens: Parameters<'_> = &[(&tokens, Type::UUID_ARRAY), (&now, Type::TIMESTAMPTZ)];
+    let of_sensors: Parameters<'_> = &[(&sensors, Type::UUID_ARRAY)];
+    let (tokens, sensors) = tokio::try_join!(
+        client.query_typed(TOKENS, of_tokens),
+        client.query_typed(SENSORS, of_sensors),
+    )?;
+    let mut existing = Existing::default();
+    for row in &tokens {
+        existing.tokens.insert(row.try_get(0)?, scope(row.try_get(1)?));
+    }
+    for row in &sensors {
+        let network = NetworkIdentifier(row.try_get(1)?);
+        existing.sensors.insert(SensorIdentifier(row.try_get(0)?), network);
+    }
+    Ok(existing)
+}

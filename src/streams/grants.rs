@@ -1,0 +1,59 @@
+//! Ends streams whose right has ended: the token was revoked, the user changed, the sensor was
+//! deleted or moved, by this process or by any other. Runs beside the hub. Promises that a stream
+//! ends within two seconds of its own right, and of nobody else's.
+//!
+//! Invariant: a notification only hastens the next check. The tables are read every second while
+//! somebody reads, and every open stream is checked: one that opened during a revocation, too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::hub::Hub;
+use crate::domain::pause;
+use crate::metrics::Metrics;
+use crate::store::AccessWatch;
+
+/// With a check of at most [`CHECK_TIMEOUT`] it stays within two seconds.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+const CHECK_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// Checks the streams of the hub, for ever.
+pub async fn check_grants(hub: Arc<Hub>, mut watch: AccessWatch, metrics: Arc<Metrics>) {
+    let (mut failures, mut retry_at) = (0, Instant::now());
+    loop {
+        if !watch.is_listening() && retry_at <= Instant::now() {
+            match watch.listen().await {
+                Ok(()) => {
+                    info!("listening for changes of access");
+                    failures = 0;
+                }
+                Err(error) => {
+                    failures += 1;
+                    retry_at = Instant::now() + pause(failures, rand::random());
+                    if failures == 1 {
+                        warn!(%error, "not listening for changes of access; polling every second");
+                    }
+                }
+            }
+        }
+        metrics.access_listener_up.set(watch.is_listening().into());
+        tokio::select! {
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
+            () = watch.changed() => {}
+        }
+        let open = hub.open_grants();
+        if open.is_empty() {
+            continue;
+        }
+        let check = watch.existing(&open.tokens, &open.sensors);
+        match tokio::time::timeout(CHECK_TIMEOUT, check).await {
+            Ok(Ok(existing)) => hub.close_ended(&open, &existing),
+            Ok(Err(error)) => debug!(%error, "the rights of streams could not be checked"),
+            Err(_elapsed) => debug!("the rights of streams could not be checked in time"),
+        }
+    }
+}

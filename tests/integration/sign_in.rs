@@ -1,0 +1,90 @@
+//! A session has the role and the password that the user has, even if the user is changed while the
+//! sign-in is under way.
+
+use tributary::domain::{Role, Scope, Timestamp, Token};
+use tributary::store::{NewToken, NewUser, Store, UserChange, UserRow};
+
+use crate::support::postgres::{Database, connect};
+use crate::support::service::{count, database};
+use crate::support::store::config;
+use crate::support::wait::{PATIENCE, eventually};
+
+const SESSIONS: &str = "select count(*) from token where account_identifier is not null";
+
+async fn user(database: &Database) -> (Store, UserRow) {
+    let config = config(database);
+    tributary::store::migrate(&config).await.unwrap();
+    let store = Store::new(&config);
+    let new = NewUser {
+        name: "user".into(),
+        password_hash: "hash".into(),
+        role: Role::Admin,
+        scope: Scope::All,
+    };
+    store.create_user(&new).await.unwrap();
+    let (user, _) = store.user_named("user").await.unwrap().unwrap();
+    (store, user)
+}
+
+fn session(user: &UserRow) -> NewToken {
+    NewToken {
+        name: user.name.clone(),
+        digest: Token::random().digest(),
+        role: user.role,
+        scope: user.scope,
+        expires_at: Some(Timestamp::from_unix_seconds(4_000_000_000.0).unwrap()),
+        user: Some(user.identifier),
+    }
+}
+
+#[actix_rt::test]
+async fn a_change_during_the_check_of_the_password_prevents_the_session() {
+    let database = database().await;
+    let (store, read) = user(&database).await;
+    for change in [
+        UserChange { role: Some(Role::Viewer), ..UserChange::default() },
+        UserChange { role: Some(Role::Admin), password_hash: Some("new".into()), scope: None },
+    ] {
+        store.change_user(Scope::All, read.identifier, &change).await.unwrap();
+        assert_eq!(store.open_session(&read, "hash", &session(&read)).await.unwrap(), None);
+    }
+    let (now, hash) = store.user_named("user").await.unwrap().unwrap();
+    assert!(store.open_session(&now, &hash, &session(&now)).await.unwrap().is_some());
+    assert_eq!(count(&database, SESSIONS).await, 1);
+}
+
+#[actix_rt::test]
+async fn a_change_that_comes_while_the_session_is_written_ends_it() {
+    let database = database().await;
+    let (store, user) = user(&database).await;
+    let mut locker = connect(&database.url).await.unwrap();
+    let lock = locker.transaction().await.unwrap();
+    lock.batch_execute("lock table token in share row exclusive mode").await.unwrap();
+    let new = session(&user);
+    let waiting = async |query: &str| {
+        let waiting = format!(
+            "select count(*) from pg_stat_activity
+             where wait_event_type = 'Lock' and datname = current_database() and query like '{query}%'"
+        );
+        eventually(PATIENCE, async || match count(&database, &waiting).await {
+            1 => Ok(()),
+            seen => Err(seen),
+        })
+        .await;
+    };
+    // The sign-in has looked, and waits to write; then the change comes.
+    let sign_in = store.open_session(&user, "hash", &new);
+    let change = UserChange { role: Some(Role::Viewer), ..UserChange::default() };
+    let changing = async {
+        waiting("delete from token where expiry").await;
+        let change = store.change_user(Scope::All, user.identifier, &change);
+        let unlock = async {
+            waiting("update account").await;
+            lock.rollback().await.unwrap();
+        };
+        futures_util::future::join(change, unlock).await.0.unwrap();
+    };
+    let (session, ()) = futures_util::future::join(sign_in, changing).await;
+    assert!(session.unwrap().is_some());
+    assert_eq!(count(&database, SESSIONS).await, 0);
+}
