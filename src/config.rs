@@ -168,6 +168,13 @@ impl Config {
                 self.http.address
             )));
         }
+        if !self.http.access.required && self.http.cors_origins.iter().any(|it| it == "*") {
+            return Err(ConfigError::Contradiction(
+                "AUTH=off lets everyone in, and CORS_ORIGINS=* every web page: \
+                 use AUTH=on, or name the origins"
+                    .into(),
+            ));
+        }
         Ok(())
     }
 }
@@ -490,6 +497,9 @@ mod tests {
             assert!(outcome.is_ok() || !is_known, "{address}");
         }
         assert!(read(&[]).unwrap().http.access.required, "by default");
+        let any_page = ("CORS_ORIGINS", "*");
+        assert!(read(&[("AUTH", "on"), any_page]).is_ok());
+        assert!(read(&[("AUTH", "off"), any_page]).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
+use super::browser_guard::BrowserGuard;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::routes::Access;
@@ -40,6 +41,9 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller
         return Ok(None);
     }
     if !tokens.config.required {
+        let guard = request.app_data::<web::Data<BrowserGuard>>();
+        let guard = guard.ok_or_else(|| Problem::internal("no BrowserGuard is registered"))?;
+        guard.check(request.request())?;
         return Ok(Some(Caller::anybody()));
     }
     let token = shown(request);

@@ -9,6 +9,7 @@ mod rate_limiter;
 mod answer;
 mod authenticate;
 mod body;
+mod browser_guard;
 mod caller;
 mod configuration_diff;
 mod configurations;
@@ -70,6 +71,7 @@ use crate::store::Store;
 use crate::streams::Hub;
 use crate::telemetry::LogFilter;
 use crate::tls;
+use browser_guard::BrowserGuard;
 use limits::{BodyLimit, TimeLimit};
 use problem::Problem;
 use routes::Routes;
@@ -183,6 +185,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let tokens = web::Data::new(TokenCache::new(context.store.clone(), config.access));
     let checks = web::Data::new(SignInChecks::new());
     let context = web::Data::new(context);
+    let guard = web::Data::new(BrowserGuard { origins: config.cors_origins.clone() });
     let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
     let body_limit = web::Data::new(BodyLimit(config.max_body_bytes));
     let origins = config.cors_origins.clone();
@@ -190,6 +193,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let application = move || {
         App::new()
             .app_data(context.clone())
+            .app_data(guard.clone())
             .app_data(tokens.clone())
             .app_data(checks.clone())
             .app_data(time_limit.clone())

@@ -1,11 +1,13 @@
 //! What surrounds every request: its identifier, its span in the log, and the shape of its errors.
 //! Wrapped around the whole application by `bind`. Promises that each response carries the
-//! identifier and each error is a problem document that names it, and that the cause of a failure
+//! identifier and the headers that keep browsers from guessing, and each error is a problem document that names it, and that the cause of a failure
 //! is logged once.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue, VARY};
+use actix_web::http::header::{
+    HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
 use tracing::{Span, debug, error, error_span, field, warn};
@@ -47,6 +49,9 @@ pub(super) async fn identify(
     let RequestIdentifier(identifier) = RequestIdentifier::of(&request);
     request.extensions_mut().insert(RequestIdentifier(identifier.clone()));
     let mut response = render(next.call(request).await?.map_into_boxed_body(), &identifier);
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if let Ok(value) = HeaderValue::from_str(&identifier) {
         response.headers_mut().insert(HEADER, value);
     }

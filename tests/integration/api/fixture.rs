@@ -209,7 +209,8 @@ impl Api {
 
     /// A request without a body.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Answer {
-        self.send(method, path, &[], String::new()).await
+        // With AUTH=off a POST without a body says so, too.
+        self.send(method, path, &[("content-type", "application/json")], String::new()).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {

@@ -90,7 +90,7 @@ async fn pages_of_the_origins_that_are_named_may_call() {
     // Where none is named, nobody's may.
     let api = Api::start().await;
     let answer = api.send(Method::GET, SENSORS, &[("origin", ORIGIN)], "").await;
-    assert_eq!((answer.status, answer.header(allowed)), (200, ""), "{answer:?}");
+    assert_eq!((answer.status, answer.header(allowed)), (403, ""), "{answer:?}");
 }
 
 #[actix_rt::test]
@@ -153,4 +153,46 @@ async fn each_line_of_the_log_names_its_request() {
         failed.filter(|line| line.contains("that-failed")).ok_or(log)
     })
     .await;
+}
+
+/// What a web page can send from the browser of somebody who runs the service with `AUTH=off`.
+#[actix_rt::test]
+async fn no_web_page_calls_a_service_that_asks_for_no_token() {
+    const JSON: (&str, &str) = ("content-type", "application/json");
+    let api = Api::start().await;
+    let port = api.base.rsplit_once(':').unwrap().1;
+    let (ours, localhost) = (format!("http://127.0.0.1:{port}"), format!("localhost:{port}"));
+    let rebound = format!("rebound.example:{port}");
+    let pause = "/api/v1/ingest/pause";
+    for (method, path, headers, status) in [
+        // A name of somebody else's that was made to mean 127.0.0.1; another port.
+        (Method::GET, SENSORS, vec![("host", rebound.as_str())], 403),
+        (Method::GET, SENSORS, vec![("host", "localhost:1")], 403),
+        (Method::GET, SENSORS, vec![("host", "localhost")], 403),
+        (Method::DELETE, SENSORS, vec![("host", &rebound)], 403),
+        (Method::GET, SENSORS, vec![("host", &localhost)], 200),
+        (Method::GET, "/healthz", vec![("host", &rebound)], 200),
+        // A page, a file, and the service's own page.
+        (Method::GET, SENSORS, vec![("origin", "https://evil.example")], 403),
+        (Method::GET, SENSORS, vec![("origin", "null")], 403),
+        (Method::GET, SENSORS, vec![("origin", "http://localhost:1")], 403),
+        (Method::GET, SENSORS, vec![("origin", &ours)], 200),
+        (Method::POST, pause, vec![("origin", "https://evil.example"), JSON], 403),
+        (Method::POST, pause, vec![("origin", &ours)], 200),
+        // A form, whose browser says no origin.
+        (Method::POST, pause, vec![], 415),
+        (Method::POST, pause, vec![("content-type", "text/plain")], 415),
+        (Method::POST, pause, vec![JSON], 200),
+        (Method::POST, pause, vec![("x-requested-with", "curl")], 200),
+    ] {
+        let what = format!("{method} {path} {headers:?}");
+        let answer = api.send(method, path, &headers, "").await;
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{what}");
+    }
+    // With a token, nobody is kept out by where the page is from.
+    let api = Api::start_guarded().await;
+    let answer = api.send(Method::GET, SENSORS, &[("host", "rebound.example")], "").await;
+    assert_eq!(answer.status, 401, "{answer:?}");
 }

@@ -169,9 +169,13 @@ impl Service {
         body: Option<&Value>,
     ) -> Result<(u16, Value), String> {
         let method = method.parse().expect("it is a method");
-        let request = client(self.secure())
+        let mut request = client(self.secure())
             .request(method, format!("{}{path}", self.url()))
             .timeout(PATIENCE);
+        // With AUTH=off a POST without a body says so, too.
+        if request.get_method() == actix_web::http::Method::POST {
+            request = request.insert_header(("content-type", "application/json"));
+        }
         let sent = match body {
             Some(body) => request.send_json(body),
             None => request.send(),

@@ -1,0 +1,87 @@
+//! Keeps the pages that the operator's browser shows from a service that asks for no token: with
+//! `AUTH=off` it listens on a loopback address, which a browser reaches. Asked by `authenticate.rs`.
+//! Promises that neither a name that was rebound to the loopback address nor another site's form gets
+//! through.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+use actix_web::http::uri::Authority;
+use actix_web::http::{Method, Uri};
+
+use super::problem::Problem;
+
+const JSON: &str = "application/json";
+
+/// A form cannot set it, and a script of another site has to ask first (Fetch, 3.3).
+const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+
+/// The origins whose pages may call nevertheless: `CORS_ORIGINS`.
+#[derive(Debug)]
+pub(super) struct BrowserGuard {
+    pub(super) origins: Vec<String>,
+}
+
+impl BrowserGuard {
+    /// # Errors
+    /// 403 where Host is not ours, or the page is not; 415 for a POST that a form could send.
+    pub(super) fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
+        let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+        // HTTP/2 has it in the request's own URI.
+        let host = request.uri().authority().map(Authority::as_str).or(header(HOST));
+        if !host.is_some_and(|host| is_ours(host, request)) {
+            return Err(Problem::forbidden(
+                "with AUTH=off, Host must be a loopback address, or localhost, with the service's port",
+            ));
+        }
+        if let Some(origin) = header(ORIGIN) {
+            let is_known = self.origins.iter().any(|known| known == origin);
+            let uri = origin.parse::<Uri>().ok();
+            let authority = uri.as_ref().and_then(Uri::authority);
+            if !is_known && !authority.is_some_and(|it| is_ours(it.as_str(), request)) {
+                let detail =
+                    "with AUTH=off, only pages of the service and of CORS_ORIGINS may call";
+                return Err(Problem::forbidden(detail));
+            }
+            return Ok(());
+        }
+        // Other methods are never sent by a form.
+        let is_json = header(CONTENT_TYPE)
+            .and_then(|it| it.get(..JSON.len()))
+            .is_some_and(|essence| essence.eq_ignore_ascii_case(JSON));
+        if request.method() == Method::POST && !is_json && header(REQUESTED_WITH).is_none() {
+            return Err(Problem::unsupported_media_type(
+                "with AUTH=off, a POST takes Content-Type: application/json, also without a body",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `host:port` is a loopback address, or `localhost`, with our port.
+fn is_ours(authority: &str, request: &HttpRequest) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let default_port = if request.app_config().secure() { 443 } else { 80 };
+    let port = authority.port_u16().unwrap_or(default_port);
+    is_loopback(authority.host()) && port == request.app_config().local_addr().port()
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    address.eq_ignore_ascii_case("localhost")
+        || address.parse().is_ok_and(|it: std::net::IpAddr| it.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_host_is_an_address_or_localhost() {
+        for host in ["127.0.0.1", "127.1.2.3", "[::1]", "localhost", "LocalHost"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["", "10.0.0.1", "localhost.example", "127.0.0.1.example", "[::]", "0.0.0.0"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}
