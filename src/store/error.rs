@@ -16,7 +16,7 @@ pub enum StoreError {
         /// So long was waited.
         waited: Duration,
         /// Why the last attempt to connect failed, where one did.
-        last: Option<Complaint>,
+        last: Option<ConnectProblem>,
     },
     /// The database took the statement and did not answer.
     #[error("no answer of the database within {} ms", waited.as_millis())]
@@ -24,6 +24,22 @@ pub enum StoreError {
         /// So long was waited.
         waited: Duration,
     },
+    /// The name of its host stands for no address.
+    #[error("the database's host cannot be looked up: {0}")]
+    Lookup(String),
+    /// `DATABASE_URL` leads nowhere.
+    #[error("DATABASE_URL names no host with an address")]
+    NoAddress,
+    /// Something between us and PostgreSQL shares sessions among its clients.
+    #[error(
+        "DATABASE_URL leads to a pooler in transaction or statement mode (such as PgBouncer with \
+         pool_mode=transaction), which gives each transaction another session; set \
+         pool_mode=session, or connect to PostgreSQL itself"
+    )]
+    TransactionPooling,
+    /// The server became read-only, and `target_session_attrs` asks for one that can be written to.
+    #[error("the database server became read-only")]
+    ReadOnly,
     /// PostgreSQL, or the way to it, refused. The sentence holds all that its source says.
     #[error("{}", sentence(.0))]
     Postgres(tokio_postgres::Error),
@@ -46,14 +62,14 @@ pub enum StoreError {
 
 /// Why an attempt to connect failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
+pub struct ConnectProblem {
     sentence: String,
     handshake: Option<String>,
 }
 
-impl Complaint {
-    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
-        Self { sentence: sentence(error), handshake: handshake_reason(error) }
+impl ConnectProblem {
+    pub(super) fn of(error: &StoreError) -> Self {
+        Self { sentence: error.to_string(), handshake: error.handshake_problem() }
     }
 }
 
@@ -78,6 +94,10 @@ pub fn verdict(error: &StoreError) -> Verdict {
         StoreError::Pretended(verdict) => *verdict,
         StoreError::PoolTimeout { .. }
         | StoreError::Silence { .. }
+        | StoreError::Lookup(_)
+        | StoreError::NoAddress
+        | StoreError::ReadOnly
+        | StoreError::TransactionPooling
         | StoreError::Migration(_)
         | StoreError::Encoding(_)
         | StoreError::Migrating => Verdict::Retry,
@@ -102,6 +122,13 @@ impl StoreError {
             Self::Postgres(error) => error.code(),
             _ => None,
         }
+    }
+
+    /// Whether the server takes no writes.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::ReadOnly)
+            || self.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
     /// Whether a statement took longer than it may.
@@ -140,10 +167,16 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::PoolTimeout { .. } | Self::Silence { .. } | Self::Migrating => true,
+            Self::PoolTimeout { .. }
+            | Self::Silence { .. }
+            | Self::Lookup(_)
+            | Self::NoAddress
+            | Self::ReadOnly
+            | Self::Migrating => true,
             Self::Migration(error) => postgres_within(error).is_some_and(is_away),
             #[cfg(test)]
             Self::Pretended(verdict) => *verdict == Verdict::Retry,
+            Self::TransactionPooling => false,
             Self::Postgres(error) => is_away(error),
             Self::Encoding(_) => false,
         }
@@ -177,7 +210,7 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
-fn because(last: Option<&Complaint>) -> String {
+fn because(last: Option<&ConnectProblem>) -> String {
     last.map(|last| format!("; the last attempt said: {}", last.sentence)).unwrap_or_default()
 }
 

@@ -1,7 +1,8 @@
 //! Brings the tables up to date. The migrations are part of the binary; one that was released is
 //! never edited.
 
-use super::connect::{CONNECT_PATIENCE, Connector, in_time};
+use super::connections::connector::Connector;
+use super::connections::refuse_transaction_pooling;
 use super::{Config, StoreError};
 
 mod embedded {
@@ -14,8 +15,9 @@ mod embedded {
 /// # Errors
 /// When the database is unavailable, does not use UTF8, or a migration fails; that one is rolled back.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
+    refuse_transaction_pooling(config).await?;
     let connector = Connector::new(config, "tributary-migrate");
-    let (mut client, driver) = in_time(CONNECT_PATIENCE, connector.open()).await?;
+    let mut client = connector.connect().await?;
     let encoding: String = client.query_one("show server_encoding", &[]).await?.get(0);
     if encoding != "UTF8" {
         return Err(StoreError::Encoding(encoding));
@@ -23,9 +25,6 @@ pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
     client
         .batch_execute("select pg_advisory_lock(hashtextextended('tributary migrations', 0))")
         .await?;
-    let report = embedded::migrations::runner().run_async(&mut client).await?;
-    drop(client);
-    // The connection ends with its client; what it has to say then concerns nobody.
-    drop(driver.await);
+    let report = embedded::migrations::runner().run_async(&mut *client).await?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }

@@ -9,13 +9,10 @@ mod access;
 mod maintenance;
 mod background;
 mod columns;
-mod connect;
-mod connection;
 mod connections;
 mod error;
 mod migrations;
 mod pool;
-mod reader;
 #[cfg(test)]
 mod tests;
 
@@ -26,10 +23,12 @@ pub use access::users::{NewUser, UserChange, UserRow};
 pub use configurations::outbox::PendingConfiguration;
 pub use configurations::revisions::{Configuration, Creation, Idempotency};
 pub use configurations::state::ConfigurationState;
+pub use connections::last_connect_error::PoolUse;
 pub use connections::{
-    Ssl, SslError, SslMode, UrlError, describe, nowhere, read_url, without_password,
+    Ssl, SslError, SslMode, UrlError, describe, nowhere, read_url, refuse_transaction_pooling,
+    without_password,
 };
-pub use error::{Complaint, StoreError, Verdict, verdict};
+pub use error::{ConnectProblem, StoreError, Verdict, verdict};
 pub use ingest::acknowledge::Acknowledgement;
 pub use ingest::commit::{Committed, Committer, Uncommitted};
 pub use ingest::insert::CopyMode;
@@ -47,7 +46,7 @@ pub use maintenance::clock::Clocks;
 pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
 pub use maintenance::housekeeping::{Housekeeper, Waiting};
 pub use migrations::migrate;
-pub use pool::{PoolUse, Store};
+pub use pool::Store;
 pub use query::activity_page::SensorActivity;
 pub use query::aggregates::Aggregates;
 pub use query::export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};

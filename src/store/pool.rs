@@ -1,18 +1,18 @@
 //! Connections for reading and for everything off the hot path: the registry's look-ups, the
 //! outbox, the API.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bb8::{ErrorSink, Pool, PooledConnection, QueueStrategy, RunError};
+use bb8::{ErrorSink as _, Pool, PooledConnection, QueueStrategy, RunError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::connect::Connector;
-use super::error::Complaint;
+use super::connections::connector::Connector;
+use super::connections::last_connect_error::{LastConnectError, PoolUse};
+use super::connections::reader::{Planning, ReaderManager};
 use super::query::callers::Callers;
-use super::reader::{Planning, ReaderManager};
 use super::{Config, StoreError};
 
 /// The API must answer within 2 s when the database is away. This is for a connection, and for the
@@ -25,12 +25,12 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Short statements, for which compiling costs more than it brings, and sums over some ten thousand
 /// rows that should not go by way of a file.
-const READERS_SIDE: &str = "-c jit=off -c work_mem=16MB";
+const READER_SESSION: &str = "set jit = off; set work_mem = '16MB'";
 
 /// An export takes as long as its reader does. While the reader pauses we take nothing, and with a `tcp_user_timeout`
 /// the system would cut off the backend that waits.
-const EXPORT_OPTIONS: &str = "-c statement_timeout=0 -c tcp_user_timeout=0 \
-     -c standard_conforming_strings=on -c jit=off";
+const EXPORT_SESSION: &str = "set statement_timeout = 0; set tcp_user_timeout = 0; \
+     set standard_conforming_strings = on; set jit = off";
 
 /// PostgreSQL cancels a statement before that, if it is there to do so.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
@@ -45,7 +45,7 @@ pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool<ReaderManager>,
-    complaints: Complaints,
+    last_connect_error: LastConnectError,
     statement_timeout: Duration,
     /// Until this says true the tables are being made: nobody reads or writes them.
     migrated: watch::Receiver<bool>,
@@ -65,21 +65,22 @@ impl Store {
     /// A pool that connects when it is first used; the database may be away meanwhile.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let options = format!("-c statement_timeout={}s {READERS_SIDE}", config.read_timeout_secs);
-        let connector = Connector::new(config, "tributary-read").with_options(&options);
-        let complaints = Complaints::default();
+        let secs = config.read_timeout_secs;
+        let session = format!("set statement_timeout = '{secs}s'; {READER_SESSION}");
+        let connector = Connector::new(config, "tributary-read").with_session(&session);
+        let last_connect_error = LastConnectError::default();
         let pool = Pool::builder()
             .max_size(config.readers)
             .connection_timeout(CHECKOUT_TIMEOUT)
-            // Whether one answers is for us to ask: those who read pages see it by the way.
+            // Checked by callers: page reads pipeline the health check with their query.
             .test_on_check_out(false)
             // So that few of them do most of the work, and know the tables and the plans.
             .queue_strategy(QueueStrategy::Lifo)
-            .error_sink(Box::new(complaints.clone()))
+            .error_sink(Box::new(last_connect_error.clone()))
             .build_unchecked(ReaderManager(connector));
         Self {
             pool,
-            complaints,
+            last_connect_error,
             statement_timeout: Duration::from_secs(config.read_timeout_secs.into()),
             migrated: watch::channel(true).1,
             idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
@@ -88,7 +89,7 @@ impl Store {
             max_exports: config.exports,
             exporting_callers: Callers::default(),
             export_connector: Connector::new(config, "tributary-export")
-                .with_options(EXPORT_OPTIONS),
+                .with_session(EXPORT_SESSION),
             fold_entries: Arc::new(AtomicUsize::new(usize::MAX)),
         }
     }
@@ -144,12 +145,13 @@ impl Store {
         self.answering(until).await
     }
 
-    /// A connection that answered when it was last used: whoever takes it lets it prove itself
-    /// ([`super::reader::Reader::prove`]) ahead of all else, and takes another one if it does not.
+    /// A connection that answered when it was last used: whoever takes it checks it
+    /// ([`super::connections::reader::Reader::health_check`]) ahead of all else, and takes another one
+    /// if it fails.
     ///
     /// # Errors
     /// As above.
-    pub(super) async fn unproven_connection(
+    pub(super) async fn unchecked_connection(
         &self,
         until: Instant,
     ) -> Result<Checkout<'_>, StoreError> {
@@ -165,9 +167,9 @@ impl Store {
         let answering = async {
             loop {
                 let reader = self.any().await?;
-                match reader.prove(Planning::Anew, until).await {
+                match reader.health_check(Planning::Anew, until).await {
                     Ok(()) => return Ok(reader),
-                    Err(error) => self.complaints.sink(error),
+                    Err(error) => self.last_connect_error.sink(error),
                 }
             }
         };
@@ -176,7 +178,7 @@ impl Store {
     }
 
     /// One that is not known to be lost.
-    async fn any(&self) -> Result<Checkout<'_>, RunError<tokio_postgres::Error>> {
+    async fn any(&self) -> Result<Checkout<'_>, RunError<StoreError>> {
         loop {
             let reader = self.pool.get().await?;
             if !reader.is_lost() {
@@ -188,11 +190,11 @@ impl Store {
     async fn checked_out<'a>(
         &self,
         until: Instant,
-        connection: impl Future<Output = Result<Checkout<'a>, RunError<tokio_postgres::Error>>>,
+        connection: impl Future<Output = Result<Checkout<'a>, RunError<StoreError>>>,
     ) -> Result<Checkout<'a>, StoreError> {
         let checked_out = tokio::time::timeout_at(until, connection).await;
         let checked_out = checked_out.unwrap_or(Err(RunError::TimedOut));
-        checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
+        checked_out.map_err(|error| self.last_connect_error.checkout_error(error, CHECKOUT_TIMEOUT))
     }
 
     /// Gives up after so long: a server or a way that is silent and closes nothing would hold the
@@ -218,53 +220,5 @@ impl Store {
             Ok(answer) => answer.map(drop).map_err(StoreError::from),
             Err(_elapsed) => Err(StoreError::PoolTimeout { waited: CHECKOUT_TIMEOUT, last: None }),
         }
-    }
-}
-
-/// How the connections of a pool are used at a moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PoolUse {
-    /// At work.
-    pub busy: u32,
-    /// Waiting for work.
-    pub idle: u32,
-}
-
-impl PoolUse {
-    pub(super) fn of<M: bb8::ManageConnection>(pool: &Pool<M>) -> Self {
-        let state = pool.state();
-        let idle = state.idle_connections;
-        Self { busy: state.connections.saturating_sub(idle), idle }
-    }
-}
-
-/// Why connections could not be made lately; a pool that waits in vain would not say.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Complaints(Arc<Mutex<Option<Complaint>>>);
-
-impl Complaints {
-    pub(super) fn checkout_error(
-        &self,
-        error: RunError<tokio_postgres::Error>,
-        waited: Duration,
-    ) -> StoreError {
-        match error {
-            RunError::User(error) => StoreError::Postgres(error),
-            RunError::TimedOut => StoreError::PoolTimeout { waited, last: self.last().take() },
-        }
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<Complaint>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ErrorSink<tokio_postgres::Error> for Complaints {
-    fn sink(&self, error: tokio_postgres::Error) {
-        *self.last() = Some(Complaint::of(&error));
-    }
-
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {
-        Box::new(self.clone())
     }
 }

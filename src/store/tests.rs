@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::reader::Planning;
+use super::connections::reader::Planning;
 use super::*;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::sensors::lookups::SENSOR_EXISTS;
@@ -65,6 +65,7 @@ async fn serve(
     answers: Answers,
     heard: &RefCell<Vec<String>>,
 ) -> std::io::Result<()> {
+    const SESSION: &[u8] = b"set tcp_keepalives_idle";
     const LET_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0";
     const READY: &[u8] = b"Z\0\0\0\x05I";
     const EMPTY: &[u8] = b"I\0\0\0\x04";
@@ -82,12 +83,14 @@ async fn serve(
         stream.read_exact(&mut body).await?;
         let text = || String::from_utf8_lossy(&body).trim_end_matches('\0').to_owned();
         match kind {
+            b'Q' if body.starts_with(SESSION) => {}
             b'Q' => heard.borrow_mut().push(text()),
             b'E' => heard.borrow_mut().push("execute".to_owned()),
             _ => {}
         }
         let answer = match (answers, kind) {
             (_, b'Q') if body == b"\0" => [EMPTY, READY].concat(),
+            (_, b'Q') if body.starts_with(SESSION) => [DONE, READY].concat(),
             (Answers::Emptiness, _) => continue,
             (Answers::Everything, b'Q') => [DONE, READY].concat(),
             (Answers::Everything, b'P') => PARSED.to_vec(),
@@ -111,9 +114,9 @@ async fn a_connection_is_cut_when_it_is_given_up() {
     let mut server = Server::start(Answers::Emptiness).await;
     let store = Store::new(&server.config());
     for patience in [Duration::from_millis(50), Duration::from_secs(60)] {
-        let reader = store.unproven_connection(soon()).await.unwrap();
+        let reader = store.unchecked_connection(soon()).await.unwrap();
         assert_eq!(*server.open.borrow_and_update(), 1);
-        let proof = reader.prove(Planning::Once, soon());
+        let proof = reader.health_check(Planning::Once, soon());
         let outcome = tokio::time::timeout(patience, proof).await;
         assert!(matches!(outcome, Err(_) | Ok(Err(_))), "{outcome:?}");
         assert!(reader.is_lost(), "whoever has lost patience: {patience:?}");
@@ -131,12 +134,12 @@ async fn how_to_plan_is_said_where_it_changes() {
     let store = Store::new(&server.config());
     let sensor = SensorIdentifier::random();
     let page = async || {
-        let reader = store.unproven_connection(soon()).await.unwrap();
+        let reader = store.unchecked_connection(soon()).await.unwrap();
         let identifier: super::columns::Parameters<'_> =
             &[(&sensor.0, tokio_postgres::types::Type::UUID)];
         let asked = tokio::join!(
             biased;
-            reader.prove(Planning::Once, soon()),
+            reader.health_check(Planning::Once, soon()),
             reader.query_prepared(SENSOR_EXISTS, identifier),
         );
         assert!(matches!(&asked, (Ok(()), Ok(rows)) if rows.is_empty()), "{asked:?}");

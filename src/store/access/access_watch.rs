@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::tokens::scope;
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::store::columns::Parameters;
-use crate::store::connect::Connector;
+use crate::store::connections::connector::Connector;
+use crate::store::connections::pooled_client::PooledClient;
 use crate::store::{Config, Store, StoreError};
 
 /// To connect, and to be answered on the listening connection: within the two seconds in which a
@@ -51,14 +50,7 @@ pub struct AccessWatch {
 
 #[derive(Debug)]
 struct Listener {
-    client: Client,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    client: PooledClient,
 }
 
 impl AccessWatch {
@@ -83,8 +75,9 @@ impl AccessWatch {
     pub async fn listen(&mut self) -> Result<(), StoreError> {
         self.listener = None;
         let listening = async {
-            let (client, driver) = self.connector.open().await?;
-            let listener = Listener { client, driver };
+            let listener = Listener { client: self.connector.connect().await? };
+            // Cut when it is dropped.
+            listener.client.set_abandoned(true);
             listener.client.batch_execute(LISTEN).await?;
             Ok::<_, StoreError>(listener)
         };

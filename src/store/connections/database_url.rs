@@ -97,6 +97,12 @@ pub enum UrlError {
         suggestion(*.0)
     )]
     Unknown(Option<&'static str>),
+    /// A kind of server that cannot be written to.
+    #[error(
+        "target_session_attrs takes any, read-write or primary: the service writes, which neither \
+         read-only nor standby nor prefer-standby allow"
+    )]
+    Session,
     /// A parameter with a value that it does not take.
     #[error("its parameter {0} has a value that cannot be used")]
     Value(&'static str),
@@ -118,6 +124,13 @@ pub fn read_url(text: &str) -> Result<(tokio_postgres::Config, Ssl), UrlError> {
     let mut driver_text = String::new();
     for (name, value) in parameters(text)? {
         if !ssl.take(name, &value) {
+            let value = match (name, value.as_str()) {
+                ("target_session_attrs", "any") => value,
+                // The driver does not know the newer word. A primary that writes is what we need.
+                ("target_session_attrs", "read-write" | "primary") => "read-write".to_owned(),
+                ("target_session_attrs", _) => return Err(UrlError::Session),
+                _ => value,
+            };
             let pair = quoted(name, &value);
             // By itself, so that it is known which one the driver does not take.
             tokio_postgres::Config::from_str(&pair).map_err(|_| UrlError::Value(name))?;
@@ -413,9 +426,18 @@ mod tests {
             ("host=h password=my s3cret user=u", unknown(None)),
             ("postgres://h?pasword=s3cret", unknown(Some("password"))),
             ("postgres://h?connect_timeout=s3cret", UrlError::Value("connect_timeout")),
+            ("postgres://h,g?target_session_attrs=prefer-standby", UrlError::Session),
+            ("host=h target_session_attrs=read-only", UrlError::Session),
         ] {
             assert_eq!(mode(text), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn a_primary_is_one_that_writes() {
+        let (postgres, _) = read_url("postgres://a,b?target_session_attrs=primary").unwrap();
+        let attributes = postgres.get_target_session_attrs();
+        assert_eq!(attributes, tokio_postgres::config::TargetSessionAttrs::ReadWrite);
     }
 
     #[test]

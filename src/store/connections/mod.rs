@@ -1,7 +1,15 @@
-//! Connections to PostgreSQL: what DATABASE_URL says of them. Used by the settings.
+//! Connections to PostgreSQL: what DATABASE_URL says of them, how one is made and prepared, and how
+//! it is cut. Used by the pools, the exports, the migrations and the benchmark.
 
+pub(super) mod connector;
 mod database_url;
+pub(super) mod last_connect_error;
+pub(super) mod pooled_client;
+mod pooler;
+pub(super) mod reader;
 mod ssl;
+mod stream;
 
 pub use database_url::{UrlError, describe, nowhere, read_url, without_password};
+pub use pooler::refuse_transaction_pooling;
 pub use ssl::{Ssl, SslError, SslMode};

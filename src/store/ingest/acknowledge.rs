@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::copy;
 use crate::domain::{Batch, Heartbeat, RowRef, SensorIdentifier, Uplink};
 use crate::store::StoreError;
-use crate::store::connection::WriterConnection;
+use crate::store::ingest::writer_connection::WriterConnection;
 
 /// A revision that a heartbeat acknowledged in a commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

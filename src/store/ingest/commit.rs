@@ -20,9 +20,11 @@ use super::{examine, journal, rejections};
 use crate::domain::{
     AckToken, Batch, Event, Kind, Reason, RowRef, Rows, SensorIdentifier, Subscriptions, Tally,
 };
-use crate::store::connection::{CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool};
+use crate::store::connections::last_connect_error::{LastConnectError, PoolUse};
+use crate::store::ingest::writer_connection::{
+    CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool,
+};
 use crate::store::maintenance::partitions::Partitions;
-use crate::store::pool::{Complaints, PoolUse};
 use crate::store::sensors::deletion::DELETION_LOCK;
 use crate::store::{Config, StoreError};
 
@@ -102,7 +104,7 @@ struct Account {
 #[derive(Clone)]
 pub struct Committer {
     pool: Pool<WriterManager>,
-    complaints: Complaints,
+    last_connect_error: LastConnectError,
     partitions: Arc<Partitions>,
     subscriptions: Arc<Subscriptions>,
     patience: Duration,
@@ -113,10 +115,10 @@ impl Committer {
     /// watches.
     #[must_use]
     pub fn new(config: &Config, connections: u32) -> Self {
-        let complaints = Complaints::default();
+        let last_connect_error = LastConnectError::default();
         Self {
-            pool: writer_pool(config, connections, &complaints),
-            complaints,
+            pool: writer_pool(config, connections, &last_connect_error),
+            last_connect_error,
             partitions: Arc::new(Partitions::new(config)),
             subscriptions: Subscriptions::none(),
             // PostgreSQL cancels a statement earlier, if it is there to do so.
@@ -187,7 +189,9 @@ impl Committer {
         let Ok(outcome) = tokio::time::timeout(patience, work).await else {
             return Err(StoreError::Silence { waited: patience });
         };
-        connection.client.set_abandoned(false);
+        // The primary became a standby, or is being made one: the next connection is another server's.
+        let is_read_only = matches!(&outcome, Err(error) if error.is_read_only());
+        connection.client.set_abandoned(is_read_only);
         outcome
     }
 

@@ -5,7 +5,7 @@ use super::acknowledge;
 use super::insert::staged;
 use crate::domain::{Batch, Kind, RowRef};
 use crate::store::StoreError;
-use crate::store::connection::{WriterConnection, staging_table};
+use crate::store::ingest::writer_connection::{WriterConnection, staging_table};
 
 /// Returns each item's place among the stored ones, and PostgreSQL's sentence.
 pub(in crate::store) async fn find_refused(

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::copy;
 use crate::domain::{Batch, Kind, RowRef, Rows, Timestamp};
 use crate::store::StoreError;
-use crate::store::connection::WriterConnection;
+use crate::store::ingest::writer_connection::WriterConnection;
 
 /// Rows in one part of a COPY stream: about 100 KB of small ones, which the cache holds.
 const ROWS_AT_ONCE: usize = 800;

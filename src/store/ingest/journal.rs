@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::domain::{Kind, RowRef, Timestamp};
-use crate::store::connection::WriterConnection;
+use crate::store::ingest::writer_connection::WriterConnection;
 use crate::store::{BUCKETS, bucket_of};
 
 /// Writes down what a transaction stored. Older items than the counts reach back for, and those of

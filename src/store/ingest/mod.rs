@@ -9,3 +9,4 @@ pub(super) mod rejections;
 pub(super) mod replays;
 pub(super) mod insert;
 pub(super) mod journal;
+pub(super) mod writer_connection;

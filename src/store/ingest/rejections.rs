@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::{Batch, Kind, Rejection, Tally};
 use crate::store::StoreError;
-use crate::store::connection::WriterConnection;
+use crate::store::ingest::writer_connection::WriterConnection;
 
 /// Writes what the batch rejects, its replays apart; what was recorded before counts as duplicate, what is beyond the
 /// bound of a flood is counted and not kept.

@@ -13,7 +13,7 @@ use tokio_postgres::types::Type;
 use super::rejections;
 use crate::domain::{Batch, Rejection, Tally, Uplink};
 use crate::store::StoreError;
-use crate::store::connection::WriterConnection;
+use crate::store::ingest::writer_connection::WriterConnection;
 
 /// What became of replayed messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -2,12 +2,13 @@
 //! of its baseline, `psql`. Called by `bench`, and by nothing that serves. Promises to drop only databases whose
 //! name has the benchmark's prefix.
 
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Row, Statement};
 
 use super::activity::{BUCKETS, bucket_of};
 use super::bundles::SETTLED;
 use crate::domain::{Batch, Kind, Measurement, RowRef, SensorIdentifier, Timestamp};
-use crate::store::connect::Connector;
+use crate::store::connections::connector::Connector;
+use crate::store::connections::pooled_client::PooledClient;
 use crate::store::ingest::copy::{Encoder, MEASUREMENT_COLUMNS};
 use crate::store::{Config, Housekeeper, Store, StoreError, migrate};
 
@@ -97,7 +98,7 @@ pub(crate) fn bundles_of_28_days(now: Timestamp) -> u64 {
 
 /// A connection of the benchmark.
 pub struct Bench {
-    client: Client,
+    client: PooledClient,
 }
 
 impl Bench {
@@ -106,7 +107,7 @@ impl Bench {
     /// # Errors
     /// When the database is unavailable.
     pub async fn connect(config: &Config) -> Result<Self, StoreError> {
-        let (client, _driver) = Connector::new(config, "tributary-bench").open().await?;
+        let client = Connector::new(config, "tributary-bench").connect().await?;
         Ok(Self { client })
     }
 
@@ -215,7 +216,7 @@ fn count(row: &Row, column: usize) -> u64 {
 
 /// A connection that watches a sensor's measurements appear.
 pub(crate) struct Watch {
-    client: Client,
+    client: PooledClient,
     visible: Statement,
     /// The server's process for it.
     pub(crate) backend_pid: u32,

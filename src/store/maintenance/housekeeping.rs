@@ -15,7 +15,7 @@ use super::new_partition::give_identities;
 use super::partitions::Intervals;
 use super::retention::{Kept, Retention};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
-use crate::store::connection::table;
+use crate::store::ingest::writer_connection::table;
 use crate::store::{Config, Store, StoreError};
 
 /// Whoever deletes a sensor purges it at once, unless that is cut short.

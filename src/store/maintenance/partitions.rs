@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 
 use super::new_partition::NewPartition;
 use crate::domain::{Kind, RowRef, Rows, Timestamp, long_pause};
-use crate::store::connection::table;
+use crate::store::ingest::writer_connection::table;
 use crate::store::{Config, StoreError};
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::callers::CallersExport;
 use super::rows::Span;
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
-use crate::store::connect::Line;
+use crate::store::connections::pooled_client::PooledClient;
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
@@ -160,14 +160,11 @@ impl Stream for ExportStream {
 }
 
 impl Store {
-    async fn export_connection(&self) -> Result<Line, StoreError> {
-        let connecting =
-            tokio::time::timeout(CONNECT_TIMEOUT, self.export_connector.connect()).await;
-        let timeout = StoreError::PoolTimeout { waited: CONNECT_TIMEOUT, last: None };
-        let line = connecting.map_err(|_elapsed| timeout)??;
+    async fn export_connection(&self) -> Result<PooledClient, StoreError> {
+        let client = self.export_connector.connect_within(CONNECT_TIMEOUT).await?;
         // Cut when it is dropped: the driver would read to the end what a COPY under way still sends.
-        line.set_abandoned(true);
-        Ok(line)
+        client.set_abandoned(true);
+        Ok(client)
     }
 
     /// Begins an export; none if there is no such sensor or network. Its first chunk is there when
@@ -185,15 +182,15 @@ impl Store {
         let share = share.ok_or(ExportError::CallerBusy(most))?;
         let permit = Arc::clone(&self.export_permits).try_acquire_owned();
         let permit = permit.map_err(|_none_left| ExportError::Busy(self.max_exports))?;
-        let line = self.export_connection().await?;
-        let exists = tokio::time::timeout(CONNECT_TIMEOUT, begin(&line, export.of)).await;
+        let client = self.export_connection().await?;
+        let exists = tokio::time::timeout(CONNECT_TIMEOUT, begin(&client, export.of)).await;
         let silence = StoreError::Silence { waited: CONNECT_TIMEOUT };
         if !exists.map_err(|_elapsed| silence)?? {
             return Ok(None);
         }
         let (chunks, mut rest) = mpsc::channel(CHUNKS_WAITING);
         let work =
-            Work { line, export, chunks, gathered: BytesMut::new(), _permit: (permit, share) };
+            Work { client, export, chunks, gathered: BytesMut::new(), _permit: (permit, share) };
         actix_rt::spawn(work.run());
         let first = match rest.recv().await {
             Some(Piece::Failed(error)) => return Err(error.into()),
@@ -215,7 +212,7 @@ async fn begin(client: &Client, of: ExportOf) -> Result<bool, tokio_postgres::Er
 
 /// An export under way.
 struct Work {
-    line: Line,
+    client: PooledClient,
     export: Export,
     chunks: mpsc::Sender<Piece>,
     gathered: BytesMut,
@@ -266,7 +263,7 @@ impl Work {
         let mut after: Option<Uuid> = None;
         loop {
             let rows = self
-                .line
+                .client
                 .query_typed(
                     SENSORS,
                     &[
@@ -287,12 +284,12 @@ impl Work {
             }
         }
         // Before the last lines wait for their reader: nothing is read from the tables any more.
-        self.line.batch_execute("commit").await?;
+        self.client.batch_execute("commit").await?;
         self.hand_on().await
     }
 
     async fn one(&mut self, sensor: SensorIdentifier) -> Result<(), Halt> {
-        let lines = self.line.copy_out(&self.export.statement(sensor)).await?;
+        let lines = self.client.copy_out(&self.export.statement(sensor)).await?;
         tokio::pin!(lines);
         while let Some(line) = lines.next().await {
             self.gathered.extend_from_slice(&line?);

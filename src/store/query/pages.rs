@@ -18,8 +18,8 @@ use super::rows::{
 };
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, raw_json, timestamp};
+use crate::store::connections::reader::{Planning, Reader};
 use crate::store::pool::CHECKOUT_TIMEOUT;
-use crate::store::reader::{Planning, Reader};
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
@@ -261,7 +261,7 @@ impl Store {
     ) -> Result<Option<RowPage<T>>, StoreError> {
         self.within(async {
             let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let reader = self.unproven_connection(until).await?;
+            let reader = self.unchecked_connection(until).await?;
             let rows = match hot_rows(&reader, until, sensor, selection, &table).await {
                 Err(_) if reader.is_lost() => {
                     drop(reader);
@@ -288,7 +288,7 @@ async fn hot_rows(
     sensor: SensorIdentifier,
     selection: &Selection,
     table: &Table<'_>,
-) -> Result<Option<Vec<Row>>, tokio_postgres::Error> {
+) -> Result<Option<Vec<Row>>, StoreError> {
     let (first, is_all) = near(selection);
     let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
     let bounds = Bounds::of(&first);
@@ -296,7 +296,7 @@ async fn hot_rows(
     // All are under way at once, one behind the other on the connection.
     let ((), exists, rows) = tokio::try_join!(
         biased;
-        reader.prove(Planning::Once, until),
+        reader.health_check(Planning::Once, until),
         reader.query_prepared(SENSOR_EXISTS, identifier),
         reader.query_prepared(&page, &parameters),
     )?;

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::connect::{Connector, Line, VALIDITY_TIMEOUT, in_time};
+use super::connector::{Connector, HEALTH_CHECK_TIMEOUT};
+use super::pooled_client::PooledClient;
+use crate::store::StoreError;
 use crate::store::columns::Parameters;
 
 /// Statements kept by a connection. Ordinary callers need a few; one who asks in ever new ways makes
@@ -25,7 +27,7 @@ const AS_BEFORE: &str = "";
 
 /// How PostgreSQL plans what is prepared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Planning {
+pub(in crate::store) enum Planning {
     /// As it sees fit, anew for each execution if need be.
     Anew,
     /// Once: what differs from one execution to the next stands in parameters.
@@ -33,53 +35,55 @@ pub(super) enum Planning {
 }
 
 /// A connection and its statements.
-pub(super) struct Reader {
-    line: Line,
+pub(in crate::store) struct Reader {
+    client: PooledClient,
     statements: Mutex<HashMap<String, Statement>>,
     /// As PostgreSQL was told last: what is said goes out, in its order, when it is first polled.
     plans_once: AtomicBool,
 }
 
 impl Reader {
-    fn new(line: Line) -> Self {
-        Self { line, statements: Mutex::default(), plans_once: AtomicBool::new(false) }
+    fn new(client: PooledClient) -> Self {
+        Self { client, statements: Mutex::default(), plans_once: AtomicBool::new(false) }
     }
 
-    /// Says how to plan, or nothing, which a server that is there answers at once, whatever it is busy
-    /// with. Others may be under way behind it. Until it is answered the connection counts as lost.
+    /// Sets how to plan, or sends the empty query. Others may be under way behind it. Until it is
+    /// answered the connection counts as lost.
     ///
     /// # Errors
-    /// When nothing is heard, or not by then: nobody gets this connection again.
-    pub(super) async fn prove(&self, planning: Planning, until: Instant) -> Result<(), Error> {
+    /// When no answer comes, or not by then, or the server became read-only: nobody gets this
+    /// connection again.
+    pub(in crate::store) async fn health_check(
+        &self,
+        planning: Planning,
+        until: Instant,
+    ) -> Result<(), StoreError> {
         let once = planning == Planning::Once;
-        let said = match (self.plans_once.swap(once, Ordering::Relaxed), once) {
+        let statement = match (self.plans_once.swap(once, Ordering::Relaxed), once) {
             (false, true) => ONE_PLAN,
             (true, false) => ANY_PLAN,
             _ => AS_BEFORE,
         };
-        self.line.set_abandoned(true);
-        let patience = VALIDITY_TIMEOUT.min(until.saturating_duration_since(Instant::now()));
-        in_time(patience, self.line.batch_execute(said)).await?;
-        self.line.set_abandoned(false);
-        Ok(())
+        let remaining = until.saturating_duration_since(Instant::now());
+        self.client.health_check(statement, HEALTH_CHECK_TIMEOUT.min(remaining)).await
     }
 
     /// Whether it is of no use any more.
-    pub(super) fn is_lost(&self) -> bool {
-        self.line.is_lost()
+    pub(in crate::store) fn is_lost(&self) -> bool {
+        self.client.is_lost()
     }
 
     /// Runs a statement, which is parsed when its text comes for the first time. Behind a
     /// [`Planning::Once`] it is also planned only then.
-    pub(super) async fn query_prepared(
+    pub(in crate::store) async fn query_prepared(
         &self,
         text: &str,
         parameters: Parameters<'_>,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Result<Vec<Row>, StoreError> {
         let statement = self.prepared(text, parameters).await?;
         let values = parameters.iter().map(|(value, _type)| *value);
         let values: Vec<&(dyn ToSql + Sync)> = values.collect();
-        self.line.query(&statement, &values).await
+        Ok(self.client.query(&statement, &values).await?)
     }
 
     async fn prepared(&self, text: &str, parameters: Parameters<'_>) -> Result<Statement, Error> {
@@ -88,7 +92,7 @@ impl Reader {
             return Ok(statement);
         }
         let types: Vec<Type> = parameters.iter().map(|(_value, of)| of.clone()).collect();
-        let statement = self.line.prepare_typed(text, &types).await?;
+        let statement = self.client.prepare_typed(text, &types).await?;
         let mut statements = self.statements();
         if statements.len() == MAX_STATEMENTS {
             statements.clear();
@@ -106,31 +110,31 @@ impl Deref for Reader {
     type Target = Client;
 
     fn deref(&self) -> &Client {
-        &self.line
+        &self.client
     }
 }
 
 impl DerefMut for Reader {
     fn deref_mut(&mut self) -> &mut Client {
-        &mut self.line
+        &mut self.client
     }
 }
 
 /// Makes [`Reader`]s, by way of the ordinary connector.
 #[derive(Clone, Debug)]
-pub(super) struct ReaderManager(pub(super) Connector);
+pub(in crate::store) struct ReaderManager(pub(in crate::store) Connector);
 
 impl ManageConnection for ReaderManager {
     type Connection = Reader;
-    type Error = Error;
+    type Error = StoreError;
 
-    async fn connect(&self) -> Result<Reader, Error> {
+    async fn connect(&self) -> Result<Reader, StoreError> {
         self.0.connect().await.map(Reader::new)
     }
 
     /// The pool does not ask: those who check one out do.
-    async fn is_valid(&self, reader: &mut Reader) -> Result<(), Error> {
-        reader.prove(Planning::Anew, Instant::now() + VALIDITY_TIMEOUT).await
+    async fn is_valid(&self, reader: &mut Reader) -> Result<(), StoreError> {
+        reader.health_check(Planning::Anew, Instant::now() + HEALTH_CHECK_TIMEOUT).await
     }
 
     fn has_broken(&self, reader: &mut Reader) -> bool {

@@ -5,41 +5,42 @@ use std::time::Duration;
 use bb8::{ManageConnection, Pool};
 use tokio_postgres::{Client, Statement};
 
-use super::Config;
-use super::connect::{CONNECT_PATIENCE, Connector, Line, VALIDITY_TIMEOUT, in_time};
-use super::pool::Complaints;
+use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
 use crate::domain::Kind;
-use crate::store::ingest::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
+use crate::store::connections::connector::{CONNECT_TIMEOUT, Connector, HEALTH_CHECK_TIMEOUT};
+use crate::store::connections::last_connect_error::LastConnectError;
+use crate::store::connections::pooled_client::{PooledClient, in_time};
+use crate::store::{Config, StoreError};
 
 /// A writer waits for a connection no longer than this before it says so and tries again.
-pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(in crate::store) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection and its statements.
-pub(super) struct WriterConnection {
-    pub(super) client: Line,
+pub(in crate::store) struct WriterConnection {
+    pub(in crate::store) client: PooledClient,
     /// The server's process for it, as `pg_stat_activity` and the server's log name it.
-    pub(super) backend: i32,
-    pub(super) tombstones: Statement,
-    pub(super) acknowledge: Statement,
-    pub(super) reject: Statement,
-    pub(super) overflow: Statement,
-    pub(super) journal: Statement,
-    pub(super) supersede: Statement,
+    pub(in crate::store) backend: i32,
+    pub(in crate::store) tombstones: Statement,
+    pub(in crate::store) acknowledge: Statement,
+    pub(in crate::store) reject: Statement,
+    pub(in crate::store) overflow: Statement,
+    pub(in crate::store) journal: Statement,
+    pub(in crate::store) supersede: Statement,
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
 }
 
 /// The way of one kind through its staging table.
-pub(super) struct Staging {
+pub(in crate::store) struct Staging {
     /// Into the staging table.
-    pub(super) copy: Statement,
+    pub(in crate::store) copy: Statement,
     /// From there into the table; tells what was new.
-    pub(super) settle: Statement,
+    pub(in crate::store) settle: Statement,
 }
 
 impl WriterConnection {
-    async fn prepare(client: Line) -> Result<Self, tokio_postgres::Error> {
-        // Until it is ready: its maker may lose patience.
+    async fn prepare(client: PooledClient) -> Result<Self, StoreError> {
+        // Until it is ready: whoever makes it may give up.
         client.set_abandoned(true);
         let mut copies = Vec::with_capacity(Kind::ALL.len());
         let mut stagings = Vec::with_capacity(Kind::ALL.len());
@@ -64,12 +65,12 @@ impl WriterConnection {
     }
 
     /// COPY straight into the table.
-    pub(super) const fn copy(&self, kind: Kind) -> &Statement {
+    pub(in crate::store) const fn copy(&self, kind: Kind) -> &Statement {
         &self.copies[kind as usize]
     }
 
     /// The way through the staging table.
-    pub(super) const fn staging(&self, kind: Kind) -> &Staging {
+    pub(in crate::store) const fn staging(&self, kind: Kind) -> &Staging {
         &self.stagings[kind as usize]
     }
 }
@@ -103,11 +104,11 @@ impl Staging {
     }
 }
 
-pub(super) const fn table(kind: Kind) -> &'static str {
+pub(in crate::store) const fn table(kind: Kind) -> &'static str {
     kind.name()
 }
 
-pub(super) fn staging_table(kind: Kind) -> String {
+pub(in crate::store) fn staging_table(kind: Kind) -> String {
     format!("staged_{}", table(kind))
 }
 
@@ -165,20 +166,20 @@ where rejection.digest = stored.digest and not exists (
 )";
 
 /// Makes [`WriterConnection`]s, by way of the ordinary connector.
-pub(super) struct WriterManager(Connector);
+pub(in crate::store) struct WriterManager(Connector);
 
 impl ManageConnection for WriterManager {
     type Connection = WriterConnection;
-    type Error = tokio_postgres::Error;
+    type Error = StoreError;
 
-    async fn connect(&self) -> Result<WriterConnection, tokio_postgres::Error> {
+    async fn connect(&self) -> Result<WriterConnection, StoreError> {
         let connected =
             Box::pin(async { WriterConnection::prepare(self.0.connect().await?).await });
-        in_time(CONNECT_PATIENCE, connected).await
+        in_time(CONNECT_TIMEOUT, connected).await
     }
 
-    async fn is_valid(&self, connection: &mut WriterConnection) -> Result<(), Self::Error> {
-        in_time(VALIDITY_TIMEOUT, connection.client.simple_query("")).await.map(drop)
+    async fn is_valid(&self, connection: &mut WriterConnection) -> Result<(), StoreError> {
+        connection.client.health_check("", HEALTH_CHECK_TIMEOUT).await
     }
 
     fn has_broken(&self, connection: &mut WriterConnection) -> bool {
@@ -187,22 +188,22 @@ impl ManageConnection for WriterManager {
 }
 
 /// The writers' pool. It connects when it is first used.
-pub(super) fn writer_pool(
+pub(in crate::store) fn writer_pool(
     config: &Config,
     connections: u32,
-    complaints: &Complaints,
+    last_error: &LastConnectError,
 ) -> Pool<WriterManager> {
     // A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it
     // is cancelled, said so in the log, and tried again.
     let timeout_secs = config.statement_timeout_secs;
     let connector = Connector::new(config, "tributary-write")
-        .with_options(&format!("-c statement_timeout={timeout_secs}s"));
+        .with_session(&format!("set statement_timeout = '{timeout_secs}s'"));
     Pool::builder()
         .max_size(connections)
         .connection_timeout(CHECKOUT_TIMEOUT)
         .retry_connection(false)
         .test_on_check_out(false)
         .idle_timeout(None)
-        .error_sink(Box::new(complaints.clone()))
+        .error_sink(Box::new(last_error.clone()))
         .build_unchecked(WriterManager(connector))
 }

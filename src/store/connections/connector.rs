@@ -1,0 +1,285 @@
+//! Connects to PostgreSQL: each address of DATABASE_URL in turn, with as much TLS as `sslmode` asks
+//! for, by bb8-postgres. Used by the pools and all others who need a connection. Promises that no
+//! address takes the time of the others, and that settings of the session are made by SET, which a
+//! pooler passes on, and not as options of the startup packet, which PgBouncer refuses.
+
+use std::error::Error as _;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bb8::ManageConnection as _;
+use bb8_postgres::PostgresConnectionManager;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_postgres::config::{
+    Host, LoadBalanceHosts, SslMode as DriverSslMode, SslNegotiation, TargetSessionAttrs,
+};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client};
+use tracing::debug;
+
+use super::pooled_client::{PooledClient, in_time};
+use super::ssl::{Ssl, SslMode};
+use super::stream::{Cutter, Negotiation};
+use crate::store::{Config, StoreError};
+use crate::tls::handshake_reason;
+
+/// Name look-up, TCP, TLS, login, settings, and for a writer its statements.
+pub(in crate::store) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An address that other addresses follow gets no longer than this.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server that works answers within milliseconds; this leaves time to connect anew.
+pub(in crate::store) const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// The driver would ask a silent peer after two hours for the first time. A COMMIT whose answer never
+/// comes holds up every PUBACK behind it.
+const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Keep-alive on PostgreSQL's side: a session that we have lost must not keep its uncommitted rows,
+/// for which our next attempt waits. One that we have cut ends, whatever it is waiting for.
+const SESSION: &str = "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; \
+     set tcp_keepalives_count = 3; set tcp_user_timeout = 20000; \
+     set client_connection_check_interval = '1s'; \
+     set idle_in_transaction_session_timeout = '60s'";
+
+/// Makes connections.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Connector {
+    postgres: tokio_postgres::Config,
+    ssl: Ssl,
+    session: String,
+    /// Told of each notification.
+    notified: Option<Arc<Notify>>,
+    /// Index of the address that answered last, to be tried first.
+    last_good: Arc<AtomicUsize>,
+}
+
+/// One place to connect to.
+struct Address {
+    host: Host,
+    /// What the host's name was resolved to.
+    ip: Option<std::net::IpAddr>,
+    port: u16,
+}
+
+impl Connector {
+    /// By these settings, under this name unless they have one of their own.
+    pub(in crate::store) fn new(config: &Config, application_name: &str) -> Self {
+        let mut postgres = config.postgres.clone();
+        if postgres.get_application_name().is_none() {
+            postgres.application_name(application_name);
+        }
+        let last_good = Arc::default();
+        let session = SESSION.to_owned();
+        Self { postgres, ssl: config.ssl.clone(), session, notified: None, last_good }
+    }
+
+    /// The same, and this is told of each notification.
+    pub(in crate::store) fn notifying(self, notified: Arc<Notify>) -> Self {
+        Self { notified: Some(notified), ..self }
+    }
+
+    /// The same, with these statements run on each connection, too.
+    pub(in crate::store) fn with_session(self, statements: &str) -> Self {
+        Self { session: format!("{}; {statements}", self.session), ..self }
+    }
+
+    /// A connection.
+    pub(in crate::store) async fn connect(&self) -> Result<PooledClient, StoreError> {
+        self.connect_within(CONNECT_TIMEOUT).await
+    }
+
+    /// A connection, in this time. Boxed: pools are many, and this is large.
+    pub(in crate::store) async fn connect_within(
+        &self,
+        timeout: Duration,
+    ) -> Result<PooledClient, StoreError> {
+        let connected =
+            in_time(timeout, Box::pin(self.try_addresses(Instant::now() + timeout))).await;
+        connected.map_err(|error| match error {
+            // No statement took too long: nobody was there to take one.
+            StoreError::Silence { waited } => StoreError::PoolTimeout { waited, last: None },
+            other => other,
+        })
+    }
+
+    async fn try_addresses(&self, until: Instant) -> Result<PooledClient, StoreError> {
+        let (addresses, mut failure) = self.addresses(until).await;
+        let count = addresses.len();
+        let is_random = self.postgres.get_load_balance_hosts() == LoadBalanceHosts::Random;
+        let first = if is_random {
+            rand::random::<u32>() as usize
+        } else {
+            self.last_good.load(Ordering::Relaxed)
+        };
+        for tried in 0..count {
+            let index = (first + tried) % count;
+            let share = share_of(until, count - tried);
+            match in_time(share, self.connect_to(&addresses[index])).await {
+                Ok(client) => {
+                    self.last_good.store(index, Ordering::Relaxed);
+                    return Ok(client);
+                }
+                // What PostgreSQL itself said, or TLS, says more than that nobody answers elsewhere.
+                Err(error) => match &failure {
+                    Some(earlier) if is_telling(earlier) && !is_telling(&error) => {}
+                    _ => failure = Some(error),
+                },
+            }
+        }
+        Err(failure.unwrap_or(StoreError::NoAddress))
+    }
+
+    /// All addresses, and why a name has none.
+    async fn addresses(&self, until: Instant) -> (Vec<Address>, Option<StoreError>) {
+        let hosts = self.postgres.get_hosts();
+        let ips = self.postgres.get_hostaddrs();
+        let count = hosts.len().max(ips.len());
+        let mut addresses = Vec::with_capacity(count);
+        let mut failure = None;
+        for index in 0..count {
+            let ports = self.postgres.get_ports();
+            let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
+            let ip = ips.get(index).copied();
+            let host = match (hosts.get(index), ip) {
+                (Some(host), _) => host.clone(),
+                (None, Some(ip)) => Host::Tcp(ip.to_string()),
+                (None, None) => continue,
+            };
+            match (&host, ip) {
+                (Host::Tcp(name), None) => {
+                    let share = share_of(until, count - index);
+                    let found = in_time(share, async {
+                        let found = tokio::net::lookup_host((name.as_str(), port)).await;
+                        found.map_err(|error| StoreError::Lookup(error.to_string()))
+                    });
+                    match found.await {
+                        Ok(found) => addresses.extend(found.map(|address| Address {
+                            host: host.clone(),
+                            ip: Some(address.ip()),
+                            port,
+                        })),
+                        Err(error) => failure = Some(error),
+                    }
+                }
+                _ => addresses.push(Address { host, ip, port }),
+            }
+        }
+        (addresses, failure)
+    }
+
+    async fn connect_to(&self, address: &Address) -> Result<PooledClient, StoreError> {
+        let cutter = Cutter::default();
+        let client = match self.log_in(address, &self.ssl, &cutter).await {
+            Err(error) if self.ssl.mode == SslMode::Prefer && wants_no_tls(&error) => {
+                debug!(%error, "no TLS with the database; sslmode=prefer goes without");
+                // Of the two refusals, the first one says more.
+                self.log_in(address, &Ssl::disabled(), &cutter).await.map_err(|_| error)
+            }
+            outcome => outcome,
+        }?;
+        let must_write = self.postgres.get_target_session_attrs() == TargetSessionAttrs::ReadWrite;
+        let client = PooledClient::new(client, cutter, must_write);
+        client.set_abandoned(true);
+        client.batch_execute(&self.session).await?;
+        client.set_abandoned(false);
+        Ok(client)
+    }
+
+    async fn log_in(
+        &self,
+        address: &Address,
+        ssl: &Ssl,
+        cutter: &Cutter,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let is_direct = self.postgres.get_ssl_negotiation() == SslNegotiation::Direct;
+        let negotiation = Negotiation { ssl: ssl.clone(), is_direct, cutter: cutter.clone() };
+        let config = self.config_for(address);
+        let Some(notified) = self.notified.clone() else {
+            return PostgresConnectionManager::new(config, negotiation).connect().await;
+        };
+        // What the manager drives drops notifications.
+        let (client, mut connection) = config.connect(negotiation).await?;
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await
+            {
+                if matches!(message, AsyncMessage::Notification(_)) {
+                    notified.notify_one();
+                }
+            }
+        });
+        Ok(client)
+    }
+
+    /// The user's settings for this address alone, with ours where the user said nothing.
+    fn config_for(&self, address: &Address) -> tokio_postgres::Config {
+        let user = &self.postgres;
+        let mut config = tokio_postgres::Config::new();
+        match &address.host {
+            Host::Tcp(name) => {
+                config.host(name);
+                // Negotiation asks for TLS itself: the driver hands it every stream.
+                config.ssl_mode(DriverSslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+            }
+            Host::Unix(directory) => {
+                config.host_path(directory).ssl_mode(DriverSslMode::Disable);
+            }
+        }
+        if let Some(ip) = address.ip {
+            config.hostaddr(ip);
+        }
+        config.port(address.port);
+        user.get_user().map(|it| config.user(it));
+        user.get_password().map(|it| config.password(it));
+        user.get_dbname().map(|it| config.dbname(it));
+        user.get_options().map(|it| config.options(it));
+        user.get_application_name().map(|it| config.application_name(it));
+        config.channel_binding(user.get_channel_binding());
+        config.target_session_attrs(user.get_target_session_attrs());
+        let or = |set: Option<&Duration>, secs| set.copied().unwrap_or(Duration::from_secs(secs));
+        config.connect_timeout(or(user.get_connect_timeout(), 5));
+        // A peer that vanished without a word is noticed after this long.
+        config.tcp_user_timeout(or(user.get_tcp_user_timeout(), 20));
+        config.keepalives(user.get_keepalives());
+        if user.get_keepalives_idle() == DRIVERS_KEEPALIVES_IDLE {
+            config.keepalives_idle(Duration::from_secs(10));
+            config.keepalives_interval(Duration::from_secs(5)).keepalives_retries(3);
+        } else {
+            config.keepalives_idle(user.get_keepalives_idle());
+            user.get_keepalives_interval().map(|it| config.keepalives_interval(it));
+            user.get_keepalives_retries().map(|it| config.keepalives_retries(it));
+        }
+        config
+    }
+}
+
+/// What an address gets of the time that is left, with so many to go.
+fn share_of(until: Instant, left: usize) -> Duration {
+    let remaining = until.saturating_duration_since(Instant::now());
+    match left {
+        0 | 1 => remaining,
+        left => (remaining / u32::try_from(left).unwrap_or(u32::MAX)).min(ADDRESS_TIMEOUT),
+    }
+}
+
+fn is_telling(error: &StoreError) -> bool {
+    error.sqlstate().is_some() || error.handshake_problem().is_some()
+}
+
+/// Whether the same without TLS may go better: the handshake failed, or pg_hba.conf lets nobody in
+/// who comes by TLS.
+fn wants_no_tls(error: &tokio_postgres::Error) -> bool {
+    if let Some(state) = error.code() {
+        return *state == SqlState::INVALID_AUTHORIZATION_SPECIFICATION;
+    }
+    let cut_off = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+    cut_off || handshake_reason(error).is_some()
+}

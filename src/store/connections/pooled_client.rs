@@ -1,0 +1,100 @@
+//! A client that can be given up. Made by `connector.rs`, held by the pools and the exports. Promises
+//! that a connection whose user gave up in the middle of a request is cut when it is dropped: the
+//! driver would wait for the answers as long as the socket stays open, and PostgreSQL would keep what
+//! is not committed, and its locks. (On a Unix socket the driver does wait; statement_timeout ends
+//! that.)
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::stream::Cutter;
+use crate::store::StoreError;
+
+/// A connection.
+#[derive(Debug)]
+pub(in crate::store) struct PooledClient {
+    client: Client,
+    cutter: Cutter,
+    is_abandoned: AtomicBool,
+    /// `target_session_attrs=read-write`: one that became read-only is of no use.
+    must_write: bool,
+}
+
+impl PooledClient {
+    pub(super) fn new(client: Client, cutter: Cutter, must_write: bool) -> Self {
+        Self { client, cutter, is_abandoned: AtomicBool::new(false), must_write }
+    }
+
+    /// Whether its user gave up in the middle of a request.
+    pub(in crate::store) fn set_abandoned(&self, is_abandoned: bool) {
+        self.is_abandoned.store(is_abandoned, Ordering::Relaxed);
+    }
+
+    /// Whether it is of no use any more.
+    pub(in crate::store) fn is_lost(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed) || self.client.is_closed()
+    }
+
+    /// Sends these statements, or the empty query, which a server answers at once, whatever it is busy
+    /// with. Other requests may be under way behind it. Until it is answered the connection counts as
+    /// lost.
+    pub(in crate::store) async fn health_check(
+        &self,
+        statements: &str,
+        timeout: Duration,
+    ) -> Result<(), StoreError> {
+        self.set_abandoned(true);
+        if self.must_write {
+            let separator = if statements.is_empty() { "" } else { "; " };
+            let text = format!("{statements}{separator}show transaction_read_only");
+            let answer = in_time(timeout, self.client.simple_query(&text)).await?;
+            let is_read_only = answer.iter().any(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
+                _ => false,
+            });
+            if is_read_only {
+                return Err(StoreError::ReadOnly);
+            }
+        } else {
+            in_time(timeout, self.client.batch_execute(statements)).await?;
+        }
+        self.set_abandoned(false);
+        Ok(())
+    }
+}
+
+impl Drop for PooledClient {
+    fn drop(&mut self) {
+        if *self.is_abandoned.get_mut() {
+            self.cutter.cut();
+        }
+    }
+}
+
+impl Deref for PooledClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for PooledClient {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// Gives up after so long.
+pub(in crate::store) async fn in_time<T, E: Into<StoreError>>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(timeout, work).await {
+        Ok(outcome) => outcome.map_err(Into::into),
+        Err(_elapsed) => Err(StoreError::Silence { waited: timeout }),
+    }
+}
