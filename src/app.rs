@@ -137,9 +137,7 @@ impl App {
         spawn_after_migration(&background, run_housekeeping(housekeeper, metrics));
         actix_rt::spawn(Arc::clone(&hub).run(events));
         let migration = actix_rt::spawn(async move {
-            if config.migrate_on_start {
-                migrate(&config.store).await?;
-            }
+            prepare(&config.store, config.migrate_on_start).await?;
             migrated_sender.send_replace(true);
             Ok(())
         });
@@ -239,12 +237,18 @@ async fn failure_of(migration: JoinHandle<anyhow::Result<()>>) -> anyhow::Error 
     }
 }
 
-/// Waits for the database, then applies the migrations.
-async fn migrate(config: &store::Config) -> anyhow::Result<()> {
+/// Waits for the database, refuses what cannot work, and brings the tables up to date if asked to.
+async fn prepare(config: &store::Config, migrates: bool) -> anyhow::Result<()> {
     let mut failures = 0;
     loop {
-        match store::migrate(config).await {
-            Ok(applied) => {
+        let outcome = if migrates {
+            store::migrate(config).await.map(Some)
+        } else {
+            store::refuse_transaction_pooling(config).await.map(|()| None)
+        };
+        match outcome {
+            Ok(None) => return Ok(()),
+            Ok(Some(applied)) => {
                 info!(?applied, "migrations applied");
                 return Ok(());
             }

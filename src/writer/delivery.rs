@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,6 +24,10 @@ use crate::store::{
 
 /// Retries of a message that PostgreSQL refuses although it refuses none of its items.
 const UNEXPLAINED_RETRIES: u32 = 3;
+
+/// A commit that takes longer is reported as not ready: behind a lock, or behind a standby that
+/// synchronous_standby_names waits for.
+const SLOW_COMMIT: Duration = Duration::from_secs(5);
 
 /// Commits a batch: the seam at which tests replace the database.
 pub trait Commit: Clone + Unpin + 'static {
@@ -116,7 +120,19 @@ impl<C: Commit> Delivery<C> {
             self.reports.faults.at(FaultPoint::Delivery);
             // `connection` is recorded by the store.
             let span = debug_span!("attempt", items, ?mode, connection = field::Empty);
-            match self.committer.commit(batch, mode).instrument(span).await {
+            let mut attempt = Box::pin(self.committer.commit(batch, mode).instrument(span));
+            let outcome = match tokio::time::timeout(SLOW_COMMIT, &mut attempt).await {
+                Ok(outcome) => outcome,
+                Err(_elapsed) => {
+                    let problem =
+                        "a batch waits for PostgreSQL, which neither commits nor refuses it";
+                    self.reports.health.down(Part::Writing, problem.into());
+                    warn!(items, waited_ms = SLOW_COMMIT.as_millis(), "{problem}");
+                    (&mut attempt).await
+                }
+            };
+            drop(attempt);
+            match outcome {
                 Ok(committed) => self.report(committed, items, started_at).await,
                 Err(failed) => self.next_step(*failed, mode, &mut parts).await,
             }

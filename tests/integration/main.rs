@@ -9,6 +9,7 @@ mod activity;
 mod api;
 mod bundles;
 mod configurations;
+mod connecting;
 mod contract;
 mod ingest;
 mod faults;

@@ -197,7 +197,7 @@ impl Committer {
 
     async fn connection(&self) -> Result<PooledConnection<'_, WriterManager>, StoreError> {
         let checked_out = self.pool.get().await;
-        checked_out.map_err(|error| self.complaints.checkout_error(error, CHECKOUT_TIMEOUT))
+        checked_out.map_err(|error| self.last_connect_error.checkout_error(error, CHECKOUT_TIMEOUT))
     }
 
     async fn write(&self, batch: &mut Batch, mode: CopyMode) -> Result<Account, StoreError> {

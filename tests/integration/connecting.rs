@@ -1,0 +1,252 @@
+//! DATABASE_URL with several hosts, servers that are silent, read-only or behind a pooler: on which of
+//! them the service ends up, and what it says.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tributary::config::read_store;
+use tributary::store::{self, Bench};
+
+use crate::support::broker::Broker;
+use crate::support::certificates::Files;
+use crate::support::client::Client;
+use crate::support::ports::free_port;
+use crate::support::postgres::{Database, Postgres, connect};
+use crate::support::said::measurement;
+use crate::support::service::{Service, client, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+const ROWS: &str = "select count(*) from measurement";
+
+fn port_of(url: &str) -> u16 {
+    url.parse::<url::Url>().unwrap().port().unwrap()
+}
+
+fn config(url: &str) -> store::Config {
+    read_store(|name| (name == "DATABASE_URL").then(|| url.to_owned())).unwrap()
+}
+
+/// Accepts, as the system does for whoever listens, and answers nothing.
+fn silent_server() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+async fn say(client: &Client, topic: &str, seconds: std::ops::Range<u32>) {
+    for second in seconds {
+        client.publish(topic, measurement(f64::from(second))).await.unwrap();
+    }
+}
+
+/// An answer that is no JSON.
+async fn text(service: &Service, path: &str) -> (u16, String) {
+    let request = client(false).get(format!("{}{path}", service.url())).timeout(PATIENCE);
+    let mut answer = request.send().await.unwrap();
+    let body = answer.body().await.unwrap();
+    (answer.status().as_u16(), String::from_utf8_lossy(&body).into_owned())
+}
+
+#[actix_rt::test]
+async fn a_primary_that_becomes_read_only_and_stays_up_is_left_for_the_new_one() {
+    let broker = Broker::shared().await;
+    let (old, new) = (Postgres::start().await, Postgres::start().await);
+    let database = old.create_database(None).await;
+    let name = &database.name;
+    let admin = connect(&new.url("postgres")).await.unwrap();
+    admin.batch_execute(&format!("create database {name}")).await.unwrap();
+    store::migrate(&config(&new.url(name))).await.unwrap();
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/{name}?target_session_attrs=primary",
+        port_of(&database.url),
+        port_of(&new.url(name))
+    );
+    let settings = [("DATABASE_URL", url.as_str()), ("UNKNOWN_SENSOR", "register")];
+    let service = Service::start(&database, broker, &settings).await;
+    let topic = format!("{name}/measurements/{}", uuid::Uuid::new_v4());
+    let client = Client::connect(broker.url(), &format!("{name}-sensor")).await;
+    say(&client, &topic, 0..5).await;
+    service.until(|account| account.committed == 5).await;
+    assert_eq!(count(&database, ROWS).await, 5);
+
+    let admin = connect(&old.url("postgres")).await.unwrap();
+    admin.batch_execute("alter system set default_transaction_read_only = on").await.unwrap();
+    admin.batch_execute("select pg_reload_conf()").await.unwrap();
+    let sessions = "select count(*) from pg_stat_activity where application_name ~ 'tributary-'";
+    say(&client, &topic, 5..10).await;
+
+    let client_of_new = connect(&new.url(name)).await.unwrap();
+    let rows = async || -> i64 { client_of_new.query_one(ROWS, &[]).await.unwrap().get(0) };
+    eventually(PATIENCE, async || match rows().await {
+        5 => Ok(()),
+        other => Err((other, service.log())),
+    })
+    .await;
+    // And so is all else that is asked, each time by a connection that was checked.
+    service.create_sensor("on the new one").await;
+    eventually(PATIENCE, async || {
+        for _ in 0..8 {
+            drop(service.get("/api/v1/sensors").await);
+        }
+        let row = admin.query_one(sessions, &[]).await.unwrap();
+        match row.get::<_, i64>(0) {
+            0..=2 => Ok(()),
+            left => Err(left),
+        }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_host_that_accepts_and_never_answers_is_passed_over() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let (_listener, silent) = silent_server();
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{silent},127.0.0.1:{}/{}",
+        port_of(&database.url),
+        database.name
+    );
+    let started_at = Instant::now();
+    let bench = Bench::connect(&config(&url)).await.unwrap();
+    assert!(started_at.elapsed() < Duration::from_secs(4), "{:?}", started_at.elapsed());
+    drop(bench);
+
+    let service = Service::start(&database, broker, &[("DATABASE_URL", &url)]).await;
+    let sensor = service.create_sensor("exported").await;
+    let path = format!("/api/v1/sensors/{sensor}/measurements/export");
+    let (status, answer) = text(&service, &path).await;
+    assert_eq!(status, 200, "exports connect as the pools do: {answer}");
+}
+
+#[actix_rt::test]
+async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
+    let broker = Broker::shared().await;
+    let postgres = Postgres::start().await;
+    let database = postgres.create_database(None).await;
+    let service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
+    let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    say(&client, &topic, 0..1).await;
+    service.until(|account| account.committed == 1).await;
+    let admin = connect(&postgres.url("postgres")).await.unwrap();
+    let set = async |value: &str| {
+        let statement = format!("alter system set synchronous_standby_names = '{value}'");
+        admin.batch_execute("set synchronous_commit = local").await.unwrap();
+        admin.batch_execute(&statement).await.unwrap();
+        admin.batch_execute("select pg_reload_conf()").await.unwrap();
+    };
+    set("gone").await;
+    let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    let asked_at = Instant::now();
+    say(&client, &topic, 1..2).await;
+
+    eventually(PATIENCE, async || match service.get("/readyz").await {
+        Ok((503, problem)) if problem.to_string().contains("neither commits nor refuses") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert!(asked_at.elapsed() < Duration::from_secs(12), "{:?}", asked_at.elapsed());
+    // Longer than the API's statements may take, and those of the background.
+    eventually(Duration::from_secs(60), async || {
+        drop(service.get("/api/v1/sensors").await);
+        let row = admin.query_one(waiting, &[]).await.unwrap();
+        let count: i64 = row.get(0);
+        assert!(count <= 12, "backends pile up: {count}");
+        if asked_at.elapsed() > Duration::from_secs(25) { Ok(()) } else { Err(count) }
+    })
+    .await;
+
+    set("").await;
+    eventually(PATIENCE, async || match service.get("/readyz").await {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    service.until(|account| account.in_flight == 0).await;
+    assert_eq!(count(&database, ROWS).await, 2);
+}
+
+/// PgBouncer in front of a database.
+struct Pooler {
+    process: Child,
+    url: String,
+    _files: Files,
+}
+
+impl Pooler {
+    /// Nothing but what it must be told, and no `ignore_startup_parameters`.
+    async fn start(database: &Database, mode: &str) -> Self {
+        let (files, port) = (Files::new(), free_port());
+        let users = files.put("users", "\"postgres\" \"\"\n");
+        let configuration = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\n\
+             listen_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\nauth_type=trust\n\
+             auth_file={users}\npool_mode={mode}\n",
+            port_of(&database.url)
+        );
+        let configuration = files.put("pgbouncer.ini", &configuration);
+        let mut command = Command::new("pgbouncer");
+        command.arg("-q").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // It does not run as root; who is not root may run it as they are.
+        let is_root = std::fs::metadata("/proc/self")
+            .is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
+        if is_root {
+            command.args(["-u", "nobody"]);
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            for file in [files.directory(), users.as_ref(), configuration.as_ref()] {
+                std::fs::set_permissions(file, Clone::clone(&open)).unwrap();
+            }
+        }
+        let process = command.arg(configuration).spawn().expect("pgbouncer is installed");
+        let url = format!("postgres://postgres@127.0.0.1:{port}/{}", database.name);
+        eventually(PATIENCE, async || connect(&url).await.map(drop).map_err(|it| it.to_string()))
+            .await;
+        Self { process, url, _files: files }
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[actix_rt::test]
+async fn a_pooler_in_session_mode_works_as_it_comes() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let pooler = Pooler::start(&database, "session").await;
+    let settings = [("DATABASE_URL", pooler.url.as_str()), ("UNKNOWN_SENSOR", "register")];
+    let service = Service::start(&database, broker, &settings).await;
+    let sensor = service.create_sensor("pooled").await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    say(&client, &topic, 0..20).await;
+    service.until(|account| account.committed == 20 && account.in_flight == 0).await;
+    assert_eq!(count(&database, ROWS).await, 20);
+    let path = format!("/api/v1/sensors/{sensor}/measurements");
+    assert_eq!(service.get(&path).await.unwrap().0, 200);
+    let path = format!("/api/v1/sensors/{sensor}/measurements/export");
+    assert_eq!(text(&service, &path).await.0, 200);
+}
+
+#[actix_rt::test]
+async fn a_pooler_in_transaction_or_statement_mode_is_refused_by_name() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    for mode in ["transaction", "statement"] {
+        let pooler = Pooler::start(&database, mode).await;
+        let error = store::migrate(&config(&pooler.url)).await.unwrap_err().to_string();
+        assert!(error.contains("PgBouncer") && error.contains("pool_mode=session"), "{error}");
+        for migrates in ["true", "false"] {
+            let settings = [("DATABASE_URL", pooler.url.as_str()), ("MIGRATE_ON_START", migrates)];
+            let mut service = Service::start_unready(&database, broker, &settings);
+            let status = service.ended().await;
+            assert_eq!(status.code(), Some(1), "{mode}, {migrates}");
+            assert!(service.log().contains("PgBouncer"), "{}", service.log());
+        }
+    }
+}
