@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use tokio::sync::Notify;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
