@@ -1,6 +1,6 @@
 //! What a sensor measured, summed up by bucket of time: for charts of weeks. Reads through the
 //! store's bundles, and has them made where that pays. Promises buckets of one length that begin at
-//! the same moments whatever span is asked for, and numbers that are those of the rows.
+//! the same moments whatever range is asked for, and numbers that are those of the rows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::Context;
 use super::cursor::{self, Position};
 use super::fields::{self, Attributes, Limit};
 use super::measurements::few;
-use super::page::{Listing, TimeRange, after};
+use super::page::{Listing, TimeRangeQuery, after};
 use super::path::{Path, SensorPath};
 use super::problem::Problem;
 use super::query::{And, Query};
@@ -112,18 +112,18 @@ impl Position for Bucket {
 async fn list(
     context: web::Data<Context>,
     Path(path): Path<SensorPath>,
-    Query(And(range, query)): Query<And<TimeRange, ChartQuery>>,
+    Query(And(range, query)): Query<And<TimeRangeQuery, ChartQuery>>,
 ) -> Result<HttpResponse, Problem> {
     let sensor = path.sensor();
     let attributes = few(query.attributes, MAX_ATTRIBUTES)?;
     let bucket_secs = query.bucket.0;
-    let span = range.span()?;
+    let range = range.range()?;
     let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit.0);
     let after = after::<Bucket>(Bucket::TAG, query.cursor.as_deref())?;
 
-    let to = span.to.unwrap_or_else(Timestamp::now);
+    let to = range.to.unwrap_or_else(Timestamp::now);
     let grid = Grid { bucket_secs };
-    let from = span.from.unwrap_or_else(|| to.saturating_sub(grid.length(limit)));
+    let from = range.from.unwrap_or_else(|| to.saturating_sub(grid.length(limit)));
     let from = after.map_or(from, |Bucket(after)| after.max(from)).max(Timestamp::default());
     let end = page_end(&context.store, sensor, (from, to), (grid, limit)).await?;
     let aggregation = Aggregation { from, to: to.min(end).max(from), bucket_secs, attributes };
@@ -134,8 +134,8 @@ async fn list(
         Err(error) => error.is_timeout(),
     };
     if is_slow {
-        let span = (aggregation.from, aggregation.to);
-        actix_web::rt::spawn(bundle(context.store.clone(), sensor, span));
+        let range = (aggregation.from, aggregation.to);
+        actix_web::rt::spawn(bundle(context.store.clone(), sensor, range));
     }
     let aggregates = aggregates?.ok_or_else(Problem::sensor_not_found)?;
     let next = match end < to {
@@ -149,8 +149,8 @@ async fn list(
 }
 
 /// For the next who asks.
-async fn bundle(store: Store, sensor: SensorIdentifier, span: (Timestamp, Timestamp)) {
-    if let Err(error) = store.bundle(sensor, span).await {
+async fn bundle(store: Store, sensor: SensorIdentifier, range: (Timestamp, Timestamp)) {
+    if let Err(error) = store.bundle(sensor, range).await {
         debug!(%sensor, %error, "bundling measurements failed");
     }
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::{Order, RowKey, SensorKey, Stretch};
+use crate::store::{Order, ReplayRange, RowKey, SensorKey};
 
 /// Outside of these years there is no row, and the database refuses to look.
 fn is_moment(microseconds: i64) -> bool {
@@ -112,7 +112,7 @@ impl Position for i64 {
 }
 
 /// A replay.
-impl Position for Stretch {
+impl Position for ReplayRange {
     const TAG: u8 = b'p';
 
     fn write(&self) -> Vec<u8> {
@@ -231,8 +231,8 @@ mod tests {
             prop_assert_eq!(decode(&encode(&sensor.0)), Some(sensor.0));
             prop_assert_eq!(decode(&encode(&name)), Some(name));
             prop_assert_eq!(decode(&encode(&number)), Some(number));
-            let stretch = Stretch { after: number, until: digest };
-            prop_assert_eq!(decode(&encode(&stretch)), Some(stretch));
+            let range = ReplayRange { after: number, until: digest };
+            prop_assert_eq!(decode(&encode(&range)), Some(range));
         }
 
         #[test]

@@ -18,7 +18,7 @@ use super::Context;
 use super::caller::Caller;
 use super::fields::Format;
 use super::measurements::{AttributesQuery, MAX_ATTRIBUTES};
-use super::page::TimeRange;
+use super::page::TimeRangeQuery;
 use super::path::{NetworkPath, Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::query::{And, Query};
@@ -97,7 +97,7 @@ async fn of_network(
 }
 
 /// What of the measurements, and as what.
-type ExportQuery = And<And<FormatQuery, TimeRange>, AttributesQuery>;
+type ExportQuery = And<And<FormatQuery, TimeRangeQuery>, AttributesQuery>;
 
 /// As what an export comes.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -110,8 +110,8 @@ struct FormatQuery {
 fn wanted(of: ExportOf, request: &HttpRequest, query: ExportQuery) -> Result<Export, Problem> {
     let And(And(FormatQuery { format }, range), attributes) = query;
     let format = format.map_or_else(|| accepted(request), |format| format.0);
-    let (span, attributes) = (range.span()?, attributes.attributes(MAX_ATTRIBUTES)?);
-    Ok(Export { of, span, attributes, format })
+    let (range, attributes) = (range.range()?, attributes.attributes(MAX_ATTRIBUTES)?);
+    Ok(Export { of, range, attributes, format })
 }
 
 /// What the client names in `Accept`; CSV if it names neither or takes both alike.

@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use super::cursor::Position;
 use super::fields::{SEVERITIES, SearchText, Severities, SeverityName};
-use super::page::{Listing, PageQuery, RowsQuery, TimeRange, listing, row_listing};
+use super::page::{Listing, PageQuery, RowsQuery, TimeRangeQuery, listing, row_listing};
 use super::path::{Path, SensorPath};
 use super::problem::Problem;
 use super::query::{And, Query};
@@ -128,10 +128,11 @@ async fn list(
 async fn summarise(
     context: web::Data<Context>,
     Path(path): Path<SensorPath>,
-    Query(And(And(range, query), page)): Query<And<And<TimeRange, LogQuery>, PageQuery>>,
+    Query(And(And(range, query), page)): Query<And<And<TimeRangeQuery, LogQuery>, PageQuery>>,
 ) -> Result<HttpResponse, Problem> {
-    let (span, filter, page) = (range.span()?, query.into(), page.page::<SummaryKey>()?);
-    let lines = context.store.summarise_log_messages(path.sensor(), (span, &filter), &page).await?;
+    let (range, filter, page) = (range.range()?, query.into(), page.page::<SummaryKey>()?);
+    let lines =
+        context.store.summarise_log_messages(path.sensor(), (range, &filter), &page).await?;
     let lines = lines.ok_or_else(Problem::sensor_not_found)?;
     Ok(listing(lines, &page, |line| line.key.clone(), Summary::from))
 }

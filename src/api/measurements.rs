@@ -1,4 +1,4 @@
-//! What a sensor measured: any span of it in either direction, and the newest. Reads the rows that
+//! What a sensor measured: any range of it in either direction, and the newest. Reads the rows that
 //! the writer committed. Promises that the numbers of a value come out as the table has them, not
 //! through a float.
 
@@ -15,7 +15,7 @@ use super::problem::{Kind, Problem};
 use super::query::{And, Query};
 use super::routes::{Access, Routes};
 use super::{Context, cursor};
-use crate::store::{MeasurementRow, Order, Page, Selection, Span};
+use crate::store::{MeasurementRow, Order, Page, Selection, TimeRange};
 
 /// More than anybody names by hand.
 pub(super) const MAX_ATTRIBUTES: usize = 64;
@@ -123,7 +123,7 @@ async fn latest(
     Path(path): Path<SensorPath>,
 ) -> Result<HttpResponse, Problem> {
     let page = Page { limit: 1, after: None };
-    let selection = Selection { span: Span::default(), order: Order::NewestFirst, page };
+    let selection = Selection { range: TimeRange::default(), order: Order::NewestFirst, page };
     let page = context.store.list_measurements(path.sensor(), &selection, None).await?;
     let newest = page.ok_or_else(Problem::sensor_not_found)?.rows.pop();
     let newest = newest.ok_or_else(|| {

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::cursor::{self, Position};
 use super::fields::{Limit, RowOrder, Time};
 use super::problem::Problem;
-use crate::store::{Order, Page, RowKey, RowPage, Selection, Span};
+use crate::store::{Order, Page, RowKey, RowPage, Selection, TimeRange};
 
 /// Items of a page, unless the query says otherwise.
 pub(super) const DEFAULT_LIMIT: u32 = 100;
@@ -50,7 +50,7 @@ pub(super) fn after<P: Position>(list: u8, cursor: Option<&str>) -> Result<Optio
 
 /// A range of the sensor's clock.
 #[derive(Debug, Deserialize, IntoParams)]
-pub(super) struct TimeRange {
+pub(super) struct TimeRangeQuery {
     /// From this time on: RFC 3339 or Unix seconds
     #[param(inline)]
     from: Option<Time>,
@@ -59,15 +59,15 @@ pub(super) struct TimeRange {
     to: Option<Time>,
 }
 
-impl TimeRange {
-    pub(super) fn span(self) -> Result<Span, Problem> {
+impl TimeRangeQuery {
+    pub(super) fn range(self) -> Result<TimeRange, Problem> {
         let (from, to) = (self.from.map(|time| time.0), self.to.map(|time| time.0));
         if let (Some(from), Some(to)) = (from, to)
             && to <= from
         {
             return Err(Problem::parameter("to", "`to` must be later than `from`"));
         }
-        Ok(Span { from, to })
+        Ok(TimeRange { from, to })
     }
 }
 
@@ -96,9 +96,9 @@ impl RowsQuery {
         let Self { from, to, order, limit, cursor } = self;
         let order = order.map_or_else(Order::default, |order| order.0);
         let list = cursor::rows(kind, order);
-        let span = TimeRange { from, to }.span()?;
+        let range = TimeRangeQuery { from, to }.range()?;
         let page = PageQuery { limit, cursor }.page_of::<RowKey>(list)?;
-        Ok((Selection { span, order, page }, list))
+        Ok((Selection { range, order, page }, list))
     }
 }
 

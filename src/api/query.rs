@@ -85,11 +85,11 @@ pub(super) fn check(query: &str, known: &[String]) -> Result<(), Problem> {
 mod tests {
     use super::*;
     use crate::api::cursor;
-    use crate::api::page::{PageQuery, TimeRange};
+    use crate::api::page::{PageQuery, TimeRangeQuery};
 
     fn page(query: &str) -> Result<(u32, Option<i32>), Problem> {
         check(query, &["limit".into(), "cursor".into(), "from".into()])?;
-        let And(page, _) = And::<PageQuery, TimeRange>::read(query)?;
+        let And(page, _) = And::<PageQuery, TimeRangeQuery>::read(query)?;
         page.page().map(|page| (page.limit, page.after))
     }
 

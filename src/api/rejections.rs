@@ -27,7 +27,7 @@ use super::routes::{Access, Routes};
 use super::{Context, cursor, to_the_end};
 use crate::domain::{Scope, SensorIdentifier};
 use crate::replay::{ReplayError, ReplayReport, ReplayRequest};
-use crate::store::{RejectionFilter, RejectionRow, Stretch};
+use crate::store::{RejectionFilter, RejectionRow, ReplayRange};
 
 /// A page is replayed within some hundred milliseconds; longer than this, nobody waits.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(25);
@@ -344,8 +344,8 @@ impl From<ReplayError> for Problem {
 }
 
 fn order(body: ReplayBody) -> Result<ReplayRequest, Problem> {
-    let stretch = body.cursor.map(|cursor| {
-        cursor::decode::<Stretch>(&cursor).ok_or_else(|| {
+    let range = body.cursor.map(|cursor| {
+        cursor::decode::<ReplayRange>(&cursor).ok_or_else(|| {
             let detail = "it takes the next of an earlier page of this replay";
             Problem::member(pointer("cursor"), detail)
         })
@@ -363,7 +363,7 @@ fn order(body: ReplayBody) -> Result<ReplayRequest, Problem> {
         return Err(Problem::member(pointer("all"), WHICH));
     }
     let limit = body.limit.map_or(MAX_LIMIT, |limit| limit.0);
-    Ok(ReplayRequest { filter, stretch: stretch.transpose()?, limit })
+    Ok(ReplayRequest { filter, range: range.transpose()?, limit })
 }
 
 const WHICH: &str = "name the rejections by a condition, or all of them by all=true";

@@ -86,7 +86,7 @@ impl TestBed {
         self.admin.create_database(&name).await.context("creating a database")?;
         let mut store = self.servers.store.clone();
         store.postgres.dbname(&name);
-        store::furnish(&store).await?;
+        store::create_tables(&store).await?;
         let database = Bench::connect(&store).await?;
         database.register(sensors).await?;
         Ok(Run {

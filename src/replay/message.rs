@@ -2,7 +2,7 @@
 //! rejected and nothing else.
 
 use crate::domain::{RawMessage, RejectionDigest};
-use crate::store::Recorded;
+use crate::store::StoredRejection;
 use crate::wire;
 
 /// Why a rejection cannot be replayed.
@@ -18,7 +18,7 @@ pub enum NotReplayable {
 
 /// `raw` is the payload if its digest is that of the message; else it is one item, or the beginning of a
 /// payload that was too large.
-pub(super) fn message(row: &Recorded) -> Result<RawMessage, NotReplayable> {
+pub(super) fn message(row: &StoredRejection) -> Result<RawMessage, NotReplayable> {
     let is_whole = RejectionDigest::of(&row.topic, &row.raw) == row.digest;
     let payload = match (row.item_index, is_whole) {
         (None, true) => Some(row.raw.clone()),
@@ -40,8 +40,8 @@ mod tests {
     const TOPIC: &str = "measurements/81bf7042-e20f-4a97-ac44-c15853e3618f";
     const MESSAGE: &str = r#"{"measurements":[{"a":1}, {"b":[2]} ],"more":0}"#;
 
-    fn recorded(item_index: Option<u32>, raw: &str, message: &str) -> Recorded {
-        Recorded {
+    fn rejection(item_index: Option<u32>, raw: &str, message: &str) -> StoredRejection {
+        StoredRejection {
             identifier: 7,
             received_at: Timestamp::from_unix_microseconds(5),
             topic: TOPIC.into(),
@@ -52,7 +52,7 @@ mod tests {
         }
     }
 
-    fn payload(row: &Recorded) -> Result<String, NotReplayable> {
+    fn payload(row: &StoredRejection) -> Result<String, NotReplayable> {
         let message = message(row)?;
         assert_eq!((message.topic(), message.replayed_from), (TOPIC, Some(7)));
         assert!(message.redelivered, "it may be a row already");
@@ -62,24 +62,24 @@ mod tests {
 
     #[test]
     fn a_message_is_replayed_unchanged() {
-        assert_eq!(payload(&recorded(None, MESSAGE, MESSAGE)), Ok(MESSAGE.into()));
-        assert_eq!(payload(&recorded(None, "{", "{")), Ok("{".into()));
+        assert_eq!(payload(&rejection(None, MESSAGE, MESSAGE)), Ok(MESSAGE.into()));
+        assert_eq!(payload(&rejection(None, "{", "{")), Ok("{".into()));
     }
 
     #[test]
     fn an_item_is_replayed_alone() {
         let alone = r#"{"measurements":[{"b":[2]}]}"#.to_owned();
-        let kept_alone = recorded(Some(1), r#"{"b":[2]}"#, MESSAGE);
+        let kept_alone = rejection(Some(1), r#"{"b":[2]}"#, MESSAGE);
         assert_eq!(payload(&kept_alone).as_ref(), Ok(&alone));
-        let kept_with_its_message = recorded(Some(1), MESSAGE, MESSAGE);
+        let kept_with_its_message = rejection(Some(1), MESSAGE, MESSAGE);
         assert_eq!(payload(&kept_with_its_message), Ok(alone));
     }
 
     #[test]
     fn what_was_not_stored_is_not_replayed() {
-        let beginning = recorded(None, &MESSAGE[..20], MESSAGE);
+        let beginning = rejection(None, &MESSAGE[..20], MESSAGE);
         assert_eq!(payload(&beginning), Err(NotReplayable::Incomplete));
-        let beyond = recorded(Some(2), MESSAGE, MESSAGE);
+        let beyond = rejection(Some(2), MESSAGE, MESSAGE);
         assert_eq!(payload(&beyond), Err(NotReplayable::ItemNotFound));
     }
 }

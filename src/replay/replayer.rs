@@ -11,7 +11,7 @@ use super::in_flight::{InFlight, ReplayedMessage};
 use super::message::{NotReplayable, message};
 use crate::domain::{AckTokens, KindCounts, Ledger, LostToken, RawMessage, Reason};
 use crate::sensor::Router;
-use crate::store::{Committed, RejectionFilter, Replayed, Store, StoreError, Stretch};
+use crate::store::{Committed, RejectionFilter, ReplayRange, Replayed, Store, StoreError};
 use crate::wire::Decoder;
 
 /// Requests that wait; more are refused.
@@ -30,7 +30,7 @@ pub struct ReplayRequest {
     /// Which rejections.
     pub filter: RejectionFilter,
     /// Where the page begins; none for the first.
-    pub stretch: Option<Stretch>,
+    pub range: Option<ReplayRange>,
     /// Maximum number of rejections.
     pub limit: u32,
 }
@@ -47,7 +47,7 @@ pub struct ReplayReport {
     /// Rejections that cannot be replayed, and why: they stay.
     pub not_replayable: Vec<(i64, NotReplayable)>,
     /// Where the next page begins; none behind the last.
-    pub rest: Option<Stretch>,
+    pub rest: Option<ReplayRange>,
 }
 
 /// Why a page was not replayed.
@@ -145,8 +145,8 @@ impl Replayer {
     }
 
     async fn replay(&mut self, request: &ReplayRequest) -> Result<ReplayReport, StoreError> {
-        let ReplayRequest { filter, stretch, limit } = request;
-        let page = self.handles.store.recorded(filter, *stretch, *limit).await?;
+        let ReplayRequest { filter, range, limit } = request;
+        let page = self.handles.store.stored_rejections(filter, *range, *limit).await?;
         let mut report = ReplayReport { rest: page.rest, ..ReplayReport::default() };
         for (row, number) in page.rows.iter().zip(1..) {
             match message(row) {

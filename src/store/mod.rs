@@ -36,7 +36,9 @@ pub use ingest::replays::Replayed;
 pub use maintenance::activity::{
     Activity, ActivityTotals, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
 };
-pub use maintenance::benchmark::{BENCHMARK_DATABASE_PREFIX, Bench, encode_measurements, furnish};
+pub use maintenance::benchmark::{
+    BENCHMARK_DATABASE_PREFIX, Bench, create_tables, encode_measurements,
+};
 pub(crate) use maintenance::benchmark::{
     Bundled, TableCounts, Watch, bundles_of_28_days, copy_line, copy_script,
 };
@@ -53,10 +55,10 @@ pub use query::export::{CutOff, Export, ExportError, ExportFormat, ExportOf, Exp
 pub use query::log_summary::{LogSummary, SummaryKey};
 pub use query::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, Page,
-    RejectionFilter, RejectionRow, RowKey, RowPage, Selection, Span,
+    RejectionFilter, RejectionRow, RowKey, RowPage, Selection, TimeRange,
 };
 pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
-pub use query::stored_rejections::{Recorded, RecordedPage, Stretch};
+pub use query::stored_rejections::{ReplayRange, StoredRejection, StoredRejectionPage};
 pub use query::sums::{Aggregate, Aggregation, BUCKET_ORIGIN};
 pub use sensors::changes::{NewSensor, SensorChange, SensorError};
 pub use sensors::lookups::{KnownSensor, Whereabouts};

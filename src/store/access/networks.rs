@@ -82,7 +82,7 @@ impl Store {
     /// The networks of a scope by name, one more than the page has room for if there are more.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn list_networks(
         &self,
         scope: Scope,
@@ -107,7 +107,7 @@ impl Store {
     /// One network.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn network(
         &self,
         identifier: NetworkIdentifier,
@@ -122,7 +122,7 @@ impl Store {
     /// Creates a network.
     ///
     /// # Errors
-    /// When the name is taken, or the database is away.
+    /// When the name is taken, or the database is unavailable.
     pub async fn create_network(
         &self,
         identifier: NetworkIdentifier,
@@ -140,7 +140,7 @@ impl Store {
     /// Gives a network another name; none if there is no such network.
     ///
     /// # Errors
-    /// When the name is taken, or the database is away.
+    /// When the name is taken, or the database is unavailable.
     pub async fn rename_network(
         &self,
         identifier: NetworkIdentifier,
@@ -159,7 +159,7 @@ impl Store {
     /// there is no such network.
     ///
     /// # Errors
-    /// When it holds sensors, or the database is away.
+    /// When it holds sensors, or the database is unavailable.
     pub async fn delete_network(&self, identifier: NetworkIdentifier) -> Result<bool, AccessError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -171,7 +171,7 @@ impl Store {
     /// Whether a network holds this sensor.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn network_holds(
         &self,
         network: NetworkIdentifier,

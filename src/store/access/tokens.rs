@@ -89,7 +89,7 @@ impl Store {
     /// The token with this digest, if it is valid now.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn token_of(&self, digest: TokenDigest) -> Result<Option<TokenRow>, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -104,7 +104,7 @@ impl Store {
     /// The token was used just now.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn note_use(&self, token: Uuid) -> Result<(), StoreError> {
         self.within(async {
             self.connection().await?.execute_typed(USED, &[(&token, Type::UUID)]).await?;
@@ -116,7 +116,7 @@ impl Store {
     /// Keeps a token; gives the identifier that it got. Those that expired lately go meanwhile.
     ///
     /// # Errors
-    /// When the name is taken, the network or the user is not there, or the database is away.
+    /// When the name is taken, the network or the user does not exist, or the database is unavailable.
     pub async fn create_token(&self, new: &NewToken) -> Result<Uuid, AccessError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -129,7 +129,7 @@ impl Store {
     /// more.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn list_tokens(
         &self,
         scope: Scope,
@@ -150,7 +150,7 @@ impl Store {
     /// One token of a scope.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn token(
         &self,
         scope: Scope,
@@ -170,7 +170,7 @@ impl Store {
     /// Revokes a token of a scope; false if there is none.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn revoke_token(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -184,7 +184,7 @@ impl Store {
     /// Revokes the token of this name; false if there is none.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn revoke_token_named(&self, name: &str) -> Result<bool, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -196,7 +196,7 @@ impl Store {
     /// Ends a session; false if there is none.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn end_session(&self, identifier: Uuid) -> Result<bool, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -231,7 +231,7 @@ pub(super) async fn insert(
 }
 
 fn token(row: &Row) -> Result<TokenRow, tokio_postgres::Error> {
-    let moment = |index: usize| -> Result<Option<Timestamp>, tokio_postgres::Error> {
+    let timestamp = |index: usize| -> Result<Option<Timestamp>, tokio_postgres::Error> {
         Ok(row.try_get::<_, Option<jiff::Timestamp>>(index)?.map(Into::into))
     };
     Ok(TokenRow {
@@ -241,8 +241,8 @@ fn token(row: &Row) -> Result<TokenRow, tokio_postgres::Error> {
         scope: scope(row.try_get(3)?),
         user: row.try_get(4)?,
         created_at: row.try_get::<_, jiff::Timestamp>(5)?.into(),
-        expires_at: moment(6)?,
-        last_used_at: moment(7)?,
+        expires_at: timestamp(6)?,
+        last_used_at: timestamp(7)?,
     })
 }
 

@@ -93,7 +93,7 @@ impl Store {
     /// Creates a user.
     ///
     /// # Errors
-    /// When the name is taken, the network is not there, or the database is away.
+    /// When the name is taken, the network does not exist, or the database is unavailable.
     pub async fn create_user(&self, new: &NewUser) -> Result<Uuid, AccessError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -115,7 +115,7 @@ impl Store {
     /// The users of a scope, one more than the page has room for if there are more.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn list_users(
         &self,
         scope: Scope,
@@ -136,7 +136,7 @@ impl Store {
     /// One user of a scope.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn user(
         &self,
         scope: Scope,
@@ -152,7 +152,7 @@ impl Store {
     /// The user of this name, and what is kept of the password.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn user_named(&self, name: &str) -> Result<Option<(UserRow, String)>, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -167,7 +167,7 @@ impl Store {
     /// Changes a user of a scope, and ends the user's sessions; none if there is none.
     ///
     /// # Errors
-    /// When the network is not there, or the database is away.
+    /// When the network does not exist, or the database is unavailable.
     pub async fn change_user(
         &self,
         own: Scope,
@@ -202,7 +202,7 @@ impl Store {
     /// Deletes a user of a scope, and the user's sessions; false if there is none.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn delete_user(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
         self.within(async {
             let connection = self.connection().await?;

@@ -85,7 +85,7 @@ impl Store {
     /// The newest configurations that are not published yet, by sensor, behind this one.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn unpublished_configurations(
         &self,
         behind: Option<SensorIdentifier>,
@@ -99,7 +99,7 @@ impl Store {
     /// The newest configuration of each of these sensors.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn newest_configurations(
         &self,
         sensors: &[SensorIdentifier],
@@ -111,7 +111,7 @@ impl Store {
     /// These are published.
     ///
     /// # Errors
-    /// When the database is away; they are then published once more.
+    /// When the database is unavailable; they are then published once more.
     pub async fn record_publications(
         &self,
         published: &[(SensorIdentifier, i32, Timestamp)],
@@ -136,7 +136,7 @@ impl Store {
     /// Deleted sensors whose configuration may still be retained by the broker, behind this one.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn uncleared_sensors(
         &self,
         behind: Option<SensorIdentifier>,
@@ -150,7 +150,7 @@ impl Store {
     /// What the broker retained for these is cleared.
     ///
     /// # Errors
-    /// When the database is away; they are then cleared once more.
+    /// When the database is unavailable; they are then cleared once more.
     pub async fn record_clearances(&self, cleared: &[SensorIdentifier]) -> Result<(), StoreError> {
         if cleared.is_empty() {
             return Ok(());

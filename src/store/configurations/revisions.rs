@@ -101,7 +101,7 @@ impl Store {
     /// there is no such sensor.
     ///
     /// # Errors
-    /// When PostgreSQL refuses the value, or is away.
+    /// When PostgreSQL refuses the value, or is unavailable.
     pub async fn create_configuration(
         &self,
         sensor: SensorIdentifier,
@@ -172,7 +172,7 @@ impl Store {
     /// One configuration of a sensor, or its newest; the outer none if there is no such sensor.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn configuration(
         &self,
         sensor: SensorIdentifier,
@@ -187,7 +187,7 @@ impl Store {
     /// are more; none if there is no such sensor.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn list_configurations(
         &self,
         sensor: SensorIdentifier,
@@ -201,10 +201,10 @@ impl Store {
 }
 
 fn configuration(row: &Row) -> Result<Configuration, tokio_postgres::Error> {
-    let moment = |index: usize| -> Result<Option<Timestamp>, tokio_postgres::Error> {
+    let timestamp = |index: usize| -> Result<Option<Timestamp>, tokio_postgres::Error> {
         Ok(row.try_get::<_, Option<jiff::Timestamp>>(index)?.map(Into::into))
     };
-    let (published_at, acknowledged_at) = (moment(3)?, moment(4)?);
+    let (published_at, acknowledged_at) = (timestamp(3)?, timestamp(4)?);
     let success = row.try_get(6)?;
     Ok(Configuration {
         revision: row.try_get(0)?,
@@ -213,7 +213,7 @@ fn configuration(row: &Row) -> Result<Configuration, tokio_postgres::Error> {
         created_at: row.try_get::<_, jiff::Timestamp>(2)?.into(),
         published_at,
         acknowledged_at,
-        acknowledgement_received_at: moment(5)?,
+        acknowledgement_received_at: timestamp(5)?,
         success,
     })
 }

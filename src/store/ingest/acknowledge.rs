@@ -36,12 +36,12 @@ pub(in crate::store) async fn write(
     };
     let sensors: Vec<Uuid> = heard.iter().map(|(sensor, ..)| sensor.0).collect();
     let revisions: Vec<i32> = heard.iter().map(|(.., heartbeat)| heartbeat.revision).collect();
-    let made = column(|(.., heartbeat)| heartbeat.timestamp.to_jiff());
+    let timestamp = column(|(.., heartbeat)| heartbeat.timestamp.to_jiff());
     let received = column(|(_, uplink, _)| uplink.message.received_at.to_jiff());
     let success: Vec<bool> = heard.iter().map(|(.., heartbeat)| heartbeat.success).collect();
     let rows = connection
         .client
-        .query(&connection.acknowledge, &[&sensors, &revisions, &made, &received, &success])
+        .query(&connection.acknowledge, &[&sensors, &revisions, &timestamp, &received, &success])
         .await?;
     Ok(rows
         .iter()
@@ -60,10 +60,10 @@ fn first_of_each<'a, 'b>(
     heartbeats: impl Iterator<Item = &'b RowRef>,
 ) -> Vec<(SensorIdentifier, &'a Uplink, &'a Heartbeat)> {
     let mut first = foldhash::HashMap::default();
-    for place in heartbeats {
-        let (uplink, heartbeat) = copy::heartbeat(batch, place);
-        let arrival = (place.uplink, place.item);
-        match first.entry((place.sensor, heartbeat.revision)) {
+    for row in heartbeats {
+        let (uplink, heartbeat) = copy::heartbeat(batch, row);
+        let arrival = (row.uplink, row.item);
+        match first.entry((row.sensor, heartbeat.revision)) {
             Entry::Vacant(entry) => {
                 entry.insert((arrival, uplink, heartbeat));
             }

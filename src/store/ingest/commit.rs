@@ -95,7 +95,7 @@ struct Account {
     tally: Tally,
     acknowledgements: Vec<Acknowledgement>,
     deleted: Vec<SensorIdentifier>,
-    /// The places of the rows that were new, by kind.
+    /// References to the rows that were new, by kind.
     stored: [Vec<RowRef>; Kind::ALL.len()],
     replayed: Replayed,
 }
@@ -162,7 +162,7 @@ impl Committer {
     }
 
     /// Finds the items of a one-message batch that PostgreSQL refuses, by trying them in ever
-    /// smaller parts, all of it rolled back. Returns the item's place among the stored ones, and
+    /// smaller parts, all of it rolled back. Returns the item's index among the stored ones, and
     /// PostgreSQL's sentence.
     ///
     /// # Errors
@@ -294,19 +294,19 @@ async fn begin(
 ) -> Result<Vec<SensorIdentifier>, StoreError> {
     let mut sensors: Vec<Uuid> = Vec::new();
     for (_, rows) in rows {
-        for places in [&rows.new, &rows.maybe_duplicate] {
+        for rows in [&rows.new, &rows.maybe_duplicate] {
             sensors.extend(
-                places.chunk_by(|one, next| one.sensor == next.sensor).map(|run| run[0].sensor.0),
+                rows.chunk_by(|one, next| one.sensor == next.sensor).map(|run| run[0].sensor.0),
             );
         }
     }
     let begin = format!(
         "begin isolation level read committed; select pg_advisory_xact_lock_shared({DELETION_LOCK})"
     );
-    let begun = connection.client.batch_execute(&begin);
+    let begin = connection.client.batch_execute(&begin);
     let parameters: [&(dyn ToSql + Sync); 1] = [&sensors];
     let deleted = connection.client.query(&connection.tombstones, &parameters);
-    let ((), deleted) = tokio::try_join!(begun, deleted)?;
+    let ((), deleted) = tokio::try_join!(begin, deleted)?;
     Ok(deleted.iter().map(|row| SensorIdentifier(row.get(0))).collect())
 }
 

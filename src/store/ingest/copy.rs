@@ -41,13 +41,13 @@ impl Encoder {
         Self(buffer)
     }
 
-    /// The part of the stream with the rows at these places.
-    pub(in crate::store) fn rows(&mut self, kind: Kind, batch: &Batch, places: &[RowRef]) -> Bytes {
-        for place in places {
+    /// The part of the stream with the rows of these references.
+    pub(in crate::store) fn rows(&mut self, kind: Kind, batch: &Batch, rows: &[RowRef]) -> Bytes {
+        for row in rows {
             match kind {
-                Kind::Measurement => self.measurement(batch, place),
-                Kind::LogMessage => self.log_message(batch, place),
-                Kind::Heartbeat => self.heartbeat(batch, place),
+                Kind::Measurement => self.measurement(batch, row),
+                Kind::LogMessage => self.log_message(batch, row),
+                Kind::Heartbeat => self.heartbeat(batch, row),
             }
         }
         self.0.split().freeze()
@@ -58,19 +58,19 @@ impl Encoder {
         self.0.freeze()
     }
 
-    fn measurement(&mut self, batch: &Batch, place: &RowRef) {
-        let (uplink, item) = measurement(batch, place);
+    fn measurement(&mut self, batch: &Batch, row: &RowRef) {
+        let (uplink, item) = measurement(batch, row);
         let value = uplink.message.bytes(item.value);
         self.0.reserve(COMMON_BYTES + 5 + value.len());
-        self.common(6, place, uplink.message.received_at, item.revision);
+        self.common(6, row, uplink.message.received_at, item.revision);
         self.length(1 + value.len());
         self.0.put_u8(JSONB_VERSION);
         self.0.put_slice(value);
     }
 
-    fn log_message(&mut self, batch: &Batch, place: &RowRef) {
-        let (uplink, item) = log_message(batch, place);
-        self.common(8, place, uplink.message.received_at, item.revision);
+    fn log_message(&mut self, batch: &Batch, row: &RowRef) {
+        let (uplink, item) = log_message(batch, row);
+        self.common(8, row, uplink.message.received_at, item.revision);
         self.text(item.severity.name());
         self.text(&item.subject);
         match &item.details {
@@ -79,26 +79,26 @@ impl Encoder {
         }
     }
 
-    fn heartbeat(&mut self, batch: &Batch, place: &RowRef) {
-        let (uplink, item) = heartbeat(batch, place);
-        self.common(6, place, uplink.message.received_at, item.revision);
+    fn heartbeat(&mut self, batch: &Batch, row: &RowRef) {
+        let (uplink, item) = heartbeat(batch, row);
+        self.common(6, row, uplink.message.received_at, item.revision);
         self.length(1);
         self.0.put_u8(u8::from(item.success));
     }
 
     /// What every row begins with, put together on the stack and copied once.
-    fn common(&mut self, columns: i16, place: &RowRef, received_at: Timestamp, revision: i32) {
+    fn common(&mut self, columns: i16, reference: &RowRef, received_at: Timestamp, revision: i32) {
         let mut row = [0; COMMON_BYTES];
         let mut rest = &mut row[..];
         rest.put_i16(columns);
         rest.put_i32(16);
-        rest.put_slice(place.sensor.0.as_bytes());
+        rest.put_slice(reference.sensor.0.as_bytes());
         rest.put_i32(8);
-        rest.put_i64(place.timestamp.postgres_microseconds());
+        rest.put_i64(reference.timestamp.postgres_microseconds());
         rest.put_i32(8);
         rest.put_i64(received_at.postgres_microseconds());
         rest.put_i32(8);
-        rest.put_i64(place.digest.cast_signed());
+        rest.put_i64(reference.digest.cast_signed());
         rest.put_i32(4);
         rest.put_i32(revision);
         self.0.put_slice(&row);
@@ -114,34 +114,34 @@ impl Encoder {
     }
 }
 
-const ROW_FITS: &str = "a place is made from the items of its own kind";
+const ROW_FITS: &str = "a row is timestamp from the items of its own kind";
 
 pub(in crate::store) fn measurement<'a>(
     batch: &'a Batch,
-    place: &RowRef,
+    row: &RowRef,
 ) -> (&'a Uplink, &'a Measurement) {
-    let uplink = &batch.uplinks()[place.uplink as usize];
+    let uplink = &batch.uplinks()[row.uplink as usize];
     let Items::Measurements(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
-    (uplink, &items[place.item as usize])
+    (uplink, &items[row.item as usize])
 }
 
 pub(in crate::store) fn log_message<'a>(
     batch: &'a Batch,
-    place: &RowRef,
+    row: &RowRef,
 ) -> (&'a Uplink, &'a LogMessage) {
-    let uplink = &batch.uplinks()[place.uplink as usize];
+    let uplink = &batch.uplinks()[row.uplink as usize];
     let Items::LogMessages(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
-    (uplink, &items[place.item as usize])
+    (uplink, &items[row.item as usize])
 }
 
-/// The heartbeat at a place, and its message.
+/// The heartbeat of a reference, and its message.
 pub(in crate::store) fn heartbeat<'a>(
     batch: &'a Batch,
-    place: &RowRef,
+    row: &RowRef,
 ) -> (&'a Uplink, &'a Heartbeat) {
-    let uplink = &batch.uplinks()[place.uplink as usize];
+    let uplink = &batch.uplinks()[row.uplink as usize];
     let Items::Heartbeats(items) = &uplink.items else { unreachable!("{ROW_FITS}") };
-    (uplink, &items[place.item as usize])
+    (uplink, &items[row.item as usize])
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
     fn a_row_has_its_fields_in_order() {
         let (ack_tokens, _lost) = AckTokens::new();
         let sensor = SensorIdentifier(Uuid::from_u128(1));
-        let place = RowRef {
+        let row = RowRef {
             sensor,
             timestamp: Timestamp::from_unix_microseconds(946_684_800_000_001),
             digest: u64::MAX,
@@ -166,8 +166,8 @@ mod tests {
             sensor: Some(sensor),
             kind: None,
             items: Items::Measurements(smallvec![Measurement {
-                timestamp: place.timestamp,
-                digest: place.digest,
+                timestamp: row.timestamp,
+                digest: row.digest,
                 revision: 3,
                 value: ByteRange { start: 1, end: 3 },
             }]),
@@ -182,7 +182,7 @@ mod tests {
         })]);
 
         let mut encoder = Encoder::begin();
-        let rows = encoder.rows(Kind::Measurement, &batch, &[place]);
+        let rows = encoder.rows(Kind::Measurement, &batch, &[row]);
         let stream = [rows, encoder.end()].concat();
 
         let mut expected = Vec::from(*b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x06\0\0\0\x10");

@@ -13,8 +13,8 @@ pub(in crate::store) fn gather(
     acknowledgements: &[Acknowledgement],
 ) -> Vec<Event> {
     let mut events = Vec::new();
-    for (kind, places) in Kind::ALL.into_iter().zip(stored) {
-        for run in places.chunk_by(|one, next| one.sensor == next.sensor) {
+    for (kind, rows) in Kind::ALL.into_iter().zip(stored) {
+        for run in rows.chunk_by(|one, next| one.sensor == next.sensor) {
             if subscriptions.is_subscribed(run[0].sensor) {
                 events.extend(
                     run.iter()
@@ -31,11 +31,11 @@ pub(in crate::store) fn gather(
     events
 }
 
-fn event_kind(kind: Kind, batch: &Batch, place: &RowRef) -> EventKind {
-    let timestamp = place.timestamp;
+fn event_kind(kind: Kind, batch: &Batch, row: &RowRef) -> EventKind {
+    let timestamp = row.timestamp;
     match kind {
         Kind::Measurement => {
-            let (uplink, item) = copy::measurement(batch, place);
+            let (uplink, item) = copy::measurement(batch, row);
             EventKind::Measurement {
                 timestamp,
                 received_at: uplink.message.received_at,
@@ -44,7 +44,7 @@ fn event_kind(kind: Kind, batch: &Batch, place: &RowRef) -> EventKind {
             }
         }
         Kind::LogMessage => {
-            let (uplink, item) = copy::log_message(batch, place);
+            let (uplink, item) = copy::log_message(batch, row);
             EventKind::LogMessage {
                 timestamp,
                 received_at: uplink.message.received_at,
@@ -55,7 +55,7 @@ fn event_kind(kind: Kind, batch: &Batch, place: &RowRef) -> EventKind {
             }
         }
         Kind::Heartbeat => {
-            let (uplink, item) = copy::heartbeat(batch, place);
+            let (uplink, item) = copy::heartbeat(batch, row);
             EventKind::Heartbeat {
                 timestamp,
                 received_at: uplink.message.received_at,

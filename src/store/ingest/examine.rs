@@ -7,7 +7,7 @@ use crate::domain::{Batch, Kind, RowRef};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::{WriterConnection, staging_table};
 
-/// Returns each item's place among the stored ones, and PostgreSQL's sentence.
+/// Returns each item's index among the stored ones, and PostgreSQL's sentence.
 pub(in crate::store) async fn find_refused(
     connection: &WriterConnection,
     batch: &Batch,
@@ -16,8 +16,8 @@ pub(in crate::store) async fn find_refused(
     connection.client.batch_execute("begin; set constraints all immediate").await?;
     let mut refused = Vec::new();
     for kind in Kind::ALL {
-        let places = batch.rows(kind).all();
-        let mut parts = vec![&places[..]];
+        let rows = batch.rows(kind).all();
+        let mut parts = vec![&rows[..]];
         while let Some(part) = parts.pop() {
             let Err(error) = attempt(connection, batch, kind, part).await else { continue };
             // All of it is staged: what conflicts still does so with a constraint that is not ours.

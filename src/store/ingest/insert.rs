@@ -48,10 +48,10 @@ pub(in crate::store) async fn staged(
     connection: &WriterConnection,
     batch: &Batch,
     kind: Kind,
-    places: &[RowRef],
+    rows: &[RowRef],
 ) -> Result<Vec<RowRef>, StoreError> {
     let staging = connection.staging(kind);
-    if copy_in(connection, &staging.copy, batch, kind, places).await? == 0 {
+    if copy_in(connection, &staging.copy, batch, kind, rows).await? == 0 {
         return Ok(Vec::new());
     }
     let new: foldhash::HashSet<(Uuid, i64, i64)> = connection
@@ -60,15 +60,15 @@ pub(in crate::store) async fn staged(
         .await?
         .iter()
         .map(|row| {
-            let made = Timestamp::from(row.get::<_, jiff::Timestamp>(1));
-            (row.get(0), made.unix_microseconds(), row.get(2))
+            let timestamp = Timestamp::from(row.get::<_, jiff::Timestamp>(1));
+            (row.get(0), timestamp.unix_microseconds(), row.get(2))
         })
         .collect();
-    let is_new = |place: &&RowRef| {
-        let made = place.timestamp.unix_microseconds();
-        new.contains(&(place.sensor.0, made, place.digest.cast_signed()))
+    let is_new = |row: &&RowRef| {
+        let timestamp = row.timestamp.unix_microseconds();
+        new.contains(&(row.sensor.0, timestamp, row.digest.cast_signed()))
     };
-    Ok(places.iter().filter(is_new).copied().collect())
+    Ok(rows.iter().filter(is_new).copied().collect())
 }
 
 async fn copy_in(
@@ -76,14 +76,14 @@ async fn copy_in(
     statement: &Statement,
     batch: &Batch,
     kind: Kind,
-    places: &[RowRef],
+    rows: &[RowRef],
 ) -> Result<u64, StoreError> {
-    if places.is_empty() {
+    if rows.is_empty() {
         return Ok(0);
     }
     let mut sink = pin!(connection.client.copy_in(statement).await?);
     let mut encoder = copy::Encoder::begin();
-    for part in places.chunks(ROWS_AT_ONCE) {
+    for part in rows.chunks(ROWS_AT_ONCE) {
         sink.feed(encoder.rows(kind, batch, part)).await?;
     }
     sink.feed(encoder.end()).await?;

@@ -33,9 +33,9 @@ struct Entries {
 /// Places are sorted by sensor and time, so that those of one entry stand together.
 fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()], present: i32) -> Entries {
     let mut entries = Entries::default();
-    for (kind, places) in stored.iter().enumerate() {
-        let key = |place: &RowRef| (place.sensor, bucket_of(place.timestamp));
-        for run in places.chunk_by(|one, next| key(one) == key(next)) {
+    for (kind, rows) in stored.iter().enumerate() {
+        let key = |row: &RowRef| (row.sensor, bucket_of(row.timestamp));
+        for run in rows.chunk_by(|one, next| key(one) == key(next)) {
             let (sensor, bucket) = key(&run[0]);
             if bucket > present - BUCKETS && bucket <= present + 1 {
                 entries.sensors.push(sensor.0);
@@ -56,7 +56,7 @@ mod tests {
 
     const PRESENT: i32 = 123_456;
 
-    fn place(sensor: SensorIdentifier, bucket: i32, second: i64) -> RowRef {
+    fn row(sensor: SensorIdentifier, bucket: i32, second: i64) -> RowRef {
         let begin = bucket_begin(bucket).unix_microseconds();
         let timestamp = Timestamp::from_unix_microseconds(begin + second * 1_000_000);
         RowRef { sensor, timestamp, digest: 0, uplink: 0, item: 0 }
@@ -66,14 +66,14 @@ mod tests {
     fn a_journal_entry_counts_one_sensor_bucket_and_kind() {
         let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
         let measurements = vec![
-            place(one, PRESENT - BUCKETS, 0),
-            place(one, PRESENT - 1, 0),
-            place(one, PRESENT - 1, 14_399),
-            place(one, PRESENT, 0),
-            place(other, PRESENT + 1, 0),
-            place(other, PRESENT + 2, 0),
+            row(one, PRESENT - BUCKETS, 0),
+            row(one, PRESENT - 1, 0),
+            row(one, PRESENT - 1, 14_399),
+            row(one, PRESENT, 0),
+            row(other, PRESENT + 1, 0),
+            row(other, PRESENT + 2, 0),
         ];
-        let heartbeats = vec![place(one, PRESENT, 1)];
+        let heartbeats = vec![row(one, PRESENT, 1)];
         let entries = entries(&[measurements, Vec::new(), heartbeats], PRESENT);
         assert_eq!(
             entries,

@@ -32,7 +32,7 @@ pub struct Replayed {
     pub refused_items: u64,
 }
 
-/// The locked rows, and the item's place in each that is of one item.
+/// The locked rows, and the item's index in each that is of one item.
 pub(in crate::store) struct Held(BTreeMap<i64, Option<i32>>);
 
 const LOCK: &str = "\

@@ -73,10 +73,10 @@ pub struct ActivityTotals {
     pub sensor_counts: Vec<(Uuid, u64)>,
 }
 
-/// The bucket of a moment.
+/// The bucket of a timestamp.
 #[must_use]
-pub const fn bucket_of(moment: Timestamp) -> i32 {
-    let bucket = moment.unix_microseconds().div_euclid(BUCKET_SECS * 1_000_000);
+pub const fn bucket_of(timestamp: Timestamp) -> i32 {
+    let bucket = timestamp.unix_microseconds().div_euclid(BUCKET_SECS * 1_000_000);
     // Timestamps end with the year 9999, which is in bucket 17,597,375.
     bucket as i32
 }
@@ -91,7 +91,7 @@ impl Store {
     /// Deletes the counts that nobody asks for any more.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn prune_activity(&self) -> Result<(), StoreError> {
         let last = bucket_of(Timestamp::now()) - BUCKETS;
         Self::answered_within(READ_TIMEOUT, async {
@@ -107,7 +107,7 @@ impl Store {
     /// Reads the sums of the last 28 days.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn read_activity(&self) -> Result<ActivityTotals, StoreError> {
         Self::answered_within(READ_TIMEOUT, self.read_all_activity()).await
     }

@@ -77,7 +77,7 @@ pub(crate) struct TableCounts {
     pub(crate) measurements: u64,
     pub(crate) log_messages: u64,
     pub(crate) heartbeats: u64,
-    /// Recorded as rejected, or counted as such.
+    /// StoredRejection as rejected, or counted as such.
     pub(crate) rejected: u64,
 }
 
@@ -239,7 +239,7 @@ impl Watch {
 ///
 /// # Errors
 /// When the database is unavailable, or not empty.
-pub async fn furnish(config: &Config) -> Result<(), StoreError> {
+pub async fn create_tables(config: &Config) -> Result<(), StoreError> {
     migrate(config).await?;
     Housekeeper::new(Store::new(config), config).round().await.map(drop)
 }
@@ -247,9 +247,9 @@ pub async fn furnish(config: &Config) -> Result<(), StoreError> {
 /// Encodes the COPY stream of these measurements, for the benches. Returns its length.
 #[doc(hidden)]
 #[must_use]
-pub fn encode_measurements(batch: &Batch, places: &[RowRef]) -> usize {
+pub fn encode_measurements(batch: &Batch, rows: &[RowRef]) -> usize {
     let mut stream = Encoder::begin();
-    let rows = stream.rows(Kind::Measurement, batch, places);
+    let rows = stream.rows(Kind::Measurement, batch, rows);
     rows.len() + stream.end().len()
 }
 

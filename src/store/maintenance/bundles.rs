@@ -154,7 +154,7 @@ impl Bundler {
     /// Once over all sensors.
     ///
     /// # Errors
-    /// When the database is away, or one statement takes too long; the next round begins anew.
+    /// When the database is unavailable, or one statement takes too long; the next round begins anew.
     pub async fn round(&self) -> Result<(), StoreError> {
         let mut last = None;
         loop {
@@ -239,7 +239,7 @@ impl Store {
     /// or where none are to be made.
     ///
     /// # Errors
-    /// When the database is away, the sensor is gone, or it takes too long.
+    /// When the database is unavailable, the sensor is gone, or it takes too long.
     pub async fn bundle(
         &self,
         sensor: SensorIdentifier,
@@ -296,8 +296,8 @@ pub(in crate::store) fn whole_periods(
     let to = to.min(now.saturating_sub(SETTLED));
     let first = -(-from.unix_microseconds()).div_euclid(length);
     let end = to.unix_microseconds().div_euclid(length);
-    let moment = |period| Timestamp::from_unix_microseconds(period * length);
-    (first < end).then(|| (moment(first), moment(end)))
+    let timestamp = |period| Timestamp::from_unix_microseconds(period * length);
+    (first < end).then(|| (timestamp(first), timestamp(end)))
 }
 
 #[cfg(test)]

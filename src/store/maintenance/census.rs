@@ -38,7 +38,7 @@ impl Store {
     /// Every partitioned table.
     ///
     /// # Errors
-    /// When the database is away, or its tables are not there.
+    /// When the database is unavailable, or its tables do not exist.
     pub async fn census(&self) -> Result<Vec<TableCensus>, StoreError> {
         let rows = Self::answered_within(ANSWER_PATIENCE, async {
             Ok(self.connection().await?.query(CENSUS, &[]).await?)

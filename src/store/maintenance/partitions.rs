@@ -45,8 +45,8 @@ impl Intervals {
         self.days * MICROSECONDS_PER_DAY
     }
 
-    const fn of(self, moment: Timestamp) -> i64 {
-        (moment.unix_microseconds() + MONDAY_OFFSET_DAYS * MICROSECONDS_PER_DAY)
+    const fn of(self, timestamp: Timestamp) -> i64 {
+        (timestamp.unix_microseconds() + MONDAY_OFFSET_DAYS * MICROSECONDS_PER_DAY)
             .div_euclid(self.microseconds())
     }
 
@@ -210,18 +210,18 @@ mod tests {
 
     const WEEKS: Intervals = Intervals { days: 7, past_days: 366 };
 
-    fn moment(text: &str) -> Timestamp {
+    fn timestamp(text: &str) -> Timestamp {
         text.parse::<jiff::Timestamp>().unwrap().into()
     }
 
     #[test]
     fn a_week_begins_on_monday() {
-        let tuesday = moment("2026-11-24T12:00:00Z");
+        let tuesday = timestamp("2026-11-24T12:00:00Z");
         let interval = WEEKS.of(tuesday);
-        assert_eq!(WEEKS.begin(interval), moment("2026-11-23T00:00:00Z"));
+        assert_eq!(WEEKS.begin(interval), timestamp("2026-11-23T00:00:00Z"));
         assert_eq!(WEEKS.name(Kind::LogMessage, interval), "log_message_p2026_11_23");
-        assert_eq!(WEEKS.of(moment("2026-11-22T23:59:59.999999Z")), interval - 1);
-        assert_eq!(WEEKS.begin(WEEKS.of(Timestamp::default())), moment("1969-12-29T00:00:00Z"));
+        assert_eq!(WEEKS.of(timestamp("2026-11-22T23:59:59.999999Z")), interval - 1);
+        assert_eq!(WEEKS.begin(WEEKS.of(Timestamp::default())), timestamp("1969-12-29T00:00:00Z"));
     }
 
     #[test]
@@ -236,12 +236,12 @@ mod tests {
 
     #[test]
     fn only_sane_moments_get_a_partition() {
-        let now = moment("2026-11-24T12:00:00Z");
+        let now = timestamp("2026-11-24T12:00:00Z");
         let provided = WEEKS.provided(now);
         assert!(provided.contains(&WEEKS.of(now)));
-        assert!(provided.contains(&WEEKS.of(moment("2025-11-24T12:00:00Z"))));
-        assert!(!provided.contains(&WEEKS.of(moment("2025-11-01T00:00:00Z"))));
-        assert!(!provided.contains(&WEEKS.of(moment("2027-01-01T00:00:00Z"))));
+        assert!(provided.contains(&WEEKS.of(timestamp("2025-11-24T12:00:00Z"))));
+        assert!(!provided.contains(&WEEKS.of(timestamp("2025-11-01T00:00:00Z"))));
+        assert!(!provided.contains(&WEEKS.of(timestamp("2027-01-01T00:00:00Z"))));
         assert_eq!(provided.count(), 55);
     }
 }

@@ -20,16 +20,16 @@ use crate::store::{Store, StoreError};
 /// So many rows by themselves are read again and again, and not bundled.
 const FEW_ROWS: usize = 2_000;
 
-/// What there is in a span.
+/// What there is in a range.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Aggregates {
     /// By bucket, then by attribute; those without a number are left out.
     pub rows: Vec<Aggregate>,
-    /// Whether it pays to bundle the span: [`Store::bundle`].
+    /// Whether it pays to bundle the range: [`Store::bundle`].
     pub is_slow: bool,
 }
 
-/// Bundles that hold, and the rows of the periods that have none. Those at the ends of the span have
+/// Bundles that hold, and the rows of the periods that have none. Those at the ends of the range have
 /// none either, if it cuts them. `offset 0` keeps the planner from reading all rows first, and then
 /// choosing among them. Parameters: sensor, from, to.
 const READ: &str = "\
@@ -75,7 +75,7 @@ impl Store {
     /// Sums up what a sensor measured; none if there is no such sensor.
     ///
     /// # Errors
-    /// When the database is away, or it takes too long.
+    /// When the database is unavailable, or it takes too long.
     pub async fn aggregate_measurements(
         &self,
         sensor: SensorIdentifier,
@@ -118,10 +118,10 @@ impl Store {
         .await
     }
 
-    /// When a sensor measured in this span, so many measurements behind the first.
+    /// When a sensor measured in this range, so many measurements behind the first.
     ///
     /// # Errors
-    /// When the database is away, or it takes too long.
+    /// When the database is unavailable, or it takes too long.
     pub async fn nth_measurement(
         &self,
         sensor: SensorIdentifier,

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::callers::CallersExport;
-use super::rows::Span;
+use super::rows::TimeRange;
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
 use crate::store::connections::pooled_client::PooledClient;
 use crate::store::sensors::lookups::SENSOR_EXISTS;
@@ -80,7 +80,7 @@ pub struct Export {
     /// Whose measurements.
     pub of: ExportOf,
     /// When they were taken.
-    pub span: Span,
+    pub range: TimeRange,
     /// Only measurements that have one of these members, and only these; none: all of it.
     pub attributes: Option<Vec<String>>,
     /// How a line looks.
@@ -171,7 +171,7 @@ impl Store {
     /// this returns.
     ///
     /// # Errors
-    /// When too many run, or the database is away.
+    /// When too many run, or the database is unavailable.
     pub async fn export(
         &self,
         export: Export,
@@ -365,10 +365,10 @@ impl Export {
             }
         };
         let mut filter = format!("sensor_identifier = '{sensor}'");
-        if let Some(from) = self.span.from {
+        if let Some(from) = self.range.from {
             filter += &format!(" and creation_timestamp >= '{}'", from.to_jiff());
         }
-        if let Some(to) = self.span.to {
+        if let Some(to) = self.range.to {
             filter += &format!(" and creation_timestamp < '{}'", to.to_jiff());
         }
         if let Some(attributes) = &attributes {
@@ -398,7 +398,7 @@ mod tests {
     fn export(format: ExportFormat, attributes: Option<&[&str]>) -> Export {
         Export {
             of: ExportOf::Network(NetworkIdentifier::DEFAULT),
-            span: Span::default(),
+            range: TimeRange::default(),
             attributes: attributes.map(|names| names.iter().map(|&it| it.into()).collect()),
             format,
         }

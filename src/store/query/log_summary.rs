@@ -4,7 +4,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::rows::{LogFilter, Page, Span};
+use super::rows::{LogFilter, Page, TimeRange};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
 use crate::store::{Store, StoreError};
@@ -58,14 +58,14 @@ impl Store {
     /// is no such sensor.
     ///
     /// # Errors
-    /// When the database is away, or it takes too long.
+    /// When the database is unavailable, or it takes too long.
     pub async fn summarise_log_messages(
         &self,
         sensor: SensorIdentifier,
-        (span, filter): (Span, &LogFilter),
+        (range, filter): (TimeRange, &LogFilter),
         page: &Page<SummaryKey>,
     ) -> Result<Option<Vec<LogSummary>>, StoreError> {
-        let (from, to) = (span.from.map(Timestamp::to_jiff), span.to.map(Timestamp::to_jiff));
+        let (from, to) = (range.from.map(Timestamp::to_jiff), range.to.map(Timestamp::to_jiff));
         let severity = page.after.as_ref().map(|key| key.severity.as_str());
         let subject = page.after.as_ref().map(|key| key.subject.as_str());
         let limit = page.row_count();

@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, RowKey,
-    RowPage, Selection, Span,
+    RowPage, Selection, TimeRange,
 };
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, raw_json, timestamp};
@@ -80,7 +80,7 @@ struct Bounds {
 
 impl Bounds {
     fn of(selection: &Selection) -> Self {
-        let Selection { span: Span { from, to }, page, .. } = selection;
+        let Selection { range: TimeRange { from, to }, page, .. } = selection;
         Self {
             from: from.map(Timestamp::to_jiff),
             to: to.map(Timestamp::to_jiff),
@@ -141,7 +141,7 @@ impl Store {
     /// measurements that have one of them); none if there is no such sensor.
     ///
     /// # Errors
-    /// When the database is away, or it takes too long.
+    /// When the database is unavailable, or it takes too long.
     pub async fn list_measurements(
         &self,
         sensor: SensorIdentifier,
@@ -179,7 +179,7 @@ impl Store {
     /// Log messages of a sensor; none if there is no such sensor.
     ///
     /// # Errors
-    /// When the database is away, or it takes too long.
+    /// When the database is unavailable, or it takes too long.
     pub async fn list_log_messages(
         &self,
         sensor: SensorIdentifier,
@@ -219,7 +219,7 @@ impl Store {
     /// Heartbeats of a sensor; none if there is no such sensor.
     ///
     /// # Errors
-    /// When the database is away, or it takes too long.
+    /// When the database is unavailable, or it takes too long.
     pub async fn list_heartbeats(
         &self,
         sensor: SensorIdentifier,
@@ -319,24 +319,24 @@ fn is_followed(rows: &[Row]) -> Result<bool, tokio_postgres::Error> {
 
 /// The part near the beginning, and whether that is all.
 fn near(selection: &Selection) -> (Selection, bool) {
-    let Selection { span: Span { from, to }, order, page } = *selection;
+    let Selection { range: TimeRange { from, to }, order, page } = *selection;
     let after = page.after.map(|key| key.timestamp);
-    let span = match order {
+    let range = match order {
         Order::NewestFirst => {
             let begin = [after, to].into_iter().flatten().min().unwrap_or_else(Timestamp::now);
             let bound = begin.saturating_sub(NEAR);
-            (from.is_none_or(|from| from < bound)).then_some(Span { from: Some(bound), to })
+            (from.is_none_or(|from| from < bound)).then_some(TimeRange { from: Some(bound), to })
         }
         Order::OldestFirst => {
             let begin = [after, from].into_iter().flatten().max();
             let bound = begin.map(|begin| begin.saturating_add(NEAR));
             bound
                 .filter(|bound| to.is_none_or(|to| to > *bound))
-                .map(|bound| Span { from, to: Some(bound) })
+                .map(|bound| TimeRange { from, to: Some(bound) })
         }
     };
-    match span {
-        Some(span) => (Selection { span, order, page }, false),
+    match range {
+        Some(range) => (Selection { range, order, page }, false),
         None => (*selection, true),
     }
 }
@@ -380,28 +380,28 @@ mod tests {
         from: Option<i64>,
         to: Option<i64>,
         after: Option<i64>,
-    ) -> Option<Span> {
+    ) -> Option<TimeRange> {
         let after = after.map(|day| RowKey { timestamp: days(day), digest: 0 });
-        let span = Span { from: from.map(days), to: to.map(days) };
-        let selection = Selection { span, order, page: Page { limit: 1, after } };
+        let range = TimeRange { from: from.map(days), to: to.map(days) };
+        let selection = Selection { range, order, page: Page { limit: 1, after } };
         let (near, is_all) = near(&selection);
         assert_eq!((near.order, near.page), (order, selection.page));
-        (!is_all).then_some(near.span)
+        (!is_all).then_some(near.range)
     }
 
     #[test]
     fn the_near_part_begins_where_the_page_does() {
-        let span = |from: Option<i64>, to: Option<i64>| {
-            Some(Span { from: from.map(days), to: to.map(days) })
+        let range = |from: Option<i64>, to: Option<i64>| {
+            Some(TimeRange { from: from.map(days), to: to.map(days) })
         };
         let newest = |from, to, after| near_of(Order::NewestFirst, from, to, after);
-        assert_eq!(newest(None, Some(100), None), span(Some(86), Some(100)));
-        assert_eq!(newest(Some(10), Some(100), Some(50)), span(Some(36), Some(100)));
+        assert_eq!(newest(None, Some(100), None), range(Some(86), Some(100)));
+        assert_eq!(newest(Some(10), Some(100), Some(50)), range(Some(36), Some(100)));
         assert_eq!(newest(Some(90), Some(100), None), None, "it is all");
-        assert!(newest(None, None, None).is_some_and(|span| span.from < Some(Timestamp::now())));
+        assert!(newest(None, None, None).is_some_and(|range| range.from < Some(Timestamp::now())));
         let oldest = |from, to, after| near_of(Order::OldestFirst, from, to, after);
-        assert_eq!(oldest(Some(10), None, None), span(Some(10), Some(24)));
-        assert_eq!(oldest(Some(10), Some(100), Some(50)), span(Some(10), Some(64)));
+        assert_eq!(oldest(Some(10), None, None), range(Some(10), Some(24)));
+        assert_eq!(oldest(Some(10), Some(100), Some(50)), range(Some(10), Some(64)));
         assert_eq!(oldest(Some(10), Some(20), None), None, "it is all");
         assert_eq!(oldest(None, None, None), None, "where it begins is not known");
     }

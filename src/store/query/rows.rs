@@ -30,9 +30,9 @@ pub struct RowPage<T> {
     pub more: bool,
 }
 
-/// A span of the sensor's own clock.
+/// A range of the sensor's own clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Span {
+pub struct TimeRange {
     /// The first moment in it; none: from the beginning.
     pub from: Option<Timestamp>,
     /// The first moment behind it; none: without an end.
@@ -53,7 +53,7 @@ pub enum Order {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Selection {
     /// When they were made.
-    pub span: Span,
+    pub range: TimeRange,
     /// Which way.
     pub order: Order,
     /// How many, and behind which.
@@ -143,7 +143,7 @@ pub struct RejectionRow {
     pub sensor: Option<SensorIdentifier>,
     /// measurement, `log_message` or heartbeat, where the topic says so.
     pub kind: Option<String>,
-    /// The item's place; none where the whole message is refused.
+    /// The item's index; none where the whole message is refused.
     pub item_index: Option<i32>,
     /// How many items are refused with it.
     pub item_count: i32,

@@ -150,7 +150,7 @@ impl Store {
     /// Sensors in an order, one more than the page has room for if there are more.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn list_sensors(
         &self,
         page: &Page<SensorKey>,
@@ -204,7 +204,7 @@ impl Store {
     /// One sensor.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn sensor(&self, identifier: SensorIdentifier) -> Result<Option<Sensor>, StoreError> {
         self.within(async {
             let connection = self.connection().await?;

@@ -18,7 +18,7 @@ const PAGE_BYTES: u32 = 4 << 20;
 
 /// A rejection, as it is replayed.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct StoredRejection {
     /// Its number.
     pub identifier: i64,
     /// When the message reached us.
@@ -27,7 +27,7 @@ pub struct Recorded {
     pub topic: String,
     /// What it would have been, where the topic says so.
     pub kind: Option<Kind>,
-    /// The item's place; none where the whole message was refused.
+    /// The item's index; none where the whole message was refused.
     pub item_index: Option<u32>,
     /// The bytes that were kept: of the message, of its beginning, or of the item.
     pub raw: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct Recorded {
 
 /// Where a replay goes on, and where it ends: what is recorded after it began is none of its.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stretch {
+pub struct ReplayRange {
     /// The last one that was replayed.
     pub after: i64,
     /// The last one that is to be.
@@ -46,11 +46,11 @@ pub struct Stretch {
 
 /// A page of what is recorded.
 #[derive(Debug)]
-pub struct RecordedPage {
+pub struct StoredRejectionPage {
     /// Oldest first.
-    pub rows: Vec<Recorded>,
+    pub rows: Vec<StoredRejection>,
     /// Where the next page begins; none behind the last.
-    pub rest: Option<Stretch>,
+    pub rest: Option<ReplayRange>,
 }
 
 /// The conditions that a [`RejectionFilter`] stands for; its parameters are the first seven.
@@ -109,7 +109,7 @@ impl Store {
     /// Rejections, newest first; no more than a response may hold, and the first whatever it holds.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn list_rejections(
         &self,
         page: &Page<i64>,
@@ -144,23 +144,23 @@ impl Store {
         .await
     }
 
-    /// The oldest rejections of a stretch, at most so many, and no more than a request may hold;
-    /// without a stretch, of all that there is now.
+    /// The oldest rejections of a range, at most so many, and no more than a request may hold;
+    /// without a range, of all that there is now.
     ///
     /// # Errors
-    /// When the database is away.
-    pub async fn recorded(
+    /// When the database is unavailable.
+    pub async fn stored_rejections(
         &self,
         filter: &RejectionFilter,
-        stretch: Option<Stretch>,
+        range: Option<ReplayRange>,
         limit: u32,
-    ) -> Result<RecordedPage, StoreError> {
+    ) -> Result<StoredRejectionPage, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
-            let stretch = match stretch {
-                Some(stretch) => stretch,
+            let range = match range {
+                Some(range) => range,
                 None => {
-                    Stretch { after: 0, until: connection.query_typed_one(NEWEST, &[]).await?.get(0) }
+                    ReplayRange { after: 0, until: connection.query_typed_one(NEWEST, &[]).await?.get(0) }
                 }
             };
             // The size of a stored value is known without reading it.
@@ -180,18 +180,18 @@ impl Store {
             let one_more = i64::from(limit) + 1;
             let conditions = Conditions::of(filter);
             let parameters = conditions.with(&[
-                (&stretch.after, Type::INT8),
-                (&stretch.until, Type::INT8),
+                (&range.after, Type::INT8),
+                (&range.until, Type::INT8),
                 (&one_more, Type::INT8),
                 (&REPLAY_PAGE_BYTES, Type::INT8),
             ]);
             let rows = connection.query_typed(&statement, &parameters).await?;
             let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
             let there_is_more = found > rows.len() as i64;
-            let rows: Vec<Recorded> = rows.iter().map(recorded).collect::<Result<_, _>>()?;
+            let rows: Vec<StoredRejection> = rows.iter().map(stored_rejection).collect::<Result<_, _>>()?;
             let last = rows.last().map(|row| row.identifier);
-            let rest = last.filter(|_| there_is_more).map(|after| Stretch { after, ..stretch });
-            Ok(RecordedPage { rows, rest })
+            let rest = last.filter(|_| there_is_more).map(|after| ReplayRange { after, ..range });
+            Ok(StoredRejectionPage { rows, rest })
         })
         .await
     }
@@ -199,7 +199,7 @@ impl Store {
     /// Deletes rejections, the oldest first and at most so many. Returns how many.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn delete_rejections(
         &self,
         filter: &RejectionFilter,
@@ -222,8 +222,8 @@ impl Store {
     }
 }
 
-fn recorded(row: &Row) -> Result<Recorded, tokio_postgres::Error> {
-    Ok(Recorded {
+fn stored_rejection(row: &Row) -> Result<StoredRejection, tokio_postgres::Error> {
+    Ok(StoredRejection {
         identifier: row.try_get(0)?,
         received_at: timestamp(row, 1)?,
         topic: row.try_get(2)?,

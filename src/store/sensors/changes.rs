@@ -100,7 +100,7 @@ impl Store {
     ///
     /// # Errors
     /// When the name or the identifier is taken, the rows of a sensor that had the identifier are not
-    /// purged yet, or the database is away.
+    /// purged yet, or the database is unavailable.
     pub async fn create_sensor(&self, new: &NewSensor) -> Result<Sensor, SensorError> {
         self.within(async {
             let mut connection = self.connection().await?;
@@ -140,7 +140,7 @@ impl Store {
     /// Changes a sensor; none if there is no such sensor.
     ///
     /// # Errors
-    /// When the name is taken, the network is not there, or the database is away.
+    /// When the name is taken, the network does not exist, or the database is unavailable.
     pub async fn change_sensor(
         &self,
         identifier: SensorIdentifier,

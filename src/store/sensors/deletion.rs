@@ -73,7 +73,7 @@ impl Store {
     /// no such sensor. Its rows are then for [`Store::purge_sensor`].
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         self.within(async {
             let mut connection = self.connection().await?;
@@ -96,7 +96,7 @@ impl Store {
     /// rows that were. Whoever does so already is waited for.
     ///
     /// # Errors
-    /// When the database is away, or it takes longer than half an hour.
+    /// When the database is unavailable, or it takes longer than half an hour.
     pub async fn purge_sensor(&self, identifier: SensorIdentifier) -> Result<u64, StoreError> {
         Ok(self.purge(identifier, Other::First).await?.unwrap_or(0))
     }
@@ -104,7 +104,7 @@ impl Store {
     /// The same, after that was cut short. False: somebody else is at it.
     ///
     /// # Errors
-    /// When the database is away, or it takes longer than half an hour.
+    /// When the database is unavailable, or it takes longer than half an hour.
     pub async fn resume_purge(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         Ok(self.purge(identifier, Other::Alone).await?.is_some())
     }

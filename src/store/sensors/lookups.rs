@@ -78,7 +78,7 @@ impl Store {
     /// Those of these sensors that there are.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn known_sensors(
         &self,
         sensors: &[SensorIdentifier],
@@ -98,7 +98,7 @@ impl Store {
     /// many those were. One whose deletion is on record is not created: deleted means deleted.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn register_sensors(&self, sensors: &[SensorIdentifier]) -> Result<u64, StoreError> {
         self.execute(REGISTER, &[(&uuids(sensors), Type::UUID_ARRAY)]).await
     }
@@ -121,7 +121,7 @@ impl Store {
     /// Where a sensor belongs; none if there is no such sensor.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn whereabouts(
         &self,
         sensor: SensorIdentifier,
