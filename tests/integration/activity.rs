@@ -198,6 +198,8 @@ async fn a_fold_that_fails_is_counted_and_made_up_for() {
     execute(&database, "alter table activity_elsewhere rename to activity").await;
     // Read anew, after the failure.
     let first = events.expect("fleet").await;
-    assert_eq!(first["sensors"][0]["buckets"][0]["measurements"], 1);
+    let path = first["activity_path"].as_str().unwrap();
+    let (_, listed) = service.get(path).await.unwrap();
+    assert_eq!(listed["items"][0]["buckets"][0]["measurements"], 1, "{listed}");
     assert!(age(&Reading::of(&service).await) < failed + 10.0);
 }
