@@ -16,10 +16,10 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn of<E: Display>(error: &Error<E>) -> Self {
-        let segments = error.path().iter().filter_map(|segment| match segment {
+        // A list is named as a whole.
+        let segments = error.path().iter().map_while(|segment| match segment {
             Segment::Map { key } | Segment::Enum { variant: key } => Some(key.clone()),
-            Segment::Seq { index } => Some(index.to_string()),
-            Segment::Unknown => None,
+            Segment::Seq { .. } | Segment::Unknown => None,
         });
         let mut path: Vec<String> = segments.collect();
         // serde_json adds where it stood: " at line 1 column 20".
@@ -76,7 +76,7 @@ mod tests {
             (r#"{"name":"a","\u006eame":"b"}"#, "/name", "it is given twice"),
             (r#"{"a/b~c":1}"#, "/a~1b~0c", "unknown member"),
             (r#"{"name":7}"#, "/name", "it takes a string"),
-            (r#"{"name":"a","numbers":[1,"secret"]}"#, "/numbers/1", "it takes u8"),
+            (r#"{"name":"a","numbers":[1,"secret"]}"#, "/numbers", "it takes u8"),
         ] {
             let mut deserializer = serde_json::Deserializer::from_str(json);
             let read: Result<Body, _> = serde_path_to_error::deserialize(&mut deserializer);
