@@ -321,7 +321,7 @@ async fn what_callers_show_and_the_key_of_https_are_in_no_log() {
     let (broker, database) = (Broker::shared().await, service::database().await);
     let files = Files::new();
     let ours = Authority::new("ours");
-    let authority = files.put("ours.pem", &ours.certificate());
+    let authority = files.put("ours.pem", ours.certificate());
     let pair = ours.server(&["127.0.0.1"]);
     let certificate = files.put("http.pem", &pair.certificate);
     let key = files.put("http.key", &pair.key);

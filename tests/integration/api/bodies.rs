@@ -56,7 +56,7 @@ fn send(url: &str, file: &str, options: &[&str]) -> (String, u16, Value) {
 #[actix_rt::test]
 async fn a_small_body_that_unpacks_to_gigabytes_is_refused_in_little_memory() {
     let files = Files::new();
-    let bomb = files.put("bomb.gz", &bomb());
+    let bomb = files.put("bomb.gz", bomb());
     let pair = Authority::new("ours").server(&["127.0.0.1"]);
     let certificate = files.put("http.pem", &pair.certificate);
     let key = files.put("http.key", &pair.key);

@@ -42,8 +42,8 @@ async fn a_broker_is_trusted_by_its_certificate_and_by_nothing_else() {
     let ours = Authority::new("ours");
     let others = Authority::new("others");
     let files = Files::new();
-    let authority = files.put("ours.pem", &ours.certificate());
-    let wrong_authority = files.put("others.pem", &others.certificate());
+    let authority = files.put("ours.pem", ours.certificate());
+    let wrong_authority = files.put("others.pem", others.certificate());
     let here = ["localhost", "127.0.0.1"];
 
     let right = broker_showing(ServerTls::showing(ours.server(&here))).await;
@@ -82,7 +82,7 @@ async fn a_broker_is_trusted_by_its_certificate_and_by_nothing_else() {
 async fn a_broker_that_asks_for_a_certificate_gets_ours() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
-    let authority = files.put("ours.pem", &ours.certificate());
+    let authority = files.put("ours.pem", ours.certificate());
     let client = ours.client("tributary");
     let certificate = files.put("client.pem", &client.certificate);
     let key = files.put("client.key", &client.key);
@@ -122,7 +122,7 @@ async fn a_broker_that_asks_for_a_certificate_gets_ours() {
 async fn the_service_and_a_fleet_run_over_tls() {
     let ours = Authority::new("ours");
     let files = Files::new();
-    let authority = files.put("ours.pem", &ours.certificate());
+    let authority = files.put("ours.pem", ours.certificate());
     let client = ours.client("tributary");
     let certificate = files.put("client.pem", &client.certificate);
     let key = files.put("client.key", &client.key);
@@ -195,7 +195,7 @@ async fn the_service_and_a_fleet_run_over_tls() {
 async fn the_reason_of_a_failed_handshake_is_in_the_log_and_in_readiness() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
-    let authority = files.put("authority.pem", &others.certificate());
+    let authority = files.put("authority.pem", others.certificate());
     let broker = broker_showing(ServerTls::showing(ours.server(&["127.0.0.1"]))).await;
     let database = database().await;
     let url = broker.tls_url();
@@ -212,6 +212,6 @@ async fn the_reason_of_a_failed_handshake_is_in_the_log_and_in_readiness() {
     assert!(service.log().contains(reason), "{}", service.log());
 
     // The right file in its place is taken without a restart.
-    files.put("authority.pem", &ours.certificate());
+    files.put("authority.pem", ours.certificate());
     service.ready().await;
 }

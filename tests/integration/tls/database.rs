@@ -68,8 +68,8 @@ async fn server(tls: Option<ServerTls>) -> (Postgres, Database) {
 async fn each_mode_takes_what_libpq_takes() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
-    let authority = files.put("ours.pem", &ours.certificate());
-    let wrong = files.put("others.pem", &others.certificate());
+    let authority = files.put("ours.pem", ours.certificate());
+    let wrong = files.put("others.pem", others.certificate());
     let client = ours.client("certified");
     let certificate = files.put("client.pem", &client.certificate);
     let key = files.put("client.key", &client.key);
@@ -149,7 +149,7 @@ async fn each_mode_takes_what_libpq_takes() {
 async fn the_service_runs_with_verify_full_and_says_why_it_cannot() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
-    let authority = files.put("authority.pem", &ours.certificate());
+    let authority = files.put("authority.pem", ours.certificate());
     let (_server, database) = server(Some(ServerTls::showing(ours.server(&["127.0.0.1"])))).await;
     let broker = Broker::shared().await;
     let url = format!(
@@ -165,7 +165,7 @@ async fn the_service_runs_with_verify_full_and_says_why_it_cannot() {
     assert_eq!(count(&database, plain).await, 0);
     assert!(count(&database, secured).await > 0);
 
-    files.put("authority.pem", &others.certificate());
+    files.put("authority.pem", others.certificate());
     assert!(service.terminate().await.success());
     let service = Service::start_unready(
         &database,

@@ -66,7 +66,7 @@ fn trusting(file: &str) -> tls::Client {
 async fn a_renewed_certificate_is_shown_and_no_connection_notices() {
     let ours = Authority::new("ours");
     let files = Files::new();
-    let authority = files.put("ours.pem", &ours.certificate());
+    let authority = files.put("ours.pem", ours.certificate());
     let first = ours.server(&["127.0.0.1"]);
     let settings = [
         ("HTTP_CERTIFICATE_FILE", files.put("http.pem", &first.certificate)),
