@@ -160,6 +160,7 @@ fn written() -> Value {
     for (name, schema) in routes.iter().flat_map(|declared| &declared.schemas) {
         document["components"]["schemas"][name] = json!(schema);
     }
+    merge_inlined(&mut document["components"]["schemas"]);
     let schemas = document["components"]["schemas"].clone();
     for declared in routes.iter() {
         let Some(operation) = &declared.operation else { continue };
@@ -172,6 +173,28 @@ fn written() -> Value {
         document["paths"][&declared.path][method] = operation;
     }
     document
+}
+
+/// utoipa describes a member of an inlined type by `allOf`: the type, and an object that has only the
+/// member's description and example. No value is both; they are one schema.
+fn merge_inlined(schema: &mut Value) {
+    if let Some([of_type, of_member]) =
+        schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice)
+        && of_member["type"] == "object"
+        && of_member.get("properties").is_none()
+    {
+        let mut merged = of_type.clone();
+        let members = of_member.as_object().into_iter().flatten();
+        members.filter(|(name, _)| *name != "type").for_each(|(name, value)| {
+            merged[name] = value.clone();
+        });
+        *schema = merged;
+    }
+    match schema {
+        Value::Object(members) => members.values_mut().for_each(merge_inlined),
+        Value::Array(items) => items.iter_mut().for_each(merge_inlined),
+        _ => {}
+    }
 }
 
 /// A parameter is there or not; it is never null.
@@ -225,6 +248,19 @@ fn tell_access(access: Access, operation: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_schema_is_two_types_at_once() {
+        fn walk(value: &Value) {
+            for part in value.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+                let described = part.get("$ref").or(part.get("properties"));
+                assert!(described.is_some(), "{value:#}");
+            }
+            let members = value.as_object().into_iter().flat_map(|members| members.values());
+            members.chain(value.as_array().into_iter().flatten()).for_each(walk);
+        }
+        walk(&written());
+    }
 
     #[test]
     fn every_reference_of_the_document_leads_somewhere() {
