@@ -31,6 +31,12 @@ use crate::telemetry::LogFilter;
 /// For sensor look-ups and the outbox. Apart from the API's, whose slow reads would delay messages.
 const INGEST_CONNECTIONS: u32 = 2;
 
+/// For tokens, sessions and readiness: they wait for no read.
+const ACCESS_CONNECTIONS: u32 = 2;
+
+/// For purges of deleted sensors, and bundles on demand.
+const WORK_CONNECTIONS: u32 = 3;
+
 /// For housekeeping, bundles, counts and replays. The API's connections are opened by its own threads.
 const BACKGROUND_CONNECTIONS: u32 = 4;
 
@@ -114,6 +120,8 @@ impl App {
                 log,
             },
             store: store_of("api", config.store.readers),
+            access: store_of("access", ACCESS_CONNECTIONS),
+            work: store_of("work", WORK_CONNECTIONS),
             supervisor: SupervisorHandle::new(&supervisor, &outbox),
             replays,
             ledger: Arc::clone(&ledger),

@@ -12,6 +12,7 @@ use tracing::debug;
 use utoipa::IntoParams;
 
 use super::Context;
+use super::caller::Caller;
 use super::cursor::{self, Position};
 use super::fields::{self, Attributes, Limit};
 use super::measurements::few;
@@ -111,6 +112,7 @@ impl Position for Bucket {
 )]
 async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     Path(path): Path<SensorPath>,
     Query(And(range, query)): Query<And<TimeRangeQuery, ChartQuery>>,
 ) -> Result<HttpResponse, Problem> {
@@ -125,6 +127,7 @@ async fn list(
     let grid = Grid { bucket_secs };
     let from = range.from.unwrap_or_else(|| to.saturating_sub(grid.length(limit)));
     let from = after.map_or(from, |Bucket(after)| after.max(from)).max(Timestamp::default());
+    let _turn = context.store.long_read(caller.holder()).await?;
     let end = page_end(&context.store, sensor, (from, to), (grid, limit)).await?;
     let aggregation = Aggregation { from, to: to.min(end).max(from), bucket_secs, attributes };
     let aggregates = context.store.aggregate_measurements(sensor, &aggregation).await;
@@ -135,7 +138,7 @@ async fn list(
     };
     if is_slow {
         let range = (aggregation.from, aggregation.to);
-        actix_web::rt::spawn(bundle(context.store.clone(), sensor, range));
+        actix_web::rt::spawn(bundle(context.work.clone(), sensor, range));
     }
     let aggregates = aggregates?.ok_or_else(Problem::sensor_not_found)?;
     let next = match end < to {

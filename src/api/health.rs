@@ -78,7 +78,7 @@ async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
 
 /// Why the database is not up, in words that tell a stranger nothing.
 pub(super) async fn database_problem(context: &Context) -> Option<String> {
-    let error = context.store.ping().await.err()?;
+    let error = context.access.ping().await.err()?;
     debug!(cause = %error, "the database does not answer");
     if let Some(reason) = error.handshake_problem() {
         return Some(format!("the TLS handshake failed: {reason}"));

@@ -6,6 +6,7 @@ use actix_web::web;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::fields::{Flag, Revision};
 use super::page::{Listing, RowsQuery, row_listing};
 use super::path::{Path, SensorPath};
@@ -63,6 +64,7 @@ impl From<HeartbeatRow> for Item {
 )]
 async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     Path(path): Path<SensorPath>,
     Query(And(rows, query)): Query<And<RowsQuery, HeartbeatQuery>>,
 ) -> Result<HttpResponse, Problem> {
@@ -70,6 +72,10 @@ async fn list(
     let filter = HeartbeatFilter {
         revision: query.revision.map(|revision| revision.0),
         success: query.success.map(|success| success.0),
+    };
+    let _turn = match filter == HeartbeatFilter::default() {
+        true => None,
+        false => Some(context.store.long_read(caller.holder()).await?),
     };
     let page = context.store.list_heartbeats(path.sensor(), &selection, filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;

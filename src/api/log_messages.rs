@@ -6,6 +6,7 @@ use actix_web::web;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::cursor::Position;
 use super::fields::{SEVERITIES, SearchText, Severities, SeverityName};
 use super::page::{Listing, PageQuery, RowsQuery, TimeRangeQuery, listing, row_listing};
@@ -103,11 +104,16 @@ impl From<LogSummary> for Summary {
 )]
 async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     Path(path): Path<SensorPath>,
     Query(And(rows, query)): Query<And<RowsQuery, LogQuery>>,
 ) -> Result<HttpResponse, Problem> {
     let (selection, list) = rows.selection(cursor::LOG_MESSAGES)?;
-    let filter = query.into();
+    let filter: LogFilter = query.into();
+    let _turn = match filter == LogFilter::default() {
+        true => None,
+        false => Some(context.store.long_read(caller.holder()).await?),
+    };
     let page = context.store.list_log_messages(path.sensor(), &selection, &filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
     Ok(row_listing(list, page, |row| row.key, Item::from))
@@ -127,10 +133,12 @@ async fn list(
 )]
 async fn summarise(
     context: web::Data<Context>,
+    caller: Caller,
     Path(path): Path<SensorPath>,
     Query(And(And(range, query), page)): Query<And<And<TimeRangeQuery, LogQuery>, PageQuery>>,
 ) -> Result<HttpResponse, Problem> {
     let (range, filter, page) = (range.range()?, query.into(), page.page::<SummaryKey>()?);
+    let _turn = context.store.long_read(caller.holder()).await?;
     let lines =
         context.store.summarise_log_messages(path.sensor(), (range, &filter), &page).await?;
     let lines = lines.ok_or_else(Problem::sensor_not_found)?;

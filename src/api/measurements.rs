@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::fields::Attributes;
 use super::page::{Listing, RowsQuery, row_listing};
 use super::path::{Path, SensorPath};
@@ -98,11 +99,16 @@ impl From<MeasurementRow> for Item {
 )]
 async fn list(
     context: web::Data<Context>,
+    caller: Caller,
     Path(path): Path<SensorPath>,
     Query(And(rows, query)): Query<And<RowsQuery, AttributesQuery>>,
 ) -> Result<HttpResponse, Problem> {
     let (selection, list) = rows.selection(cursor::MEASUREMENTS)?;
     let attributes = query.attributes(MAX_ATTRIBUTES)?;
+    let _turn = match attributes {
+        None => None,
+        Some(_) => Some(context.store.long_read(caller.holder()).await?),
+    };
     let page = context.store.list_measurements(path.sensor(), &selection, attributes.as_deref());
     let page = page.await?.ok_or_else(Problem::sensor_not_found)?;
     Ok(row_listing(list, page, |row| row.key, Item::from))

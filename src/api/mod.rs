@@ -130,6 +130,10 @@ impl Config {
 pub struct Context {
     /// The tables.
     pub store: Store,
+    /// The same by connections of its own: who calls, and whether the database answers.
+    pub access: Store,
+    /// The same for what takes minutes: purges, and bundles on demand.
+    pub work: Store,
     /// The sensors' actors.
     pub supervisor: SupervisorHandle,
     /// What brings rejections through the pipeline again.
@@ -182,7 +186,7 @@ pub struct Ingest {
 /// When the address cannot be had; the error names it.
 pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr)> {
     let address = &config.address;
-    let tokens = web::Data::new(TokenCache::new(context.store.clone(), config.access));
+    let tokens = web::Data::new(TokenCache::new(context.access.clone(), config.access));
     let checks = web::Data::new(SignInChecks::new());
     let context = web::Data::new(context);
     let guard = web::Data::new(BrowserGuard { origins: config.cors_origins.clone() });

@@ -277,6 +277,14 @@ impl From<StoreError> for Problem {
             let detail = "ask for less: a shorter time range, or a text with more matches";
             return Self::new(Kind::ReadTimeout, detail).busy().caused_by(error);
         }
+        if let StoreError::Crowded(what) = error {
+            let detail = format!("too many {what} at once, of this caller or of all; try again");
+            return Self::new(Kind::Busy, detail).busy();
+        }
+        if error.is_locked_out() {
+            let detail = "another session of the database holds a lock; try again";
+            return Self::new(Kind::Busy, detail).busy().caused_by(error);
+        }
         if !error.is_unavailable() {
             return Self::internal(error);
         }

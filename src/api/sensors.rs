@@ -168,7 +168,7 @@ async fn create(
     let new = new_sensor(body, caller.scope())?;
     let sensor = to_the_end(async move {
         let sensor = match context.store.create_sensor(&new).await {
-            Err(SensorError::NotPurged) if purged_in_time(&context.store, new.identifier).await => {
+            Err(SensorError::NotPurged) if purged_in_time(&context.work, new.identifier).await => {
                 context.store.create_sensor(&new).await?
             }
             outcome => outcome?,
@@ -287,7 +287,7 @@ async fn delete(
         }
         context.streams.hub.subscriptions().publish(identifier, EventKind::Deleted);
         context.supervisor.deleted(identifier).await;
-        match context.store.purge_sensor(identifier).await {
+        match context.work.purge_sensor(identifier).await {
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),
             // The sensor is gone, and asking again would find none: housekeeping goes on with it.
             Err(error) => {

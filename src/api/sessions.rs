@@ -78,7 +78,7 @@ pub(super) async fn open(
 ) -> Result<impl Responder, Problem> {
     let (name, password) = (body.name.0, body.password.0);
     let address = request.peer_addr().map(|address| address.ip());
-    let user = context.store.user_named(&name).await?;
+    let user = context.access.user_named(&name).await?;
     let (user, kept) = user.map_or((None, None), |(user, kept)| (Some(user), Some(kept)));
     let fits = checks.check(Attempt { name: &name, address }, password, kept.clone()).await?;
     let failed = || {
@@ -100,7 +100,7 @@ pub(super) async fn open(
         user: Some(user.identifier),
     };
     // None if the user was changed while the password was checked.
-    context.store.open_session(&user, &kept, &new).await?.ok_or_else(failed)?;
+    context.access.open_session(&user, &kept, &new).await?.ok_or_else(failed)?;
     tracing::info!(user = %user.identifier, "user signed in");
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, "/api/v1/sessions/current"))
@@ -146,7 +146,7 @@ pub(super) async fn end(
     let session = caller.token().filter(|_| caller.is_session()).ok_or_else(|| {
         Problem::forbidden("the token is no session's; an admin revokes it at /api/v1/tokens")
     })?;
-    context.store.end_session(session).await?;
+    context.access.end_session(session).await?;
     tokens.forget(session);
     Ok(HttpResponse::NoContent())
 }

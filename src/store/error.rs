@@ -51,6 +51,9 @@ pub enum StoreError {
         "the database's encoding is {0}, Tributary needs UTF8: create database … encoding 'UTF8' template template0"
     )]
     Encoding(String),
+    /// As many do the same as may.
+    #[error("too many {0} at once")]
+    Crowded(&'static str),
     /// They are being applied.
     #[error("the tables are being brought up to date")]
     Migrating,
@@ -100,6 +103,7 @@ pub fn verdict(error: &StoreError) -> Verdict {
         | StoreError::TransactionPooling
         | StoreError::Migration(_)
         | StoreError::Encoding(_)
+        | StoreError::Crowded(_)
         | StoreError::Migrating => Verdict::Retry,
     }
 }
@@ -135,6 +139,12 @@ impl StoreError {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Silence { .. }) || self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
+    }
+
+    /// Whether another session held a lock for longer than is waited for one.
+    #[must_use]
+    pub fn is_locked_out(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
     /// Whether the tables are not there: the migrations have not been applied.
@@ -178,7 +188,7 @@ impl StoreError {
             Self::Pretended(verdict) => *verdict == Verdict::Retry,
             Self::TransactionPooling => false,
             Self::Postgres(error) => is_away(error),
-            Self::Encoding(_) => false,
+            Self::Encoding(_) | Self::Crowded(_) => false,
         }
     }
 }

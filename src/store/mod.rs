@@ -60,6 +60,7 @@ pub use query::rows::{
 pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
 pub use query::stored_rejections::{ReplayRange, StoredRejection, StoredRejectionPage};
 pub use query::sums::{Aggregate, Aggregation, BUCKET_ORIGIN};
+pub use query::turns::LongRead;
 pub use sensors::changes::{NewSensor, SensorChange, SensorError};
 pub use sensors::lookups::{KnownSensor, Whereabouts};
 

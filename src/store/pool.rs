@@ -6,13 +6,15 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bb8::{ErrorSink as _, Pool, PooledConnection, QueueStrategy, RunError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::connections::connector::Connector;
 use super::connections::last_connect_error::{LastConnectError, PoolUse};
 use super::connections::reader::{Planning, ReaderManager};
 use super::query::callers::Callers;
+use super::query::turns::{LongRead, Turns};
 use super::{Config, StoreError};
 
 /// The API must answer within 2 s when the database is away. This is for a connection, and for the
@@ -47,6 +49,11 @@ pub struct Store {
     pool: Pool<ReaderManager>,
     last_connect_error: LastConnectError,
     statement_timeout: Duration,
+    turns: Arc<Turns>,
+    /// Purges wait here, and not for a connection. One connection stays free of them.
+    pub(super) purge_permits: Arc<Semaphore>,
+    /// Deletions wait for each other in any case.
+    pub(super) deletion_permit: Arc<Semaphore>,
     /// Until this says true the tables are being made: nobody reads or writes them.
     migrated: watch::Receiver<bool>,
     pub(super) idempotency_hours: i32,
@@ -82,6 +89,11 @@ impl Store {
             pool,
             last_connect_error,
             statement_timeout: Duration::from_secs(config.read_timeout_secs.into()),
+            turns: Arc::new(Turns::of(config.readers)),
+            purge_permits: Arc::new(Semaphore::new(
+                config.readers.saturating_sub(1).max(1) as usize
+            )),
+            deletion_permit: Arc::new(Semaphore::new(1)),
             migrated: watch::channel(true).1,
             idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
             bundle_permit: config.measurement_bundles.then(|| Arc::new(Semaphore::new(1))),
@@ -128,6 +140,23 @@ impl Store {
     #[must_use]
     pub fn pool_use(&self) -> PoolUse {
         PoolUse::of(&self.pool)
+    }
+
+    /// Waits for a turn of a long read, as long as a read may take. Whoever waits holds no
+    /// connection. Who is not asked for a token has no share of its own.
+    ///
+    /// # Errors
+    /// When there is none in this time.
+    pub async fn long_read(&self, caller: Option<Uuid>) -> Result<LongRead, StoreError> {
+        let turn = tokio::time::timeout(self.statement_timeout, self.turns.long(caller)).await;
+        turn.ok().flatten().ok_or(StoreError::Crowded("long reads"))
+    }
+
+    /// A turn of a read of a hot table, by then.
+    pub(super) async fn hot_read(&self, until: Instant) -> Result<SemaphorePermit<'_>, StoreError> {
+        let turn = tokio::time::timeout_at(until, self.turns.hot()).await;
+        let late = StoreError::PoolTimeout { waited: CHECKOUT_TIMEOUT, last: None };
+        turn.ok().flatten().ok_or(late)
     }
 
     /// A connection that answers. A server that is frozen, or gone without a word, is found out here,

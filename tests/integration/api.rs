@@ -6,6 +6,7 @@ mod access_routes;
 mod aggregating;
 mod bodies;
 mod configuring;
+mod crowds;
 mod deletion;
 mod document;
 mod exporting;

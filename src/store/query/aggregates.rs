@@ -8,12 +8,14 @@
 use std::pin::pin;
 
 use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::sums::{Aggregate, Aggregation, Sums};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
 use crate::store::maintenance::bundles::whole_periods;
+use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
@@ -85,7 +87,9 @@ impl Store {
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&sensor.0, Type::UUID), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
         self.within(async {
-            let connection = self.connection().await?;
+            let until = Instant::now() + CHECKOUT_TIMEOUT;
+            let _turn = self.hot_read(until).await?;
+            let connection = self.connection_by(until).await?;
             let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
             let (exists, rows) = tokio::try_join!(
                 connection.query_typed_opt(SENSOR_EXISTS, identifier),
@@ -137,7 +141,10 @@ impl Store {
             (&n, Type::INT8),
         ];
         self.within(async {
-            let row = self.connection().await?.query_typed_opt(NTH, parameters).await?;
+            let until = Instant::now() + CHECKOUT_TIMEOUT;
+            let _turn = self.hot_read(until).await?;
+            let connection = self.connection_by(until).await?;
+            let row = connection.query_typed_opt(NTH, parameters).await?;
             Ok(row.map(|row| timestamp(&row, 0)).transpose()?)
         })
         .await

@@ -1,12 +1,14 @@
 //! What a sensor's log says over and over, counted by severity and subject. Called by the API.
 //! Promises the counts of all rows that the filter lets pass, in a fixed order with a key to go on.
 
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::rows::{LogFilter, Page, TimeRange};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
+use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 /// What tells the lines of a summary apart, and sorts them.
@@ -80,6 +82,7 @@ impl Store {
             (&severities, Type::TEXT_ARRAY),
             (&pattern, Type::TEXT),
         ];
+        let _turn = self.hot_read(Instant::now() + CHECKOUT_TIMEOUT).await?;
         self.rows_of_sensor(sensor, SUMMARISE, parameters, summary).await
     }
 }

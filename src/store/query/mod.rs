@@ -10,3 +10,4 @@ pub(super) mod rows;
 pub(super) mod sensor_list;
 pub(super) mod stored_rejections;
 pub(super) mod sums;
+pub(super) mod turns;

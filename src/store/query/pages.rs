@@ -261,6 +261,7 @@ impl Store {
     ) -> Result<Option<RowPage<T>>, StoreError> {
         self.within(async {
             let until = Instant::now() + CHECKOUT_TIMEOUT;
+            let _turn = self.hot_read(until).await?;
             let reader = self.unchecked_connection(until).await?;
             let rows = match hot_rows(&reader, until, sensor, selection, &table).await {
                 Err(_) if reader.is_lost() => {

@@ -1,6 +1,7 @@
 //! Stored rejections: listed for the API (newest first), read for a replay (oldest first), and
 //! deleted. Promises pages that are bounded in rows and in bytes.
 
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -8,6 +9,7 @@ use super::rows::{Page, RejectionFilter, RejectionRow, RowPage};
 use crate::domain::{Kind, RejectionDigest, SensorIdentifier, Timestamp};
 use crate::store::columns::timestamp;
 use crate::store::ingest::rejections::named;
+use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 /// A page to replay holds at most this much of what was refused, or one row.
@@ -135,7 +137,10 @@ impl Store {
         let conditions = Conditions::of(filter);
         let parameters = conditions.with(&[(&page.after, Type::INT8), (&limit, Type::INT8)]);
         self.within(async {
-            let rows = self.connection().await?.query_typed(&statement, &parameters).await?;
+            let until = Instant::now() + CHECKOUT_TIMEOUT;
+            let _turn = self.hot_read(until).await?;
+            let connection = self.connection_by(until).await?;
+            let rows = connection.query_typed(&statement, &parameters).await?;
             let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(10))?;
             let more = found > rows.len() as i64;
             let rows = rows.iter().map(rejection).collect::<Result<_, _>>()?;
@@ -206,7 +211,9 @@ impl Store {
         limit: u32,
     ) -> Result<u64, StoreError> {
         self.within(async {
-            let connection = self.connection().await?;
+            let until = Instant::now() + CHECKOUT_TIMEOUT;
+            let _turn = self.hot_read(until).await?;
+            let connection = self.connection_by(until).await?;
             let statement = format!(
                 "delete from rejection where identifier in (
                      select identifier from rejection where {CONDITIONS}

@@ -8,10 +8,12 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
+use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 /// The advisory lock between commits (shared) and deletions (exclusive).
@@ -73,9 +75,11 @@ impl Store {
     /// no such sensor. Its rows are then for [`Store::purge_sensor`].
     ///
     /// # Errors
-    /// When the database is unavailable.
+    /// When the database is unavailable, or another deletion takes longer than a second.
     pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         self.within(async {
+            let turn = timeout(CHECKOUT_TIMEOUT, self.deletion_permit.acquire()).await;
+            let _turn = turn.map_err(|_elapsed| StoreError::Crowded("deletions of sensors"))?;
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
             transaction
@@ -116,6 +120,7 @@ impl Store {
         other: Other,
     ) -> Result<Option<u64>, StoreError> {
         Self::answered_within(PURGE_PATIENCE, async {
+            let _turn = self.purge_permits.acquire().await;
             let mut connection = self.connection().await?;
             let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
             let Some(deletion) = connection.query_typed_opt(UNPURGED, sensor).await? else {

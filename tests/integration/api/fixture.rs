@@ -317,6 +317,8 @@ impl Api {
 fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     let ledger = Arc::new(Ledger::default());
     let store = Store::new(config);
+    let apart = |readers| Store::new(&store::Config { readers, ..config.clone() });
+    let (access, work) = (apart(2), apart(3));
     let (subscriptions, events) = Subscriptions::new();
     let hub = Hub::new(streams::Config::default(), subscriptions);
     actix_rt::spawn(Arc::clone(&hub).run(events));
@@ -334,6 +336,8 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
             log: LogFilter::nothing(),
         },
         store,
+        access,
+        work,
         supervisor: SupervisorHandle::new(witness, witness),
         // Nobody hears: that is for the tests of the whole service.
         replays: tributary::replay::Replays::new().0,

@@ -1,0 +1,133 @@
+//! Nobody takes the service from the others: who calls and whether the service is ready are known, and
+//! short reads answered, whatever long reads, purges and locks do.
+
+use std::time::{Duration, Instant};
+
+use actix_web::http::Method;
+use futures_util::future::join_all;
+use tokio_postgres::Client;
+use tributary::domain::{Role, Scope, SensorIdentifier};
+
+use super::fixture::Api;
+use crate::support::postgres::{Postgres, connect};
+use crate::support::wait::{PATIENCE, eventually};
+
+async fn locked(api: &Api, table: &str) -> Client {
+    let locker = connect(&api.database.url).await.unwrap();
+    let lock = format!("begin; lock table {table} in access exclusive mode");
+    locker.batch_execute(&lock).await.unwrap();
+    locker
+}
+
+/// How many sessions wait for a lock in a statement like this.
+async fn waiting(api: &Api, statement: &str) -> i64 {
+    let count = format!(
+        "select count(*) from pg_stat_activity where datname = current_database()
+         and wait_event_type = 'Lock' and query like '{statement}'"
+    );
+    api.count(&count).await
+}
+
+/// Asked anew, with a token that nobody has shown yet.
+async fn all_is_served(api: &Api, sensor: &str) {
+    let token = api.token(Role::Viewer, Scope::All).await;
+    let began = Instant::now();
+    api.get("/readyz").await.expect(200);
+    for path in ["/api/v1/sessions/current", sensor, "/api/v1/networks"] {
+        api.call(Some(&token), Method::GET, path, None).await.expect(200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+async fn guarded() -> (Api, String, SensorIdentifier, String) {
+    let settings = [("DATABASE_READ_TIMEOUT_SECS", "6")];
+    let api = Api::start_with(Postgres::shared().await, &settings).await;
+    let admin = api.token(Role::Admin, Scope::All).await;
+    let (identifier, sensor) = sensor_of(&api, &admin, "one").await;
+    (api, admin, identifier, sensor)
+}
+
+async fn sensor_of(api: &Api, admin: &str, name: &str) -> (SensorIdentifier, String) {
+    let body = format!(r#"{{"name":"{name}"}}"#);
+    let created = api.call(Some(admin), Method::POST, "/api/v1/sensors", Some(&body)).await;
+    let created = created.expect(201);
+    let identifier = SensorIdentifier::parse(created["identifier"].as_str().unwrap()).unwrap();
+    (identifier, format!("/api/v1/sensors/{identifier}"))
+}
+
+#[actix_rt::test]
+async fn text_searches_of_one_token_leave_room_for_all_others() {
+    let (api, _, _, sensor) = guarded().await;
+    let greedy = api.token(Role::Viewer, Scope::All).await;
+    let other = api.token(Role::Viewer, Scope::All).await;
+    // Such as there were a million rows: no search of it ends.
+    let locker = locked(&api, "log_message").await;
+    let search = format!("{sensor}/log-messages?text=x");
+
+    let searches = join_all((0..8).map(|_| api.call(Some(&greedy), Method::GET, &search, None)));
+    let meanwhile = async {
+        eventually(PATIENCE, async || match waiting(&api, "%from log_message%").await {
+            0 => Err("no search waits yet"),
+            _ => Ok(()),
+        })
+        .await;
+        all_is_served(&api, &sensor).await;
+        assert_eq!(waiting(&api, "%from log_message%").await, 1, "a token's share");
+        let aggregates = format!("{sensor}/measurements/aggregates?bucket=1h&attributes=a");
+        api.call(Some(&other), Method::GET, &aggregates, None).await.expect(200);
+    };
+    let (answers, ()) = tokio::join!(searches, meanwhile);
+    let mut types = Vec::new();
+    for answer in answers {
+        assert_eq!(answer.header("retry-after"), "10", "{answer:?}");
+        types.push(answer.expect(503)["type"].as_str().unwrap().to_owned());
+    }
+    assert!(types.iter().any(|it| it == "/problems/busy"), "{types:?}");
+    assert!(types.iter().any(|it| it == "/problems/read-timeout"), "{types:?}");
+    locker.batch_execute("rollback").await.unwrap();
+}
+
+#[actix_rt::test]
+async fn a_locked_table_takes_no_other_from_its_readers() {
+    let (api, admin, _, sensor) = guarded().await;
+    let locker = locked(&api, "measurement").await;
+    let page = format!("{sensor}/measurements");
+
+    let pages = join_all((0..12).map(|_| api.call(Some(&admin), Method::GET, &page, None)));
+    let meanwhile = async {
+        eventually(PATIENCE, async || match waiting(&api, "%from measurement%").await {
+            3 => Ok(()),
+            count => Err(count),
+        })
+        .await;
+        all_is_served(&api, &sensor).await;
+        locker.batch_execute("rollback").await.unwrap();
+    };
+    tokio::join!(pages, meanwhile);
+}
+
+#[actix_rt::test]
+async fn purges_take_no_reader() {
+    let (api, admin, _, kept) = guarded().await;
+    let mut sensors = Vec::new();
+    for name in ["two", "three", "four", "five"] {
+        sensors.push(sensor_of(&api, &admin, name).await.1);
+    }
+    let locker = locked(&api, "heartbeat").await;
+
+    let deletions =
+        join_all(sensors.iter().map(|it| api.call(Some(&admin), Method::DELETE, it, None)));
+    let meanwhile = async {
+        eventually(PATIENCE, async || match waiting(&api, "delete from heartbeat%").await {
+            2 => Ok(()),
+            count => Err(count),
+        })
+        .await;
+        all_is_served(&api, &kept).await;
+        locker.batch_execute("rollback").await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(deletions, meanwhile);
+    for answer in answers {
+        answer.expect(204);
+    }
+}
