@@ -19,6 +19,9 @@ use crate::store::{Store, StoreError};
 /// The advisory lock between commits (shared) and deletions (exclusive).
 pub(in crate::store) const DELETION_LOCK: i64 = 0x7472_6962;
 
+/// Every commit waits behind a deletion that waits for one of them.
+const DELETION_LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
+
 /// A sensor of ten million rows is deleted within this.
 const PURGE_TIMEOUT: &str = "set local statement_timeout = '30min'";
 
@@ -75,13 +78,14 @@ impl Store {
     /// no such sensor. Its rows are then for [`Store::purge_sensor`].
     ///
     /// # Errors
-    /// When the database is unavailable, or another deletion takes longer than a second.
+    /// When the database is unavailable, or a commit or another deletion takes longer than a second.
     pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         self.within(async {
             let turn = timeout(CHECKOUT_TIMEOUT, self.deletion_permit.acquire()).await;
             let _turn = turn.map_err(|_elapsed| StoreError::Crowded("deletions of sensors"))?;
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
+            transaction.batch_execute(DELETION_LOCK_TIMEOUT).await?;
             transaction
                 .query_typed("select pg_advisory_xact_lock($1)", &[(&DELETION_LOCK, Type::INT8)])
                 .await?;

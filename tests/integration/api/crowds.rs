@@ -12,6 +12,9 @@ use super::fixture::Api;
 use crate::support::postgres::{Postgres, connect};
 use crate::support::wait::{PATIENCE, eventually};
 
+/// What commits of batches take shared, and deletions alone.
+const DELETION_LOCK: i64 = 0x7472_6962;
+
 async fn locked(api: &Api, table: &str) -> Client {
     let locker = connect(&api.database.url).await.unwrap();
     let lock = format!("begin; lock table {table} in access exclusive mode");
@@ -130,4 +133,25 @@ async fn purges_take_no_reader() {
     for answer in answers {
         answer.expect(204);
     }
+}
+
+#[actix_rt::test]
+async fn a_deletion_gives_way_to_a_commit_that_is_stuck() {
+    let (api, admin, _, sensor) = guarded().await;
+    let mut writer = connect(&api.database.url).await.unwrap();
+    let stuck = writer.transaction().await.unwrap();
+    stuck.query("select pg_advisory_xact_lock_shared($1)", &[&DELETION_LOCK]).await.unwrap();
+
+    let began = Instant::now();
+    let answer = api.call(Some(&admin), Method::DELETE, &sensor, None).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(answer.header("retry-after"), "10", "{answer:?}");
+    assert_eq!(answer.expect(503)["type"], "/problems/busy");
+
+    // Another commit does not wait behind it, and the sensor is still there.
+    let another = "select pg_try_advisory_lock_shared(1953655138)::int::bigint";
+    assert_eq!(api.count(another).await, 1);
+    api.call(Some(&admin), Method::GET, &sensor, None).await.expect(200);
+    stuck.rollback().await.unwrap();
+    api.call(Some(&admin), Method::DELETE, &sensor, None).await.expect(204);
 }
