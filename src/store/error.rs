@@ -233,7 +233,7 @@ pub(super) fn sentence(error: &tokio_postgres::Error) -> String {
                 refusal.severity(),
                 refusal.message(),
                 refusal.code().code()
-            )
+            ) + &what_to_grant(refusal.message())
         }
         (None, Some(source)) => match handshake_reason(error) {
             Some(reason) => format!("the TLS handshake failed: {reason}"),
@@ -243,9 +243,61 @@ pub(super) fn sentence(error: &tokio_postgres::Error) -> String {
     }
 }
 
+/// What the service's role lacks, where PostgreSQL's sentence tells it. A server that speaks another
+/// language than English is quoted alone.
+fn what_to_grant(refusal: &str) -> String {
+    let quoted = refusal.split('"').nth(1).unwrap_or_default();
+    let object = |prefix| refusal.strip_prefix(prefix);
+    let grant = if let Some(table) = object("permission denied for table ") {
+        format!("grant select, insert, update, delete on {table}")
+    } else if let Some(schema) = object("permission denied for schema ") {
+        format!("grant usage, create on schema {schema}")
+    } else if let Some(sequence) = object("permission denied for sequence ") {
+        format!("grant usage on sequence {sequence}")
+    } else if refusal.starts_with("permission denied to create temporary tables") {
+        format!("grant temporary on database {quoted}")
+    } else if refusal.starts_with("permission denied for database ") {
+        format!("grant connect on database {quoted}")
+    } else if let Some(table) = object("must be owner of table ") {
+        return format!("; the service's role must be a member of the owner of {table}");
+    } else if refusal.starts_with("new row violates row-level security policy") {
+        return format!(
+            "; create a policy on {quoted} that lets the service's role select and insert all rows"
+        );
+    } else {
+        return String::new();
+    };
+    format!("; {grant} to the service's role")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_grant_is_named() {
+        for (refusal, named) in [
+            (
+                "permission denied for table measurement",
+                "; grant select, insert, update, delete on measurement to the service's role",
+            ),
+            (
+                "permission denied for schema public",
+                "; grant usage, create on schema public to the service's role",
+            ),
+            (
+                "permission denied to create temporary tables in database \"d\"",
+                "; grant temporary on database d to the service's role",
+            ),
+            (
+                "new row violates row-level security policy for table \"heartbeat\"",
+                "; create a policy on heartbeat that lets the service's role select and insert all rows",
+            ),
+            ("division by zero", ""),
+        ] {
+            assert_eq!(what_to_grant(refusal), named);
+        }
+    }
 
     #[test]
     fn each_state_has_its_verdict() {

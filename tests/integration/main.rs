@@ -17,6 +17,7 @@ mod fleet_stream;
 #[path = "../faults/harness/mod.rs"]
 #[expect(dead_code, reason = "scripts/faults uses the rest")]
 mod harness;
+mod grants;
 mod isolation;
 mod metrics;
 mod outages;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bb8::{Pool, PooledConnection};
 use futures_util::future::join_all;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -222,7 +223,10 @@ impl Committer {
         }
         self.answered(&connection, self.patience, async {
             let outcome = transact(&connection, batch, &mut rows, mode).await;
-            if outcome.is_err() {
+            if let Err(error) = &outcome {
+                if error.sqlstate() == Some(&SqlState::FEATURE_NOT_SUPPORTED) {
+                    connection.refused_copy();
+                }
                 roll_back(&connection).await;
             }
             outcome
@@ -237,6 +241,11 @@ async fn roll_back(connection: &WriterConnection) {
     if let Err(broken) = connection.client.batch_execute("rollback").await {
         tracing::debug!(error = %broken, "a transaction could not be rolled back");
     }
+}
+
+/// Where PostgreSQL checks rows one by one, none goes straight into the table.
+fn mode_of(connection: &WriterConnection, kind: Kind, mode: CopyMode) -> CopyMode {
+    if connection.takes_copy(kind) { mode } else { CopyMode::Staged }
 }
 
 async fn transact(
@@ -254,6 +263,7 @@ async fn transact(
     }
     for (kind, rows) in rows.iter() {
         if rows.offered > 0 {
+            let mode = mode_of(connection, *kind, mode);
             let staged = insert::rows(connection, batch, *kind, rows, mode).await?;
             let fresh = if mode == CopyMode::Direct { rows.new.len() } else { 0 };
             let inserted = (fresh + staged.len()) as u64;
@@ -273,8 +283,8 @@ async fn transact(
         let Account { tally, replayed, .. } = &mut account;
         replays::settle(connection, batch, held, (tally, replayed)).await?;
     }
-    if mode == CopyMode::Direct {
-        for (kind, rows) in rows {
+    for (kind, rows) in rows {
+        if mode_of(connection, *kind, mode) == CopyMode::Direct {
             account.stored[*kind as usize].append(&mut rows.new);
         }
     }

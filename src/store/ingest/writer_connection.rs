@@ -1,5 +1,6 @@
 //! A writer's connection: PostgreSQL's, with the statements of a commit prepared once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bb8::{ManageConnection, Pool};
@@ -26,6 +27,8 @@ pub(in crate::store) struct WriterConnection {
     pub(in crate::store) overflow: Statement,
     pub(in crate::store) journal: Statement,
     pub(in crate::store) supersede: Statement,
+    /// Whether PostgreSQL checks rows one by one, and so takes no COPY.
+    row_security: [AtomicBool; Kind::ALL.len()],
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
 }
@@ -48,7 +51,11 @@ impl WriterConnection {
             copies.push(client.prepare(&copy_statement(kind, table(kind))).await?);
             stagings.push(Staging::prepare(&client, kind).await?);
         }
+        let names = Kind::ALL.map(table);
+        let row_security = client.query_one(ROW_SECURITY, &[&names.as_slice()]).await?;
+        let row_security: Vec<bool> = row_security.try_get(0)?;
         let prepared = Self {
+            row_security: one_per_kind(row_security.into_iter().map(AtomicBool::new).collect()),
             backend: client.query_one("select pg_backend_pid()", &[]).await?.get(0),
             tombstones: client.prepare(TOMBSTONES).await?,
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
@@ -62,6 +69,16 @@ impl WriterConnection {
         };
         prepared.client.set_abandoned(false);
         Ok(prepared)
+    }
+
+    /// Whether the table of a kind takes a COPY.
+    pub(in crate::store) fn takes_copy(&self, kind: Kind) -> bool {
+        !self.row_security[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// As long as it lasts, everything goes through the staging tables.
+    pub(in crate::store) fn refused_copy(&self) {
+        self.row_security.iter().for_each(|it| it.store(true, Ordering::Relaxed));
     }
 
     /// COPY straight into the table.
@@ -123,6 +140,11 @@ const fn columns(kind: Kind) -> &'static str {
 fn copy_statement(kind: Kind, table: &str) -> String {
     format!("copy {table} ({}) from stdin (format binary)", columns(kind))
 }
+
+/// Parameter: tables.
+const ROW_SECURITY: &str = "\
+select array_agg(row_security_active(name) order by place)
+from unnest($1::text[]) with ordinality as tables (name, place)";
 
 const TOMBSTONES: &str = "select identifier from deleted_sensor where identifier = any ($1)";
 

@@ -1,0 +1,118 @@
+//! What the service's role may not do is told in one sentence, and row-level security with a policy
+//! costs no connection.
+
+use tokio_postgres::Client;
+use tributary::store::{self, Committer, CopyMode, StoreError};
+
+use crate::support::postgres::{Database, Postgres, connect};
+use crate::support::said::measurement;
+use crate::support::service::count;
+use crate::support::store::{batch, config};
+
+/// The tables belong to the superuser, and the role `service` may use them.
+struct Scene {
+    /// As the superuser.
+    database: Database,
+    admin: Client,
+    config: store::Config,
+    /// Roles belong to the server, so that it is one of its own.
+    _postgres: Postgres,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let postgres = Postgres::start().await;
+        let mut database = postgres.create_database(None).await;
+        store::migrate(&config(&database)).await.unwrap();
+        let admin = connect(&database.url).await.unwrap();
+        let grants = "create role service login;
+            grant all on all tables in schema public to service;
+            grant all on all sequences in schema public to service";
+        admin.batch_execute(grants).await.unwrap();
+        let url = database.url.clone();
+        database.url = url.replace("//postgres@", "//service@");
+        let config = config(&database);
+        database.url = url;
+        Self { database, admin, config, _postgres: postgres }
+    }
+
+    async fn refusal(&self) -> StoreError {
+        let committer = Committer::new(&self.config, 1);
+        let refused = committer.commit(batch(&measurement(1.0)), CopyMode::Staged).await;
+        refused.unwrap_err().error
+    }
+
+    async fn measurements(&self) -> i64 {
+        count(&self.database, "select count(*) from measurement").await
+    }
+
+    async fn backend(&self) -> i64 {
+        let backends = "select min(pid)::bigint from pg_stat_activity \
+                        where application_name = 'tributary-write'";
+        count(&self.database, backends).await
+    }
+}
+
+const POLICY: &str = "create policy all_rows on measurement to service using (true)";
+
+#[actix_rt::test]
+async fn row_level_security_with_a_policy_costs_no_connection() {
+    let scene = Scene::new().await;
+    let secured = "alter table measurement enable row level security";
+    scene.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
+    let committer = Committer::new(&scene.config, 1);
+
+    committer.commit(batch(&measurement(1.0)), CopyMode::Direct).await.unwrap();
+    let backend = scene.backend().await;
+    for second in 2..6 {
+        let batch = batch(&measurement(f64::from(second)));
+        committer.commit(batch, CopyMode::Direct).await.unwrap();
+    }
+    assert_eq!((scene.measurements().await, scene.backend().await), (5, backend));
+}
+
+#[actix_rt::test]
+async fn row_level_security_that_begins_later_fails_one_batch_at_most() {
+    let scene = Scene::new().await;
+    let committer = Committer::new(&scene.config, 1);
+    committer.commit(batch(&measurement(1.0)), CopyMode::Direct).await.unwrap();
+    let secured = "alter table measurement enable row level security";
+    scene.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
+
+    let failed = committer.commit(batch(&measurement(2.0)), CopyMode::Direct).await.unwrap_err();
+    assert_eq!(store::verdict(&failed.error), store::Verdict::Retry, "{}", failed.error);
+    for second in 2..6 {
+        let batch = batch(&measurement(f64::from(second)));
+        committer.commit(batch, CopyMode::Direct).await.unwrap();
+    }
+    assert_eq!(scene.measurements().await, 5);
+}
+
+#[actix_rt::test]
+async fn a_missing_right_is_named() {
+    let scene = Scene::new().await;
+    let refused = async |statement: &str, named: &str| {
+        scene.admin.batch_execute(statement).await.unwrap();
+        let sentence = scene.refusal().await.to_string();
+        assert!(sentence.ends_with(named), "{statement}: {sentence}");
+    };
+    refused(
+        "alter table measurement enable row level security",
+        "; create a policy on measurement that lets the service's role select and insert all rows",
+    )
+    .await;
+    refused(
+        "alter table measurement disable row level security;
+         revoke insert on measurement from service",
+        "; grant select, insert, update, delete on measurement to the service's role",
+    )
+    .await;
+    let revoke = format!(
+        "grant insert on measurement to service; revoke temporary on database {} from public",
+        scene.database.name
+    );
+    let named =
+        format!("; grant temporary on database {} to the service's role", scene.database.name);
+    refused(&revoke, &named).await;
+    assert_eq!(scene.measurements().await, 0);
+}
