@@ -260,9 +260,12 @@ async fn prepare(config: &store::Config, migrates: bool) -> anyhow::Result<()> {
                 info!(?applied, "migrations applied");
                 return Ok(());
             }
-            Err(error) if error.is_unavailable() => {
+            // Without migrations of ours only a pooler ends the service: a wrong password may be mended.
+            Err(error) if error.is_unavailable() || !migrates && !error.is_pooler() => {
                 failures += 1;
-                warn!(%error, failures, "database unavailable; ingest starts once it is available");
+                if migrates {
+                    warn!(%error, failures, "database unavailable; ingest starts once it is available");
+                }
                 tokio::time::sleep(pause(failures, rand::random())).await;
             }
             Err(error) => return Err(error.into()),

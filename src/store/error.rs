@@ -128,6 +128,12 @@ impl StoreError {
         }
     }
 
+    /// Whether a pooler stands between us and PostgreSQL that cannot be used.
+    #[must_use]
+    pub const fn is_pooler(&self) -> bool {
+        matches!(self, Self::TransactionPooling)
+    }
+
     /// Whether the server takes no writes.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

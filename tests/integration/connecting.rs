@@ -78,11 +78,25 @@ async fn a_primary_that_becomes_read_only_and_stays_up_is_left_for_the_new_one()
 
     let client_of_new = connect(&new.url(name)).await.unwrap();
     let rows = async || -> i64 { client_of_new.query_one(ROWS, &[]).await.unwrap().get(0) };
-    eventually(PATIENCE, async || match rows().await {
-        5 => Ok(()),
+    // A session hears of the reload a moment later: until then the old one takes rows.
+    eventually(PATIENCE, async || match (count(&database, ROWS).await, rows().await) {
+        (on_old, on_new) if on_old + on_new == 10 => Ok(()),
         other => Err((other, service.log())),
     })
     .await;
+    eventually(PATIENCE, async || {
+        let row = admin.query_one("show default_transaction_read_only", &[]).await.unwrap();
+        if row.get::<_, String>(0) == "on" { Ok(()) } else { Err("it is not read-only yet") }
+    })
+    .await;
+    let on_old = count(&database, ROWS).await;
+    say(&client, &topic, 10..15).await;
+    eventually(PATIENCE, async || match rows().await {
+        on_new if on_old + on_new == 15 => Ok(()),
+        other => Err((other, service.log())),
+    })
+    .await;
+    assert!(rows().await >= 5 && count(&database, ROWS).await == on_old);
     // And so is all else that is asked, each time by a connection that was checked.
     service.create_sensor("on the new one").await;
     eventually(PATIENCE, async || {
