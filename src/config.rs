@@ -3,6 +3,7 @@
 //! what is missing, malformed or contradictory is refused with one sentence.
 
 mod env_file;
+mod error;
 mod http;
 mod inspection;
 #[cfg(test)]
@@ -14,13 +15,12 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use env_file::{EnvFile, load_env_file};
+pub use error::ConfigError;
+use error::HIDDEN;
 pub use inspection::Inspection;
 use settings::Settings;
 
 use crate::{api, mqtt, sensor, store, streams, telemetry, tls, wire, writer};
-
-/// What is printed in a secret's place.
-const HIDDEN: &str = "(hidden)";
 
 /// All settings of `tributary serve`.
 #[derive(Clone, Debug)]
@@ -45,38 +45,6 @@ pub struct Config {
     pub migrate_on_start: bool,
     /// `SHUTDOWN_GRACE_SECS`: how long messages in flight may take to finish.
     pub shutdown_grace_secs: u64,
-}
-
-/// Why the settings cannot be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ConfigError {
-    /// A variable without a default is not set.
-    #[error("{0} is not set; see .env.example for what it should hold")]
-    Missing(&'static str),
-    /// A variable holds what it cannot mean.
-    #[error("{name}={value:?} is not usable: {problem}")]
-    Invalid {
-        /// The variable.
-        name: &'static str,
-        /// What it holds; hidden where it can hold a password.
-        value: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A file that a variable names cannot be used.
-    #[error("{name}: {problem}")]
-    Unusable {
-        /// The variable.
-        name: &'static str,
-        /// Which file, and what is wrong with it.
-        problem: tls::FileError,
-    },
-    /// Two variables contradict each other.
-    #[error("{0}")]
-    Contradiction(String),
-    /// The `.env` file cannot be read.
-    #[error(".env: {0}")]
-    File(String),
 }
 
 /// The environment of this process, as [`Config::read`] wants it.

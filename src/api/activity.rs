@@ -7,13 +7,14 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::Context;
+use super::access::Access;
 use super::caller::Caller;
 use super::cursor;
 use super::fields::Time;
 use super::page::{Listing, PageQuery, listing_in};
 use super::problem::Problem;
 use super::query::{And, Query};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use crate::store::SensorActivity;
 use crate::streams::SensorCounts;
 

@@ -12,6 +12,7 @@ use tracing::debug;
 use utoipa::IntoParams;
 
 use super::Context;
+use super::access::Access;
 use super::caller::Caller;
 use super::cursor::{self, Position};
 use super::fields::{self, Attributes, Limit};
@@ -20,7 +21,7 @@ use super::page::{Listing, TimeRangeQuery, after};
 use super::path::{Path, SensorPath};
 use super::problem::Problem;
 use super::query::{And, Query};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::{Aggregate, Aggregation, BUCKET_ORIGIN, Store};
 

@@ -8,10 +8,10 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
+use super::access::Access;
 use super::browser_guard::BrowserGuard;
 use super::caller::Caller;
 use super::problem::Problem;
-use super::routes::Access;
 use super::token_cache::{Asker, TokenCache};
 use crate::domain::Token;
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
+use super::access::Access;
 use super::body::{Body, not_json};
 use super::configuration_diff::{Diff, diff};
 use super::fault::pointer;
@@ -22,7 +23,7 @@ use super::page::{Listing, PageQuery, listing};
 use super::path::{ConfigurationPath, Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::query::Query;
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::{Context, to_the_end};
 use crate::domain::{EventKind, SensorIdentifier, Step, Timestamp};
 use crate::store::{Configuration, ConfigurationState, Creation};

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Context;
+use super::access::Access;
 use super::caller::Caller;
 use super::fields::Format;
 use super::measurements::{AttributesQuery, MAX_ATTRIBUTES};
@@ -22,7 +23,7 @@ use super::page::TimeRangeQuery;
 use super::path::{NetworkPath, Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::query::{And, Query};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use crate::store::{Export, ExportError, ExportFormat, ExportOf};
 
 const CSV: &str = "text/csv; charset=utf-8";

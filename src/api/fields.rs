@@ -15,12 +15,14 @@ use utoipa::openapi::schema::{
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::page::MAX_LIMIT;
 use crate::domain::{
     Kind, NetworkIdentifier, Reason, SensorIdentifier, Severity, Timestamp, is_usable_password,
 };
 use crate::store::{ConfigurationState, ExportFormat, Order, SensorOrder};
 use crate::wire::value::MAX_KEY_CHARACTERS;
+
+/// More would make a response that helps nobody and holds memory and a connection.
+pub(super) const MAX_LIMIT: u32 = 1_000;
 
 const MAX_NAME_CHARACTERS: usize = 200;
 

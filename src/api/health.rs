@@ -8,8 +8,9 @@ use tracing::debug;
 use utoipa::ToSchema;
 
 use super::Context;
+use super::access::Access;
 use super::problem::{Missing, Problem};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use crate::domain::Part;
 use crate::store::StoreError;
 

@@ -6,13 +6,14 @@ use actix_web::web;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::access::Access;
 use super::caller::Caller;
 use super::fields::{Flag, Revision};
 use super::page::{Listing, RowsQuery, row_listing};
 use super::path::{Path, SensorPath};
 use super::problem::Problem;
 use super::query::{And, Query};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::{Context, cursor};
 use crate::store::{HeartbeatFilter, HeartbeatRow};
 

@@ -9,10 +9,11 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::Context;
+use super::access::Access;
 use super::body::Json;
 use super::fields::LogFilterText;
 use super::problem::Problem;
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::status::{Connection, connection};
 use crate::domain::{Part, Timestamp};
 

@@ -10,10 +10,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Context;
+use super::access::Access;
 use super::caller::Caller;
 use super::path::{Path, UncheckedSensorPath};
 use super::problem::Problem;
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::StoreError;

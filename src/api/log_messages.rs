@@ -6,6 +6,7 @@ use actix_web::web;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::access::Access;
 use super::caller::Caller;
 use super::cursor::Position;
 use super::fields::{SEVERITIES, SearchText, Severities, SeverityName};
@@ -13,7 +14,7 @@ use super::page::{Listing, PageQuery, RowsQuery, TimeRangeQuery, listing, row_li
 use super::path::{Path, SensorPath};
 use super::problem::Problem;
 use super::query::{And, Query};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::{Context, cursor};
 use crate::store::{LogFilter, LogMessageRow, LogSummary, SummaryKey};
 

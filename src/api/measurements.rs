@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
+use super::access::Access;
 use super::caller::Caller;
 use super::fields::Attributes;
 use super::page::{Listing, RowsQuery, row_listing};
 use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::query::{And, Query};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::{Context, cursor};
 use crate::store::{MeasurementRow, Order, Page, Selection, TimeRange};
 

@@ -3,6 +3,7 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
+mod access;
 mod activity;
 mod aggregates;
 mod rate_limiter;
@@ -13,6 +14,7 @@ mod browser_guard;
 mod caller;
 mod configuration_diff;
 mod configurations;
+mod context;
 mod cursor;
 mod export;
 mod extractors;
@@ -64,12 +66,6 @@ use actix_web::middleware::{Compress, Condition, from_fn};
 use actix_web::{App, HttpServer, web};
 use tracing_actix_web::TracingLogger;
 
-use crate::domain::{Flow, Health, Ledger, Timestamp};
-use crate::metrics::Metrics;
-use crate::replay::Replays;
-use crate::store::Store;
-use crate::streams::Hub;
-use crate::telemetry::LogFilter;
 use crate::tls;
 use browser_guard::BrowserGuard;
 use limits::{BodyLimit, TimeLimit};
@@ -78,6 +74,8 @@ use routes::Routes;
 use sign_in_checks::SignInChecks;
 use token_cache::TokenCache;
 
+pub use access::AccessConfig;
+pub use context::{Context, Ingest, Streams};
 pub use listeners::check_address;
 pub use supervisor_handle::SupervisorHandle;
 
@@ -105,77 +103,9 @@ pub struct Config {
     pub access: AccessConfig,
 }
 
-/// `AUTH`, `…_OPEN`, `SESSION_HOURS`, `REQUESTS_PER_SECOND`
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AccessConfig {
-    /// `AUTH`: whether callers are asked who they are.
-    pub required: bool,
-    /// `METRICS_OPEN`
-    pub metrics_open: bool,
-    /// `DOCS_OPEN`
-    pub docs_open: bool,
-    /// `SESSION_HOURS`
-    pub session_hours: u32,
-    /// `REQUESTS_PER_SECOND`, of one token.
-    pub requests_per_second: u32,
-}
-
 impl Config {
     /// Where the API listens when nothing is said.
     pub const DEFAULT_ADDRESS: &'static str = "127.0.0.1:8080";
-}
-
-/// What the handlers work with.
-#[derive(Clone)]
-pub struct Context {
-    /// The tables.
-    pub store: Store,
-    /// The same by connections of its own: who calls, and whether the database answers.
-    pub access: Store,
-    /// The same for what takes minutes: purges, and bundles on demand.
-    pub work: Store,
-    /// The sensors' actors.
-    pub supervisor: SupervisorHandle,
-    /// What brings rejections through the pipeline again.
-    pub replays: Replays,
-    /// The account of the items.
-    pub ledger: Arc<Ledger>,
-    /// What is connected.
-    pub health: Arc<Health>,
-    /// What is measured.
-    pub metrics: Arc<Metrics>,
-    /// Who is told of what is committed.
-    pub streams: Streams,
-    /// How ingest flows, and its bounds.
-    pub ingest: Ingest,
-    /// When the process began.
-    pub started_at: Timestamp,
-}
-
-/// The streams that can be opened.
-#[derive(Clone)]
-pub struct Streams {
-    /// Of each sensor.
-    pub hub: Arc<Hub>,
-    /// Of the whole fleet.
-    pub fleet: Arc<crate::streams::Fleet>,
-}
-
-/// Ingest, as an operator sees it.
-#[derive(Clone)]
-pub struct Ingest {
-    /// The load of ingest, and its pause.
-    pub flow: Arc<Flow>,
-    /// `MQTT_RECEIVE_MAXIMUM`
-    pub max_messages: u64,
-    /// `WINDOW_BYTES`
-    pub max_bytes: u64,
-    /// `BATCH_MAX_ITEMS`
-    pub max_batch_items: u64,
-    /// `DATABASE_WRITERS`
-    pub writers: u32,
-    /// What is logged.
-    pub log: LogFilter,
 }
 
 /// Binds the address and prepares the server, which then wants to be awaited or spawned; tells the

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Context;
+use super::access::Access;
 use super::answer::{created, deleted, found};
 use super::body::Json;
 use super::caller::Caller;
@@ -14,7 +15,7 @@ use super::page::{Listing, PageQuery, listing};
 use super::path::{NetworkPath, Path};
 use super::problem::{Kind, Problem};
 use super::query::Query;
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::token_cache::TokenCache;
 use crate::domain::NetworkIdentifier;
 use crate::store::Network;

@@ -11,8 +11,9 @@ use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
+use super::access::Access;
 use super::problem::{Kind, Problem};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::{openapi_answers, openapi_problems};
 use crate::streams::{Change, Configured, Dropped, Opened, Snapshot};
 

@@ -12,9 +12,6 @@ use crate::store::{Order, Page, RowKey, RowPage, Selection, TimeRange};
 /// Items of a page, unless the query says otherwise.
 pub(super) const DEFAULT_LIMIT: u32 = 100;
 
-/// More would make a response that helps nobody and holds memory and a connection.
-pub(super) const MAX_LIMIT: u32 = 1_000;
-
 /// Which page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct PageQuery {

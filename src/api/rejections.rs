@@ -12,18 +12,20 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::access::Access;
 use super::body::Json;
 use super::caller::Caller;
 use super::fault::pointer;
+use super::fields::MAX_LIMIT;
 use super::fields::{
     self, DeletionLimit, Identifiers, KindName, Limit, MAX_DELETED, Number, ReasonCode, Time, True,
     not_null,
 };
-use super::page::{Listing, MAX_LIMIT, PageQuery, row_listing};
+use super::page::{Listing, PageQuery, row_listing};
 use super::problem::Problem;
 use super::problem_kind;
 use super::query::{And, Query};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::{Context, cursor, to_the_end};
 use crate::domain::{Scope, SensorIdentifier};
 use crate::replay::{ReplayError, ReplayReport, ReplayRequest};

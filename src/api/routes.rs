@@ -14,62 +14,12 @@ use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::{HttpMethod, RefOr, Schema};
 
-use super::AccessConfig;
+use super::access::Access;
 use super::authenticate::authenticate;
-use super::caller::Caller;
 use super::extractors::Extractor;
 use super::limits;
 use super::problem::{Kind, Problem};
 use super::{body, query};
-use crate::domain::Role;
-
-/// Who may call a route.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Access {
-    /// Anyone; no token is looked at.
-    Open,
-    /// Anyone if the setting says so, else the holder of any token.
-    OpenIf(fn(&AccessConfig) -> bool),
-    /// Who has at least this role, in one network or in all.
-    Role(Role),
-    /// Who has at least this role in all networks: it concerns the whole service.
-    RoleInAllNetworks(Role),
-}
-
-impl Access {
-    pub(super) const VIEWER: Self = Self::Role(Role::Viewer);
-    pub(super) const OPERATOR: Self = Self::Role(Role::Operator);
-    pub(super) const ADMIN: Self = Self::Role(Role::Admin);
-    pub(super) const ADMIN_OF_ALL: Self = Self::RoleInAllNetworks(Role::Admin);
-
-    /// Whether the route is served to anyone.
-    pub(super) fn is_open(self, config: &AccessConfig) -> bool {
-        match self {
-            Self::Open => true,
-            Self::OpenIf(setting) => setting(config),
-            Self::Role(_) | Self::RoleInAllNetworks(_) => false,
-        }
-    }
-
-    /// The least role, and whether it must hold in all networks; none where no token is looked at.
-    pub(super) fn needed(self) -> Option<(Role, bool)> {
-        match self {
-            Self::Open => None,
-            Self::OpenIf(_) => Some((Role::Viewer, false)),
-            Self::Role(role) => Some((role, false)),
-            Self::RoleInAllNetworks(role) => Some((role, true)),
-        }
-    }
-
-    /// # Errors
-    /// 403, which names what is needed.
-    pub(super) fn check(self, caller: &Caller) -> Result<(), Problem> {
-        match self.needed() {
-            Some((role, in_all_networks)) => caller.check(role, in_all_networks),
-            None => Ok(()),
-        }
-    }
-}
 
 /// The routes that are declared, in the order in which a path is looked for.
 #[derive(Default)]

@@ -6,12 +6,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Context;
+use super::access::Access;
 use super::caller::Caller;
 use super::fields::{Identifier, Name, Sort, State, Time};
 use super::page::{Listing, PageQuery, listing};
 use super::problem::Problem;
 use super::query::{And, Query};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::sensors::SensorItem;
 use crate::domain::NetworkIdentifier;
 use crate::store::{SensorFilter, SensorKey, SensorOrder};

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tracing::{info, warn};
 use utoipa::ToSchema;
 
+use super::access::Access;
 use super::answer::created;
 use super::body::Json;
 use super::caller::Caller;
@@ -19,7 +20,7 @@ use super::fields::{self, Name, Network, not_null};
 use super::metadata::usable_metadata;
 use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::{Context, to_the_end};
 use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::sensor::Snapshot;

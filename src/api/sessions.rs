@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Context;
+use super::access::Access;
 use super::authenticate::CHALLENGE;
 use super::body::Json;
 use super::caller::Caller;
 use super::fields::{GivenName, GivenPassword};
 use super::problem::Problem;
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::sign_in_checks::{Attempt, SignInChecks};
 use super::token_cache::TokenCache;
 use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};

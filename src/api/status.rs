@@ -7,8 +7,9 @@ use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Access;
 use super::caller::Caller;
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::{Context, health};
 use crate::domain::{LedgerSnapshot, Part, Timestamp};
 use crate::sensor::ActorStats;

@@ -10,10 +10,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
 
 use super::Context;
+use super::access::Access;
 use super::caller::Caller;
 use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use crate::domain::{Scope, Timestamp};
 use crate::streams::{NoRoom, NotRead, StreamGrant};
 

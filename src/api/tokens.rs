@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Context;
+use super::access::Access;
 use super::answer::{created, deleted, found};
 use super::body::Json;
 use super::caller::Caller;
@@ -16,7 +17,7 @@ use super::page::{Listing, PageQuery, listing};
 use super::path::{Path, TokenPath};
 use super::problem::{Kind, Problem};
 use super::query::Query;
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::token_cache::TokenCache;
 use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, Token};
 use crate::store::{AccessError, NewToken, TokenRow};

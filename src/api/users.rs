@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::access::Access;
 use super::answer::{created, deleted, found};
 use super::body::Json;
 use super::caller::Caller;
@@ -16,7 +17,7 @@ use super::page::{Listing, PageQuery, listing_in};
 use super::path::{Path, UserPath};
 use super::problem::{Kind, Problem};
 use super::query::Query;
-use super::routes::{Access, Routes};
+use super::routes::Routes;
 use super::token_cache::TokenCache;
 use super::tokens::scope_in;
 use super::{Context, cursor};

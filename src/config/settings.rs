@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use secrecy::SecretString;
 
-use super::{ConfigError, HIDDEN};
+use super::error::{ConfigError, HIDDEN};
 
 /// Names more alike than this (of 1) are one name, misspelt.
 const ALIKE: f64 = 0.93;
