@@ -62,6 +62,8 @@ pub(super) struct Item {
     /// Whether the sensor said that it works, in its first heartbeat of this revision; later ones do not
     /// change it.
     success: Option<bool>,
+    /// Why the broker did not take it the last time it was published; it is published again, ever less often.
+    problem: Option<String>,
 }
 
 /// What a request to create a configuration is answered with.
@@ -264,6 +266,7 @@ impl From<Configuration> for Item {
                 .acknowledgement_received_at
                 .map(Timestamp::to_jiff),
             success: row.success,
+            problem: row.problem,
         }
     }
 }

@@ -29,6 +29,13 @@ pub fn long_pause(failures: u32) -> Duration {
     Duration::from_secs(60).saturating_mul(1 << doublings).min(Duration::from_secs(30 * 60))
 }
 
+/// The pause after the n-th refusal of one thing in a row, which others do not wait for: 1 s, 4 s, 16 s, at most
+/// 10 min.
+#[must_use]
+pub fn refusal_pause(refusals: u32) -> Duration {
+    Duration::from_secs(1 << (2 * refusals.saturating_sub(1)).min(20)).min(Duration::from_secs(600))
+}
+
 /// Failures in a row after a connection ended that `lasted` this long. A stable one resets the count;
 /// connections that end at once let the pauses grow.
 #[must_use]
@@ -70,6 +77,12 @@ mod tests {
     fn long_pauses_take_minutes() {
         assert_eq!([1, 2, 5].map(|failures| long_pause(failures).as_secs() / 60), [1, 2, 16]);
         assert_eq!(long_pause(u32::MAX), Duration::from_secs(30 * 60));
+    }
+
+    #[test]
+    fn what_is_refused_comes_again_ever_less_often() {
+        assert_eq!([1, 2, 3].map(|refusals| refusal_pause(refusals).as_secs()), [1, 4, 16]);
+        assert_eq!(refusal_pause(u32::MAX), Duration::from_secs(600));
     }
 
     #[test]

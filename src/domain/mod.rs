@@ -22,7 +22,7 @@ mod uplink;
 
 pub use access::{NetworkIdentifier, Role, Scope};
 pub use ack_token::{AckToken, AckTokens, LostToken};
-pub use backoff::{failures_after, is_contested, long_pause, pause, standoff};
+pub use backoff::{failures_after, is_contested, long_pause, pause, refusal_pause, standoff};
 pub use batch::{Batch, RowRef, Rows};
 pub use event::{Event, EventKind, Step, Subscriptions};
 pub use faults::{FaultPoint, Faults};

@@ -143,6 +143,8 @@ metrics! {
         "Unpublished configurations when the outbox was last read, at most 500");
     pub outbox_oldest: age("tributary_outbox_oldest_seconds",
         "Age of the oldest unpublished configuration");
+    pub configurations_refused: counters("tributary_configurations_refused_total",
+        "Configurations that the broker did not take, by cause", &["cause"]);
     pub outbox_failures: counter("tributary_outbox_failures_total", "Failed rounds of the outbox");
     pub actors_alive: gauge("tributary_sensor_actors_alive", "Sensor actors alive");
     pub actors_started: counter("tributary_sensor_actors_started_total", "Sensor actors started");

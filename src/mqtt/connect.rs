@@ -56,13 +56,13 @@ pub enum ConnectFailure {
     #[error("the TLS handshake failed: {0}")]
     Tls(String),
     /// No CONNACK in time.
-    #[error("no CONNACK within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    #[error("no CONNACK within {} s; does the broker speak MQTT 5?", HANDSHAKE_TIMEOUT.as_secs())]
     Timeout,
     /// CONNACK with an error code.
     #[error("refused: {0}")]
     Refused(String),
     /// The answer is not MQTT 5.
-    #[error("protocol error: {0}")]
+    #[error("protocol error: {0}; Tributary needs a broker that speaks MQTT 5")]
     Protocol(String),
 }
 
@@ -177,7 +177,7 @@ fn connect_failure(error: ClientError<Box<codec::ConnectAck>>) -> ConnectFailure
         ClientError::Disconnected(Some(error)) => error.into(),
         ClientError::Disconnected(None) => ConnectFailure::Io(io::Error::new(
             io::ErrorKind::ConnectionReset,
-            "the broker closed the connection before CONNACK",
+            "the broker closed the connection before CONNACK; does it speak MQTT 5?",
         )),
         ClientError::HandshakeTimeout => ConnectFailure::Timeout,
         other => ConnectFailure::Protocol(other.to_string()),

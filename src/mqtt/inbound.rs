@@ -173,7 +173,8 @@ impl Inbound {
     /// Returns why it ended.
     async fn session(&mut self, client: Client) -> SessionEnd {
         let session_present = client.session_present();
-        let mut session = Session::new(client, self.decoder.limits().payload_bytes);
+        let mut session =
+            Session::new(client, self.decoder.limits().payload_bytes, self.config.keep_alive_secs);
         if session_present && self.handles.flow.paused_since().is_some() {
             // The subscription exists. Its SUBACK may be behind PUBLISHes that are not read now.
             session.subscribed = true;
@@ -201,7 +202,8 @@ impl Inbound {
     }
 
     async fn exchange(&mut self, session: &mut Session) -> SessionEnd {
-        let keep_alive = Duration::from_secs(self.config.keep_alive_secs.into());
+        let pings = session.keep_alive_secs > 0;
+        let keep_alive = Duration::from_secs(session.keep_alive_secs.max(1).into());
         let mut ping = interval_at(Instant::now() + keep_alive, keep_alive);
         let mut was_stopped = false;
         let mut pause = self.handles.flow.subscribe_to_pause();
@@ -220,7 +222,7 @@ impl Inbound {
                     if self.lose(lost) { Err(SessionEnd::MessageLost) } else { Ok(()) }
                 }
                 _ = pause.changed() => Ok(()),
-                _ = ping.tick() => {
+                _ = ping.tick(), if pings => {
                     // While reading is stopped, PINGRESP waits behind PUBLISHes.
                     if session.io.is_closed() {
                         Err(SessionEnd::Closed)
@@ -228,7 +230,7 @@ impl Inbound {
                         was_stopped = false;
                         session.ping()
                     } else {
-                        Err(SessionEnd::Silent(self.config.keep_alive_secs))
+                        Err(SessionEnd::Silent(session.keep_alive_secs))
                     }
                 }
                 packet = session.io.recv(&session.codec), if !self.window.is_full() && !stopped => {

@@ -8,6 +8,8 @@ mod connect;
 mod read_pacing;
 mod inbound;
 mod intake;
+mod downlink_window;
+mod puback;
 mod outbound;
 mod session;
 mod stream;

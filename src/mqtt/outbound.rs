@@ -1,22 +1,25 @@
 //! The publisher of configurations. Receives downlinks from the outbox; has a connection of its own, so
 //! that a full inbound window does not delay its PUBACKs. Answers each downlink when the broker has
-//! acknowledged it, or drops the answer; the outbox retries.
+//! acknowledged it, with why it did not, or drops the answer when it could not be sent; the outbox retries.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ntex_bytes::Bytes;
-use ntex_mqtt::v5::client::{Client, ProtocolMessage, ProtocolMessageAck};
-use ntex_mqtt::v5::codec::PublishAckReason;
-use ntex_mqtt::v5::{MqttSink, error::MqttError};
-use ntex_service::fn_service;
+use ntex_io::IoBoxed;
+use ntex_mqtt::error::EncodeError;
+use ntex_mqtt::v5::client::Client;
+use ntex_mqtt::v5::{QoS, codec};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::downlink_window::{DownlinkWindow, PUBACK_DEADLINE};
+use super::puback::{Puback, PublishingCodec, Received};
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{Health, Part, failures_after, is_contested, pause, standoff};
 use crate::metrics::Metrics;
-use crate::sensor::Downlink;
+use crate::sensor::{Downlink, Refusal};
 use crate::wire::{Topics, configuration_payload};
 
 /// The publisher, before it runs.
@@ -24,6 +27,7 @@ pub struct Outbound {
     config: Config,
     topics: Topics,
     downlinks: mpsc::Receiver<Downlink>,
+    window: DownlinkWindow,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     shutdown: watch::Receiver<bool>,
@@ -39,7 +43,8 @@ impl Outbound {
         (health, metrics): (Arc<Health>, Arc<Metrics>),
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        Self { config, topics, downlinks, health, metrics, shutdown }
+        let window = DownlinkWindow::new();
+        Self { config, topics, downlinks, window, health, metrics, shutdown }
     }
 
     /// Runs until shutdown, over as many connections as it takes.
@@ -56,7 +61,12 @@ impl Outbound {
             }
             failures = failures_after(failures, started_at.elapsed());
             self.metrics.broker_failures.with_label_values(&["publishing", cause]).inc();
-            let closed = cause == "closed";
+            // What is in flight is the likelier cause than another process with our client identifier.
+            let suspects = self.window.connection_ended(&problem);
+            let closed = cause == "closed" && !suspects;
+            if suspects {
+                failures = 1;
+            }
             if closed {
                 closures = failures_after(closures, started_at.elapsed());
             }
@@ -88,69 +98,172 @@ impl Outbound {
 
     /// Returns why it ended.
     async fn session(&mut self, client: Client) -> String {
+        let accepted = client.packet();
+        let keep_alive = accepted.server_keepalive_sec.unwrap_or(self.config.keep_alive_secs);
+        let (receive_maximum, largest) = (accepted.receive_max, accepted.max_packet_size);
+        let unusable = unusable(accepted);
+        let (io, codec) = client.into_inner();
+        codec.set_max_outbound_size(largest.unwrap_or(0));
+        let codec = PublishingCodec(codec);
+        if let Some(problem) = unusable {
+            disconnect(&io, &codec).await;
+            return problem.into();
+        }
         info!(broker = self.config.broker.authority(), "connected for publishing");
         self.metrics.broker_connects.with_label_values(&["publishing"]).inc();
         self.health.up(Part::Publishing);
-        let sink = client.sink();
-        // Without subscriptions, only acknowledgements are received.
-        let dispatcher = actix_rt::spawn(client.start(fn_service(refuse)));
-        tokio::pin!(dispatcher);
+        self.window.connected(receive_maximum);
+        let end = self.exchange(&io, &codec, keep_alive, largest).await;
+        disconnect(&io, &codec).await;
+        end
+    }
+
+    async fn exchange(
+        &mut self,
+        io: &IoBoxed,
+        codec: &PublishingCodec,
+        keep_alive_secs: u16,
+        largest: Option<u32>,
+    ) -> String {
+        // 0: no keep alive, and so no PINGREQ [MQTT-3.1.2.10].
+        let pings = keep_alive_secs > 0;
+        let period = Duration::from_secs(keep_alive_secs.max(1).into());
+        // Early enough for the broker's timer of one and a half.
+        let mut ping = interval_at(tokio::time::Instant::now() + period, period);
+        let mut received_since_ping = true;
         loop {
-            tokio::select! {
-                _ = self.shutdown.changed() => {
-                    sink.close();
-                    return "shutdown".into();
+            while let Some(downlink) = self.window.next() {
+                if let Err(end) = self.publish(io, codec, downlink, largest) {
+                    return end;
                 }
-                ended = &mut dispatcher => return reason(ended),
-                downlink = self.downlinks.recv() => match downlink {
-                    Some(downlink) => self.publish(&sink, downlink),
+            }
+            let deadline = self.window.deadline();
+            let given_up = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.shutdown.changed() => return "shutdown".into(),
+                _ = ping.tick(), if pings => {
+                    if !std::mem::take(&mut received_since_ping) {
+                        return format!("no answer from the broker for {keep_alive_secs} s");
+                    }
+                    if let Err(error) = io.encode(codec::Packet::PingRequest.into(), codec) {
+                        return error.to_string();
+                    }
+                }
+                () = given_up => {
+                    self.give_up();
+                    if self.window.is_stuck() {
+                        return "the broker acknowledges nothing".into();
+                    }
+                }
+                packet = io.recv(codec) => {
+                    received_since_ping = true;
+                    match packet {
+                        Ok(Some(Received::Puback(puback))) => self.acknowledged(&puback),
+                        Ok(Some(Received::Other(packet))) => {
+                            if let Some(end) = disconnected(&packet) {
+                                return end;
+                            }
+                        }
+                        Ok(None) => return "the broker closed the connection".into(),
+                        Err(error) => return format!("the connection failed: {error:?}"),
+                    }
+                }
+                downlink = self.downlinks.recv(), if self.window.has_room() => match downlink {
+                    Some(downlink) => self.window.push(downlink),
                     None => return "the outbox has stopped".into(),
                 },
             }
         }
     }
 
-    fn publish(&self, sink: &MqttSink, downlink: Downlink) {
-        let Downlink { sensor, configuration, published } = downlink;
-        let payload = configuration_payload(configuration);
-        let retained = true;
-        let acknowledged = sink
-            .publish(self.topics.configuration(sensor))
-            .retain(retained)
-            .send_at_least_once(Bytes::copy_from_slice(payload.as_bytes()));
-        actix_rt::spawn(async move {
-            match acknowledged.await {
-                Ok(ack)
-                    if matches!(
-                        ack.reason_code,
-                        PublishAckReason::Success | PublishAckReason::NoMatchingSubscribers
-                    ) =>
-                {
-                    // The outbox may have given up.
-                    published.send(()).ok();
-                }
-                Ok(ack) => {
-                    warn!(%sensor, reason = ?ack.reason_code, "the broker refused a configuration")
-                }
-                Err(error) => debug!(%sensor, %error, "configuration not acknowledged"),
+    fn publish(
+        &mut self,
+        io: &IoBoxed,
+        codec: &PublishingCodec,
+        downlink: Downlink,
+        largest: Option<u32>,
+    ) -> Result<(), String> {
+        let payload = configuration_payload(downlink.configuration.as_ref());
+        let packet_id = self.window.packet_id();
+        let publish = codec::Publish {
+            dup: false,
+            retain: true,
+            qos: QoS::AtLeastOnce,
+            packet_id: Some(packet_id),
+            topic: self.topics.configuration(downlink.sensor).into(),
+            payload_size: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            properties: codec::PublishProperties::default(),
+        };
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        match io.encode(codec::Encoded::Publish(publish, Some(payload)), codec) {
+            Ok(()) => self.window.sent(packet_id, downlink, Instant::now()),
+            Err(EncodeError::OverMaxPacketSize) => {
+                let largest = largest.unwrap_or(u32::MAX);
+                let problem =
+                    format!("larger than the broker's Maximum Packet Size, {largest} bytes");
+                downlink.published.send(Err(Refusal { cause: "too_large", problem })).ok();
             }
-        });
+            Err(error) => return Err(error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, puback: &Puback) {
+        // None: it was given up, and the outbox sends it again.
+        let Some(downlink) = self.window.acknowledged(puback.packet_id) else { return };
+        let answer = if puback.is_success() {
+            Ok(())
+        } else {
+            Err(Refusal { cause: "refused", problem: puback.refusal() })
+        };
+        // The outbox may have given up.
+        downlink.published.send(answer).ok();
+    }
+
+    fn give_up(&mut self) {
+        for downlink in self.window.give_up(Instant::now()) {
+            let problem =
+                format!("the broker did not acknowledge it within {} s", PUBACK_DEADLINE.as_secs());
+            downlink.published.send(Err(Refusal { cause: "unanswered", problem })).ok();
+        }
     }
 }
 
-async fn refuse(message: ProtocolMessage) -> Result<ProtocolMessageAck, std::convert::Infallible> {
-    Ok(match message {
-        ProtocolMessage::Ping(ping) => ping.ack(),
-        other => other.ack(),
+/// Why configurations cannot be published over this connection.
+fn unusable(accepted: &codec::ConnectAck) -> Option<&'static str> {
+    if !accepted.retain_available {
+        return Some(
+            "the broker does not keep retained messages (Retain Available is 0), which configurations need; allow them in its settings",
+        );
+    }
+    matches!(accepted.max_qos, QoS::AtMostOnce).then_some(
+        "the broker takes QoS 0 only (Maximum QoS is 0), but configurations are published with QoS 1",
+    )
+}
+
+/// Why the broker ended the connection, if this packet says so.
+fn disconnected(packet: &codec::Decoded) -> Option<String> {
+    let codec::Decoded::Packet(codec::Packet::Disconnect(disconnect), _) = packet else {
+        return None;
+    };
+    let reason = disconnect.reason_code;
+    Some(match &disconnect.reason_string {
+        Some(text) => format!("the broker ended the session: {reason:?} ({text})"),
+        None => format!("the broker ended the session: {reason:?}"),
     })
 }
 
-fn reason<E: std::fmt::Debug>(
-    ended: Result<Result<(), MqttError<E>>, tokio::task::JoinError>,
-) -> String {
-    match ended {
-        Ok(Ok(())) => "connection closed".into(),
-        Ok(Err(error)) => format!("{error:?}"),
-        Err(panic) => format!("its task failed: {panic}"),
+async fn disconnect(io: &IoBoxed, codec: &PublishingCodec) {
+    let packet = codec::Packet::Disconnect(codec::Disconnect::default());
+    if io.encode(packet.into(), codec).is_ok()
+        && let Err(error) = io.flush(true).await
+    {
+        debug!(%error, "the connection ended before DISCONNECT");
     }
+    io.close();
 }

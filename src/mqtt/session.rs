@@ -60,13 +60,17 @@ pub(super) struct Session {
     pub(super) received_since_ping: bool,
     /// SUBACK was received.
     pub(super) subscribed: bool,
+    /// The broker's Server Keep Alive, else ours; 0: no PINGREQ.
+    pub(super) keep_alive_secs: u16,
 }
 
 impl Session {
-    pub(super) fn new(client: Client, max_payload_bytes: usize) -> Self {
+    pub(super) fn new(client: Client, max_payload_bytes: usize, keep_alive_secs: u16) -> Self {
+        let keep_alive_secs = client.packet().server_keepalive_sec.unwrap_or(keep_alive_secs);
         let (io, codec) = client.into_inner();
         let assembly = PublishAssembly::new(max_payload_bytes);
-        Self { io, codec, assembly, received_since_ping: true, subscribed: false }
+        let (received_since_ping, subscribed) = (true, false);
+        Self { io, codec, assembly, received_since_ping, subscribed, keep_alive_secs }
     }
 
     pub(super) fn subscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {

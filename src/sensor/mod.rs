@@ -3,6 +3,7 @@
 //! messages in by the [`Router`]; the API asks the supervisor and wakes the outbox.
 
 mod actor;
+mod refusals;
 mod outbox;
 mod protocol;
 mod registry;
@@ -20,6 +21,7 @@ pub use protocol::{
     Acknowledged, ActorStats, Deleted, GetActorStats, GetSnapshot, ReceiptStats,
     SetDesiredRevision, Snapshot,
 };
+pub use refusals::Refusal;
 pub use router::{Router, RouterHandles};
 pub use supervisor::Supervisor;
 

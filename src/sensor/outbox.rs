@@ -1,10 +1,10 @@
 //! The outbox: publishes configurations that are not published yet, or that a sensor needs again, and clears
 //! what is retained for deleted sensors. Woken by the API, the writer and the sensors' actors. The tables
-//! are the truth: a lost wake-up only delays, and what fails is retried with backoff.
+//! are the truth: a lost wake-up only delays, and what fails is retried with backoff, each sensor by itself.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, SpawnHandle,
@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::protocol::Deleted;
-use crate::domain::{EventKind, SensorIdentifier, Step, Subscriptions, pause};
+use super::refusals::{Refusal, Refusals};
+use crate::domain::{EventKind, SensorIdentifier, Step, Subscriptions, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::store::{PendingConfiguration, Store, StoreError};
 
@@ -23,6 +24,9 @@ const BATCH: i64 = 500;
 
 /// Reads the tables without being woken: another instance, or an operator, may have changed them.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the publisher may take nothing, or answer nothing. It gives one PUBLISH 5 s.
+const PUBLISHER_DEADLINE: Duration = Duration::from_secs(15);
 
 /// To the outbox: there may be something to publish.
 #[derive(Debug, Message)]
@@ -41,8 +45,8 @@ pub struct Downlink {
     pub sensor: SensorIdentifier,
     /// Revision and JSON text; none clears what is retained.
     pub configuration: Option<(i32, String)>,
-    /// Sent when the broker has acknowledged; dropped if it will not.
-    pub published: oneshot::Sender<()>,
+    /// Sent when the broker has acknowledged, or why not; dropped if it could not be sent.
+    pub published: oneshot::Sender<Result<(), Refusal>>,
 }
 
 /// Where the next round begins: a configuration that the broker refuses must not delay the others.
@@ -71,6 +75,7 @@ pub struct Outbox {
     /// Sensors that need their configuration again.
     republish: BTreeSet<SensorIdentifier>,
     position: Position,
+    refusals: Refusals,
     /// Something before the position has failed, and is retried after the last page.
     skipped: bool,
     running: bool,
@@ -99,6 +104,7 @@ impl Outbox {
             metrics,
             republish,
             position,
+            refusals: Refusals::default(),
             skipped: false,
             running: false,
             woken: false,
@@ -114,9 +120,8 @@ impl Outbox {
         }
     }
 
-    fn run_later(&mut self, context: &mut Context<Self>) {
+    fn run_later(&mut self, context: &mut Context<Self>, pause: Duration) {
         self.stop_waiting(context);
-        let pause = pause(self.failures, rand::random());
         self.retry = Some(context.run_later(pause, Self::run));
     }
 
@@ -134,24 +139,31 @@ impl Outbox {
         self.stop_waiting(context);
         (self.running, self.woken, self.database_unavailable) = (true, false, false);
         let republish: Vec<_> = std::mem::take(&mut self.republish).into_iter().collect();
-        let (store, downlinks) = (self.store.clone(), self.downlinks.clone());
-        let (subscriptions, metrics) = (Arc::clone(&self.subscriptions), Arc::clone(&self.metrics));
-        let mut position = self.position;
-        let round = async move {
-            let outcome =
-                round(&store, &downlinks, (&subscriptions, &metrics), &republish, &mut position)
-                    .await;
-            (republish, position, outcome)
+        let round = Round {
+            store: self.store.clone(),
+            downlinks: self.downlinks.clone(),
+            subscriptions: Arc::clone(&self.subscriptions),
+            metrics: Arc::clone(&self.metrics),
+            republish,
+            position: self.position,
+            refusals: std::mem::take(&mut self.refusals),
         };
-        context.spawn(round.into_actor(self).map(
-            |(republish, position, outcome), outbox, context| {
-                (outbox.running, outbox.position) = (false, position);
-                match outcome {
-                    Ok(published) => outbox.round_succeeded(published, context),
-                    Err(failure) => outbox.round_failed(republish, &failure, context),
-                }
-            },
-        ));
+        let round = async move {
+            let mut round = round;
+            let outcome = round.run().await;
+            (round, outcome)
+        };
+        context.spawn(round.into_actor(self).map(|(round, outcome), outbox, context| {
+            (outbox.running, outbox.position) = (false, round.position);
+            // Those asked for while it ran.
+            let forced = std::mem::replace(&mut outbox.refusals, round.refusals);
+            outbox.refusals.force_all(&forced);
+            outbox.republish.extend(round.republish);
+            match outcome {
+                Ok(published) => outbox.round_succeeded(published, context),
+                Err(failure) => outbox.round_failed(&failure, context),
+            }
+        }));
     }
 
     fn round_succeeded(&mut self, published: usize, context: &mut Context<Self>) {
@@ -161,7 +173,7 @@ impl Outbox {
         }
         let more = self.position.unpublished.is_some() || self.position.uncleared.is_some();
         if !more && std::mem::take(&mut self.skipped) {
-            self.run_later(context);
+            self.run_later(context, pause(self.failures, rand::random()));
             return;
         }
         if !self.skipped {
@@ -169,15 +181,12 @@ impl Outbox {
         }
         if self.woken || published > 0 || more {
             self.run(context);
+        } else if let Some(wait) = self.refusals.next_attempt(Instant::now()) {
+            self.run_later(context, wait);
         }
     }
 
-    fn round_failed(
-        &mut self,
-        republish: Vec<SensorIdentifier>,
-        failure: &RoundFailure,
-        context: &mut Context<Self>,
-    ) {
+    fn round_failed(&mut self, failure: &RoundFailure, context: &mut Context<Self>) {
         self.failures = self.failures.saturating_add(1);
         self.metrics.outbox_failures.inc();
         self.skipped = true;
@@ -186,61 +195,125 @@ impl Outbox {
         } else {
             debug!(%failure, failures = self.failures, "configurations still could not be published");
         }
-        self.republish.extend(republish);
         self.database_unavailable = matches!(failure, RoundFailure::Store(_));
-        self.run_later(context);
+        self.run_later(context, pause(self.failures, rand::random()));
     }
 }
 
-async fn round(
-    store: &Store,
-    downlinks: &mpsc::Sender<Downlink>,
-    (subscriptions, metrics): (&Subscriptions, &Metrics),
-    republish: &[SensorIdentifier],
-    position: &mut Position,
-) -> Result<usize, RoundFailure> {
-    let mut pending = store.unpublished_configurations(position.unpublished, BATCH).await?;
-    position.unpublished = next(pending.iter().map(|it| it.sensor));
-    metrics.outbox_waiting.set(pending.len() as i64);
-    metrics.outbox_oldest.set(pending.iter().map(|it| it.created_at).min());
-    if !republish.is_empty() {
-        let unpublished: BTreeSet<_> = pending.iter().map(|it| it.sensor).collect();
-        let newest = store.newest_configurations(republish).await?;
-        pending.extend(newest.into_iter().filter(|it| !unpublished.contains(&it.sensor)));
-    }
-    let cleared = store.uncleared_sensors(position.uncleared, BATCH).await?;
-    position.uncleared = next(cleared.iter().copied());
-    let wanted = pending.len() + cleared.len();
+/// One round, and what it works on.
+struct Round {
+    store: Store,
+    downlinks: mpsc::Sender<Downlink>,
+    subscriptions: Arc<Subscriptions>,
+    metrics: Arc<Metrics>,
+    /// Those that need their configuration again, and afterwards those that still do.
+    republish: Vec<SensorIdentifier>,
+    position: Position,
+    refusals: Refusals,
+}
 
-    let mut answers = Vec::with_capacity(wanted);
-    for PendingConfiguration { sensor, revision, value, created_at } in pending {
-        let answer = send_downlink(downlinks, sensor, Some((revision, value))).await;
-        answers.push((sensor, Some((revision, created_at)), answer));
-    }
-    for sensor in cleared {
-        answers.push((sensor, None, send_downlink(downlinks, sensor, None).await));
+/// What was sent: a sensor's configuration, or its clearance.
+type Sent = (SensorIdentifier, Option<(i32, Timestamp)>);
+
+impl Round {
+    async fn run(&mut self) -> Result<usize, RoundFailure> {
+        let mut pending =
+            self.store.unpublished_configurations(self.position.unpublished, BATCH).await?;
+        self.position.unpublished = next(pending.iter().map(|it| it.sensor));
+        self.metrics.outbox_waiting.set(pending.len() as i64);
+        self.metrics.outbox_oldest.set(pending.iter().map(|it| it.created_at).min());
+        if !self.republish.is_empty() {
+            let unpublished: BTreeSet<_> = pending.iter().map(|it| it.sensor).collect();
+            let newest = self.store.newest_configurations(&self.republish).await?;
+            pending.extend(newest.into_iter().filter(|it| !unpublished.contains(&it.sensor)));
+        }
+        let cleared = self.store.uncleared_sensors(self.position.uncleared, BATCH).await?;
+        self.position.uncleared = next(cleared.iter().copied());
+
+        let now = Instant::now();
+        pending.retain(|it| self.refusals.is_due(it.sensor, Some(it.revision), now));
+        let cleared: Vec<_> =
+            cleared.into_iter().filter(|it| self.refusals.is_due(*it, None, now)).collect();
+        let wanted = pending.len() + cleared.len();
+        let configurations = pending.into_iter().map(|it| {
+            let PendingConfiguration { sensor, revision, value, created_at } = it;
+            ((sensor, Some((revision, created_at))), Some((revision, value)))
+        });
+        let clearances = cleared.into_iter().map(|sensor| ((sensor, None), None));
+        let answers = self.send(configurations.chain(clearances)).await;
+        let (published, answered) = self.record(answers).await?;
+        if answered < wanted {
+            return Err(RoundFailure::Broker(wanted - answered, wanted));
+        }
+        self.republish.retain(|sensor| self.refusals.contains(*sensor));
+        Ok(published)
     }
 
-    let (mut published, mut cleared) = (Vec::new(), Vec::new());
-    for (sensor, configuration, answer) in answers {
-        if answer.await.is_ok() {
-            match configuration {
-                Some((revision, created_at)) => published.push((sensor, revision, created_at)),
-                None => cleared.push(sensor),
+    /// The answers of those that the broker or the publisher answered in time.
+    async fn send(
+        &self,
+        downlinks: impl Iterator<Item = (Sent, Option<(i32, String)>)>,
+    ) -> Vec<(Sent, Result<(), Refusal>)> {
+        let mut waiting = Vec::new();
+        for (sent, configuration) in downlinks {
+            let (published, answer) = oneshot::channel();
+            let downlink = Downlink { sensor: sent.0, configuration, published };
+            // If the publisher has stopped, `published` is dropped, which is the answer.
+            if self.downlinks.send_timeout(downlink, PUBLISHER_DEADLINE).await.is_err() {
+                break;
+            }
+            waiting.push((sent, answer));
+        }
+        let mut answers = Vec::with_capacity(waiting.len());
+        let mut deadline = PUBLISHER_DEADLINE;
+        for (sent, answer) in waiting {
+            match tokio::time::timeout(deadline, answer).await {
+                Ok(Ok(answer)) => answers.push((sent, answer)),
+                Ok(Err(_not_sent)) => {}
+                Err(_elapsed) => deadline = Duration::ZERO,
             }
         }
+        answers
     }
-    store.record_publications(&published).await?;
-    for (sensor, revision, _) in &published {
-        let what = EventKind::Configuration { revision: *revision, step: Step::Published };
-        subscriptions.publish(*sensor, what);
-    }
-    store.record_clearances(&cleared).await?;
-    match published.len() + cleared.len() {
-        acknowledged if acknowledged < wanted => {
-            Err(RoundFailure::Broker(wanted - acknowledged, wanted))
+
+    /// How many were published or cleared, and how many were answered at all.
+    async fn record(
+        &mut self,
+        answers: Vec<(Sent, Result<(), Refusal>)>,
+    ) -> Result<(usize, usize), StoreError> {
+        let (mut published, mut cleared, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let answered = answers.len();
+        for ((sensor, configuration), answer) in answers {
+            match (answer, configuration) {
+                (Ok(()), Some((revision, at))) => published.push((sensor, revision, at)),
+                (Ok(()), None) => cleared.push(sensor),
+                (Err(refusal), configuration) => {
+                    self.refuse(sensor, configuration.map(|it| it.0), &refusal);
+                    if let Some((revision, at)) = configuration {
+                        refused.push((sensor, revision, at, refusal.problem));
+                    }
+                }
+            }
         }
-        acknowledged => Ok(acknowledged),
+        for sensor in published.iter().map(|it| &it.0).chain(&cleared) {
+            self.refusals.remove(*sensor);
+        }
+        self.store.record_refusals(&refused).await?;
+        self.store.record_publications(&published).await?;
+        for (sensor, revision, _) in &published {
+            let what = EventKind::Configuration { revision: *revision, step: Step::Published };
+            self.subscriptions.publish(*sensor, what);
+        }
+        self.store.record_clearances(&cleared).await?;
+        Ok((published.len() + cleared.len(), answered))
+    }
+
+    fn refuse(&mut self, sensor: SensorIdentifier, revision: Option<i32>, refusal: &Refusal) {
+        let Refusal { cause, problem } = refusal;
+        self.metrics.configurations_refused.with_label_values(&[cause]).inc();
+        let pause = self.refusals.add(sensor, revision, Instant::now());
+        let pause_secs = pause.as_secs();
+        warn!(%sensor, revision, cause, pause_secs, "a configuration was not published: {problem}");
     }
 }
 
@@ -248,17 +321,6 @@ async fn round(
 fn next(page: impl ExactSizeIterator<Item = SensorIdentifier>) -> Option<SensorIdentifier> {
     let full = page.len() >= BATCH as usize;
     page.last().filter(|_| full)
-}
-
-async fn send_downlink(
-    downlinks: &mpsc::Sender<Downlink>,
-    sensor: SensorIdentifier,
-    configuration: Option<(i32, String)>,
-) -> oneshot::Receiver<()> {
-    let (published, answer) = oneshot::channel();
-    // If the publisher has stopped, `published` is dropped, which is the answer.
-    downlinks.send(Downlink { sensor, configuration, published }).await.ok();
-    answer
 }
 
 impl Actor for Outbox {
@@ -294,6 +356,7 @@ impl Handler<Republish> for Outbox {
 
     fn handle(&mut self, Republish(sensor): Republish, context: &mut Context<Self>) {
         self.republish.insert(sensor);
+        self.refusals.force(sensor);
         self.wake(context);
     }
 }

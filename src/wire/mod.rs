@@ -121,7 +121,7 @@ impl Decoder {
 /// The payload of a retained configuration. A retained message without payload clears the topic
 /// [MQTT-3.3.1-6].
 #[must_use]
-pub fn configuration_payload(configuration: Option<(i32, String)>) -> String {
+pub fn configuration_payload(configuration: Option<&(i32, String)>) -> String {
     configuration.map_or_else(String::new, |(revision, value)| {
         format!(r#"{{"revision":{revision},"configuration":{value}}}"#)
     })

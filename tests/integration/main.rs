@@ -24,6 +24,7 @@ mod outages;
 mod outbox;
 mod partitions;
 mod puback;
+mod refused_configurations;
 mod rejections;
 mod replay;
 mod retention;

@@ -44,12 +44,21 @@ where sensor_identifier = any ($1)
 order by sensor_identifier, revision desc";
 
 const RECORD_PUBLICATIONS: &str = "\
-update configuration set publication_timestamp = now()
+update configuration set publication_timestamp = now(), problem = null
 from unnest($1::uuid[], $2::int4[], $3::timestamptz[])
     as published (sensor_identifier, revision, creation_timestamp)
 where configuration.sensor_identifier = published.sensor_identifier
     and configuration.revision = published.revision
     and configuration.creation_timestamp = published.creation_timestamp";
+
+const RECORD_REFUSALS: &str = "\
+update configuration set problem = refused.problem
+from unnest($1::uuid[], $2::int4[], $3::timestamptz[], $4::text[])
+    as refused (sensor_identifier, revision, creation_timestamp, problem)
+where configuration.sensor_identifier = refused.sensor_identifier
+    and configuration.revision = refused.revision
+    and configuration.creation_timestamp = refused.creation_timestamp
+    and configuration.problem is distinct from refused.problem";
 
 /// Whoever published these may have been slow, and another instance quicker with a newer one, which
 /// the broker then has no more: the newest is published once again. So the last word is the newest,
@@ -130,6 +139,31 @@ impl Store {
         ];
         self.execute(RECORD_PUBLICATIONS, published).await?;
         self.execute(PUBLISH_AGAIN, &published[..2]).await?;
+        Ok(())
+    }
+
+    /// The broker did not take these, and why.
+    ///
+    /// # Errors
+    /// When the database is away; the next attempt records it.
+    pub async fn record_refusals(
+        &self,
+        refused: &[(SensorIdentifier, i32, Timestamp, String)],
+    ) -> Result<(), StoreError> {
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let sensors: Vec<Uuid> = refused.iter().map(|(sensor, ..)| sensor.0).collect();
+        let revisions: Vec<i32> = refused.iter().map(|(_, revision, ..)| *revision).collect();
+        let created: Vec<_> = refused.iter().map(|(_, _, at, _)| at.to_jiff()).collect();
+        let problems: Vec<&str> = refused.iter().map(|(.., problem)| problem.as_str()).collect();
+        let refused: Parameters<'_> = &[
+            (&sensors, Type::UUID_ARRAY),
+            (&revisions, Type::INT4_ARRAY),
+            (&created, Type::TIMESTAMPTZ_ARRAY),
+            (&problems, Type::TEXT_ARRAY),
+        ];
+        self.execute(RECORD_REFUSALS, refused).await?;
         Ok(())
     }
 

@@ -30,6 +30,8 @@ pub struct Configuration {
     pub acknowledgement_received_at: Option<Timestamp>,
     /// Whether the sensor says that it works.
     pub success: Option<bool>,
+    /// Why the broker did not take it, the last time.
+    pub problem: Option<String>,
 }
 
 /// What makes a repeated request one request.
@@ -81,7 +83,7 @@ returning revision";
 /// Parameters: sensor, revision, or null for the newest.
 const ONE: &str = "\
 select revision, value::text, creation_timestamp, publication_timestamp,
-       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success
+       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success, problem
 from configuration
 where sensor_identifier = $1 and ($2::integer is null or revision = $2)
 order by revision desc
@@ -90,7 +92,7 @@ limit 1";
 /// Parameters: sensor, revision to go on behind or null, limit.
 const LIST: &str = "\
 select revision, value::text, creation_timestamp, publication_timestamp,
-       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success
+       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success, problem
 from configuration
 where sensor_identifier = $1 and ($2::integer is null or revision < $2)
 order by revision desc
@@ -215,6 +217,7 @@ fn configuration(row: &Row) -> Result<Configuration, tokio_postgres::Error> {
         acknowledged_at,
         acknowledgement_received_at: timestamp(5)?,
         success,
+        problem: row.try_get(7)?,
     })
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<ServerTls>,
     /// Every packet goes to the log, one line each: `Received PUBACK from …`.
     pub(crate) log_packets: bool,
+    /// One more line of its configuration.
+    pub(crate) more: &'static str,
 }
 
 /// A broker, or the name of one that is not ours.
@@ -198,10 +200,10 @@ fn configuration(settings: &Settings, listeners: (&str, &str), home: &str) -> St
             listeners.1
         )
     });
-    let listener = listeners.0;
+    let (listener, more) = (listeners.0, settings.more);
     let log_type = if settings.log_packets { "all" } else { "notice" };
     format!(
         "{shared}\nlistener {listener}\n{access}\npersistence_location {home}/\nlog_dest stderr\n\
-         log_type error\nlog_type warning\nlog_type {log_type}\n{access_list}{tls}"
+         log_type error\nlog_type warning\nlog_type {log_type}\n{access_list}{more}\n{tls}"
     )
 }

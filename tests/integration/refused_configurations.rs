@@ -1,0 +1,172 @@
+//! A configuration that the broker does not take: it backs off by itself, log, metric and API name sensor and
+//! cause, and the configurations of others go out within seconds.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::broker::{Broker, Settings};
+use crate::support::client::Client;
+use crate::support::scripted::{ScriptedBroker, Verdict};
+use crate::support::service::{Service, client as client_of_http, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+/// What the others may wait.
+const SECONDS: Duration = Duration::from_secs(12);
+
+async fn configure(service: &Service, sensor: &str, configuration: &Value) {
+    let path = format!("/api/v1/sensors/{sensor}/configurations");
+    assert_eq!(service.post(&path, configuration).await.unwrap().0, 202);
+}
+
+async fn newest(service: &Service, sensor: &str) -> Value {
+    let path = format!("/api/v1/sensors/{sensor}/configurations");
+    service.get(&path).await.unwrap().1["items"][0].clone()
+}
+
+async fn published(service: &Service, sensor: &str) {
+    eventually(SECONDS, async || {
+        let newest = newest(service, sensor).await;
+        match newest["state"] == "published" && newest["problem"].is_null() {
+            true => Ok(()),
+            false => Err(newest),
+        }
+    })
+    .await;
+}
+
+/// Waits until the API tells why, and asks log and metric, too.
+async fn refused(service: &Service, sensor: &str, cause: &str, words: &str) {
+    eventually(SECONDS, async || {
+        let newest = newest(service, sensor).await;
+        match newest["state"] == "pending" && newest["problem"].to_string().contains(words) {
+            true => Ok(()),
+            false => Err((newest, service.log())),
+        }
+    })
+    .await;
+    let log = service.log();
+    assert!(
+        log.lines().any(|line| line.contains(sensor) && line.contains(words)),
+        "{words} of {sensor}:\n{log}"
+    );
+    let metric = format!(r#"tributary_configurations_refused_total{{cause="{cause}"}}"#);
+    let url = format!("{}/metrics", service.url());
+    let mut answer = client_of_http(false).get(url).send().await.unwrap();
+    let metrics = String::from_utf8(answer.body().await.unwrap().to_vec()).unwrap();
+    assert!(metrics.contains(&metric), "{metric}:\n{metrics}");
+}
+
+/// Three sensors, of which the script does this to the first.
+async fn one_of_three(verdict: Verdict, cause: &str, words: &str) {
+    let bad = Arc::new(Mutex::new(String::from("not known yet")));
+    let judged = Arc::clone(&bad);
+    let scripted = ScriptedBroker::start(&[], move |topic| {
+        if topic.ends_with(&*judged.lock().unwrap()) { verdict } else { Verdict::Puback(0) }
+    });
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let service = Service::start(&database, broker, &[("MQTT_URL", scripted.url())]).await;
+    let mut sensors = Vec::new();
+    for name in ["a", "b", "c"] {
+        sensors.push(service.create_sensor(name).await);
+    }
+    bad.lock().unwrap().clone_from(&sensors[0]);
+    let began = Instant::now();
+    for sensor in &sensors {
+        configure(&service, sensor, &json!({ "interval": 1 })).await;
+    }
+    for sensor in &sensors[1..] {
+        published(&service, sensor).await;
+    }
+    assert!(began.elapsed() < SECONDS, "{:?}", began.elapsed());
+    refused(&service, &sensors[0], cause, words).await;
+
+    // It is tried again, and a later one of another sensor does not wait for it.
+    configure(&service, &sensors[1], &json!({ "interval": 2 })).await;
+    published(&service, &sensors[1]).await;
+    bad.lock().unwrap().push_str("nobody");
+    published(&service, &sensors[0]).await;
+    let attempts = scripted.published().iter().filter(|it| it.ends_with(&sensors[0])).count();
+    assert!((2..=8).contains(&attempts), "{attempts} attempts");
+}
+
+#[actix_rt::test]
+async fn a_connection_closed_on_one_configuration_delays_no_other() {
+    one_of_three(Verdict::Close, "closed", "closed the connection").await;
+}
+
+#[actix_rt::test]
+async fn a_withheld_puback_delays_no_other() {
+    one_of_three(Verdict::Withhold, "unanswered", "did not acknowledge it within 5 s").await;
+}
+
+#[actix_rt::test]
+async fn a_puback_with_a_code_that_ntex_does_not_know_delays_no_other() {
+    one_of_three(Verdict::Puback(0x9a), "refused", "Retain not supported (0x9A)").await;
+}
+
+#[actix_rt::test]
+async fn a_configuration_that_mosquitto_finds_too_large_delays_no_other() {
+    let settings = Settings { more: "message_size_limit 2000", ..Settings::default() };
+    let broker = Broker::start_with(settings).await;
+    let database = database().await;
+    let service = Service::start(&database, &broker, &[]).await;
+    let (large, small) = (service.create_sensor("a").await, service.create_sensor("b").await);
+    configure(&service, &large, &json!({ "text": "x".repeat(4_000) })).await;
+    configure(&service, &small, &json!({ "text": "x" })).await;
+
+    published(&service, &small).await;
+    refused(&service, &large, "refused", "Packet too large (0x95)").await;
+    // A smaller one is tried at once.
+    let client = Client::connect(broker.url(), "sensor").await;
+    client.subscribe(&format!("{}/configurations/{large}", database.name)).await;
+    configure(&service, &large, &json!({ "text": "y" })).await;
+    published(&service, &large).await;
+    assert_eq!(client.wait_for_messages(1).await.len(), 1);
+}
+
+#[actix_rt::test]
+async fn a_maximum_packet_size_is_kept() {
+    // Maximum Packet Size 1,000.
+    let scripted = ScriptedBroker::start(&[0x27, 0, 0, 3, 0xe8], |_| Verdict::Puback(0));
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let service = Service::start(&database, broker, &[("MQTT_URL", scripted.url())]).await;
+    let (large, small) = (service.create_sensor("a").await, service.create_sensor("b").await);
+    configure(&service, &large, &json!({ "text": "x".repeat(4_000) })).await;
+    configure(&service, &small, &json!({ "text": "x" })).await;
+    published(&service, &small).await;
+    refused(&service, &large, "too_large", "Maximum Packet Size, 1000 bytes").await;
+}
+
+#[actix_rt::test]
+async fn a_broker_without_retained_messages_is_reported_in_one_sentence() {
+    let settings = Settings { more: "retain_available false", ..Settings::default() };
+    let broker = Broker::start_with(settings).await;
+    let database = database().await;
+    let service = Service::start_unready(&database, &broker, &[]);
+    let sentence = "does not keep retained messages";
+    eventually(PATIENCE, async || match service.get("/readyz").await {
+        Ok((503, answer)) if answer.to_string().contains(sentence) => Ok(()),
+        answer => Err((answer, service.log())),
+    })
+    .await;
+    assert!(service.log().contains(sentence));
+}
+
+#[actix_rt::test]
+async fn both_connections_keep_the_servers_keep_alive() {
+    // Server Keep Alive 1 s.
+    let scripted = ScriptedBroker::start(&[0x13, 0, 1], |_| Verdict::Puback(0));
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let settings = [("MQTT_URL", scripted.url()), ("MQTT_KEEP_ALIVE_SECS", "120")];
+    let _service = Service::start(&database, broker, &settings).await;
+    eventually(PATIENCE, async || match scripted.fewest_pings() {
+        fewest if fewest >= 2 => Ok(()),
+        fewest => Err(fewest),
+    })
+    .await;
+}

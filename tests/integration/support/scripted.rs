@@ -1,0 +1,136 @@
+//! A broker that answers MQTT 5 by a script: what it says of itself in CONNACK, and what it does with each PUBLISH.
+//! Called by tests of what mosquitto does not do. Promises nothing beyond QoS 1 without sessions.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// What it does with a PUBLISH.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// PUBACK with this Reason Code.
+    Puback(u8),
+    /// No answer, ever.
+    Withhold,
+    /// Closes the connection.
+    Close,
+}
+
+type Script = dyn Fn(&str) -> Verdict + Send + Sync;
+
+/// The broker; its threads end with the test's process.
+pub(crate) struct ScriptedBroker {
+    url: String,
+    published: Arc<Mutex<Vec<String>>>,
+    pings: Arc<Mutex<Vec<usize>>>,
+}
+
+impl ScriptedBroker {
+    /// `properties` are those of its CONNACK, encoded; `script` judges the topic of each PUBLISH.
+    pub(crate) fn start(
+        properties: &'static [u8],
+        script: impl Fn(&str) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("mqtt://{}", listener.local_addr().unwrap());
+        let (published, pings) = (Arc::default(), Arc::default());
+        let broker = Self { url, published: Arc::clone(&published), pings: Arc::clone(&pings) };
+        let script: Arc<Script> = Arc::new(script);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (script, published) = (Arc::clone(&script), Arc::clone(&published));
+                let pings = Arc::clone(&pings);
+                std::thread::spawn(move || serve(stream, properties, &*script, &published, &pings));
+            }
+        });
+        broker
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The topics of all PUBLISHes, in order.
+    pub(crate) fn published(&self) -> Vec<String> {
+        self.published.lock().unwrap().clone()
+    }
+
+    /// The PINGREQs of that of the first two connections with fewer.
+    pub(crate) fn fewest_pings(&self) -> usize {
+        let pings = self.pings.lock().unwrap();
+        if pings.len() < 2 { 0 } else { pings[0].min(pings[1]) }
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    properties: &[u8],
+    script: &Script,
+    published: &Mutex<Vec<String>>,
+    pings: &Mutex<Vec<usize>>,
+) -> Option<()> {
+    let connection = {
+        let mut pings = pings.lock().unwrap();
+        pings.push(0);
+        pings.len() - 1
+    };
+    loop {
+        let (first, body) = packet(&mut stream)?;
+        let answer = match first >> 4 {
+            1 => {
+                let length = u8::try_from(properties.len()).unwrap();
+                [&[0x20, length + 3, 0, 0, length], properties].concat()
+            }
+            3 => {
+                let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                let topic = String::from_utf8(body[2..2 + length].to_vec()).unwrap();
+                let packet_id = [body[2 + length], body[3 + length]];
+                published.lock().unwrap().push(topic.clone());
+                match script(&topic) {
+                    Verdict::Puback(reason) => {
+                        vec![0x40, 4, packet_id[0], packet_id[1], reason, 0]
+                    }
+                    Verdict::Withhold => continue,
+                    Verdict::Close => return None,
+                }
+            }
+            8 => {
+                let mut filters = &body[3..];
+                let mut granted = vec![body[0], body[1], 0];
+                while let [high, low, rest @ ..] = filters {
+                    filters = &rest[usize::from(u16::from_be_bytes([*high, *low])) + 1..];
+                    granted.push(1);
+                }
+                [&[0x90, u8::try_from(granted.len()).unwrap()], granted.as_slice()].concat()
+            }
+            12 => {
+                pings.lock().unwrap()[connection] += 1;
+                vec![0xd0, 0]
+            }
+            14 => return None,
+            _ => continue,
+        };
+        stream.write_all(&answer).ok()?;
+    }
+}
+
+/// The first byte, and what follows the fixed header.
+fn packet(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut byte = || {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok().map(|()| byte[0])
+    };
+    let first = byte()?;
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let digit = byte()?;
+        length |= usize::from(digit & 0x7f) << shift;
+        shift += 7;
+        if digit & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some((first, body))
+}
