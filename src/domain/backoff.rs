@@ -33,7 +33,7 @@ pub fn long_pause(failures: u32) -> Duration {
 /// 10 min.
 #[must_use]
 pub fn refusal_pause(refusals: u32) -> Duration {
-    Duration::from_secs(1 << (2 * refusals.saturating_sub(1)).min(20)).min(Duration::from_secs(600))
+    Duration::from_secs(1 << (2 * refusals.saturating_sub(1).min(10))).min(Duration::from_secs(600))
 }
 
 /// Failures in a row after a connection ended that `lasted` this long. A stable one resets the count;
