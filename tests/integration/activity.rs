@@ -174,6 +174,37 @@ async fn a_sensor_deleted_meanwhile_fails_no_fold() {
     assert_counted(&database, 2, 1).await;
 }
 
+/// Every commit takes a lock that a deletion takes exclusively.
+#[actix_rt::test]
+async fn a_deletion_that_waits_for_a_fold_holds_up_no_commit() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let deleted = service.create_sensor("deleted").await;
+    let other = service.create_sensor("other").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let mut folder = connect(&database.url).await.unwrap();
+    let fold = folder.transaction().await.unwrap();
+    fold.batch_execute("select from sensor order by identifier for key share").await.unwrap();
+
+    let path = format!("/api/v1/sensors/{deleted}");
+    let (deletion, ()) = future::join(service.request("DELETE", &path, None), async {
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+            and query like '%from sensor where identifier%' and datname = current_database()";
+        eventually(PATIENCE, async || match count(&database, waiting).await {
+            1 => Ok(()),
+            seen => Err(seen),
+        })
+        .await;
+        let topic = format!("{}/measurements/{other}", database.name);
+        client.publish(&topic, measurement(1.0)).await.unwrap();
+        service.until(|account| account.committed == 1).await;
+        fold.rollback().await.unwrap();
+    })
+    .await;
+    assert_eq!(deletion.unwrap().0, 204);
+}
+
 #[actix_rt::test]
 async fn a_fold_that_fails_is_counted_and_made_up_for() {
     let broker = Broker::shared().await;

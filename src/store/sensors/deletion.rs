@@ -28,6 +28,8 @@ const PURGE_TIMEOUT: &str = "set local statement_timeout = '30min'";
 /// PostgreSQL cancels each of the statements before that, if it is there to do so.
 const PURGE_PATIENCE: Duration = Duration::from_secs(5 * 31 * 60);
 
+const LOCK_SENSOR: &str = "select from sensor where identifier = $1 for update";
+
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
 const RECORD_DELETION: &str = "\
@@ -85,11 +87,14 @@ impl Store {
             let _turn = turn.map_err(|_elapsed| StoreError::Crowded("deletions of sensors"))?;
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
+            let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
+            // A fold of activity can hold the sensor for seconds. It is waited for here, and not with
+            // the lock for which every commit would wait.
+            transaction.query_typed(LOCK_SENSOR, sensor).await?;
             transaction.batch_execute(DELETION_LOCK_TIMEOUT).await?;
             transaction
                 .query_typed("select pg_advisory_xact_lock($1)", &[(&DELETION_LOCK, Type::INT8)])
                 .await?;
-            let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
             if transaction.query_typed_opt(DELETE, sensor).await?.is_none() {
                 return Ok(false);
             }
