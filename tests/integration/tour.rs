@@ -18,7 +18,7 @@ const SETTINGS: &str = include_str!("../../.env.example");
 const BROKER: &str = "mqtt://127.0.0.1:21883";
 const DATABASE: &str = "postgres://postgres@127.0.0.1:25432/postgres";
 const URL: &str = "http://127.0.0.1:8080";
-const BINARY: &str = "target/release/tributary";
+const BINARY: &str = "target/debug/tributary";
 
 /// In what is expected: any text.
 const ANYTHING: char = '…';
