@@ -22,6 +22,8 @@ use crate::metrics::Metrics;
 use crate::sensor::{Downlink, Refusal};
 use crate::wire::{Topics, configuration_payload};
 
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The publisher, before it runs.
 pub struct Outbound {
     config: Config,
@@ -260,10 +262,13 @@ fn disconnected(packet: &codec::Decoded) -> Option<String> {
 
 async fn disconnect(io: &IoBoxed, codec: &PublishingCodec) {
     let packet = codec::Packet::Disconnect(codec::Disconnect::default());
-    if io.encode(packet.into(), codec).is_ok()
-        && let Err(error) = io.flush(true).await
-    {
-        debug!(%error, "the connection ended before DISCONNECT");
+    if io.encode(packet.into(), codec).is_ok() {
+        // A broker that reads nothing must not hold the publisher.
+        match tokio::time::timeout(DISCONNECT_TIMEOUT, io.flush(true)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the connection ended before DISCONNECT"),
+            Err(_elapsed) => debug!("DISCONNECT could not be sent"),
+        }
     }
     io.close();
 }
