@@ -128,13 +128,7 @@ impl Store {
         identifier: NetworkIdentifier,
         name: &str,
     ) -> Result<Option<Network>, AccessError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
-            connection.execute_typed(INSERT, parameters).await?;
-            Ok(select_one(&connection, identifier).await?)
-        })
-        .await
+        self.write_network(INSERT, identifier, name).await
     }
 
     /// Gives a network another name; none if there is no such network.
@@ -146,10 +140,19 @@ impl Store {
         identifier: NetworkIdentifier,
         name: &str,
     ) -> Result<Option<Network>, AccessError> {
+        self.write_network(RENAME, identifier, name).await
+    }
+
+    async fn write_network(
+        &self,
+        statement: &str,
+        identifier: NetworkIdentifier,
+        name: &str,
+    ) -> Result<Option<Network>, AccessError> {
         self.within(async {
             let connection = self.connection().await?;
             let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
-            connection.execute_typed(RENAME, parameters).await?;
+            connection.execute_typed(statement, parameters).await?;
             Ok(select_one(&connection, identifier).await?)
         })
         .await
