@@ -151,7 +151,7 @@ mod tests {
             (r#"[{},"b"]"#, "no JSON object"),
             ("7", "no JSON object"),
             (r#"{"a":1,"\u0061":2}"#, "twice"),
-            (r#"{"c":1}"#, "no member"),
+            (r#"{"c":1}"#, "unknown member"),
             (r#"{"b":7}"#, "it takes a string"),
             (r#"{"b":"\ud800"}"#, "not usable"),
         ] {
