@@ -11,6 +11,7 @@ mod mangled_urls;
 mod settings;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -247,6 +248,7 @@ impl Settings<'_> {
         Ok(store::Config {
             postgres,
             ssl,
+            last_good_address: Arc::default(),
             readers: self.number("DATABASE_READERS", 4, 1..=256)?,
             read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
             measurement_bundles: self.flag("MEASUREMENT_BUNDLES", true)?,

@@ -16,6 +16,9 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 pub use access::access_watch::{AccessWatch, Existing};
 pub use access::networks::{AccessError, Network};
 pub use access::tokens::{NewToken, TokenRow};
@@ -69,6 +72,8 @@ pub use sensors::lookups::{KnownSensor, Whereabouts};
 pub struct Config {
     /// `DATABASE_URL`, but for what it says of TLS.
     pub postgres: tokio_postgres::Config,
+    /// Index of the address that answered last; all pools try it first.
+    pub last_good_address: Arc<AtomicUsize>,
     /// `sslmode` and its neighbours in `DATABASE_URL`
     pub ssl: Ssl,
     /// `DATABASE_READERS`

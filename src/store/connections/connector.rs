@@ -55,7 +55,7 @@ pub(in crate::store) struct Connector {
     session: String,
     /// Told of each notification.
     notified: Option<Arc<Notify>>,
-    /// Index of the address that answered last, to be tried first.
+    /// Shared by all pools.
     last_good: Arc<AtomicUsize>,
 }
 
@@ -74,7 +74,7 @@ impl Connector {
         if postgres.get_application_name().is_none() {
             postgres.application_name(application_name);
         }
-        let last_good = Arc::default();
+        let last_good = Arc::clone(&config.last_good_address);
         let session = SESSION.to_owned();
         Self { postgres, ssl: config.ssl.clone(), session, notified: None, last_good }
     }
