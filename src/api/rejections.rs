@@ -16,10 +16,9 @@ use super::access::Access;
 use super::body::Json;
 use super::caller::Caller;
 use super::fault::pointer;
-use super::fields::MAX_LIMIT;
 use super::fields::{
-    self, DeletionLimit, Identifiers, KindName, Limit, MAX_DELETED, Number, ReasonCode, Time, True,
-    not_null,
+    self, DeletionLimit, Identifiers, KindName, Limit, MAX_DELETED, MAX_LIMIT, Number, ReasonCode,
+    Time, True, not_null,
 };
 use super::page::{Listing, PageQuery, row_listing};
 use super::problem::Problem;
