@@ -154,11 +154,12 @@ async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
     };
     set("gone").await;
     let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    let writing = format!("{waiting} and application_name = 'tributary-write'");
     let asked_at = Instant::now();
     let sent = Cell::new(1);
     eventually(PATIENCE, async || {
-        // Until the sessions have reloaded their settings, a commit waits for nobody.
-        if admin.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        // Until a writer's session has reloaded its settings, its commits wait for nobody.
+        if admin.query_one(&writing, &[]).await.unwrap().get::<_, i64>(0) == 0 {
             say(&client, &topic, sent.get()..sent.get() + 1).await;
             sent.set(sent.get() + 1);
         }

@@ -88,6 +88,24 @@ async fn row_level_security_that_begins_later_fails_one_batch_at_most() {
     assert_eq!(scene.measurements().await, 5);
 }
 
+/// PostgreSQL refuses such a COPY before its data, after which the driver reads each answer as that to
+/// the request behind it.
+#[actix_rt::test]
+async fn a_connection_whose_copy_was_refused_is_not_used_again() {
+    let scene = Scene::new().await;
+    let committer = Committer::new(&scene.config, 1);
+    for second in 0..20 {
+        let batch = || batch(&measurement(f64::from(second)));
+        scene.admin.batch_execute("revoke insert on measurement from service").await.unwrap();
+        let refused = committer.commit(batch(), CopyMode::Direct).await.unwrap_err().error;
+        assert!(refused.to_string().contains("permission denied"), "{second}: {refused}");
+        scene.admin.batch_execute("grant insert on measurement to service").await.unwrap();
+        let committed = committer.commit(batch(), CopyMode::Direct).await;
+        assert!(committed.is_ok(), "{second}: {:?}", committed.unwrap_err().error);
+    }
+    assert_eq!(scene.measurements().await, 20);
+}
+
 #[actix_rt::test]
 async fn a_missing_right_is_named() {
     let scene = Scene::new().await;

@@ -8,7 +8,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use bytes::Bytes;
+use tokio_postgres::{Client, CopyInSink, SimpleQueryMessage, Statement};
 
 use super::stream::Cutter;
 use crate::store::StoreError;
@@ -19,13 +20,16 @@ pub(in crate::store) struct PooledClient {
     client: Client,
     cutter: Cutter,
     is_abandoned: AtomicBool,
+    /// Its answers no longer belong to its requests.
+    is_out_of_step: AtomicBool,
     /// `target_session_attrs=read-write`: one that became read-only is of no use.
     must_write: bool,
 }
 
 impl PooledClient {
     pub(super) fn new(client: Client, cutter: Cutter, must_write: bool) -> Self {
-        Self { client, cutter, is_abandoned: AtomicBool::new(false), must_write }
+        let (is_abandoned, is_out_of_step) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { client, cutter, is_abandoned, is_out_of_step, must_write }
     }
 
     /// Whether its user gave up in the middle of a request.
@@ -35,7 +39,23 @@ impl PooledClient {
 
     /// Whether it is of no use any more.
     pub(in crate::store) fn is_lost(&self) -> bool {
-        self.is_abandoned.load(Ordering::Relaxed) || self.client.is_closed()
+        self.is_abandoned.load(Ordering::Relaxed)
+            || self.is_out_of_step.load(Ordering::Relaxed)
+            || self.client.is_closed()
+    }
+
+    /// Begins a COPY. Where PostgreSQL refuses it before its data, the connection is lost: the driver
+    /// still sends CopyFail and a second Sync, PostgreSQL answers both Syncs, and from then on each
+    /// request would read the answer to the one before.
+    pub(in crate::store) async fn copy_in(
+        &self,
+        statement: &Statement,
+    ) -> Result<CopyInSink<Bytes>, tokio_postgres::Error> {
+        let begun = self.client.copy_in(statement).await;
+        if begun.is_err() {
+            self.is_out_of_step.store(true, Ordering::Relaxed);
+        }
+        begun
     }
 
     /// Sends these statements, or the empty query, which a server answers at once, whatever it is busy
@@ -68,7 +88,7 @@ impl PooledClient {
 
 impl Drop for PooledClient {
     fn drop(&mut self) {
-        if *self.is_abandoned.get_mut() {
+        if *self.is_abandoned.get_mut() || *self.is_out_of_step.get_mut() {
             self.cutter.cut();
         }
     }
