@@ -160,6 +160,11 @@ create statistics revisions (dependencies) on sensor_identifier, revision from m
 grant select on measurement to pg_monitor;
 grant update (site) on measurement to pg_monitor;";
 
+/// From PostgreSQL 18 on.
+const VIRTUAL: &str = "\
+alter table measurement add column hour numeric
+    generated always as (extract(hour from creation_timestamp at time zone 'UTC')) virtual";
+
 /// Columns of the partition $1 that differ from those of the table.
 const DIFFERENCES: &str = "\
 select count(*)
@@ -185,6 +190,9 @@ async fn a_new_partition_has_all_that_its_table_has() {
     store::migrate(&config).await.unwrap();
     let admin = connect(&database.url).await.unwrap();
     admin.batch_execute(USERS_OWN).await.unwrap();
+    if count(&database, "select current_setting('server_version_num')::bigint").await >= 180_000 {
+        admin.batch_execute(VIRTUAL).await.unwrap();
+    }
     let old = (Timestamp::now().unix_seconds() - 30.0 * DAY).floor();
     let in_default = "insert into measurement
         values (gen_random_uuid(), to_timestamp($1), now(), 1, 0, '{}')";
