@@ -302,21 +302,21 @@ async fn run_housekeeping(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
 /// True if partition changes wait for a lock.
 fn tell_waiting(
     metrics: &Metrics,
-    waiting: impl IntoIterator<Item = store::Waiting>,
+    waiting: impl IntoIterator<Item = store::BlockedPartitions>,
     is_first: bool,
 ) -> bool {
     let mut waits = false;
-    for store::Waiting { table, to_make, to_drop } in waiting {
-        for (task, count) in [("make", to_make), ("drop", to_drop)] {
+    for store::BlockedPartitions { table, to_create, to_drop } in waiting {
+        for (task, count) in [("make", to_create), ("drop", to_drop)] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             metrics.partitions_waiting.with_label_values(&[table, task]).set(count);
         }
-        if to_make + to_drop > 0 {
+        if to_create + to_drop > 0 {
             waits = true;
             if is_first {
                 warn!(
                     table,
-                    to_make,
+                    to_create,
                     to_drop,
                     "partition changes wait for a lock that another session holds; they will be retried"
                 );

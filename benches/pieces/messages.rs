@@ -53,9 +53,9 @@ impl Messages {
             .expect("a String takes whatever is written to it");
         }
         payload.push_str("]}");
-        let redelivered = false;
+        let may_be_stored = false;
         let topic = format!("measurements/{sensor}");
-        RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), redelivered)
+        RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), may_be_stored)
     }
 
     pub(crate) fn decode(&self, message: RawMessage) -> Box<Uplink> {

@@ -68,13 +68,13 @@ impl FromRequest for Body {
             Ok(encoding) => encoding,
             Err(problem) => return Box::pin(ready(Err(problem))),
         };
-        let patience = limits::body_patience(request);
+        let timeout = limits::body_timeout(request);
         let max_bytes = limits::max_body_bytes(request);
         let announced_bytes = content_length(request);
         let payload = payload.take();
         Box::pin(async move {
             let bytes = payload::read(payload, encoding, max_bytes, announced_bytes);
-            let bytes = tokio::time::timeout(patience, bytes).await.map_err(|_elapsed| {
+            let bytes = tokio::time::timeout(timeout, bytes).await.map_err(|_elapsed| {
                 Problem::new(Kind::RequestTimeout, "the body was not received in time")
             })??;
             let text = String::from_utf8(bytes)

@@ -17,7 +17,7 @@ use super::problem::{Kind, Problem};
 const MAX_DEPTH: usize = 64;
 
 /// A client that needs longer for a body is cut off.
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `HTTP_TIMEOUT_SECS`, for the handlers.
 #[derive(Clone, Copy, Debug)]
@@ -61,8 +61,8 @@ fn limit(request: &HttpRequest) -> Option<Duration> {
 }
 
 /// How long a body may take: less than the whole request, so that the right one is blamed.
-pub(super) fn body_patience(request: &HttpRequest) -> Duration {
-    limit(request).map_or(BODY_PATIENCE, |limit| BODY_PATIENCE.min(limit / 2))
+pub(super) fn body_timeout(request: &HttpRequest) -> Duration {
+    limit(request).map_or(BODY_TIMEOUT, |limit| BODY_TIMEOUT.min(limit / 2))
 }
 
 /// Whether a JSON text is nested deeper than we take. What is no JSON is left to its reader.

@@ -20,7 +20,7 @@ use crate::sensor::Snapshot;
 use crate::store::StoreError;
 
 /// The tables are waited for no longer than this; the question who calls may have taken as long.
-const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_one, one);
@@ -72,9 +72,10 @@ async fn one(
     Path(path): Path<UncheckedSensorPath>,
 ) -> Result<impl Responder, Problem> {
     let (sensor, scope) = (path.identifier.0, caller.scope());
-    let asked = tokio::time::timeout(PATIENCE, context.store.whereabouts(sensor));
+    let asked = tokio::time::timeout(LOOK_UP_TIMEOUT, context.store.whereabouts(sensor));
     let (found, live) = tokio::join!(asked, context.supervisor.snapshot(sensor));
-    let found = found.unwrap_or(Err(StoreError::PoolTimeout { waited: PATIENCE, last: None }));
+    let found =
+        found.unwrap_or(Err(StoreError::PoolTimeout { waited: LOOK_UP_TIMEOUT, last: None }));
     let state = match found {
         Ok(Some(it)) if scope.covers(it.network) => {
             LiveState::new(sensor, Some(it.network), it.last_seen_at, live)

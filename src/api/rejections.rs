@@ -31,7 +31,7 @@ use crate::replay::{ReplayError, ReplayReport, ReplayRequest};
 use crate::store::{RejectionFilter, RejectionRow, ReplayRange};
 
 /// A page is replayed within some hundred milliseconds; longer than this, nobody waits.
-const REPLAY_PATIENCE: Duration = Duration::from_secs(25);
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(25);
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
@@ -321,7 +321,7 @@ async fn replay(
     let filter = within(&context, caller.scope(), order.filter).await;
     order.filter = filter.map_err(|problem| problem.at(pointer("sensor")))?;
     let report = to_the_end(async move {
-        match tokio::time::timeout(REPLAY_PATIENCE, context.replays.replay(order)).await {
+        match tokio::time::timeout(REPLAY_TIMEOUT, context.replays.replay(order)).await {
             Ok(report) => report.map_err(Problem::from),
             Err(_elapsed) => Err(Problem::later(
                 problem_kind::Kind::ReplayUnderWay,

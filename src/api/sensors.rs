@@ -27,7 +27,7 @@ use crate::sensor::Snapshot;
 use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError, Store};
 
 /// Whoever uses an identifier again waits so long for the rest of the sensor that had it.
-const PURGE_PATIENCE: Duration = Duration::from_secs(2);
+const PURGE_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN, __path_create, create);
@@ -195,7 +195,7 @@ async fn purged_in_time(store: &Store, identifier: SensorIdentifier) -> bool {
         }
         outcome.unwrap_or(false)
     });
-    let outcome = tokio::time::timeout(PURGE_PATIENCE, purge).await;
+    let outcome = tokio::time::timeout(PURGE_WAIT, purge).await;
     matches!(outcome, Ok(Ok(true)))
 }
 

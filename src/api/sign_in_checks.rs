@@ -24,7 +24,7 @@ const BY_ADDRESS: Rate = Rate { burst: 30, interval: Duration::from_secs(2) };
 const CHECKS_AT_ONCE: usize = 1;
 
 /// Who would wait longer for a check is told to come back.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One for the process.
 pub(super) struct SignInChecks {
@@ -59,10 +59,10 @@ impl SignInChecks {
     ) -> Result<bool, Problem> {
         // Counted as a failure first, so that many at once do not slip through.
         self.count(attempt)?;
-        let permit = tokio::time::timeout(PATIENCE, self.checks.acquire()).await;
+        let permit = tokio::time::timeout(PERMIT_TIMEOUT, self.checks.acquire()).await;
         let Ok(_permit) = permit else {
             self.put_back(attempt);
-            return Err(Problem::too_many_requests("too many sign-ins at once", PATIENCE));
+            return Err(Problem::too_many_requests("too many sign-ins at once", PERMIT_TIMEOUT));
         };
         let fits = web::block(move || is_password(&password, kept.as_deref())).await;
         let fits = fits.map_err(Problem::internal)?;

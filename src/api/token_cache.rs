@@ -26,7 +26,7 @@ const STALE: Duration = Duration::from_secs(300);
 
 /// With a token at hand that was good, the database is waited for no longer than this; the handler
 /// needs the rest of the two seconds in which it must answer.
-const PATIENCE_WITH_STALE: Duration = Duration::from_millis(500);
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Tokens at hand; beyond that all are asked for anew.
 const MAX_TOKENS: usize = 10_000;
@@ -92,10 +92,10 @@ impl TokenCache {
             None => self.store.token_of(digest).await,
             Some(_) => {
                 let asked = self.store.token_of(digest);
-                match tokio::time::timeout(PATIENCE_WITH_STALE, asked).await {
+                match tokio::time::timeout(REFRESH_TIMEOUT, asked).await {
                     Ok(found) => found,
                     Err(_elapsed) => {
-                        Err(StoreError::PoolTimeout { waited: PATIENCE_WITH_STALE, last: None })
+                        Err(StoreError::PoolTimeout { waited: REFRESH_TIMEOUT, last: None })
                     }
                 }
             }

@@ -161,8 +161,8 @@ fn psql(run: &Run, script: &Path) -> anyhow::Result<Command> {
 /// The rows that the service makes of a message, by the service's own decoder.
 fn write_rows(decoder: &Decoder, message: &Message, rows: &mut Vec<u8>) -> usize {
     let (ack_tokens, _lost) = AckTokens::new();
-    let is_redelivered = false;
-    let raw = RawMessage::new(&message.topic, &message.payload, Timestamp::now(), is_redelivered);
+    let may_be_stored = false;
+    let raw = RawMessage::new(&message.topic, &message.payload, Timestamp::now(), may_be_stored);
     let uplink = decoder.decode(raw, ack_tokens.issue(0));
     let (Some(sensor), Items::Measurements(items)) = (uplink.sensor, &uplink.items) else {
         return 0;

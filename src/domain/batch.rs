@@ -168,16 +168,16 @@ impl Batch {
     fn separate(&self, mut row_refs: Vec<RowRef>) -> Rows {
         row_refs.sort_unstable();
         let mut rows = Rows { offered: row_refs.len() as u64, ..Rows::default() };
-        if !self.uplinks.iter().any(|uplink| uplink.message.redelivered) {
+        if !self.uplinks.iter().any(|uplink| uplink.message.may_be_stored) {
             row_refs.dedup_by_key(|row| row.key());
             rows.new = row_refs;
             return rows;
         }
         for same in row_refs.chunk_by(|one, next| one.key() == next.key()) {
-            let redelivered =
-                same.iter().any(|row| self.uplinks[row.uplink as usize].message.redelivered);
+            let may_be_stored =
+                same.iter().any(|row| self.uplinks[row.uplink as usize].message.may_be_stored);
             let kept = same[0];
-            if redelivered { rows.maybe_duplicate.push(kept) } else { rows.new.push(kept) }
+            if may_be_stored { rows.maybe_duplicate.push(kept) } else { rows.new.push(kept) }
         }
         rows
     }
@@ -210,13 +210,13 @@ mod tests {
     #[derive(Clone, Debug)]
     struct Sample {
         sensor: u8,
-        redelivered: bool,
+        may_be_stored: bool,
         items: Vec<(u8, u8)>,
     }
 
     fn sample() -> impl Strategy<Value = Sample> {
         (0..4u8, any::<bool>(), proptest::collection::vec((0..4u8, 0..3u8), 1..5))
-            .prop_map(|(sensor, redelivered, items)| Sample { sensor, redelivered, items })
+            .prop_map(|(sensor, may_be_stored, items)| Sample { sensor, may_be_stored, items })
     }
 
     fn uplink(sample: &Sample, ack_tokens: &AckTokens, sequence: u64) -> Uplink {
@@ -235,7 +235,7 @@ mod tests {
             kind: Some(Kind::Measurement),
             items: Items::Measurements(items),
             rejections: Vec::new(),
-            message: RawMessage::new("t", b"{}", Timestamp::default(), sample.redelivered),
+            message: RawMessage::new("t", b"{}", Timestamp::default(), sample.may_be_stored),
             ack_token: ack_tokens.issue(sequence),
         }
     }
@@ -258,8 +258,8 @@ mod tests {
             let mut expected = std::collections::BTreeMap::new();
             for sample in &all {
                 for (second, content) in &sample.items {
-                    let redelivered = expected.entry((sample.sensor, *second, *content)).or_insert(false);
-                    *redelivered |= sample.redelivered;
+                    let may_be_stored = expected.entry((sample.sensor, *second, *content)).or_insert(false);
+                    *may_be_stored |= sample.may_be_stored;
                 }
             }
             let of = |row_refs: &[RowRef]| -> Vec<(u8, u8, u8)> {

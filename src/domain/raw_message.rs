@@ -11,7 +11,7 @@ pub struct RawMessage {
     /// By our clock.
     pub received_at: Timestamp,
     /// Delivered before: the broker set DUP, it is a replay, or the writer saw it recently.
-    pub redelivered: bool,
+    pub may_be_stored: bool,
     /// The row of `rejection` that is replayed; none for a message from the broker.
     pub replayed_from: Option<i64>,
     buffer: Bytes,
@@ -21,13 +21,13 @@ pub struct RawMessage {
 impl RawMessage {
     /// Copies both, because a slice would keep the whole read buffer in memory.
     #[must_use]
-    pub fn new(topic: &str, payload: &[u8], received_at: Timestamp, redelivered: bool) -> Self {
+    pub fn new(topic: &str, payload: &[u8], received_at: Timestamp, may_be_stored: bool) -> Self {
         let mut buffer = Vec::with_capacity(topic.len() + payload.len());
         buffer.extend_from_slice(topic.as_bytes());
         buffer.extend_from_slice(payload);
         Self {
             received_at,
-            redelivered,
+            may_be_stored,
             replayed_from: None,
             buffer: buffer.into(),
             topic_length: u32::try_from(topic.len())
@@ -38,8 +38,8 @@ impl RawMessage {
     /// A message that is replayed from a row of `rejection`.
     #[must_use]
     pub fn replayed(topic: &str, payload: &[u8], received_at: Timestamp, rejection: i64) -> Self {
-        let redelivered = true;
-        let message = Self::new(topic, payload, received_at, redelivered);
+        let may_be_stored = true;
+        let message = Self::new(topic, payload, received_at, may_be_stored);
         Self { replayed_from: Some(rejection), ..message }
     }
 

@@ -1,5 +1,5 @@
 //! What was published against what the service's ledger says became of it. Pure; asked by the run while it
-//! waits for the service, and for the verdict.
+//! waits for the service, and for the check.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub(super) struct Balances(pub(super) [Balance; 3]);
 
 /// Whether every item is accounted for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum LedgerCheck {
     Exact,
     /// Part of a replayed series had been stored before.
     ExactWithDuplicates,
@@ -32,14 +32,14 @@ pub(super) enum Verdict {
     Unknown(String),
 }
 
-impl Verdict {
+impl LedgerCheck {
     /// Whether nothing is missing. Beside other publishers that is all that the ledger can tell.
     pub(super) const fn is_good(&self) -> bool {
         matches!(self, Self::Exact | Self::ExactWithDuplicates | Self::Foreign(_))
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for LedgerCheck {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         const GOOD: &str = "every item is accounted for: published = committed + rejected";
         match self {
@@ -96,7 +96,7 @@ impl Balances {
         self.0.iter().all(|it| it.ledger.received >= it.published && it.ledger.in_flight == 0)
     }
 
-    /// Whether everything is stored, so that waiting cannot improve the verdict.
+    /// Whether everything is stored, so that waiting cannot improve the check.
     pub(super) fn are_stored(&self) -> bool {
         self.are_settled() && self.0.iter().all(|it| it.stored() >= it.published)
     }
@@ -107,7 +107,7 @@ impl Balances {
     }
 
     /// A series that was published before leaves duplicates.
-    pub(super) fn verdict(&self, is_replay: bool) -> Verdict {
+    pub(super) fn check(&self, is_replay: bool) -> LedgerCheck {
         let (mut missing, mut foreign, mut duplicates) = (0, 0, 0);
         for (index, it) in self.0.iter().enumerate() {
             foreign += it.stored().saturating_sub(it.published);
@@ -119,10 +119,10 @@ impl Balances {
             missing += not_stored;
         }
         match (missing, foreign, duplicates) {
-            (0, 0, 0) => Verdict::Exact,
-            (0, 0, _) => Verdict::ExactWithDuplicates,
-            (0, ..) => Verdict::Foreign(foreign),
-            _ => Verdict::Missing(missing),
+            (0, 0, 0) => LedgerCheck::Exact,
+            (0, 0, _) => LedgerCheck::ExactWithDuplicates,
+            (0, ..) => LedgerCheck::Foreign(foreign),
+            _ => LedgerCheck::Missing(missing),
         }
     }
 }
@@ -143,21 +143,21 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_counts_what_is_missing_and_what_is_foreign() {
+    fn the_check_counts_what_is_missing_and_what_is_foreign() {
         for (balance, is_replay, expected) in [
-            (balance(100, 95, 0, 5), false, Verdict::Exact),
+            (balance(100, 95, 0, 5), false, LedgerCheck::Exact),
             // Sent again by the broker or by us.
-            (balance(100, 100, 7, 0), false, Verdict::Exact),
-            (balance(100, 90, 0, 5), false, Verdict::Missing(5)),
-            (balance(100, 90, 5, 5), false, Verdict::Missing(5)),
-            (balance(100, 90, 5, 2), true, Verdict::Missing(3)),
-            (balance(100, 0, 100, 0), true, Verdict::ExactWithDuplicates),
-            (balance(100, 60, 45, 0), true, Verdict::ExactWithDuplicates),
-            (balance(100, 100, 0, 0), true, Verdict::Exact),
-            (balance(100, 103, 0, 0), false, Verdict::Foreign(3)),
+            (balance(100, 100, 7, 0), false, LedgerCheck::Exact),
+            (balance(100, 90, 0, 5), false, LedgerCheck::Missing(5)),
+            (balance(100, 90, 5, 5), false, LedgerCheck::Missing(5)),
+            (balance(100, 90, 5, 2), true, LedgerCheck::Missing(3)),
+            (balance(100, 0, 100, 0), true, LedgerCheck::ExactWithDuplicates),
+            (balance(100, 60, 45, 0), true, LedgerCheck::ExactWithDuplicates),
+            (balance(100, 100, 0, 0), true, LedgerCheck::Exact),
+            (balance(100, 103, 0, 0), false, LedgerCheck::Foreign(3)),
         ] {
-            assert_eq!(of_measurements(balance).verdict(is_replay), expected, "{balance:?}");
-            assert_eq!(expected.is_good(), !matches!(expected, Verdict::Missing(_)));
+            assert_eq!(of_measurements(balance).check(is_replay), expected, "{balance:?}");
+            assert_eq!(expected.is_good(), !matches!(expected, LedgerCheck::Missing(_)));
         }
     }
 

@@ -31,7 +31,7 @@ use crate::load::{
 };
 use crate::mqtt;
 use crate::wire::Topics;
-use balance::{Balances, Verdict};
+use balance::{Balances, LedgerCheck};
 
 /// Un-acknowledged on each connection: enough to hide the broker's answer time at 100,000 messages/s, few enough to
 /// be sent again after a reconnect.
@@ -78,12 +78,12 @@ pub async fn run(
     let elapsed = Publisher::run_all(publishers, options.duration(), stopped.clone()).await?;
     let totals = Totals { progress: None, ..totals.take() };
     let settled = settle(&http, &totals.account, &before, &stopped).await;
-    let (balances, verdict) = match settled {
-        Ok(balances) => (Some(balances), balances.verdict(options.replay.is_some())),
-        Err(error) => (None, Verdict::Unknown(error.to_string())),
+    let (balances, check) = match settled {
+        Ok(balances) => (Some(balances), balances.check(options.replay.is_some())),
+        Err(error) => (None, LedgerCheck::Unknown(error.to_string())),
     };
     let (sensors, connections) = (options.sensor_count(), options.connection_count());
-    Ok(Summary { sensors, connections, totals, elapsed, balances, verdict })
+    Ok(Summary { sensors, connections, totals, elapsed, balances, check })
 }
 
 /// The fleet of the options, its sensors not registered yet.

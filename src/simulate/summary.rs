@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::balance::{Balances, Verdict};
+use super::balance::{Balances, LedgerCheck};
 use crate::load::{Totals, count};
 
 /// A finished run.
@@ -17,14 +17,14 @@ pub struct Summary {
     pub(super) elapsed: Duration,
     /// None if the ledger could not be compared.
     pub(super) balances: Option<Balances>,
-    pub(super) verdict: Verdict,
+    pub(super) check: LedgerCheck,
 }
 
 impl Summary {
     /// 0 if every item is accounted for, else 1.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
-        if self.verdict.is_good() { 0 } else { 1 }
+        if self.check.is_good() { 0 } else { 1 }
     }
 
     /// Prints the table on standard output.
@@ -96,7 +96,7 @@ impl fmt::Display for Summary {
                 )?;
             }
         }
-        write!(out, "\n{}", self.verdict)
+        write!(out, "\n{}", self.check)
     }
 }
 
@@ -113,9 +113,9 @@ mod tests {
         balances.0[0].published = 29_700;
         balances.0[0].ledger.committed = 29_643;
         balances.0[0].ledger.rejected = 50;
-        let verdict = balances.verdict(false);
+        let check = balances.check(false);
         let (balances, elapsed) = (Some(balances), Duration::from_secs(30));
-        let summary = Summary { sensors: 1, connections: 2, totals, elapsed, balances, verdict };
+        let summary = Summary { sensors: 1, connections: 2, totals, elapsed, balances, check };
         let expected = "
                             7  messages without a subscriber: is the service connected?
 

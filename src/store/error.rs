@@ -60,7 +60,7 @@ pub enum StoreError {
     /// As if: for the tests of what happens around a commit.
     #[cfg(test)]
     #[error("pretended: {0:?}")]
-    Pretended(Verdict),
+    Pretended(Recovery),
 }
 
 /// Why an attempt to connect failed.
@@ -78,7 +78,7 @@ impl ConnectProblem {
 
 /// What to do about an error on the way of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum Recovery {
     /// The batch is good: try it again after a pause, for ever. The PUBACKs wait.
     Retry,
     /// A row is there already: write the batch through the staging tables.
@@ -87,14 +87,14 @@ pub enum Verdict {
     Isolate,
 }
 
-/// The verdict on an error. Only what PostgreSQL says about the data itself condemns a row;
+/// The recovery on an error. Only what PostgreSQL says about the data itself condemns a row;
 /// whatever is unknown is retried, because a retry loses nothing.
 #[must_use]
-pub fn verdict(error: &StoreError) -> Verdict {
+pub fn recovery(error: &StoreError) -> Recovery {
     match error {
-        StoreError::Postgres(error) => error.code().map_or(Verdict::Retry, verdict_on),
+        StoreError::Postgres(error) => error.code().map_or(Recovery::Retry, recovery_for),
         #[cfg(test)]
-        StoreError::Pretended(verdict) => *verdict,
+        StoreError::Pretended(recovery) => *recovery,
         StoreError::PoolTimeout { .. }
         | StoreError::Silence { .. }
         | StoreError::Lookup(_)
@@ -104,17 +104,17 @@ pub fn verdict(error: &StoreError) -> Verdict {
         | StoreError::Migration(_)
         | StoreError::Encoding(_)
         | StoreError::Crowded(_)
-        | StoreError::Migrating => Verdict::Retry,
+        | StoreError::Migrating => Recovery::Retry,
     }
 }
 
-fn verdict_on(state: &SqlState) -> Verdict {
+fn recovery_for(state: &SqlState) -> Recovery {
     match state.code().get(..2) {
-        _ if *state == SqlState::UNIQUE_VIOLATION => Verdict::Stage,
+        _ if *state == SqlState::UNIQUE_VIOLATION => Recovery::Stage,
         // Data exception; integrity constraint violation; WITH CHECK OPTION violation; program
         // limit exceeded; an exception that a trigger of the user's raised.
-        Some("22" | "23" | "44" | "54" | "P0") => Verdict::Isolate,
-        _ => Verdict::Retry,
+        Some("22" | "23" | "44" | "54" | "P0") => Recovery::Isolate,
+        _ => Recovery::Retry,
     }
 }
 
@@ -191,7 +191,7 @@ impl StoreError {
             | Self::Migrating => true,
             Self::Migration(error) => postgres_within(error).is_some_and(is_away),
             #[cfg(test)]
-            Self::Pretended(verdict) => *verdict == Verdict::Retry,
+            Self::Pretended(recovery) => *recovery == Recovery::Retry,
             Self::TransactionPooling => false,
             Self::Postgres(error) => is_away(error),
             Self::Encoding(_) | Self::Crowded(_) => false,
@@ -308,35 +308,35 @@ mod tests {
     #[test]
     fn each_state_has_its_verdict() {
         for (state, expected) in [
-            ("23505", Verdict::Stage),   // unique violation
-            ("22P05", Verdict::Isolate), // untranslatable character
-            ("22003", Verdict::Isolate), // numeric value out of range
-            ("22P02", Verdict::Isolate), // invalid text representation
-            ("22021", Verdict::Isolate), // character not in repertoire
-            ("23502", Verdict::Isolate), // not null violation
-            ("23514", Verdict::Isolate), // check violation, or no partition
-            ("54000", Verdict::Isolate), // program limit exceeded
-            ("P0001", Verdict::Isolate), // raised by a trigger
-            ("08006", Verdict::Retry),   // connection failure
-            ("25006", Verdict::Retry),   // read-only transaction: a failed-over primary
-            ("40001", Verdict::Retry),   // serialization failure
-            ("40P01", Verdict::Retry),   // deadlock detected
-            ("42P01", Verdict::Retry),   // undefined table: not migrated yet
-            ("42501", Verdict::Retry),   // insufficient privilege
-            ("53100", Verdict::Retry),   // disk full
-            ("53300", Verdict::Retry),   // too many connections
-            ("55P03", Verdict::Retry),   // lock not available
-            ("57014", Verdict::Retry),   // query canceled
-            ("57P01", Verdict::Retry),   // admin shutdown
-            ("57P03", Verdict::Retry),   // cannot connect now
-            ("58030", Verdict::Retry),   // I/O error
-            ("XX000", Verdict::Retry),   // internal error
+            ("23505", Recovery::Stage),   // unique violation
+            ("22P05", Recovery::Isolate), // untranslatable character
+            ("22003", Recovery::Isolate), // numeric value out of range
+            ("22P02", Recovery::Isolate), // invalid text representation
+            ("22021", Recovery::Isolate), // character not in repertoire
+            ("23502", Recovery::Isolate), // not null violation
+            ("23514", Recovery::Isolate), // check violation, or no partition
+            ("54000", Recovery::Isolate), // program limit exceeded
+            ("P0001", Recovery::Isolate), // raised by a trigger
+            ("08006", Recovery::Retry),   // connection failure
+            ("25006", Recovery::Retry),   // read-only transaction: a failed-over primary
+            ("40001", Recovery::Retry),   // serialization failure
+            ("40P01", Recovery::Retry),   // deadlock detected
+            ("42P01", Recovery::Retry),   // undefined table: not migrated yet
+            ("42501", Recovery::Retry),   // insufficient privilege
+            ("53100", Recovery::Retry),   // disk full
+            ("53300", Recovery::Retry),   // too many connections
+            ("55P03", Recovery::Retry),   // lock not available
+            ("57014", Recovery::Retry),   // query canceled
+            ("57P01", Recovery::Retry),   // admin shutdown
+            ("57P03", Recovery::Retry),   // cannot connect now
+            ("58030", Recovery::Retry),   // I/O error
+            ("XX000", Recovery::Retry),   // internal error
         ] {
-            assert_eq!(verdict_on(&SqlState::from_code(state)), expected, "{state}");
+            assert_eq!(recovery_for(&SqlState::from_code(state)), expected, "{state}");
         }
         assert_eq!(
-            verdict(&StoreError::PoolTimeout { waited: Duration::ZERO, last: None }),
-            Verdict::Retry
+            recovery(&StoreError::PoolTimeout { waited: Duration::ZERO, last: None }),
+            Recovery::Retry
         );
     }
 }

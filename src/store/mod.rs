@@ -31,7 +31,7 @@ pub use connections::{
     Ssl, SslError, SslMode, UrlError, describe, nowhere, read_url, refuse_transaction_pooling,
     without_password,
 };
-pub use error::{ConnectProblem, StoreError, Verdict, verdict};
+pub use error::{ConnectProblem, Recovery, StoreError, recovery};
 pub use ingest::acknowledge::Acknowledgement;
 pub use ingest::commit::{Committed, Committer, Uncommitted};
 pub use ingest::insert::CopyMode;
@@ -49,7 +49,7 @@ pub use maintenance::bundles::Bundler;
 pub use maintenance::census::TableCensus;
 pub use maintenance::clock::Clocks;
 pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
-pub use maintenance::housekeeping::{Housekeeper, Waiting};
+pub use maintenance::housekeeping::{BlockedPartitions, Housekeeper};
 pub use migrations::migrate;
 pub use pool::Store;
 pub use query::activity_page::SensorActivity;

@@ -35,7 +35,7 @@ const EXPORT_SESSION: &str = "set statement_timeout = 0; set tcp_user_timeout = 
      set standard_conforming_strings = on; set jit = off";
 
 /// PostgreSQL cancels a statement before that, if it is there to do so.
-pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where this answers, the migrations have been applied.
 const LATEST_TABLE: &str = "select purge_timestamp from deleted_sensor limit 0";
@@ -229,13 +229,13 @@ impl Store {
     /// Gives up after so long: a server or a way that is silent and closes nothing would hold the
     /// caller for ever. The connection is found out when it is next checked out.
     pub(super) async fn answered_within<T>(
-        patience: Duration,
+        timeout: Duration,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        // The tests of it have a server that never answers, and less patience.
-        let patience = if cfg!(test) { patience / 10_000 } else { patience };
-        let answered = tokio::time::timeout(patience, work).await;
-        answered.unwrap_or(Err(StoreError::Silence { waited: patience }))
+        // The tests of it have a server that never answers, and less timeout.
+        let timeout = if cfg!(test) { timeout / 10_000 } else { timeout };
+        let answered = tokio::time::timeout(timeout, work).await;
+        answered.unwrap_or(Err(StoreError::Silence { waited: timeout }))
     }
 
     /// Whether the database answers, and has our tables.

@@ -113,13 +113,13 @@ fn soon() -> Instant {
 async fn a_connection_is_cut_when_it_is_given_up() {
     let mut server = Server::start(Answers::Emptiness).await;
     let store = Store::new(&server.config());
-    for patience in [Duration::from_millis(50), Duration::from_secs(60)] {
+    for timeout in [Duration::from_millis(50), Duration::from_secs(60)] {
         let reader = store.unchecked_connection(soon()).await.unwrap();
         assert_eq!(*server.open.borrow_and_update(), 1);
         let proof = reader.health_check(Planning::Once, soon());
-        let outcome = tokio::time::timeout(patience, proof).await;
+        let outcome = tokio::time::timeout(timeout, proof).await;
         assert!(matches!(outcome, Err(_) | Ok(Err(_))), "{outcome:?}");
-        assert!(reader.is_lost(), "whoever has lost patience: {patience:?}");
+        assert!(reader.is_lost(), "whoever has lost timeout: {timeout:?}");
         drop(reader);
 
         let cut = server.open.wait_for(|open| *open == 0);

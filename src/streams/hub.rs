@@ -22,7 +22,7 @@ use crate::domain::{Event, EventKind, Scope, SensorIdentifier, Subscriptions, Ti
 use crate::store::Existing;
 
 /// One caller may have this fraction of the streams open.
-const CALLERS_SHARE: usize = 4;
+const READER_SHARE_DIVISOR: usize = 4;
 
 /// Events handed out before others on this thread get their turn.
 const AT_ONCE: usize = 200;
@@ -277,7 +277,7 @@ impl Hub {
         if readers.granted.len() >= self.config.max_readers {
             return Err(NoRoom::TooMany);
         }
-        let most = (self.config.max_readers / CALLERS_SHARE).max(1);
+        let most = (self.config.max_readers / READER_SHARE_DIVISOR).max(1);
         let of_caller = |it: &&Granted| it.grant.holder == grant.holder;
         if grant.holder.is_some() && readers.granted.iter().filter(of_caller).count() >= most {
             return Err(NoRoom::TooManyOfCaller);

@@ -19,7 +19,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::store::{
-    Acknowledgement, Committed, Committer, CopyMode, StoreError, Uncommitted, Verdict, verdict,
+    Acknowledgement, Committed, Committer, CopyMode, Recovery, StoreError, Uncommitted, recovery,
 };
 
 /// Retries of a message that PostgreSQL refuses although it refuses none of its items.
@@ -38,8 +38,8 @@ pub trait Commit: Clone + Unpin + 'static {
         mode: CopyMode,
     ) -> impl Future<Output = Result<Committed, Box<Uncommitted>>>;
 
-    /// See [`Committer::examine`].
-    fn examine(
+    /// See [`Committer::isolate`].
+    fn isolate(
         &self,
         batch: &Batch,
     ) -> impl Future<Output = Result<Vec<(u32, String)>, StoreError>>;
@@ -50,8 +50,8 @@ impl Commit for Committer {
         Self::commit(self, batch, mode).await
     }
 
-    async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
-        Self::examine(self, batch).await
+    async fn isolate(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
+        Self::isolate(self, batch).await
     }
 }
 
@@ -146,8 +146,8 @@ impl<C: Commit> Delivery<C> {
         mode: CopyMode,
         parts: &mut Vec<(Batch, CopyMode)>,
     ) {
-        match (verdict(&error), mode) {
-            (Verdict::Stage, CopyMode::Direct) => {
+        match (recovery(&error), mode) {
+            (Recovery::Stage, CopyMode::Direct) => {
                 self.count("duplicate");
                 debug!(
                     items = batch.item_count(),
@@ -156,7 +156,7 @@ impl<C: Commit> Delivery<C> {
                 parts.push((batch, CopyMode::Staged));
             }
             // Staged rows can only violate a constraint that an operator has added.
-            (Verdict::Isolate, _) | (Verdict::Stage, CopyMode::Staged) => {
+            (Recovery::Isolate, _) | (Recovery::Stage, CopyMode::Staged) => {
                 self.count("refused");
                 if batch.uplinks().len() > 1 {
                     debug!(items = batch.item_count(), %error, "PostgreSQL refuses a row; retrying the batch in halves");
@@ -166,7 +166,7 @@ impl<C: Commit> Delivery<C> {
                     parts.push((self.isolate(batch, &error).await, CopyMode::Staged));
                 }
             }
-            (Verdict::Retry, _) => {
+            (Recovery::Retry, _) => {
                 self.count("unavailable");
                 self.wait(&error).await;
                 // Staged, because the rows may be committed and only the answer lost. In halves, if the
@@ -183,7 +183,7 @@ impl<C: Commit> Delivery<C> {
 
     /// Rejects the items of one message that PostgreSQL refuses.
     async fn isolate(&mut self, mut batch: Batch, refusal: &StoreError) -> Batch {
-        let outcome = self.committer.examine(&batch).await;
+        let outcome = self.committer.isolate(&batch).await;
         let [uplink] = batch.uplinks_mut() else {
             unreachable!("only a batch of one message is isolated")
         };

@@ -32,7 +32,7 @@ impl Recent {
         for uplink in batch.uplinks_mut() {
             let Some((set, fingerprint)) = self.find(uplink) else { continue };
             if self.sets[set].contains(&fingerprint) {
-                uplink.message.redelivered = true;
+                uplink.message.may_be_stored = true;
             } else {
                 new.push((set, fingerprint));
             }
@@ -84,7 +84,7 @@ mod tests {
 
     fn repeated(recent: &mut Recent, mut batch: Batch) -> Vec<bool> {
         recent.mark_repeated(&mut batch);
-        batch.uplinks().iter().map(|uplink| uplink.message.redelivered).collect()
+        batch.uplinks().iter().map(|uplink| uplink.message.may_be_stored).collect()
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Commit for Scripted {
         }
     }
 
-    async fn examine(&self, _: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
+    async fn isolate(&self, _: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
         unreachable!("nothing is refused here")
     }
 }

@@ -80,7 +80,7 @@ async fn row_level_security_that_begins_later_fails_one_batch_at_most() {
     scene.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
 
     let failed = committer.commit(batch(&measurement(2.0)), CopyMode::Direct).await.unwrap_err();
-    assert_eq!(store::verdict(&failed.error), store::Verdict::Retry, "{}", failed.error);
+    assert_eq!(store::recovery(&failed.error), store::Recovery::Retry, "{}", failed.error);
     for second in 2..6 {
         let batch = batch(&measurement(f64::from(second)));
         committer.commit(batch, CopyMode::Direct).await.unwrap();

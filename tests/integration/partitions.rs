@@ -277,7 +277,7 @@ async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
 
     assert_eq!(partition_of(&database, "measurement", old).await.0, "measurement_default");
     let waiting = Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
-    let [of_measurements, others @ ..] = waiting.map(|it| it.to_make);
+    let [of_measurements, others @ ..] = waiting.map(|it| it.to_create);
     assert!(of_measurements >= 2 && others == [0, 0], "{waiting:?}");
     transaction.rollback().await.unwrap();
     let committer = Committer::new(&config, 1);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
-use crate::support::scripted::{ScriptedBroker, Verdict};
+use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
 use crate::support::service::{Service, client as client_of_http, database};
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -59,11 +59,11 @@ async fn refused(service: &Service, sensor: &str, cause: &str, words: &str) {
 }
 
 /// Three sensors, of which the script does this to the first.
-async fn one_of_three(verdict: Verdict, cause: &str, words: &str) {
+async fn one_of_three(answer: ScriptedAnswer, cause: &str, words: &str) {
     let bad = Arc::new(Mutex::new(String::from("not known yet")));
     let judged = Arc::clone(&bad);
     let scripted = ScriptedBroker::start(&[], move |topic| {
-        if topic.ends_with(&*judged.lock().unwrap()) { verdict } else { Verdict::Puback(0) }
+        if topic.ends_with(&*judged.lock().unwrap()) { answer } else { ScriptedAnswer::Puback(0) }
     });
     let database = database().await;
     let broker = Broker::shared().await;
@@ -94,17 +94,17 @@ async fn one_of_three(verdict: Verdict, cause: &str, words: &str) {
 
 #[actix_rt::test]
 async fn a_connection_closed_on_one_configuration_delays_no_other() {
-    one_of_three(Verdict::Close, "closed", "closed the connection").await;
+    one_of_three(ScriptedAnswer::Close, "closed", "closed the connection").await;
 }
 
 #[actix_rt::test]
 async fn a_withheld_puback_delays_no_other() {
-    one_of_three(Verdict::Withhold, "unanswered", "did not acknowledge it within 5 s").await;
+    one_of_three(ScriptedAnswer::Withhold, "unanswered", "did not acknowledge it within 5 s").await;
 }
 
 #[actix_rt::test]
 async fn a_puback_with_a_code_that_ntex_does_not_know_delays_no_other() {
-    one_of_three(Verdict::Puback(0x9a), "refused", "Retain not supported (0x9A)").await;
+    one_of_three(ScriptedAnswer::Puback(0x9a), "refused", "Retain not supported (0x9A)").await;
 }
 
 #[actix_rt::test]
@@ -130,7 +130,7 @@ async fn a_configuration_that_mosquitto_finds_too_large_delays_no_other() {
 #[actix_rt::test]
 async fn a_maximum_packet_size_is_kept() {
     // Maximum Packet Size 1,000.
-    let scripted = ScriptedBroker::start(&[0x27, 0, 0, 3, 0xe8], |_| Verdict::Puback(0));
+    let scripted = ScriptedBroker::start(&[0x27, 0, 0, 3, 0xe8], |_| ScriptedAnswer::Puback(0));
     let database = database().await;
     let broker = Broker::shared().await;
     let service = Service::start(&database, broker, &[("MQTT_URL", scripted.url())]).await;
@@ -159,7 +159,7 @@ async fn a_broker_without_retained_messages_is_reported_in_one_sentence() {
 #[actix_rt::test]
 async fn both_connections_keep_the_servers_keep_alive() {
     // Server Keep Alive 1 s.
-    let scripted = ScriptedBroker::start(&[0x13, 0, 1], |_| Verdict::Puback(0));
+    let scripted = ScriptedBroker::start(&[0x13, 0, 1], |_| ScriptedAnswer::Puback(0));
     let database = database().await;
     let broker = Broker::shared().await;
     let settings = [("MQTT_URL", scripted.url()), ("MQTT_KEEP_ALIVE_SECS", "120")];

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tributary::domain::{Kind, Role, Scope, Timestamp, TokenDigest};
-use tributary::store::{self, Committer, CopyMode, Housekeeper, NewToken, Store, Waiting};
+use tributary::store::{
+    self, BlockedPartitions, Committer, CopyMode, Housekeeper, NewToken, Store,
+};
 
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
@@ -222,7 +224,7 @@ async fn ingest_does_not_wait_for_whoever_reads_for_long() {
     let admin = connect(&database.url).await.unwrap();
     admin.batch_execute(&old_partition(30)).await.unwrap();
     let housekeeper = Housekeeper::new(Store::new(&config), &config);
-    let to_drop = |waiting: [Waiting; Kind::ALL.len()]| waiting.map(|it| it.to_drop);
+    let to_drop = |waiting: [BlockedPartitions; Kind::ALL.len()]| waiting.map(|it| it.to_drop);
     let everything = "select count(*) from log_message";
     let now = Timestamp::now().unix_seconds();
     let present = format!("{everything} where creation_timestamp = to_timestamp({now})");

@@ -109,7 +109,7 @@ async fn what_the_decoder_accepts_postgresql_accepts() {
         if let Err(failed) = committer.commit(Batch::new(uplinks), CopyMode::Staged).await {
             for uplink in failed.batch.into_uplinks() {
                 let payload = String::from_utf8_lossy(uplink.message.payload()).into_owned();
-                let refused = committer.examine(&Batch::new(vec![uplink])).await.unwrap();
+                let refused = committer.isolate(&Batch::new(vec![uplink])).await.unwrap();
                 assert!(refused.is_empty(), "{refused:?} of {payload:.2000}");
             }
             panic!("no message by itself is refused, but all together: {}", failed.error);

@@ -12,7 +12,7 @@ use crate::domain::{
     AckTokens, Batch, Items, Kind, Measurement, RawMessage, RejectionDigest, RowRef,
     SensorIdentifier, Tally, Timestamp, Uplink,
 };
-use crate::store::{Committed, CopyMode, StoreError, Uncommitted, Verdict};
+use crate::store::{Committed, CopyMode, Recovery, StoreError, Uncommitted};
 use crate::wire::{Decoder, Topics};
 use crate::writer::Commit;
 
@@ -29,7 +29,7 @@ pub(super) struct Tables {
 
 impl Tables {
     /// One transaction, like the store's: copied directly, an existing row fails it.
-    fn apply(&mut self, batch: &mut Batch, mode: CopyMode) -> Result<Tally, Verdict> {
+    fn apply(&mut self, batch: &mut Batch, mode: CopyMode) -> Result<Tally, Recovery> {
         let mut tally = Tally::default();
         for uplink in batch.uplinks_mut() {
             let is_gone = |from| !self.rejections.values().any(|row| *row == from);
@@ -39,7 +39,7 @@ impl Tables {
             }
         }
         if batch.uplinks().iter().any(|uplink| !refused(uplink).is_empty()) {
-            return Err(Verdict::Isolate);
+            return Err(Recovery::Isolate);
         }
         let sorted = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         if mode == CopyMode::Direct {
@@ -47,7 +47,7 @@ impl Tables {
                 self.rows.get(kind.name()).is_some_and(|rows| rows.contains(&key(row)))
             };
             if sorted.iter().any(|(kind, rows)| rows.new.iter().any(|it| there(*kind, it))) {
-                return Err(Verdict::Stage);
+                return Err(Recovery::Stage);
             }
         }
         for (kind, rows) in &sorted {
@@ -164,19 +164,19 @@ impl Commit for Database {
             Err(_closed) => std::future::pending().await,
         }
         let outcome = self.outcomes.borrow_mut().pop_front().unwrap_or(CommitOutcome::Commits);
-        let uncommitted = |batch, verdict| {
-            let error = StoreError::Pretended(verdict);
+        let uncommitted = |batch, recovery| {
+            let error = StoreError::Pretended(recovery);
             Err(Box::new(Uncommitted { batch, error }))
         };
         match outcome {
-            CommitOutcome::Fails => return uncommitted(batch, Verdict::Retry),
+            CommitOutcome::Fails => return uncommitted(batch, Recovery::Retry),
             CommitOutcome::Panics => panic!("a fault of the plan's"),
             CommitOutcome::Commits | CommitOutcome::AnswerLost | CommitOutcome::NeverAnswers => {}
         }
         let applied = self.tables.borrow_mut().apply(&mut batch, mode);
         match (applied, outcome) {
-            (Err(verdict), _) => uncommitted(batch, verdict),
-            (Ok(_), CommitOutcome::AnswerLost) => uncommitted(batch, Verdict::Retry),
+            (Err(recovery), _) => uncommitted(batch, recovery),
+            (Ok(_), CommitOutcome::AnswerLost) => uncommitted(batch, Recovery::Retry),
             (Ok(_), CommitOutcome::NeverAnswers) => {
                 *self.stuck.borrow_mut() += 1;
                 std::future::pending().await
@@ -185,8 +185,8 @@ impl Commit for Database {
         }
     }
 
-    async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
-        let [uplink] = batch.uplinks() else { unreachable!("one message is examined") };
+    async fn isolate(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
+        let [uplink] = batch.uplinks() else { unreachable!("one message is isolated") };
         Ok(refused(uplink).into_iter().map(|item| (item, "it is refused".into())).collect())
     }
 }

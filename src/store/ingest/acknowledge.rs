@@ -1,4 +1,5 @@
-//! Heartbeats acknowledge the configurations of which they speak: the first one that does wins.
+//! Records which revisions the heartbeats of a batch acknowledge. Called by the commit, within its
+//! transaction. The first heartbeat for a revision wins.
 
 use std::collections::hash_map::Entry;
 
@@ -10,35 +11,35 @@ use crate::domain::{Batch, Heartbeat, RowRef, SensorIdentifier, Uplink};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::WriterConnection;
 
-/// A revision that a heartbeat acknowledged in a commit.
+/// A revision that a heartbeat acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Acknowledgement {
-    /// By whom.
+    /// The sensor that acknowledged it.
     pub sensor: SensorIdentifier,
-    /// Which one.
+    /// The acknowledged revision.
     pub revision: i32,
-    /// Whether it works.
+    /// Whether the sensor could apply it.
     pub success: bool,
 }
 
-/// Writes what the heartbeats of a batch acknowledge, and returns what was not acknowledged before.
+/// Returns the revisions that were not acknowledged before.
 pub(in crate::store) async fn write(
     connection: &WriterConnection,
     batch: &Batch,
     heartbeats: impl Iterator<Item = &RowRef>,
 ) -> Result<Vec<Acknowledgement>, StoreError> {
-    let heard = first_of_each(batch, heartbeats);
-    if heard.is_empty() {
+    let first = first_of_each(batch, heartbeats);
+    if first.is_empty() {
         return Ok(Vec::new());
     }
     let column = |of: fn(&(SensorIdentifier, &Uplink, &Heartbeat)) -> Timestamp| -> Vec<Timestamp> {
-        heard.iter().map(of).collect()
+        first.iter().map(of).collect()
     };
-    let sensors: Vec<Uuid> = heard.iter().map(|(sensor, ..)| sensor.0).collect();
-    let revisions: Vec<i32> = heard.iter().map(|(.., heartbeat)| heartbeat.revision).collect();
+    let sensors: Vec<Uuid> = first.iter().map(|(sensor, ..)| sensor.0).collect();
+    let revisions: Vec<i32> = first.iter().map(|(.., heartbeat)| heartbeat.revision).collect();
     let timestamp = column(|(.., heartbeat)| heartbeat.timestamp.to_jiff());
     let received = column(|(_, uplink, _)| uplink.message.received_at.to_jiff());
-    let success: Vec<bool> = heard.iter().map(|(.., heartbeat)| heartbeat.success).collect();
+    let success: Vec<bool> = first.iter().map(|(.., heartbeat)| heartbeat.success).collect();
     let rows = connection
         .client
         .query(&connection.acknowledge, &[&sensors, &revisions, &timestamp, &received, &success])
@@ -53,8 +54,8 @@ pub(in crate::store) async fn write(
         .collect())
 }
 
-/// The first heartbeat of each sensor and revision by arrival, in the order of the table's key, so
-/// that two commits lock its rows in the same order.
+/// The first heartbeat to arrive for each sensor and revision, sorted by the primary key of
+/// `configuration`, so that two commits lock its rows in the same order.
 fn first_of_each<'a, 'b>(
     batch: &'a Batch,
     heartbeats: impl Iterator<Item = &'b RowRef>,
@@ -73,10 +74,10 @@ fn first_of_each<'a, 'b>(
             Entry::Occupied(_) => {}
         }
     }
-    let mut heard: Vec<_> = first
+    let mut sorted: Vec<_> = first
         .into_iter()
         .map(|((sensor, _), (_, uplink, heartbeat))| (sensor, uplink, heartbeat))
         .collect();
-    heard.sort_unstable_by_key(|(sensor, _, heartbeat)| (*sensor, heartbeat.revision));
-    heard
+    sorted.sort_unstable_by_key(|(sensor, _, heartbeat)| (*sensor, heartbeat.revision));
+    sorted
 }

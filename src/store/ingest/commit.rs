@@ -1,5 +1,5 @@
-//! One batch, one transaction: the rows by COPY, what they acknowledge, the rejections, COMMIT.
-//! Called by the writer, and by nobody else.
+//! Commits a batch in one transaction: rows by COPY, acknowledgements of configurations, rejections,
+//! COMMIT. Called only by the writer.
 //!
 //! Invariant: [`Committed`] has one constructor, private to this file and called after COMMIT
 //! returned. A PUBACK is made from a `Committed`, so none precedes its COMMIT.
@@ -17,42 +17,42 @@ use super::acknowledge::{self, Acknowledgement};
 use super::events::gather;
 use super::insert::{self, CopyMode};
 use super::replays::{self, Replayed};
-use super::{examine, journal, rejections};
+use super::{isolate, journal, rejections};
 use crate::domain::{
     AckToken, Batch, Event, Kind, Reason, RowRef, Rows, SensorIdentifier, Subscriptions, Tally,
 };
 use crate::store::connections::last_connect_error::{LastConnectError, PoolUse};
 use crate::store::ingest::writer_connection::{
-    CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool,
+    WRITER_CHECKOUT_TIMEOUT, WriterConnection, WriterManager, writer_pool,
 };
 use crate::store::maintenance::partitions::Partitions;
 use crate::store::sensors::deletion::DELETION_LOCK;
 use crate::store::{Config, StoreError};
 
-/// A new partition takes over what the default partition holds of it, however much that is.
-const PROVIDING_PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// Upper bound if the server stops responding: a partition's own statements end after 10 s each.
+const CREATION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Proof that a batch is in the database.
 #[derive(Debug)]
 pub struct Committed {
-    /// What is now to be acknowledged.
+    /// The tokens of the messages to acknowledge.
     pub ack_tokens: Vec<AckToken>,
-    /// What became of the items.
+    /// How many items were stored, duplicate or rejected.
     pub tally: Tally,
-    /// What was acknowledged for the first time.
+    /// Revisions acknowledged for the first time.
     pub acknowledgements: Vec<Acknowledgement>,
-    /// Sensors in the batch that were deleted meanwhile; their items are rejected.
+    /// Sensors of the batch that have been deleted; their items are rejected.
     pub deleted: Vec<SensorIdentifier>,
-    /// What those who watch want to know of it.
+    /// For the subscribers of these sensors.
     pub events: Vec<Event>,
-    /// What became of replayed messages; a batch has them all or none.
+    /// The outcome of replayed messages. A batch consists of replayed messages only, or has none.
     pub replayed: Replayed,
 }
 
 impl Committed {
     fn after_commit(batch: Batch, account: Account, subscriptions: &Subscriptions) -> Self {
-        // Behind COMMIT: whoever began to watch before it finds its rows here, and whoever begins
-        // now, in the tables.
+        // After COMMIT: a subscriber that was there before it gets these rows as events; one that
+        // subscribes later reads them from the tables.
         let events = if subscriptions.is_empty() {
             Vec::new()
         } else {
@@ -68,52 +68,50 @@ impl Committed {
         }
     }
 
-    /// As if committed: for the tests of what happens around a commit.
+    /// For tests without a database.
     #[cfg(test)]
     pub(crate) fn pretend(batch: Batch) -> Self {
         Self::pretend_with(batch, Tally::default())
     }
 
-    /// The same, with what became of the items.
     #[cfg(test)]
     pub(crate) fn pretend_with(batch: Batch, tally: Tally) -> Self {
         Self::after_commit(batch, Account { tally, ..Account::default() }, &Subscriptions::none())
     }
 }
 
-/// A batch that is not in the database, or not known to be, and why.
+/// A batch that was not committed, or whose COMMIT got no answer.
 #[derive(Debug)]
 pub struct Uncommitted {
-    /// To be tried again.
+    /// The batch, for a retry.
     pub batch: Batch,
-    /// What went wrong.
+    /// The cause.
     pub error: StoreError,
 }
 
-/// What is written about a batch while it is on its way.
+/// The outcome of a batch, filled in step by step before COMMIT.
 #[derive(Debug, Default)]
 struct Account {
     tally: Tally,
     acknowledgements: Vec<Acknowledgement>,
     deleted: Vec<SensorIdentifier>,
-    /// References to the rows that were new, by kind.
+    /// The rows that were new, by kind.
     stored: [Vec<RowRef>; Kind::ALL.len()],
     replayed: Replayed,
 }
 
-/// Writes batches. Clones share the pool.
+/// Commits batches. Clones share the pool.
 #[derive(Clone)]
 pub struct Committer {
     pool: Pool<WriterManager>,
     last_connect_error: LastConnectError,
     partitions: Arc<Partitions>,
     subscriptions: Arc<Subscriptions>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Committer {
-    /// With so many connections, made when they are first needed or [`Self::connect`] is called. Nobody
-    /// watches.
+    /// A committer without subscribers. Its pool connects on first use, or in [`Self::connect`].
     #[must_use]
     pub fn new(config: &Config, connections: u32) -> Self {
         let last_connect_error = LastConnectError::default();
@@ -122,35 +120,34 @@ impl Committer {
             last_connect_error,
             partitions: Arc::new(Partitions::new(config)),
             subscriptions: Subscriptions::none(),
-            // PostgreSQL cancels a statement earlier, if it is there to do so.
-            patience: Duration::from_secs(2 * u64::from(config.statement_timeout_secs)),
+            // PostgreSQL cancels a statement earlier, unless it is unreachable.
+            timeout: Duration::from_secs(2 * u64::from(config.statement_timeout_secs)),
         }
     }
 
-    /// How its connections are used.
+    /// The state of its pool.
     #[must_use]
     pub fn pool_use(&self) -> PoolUse {
         PoolUse::of(&self.pool)
     }
 
-    /// The same, and these may watch.
+    /// The same committer, with these subscriptions.
     #[must_use]
     pub fn publishing_to(self, subscriptions: Arc<Subscriptions>) -> Self {
         Self { subscriptions, ..self }
     }
 
-    /// Makes so many connections ahead, so that the first batches find them. They are driven on the
-    /// thread that calls this. One that cannot be made now is made when it is needed, which is when
-    /// that is told.
+    /// Opens connections before the first batch. They are driven on the calling thread. Failures are
+    /// ignored here; they are reported when the connection is needed.
     pub async fn connect(&self, connections: u32) {
         join_all((0..connections).map(|_| async { drop(self.pool.get().await) })).await;
     }
 
-    /// Writes a batch in one transaction.
+    /// Commits a batch in one transaction.
     ///
     /// # Errors
-    /// Gives the batch back. After an error during COMMIT itself nobody knows whether it is in the
-    /// database; written again through [`CopyMode::Staged`], it is there once.
+    /// Returns the batch. After an error during COMMIT it may have been stored; committed again in
+    /// [`CopyMode::Staged`], it is stored once.
     pub async fn commit(
         &self,
         mut batch: Batch,
@@ -162,35 +159,33 @@ impl Committer {
         }
     }
 
-    /// Finds the items of a one-message batch that PostgreSQL refuses, by trying them in ever
-    /// smaller parts, all of it rolled back. Returns the item's index among the stored ones, and
-    /// PostgreSQL's sentence.
+    /// Finds the items of a one-message batch that PostgreSQL refuses; see [`isolate`].
     ///
     /// # Errors
-    /// When the database fails for another reason than an item.
-    pub async fn examine(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
+    /// When the database fails for a reason other than an item.
+    pub async fn isolate(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
         let connection = self.connection().await?;
-        self.answered(&connection, self.patience, async {
-            let refused = examine::find_refused(&connection, batch).await;
+        self.answered(&connection, self.timeout, async {
+            let refused = isolate::refused_items(&connection, batch).await;
             roll_back(&connection).await;
             refused
         })
         .await
     }
 
-    /// A server or a way that is silent and does not close the connection would hold the batch, and
-    /// with it every PUBACK behind it, for ever.
+    /// A server or network path that stops responding without closing the connection would otherwise
+    /// hold the batch, and all PUBACKs after it, for ever.
     async fn answered<T>(
         &self,
         connection: &WriterConnection,
-        patience: Duration,
+        timeout: Duration,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         connection.client.set_abandoned(true);
-        let Ok(outcome) = tokio::time::timeout(patience, work).await else {
-            return Err(StoreError::Silence { waited: patience });
+        let Ok(outcome) = tokio::time::timeout(timeout, work).await else {
+            return Err(StoreError::Silence { waited: timeout });
         };
-        // The primary became a standby, or is being made one: the next connection is another server's.
+        // The primary has become a standby: the next connection may reach the new primary.
         let is_read_only = matches!(&outcome, Err(error) if error.is_read_only());
         connection.client.set_abandoned(is_read_only);
         outcome
@@ -198,30 +193,31 @@ impl Committer {
 
     async fn connection(&self) -> Result<PooledConnection<'_, WriterManager>, StoreError> {
         let checked_out = self.pool.get().await;
-        checked_out.map_err(|error| self.last_connect_error.checkout_error(error, CHECKOUT_TIMEOUT))
+        checked_out
+            .map_err(|error| self.last_connect_error.checkout_error(error, WRITER_CHECKOUT_TIMEOUT))
     }
 
     async fn write(&self, batch: &mut Batch, mode: CopyMode) -> Result<Account, StoreError> {
         let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
         tracing::Span::current().record("connection", connection.backend);
-        let missing = self.partitions.missing(&rows);
-        if !missing.is_empty() {
-            // A silent way is found out before the long patience begins.
-            self.answered(&connection, self.patience, async {
+        let not_yet_known = self.partitions.not_yet_known(&rows);
+        if !not_yet_known.is_empty() {
+            // Detects a server that does not respond, before the long timeout begins.
+            self.answered(&connection, self.timeout, async {
                 Ok(connection.client.simple_query("").await.map(drop)?)
             })
             .await?;
-            self.answered(&connection, PROVIDING_PATIENCE, async {
-                let provided = self.partitions.provide(&connection.client, missing).await;
-                if provided.is_err() {
+            self.answered(&connection, CREATION_TIMEOUT, async {
+                let outcome = self.partitions.ensure(&connection.client, not_yet_known).await;
+                if outcome.is_err() {
                     roll_back(&connection).await;
                 }
-                provided
+                outcome
             })
             .await?;
         }
-        self.answered(&connection, self.patience, async {
+        self.answered(&connection, self.timeout, async {
             let outcome = transact(&connection, batch, &mut rows, mode).await;
             if let Err(error) = &outcome {
                 if error.sqlstate() == Some(&SqlState::FEATURE_NOT_SUPPORTED) {
@@ -235,15 +231,14 @@ impl Committer {
     }
 }
 
-/// Nothing of a failed transaction may reach the next one on its connection.
 async fn roll_back(connection: &WriterConnection) {
-    // Where even this fails the connection is broken, and the pool sees to it.
-    if let Err(broken) = connection.client.batch_execute("rollback").await {
-        tracing::debug!(error = %broken, "a transaction could not be rolled back");
+    // If this fails the connection is broken, and the pool discards it.
+    if let Err(error) = connection.client.batch_execute("rollback").await {
+        tracing::debug!(%error, "rollback failed");
     }
 }
 
-/// Where PostgreSQL checks rows one by one, none goes straight into the table.
+/// A table under row-level security takes no COPY.
 fn mode_of(connection: &WriterConnection, kind: Kind, mode: CopyMode) -> CopyMode {
     if connection.takes_copy(kind) { mode } else { CopyMode::Staged }
 }
@@ -265,8 +260,8 @@ async fn transact(
         if rows.offered > 0 {
             let mode = mode_of(connection, *kind, mode);
             let staged = insert::rows(connection, batch, *kind, rows, mode).await?;
-            let fresh = if mode == CopyMode::Direct { rows.new.len() } else { 0 };
-            let inserted = (fresh + staged.len()) as u64;
+            let copied = if mode == CopyMode::Direct { rows.new.len() } else { 0 };
+            let inserted = (copied + staged.len()) as u64;
             account.tally.stored(*kind, rows.offered, inserted);
             if held.is_some() {
                 account.replayed.stored(rows.offered, inserted);
@@ -288,16 +283,17 @@ async fn transact(
             account.stored[*kind as usize].append(&mut rows.new);
         }
     }
-    // Both in one round trip. A journal that fails fails the transaction, and its COMMIT commits
-    // nothing; both must have succeeded.
+    // Both in one round trip. If the journal fails, the transaction is aborted and its COMMIT commits
+    // nothing; both must succeed.
     let journaled = journal::write(connection, &account.stored);
     let committed = connection.client.batch_execute("commit");
     tokio::try_join!(biased; journaled, committed)?;
     Ok(account)
 }
 
-/// Begins, and finds the sensors of the batch that were deleted. The shared lock makes a deletion
-/// wait for this commit, and this look-up see every deletion before it; both in one round trip.
+/// Begins the transaction and returns the sensors of the batch that have a tombstone, in one round
+/// trip. The shared lock makes later deletions wait for this commit, and earlier ones visible to the
+/// look-up.
 async fn begin(
     connection: &WriterConnection,
     rows: &[(Kind, Rows)],

@@ -1,8 +1,6 @@
-//! The binary COPY streams: rows straight from the messages into the buffer that is sent.
-//!
-//! The format is PostgreSQL's "Binary Format" of COPY: a header, per row a count of fields and per
-//! field its length and its bytes, big-endian, and a trailer. Each column list stands beside the
-//! encoder that fills it, in the same order.
+//! Encodes rows for COPY, straight from the messages into the send buffer. Called by the commit. The
+//! format is "Binary Format" in PostgreSQL's documentation of COPY; the order of the fields is that of
+//! the column lists below.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -10,26 +8,23 @@ use crate::domain::{
     Batch, Heartbeat, Items, Kind, LogMessage, Measurement, RowRef, Timestamp, Uplink,
 };
 
-/// What `COPY measurement` takes, and [`Encoder`] gives.
 pub(in crate::store) const MEASUREMENT_COLUMNS: &str =
     "sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, value";
 
-/// What `COPY log_message` takes, and [`Encoder`] gives.
 pub(in crate::store) const LOG_MESSAGE_COLUMNS: &str = "sensor_identifier, creation_timestamp, \
      receipt_timestamp, digest, revision, severity, subject, details";
 
-/// What `COPY heartbeat` takes, and [`Encoder`] gives.
 pub(in crate::store) const HEARTBEAT_COLUMNS: &str =
     "sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, success";
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 const JSONB_VERSION: u8 = 1;
 
-/// The fields before `value` and the like, with their lengths: what every row has.
+/// The field count and the five fields that every kind has, with their lengths.
 const COMMON_BYTES: usize = 2 + (4 + 16) + (4 + 8) * 3 + (4 + 4);
 
-/// A COPY stream, given out in parts, so that PostgreSQL works on one while the next is encoded and
-/// the buffer stays small enough to be used again.
+/// A COPY stream in parts, so that PostgreSQL processes one while the next is encoded, and the buffer
+/// stays small enough to be reused.
 pub(in crate::store) struct Encoder(BytesMut);
 
 impl Encoder {
@@ -41,7 +36,6 @@ impl Encoder {
         Self(buffer)
     }
 
-    /// The part of the stream with the rows of these references.
     pub(in crate::store) fn rows(&mut self, kind: Kind, batch: &Batch, rows: &[RowRef]) -> Bytes {
         for row in rows {
             match kind {
@@ -86,7 +80,7 @@ impl Encoder {
         self.0.put_u8(u8::from(item.success));
     }
 
-    /// What every row begins with, put together on the stack and copied once.
+    /// The start of every row, assembled on the stack and copied once.
     fn common(&mut self, columns: i16, reference: &RowRef, received_at: Timestamp, revision: i32) {
         let mut row = [0; COMMON_BYTES];
         let mut rest = &mut row[..];
@@ -114,7 +108,7 @@ impl Encoder {
     }
 }
 
-const ROW_FITS: &str = "a row is timestamp from the items of its own kind";
+const ROW_FITS: &str = "a row refers to an item of its own kind";
 
 pub(in crate::store) fn measurement<'a>(
     batch: &'a Batch,
@@ -134,7 +128,6 @@ pub(in crate::store) fn log_message<'a>(
     (uplink, &items[row.item as usize])
 }
 
-/// The heartbeat of a reference, and its message.
 pub(in crate::store) fn heartbeat<'a>(
     batch: &'a Batch,
     row: &RowRef,

@@ -1,11 +1,10 @@
-//! What a commit tells those who watch: of the rows that it added, those of watched sensors, and
-//! the revisions acknowledged by them. Called behind COMMIT, and only when somebody watches.
+//! The events of a commit: its new rows of sensors with subscribers, and the revisions that they
+//! acknowledged. Called after COMMIT, and only if there are subscribers. Duplicates cause no event.
 
 use super::copy;
 use crate::domain::{Batch, Event, EventKind, Kind, RowRef, Step, Subscriptions};
 use crate::store::Acknowledgement;
 
-/// The events of what a commit stored; duplicates have none.
 pub(in crate::store) fn gather(
     subscriptions: &Subscriptions,
     batch: &Batch,

@@ -1,5 +1,5 @@
-//! The rows of a batch, into their tables: by COPY, or by COPY into a staging table and from there.
-//! Called by the commit, within its transaction.
+//! Writes the rows of a batch into their tables: by COPY, or by COPY into a staging table and `insert`
+//! from there. Called by the commit, within its transaction.
 
 use std::pin::pin;
 
@@ -12,20 +12,20 @@ use crate::domain::{Batch, Kind, RowRef, Rows, Timestamp};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::WriterConnection;
 
-/// Rows in one part of a COPY stream: about 100 KB of small ones, which the cache holds.
+/// Rows in one part of a COPY stream: about 100 KB of small rows, which fits the CPU cache.
 const ROWS_AT_ONCE: usize = 800;
 
 /// How the rows of a batch reach their tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CopyMode {
-    /// COPY into the table; a row that is there already fails the whole.
+    /// COPY into the table. One row that is already stored fails the batch.
     Direct,
-    /// COPY into a staging table, and from there what is new.
+    /// COPY into a staging table, and from there only what is new.
     Staged,
 }
 
-/// Returns which of the rows that went through the staging table were new; those that were copied directly
-/// into the table are.
+/// Returns the rows that went through the staging table and were new. Rows that were copied directly
+/// are all new.
 pub(in crate::store) async fn rows(
     connection: &WriterConnection,
     batch: &Batch,
@@ -43,7 +43,7 @@ pub(in crate::store) async fn rows(
     }
 }
 
-/// Returns which were new.
+/// Returns the rows that were new.
 pub(in crate::store) async fn staged(
     connection: &WriterConnection,
     batch: &Batch,

@@ -1,5 +1,5 @@
-//! The activity journal: what a commit stored, by sensor, bucket and kind. Called by the commit,
-//! before COMMIT. Promises one row per commit, in the same transaction as the rows that it counts.
+//! Writes the activity journal: counts of what a commit stored, by sensor, bucket and kind. Called by
+//! the commit, before COMMIT: one row, in the same transaction as the rows that it counts.
 
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -8,8 +8,7 @@ use crate::domain::{Kind, RowRef, Timestamp};
 use crate::store::ingest::writer_connection::WriterConnection;
 use crate::store::{BUCKETS, bucket_of};
 
-/// Writes down what a transaction stored. Older items than the counts reach back for, and those of
-/// a clock that runs ahead by more than a bucket, are left out.
+/// Items older than the last [`BUCKETS`], or more than one bucket in the future, are not counted.
 pub(in crate::store) async fn write(
     connection: &WriterConnection,
     stored: &[Vec<RowRef>; Kind::ALL.len()],
@@ -30,7 +29,7 @@ struct Entries {
     counts: Vec<i32>,
 }
 
-/// Places are sorted by sensor and time, so that those of one entry stand together.
+/// Rows are sorted by sensor and time, so that the rows of one entry are adjacent.
 fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()], present: i32) -> Entries {
     let mut entries = Entries::default();
     for (kind, rows) in stored.iter().enumerate() {

@@ -4,7 +4,7 @@ pub(super) mod acknowledge;
 pub(super) mod commit;
 pub(super) mod copy;
 pub(super) mod events;
-pub(super) mod examine;
+pub(super) mod isolate;
 pub(super) mod rejections;
 pub(super) mod replays;
 pub(super) mod insert;

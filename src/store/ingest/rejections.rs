@@ -1,4 +1,5 @@
-//! The rejections of a batch, written in its transaction.
+//! Writes the rejections of a batch. Called by the commit, within its transaction; `replays` writes
+//! those of replayed messages. A redelivery adds no row.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,8 @@ use crate::domain::{Batch, Kind, Rejection, Tally};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::WriterConnection;
 
-/// Writes what the batch rejects, its replays apart; what was recorded before counts as duplicate, what is beyond the
-/// bound of a flood is counted and not kept.
+/// Rejections that are stored already count as duplicates; those over the limit per sensor and hour
+/// are only counted.
 pub(in crate::store) async fn write(
     connection: &WriterConnection,
     batch: &Batch,
@@ -22,14 +23,14 @@ pub(in crate::store) async fn write(
     if !kept.is_empty() {
         keep(connection, &kept, tally).await?;
     }
-    let mut beyond = BTreeMap::<Uuid, i64>::new();
+    let mut overflow = BTreeMap::<Uuid, i64>::new();
     for rejection in all().filter(|rejection| !rejection.kept) {
         let sensor = rejection.sensor.map_or(Uuid::nil(), |sensor| sensor.0);
-        *beyond.entry(sensor).or_default() += i64::from(rejection.item_count);
+        *overflow.entry(sensor).or_default() += i64::from(rejection.item_count);
         tally.rejected(rejection.kind, u64::from(rejection.item_count));
     }
-    if !beyond.is_empty() {
-        let (sensors, counts): (Vec<Uuid>, Vec<i64>) = beyond.into_iter().unzip();
+    if !overflow.is_empty() {
+        let (sensors, counts): (Vec<Uuid>, Vec<i64>) = overflow.into_iter().unzip();
         connection.client.execute(&connection.overflow, &[&sensors, &counts]).await?;
     }
     Ok(())
@@ -56,7 +57,7 @@ async fn keep(
     Ok(())
 }
 
-/// Returns kind and count of items of what was not recorded before.
+/// Returns kind and item count of each rejection that was not stored before.
 pub(in crate::store) async fn insert(
     connection: &WriterConnection,
     kept: &[&Rejection],
@@ -83,15 +84,15 @@ pub(in crate::store) async fn insert(
         .await?)
 }
 
-/// Deletes what was recorded of messages before that the broker delivers again, where it is stored
-/// now: their sensor was created in between, perhaps.
+/// Deletes the earlier rejections of redelivered messages whose items are stored now, for example
+/// because their sensor has been created since.
 pub(in crate::store) async fn supersede(
     connection: &WriterConnection,
     batch: &Batch,
 ) -> Result<(), StoreError> {
-    let (mut messages, mut refused, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut messages, mut rejected, mut indices) = (Vec::new(), Vec::new(), Vec::new());
     let again = batch.uplinks().iter().filter(|uplink| {
-        uplink.message.redelivered
+        uplink.message.may_be_stored
             && uplink.message.replayed_from.is_none()
             && !uplink.items.is_empty()
     });
@@ -99,13 +100,13 @@ pub(in crate::store) async fn supersede(
         let digest = Uuid::from_u128(uplink.digest().0);
         messages.push(digest);
         for index in uplink.rejections.iter().filter_map(|it| it.item_index) {
-            refused.push(digest);
+            rejected.push(digest);
             indices.push(narrow(index));
         }
     }
     if !messages.is_empty() {
         let supersede = &connection.supersede;
-        connection.client.execute(supersede, &[&messages, &refused, &indices]).await?;
+        connection.client.execute(supersede, &[&messages, &rejected, &indices]).await?;
     }
     Ok(())
 }
@@ -114,7 +115,7 @@ pub(in crate::store) fn named(name: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
-/// `text` cannot hold U+0000, which a broker should not let through in a topic [MQTT-1.5.4-2].
+/// `text` cannot hold U+0000, which a broker must not forward in a topic [MQTT-1.5.4-2].
 pub(in crate::store) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

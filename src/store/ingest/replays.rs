@@ -1,10 +1,9 @@
-//! What a replay changes in a commit: the rows of `rejection` that its messages come from are
-//! locked first, and leave the table with the rows that they become, or stay with the reason of
-//! today.
+//! The replay of rejections within a commit: their rows in `rejection` are locked first, then deleted
+//! if their items were stored, or updated with the new reason. Called by the commit.
 //!
-//! Invariant: a message is replayed only while its row is there, and locked. So two replays of one
-//! row, in whatever process, bring it into the tables once; and a COMMIT whose answer was lost finds
-//! its row gone when it is tried again.
+//! Invariant: a message is replayed only while its row exists and is locked. So two replays of one
+//! row, even in two processes, store it once; and the retry of a COMMIT that got no answer finds that
+//! the row no longer exists.
 
 use std::collections::BTreeMap;
 
@@ -15,24 +14,24 @@ use crate::domain::{Batch, Rejection, Tally, Uplink};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::WriterConnection;
 
-/// What became of replayed messages.
+/// The outcome of replayed messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Replayed {
-    /// Rejections that left the table.
+    /// Rejections that were deleted.
     pub removed: u64,
     /// Rejections that stay.
     pub kept: u64,
-    /// Rejections that were not there any more.
+    /// Rejections that no longer existed.
     pub gone: u64,
-    /// Items that are rows now.
+    /// Items stored as new rows.
     pub stored_items: u64,
-    /// Items that were rows before.
+    /// Items that were stored before.
     pub duplicate_items: u64,
-    /// Items that are refused again.
+    /// Items that were rejected again.
     pub refused_items: u64,
 }
 
-/// The locked rows, and the item's index in each that is of one item.
+/// The locked rows, each with its `item_index`.
 pub(in crate::store) struct Held(BTreeMap<i64, Option<i32>>);
 
 const LOCK: &str = "\
@@ -41,7 +40,7 @@ order by identifier for update";
 
 const REMOVE: &str = "delete from rejection where identifier = any ($1)";
 
-/// What is refused as before is not written again: a page of the same refusals costs no rows.
+/// Leaves unchanged rows alone: rejecting a page again for the same reasons writes no row.
 const REFUSE_AGAIN: &str = "\
 update rejection
 set reason = again.reason, detail = again.detail, item_count = again.item_count
@@ -51,8 +50,8 @@ where rejection.identifier = again.identifier
     and (rejection.reason, rejection.detail, rejection.item_count)
         is distinct from (again.reason, again.detail, again.item_count)";
 
-/// Locks the rows that a batch replays, and empties the messages whose row is gone. None where
-/// the batch replays nothing.
+/// Locks the rows that a batch replays; messages whose row no longer exists become
+/// [`crate::domain::Items::AlreadyHandled`]. None if the batch replays nothing.
 pub(in crate::store) async fn lock(
     connection: &WriterConnection,
     batch: &mut Batch,
@@ -77,7 +76,7 @@ pub(in crate::store) async fn lock(
     Ok(Some(Held(held)))
 }
 
-/// Brings the locked rows up to date with what their messages have become.
+/// Deletes or updates the locked rows.
 pub(in crate::store) async fn settle(
     connection: &WriterConnection,
     batch: &Batch,
@@ -96,7 +95,7 @@ pub(in crate::store) async fn settle(
         }
         match &uplink.rejections[..] {
             [only] if only.item_index.is_none() || item_index.is_some() => again.push((from, only)),
-            // Of a message that was refused whole, what is refused now are items of it.
+            // The message had been rejected as a whole; now only some of its items are.
             some => {
                 removed.push(from);
                 parts.extend(some);
@@ -157,7 +156,7 @@ impl std::ops::AddAssign for Replayed {
 }
 
 impl Replayed {
-    /// So many items of one kind were handed to the database, so many of them became rows.
+    /// Of `offered` items of one kind, `inserted` are new rows.
     pub(in crate::store) fn stored(&mut self, offered: u64, inserted: u64) {
         self.stored_items += inserted;
         self.duplicate_items += offered - inserted;

@@ -1,4 +1,5 @@
-//! A writer's connection: PostgreSQL's, with the statements of a commit prepared once.
+//! A writer's connection, with the statements of a commit prepared. Made by the writers' pool, used by
+//! the commit. Its staging tables are temporary: they last as long as the connection.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,13 +14,13 @@ use crate::store::connections::last_connect_error::LastConnectError;
 use crate::store::connections::pooled_client::{PooledClient, in_time};
 use crate::store::{Config, StoreError};
 
-/// A writer waits for a connection no longer than this before it says so and tries again.
-pub(in crate::store) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Then the commit fails, and the writer retries it.
+pub(in crate::store) const WRITER_CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection and its statements.
 pub(in crate::store) struct WriterConnection {
     pub(in crate::store) client: PooledClient,
-    /// The server's process for it, as `pg_stat_activity` and the server's log name it.
+    /// The server process's PID, as in `pg_stat_activity` and the server's log.
     pub(in crate::store) backend: i32,
     pub(in crate::store) tombstones: Statement,
     pub(in crate::store) acknowledge: Statement,
@@ -27,23 +28,23 @@ pub(in crate::store) struct WriterConnection {
     pub(in crate::store) overflow: Statement,
     pub(in crate::store) journal: Statement,
     pub(in crate::store) supersede: Statement,
-    /// Whether PostgreSQL checks rows one by one, and so takes no COPY.
+    /// Whether row-level security is active: PostgreSQL then refuses COPY.
     row_security: [AtomicBool; Kind::ALL.len()],
     copies: [Statement; Kind::ALL.len()],
     stagings: [Staging; Kind::ALL.len()],
 }
 
-/// The way of one kind through its staging table.
+/// The statements for one kind's staging table.
 pub(in crate::store) struct Staging {
     /// Into the staging table.
     pub(in crate::store) copy: Statement,
-    /// From there into the table; tells what was new.
+    /// From there into the table; returns what was new.
     pub(in crate::store) settle: Statement,
 }
 
 impl WriterConnection {
     async fn prepare(client: PooledClient) -> Result<Self, StoreError> {
-        // Until it is ready: whoever makes it may give up.
+        // Until it is ready, because the caller may time out.
         client.set_abandoned(true);
         let mut copies = Vec::with_capacity(Kind::ALL.len());
         let mut stagings = Vec::with_capacity(Kind::ALL.len());
@@ -57,7 +58,7 @@ impl WriterConnection {
         let prepared = Self {
             row_security: one_per_kind(row_security.into_iter().map(AtomicBool::new).collect()),
             backend: client.query_one("select pg_backend_pid()", &[]).await?.get(0),
-            tombstones: client.prepare(TOMBSTONES).await?,
+            tombstones: client.prepare(SELECT_TOMBSTONES).await?,
             acknowledge: client.prepare(ACKNOWLEDGE).await?,
             reject: client.prepare(REJECT).await?,
             overflow: client.prepare(OVERFLOW).await?,
@@ -71,37 +72,34 @@ impl WriterConnection {
         Ok(prepared)
     }
 
-    /// Whether the table of a kind takes a COPY.
     pub(in crate::store) fn takes_copy(&self, kind: Kind) -> bool {
         !self.row_security[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// As long as it lasts, everything goes through the staging tables.
+    /// For the rest of this connection's life, all rows go through the staging tables.
     pub(in crate::store) fn refused_copy(&self) {
         self.row_security.iter().for_each(|it| it.store(true, Ordering::Relaxed));
     }
 
-    /// COPY straight into the table.
     pub(in crate::store) const fn copy(&self, kind: Kind) -> &Statement {
         &self.copies[kind as usize]
     }
 
-    /// The way through the staging table.
     pub(in crate::store) const fn staging(&self, kind: Kind) -> &Staging {
         &self.stagings[kind as usize]
     }
 }
 
-fn one_per_kind<T>(made: Vec<T>) -> [T; Kind::ALL.len()] {
-    made.try_into().unwrap_or_else(|_| unreachable!("one is made for each kind"))
+fn one_per_kind<T>(values: Vec<T>) -> [T; Kind::ALL.len()] {
+    values.try_into().unwrap_or_else(|_| unreachable!("there is one for each kind"))
 }
 
 impl Staging {
-    /// The staging table is temporary: it goes with the connection, and its rows with each
-    /// transaction. It is made outside of any, so that no rollback takes it away.
+    /// Creates the temporary staging table outside a transaction, so that no rollback drops it. Its
+    /// rows are deleted with each transaction.
     async fn prepare(client: &Client, kind: Kind) -> Result<Self, tokio_postgres::Error> {
         let (table, columns, staged) = (table(kind), columns(kind), staging_table(kind));
-        // Our columns, without what a user has demanded of them or of others.
+        // Only our columns, without constraints or columns that an operator has added.
         client
             .batch_execute(&format!(
                 "create temporary table {staged} on commit delete rows
@@ -143,24 +141,24 @@ fn copy_statement(kind: Kind, table: &str) -> String {
 
 /// Parameter: tables.
 const ROW_SECURITY: &str = "\
-select array_agg(row_security_active(name) order by place)
-from unnest($1::text[]) with ordinality as tables (name, place)";
+select array_agg(row_security_active(name) order by ordinal)
+from unnest($1::text[]) with ordinality as tables (name, ordinal)";
 
-const TOMBSTONES: &str = "select identifier from deleted_sensor where identifier = any ($1)";
+const SELECT_TOMBSTONES: &str = "select identifier from deleted_sensor where identifier = any ($1)";
 
-/// One row for all that a commit stored.
+/// One row per commit.
 const JOURNAL: &str = "\
 insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
 
 const ACKNOWLEDGE: &str = "\
 update configuration
-set acknowledgement_timestamp = heard.creation_timestamp,
-    acknowledgement_receipt_timestamp = heard.receipt_timestamp,
-    success = heard.success
+set acknowledgement_timestamp = heartbeats.creation_timestamp,
+    acknowledgement_receipt_timestamp = heartbeats.receipt_timestamp,
+    success = heartbeats.success
 from unnest($1::uuid[], $2::int4[], $3::timestamptz[], $4::timestamptz[], $5::bool[])
-    as heard (sensor_identifier, revision, creation_timestamp, receipt_timestamp, success)
-where configuration.sensor_identifier = heard.sensor_identifier
-    and configuration.revision = heard.revision
+    as heartbeats (sensor_identifier, revision, creation_timestamp, receipt_timestamp, success)
+where configuration.sensor_identifier = heartbeats.sensor_identifier
+    and configuration.revision = heartbeats.revision
     and configuration.acknowledgement_timestamp is null
 returning configuration.sensor_identifier, configuration.revision, configuration.success";
 
@@ -175,19 +173,19 @@ returning kind, item_count";
 const OVERFLOW: &str = "\
 insert into rejection_overflow (sensor_identifier, hour, item_count)
 select sensor_identifier, date_trunc('hour', now()), item_count
-from unnest($1::uuid[], $2::int8[]) as beyond (sensor_identifier, item_count)
+from unnest($1::uuid[], $2::int8[]) as overflow (sensor_identifier, item_count)
 on conflict (sensor_identifier, hour)
 do update set item_count = rejection_overflow.item_count + excluded.item_count";
 
-/// Of these messages, all but the items that are refused still.
+/// All rejections of these messages, except of items that are still rejected.
 const SUPERSEDE: &str = "\
 delete from rejection using unnest($1::uuid[]) as stored (digest)
 where rejection.digest = stored.digest and not exists (
-    select from unnest($2::uuid[], $3::int4[]) as refused (digest, item_index)
-    where refused.digest = rejection.digest and refused.item_index = rejection.item_index
+    select from unnest($2::uuid[], $3::int4[]) as rejected (digest, item_index)
+    where rejected.digest = rejection.digest and rejected.item_index = rejection.item_index
 )";
 
-/// Makes [`WriterConnection`]s, by way of the ordinary connector.
+/// For bb8.
 pub(in crate::store) struct WriterManager(Connector);
 
 impl ManageConnection for WriterManager {
@@ -209,20 +207,20 @@ impl ManageConnection for WriterManager {
     }
 }
 
-/// The writers' pool. It connects when it is first used.
+/// The writers' pool, which connects on first use.
 pub(in crate::store) fn writer_pool(
     config: &Config,
     connections: u32,
     last_error: &LastConnectError,
 ) -> Pool<WriterManager> {
-    // A batch takes some hundred milliseconds. One that takes this long is stuck behind a lock; it
-    // is cancelled, said so in the log, and tried again.
+    // A batch takes some hundred milliseconds. One that takes this long waits for a lock; it is
+    // cancelled, logged and retried.
     let timeout_secs = config.statement_timeout_secs;
     let connector = Connector::new(config, "tributary-write")
         .with_session(&format!("set statement_timeout = '{timeout_secs}s'"));
     Pool::builder()
         .max_size(connections)
-        .connection_timeout(CHECKOUT_TIMEOUT)
+        .connection_timeout(WRITER_CHECKOUT_TIMEOUT)
         .retry_connection(false)
         .test_on_check_out(false)
         .idle_timeout(None)

@@ -2,7 +2,7 @@
 //! for by whoever watches, once a minute; reads the catalogue and no row.
 
 use crate::domain::Timestamp;
-use crate::store::pool::ANSWER_PATIENCE;
+use crate::store::pool::ANSWER_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 const CENSUS: &str = "\
@@ -40,7 +40,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable, or its tables do not exist.
     pub async fn census(&self) -> Result<Vec<TableCensus>, StoreError> {
-        let rows = Self::answered_within(ANSWER_PATIENCE, async {
+        let rows = Self::answered_within(ANSWER_TIMEOUT, async {
             Ok(self.connection().await?.query(CENSUS, &[]).await?)
         })
         .await?;

@@ -19,7 +19,7 @@ use crate::store::ingest::writer_connection::table;
 use crate::store::{Config, Store, StoreError};
 
 /// Whoever deletes a sensor purges it at once, unless that is cut short.
-const UNPURGED: &str = "\
+const UNPURGED_SENSORS: &str = "\
 select identifier from deleted_sensor
 where purge_timestamp is null and deletion_timestamp < now() - interval '1 minute'";
 
@@ -30,15 +30,15 @@ where clearance_timestamp is not null and purge_timestamp is not null
     and deletion_timestamp < $1 - interval '1 day'";
 
 /// Partitions may be read whole before they go, and a deleted sensor's rows be purged.
-const ROUND_PATIENCE: Duration = Duration::from_secs(4 * 60 * 60);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// Partitions of a table that wait for somebody who holds a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Waiting {
+pub struct BlockedPartitions {
     /// Its name.
     pub table: &'static str,
     /// To be made; until then their rows go to the default partition.
-    pub to_make: usize,
+    pub to_create: usize,
     /// To be dropped: their retention is over.
     pub to_drop: usize,
 }
@@ -74,26 +74,29 @@ impl Housekeeper {
     ///
     /// # Errors
     /// The first failure; what comes behind it is done all the same.
-    pub async fn round(&self) -> Result<[Waiting; Kind::ALL.len()], StoreError> {
-        Store::answered_within(ROUND_PATIENCE, self.do_all()).await
+    pub async fn round(&self) -> Result<[BlockedPartitions; Kind::ALL.len()], StoreError> {
+        Store::answered_within(ROUND_TIMEOUT, self.do_all()).await
     }
 
-    async fn do_all(&self) -> Result<[Waiting; Kind::ALL.len()], StoreError> {
+    async fn do_all(&self) -> Result<[BlockedPartitions; Kind::ALL.len()], StoreError> {
         let mut client = self.store.connection().await?;
         let mut outcome = Ok(());
-        let mut waiting =
-            Kind::ALL.map(|kind| Waiting { table: table(kind), to_make: 0, to_drop: 0 });
+        let mut waiting = Kind::ALL.map(|kind| BlockedPartitions {
+            table: table(kind),
+            to_create: 0,
+            to_drop: 0,
+        });
         for kind in Kind::ALL {
             let mut due = Vec::new();
             for interval in self.intervals.ahead(Timestamp::now()) {
                 let partition = self.intervals.partition(kind, interval);
-                due.push(partition.make(&client).await);
+                due.push(partition.create(&client).await);
             }
             due.push(give_identities(&client, table(kind)).await);
             for done in due {
                 match done {
                     Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                        waiting[kind as usize].to_make += 1;
+                        waiting[kind as usize].to_create += 1;
                     }
                     done => outcome = outcome.and(done),
                 }
@@ -120,7 +123,7 @@ impl Housekeeper {
         &self,
         client: &mut Client,
         now: Timestamp,
-        waiting: &mut [Waiting; Kind::ALL.len()],
+        waiting: &mut [BlockedPartitions; Kind::ALL.len()],
     ) -> Result<(), StoreError> {
         let mut kept = self.kept.lock().await;
         let mut outcome = Ok(());
@@ -146,7 +149,7 @@ impl Housekeeper {
 
     /// Purges what was left of deleted sensors.
     async fn resume_purges(&self) -> Result<(), StoreError> {
-        let unpurged = self.store.connection().await?.query(UNPURGED, &[]).await?;
+        let unpurged = self.store.connection().await?.query(UNPURGED_SENSORS, &[]).await?;
         for row in unpurged {
             self.store.resume_purge(SensorIdentifier(row.get(0))).await?;
         }

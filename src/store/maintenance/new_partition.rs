@@ -104,7 +104,7 @@ impl NewPartition<'_> {
     ///
     /// # Errors
     /// When it cannot be made now, for whatever reason; its rows then go to the default partition.
-    pub(in crate::store) async fn make(&self, client: &Client) -> Result<(), StoreError> {
+    pub(in crate::store) async fn create(&self, client: &Client) -> Result<(), StoreError> {
         let exists = "select to_regclass($1) is not null";
         if client.query_typed_one(exists, &[(&self.name, Type::TEXT)]).await?.get(0) {
             return Ok(());

@@ -21,7 +21,7 @@ const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 /// 1970-01-01 was a Thursday; partitions of a week begin on Monday.
 const MONDAY_OFFSET_DAYS: i64 = 3;
 
-/// So many intervals beyond the present one are provided.
+/// So many intervals beyond the present one are allowed.
 const INTERVALS_AHEAD: i64 = 1;
 
 /// Cuts time into intervals.
@@ -36,7 +36,7 @@ impl Intervals {
         Self { days: config.partition_days.into(), past_days: config.partition_past_days.into() }
     }
 
-    /// The present one, and those that are provided ahead of it.
+    /// The present one, and those that are allowed ahead of it.
     pub(in crate::store) fn ahead(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
         self.of(now)..=self.of(now) + INTERVALS_AHEAD
     }
@@ -57,7 +57,7 @@ impl Intervals {
     }
 
     /// Those for which partitions are made.
-    const fn provided(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
+    const fn allowed(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
         let oldest = Timestamp::from_unix_microseconds(
             now.unix_microseconds() - self.past_days * MICROSECONDS_PER_DAY,
         );
@@ -85,20 +85,20 @@ impl Intervals {
 pub(in crate::store) struct Partitions {
     intervals: Intervals,
     known: Mutex<foldhash::HashSet<(Kind, i64)>>,
-    postponed: Mutex<[Postponed; Kind::ALL.len()]>,
+    back_offs: Mutex<[BackOff; Kind::ALL.len()]>,
 }
 
 /// Until then no partition of a table is made.
 #[derive(Clone, Debug, Default)]
-struct Postponed {
+struct BackOff {
     until: Option<Instant>,
     failures: u32,
     reason: String,
 }
 
-impl Postponed {
+impl BackOff {
     /// Returns for how long, and whether the reason is a new one.
-    fn postpone(&mut self, reason: String) -> (Duration, bool) {
+    fn back_off(&mut self, reason: String) -> (Duration, bool) {
         self.failures = self.failures.saturating_add(1);
         // Each attempt may hold a batch up for a second.
         let pause = long_pause(self.failures);
@@ -118,33 +118,33 @@ impl Partitions {
         Self {
             intervals: Intervals::new(config),
             known: Mutex::default(),
-            postponed: Mutex::default(),
+            back_offs: Mutex::default(),
         }
     }
 
-    /// Makes what is missing. What cannot be made now, for whatever reason, is made later: meanwhile
+    /// Makes what is not_yet_known. What cannot be made now, for whatever reason, is made later: meanwhile
     /// the default partition takes the rows, and gives them back then.
     ///
     /// # Errors
     /// When the connection is lost.
-    pub(in crate::store) async fn provide(
+    pub(in crate::store) async fn ensure(
         &self,
         client: &Client,
-        missing: Vec<(Kind, i64)>,
+        not_yet_known: Vec<(Kind, i64)>,
     ) -> Result<(), StoreError> {
-        for (kind, interval) in missing {
-            if !self.postponed()[kind as usize].is_over() {
+        for (kind, interval) in not_yet_known {
+            if !self.back_offs()[kind as usize].is_over() {
                 continue;
             }
-            match self.intervals.partition(kind, interval).make(client).await {
+            match self.intervals.partition(kind, interval).create(client).await {
                 Ok(()) => {
                     self.known().insert((kind, interval));
-                    self.postponed()[kind as usize] = Postponed::default();
+                    self.back_offs()[kind as usize] = BackOff::default();
                 }
                 Err(error) if is_lost(&error) => return Err(error),
                 Err(error) => {
                     let (pause, is_new) =
-                        self.postponed()[kind as usize].postpone(error.to_string());
+                        self.back_offs()[kind as usize].back_off(error.to_string());
                     let (partition, again_secs) =
                         (self.intervals.name(kind, interval), pause.as_secs());
                     if is_new {
@@ -159,12 +159,12 @@ impl Partitions {
     }
 
     /// The partitions that these rows need and that are not known to be there.
-    pub(in crate::store) fn missing(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
-        let postponed = self.postponed().clone();
-        let provided = self.intervals.provided(Timestamp::now());
+    pub(in crate::store) fn not_yet_known(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
+        let back_offs = self.back_offs().clone();
+        let allowed = self.intervals.allowed(Timestamp::now());
         let known = self.known();
-        let mut missing = Vec::new();
-        for (kind, rows) in rows.iter().filter(|(kind, _)| postponed[*kind as usize].is_over()) {
+        let mut not_yet_known = Vec::new();
+        for (kind, rows) in rows.iter().filter(|(kind, _)| back_offs[*kind as usize].is_over()) {
             let mut last = i64::MIN;
             for RowRef { timestamp, .. } in rows.new.iter().chain(&rows.maybe_duplicate) {
                 let interval = self.intervals.of(*timestamp);
@@ -174,23 +174,23 @@ impl Partitions {
                 }
                 last = interval;
                 let wanted = (*kind, interval);
-                if provided.contains(&interval)
+                if allowed.contains(&interval)
                     && !known.contains(&wanted)
-                    && !missing.contains(&wanted)
+                    && !not_yet_known.contains(&wanted)
                 {
-                    missing.push(wanted);
+                    not_yet_known.push(wanted);
                 }
             }
         }
-        missing
+        not_yet_known
     }
 
     fn known(&self) -> MutexGuard<'_, foldhash::HashSet<(Kind, i64)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn postponed(&self) -> MutexGuard<'_, [Postponed; Kind::ALL.len()]> {
-        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn back_offs(&self) -> MutexGuard<'_, [BackOff; Kind::ALL.len()]> {
+        self.back_offs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -226,22 +226,22 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_is_tried_ever_more_rarely_and_told_once() {
-        let mut postponed = Postponed::default();
-        assert!(postponed.is_over());
-        assert_eq!(postponed.postpone("a lock".into()), (long_pause(1), true));
-        assert!(!postponed.is_over());
-        assert_eq!(postponed.postpone("a lock".into()), (long_pause(2), false));
-        assert_eq!(postponed.postpone("a right".into()), (long_pause(3), true));
+        let mut back_off = BackOff::default();
+        assert!(back_off.is_over());
+        assert_eq!(back_off.back_off("a lock".into()), (long_pause(1), true));
+        assert!(!back_off.is_over());
+        assert_eq!(back_off.back_off("a lock".into()), (long_pause(2), false));
+        assert_eq!(back_off.back_off("a right".into()), (long_pause(3), true));
     }
 
     #[test]
     fn only_sane_moments_get_a_partition() {
         let now = timestamp("2026-11-24T12:00:00Z");
-        let provided = WEEKS.provided(now);
-        assert!(provided.contains(&WEEKS.of(now)));
-        assert!(provided.contains(&WEEKS.of(timestamp("2025-11-24T12:00:00Z"))));
-        assert!(!provided.contains(&WEEKS.of(timestamp("2025-11-01T00:00:00Z"))));
-        assert!(!provided.contains(&WEEKS.of(timestamp("2027-01-01T00:00:00Z"))));
-        assert_eq!(provided.count(), 55);
+        let allowed = WEEKS.allowed(now);
+        assert!(allowed.contains(&WEEKS.of(now)));
+        assert!(allowed.contains(&WEEKS.of(timestamp("2025-11-24T12:00:00Z"))));
+        assert!(!allowed.contains(&WEEKS.of(timestamp("2025-11-01T00:00:00Z"))));
+        assert!(!allowed.contains(&WEEKS.of(timestamp("2027-01-01T00:00:00Z"))));
+        assert_eq!(allowed.count(), 55);
     }
 }

@@ -36,7 +36,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const CHUNKS_WAITING: usize = 2;
 
 /// One caller may run this fraction of the exports.
-const CALLERS_SHARE: u32 = 2;
+const CALLER_SHARE_DIVISOR: u32 = 2;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -177,7 +177,7 @@ impl Store {
         export: Export,
         caller: Option<Uuid>,
     ) -> Result<Option<ExportStream>, ExportError> {
-        let most = (self.max_exports / CALLERS_SHARE).max(1);
+        let most = (self.max_exports / CALLER_SHARE_DIVISOR).max(1);
         let share = CallersExport::begin(&self.exporting_callers, caller, most);
         let share = share.ok_or(ExportError::CallerBusy(most))?;
         let permit = Arc::clone(&self.export_permits).try_acquire_owned();

@@ -23,12 +23,12 @@ pub(in crate::store) const DELETION_LOCK: i64 = 0x7472_6962;
 const DELETION_LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
 
 /// A sensor of ten million rows is deleted within this.
-const PURGE_TIMEOUT: &str = "set local statement_timeout = '30min'";
+const PURGE_STATEMENT_TIMEOUT: &str = "set local statement_timeout = '30min'";
 
 /// PostgreSQL cancels each of the statements before that, if it is there to do so.
-const PURGE_PATIENCE: Duration = Duration::from_secs(5 * 31 * 60);
+const PURGE_TIMEOUT: Duration = Duration::from_secs(5 * 31 * 60);
 
-const LOCK_SENSOR: &str = "select from sensor where identifier = $1 for update";
+const LOCK_DELETED_SENSOR: &str = "select from sensor where identifier = $1 for update";
 
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
@@ -58,7 +58,7 @@ const PURGE: [&str; 5] = [
 const PURGE_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended($1::text, 1))";
 const TRY_PURGE_LOCK: &str = "select pg_try_advisory_xact_lock(hashtextextended($1::text, 1))";
 
-const UNPURGED: &str = "\
+const UNPURGED_DELETION: &str = "\
 select deletion_timestamp from deleted_sensor where identifier = $1 and purge_timestamp is null";
 
 /// Unless it is another deletion by now.
@@ -68,11 +68,11 @@ where identifier = $1 and deletion_timestamp = $2";
 
 /// Whoever purges a sensor already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Other {
+enum OtherPurge {
     /// Is waited for.
-    First,
+    WaitFor,
     /// Is left alone.
-    Alone,
+    Skip,
 }
 
 impl Store {
@@ -90,7 +90,7 @@ impl Store {
             let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
             // A fold of activity can hold the sensor for seconds. It is waited for here, and not with
             // the lock for which every commit would wait.
-            transaction.query_typed(LOCK_SENSOR, sensor).await?;
+            transaction.query_typed(LOCK_DELETED_SENSOR, sensor).await?;
             transaction.batch_execute(DELETION_LOCK_TIMEOUT).await?;
             transaction
                 .query_typed("select pg_advisory_xact_lock($1)", &[(&DELETION_LOCK, Type::INT8)])
@@ -111,7 +111,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable, or it takes longer than half an hour.
     pub async fn purge_sensor(&self, identifier: SensorIdentifier) -> Result<u64, StoreError> {
-        Ok(self.purge(identifier, Other::First).await?.unwrap_or(0))
+        Ok(self.purge(identifier, OtherPurge::WaitFor).await?.unwrap_or(0))
     }
 
     /// The same, after that was cut short. False: somebody else is at it.
@@ -119,30 +119,31 @@ impl Store {
     /// # Errors
     /// When the database is unavailable, or it takes longer than half an hour.
     pub async fn resume_purge(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
-        Ok(self.purge(identifier, Other::Alone).await?.is_some())
+        Ok(self.purge(identifier, OtherPurge::Skip).await?.is_some())
     }
 
     /// None: somebody else is at it.
     async fn purge(
         &self,
         identifier: SensorIdentifier,
-        other: Other,
+        other_purge: OtherPurge,
     ) -> Result<Option<u64>, StoreError> {
-        Self::answered_within(PURGE_PATIENCE, async {
+        Self::answered_within(PURGE_TIMEOUT, async {
             let _turn = self.purge_permits.acquire().await;
             let mut connection = self.connection().await?;
             let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-            let Some(deletion) = connection.query_typed_opt(UNPURGED, sensor).await? else {
+            let Some(deletion) = connection.query_typed_opt(UNPURGED_DELETION, sensor).await?
+            else {
                 return Ok(Some(0));
             };
             let deleted_at: Timestamp = timestamp(&deletion, 0)?;
             let mut row_count = 0;
             for statement in PURGE {
                 let transaction = connection.transaction().await?;
-                transaction.batch_execute(PURGE_TIMEOUT).await?;
-                match other {
-                    Other::First => drop(transaction.query_typed(PURGE_LOCK, sensor).await?),
-                    Other::Alone => {
+                transaction.batch_execute(PURGE_STATEMENT_TIMEOUT).await?;
+                match other_purge {
+                    OtherPurge::WaitFor => drop(transaction.query_typed(PURGE_LOCK, sensor).await?),
+                    OtherPurge::Skip => {
                         let locked = transaction.query_typed_one(TRY_PURGE_LOCK, sensor).await?;
                         if !locked.try_get::<_, bool>(0)? {
                             return Ok(None);

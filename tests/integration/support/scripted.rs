@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 /// What it does with a PUBLISH.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum ScriptedAnswer {
     /// PUBACK with this Reason Code.
     Puback(u8),
     /// No answer, ever.
@@ -16,7 +16,7 @@ pub(crate) enum Verdict {
     Close,
 }
 
-type Script = dyn Fn(&str) -> Verdict + Send + Sync;
+type Script = dyn Fn(&str) -> ScriptedAnswer + Send + Sync;
 
 /// The broker; its threads end with the test's process.
 pub(crate) struct ScriptedBroker {
@@ -29,7 +29,7 @@ impl ScriptedBroker {
     /// `properties` are those of its CONNACK, encoded; `script` judges the topic of each PUBLISH.
     pub(crate) fn start(
         properties: &'static [u8],
-        script: impl Fn(&str) -> Verdict + Send + Sync + 'static,
+        script: impl Fn(&str) -> ScriptedAnswer + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("mqtt://{}", listener.local_addr().unwrap());
@@ -87,11 +87,11 @@ fn serve(
                 let packet_id = [body[2 + length], body[3 + length]];
                 published.lock().unwrap().push(topic.clone());
                 match script(&topic) {
-                    Verdict::Puback(reason) => {
+                    ScriptedAnswer::Puback(reason) => {
                         vec![0x40, 4, packet_id[0], packet_id[1], reason, 0]
                     }
-                    Verdict::Withhold => continue,
-                    Verdict::Close => return None,
+                    ScriptedAnswer::Withhold => continue,
+                    ScriptedAnswer::Close => return None,
                 }
             }
             8 => {

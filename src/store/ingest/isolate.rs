@@ -1,5 +1,5 @@
-//! Which items of a message PostgreSQL refuses: tried in ever smaller parts, each under a savepoint,
-//! and all of it taken back in the end. Called by the committer, on the way of a batch that was refused.
+//! Isolates the items of a message that PostgreSQL refuses, by bisection: each part is tried under a
+//! savepoint, and the caller rolls everything back. Called by the committer for a refused batch.
 
 use super::acknowledge;
 use super::insert::staged;
@@ -7,12 +7,12 @@ use crate::domain::{Batch, Kind, RowRef};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::{WriterConnection, staging_table};
 
-/// Returns each item's index among the stored ones, and PostgreSQL's sentence.
-pub(in crate::store) async fn find_refused(
+/// Returns the index in `items` of each refused item, and PostgreSQL's message.
+pub(in crate::store) async fn refused_items(
     connection: &WriterConnection,
     batch: &Batch,
 ) -> Result<Vec<(u32, String)>, StoreError> {
-    // What a constraint of the user's would say at COMMIT it says at once.
+    // Deferred constraints of the operator are checked immediately instead of at COMMIT.
     connection.client.batch_execute("begin; set constraints all immediate").await?;
     let mut refused = Vec::new();
     for kind in Kind::ALL {
@@ -20,8 +20,8 @@ pub(in crate::store) async fn find_refused(
         let mut parts = vec![&rows[..]];
         while let Some(part) = parts.pop() {
             let Err(error) = attempt(connection, batch, kind, part).await else { continue };
-            // All of it is staged: what conflicts still does so with a constraint that is not ours.
-            if crate::store::verdict(&error) == crate::store::Verdict::Retry {
+            // In staged mode, a unique violation can only come from a constraint of the operator.
+            if crate::store::recovery(&error) == crate::store::Recovery::Retry {
                 return Err(error);
             }
             match part {
@@ -36,8 +36,8 @@ pub(in crate::store) async fn find_refused(
     Ok(refused)
 }
 
-/// Writes a part of a message under a savepoint. What fits stays, so that an item that conflicts
-/// with another one of its message is found too.
+/// Writes a part of a message under a savepoint. Accepted items stay, so that an item that conflicts
+/// with another item of the message is found too.
 async fn attempt(
     connection: &WriterConnection,
     batch: &Batch,
@@ -50,7 +50,7 @@ async fn attempt(
     connection.client.batch_execute("savepoint part").await?;
     let outcome = async {
         staged(connection, batch, kind, part).await?;
-        // A trigger of the user's may refuse what a heartbeat brings about, and not its row.
+        // A trigger of the operator may reject the acknowledgement, rather than the heartbeat's row.
         if kind == Kind::Heartbeat {
             acknowledge::write(connection, batch, part.iter()).await?;
         }
