@@ -16,12 +16,12 @@
 //! 4. The [`writer`] collects a batch while earlier ones are being written.
 //! 5. [`store`] writes the batch in one transaction: measurements, log messages and heartbeats by
 //!    COPY, acknowledgements of configurations, rejections.
-//! 6. COMMIT returns and makes a [`store::Committed`], which takes the batch's tokens to the inbound loop.
+//! 6. COMMIT returns, and a [`store::Committed`] carries the batch's tokens to the inbound loop.
 //! 7. The loop settles them in its window and sends PUBACKs in the order of arrival.
 //!
 //! # A configuration going down
-//! 1. A POST ([`api`]) commits a row with the sensor's next revision, then tells the sensor's actor of it
-//!    by the supervisor, and wakes the outbox ([`sensor`]).
+//! 1. A POST ([`api`]) commits a row with the sensor's next revision, then notifies the sensor's actor
+//!    through the supervisor, and wakes the outbox ([`sensor`]).
 //! 2. The outbox reads the rows that are not published yet and passes them to the publisher.
 //! 3. The publisher ([`mqtt`]) sends a retained PUBLISH; after the broker's PUBACK the outbox sets
 //!    `publication_timestamp`.
@@ -29,13 +29,14 @@
 //!    revision.
 //!
 //! # A replayed rejection
-//! 1. A POST ([`api`]) asks the replayer ([`replay`]) for a page of rejections.
-//! 2. Each becomes a message again and goes up from step 2 on, with a token of the replayer's own.
+//! 1. A POST ([`api`]) requests the replay of a page of rejections from the replayer ([`replay`]).
+//! 2. Each becomes a message again and goes up from step 2 on, with an acknowledgement token that the
+//!    replayer issued.
 //! 3. The transaction that stores its items deletes its row of `rejection`.
 //!
 //! # Invariants
 //! Invariant: a PUBACK with Success is made from a [`store::Committed`], whose one constructor is
-//! private to `store::commit` and called after COMMIT returned.
+//! private to `store::ingest::commit` and called after COMMIT returned.
 //!
 //! Invariant: nothing acknowledges in `Drop`. Dropping a message withholds its PUBACK, and the broker
 //! delivers it again.

@@ -13,11 +13,11 @@ use uuid::Uuid;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Reads.
+    /// May read.
     Viewer,
-    /// Configures and replays too.
+    /// May also configure and replay.
     Operator,
-    /// Manages sensors, networks, users, tokens and ingest too.
+    /// May also manage sensors, networks, users, tokens and ingest.
     Admin,
 }
 
@@ -25,7 +25,7 @@ impl Role {
     /// Every role, the weakest first.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
 
-    /// As in the tables and in the API.
+    /// The name in the tables and the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -51,16 +51,16 @@ impl FromStr for Role {
     }
 }
 
-/// The name of a network in the API and in the tables: a UUID.
+/// A network's identifier, in the same form as a sensor's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NetworkIdentifier(pub Uuid);
 
 impl NetworkIdentifier {
-    /// Of sensors that were created without a network.
+    /// The network of sensors that were created without one.
     pub const DEFAULT: Self = Self(Uuid::nil());
 
-    /// A new random identifier (version 4).
+    /// Version 4.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
@@ -95,7 +95,7 @@ impl Scope {
         network.map_or(Self::All, Self::Network)
     }
 
-    /// None means all networks; a parameter of SQL statements.
+    /// The reverse of [`Self::of`]; a parameter of SQL statements.
     #[must_use]
     pub const fn network(self) -> Option<NetworkIdentifier> {
         match self {

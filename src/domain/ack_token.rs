@@ -19,7 +19,7 @@ pub struct AckToken {
 /// A token that was dropped unsettled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LostToken {
-    /// As it was issued.
+    /// Its sequence number.
     pub sequence: u64,
     /// The actor panicked while it processed this message.
     pub caused_panic: bool,

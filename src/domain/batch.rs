@@ -1,12 +1,12 @@
 //! Messages that are committed in one transaction, and the order of their rows. Filled by the writer,
-//! read by `store::commit`. Rows are sorted by sensor and time (measured: 218,000 rows/s against 198,000
+//! read by `store::ingest`. Rows are sorted by sensor and time (measured: 218,000 rows/s against 198,000
 //! unsorted, and two sorted COPYs do not deadlock); an item that occurs twice in a batch is one row.
 
 use super::{Items, Kind, SensorIdentifier, Timestamp, Uplink};
 
 type Boxed = Vec<Box<Uplink>>;
 
-/// Messages to be written in one transaction.
+/// Messages of one transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
     uplinks: Boxed,
@@ -22,11 +22,11 @@ struct BatchSize {
 /// The item that a row is made from. Ordered by the key of the row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RowRef {
-    /// Part of the key.
+    /// The key's first column.
     pub sensor: SensorIdentifier,
-    /// Part of the key.
+    /// The key's second column.
     pub timestamp: Timestamp,
-    /// Part of the key.
+    /// The key's third column.
     pub digest: u64,
     /// Index of the message in the batch.
     pub uplink: u32,
@@ -43,16 +43,16 @@ impl RowRef {
 /// The rows of one kind, sorted by key.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// Items, those that occur twice counted twice.
+    /// The number of items, including those that occur twice.
     pub offered: u64,
     /// Probably not stored yet: copied straight into the table.
     pub new: Vec<RowRef>,
-    /// Delivered before: copied into the staging table first.
+    /// [`RawMessage::may_be_stored`](super::RawMessage): copied into the staging table first.
     pub maybe_duplicate: Vec<RowRef>,
 }
 
 impl Rows {
-    /// Both, sorted by key.
+    /// New and maybe duplicate rows, sorted by key.
     #[must_use]
     pub fn all(&self) -> Vec<RowRef> {
         let mut all = [&self.new[..], &self.maybe_duplicate[..]].concat();
@@ -62,7 +62,7 @@ impl Rows {
 }
 
 impl Batch {
-    /// Of these messages.
+    /// A batch of these messages.
     #[must_use]
     pub fn new(uplinks: Boxed) -> Self {
         let mut size = BatchSize::default();
@@ -89,31 +89,31 @@ impl Batch {
         &mut self.uplinks
     }
 
-    /// The messages.
+    /// Consumes the batch.
     #[must_use]
     pub fn into_uplinks(self) -> Boxed {
         self.uplinks
     }
 
-    /// Whether there is no message.
+    /// Whether there are no messages.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.uplinks.is_empty()
     }
 
-    /// Items, the rejected ones included.
+    /// The number of items, including rejected ones.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.size.items
     }
 
-    /// The memory that its messages hold.
+    /// The memory that its messages occupy.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.size.bytes
     }
 
-    /// Takes messages off the front as long as they are within both limits; always at least one.
+    /// Takes messages from the front up to both limits; always at least one.
     #[must_use]
     pub fn take(&mut self, max_items: usize, max_bytes: usize) -> Self {
         if self.size.items <= max_items && self.size.bytes <= max_bytes {
@@ -137,7 +137,7 @@ impl Batch {
         Self { uplinks: taken, size }
     }
 
-    /// Two halves of the messages; the second is empty if there is only one.
+    /// Splits the messages into halves; the second is empty if there is only one message.
     #[must_use]
     pub fn halve(mut self) -> (Self, Self) {
         let second = self.uplinks.split_off(self.uplinks.len().div_ceil(2));

@@ -1,8 +1,8 @@
-//! Events about sensors, and who subscribes to them. The hub that serves streams subscribes here;
-//! whoever commits something asks first whether anybody subscribes, and publishes after.
+//! Events about sensors, and their subscribers. The hub that serves streams subscribes here; the
+//! code that commits a change publishes it.
 //!
-//! Invariant: an event is published after its COMMIT, and publishing never waits. While nobody
-//! subscribes, a batch costs one atomic load.
+//! Invariant: an event is published after its COMMIT, and publishing never waits. Without subscribers,
+//! a batch costs one atomic load.
 
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,84 +14,65 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{SensorIdentifier, Severity, Timestamp};
 
-/// Batches that wait for the hub. Further ones are lost, and the hub tells its readers.
+/// Batches that wait for the hub. Further ones are lost, and the hub reports that to its readers.
 const WAITING_BATCHES: usize = 32;
 
 /// One event of a sensor.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Event {
-    /// Whose.
+    /// The sensor's identifier.
     pub sensor: SensorIdentifier,
-    /// What.
+    /// What happened.
     pub what: EventKind,
 }
 
 /// What happened.
 #[derive(Clone, PartialEq, Debug)]
 pub enum EventKind {
-    /// A measurement.
+    /// A measurement was stored; see [`super::Measurement`].
+    #[expect(missing_docs, reason = "the fields of the item")]
     Measurement {
-        /// By the sensor's clock.
         timestamp: Timestamp,
-        /// By ours.
         received_at: Timestamp,
-        /// Under which configuration.
         revision: i32,
-        /// The text of a JSON object, as it came.
+        /// The text of a JSON object, as sent.
         value: Bytes,
     },
-    /// A log message.
+    /// A log message was stored; see [`super::LogMessage`].
+    #[expect(missing_docs, reason = "the fields of the item")]
     LogMessage {
-        /// By the sensor's clock.
         timestamp: Timestamp,
-        /// By ours.
         received_at: Timestamp,
-        /// Under which configuration.
         revision: i32,
-        /// How much it matters.
         severity: Severity,
-        /// In short.
         subject: Box<str>,
-        /// At length.
         details: Option<Box<str>>,
     },
-    /// A heartbeat, which may repeat an acknowledgement.
-    Heartbeat {
-        /// By the sensor's clock.
-        timestamp: Timestamp,
-        /// By ours.
-        received_at: Timestamp,
-        /// The revision.
-        revision: i32,
-        /// Whether that works.
-        success: bool,
-    },
+    /// A heartbeat was stored, which may repeat an acknowledgement; see [`super::Heartbeat`].
+    #[expect(missing_docs, reason = "the fields of the item")]
+    Heartbeat { timestamp: Timestamp, received_at: Timestamp, revision: i32, success: bool },
     /// A configuration has reached a state.
-    Configuration {
-        /// Which one.
-        revision: i32,
-        /// How far.
-        step: Step,
-    },
+    #[expect(missing_docs, reason = "the types say it")]
+    Configuration { revision: i32, step: Step },
     /// The sensor was deleted.
     Deleted,
 }
 
-/// How far a configuration has come.
+/// The state that a configuration has reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Committed.
+    /// Committed, not yet published.
     Pending,
-    /// The broker has it.
+    /// Acknowledged by the broker.
     Published,
-    /// The sensor has it, and it works.
+    /// Applied by the sensor.
     Acknowledged,
-    /// The sensor has it, and it does not work.
+    /// The sensor could not apply it.
     Failed,
 }
 
 impl Step {
-    /// As the API names the state.
+    /// The name in the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -113,7 +94,7 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Without a subscriber. The receiver is for the hub.
+    /// Without subscribers. The receiver is for the hub.
     #[must_use]
     pub fn new() -> (Arc<Self>, Receiver<Vec<Event>>) {
         let (hub, events) = channel(WAITING_BATCHES);
@@ -126,21 +107,21 @@ impl Subscriptions {
         (Arc::new(subscriptions), events)
     }
 
-    /// One that nobody receives from, for tests and benchmarks.
+    /// Without a hub, for tests and benchmarks.
     #[must_use]
     pub fn none() -> Arc<Self> {
         Self::new().0
     }
 
-    /// Whether nobody subscribes to any sensor: asked once a batch, on the hot path.
+    /// Whether no sensor has a subscriber. Checked once per batch, on the hot path.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        // Sequentially consistent: whoever subscribes, and then reads the tables, finds each commit
-        // in the tables or among the events.
+        // Sequentially consistent: a subscriber that subscribes and then reads the tables finds each
+        // commit in the tables or among the events.
         self.subscriber_count.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether somebody subscribes to this sensor.
+    /// Whether this sensor has a subscriber.
     #[must_use]
     pub fn is_subscribed(&self, sensor: SensorIdentifier) -> bool {
         !self.is_empty()
@@ -166,7 +147,8 @@ impl Subscriptions {
         }
     }
 
-    /// Publishes events of committed rows. They are lost if the hub is too far behind, which it learns.
+    /// Publishes events of committed rows. If the channel to the hub is full they are lost, which sets
+    /// [`Self::has_lost`].
     pub fn publish_batch(&self, events: Vec<Event>) {
         if !events.is_empty()
             && let Err(TrySendError::Full(_)) = self.hub.try_send(events)
@@ -175,14 +157,14 @@ impl Subscriptions {
         }
     }
 
-    /// Publishes one event, if anybody subscribes to its sensor.
+    /// Publishes one event, if its sensor has a subscriber.
     pub fn publish(&self, sensor: SensorIdentifier, what: EventKind) {
         if self.is_subscribed(sensor) {
             self.publish_batch(vec![Event { sensor, what }]);
         }
     }
 
-    /// Whether events was lost since this was asked last.
+    /// Whether events were lost since the last call.
     pub fn has_lost(&self) -> bool {
         self.lost.swap(false, Ordering::SeqCst)
     }

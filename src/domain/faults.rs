@@ -1,5 +1,5 @@
-//! Faults that a test injects: panics at chosen points. `TRIBUTARY_FAULTS` or a test sets them; the
-//! actors, the writer and the inbound loop ask at each point. In production there are none.
+//! Faults that a test injects: panics at chosen points. Set by `TRIBUTARY_FAULTS` or a test; checked by
+//! the actors, the writer and the inbound loop at each point. In production there are none.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,11 +13,11 @@ type Predicate = Arc<dyn Fn(&Uplink) -> bool + Send + Sync>;
 /// Where to panic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultPoint {
-    /// A sensor's actor, at a message.
+    /// In a sensor's actor, at a message.
     Actor,
-    /// The delivery of a batch.
+    /// In the delivery of a batch.
     Delivery,
-    /// The inbound loop, at a read.
+    /// In the inbound loop, at a read.
     Ingest,
 }
 
@@ -41,7 +41,7 @@ impl Faults {
     }
 
     /// # Panics
-    /// When the test asked for it.
+    /// If the test injects a fault here.
     pub fn at_message(&self, uplink: &Uplink) {
         if let Some(condition) = &self.actor_panics {
             assert!(!condition(uplink), "a fault injected by a test");
@@ -50,10 +50,10 @@ impl Faults {
     }
 
     /// # Panics
-    /// When the test asked for it.
+    /// If the test injects a fault here.
     pub fn at(&self, point: FaultPoint) {
         let Some(countdowns) = &self.countdowns else { return };
-        // 0 is never; only the step from 1 to 0 panics.
+        // 0 means never; only the step from 1 to 0 panics.
         let passed =
             countdowns[point as usize]
                 .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));

@@ -1,4 +1,4 @@
-//! The load of ingest at present, and its pause. Written by the inbound loop and the writer, once per
+//! The present load of ingest, and its pause. Updated by the inbound loop and the writer, once per
 //! read or batch; read and paused by the API.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::Timestamp;
 
-/// Shared by the process.
+/// One per process.
 #[derive(Debug)]
 pub struct Flow {
     snapshot: Mutex<FlowSnapshot>,
@@ -20,11 +20,11 @@ pub struct Flow {
 pub struct FlowSnapshot {
     /// Messages in the inbound window: received, not settled.
     pub window_messages: u64,
-    /// The memory that they hold.
+    /// The memory that they occupy.
     pub window_bytes: u64,
     /// Messages that wait in the writer for a batch.
     pub waiting_messages: u64,
-    /// Their items.
+    /// Items of the waiting messages.
     pub waiting_items: u64,
     /// Batches that are being written.
     pub writing: u64,
@@ -45,20 +45,20 @@ impl Default for Flow {
 }
 
 impl Flow {
-    /// The inbound window holds this much.
+    /// Records what the inbound window holds.
     pub fn window(&self, messages: usize, bytes: usize) {
         let mut snapshot = self.lock();
         (snapshot.window_messages, snapshot.window_bytes) = (messages as u64, bytes as u64);
     }
 
-    /// This much waits in the writer, and this many batches are being written.
+    /// Records what waits in the writer, and how many batches are being written.
     pub fn queue(&self, messages: usize, items: usize, writing: u32) {
         let mut snapshot = self.lock();
         (snapshot.waiting_messages, snapshot.waiting_items) = (messages as u64, items as u64);
         snapshot.writing = writing.into();
     }
 
-    /// A batch of this many items was committed.
+    /// Records a committed batch of this many items.
     pub fn batch(&self, items: usize) {
         let (mut snapshot, items) = (self.lock(), items as u64);
         snapshot.batches += 1;
@@ -67,7 +67,7 @@ impl Flow {
         snapshot.largest_batch_items = snapshot.largest_batch_items.max(items);
     }
 
-    /// Stops reading from the broker; false if it was stopped before.
+    /// Stops reading from the broker; false if it was already stopped.
     pub fn pause(&self) -> bool {
         self.paused_since.send_if_modified(|since| {
             let changes = since.is_none();
@@ -78,7 +78,7 @@ impl Flow {
         })
     }
 
-    /// Reads again; false if it was not stopped.
+    /// Resumes reading; false if it was not stopped.
     pub fn resume(&self) -> bool {
         self.paused_since.send_if_modified(|since| since.take().is_some())
     }
@@ -89,7 +89,7 @@ impl Flow {
         *self.paused_since.borrow()
     }
 
-    /// For the inbound loop, which obeys it.
+    /// For the inbound loop.
     #[must_use]
     pub fn subscribe_to_pause(&self) -> watch::Receiver<Option<Timestamp>> {
         self.paused_since.subscribe()

@@ -1,18 +1,18 @@
-//! Whether the service is fit to work: what is connected, and what is missing. Written by those
-//! who hold the connections, read by the API.
+//! The health of the service: which parts work, since when, and why not. Updated by the owners of the
+//! connections, read by the API.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::Timestamp;
 
-/// What must be up.
+/// A part of the service that must be up for it to be ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// The connection to the broker that ingests.
+    /// The broker connection that ingests.
     Ingest,
-    /// The connection to the broker that publishes configurations.
+    /// The broker connection that publishes configurations.
     Publishing,
-    /// Writing batches to the database.
+    /// Committing batches to the database.
     Writing,
 }
 
@@ -20,7 +20,7 @@ impl Part {
     /// Every part.
     pub const ALL: [Self; 3] = [Self::Ingest, Self::Publishing, Self::Writing];
 
-    /// As the API names it.
+    /// The name in the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -31,23 +31,23 @@ impl Part {
     }
 }
 
-/// How one part is.
+/// The condition of one part.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Condition {
     /// Whether it works.
     pub up: bool,
-    /// Since when.
+    /// When `up` last changed.
     pub since: Timestamp,
-    /// Why it does not.
+    /// Why it does not work.
     pub problem: Option<String>,
 }
 
-/// How every part is.
+/// The condition of every part.
 #[derive(Debug)]
 pub struct Health(Mutex<[Condition; Part::ALL.len()]>);
 
 impl Default for Health {
-    /// The connections to the broker are down until they are up; writing is up until it fails.
+    /// The broker connections start down; writing is up until it fails.
     fn default() -> Self {
         let since = Timestamp::now();
         Self(Mutex::new(Part::ALL.map(|part| match part {
@@ -60,17 +60,17 @@ impl Default for Health {
 }
 
 impl Health {
-    /// The part works.
+    /// Records that the part works.
     pub fn up(&self, part: Part) {
         self.change(part, true, None);
     }
 
-    /// The part does not work, and why.
+    /// Records why the part does not work.
     pub fn down(&self, part: Part, problem: String) {
         self.change(part, false, Some(problem));
     }
 
-    /// How a part is.
+    /// The condition of a part.
     #[must_use]
     pub fn condition(&self, part: Part) -> Condition {
         self.lock()[part as usize].clone()

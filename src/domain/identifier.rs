@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub struct SensorIdentifier(pub Uuid);
 
 impl SensorIdentifier {
-    /// A new random identifier (version 4).
+    /// Version 4.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::{ByteRange, Timestamp};
 
-/// What a topic carries.
+/// The kind of item that a topic carries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -23,7 +23,7 @@ impl Kind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Measurement, Self::LogMessage, Self::Heartbeat];
 
-    /// As in the `rejection` table.
+    /// The name in the `rejection` table, and of the kind's own table.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// The payload's member that holds the array.
+    /// The name of the payload's array.
     #[must_use]
     pub const fn envelope_member(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl Severity {
     /// Every severity, the lowest first.
     pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Error];
 
-    /// As in the payload and in the table.
+    /// The name in the payload and the table.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -106,7 +106,7 @@ pub struct LogMessage {
     pub digest: u64,
     /// The configuration under which it was written.
     pub revision: i32,
-    /// As sent.
+    /// Severity.
     pub severity: Severity,
     /// Not empty.
     pub subject: Box<str>,
@@ -132,7 +132,7 @@ pub struct Heartbeat {
 pub enum Items {
     /// The whole message is rejected.
     Nothing,
-    /// This many, which another transaction has stored or rejected already.
+    /// This many items, which another transaction has stored or rejected.
     AlreadyHandled(u32),
     /// Usually one.
     Measurements(SmallVec<[Measurement; 1]>),
@@ -143,7 +143,7 @@ pub enum Items {
 }
 
 impl Items {
-    /// How many are to be stored.
+    /// The number of items to store.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -154,13 +154,13 @@ impl Items {
         }
     }
 
-    /// Whether none is to be stored.
+    /// Whether there are no items to store.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The highest revision among them.
+    /// The highest revision of the items.
     #[must_use]
     pub fn newest_revision(&self) -> Option<i32> {
         match self {
@@ -194,7 +194,7 @@ impl Items {
     }
 }
 
-/// 64 bits over an item's revision and content. Items of a sensor with the same timestamp and digest
+/// A 64-bit hash of an item's revision and content. Items of a sensor with the same timestamp and digest
 /// are duplicates. It need not resist an attacker: a collision only costs a sensor its own item.
 #[must_use]
 pub fn content_digest(revision: i32, parts: &[&[u8]]) -> u64 {

@@ -1,4 +1,4 @@
-//! Counts every item received. Written by the inbound loop and the replayer, read by the API and the
+//! Counts every item received. Updated by the inbound loop and the replayer, read by the API and the
 //! metrics. Invariant: received = committed + duplicate + rejected + in flight, in items, per kind, at
 //! every moment; `in_flight` is counted by itself, so that a defect shows as an entry that does not
 //! balance.
@@ -29,7 +29,7 @@ pub const fn ledger_names() -> [&'static str; ENTRY_COUNT] {
 /// The counts of one kind, in items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LedgerEntry {
-    /// Received and not released. A replayed item is received once more.
+    /// Received and not released. A replayed item counts once more.
     pub received: u64,
     /// Stored as new rows.
     pub committed: u64,
@@ -55,7 +55,7 @@ impl LedgerEntry {
     }
 }
 
-/// Items, or messages, per kind.
+/// Counts of items or messages, per kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KindCounts([u64; ENTRY_COUNT]);
 
@@ -86,7 +86,7 @@ pub struct LedgerSnapshot {
 }
 
 impl LedgerSnapshot {
-    /// The entries, named.
+    /// The entries with their names.
     #[must_use]
     pub fn entries(&self) -> [(&'static str, LedgerEntry); ENTRY_COUNT] {
         let [measurements, log_messages, heartbeats, unknown] = ledger_names();
@@ -118,17 +118,17 @@ impl Tally {
         outcome.duplicate += offered - inserted;
     }
 
-    /// Recorded as rejected.
+    /// Items that were recorded as rejected.
     pub fn rejected(&mut self, kind: Option<Kind>, items: u64) {
         self.0[slot(kind)].rejected += items;
     }
 
-    /// Recorded as rejected before, or handled by another transaction.
+    /// Items that were recorded as rejected before, or handled by another transaction.
     pub fn duplicate(&mut self, kind: Option<Kind>, items: u64) {
         self.0[slot(kind)].duplicate += items;
     }
 
-    /// All of them.
+    /// The number of items of the batch.
     #[must_use]
     pub fn item_count(&self) -> u64 {
         self.0.iter().map(|it| it.committed + it.duplicate + it.rejected).sum()
@@ -140,7 +140,7 @@ impl Tally {
 pub struct Ledger(Mutex<[LedgerEntry; ENTRY_COUNT]>);
 
 impl Ledger {
-    /// From the broker.
+    /// Counts items received from the broker.
     pub fn receive(&self, counts: KindCounts) {
         for (entry, items) in self.lock().iter_mut().zip(counts.0) {
             entry.received += items;
@@ -148,7 +148,7 @@ impl Ledger {
         }
     }
 
-    /// From the `rejection` table.
+    /// Counts items read from the `rejection` table.
     pub fn replay(&self, counts: KindCounts) {
         for (entry, items) in self.lock().iter_mut().zip(counts.0) {
             entry.received += items;
@@ -157,7 +157,7 @@ impl Ledger {
         }
     }
 
-    /// A batch was committed. `arrived` are the items of its messages as they were received.
+    /// Counts a committed batch. `arrived`: the items of its messages as they were received.
     pub fn settle(&self, arrived: impl IntoIterator<Item = (Option<Kind>, u32)>, tally: &Tally) {
         let mut entries = self.lock();
         for (kind, items) in arrived {
@@ -170,7 +170,7 @@ impl Ledger {
         }
     }
 
-    /// The broker delivers these items again.
+    /// Takes back items that the broker will deliver again.
     pub fn release(&self, kind: Option<Kind>, items: u32) {
         let entry = &mut self.lock()[slot(kind)];
         entry.received -= u64::from(items);
@@ -178,7 +178,7 @@ impl Ledger {
         entry.released += u64::from(items);
     }
 
-    /// These replayed items stay in the `rejection` table.
+    /// Takes back replayed items, which stay in the `rejection` table.
     pub fn release_replayed(&self, kind: Option<Kind>, items: u32) {
         self.release(kind, items);
         self.lock()[slot(kind)].replayed -= u64::from(items);

@@ -14,10 +14,10 @@ const MIN_CHARACTERS: usize = 12;
 /// Longer ones cost time to hash and add nothing.
 const MAX_CHARACTERS: usize = 200;
 
-/// Checked for unknown users, so that the answer takes as long.
+/// Verified for unknown users, so that the answer takes as long.
 static PLACEHOLDER_HASH: LazyLock<String> = LazyLock::new(|| hash(&SecretString::from("nobody's")));
 
-/// Whether its length is accepted.
+/// Whether the length is within both limits.
 #[must_use]
 pub fn is_usable_password(password: &str) -> bool {
     (MIN_CHARACTERS..=MAX_CHARACTERS).contains(&password.chars().count())
@@ -32,7 +32,7 @@ pub fn hash_password(password: &SecretString) -> String {
 /// Whether the password matches the stored hash. Takes as long if there is none.
 #[must_use]
 pub fn is_password(password: &SecretString, stored: Option<&str>) -> bool {
-    // Computed by the first call for any user, so that timing tells nothing.
+    // Computed by the first call for any user, so that timing does not reveal whether a user exists.
     let placeholder = LazyLock::force(&PLACEHOLDER_HASH);
     let parsed = PasswordHash::new(stored.unwrap_or(placeholder));
     let password = password.expose_secret().as_bytes();

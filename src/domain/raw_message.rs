@@ -10,7 +10,8 @@ use super::Timestamp;
 pub struct RawMessage {
     /// By our clock.
     pub received_at: Timestamp,
-    /// Delivered before: the broker set DUP, it is a replay, or the writer saw it recently.
+    /// Its items may be stored already: the broker set DUP, it is a replay, or the writer stored an
+    /// equal message recently.
     pub may_be_stored: bool,
     /// The row of `rejection` that is replayed; none for a message from the broker.
     pub replayed_from: Option<i64>,
@@ -19,7 +20,7 @@ pub struct RawMessage {
 }
 
 impl RawMessage {
-    /// Copies both, because a slice would keep the whole read buffer in memory.
+    /// Copies topic and payload, because a slice would keep the whole read buffer in memory.
     #[must_use]
     pub fn new(topic: &str, payload: &[u8], received_at: Timestamp, may_be_stored: bool) -> Self {
         let mut buffer = Vec::with_capacity(topic.len() + payload.len());
@@ -62,20 +63,20 @@ impl RawMessage {
         &self.payload()[range.start as usize..range.end as usize]
     }
 
-    /// A part of the payload that outlives the message; shares its memory.
+    /// A part of the payload that outlives the message and shares its memory.
     #[must_use]
     pub fn keep(&self, range: ByteRange) -> Bytes {
         let start = self.topic_length as usize;
         self.buffer.slice(start + range.start as usize..start + range.end as usize)
     }
 
-    /// The payload, to outlive the message; shares its memory.
+    /// The payload, which outlives the message and shares its memory.
     #[must_use]
     pub fn keep_payload(&self) -> Bytes {
         self.buffer.slice(self.topic_length as usize..)
     }
 
-    /// Topic and payload.
+    /// The size of topic and payload.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.buffer.len()

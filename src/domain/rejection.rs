@@ -9,9 +9,9 @@ use super::{Kind, SensorIdentifier, Timestamp};
 /// A rejected message, or a rejected item of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Of the message.
+    /// When the message was received.
     pub received_at: Timestamp,
-    /// Of the message.
+    /// The message's topic.
     pub topic: String,
     /// None if the topic names no sensor.
     pub sensor: Option<SensorIdentifier>,
@@ -19,26 +19,26 @@ pub struct Rejection {
     pub kind: Option<Kind>,
     /// Index in the payload's array, from 0; none if the whole message is rejected.
     pub item_index: Option<u32>,
-    /// Items that it stands for: 1, or all items of a well-formed message.
+    /// The number of rejected items: 1, or all items of a well-formed message.
     pub item_count: u32,
-    /// The code.
+    /// Why it was rejected.
     pub reason: Reason,
     /// A sentence: what is wrong, and where.
     pub detail: String,
     /// The item as sent, or the payload.
     pub raw: Bytes,
-    /// False: over the limit per sensor and hour, so only counted.
+    /// False if over the limit per sensor and hour: then it is only counted.
     pub kept: bool,
     /// Identifies the message, so that a redelivery adds no row.
     pub digest: RejectionDigest,
 }
 
-/// 128 bits over topic and payload.
+/// A 128-bit hash of topic and payload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RejectionDigest(pub u128);
 
 impl RejectionDigest {
-    /// Of a message in memory.
+    /// Hashes a message in memory.
     #[must_use]
     pub fn of(topic: &str, payload: &[u8]) -> Self {
         let mut hasher = Self::begin(topic);
@@ -46,7 +46,7 @@ impl RejectionDigest {
         Self(hasher.digest128())
     }
 
-    /// A hasher that has consumed the topic, for a payload that is not kept whole.
+    /// A hasher that has consumed the topic, for a payload that is not kept in memory.
     #[must_use]
     pub fn begin(topic: &str) -> Xxh3 {
         let mut hasher = Xxh3::new();
@@ -67,7 +67,7 @@ macro_rules! reasons {
             /// Every reason, in the order of this list.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// As in the table.
+            /// The code in the table.
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }

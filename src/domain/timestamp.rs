@@ -13,11 +13,11 @@ const MICROSECONDS_PER_SECOND: f64 = 1e6;
 const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 
 impl Timestamp {
-    /// 9999-12-30T22:00:00Z, the latest that every reader of the tables can print. Milliseconds sent
-    /// by mistake are later.
+    /// 9999-12-30T22:00:00Z, the latest time that every reader of the tables can print. Milliseconds
+    /// sent by mistake are later.
     pub const MAX_UNIX_SECONDS: f64 = 253_402_207_200.0;
 
-    /// By the clock of this machine.
+    /// The time of this machine's clock.
     #[must_use]
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -37,20 +37,20 @@ impl Timestamp {
         if !(0.0..=Self::MAX_UNIX_SECONDS).contains(&seconds) {
             return None;
         }
-        // Seconds and fraction apart keep the product exact to the microsecond.
+        // Converting seconds and fraction separately keeps the result exact to the microsecond.
         let whole = seconds.trunc();
         let fraction = ((seconds - whole) * MICROSECONDS_PER_SECOND).round();
         #[expect(clippy::cast_possible_truncation, reason = "both are whole and in range")]
         Some(Self(whole as i64 * 1_000_000 + fraction as i64))
     }
 
-    /// Later by a duration.
+    /// This time plus a duration.
     #[must_use]
     pub fn saturating_add(self, time: Duration) -> Self {
         Self(self.0.saturating_add(microseconds(time)))
     }
 
-    /// Earlier by a duration.
+    /// This time minus a duration.
     #[must_use]
     pub fn saturating_sub(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(microseconds(time)))

@@ -21,14 +21,14 @@ pub struct Token(String);
 pub struct TokenDigest(pub [u8; RANDOM_BYTES]);
 
 impl Token {
-    /// A new one.
+    /// A new token.
     #[must_use]
     pub fn random() -> Self {
         let bytes: [u8; RANDOM_BYTES] = rand::random();
         Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// None if the text is not of the form of a token.
+    /// None if the text does not have the form of a token.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
@@ -41,7 +41,7 @@ impl Token {
         &self.0
     }
 
-    /// What is stored.
+    /// The digest to store.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         TokenDigest(Sha256::digest(self.0.as_bytes()).into())

@@ -12,26 +12,26 @@ use super::{
     SensorIdentifier,
 };
 
-/// A message on its way up. It travels boxed: each hop moves a pointer (measured: a tenth of the CPU of
-/// a drain).
+/// A decoded message. It is boxed, so that each hop moves a pointer (measured: a tenth of the CPU of a
+/// drain).
 #[derive(Debug)]
 pub struct Uplink {
     /// None if the topic names no sensor.
     pub sensor: Option<SensorIdentifier>,
     /// None if the topic names no kind.
     pub kind: Option<Kind>,
-    /// What can be stored.
+    /// The items that can be stored.
     pub items: Items,
-    /// What cannot.
+    /// Rejections of the others.
     pub rejections: Vec<Rejection>,
-    /// As received.
+    /// The message as received.
     pub message: RawMessage,
-    /// Its PUBACK.
+    /// Settles the message once it is committed.
     pub ack_token: AckToken,
 }
 
 impl Uplink {
-    /// All items, the rejected ones included: what the ledger counts as received.
+    /// The number of items, including rejected ones, as the ledger counts them as received.
     #[must_use]
     pub fn item_count(&self) -> u32 {
         let rejected: u32 = self.rejections.iter().map(|rejection| rejection.item_count).sum();
@@ -44,7 +44,8 @@ impl Uplink {
         }
     }
 
-    /// The memory it holds. Rejections count: they can take a hundred times as much as the message.
+    /// The memory that it occupies, including its rejections, which can be a hundred times larger than
+    /// the message.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let rejections = self.rejections.iter();
@@ -53,8 +54,8 @@ impl Uplink {
         size_of::<Self>() + self.message.size_bytes() + grown
     }
 
-    /// Rejects the whole message, in place of earlier rejections of its items. A message whose items
-    /// are unknown counts as one.
+    /// Rejects the whole message, which replaces earlier rejections of its items. A message whose items
+    /// are unknown counts as one item.
     pub fn reject(&mut self, reason: Reason, detail: String) {
         let item_count = self.item_count().max(1);
         let rejection = self.rejection(self.digest(), reason, detail);
@@ -80,7 +81,7 @@ impl Uplink {
         }
     }
 
-    /// Hashed once per message: its rejections share it.
+    /// The message's digest, computed once: its rejections share it.
     #[must_use]
     pub fn digest(&self) -> RejectionDigest {
         self.rejections.first().map_or_else(
@@ -89,8 +90,8 @@ impl Uplink {
         )
     }
 
-    /// Another transaction has stored or rejected all of it. Returns the number of items, also when
-    /// called again.
+    /// Marks the message as stored or rejected by another transaction. Returns the number of its items,
+    /// also if called again.
     pub fn set_already_handled(&mut self) -> u32 {
         let item_count = self.item_count();
         self.items = Items::AlreadyHandled(item_count);
@@ -98,7 +99,7 @@ impl Uplink {
         item_count
     }
 
-    /// Turns items into rejections: their indexes in `items`, and a sentence for each.
+    /// Turns items into rejections. `refused`: indexes in `items`, and a detail for each.
     ///
     /// # Panics
     /// When there is no such item.
@@ -109,7 +110,7 @@ impl Uplink {
         let indexes: Vec<u32> =
             (0..self.item_count()).filter(|index| !rejected.contains(index)).collect();
         let texts = self.item_texts();
-        // From the back, so that the indexes of those before stay valid.
+        // From the back, so that the remaining indexes stay valid.
         refused.sort_unstable_by_key(|(item, _)| std::cmp::Reverse(*item));
         for (item, detail) in refused {
             self.items.remove(item as usize);
@@ -123,7 +124,7 @@ impl Uplink {
         }
     }
 
-    /// The elements of the payload's array as they were sent; none if they cannot be told apart.
+    /// The elements of the payload's array as sent; empty if they cannot be found.
     fn item_texts(&self) -> Vec<Bytes> {
         let Some(kind) = self.kind else { return Vec::new() };
         let payload = self.message.payload();

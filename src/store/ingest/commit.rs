@@ -159,7 +159,8 @@ impl Committer {
         }
     }
 
-    /// Finds the items of a one-message batch that PostgreSQL refuses; see [`isolate`].
+    /// Finds the items of a one-message batch that PostgreSQL refuses, and rolls back. Returns the index
+    /// in `items` of each, and PostgreSQL's message.
     ///
     /// # Errors
     /// When the database fails for a reason other than an item.
