@@ -31,8 +31,8 @@ pub(super) struct Item {
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
-    /// The revision that it acknowledges.
-    revision: i32,
+    /// The revision that it acknowledges; null: the sensor runs under none from the server.
+    revision: Option<i32>,
     /// Whether that one works.
     success: bool,
 }

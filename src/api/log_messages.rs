@@ -33,8 +33,8 @@ pub(super) struct Item {
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
-    /// The revision of the configuration under which it was written.
-    revision: i32,
+    /// The revision of the configuration under which it was written; null: under none from the server.
+    revision: Option<i32>,
     #[schema(value_type = SeverityName)]
     severity: String,
     /// In short.
@@ -67,10 +67,10 @@ pub(super) struct Summary {
     subject: String,
     /// How often.
     count: i64,
-    /// The lowest revision under which it was said.
-    first_revision: i32,
+    /// The lowest revision under which it was said; null: under none.
+    first_revision: Option<i32>,
     /// The highest.
-    last_revision: i32,
+    last_revision: Option<i32>,
     /// When it was said for the first time, by the sensor's clock.
     first_creation_timestamp: jiff::Timestamp,
     /// And for the last time.

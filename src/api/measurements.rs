@@ -66,8 +66,8 @@ pub(super) struct Item {
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
-    /// The revision of the configuration under which it was taken.
-    revision: i32,
+    /// The revision of the configuration under which it was taken; null: under none from the server.
+    revision: Option<i32>,
     /// An object without nesting, its numbers as the sensor wrote them.
     #[schema(value_type = Object, example = json!({ "temperature": 21.5 }))]
     value: Box<RawValue>,

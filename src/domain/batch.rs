@@ -226,7 +226,7 @@ mod tests {
             .map(|(second, content)| Measurement {
                 timestamp: Timestamp::from_unix_microseconds(i64::from(*second)),
                 digest: u64::from(*content),
-                revision: 0,
+                revision: Some(0),
                 value: ByteRange { start: 0, end: 2 },
             })
             .collect();

@@ -34,7 +34,7 @@ pub enum EventKind {
     Measurement {
         timestamp: Timestamp,
         received_at: Timestamp,
-        revision: i32,
+        revision: Option<i32>,
         /// The text of a JSON object, as sent.
         value: Bytes,
     },
@@ -43,14 +43,14 @@ pub enum EventKind {
     LogMessage {
         timestamp: Timestamp,
         received_at: Timestamp,
-        revision: i32,
+        revision: Option<i32>,
         severity: Severity,
         subject: Box<str>,
         details: Option<Box<str>>,
     },
     /// A heartbeat was stored, which may repeat an acknowledgement; see [`super::Heartbeat`].
     #[expect(missing_docs, reason = "the fields of the item")]
-    Heartbeat { timestamp: Timestamp, received_at: Timestamp, revision: i32, success: bool },
+    Heartbeat { timestamp: Timestamp, received_at: Timestamp, revision: Option<i32>, success: bool },
     /// A configuration has reached a state.
     #[expect(missing_docs, reason = "the types say it")]
     Configuration { revision: i32, step: Step },

@@ -61,8 +61,8 @@ pub struct Measurement {
     pub timestamp: Timestamp,
     /// See [`content_digest`].
     pub digest: u64,
-    /// The configuration under which it was taken.
-    pub revision: i32,
+    /// The configuration under which it was taken; none: under none from the server.
+    pub revision: Option<i32>,
     /// The text of a JSON object, in the payload.
     pub value: ByteRange,
 }
@@ -104,8 +104,8 @@ pub struct LogMessage {
     pub timestamp: Timestamp,
     /// See [`content_digest`].
     pub digest: u64,
-    /// The configuration under which it was written.
-    pub revision: i32,
+    /// The configuration under which it was written; none: under none from the server.
+    pub revision: Option<i32>,
     /// Severity.
     pub severity: Severity,
     /// Not empty.
@@ -121,8 +121,8 @@ pub struct Heartbeat {
     pub timestamp: Timestamp,
     /// See [`content_digest`].
     pub digest: u64,
-    /// The revision that it acknowledges.
-    pub revision: i32,
+    /// The revision that it acknowledges; none: the sensor runs under none from the server.
+    pub revision: Option<i32>,
     /// Whether the sensor could apply it.
     pub success: bool,
 }
@@ -160,9 +160,9 @@ impl Items {
         self.len() == 0
     }
 
-    /// The highest revision of the items.
+    /// The highest revision of the items, none if they have none; none if there is no item.
     #[must_use]
-    pub fn newest_revision(&self) -> Option<i32> {
+    pub fn newest_revision(&self) -> Option<Option<i32>> {
         match self {
             Self::Nothing | Self::AlreadyHandled(_) => None,
             Self::Measurements(items) => items.iter().map(|item| item.revision).max(),
@@ -195,10 +195,11 @@ impl Items {
 }
 
 /// A 64-bit hash of an item's revision and content. Items of a sensor with the same timestamp and digest
-/// are duplicates. It need not resist an attacker: a collision only costs a sensor its own item.
+/// are duplicates. It need not resist an attacker: a collision only costs a sensor its own item. No
+/// revision and -1, which the wire also takes for none, are the same.
 #[must_use]
-pub fn content_digest(revision: i32, parts: &[&[u8]]) -> u64 {
-    let seed = u64::from(revision.cast_unsigned());
+pub fn content_digest(revision: Option<i32>, parts: &[&[u8]]) -> u64 {
+    let seed = u64::from(revision.unwrap_or(-1).cast_unsigned());
     if let [only] = parts {
         return xxh3_64_with_seed(only, seed);
     }
@@ -216,17 +217,24 @@ mod tests {
 
     #[test]
     fn the_digest_covers_revision_and_content() {
-        let digest = content_digest(1, &[b"{}"]);
-        assert_eq!(digest, content_digest(1, &[b"{}"]));
-        assert_ne!(digest, content_digest(2, &[b"{}"]));
-        assert_ne!(digest, content_digest(1, &[b"{ }"]));
-        assert_ne!(content_digest(1, &[b"ab", b"c"]), content_digest(1, &[b"a", b"bc"]));
+        let digest = content_digest(Some(1), &[b"{}"]);
+        assert_eq!(digest, content_digest(Some(1), &[b"{}"]));
+        assert_ne!(digest, content_digest(Some(2), &[b"{}"]));
+        assert_ne!(digest, content_digest(Some(1), &[b"{ }"]));
+        assert_ne!(
+            content_digest(Some(1), &[b"ab", b"c"]),
+            content_digest(Some(1), &[b"a", b"bc"])
+        );
     }
 
     /// The digest is stored: another value would let every redelivery across an upgrade in twice.
     #[test]
     fn the_digest_never_changes() {
-        assert_eq!(content_digest(7, &[br#"{"a":1}"#]), 14_587_224_313_483_460_325);
-        assert_eq!(content_digest(7, &[b"info", b"subject", b""]), 13_414_784_019_099_489_574);
+        assert_eq!(content_digest(Some(7), &[br#"{"a":1}"#]), 14_587_224_313_483_460_325);
+        assert_eq!(
+            content_digest(Some(7), &[b"info", b"subject", b""]),
+            13_414_784_019_099_489_574
+        );
+        assert_eq!(content_digest(None, &[br#"{"a":1}"#]), 1_240_481_513_917_584_161);
     }
 }

@@ -97,7 +97,7 @@ reasons! {
     TooManyItems = "too_many_items",
     /// The item is not an object, or has a member twice.
     InvalidItem = "invalid_item",
-    /// `revision` is missing or not an integer from 0 to 2147483647.
+    /// `revision` is neither an integer from 0 to 2147483647, nor null or -1 for none.
     InvalidRevision = "invalid_revision",
     /// `timestamp` is missing or not a number of Unix seconds from 0 to 253402207200.
     InvalidTimestamp = "invalid_timestamp",

@@ -149,7 +149,7 @@ mod tests {
     use smallvec::SmallVec;
 
     fn three_heartbeats(payload: &[u8]) -> Uplink {
-        let (timestamp, digest, revision, success) = (Timestamp::default(), 0, 0, true);
+        let (timestamp, digest, revision, success) = (Timestamp::default(), 0, Some(0), true);
         let heartbeat = Heartbeat { timestamp, digest, revision, success };
         Uplink {
             sensor: None,

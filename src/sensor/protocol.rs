@@ -69,7 +69,7 @@ pub struct Snapshot {
     pub last_acknowledged_success: Option<bool>,
     /// The newest revision that exists.
     pub desired_revision: Option<i32>,
-    /// The revision in the sensor's last message.
+    /// The revision in the sensor's last message; null: it runs under none, or sent nothing yet.
     pub reported_revision: Option<i32>,
     /// Received on `measurements/…`
     pub measurements: ReceiptStats,

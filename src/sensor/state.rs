@@ -45,8 +45,9 @@ impl SensorState {
         self.snapshot.rejected_items +=
             uplink.rejections.iter().map(|rejection| u64::from(rejection.item_count)).sum::<u64>();
         let Some(reported) = uplink.items.newest_revision() else { return false };
-        self.snapshot.reported_revision = Some(reported);
-        let lags = self.snapshot.desired_revision.is_some_and(|desired| reported < desired);
+        self.snapshot.reported_revision = reported;
+        // Under no configuration from the server is behind any.
+        let lags = reported < self.snapshot.desired_revision;
         let waited = received_at.unix_microseconds() - self.grace_began_at.unix_microseconds();
         let again = lags && waited / 1_000_000 >= i64::try_from(republish_secs).unwrap_or(i64::MAX);
         if again {
@@ -94,7 +95,7 @@ mod tests {
         Timestamp::from_unix_microseconds(seconds * 1_000_000)
     }
 
-    fn heartbeat(revision: i32, at: i64) -> Uplink {
+    fn heartbeat(revision: impl Into<Option<i32>>, at: i64) -> Uplink {
         let (ack_tokens, _lost) = AckTokens::new();
         Uplink {
             sensor: Some(SensorIdentifier::random()),
@@ -102,7 +103,7 @@ mod tests {
             items: Items::Heartbeats(smallvec![Heartbeat {
                 timestamp: second(at),
                 digest: 0,
-                revision,
+                revision: revision.into(),
                 success: true
             }]),
             rejections: Vec::new(),
@@ -129,6 +130,8 @@ mod tests {
             .collect();
         assert_eq!(republished, [false, false, true, false, false, true]);
         assert!(!state.record(&heartbeat(3, 600), 60));
+        assert!(state.record(&heartbeat(None, 660), 60), "under none from the server");
+        assert_eq!(state.snapshot().reported_revision, None);
     }
 
     #[test]

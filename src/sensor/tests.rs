@@ -71,7 +71,7 @@ fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
         items: Items::Heartbeats(smallvec![Heartbeat {
             timestamp,
             digest,
-            revision: 0,
+            revision: Some(0),
             success: true
         }]),
         rejections: Vec::new(),

@@ -93,11 +93,11 @@ struct Times {
     timestamp: f64,
     creation_timestamp: jiff::Timestamp,
     receipt_timestamp: jiff::Timestamp,
-    revision: i32,
+    revision: Option<i32>,
 }
 
 impl Times {
-    fn new(timestamp: Timestamp, received_at: Timestamp, revision: i32) -> Self {
+    fn new(timestamp: Timestamp, received_at: Timestamp, revision: Option<i32>) -> Self {
         Self {
             timestamp: timestamp.unix_seconds(),
             creation_timestamp: timestamp.to_jiff(),
@@ -177,7 +177,7 @@ mod tests {
         let what = EventKind::Measurement {
             timestamp: MOMENT,
             received_at: MOMENT,
-            revision: 3,
+            revision: Some(3),
             value: Bytes::from_static(b"{\"t\":\r\n 21.50,\"sky\":\"a\\nb\"}"),
         };
         assert_eq!(
@@ -194,7 +194,7 @@ mod tests {
         let what = EventKind::LogMessage {
             timestamp: MOMENT,
             received_at: MOMENT,
-            revision: 0,
+            revision: None,
             severity: Severity::Error,
             subject: "a\n\nevent: dropped\r\ndata: x\n\n".into(),
             details: None,

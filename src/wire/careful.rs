@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::item::{heartbeat, holds_nul, log_message, measurement, range_of};
+use super::item::{accept_revision, heartbeat, holds_nul, log_message, measurement, range_of};
 use super::{MessageRefusal, Refusal, RefusedItem, value};
 use crate::domain::{Heartbeat, Items, Kind, LogMessage, Measurement, Reason, Severity, Timestamp};
 
@@ -176,11 +176,15 @@ impl<'a> Members<'a> {
         })
     }
 
-    fn revision(&self) -> Result<i32, Refusal> {
-        const EXPECTED: &str = "an integer from 0 to 2147483647";
-        let revision: u32 = self.read("revision", Reason::InvalidRevision, EXPECTED)?;
-        i32::try_from(revision).map_err(|_| {
-            (Reason::InvalidRevision, format!("revision is {revision}; expected {EXPECTED}"))
+    fn revision(&self) -> Result<Option<i32>, Refusal> {
+        let Some(value) = self.optional("revision")? else { return Ok(None) };
+        let revision = serde_json::from_str(value.get()).ok();
+        revision.and_then(accept_revision).ok_or_else(|| {
+            let detail = format!(
+                "revision is {}; expected an integer from 0 to 2147483647, or null or -1 for none",
+                excerpt(value.get())
+            );
+            (Reason::InvalidRevision, detail)
         })
     }
 

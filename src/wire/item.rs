@@ -22,7 +22,8 @@ pub(super) trait WireItem<'de>: Deserialize<'de> {
 
 #[derive(Deserialize)]
 pub(super) struct WireMeasurement<'a> {
-    revision: u32,
+    #[serde(default)]
+    revision: Option<i32>,
     timestamp: f64,
     #[serde(borrow)]
     value: &'a RawValue,
@@ -32,7 +33,8 @@ pub(super) struct WireMeasurement<'a> {
 pub(super) struct WireLogMessage<'a> {
     #[serde(borrow)]
     severity: Cow<'a, str>,
-    revision: u32,
+    #[serde(default)]
+    revision: Option<i32>,
     timestamp: f64,
     #[serde(borrow)]
     subject: Cow<'a, str>,
@@ -42,7 +44,8 @@ pub(super) struct WireLogMessage<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct WireHeartbeat {
-    revision: u32,
+    #[serde(default)]
+    revision: Option<i32>,
     timestamp: f64,
     success: bool,
 }
@@ -52,7 +55,7 @@ impl<'de> WireItem<'de> for WireMeasurement<'de> {
 
     fn accept(self, payload: &'de str) -> Option<Measurement> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
-        let revision = i32::try_from(self.revision).ok()?;
+        let revision = accept_revision(self.revision)?;
         value::check(self.value.get()).ok()?;
         Some(measurement(revision, timestamp, self.value, payload))
     }
@@ -63,7 +66,7 @@ impl<'de> WireItem<'de> for WireLogMessage<'de> {
 
     fn accept(self, _payload: &'de str) -> Option<LogMessage> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
-        let revision = i32::try_from(self.revision).ok()?;
+        let revision = accept_revision(self.revision)?;
         let severity = Severity::parse(&self.severity)?;
         if self.subject.is_empty() || holds_nul(&self.subject) {
             return None;
@@ -80,8 +83,17 @@ impl<'de> WireItem<'de> for WireHeartbeat {
 
     fn accept(self, _payload: &'de str) -> Option<Heartbeat> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
-        let revision = i32::try_from(self.revision).ok()?;
+        let revision = accept_revision(self.revision)?;
         Some(heartbeat(revision, timestamp, self.success))
+    }
+}
+
+/// As it is stored: -1 stands for none, too. None if it is out of range.
+pub(super) const fn accept_revision(revision: Option<i32>) -> Option<Option<i32>> {
+    match revision {
+        None | Some(-1) => Some(None),
+        Some(0..) => Some(revision),
+        Some(_) => None,
     }
 }
 
@@ -90,7 +102,7 @@ pub(super) fn holds_nul(text: &str) -> bool {
 }
 
 pub(super) fn measurement(
-    revision: i32,
+    revision: Option<i32>,
     timestamp: Timestamp,
     value: &RawValue,
     payload: &str,
@@ -100,7 +112,7 @@ pub(super) fn measurement(
 }
 
 pub(super) fn log_message(
-    revision: i32,
+    revision: Option<i32>,
     timestamp: Timestamp,
     severity: Severity,
     subject: &str,
@@ -125,7 +137,7 @@ pub(super) fn log_message(
     }
 }
 
-pub(super) fn heartbeat(revision: i32, timestamp: Timestamp, success: bool) -> Heartbeat {
+pub(super) fn heartbeat(revision: Option<i32>, timestamp: Timestamp, success: bool) -> Heartbeat {
     let digest = content_digest(revision, &[&[u8::from(success)]]);
     Heartbeat { timestamp, digest, revision, success }
 }

@@ -30,7 +30,7 @@ fn reads_the_three_kinds() {
         br#"{"measurements":[{"revision":7,"timestamp":1700000000.25,"value":{"a":1.0}}]}"#,
     );
     let Items::Measurements(items) = &uplink.items else { panic!("{uplink:?}") };
-    assert_eq!(items[0].revision, 7);
+    assert_eq!(items[0].revision, Some(7));
     assert_eq!(items[0].timestamp.unix_microseconds(), 1_700_000_000_250_000);
     assert_eq!(uplink.message.bytes(items[0].value), br#"{"a":1.0}"#);
     assert_eq!(uplink.sensor, SensorIdentifier::parse(SENSOR));
@@ -47,6 +47,25 @@ fn reads_the_three_kinds() {
         decode(Kind::Heartbeat, br#"{"heartbeats":[{"revision":0,"timestamp":0,"success":true}]}"#);
     let Items::Heartbeats(items) = &uplink.items else { panic!("{uplink:?}") };
     assert!(items[0].success);
+}
+
+#[test]
+fn no_revision_is_sent_as_null_as_minus_one_or_not_at_all() {
+    let member = [r#""revision":null,"#, r#""revision":-1,"#, ""];
+    for (kind, rest) in [
+        (Kind::Measurement, r#""timestamp":0,"value":{}"#),
+        (Kind::LogMessage, r#""timestamp":0,"severity":"info","subject":"s""#),
+        (Kind::Heartbeat, r#""timestamp":0,"success":true"#),
+    ] {
+        let items = member.map(|member| format!("{{{member}{rest}}}")).join(",");
+        let payload = format!("{{\"{}\":[{items}]}}", kind.envelope_member());
+        assert_eq!(disagreement(kind, &payload, 3), None);
+        let uplink = decode(kind, payload.as_bytes());
+        assert_eq!((uplink.items.len(), uplink.rejections.len()), (3, 0), "{payload}");
+        assert_eq!(uplink.items.newest_revision(), Some(None));
+        let first = uplink.items.identity(0);
+        assert!((1..3).all(|index| uplink.items.identity(index) == first), "one row, not three");
+    }
 }
 
 #[test]
@@ -83,8 +102,7 @@ fn a_bad_item_has_its_reason_and_its_neighbours_stay() {
         ("1", Reason::InvalidItem),
         ("[]", Reason::InvalidItem),
         (r#"{"revision":0,"revision":0,"timestamp":0,"value":{}}"#, Reason::InvalidItem),
-        (r#"{"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
-        (r#"{"revision":-1,"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
+        (r#"{"revision":-2,"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
         (r#"{"revision":2147483648,"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
         (r#"{"revision":0.0,"timestamp":0,"value":{}}"#, Reason::InvalidRevision),
         (r#"{"revision":"0","timestamp":0,"value":{}}"#, Reason::InvalidRevision),
@@ -178,7 +196,7 @@ fn an_oversized_message_keeps_its_beginning() {
 fn item() -> impl Strategy<Value = String> {
     let revision = prop_oneof![
         4 => Just("0".to_owned()), 1 => any::<i64>().prop_map(|n| n.to_string()),
-        1 => Just("1.0".into()), 1 => Just("\"1\"".into()), 1 => Just("null".into()),
+        1 => Just("1.0".into()), 1 => Just("\"1\"".into()), 1 => Just("null".into()), 1 => Just("-1".into()),
     ];
     let timestamp = prop_oneof![
         4 => (0f64..3e11).prop_map(|n| n.to_string()), 1 => any::<f64>().prop_map(|n| n.to_string()),
@@ -191,6 +209,7 @@ fn item() -> impl Strategy<Value = String> {
     ];
     (revision, timestamp, value, 0..6u8).prop_map(|(revision, timestamp, value, form)| match form {
         0 => format!(r#"{{"timestamp":{timestamp},"revision":{revision},"value":{value}}}"#),
+        5 => format!(r#"{{"timestamp":{timestamp},"value":{value}}}"#),
         1 => format!(
             r#"{{"revision":{revision},"timestamp":{timestamp},"value":{value},"more":[{{}}]}}"#
         ),

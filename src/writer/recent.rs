@@ -69,7 +69,7 @@ mod tests {
         let uplink = |(sequence, digest): (u64, &u64)| {
             let value = ByteRange { start: 0, end: 2 };
             let timestamp = Timestamp::default();
-            let item = Measurement { timestamp, digest: *digest, revision: 0, value };
+            let item = Measurement { timestamp, digest: *digest, revision: Some(0), value };
             Box::new(Uplink {
                 sensor: Some(sensor),
                 kind: Some(Kind::Measurement),

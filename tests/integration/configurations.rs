@@ -36,12 +36,12 @@ async fn a_configuration_goes_down_and_is_acknowledged() {
 
     assert_eq!(
         configure(&service, &sensor, json!({ "serial": 9_007_199_254_740_993_u64 })).await,
-        0
+        1
     );
     let messages = client.wait_for_messages(1).await;
     let sent: Value = serde_json::from_str(&messages[0].payload).unwrap();
     let serial = json!({ "serial": 9_007_199_254_740_993_u64 });
-    assert_eq!(sent, json!({ "revision": 0, "configuration": serial }), "no trip through f64");
+    assert_eq!(sent, json!({ "revision": 1, "configuration": serial }), "no trip through f64");
     eventually(PATIENCE, async || {
         let newest = newest(&service, &sensor).await;
         if newest["publication_timestamp"].is_string() { Ok(()) } else { Err(newest) }
@@ -51,8 +51,8 @@ async fn a_configuration_goes_down_and_is_acknowledged() {
     // The service goes and comes between the configuration and its acknowledgement.
     assert!(service.terminate().await.success());
     let heartbeats = topic(&database, "heartbeats", &sensor);
-    client.publish(&heartbeats, heartbeat(0, 1_700_000_000.25, false)).await.unwrap();
-    client.publish(&heartbeats, heartbeat(0, 1_700_000_001.0, true)).await.unwrap();
+    client.publish(&heartbeats, heartbeat(1, 1_700_000_000.25, false)).await.unwrap();
+    client.publish(&heartbeats, heartbeat(1, 1_700_000_001.0, true)).await.unwrap();
     service.start_again().await;
     let acknowledged = eventually(PATIENCE, async || {
         let newest = newest(&service, &sensor).await;
@@ -86,7 +86,7 @@ async fn what_could_not_be_published_is_published_after_a_restart() {
     client.subscribe(&topic(&database, "configurations", &sensor)).await;
     let messages = client.wait_for_messages(1).await;
     let newest: Value = serde_json::from_str(&messages.last().unwrap().payload).unwrap();
-    assert_eq!(newest["revision"], 2, "the newest, and only that");
+    assert_eq!(newest["revision"], 3, "the newest, and only that");
     let published = "select count(*) from configuration where publication_timestamp is not null";
     eventually(PATIENCE, async || match count(&database, published).await {
         1 => Ok(()),
@@ -106,12 +106,12 @@ async fn concurrent_configurations_of_one_sensor_never_collide() {
     let all = (0..20).map(|number| configure(&service, &sensor, json!({ "number": number })));
     let mut revisions = futures_util::future::join_all(all).await;
     revisions.sort_unstable();
-    assert!(revisions.into_iter().eq(0..20));
+    assert!(revisions.into_iter().eq(1..=20));
     // The sensor ends on the newest.
     eventually(PATIENCE, async || {
         let last = client.messages().last().map(|it| it.payload.clone()).unwrap_or_default();
         let sent: Value = serde_json::from_str(&last).unwrap_or_default();
-        if sent["revision"] == 19 { Ok(()) } else { Err(last) }
+        if sent["revision"] == 20 { Ok(()) } else { Err(last) }
     })
     .await;
 }

@@ -11,6 +11,7 @@ mod bundles;
 mod configurations;
 mod connecting;
 mod contract;
+mod devices;
 mod ingest;
 mod faults;
 mod fleet_stream;

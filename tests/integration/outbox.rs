@@ -51,7 +51,7 @@ async fn an_older_revision_published_late_brings_the_newest_again() {
     let older = store.unpublished_configurations(None, 10).await.unwrap();
     store.create_configuration(sensor, "{}", None).await.unwrap();
     let newest = store.unpublished_configurations(None, 10).await.unwrap();
-    assert_eq!([older[0].revision, newest[0].revision], [0, 1]);
+    assert_eq!([older[0].revision, newest[0].revision], [1, 2]);
 
     // Another instance is quicker with the newest, and then ours gets the older one through.
     store.record_publications(&[publication(&newest[0])]).await.unwrap();

@@ -88,7 +88,7 @@ fn told(report: &Value) -> Vec<(&str, u64)> {
 async fn what_an_unknown_sensor_said_is_stored_once_it_is_created() {
     let scene = Scene::new(&[]).await;
     scene.say("measurements", measurements([1.0, 2.0, 3.0])).await;
-    scene.say("heartbeats", heartbeat(0, 4.0, true)).await;
+    scene.say("heartbeats", heartbeat(1, 4.0, true)).await;
     scene
         .say(
             "log-messages",

@@ -105,14 +105,14 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
     let sensor = created["identifier"].as_str().unwrap();
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let heartbeats = format!("{}/heartbeats/{sensor}", database.name);
-    client.publish(&heartbeats, heartbeat(0, 1.0, true)).await.unwrap();
+    client.publish(&heartbeats, heartbeat(1, 1.0, true)).await.unwrap();
 
     let live = async || {
         let (_, sensor) = service.get(&format!("/api/v1/sensors/{sensor}")).await.unwrap();
         sensor["live"].clone()
     };
     eventually(PATIENCE, async || match live().await["last_acknowledged_revision"].as_i64() {
-        Some(0) => Ok(()),
+        Some(1) => Ok(()),
         other => Err(other),
     })
     .await;
@@ -132,8 +132,8 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
         if live["measurements"]["messages"] == 1 { Ok(live) } else { Err(live) }
     })
     .await;
-    assert_eq!(live["desired_revision"], 1, "{live}");
-    assert_eq!(live["last_acknowledged_revision"], 0, "{live}");
+    assert_eq!(live["desired_revision"], 2, "{live}");
+    assert_eq!(live["last_acknowledged_revision"], 1, "{live}");
     assert_eq!(live["last_acknowledged_success"], true, "{live}");
     assert_eq!(live["heartbeats"]["messages"], 0, "{live}");
 }

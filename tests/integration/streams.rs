@@ -112,15 +112,15 @@ async fn a_configuration_is_followed_to_its_end() {
     let path = format!("/api/v1/sensors/{sensor}/configurations");
     let (status, _) = rig.service.post(&path, &json!({ "a": 1 })).await.unwrap();
     assert_eq!(status, 202);
-    let state = |state: &str| json!({ "revision": 0, "state": state });
+    let state = |state: &str| json!({ "revision": 1, "state": state });
     assert_eq!(events.expect("configuration").await, state("pending"));
     assert_eq!(events.expect("configuration").await, state("published"));
-    rig.say("heartbeats", &sensor, heartbeat(0, 10.0, true)).await;
+    rig.say("heartbeats", &sensor, heartbeat(1, 10.0, true)).await;
     assert_eq!(events.expect("heartbeat").await["success"], true);
     assert_eq!(events.expect("configuration").await, state("acknowledged"));
     // Acknowledged for the first time only.
-    rig.say("heartbeats", &sensor, heartbeat(0, 11.0, true)).await;
-    rig.say("heartbeats", &sensor, heartbeat(0, 12.0, true)).await;
+    rig.say("heartbeats", &sensor, heartbeat(1, 11.0, true)).await;
+    rig.say("heartbeats", &sensor, heartbeat(1, 12.0, true)).await;
     events.expect("heartbeat").await;
     events.expect("heartbeat").await;
 
@@ -301,7 +301,7 @@ async fn a_reader_that_sleeps_keeps_its_place_for_a_time() {
         status => Err(status),
     })
     .await;
-    rig.say("heartbeats", &sensor, heartbeat(0, 1.0, true)).await;
+    rig.say("heartbeats", &sensor, heartbeat(1, 1.0, true)).await;
     awake.expect("heartbeat").await;
     drop(asleep);
 }

@@ -5,7 +5,7 @@
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, RngExt as _};
 
-use super::payload::UnixSeconds;
+use super::payload::{Revision, UnixSeconds};
 use crate::domain::{Kind, Timestamp};
 
 /// `%` is the revision, `@` the timestamp, `#` the same in nanoseconds, `$` the kind's envelope member.
@@ -17,7 +17,7 @@ const ITEMS: [&str; 14] = [
     r#"{"revision":%,"timestamp":@,"value":{"temperature":21.37,"temperature":21.38}}"#,
     r#"{"revision":%,"timestamp":@,"value":{"the-temperature-at-the-far-end-of-the-long-corridor-on-the-third-floor":21.37}}"#,
     r#"{"revision":%,"timestamp":@,"value":{"temperature":1e200000}}"#,
-    r#"{"revision":-1,"timestamp":@,"value":{"temperature":21.37}}"#,
+    r#"{"revision":-2,"timestamp":@,"value":{"temperature":21.37}}"#,
     r#"{"revision":1.5,"timestamp":@,"value":{"temperature":21.37}}"#,
     r#"{"revision":2147483648,"timestamp":@,"value":{"temperature":21.37}}"#,
     r#"{"revision":%,"sent":@,"value":{"temperature":21.37}}"#,
@@ -30,7 +30,7 @@ const LOG_MESSAGES: [&str; 5] = [
     r#"{"log_messages":[{"severity":"catastrophe","revision":%,"timestamp":@,"subject":"The CPU is burning"}]}"#,
     r#"{"log_messages":[{"severity":"info","revision":%,"timestamp":@,"subject":""}]}"#,
     r#"{"log_messages":[{"severity":"info","revision":%,"timestamp":@}]}"#,
-    r#"{"log_messages":[{"severity":"info","revision":-1,"timestamp":@,"subject":"Clock set"}]}"#,
+    r#"{"log_messages":[{"severity":"info","revision":-2,"timestamp":@,"subject":"Clock set"}]}"#,
     r#"{"log_messages":[{"severity":"info","revision":%,"sent":@,"subject":"Clock set"}]}"#,
 ];
 
@@ -51,7 +51,7 @@ pub(super) fn spoils_message(random: &mut impl Rng) -> bool {
 
 /// A bad item of a measurements message.
 pub(super) fn measurement(
-    revision: i32,
+    revision: Revision,
     taken_at: Timestamp,
     random: &mut impl Rng,
     out: &mut Vec<u8>,
@@ -61,18 +61,22 @@ pub(super) fn measurement(
 }
 
 /// A log message with one bad item.
-pub(super) fn log_message(revision: i32, written_at: Timestamp, random: &mut impl Rng) -> Vec<u8> {
+pub(super) fn log_message(
+    revision: Revision,
+    written_at: Timestamp,
+    random: &mut impl Rng,
+) -> Vec<u8> {
     let template = LOG_MESSAGES.choose(random).expect("there are some");
     filled(template, revision, written_at, Kind::LogMessage)
 }
 
 /// A payload that is broken as a whole.
 pub(super) fn message(kind: Kind, at: Timestamp, random: &mut impl Rng) -> Vec<u8> {
-    filled(MESSAGES.choose(random).expect("there are some"), 0, at, kind)
+    filled(MESSAGES.choose(random).expect("there are some"), Revision(None), at, kind)
 }
 
 /// In Latin-1, which is ASCII for all templates but one.
-fn filled(template: &str, revision: i32, at: Timestamp, kind: Kind) -> Vec<u8> {
+fn filled(template: &str, revision: Revision, at: Timestamp, kind: Kind) -> Vec<u8> {
     let text = template
         .replace('%', &revision.to_string())
         .replace('@', &UnixSeconds(at).to_string())
@@ -89,7 +93,7 @@ mod tests {
     #[test]
     fn an_item_is_json_so_that_its_neighbours_can_be_told() {
         for template in ITEMS {
-            let item = filled(template, 3, Timestamp::now(), Kind::Measurement);
+            let item = filled(template, Revision(Some(3)), Timestamp::now(), Kind::Measurement);
             serde_json::from_slice::<&serde_json::value::RawValue>(&item)
                 .unwrap_or_else(|error| panic!("{template}: {error}"));
         }
@@ -102,7 +106,10 @@ mod tests {
         for template in templates {
             for microseconds in [1_763_971_200_123_456, 1_763_971_200_123_457] {
                 let at = Timestamp::from_unix_microseconds(microseconds);
-                assert!(seen.insert(filled(template, 0, at, Kind::LogMessage)), "{template}");
+                assert!(
+                    seen.insert(filled(template, Revision(None), at, Kind::LogMessage)),
+                    "{template}"
+                );
             }
         }
     }

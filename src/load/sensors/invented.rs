@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::super::account::Sent;
 use super::flaws;
-use super::payload::{heartbeat, item, log_message, measurements};
+use super::payload::{Revision, heartbeat, item, log_message, measurements};
 use crate::domain::{Kind, Severity, Timestamp};
 
 /// How the whole fleet publishes.
@@ -61,7 +61,7 @@ impl Inventor {
     pub(super) fn next(
         &mut self,
         invention: &Invention,
-        revision: i32,
+        revision: Revision,
         now: Timestamp,
     ) -> (Sent, Vec<u8>) {
         let draw: f64 = self.random.random();
@@ -81,7 +81,12 @@ impl Inventor {
         self.latest
     }
 
-    fn measure(&mut self, invention: &Invention, revision: i32, now: Timestamp) -> (Sent, Vec<u8>) {
+    fn measure(
+        &mut self,
+        invention: &Invention,
+        revision: Revision,
+        now: Timestamp,
+    ) -> (Sent, Vec<u8>) {
         let (kind, items) = (Kind::Measurement, invention.per_message);
         let (mut bad, mut is_first_bad) = (0, false);
         let mut out = Vec::with_capacity(20 + items as usize * 100);
@@ -130,7 +135,12 @@ impl Inventor {
         })
     }
 
-    fn log(&mut self, invention: &Invention, revision: i32, now: Timestamp) -> (Sent, Vec<u8>) {
+    fn log(
+        &mut self,
+        invention: &Invention,
+        revision: Revision,
+        now: Timestamp,
+    ) -> (Sent, Vec<u8>) {
         const REMARKS: [(Severity, &str, Option<&str>); 6] = [
             (Severity::Info, "Started after a power cut", Some("Uptime counts from zero again")),
             (Severity::Info, "Clock set", None),
@@ -171,9 +181,13 @@ mod tests {
         };
         let (mut one, mut other) = (Inventor::new(5, 9), Inventor::new(5, 9));
         for _ in 0..1_000 {
-            assert_eq!(one.next(&invention, 7, NOW), other.next(&invention, 7, NOW));
+            assert_eq!(
+                one.next(&invention, Revision(Some(7)), NOW),
+                other.next(&invention, Revision(Some(7)), NOW)
+            );
         }
-        let first = |seed, number| Inventor::new(seed, number).next(&invention, 7, NOW);
+        let first =
+            |seed, number| Inventor::new(seed, number).next(&invention, Revision(Some(7)), NOW);
         assert!(first(5, 1) != first(5, 2) && first(5, 1) != first(6, 1));
     }
 
@@ -184,7 +198,7 @@ mod tests {
             let (mut inventor, mut bytes) = (Inventor::new(1, 1), 0);
             for minute in 0..3_200 {
                 let now = NOW.saturating_add(Duration::from_secs(minute * 60));
-                let (_, payload) = inventor.next(&invention, 7, now);
+                let (_, payload) = inventor.next(&invention, Revision(Some(7)), now);
                 bytes += payload.len();
                 let payload: Value = serde_json::from_slice(&payload).unwrap();
                 let value = &payload["measurements"][0]["value"];
@@ -202,7 +216,7 @@ mod tests {
         let mut inventor = Inventor::new(1, 1);
         let invention = Invention { log_share: 1.0, ..Invention::of_measurements(1) };
         for _ in 0..100 {
-            let (sent, payload) = inventor.next(&invention, 7, NOW);
+            let (sent, payload) = inventor.next(&invention, Revision(Some(7)), NOW);
             assert_eq!(sent, Sent::good(Kind::LogMessage, 1));
             let payload: Value = serde_json::from_slice(&payload).unwrap();
             let item = &payload["log_messages"][0];
@@ -221,7 +235,7 @@ mod tests {
             let mut latest = Timestamp::default();
             for now in clock {
                 let now = Timestamp::from_unix_microseconds(now);
-                let (_, payload) = inventor.next(&Invention::of_measurements(per_message), 7, now);
+                let (_, payload) = inventor.next(&Invention::of_measurements(per_message), Revision(Some(7)), now);
                 let payload: Value = serde_json::from_slice(&payload).unwrap();
                 for item in payload["measurements"].as_array().unwrap() {
                     let seconds = item["timestamp"].as_f64().unwrap();

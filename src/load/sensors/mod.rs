@@ -19,7 +19,7 @@ use super::publisher::{Message, Pace, Rate, Source};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::wire::Topics;
 use invented::Inventor;
-use payload::heartbeat;
+use payload::{Revision, heartbeat};
 
 pub(crate) use invented::Invention;
 pub(crate) use payload::measurement;
@@ -74,7 +74,7 @@ struct Wish {
 
 impl Sensor {
     fn next(&mut self, content: &Content, now: Timestamp) -> (Sent, Vec<u8>) {
-        let revision = self.revision.unwrap_or(0);
+        let revision = Revision(self.revision);
         match content {
             Content::Invented(invention) => self.inventor.next(invention, revision, now),
             Content::Recorded { series, per_message } => {
@@ -106,12 +106,16 @@ impl Sensor {
             counts.applied += 1;
             self.revision = Some(received.revision);
         }
-        Some(heartbeat(received.revision, self.inventor.later_than_all(now), !rejects))
+        Some(heartbeat(
+            Revision(Some(received.revision)),
+            self.inventor.later_than_all(now),
+            !rejects,
+        ))
     }
 
     /// The periodic heartbeat. Without a configuration there is none: there is nothing to acknowledge.
     fn heartbeat(&mut self, now: Timestamp) -> Option<Vec<u8>> {
-        let revision = self.revision?;
+        let revision = Revision(Some(self.revision?));
         Some(heartbeat(revision, self.inventor.later_than_all(now), true))
     }
 }
@@ -271,7 +275,7 @@ mod tests {
         }
         assert_eq!(counts, Configurations { applied: 1, rejected: 1, malformed: 3 });
 
-        assert!(next(&mut sensors).1.starts_with(r#"{"measurements":[{"revision":0,"#));
+        assert!(next(&mut sensors).1.starts_with(r#"{"measurements":[{"revision":null,"#));
         let (topic, payload) = next(&mut sensors);
         assert_eq!(topic, format!("site-a/measurements/{identifier}"));
         assert!(payload.starts_with(r#"{"measurements":[{"revision":3,"#), "{payload}");
@@ -287,7 +291,7 @@ mod tests {
         let file = "t,a\n2012-01-01,1.0\n2012-01-02,2\n2012-01-03,3\n";
         let series = Rc::new(Series::parse(file, None).unwrap());
         let mut sensors = sensors(Content::Recorded { series, per_message: 2 }, Some(4));
-        let first = r#"{"measurements":[{"revision":0,"timestamp":1325376000,"value":{"a":1.0}},{"revision":0,"timestamp":1325462400,"value":{"a":2}}]}"#;
+        let first = r#"{"measurements":[{"revision":null,"timestamp":1325376000,"value":{"a":1.0}},{"revision":null,"timestamp":1325462400,"value":{"a":2}}]}"#;
         assert_eq!((next(&mut sensors).1.as_str(), next(&mut sensors).1.as_str()), (first, first));
         let last = [sensors.next(NOW), sensors.next(NOW)];
         assert!(last.iter().all(|it| it.sent.items == 1) && sensors.has_ended());

@@ -19,6 +19,19 @@ impl fmt::Display for UnixSeconds {
     }
 }
 
+/// The revision of the configuration that a sensor runs with, or null.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Revision(pub(super) Option<i32>);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(revision) => write!(out, "{revision}"),
+            None => out.write_str("null"),
+        }
+    }
+}
+
 /// A message of measurements; `write` adds the items, each with a comma after it.
 pub(super) fn measurements(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(br#"{"measurements":["#);
@@ -28,7 +41,12 @@ pub(super) fn measurements(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) 
 }
 
 /// An item of it. `members` are those of its value.
-pub(super) fn item(out: &mut Vec<u8>, revision: i32, at: Timestamp, members: impl fmt::Display) {
+pub(super) fn item(
+    out: &mut Vec<u8>,
+    revision: Revision,
+    at: Timestamp,
+    members: impl fmt::Display,
+) {
     let at = UnixSeconds(at);
     write!(out, r#"{{"revision":{revision},"timestamp":{at},"value":{{{members}}}}},"#)
         .expect(WRITTEN);
@@ -37,13 +55,13 @@ pub(super) fn item(out: &mut Vec<u8>, revision: i32, at: Timestamp, members: imp
 /// A message of one measurement.
 pub(crate) fn measurement(at: Timestamp, members: impl fmt::Display) -> Vec<u8> {
     let mut out = Vec::new();
-    measurements(&mut out, |out| item(out, 0, at, members));
+    measurements(&mut out, |out| item(out, Revision(None), at, members));
     out
 }
 
 /// A message of one log message.
 pub(super) fn log_message(
-    revision: i32,
+    revision: Revision,
     at: Timestamp,
     (severity, subject, details): (Severity, &str, Option<&str>),
 ) -> Vec<u8> {
@@ -56,7 +74,7 @@ pub(super) fn log_message(
 }
 
 /// A message of one heartbeat.
-pub(super) fn heartbeat(revision: i32, at: Timestamp, success: bool) -> Vec<u8> {
+pub(super) fn heartbeat(revision: Revision, at: Timestamp, success: bool) -> Vec<u8> {
     let at = UnixSeconds(at);
     format!(r#"{{"heartbeats":[{{"revision":{revision},"timestamp":{at},"success":{success}}}]}}"#)
         .into_bytes()

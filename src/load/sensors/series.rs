@@ -13,7 +13,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
-use super::payload::{UnixSeconds, measurements};
+use super::payload::{Revision, UnixSeconds, measurements};
 use crate::domain::Timestamp;
 
 /// Members' names, as the service takes them.
@@ -55,7 +55,7 @@ impl Series {
     }
 
     /// A message of some rows.
-    pub(super) fn message(&self, rows: Range<usize>, revision: i32) -> Vec<u8> {
+    pub(super) fn message(&self, rows: Range<usize>, revision: Revision) -> Vec<u8> {
         let mut out = Vec::new();
         measurements(&mut out, |out| {
             for (_, item) in &self.0[rows] {

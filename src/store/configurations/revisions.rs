@@ -1,5 +1,5 @@
 //! Configurations, as the API creates and lists them; what becomes of them later is the outbox's
-//! and the commit's. Called by the API. Promises revisions 0, 1, 2, … without a gap and without a
+//! and the commit's. Called by the API. Promises revisions 1, 2, 3, … without a gap and without a
 //! collision, however many are created at once, and one revision for one idempotency key.
 
 use serde_json::value::RawValue;
@@ -76,7 +76,7 @@ const LOCK_SENSOR: &str = "select identifier from sensor where identifier = $1 f
 
 const INSERT_NEXT: &str = "\
 insert into configuration (sensor_identifier, revision, value)
-select $1, coalesce(max(revision) + 1, 0), $2::text::jsonb
+select $1, coalesce(max(revision), 0) + 1, $2::text::jsonb
 from configuration where sensor_identifier = $1
 returning revision";
 

@@ -1,5 +1,5 @@
 //! Records which revisions the heartbeats of a batch acknowledge. Called by the commit, within its
-//! transaction. The first heartbeat for a revision wins.
+//! transaction. The first heartbeat for a revision wins; one without a revision acknowledges none.
 
 use std::collections::hash_map::Entry;
 
@@ -36,7 +36,8 @@ pub(in crate::store) async fn write(
         first.iter().map(of).collect()
     };
     let sensors: Vec<Uuid> = first.iter().map(|(sensor, ..)| sensor.0).collect();
-    let revisions: Vec<i32> = first.iter().map(|(.., heartbeat)| heartbeat.revision).collect();
+    let revisions: Vec<i32> =
+        first.iter().filter_map(|(.., heartbeat)| heartbeat.revision).collect();
     let timestamp = column(|(.., heartbeat)| heartbeat.timestamp.to_jiff());
     let received = column(|(_, uplink, _)| uplink.message.received_at.to_jiff());
     let success: Vec<bool> = first.iter().map(|(.., heartbeat)| heartbeat.success).collect();
@@ -63,6 +64,9 @@ fn first_of_each<'a, 'b>(
     let mut first = foldhash::HashMap::default();
     for row in heartbeats {
         let (uplink, heartbeat) = copy::heartbeat(batch, row);
+        if heartbeat.revision.is_none() {
+            continue;
+        }
         let arrival = (row.uplink, row.item);
         match first.entry((row.sensor, heartbeat.revision)) {
             Entry::Vacant(entry) => {

@@ -19,6 +19,8 @@ pub(in crate::store) const HEARTBEAT_COLUMNS: &str =
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 const JSONB_VERSION: u8 = 1;
+/// In place of a length.
+const NULL: i32 = -1;
 
 /// The field count and the five fields that every kind has, with their lengths.
 const COMMON_BYTES: usize = 2 + (4 + 16) + (4 + 8) * 3 + (4 + 4);
@@ -69,7 +71,7 @@ impl Encoder {
         self.text(&item.subject);
         match &item.details {
             Some(details) => self.text(details),
-            None => self.0.put_i32(-1),
+            None => self.0.put_i32(NULL),
         }
     }
 
@@ -81,7 +83,13 @@ impl Encoder {
     }
 
     /// The start of every row, assembled on the stack and copied once.
-    fn common(&mut self, columns: i16, reference: &RowRef, received_at: Timestamp, revision: i32) {
+    fn common(
+        &mut self,
+        columns: i16,
+        reference: &RowRef,
+        received_at: Timestamp,
+        revision: Option<i32>,
+    ) {
         let mut row = [0; COMMON_BYTES];
         let mut rest = &mut row[..];
         rest.put_i16(columns);
@@ -93,9 +101,15 @@ impl Encoder {
         rest.put_i64(received_at.postgres_microseconds());
         rest.put_i32(8);
         rest.put_i64(reference.digest.cast_signed());
-        rest.put_i32(4);
-        rest.put_i32(revision);
-        self.0.put_slice(&row);
+        match revision {
+            Some(revision) => {
+                rest.put_i32(4);
+                rest.put_i32(revision);
+            }
+            None => rest.put_i32(NULL),
+        }
+        let unused = rest.len();
+        self.0.put_slice(&row[..COMMON_BYTES - unused]);
     }
 
     fn length(&mut self, bytes: usize) {
@@ -161,7 +175,7 @@ mod tests {
             items: Items::Measurements(smallvec![Measurement {
                 timestamp: row.timestamp,
                 digest: row.digest,
-                revision: 3,
+                revision: Some(3),
                 value: ByteRange { start: 1, end: 3 },
             }]),
             rejections: Vec::new(),

@@ -272,6 +272,7 @@ pub(crate) fn copy_line(
     use std::io::Write as _;
     let (created_at, received_at) = (item.timestamp.to_jiff(), received_at.to_jiff());
     let digest = item.digest.cast_signed();
-    writeln!(line, "{sensor}\t{created_at}\t{received_at}\t{digest}\t{}\t{value}", item.revision)
+    let revision = item.revision.map_or_else(|| "\\N".to_owned(), |it| it.to_string());
+    writeln!(line, "{sensor}\t{created_at}\t{received_at}\t{digest}\t{revision}\t{value}")
         .expect("writing to memory succeeds");
 }

@@ -360,7 +360,7 @@ impl Export {
                 format!(
                     "'{{\"sensor_identifier\":\"' || sensor_identifier || '\",\"timestamp\":' || {unix} \
                      || ',\"creation_timestamp\":\"' || {created} || '\",\"receipt_timestamp\":\"' \
-                     || {received} || '\",\"revision\":' || revision || ',\"value\":' || {value} || '}}'"
+                     || {received} || '\",\"revision\":' || coalesce(revision::text, 'null') || ',\"value\":' || {value} || '}}'"
                 )
             }
         };

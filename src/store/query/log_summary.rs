@@ -27,10 +27,10 @@ pub struct LogSummary {
     pub key: SummaryKey,
     /// How many they are.
     pub count: i64,
-    /// The lowest revision under which it was said.
-    pub first_revision: i32,
+    /// The lowest revision under which it was said, if under any.
+    pub first_revision: Option<i32>,
     /// The highest.
-    pub last_revision: i32,
+    pub last_revision: Option<i32>,
     /// When it was said for the first time, by the sensor's clock.
     pub first_at: Timestamp,
     /// And for the last time.

@@ -94,8 +94,8 @@ pub struct MeasurementRow {
     pub key: RowKey,
     /// When it reached us.
     pub received_at: Timestamp,
-    /// Under which configuration.
-    pub revision: i32,
+    /// Under which configuration, if under one.
+    pub revision: Option<i32>,
     /// As PostgreSQL prints it.
     pub value: Box<RawValue>,
 }
@@ -107,8 +107,8 @@ pub struct LogMessageRow {
     pub key: RowKey,
     /// When it reached us.
     pub received_at: Timestamp,
-    /// Under which configuration.
-    pub revision: i32,
+    /// Under which configuration, if under one.
+    pub revision: Option<i32>,
     /// info, warning or error.
     pub severity: String,
     /// In short.
@@ -124,8 +124,8 @@ pub struct HeartbeatRow {
     pub key: RowKey,
     /// When it reached us.
     pub received_at: Timestamp,
-    /// Which revision it acknowledges.
-    pub revision: i32,
+    /// Which revision it acknowledges, if the sensor runs under one.
+    pub revision: Option<i32>,
     /// Whether that one works.
     pub success: bool,
 }

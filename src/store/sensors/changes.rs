@@ -1,5 +1,5 @@
 //! Sensors, as the API creates, changes and deletes them. The registry has its own look-ups. Promises
-//! that a name is unique in its network, that revision 0 is committed with its sensor, and that no
+//! that a name is unique in its network, that revision 1 is committed with its sensor, and that no
 //! row outlives its sensor, or is taken for one of a later sensor with its identifier.
 
 use tokio_postgres::error::SqlState;
@@ -21,7 +21,7 @@ pub struct NewSensor {
     pub name: String,
     /// The user's, not sent to the sensor: the text of a JSON object.
     pub metadata: Option<String>,
-    /// Becomes revision 0: the text of an unnested JSON object.
+    /// Becomes revision 1: the text of an unnested JSON object.
     pub configuration: Option<String>,
 }
 
@@ -80,7 +80,7 @@ insert into sensor (identifier, network_identifier, name, metadata)
 values ($1, $2, $3, coalesce($4::text::jsonb, '{}'))";
 
 const INSERT_CONFIGURATION: &str = "\
-insert into configuration (sensor_identifier, revision, value) values ($1, 0, $2::text::jsonb)";
+insert into configuration (sensor_identifier, revision, value) values ($1, 1, $2::text::jsonb)";
 
 const FORGET_DELETION: &str = "delete from deleted_sensor where identifier = $1";
 

@@ -130,7 +130,7 @@ async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
         pubacks_unanswered: watcher.unanswered.get(),
         pubacks_early: watcher.early.get(),
         said_again: shared.doubted.get(),
-        configurations: promised.values().map(|revision| *revision as u64 + 1).sum(),
+        configurations: promised.values().map(|revision| *revision as u64).sum(),
         complaints,
     };
     if !report.is_clean() {

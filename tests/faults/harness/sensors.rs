@@ -37,8 +37,7 @@ pub(super) async fn obey(
             })
             .collect();
         for sensor in promised.keys() {
-            // A sensor that never had a configuration says 0.
-            let revision = held.get(sensor).copied().unwrap_or(0);
+            let revision = held.get(sensor).map_or_else(|| "null".into(), i64::to_string);
             let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
             let heartbeat = format!(
                 r#"{{"heartbeats":[{{"revision":{revision},"timestamp":{:.6},"success":true}}]}}"#,

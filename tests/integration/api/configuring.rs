@@ -18,7 +18,7 @@ async fn a_repeated_request_gets_the_first_answer() {
     let (_, two) = api.create_sensor("two").await;
 
     let first = create(&api, &one, "\"a\"", r#"{"rate":1}"#).await;
-    assert_eq!(first.header("location"), format!("{one}/configurations/0"));
+    assert_eq!(first.header("location"), format!("{one}/configurations/1"));
     assert_eq!(first.header("idempotency-replayed"), "");
     let first = first.expect(202);
     let again = create(&api, &one, "a", r#"{"rate":1}"#).await;
@@ -26,9 +26,9 @@ async fn a_repeated_request_gets_the_first_answer() {
     assert_eq!(again.expect(202), first);
     let other = create(&api, &one, "a", r#"{"rate":1.0}"#).await.expect(422);
     assert_eq!(other["type"], "/problems/idempotency-key-reused");
-    assert_eq!(create(&api, &one, "b", r#"{"rate":1}"#).await.expect(202)["revision"], 1);
-    assert_eq!(create(&api, &two, "a", r#"{"rate":9}"#).await.expect(202)["revision"], 0);
-    assert_eq!(api.told()[..2], [Told::Configured(sensor, 0), Told::Configured(sensor, 1)]);
+    assert_eq!(create(&api, &one, "b", r#"{"rate":1}"#).await.expect(202)["revision"], 2);
+    assert_eq!(create(&api, &two, "a", r#"{"rate":9}"#).await.expect(202)["revision"], 1);
+    assert_eq!(api.told()[..2], [Told::Configured(sensor, 1), Told::Configured(sensor, 2)]);
 
     let api = api.start_again();
     assert_eq!(create(&api, &one, "a", r#"{"rate":1}"#).await.expect(202), first);
@@ -37,7 +37,7 @@ async fn a_repeated_request_gets_the_first_answer() {
 
     api.execute("update idempotency_key set creation_timestamp = now() - interval '25 hours'")
         .await;
-    assert_eq!(create(&api, &one, "a", r#"{"rate":5}"#).await.expect(202)["revision"], 2);
+    assert_eq!(create(&api, &one, "a", r#"{"rate":5}"#).await.expect(202)["revision"], 3);
 }
 
 #[actix_rt::test]
@@ -49,7 +49,7 @@ async fn requests_at_once_with_one_key_are_one() {
     let answers = futures_util::future::join_all(requests).await;
 
     for answer in answers {
-        assert_eq!(answer.expect(202)["revision"], 0);
+        assert_eq!(answer.expect(202)["revision"], 1);
     }
     assert_eq!(api.count("select count(*) from configuration").await, 1);
 }
@@ -76,11 +76,11 @@ async fn one_configuration_is_read_with_what_became_of_it() {
     api.execute(
         "update configuration set publication_timestamp = to_timestamp(10),
              acknowledgement_timestamp = to_timestamp(20), acknowledgement_receipt_timestamp = to_timestamp(21),
-             success = false where revision = 0",
+             success = false where revision = 1",
     )
     .await;
 
-    let first = api.get(&format!("{one}/configurations/0")).await;
+    let first = api.get(&format!("{one}/configurations/1")).await;
     assert!(first.text.contains(r#""configuration":{"rate": 1.50}"#), "{first:?}");
     let first = first.expect(200);
     assert_eq!((&first["state"], &first["success"]), (&json!("failed"), &json!(false)));
@@ -88,8 +88,8 @@ async fn one_configuration_is_read_with_what_became_of_it() {
     assert_eq!(first["acknowledgement_timestamp"], "1970-01-01T00:00:20Z");
     assert_eq!(first["acknowledgement_receipt_timestamp"], "1970-01-01T00:00:21Z");
     let newest = api.get(&format!("{one}/configurations/newest")).await.expect(200);
-    assert_eq!((&newest["revision"], &newest["state"]), (&json!(1), &json!("pending")));
-    for revision in ["2", "-1", "x", "99999999999"] {
+    assert_eq!((&newest["revision"], &newest["state"]), (&json!(2), &json!("pending")));
+    for revision in ["0", "3", "-1", "x", "99999999999"] {
         let problem = api.get(&format!("{one}/configurations/{revision}")).await.expect(404);
         assert_eq!(problem["type"], "/problems/configuration-not-found", "{revision}");
     }
@@ -106,23 +106,23 @@ async fn two_configurations_are_compared() {
     }
     let path = format!("{one}/configurations/diff");
 
-    let diff = api.get(&format!("{path}?from=0&to=1")).await.expect(200);
+    let diff = api.get(&format!("{path}?from=1&to=2")).await.expect(200);
 
     assert_eq!(
         diff,
         json!({
-            "from": 0, "to": 1,
+            "from": 1, "to": 2,
             "added": { "d": true },
             "removed": { "c": null },
             "changed": { "b": { "from": "x", "to": "y" } },
         })
     );
-    let to_newest = api.get(&format!("{path}?from=1")).await.expect(200);
-    assert_eq!((&to_newest["to"], &to_newest["added"]), (&json!(2), &json!({})));
-    assert_eq!(api.get(&format!("{path}?from=1&to=newest")).await.expect(200), to_newest);
-    let from_newest = api.get(&format!("{path}?from=newest&to=1")).await.expect(200);
-    assert_eq!((&from_newest["from"], &from_newest["to"]), (&json!(2), &json!(1)));
-    let problem = api.get(&format!("{path}?from=0&to=3")).await.expect(404);
+    let to_newest = api.get(&format!("{path}?from=2")).await.expect(200);
+    assert_eq!((&to_newest["to"], &to_newest["added"]), (&json!(3), &json!({})));
+    assert_eq!(api.get(&format!("{path}?from=2&to=newest")).await.expect(200), to_newest);
+    let from_newest = api.get(&format!("{path}?from=newest&to=2")).await.expect(200);
+    assert_eq!((&from_newest["from"], &from_newest["to"]), (&json!(3), &json!(2)));
+    let problem = api.get(&format!("{path}?from=1&to=4")).await.expect(404);
     assert_eq!(problem["type"], "/problems/configuration-not-found");
 }
 
@@ -139,13 +139,13 @@ async fn the_newest_configuration_is_published_again() {
         api.post(&format!("{one}/configurations"), body).await.expect(202);
     }
 
-    assert_eq!(republish("1").await.expect(202)["revision"], 1);
-    assert_eq!(republish("newest").await.expect(202)["revision"], 1);
+    assert_eq!(republish("2").await.expect(202)["revision"], 2);
+    assert_eq!(republish("newest").await.expect(202)["revision"], 2);
 
     let told = api.told();
     assert_eq!(told[2..], [Told::Republish(sensor), Told::Republish(sensor)]);
-    assert_eq!(republish("0").await.expect(409)["type"], "/problems/not-newest");
-    assert_eq!(republish("2").await.expect(404)["type"], "/problems/configuration-not-found");
+    assert_eq!(republish("1").await.expect(409)["type"], "/problems/not-newest");
+    assert_eq!(republish("3").await.expect(404)["type"], "/problems/configuration-not-found");
     assert_eq!(api.told(), told);
     let answer = api.get(&format!("{one}/configurations/1/republish")).await;
     assert_eq!(answer.header("allow"), "POST");

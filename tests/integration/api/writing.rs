@@ -18,10 +18,10 @@ async fn a_sensor_is_created_with_its_first_configuration() {
     let created = created.expect(201);
     let identifier = SensorIdentifier::parse(created["identifier"].as_str().unwrap()).unwrap();
     assert_eq!(location, format!("/api/v1/sensors/{identifier}"));
-    assert_eq!(api.told(), [Told::Configured(identifier, 0)]);
+    assert_eq!(api.told(), [Told::Configured(identifier, 1)]);
     let one = api.get(&location).await.expect(200);
     assert_eq!(one["name"], "one");
-    assert_eq!(one["newest_revision"], 0);
+    assert_eq!(one["newest_revision"], 1);
     assert_eq!(one["configuration_state"], "pending");
     assert_eq!(one["live"], json!(null));
     let configurations = api.get(&format!("{location}/configurations")).await;
@@ -105,13 +105,13 @@ async fn concurrent_configurations_get_consecutive_revisions() {
         })
         .collect();
     revisions.sort_unstable();
-    assert_eq!(revisions, (0..20).collect::<Vec<_>>());
+    assert_eq!(revisions, (1..=20).collect::<Vec<_>>());
     let mut told: Vec<_> = api.told();
     told.sort_by_key(|told| match told {
         Told::Configured(_, revision) => *revision,
         Told::Republish(_) | Told::Deleted(_) => -1,
     });
-    assert_eq!(told, (0..20).map(|r| Told::Configured(identifier, r)).collect::<Vec<_>>());
+    assert_eq!(told, (1..=20).map(|r| Told::Configured(identifier, r)).collect::<Vec<_>>());
 }
 
 #[actix_rt::test]
@@ -123,10 +123,10 @@ async fn a_configurations_history_shows_how_far_each_has_come() {
         api.post(&path, json!({ "n": n })).await.expect(202);
     }
     api.execute(&format!(
-        "update configuration set publication_timestamp = '2024-01-01T00:00:00Z' where revision < 3;
+        "update configuration set publication_timestamp = '2024-01-01T00:00:00Z' where revision < 4;
          update configuration set acknowledgement_timestamp = to_timestamp(1.5),
-             acknowledgement_receipt_timestamp = '2024-01-01T00:00:01.000002Z', success = revision = 1
-         where revision < 2 and sensor_identifier = '{identifier}'"
+             acknowledgement_receipt_timestamp = '2024-01-01T00:00:01.000002Z', success = revision = 2
+         where revision < 3 and sensor_identifier = '{identifier}'"
     ))
     .await;
 
@@ -140,7 +140,7 @@ async fn a_configurations_history_shows_how_far_each_has_come() {
             })
             .collect()
     };
-    let expected = [(3, "pending"), (2, "published"), (1, "acknowledged"), (0, "failed")]
+    let expected = [(4, "pending"), (3, "published"), (2, "acknowledged"), (1, "failed")]
         .map(|(revision, state)| (revision, state.to_owned()));
     assert_eq!(brief(&first), expected[..3]);
     let acknowledged = &first["items"][2];
@@ -153,8 +153,8 @@ async fn a_configurations_history_shows_how_far_each_has_come() {
     assert_eq!(brief(&last), expected[3..]);
     assert_eq!(last["next"], json!(null));
     let one = api.get(&one).await.expect(200);
-    assert_eq!(one["newest_revision"], 3);
-    assert_eq!(one["last_acknowledged_revision"], 1);
+    assert_eq!(one["newest_revision"], 4);
+    assert_eq!(one["last_acknowledged_revision"], 2);
 }
 
 #[actix_rt::test]
@@ -173,7 +173,7 @@ async fn a_change_is_made_even_if_the_client_hangs_up() {
 
     crate::support::wait::eventually(crate::support::wait::PATIENCE, async || {
         let told = api.told();
-        if told == [Told::Configured(identifier, 0)] { Ok(()) } else { Err(told) }
+        if told == [Told::Configured(identifier, 1)] { Ok(()) } else { Err(told) }
     })
     .await;
 }

@@ -210,8 +210,13 @@ impl Service {
 
     /// Waits until the account of measurements fulfils this.
     pub(crate) async fn until(&self, wanted: impl Fn(Account) -> bool) -> Account {
+        self.until_of("measurements", wanted).await
+    }
+
+    /// Waits until the account of one kind fulfils this.
+    pub(crate) async fn until_of(&self, kind: &str, wanted: impl Fn(Account) -> bool) -> Account {
         eventually(PATIENCE, async || {
-            let account = self.account("measurements").await?;
+            let account = self.account(kind).await?;
             assert!(account.balances(), "{account:?}");
             if wanted(account) { Ok(account) } else { Err(format!("{account:?}")) }
         })

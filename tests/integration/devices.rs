@@ -1,0 +1,144 @@
+//! Devices as they are: what real firmware and real clients publish, on a real broker. Each situation here
+//! once lost data or broke a promise. Called by `cargo test`; a test waits until everything is settled.
+
+use serde_json::{Value, json};
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::{Database, connect};
+use crate::support::said::heartbeat;
+use crate::support::service::{Service, count, database};
+
+struct Scene {
+    database: Database,
+    service: Service,
+    client: Client,
+    sensor: String,
+}
+
+impl Scene {
+    async fn new(settings: &[(&str, &str)]) -> Self {
+        let broker = Broker::shared().await;
+        let database = database().await;
+        let service = Service::start(&database, broker, settings).await;
+        let sensor = service.create_sensor("device").await;
+        let client = Client::connect(broker.url(), &format!("{}-device", database.name)).await;
+        Self { database, service, client, sensor }
+    }
+
+    async fn publish(&self, kind: &str, payload: impl Into<Vec<u8>>) {
+        let topic = format!("{}/{kind}/{}", self.database.name, self.sensor);
+        self.client.publish(&topic, payload).await.unwrap();
+    }
+
+    async fn read(&self, rest: &str) -> Value {
+        let path = format!("/api/v1/sensors/{}/{rest}", self.sensor);
+        let (status, answer) = self.service.get(&path).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    async fn text(&self, rest: &str) -> String {
+        let url = format!("{}/api/v1/sensors/{}/{rest}", self.service.url(), self.sensor);
+        let mut answer = crate::support::service::client(false).get(url).send().await.unwrap();
+        String::from_utf8(answer.body().await.unwrap().to_vec()).unwrap()
+    }
+
+    async fn count(&self, query: &str) -> i64 {
+        count(&self.database, query).await
+    }
+}
+
+#[actix_rt::test]
+async fn a_sensor_without_a_configuration_has_no_revision() {
+    let scene = Scene::new(&[]).await;
+    // Twice: the second time all of it is a duplicate.
+    for _ in 0..2 {
+        scene
+            .publish(
+                "measurements",
+                r#"{"measurements":[{"revision":null,"timestamp":1,"value":{"n":1}},
+                    {"revision":-1,"timestamp":2,"value":{"n":2}},{"timestamp":3,"value":{"n":3}},
+                    {"revision":0,"timestamp":4,"value":{"n":4}},{"revision":-2,"timestamp":5,"value":{"n":5}}]}"#,
+            )
+            .await;
+        scene
+            .publish(
+                "log-messages",
+                r#"{"log_messages":[{"revision":null,"timestamp":1,"severity":"info","subject":"s"},
+                    {"timestamp":2,"severity":"info","subject":"s"}]}"#,
+            )
+            .await;
+        scene
+            .publish(
+                "heartbeats",
+                r#"{"heartbeats":[{"revision":-1,"timestamp":1,"success":true},{"timestamp":2,"success":true}]}"#,
+            )
+            .await;
+    }
+    let service = &scene.service;
+    service.until(|account| account.received == 10 && account.in_flight == 0).await;
+    let measurements = service.account("measurements").await.unwrap();
+    assert_eq!((measurements.committed, measurements.duplicate, measurements.rejected), (4, 5, 1));
+    for (kind, stored) in [("log_messages", 2), ("heartbeats", 2)] {
+        let account =
+            service.until_of(kind, |account| account.received == 4 && account.in_flight == 0).await;
+        assert_eq!((account.committed, account.duplicate), (stored, stored), "{kind}");
+    }
+    for (table, rows) in [("measurement", 3), ("log_message", 2), ("heartbeat", 2)] {
+        let query = format!("select count(*) from {table} where revision is null");
+        assert_eq!(scene.count(&query).await, rows, "{table}");
+    }
+    let rejected =
+        "select count(*) from rejection where reason = 'invalid_revision' and item_index = 4";
+    assert_eq!(scene.count(rejected).await, 1);
+
+    // Wherever rows are read.
+    for list in ["measurements", "log-messages", "heartbeats"] {
+        let items = scene.read(&format!("{list}?order=asc")).await;
+        assert_eq!(items["items"][0]["revision"], json!(null), "{list}");
+    }
+    let summary = scene.read("log-messages/aggregates").await;
+    assert_eq!(summary["items"][0]["first_revision"], json!(null));
+    assert_eq!(summary["items"][0]["count"], 2);
+    let lines = scene.text("measurements/export?format=ndjson").await;
+    let revisions: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["revision"].clone())
+        .collect();
+    assert_eq!(revisions, [json!(null), json!(null), json!(null), json!(0)]);
+    let csv = scene.text("measurements/export").await;
+    assert!(csv.lines().nth(1).unwrap().contains(r#"Z,,"{""n"": 1}""#), "{csv}");
+    let (_, shown) = service.get(&format!("/api/v1/sensors/{}", scene.sensor)).await.unwrap();
+    assert_eq!(shown["live"]["reported_revision"], json!(null));
+}
+
+#[actix_rt::test]
+async fn the_first_configuration_has_revision_1_and_an_older_sensor_keeps_its_0() {
+    let scene = Scene::new(&[]).await;
+    let path = format!("/api/v1/sensors/{}/configurations", scene.sensor);
+    let (_, answer) = scene.service.post(&path, &json!({})).await.unwrap();
+    assert_eq!(answer["revision"], 1);
+    // It says 0 for "none", and null; neither acknowledges anything.
+    scene.publish("heartbeats", heartbeat(0, 1.0, true)).await;
+    scene
+        .publish("heartbeats", r#"{"heartbeats":[{"revision":null,"timestamp":2,"success":true}]}"#)
+        .await;
+    let settled = |account: crate::support::service::Account| account.committed == 2;
+    scene.service.until_of("heartbeats", settled).await;
+    let acknowledged =
+        "select count(*) from configuration where acknowledgement_timestamp is not null";
+    assert_eq!(scene.count(acknowledged).await, 0);
+
+    // As an earlier version left it.
+    let older = scene.service.create_sensor("older").await;
+    let client = connect(&scene.database.url).await.unwrap();
+    let insert = format!(
+        "insert into configuration (sensor_identifier, revision, value) values ('{older}', 0, '{{}}')"
+    );
+    client.batch_execute(&insert).await.unwrap();
+    let path = format!("/api/v1/sensors/{older}/configurations");
+    let (_, answer) = scene.service.post(&path, &json!({})).await.unwrap();
+    assert_eq!(answer["revision"], 1);
+    assert_eq!(scene.service.get(&format!("{path}/0")).await.unwrap().0, 200);
+}
