@@ -2,7 +2,7 @@
 //! read by `store::ingest`. Rows are sorted by sensor and time (measured: 218,000 rows/s against 198,000
 //! unsorted, and two sorted COPYs do not deadlock); an item that occurs twice in a batch is one row.
 
-use super::{Items, Kind, SensorIdentifier, Timestamp, Uplink};
+use super::{Kind, SensorIdentifier, Timestamp, Uplink};
 
 type Boxed = Vec<Box<Uplink>>;
 
@@ -152,9 +152,10 @@ impl Batch {
     pub fn rows(&self, kind: Kind) -> Rows {
         let mut row_refs = Vec::with_capacity(self.size.items);
         for (index, uplink) in self.uplinks.iter().enumerate() {
-            let (Some(sensor), true) = (uplink.sensor, holds(&uplink.items, kind)) else {
+            let Some(sensor) = uplink.sensor else { continue };
+            if uplink.items.kind() != Some(kind) {
                 continue;
-            };
+            }
             let index = u32::try_from(index).expect("a batch holds fewer than 2^32 messages");
             for item in 0..uplink.items.len() {
                 let (timestamp, digest) = uplink.items.identity(item);
@@ -190,19 +191,10 @@ impl BatchSize {
     }
 }
 
-const fn holds(items: &Items, kind: Kind) -> bool {
-    matches!(
-        (items, kind),
-        (Items::Measurements(_), Kind::Measurement)
-            | (Items::LogMessages(_), Kind::LogMessage)
-            | (Items::Heartbeats(_), Kind::Heartbeat)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AckTokens, ByteRange, Measurement, RawMessage};
+    use crate::domain::{AckTokens, ByteRange, Items, Measurement, RawMessage};
     use proptest::prelude::*;
     use smallvec::SmallVec;
     use uuid::Uuid;

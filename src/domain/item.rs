@@ -143,6 +143,17 @@ pub enum Items {
 }
 
 impl Items {
+    /// The kind of those that are to be stored.
+    #[must_use]
+    pub const fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Nothing | Self::AlreadyHandled(_) => None,
+            Self::Measurements(_) => Some(Kind::Measurement),
+            Self::LogMessages(_) => Some(Kind::LogMessage),
+            Self::Heartbeats(_) => Some(Kind::Heartbeat),
+        }
+    }
+
     /// The number of items to store.
     #[must_use]
     pub fn len(&self) -> usize {

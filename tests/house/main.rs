@@ -21,8 +21,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("sensor", &["writer", "store", "domain", "metrics"]),
     ("mqtt", &["sensor", "wire", "store", "domain", "metrics", "tls"]),
     ("streams", &["store", "domain", "metrics"]),
-    // The log's level is changed over HTTP.
     ("replay", &["sensor", "wire", "store", "domain"]),
+    // The log's level is changed over HTTP.
     (
         "api",
         &["replay", "streams", "sensor", "store", "domain", "metrics", "telemetry", "tls", "wire"],

@@ -1,10 +1,12 @@
 //! How many partitions the hot tables have, how far they reach, and what they take on disk. Asked
 //! for by whoever watches, once a minute; reads the catalogue and no row.
 
-use crate::domain::Timestamp;
+use crate::domain::{Kind, Timestamp};
+use crate::store::ingest::writer_connection::table;
 use crate::store::pool::ANSWER_TIMEOUT;
 use crate::store::{Store, StoreError};
 
+/// Parameter: tables.
 const CENSUS: &str = "\
 select parent.relname::text,
     count(*) filter (where bound <> 'DEFAULT'),
@@ -16,7 +18,7 @@ join (
     select inhparent, inhrelid as child, pg_get_expr(relpartbound, pg_class.oid) as bound
     from pg_inherits join pg_class on pg_class.oid = inhrelid
 ) as part on inhparent = parent.oid
-where parent.oid in ('measurement'::regclass, 'log_message'::regclass, 'heartbeat'::regclass)
+where parent.oid = any ($1::text[]::regclass[])
 group by parent.relname";
 
 /// One table.
@@ -41,7 +43,7 @@ impl Store {
     /// When the database is unavailable, or its tables do not exist.
     pub async fn census(&self) -> Result<Vec<TableCensus>, StoreError> {
         let rows = Self::answered_within(ANSWER_TIMEOUT, async {
-            Ok(self.connection().await?.query(CENSUS, &[]).await?)
+            Ok(self.connection().await?.query(CENSUS, &[&Kind::ALL.map(table).as_slice()]).await?)
         })
         .await?;
         rows.iter()

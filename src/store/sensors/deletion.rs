@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
+use crate::store::ingest::writer_connection::table;
 use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
@@ -37,21 +38,26 @@ insert into deleted_sensor (identifier) values ($1)
 on conflict (identifier) do update
 set deletion_timestamp = now(), clearance_timestamp = null, purge_timestamp = null";
 
-/// What a deleted sensor leaves, for as long as its deletion is on record: the record is read in the
-/// snapshot that picks the rows, so that nothing of a sensor created again can go. Its rejections
-/// since the deletion stay: they are what it says in vain.
-const PURGE: [&str; 5] = [
-    "delete from measurement where sensor_identifier = $1 \
-     and exists (select from deleted_sensor where identifier = $1)",
-    "delete from log_message where sensor_identifier = $1 \
-     and exists (select from deleted_sensor where identifier = $1)",
-    "delete from heartbeat where sensor_identifier = $1 \
-     and exists (select from deleted_sensor where identifier = $1)",
-    "delete from rejection where sensor_identifier = $1 \
-     and receipt_timestamp <= (select deletion_timestamp from deleted_sensor where identifier = $1)",
-    "delete from rejection_overflow where sensor_identifier = $1 \
-     and hour <= (select deletion_timestamp from deleted_sensor where identifier = $1)",
-];
+/// Deletes the rows of a deleted sensor. `deleted_sensor` is read in the snapshot that picks the rows,
+/// so that no row of a sensor that was created again is deleted. Rejections since the deletion stay:
+/// they record what the sensor sent after it.
+fn purge_statements() -> impl Iterator<Item = String> {
+    let of_kind = |kind| {
+        let table = table(kind);
+        format!(
+            "delete from {table} where sensor_identifier = $1 \
+             and exists (select from deleted_sensor where identifier = $1)"
+        )
+    };
+    let rejections = [("rejection", "receipt_timestamp"), ("rejection_overflow", "hour")];
+    let of_rejections = |(table, column)| {
+        format!(
+            "delete from {table} where sensor_identifier = $1 and {column} <= \
+             (select deletion_timestamp from deleted_sensor where identifier = $1)"
+        )
+    };
+    Kind::ALL.map(of_kind).into_iter().chain(rejections.map(of_rejections))
+}
 
 /// One at a time purges a sensor: who waits for the rows that another deletes waits for long.
 /// Parameter: sensor.
@@ -138,7 +144,7 @@ impl Store {
             };
             let deleted_at: Timestamp = timestamp(&deletion, 0)?;
             let mut row_count = 0;
-            for statement in PURGE {
+            for statement in purge_statements() {
                 let transaction = connection.transaction().await?;
                 transaction.batch_execute(PURGE_STATEMENT_TIMEOUT).await?;
                 match other_purge {
@@ -150,7 +156,7 @@ impl Store {
                         }
                     }
                 }
-                row_count += transaction.execute_typed(statement, sensor).await?;
+                row_count += transaction.execute_typed(&statement, sensor).await?;
                 transaction.commit().await?;
             }
             let deletion: Parameters<'_> =
