@@ -220,7 +220,9 @@ async fn the_fleet_is_counted_exactly_whatever_is_killed() {
 #[actix_rt::test]
 async fn a_thousand_read_at_once_and_one_more_than_may_is_refused() {
     const READERS: usize = 1_000;
-    let rig = Rig::start(&[("STREAM_MAX_READERS", "1000")]).await;
+    // A reader that left is noticed at the second event sent after that.
+    let settings = [("STREAM_MAX_READERS", "1000"), ("STREAM_KEEP_ALIVE_SECS", "2")];
+    let rig = Rig::start(&settings).await;
     let sensor = rig.service.create_sensor("watched").await;
     let mut readers = Vec::new();
     for _ in 0..READERS {
