@@ -128,6 +128,12 @@ impl Tally {
         self.0[slot(kind)].duplicate += items;
     }
 
+    /// Whether an item was in the database already.
+    #[must_use]
+    pub fn has_duplicates(&self) -> bool {
+        self.0.iter().any(|it| it.duplicate > 0)
+    }
+
     /// The number of items of the batch.
     #[must_use]
     pub fn item_count(&self) -> u64 {

@@ -40,6 +40,9 @@ pub enum StoreError {
     /// The server became read-only, and `target_session_attrs` asks for one that can be written to.
     #[error("the database server became read-only")]
     ReadOnly,
+    /// Committed at the primary, whose wait for a standby was cancelled.
+    #[error("no synchronous standby has confirmed the commit (synchronous_standby_names)")]
+    Unconfirmed,
     /// PostgreSQL, or the way to it, refused. The sentence holds all that its source says.
     #[error("{}", sentence(.0))]
     Postgres(tokio_postgres::Error),
@@ -100,6 +103,7 @@ pub fn recovery(error: &StoreError) -> Recovery {
         | StoreError::Lookup(_)
         | StoreError::NoAddress
         | StoreError::ReadOnly
+        | StoreError::Unconfirmed
         | StoreError::TransactionPooling
         | StoreError::Migration(_)
         | StoreError::Encoding(_)
@@ -188,6 +192,7 @@ impl StoreError {
             | Self::Lookup(_)
             | Self::NoAddress
             | Self::ReadOnly
+            | Self::Unconfirmed
             | Self::Migrating => true,
             Self::Migration(error) => postgres_within(error).is_some_and(is_away),
             #[cfg(test)]

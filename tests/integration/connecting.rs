@@ -135,6 +135,14 @@ async fn a_host_that_accepts_and_never_answers_is_passed_over() {
     assert_eq!(status, 200, "exports connect as the pools do: {answer}");
 }
 
+/// COMMIT waits for this standby from now on; it does not exist.
+async fn wait_for_standby(admin: &tokio_postgres::Client, name: &str) {
+    let statement = format!("alter system set synchronous_standby_names = '{name}'");
+    admin.batch_execute("set synchronous_commit = local").await.unwrap();
+    admin.batch_execute(&statement).await.unwrap();
+    admin.batch_execute("select pg_reload_conf()").await.unwrap();
+}
+
 #[actix_rt::test]
 async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
     let broker = Broker::shared().await;
@@ -146,13 +154,7 @@ async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
     say(&client, &topic, 0..1).await;
     service.until(|account| account.committed == 1).await;
     let admin = connect(&postgres.url("postgres")).await.unwrap();
-    let set = async |value: &str| {
-        let statement = format!("alter system set synchronous_standby_names = '{value}'");
-        admin.batch_execute("set synchronous_commit = local").await.unwrap();
-        admin.batch_execute(&statement).await.unwrap();
-        admin.batch_execute("select pg_reload_conf()").await.unwrap();
-    };
-    set("gone").await;
+    wait_for_standby(&admin, "gone").await;
     let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
     let writing = format!("{waiting} and application_name = 'tributary-write'");
     let asked_at = Instant::now();
@@ -182,7 +184,7 @@ async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
     })
     .await;
 
-    set("").await;
+    wait_for_standby(&admin, "").await;
     eventually(PATIENCE, async || match service.get("/readyz").await {
         Ok((200, _)) => Ok(()),
         other => Err(format!("{other:?}")),
@@ -190,6 +192,87 @@ async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
     .await;
     service.until(|account| account.in_flight == 0).await;
     assert_eq!(count(&database, ROWS).await, i64::from(sent.get()));
+}
+
+/// Whoever cancels or ends a session that waits for its standby makes its rows visible: they are at the primary, and would
+/// be lost with it.
+async fn waits_for_a_standby_however_often_it_is_cut_short(
+    payload: impl Fn(u32) -> String,
+    rows: &str,
+) {
+    let broker = Broker::shared().await;
+    let postgres = Postgres::start().await;
+    let database = postgres.create_database(None).await;
+    let settings = [("UNKNOWN_SENSOR", "register"), ("DATABASE_STATEMENT_TIMEOUT_SECS", "1")];
+    let mut service = Service::start(&database, broker, &settings).await;
+    let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    client.publish(&topic, payload(0)).await.unwrap();
+    service.until(|account| account.received == 1 && account.in_flight == 0).await;
+    let admin = connect(&postgres.url("postgres")).await.unwrap();
+    wait_for_standby(&admin, "gone").await;
+    // A session that was ended may remain: it removes its temporary tables, and waits for that COMMIT.
+    let waiting = "select pid from pg_stat_activity
+        where wait_event = 'SyncRep' and state = 'active'
+          and application_name = 'tributary-write' and pid <> all ($1)";
+    let other_than = async |known: &[i32], log: &str| -> Result<i32, String> {
+        let found = admin.query(waiting, &[&known]).await.map_err(|error| error.to_string())?;
+        Ok(found.first().ok_or(log)?.get(0))
+    };
+    let mut sent = 1;
+    let first = eventually(PATIENCE, async || {
+        // Until a writer's session has reloaded its settings, its commits wait for nobody.
+        if service.account("measurements").await?.in_flight == 0 {
+            client.publish(&topic, payload(sent)).await.map_err(|end| format!("{end:?}"))?;
+            sent += 1;
+        }
+        other_than(&[], &service.log()).await
+    })
+    .await;
+
+    admin.execute("select pg_cancel_backend($1)", &[&first]).await.unwrap();
+    let unconfirmed = "no synchronous standby has confirmed the commit";
+    eventually(PATIENCE, async || match service.log() {
+        log if log.contains(unconfirmed) => Ok(()),
+        log => Err(log),
+    })
+    .await;
+    assert_eq!(count(&database, rows).await, i64::from(sent), "it is committed at the primary");
+
+    // The retry finds the row, and waits all the same. So does the one behind it.
+    let second = eventually(PATIENCE, async || other_than(&[], &service.log()).await).await;
+    admin.execute("select pg_terminate_backend($1)", &[&second]).await.unwrap();
+    let known = [second];
+    let third = eventually(PATIENCE, async || other_than(&known, &service.log()).await).await;
+    let account = service.account("measurements").await.unwrap();
+    assert!(account.in_flight == 1 && account.balances(), "{account:?}");
+
+    // What another process finds is no better confirmed.
+    service.kill();
+    admin.execute("select pg_terminate_backend($1)", &[&third]).await.unwrap();
+    service.restart();
+    let known = [second, third];
+    eventually(PATIENCE, async || other_than(&known, &service.log()).await).await;
+    let account = service.account("measurements").await.unwrap();
+    assert!(account.in_flight == 1 && account.received == 1, "{account:?}");
+
+    wait_for_standby(&admin, "").await;
+    let account = service.until(|account| account.in_flight == 0).await;
+    assert_eq!((account.received, account.duplicate), (1, 1), "{account:?}");
+    assert_eq!(count(&database, rows).await, i64::from(sent));
+}
+
+#[actix_rt::test]
+async fn rows_that_no_standby_has_confirmed_are_not_acknowledged() {
+    let payload = |second| measurement(f64::from(second));
+    waits_for_a_standby_however_often_it_is_cut_short(payload, ROWS).await;
+}
+
+#[actix_rt::test]
+async fn rejections_that_no_standby_has_confirmed_are_not_acknowledged() {
+    let payload = |number| format!("not json {number}");
+    let rows = "select count(*) from rejection";
+    waits_for_a_standby_however_often_it_is_cut_short(payload, rows).await;
 }
 
 /// PgBouncer in front of a database.

@@ -7,7 +7,7 @@ use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bb8::ManageConnection as _;
@@ -47,6 +47,10 @@ const SESSION: &str = "set tcp_keepalives_idle = 10; set tcp_keepalives_interval
      set client_connection_check_interval = '1s'; \
      set idle_in_transaction_session_timeout = '60s'";
 
+/// Where PostgreSQL gives up the wait for a synchronous standby. Its warning has no code of its own, and
+/// its text follows `lc_messages`.
+const UNCONFIRMED_COMMIT: &str = "SyncRepWaitForLSN";
+
 /// Makes connections.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Connector {
@@ -55,6 +59,8 @@ pub(in crate::store) struct Connector {
     session: String,
     /// Told of each notification.
     notified: Option<Arc<Notify>>,
+    /// Whether its connections tell that a commit was not confirmed by a standby.
+    watches_commits: bool,
     /// Shared by all pools.
     last_good: Arc<AtomicUsize>,
 }
@@ -76,12 +82,19 @@ impl Connector {
         }
         let last_good = Arc::clone(&config.last_good_address);
         let session = SESSION.to_owned();
-        Self { postgres, ssl: config.ssl.clone(), session, notified: None, last_good }
+        let ssl = config.ssl.clone();
+        Self { postgres, ssl, session, notified: None, watches_commits: false, last_good }
     }
 
     /// The same, and this is told of each notification.
     pub(in crate::store) fn notifying(self, notified: Arc<Notify>) -> Self {
         Self { notified: Some(notified), ..self }
+    }
+
+    /// The same, and its connections tell that a commit was not confirmed by a standby
+    /// ([`PooledClient::take_unconfirmed`]).
+    pub(in crate::store) fn watching_commits(self) -> Self {
+        Self { watches_commits: true, ..self }
     }
 
     /// The same, with these statements run on each connection, too.
@@ -174,17 +187,19 @@ impl Connector {
     }
 
     async fn connect_to(&self, address: &Address) -> Result<PooledClient, StoreError> {
-        let cutter = Cutter::default();
-        let client = match self.log_in(address, &self.ssl, &cutter).await {
+        let (cutter, unconfirmed) = (Cutter::default(), Arc::new(AtomicBool::new(false)));
+        let log_in = |ssl| self.log_in(address, ssl, &cutter, &unconfirmed);
+        let without_tls = Ssl::disabled();
+        let client = match log_in(&self.ssl).await {
             Err(error) if self.ssl.mode == SslMode::Prefer && wants_no_tls(&error) => {
                 debug!(%error, "no TLS with the database; sslmode=prefer goes without");
                 // Of the two refusals, the first one says more.
-                self.log_in(address, &Ssl::disabled(), &cutter).await.map_err(|_| error)
+                log_in(&without_tls).await.map_err(|_| error)
             }
             outcome => outcome,
         }?;
         let must_write = self.postgres.get_target_session_attrs() == TargetSessionAttrs::ReadWrite;
-        let client = PooledClient::new(client, cutter, must_write);
+        let client = PooledClient::new(client, cutter, must_write, unconfirmed);
         client.set_abandoned(true);
         client.batch_execute(&self.session).await?;
         client.set_abandoned(false);
@@ -196,20 +211,29 @@ impl Connector {
         address: &Address,
         ssl: &Ssl,
         cutter: &Cutter,
+        unconfirmed: &Arc<AtomicBool>,
     ) -> Result<Client, tokio_postgres::Error> {
         let is_direct = self.postgres.get_ssl_negotiation() == SslNegotiation::Direct;
         let negotiation = Negotiation { ssl: ssl.clone(), is_direct, cutter: cutter.clone() };
         let config = self.config_for(address);
-        let Some(notified) = self.notified.clone() else {
+        if self.notified.is_none() && !self.watches_commits {
             return PostgresConnectionManager::new(config, negotiation).connect().await;
-        };
-        // What the manager drives drops notifications.
+        }
+        // What the manager drives drops notifications and notices.
         let (client, mut connection) = config.connect(negotiation).await?;
+        let (notified, unconfirmed) = (self.notified.clone(), Arc::clone(unconfirmed));
         tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await
             {
-                if matches!(message, AsyncMessage::Notification(_)) {
-                    notified.notify_one();
+                match (message, &notified) {
+                    (AsyncMessage::Notification(_), Some(notified)) => notified.notify_one(),
+                    // It precedes the answer to COMMIT.
+                    (AsyncMessage::Notice(notice), _)
+                        if notice.routine() == Some(UNCONFIRMED_COMMIT) =>
+                    {
+                        unconfirmed.store(true, Ordering::Release);
+                    }
+                    _ => {}
                 }
             }
         });

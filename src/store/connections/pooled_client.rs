@@ -5,6 +5,7 @@
 //! that.)
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -24,12 +25,24 @@ pub(in crate::store) struct PooledClient {
     is_out_of_step: AtomicBool,
     /// `target_session_attrs=read-write`: one that became read-only is of no use.
     must_write: bool,
+    unconfirmed: Arc<AtomicBool>,
 }
 
 impl PooledClient {
-    pub(super) fn new(client: Client, cutter: Cutter, must_write: bool) -> Self {
+    pub(super) fn new(
+        client: Client,
+        cutter: Cutter,
+        must_write: bool,
+        unconfirmed: Arc<AtomicBool>,
+    ) -> Self {
         let (is_abandoned, is_out_of_step) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { client, cutter, is_abandoned, is_out_of_step, must_write }
+        Self { client, cutter, is_abandoned, is_out_of_step, must_write, unconfirmed }
+    }
+
+    /// Whether PostgreSQL has given up the wait for a synchronous standby since this was last asked:
+    /// the transaction is committed here, and perhaps nowhere else.
+    pub(in crate::store) fn take_unconfirmed(&self) -> bool {
+        self.unconfirmed.swap(false, Ordering::Acquire)
     }
 
     /// Whether its user gave up in the middle of a request.

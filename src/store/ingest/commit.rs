@@ -32,6 +32,14 @@ use crate::store::{Config, StoreError};
 /// Upper bound if the server stops responding: a partition's own statements end after 10 s each.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
+/// A COMMIT that has written nothing to the WAL waits for no standby. This writes to it, so that rows
+/// which an earlier transaction has left there are confirmed, too: its wait may have been cut short.
+/// One at a time: attempts that were given up wait on, and the next ones must not join them.
+const CONFIRM_AND_COMMIT: &str = "\
+select pg_advisory_xact_lock(hashtextextended('tributary confirmation', 0)),
+    pg_logical_emit_message(true, 'tributary', '');
+commit";
+
 /// Proof that a batch is in the database.
 #[derive(Debug)]
 pub struct Committed {
@@ -287,8 +295,12 @@ async fn transact(
     // Both in one round trip. If the journal fails, the transaction is aborted and its COMMIT commits
     // nothing; both must succeed.
     let journaled = journal::write(connection, &account.stored);
-    let committed = connection.client.batch_execute("commit");
+    let commit = if account.tally.has_duplicates() { CONFIRM_AND_COMMIT } else { "commit" };
+    let committed = connection.client.batch_execute(commit);
     tokio::try_join!(biased; journaled, committed)?;
+    if connection.client.take_unconfirmed() {
+        return Err(StoreError::Unconfirmed);
+    }
     Ok(account)
 }
 

@@ -217,6 +217,7 @@ pub(in crate::store) fn writer_pool(
     // cancelled, logged and retried.
     let timeout_secs = config.statement_timeout_secs;
     let connector = Connector::new(config, "tributary-write")
+        .watching_commits()
         .with_session(&format!("set statement_timeout = '{timeout_secs}s'"));
     Pool::builder()
         .max_size(connections)
