@@ -49,7 +49,7 @@ pub(super) async fn aggregates(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let minute = |minute: i64| Timestamp::from_unix_microseconds(minute * 60_000_000);
     let bound = |part: i64| minute(to - MINUTES as i64 + MINUTES as i64 * part / PARTS);
     let row_count = MINUTES * all.len() as u64;
-    let progress = bed.progress("aggregates: rows of four weeks", row_count);
+    let progress = bed.progress("aggregates: rows of four weeks", Some(row_count));
     let parts = (0..PARTS).map(|part| {
         let range = (bound(part), bound(part + 1));
         let store = &run.store;
@@ -78,7 +78,7 @@ async fn bundles(bed: &TestBed, run: &Run) -> anyhow::Result<String> {
     let (first, before) = (run.database.bundled().await?, meters.read());
     let (started_at, wanted) =
         (Instant::now(), SENSORS as u64 * bundles_of_28_days(Timestamp::now()));
-    let progress = bed.progress("aggregates: bundles of four hours", wanted);
+    let progress = bed.progress("aggregates: bundles of four hours", Some(wanted));
     loop {
         let Bundled { bundles, rows } = run.database.bundled().await?;
         progress.set_position(bundles);

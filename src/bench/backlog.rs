@@ -3,23 +3,26 @@
 //! drains of several backlogs with each other; each round measures all of them in turn.
 
 use super::baseline::Baseline;
-use super::load::{Load, SENSORS, sensors};
+use super::load::{self, SENSORS};
 use super::report::{Measured, Row};
 use super::service::{Batches, Service};
 use super::test_bed::TestBed;
-use crate::load::{Copies, Invention};
+use crate::load::{Content, Copies, Fleet, Invention};
 
 /// Rounds of a comparison between measurements of our own, at most.
 const OWN_ROUNDS: u32 = 2;
 
+/// Messages of most of them.
+const BACKLOG: u64 = 300_000;
+
 /// Messages of one measurement.
-fn of_1(bed: &TestBed, sensors: usize) -> Load {
-    Load::backlog(bed.scaled(300_000), sensors, 1)
+fn of_1(bed: &TestBed, sensors: usize) -> Fleet {
+    load::backlog(bed.scaled(BACKLOG), sensors, 1)
 }
 
 /// Messages of 100 measurements.
-fn of_100(bed: &TestBed, messages: u64) -> Load {
-    Load::backlog(bed.scaled(messages), SENSORS, 100)
+fn of_100(bed: &TestBed, messages: u64) -> Fleet {
+    load::backlog(bed.scaled(messages), SENSORS, 100)
 }
 
 pub(super) async fn drain_1(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
@@ -34,14 +37,15 @@ pub(super) async fn mixed(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let measurements = Invention::of_measurements(1);
     let invention =
         Invention { log_share: 0.05, heartbeat_share: 0.05, bad_share: 0.01, ..measurements };
-    let backlog = Load { invention, ..of_1(bed, SENSORS) };
+    let content = Content::Invented(invention);
+    let backlog = Fleet { content, ..of_1(bed, SENSORS) };
     Ok(vec![drain(bed, &backlog, "mixed", 1).await?])
 }
 
 async fn drain_against(
     bed: &TestBed,
     name: &str,
-    backlog: &Load,
+    backlog: &Fleet,
     baseline: Baseline,
 ) -> anyhow::Result<Vec<Row>> {
     let (mut rows, mut rounds) = (Vec::new(), Vec::new());
@@ -57,16 +61,16 @@ async fn drain_against(
 }
 
 /// Drains it once.
-async fn drain(bed: &TestBed, backlog: &Load, name: &str, round: u32) -> anyhow::Result<Row> {
+async fn drain(bed: &TestBed, backlog: &Fleet, name: &str, round: u32) -> anyhow::Result<Row> {
     let step = format!("{name}, round {round}");
-    let run = bed.run(&sensors(backlog.sensors)).await?;
+    let run = bed.run(&backlog.identifiers).await?;
     // Its session and its subscriptions remain with the broker.
     let mut first = Service::spawn(run.settings(bed))?;
     first.ready().await?;
     first.stop().await?;
 
     let account = bed.publish(&run, backlog, &format!("{step}: backlog")).await?;
-    let progress = bed.progress(&step, account.items());
+    let progress = bed.progress(&step, Some(account.items()));
     bed.checkpoint().await;
     let before = bed.meters(None, Vec::new()).read();
     let mut service = Service::spawn(run.settings(bed))?;
@@ -86,7 +90,7 @@ async fn drain(bed: &TestBed, backlog: &Load, name: &str, round: u32) -> anyhow:
 /// Drains several backlogs in turn.
 async fn in_turn(
     bed: &TestBed,
-    backlogs: &[(String, Load)],
+    backlogs: &[(String, Fleet)],
     rounds: u32,
 ) -> anyhow::Result<Vec<Vec<Row>>> {
     let mut all: Vec<Vec<Row>> = vec![Vec::new(); backlogs.len()];
@@ -125,7 +129,7 @@ pub(super) async fn fleet(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let mut rows = compared(all);
     for (index, row) in rows.iter_mut().enumerate().skip(1) {
         // At a small scale not every sensor has its turn.
-        let heard = (backlogs[index].1.messages as usize).min(SIZES[index]);
+        let heard = (bed.scaled(BACKLOG) as usize).min(SIZES[index]);
         let more = heard.saturating_sub(SENSORS).max(1) as f64;
         let (at_peak, at_end) =
             ((rss[index].0 - rss[0].0) / more, (rss[index].1 - rss[0].1) / more);
@@ -146,7 +150,7 @@ pub(super) async fn redelivery(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let backlog = |percent: u32, lag: u64| {
         let suffix = if lag > 0 { "-later" } else { "" };
         let copies = Copies { share: f64::from(percent) / 100.0, lag };
-        let backlog = Load { copies, ..of_100(bed, MESSAGES) };
+        let backlog = Fleet { copies, ..of_100(bed, MESSAGES) };
         (format!("redelivery-{percent}%{suffix}"), backlog)
     };
     let mut rows = Vec::new();

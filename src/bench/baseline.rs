@@ -9,12 +9,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::load::{Load, sensors};
-use super::test_bed::{Directory, Run, TestBed};
+use super::test_bed::{Run, TestBed};
 use crate::domain::{AckTokens, Items, Kind, RawMessage, Timestamp};
-use crate::load::{Message, Source as _};
+use crate::load::{Fleet, Message};
 use crate::store::{copy_line, copy_script, without_password};
 use crate::wire::{Decoder, Limits};
 
@@ -52,11 +52,11 @@ impl Baseline {
     pub(super) async fn drain(
         self,
         bed: &TestBed,
-        backlog: &Load,
+        backlog: &Fleet,
         step: &str,
     ) -> anyhow::Result<Duration> {
         let step = format!("{step}: {}", self.name());
-        let run = bed.run(&sensors(backlog.sensors)).await?;
+        let run = bed.run(&backlog.identifiers).await?;
         let elapsed = match self {
             Self::MosquittoSub => {
                 subscribe(bed, &run).await?;
@@ -65,10 +65,10 @@ impl Baseline {
                 take(bed, &run, messages).await?
             }
             Self::PsqlCopy => {
-                let _progress = bed.progress(&step, backlog.messages);
+                let _progress = bed.progress(&step, backlog.limit);
                 let files = write_files(backlog, &run)?;
                 bed.checkpoint().await;
-                finished(&mut psql(&run, &files.0.join(SCRIPT))?).await?
+                finished(&mut psql(&run, &files.path().join(SCRIPT))?).await?
             }
         };
         bed.clear().await?;
@@ -103,7 +103,7 @@ fn mosquitto_sub(bed: &TestBed) -> Command {
     }
     // Everybody can read a command line: the password is in a file of options.
     if let Some(options) = &bed.client_options {
-        command.env("XDG_CONFIG_HOME", &options.0);
+        command.env("XDG_CONFIG_HOME", options.path());
     }
     command
 }
@@ -127,16 +127,17 @@ pub(super) async fn broker_settings(
 }
 
 /// Writes the rows of a load into text files, for a transaction each, and a script that copies them.
-fn write_files(load: &Load, run: &Run) -> anyhow::Result<Directory> {
+fn write_files(backlog: &Fleet, run: &Run) -> anyhow::Result<TempDir> {
     const LIMITS: Limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
-    let directory = Directory::create(&run.name)?;
+    let directory = tempfile::tempdir()?;
     let decoder = Decoder::new(run.topics.clone(), LIMITS);
     let (mut files, mut rows, mut count) = (Vec::new(), Vec::new(), 0);
-    for mut sensors in load.fleet(run.topics.clone()).sensors() {
+    let backlog = Fleet { topics: run.topics.clone(), ..backlog.clone() };
+    for mut sensors in backlog.sensors() {
         while !sensors.has_ended() {
             count += write_rows(&decoder, &sensors.next(Timestamp::now()), &mut rows);
             if count >= ROWS_PER_FILE || sensors.has_ended() {
-                let path = directory.0.join(files.len().to_string());
+                let path = directory.path().join(files.len().to_string());
                 std::fs::write(&path, &rows)?;
                 files.push(path);
                 rows.clear();
@@ -144,7 +145,7 @@ fn write_files(load: &Load, run: &Run) -> anyhow::Result<Directory> {
             }
         }
     }
-    std::fs::write(directory.0.join(SCRIPT), copy_script(files.iter().map(PathBuf::as_path)))?;
+    std::fs::write(directory.path().join(SCRIPT), copy_script(files.iter().map(PathBuf::as_path)))?;
     Ok(directory)
 }
 

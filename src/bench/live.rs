@@ -5,12 +5,12 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use super::baseline::{self, Baseline};
-use super::load::{Load, SENSORS, sensors};
+use super::load::{self, SENSORS, sensors};
 use super::probe::{PROBE_SENSOR, Probe};
 use super::report::{Measured, Row};
 use super::service::{Batches, Service};
 use super::test_bed::{Run, TestBed};
-use crate::load::{Account, Rate};
+use crate::load::{Account, Fleet, Rate};
 
 /// A service that knows every sensor, and everything that was published for it.
 pub(super) struct Live<'a> {
@@ -28,7 +28,7 @@ impl<'a> Live<'a> {
         let run = bed.run(&known).await?;
         let mut service = Service::spawn(run.settings(bed))?;
         service.ready().await?;
-        let first = Load::backlog(SENSORS as u64, SENSORS, 1);
+        let first = load::backlog(SENSORS as u64, SENSORS, 1);
         let published = bed.publish(&run, &first, "first contact").await?;
         service.settled(published.items(), |_| {}).await?;
         bed.checkpoint().await;
@@ -39,7 +39,7 @@ impl<'a> Live<'a> {
     pub(super) async fn measure(
         &mut self,
         name: &str,
-        load: &Load,
+        load: &Fleet,
         meanwhile: impl Future<Output = ()>,
     ) -> anyhow::Result<Row> {
         let probe = Probe::start(self.bed, &self.run).await?;
@@ -81,10 +81,10 @@ pub(super) async fn live(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     const RATE: u64 = 10_000;
     let mut live = Live::start(bed).await?;
     let seconds = bed.scaled_time(Duration::from_secs(30)).as_secs();
-    let steady = Load::live(RATE * seconds, 1, Rate::PerSecond(RATE as f64));
+    let steady = load::live(RATE * seconds, 1, Rate::PerSecond(RATE as f64));
     let steady = live.measure("live-10000/s", &steady, pending()).await?;
     // More than any broker takes in that time.
-    let mut load = Load::live(5_000_000, 1, Rate::Unlimited);
+    let mut load = load::live(5_000_000, 1, Rate::Unlimited);
     load.duration = Some(bed.scaled_time(Duration::from_secs(10)));
     let row = live.measure("live-flat-out", &load, pending()).await?;
     live.stop().await?;
@@ -92,14 +92,14 @@ pub(super) async fn live(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let baseline = Baseline::MosquittoSub;
     let mut rounds = Vec::new();
     if baseline.is_installed().await {
-        (load.messages, load.duration) = (row.messages, None);
+        (load.limit, load.duration) = (Some(row.messages), None);
         let run = bed.run(&[]).await?;
         baseline::subscribe(bed, &run).await?;
         let published = bed.publish(&run, &load, "live-flat-out: mosquitto_sub");
-        let taken = baseline::take(bed, &run, load.messages);
+        let taken = baseline::take(bed, &run, row.messages);
         let (_, elapsed) = tokio::try_join!(published, taken)?;
         bed.clear().await?;
-        rounds.push((row.items_per_second, load.messages as f64 / elapsed.as_secs_f64()));
+        rounds.push((row.items_per_second, row.messages as f64 / elapsed.as_secs_f64()));
     }
     Ok(vec![steady, row.against(baseline.name(), rounds)])
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::live::Live;
-use super::load::Load;
+use super::load;
 use super::meters;
 use super::report::Row;
 use super::service::settled_items;
@@ -44,7 +44,7 @@ pub(super) async fn overload(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let duration = bed.scaled_time(DURATION);
     let per_second = Arc::new(AtomicU64::new(FIRST_RATE));
     let rate = Rate::Governed { per_second: Arc::clone(&per_second), share: 1.0 };
-    let mut load = Load::live(MAX_MESSAGES, ITEMS_PER_MESSAGE, rate);
+    let mut load = load::live(MAX_MESSAGES, ITEMS_PER_MESSAGE, rate);
     load.duration = Some(duration);
     let observations = Rc::new(RefCell::new(Vec::new()));
     let (http, pid) = (live.service.http.clone(), live.service.pid);

@@ -3,30 +3,26 @@
 //! clock, on a thread of their own. The backend that answers is left out of PostgreSQL's CPU time.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::report::Percentiles;
 use super::test_bed::{Run, TestBed, Thread, on_own_thread};
-use crate::domain::{Kind, SensorIdentifier, Timestamp};
+use crate::domain::SensorIdentifier;
 use crate::load::{
-    Account, Message, Pace, Plan, Publisher, Rate, Sent, Source, Stop, Totals, latencies,
-    measurement, record,
+    Account, Content, Fleet, Invention, Rate, Stop, Totals, Unseen, latencies, record,
 };
 use crate::store::{Bench, Watch};
-use crate::wire::Topics;
 
 const PER_SECOND: f64 = 50.0;
-/// Half a minute of them: more than are ever in flight.
-const WINDOW: usize = 1_500;
-const TICK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// How long missing rows are waited for while none appears.
 const TIMEOUT: Duration = Duration::from_secs(240);
 
@@ -52,26 +48,6 @@ pub(super) struct Probed {
     pub(super) visible: Option<Percentiles>,
 }
 
-/// What was published and not seen, and when it was sent.
-type Missing = Rc<RefCell<BTreeMap<Timestamp, Instant>>>;
-
-struct Probes {
-    topics: Topics,
-    missing: Missing,
-}
-
-impl Source for Probes {
-    fn next(&mut self, now: Timestamp) -> Message {
-        let mut missing = self.missing.borrow_mut();
-        let latest = missing.last_key_value().map_or(Timestamp::default(), |(latest, _)| *latest);
-        let timestamp = now.max(latest.saturating_add(Duration::from_micros(1)));
-        missing.insert(timestamp, Instant::now());
-        let payload = measurement(timestamp, r#""temperature":10.00,"humidity":30"#).into();
-        let topic = self.topics.of(Kind::Measurement, PROBE_SENSOR).into();
-        Message { topic, payload, sent: Sent::good(Kind::Measurement, 1) }
-    }
-}
-
 impl Probe {
     pub(super) async fn start(bed: &TestBed, run: &Run) -> anyhow::Result<Self> {
         let (stop, stopped) = watch::channel(Stop::No);
@@ -80,23 +56,22 @@ impl Probe {
         let (topics, client_id) = (run.topics.clone(), format!("{}-probe", run.name));
         let outcome = actix_rt::spawn(on_own_thread(move || async move {
             let watch = Bench::connect(&store).await?.watch().await?;
-            let (missing, latency) = (Missing::default(), Some(latencies()));
+            let (unseen, latency) = (Unseen::default(), Some(latencies()));
             let totals = Rc::new(RefCell::new(Totals { latency, ..Totals::default() }));
-            let plan = Plan {
-                mqtt,
-                client_id,
-                filters: Vec::new(),
-                pace: Pace::new(Rate::PerSecond(PER_SECOND)),
-                window: WINDOW,
-                tick: TICK,
-                reconnect: false,
-                totals: Rc::clone(&totals),
+            let content = Content::Invented(Invention::of_measurements(1));
+            let fleet = Fleet {
+                rate: Rate::PerSecond(PER_SECOND),
+                unseen: Some(Arc::clone(&unseen)),
+                ..Fleet::new(vec![PROBE_SENSOR], topics, content)
             };
-            let probes = Probes { topics, missing: Rc::clone(&missing) };
-            let publishers = vec![Publisher::new(probes, plan)];
-            let publishing = actix_rt::spawn(Publisher::run_all(publishers, None, stopped));
+            let publishing = {
+                let totals = Rc::clone(&totals);
+                let publish =
+                    async move { fleet.publish(&mqtt, &client_id, &totals, stopped).await };
+                actix_rt::spawn(publish)
+            };
             ready.send(watch.backend_pid).ok().context("nobody waits for the probe")?;
-            let visible = see(&watch, &missing, || publishing.is_finished()).await?;
+            let visible = see(&watch, &unseen, || publishing.is_finished()).await?;
             publishing.await??;
             let totals = totals.borrow();
             let puback = totals.latency.as_ref().and_then(Percentiles::of);
@@ -118,19 +93,20 @@ impl Probe {
     }
 }
 
-/// Looks for what is missing, until nothing is and nothing more will be published.
+/// Looks for what is not seen yet, until there is nothing and nothing more will be published.
 async fn see(
     watch: &Watch,
-    missing: &Missing,
+    unseen: &Unseen,
     is_published: impl Fn() -> bool,
 ) -> anyhow::Result<Histogram<u64>> {
+    let unseen = || unseen.lock().expect("nothing panics under it");
     let (mut latency, mut progressed_at) = (latencies(), Instant::now());
     loop {
         let is_published = is_published();
         let range = {
-            let missing = missing.borrow();
-            let first = missing.first_key_value().map(|(first, _)| *first);
-            first.zip(missing.last_key_value().map(|(last, _)| *last))
+            let unseen = unseen();
+            let first = unseen.first_key_value().map(|(first, _)| *first);
+            first.zip(unseen.last_key_value().map(|(last, _)| *last))
         };
         match range {
             None if is_published => return Ok(latency),
@@ -139,15 +115,15 @@ async fn see(
                 let visible = watch.visible(PROBE_SENSOR, range).await?;
                 let now = Instant::now();
                 for timestamp in visible {
-                    if let Some(sent_at) = missing.borrow_mut().remove(&timestamp) {
+                    if let Some(sent_at) = unseen().remove(&timestamp) {
                         record(&mut latency, now - sent_at);
                         progressed_at = now;
                     }
                 }
             }
         }
-        let count = missing.borrow().len();
+        let count = unseen().len();
         ensure!(progressed_at.elapsed() < TIMEOUT, "{count} probes are not visible in the table");
-        sleep(TICK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

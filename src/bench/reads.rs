@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::live::Live;
-use super::load::{Load, SENSORS, sensors};
+use super::load::{self, SENSORS, sensors};
 use super::report::Row;
 use super::test_bed::TestBed;
 use crate::load::{HttpClient, Rate, latencies, record};
@@ -32,7 +32,7 @@ struct Requests {
 
 pub(super) async fn reads(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     // More than the broker takes in that time; of ten, so that the database has as much to do as the broker.
-    let mut load = Load::live(500_000, 10, Rate::Unlimited);
+    let mut load = load::live(500_000, 10, Rate::Unlimited);
     load.duration = Some(bed.scaled_time(Duration::from_secs(5)));
     let requests = Requests { latency: latencies(), failed: 0, unanswered: 0 };
     let requests = Rc::new(RefCell::new(requests));

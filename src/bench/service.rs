@@ -3,11 +3,11 @@
 //! it fails.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 
 use super::meters::{self, Memory};
@@ -25,7 +25,7 @@ pub(super) struct Service {
     pub(super) pid: u32,
     pub(super) url: String,
     pub(super) http: HttpClient,
-    log: PathBuf,
+    log: NamedTempFile,
     pub(super) spawned_at: Instant,
 }
 
@@ -56,8 +56,8 @@ impl Service {
     pub(super) fn spawn(settings: Vec<(&'static str, String)>) -> anyhow::Result<Self> {
         // Asking for port 0 would not tell us which one it got.
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.to_string();
-        let log = std::env::temp_dir().join(format!("{}.log", address.replace(':', "-")));
-        let file = std::fs::File::create(&log).context("the service's log")?;
+        let log = NamedTempFile::new().context("the service's log")?;
+        let file = log.reopen()?;
         let spawned_at = Instant::now();
         let child = Command::new(std::env::current_exe()?)
             .arg("serve")
@@ -148,17 +148,9 @@ impl Service {
     }
 
     fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.log) {
-            tracing::debug!(log = %self.log.display(), "not removed: {error}");
-        }
     }
 }
 

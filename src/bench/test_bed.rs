@@ -2,21 +2,19 @@
 //! the command, used by the scenarios. Promises that everything it created is gone after `clear`.
 
 use std::cell::RefCell;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
-use super::load::Load;
 use super::meters::{self, Meters};
 use crate::config::BenchServers;
 use crate::domain::SensorIdentifier;
-use crate::load::{Account, Connection, Publisher, Stop, Totals, progress};
+use crate::load::{Account, Connection, Fleet, Stop, Totals, progress};
 use crate::mqtt::BrokerUrl;
 use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
 use crate::wire::Topics;
@@ -31,7 +29,7 @@ pub(super) struct TestBed {
     admin: Bench,
     /// Names of the runs whose databases and sessions exist.
     runs: RefCell<Vec<String>>,
-    pub(super) client_options: Option<Directory>,
+    pub(super) client_options: Option<TempDir>,
 }
 
 /// The surroundings of one measurement.
@@ -70,8 +68,8 @@ impl TestBed {
         time.mul_f64(self.scale).max(Duration::from_secs(2))
     }
 
-    pub(super) fn progress(&self, step: &str, length: u64) -> ProgressBar {
-        progress(self.quiet, step, Some(length))
+    pub(super) fn progress(&self, step: &str, length: Option<u64>) -> ProgressBar {
+        progress(self.quiet, step, length)
     }
 
     pub(super) async fn database_settings(&self) -> anyhow::Result<Vec<(String, String)>> {
@@ -115,17 +113,18 @@ impl TestBed {
     pub(super) async fn publish(
         &self,
         run: &Run,
-        load: &Load,
+        load: &Fleet,
         step: &str,
     ) -> anyhow::Result<Account> {
-        let progress = Some(self.progress(step, load.message_count()));
+        // Give or take one.
+        let count = |limit: u64| limit + (limit as f64 * load.copies.share) as u64;
+        let progress = Some(self.progress(step, load.limit.map(count)));
         let (mqtt, client_id) = (self.servers.mqtt.clone(), format!("{}-fleet", run.name));
-        let (load, topics) = (load.clone(), run.topics.clone());
+        let load = Fleet { topics: run.topics.clone(), ..load.clone() };
         let published = on_own_thread(move || async move {
             let totals = Rc::new(RefCell::new(Totals { progress, ..Totals::default() }));
-            let publishers = load.fleet(topics).publishers(&mqtt, &client_id, &totals);
             let (_stop, stop) = watch::channel(Stop::No);
-            Publisher::run_all(publishers, load.duration, stop).await?;
+            load.publish(&mqtt, &client_id, &totals, stop).await?;
             let Totals { account, unheard, refused, unacknowledged, .. } = totals.take();
             ensure!(
                 (unheard, refused, unacknowledged) == (0, 0, 0),
@@ -181,30 +180,12 @@ impl Run {
     }
 }
 
-/// A directory that nobody else can read, removed when dropped.
-pub(super) struct Directory(pub(super) PathBuf);
-
-impl Directory {
-    pub(super) fn create(name: &str) -> anyhow::Result<Self> {
-        let directory = Self(std::env::temp_dir().join(name));
-        std::fs::DirBuilder::new().mode(0o700).create(&directory.0)?;
-        Ok(directory)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(directory = %self.0.display(), "not removed: {error}");
-        }
-    }
-}
-
 /// Where mosquitto's clients find the password, if the broker wants one.
-fn client_options(broker: &BrokerUrl) -> anyhow::Result<Option<Directory>> {
+fn client_options(broker: &BrokerUrl) -> anyhow::Result<Option<TempDir>> {
     let Some(password) = broker.password() else { return Ok(None) };
-    let directory = Directory::create(&format!("tributary-bench-{}-options", std::process::id()))?;
-    std::fs::write(directory.0.join("mosquitto_sub"), format!("-P {password}\n"))?;
+    // Nobody else can read it.
+    let directory = tempfile::tempdir()?;
+    std::fs::write(directory.path().join("mosquitto_sub"), format!("-P {password}\n"))?;
     Ok(Some(directory))
 }
 

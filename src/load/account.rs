@@ -3,7 +3,17 @@
 
 use std::ops::AddAssign;
 
+use ntex_bytes::{ByteString, Bytes};
+
 use crate::domain::Kind;
+
+/// A message to publish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: ByteString,
+    pub(crate) payload: Bytes,
+    pub(crate) sent: Sent,
+}
 
 /// What one message adds to the account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

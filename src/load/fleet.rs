@@ -1,12 +1,16 @@
 //! A fleet: sensors spread over connections, what they publish and how fast. Described by `simulate` from its options
-//! and by `bench` for each load.
+//! and by each scenario of `bench`. It promises to publish its limit exactly, unless the time runs out before.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::publisher::{Pace, Plan, Publisher, Rate, Totals};
-use super::sensors::{Content, Copies, Sensors};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::pace::{Pace, Rate};
+use super::publisher::{Publisher, Stop, Totals, Window};
+use super::sensors::{Content, Copies, Sensors, Unseen};
 use crate::domain::SensorIdentifier;
 use crate::mqtt;
 use crate::wire::Topics;
@@ -21,7 +25,11 @@ pub(crate) struct Fleet {
     pub(crate) rate: Rate,
     /// Messages in total, without copies and heartbeats.
     pub(crate) limit: Option<u64>,
+    /// None continues until everything is published.
+    pub(crate) duration: Option<Duration>,
     pub(crate) copies: Copies,
+    /// Where each measurement is noted when it is published.
+    pub(crate) unseen: Option<Unseen>,
     pub(crate) connections: usize,
     /// Un-acknowledged messages of each connection, at most.
     pub(crate) window: usize,
@@ -33,6 +41,29 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
+    /// Without a limit and as fast as the broker takes it; over one connection, which keeps the order.
+    pub(crate) fn new(
+        identifiers: Vec<SensorIdentifier>,
+        topics: Topics,
+        content: Content,
+    ) -> Self {
+        Self {
+            identifiers,
+            topics,
+            content,
+            seed: 1,
+            rate: Rate::Unlimited,
+            limit: None,
+            duration: None,
+            copies: Copies::default(),
+            unseen: None,
+            connections: 1,
+            window: 10_000,
+            tick: Duration::from_millis(1),
+            is_lifelike: false,
+        }
+    }
+
     /// The sensors of each connection.
     pub(crate) fn sensors(&self) -> Vec<Sensors> {
         let content = Rc::new(self.content.clone());
@@ -45,36 +76,44 @@ impl Fleet {
             let sensors =
                 (bound(index) as u64..).zip(&self.identifiers[bound(index)..bound(index + 1)]);
             let content = Rc::clone(&content);
-            Sensors::new(sensors, &self.topics, (content, self.seed), limit, self.copies)
+            let mut sensors = Sensors::new(sensors, &self.topics, (content, self.seed));
+            (sensors.left, sensors.copies, sensors.unseen) =
+                (limit, self.copies, self.unseen.clone());
+            sensors
         };
         (0..self.connections).map(part).collect()
     }
 
-    /// A publisher for each connection.
-    pub(crate) fn publishers(
+    /// Publishes until everything is published and acknowledged, or the time is over. Returns how long that took,
+    /// without connecting.
+    pub(crate) async fn publish(
         &self,
         mqtt: &mqtt::Config,
         client_id: &str,
         totals: &Rc<RefCell<Totals>>,
-    ) -> Vec<Publisher<Sensors>> {
+        stop: watch::Receiver<Stop>,
+    ) -> anyhow::Result<Duration> {
         let publisher = |(index, sensors): (usize, Sensors)| {
             let identifiers = &self.identifiers[self.bound(index)..self.bound(index + 1)];
             let filters = identifiers.iter().filter(|_| self.is_lifelike);
             let share = identifiers.len() as f64 / self.identifiers.len() as f64;
             let pace = Pace::new(self.rate.times(share));
-            let plan = Plan {
+            Publisher {
+                sensors,
                 mqtt: mqtt.clone(),
                 client_id: format!("{client_id}-{index}"),
                 filters: filters.map(|it| self.topics.configuration(*it)).collect(),
                 pace: if self.is_lifelike { pace.skipping() } else { pace },
-                window: self.window,
+                window: Window::new(self.window),
                 tick: self.tick,
                 reconnect: self.is_lifelike,
                 totals: Rc::clone(totals),
-            };
-            Publisher::new(sensors, plan)
+                acknowledged_at: Instant::now(),
+                deadline: None,
+            }
         };
-        self.sensors().into_iter().enumerate().map(publisher).collect()
+        let publishers = self.sensors().into_iter().enumerate().map(publisher).collect();
+        Publisher::run_all(publishers, self.duration, stop).await
     }
 
     /// The first sensor of a connection.
@@ -87,23 +126,18 @@ impl Fleet {
 mod tests {
     use super::*;
     use crate::domain::Timestamp;
-    use crate::load::{Account, Invention, Message, Source as _};
+    use crate::load::{Account, Invention, Message};
     use std::collections::HashSet;
 
     /// What a fleet of ten sensors publishes, by connection.
     fn published(connections: usize, copies: Copies, invention: Invention) -> Vec<Vec<Message>> {
+        let identifiers = (0..10).map(|_| SensorIdentifier::random()).collect();
+        let content = Content::Invented(invention);
         let fleet = Fleet {
-            identifiers: (0..10).map(|_| SensorIdentifier::random()).collect(),
-            topics: Topics::new("site-a"),
-            content: Content::Invented(invention),
-            seed: 1,
-            rate: Rate::Unlimited,
             limit: Some(1_000),
             copies,
             connections,
-            window: 1,
-            tick: Duration::ZERO,
-            is_lifelike: false,
+            ..Fleet::new(identifiers, Topics::new("site-a"), content)
         };
         let now = Timestamp::now();
         let all = |mut sensors: Sensors| {

@@ -9,15 +9,15 @@
 mod account;
 mod fleet;
 mod http;
+mod pace;
 mod progress;
 mod publisher;
 mod sensors;
 
-pub(crate) use account::{Account, Sent};
+pub(crate) use account::{Account, Message};
 pub(crate) use fleet::Fleet;
 pub(crate) use http::HttpClient;
+pub(crate) use pace::Rate;
 pub(crate) use progress::{count, progress};
-pub(crate) use publisher::{
-    Connection, Message, Pace, Plan, Publisher, Rate, Source, Stop, Totals, latencies, record,
-};
-pub(crate) use sensors::{Content, Copies, Invention, Series, measurement};
+pub(crate) use publisher::{Connection, Stop, Totals, latencies, record};
+pub(crate) use sensors::{Content, Copies, Invention, Series, Unseen};

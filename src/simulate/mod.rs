@@ -13,11 +13,13 @@ mod summary;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
@@ -26,8 +28,7 @@ pub use summary::Summary;
 
 use crate::domain::LedgerSnapshot;
 use crate::load::{
-    Account, Content, Copies, Fleet, HttpClient, Invention, Publisher, Rate, Series, Stop, Totals,
-    progress,
+    Account, Content, Fleet, HttpClient, Invention, Rate, Series, Stop, Totals, progress,
 };
 use crate::mqtt;
 use crate::wire::Topics;
@@ -58,7 +59,9 @@ pub async fn run(
 ) -> anyhow::Result<Summary> {
     let mut fleet = fleet(&options, &mqtt)?;
     let (stop, mut stopped) = watch::channel(Stop::No);
-    let _interrupts = Interrupts(actix_rt::spawn(listen(stop)));
+    // Aborted when dropped.
+    let mut interrupts = JoinSet::new();
+    interrupts.spawn_local(listen(stop));
     let http = HttpClient::new(&options.api, options.api_ca.clone(), token.as_ref())?;
     let before = http.ledger().await?;
     let registered = tokio::select! {
@@ -66,7 +69,7 @@ pub async fn run(
         _ = stopped.changed() => bail!("interrupted before anything was published"),
     };
     fleet.identifiers = registered;
-    let steady = match (&fleet.rate, options.duration()) {
+    let steady = match (&fleet.rate, fleet.duration) {
         (Rate::PerSecond(rate), Some(duration)) => Some((rate * duration.as_secs_f64()) as u64),
         _ => None,
     };
@@ -74,8 +77,7 @@ pub async fn run(
     let progress = Some(progress(options.quiet, "messages", expected));
     let totals = Rc::new(RefCell::new(Totals { progress, ..Totals::default() }));
     let client_id = format!("tributary-simulate-{:08x}", rand::random::<u32>());
-    let publishers = fleet.publishers(&mqtt, &client_id, &totals);
-    let elapsed = Publisher::run_all(publishers, options.duration(), stopped.clone()).await?;
+    let elapsed = fleet.publish(&mqtt, &client_id, &totals, stopped.clone()).await?;
     let totals = Totals { progress: None, ..totals.take() };
     let settled = settle(&http, &totals.account, &before, &stopped).await;
     let (balances, check) = match settled {
@@ -88,7 +90,7 @@ pub async fn run(
 
 /// The fleet of the options, its sensors not registered yet.
 fn fleet(options: &Options, mqtt: &mqtt::Config) -> anyhow::Result<Fleet> {
-    let (sensors, per_message) = (options.sensor_count(), options.items_per_message());
+    let (sensors, per_message) = (options.sensor_count(), options.per_message);
     let (content, rate, total) = match &options.replay {
         Some(file) => {
             let series = std::fs::read_to_string(file).map_err(anyhow::Error::from);
@@ -101,7 +103,7 @@ fn fleet(options: &Options, mqtt: &mqtt::Config) -> anyhow::Result<Fleet> {
                 None => Rate::Unlimited,
                 Some(speed) => Rate::Recorded { offsets, speed, messages: sensors as f64 },
             };
-            (Content::Recorded { series: Rc::new(series), per_message }, rate, Some(total))
+            (Content::Recorded { series: Arc::new(series), per_message }, rate, Some(total))
         }
         None => {
             let invention = Invention {
@@ -116,17 +118,15 @@ fn fleet(options: &Options, mqtt: &mqtt::Config) -> anyhow::Result<Fleet> {
         }
     };
     Ok(Fleet {
-        identifiers: Vec::new(),
-        topics: Topics::new(&mqtt.topic_prefix),
-        content,
         seed: options.seed,
         rate,
         limit: total.into_iter().chain(options.messages).min(),
-        copies: Copies::default(),
+        duration: options.duration(),
         connections: options.connection_count(),
         window: WINDOW,
         tick: TICK,
         is_lifelike: true,
+        ..Fleet::new(Vec::new(), Topics::new(&mqtt.topic_prefix), content)
     })
 }
 
@@ -179,12 +179,4 @@ async fn listen(stop: watch::Sender<Stop>) {
     }
     // Keeps the channel open: nobody who waits for a change wakes for nothing.
     std::future::pending::<()>().await;
-}
-
-struct Interrupts(tokio::task::JoinHandle<()>);
-
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

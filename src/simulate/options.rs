@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use url::Url;
 
 const MAX_SENSORS: u64 = 1_000_000;
@@ -25,16 +26,16 @@ pub struct Options {
     pub api_ca: Option<PathBuf>,
 
     /// Number of sensors [default: 20, with --replay 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SENSORS))]
-    pub sensors: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = from_1_to(MAX_SENSORS))]
+    pub sensors: Option<usize>,
 
     /// Messages per second of each sensor
     #[arg(long, value_name = "RATE", default_value = "1", value_parser = rate)]
     pub rate: f64,
 
     /// Measurements in each message
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_PER_MESSAGE))]
-    pub per_message: u64,
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = from_1_to(MAX_PER_MESSAGE))]
+    pub per_message: usize,
 
     /// How long to publish: 30s, 2m, 1h, 500ms or a number of seconds [default: 30s, without --messages
     /// and --replay]
@@ -58,8 +59,8 @@ pub struct Options {
     pub log_messages: f64,
 
     /// Number of MQTT connections that the simulated sensors share [default: one per sensor, at most 16]
-    #[arg(long, value_name = "C", value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub connections: Option<u64>,
+    #[arg(long, value_name = "C", value_parser = from_1_to(10_000))]
+    pub connections: Option<usize>,
 
     /// Publish a recorded series instead of invented values: a CSV file whose header names the members.
     /// Numbers stay as they are written, other text becomes strings, empty cells are left out. Each sensor
@@ -94,15 +95,11 @@ pub struct Options {
 impl Options {
     pub(super) fn sensor_count(&self) -> usize {
         let default = if self.replay.is_some() { 1 } else { 20 };
-        bounded(self.sensors.unwrap_or(default))
+        self.sensors.unwrap_or(default)
     }
 
     pub(super) fn connection_count(&self) -> usize {
-        bounded(self.connections.unwrap_or(16)).min(self.sensor_count())
-    }
-
-    pub(super) fn items_per_message(&self) -> usize {
-        bounded(self.per_message)
+        self.connections.unwrap_or(16).min(self.sensor_count())
     }
 
     /// None continues until everything has been published.
@@ -112,8 +109,8 @@ impl Options {
     }
 }
 
-fn bounded(number: u64) -> usize {
-    usize::try_from(number).expect("clap has checked the range")
+fn from_1_to(max: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=max)
 }
 
 fn api(text: &str) -> Result<String, String> {

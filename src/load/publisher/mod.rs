@@ -1,9 +1,8 @@
-//! Publishes what a [`Source`] gives it over one connection, as fast as its pace says and its window allows.
-//! Started by `simulate` and `bench`, one for each connection. After a reconnect un-acknowledged messages
-//! are sent again, byte for byte; without `reconnect` a lost connection is an error.
+//! Publishes for its sensors over one connection, as fast as its pace says and its window allows. Started by the
+//! fleet, one for each connection. After a reconnect un-acknowledged messages are sent again, byte for byte; without
+//! `reconnect` a lost connection is an error.
 
 mod connection;
-mod pace;
 mod window;
 
 use std::cell::RefCell;
@@ -14,62 +13,27 @@ use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
-use ntex_bytes::{ByteString, Bytes};
 use ntex_mqtt::v5::codec::PublishAckReason;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::account::{Account, Configurations, Sent};
+use super::account::{Account, Configurations, Message};
+use super::pace::Pace;
+use super::sensors::Sensors;
 use crate::domain::{Timestamp, pause};
 use crate::mqtt;
 use connection::Event;
-use window::Window;
 
 pub(crate) use connection::Connection;
-pub(crate) use pace::{Pace, Rate};
+pub(super) use window::Window;
 
 /// How long, after the last message, the broker may take to acknowledge it.
 const WIND_DOWN: Duration = Duration::from_secs(30);
 /// A broker that acknowledges nothing for this long never will.
 const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(1);
-
-/// A message to publish.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Message {
-    pub(crate) topic: ByteString,
-    pub(crate) payload: Bytes,
-    pub(crate) sent: Sent,
-}
-
-/// Where messages come from, and where received ones go.
-pub(crate) trait Source {
-    /// Whether everything has been published.
-    fn has_ended(&self) -> bool {
-        false
-    }
-
-    /// The next message; not called after the end.
-    fn next(&mut self, now: Timestamp) -> Message;
-
-    /// Heartbeats that are due besides, `elapsed` after the start.
-    fn heartbeats(&mut self, _elapsed: Duration, _now: Timestamp) -> Vec<Message> {
-        Vec::new()
-    }
-
-    /// A PUBLISH on a subscribed topic arrived. The answer is published.
-    fn receive(
-        &mut self,
-        _topic: &str,
-        _payload: &[u8],
-        _now: Timestamp,
-        _counts: &mut Configurations,
-    ) -> Option<Message> {
-        None
-    }
-}
 
 /// What the publishers of one run have done. All of them run on one thread.
 #[derive(Clone, Debug, Default)]
@@ -114,26 +78,11 @@ pub(crate) enum Stop {
     Now,
 }
 
-/// How one connection publishes.
-pub(crate) struct Plan {
-    pub(crate) mqtt: mqtt::Config,
-    pub(crate) client_id: String,
-    /// Topics to subscribe to.
-    pub(crate) filters: Vec<String>,
-    pub(crate) pace: Pace,
-    /// Un-acknowledged messages at most.
-    pub(crate) window: usize,
-    /// Messages that fall due within this time are written together.
-    pub(crate) tick: Duration,
-    pub(crate) reconnect: bool,
-    pub(crate) totals: Rc<RefCell<Totals>>,
-}
-
 /// The same for all connections of a run.
 #[derive(Clone)]
 struct Timing {
     started_at: Instant,
-    /// None continues until the source ends.
+    /// None continues until the sensors have ended.
     duration: Option<Duration>,
     stop: watch::Receiver<Stop>,
 }
@@ -155,24 +104,27 @@ impl Timing {
 }
 
 /// One connection's publisher.
-pub(crate) struct Publisher<S> {
-    source: S,
-    plan: Plan,
-    window: Window,
-    acknowledged_at: Instant,
+pub(crate) struct Publisher {
+    pub(super) sensors: Sensors,
+    pub(super) mqtt: mqtt::Config,
+    pub(super) client_id: String,
+    /// Topics to subscribe to.
+    pub(super) filters: Vec<String>,
+    pub(super) pace: Pace,
+    pub(super) window: Window,
+    /// Messages that fall due within this time are written together.
+    pub(super) tick: Duration,
+    pub(super) reconnect: bool,
+    pub(super) totals: Rc<RefCell<Totals>>,
+    pub(super) acknowledged_at: Instant,
     /// Set once everything has been published.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
 }
 
-impl<S: Source + 'static> Publisher<S> {
-    pub(crate) fn new(source: S, plan: Plan) -> Self {
-        let window = Window::new(plan.window);
-        Self { source, plan, window, acknowledged_at: Instant::now(), deadline: None }
-    }
-
+impl Publisher {
     /// Connects them all, and lets them publish until everything is published and acknowledged, or the run is over.
     /// Returns how long that took, without connecting.
-    pub(crate) async fn run_all(
+    pub(super) async fn run_all(
         publishers: Vec<Self>,
         duration: Option<Duration>,
         stop: watch::Receiver<Stop>,
@@ -190,7 +142,7 @@ impl<S: Source + 'static> Publisher<S> {
     }
 
     async fn open(&self) -> anyhow::Result<Connection> {
-        let Plan { mqtt, client_id, filters, .. } = &self.plan;
+        let Self { mqtt, client_id, filters, .. } = self;
         let opened = Connection::open(mqtt, client_id, filters).await;
         opened
             .with_context(|| format!("no connection to the broker at {}", mqtt.broker.authority()))
@@ -198,7 +150,7 @@ impl<S: Source + 'static> Publisher<S> {
 
     async fn run(mut self, mut connection: Connection, mut timing: Timing) -> anyhow::Result<()> {
         while let Err(error) = self.converse(&mut connection, &mut timing).await {
-            if !self.plan.reconnect {
+            if !self.reconnect {
                 return Err(error);
             }
             let unacknowledged = self.window.len();
@@ -211,9 +163,9 @@ impl<S: Source + 'static> Publisher<S> {
         if let Err(error) = connection.close().await {
             debug!("the connection ended before DISCONNECT: {error}");
         }
-        let pace = &mut self.plan.pace;
-        let is_complete = self.source.has_ended() || pace.is_unlimited() || timing.is_stopped();
-        let totals = &mut *self.plan.totals.borrow_mut();
+        let pace = &mut self.pace;
+        let is_complete = self.sensors.has_ended() || pace.is_unlimited() || timing.is_stopped();
+        let totals = &mut *self.totals.borrow_mut();
         if !is_complete {
             totals.skipped += pace.due(timing.elapsed(Instant::now())) + pace.skipped();
         }
@@ -228,7 +180,7 @@ impl<S: Source + 'static> Publisher<S> {
         timing: &mut Timing,
     ) -> anyhow::Result<()> {
         let republished = self.window.restart(connection.receive_maximum);
-        self.plan.totals.borrow_mut().republished += republished as u64;
+        self.totals.borrow_mut().republished += republished as u64;
         self.acknowledged_at = Instant::now();
         loop {
             let now = Instant::now();
@@ -248,13 +200,13 @@ impl<S: Source + 'static> Publisher<S> {
             );
             let wake_at = self.wake_at(now, timing).min(connection.keep_alive(now)?);
             // One PUBACK is not worth a round, and the broker has the cores meanwhile.
-            let is_flat_out = self.plan.pace.is_unlimited() && self.deadline.is_none();
-            let gather = if is_flat_out { self.plan.tick } else { Duration::ZERO };
+            let is_flat_out = self.pace.is_unlimited() && self.deadline.is_none();
+            let gather = if is_flat_out { self.tick } else { Duration::ZERO };
             tokio::select! {
                 events = connection.events(gather) => {
                     let now = Instant::now();
                     events?.into_iter().for_each(|event| self.handle(event, now));
-                    let totals = self.plan.totals.borrow();
+                    let totals = self.totals.borrow();
                     totals.progress.iter().for_each(|it| it.set_position(totals.acknowledged));
                 }
                 () = sleep_until(wake_at) => {}
@@ -269,23 +221,23 @@ impl<S: Source + 'static> Publisher<S> {
             return;
         }
         let clock = Timestamp::now();
-        for message in self.source.heartbeats(timing.elapsed(now), clock) {
+        for message in self.sensors.heartbeats(timing.elapsed(now), clock) {
             self.push(message);
         }
-        let mut due = self.plan.pace.due(timing.elapsed(now));
-        while due > 0 && self.window.has_room() && !self.source.has_ended() {
-            let message = self.source.next(clock);
+        let mut due = self.pace.due(timing.elapsed(now));
+        while due > 0 && self.window.has_room() && !self.sensors.has_ended() {
+            let message = self.sensors.next(clock);
             self.push(message);
-            self.plan.pace.sent();
+            self.pace.sent();
             due -= 1;
         }
-        if self.source.has_ended() || timing.is_over(now) {
+        if self.sensors.has_ended() || timing.is_over(now) {
             self.deadline = Some(now + WIND_DOWN);
         }
     }
 
     fn push(&mut self, message: Message) {
-        self.plan.totals.borrow_mut().account.add(message.sent);
+        self.totals.borrow_mut().account.add(message.sent);
         self.window.push(message.topic, message.payload);
     }
 
@@ -294,7 +246,7 @@ impl<S: Source + 'static> Publisher<S> {
             Event::Acknowledged(id, reason) => {
                 let Some(sent_at) = self.window.acknowledge(id) else { return };
                 self.acknowledged_at = now;
-                let totals = &mut *self.plan.totals.borrow_mut();
+                let totals = &mut *self.totals.borrow_mut();
                 if let Some(latency) = &mut totals.latency {
                     record(latency, now - sent_at);
                 }
@@ -309,8 +261,8 @@ impl<S: Source + 'static> Publisher<S> {
             Event::Publish { topic, payload } => {
                 let clock = Timestamp::now();
                 let answer = {
-                    let counts = &mut self.plan.totals.borrow_mut().configurations;
-                    self.source.receive(&topic, &payload, clock, counts)
+                    let counts = &mut self.totals.borrow_mut().configurations;
+                    self.sensors.receive(&topic, &payload, clock, counts)
                 };
                 answer.into_iter().for_each(|answer| self.push(answer));
             }
@@ -327,15 +279,15 @@ impl<S: Source + 'static> Publisher<S> {
             return now + IDLE;
         }
         // With a full window an acknowledgement wakes.
-        let next = self.plan.pace.next_at().filter(|_| self.window.has_room());
+        let next = self.pace.next_at().filter(|_| self.window.has_room());
         let due = next.into_iter().chain(timing.duration).min().map(|due| timing.started_at + due);
-        due.map_or(now + IDLE, |due| due.max(now + self.plan.tick).min(now + IDLE))
+        due.map_or(now + IDLE, |due| due.max(now + self.tick).min(now + IDLE))
     }
 
     async fn reconnect(&mut self, timing: &mut Timing) -> Option<Connection> {
         for failures in 1.. {
             let now = Instant::now();
-            if timing.is_over(now) || self.source.has_ended() {
+            if timing.is_over(now) || self.sensors.has_ended() {
                 self.deadline.get_or_insert(now + WIND_DOWN);
             }
             if self.is_done(now, timing) {
@@ -352,7 +304,7 @@ impl<S: Source + 'static> Publisher<S> {
             match opened {
                 Ok(connection) => {
                     info!("connected to the broker again");
-                    self.plan.totals.borrow_mut().reconnects += 1;
+                    self.totals.borrow_mut().reconnects += 1;
                     return Some(connection);
                 }
                 Err(error) => debug!("still no connection: {error:#}"),

@@ -12,7 +12,7 @@ const MAX_PAYLOAD_BYTES: usize = 8 << 20;
 
 /// Un-acknowledged messages, the oldest at the front.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     max_messages: usize,
     /// The broker's [MQTT-3.3.4-9].
     receive_maximum: usize,
@@ -32,16 +32,9 @@ struct Entry {
 }
 
 impl Window {
-    pub(super) fn new(max_messages: usize) -> Self {
-        let (receive_maximum, next_id) = (0, NonZeroU16::MIN);
-        Self {
-            max_messages,
-            receive_maximum,
-            entries: VecDeque::new(),
-            sent: 0,
-            payload_bytes: 0,
-            next_id,
-        }
+    pub(crate) fn new(max_messages: usize) -> Self {
+        let (entries, next_id) = (VecDeque::new(), NonZeroU16::MIN);
+        Self { max_messages, receive_maximum: 0, entries, sent: 0, payload_bytes: 0, next_id }
     }
 
     /// On a new connection everything is sent again. Returns how many messages that concerns.

@@ -6,23 +6,23 @@ mod invented;
 mod payload;
 mod series;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ntex_bytes::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::account::{Configurations, Sent};
-use super::publisher::{Message, Pace, Rate, Source};
+use super::account::{Configurations, Message, Sent};
+use super::pace::{Pace, Rate};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::wire::Topics;
 use invented::Inventor;
 use payload::{Revision, heartbeat};
 
 pub(crate) use invented::Invention;
-pub(crate) use payload::measurement;
 pub(crate) use series::Series;
 
 /// Each sensor with a configuration sends a heartbeat at this interval.
@@ -34,7 +34,7 @@ pub(crate) enum Content {
     Invented(Invention),
     /// A series, by each sensor from its beginning, `per_message` rows at a time.
     Recorded {
-        series: Rc<Series>,
+        series: Arc<Series>,
         per_message: usize,
     },
 }
@@ -47,6 +47,9 @@ pub(crate) struct Copies {
     /// How many messages later the copy follows; 0 directly.
     pub(crate) lag: u64,
 }
+
+/// The timestamps of measurements that were published and not seen in the database, and when that was.
+pub(crate) type Unseen = Arc<Mutex<BTreeMap<Timestamp, Instant>>>;
 
 struct Sensor {
     identifier: SensorIdentifier,
@@ -120,14 +123,17 @@ impl Sensor {
     }
 }
 
+const HEARTBEAT: Sent = Sent::good(Kind::Heartbeat, 1);
+
 pub(crate) struct Sensors {
     sensors: Vec<Sensor>,
     indices: HashMap<SensorIdentifier, usize>,
     topics: Topics,
     content: Rc<Content>,
     /// Messages to come, without copies and heartbeats.
-    left: Option<u64>,
-    copies: Copies,
+    pub(super) left: Option<u64>,
+    pub(super) copies: Copies,
+    pub(super) unseen: Option<Unseen>,
     /// Copies to come, each with the number of the message before which it is due.
     pending: VecDeque<(u64, Message)>,
     /// Messages published, without copies and heartbeats.
@@ -137,13 +143,11 @@ pub(crate) struct Sensors {
 }
 
 impl Sensors {
-    /// These sensors, each with its number in the fleet of a seed.
+    /// These sensors, each with its number in the fleet of a seed; they never end.
     pub(super) fn new<'a>(
         sensors: impl Iterator<Item = (u64, &'a SensorIdentifier)>,
         topics: &Topics,
         (content, seed): (Rc<Content>, u64),
-        limit: Option<u64>,
-        copies: Copies,
     ) -> Self {
         let sensor = |(number, identifier): (u64, &SensorIdentifier)| Sensor {
             identifier: *identifier,
@@ -159,8 +163,9 @@ impl Sensors {
             sensors,
             topics: topics.clone(),
             content,
-            left: limit,
-            copies,
+            left: None,
+            copies: Copies::default(),
+            unseen: None,
             pending: VecDeque::new(),
             published: 0,
             heartbeats: Pace::new(Rate::PerSecond(per_second)).skipping(),
@@ -176,22 +181,24 @@ impl Sensors {
         };
         Message { topic, payload: payload.into(), sent }
     }
-}
 
-const HEARTBEAT: Sent = Sent::good(Kind::Heartbeat, 1);
-
-impl Source for Sensors {
-    fn has_ended(&self) -> bool {
+    /// Whether everything has been published.
+    pub(crate) fn has_ended(&self) -> bool {
         self.left == Some(0) && self.pending.is_empty()
     }
 
-    fn next(&mut self, now: Timestamp) -> Message {
+    /// The next message; not called after the end.
+    pub(crate) fn next(&mut self, now: Timestamp) -> Message {
         let is_due = |copy: &mut (u64, Message)| copy.0 <= self.published || self.left == Some(0);
         if let Some((_, copy)) = self.pending.pop_front_if(is_due) {
             return copy;
         }
         let index = (self.published % self.sensors.len() as u64) as usize;
         let payload = self.sensors[index].next(&self.content, now);
+        if let Some(unseen) = &self.unseen {
+            let timestamp = self.sensors[index].inventor.latest();
+            unseen.lock().expect("nothing panics under it").insert(timestamp, Instant::now());
+        }
         let message = self.message(index, payload);
         let copied = |messages: u64| (messages as f64 * self.copies.share) as u64;
         self.published += 1;
@@ -204,7 +211,8 @@ impl Source for Sensors {
         message
     }
 
-    fn heartbeats(&mut self, elapsed: Duration, now: Timestamp) -> Vec<Message> {
+    /// Heartbeats that are due besides, `elapsed` after the start.
+    pub(super) fn heartbeats(&mut self, elapsed: Duration, now: Timestamp) -> Vec<Message> {
         let mut due = Vec::new();
         for _ in 0..self.heartbeats.due(elapsed) {
             self.heartbeats.sent();
@@ -217,7 +225,8 @@ impl Source for Sensors {
         due
     }
 
-    fn receive(
+    /// A PUBLISH on a subscribed topic arrived. The answer is published.
+    pub(super) fn receive(
         &mut self,
         topic: &str,
         payload: &[u8],
@@ -240,7 +249,8 @@ mod tests {
     fn sensors(content: Content, limit: Option<u64>) -> Sensors {
         let identifiers = [SensorIdentifier::random(), SensorIdentifier::random()];
         let (topics, content) = (Topics::new("site-a"), Rc::new(content));
-        Sensors::new((0..).zip(&identifiers), &topics, (content, 1), limit, Copies::default())
+        let sensors = Sensors::new((0..).zip(&identifiers), &topics, (content, 1));
+        Sensors { left: limit, ..sensors }
     }
 
     fn next(sensors: &mut Sensors) -> (String, String) {
@@ -289,7 +299,7 @@ mod tests {
     #[test]
     fn a_series_is_published_by_each_to_its_end() {
         let file = "t,a\n2012-01-01,1.0\n2012-01-02,2\n2012-01-03,3\n";
-        let series = Rc::new(Series::parse(file, None).unwrap());
+        let series = Arc::new(Series::parse(file, None).unwrap());
         let mut sensors = sensors(Content::Recorded { series, per_message: 2 }, Some(4));
         let first = r#"{"measurements":[{"revision":null,"timestamp":1325376000,"value":{"a":1.0}},{"revision":null,"timestamp":1325462400,"value":{"a":2}}]}"#;
         assert_eq!((next(&mut sensors).1.as_str(), next(&mut sensors).1.as_str()), (first, first));

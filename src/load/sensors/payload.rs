@@ -52,13 +52,6 @@ pub(super) fn item(
         .expect(WRITTEN);
 }
 
-/// A message of one measurement.
-pub(crate) fn measurement(at: Timestamp, members: impl fmt::Display) -> Vec<u8> {
-    let mut out = Vec::new();
-    measurements(&mut out, |out| item(out, Revision(None), at, members));
-    out
-}
-
 /// A message of one log message.
 pub(super) fn log_message(
     revision: Revision,

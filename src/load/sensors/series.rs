@@ -231,16 +231,6 @@ mod tests {
         assert_eq!((days(1), days(2)), (vec![0, 2, 2], vec![2, 2]));
     }
 
-    #[test]
-    fn a_real_series_is_read_whole() {
-        let weather = items(include_str!("../../../tests/data/seattle-weather.csv"), None);
-        assert_eq!(weather.len(), 1_461);
-        assert_eq!(
-            weather[0],
-            r#""timestamp":1325376000,"value":{"precipitation":0.0,"temp_max":12.8,"temp_min":5.0,"wind":4.7,"weather":"drizzle"}"#
-        );
-    }
-
     proptest! {
         #[test]
         fn every_item_is_json_and_holds_every_cell(
