@@ -2,6 +2,8 @@
 //! owns its own `Config`; here they get their values, their defaults are in `.env.example`, and
 //! what is missing, malformed or contradictory is refused with one sentence.
 
+mod broker;
+mod database;
 mod env_file;
 mod error;
 mod http;
@@ -10,18 +12,17 @@ mod inspection;
 mod mangled_urls;
 mod settings;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use secrecy::SecretString;
 
-use secrecy::{ExposeSecret as _, SecretString};
-
+use broker::MQTT_URL;
+use database::DATABASE_URL;
 pub use env_file::{EnvFile, load_env_file};
 pub use error::ConfigError;
 use error::HIDDEN;
 pub use inspection::Inspection;
 use settings::Settings;
 
-use crate::{api, mqtt, sensor, store, streams, telemetry, tls, wire, writer};
+use crate::{api, mqtt, sensor, store, streams, telemetry, wire, writer};
 
 /// All settings of `tributary serve`.
 #[derive(Clone, Debug)]
@@ -223,169 +224,6 @@ pub fn read_bench(
         postgres_pid: pid("TRIBUTARY_BENCH_POSTGRES_PID")?,
         broker_pid: pid("TRIBUTARY_BENCH_BROKER_PID")?,
     })
-}
-
-/// A secret's variable, and the one that names a file with it.
-type SecretNames = (&'static str, &'static str);
-
-const DATABASE_URL: SecretNames = ("DATABASE_URL", "DATABASE_URL_FILE");
-const DATABASE_PASSWORD: SecretNames = ("DATABASE_PASSWORD", "DATABASE_PASSWORD_FILE");
-const MQTT_URL: SecretNames = ("MQTT_URL", "MQTT_URL_FILE");
-const MQTT_PASSWORD: SecretNames = ("MQTT_PASSWORD", "MQTT_PASSWORD_FILE");
-
-/// What goes on in the place of a URL that is missing or malformed, where all problems are wanted.
-const SOMEWHERE: &str = "mqtt://localhost";
-
-impl Settings<'_> {
-    fn store(&self) -> Result<store::Config, ConfigError> {
-        let (mut postgres, ssl) = self.database()?;
-        if let Some(password) = self.secret(DATABASE_PASSWORD, |_| HIDDEN.into())? {
-            if postgres.get_password().is_some() {
-                self.refuse(two_passwords(DATABASE_PASSWORD.0, DATABASE_URL.0), ())?;
-            }
-            postgres.password(password.expose_secret());
-        }
-        Ok(store::Config {
-            postgres,
-            ssl,
-            last_good_address: Arc::default(),
-            readers: self.number("DATABASE_READERS", 4, 1..=256)?,
-            read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
-            measurement_bundles: self.flag("MEASUREMENT_BUNDLES", true)?,
-            exports: self.number("EXPORTS_AT_ONCE", 2, 1..=64)?,
-            idempotency_hours: self.number("IDEMPOTENCY_HOURS", 24, 1..=8_760)?,
-            statement_timeout_secs: self.number(
-                "DATABASE_STATEMENT_TIMEOUT_SECS",
-                60,
-                1..=3_600,
-            )?,
-            partition_days: self.number("PARTITION_INTERVAL_DAYS", 7, 1..=366)?,
-            partition_past_days: self.number("PARTITION_PAST_DAYS", 366, 1..=3_660)?,
-            log_message_retention_days: self.retention("RETENTION_LOG_MESSAGE_DAYS", 120)?,
-            measurement_retention_days: self.retention("RETENTION_MEASUREMENT_DAYS", 0)?,
-            heartbeat_retention_days: self.retention("RETENTION_HEARTBEAT_DAYS", 120)?,
-        })
-    }
-
-    fn database(&self) -> Result<(tokio_postgres::Config, store::Ssl), ConfigError> {
-        let shown = |url: &str| {
-            store::read_url(url)
-                .map_or_else(|_| HIDDEN.into(), |(postgres, ssl)| store::describe(&postgres, &ssl))
-        };
-        let url = self.required(DATABASE_URL, shown)?;
-        store::read_url(url.expose_secret())
-            .or_else(|problem| self.refuse(malformed(DATABASE_URL.0, &problem), store::nowhere()))
-    }
-
-    fn mqtt(&self) -> Result<mqtt::Config, ConfigError> {
-        let broker = self.broker()?;
-        let check_prefix = |text: &str| wire::check_prefix(text).map_err(Into::into);
-        let topic_prefix = self.checked("MQTT_TOPIC_PREFIX", "", check_prefix)?;
-        let client_id = self.text("MQTT_CLIENT_ID", "tributary");
-        Ok(mqtt::Config {
-            broker,
-            client_id,
-            topic_prefix,
-            receive_maximum: self.number("MQTT_RECEIVE_MAXIMUM", 50_000, 1..=65_534)?,
-            session_expiry_days: self.number("MQTT_SESSION_EXPIRY_DAYS", 7, 1..=3_660)?,
-            keep_alive_secs: self.number("MQTT_KEEP_ALIVE_SECS", 15, 1..=3_600)?,
-            window_bytes: self.number("WINDOW_BYTES", 256 << 20, 1 << 16..=1 << 36)?,
-        })
-    }
-
-    fn broker(&self) -> Result<mqtt::BrokerUrl, ConfigError> {
-        let shown = |url: &str| {
-            url.parse().map_or_else(|_| HIDDEN.into(), |url: mqtt::BrokerUrl| url.shown())
-        };
-        let url = self.required(MQTT_URL, shown)?;
-        let somewhere = || SOMEWHERE.parse().expect("it is written in the source");
-        let mut broker: mqtt::BrokerUrl = url
-            .expose_secret()
-            .parse()
-            .or_else(|problem| self.refuse(malformed(MQTT_URL.0, &problem), somewhere()))?;
-        if let Some(password) = self.secret(MQTT_PASSWORD, |_| HIDDEN.into())? {
-            if broker.password().is_some() {
-                self.refuse(two_passwords(MQTT_PASSWORD.0, MQTT_URL.0), ())?;
-            }
-            broker = broker.with_password(password);
-        }
-        let authority = self.path("MQTT_CA_FILE");
-        let identity = self.pair("MQTT_CERTIFICATE_FILE", "MQTT_KEY_FILE")?;
-        if broker.secure {
-            let options = tls::ClientOptions {
-                authority: Some(authority.map_or(tls::Authority::System, tls::Authority::File)),
-                check_name: true,
-                identity: identity.map(|(certificate, key)| tls::Identity { certificate, key }),
-                protocol: None,
-            };
-            return match tls::Client::new(options) {
-                Ok(tls) => Ok(broker.with_tls(tls)),
-                Err(problem) => self.refuse(
-                    ConfigError::Unusable {
-                        name: match problem.role {
-                            tls::Role::Authority => "MQTT_CA_FILE",
-                            tls::Role::Certificate => "MQTT_CERTIFICATE_FILE",
-                            tls::Role::Key => "MQTT_KEY_FILE",
-                        },
-                        problem,
-                    },
-                    broker,
-                ),
-            };
-        }
-        if authority.is_some() || identity.is_some() {
-            let set = if authority.is_some() { "MQTT_CA_FILE" } else { "MQTT_CERTIFICATE_FILE" };
-            let problem =
-                format!("{set} is set, but MQTT_URL begins with mqtt://; TLS takes mqtts://");
-            self.refuse(ConfigError::Contradiction(problem), ())?;
-        }
-        Ok(broker)
-    }
-
-    /// Two files that go together.
-    fn pair(
-        &self,
-        first: &'static str,
-        second: &'static str,
-    ) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
-        let (set, missing) = match (self.path(first), self.path(second)) {
-            (Some(certificate), Some(key)) => return Ok(Some((certificate, key))),
-            (None, None) => return Ok(None),
-            (Some(_), None) => (first, second),
-            (None, Some(_)) => (second, first),
-        };
-        let problem =
-            format!("{set} is set without {missing}; a certificate and its key go together");
-        self.refuse(ConfigError::Contradiction(problem), None)
-    }
-
-    /// A URL without which nothing goes.
-    fn required(
-        &self,
-        names: SecretNames,
-        shown: impl Fn(&str) -> String,
-    ) -> Result<SecretString, ConfigError> {
-        match self.secret(names, shown)? {
-            Some(value) => Ok(value),
-            None => self.refuse(ConfigError::Missing(names.0), SOMEWHERE.into()),
-        }
-    }
-
-    fn retention(&self, name: &'static str, default: u32) -> Result<Option<u32>, ConfigError> {
-        let days = self.number(name, default, 0..=36_600)?;
-        Ok((days > 0).then_some(days))
-    }
-}
-
-/// A URL may hold a password, so that it is not shown.
-fn malformed(name: &'static str, problem: &impl ToString) -> ConfigError {
-    ConfigError::Invalid { name, value: HIDDEN.into(), problem: problem.to_string() }
-}
-
-fn two_passwords(variable: &str, url: &str) -> ConfigError {
-    ConfigError::Contradiction(format!(
-        "{variable} is set, and {url} holds a password too; one of them is to go"
-    ))
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ mod problem;
 mod problem_kind;
 mod query;
 mod rejections;
+mod replays;
 mod request;
 mod routes;
 mod sensor_list;
@@ -54,6 +55,7 @@ mod status;
 mod streams;
 mod tokens;
 mod users;
+mod values;
 
 use std::io;
 use std::net::SocketAddr;
@@ -170,6 +172,7 @@ fn routes() -> Routes {
         status::routes,
         export::routes,
         rejections::routes,
+        replays::routes,
         ingest::routes,
         streams::routes,
         activity::routes,

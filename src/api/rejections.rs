@@ -1,9 +1,6 @@
-//! What could not be stored: listed newest first, replayed, deleted. Reads what the writer recorded
-//! beside the rows. Promises the bytes as they came: as text where they are text, in base64 where
-//! not; that a request touches a bounded number of rejections; and that all of them are meant only
-//! where that is said.
-
-use std::time::Duration;
+//! What could not be stored: listed newest first, and deleted. Reads what the writer recorded beside the rows.
+//! Promises the bytes as they came: as text where they are text, in base64 where not; that a request touches a
+//! bounded number of rejections; and that all of them are meant only where that is said.
 
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
@@ -13,30 +10,20 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::access::Access;
-use super::body::Json;
 use super::caller::Caller;
-use super::fault::pointer;
-use super::fields::{
-    self, DeletionLimit, Identifiers, KindName, Limit, MAX_DELETED, MAX_LIMIT, Number, ReasonCode,
-    Time, True, not_null,
-};
+use super::fields::{self, DeletionLimit, KindName, MAX_DELETED, Number, ReasonCode, Time, True};
 use super::page::{Listing, PageQuery, row_listing};
 use super::problem::Problem;
 use super::problem_kind;
 use super::query::{And, Query};
 use super::routes::Routes;
-use super::{Context, cursor, to_the_end};
+use super::{Context, cursor};
 use crate::domain::{Scope, SensorIdentifier};
-use crate::replay::{ReplayError, ReplayReport, ReplayRequest};
-use crate::store::{RejectionFilter, RejectionRow, ReplayRange};
-
-/// A page is replayed within some hundred milliseconds; longer than this, nobody waits.
-const REPLAY_TIMEOUT: Duration = Duration::from_secs(25);
+use crate::store::{RejectionFilter, RejectionRow};
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
     routes.add(Access::OPERATOR, __path_delete, delete);
-    routes.add(Access::OPERATOR, __path_replay, replay);
 }
 
 /// A rejection as it stands on the wire.
@@ -158,70 +145,6 @@ async fn delete(
     Ok(HttpResponse::Ok().json(Deletion { deleted, more: deleted == u64::from(limit) }))
 }
 
-/// What became of a page of a replay.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Replay {
-    /// Rejections that went through the pipeline.
-    replayed: u64,
-    /// Of those: left the table, because their items are rows now, or rejections of their own.
-    removed: u64,
-    /// Of those: stay, because all of it is refused again.
-    kept: u64,
-    /// Of those: were not there any more when they were to be stored.
-    gone: u64,
-    /// Of those: stopped the actor of their sensor, or came behind one that did; they stay.
-    failed: u64,
-    /// Items that are rows now.
-    stored_items: u64,
-    /// Items that were rows before.
-    duplicate_items: u64,
-    /// Items that are refused again.
-    refused_items: u64,
-    /// Rejections that cannot be replayed; they stay.
-    not_replayable: Vec<NotReplayable>,
-    /// Where the next page begins; null behind the last.
-    next: Option<String>,
-}
-
-/// What a replay takes: conditions, all of which are to be fulfilled, or that all are meant.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[schema(as = ReplayOrder, example = json!({ "reason": "unknown_sensor", "limit": 1000 }))]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReplayBody {
-    /// True: all are meant.
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(inline, nullable = false)]
-    all: Option<True>,
-    /// Rejections of a page, 1000 if not said.
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(inline, nullable = false)]
-    limit: Option<Limit>,
-    /// What the page before gave as next; null for the first one.
-    cursor: Option<String>,
-    /// These.
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(min_items = 1, max_items = 1000, value_type = Vec<i64>, required = false)]
-    identifiers: Option<Identifiers>,
-    /// Of this sensor.
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(inline, nullable = false)]
-    sensor: Option<fields::Sensor>,
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false)]
-    reason: Option<ReasonCode>,
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false)]
-    kind: Option<KindName>,
-    /// Received from this time on.
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(inline, nullable = false)]
-    since: Option<Time>,
-    /// Received before this time.
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(inline, nullable = false)]
-    until: Option<Time>,
-}
-
 /// Which rejections.
 #[derive(Debug, Deserialize, IntoParams)]
 struct RejectionsQuery {
@@ -270,108 +193,11 @@ struct DeletionQuery {
     limit: Option<DeletionLimit>,
 }
 
-/// A rejection that cannot be replayed.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct NotReplayable {
-    identifier: i64,
-    detail: String,
-}
-
-impl From<ReplayReport> for Replay {
-    fn from(report: ReplayReport) -> Self {
-        let ReplayReport { replayed, outcome, failed, not_replayable, rest } = report;
-        let not_replayable = not_replayable
-            .into_iter()
-            .map(|(identifier, flaw)| NotReplayable { identifier, detail: flaw.to_string() })
-            .collect();
-        Self {
-            replayed,
-            removed: outcome.removed,
-            kept: outcome.kept,
-            gone: outcome.gone,
-            failed,
-            stored_items: outcome.stored_items,
-            duplicate_items: outcome.duplicate_items,
-            refused_items: outcome.refused_items,
-            not_replayable,
-            next: rest.map(|rest| cursor::encode(&rest)),
-        }
-    }
-}
-
-/// Replays rejections: a page of them goes through the pipeline again
-///
-/// Say which, or `"all": true`. What is stored leaves the table in the transaction that stores it; what
-/// is refused again stays, with the reason of today. Of a payload that was too large only the beginning
-/// was kept, under whatever reason it stands: it is told in `not_replayable`. Follow `next` as `cursor`
-/// until it is null.
-#[utoipa::path(
-    post, path = "/api/v1/rejections/replay", tag = "rejections", operation_id = "replay_rejections",
-    responses(
-        (status = 200, description = "What became of them", body = Replay),
-        (status = 404, description = "The sensor is outside of the caller's network"),
-    ),
-)]
-async fn replay(
-    context: web::Data<Context>,
-    caller: Caller,
-    Json(body): Json<ReplayBody>,
-) -> Result<impl Responder, Problem> {
-    let mut order = order(body)?;
-    let filter = within(&context, caller.scope(), order.filter).await;
-    order.filter = filter.map_err(|problem| problem.at(pointer("sensor")))?;
-    let report = to_the_end(async move {
-        match tokio::time::timeout(REPLAY_TIMEOUT, context.replays.replay(order)).await {
-            Ok(report) => report.map_err(Problem::from),
-            Err(_elapsed) => Err(Problem::later(
-                problem_kind::Kind::ReplayUnderWay,
-                "the replay continues; the list of rejections shows its progress",
-            )),
-        }
-    })
-    .await?;
-    Ok(HttpResponse::Ok().json(Replay::from(report)))
-}
-
-impl From<ReplayError> for Problem {
-    fn from(error: ReplayError) -> Self {
-        match error {
-            ReplayError::Store(error) => error.into(),
-            ReplayError::Busy | ReplayError::Ended => {
-                Self::later(problem_kind::Kind::ReplayUnderWay, &error.to_string())
-            }
-        }
-    }
-}
-
-fn order(body: ReplayBody) -> Result<ReplayRequest, Problem> {
-    let range = body.cursor.map(|cursor| {
-        cursor::decode::<ReplayRange>(&cursor).ok_or_else(|| {
-            let detail = "it takes the next of an earlier page of this replay";
-            Problem::member(pointer("cursor"), detail)
-        })
-    });
-    let filter = RejectionFilter {
-        identifiers: body.identifiers.map(|identifiers| identifiers.0),
-        network: None,
-        sensor: body.sensor.map(|sensor| sensor.0),
-        reason: body.reason.map(|reason| reason.0),
-        kind: body.kind.map(|kind| kind.0),
-        since: body.since.map(|time| time.0),
-        until: body.until.map(|time| time.0),
-    };
-    if says_too_little(&filter, body.all.is_some()) {
-        return Err(Problem::member(pointer("all"), WHICH));
-    }
-    let limit = body.limit.map_or(MAX_LIMIT, |limit| limit.0);
-    Ok(ReplayRequest { filter, range: range.transpose()?, limit })
-}
-
-const WHICH: &str = "name the rejections by a condition, or all of them by all=true";
+pub(super) const WHICH: &str = "name the rejections by a condition, or all of them by all=true";
 
 /// What the filter finds in the caller's network. A rejection is of the network of its sensor; that of
 /// a sensor that nobody has created is of none.
-async fn within(
+pub(super) async fn within(
     context: &Context,
     scope: Scope,
     filter: RejectionFilter,
@@ -388,7 +214,7 @@ async fn within(
 }
 
 /// Whether nothing is said of which rejections are meant.
-fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
+pub(super) fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
     *filter == RejectionFilter::default() && !all
 }
 

@@ -1,7 +1,8 @@
 //! The settings of HTTP and of the streams that it serves. Part of `config.rs`, which says the rest.
 
+use super::error::ConfigError;
 use super::settings::Settings;
-use super::{ConfigError, api, streams, tls};
+use crate::{api, streams, tls};
 
 impl Settings<'_> {
     pub(super) fn http(&self) -> Result<api::Config, ConfigError> {

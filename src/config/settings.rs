@@ -16,6 +16,12 @@ use super::error::{ConfigError, HIDDEN};
 /// Names more alike than this (of 1) are one name, misspelt.
 const ALIKE: f64 = 0.93;
 
+/// A secret's variable, and the one that names a file with it.
+pub(super) type SecretNames = (&'static str, &'static str);
+
+/// Taken in place of a URL that is missing or malformed, where all problems are wanted.
+pub(super) const SOMEWHERE: &str = "mqtt://localhost";
+
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
@@ -212,7 +218,7 @@ impl<'a> Settings<'a> {
     /// `show` says what may be shown of it.
     pub(super) fn secret(
         &self,
-        (name, file_name): (&'static str, &'static str),
+        (name, file_name): SecretNames,
         show: impl Fn(&str) -> String,
     ) -> Result<Option<SecretString>, ConfigError> {
         let direct = self.ask(name);
@@ -234,6 +240,46 @@ impl<'a> Settings<'a> {
         }
         Ok(value.map(SecretString::from))
     }
+
+    /// Two files that go together.
+    pub(super) fn pair(
+        &self,
+        first: &'static str,
+        second: &'static str,
+    ) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+        let (set, missing) = match (self.path(first), self.path(second)) {
+            (Some(certificate), Some(key)) => return Ok(Some((certificate, key))),
+            (None, None) => return Ok(None),
+            (Some(_), None) => (first, second),
+            (None, Some(_)) => (second, first),
+        };
+        let problem =
+            format!("{set} is set without {missing}; a certificate and its key go together");
+        self.refuse(ConfigError::Contradiction(problem), None)
+    }
+
+    /// A URL without which nothing goes.
+    pub(super) fn required(
+        &self,
+        names: SecretNames,
+        shown: impl Fn(&str) -> String,
+    ) -> Result<SecretString, ConfigError> {
+        match self.secret(names, shown)? {
+            Some(value) => Ok(value),
+            None => self.refuse(ConfigError::Missing(names.0), SOMEWHERE.into()),
+        }
+    }
+}
+
+/// A URL may hold a password, so that it is not shown.
+pub(super) fn malformed(name: &'static str, problem: &impl ToString) -> ConfigError {
+    ConfigError::Invalid { name, value: HIDDEN.into(), problem: problem.to_string() }
+}
+
+pub(super) fn two_passwords(variable: &str, url: &str) -> ConfigError {
+    ConfigError::Contradiction(format!(
+        "{variable} is set, and {url} holds a password too; one of them is to go"
+    ))
 }
 
 /// What a secret's file holds, without the line's end that an editor leaves.

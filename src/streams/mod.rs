@@ -12,6 +12,8 @@ mod grants;
 mod hub;
 mod model;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use event::{Configured, Dropped, Opened};
 pub use fleet::{Fleet, NotRead};

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file with more lines of code than this hides a second idea.
-const MAX_LINES: usize = 420;
+const MAX_LINES: usize = 400;
 
 /// Who may name whom in `crate::…`; what is not listed may name nothing of ours.
 const MAY_KNOW: &[(&str, &[&str])] = &[

@@ -1,6 +1,7 @@
 //! Connections to PostgreSQL: what DATABASE_URL says of them, how one is made and prepared, and how
 //! it is cut. Used by the pools, the exports, the migrations and the benchmark.
 
+mod connection_string;
 pub(super) mod connector;
 mod database_url;
 pub(super) mod last_connect_error;
@@ -10,6 +11,7 @@ pub(super) mod reader;
 mod ssl;
 mod stream;
 
-pub use database_url::{UrlError, describe, nowhere, read_url, without_password};
+pub use connection_string::UrlError;
+pub use database_url::{describe, nowhere, read_url, without_password};
 pub use pooler::refuse_transaction_pooling;
 pub use ssl::{Ssl, SslError, SslMode};

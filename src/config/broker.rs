@@ -1,0 +1,77 @@
+//! The settings of the broker. Part of `config.rs`, which says the rest.
+
+use secrecy::ExposeSecret as _;
+
+use super::error::{ConfigError, HIDDEN};
+use super::settings::{SOMEWHERE, SecretNames, Settings, malformed, two_passwords};
+use crate::{mqtt, tls, wire};
+
+pub(super) const MQTT_URL: SecretNames = ("MQTT_URL", "MQTT_URL_FILE");
+const MQTT_PASSWORD: SecretNames = ("MQTT_PASSWORD", "MQTT_PASSWORD_FILE");
+
+impl Settings<'_> {
+    pub(super) fn mqtt(&self) -> Result<mqtt::Config, ConfigError> {
+        let broker = self.broker()?;
+        let check_prefix = |text: &str| wire::check_prefix(text).map_err(Into::into);
+        let topic_prefix = self.checked("MQTT_TOPIC_PREFIX", "", check_prefix)?;
+        let client_id = self.text("MQTT_CLIENT_ID", "tributary");
+        Ok(mqtt::Config {
+            broker,
+            client_id,
+            topic_prefix,
+            receive_maximum: self.number("MQTT_RECEIVE_MAXIMUM", 50_000, 1..=65_534)?,
+            session_expiry_days: self.number("MQTT_SESSION_EXPIRY_DAYS", 7, 1..=3_660)?,
+            keep_alive_secs: self.number("MQTT_KEEP_ALIVE_SECS", 15, 1..=3_600)?,
+            window_bytes: self.number("WINDOW_BYTES", 256 << 20, 1 << 16..=1 << 36)?,
+        })
+    }
+
+    fn broker(&self) -> Result<mqtt::BrokerUrl, ConfigError> {
+        let shown = |url: &str| {
+            url.parse().map_or_else(|_| HIDDEN.into(), |url: mqtt::BrokerUrl| url.shown())
+        };
+        let url = self.required(MQTT_URL, shown)?;
+        let somewhere = || SOMEWHERE.parse().expect("it is written in the source");
+        let mut broker: mqtt::BrokerUrl = url
+            .expose_secret()
+            .parse()
+            .or_else(|problem| self.refuse(malformed(MQTT_URL.0, &problem), somewhere()))?;
+        if let Some(password) = self.secret(MQTT_PASSWORD, |_| HIDDEN.into())? {
+            if broker.password().is_some() {
+                self.refuse(two_passwords(MQTT_PASSWORD.0, MQTT_URL.0), ())?;
+            }
+            broker = broker.with_password(password);
+        }
+        let authority = self.path("MQTT_CA_FILE");
+        let identity = self.pair("MQTT_CERTIFICATE_FILE", "MQTT_KEY_FILE")?;
+        if broker.secure {
+            let options = tls::ClientOptions {
+                authority: Some(authority.map_or(tls::Authority::System, tls::Authority::File)),
+                check_name: true,
+                identity: identity.map(|(certificate, key)| tls::Identity { certificate, key }),
+                protocol: None,
+            };
+            return match tls::Client::new(options) {
+                Ok(tls) => Ok(broker.with_tls(tls)),
+                Err(problem) => self.refuse(
+                    ConfigError::Unusable {
+                        name: match problem.role {
+                            tls::Role::Authority => "MQTT_CA_FILE",
+                            tls::Role::Certificate => "MQTT_CERTIFICATE_FILE",
+                            tls::Role::Key => "MQTT_KEY_FILE",
+                        },
+                        problem,
+                    },
+                    broker,
+                ),
+            };
+        }
+        if authority.is_some() || identity.is_some() {
+            let set = if authority.is_some() { "MQTT_CA_FILE" } else { "MQTT_CERTIFICATE_FILE" };
+            let problem =
+                format!("{set} is set, but MQTT_URL begins with mqtt://; TLS takes mqtts://");
+            self.refuse(ConfigError::Contradiction(problem), ())?;
+        }
+        Ok(broker)
+    }
+}
