@@ -280,7 +280,7 @@ async fn run_housekeeping(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
             Ok(waiting) => {
                 failures = 0;
                 metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
-                waits = if tell_waiting(&metrics, waiting, waits == 0) { waits + 1 } else { 0 };
+                waits = if report_blocked(&metrics, waiting, waits == 0) { waits + 1 } else { 0 };
                 if waits > 0 { long_pause(waits) } else { HOUSEKEEPING_INTERVAL }
             }
             Err(error) => {
@@ -299,20 +299,20 @@ async fn run_housekeeping(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
     }
 }
 
-/// True if partition changes wait for a lock.
-fn tell_waiting(
+/// Returns whether partition changes wait for a lock.
+fn report_blocked(
     metrics: &Metrics,
-    waiting: impl IntoIterator<Item = store::BlockedPartitions>,
+    blocked: impl IntoIterator<Item = store::BlockedPartitions>,
     is_first: bool,
 ) -> bool {
-    let mut waits = false;
-    for store::BlockedPartitions { table, to_create, to_drop } in waiting {
+    let mut is_blocked = false;
+    for store::BlockedPartitions { table, to_create, to_drop } in blocked {
         for (task, count) in [("make", to_create), ("drop", to_drop)] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             metrics.partitions_waiting.with_label_values(&[table, task]).set(count);
         }
         if to_create + to_drop > 0 {
-            waits = true;
+            is_blocked = true;
             if is_first {
                 warn!(
                     table,
@@ -323,5 +323,5 @@ fn tell_waiting(
             }
         }
     }
-    waits
+    is_blocked
 }

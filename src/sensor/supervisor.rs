@@ -128,7 +128,7 @@ impl Supervisor {
         }
         self.storing_last_seen = true;
         let store = self.store.clone();
-        let stored = async move { (store.note_last_seen(&last_seen).await, last_seen) };
+        let stored = async move { (store.update_last_seen(&last_seen).await, last_seen) };
         context.spawn(stored.into_actor(self).map(|(outcome, last_seen), supervisor, _| {
             supervisor.storing_last_seen = false;
             match outcome {

@@ -175,7 +175,7 @@ async fn what_the_path_and_the_housekeeping_ask_ends_whatever_the_database_does(
         };
     }
     let asked = asked![
-        store.note_last_seen(&heard),
+        store.update_last_seen(&heard),
         store.census(),
         store.fold_activity(),
         store.read_activity(),

@@ -244,7 +244,7 @@ async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
 
     assert_eq!(count(&database, "select count(*) from measurement_default").await, 3);
     let log = service.log();
-    let told: Vec<_> = log.lines().filter(|line| line.contains("partition not made")).collect();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("partition not created")).collect();
     assert!(matches!(told[..], [one] if one.contains("no tables today")), "{told:?}");
 
     admin.batch_execute("drop event trigger refuse").await.unwrap();

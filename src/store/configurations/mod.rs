@@ -1,4 +1,4 @@
-//! Configurations: their revisions, as the API writes and reads them, and the outbox of what goes down.
+//! Configurations: their revisions, for the API, and the outbox of those to be published.
 
 pub(super) mod outbox;
 pub(super) mod revisions;

@@ -1,6 +1,6 @@
-//! The outbox of what goes down: configurations to publish, and deleted sensors whose retained
-//! configuration is to be cleared. Called by the outbox's actor. Promises that what is not recorded as
-//! published or cleared is offered again.
+//! The outbox: configurations to publish, and deleted sensors whose retained configuration must be
+//! cleared. Called by the outbox's actor. An entry is returned again until it is recorded as published
+//! or cleared.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -14,13 +14,13 @@ use crate::store::{Store, StoreError};
 /// A configuration to be published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PendingConfiguration {
-    /// For whom.
+    /// The sensor's identifier.
     pub sensor: SensorIdentifier,
-    /// Which one.
+    /// The revision.
     pub revision: i32,
     /// The text of a JSON object.
     pub value: String,
-    /// When it was created: tells it apart from that of another sensor that had the identifier.
+    /// Distinguishes it from the same revision of an earlier sensor with this identifier.
     pub created_at: Timestamp,
 }
 
@@ -60,9 +60,9 @@ where configuration.sensor_identifier = refused.sensor_identifier
     and configuration.creation_timestamp = refused.creation_timestamp
     and configuration.problem is distinct from refused.problem";
 
-/// Whoever published these may have been slow, and another instance quicker with a newer one, which
-/// the broker then has no more: the newest is published once again. So the last word is the newest,
-/// without a lock that a silent instance could keep.
+/// A slow instance may overwrite a newer retained configuration that another instance published.
+/// Therefore the newest revision is marked as unpublished again. This needs no lock, which an instance
+/// that stops responding could hold.
 const PUBLISH_AGAIN: &str = "\
 update configuration set publication_timestamp = null
 from unnest($1::uuid[], $2::int4[]) as published (sensor_identifier, revision)
@@ -82,7 +82,7 @@ limit $2";
 const RECORD_CLEARANCES: &str = "\
 update deleted_sensor set clearance_timestamp = now() where identifier = any ($1)";
 
-/// What was cleared may be there again by now, and have been published before it was cleared.
+/// The sensor may have been created again, and its configuration published, before the clearance.
 const RESTORE: &str = "\
 update configuration set publication_timestamp = null
 where sensor_identifier = any ($1) and publication_timestamp is not null
@@ -91,17 +91,17 @@ where sensor_identifier = any ($1) and publication_timestamp is not null
          where newest.sensor_identifier = configuration.sensor_identifier)";
 
 impl Store {
-    /// The newest configurations that are not published yet, by sensor, behind this one.
+    /// The newest configurations that are not published yet, sorted by sensor, starting after `after`.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn unpublished_configurations(
         &self,
-        behind: Option<SensorIdentifier>,
-        most: i64,
+        after: Option<SensorIdentifier>,
+        limit: i64,
     ) -> Result<Vec<PendingConfiguration>, StoreError> {
-        let behind = behind.map(|sensor| sensor.0);
-        let rows = self.rows(UNPUBLISHED, &[(&behind, Type::UUID), (&most, Type::INT8)]).await?;
+        let after = after.map(|sensor| sensor.0);
+        let rows = self.rows(UNPUBLISHED, &[(&after, Type::UUID), (&limit, Type::INT8)]).await?;
         Ok(rows.iter().map(pending).collect::<Result<_, _>>()?)
     }
 
@@ -117,10 +117,10 @@ impl Store {
         Ok(rows.iter().map(pending).collect::<Result<_, _>>()?)
     }
 
-    /// These are published.
+    /// Records these as published.
     ///
     /// # Errors
-    /// When the database is unavailable; they are then published once more.
+    /// When the database is unavailable; they are then published again.
     pub async fn record_publications(
         &self,
         published: &[(SensorIdentifier, i32, Timestamp)],
@@ -142,10 +142,10 @@ impl Store {
         Ok(())
     }
 
-    /// The broker did not take these, and why.
+    /// Records why the broker refused these.
     ///
     /// # Errors
-    /// When the database is away; the next attempt records it.
+    /// When the database is unavailable; the next attempt records it.
     pub async fn record_refusals(
         &self,
         refused: &[(SensorIdentifier, i32, Timestamp, String)],
@@ -167,24 +167,24 @@ impl Store {
         Ok(())
     }
 
-    /// Deleted sensors whose configuration may still be retained by the broker, behind this one.
+    /// Deleted sensors whose configuration the broker may still retain, starting after `after`.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn uncleared_sensors(
         &self,
-        behind: Option<SensorIdentifier>,
-        most: i64,
+        after: Option<SensorIdentifier>,
+        limit: i64,
     ) -> Result<Vec<SensorIdentifier>, StoreError> {
-        let behind = behind.map(|sensor| sensor.0);
-        let rows = self.rows(UNCLEARED, &[(&behind, Type::UUID), (&most, Type::INT8)]).await?;
+        let after = after.map(|sensor| sensor.0);
+        let rows = self.rows(UNCLEARED, &[(&after, Type::UUID), (&limit, Type::INT8)]).await?;
         Ok(rows.iter().map(|row| SensorIdentifier(row.get(0))).collect())
     }
 
-    /// What the broker retained for these is cleared.
+    /// Records these as cleared.
     ///
     /// # Errors
-    /// When the database is unavailable; they are then cleared once more.
+    /// When the database is unavailable; they are then cleared again.
     pub async fn record_clearances(&self, cleared: &[SensorIdentifier]) -> Result<(), StoreError> {
         if cleared.is_empty() {
             return Ok(());

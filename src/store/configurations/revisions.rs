@@ -1,6 +1,6 @@
-//! Configurations, as the API creates and lists them; what becomes of them later is the outbox's
-//! and the commit's. Called by the API. Promises revisions 1, 2, 3, … without a gap and without a
-//! collision, however many are created at once, and one revision for one idempotency key.
+//! Creates and reads configurations; `outbox` publishes them, and the commit records their
+//! acknowledgement. Called by the API. A sensor's revisions are 1, 2, 3, … without a gap, also if several are created
+//! concurrently; an idempotency key creates one revision.
 
 use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
@@ -9,32 +9,33 @@ use tokio_postgres::{Client, Row, Transaction};
 use super::state::ConfigurationState;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, raw_json};
+use crate::store::sensors::lookups::LOCK_SENSOR;
 use crate::store::{Page, SensorError, Store, StoreError};
 
 /// One configuration of a sensor.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// Its number.
+    /// The revision.
     pub revision: i32,
-    /// The text of a JSON object, as the table prints it.
+    /// The text of a JSON object, as PostgreSQL prints it.
     pub value: Box<RawValue>,
-    /// How far it has come.
+    /// Its state.
     pub state: ConfigurationState,
     /// When it was committed.
     pub created_at: Timestamp,
-    /// When the broker took it.
+    /// When the broker acknowledged it.
     pub published_at: Option<Timestamp>,
     /// When the sensor acknowledged it, by the sensor's clock.
     pub acknowledged_at: Option<Timestamp>,
-    /// The same, by ours.
+    /// When we received that acknowledgement.
     pub acknowledgement_received_at: Option<Timestamp>,
-    /// Whether the sensor says that it works.
+    /// Whether the sensor could apply it.
     pub success: Option<bool>,
-    /// Why the broker did not take it, the last time.
+    /// Why the broker last refused it.
     pub problem: Option<String>,
 }
 
-/// What makes a repeated request one request.
+/// Identifies a repeated request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Idempotency {
     /// Chosen by the client, for this sensor.
@@ -43,14 +44,14 @@ pub struct Idempotency {
     pub body_digest: [u8; 32],
 }
 
-/// What became of a request to create a configuration.
+/// The outcome of a request to create a configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Creation {
     /// This revision was created.
     Created(i32),
-    /// It was created before, under the same key.
+    /// This revision was created earlier with the same key.
     Repeated(i32),
-    /// Under the same key another body was sent before.
+    /// The key was used earlier with another body.
     OtherBody,
 }
 
@@ -68,11 +69,8 @@ on conflict (sensor_identifier, key) do update
 set body_digest = excluded.body_digest, revision = excluded.revision, creation_timestamp = now()";
 
 /// Parameters: now, hours.
-const FORGET_KEYS: &str = "\
+const DELETE_KEYS: &str = "\
 delete from idempotency_key where creation_timestamp <= $1 - make_interval(hours => $2)";
-
-/// Whoever holds the row creates the next revision; the others wait.
-const LOCK_SENSOR: &str = "select identifier from sensor where identifier = $1 for update";
 
 const INSERT_NEXT: &str = "\
 insert into configuration (sensor_identifier, revision, value)
@@ -89,7 +87,7 @@ where sensor_identifier = $1 and ($2::integer is null or revision = $2)
 order by revision desc
 limit 1";
 
-/// Parameters: sensor, revision to go on behind or null, limit.
+/// Parameters: sensor, revision after which to continue or null, limit.
 const LIST: &str = "\
 select revision, value::text, creation_timestamp, publication_timestamp,
        acknowledgement_timestamp, acknowledgement_receipt_timestamp, success, problem
@@ -99,8 +97,8 @@ order by revision desc
 limit $3";
 
 impl Store {
-    /// Commits the next revision of a sensor, unless the key tells that this was done before; none if
-    /// there is no such sensor.
+    /// Commits the next revision of a sensor, unless the request is a repetition; none if the sensor does
+    /// not exist.
     ///
     /// # Errors
     /// When PostgreSQL refuses the value, or is unavailable.
@@ -118,8 +116,8 @@ impl Store {
             if locked.is_none() {
                 return Ok(None);
             }
-            // From here on each statement's snapshot is younger than the lock, and sees the revision and
-            // the key of whoever held it before.
+            // The sensor's row lock serializes creations: the snapshots of the statements below include
+            // the revision and the key of the previous holder.
             if let Some(idempotency) = idempotency
                 && let Some(before) = self.repeated(&transaction, sensor, idempotency).await?
             {
@@ -144,15 +142,15 @@ impl Store {
         .await
     }
 
-    /// Deletes the keys whose time is over.
-    pub(in crate::store) async fn forget_old_keys(
+    /// Deletes expired keys.
+    pub(in crate::store) async fn delete_old_keys(
         &self,
         client: &Client,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let parameters: Parameters<'_> =
             &[(&now.to_jiff(), Type::TIMESTAMPTZ), (&self.idempotency_hours, Type::INT4)];
-        client.execute_typed(FORGET_KEYS, parameters).await?;
+        client.execute_typed(DELETE_KEYS, parameters).await?;
         Ok(())
     }
 
@@ -171,7 +169,7 @@ impl Store {
         Ok(Some(if is_same { Creation::Repeated(row.try_get(0)?) } else { Creation::OtherBody }))
     }
 
-    /// One configuration of a sensor, or its newest; the outer none if there is no such sensor.
+    /// One configuration of a sensor, or its newest; the outer none if the sensor does not exist.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -185,8 +183,8 @@ impl Store {
         Ok(rows.map(|rows| rows.into_iter().next()))
     }
 
-    /// The configurations of a sensor, newest first, one more than the page has room for if there
-    /// are more; none if there is no such sensor.
+    /// The configurations of a sensor, newest first, one more than the page holds if there are more;
+    /// none if the sensor does not exist.
     ///
     /// # Errors
     /// When the database is unavailable.

@@ -4,21 +4,21 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// How far a configuration has come.
+/// The state of a configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigurationState {
-    /// The sensor has none.
+    /// The sensor has no configuration.
     None,
-    /// Committed, and not yet taken by the broker.
+    /// Committed, not yet acknowledged by the broker.
     Pending,
-    /// The broker has it.
+    /// Acknowledged by the broker.
     Published,
-    /// The sensor has it, and it works.
+    /// The sensor has applied it.
     Acknowledged,
-    /// The sensor has it, and it does not work.
+    /// The sensor could not apply it.
     Failed,
-    /// Of a sensor's newest only: the broker has had it for five minutes, and the sensor has spoken
+    /// Only a sensor's newest: published more than five minutes ago, and the sensor has sent a message
     /// since without acknowledging it.
     Stale,
 }
@@ -28,7 +28,7 @@ impl ConfigurationState {
     pub const ALL: [Self; 6] =
         [Self::None, Self::Pending, Self::Published, Self::Acknowledged, Self::Failed, Self::Stale];
 
-    /// As the API names it.
+    /// The name in the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

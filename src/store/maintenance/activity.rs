@@ -1,7 +1,7 @@
-//! How much each sensor said, in buckets of four hours over 28 days. A commit journals what it
-//! stored in one row beside its rows (`journal`); [`super::fold`] adds the journal to the
-//! counts, and [`Store::read_activity`] reads them. Promises exact counts, whatever crashes:
-//! they are committed with the rows that they count.
+//! Activity: how many items each sensor sent, in buckets of four hours over 28 days. A commit writes
+//! its counts as one journal row (`journal`); [`super::fold`] adds the journal to the counts, and
+//! [`Store::read_activity`] reads them. The counts are exact also after a crash, because they are
+//! committed with the rows that they count.
 
 use std::time::Duration;
 
@@ -14,16 +14,17 @@ use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::{Store, StoreError};
 
-/// The span of a bucket.
+/// The length of a bucket.
 pub const BUCKET_SECS: i64 = 14_400;
 
-/// Buckets in 28 days, the present one included.
+/// Buckets in 28 days, including the present one.
 pub const BUCKETS: i32 = 168;
 
-/// PostgreSQL cancels each statement of these much earlier, if it is there to do so.
+/// PostgreSQL cancels each statement much earlier, unless it is unreachable.
 const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// What is old by both clocks, ours and the database's. Parameters: our last bucket, how many there are.
+/// Deletes what is old by both clocks, ours and the database's. Parameters: the last bucket to delete by
+/// ours, the number of buckets to keep.
 const PRUNE: &str = "\
 delete from activity
 where bucket <= least($1, floor(extract(epoch from now()) / 14400)::integer - $2)";
@@ -38,38 +39,36 @@ group by network_identifier, bucket";
 
 const COUNT_SENSORS: &str = "select network_identifier, count(*) from sensor group by 1";
 
-/// Items of each kind.
+/// The number of items of each kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "the names of the kinds")]
 pub struct Counts {
-    /// Of measurements.
     pub measurements: i64,
-    /// Of log messages.
     pub log_messages: i64,
-    /// Of heartbeats.
     pub heartbeats: i64,
 }
 
-/// What one sensor said in one bucket.
+/// The activity of one sensor in one bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Activity {
-    /// Whose.
+    /// The sensor's identifier.
     pub sensor: SensorIdentifier,
-    /// In which network it is.
+    /// The sensor's network.
     pub network: Uuid,
     /// The bucket's number.
     pub bucket: i32,
-    /// In all.
+    /// The total.
     pub counts: Counts,
-    /// What of it a fold has just added.
+    /// The part that the last fold added.
     pub added: Counts,
 }
 
 /// The sums of the last 28 days.
 #[derive(Clone, Debug, Default)]
 pub struct ActivityTotals {
-    /// Of all sensors, by network and bucket.
+    /// Sums over all sensors, by network and bucket.
     pub sums: Vec<(Uuid, i32, Counts)>,
-    /// How many sensors each network has.
+    /// The number of sensors of each network.
     pub sensor_counts: Vec<(Uuid, u64)>,
 }
 
@@ -77,18 +76,18 @@ pub struct ActivityTotals {
 #[must_use]
 pub const fn bucket_of(timestamp: Timestamp) -> i32 {
     let bucket = timestamp.unix_microseconds().div_euclid(BUCKET_SECS * 1_000_000);
-    // Timestamps end with the year 9999, which is in bucket 17,597,375.
+    // The largest timestamp is in bucket 17,597,375.
     bucket as i32
 }
 
-/// When a bucket begins.
+/// The first timestamp of a bucket.
 #[must_use]
 pub fn bucket_begin(bucket: i32) -> Timestamp {
     Timestamp::from_unix_microseconds(i64::from(bucket) * BUCKET_SECS * 1_000_000)
 }
 
 impl Store {
-    /// Deletes the counts that nobody asks for any more.
+    /// Deletes counts older than 28 days.
     ///
     /// # Errors
     /// When the database is unavailable.

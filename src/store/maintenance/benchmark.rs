@@ -1,6 +1,5 @@
-//! The SQL of the benchmark: databases of its own, row counts, the settings that a figure depends on, and the script
-//! of its baseline, `psql`. Called by `bench`, and by nothing that serves. Promises to drop only databases whose
-//! name has the benchmark's prefix.
+//! The SQL of the benchmark: its databases, row counts, the settings that affect a result, and the script of its
+//! baseline, `psql`. Called only by `bench`. It drops only databases whose name has the benchmark's prefix.
 
 use tokio_postgres::{Row, Statement};
 
@@ -12,10 +11,10 @@ use crate::store::connections::pooled_client::PooledClient;
 use crate::store::ingest::copy::{Encoder, MEASUREMENT_COLUMNS};
 use crate::store::{Config, Housekeeper, Store, StoreError, migrate};
 
-/// Prefix of the names of the benchmark's databases.
+/// Prefix of the benchmark's database names.
 pub const BENCHMARK_DATABASE_PREFIX: &str = "tributary_bench_";
 
-/// Settings that a figure depends on.
+/// Settings that affect a result.
 const SETTINGS: [&str; 10] = [
     "server_version",
     "fsync",
@@ -44,9 +43,9 @@ const VISIBLE: &str = "\
 select creation_timestamp from measurement
 where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp <= $3";
 
-/// One measurement a minute of each sensor, in the order of time: the rows of one sensor are scattered among those of
-/// the others. The first few have small values and the others large ones, so that a page holds one row of each of the
-/// few. Parameters: sensors, from, to, how few.
+/// One measurement per sensor and minute, in order of time, so that the rows of one sensor are scattered among those
+/// of the others. The first $4 sensors have small values and the others large ones, so that a page holds one row of
+/// each of the first. Parameters: sensors, from, to, number of sensors with small values.
 const INSERT_MEASUREMENTS: &str = "\
 insert into measurement
     (sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, value)
@@ -58,7 +57,7 @@ from generate_series($2::timestamptz, $3::timestamptz - interval '1 second', int
 cross join unnest($1::uuid[]) with ordinality as publishing (sensor, number)
 order by created";
 
-/// The activity that the service would have counted. Parameters: sensors, the bucket before the first.
+/// Counts the activity as the service does. Parameters: sensors, the bucket before the first.
 const COUNT_ACTIVITY: &str = "\
 insert into activity
     (sensor_identifier, bucket, measurement_count, log_message_count, heartbeat_count)
@@ -77,20 +76,18 @@ pub(crate) struct TableCounts {
     pub(crate) measurements: u64,
     pub(crate) log_messages: u64,
     pub(crate) heartbeats: u64,
-    /// StoredRejection as rejected, or counted as such.
+    /// Items recorded as rejected, or only counted.
     pub(crate) rejected: u64,
 }
 
-/// What has been bundled for aggregates.
+/// Bundles with measurements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Bundled {
-    /// Of four hours each.
     pub(crate) bundles: u64,
-    /// Measurements in them.
     pub(crate) rows: u64,
 }
 
-/// How many bundles a sensor gets that has published for 28 days.
+/// The number of bundles of a sensor that has published for 28 days.
 pub(crate) fn bundles_of_28_days(now: Timestamp) -> u64 {
     let last = bucket_of(now.saturating_sub(SETTLED)) - 1;
     u64::try_from(last - (bucket_of(now) - BUCKETS)).unwrap_or(0)
@@ -111,24 +108,24 @@ impl Bench {
         Ok(Self { client })
     }
 
-    /// Creates an empty database, in place of one that an earlier run left behind.
+    /// Creates an empty database; drops one that an earlier run left.
     ///
     /// # Errors
-    /// When the user may not.
+    /// When the user lacks the privilege.
     pub async fn create_database(&self, name: &str) -> Result<(), StoreError> {
         self.drop_database(name).await?;
         Ok(self.client.batch_execute(&format!("create database {name}")).await?)
     }
 
-    /// Drops a database, whoever is still connected.
+    /// Drops a database, and closes its connections.
     ///
     /// # Errors
-    /// When the user may not.
+    /// When the user lacks the privilege.
     ///
     /// # Panics
-    /// When the name has not the benchmark's prefix.
+    /// When the name does not have the benchmark's prefix.
     pub async fn drop_database(&self, name: &str) -> Result<(), StoreError> {
-        assert!(name.starts_with(BENCHMARK_DATABASE_PREFIX), "{name} is none of ours");
+        assert!(name.starts_with(BENCHMARK_DATABASE_PREFIX), "{name} is not the benchmark's");
         let drop = format!("drop database if exists {name} with (force)");
         Ok(self.client.batch_execute(&drop).await?)
     }
@@ -137,7 +134,7 @@ impl Bench {
         Ok(self.client.batch_execute("checkpoint").await?)
     }
 
-    /// The settings that a figure depends on, by name.
+    /// The settings that affect a result, by name.
     pub(crate) async fn settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         let mut settings = Vec::with_capacity(SETTINGS.len());
         for name in SETTINGS {
@@ -147,7 +144,7 @@ impl Bench {
         Ok(settings)
     }
 
-    /// The server's process for this connection.
+    /// The PID of this connection's server process.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -162,7 +159,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Inserts one measurement a minute of these sensors and of others, in the order in which a fleet publishes them.
+    /// Inserts one measurement per minute of these sensors (with small values) and of others.
     pub(crate) async fn insert_measurements(
         &self,
         sensors: &[SensorIdentifier],
@@ -175,7 +172,7 @@ impl Bench {
     }
 
     /// Counts the activity of these sensors, so that their measurements are bundled, and vacuums the table, as
-    /// PostgreSQL does by itself with one that grows.
+    /// autovacuum does with a table that grows.
     pub(crate) async fn count_activity(
         &self,
         sensors: &[SensorIdentifier],
@@ -202,7 +199,7 @@ impl Bench {
         })
     }
 
-    /// Turns this connection into one that watches a sensor's measurements appear.
+    /// Turns this connection into a [`Watch`].
     pub(crate) async fn watch(self) -> Result<Watch, StoreError> {
         let backend_pid = self.backend_pid().await?;
         let visible = self.client.prepare(VISIBLE).await?;
@@ -218,7 +215,6 @@ fn count(row: &Row, column: usize) -> u64 {
 pub(crate) struct Watch {
     client: PooledClient,
     visible: Statement,
-    /// The server's process for it.
     pub(crate) backend_pid: u32,
 }
 
@@ -253,7 +249,7 @@ pub fn encode_measurements(batch: &Batch, rows: &[RowRef]) -> usize {
     rows.len() + stream.end().len()
 }
 
-/// The script by which `psql` copies these files, each in a transaction of its own.
+/// The script with which `psql` copies these files, one transaction per file.
 pub(crate) fn copy_script<'a>(files: impl Iterator<Item = &'a std::path::Path>) -> String {
     let copy = |file: &std::path::Path| {
         format!("\\copy measurement ({MEASUREMENT_COLUMNS}) from '{}'\n", file.display())
@@ -261,7 +257,7 @@ pub(crate) fn copy_script<'a>(files: impl Iterator<Item = &'a std::path::Path>) 
     files.map(copy).collect()
 }
 
-/// Writes a row of `measurement` in the text format of COPY, in the order of that script.
+/// Writes a row of `measurement` in the text format of COPY, with the columns of [`copy_script`].
 pub(crate) fn copy_line(
     sensor: SensorIdentifier,
     item: &Measurement,

@@ -1,9 +1,9 @@
-//! The measurements of each sensor, put together four hours at a time: weeks of one sensor are then
-//! some hundred rows, and not tens of thousands that lie scattered among those of all others. Made
-//! behind the writers' back by the [`Bundler`], and for older rows when somebody has waited for them.
+//! Bundles: copies of a sensor's measurements, one row per four hours, so that weeks of one sensor are
+//! a hundred rows instead of tens of thousands that are scattered among those of other sensors. Made in
+//! the background by the [`Bundler`], and for older rows after a slow read.
 //!
-//! Invariant: a bundle is a copy, and never believed by itself. Whoever reads one holds its count and
-//! its digests to those of the rows, so that one that is out of date is as good as none.
+//! Invariant: a reader uses a bundle only if its row count and digest match those of the rows; an
+//! outdated bundle is ignored.
 
 use std::time::{Duration, Instant};
 
@@ -16,31 +16,30 @@ use crate::domain::{SensorIdentifier, Timestamp, pause};
 use crate::store::columns::{Parameters, timestamp};
 use crate::store::{Store, StoreError};
 
-/// What a sensor says is bundled once the four hours have been over for so long: before, more is
-/// likely to come.
+/// A period is bundled this long after its end; before, more rows are likely to arrive.
 pub(in crate::store) const SETTLED: Duration = Duration::from_secs(600);
 
-/// For each moment of work, so many moments of rest: together a twentieth of one core at the most,
-/// however much there is to do.
-const REST: u32 = 19;
+/// Pause after each statement, as a multiple of its duration: together at most a twentieth of one core.
+const PAUSE_FACTOR: u32 = 19;
 
 /// From the end of one round over all sensors to the next.
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
 
-/// Sensors that are looked at in one statement, with some 168 periods each.
+/// Sensors per look-up, with at most 168 periods each.
 const SENSORS_AT_ONCE: i64 = 250;
 
-/// Rows that are bundled in one statement, so that it takes some tens of milliseconds, and bundles.
+/// Rows and bundles per statement, so that it takes some tens of milliseconds.
 const ROWS_AT_ONCE: i64 = 20_000;
 const BUNDLES_AT_ONCE: usize = 500;
 
-/// No bundle is made of more rows (7 a second), or of larger values in all: it would be read as one.
+/// Limits of one bundle, which is read as a whole: rows (7 per second), and the size of their values.
 const MAX_ROWS: i64 = 100_000;
 const MAX_BYTES: i64 = 16 << 20;
 
-/// Each of these sensors once, and again for each of its periods that is to be bundled: the last period
-/// first, and of all of them at once, because so their rows lie.
-/// Parameters: the sensor before them, how many, the bucket before the first, the last.
+/// The periods to bundle of a range of sensors, the latest first and of all sensors together, because
+/// the rows are stored in that order; a sensor without such periods is one row with nulls.
+/// Parameters: the sensor before the first, number of sensors, the bucket before the first, the last,
+/// [`MAX_ROWS`].
 const UNBUNDLED: &str = "\
 select next.identifier, wanted.bucket, wanted.measurement_count
 from (
@@ -59,7 +58,7 @@ left join lateral (
 ) wanted on true
 order by wanted.bucket desc nulls last, next.identifier";
 
-/// The periods whose rows are many to read one by one. Parameters: sensor, from, to, rows at the most.
+/// The periods of a sensor without an up-to-date bundle. Parameters: sensor, from, to, [`MAX_ROWS`].
 const OUT_OF_DATE: &str = "\
 select period, row_count::bigint
 from (
@@ -74,16 +73,16 @@ left join (select * from measurement_bundle where sensor_identifier = $1) bundle
 where bundle.sensor_identifier is null and row_count <= $4
 order by 1";
 
-/// One process at a time: a second one, which has found the same periods, would make them again.
-/// Parameters: sensors, periods, what is said of them, bytes at the most.
+/// One process at a time: a second one would make the same bundles again.
+/// Parameters: sensors, periods, their row counts, [`MAX_BYTES`].
 const BUNDLE: &str = "\
-with alone as materialized (
-    select pg_try_advisory_xact_lock(hashtextextended('tributary bundles', 0)) as is_alone
+with bundle_lock as materialized (
+    select pg_try_advisory_xact_lock(hashtextextended('tributary bundles', 0)) as is_held
 )
 insert into measurement_bundle
     (sensor_identifier, period, said_count, row_count, digest_xor, moments, lines)
 select wanted.sensor, wanted.period, wanted.said_count, bundle.*
-from alone
+from bundle_lock
 cross join unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) as wanted (sensor, period, said_count)
 join sensor on sensor.identifier = wanted.sensor
 cross join lateral (
@@ -99,7 +98,7 @@ cross join lateral (
         offset 0
     ) as measurements
 ) as bundle
-where is_alone and not exists (
+where is_held and not exists (
     select from measurement_bundle known
     where known.sensor_identifier = wanted.sensor and known.period = wanted.period
       and known.said_count = wanted.said_count and known.row_count = wanted.said_count
@@ -108,15 +107,15 @@ on conflict (sensor_identifier, period) do update
 set said_count = excluded.said_count, row_count = excluded.row_count,
     digest_xor = excluded.digest_xor, moments = excluded.moments, lines = excluded.lines";
 
-const FORGET: &str = "delete from measurement_bundle where period < $1";
+const DELETE: &str = "delete from measurement_bundle where period < $1";
 
-/// Four hours of a sensor.
+/// Four hours of a sensor that are to be bundled.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
+struct Period {
     sensor: Uuid,
-    period: Timestamp,
-    /// How many rows there are, as far as is known.
-    said_count: i64,
+    begin: Timestamp,
+    /// The number of rows, by the activity counts or by a look at the table.
+    row_count: i64,
 }
 
 /// Bundles what has settled, of one sensor after the other.
@@ -126,13 +125,13 @@ pub struct Bundler {
 }
 
 impl Bundler {
-    /// Over the readers' pool: it must not hold a writer up.
+    /// Uses the readers' pool, so that no writer waits for it.
     #[must_use]
     pub const fn new(store: Store) -> Self {
         Self { store }
     }
 
-    /// Round after round, for ever.
+    /// Runs rounds for ever.
     pub async fn run(self) {
         let mut failures = 0;
         loop {
@@ -143,7 +142,7 @@ impl Bundler {
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::debug!(%error, failures, "measurements were not bundled");
+                    tracing::debug!(%error, failures, "bundling measurements failed; it will be retried");
                     pause(failures, rand::random())
                 }
             };
@@ -151,45 +150,45 @@ impl Bundler {
         }
     }
 
-    /// Once over all sensors.
+    /// Bundles the settled periods of all sensors.
     ///
     /// # Errors
-    /// When the database is unavailable, or one statement takes too long; the next round begins anew.
+    /// When the database is unavailable, or a statement times out; the next round starts again.
     pub async fn round(&self) -> Result<(), StoreError> {
         let mut last = None;
         loop {
-            let began = Instant::now();
+            let started_at = Instant::now();
             let found = self.store.unbundled(last).await?;
-            tokio::time::sleep(began.elapsed() * REST).await;
+            tokio::time::sleep(started_at.elapsed() * PAUSE_FACTOR).await;
             let Some(end) = found.last else { return Ok(()) };
             last = Some(end);
-            for some in statements(&found.wanted) {
-                let began = Instant::now();
+            for some in statements(&found.periods) {
+                let started_at = Instant::now();
                 self.store.make_bundles(some).await?;
-                tokio::time::sleep(began.elapsed() * REST).await;
+                tokio::time::sleep(started_at.elapsed() * PAUSE_FACTOR).await;
             }
         }
     }
 }
 
-/// What is to be done for some sensors.
+/// The periods to bundle of a range of sensors.
 struct Unbundled {
-    wanted: Vec<Wanted>,
-    /// The last of these sensors; none behind the last of all.
+    periods: Vec<Period>,
+    /// The last sensor of the range; none if the range is empty.
     last: Option<Uuid>,
 }
 
-/// Cuts what is wanted into what one statement does.
-fn statements(mut wanted: &[Wanted]) -> impl Iterator<Item = &[Wanted]> {
+/// Splits periods into the parts that one statement bundles.
+fn statements(mut periods: &[Period]) -> impl Iterator<Item = &[Period]> {
     std::iter::from_fn(move || {
         let mut row_count = 0;
-        let fits = wanted.iter().take(BUNDLES_AT_ONCE).take_while(|it| {
-            row_count += it.said_count;
+        let fits = periods.iter().take(BUNDLES_AT_ONCE).take_while(|it| {
+            row_count += it.row_count;
             row_count <= ROWS_AT_ONCE
         });
-        // One that is too large by itself has a statement of its own.
-        let (some, rest) = wanted.split_at(fits.count().max(1).min(wanted.len()));
-        wanted = rest;
+        // A period over the limit has a statement of its own.
+        let (some, rest) = periods.split_at(fits.count().max(1).min(periods.len()));
+        periods = rest;
         (!some.is_empty()).then_some(some)
     })
 }
@@ -208,26 +207,26 @@ impl Store {
         ];
         self.within(async {
             let rows = self.connection().await?.query_typed(UNBUNDLED, parameters).await?;
-            let wanted = rows.iter().filter_map(|row| wanted(row).transpose());
+            let periods = rows.iter().filter_map(|row| period(row).transpose());
             Ok(Unbundled {
-                wanted: wanted.collect::<Result<_, _>>()?,
+                periods: periods.collect::<Result<_, _>>()?,
                 last: rows.iter().map(|row| row.get::<_, Uuid>(0)).max(),
             })
         })
         .await
     }
 
-    async fn make_bundles(&self, wanted: &[Wanted]) -> Result<(), StoreError> {
-        let sensors: Vec<_> = wanted.iter().map(|it| it.sensor).collect();
-        let periods: Vec<_> = wanted.iter().map(|it| it.period.to_jiff()).collect();
-        let said_counts: Vec<_> = wanted.iter().map(|it| it.said_count).collect();
+    async fn make_bundles(&self, periods: &[Period]) -> Result<(), StoreError> {
+        let sensors: Vec<_> = periods.iter().map(|it| it.sensor).collect();
+        let begins: Vec<_> = periods.iter().map(|it| it.begin.to_jiff()).collect();
+        let row_counts: Vec<_> = periods.iter().map(|it| it.row_count).collect();
         let parameters: Parameters<'_> = &[
             (&sensors, Type::UUID_ARRAY),
-            (&periods, Type::TIMESTAMPTZ_ARRAY),
-            (&said_counts, Type::INT8_ARRAY),
+            (&begins, Type::TIMESTAMPTZ_ARRAY),
+            (&row_counts, Type::INT8_ARRAY),
             (&MAX_BYTES, Type::INT8),
         ];
-        // A connection for each statement, so that whoever reads now has his turn in between.
+        // Checks out a connection per statement, so that readers get it in between.
         self.within(async {
             self.connection().await?.query_typed(BUNDLE, parameters).await?;
             Ok(())
@@ -235,18 +234,18 @@ impl Store {
         .await
     }
 
-    /// Bundles what was slow to read, for the next who asks. Does nothing while another's are made,
-    /// or where none are to be made.
+    /// Bundles what was slow to read, for later reads. Does nothing if this process is already doing so,
+    /// or if bundles are disabled.
     ///
     /// # Errors
-    /// When the database is unavailable, the sensor is gone, or it takes too long.
+    /// When the database is unavailable, or a statement times out.
     pub async fn bundle(
         &self,
         sensor: SensorIdentifier,
         span: (Timestamp, Timestamp),
     ) -> Result<(), StoreError> {
-        let Some(alone) = &self.bundle_permit else { return Ok(()) };
-        let Ok(_alone) = alone.try_acquire() else { return Ok(()) };
+        let Some(permit) = &self.bundle_permit else { return Ok(()) };
+        let Ok(_permit) = permit.try_acquire() else { return Ok(()) };
         let Some((from, to)) = whole_periods(span, Timestamp::now()) else { return Ok(()) };
         let (from, to) = (from.to_jiff(), to.to_jiff());
         let parameters: Parameters<'_> = &[
@@ -255,39 +254,39 @@ impl Store {
             (&to, Type::TIMESTAMPTZ),
             (&MAX_ROWS, Type::INT8),
         ];
-        let wanted: Vec<Wanted> = self
+        let periods: Vec<Period> = self
             .within(async {
                 let rows = self.connection().await?.query_typed(OUT_OF_DATE, parameters).await?;
-                let read = |row: &Row| -> Result<Wanted, tokio_postgres::Error> {
-                    let (period, said_count) = (timestamp(row, 0)?, row.try_get(1)?);
-                    Ok(Wanted { sensor: sensor.0, period, said_count })
+                let read = |row: &Row| -> Result<Period, tokio_postgres::Error> {
+                    let (begin, row_count) = (timestamp(row, 0)?, row.try_get(1)?);
+                    Ok(Period { sensor: sensor.0, begin, row_count })
                 };
                 Ok::<_, StoreError>(rows.iter().map(read).collect::<Result<_, _>>()?)
             })
             .await?;
-        for some in statements(&wanted) {
+        for some in statements(&periods) {
             self.make_bundles(some).await?;
         }
         Ok(())
     }
 }
 
-fn wanted(row: &Row) -> Result<Option<Wanted>, tokio_postgres::Error> {
+fn period(row: &Row) -> Result<Option<Period>, tokio_postgres::Error> {
     let Some(bucket) = row.try_get(1)? else { return Ok(None) };
-    let (sensor, said_count) = (row.try_get(0)?, row.try_get(2)?);
-    Ok(Some(Wanted { sensor, period: bucket_begin(bucket), said_count }))
+    let (sensor, row_count) = (row.try_get(0)?, row.try_get(2)?);
+    Ok(Some(Period { sensor, begin: bucket_begin(bucket), row_count }))
 }
 
-/// Deletes the bundles of measurements whose retention is over: nobody would ever read them.
-pub(in crate::store) async fn forget_bundles(
+/// Deletes the bundles of measurements whose retention is over.
+pub(in crate::store) async fn delete_bundles(
     client: &Client,
     before: Timestamp,
 ) -> Result<(), StoreError> {
-    client.execute_typed(FORGET, &[(&before.to_jiff(), Type::TIMESTAMPTZ)]).await?;
+    client.execute_typed(DELETE, &[(&before.to_jiff(), Type::TIMESTAMPTZ)]).await?;
     Ok(())
 }
 
-/// The periods that lie in the span as a whole, and are settled.
+/// The range of settled periods that lie entirely within the span.
 pub(in crate::store) fn whole_periods(
     (from, to): (Timestamp, Timestamp),
     now: Timestamp,
@@ -316,16 +315,13 @@ mod tests {
 
     #[test]
     fn a_statement_has_a_bounded_number_of_rows() {
-        let wanted = |counts: &[i64]| -> Vec<Wanted> {
-            let of = |&said_count| Wanted {
-                sensor: Uuid::nil(),
-                period: Timestamp::default(),
-                said_count,
-            };
+        let periods = |counts: &[i64]| -> Vec<Period> {
+            let of =
+                |&row_count| Period { sensor: Uuid::nil(), begin: Timestamp::default(), row_count };
             counts.iter().map(of).collect()
         };
         let cut = |counts: &[i64]| -> Vec<usize> {
-            statements(&wanted(counts)).map(<[Wanted]>::len).collect()
+            statements(&periods(counts)).map(<[Period]>::len).collect()
         };
         assert_eq!(cut(&[]), [0; 0]);
         assert_eq!(cut(&[ROWS_AT_ONCE / 2; 5]), [2, 2, 1]);

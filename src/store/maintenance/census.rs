@@ -1,5 +1,5 @@
-//! How many partitions the hot tables have, how far they reach, and what they take on disk. Asked
-//! for by whoever watches, once a minute; reads the catalogue and no row.
+//! The partitions and sizes of the hot tables. Called by the metrics, once a minute. Reads only the
+//! system catalogue.
 
 use crate::domain::{Kind, Timestamp};
 use crate::store::ingest::writer_connection::table;
@@ -24,20 +24,20 @@ group by parent.relname";
 /// One table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableCensus {
-    /// Its name.
+    /// The table's name.
     pub table: String,
-    /// Its partitions, the default one left out.
+    /// The number of partitions, without the default partition.
     pub partitions: i64,
-    /// Where the newest of them ends.
+    /// The end of the newest partition.
     pub end: Option<Timestamp>,
-    /// What it takes on disk, indexes and all.
+    /// Its size on disk, including indexes.
     pub bytes: i64,
-    /// What its default partition holds, without indexes.
+    /// The size of its default partition, without indexes.
     pub default_bytes: i64,
 }
 
 impl Store {
-    /// Every partitioned table.
+    /// The census of every partitioned table.
     ///
     /// # Errors
     /// When the database is unavailable, or its tables do not exist.

@@ -1,6 +1,6 @@
-//! The database's clock and ours, read at one time. Asked by whatever deletes by age, and once a
-//! minute for the metrics. Promises that nothing is deleted by age while the two disagree: one of
-//! them is wrong, and nobody knows which.
+//! The database's clock and ours, read at the same moment. Used by everything that deletes by age, and
+//! once a minute by the metrics. While the two disagree there is no [`Clocks::agreed`] time, so nothing
+//! is deleted by age: one of them is wrong, and it is not known which.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::store::columns::timestamp;
 use crate::store::pool::ANSWER_TIMEOUT;
 use crate::store::{Store, StoreError};
 
-/// NTP keeps clocks within milliseconds. Retention is counted in days, so minutes do not matter to it.
+/// NTP keeps clocks within milliseconds. Retention is counted in days, so minutes do not matter.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// What both clocks show.
+/// The times of both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
     ours: Timestamp,
@@ -23,20 +23,20 @@ pub struct Clocks {
 
 impl Clocks {
     pub(in crate::store) async fn read(client: &Client) -> Result<Self, StoreError> {
-        let asked_at = Timestamp::now();
+        let sent_at = Timestamp::now();
         let row = client.query_typed_one("select clock_timestamp()", &[]).await?;
-        // Half way, so that a slow answer does not count as a difference.
-        let half = Duration::from_secs_f64(Timestamp::now().seconds_since(asked_at) / 2.0);
-        Ok(Self { ours: asked_at.saturating_add(half), database: timestamp(&row, 0)? })
+        // The middle of the round trip, so that a slow answer does not count as a difference.
+        let half = Duration::from_secs_f64(Timestamp::now().seconds_since(sent_at) / 2.0);
+        Ok(Self { ours: sent_at.saturating_add(half), database: timestamp(&row, 0)? })
     }
 
-    /// By how many seconds the database's clock is ahead of ours; negative where it is behind.
+    /// How many seconds the database's clock is ahead of ours; negative if it is behind.
     #[must_use]
     pub fn database_ahead_secs(self) -> f64 {
         self.database.seconds_since(self.ours) - self.ours.seconds_since(self.database)
     }
 
-    /// The earlier of the two, where they agree.
+    /// The earlier of the two, if they agree.
     pub(in crate::store) fn agreed(self) -> Option<Timestamp> {
         let agree = self.database_ahead_secs().abs() <= TOLERANCE.as_secs_f64();
         agree.then(|| self.ours.min(self.database))
@@ -44,7 +44,7 @@ impl Clocks {
 }
 
 impl Store {
-    /// Both clocks.
+    /// Reads both clocks.
     ///
     /// # Errors
     /// When the database is unreachable.

@@ -1,9 +1,9 @@
-//! Folds the journal of activity into the counts. Called by the stream of the fleet, often while
-//! somebody reads it and once a minute otherwise. Promises that each entry of the journal is counted
-//! exactly once, whatever crashes, and that the work grows linearly with the number of sensors.
+//! Folds the activity journal into the counts. Called by the fleet's stream, often while it has readers
+//! and otherwise once a minute. Each journal entry is counted exactly once, also after a crash, and the
+//! work grows linearly with the number of sensors.
 //!
-//! Invariant: no statement joins two sets. The journal is summed up here, in memory, because
-//! PostgreSQL has no statistics about arrays that it has just read, and plans nested loops over them.
+//! Invariant: no statement joins two sets. The journal is summed up in memory, because PostgreSQL has
+//! no statistics about arrays that it has just read, and plans nested loops over them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -29,9 +29,9 @@ const MAX_JOURNAL_ROWS: usize = 2_000;
 /// PostgreSQL cancels each statement earlier, unless it is unreachable.
 const FOLD_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// What another instance is folding is left to it. Parameters: entries, rows. The number of entries
-/// comes from the size of their array (16 bytes each, and a header of 20 to 24), which does not read
-/// the array itself: it is stored out of line and uncompressed.
+/// Skips rows that another instance is folding. The number of entries is derived from the size of their
+/// array (16 bytes each, and a header of 20 to 24), without reading the array: it is stored out of line
+/// and uncompressed. Parameters: entries, rows.
 const TAKE: &str = "\
 delete from activity_journal where identifier = any (array(
     select identifier from (
@@ -49,13 +49,13 @@ returning sensors, buckets, kinds, counts";
 const PUT_BACK: &str = "\
 insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
 
-/// The sensors that exist. The lock holds off their deletion until the counts are committed: without
-/// it, a deletion between this statement and the next would fail the fold, or deadlock with it.
+/// The sensors that exist. The lock delays their deletion until the counts are committed: otherwise a
+/// deletion between this statement and the next would fail the fold, or deadlock with it.
 const LOCK_SENSORS: &str = "\
 select identifier, network_identifier from sensor where identifier = any ($1)
 order by identifier for key share";
 
-/// The rows come sorted by sensor and bucket, so that two instances lock them in the same order.
+/// The rows are sorted by sensor and bucket, so that two instances lock them in the same order.
 const ADD: &str = "\
 insert into activity as known (sensor_identifier, bucket, measurement_count, log_message_count,
     heartbeat_count)
@@ -70,16 +70,16 @@ returning sensor_identifier, bucket, measurement_count, log_message_count, heart
 #[doc(hidden)]
 pub const FOLD_STATEMENTS: [&str; 3] = [TAKE, LOCK_SENSORS, ADD];
 
-/// What one transaction has folded.
+/// The result of one transaction.
 #[derive(Clone, Debug)]
 pub struct Fold {
-    /// The counts that it has changed.
+    /// The counts that changed.
     pub changed: Vec<Activity>,
-    /// Whether it took the whole journal, but for what other instances are folding.
+    /// Whether it folded the whole journal, except for what other instances are folding.
     pub is_complete: bool,
 }
 
-/// Columns of one row of `activity_journal`, or of several.
+/// The columns of several rows of `activity_journal`, concatenated.
 #[derive(Debug, Default)]
 struct Journal {
     row_count: usize,
@@ -101,7 +101,7 @@ impl Journal {
         }
     }
 
-    /// By sensor and bucket. Entries of other buckets are left out: nobody reads them.
+    /// Sums by sensor and bucket, without entries of buckets that are no longer read.
     fn sums(&self, present: i32) -> BTreeMap<(Uuid, i32), Counts> {
         let mut sums = BTreeMap::<_, Counts>::new();
         let columns = self.sensors.iter().zip(&self.buckets).zip(&self.kinds).zip(&self.counts);
@@ -121,12 +121,12 @@ impl Journal {
 }
 
 impl Store {
-    /// Folds a part of the journal into the counts, in one transaction. One that times out is tried
-    /// again with half the entries; later ones take slowly more again.
+    /// Folds a part of the journal into the counts, in one transaction. After a timeout it retries with
+    /// half the entries; the limit then grows slowly again.
     ///
     /// # Errors
     /// When the database is unavailable, or a single entry cannot be folded in time. The journal is
-    /// then as it was.
+    /// then unchanged.
     pub async fn fold_activity(&self) -> Result<Fold, StoreError> {
         Self::answered_within(FOLD_TIMEOUT, async {
             loop {

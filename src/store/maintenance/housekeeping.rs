@@ -1,6 +1,6 @@
-//! Keeps the tables in order: partitions that are needed next, and everything that is deleted by its
-//! age. Called by the service once an hour. Promises that one table that is locked keeps no other
-//! from its turn, and that nothing is deleted by age while the clocks disagree.
+//! Housekeeping: creates the partitions that are needed next, and deletes everything that is deleted by
+//! age. Called by the service once an hour. A locked table does not delay the others, and nothing is
+//! deleted by age while the clocks disagree.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::bundles::forget_bundles;
+use super::bundles::delete_bundles;
 use super::clock::Clocks;
 use super::new_partition::give_identities;
 use super::partitions::Intervals;
@@ -18,28 +18,28 @@ use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::store::ingest::writer_connection::table;
 use crate::store::{Config, Store, StoreError};
 
-/// Whoever deletes a sensor purges it at once, unless that is cut short.
+/// A purge starts with the deletion; these were interrupted.
 const UNPURGED_SENSORS: &str = "\
 select identifier from deleted_sensor
 where purge_timestamp is null and deletion_timestamp < now() - interval '1 minute'";
 
-/// A deletion is on record until whatever was in flight has long met it. Parameter: now.
-const FORGET_DELETIONS: &str = "\
+/// A tombstone is kept for a day, so that messages in flight at the deletion are rejected. Parameter: now.
+const DELETE_TOMBSTONES: &str = "\
 delete from deleted_sensor
 where clearance_timestamp is not null and purge_timestamp is not null
     and deletion_timestamp < $1 - interval '1 day'";
 
-/// Partitions may be read whole before they go, and a deleted sensor's rows be purged.
+/// A round may read whole partitions before it drops them, and purge deleted sensors.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// Partitions of a table that wait for somebody who holds a lock.
+/// Partition changes of a table that wait for a lock that another session holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlockedPartitions {
-    /// Its name.
+    /// The table's name.
     pub table: &'static str,
-    /// To be made; until then their rows go to the default partition.
+    /// Partitions to create; until then their rows go to the default partition.
     pub to_create: usize,
-    /// To be dropped: their retention is over.
+    /// Partitions to drop.
     pub to_drop: usize,
 }
 
@@ -54,7 +54,7 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// Over the readers' pool: it must not hold a writer up.
+    /// Uses the readers' pool, so that no writer waits for it.
     #[must_use]
     pub fn new(store: Store, config: &Config) -> Self {
         Self {
@@ -70,10 +70,10 @@ impl Housekeeper {
         }
     }
 
-    /// Does all that is due, and returns what waits.
+    /// Does everything that is due, and returns what waits for a lock.
     ///
     /// # Errors
-    /// The first failure; what comes behind it is done all the same.
+    /// The first failure; later steps are still done.
     pub async fn round(&self) -> Result<[BlockedPartitions; Kind::ALL.len()], StoreError> {
         Store::answered_within(ROUND_TIMEOUT, self.do_all()).await
     }
@@ -81,7 +81,7 @@ impl Housekeeper {
     async fn do_all(&self) -> Result<[BlockedPartitions; Kind::ALL.len()], StoreError> {
         let mut client = self.store.connection().await?;
         let mut outcome = Ok(());
-        let mut waiting = Kind::ALL.map(|kind| BlockedPartitions {
+        let mut blocked = Kind::ALL.map(|kind| BlockedPartitions {
             table: table(kind),
             to_create: 0,
             to_drop: 0,
@@ -96,7 +96,7 @@ impl Housekeeper {
             for done in due {
                 match done {
                     Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                        waiting[kind as usize].to_create += 1;
+                        blocked[kind as usize].to_create += 1;
                     }
                     done => outcome = outcome.and(done),
                 }
@@ -105,7 +105,7 @@ impl Housekeeper {
         let clocks = Clocks::read(&client).await?;
         match clocks.agreed() {
             Some(now) => {
-                outcome = outcome.and(self.delete_by_age(&mut client, now, &mut waiting).await);
+                outcome = outcome.and(self.delete_by_age(&mut client, now, &mut blocked).await);
             }
             None => {
                 let database_ahead_secs = clocks.database_ahead_secs();
@@ -116,14 +116,14 @@ impl Housekeeper {
             }
         }
         drop(client);
-        outcome.and(self.resume_purges().await).map(|()| waiting)
+        outcome.and(self.resume_purges().await).map(|()| blocked)
     }
 
     async fn delete_by_age(
         &self,
         client: &mut Client,
         now: Timestamp,
-        waiting: &mut [BlockedPartitions; Kind::ALL.len()],
+        blocked: &mut [BlockedPartitions; Kind::ALL.len()],
     ) -> Result<(), StoreError> {
         let mut kept = self.kept.lock().await;
         let mut outcome = Ok(());
@@ -131,20 +131,20 @@ impl Housekeeper {
             let Some(days) = days else { continue };
             let retention = Retention { table: table(kind), days, now };
             match retention.enforce(client, &mut kept[kind as usize]).await {
-                Ok(count) => waiting[kind as usize].to_drop = count,
+                Ok(count) => blocked[kind as usize].to_drop = count,
                 Err(error) => outcome = outcome.and(Err(error)),
             }
             if kind == Kind::Measurement {
                 // The last of its rows goes with its partition, so much later.
                 let days = u64::from(days) + u64::from(self.partition_days);
                 let before = now.saturating_sub(Duration::from_secs(days * 86_400));
-                outcome = outcome.and(forget_bundles(client, before).await);
+                outcome = outcome.and(delete_bundles(client, before).await);
             }
         }
-        outcome = outcome.and(self.store.forget_old_keys(client, now).await);
-        let forgotten =
-            client.execute_typed(FORGET_DELETIONS, &[(&now.to_jiff(), Type::TIMESTAMPTZ)]).await;
-        outcome.and(Ok(forgotten.map(drop)?))
+        outcome = outcome.and(self.store.delete_old_keys(client, now).await);
+        let deleted =
+            client.execute_typed(DELETE_TOMBSTONES, &[(&now.to_jiff(), Type::TIMESTAMPTZ)]).await;
+        outcome.and(Ok(deleted.map(drop)?))
     }
 
     /// Purges what was left of deleted sensors.

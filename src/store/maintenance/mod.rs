@@ -1,4 +1,4 @@
-//! What runs beside ingest: partitions, retention, counts of activity, bundles, the census of the tables.
+//! Background work: partitions, retention, activity counts, bundles, the sizes of the tables.
 
 pub(super) mod activity;
 pub(super) mod benchmark;

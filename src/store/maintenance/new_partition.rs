@@ -1,6 +1,6 @@
-//! Makes one partition, with all that its table has. Called by the housekeeping and by commits.
-//! Promises to wait no longer than a second for a lock, to lock no more than the default partition,
-//! and to leave nothing behind where the partition cannot be made.
+//! Creates one partition with all properties of its table. Called by the housekeeping and by commits.
+//! It waits at most 1 s for a lock, locks no other partition than the default one, and leaves nothing
+//! behind if it fails.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use tokio_postgres::types::Type;
 use crate::domain::Timestamp;
 use crate::store::StoreError;
 
-/// Whoever waits for a strong lock makes all who come later wait behind it.
+/// A session that waits for a strong lock makes all later ones wait.
 pub(in crate::store) const LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
 
-/// One at a time makes or drops partitions.
+/// One session at a time creates or drops partitions.
 pub(in crate::store) const PARTITIONS_LOCK: &str =
     "select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0))";
 
-/// To attach a partition PostgreSQL reads the default one, which is locked meanwhile, as it is while
-/// rows move out of it. Where that takes longer they stay there.
+/// ATTACH reads the default partition while it is locked, and so does moving rows out of it. If that
+/// takes longer than this, the rows stay there.
 const LOCKED_AT_MOST: Duration = Duration::from_secs(10);
 
-/// Makes us the table's owner for this transaction, so that the partition belongs to it, and lets the
-/// partition be stored where the table is. Parameter: table.
+/// Sets the role to the table's owner for this transaction, so that the partition has the same owner,
+/// and the default tablespace and access method to the table's. Parameter: table.
 const AS_THE_TABLE: &str = "\
 select set_config('role', case pg_get_userbyid(relowner)
            when current_user then current_setting('role') else pg_get_userbyid(relowner) end, true),
@@ -36,9 +36,9 @@ left join pg_tablespace on pg_tablespace.oid = reltablespace
 left join pg_am on pg_am.oid = relam
 where pg_class.oid = $1::text::regclass";
 
-/// The statements that give a partition what neither LIKE nor ATTACH does: statistics targets and
+/// The statements that give a partition what neither LIKE nor ATTACH copies: statistics targets and
 /// options of columns, the default partition's storage parameters, the table's grants, its replica
-/// identity. Who may read a table by its policies alone gets no grant that would lead past them.
+/// identity. Under row-level security no grant is copied, because a partition has no policies.
 /// Parameters: table, partition.
 const TO_INHERIT: &str = "\
 with parent as (select * from pg_class where oid = $1::text::regclass),
@@ -47,9 +47,9 @@ columns as (
     where attnum > 0 and not attisdropped
 ),
 grants as (
-    select '' as columns, given.* from parent, aclexplode(relacl) as given
+    select '' as columns, acl.* from parent, aclexplode(relacl) as acl
     union all
-    select format(' (%I)', attname), given.* from columns, aclexplode(attacl) as given
+    select format(' (%I)', attname), acl.* from columns, aclexplode(attacl) as acl
 ),
 identity as (
     select parent.relreplident as kind, (
@@ -81,8 +81,8 @@ select format('alter table %s replica identity %s', $2, case
     when kind = 'f' then 'full' when kind = 'n' then 'nothing' else 'using index ' || index end)
 from identity where kind in ('f', 'n') or index is not null";
 
-/// Partitions by which nobody can publish what is deleted: those of before, and the default one.
-/// Parameter: table.
+/// Statements for the partitions without a replica identity, which logical replication needs for
+/// deletions: those of earlier versions, and the default one. Parameter: table.
 const WITHOUT_IDENTITY: &str = "\
 select format('alter table %s replica identity using index %I', indrelid::regclass, index.relname)
 from pg_partition_tree(to_regclass($1 || '_identity')) as tree
@@ -91,7 +91,7 @@ join pg_index on indexrelid = tree.relid
 join pg_class of_index on of_index.oid = indrelid
 where of_index.relreplident = 'd'";
 
-/// A partition to be made.
+/// A partition to be created.
 pub(in crate::store) struct NewPartition<'a> {
     pub(in crate::store) table: &'a str,
     pub(in crate::store) name: String,
@@ -100,30 +100,33 @@ pub(in crate::store) struct NewPartition<'a> {
 }
 
 impl NewPartition<'_> {
-    /// Makes it if it does not exist, and moves into it what the default partition holds of it.
+    /// Creates it if it does not exist, and moves its rows from the default partition.
     ///
     /// # Errors
-    /// When it cannot be made now, for whatever reason; its rows then go to the default partition.
+    /// When it cannot be created now; its rows then go to the default partition.
     pub(in crate::store) async fn create(&self, client: &Client) -> Result<(), StoreError> {
         let exists = "select to_regclass($1) is not null";
         if client.query_typed_one(exists, &[(&self.name, Type::TEXT)]).await?.get(0) {
             return Ok(());
         }
-        let mut made = in_transaction(client, self.attach(client, false)).await;
-        // Rows of it are in the default partition: mostly there are none, and nothing is to be moved.
-        if is(&made, &SqlState::CHECK_VIOLATION) {
-            made = in_transaction(client, self.attach(client, true)).await;
+        let mut outcome = in_transaction(client, self.attach(client, false)).await;
+        // The default partition holds rows of it, which is rare.
+        if is(&outcome, &SqlState::CHECK_VIOLATION) {
+            outcome = in_transaction(client, self.attach(client, true)).await;
         }
-        if is(&made, &SqlState::DUPLICATE_TABLE) {
+        if is(&outcome, &SqlState::DUPLICATE_TABLE) {
             return Ok(());
         }
-        // Made under another PARTITION_INTERVAL_DAYS, another partition has a part of it.
-        if is(&made, &SqlState::INVALID_OBJECT_DEFINITION) {
-            tracing::info!(partition = self.name, "partition not made: it would overlap another");
+        // It overlaps a partition that was created with another PARTITION_INTERVAL_DAYS.
+        if is(&outcome, &SqlState::INVALID_OBJECT_DEFINITION) {
+            tracing::info!(
+                partition = self.name,
+                "partition not created: it would overlap another"
+            );
             return Ok(());
         }
-        made?;
-        tracing::info!(partition = self.name, "partition made");
+        outcome?;
+        tracing::info!(partition = self.name, "partition created");
         Ok(())
     }
 
@@ -131,7 +134,7 @@ impl NewPartition<'_> {
         let Self { table, name, from, to } = self;
         let (from, to) = (from.to_jiff(), to.to_jiff());
         begin(client, table).await?;
-        // Identity columns get their values from the table; a partition must not have its own.
+        // Identity columns take their values from the table; a partition must not have its own.
         let create = format!("create table {name} (like {table} including all excluding identity)");
         client.batch_execute(&create).await?;
         if moves {
@@ -155,20 +158,20 @@ impl NewPartition<'_> {
     }
 }
 
-/// Gives the table and its partitions a replica identity where they have none: whoever publishes a
-/// table could not delete from it.
+/// Gives the partitions without a replica identity that of their table: otherwise deletions fail while
+/// the table is published.
 pub(in crate::store) async fn give_identities(
     client: &Client,
     table: &str,
 ) -> Result<(), StoreError> {
     let parameters = [(&table as _, Type::TEXT)];
-    let missing = client.query_typed(WITHOUT_IDENTITY, &parameters).await?;
-    for one in missing.chunks(1) {
-        let give = async {
+    let statements = client.query_typed(WITHOUT_IDENTITY, &parameters).await?;
+    for statement in statements.chunks(1) {
+        let alter = async {
             begin(client, table).await?;
-            run(client, one).await
+            run(client, statement).await
         };
-        in_transaction(client, give).await?;
+        in_transaction(client, alter).await?;
     }
     Ok(())
 }
@@ -188,7 +191,7 @@ async fn run(client: &Client, rows: &[tokio_postgres::Row]) -> Result<(), tokio_
     client.batch_execute(&statements.join("; ")).await
 }
 
-/// Commits what has begun a transaction; where it fails nothing of it stays.
+/// Commits the transaction that `work` has begun, or rolls it back if `work` fails.
 async fn in_transaction(
     client: &Client,
     work: impl Future<Output = Result<(), tokio_postgres::Error>>,

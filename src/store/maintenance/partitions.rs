@@ -1,9 +1,9 @@
-//! The partitions of the hot tables: made before they are needed and on demand. Called by the
+//! Which partitions the hot tables need, before they are needed and on demand. Called by the
 //! housekeeping and by commits.
 //!
-//! Invariant: partitions are made only for moments within `PARTITION_PAST_DAYS` and a little ahead
-//! of now, so their number is bounded whatever a sensor's clock says; the default partition takes
-//! the rest.
+//! Invariant: partitions are created only for timestamps within the last `PARTITION_PAST_DAYS` and the
+//! next interval, so their number is bounded whatever a sensor's clock shows; the default partition
+//! stores the other rows.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 /// 1970-01-01 was a Thursday; partitions of a week begin on Monday.
 const MONDAY_OFFSET_DAYS: i64 = 3;
 
-/// So many intervals beyond the present one are allowed.
+/// Intervals after the present one for which partitions are created.
 const INTERVALS_AHEAD: i64 = 1;
 
-/// Cuts time into intervals.
+/// Divides time into intervals of `PARTITION_INTERVAL_DAYS`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Intervals {
     days: i64,
@@ -36,7 +36,7 @@ impl Intervals {
         Self { days: config.partition_days.into(), past_days: config.partition_past_days.into() }
     }
 
-    /// The present one, and those that are allowed ahead of it.
+    /// The intervals for which the housekeeping creates partitions.
     pub(in crate::store) fn ahead(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
         self.of(now)..=self.of(now) + INTERVALS_AHEAD
     }
@@ -56,7 +56,7 @@ impl Intervals {
         )
     }
 
-    /// Those for which partitions are made.
+    /// The intervals for which partitions may be created.
     const fn allowed(self, now: Timestamp) -> std::ops::RangeInclusive<i64> {
         let oldest = Timestamp::from_unix_microseconds(
             now.unix_microseconds() - self.past_days * MICROSECONDS_PER_DAY,
@@ -80,7 +80,7 @@ impl Intervals {
     }
 }
 
-/// What the writers know of the partitions that exist.
+/// The partitions that the writers know to exist.
 #[derive(Debug)]
 pub(in crate::store) struct Partitions {
     intervals: Intervals,
@@ -88,7 +88,7 @@ pub(in crate::store) struct Partitions {
     back_offs: Mutex<[BackOff; Kind::ALL.len()]>,
 }
 
-/// Until then no partition of a table is made.
+/// Back-off after a failed creation, per table.
 #[derive(Clone, Debug, Default)]
 struct BackOff {
     until: Option<Instant>,
@@ -97,10 +97,10 @@ struct BackOff {
 }
 
 impl BackOff {
-    /// Returns for how long, and whether the reason is a new one.
+    /// Returns the pause, and whether the reason differs from the last one.
     fn back_off(&mut self, reason: String) -> (Duration, bool) {
         self.failures = self.failures.saturating_add(1);
-        // Each attempt may hold a batch up for a second.
+        // Each attempt may delay a batch by a second.
         let pause = long_pause(self.failures);
         self.until = Some(Instant::now() + pause);
         let is_new = self.reason != reason;
@@ -122,17 +122,17 @@ impl Partitions {
         }
     }
 
-    /// Makes what is not_yet_known. What cannot be made now, for whatever reason, is made later: meanwhile
-    /// the default partition takes the rows, and gives them back then.
+    /// Creates the partitions that do not exist yet. If one cannot be created now, the default partition
+    /// stores its rows until the partition exists; they are then moved.
     ///
     /// # Errors
     /// When the connection is lost.
     pub(in crate::store) async fn ensure(
         &self,
         client: &Client,
-        not_yet_known: Vec<(Kind, i64)>,
+        partitions: Vec<(Kind, i64)>,
     ) -> Result<(), StoreError> {
-        for (kind, interval) in not_yet_known {
+        for (kind, interval) in partitions {
             if !self.back_offs()[kind as usize].is_over() {
                 continue;
             }
@@ -148,9 +148,9 @@ impl Partitions {
                     let (partition, again_secs) =
                         (self.intervals.name(kind, interval), pause.as_secs());
                     if is_new {
-                        tracing::warn!(partition, %error, again_secs, "partition not made: its rows go to the default partition until it can be");
+                        tracing::warn!(partition, %error, again_secs, "partition not created: its rows go to the default partition until it is");
                     } else {
-                        tracing::debug!(partition, %error, again_secs, "partition still not made");
+                        tracing::debug!(partition, %error, again_secs, "partition still not created");
                     }
                 }
             }
@@ -158,7 +158,7 @@ impl Partitions {
         Ok(())
     }
 
-    /// The partitions that these rows need and that are not known to be there.
+    /// The partitions that these rows need and that are not known to exist.
     pub(in crate::store) fn not_yet_known(&self, rows: &[(Kind, Rows)]) -> Vec<(Kind, i64)> {
         let back_offs = self.back_offs().clone();
         let allowed = self.intervals.allowed(Timestamp::now());
@@ -168,17 +168,17 @@ impl Partitions {
             let mut last = i64::MIN;
             for RowRef { timestamp, .. } in rows.new.iter().chain(&rows.maybe_duplicate) {
                 let interval = self.intervals.of(*timestamp);
-                // Mostly the same as that of the row before.
+                // Usually that of the previous row.
                 if interval == last {
                     continue;
                 }
                 last = interval;
-                let wanted = (*kind, interval);
+                let partition = (*kind, interval);
                 if allowed.contains(&interval)
-                    && !known.contains(&wanted)
-                    && !not_yet_known.contains(&wanted)
+                    && !known.contains(&partition)
+                    && !not_yet_known.contains(&partition)
                 {
-                    not_yet_known.push(wanted);
+                    not_yet_known.push(partition);
                 }
             }
         }
@@ -194,8 +194,7 @@ impl Partitions {
     }
 }
 
-/// Whether nothing else would work on this connection either: it is gone, or its server is a standby
-/// now.
+/// Whether the connection is unusable: it is closed, or its server has become a standby.
 fn is_lost(error: &StoreError) -> bool {
     error.sqlstate().is_none_or(|state| {
         state.code().starts_with("08")

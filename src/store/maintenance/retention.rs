@@ -1,9 +1,9 @@
-//! Retention: drops the partitions of a table whose time is over, and deletes the old rows of its
-//! default partition. Called by the housekeeping, once an hour. Promises to delete no row that was
-//! received within the retention, whatever its sensor's clock says.
+//! Retention: drops the expired partitions of a table, and deletes expired rows of its default
+//! partition. Called by the housekeeping, once an hour. A row is deleted only if it was received before
+//! the retention period, whatever its sensor's clock shows.
 //!
-//! Invariant: a partition is dropped only after it was detached, when nobody can write to it any
-//! more, and after the rows in it that are too young to go have moved to the default partition.
+//! Invariant: a partition is dropped only after it was detached, when it can no longer be written to,
+//! and after its rows that are still within the retention have moved to the default partition.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,24 +16,22 @@ use super::new_partition::{LOCK_TIMEOUT, PARTITIONS_LOCK, stored_columns};
 use crate::domain::Timestamp;
 use crate::store::StoreError;
 
-/// Partitions of one table dropped in one round. A table at rest loses one in each interval. More
-/// are over at once where a setting was lowered, or a clock is wrong: somebody should get the time
-/// to read the warning.
+/// Partitions of one table dropped per round. Normally one expires per interval. If more expire at once,
+/// a setting was lowered or a clock is wrong, and an operator should have time to read the warning.
 const MAX_DROPPED: usize = 4;
 
-/// Rows deleted from one default partition in one round, for the same reason: 2,700 a second, for an
-/// hour.
+/// Rows deleted from one default partition per round, for the same reason: 2,700 per second for an hour.
 const MAX_DELETED: u64 = 10_000_000;
 
-/// Pages of the default partition (16 MiB, some 100,000 rows) that one transaction deletes from: a
-/// redelivered row waits for the transaction that deletes it.
+/// Pages of the default partition (16 MiB, some 100,000 rows) per transaction: the insertion of an equal
+/// row waits for the transaction that deletes it.
 const PAGES_AT_ONCE: i64 = 2_048;
 
-/// To read a whole partition takes so long at the most: 180 GB at 100 MB/s.
+/// Enough to read a partition of 180 GB at 100 MB/s.
 const SCAN_TIMEOUT: &str = "set local statement_timeout = '30min'";
 
-/// The partitions that end by then, the oldest first: as SQL names them, and the name that one gets
-/// when it is detached. Parameters: table, moment.
+/// The partitions that end before a time, the oldest first: their names in SQL, and their names once
+/// detached. Parameters: table, time.
 const EXPIRED: &str = "\
 select child.oid::regclass::text, quote_ident(child.relname || '_expired')
 from pg_inherits
@@ -45,17 +43,17 @@ cross join lateral (
 where inhparent = $1::text::regclass and child.relkind in ('r', 'p') and until <= $2
 order by until";
 
-/// What was detached and not dropped. Parameter: table.
+/// Partitions that were detached and not yet dropped. Parameter: table.
 const DETACHED: &str = "\
 select oid::regclass::text from pg_class
 where relname like $1 || '\\_p%\\_expired' and relkind in ('r', 'p') and not relispartition
     and pg_table_is_visible(oid)";
 
-/// The partitions that are over and hold a row that is not, and until when. So one is not read anew
-/// in each round.
+/// Expired partitions that hold a row within the retention, and until when: so that they are not read
+/// again in each round.
 pub(in crate::store) type Kept = HashMap<String, Timestamp>;
 
-/// One table's retention at one time.
+/// The retention of one table.
 pub(in crate::store) struct Retention<'a> {
     pub(in crate::store) table: &'a str,
     pub(in crate::store) days: u32,
@@ -68,12 +66,13 @@ impl Retention<'_> {
         Duration::from_secs(u64::from(self.days) * 86_400)
     }
 
-    /// What was received before may go.
+    /// Rows received before this time have expired.
     fn limit(&self) -> Timestamp {
         self.now.saturating_sub(self.length())
     }
 
-    /// Drops and deletes what is over. Returns how many partitions wait for somebody who holds a lock.
+    /// Drops and deletes what has expired. Returns the number of partitions that wait for a lock that
+    /// another session holds.
     pub(in crate::store) async fn enforce(
         &self,
         client: &mut Client,
@@ -89,7 +88,7 @@ impl Retention<'_> {
         Ok(waiting)
     }
 
-    /// Returns how many wait.
+    /// Returns the number of partitions that wait for a lock.
     async fn drop_expired(
         &self,
         client: &mut Client,
@@ -112,7 +111,7 @@ impl Retention<'_> {
                 tracing::warn!(
                     table = self.table,
                     dropped,
-                    "more partitions are over their retention than are dropped in an hour; the next round goes on"
+                    "more partitions have expired than are dropped per round; the next round continues"
                 );
                 break;
             }
@@ -124,17 +123,17 @@ impl Retention<'_> {
                 continue;
             }
             if !self.detach(client, name, detached).await? {
-                // Each attempt holds up all who write: one has to do.
+                // Each attempt delays all writers, so there is only one per round.
                 return Ok(expired.len() - index);
             }
-            // What waits to be dropped is in nobody's way; the next round sees to it.
+            // A detached partition delays nobody; if it is locked, the next round drops it.
             self.drop_detached(client, detached).await?;
             dropped += 1;
         }
         Ok(0)
     }
 
-    /// False: somebody holds a lock.
+    /// False if another session holds a lock.
     async fn detach(
         &self,
         client: &mut Client,
@@ -142,13 +141,13 @@ impl Retention<'_> {
         detached: &str,
     ) -> Result<bool, StoreError> {
         let table = self.table;
-        // CONCURRENTLY is not possible where there is a default partition, so the table is locked, and
-        // whoever writes to it waits while we wait. Most of those who hold it for long, dumps and reads
-        // of all, hold these two as well: to see that, nobody has to wait.
-        let look =
+        // DETACH CONCURRENTLY is not possible with a default partition, so the table is locked, and its
+        // writers wait while we wait. Most long holders of its lock (dumps, reads of the whole table) also
+        // lock these two partitions: testing them first makes no writer wait.
+        let test =
             format!("lock table only {table}_default, only {name} in access exclusive mode nowait");
         let transaction = client.transaction().await?;
-        if !got_lock(transaction.batch_execute(&look).await)? {
+        if !got_lock(transaction.batch_execute(&test).await)? {
             return Ok(false);
         }
         transaction.rollback().await?;
@@ -156,7 +155,7 @@ impl Retention<'_> {
         let detach = format!(
             "{LOCK_TIMEOUT}; {PARTITIONS_LOCK};
              lock table only {table} in access exclusive mode;
-             {look};
+             {test};
              alter table {table} detach partition {name};
              alter table {name} rename to {detached}"
         );
@@ -166,7 +165,7 @@ impl Retention<'_> {
         Ok(transaction.commit().await.map(|()| true)?)
     }
 
-    /// False: somebody still reads it.
+    /// False if another session still reads it.
     async fn drop_detached(&self, client: &mut Client, name: &str) -> Result<bool, StoreError> {
         let table = self.table;
         let transaction = client.transaction().await?;
@@ -176,7 +175,7 @@ impl Retention<'_> {
         }
         transaction.batch_execute(SCAN_TIMEOUT).await?;
         let columns = stored_columns(transaction.client(), table).await?;
-        // Rows may have come in between the look at the partition and its end.
+        // Rows may have arrived between reading the newest receipt timestamp and DETACH.
         let rescue = format!(
             "insert into {table} ({columns}) overriding system value
              select {columns} from {name} where receipt_timestamp > $1 on conflict do nothing"
@@ -185,11 +184,11 @@ impl Retention<'_> {
         let rescued = transaction.execute_typed(&rescue, &[(&limit, Type::TIMESTAMPTZ)]).await?;
         transaction.batch_execute(&format!("drop table {name}")).await?;
         transaction.commit().await?;
-        tracing::info!(partition = name, rescued, "partition dropped: its retention is over");
+        tracing::info!(partition = name, rescued, "expired partition dropped");
         Ok(true)
     }
 
-    /// In the default partition lie the rows of sensors without a clock: they go by ours.
+    /// The default partition holds rows of sensors without a correct clock: they expire by ours.
     async fn delete_from_default(&self, client: &mut Client) -> Result<(), StoreError> {
         let table = self.table;
         let size = format!(
@@ -210,24 +209,20 @@ impl Retention<'_> {
                 tracing::warn!(
                     table,
                     deleted,
-                    "more rows of the default partition are over their retention than are deleted in an hour; the next round goes on"
+                    "more rows of the default partition have expired than are deleted per round; the next round continues"
                 );
                 break;
             }
             first = end;
         }
         if deleted > 0 {
-            tracing::info!(
-                table,
-                deleted,
-                "rows deleted from the default partition: their retention is over"
-            );
+            tracing::info!(table, deleted, "expired rows deleted from the default partition");
         }
         Ok(())
     }
 }
 
-/// False: somebody holds it, or another process was faster and the table is gone.
+/// False if another session holds it, or another process has already dropped or renamed the table.
 fn got_lock(outcome: Result<(), tokio_postgres::Error>) -> Result<bool, StoreError> {
     let later = [Some(&SqlState::LOCK_NOT_AVAILABLE), Some(&SqlState::UNDEFINED_TABLE)];
     match outcome {
@@ -236,8 +231,8 @@ fn got_lock(outcome: Result<(), tokio_postgres::Error>) -> Result<bool, StoreErr
     }
 }
 
-/// Reads the whole partition: no index has this column, and one more would cost every COPY. It is
-/// done once before the partition goes, and once for each time that a late row has kept it.
+/// Reads the whole partition: no index has this column, and another index would slow down every COPY.
+/// Done once before a partition is dropped, and again after each time that a late row has kept it.
 async fn newest_receipt(
     client: &mut Client,
     partition: &str,

@@ -1,6 +1,6 @@
-//! Sensors, as the API creates, changes and deletes them. The registry has its own look-ups. Promises
-//! that a name is unique in its network, that revision 1 is committed with its sensor, and that no
-//! row outlives its sensor, or is taken for one of a later sensor with its identifier.
+//! Creates and changes sensors. Called by the API. A name is unique in its network; revision 1 is
+//! committed with its sensor; and a sensor is not created before the rows of an earlier one with its
+//! identifier have been purged.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -15,28 +15,28 @@ use crate::store::{Store, StoreError};
 pub struct NewSensor {
     /// Chosen by the client, or random.
     pub identifier: SensorIdentifier,
-    /// Where it belongs.
+    /// Its network.
     pub network: NetworkIdentifier,
     /// Unique in its network.
     pub name: String,
-    /// The user's, not sent to the sensor: the text of a JSON object.
+    /// The text of a JSON object for the operator's use, not sent to the sensor.
     pub metadata: Option<String>,
     /// Becomes revision 1: the text of an unnested JSON object.
     pub configuration: Option<String>,
 }
 
-/// What is to be changed about a sensor; what is none stays.
+/// A change of a sensor; members that are none stay as they are.
 #[derive(Clone, Debug, Default)]
 pub struct SensorChange {
     /// Its new name.
     pub name: Option<String>,
     /// The network to which it moves.
     pub network: Option<NetworkIdentifier>,
-    /// The text of a JSON object, in place of the one before.
+    /// The text of a JSON object, which replaces the previous one.
     pub metadata: Option<String>,
 }
 
-/// Why a sensor, or a configuration of it, cannot be kept.
+/// Why a sensor, or a configuration of it, cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SensorError {
     /// Another sensor of the network has the name.
@@ -45,16 +45,16 @@ pub enum SensorError {
     /// Another sensor has the identifier.
     #[error("the identifier is taken")]
     IdentifierTaken,
-    /// The network that it names is not there.
+    /// The network does not exist.
     #[error("there is no such network")]
     NoSuchNetwork,
-    /// A deleted sensor had the identifier, and some of its rows may be left: [`Store::resume_purge`].
+    /// Rows of a deleted sensor with this identifier may still exist: [`Store::resume_purge`].
     #[error("the sensor that had the identifier is still being purged")]
     NotPurged,
-    /// PostgreSQL refuses the configuration, or the metadata, in spite of the validation.
+    /// PostgreSQL refuses the configuration or the metadata, although it passed validation.
     #[error("the database refuses the configuration")]
     Refused,
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -82,7 +82,7 @@ values ($1, $2, $3, coalesce($4::text::jsonb, '{}'))";
 const INSERT_CONFIGURATION: &str = "\
 insert into configuration (sensor_identifier, revision, value) values ($1, 1, $2::text::jsonb)";
 
-const FORGET_DELETION: &str = "delete from deleted_sensor where identifier = $1";
+const DELETE_TOMBSTONE: &str = "delete from deleted_sensor where identifier = $1";
 
 const CHANGE: &str = "\
 update sensor
@@ -90,13 +90,12 @@ set name = coalesce($2, name), network_identifier = coalesce($3, network_identif
     metadata = coalesce($4::text::jsonb, metadata)
 where identifier = $1";
 
-/// The deletion on record, which then stays as it is until the end of the transaction: whether the
-/// rows are purged.
-const DELETED: &str = "\
+/// Locks the tombstone, and returns whether the rows have been purged.
+const LOCK_TOMBSTONE: &str = "\
 select purge_timestamp is not null from deleted_sensor where identifier = $1 for update";
 
 impl Store {
-    /// Creates a sensor, and with it its first configuration.
+    /// Creates a sensor with its first configuration.
     ///
     /// # Errors
     /// When the name or the identifier is taken, the rows of a sensor that had the identifier are not
@@ -114,13 +113,13 @@ impl Store {
             ];
             transaction.execute_typed(INSERT, parameters).await?;
             let sensor: Parameters<'_> = &[(identifier, Type::UUID)];
-            if let Some(deleted) = transaction.query_typed_opt(DELETED, sensor).await? {
-                // What is left of the one before would be taken for its own, and what it says again
-                // for known.
-                if !deleted.try_get::<_, bool>(0)? {
+            if let Some(tombstone) = transaction.query_typed_opt(LOCK_TOMBSTONE, sensor).await? {
+                // Remaining rows of the earlier sensor would be attributed to the new one, and equal
+                // items of the new one would count as duplicates.
+                if !tombstone.try_get::<_, bool>(0)? {
                     return Err(SensorError::NotPurged);
                 }
-                transaction.query_typed(FORGET_DELETION, sensor).await?;
+                transaction.query_typed(DELETE_TOMBSTONE, sensor).await?;
             }
             if let Some(configuration) = &new.configuration {
                 transaction

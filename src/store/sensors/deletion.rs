@@ -1,10 +1,9 @@
 //! Deletes a sensor, and purges its rows. Called by the API, and by the housekeeping for a purge that
-//! was cut short. Promises that no row outlives its sensor.
+//! was interrupted. A deleted sensor leaves a tombstone, a row of `deleted_sensor`, for a day.
 //!
-//! Invariant: every commit of a batch takes [`DELETION_LOCK`] shared and then reads
-//! `deleted_sensor`; a deletion takes it exclusively. So each batch commits before the deletion, and
-//! its rows are purged, or sees the deletion, and rejects them. And no sensor is created while the
-//! rows of one that had its identifier are being purged.
+//! Invariant: every commit of a batch takes [`DELETION_LOCK`] shared and then reads the tombstones; a
+//! deletion takes it exclusively. So a batch either commits before the deletion, and its rows are
+//! purged, or sees the tombstone, and rejects its items.
 
 use std::time::Duration;
 
@@ -15,32 +14,31 @@ use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
 use crate::store::ingest::writer_connection::table;
 use crate::store::pool::CHECKOUT_TIMEOUT;
+use crate::store::sensors::lookups::LOCK_SENSOR;
 use crate::store::{Store, StoreError};
 
 /// The advisory lock between commits (shared) and deletions (exclusive).
 pub(in crate::store) const DELETION_LOCK: i64 = 0x7472_6962;
 
-/// Every commit waits behind a deletion that waits for one of them.
+/// All commits wait while a deletion waits for one of them.
 const DELETION_LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
 
-/// A sensor of ten million rows is deleted within this.
+/// Enough for a sensor of ten million rows.
 const PURGE_STATEMENT_TIMEOUT: &str = "set local statement_timeout = '30min'";
 
-/// PostgreSQL cancels each of the statements before that, if it is there to do so.
+/// PostgreSQL cancels each of the five statements earlier, unless it is unreachable.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(5 * 31 * 60);
-
-const LOCK_DELETED_SENSOR: &str = "select from sensor where identifier = $1 for update";
 
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
-const RECORD_DELETION: &str = "\
+const INSERT_TOMBSTONE: &str = "\
 insert into deleted_sensor (identifier) values ($1)
 on conflict (identifier) do update
 set deletion_timestamp = now(), clearance_timestamp = null, purge_timestamp = null";
 
-/// Deletes the rows of a deleted sensor. `deleted_sensor` is read in the snapshot that picks the rows,
-/// so that no row of a sensor that was created again is deleted. Rejections since the deletion stay:
-/// they record what the sensor sent after it.
+/// Each statement reads the tombstone in the snapshot that selects the rows, so that no row of a sensor
+/// that was created again is deleted. Rejections received after the deletion stay: they record what the
+/// sensor sent since.
 fn purge_statements() -> impl Iterator<Item = String> {
     let of_kind = |kind| {
         let table = table(kind);
@@ -59,31 +57,28 @@ fn purge_statements() -> impl Iterator<Item = String> {
     Kind::ALL.map(of_kind).into_iter().chain(rejections.map(of_rejections))
 }
 
-/// One at a time purges a sensor: who waits for the rows that another deletes waits for long.
-/// Parameter: sensor.
+/// One purge of a sensor at a time: another would wait for its row locks. Parameter: sensor.
 const PURGE_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended($1::text, 1))";
 const TRY_PURGE_LOCK: &str = "select pg_try_advisory_xact_lock(hashtextextended($1::text, 1))";
 
 const UNPURGED_DELETION: &str = "\
 select deletion_timestamp from deleted_sensor where identifier = $1 and purge_timestamp is null";
 
-/// Unless it is another deletion by now.
+/// Only if the sensor has not been deleted once more since.
 const RECORD_PURGE: &str = "\
 update deleted_sensor set purge_timestamp = now()
 where identifier = $1 and deletion_timestamp = $2";
 
-/// Whoever purges a sensor already.
+/// What to do if another process is purging the sensor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum OtherPurge {
-    /// Is waited for.
     WaitFor,
-    /// Is left alone.
     Skip,
 }
 
 impl Store {
-    /// Deletes a sensor and its configurations, and puts the deletion on record; false if there is
-    /// no such sensor. Its rows are then for [`Store::purge_sensor`].
+    /// Deletes a sensor and its configurations, and inserts its tombstone; false if the sensor does not
+    /// exist. [`Store::purge_sensor`] then deletes its rows.
     ///
     /// # Errors
     /// When the database is unavailable, or a commit or another deletion takes longer than a second.
@@ -94,9 +89,9 @@ impl Store {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
             let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-            // A fold of activity can hold the sensor for seconds. It is waited for here, and not with
-            // the lock for which every commit would wait.
-            transaction.query_typed(LOCK_DELETED_SENSOR, sensor).await?;
+            // A fold of activity can lock the sensor for seconds. Waits for it before taking the lock
+            // that all commits need.
+            transaction.query_typed(LOCK_SENSOR, sensor).await?;
             transaction.batch_execute(DELETION_LOCK_TIMEOUT).await?;
             transaction
                 .query_typed("select pg_advisory_xact_lock($1)", &[(&DELETION_LOCK, Type::INT8)])
@@ -104,15 +99,15 @@ impl Store {
             if transaction.query_typed_opt(DELETE, sensor).await?.is_none() {
                 return Ok(false);
             }
-            transaction.query_typed(RECORD_DELETION, sensor).await?;
+            transaction.query_typed(INSERT_TOMBSTONE, sensor).await?;
             transaction.commit().await?;
             Ok(true)
         })
         .await
     }
 
-    /// Deletes what a deleted sensor has left in the hot tables, and its rejections; tells how many
-    /// rows that were. Whoever does so already is waited for.
+    /// Deletes the rows of a deleted sensor in the hot tables, and its rejections; returns their number.
+    /// Waits for another process that is purging the sensor.
     ///
     /// # Errors
     /// When the database is unavailable, or it takes longer than half an hour.
@@ -120,7 +115,7 @@ impl Store {
         Ok(self.purge(identifier, OtherPurge::WaitFor).await?.unwrap_or(0))
     }
 
-    /// The same, after that was cut short. False: somebody else is at it.
+    /// Resumes an interrupted purge. False if another process is purging the sensor.
     ///
     /// # Errors
     /// When the database is unavailable, or it takes longer than half an hour.
@@ -128,7 +123,7 @@ impl Store {
         Ok(self.purge(identifier, OtherPurge::Skip).await?.is_some())
     }
 
-    /// None: somebody else is at it.
+    /// None if another process is purging the sensor.
     async fn purge(
         &self,
         identifier: SensorIdentifier,

@@ -1,4 +1,4 @@
-//! Sensors, as the API changes them and the registry looks them up.
+//! Sensors: creation, change, deletion and look-ups.
 
 pub(super) mod changes;
 pub(super) mod deletion;
