@@ -7,20 +7,23 @@ use std::time::Duration;
 use actix::{Actor as _, Addr};
 use actix_rt::ArbiterHandle;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::domain::Subscriptions;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
 use crate::probes;
 use crate::replay::{ReplayRequests, Replayer, ReplayerHandles};
-use crate::sensor::{Outbox, Router, RouterHandles, Supervisor};
+use crate::sensor::{Outbox, Router, RouterHandles, StoreLastSeen, Supervisor};
 use crate::store::{Committed, Committer, Store};
 use crate::wire::{Decoder, Topics};
 use crate::writer::{Reports, WriterActor};
 
 /// Configurations between the outbox and the publisher; the outbox waits while it is full.
 const DOWNLINK_CAPACITY: usize = 64;
+
+/// How long shutdown waits for `last_seen` to be stored: 5,000 sensors take some 50 ms.
+const LAST_SEEN_GRACE: Duration = Duration::from_secs(3);
 
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -102,7 +105,15 @@ impl IngestPipeline {
                 _ = shutdown.wait_for(|shutdown| *shutdown) => {}
             }
         };
+        let supervisor = router.supervisor();
         let alive = move || router.is_alive() && writer.connected() && outbox.connected();
+        let ingest = async {
+            ingest.await;
+            let stored = supervisor.send(StoreLastSeen);
+            if !matches!(tokio::time::timeout(LAST_SEEN_GRACE, stored).await, Ok(Ok(()))) {
+                warn!("last_seen of some sensors could not be stored");
+            }
+        };
         let end = tokio::select! {
             () = ingest => PipelineEnd::Shutdown,
             () = until_stopped(alive) => PipelineEnd::ActorStopped,

@@ -10,9 +10,11 @@ use super::Timestamp;
 pub struct RawMessage {
     /// By our clock.
     pub received_at: Timestamp,
-    /// Its items may be stored already: the broker set DUP, it is a replay, or the writer stored an
+    /// Its items may be stored already: the broker set DUP or RETAIN, it is a replay, or the writer stored an
     /// equal message recently.
     pub may_be_stored: bool,
+    /// The broker had retained it and delivers it to a new session: it tells nothing about the present.
+    pub retained: bool,
     /// The row of `rejection` that is replayed; none for a message from the broker.
     pub replayed_from: Option<i64>,
     buffer: Bytes,
@@ -29,11 +31,19 @@ impl RawMessage {
         Self {
             received_at,
             may_be_stored,
+            retained: false,
             replayed_from: None,
             buffer: buffer.into(),
             topic_length: u32::try_from(topic.len())
                 .expect("an MQTT topic has at most 65535 bytes"),
         }
+    }
+
+    /// A message that the broker had retained, which most sessions before may have received.
+    #[must_use]
+    pub fn retained(topic: &str, payload: &[u8], received_at: Timestamp) -> Self {
+        let may_be_stored = true;
+        Self { retained: true, ..Self::new(topic, payload, received_at, may_be_stored) }
     }
 
     /// A message that is replayed from a row of `rejection`.
@@ -42,6 +52,12 @@ impl RawMessage {
         let may_be_stored = true;
         let message = Self::new(topic, payload, received_at, may_be_stored);
         Self { replayed_from: Some(rejection), ..message }
+    }
+
+    /// Whether it was published just now, as far as we know.
+    #[must_use]
+    pub const fn is_present(&self) -> bool {
+        !self.retained && self.replayed_from.is_none()
     }
 
     /// The topic.

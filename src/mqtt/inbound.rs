@@ -1,6 +1,7 @@
 //! The inbound loop: receives PUBLISHes, routes them, and sends a PUBACK for each once it is settled by a
 //! `Committed`. Started by `app`; runs until shutdown, over as many connections as it takes. Invariant:
-//! it never acknowledges in `Drop` and never UNSUBSCRIBEs, so the broker keeps what is not acknowledged.
+//! it never acknowledges in `Drop` and never UNSUBSCRIBEs from what it needs, so the broker keeps what is not
+//! acknowledged.
 //!
 //! It uses ntex-mqtt's codec without its dispatcher, which closes the connection when Receive Maximum is
 //! reached, and answers a Packet Identifier in use with 0x91, which acknowledges it. Here a full window
@@ -189,6 +190,9 @@ impl Inbound {
                     "the broker has no session for our client id: messages that it held are lost; subscribing again"
                 );
             }
+        }
+        if session_present && !self.had_session {
+            session.former_filters = self.decoder.topics().former_filters();
         }
         self.had_session = true;
         let end = match session.subscribe(&self.decoder.topics().filters()) {

@@ -28,7 +28,7 @@ pub(super) trait PacketSource {
     fn assembly(&mut self) -> &mut PublishAssembly;
 
     /// The broker has granted the subscriptions.
-    fn set_subscribed(&mut self);
+    fn set_subscribed(&mut self) -> Result<(), SessionEnd>;
 }
 
 impl PacketSource for Session {
@@ -40,8 +40,10 @@ impl PacketSource for Session {
         &mut self.assembly
     }
 
-    fn set_subscribed(&mut self) {
+    fn set_subscribed(&mut self) -> Result<(), SessionEnd> {
         self.subscribed = true;
+        let former = std::mem::take(&mut self.former_filters);
+        if former.is_empty() { Ok(()) } else { self.unsubscribe(&former) }
     }
 }
 
@@ -123,10 +125,13 @@ impl Inbound {
                 }
                 Ok(())
             }
-            codec::Decoded::Packet(codec::Packet::PingResponse, _) => Ok(()),
+            codec::Decoded::Packet(
+                codec::Packet::PingResponse | codec::Packet::UnsubscribeAck(_),
+                _,
+            ) => Ok(()),
             codec::Decoded::Packet(codec::Packet::SubscribeAck(answer), _) => {
                 Session::check_granted(&answer)?;
-                packets.set_subscribed();
+                packets.set_subscribed()?;
                 self.handles.health.up(Part::Ingest);
                 debug!("subscribed");
                 Ok(())
@@ -146,7 +151,11 @@ impl Inbound {
     /// One PUBLISH: a position in the window, an ack token, and on to its actor.
     fn receive(&mut self, publish: ReceivedPublish, received_at: Timestamp, read: &mut ReadCounts) {
         let ReceivedPublish { publish, payload, oversized } = publish;
-        let message = RawMessage::new(&publish.topic, &payload, received_at, publish.dup);
+        // RETAIN is set only on what a new subscription is sent first [MQTT-3.3.1-13].
+        let message = match publish.retain {
+            true => RawMessage::retained(&publish.topic, &payload, received_at),
+            false => RawMessage::new(&publish.topic, &payload, received_at, publish.dup),
+        };
         let ack_token = self.ack_tokens.issue(self.window.next_sequence());
         let mut uplink = match oversized {
             None => self.decoder.decode(message, ack_token),

@@ -28,7 +28,9 @@ pub(super) enum SessionEnd {
     Unreachable(String),
     #[error("the connection failed: {0}")]
     Failed(String),
-    #[error("the broker refused the subscription: {0}")]
+    #[error(
+        "the broker refused a subscription: {0}; the account must be allowed to subscribe to measurements/#, log-messages/# and heartbeats/# under the topic prefix"
+    )]
     NotSubscribed(String),
     #[error("a message was lost in a panic, so the broker must deliver it again")]
     MessageLost,
@@ -60,6 +62,8 @@ pub(super) struct Session {
     pub(super) received_since_ping: bool,
     /// SUBACK was received.
     pub(super) subscribed: bool,
+    /// To be unsubscribed from after SUBACK: the session may have them from an earlier release.
+    pub(super) former_filters: Vec<String>,
     /// The broker's Server Keep Alive, else ours; 0: no PINGREQ.
     pub(super) keep_alive_secs: u16,
 }
@@ -69,8 +73,15 @@ impl Session {
         let keep_alive_secs = client.packet().server_keepalive_sec.unwrap_or(keep_alive_secs);
         let (io, codec) = client.into_inner();
         let assembly = PublishAssembly::new(max_payload_bytes);
-        let (received_since_ping, subscribed) = (true, false);
-        Self { io, codec, assembly, received_since_ping, subscribed, keep_alive_secs }
+        Self {
+            io,
+            codec,
+            assembly,
+            received_since_ping: true,
+            subscribed: false,
+            former_filters: Vec::new(),
+            keep_alive_secs,
+        }
     }
 
     pub(super) fn subscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {
@@ -95,6 +106,16 @@ impl Session {
             Some(reason) => Err(SessionEnd::NotSubscribed(format!("{reason:?}"))),
             None => Ok(()),
         }
+    }
+
+    /// From filters that match nothing which the present ones do not match.
+    pub(super) fn unsubscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {
+        const PACKET_ID: NonZeroU16 = NonZeroU16::MIN.saturating_add(1);
+        self.send(codec::Packet::Unsubscribe(codec::Unsubscribe {
+            packet_id: PACKET_ID,
+            user_properties: Vec::new(),
+            topic_filters: filters.iter().map(|it| it.as_str().into()).collect(),
+        }))
     }
 
     pub(super) fn ping(&mut self) -> Result<(), SessionEnd> {

@@ -23,7 +23,7 @@ pub use protocol::{
 };
 pub use refusals::Refusal;
 pub use router::{Router, RouterHandles};
-pub use supervisor::Supervisor;
+pub use supervisor::{StoreLastSeen, Supervisor};
 
 /// `UNKNOWN_SENSOR`, `SENSOR_…`, `CONFIGURATION_…`
 #[derive(Clone, Debug)]

@@ -69,8 +69,7 @@ impl Registry {
         };
         match self.slots.get_mut(&sensor) {
             Some(Slot::Active { address, last_seen, .. }) if address.connected() => {
-                // A replayed message has an old receipt time.
-                *last_seen = (*last_seen).max(uplink.message.received_at);
+                *last_seen = (*last_seen).max(seen_at(&uplink));
                 address.do_send(HandleUplink(uplink));
                 Routed::Sent
             }
@@ -120,13 +119,8 @@ impl Registry {
         let address = SensorActor::new(known, Rc::clone(&self.shared)).start();
         self.metrics.actors_started.inc();
         self.metrics.actors_alive.inc();
-        let now = Timestamp::now();
-        // A replayed message has an old receipt time.
-        let seen = pending.uplinks.iter().map(|uplink| match uplink.message.replayed_from {
-            Some(_) => uplink.message.received_at,
-            None => now,
-        });
-        let last_seen = seen.max().unwrap_or(now);
+        let seen_at = pending.uplinks.iter().map(|uplink| seen_at(uplink)).max();
+        let last_seen = seen_at.unwrap_or_else(Timestamp::now);
         if let Some(revision) = pending.desired_revision {
             address.do_send(SetDesiredRevision { sensor: known.identifier, revision });
         }
@@ -160,6 +154,16 @@ impl Registry {
                 }
             }
             Entry::Occupied(_) | Entry::Vacant(_) => None,
+        }
+    }
+
+    /// Whether the sensor is known to be alive: a retained message may be of one that was deleted.
+    pub(super) fn is_present(&self, sensor: SensorIdentifier) -> bool {
+        match self.slots.get(&sensor) {
+            Some(Slot::Unresolved(pending)) => {
+                pending.uplinks.iter().any(|uplink| !uplink.message.retained)
+            }
+            Some(Slot::Active { .. }) | None => false,
         }
     }
 
@@ -247,4 +251,9 @@ impl Registry {
             self.retire(sensor);
         }
     }
+}
+
+/// When a message shows that its sensor is alive; a retained one never does.
+fn seen_at(uplink: &Uplink) -> Timestamp {
+    if uplink.message.retained { Timestamp::default() } else { uplink.message.received_at }
 }

@@ -31,8 +31,7 @@ impl SensorState {
     /// True: the sensor still reports an older revision than the desired one after `republish_secs`,
     /// so its configuration must be published again.
     pub(super) fn record(&mut self, uplink: &Uplink, republish_secs: u64) -> bool {
-        if uplink.message.replayed_from.is_some() {
-            // An old message does not tell the present state of the sensor.
+        if !uplink.message.is_present() {
             return false;
         }
         let received_at = uplink.message.received_at;
@@ -155,10 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_does_not_change_the_state() {
+    fn a_replayed_or_retained_message_does_not_change_the_state() {
         let mut state = state(3);
         let mut old = heartbeat(1, 500);
         old.message = RawMessage::replayed("t", b"", second(500), 1);
+        assert!(!state.record(&old, 60));
+        old.message = RawMessage::retained("t", b"", second(500));
         assert!(!state.record(&old, 60));
         let snapshot = state.snapshot();
         assert_eq!((snapshot.reported_revision, snapshot.heartbeats.messages), (None, 0));

@@ -3,6 +3,7 @@
 //! While the database is unavailable it retries with backoff, and messages wait in the registry.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,11 @@ const LAST_SEEN_BATCH: usize = 5_000;
 #[rtype(result = "()")]
 pub(super) struct LookUpSensors;
 
+/// To the supervisor: store `last_seen` of all sensors, because the process ends.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct StoreLastSeen;
+
 /// Supervises the sensors' actors.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -75,34 +81,55 @@ impl Supervisor {
             return;
         }
         self.looking_up = true;
-        let (store, unknown) = (self.store.clone(), self.config.unknown);
-        let look_up = async move {
-            let outcome = look_up(&store, &sensors, unknown).await;
-            (sensors, outcome)
+        let store = self.store.clone();
+        let new = match self.config.unknown {
+            UnknownSensor::Reject => Vec::new(),
+            UnknownSensor::Register => {
+                let registry = self.registry.borrow();
+                sensors.iter().copied().filter(|sensor| registry.is_present(*sensor)).collect()
+            }
         };
-        context.spawn(look_up.into_actor(self).map(|(sensors, outcome), supervisor, context| {
-            let pause = match outcome {
-                Ok(known) => supervisor.looked_up(&sensors, &known),
-                Err(error) => supervisor.look_up_failed(sensors, &error),
-            };
-            context.run_later(pause, |supervisor, context| {
-                supervisor.looking_up = false;
-                supervisor.look_up(context);
-            });
-        }));
+        let look_up = async move {
+            let outcome = look_up(&store, &sensors, &new).await;
+            (sensors, new, outcome)
+        };
+        context.spawn(look_up.into_actor(self).map(
+            |(sensors, new, outcome), supervisor, context| {
+                let pause = match outcome {
+                    Ok(known) => supervisor.looked_up(&sensors, &new, &known),
+                    Err(error) => supervisor.look_up_failed(sensors, &error),
+                };
+                context.run_later(pause, |supervisor, context| {
+                    supervisor.looking_up = false;
+                    supervisor.look_up(context);
+                });
+            },
+        ));
     }
 
-    /// Returns the pause until the next look-up.
-    fn looked_up(&mut self, sensors: &[SensorIdentifier], known: &[KnownSensor]) -> Duration {
+    /// `new` were to be registered. Returns the pause until the next look-up.
+    fn looked_up(
+        &mut self,
+        sensors: &[SensorIdentifier],
+        new: &[SensorIdentifier],
+        known: &[KnownSensor],
+    ) -> Duration {
         self.failures = 0;
         let mut registry = self.registry.borrow_mut();
         for sensor in known {
             registry.start(sensor);
         }
         if known.len() < sensors.len() {
-            // Does nothing for those that have been started.
+            let new: HashSet<_> = new.iter().collect();
+            let registers = self.config.unknown == UnknownSensor::Register;
             for sensor in sensors {
-                registry.reject(*sensor);
+                // Its first message that is not retained came during the look-up.
+                if registers && !new.contains(sensor) && registry.is_present(*sensor) {
+                    registry.put_back(vec![*sensor]);
+                } else {
+                    // Does nothing for those that have been started.
+                    registry.reject(*sensor);
+                }
             }
         }
         debug!(looked_up = sensors.len(), known = known.len(), "sensors looked up");
@@ -142,13 +169,13 @@ impl Supervisor {
 async fn look_up(
     store: &Store,
     sensors: &[SensorIdentifier],
-    unknown: UnknownSensor,
+    new: &[SensorIdentifier],
 ) -> Result<Vec<KnownSensor>, StoreError> {
     let known = store.known_sensors(sensors).await?;
-    if known.len() == sensors.len() || unknown == UnknownSensor::Reject {
+    if known.len() == sensors.len() || new.is_empty() {
         return Ok(known);
     }
-    let registered = store.register_sensors(sensors).await?;
+    let registered = store.register_sensors(new).await?;
     info!(registered, "sensors registered");
     store.known_sensors(sensors).await
 }
@@ -172,6 +199,27 @@ impl Handler<LookUpSensors> for Supervisor {
 
     fn handle(&mut self, LookUpSensors: LookUpSensors, context: &mut Context<Self>) {
         self.look_up(context);
+    }
+}
+
+impl Handler<StoreLastSeen> for Supervisor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, StoreLastSeen: StoreLastSeen, _: &mut Context<Self>) -> Self::Result {
+        let (store, registry) = (self.store.clone(), Rc::clone(&self.registry));
+        Box::pin(async move {
+            loop {
+                let last_seen = registry.borrow().unstored_last_seen(LAST_SEEN_BATCH);
+                if last_seen.is_empty() {
+                    return;
+                }
+                if let Err(error) = store.note_last_seen(&last_seen).await {
+                    warn!(%error, "last_seen update failed at shutdown");
+                    return;
+                }
+                registry.borrow_mut().last_seen_stored(&last_seen);
+            }
+        })
     }
 }
 

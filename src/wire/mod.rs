@@ -8,12 +8,14 @@ mod careful;
 mod envelope;
 mod item;
 mod topic;
+mod topic_flaw;
 pub mod value;
 
 #[cfg(any(test, fuzzing))]
 pub use agreement::disagreement;
 pub use careful::item;
-pub use topic::{TopicFlaw, Topics, check_prefix};
+pub use topic::{Topics, check_prefix};
+pub use topic_flaw::TopicFlaw;
 
 use crate::domain::{
     AckToken, Items, Kind, RawMessage, Reason, Rejection, RejectionDigest, Uplink,
@@ -66,14 +68,24 @@ impl Decoder {
         self.limits
     }
 
-    /// Every item of the message is either stored in `items` or in a rejection.
+    /// Every item of the message is either stored in `items` or in a rejection. A message without payload has
+    /// no items: it clears what the broker retained [MQTT-3.3.1-6].
     #[must_use]
     pub fn decode(&self, message: RawMessage, ack_token: AckToken) -> Box<Uplink> {
         let (kind, sensor) = match self.topics.parse(message.topic()) {
-            Ok((kind, sensor)) => (kind, sensor),
-            Err(flaw) => {
-                let mut uplink = bare(flaw.kind(), message, ack_token);
-                uplink.reject(flaw.reason(), flaw.to_string());
+            Some((kind, _)) if message.payload().is_empty() => {
+                return bare(Some(kind), message, ack_token);
+            }
+            Some(target) => target,
+            None => {
+                let is_empty = message.payload().is_empty();
+                let flaw = TopicFlaw::of(&self.topics, message.topic());
+                let mut uplink = bare(flaw.kind, message, ack_token);
+                if !is_empty {
+                    uplink.reject(flaw.reason, flaw.detail);
+                    // Its actor learns nothing of it: the sensor may be another one.
+                    uplink.rejections[0].sensor = flaw.sensor;
+                }
                 return uplink;
             }
         };
@@ -105,7 +117,7 @@ impl Decoder {
         oversized: Oversized,
         ack_token: AckToken,
     ) -> Box<Uplink> {
-        let target = self.topics.parse(message.topic()).ok();
+        let target = self.topics.parse(message.topic());
         let mut uplink = bare(target.map(|(kind, _)| kind), message, ack_token);
         uplink.sensor = target.map(|(_, sensor)| sensor);
         let detail = format!(

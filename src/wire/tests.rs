@@ -75,8 +75,7 @@ fn a_bad_message_has_its_reason() {
         vec![r#"{"revision":0,"timestamp":0,"value":{}}"#; 101].join(",")
     );
     for (payload, reason, item_count) in [
-        (&b""[..], Reason::NotJson, 1),
-        (b"{", Reason::NotJson, 1),
+        (&b"{"[..], Reason::NotJson, 1),
         (b"\xff", Reason::NotUtf8, 1),
         (b"{\"measurements\":[]} x", Reason::NotJson, 1),
         (b"[]", Reason::InvalidShape, 1),
@@ -169,6 +168,16 @@ fn a_topic_without_a_sensor_counts_as_one() {
         let message = RawMessage::new(topic, b"{}", Timestamp::now(), false);
         let uplink = decoder().decode(message, ack_tokens.issue(0));
         assert_eq!((reasons(&uplink), uplink.item_count()), (vec![(None, reason)], 1));
+    }
+}
+
+#[test]
+fn an_empty_payload_is_nothing() {
+    let (ack_tokens, _lost) = AckTokens::new();
+    for topic in [format!("measurements/{SENSOR}"), "heartbeats/roof".into(), "weather".into()] {
+        let message = RawMessage::new(&topic, b"", Timestamp::now(), false);
+        let uplink = decoder().decode(message, ack_tokens.issue(0));
+        assert_eq!((uplink.sensor, uplink.item_count()), (None, 0), "{topic}");
     }
 }
 

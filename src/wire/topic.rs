@@ -3,46 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Kind, Reason, SensorIdentifier};
+use crate::domain::{Kind, SensorIdentifier};
 
 /// The topics of one deployment.
 #[derive(Clone, Debug)]
 pub struct Topics {
     /// Empty, or ends with `/`.
     prefix: Arc<str>,
-}
-
-/// Why a topic is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum TopicFlaw {
-    /// Not a topic that sensors publish on.
-    #[error(
-        "the topic is not measurements/, log-messages/ or heartbeats/<sensor-identifier> under the topic prefix"
-    )]
-    Unknown,
-    /// The last level is not an identifier.
-    #[error("the topic's last level is not a UUID in hyphenated form")]
-    Identifier(Kind),
-}
-
-impl TopicFlaw {
-    /// The code under which it is recorded.
-    #[must_use]
-    pub const fn reason(self) -> Reason {
-        match self {
-            Self::Unknown => Reason::UnknownTopic,
-            Self::Identifier(_) => Reason::InvalidIdentifier,
-        }
-    }
-
-    /// The kind that the topic names, if any.
-    #[must_use]
-    pub const fn kind(self) -> Option<Kind> {
-        match self {
-            Self::Unknown => None,
-            Self::Identifier(kind) => Some(kind),
-        }
-    }
 }
 
 impl Topics {
@@ -53,10 +20,17 @@ impl Topics {
         Self { prefix: prefix.into() }
     }
 
-    /// The topic filters to subscribe to.
+    /// The topic filters to subscribe to. They match near misses, which are then recorded as rejected.
     #[must_use]
     pub fn filters(&self) -> Vec<String> {
-        Kind::ALL.iter().map(|kind| format!("{}{}/+", self.prefix, kind.topic_level())).collect()
+        Kind::ALL.iter().map(|kind| self.below(*kind, "#")).collect()
+    }
+
+    /// The topic filters of releases before these. A session may still have them, and a broker may then
+    /// deliver each message twice.
+    #[must_use]
+    pub fn former_filters(&self) -> Vec<String> {
+        Kind::ALL.iter().map(|kind| self.below(*kind, "+")).collect()
     }
 
     /// The topic of a sensor's configuration.
@@ -65,27 +39,40 @@ impl Topics {
         format!("{}configurations/{sensor}", self.prefix)
     }
 
+    /// Whether this is the topic of a sensor's configuration.
+    #[must_use]
+    pub fn is_configuration(&self, topic: &str) -> bool {
+        let level = topic.rsplit('/').next().and_then(SensorIdentifier::parse);
+        level.is_some_and(|sensor| self.configuration(sensor) == topic)
+    }
+
     /// The topic that a sensor publishes on.
     #[must_use]
     pub fn of(&self, kind: Kind, sensor: SensorIdentifier) -> String {
-        format!("{}{}/{sensor}", self.prefix, kind.topic_level())
+        self.below(kind, &sensor.to_string())
     }
 
-    /// The reverse of [`Self::of`].
-    ///
-    /// # Errors
-    /// When the topic is another one, or names no sensor.
-    pub fn parse(&self, topic: &str) -> Result<(Kind, SensorIdentifier), TopicFlaw> {
-        let levels = topic.strip_prefix(&*self.prefix).ok_or(TopicFlaw::Unknown)?;
-        let (kind, identifier) = Kind::ALL
-            .into_iter()
-            .find_map(|kind| {
-                let rest = levels.strip_prefix(kind.topic_level())?;
-                Some((kind, rest.strip_prefix('/')?))
-            })
-            .ok_or(TopicFlaw::Unknown)?;
-        let sensor = SensorIdentifier::parse(identifier).ok_or(TopicFlaw::Identifier(kind))?;
-        Ok((kind, sensor))
+    pub(super) fn below(&self, kind: Kind, level: &str) -> String {
+        format!("{}{}/{level}", self.prefix, kind.topic_level())
+    }
+
+    /// The reverse of [`Self::of`]; none if the topic is another one, or names no sensor. An identifier in upper case
+    /// is refused, because a sensor that subscribes to its configuration in the same way would never receive it.
+    #[must_use]
+    pub fn parse(&self, topic: &str) -> Option<(Kind, SensorIdentifier)> {
+        let is_upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
+        self.kind_of(topic)
+            .filter(|(_, identifier)| !is_upper(identifier))
+            .and_then(|(kind, identifier)| Some((kind, SensorIdentifier::parse(identifier)?)))
+    }
+
+    /// The kind, and the levels behind it.
+    pub(super) fn kind_of<'a>(&self, topic: &'a str) -> Option<(Kind, &'a str)> {
+        let levels = topic.strip_prefix(&*self.prefix)?;
+        Kind::ALL.into_iter().find_map(|kind| {
+            let rest = levels.strip_prefix(kind.topic_level())?;
+            if rest.is_empty() { Some((kind, rest)) } else { Some((kind, rest.strip_prefix('/')?)) }
+        })
     }
 }
 
@@ -119,34 +106,31 @@ mod tests {
         for prefix in ["", "site-a", "site-a/roof"] {
             let topics = Topics::new(prefix);
             for kind in Kind::ALL {
-                assert_eq!(topics.parse(&topics.of(kind, sensor)), Ok((kind, sensor)));
+                assert_eq!(topics.parse(&topics.of(kind, sensor)), Some((kind, sensor)));
             }
         }
-        assert_eq!(Topics::new("a").filters()[0], "a/measurements/+");
+        assert_eq!(Topics::new("a").filters()[0], "a/measurements/#");
         assert_eq!(Topics::new("").configuration(sensor), format!("configurations/{SENSOR}"));
     }
 
     #[test]
-    fn other_topics_are_refused() {
+    fn near_misses_are_refused() {
         let bare = Topics::new("");
-        for (topic, flaw) in [
-            ("", TopicFlaw::Unknown),
-            ("measurements", TopicFlaw::Unknown),
-            ("configurations/81bf7042-e20f-4a97-ac44-c15853e3618f", TopicFlaw::Unknown),
-            ("/measurements/81bf7042-e20f-4a97-ac44-c15853e3618f", TopicFlaw::Unknown),
-            ("measurements/", TopicFlaw::Identifier(Kind::Measurement)),
-            ("heartbeats/station-1", TopicFlaw::Identifier(Kind::Heartbeat)),
-            (
-                "log-messages/81bf7042-e20f-4a97-ac44-c15853e3618f/x",
-                TopicFlaw::Identifier(Kind::LogMessage),
-            ),
+        let upper = SENSOR.to_uppercase();
+        for topic in [
+            "",
+            "measurements",
+            "measurements/",
+            "heartbeats/station-1",
+            &format!("measurements/{upper}"),
+            &format!("measurements/{SENSOR}/"),
+            &format!("configurations/{SENSOR}"),
+            &format!("/measurements/{SENSOR}"),
+            &format!("measurementsx/{SENSOR}"),
         ] {
-            assert_eq!(bare.parse(topic), Err(flaw), "{topic}");
+            assert!(bare.parse(topic).is_none(), "{topic}");
         }
-        assert_eq!(
-            Topics::new("site-a").parse(&format!("measurements/{SENSOR}")),
-            Err(TopicFlaw::Unknown)
-        );
+        assert!(Topics::new("site-a").parse(&format!("measurements/{SENSOR}")).is_none());
     }
 
     #[test]
@@ -162,8 +146,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_topic_makes_it_panic(topic in "\\PC*", prefix in "[a-z/]*") {
-            if let Ok((kind, sensor)) = Topics::new(&prefix).parse(&topic) {
-                prop_assert_eq!(Topics::new(&prefix).of(kind, sensor), topic.to_lowercase());
+            if let Some((kind, sensor)) = Topics::new(&prefix).parse(&topic) {
+                prop_assert_eq!(Topics::new(&prefix).of(kind, sensor), topic);
             }
         }
     }

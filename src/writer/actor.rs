@@ -97,7 +97,8 @@ impl<C: Commit> WriterActor<C> {
 
     fn load(&self) -> Load {
         Load {
-            waiting_items: self.waiting.item_count(),
+            // A message without items counts as one: its PUBACK waits for a commit, too.
+            waiting_items: self.waiting.item_count().max(self.waiting.uplinks().len()),
             replays_wait: !self.replays.is_empty(),
             writing: self.writing,
             replaying: self.replaying,

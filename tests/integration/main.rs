@@ -39,5 +39,6 @@ mod stream_rights;
 mod streams;
 mod support;
 mod tls;
+mod topics;
 mod tour;
 mod wire;

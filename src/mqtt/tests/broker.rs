@@ -93,5 +93,7 @@ impl PacketSource for BrokerConnection<'_> {
         &mut self.assembly
     }
 
-    fn set_subscribed(&mut self) {}
+    fn set_subscribed(&mut self) -> Result<(), SessionEnd> {
+        Ok(())
+    }
 }

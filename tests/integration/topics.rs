@@ -1,0 +1,186 @@
+//! Topics that are nearly right, and messages that the broker had retained: the first are recorded with the topic
+//! that is expected, the second tell nothing about the present.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::{Database, connect};
+use crate::support::said::measurement;
+use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+const ROWS: &str = "select count(*) from measurement";
+const REJECTIONS: &str = "select count(*) from rejection";
+
+async fn client(database: &Database) -> Client {
+    Client::connect(Broker::shared().await.url(), &format!("{}-sensor", database.name)).await
+}
+
+async fn until(database: &Database, query: &str, expected: i64) {
+    eventually(PATIENCE, async || match count(database, query).await {
+        found if found == expected => Ok(()),
+        found => Err(format!("{query}: {found}")),
+    })
+    .await;
+}
+
+async fn execute(database: &Database, statement: &str) {
+    connect(&database.url).await.unwrap().batch_execute(statement).await.unwrap();
+}
+
+async fn last_seen(service: &Service, sensor: &str) -> Value {
+    let path = format!("/api/v1/sensors/{sensor}");
+    service.get(&path).await.unwrap().1["last_seen_timestamp"].clone()
+}
+
+#[actix_rt::test]
+async fn a_near_miss_is_recorded_with_the_topic_that_is_expected() {
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let settings = [("REJECTIONS_PER_SENSOR_HOUR", "4")];
+    let service = Service::start(&database, broker, &settings).await;
+    let sensor = service.create_sensor("roof").await;
+    let client = client(&database).await;
+    let prefix = &database.name;
+    let expected = format!("expected {prefix}/measurements/{sensor}");
+    let upper = sensor.to_uppercase();
+    for topic in
+        [format!("{sensor}/"), format!("{sensor}/roof"), upper.clone(), sensor.replace('-', "")]
+    {
+        client.publish(&format!("{prefix}/measurements/{topic}"), measurement(1.0)).await.unwrap();
+    }
+    client.publish(&format!("{prefix}/heartbeats"), "{}").await.unwrap();
+    client.publish(&format!("{prefix}/heartbeats/"), "{}").await.unwrap();
+    until(&database, REJECTIONS, 6).await;
+
+    let path = format!("/api/v1/rejections?sensor={sensor}");
+    let (_, page) = service.get(&path).await.unwrap();
+    let all = page["items"].as_array().unwrap();
+    assert_eq!(all.len(), 4, "{page}");
+    for it in all {
+        assert_eq!(
+            (&it["reason"], &it["kind"]),
+            (&json!("invalid_identifier"), &json!("measurement"))
+        );
+        assert!(it["detail"].as_str().unwrap().ends_with(&expected), "{it}");
+    }
+    let (_, page) = service.get("/api/v1/rejections?kind=heartbeat").await.unwrap();
+    let sentence =
+        format!("the topic names no sensor; expected {prefix}/heartbeats/<sensor-identifier>");
+    assert_eq!(page["items"][0]["detail"], sentence, "{page}");
+    assert_eq!(count(&database, ROWS).await, 0);
+
+    // Its share of the hour is used up.
+    for second in 2..5 {
+        let topic = format!("{prefix}/measurements/{sensor}/roof");
+        client.publish(&topic, measurement(f64::from(second))).await.unwrap();
+    }
+    let account = service.until(|it| it.received == 7 && it.in_flight == 0).await;
+    assert_eq!(account.rejected, 7);
+    assert_eq!(count(&database, REJECTIONS).await, 6);
+    let over = "select sum(item_count)::bigint from rejection_overflow";
+    assert_eq!(count(&database, over).await, 3);
+}
+
+#[actix_rt::test]
+async fn clearing_a_retained_message_is_no_rejection() {
+    let database = database().await;
+    let service = Service::start(&database, Broker::shared().await, &[]).await;
+    let sensor = service.create_sensor("roof").await;
+    let client = client(&database).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish_retained(&topic, measurement(1.0)).await.unwrap();
+    client.publish_retained(&topic, "").await.unwrap();
+    client.publish_retained(&format!("{topic}/roof"), "").await.unwrap();
+    client.publish(&topic, measurement(2.0)).await.unwrap();
+    let account = service.until(|it| it.committed == 2 && it.in_flight == 0).await;
+    assert_eq!((account.received, account.rejected), (2, 0));
+    assert_eq!(count(&database, REJECTIONS).await, 0);
+    // They are acknowledged even so.
+    eventually(PATIENCE, async || {
+        let (_, ingest) = service.get("/api/v1/ingest").await.unwrap();
+        if ingest["window"]["messages"] == 0 { Ok(()) } else { Err(ingest) }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_retained_message_in_a_new_session_is_no_activity() {
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let mut service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
+    let (sensor, deleted) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+    let client = client(&database).await;
+    for sensor in [&sensor, &deleted] {
+        let topic = format!("{}/measurements/{sensor}", database.name);
+        client.publish_retained(&topic, measurement(1.0)).await.unwrap();
+    }
+    until(&database, ROWS, 2).await;
+    let before = last_seen(&service, &sensor).await;
+    assert!(before.is_string(), "published while we listen, it is activity");
+    let path = format!("/api/v1/sensors/{deleted}");
+    assert_eq!(service.request("DELETE", &path, None).await.unwrap().0, 204);
+    // As the housekeeping does after a day.
+    execute(&database, "delete from deleted_sensor").await;
+    assert!(service.terminate().await.success());
+
+    let client_id = format!("{}-new", database.name);
+    let settings = [("UNKNOWN_SENSOR", "register"), ("MQTT_CLIENT_ID", client_id.as_str())];
+    let service = Service::start(&database, broker, &settings).await;
+    let account = service.until(|it| it.received == 2 && it.in_flight == 0).await;
+    assert_eq!((account.duplicate, account.rejected), (1, 1));
+    assert_eq!(last_seen(&service, &sensor).await, before);
+    assert_eq!(service.get(&path).await.unwrap().0, 404);
+
+    // Its next message that is not retained registers it.
+    let topic = format!("{}/measurements/{deleted}", database.name);
+    client.publish(&topic, measurement(2.0)).await.unwrap();
+    service.until(|it| it.committed == 1).await;
+    assert_eq!(service.get(&path).await.unwrap().0, 200);
+}
+
+#[actix_rt::test]
+async fn last_seen_survives_an_orderly_restart() {
+    let database = database().await;
+    let mut service = Service::start(&database, Broker::shared().await, &[]).await;
+    let sensor = service.create_sensor("roof").await;
+    let client = client(&database).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&topic, measurement(1.0)).await.unwrap();
+    service.until(|it| it.committed == 1).await;
+    let before = last_seen(&service, &sensor).await;
+    assert!(service.terminate().await.success());
+    service.start_again().await;
+    assert_eq!(last_seen(&service, &sensor).await, before);
+    assert!(before.is_string());
+}
+
+#[actix_rt::test]
+async fn a_session_with_the_subscriptions_of_an_earlier_release_receives_each_message_once() {
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let earlier = Client::resume(broker.url(), &database.name).await;
+    earlier.subscribe(&format!("{}/measurements/+", database.name)).await;
+    earlier.disconnect().await;
+    let client = client(&database).await;
+    let sensor = Uuid::new_v4();
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.publish(&topic, measurement(1.0)).await.unwrap();
+
+    let service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
+    service.until(|it| it.committed == 1).await;
+    // The UNSUBSCRIBE may still be on its way.
+    let mut sent = 1.0;
+    eventually(PATIENCE, async || {
+        let before = service.account("measurements").await?;
+        sent += 1.0;
+        client.publish(&topic, measurement(sent)).await.map_err(|end| end.clone())?;
+        let after =
+            service.until(|it| it.committed == before.committed + 1 && it.in_flight == 0).await;
+        if after.received == before.received + 1 { Ok(()) } else { Err(format!("{after:?}")) }
+    })
+    .await;
+    assert_eq!(count(&database, REJECTIONS).await, 0);
+}
