@@ -12,10 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::App;
 use crate::config::{
     Config, EnvFile, Inspection, api_token, default_api_url, environment, read_bench, read_faults,
-    read_mqtt, read_store,
+    read_listen, read_mqtt, read_store,
 };
 use crate::store::Store;
-use crate::{bench, simulate, store, telemetry};
+use crate::{bench, listen, simulate, store, telemetry};
 
 /// Shorter than whoever asks waits.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -66,6 +66,12 @@ pub enum Command {
     /// `"reject": true` is acknowledged with success false, so that this can be seen too. Ctrl-C ends the
     /// publishing early; the summary is still printed. Exits with 1 if an item is missing.
     Simulate(Box<simulate::Options>),
+    /// Listen to everything that is published at the broker of MQTT_URL, and tell of each topic whether the
+    /// service takes what is published there, or what it would have to be.
+    ///
+    /// Prints each topic with the number of its messages and an example. It has a session of its own, and
+    /// does not disturb the service. Ctrl-C ends it early.
+    Listen(listen::Options),
     /// Measure how fast the service is, on the servers of DATABASE_URL and MQTT_URL.
     ///
     /// It creates databases of its own on that server, uses a topic prefix of its own on that broker, and
@@ -87,6 +93,7 @@ impl Cli {
             Command::User(command) => access::user(command, &store()?).await?,
             Command::Health => health().await?,
             Command::Simulate(options) => return simulate(*options).await,
+            Command::Listen(options) => listen(&options).await?,
             Command::Bench(options) => {
                 Box::pin(bench::run(&options, read_bench(environment)?, told_to_stop()?)).await?;
             }
@@ -154,6 +161,13 @@ async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
     let summary = Box::pin(simulate::run(options, read_mqtt(environment)?, api_token()?)).await?;
     summary.print();
     Ok(ExitCode::from(summary.exit_code()))
+}
+
+#[expect(clippy::print_stdout, reason = "what a command found is its output")]
+async fn listen(options: &listen::Options) -> anyhow::Result<()> {
+    let report = Box::pin(listen::run(options, read_listen(environment)?, told_to_stop()?)).await?;
+    print!("{report}");
+    Ok(())
 }
 
 /// Ready from this call on, so that no signal is missed while the service starts.

@@ -4,6 +4,7 @@
 
 mod broker;
 mod database;
+mod duration;
 mod env_file;
 mod error;
 mod http;
@@ -16,6 +17,7 @@ use secrecy::SecretString;
 
 use broker::MQTT_URL;
 use database::DATABASE_URL;
+pub use duration::parse_duration;
 pub use env_file::{EnvFile, load_env_file};
 pub use error::ConfigError;
 use error::HIDDEN;
@@ -87,14 +89,7 @@ impl Config {
         let config = Self {
             store: settings.store()?,
             mqtt: settings.mqtt()?,
-            limits: wire::Limits {
-                payload_bytes: settings.number("MAX_PAYLOAD_BYTES", 1 << 20, 64..=256 << 20)?,
-                items_per_message: settings.number(
-                    "MAX_ITEMS_PER_MESSAGE",
-                    10_000,
-                    1..=1_000_000,
-                )?,
-            },
+            limits: settings.limits()?,
             sensor: sensor::Config {
                 unknown: settings.word("UNKNOWN_SENSOR", "reject")?,
                 idle_secs: settings.number("SENSOR_IDLE_SECS", 900, 1..=86_400)?,
@@ -174,6 +169,17 @@ pub fn read_mqtt(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<mqtt::Config, ConfigError> {
     Settings::strict(&environment).mqtt()
+}
+
+/// What a client of the broker needs that decodes messages.
+///
+/// # Errors
+/// When a variable that begins with `MQTT_` is missing or malformed, or a limit is malformed.
+pub fn read_listen(
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<(mqtt::Config, wire::Limits), ConfigError> {
+    let settings = Settings::strict(&environment);
+    Ok((settings.mqtt()?, settings.limits()?))
 }
 
 /// The faults that a test asks for in `TRIBUTARY_FAULTS`. A release build does not ask.

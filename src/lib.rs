@@ -71,6 +71,8 @@ mod load;
 
 pub mod simulate;
 
+pub mod listen;
+
 pub mod bench;
 
 pub mod cli;

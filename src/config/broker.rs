@@ -1,4 +1,4 @@
-//! The settings of the broker. Part of `config.rs`, which says the rest.
+//! The settings of the broker, and of what is taken from it. Part of `config.rs`, which says the rest.
 
 use secrecy::ExposeSecret as _;
 
@@ -73,5 +73,12 @@ impl Settings<'_> {
             self.refuse(ConfigError::Contradiction(problem), ())?;
         }
         Ok(broker)
+    }
+
+    pub(super) fn limits(&self) -> Result<wire::Limits, ConfigError> {
+        Ok(wire::Limits {
+            payload_bytes: self.number("MAX_PAYLOAD_BYTES", 1 << 20, 64..=256 << 20)?,
+            items_per_message: self.number("MAX_ITEMS_PER_MESSAGE", 10_000, 1..=1_000_000)?,
+        })
     }
 }

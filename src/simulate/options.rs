@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use url::Url;
 
+use crate::config::parse_duration;
+
 const MAX_SENSORS: u64 = 1_000_000;
 const MAX_PER_MESSAGE: u64 = 10_000;
 const MAX_MESSAGES: u64 = 1 << 50;
-/// A year.
-const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
 /// The fleet and what it publishes; `cli.rs` documents the command.
 #[derive(Clone, Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub struct Options {
 
     /// How long to publish: 30s, 2m, 1h, 500ms or a number of seconds [default: 30s, without --messages
     /// and --replay]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
     /// Number of measurement and log messages to publish in total
@@ -140,16 +140,6 @@ fn number(text: &str, min: f64, max: f64) -> Result<f64, String> {
     number.ok_or_else(|| format!("expected a number from {min} to {max}"))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = match text.parse() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => text.parse().ok().and_then(|it: jiff::SignedDuration| it.try_into().ok()),
-    };
-    duration
-        .filter(|duration| (Duration::from_millis(1)..=MAX_DURATION).contains(duration))
-        .ok_or_else(|| "expected a time of 1ms to a year, such as 30s, 2m, 1h or 90".into())
-}
-
 fn prefix(text: &str) -> Result<String, String> {
     // With the number behind it, far below the service's limit.
     if !(1..=40).contains(&text.chars().count()) || text.chars().any(char::is_control) {
@@ -209,8 +199,8 @@ mod tests {
             assert!(read(flags).is_none(), "{flags}");
         }
         for text in ["", "s", "-1", "-1s", "0", "NaN", "1d", "1e300"] {
-            assert!(duration(text).is_err(), "{text}");
+            assert!(parse_duration(text).is_err(), "{text}");
         }
-        assert_eq!(duration("250ms"), duration("0.25"));
+        assert_eq!(parse_duration("250ms"), parse_duration("0.25"));
     }
 }

@@ -46,6 +46,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("load", &["mqtt", "domain", "tls", "wire"]),
+    ("listen", &["load", "mqtt", "config", "domain", "wire"]),
     ("simulate", &["load", "mqtt", "config", "domain", "wire"]),
     ("bench", &["load", "mqtt", "config", "domain", "store", "wire"]),
     (
@@ -66,7 +67,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "writer",
         ],
     ),
-    ("cli", &["app", "bench", "config", "domain", "sensor", "simulate", "store", "telemetry"]),
+    (
+        "cli",
+        &["app", "bench", "config", "domain", "listen", "sensor", "simulate", "store", "telemetry"],
+    ),
     ("lib", &[]),
     ("main", &[]),
 ];

@@ -20,6 +20,7 @@ mod fleet_stream;
 mod harness;
 mod grants;
 mod isolation;
+mod listen;
 mod metrics;
 mod outages;
 mod outbox;

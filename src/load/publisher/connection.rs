@@ -21,11 +21,11 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the broker sent.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// A PUBACK.
     Acknowledged(NonZeroU16, codec::PublishAckReason),
     /// A PUBLISH on a subscribed topic.
-    Publish { topic: ByteString, payload: Bytes },
+    Publish { topic: ByteString, payload: Bytes, retain: bool },
 }
 
 /// An open, subscribed connection.
@@ -99,7 +99,7 @@ impl Connection {
 
     /// Waits for what the broker sends, and then for `gather`, so that more of it comes at once. Nothing is lost when
     /// the future is dropped.
-    pub(super) async fn events(&mut self, gather: Duration) -> anyhow::Result<VecDeque<Event>> {
+    pub(crate) async fn events(&mut self, gather: Duration) -> anyhow::Result<VecDeque<Event>> {
         while self.received.is_empty() {
             let packet = self.receive().await?;
             self.handle(packet)?;
@@ -131,7 +131,7 @@ impl Connection {
     }
 
     /// Sends a PINGREQ if one is due. Returns when to call it again.
-    pub(super) fn keep_alive(&mut self, now: Instant) -> anyhow::Result<Instant> {
+    pub(crate) fn keep_alive(&mut self, now: Instant) -> anyhow::Result<Instant> {
         let silence = now - self.received_at;
         ensure!(silence <= self.keep_alive * 2, "the broker has been silent for {silence:?}");
         let interval = self.keep_alive / 2;
@@ -174,7 +174,8 @@ impl Connection {
                         reason_string: None,
                     }))?;
                 }
-                self.received.push_back(Event::Publish { topic: publish.topic, payload });
+                let codec::Publish { topic, retain, .. } = publish;
+                self.received.push_back(Event::Publish { topic, payload, retain });
             }
             Decoded::Packet(Packet::PublishAck(ack), _) => {
                 self.received.push_back(Event::Acknowledged(ack.packet_id, ack.reason_code));

@@ -24,9 +24,7 @@ use super::pace::Pace;
 use super::sensors::Sensors;
 use crate::domain::{Timestamp, pause};
 use crate::mqtt;
-use connection::Event;
-
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, Event};
 pub(super) use window::Window;
 
 /// How long, after the last message, the broker may take to acknowledge it.
@@ -258,7 +256,7 @@ impl Publisher {
                     totals.refused += 1;
                 }
             }
-            Event::Publish { topic, payload } => {
+            Event::Publish { topic, payload, .. } => {
                 let clock = Timestamp::now();
                 let answer = {
                     let counts = &mut self.totals.borrow_mut().configurations;
