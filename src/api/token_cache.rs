@@ -185,7 +185,7 @@ impl TokenCache {
         }
         let (store, token) = (self.store.clone(), row.identifier);
         actix_web::rt::spawn(async move {
-            if let Err(error) = store.note_use(token).await {
+            if let Err(error) = store.update_last_used(token).await {
                 debug!(%error, "the last use of a token was not recorded");
             }
         });

@@ -48,8 +48,9 @@ impl Settings<'_> {
                 .map_or_else(|_| HIDDEN.into(), |(postgres, ssl)| store::describe(&postgres, &ssl))
         };
         let url = self.required(DATABASE_URL, shown)?;
-        store::read_url(url.expose_secret())
-            .or_else(|problem| self.refuse(malformed(DATABASE_URL.0, &problem), store::nowhere()))
+        store::read_url(url.expose_secret()).or_else(|problem| {
+            self.refuse(malformed(DATABASE_URL.0, &problem), store::placeholder())
+        })
     }
 
     fn retention(&self, name: &'static str, default: u32) -> Result<Option<u32>, ConfigError> {

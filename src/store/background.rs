@@ -1,5 +1,5 @@
-//! Single statements of the background: the registry's look-ups, the outbox, the probes. Promises an
-//! answer or an error within `ANSWER_TIMEOUT`, whatever becomes of the database.
+//! Single statements of background work: the registry's look-ups, the outbox, the probes. Each returns
+//! within [`ANSWER_TIMEOUT`], also if the database stops responding.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -21,7 +21,7 @@ impl Store {
         .await
     }
 
-    /// Returns how many rows the statement has changed.
+    /// Returns the number of rows that the statement changed.
     pub(in crate::store) async fn execute(
         &self,
         statement: &str,

@@ -1,5 +1,5 @@
-//! Parameters of statements, and columns of rows. Used by every statement that is not prepared ahead.
-//! Promises one round trip for a statement, and the text of a `jsonb` as PostgreSQL prints it.
+//! Parameters of statements, and columns of rows. Used by every statement that is not prepared
+//! beforehand. The text of a `jsonb` is passed on as PostgreSQL prints it.
 
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::domain::Timestamp;
 
-/// Parameters and their types, so that a statement needs no round trip of its own to be prepared.
+/// Parameters with their types, so that preparing a statement costs no extra round trip.
 pub(in crate::store) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 pub(in crate::store) fn timestamp(

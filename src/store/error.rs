@@ -1,4 +1,5 @@
-//! Errors of the database, sorted by what the caller must do next.
+//! Errors of the database, and what the writer does about each: retry, stage or isolate. Used by all who
+//! call the store. An error's text says all that its sources say, and contains no secret.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,60 +8,60 @@ use tokio_postgres::error::SqlState;
 
 use crate::tls::handshake_reason;
 
-/// What went wrong at the database.
+/// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No connection could be had in time.
+    /// No connection was available in time.
     #[error("no database connection within {} ms{}", waited.as_millis(), because(last.as_ref()))]
     PoolTimeout {
-        /// So long was waited.
+        /// The timeout.
         waited: Duration,
-        /// Why the last attempt to connect failed, where one did.
+        /// Why the last attempt to connect failed, if one did.
         last: Option<ConnectProblem>,
     },
-    /// The database took the statement and did not answer.
-    #[error("no answer of the database within {} ms", waited.as_millis())]
+    /// The database did not answer a statement in time.
+    #[error("no answer from the database within {} ms", waited.as_millis())]
     Silence {
-        /// So long was waited.
+        /// The timeout.
         waited: Duration,
     },
-    /// The name of its host stands for no address.
-    #[error("the database's host cannot be looked up: {0}")]
+    /// The host's name could not be resolved.
+    #[error("the database's host cannot be resolved: {0}")]
     Lookup(String),
-    /// `DATABASE_URL` leads nowhere.
+    /// `DATABASE_URL` has no address.
     #[error("DATABASE_URL names no host with an address")]
     NoAddress,
-    /// Something between us and PostgreSQL shares sessions among its clients.
+    /// A pooler assigns sessions per transaction.
     #[error(
         "DATABASE_URL leads to a pooler in transaction or statement mode (such as PgBouncer with \
          pool_mode=transaction), which gives each transaction another session; set \
          pool_mode=session, or connect to PostgreSQL itself"
     )]
     TransactionPooling,
-    /// The server became read-only, and `target_session_attrs` asks for one that can be written to.
+    /// The server became read-only, but `target_session_attrs` requires writes.
     #[error("the database server became read-only")]
     ReadOnly,
-    /// Committed at the primary, whose wait for a standby was cancelled.
+    /// Committed on the primary, whose wait for a standby was cancelled.
     #[error("no synchronous standby has confirmed the commit (synchronous_standby_names)")]
     Unconfirmed,
-    /// PostgreSQL, or the way to it, refused. The sentence holds all that its source says.
+    /// PostgreSQL refused, or the connection failed.
     #[error("{}", sentence(.0))]
     Postgres(tokio_postgres::Error),
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
-    /// Rejections hold whatever a sensor sent, so the database must hold all of Unicode.
+    /// Rejections contain whatever a sensor sent, so the database must support all of Unicode.
     #[error(
         "the database's encoding is {0}, Tributary needs UTF8: create database … encoding 'UTF8' template template0"
     )]
     Encoding(String),
-    /// As many do the same as may.
+    /// The limit of concurrent operations of this kind is reached.
     #[error("too many {0} at once")]
     Crowded(&'static str),
-    /// They are being applied.
+    /// The migrations are being applied.
     #[error("the tables are being brought up to date")]
     Migrating,
-    /// As if: for the tests of what happens around a commit.
+    /// For tests without a database.
     #[cfg(test)]
     #[error("pretended: {0:?}")]
     Pretended(Recovery),
@@ -79,19 +80,19 @@ impl ConnectProblem {
     }
 }
 
-/// What to do about an error on the way of a batch.
+/// What the writer does after a batch failed to commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Recovery {
-    /// The batch is good: try it again after a pause, for ever. The PUBACKs wait.
+    /// Retry the batch after a pause, without limit. The PUBACKs wait.
     Retry,
-    /// A row is there already: write the batch through the staging tables.
+    /// A row is already stored: write the batch through the staging tables.
     Stage,
-    /// PostgreSQL refuses a row: find it, and reject it alone.
+    /// PostgreSQL refuses a row: isolate its item, and reject only that.
     Isolate,
 }
 
-/// The recovery on an error. Only what PostgreSQL says about the data itself condemns a row;
-/// whatever is unknown is retried, because a retry loses nothing.
+/// The recovery from an error. An item is rejected only for an error about the data itself; an unknown
+/// error is retried, because a retry loses nothing.
 #[must_use]
 pub fn recovery(error: &StoreError) -> Recovery {
     match error {
@@ -116,14 +117,14 @@ fn recovery_for(state: &SqlState) -> Recovery {
     match state.code().get(..2) {
         _ if *state == SqlState::UNIQUE_VIOLATION => Recovery::Stage,
         // Data exception; integrity constraint violation; WITH CHECK OPTION violation; program
-        // limit exceeded; an exception that a trigger of the user's raised.
+        // limit exceeded; an exception raised by a trigger of the operator.
         Some("22" | "23" | "44" | "54" | "P0") => Recovery::Isolate,
         _ => Recovery::Retry,
     }
 }
 
 impl StoreError {
-    /// PostgreSQL's own code, where it was PostgreSQL that spoke.
+    /// The SQLSTATE, if PostgreSQL reported the error.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
@@ -132,39 +133,39 @@ impl StoreError {
         }
     }
 
-    /// Whether a pooler stands between us and PostgreSQL that cannot be used.
+    /// Whether an unsupported pooler is in use.
     #[must_use]
     pub const fn is_pooler(&self) -> bool {
         matches!(self, Self::TransactionPooling)
     }
 
-    /// Whether the server takes no writes.
+    /// Whether the server does not accept writes.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         matches!(self, Self::ReadOnly)
             || self.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
-    /// Whether a statement took longer than it may.
+    /// Whether a statement timed out.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Silence { .. }) || self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
     }
 
-    /// Whether another session held a lock for longer than is waited for one.
+    /// Whether waiting for a lock timed out.
     #[must_use]
     pub fn is_locked_out(&self) -> bool {
         self.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// Whether the tables are not there: the migrations have not been applied.
+    /// Whether tables are missing: the migrations have not been applied.
     #[must_use]
     pub fn lacks_tables(&self) -> bool {
         let missing = [&SqlState::UNDEFINED_TABLE, &SqlState::UNDEFINED_COLUMN];
         self.sqlstate().is_some_and(|state| missing.contains(&state))
     }
 
-    /// Why the TLS handshake failed, where that is what failed.
+    /// Why the TLS handshake failed, if it did.
     #[must_use]
     pub fn handshake_problem(&self) -> Option<String> {
         match self {
@@ -174,7 +175,7 @@ impl StoreError {
         }
     }
 
-    /// The constraint that was violated, where one was.
+    /// The constraint that was violated, if one was.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
         match self {
@@ -183,7 +184,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the database is out of reach, or cannot be written to just now, rather than refusing.
+    /// Whether the database is unreachable or cannot be written to now, as opposed to refusing a statement.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
@@ -194,11 +195,11 @@ impl StoreError {
             | Self::ReadOnly
             | Self::Unconfirmed
             | Self::Migrating => true,
-            Self::Migration(error) => postgres_within(error).is_some_and(is_away),
+            Self::Migration(error) => postgres_within(error).is_some_and(is_transient),
             #[cfg(test)]
             Self::Pretended(recovery) => *recovery == Recovery::Retry,
             Self::TransactionPooling => false,
-            Self::Postgres(error) => is_away(error),
+            Self::Postgres(error) => is_transient(error),
             Self::Encoding(_) | Self::Crowded(_) => false,
         }
     }
@@ -206,14 +207,14 @@ impl StoreError {
 
 /// Connection exception; insufficient resources; operator intervention; a standby, or a primary that
 /// has become one.
-fn is_away(error: &tokio_postgres::Error) -> bool {
+fn is_transient(error: &tokio_postgres::Error) -> bool {
     error.code().is_none_or(|state| {
         matches!(state.code().get(..2), Some("08" | "53" | "57"))
             || *state == SqlState::READ_ONLY_SQL_TRANSACTION
     })
 }
 
-/// What PostgreSQL said in the midst of a migration.
+/// The PostgreSQL error that made a migration fail.
 fn postgres_within(error: &refinery::Error) -> Option<&tokio_postgres::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -232,10 +233,10 @@ impl From<tokio_postgres::Error> for StoreError {
 }
 
 fn because(last: Option<&ConnectProblem>) -> String {
-    last.map(|last| format!("; the last attempt said: {}", last.sentence)).unwrap_or_default()
+    last.map(|last| format!("; the last attempt failed: {}", last.sentence)).unwrap_or_default()
 }
 
-/// The driver's own sentence says "db error" and leaves the rest to its source.
+/// The driver's text is only "db error"; the rest is in its source.
 pub(super) fn sentence(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
         (Some(refusal), _) => {
@@ -254,8 +255,7 @@ pub(super) fn sentence(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// What the service's role lacks, where PostgreSQL's sentence tells it. A server that speaks another
-/// language than English is quoted alone.
+/// The missing grant, if PostgreSQL's message tells it; only English messages do.
 fn what_to_grant(refusal: &str) -> String {
     let quoted = refusal.split('"').nth(1).unwrap_or_default();
     let object = |prefix| refusal.strip_prefix(prefix);

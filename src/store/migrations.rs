@@ -1,5 +1,5 @@
-//! Brings the tables up to date. The migrations are part of the binary; one that was released is
-//! never edited.
+//! Applies the migrations, which are part of the binary. Called by `migrate` and, with
+//! `MIGRATE_ON_START`, by the service. A released migration is never edited.
 
 use super::connections::connector::Connector;
 use super::connections::refuse_transaction_pooling;
@@ -9,11 +9,11 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Applies what is missing, under a lock, so that two processes do not do it at once. Returns the
-/// names of what was applied.
+/// Applies the missing migrations, under a lock, so that one process does so at a time. Returns their
+/// names.
 ///
 /// # Errors
-/// When the database is unavailable, does not use UTF8, or a migration fails; that one is rolled back.
+/// When the database is unavailable or does not use UTF8, or a migration fails, which is rolled back.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
     refuse_transaction_pooling(config).await?;
     let connector = Connector::new(config, "tributary-migrate");

@@ -1,5 +1,5 @@
-//! PostgreSQL: the only place that speaks SQL, in folders by who calls it. [`ingest`] is the hot path.
-//! Readers and writers have pools of their own, so that neither can starve the other.
+//! PostgreSQL: the only module with SQL, in folders by caller. [`ingest`] is the hot path. Readers and
+//! writers have separate pools, so that neither can starve the other.
 
 mod ingest;
 mod configurations;
@@ -28,7 +28,7 @@ pub use configurations::revisions::{Configuration, Creation, Idempotency};
 pub use configurations::state::ConfigurationState;
 pub use connections::last_connect_error::PoolUse;
 pub use connections::{
-    Ssl, SslError, SslMode, UrlError, describe, nowhere, read_url, refuse_transaction_pooling,
+    Ssl, SslError, SslMode, UrlError, describe, placeholder, read_url, refuse_transaction_pooling,
     without_password,
 };
 pub use error::{ConnectProblem, Recovery, StoreError, recovery};
@@ -70,11 +70,11 @@ pub use sensors::lookups::{KnownSensor, Whereabouts};
 /// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `DATABASE_URL`, but for what it says of TLS.
+    /// `DATABASE_URL`, without its parameters of TLS.
     pub postgres: tokio_postgres::Config,
     /// Index of the address that answered last; all pools try it first.
     pub last_good_address: Arc<AtomicUsize>,
-    /// `sslmode` and its neighbours in `DATABASE_URL`
+    /// The `ssl…` parameters of `DATABASE_URL`
     pub ssl: Ssl,
     /// `DATABASE_READERS`
     pub readers: u32,
@@ -82,9 +82,9 @@ pub struct Config {
     pub read_timeout_secs: u32,
     /// `EXPORTS_AT_ONCE`
     pub exports: u32,
-    /// `MEASUREMENT_BUNDLES`: whether a sensor's measurements are put together, for aggregates.
+    /// `MEASUREMENT_BUNDLES`: whether a sensor's measurements are bundled for aggregates.
     pub measurement_bundles: bool,
-    /// `IDEMPOTENCY_HOURS`: so long a repeated request gets the first answer.
+    /// `IDEMPOTENCY_HOURS`: how long a repeated request gets the first response.
     pub idempotency_hours: u32,
     /// `DATABASE_STATEMENT_TIMEOUT_SECS`
     pub statement_timeout_secs: u32,

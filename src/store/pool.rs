@@ -1,5 +1,6 @@
-//! Connections for reading and for everything off the hot path: the registry's look-ups, the
-//! outbox, the API.
+//! The readers' pool, for everything off the hot path: the registry's look-ups, the outbox, the API,
+//! housekeeping. [`Store`] is used by all of them. Every call ends in bounded time, also if the database
+//! stops responding.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -17,51 +18,50 @@ use super::query::callers::Callers;
 use super::query::turns::{LongRead, Turns};
 use super::{Config, StoreError};
 
-/// The API must answer within 2 s when the database is away. This is for a connection, and for the
-/// first word over it; to know the caller may have taken half a second before.
+/// For getting a connection, including its health check. The API must answer within 2 s when the
+/// database is unavailable, and authentication may have taken half a second before.
 pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// PostgreSQL ends a statement that takes too long, and says so. If it does not say so within this
-/// time more, it is frozen, or gone without a word.
+/// PostgreSQL cancels a statement that takes too long, and reports it. If it does not within this
+/// additional time, it has stopped responding.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Short statements, for which compiling costs more than it brings, and sums over some ten thousand
-/// rows that should not go by way of a file.
+/// For short statements JIT compilation costs more than it saves; sums over some ten thousand rows should
+/// fit in memory.
 const READER_SESSION: &str = "set jit = off; set work_mem = '16MB'";
 
-/// An export takes as long as its reader does. While the reader pauses we take nothing, and with a `tcp_user_timeout`
-/// the system would cut off the backend that waits.
+/// An export takes as long as its reader. While the reader pauses we read nothing, and a
+/// `tcp_user_timeout` would close the connection.
 const EXPORT_SESSION: &str = "set statement_timeout = 0; set tcp_user_timeout = 0; \
      set standard_conforming_strings = on; set jit = off";
 
-/// PostgreSQL cancels a statement before that, if it is there to do so.
+/// PostgreSQL cancels a statement earlier, unless it is unreachable.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where this answers, the migrations have been applied.
+/// Fails unless the migrations have been applied.
 const LATEST_TABLE: &str = "select purge_timestamp from deleted_sensor limit 0";
 
-/// Of the readers' pool.
 pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
 
-/// Reads, and the small writes of the API.
+/// Reads, and writes off the hot path.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool<ReaderManager>,
     last_connect_error: LastConnectError,
     statement_timeout: Duration,
     turns: Arc<Turns>,
-    /// Purges wait here, and not for a connection. One connection stays free of them.
+    /// Purges wait for a permit without a connection; one connection remains free of them.
     pub(super) purge_permits: Arc<Semaphore>,
-    /// Deletions wait for each other in any case.
+    /// One deletion at a time, because they exclude each other by a lock.
     pub(super) deletion_permit: Arc<Semaphore>,
-    /// Until this says true the tables are being made: nobody reads or writes them.
+    /// While false the migrations are being applied, and there are no connections.
     migrated: watch::Receiver<bool>,
     pub(super) idempotency_hours: i32,
-    /// One bundles on demand at a time; none, where nobody does.
+    /// One bundling on demand at a time; none if bundles are disabled.
     pub(super) bundle_permit: Option<Arc<Semaphore>>,
     pub(super) export_permits: Arc<Semaphore>,
     pub(super) max_exports: u32,
-    /// How many exports each caller runs.
+    /// The running exports of each caller.
     pub(super) exporting_callers: Callers,
     pub(super) export_connector: Connector,
     /// Entries of the activity journal that one transaction folds.
@@ -69,7 +69,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A pool that connects when it is first used; the database may be away meanwhile.
+    /// Connects on first use; the database may be unavailable before.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let secs = config.read_timeout_secs;
@@ -81,7 +81,7 @@ impl Store {
             .connection_timeout(CHECKOUT_TIMEOUT)
             // Checked by callers: page reads pipeline the health check with their query.
             .test_on_check_out(false)
-            // So that few of them do most of the work, and know the tables and the plans.
+            // So that a few connections do most of the work, with cached tables and plans.
             .queue_strategy(QueueStrategy::Lifo)
             .error_sink(Box::new(last_connect_error.clone()))
             .build_unchecked(ReaderManager(connector));
@@ -106,7 +106,7 @@ impl Store {
         }
     }
 
-    /// The same, and until this says true it has no connection for anybody.
+    /// The same store, without connections until `migrated` is true.
     #[must_use]
     pub fn held_until(self, migrated: watch::Receiver<bool>) -> Self {
         Self { migrated, ..self }
@@ -120,66 +120,64 @@ impl Store {
         }
     }
 
-    /// A request of the database that ends, whatever becomes of it. Nobody knows then whether a
-    /// change has been made.
+    /// Limits a request to the time for one statement. After a timeout it is unknown whether a change was
+    /// committed.
     ///
     /// # Errors
-    /// Those of the request; and when the database says nothing for longer than a statement may take.
+    /// Those of the request; and when the database does not answer.
     pub(super) async fn within<T, E: From<StoreError>>(
         &self,
-        asked: impl Future<Output = Result<T, E>>,
+        request: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         let waited = CHECKOUT_TIMEOUT + self.statement_timeout + SILENCE_TIMEOUT;
-        match tokio::time::timeout(waited, asked).await {
+        match tokio::time::timeout(waited, request).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(StoreError::Silence { waited }.into()),
         }
     }
 
-    /// How its connections are used.
+    /// The state of its pool.
     #[must_use]
     pub fn pool_use(&self) -> PoolUse {
         PoolUse::of(&self.pool)
     }
 
-    /// Waits for a turn of a long read, as long as a read may take. Whoever waits holds no
-    /// connection. Who is not asked for a token has no share of its own.
+    /// Waits for a turn of a long read, at most `DATABASE_READ_TIMEOUT_SECS`, without holding a
+    /// connection. Without authentication there is no limit per caller.
     ///
     /// # Errors
-    /// When there is none in this time.
+    /// When there is no turn in this time.
     pub async fn long_read(&self, caller: Option<Uuid>) -> Result<LongRead, StoreError> {
         let turn = tokio::time::timeout(self.statement_timeout, self.turns.long(caller)).await;
         turn.ok().flatten().ok_or(StoreError::Crowded("long reads"))
     }
 
-    /// A turn of a read of a hot table, by then.
+    /// Waits for a turn of a read of a hot table.
     pub(super) async fn hot_read(&self, until: Instant) -> Result<SemaphorePermit<'_>, StoreError> {
         let turn = tokio::time::timeout_at(until, self.turns.hot()).await;
         let late = StoreError::PoolTimeout { waited: CHECKOUT_TIMEOUT, last: None };
         turn.ok().flatten().ok_or(late)
     }
 
-    /// A connection that answers. A server that is frozen, or gone without a word, is found out here,
-    /// and not by a query that would wait for it.
+    /// A connection that has passed its health check, so that no query waits for a server that has stopped
+    /// responding.
     ///
     /// # Errors
-    /// When none can be had within a second, or the tables are being made.
+    /// When there is none within a second, or the migrations are being applied.
     pub(super) async fn connection(&self) -> Result<Checkout<'_>, StoreError> {
         self.connection_by(Instant::now() + CHECKOUT_TIMEOUT).await
     }
 
-    /// The same, by then.
     pub(super) async fn connection_by(&self, until: Instant) -> Result<Checkout<'_>, StoreError> {
         self.has_tables()?;
         self.answering(until).await
     }
 
-    /// A connection that answered when it was last used: whoever takes it checks it
-    /// ([`super::connections::reader::Reader::health_check`]) ahead of all else, and takes another one
-    /// if it fails.
+    /// A connection that the caller must check first
+    /// ([`super::connections::reader::Reader::health_check`]), and replace if that fails.
     ///
     /// # Errors
-    /// As above.
+    /// Those of [`Self::connection`].
     pub(super) async fn unchecked_connection(
         &self,
         until: Instant,
@@ -202,11 +200,11 @@ impl Store {
                 }
             }
         };
-        // Boxed, so that the many who ask for one are not as large as this.
+        // Boxed, because the future is large and its callers are many.
         self.checked_out(until, Box::pin(answering)).await
     }
 
-    /// One that is not known to be lost.
+    /// A connection that is not known to be lost.
     async fn any(&self) -> Result<Checkout<'_>, RunError<StoreError>> {
         loop {
             let reader = self.pool.get().await?;
@@ -226,22 +224,22 @@ impl Store {
         checked_out.map_err(|error| self.last_connect_error.checkout_error(error, CHECKOUT_TIMEOUT))
     }
 
-    /// Gives up after so long: a server or a way that is silent and closes nothing would hold the
-    /// caller for ever. The connection is found out when it is next checked out.
+    /// Fails after `timeout`: a server or network path that stops responding without closing the
+    /// connection would hold the caller for ever. The next health check finds such a connection.
     pub(super) async fn answered_within<T>(
         timeout: Duration,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        // The tests of it have a server that never answers, and less timeout.
+        // The unit tests have a server that never answers.
         let timeout = if cfg!(test) { timeout / 10_000 } else { timeout };
         let answered = tokio::time::timeout(timeout, work).await;
         answered.unwrap_or(Err(StoreError::Silence { waited: timeout }))
     }
 
-    /// Whether the database answers, and has our tables.
+    /// Checks that the database answers, and has our tables.
     ///
     /// # Errors
-    /// When it does not, or only after a second.
+    /// When it does not, or not within a second.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let connection = self.answering(Instant::now() + CHECKOUT_TIMEOUT).await?;
         self.has_tables()?;

@@ -1,6 +1,6 @@
 //! Which tokens and sensors still exist, and when that may have changed. Called by the streams, which
-//! end with the right to read them. Promises that a change is heard with its COMMIT, whoever made it,
-//! as long as the listening connection lives; without it the tables are read through the pool.
+//! end when their grant ends. While the LISTEN connection is open, each change is reported at its COMMIT;
+//! without it, the tables are read through the pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::store::connections::connector::Connector;
 use crate::store::connections::pooled_client::PooledClient;
 use crate::store::{Config, Store, StoreError};
 
-/// To connect, and to be answered on the listening connection: within the two seconds in which a
-/// right ends, there is time for the pool after that.
+/// For connecting, and for a query on the LISTEN connection: leaves time for the pool within the two
+/// seconds in which a grant ends.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 const LISTEN: &str = "listen tributary_access";
@@ -31,16 +31,16 @@ where identifier = any ($1) and (expiry_timestamp is null or expiry_timestamp > 
 const SENSORS: &str =
     "select identifier, network_identifier from sensor where identifier = any ($1)";
 
-/// Those of the tokens and sensors asked for that exist.
+/// The tokens and sensors that exist.
 #[derive(Clone, Debug, Default)]
 pub struct Existing {
-    /// The tokens, and where they hold.
+    /// The tokens' scopes.
     pub tokens: HashMap<Uuid, Scope>,
-    /// The sensors, and their networks.
+    /// The sensors' networks.
     pub sensors: HashMap<SensorIdentifier, NetworkIdentifier>,
 }
 
-/// A connection that listens, and a pool behind it.
+/// A LISTEN connection, and a pool as a fallback.
 #[derive(Debug)]
 pub struct AccessWatch {
     connector: Connector,
@@ -55,7 +55,7 @@ struct Listener {
 }
 
 impl AccessWatch {
-    /// It does not listen yet.
+    /// Call [`Self::listen`] next.
     #[must_use]
     pub fn new(config: &Config, store: Store) -> Self {
         let changed = Arc::new(Notify::new());
@@ -63,7 +63,7 @@ impl AccessWatch {
         Self { connector, changed, listener: None, store }
     }
 
-    /// Whether changes are heard.
+    /// Whether the LISTEN connection is open.
     #[must_use]
     pub fn is_listening(&self) -> bool {
         self.listener.as_ref().is_some_and(|listener| !listener.client.is_closed())
@@ -77,14 +77,14 @@ impl AccessWatch {
         self.listener = None;
         let listening = async {
             let listener = Listener { client: self.connector.connect().await? };
-            // Cut when it is dropped.
+            // So that the connection is closed when it is dropped.
             listener.client.set_abandoned(true);
             listener.client.batch_execute(LISTEN).await?;
             Ok::<_, StoreError>(listener)
         };
         let listener = tokio::time::timeout(TIMEOUT, listening).await;
         self.listener = Some(listener.unwrap_or(Err(StoreError::Silence { waited: TIMEOUT }))?);
-        // What changed before is not heard.
+        // Earlier changes were not reported.
         self.changed.notify_one();
         Ok(())
     }
@@ -94,7 +94,7 @@ impl AccessWatch {
         self.changed.notified().await;
     }
 
-    /// Which of these exist.
+    /// Returns which of these exist.
     ///
     /// # Errors
     /// When the database is unavailable.

@@ -1,4 +1,4 @@
-//! Who may call: networks, users and tokens.
+//! Access control: networks, users and tokens.
 
 pub(super) mod access_watch;
 pub(super) mod networks;

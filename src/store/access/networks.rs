@@ -1,5 +1,5 @@
-//! Networks, which hold sensors, and in which roles hold. Called by the API. Promises that a network
-//! goes only when it is empty, and that the default one stays.
+//! Networks: groups of sensors, to which a role can be limited. Called by the API. A network can be
+//! deleted only if it has no sensors, and the default network never.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -13,29 +13,29 @@ use crate::store::{Page, Store, StoreError};
 /// A network.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// Its name in the API.
+    /// Its identifier.
     pub identifier: NetworkIdentifier,
-    /// Its name for people.
+    /// Its name, which is unique.
     pub name: String,
     /// When it was created.
     pub created_at: Timestamp,
-    /// How many sensors it holds.
+    /// The number of its sensors.
     pub sensor_count: i64,
 }
 
-/// Why a network, a token or a user cannot be kept as asked.
+/// Why a network, a token or a user cannot be created, changed or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// Another one has the name.
+    /// Another has the name.
     #[error("the name is taken")]
     NameTaken,
-    /// The network that it names is not there.
+    /// The network does not exist.
     #[error("there is no such network")]
     NoSuchNetwork,
-    /// The network holds sensors.
+    /// The network has sensors.
     #[error("the network is not empty")]
     NotEmpty,
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -60,7 +60,7 @@ impl From<tokio_postgres::Error> for AccessError {
     }
 }
 
-/// Parameters: scope or null, identifier or null, name to go on behind or null, limit.
+/// Parameters: scope or null, identifier or null, name after which to continue or null, limit.
 const SELECT: &str = "\
 select identifier, name, creation_timestamp,
        (select count(*) from sensor where network_identifier = network.identifier)
@@ -76,10 +76,10 @@ const RENAME: &str = "update network set name = $2 where identifier = $1";
 
 const DELETE: &str = "delete from network where identifier = $1";
 
-const HOLDS: &str = "select from sensor where identifier = $1 and network_identifier = $2";
+const CONTAINS: &str = "select from sensor where identifier = $1 and network_identifier = $2";
 
 impl Store {
-    /// The networks of a scope by name, one more than the page has room for if there are more.
+    /// The networks of a scope by name, one more than the page holds if there are more.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -131,7 +131,7 @@ impl Store {
         self.write_network(INSERT, identifier, name).await
     }
 
-    /// Gives a network another name; none if there is no such network.
+    /// Renames a network; none if it does not exist.
     ///
     /// # Errors
     /// When the name is taken, or the database is unavailable.
@@ -158,11 +158,11 @@ impl Store {
         .await
     }
 
-    /// Deletes an empty network, and with it the tokens and users that were for it alone; false if
-    /// there is no such network.
+    /// Deletes an empty network, and the tokens and users that are limited to it; false if it does not
+    /// exist.
     ///
     /// # Errors
-    /// When it holds sensors, or the database is unavailable.
+    /// When it has sensors, or the database is unavailable.
     pub async fn delete_network(&self, identifier: NetworkIdentifier) -> Result<bool, AccessError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -171,7 +171,7 @@ impl Store {
         .await
     }
 
-    /// Whether a network holds this sensor.
+    /// Whether a network contains this sensor.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -183,7 +183,7 @@ impl Store {
         self.within(async {
             let connection = self.connection().await?;
             let parameters: Parameters<'_> = &[(&sensor.0, Type::UUID), (&network.0, Type::UUID)];
-            Ok(connection.query_typed_opt(HOLDS, parameters).await?.is_some())
+            Ok(connection.query_typed_opt(CONTAINS, parameters).await?.is_some())
         })
         .await
     }
@@ -193,12 +193,12 @@ async fn select_one(
     client: &Client,
     identifier: NetworkIdentifier,
 ) -> Result<Option<Network>, tokio_postgres::Error> {
-    let (any, behind): (Option<Uuid>, Option<&str>) = (None, None);
+    let (any, after): (Option<Uuid>, Option<&str>) = (None, None);
     let one: i64 = 1;
     let parameters: Parameters<'_> = &[
         (&any, Type::UUID),
         (&identifier.0, Type::UUID),
-        (&behind, Type::TEXT),
+        (&after, Type::TEXT),
         (&one, Type::INT8),
     ];
     client.query_typed_opt(SELECT, parameters).await?.as_ref().map(network).transpose()

@@ -1,6 +1,6 @@
-//! Bearer tokens, and who holds them. Called by the API for every request whose token it does not
-//! have at hand, and by those who make and revoke tokens. Promises that a token's text is never
-//! kept, and that an expired or revoked one is not found.
+//! Bearer tokens. Called by the API, for requests whose token is not cached and to create and revoke
+//! tokens, and by the command line. Only a token's digest is stored; an expired or revoked token is not
+//! found.
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
@@ -10,41 +10,41 @@ use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, TokenDigest};
 use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
 
-/// A token to be kept.
+/// A token to be stored.
 #[derive(Clone, Debug)]
 pub struct NewToken {
-    /// What people call it; of a session, whose it is.
+    /// Its name; for a session, the user's name.
     pub name: String,
-    /// What is kept of it.
+    /// Its digest.
     pub digest: TokenDigest,
-    /// What it may do.
+    /// What the holder may do.
     pub role: Role,
-    /// Where.
+    /// The networks in which the role applies.
     pub scope: Scope,
-    /// None never expires.
+    /// None if it never expires.
     pub expires_at: Option<Timestamp>,
-    /// The user whose session it is.
+    /// For a session, the user's identifier.
     pub user: Option<Uuid>,
 }
 
-/// A token that is kept, without its text.
+/// A stored token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRow {
-    /// Names it in the API.
+    /// Its identifier.
     pub identifier: Uuid,
-    /// What people call it; of a session, whose it is.
+    /// Its name; for a session, the user's name.
     pub name: String,
-    /// What it may do.
+    /// What the holder may do.
     pub role: Role,
-    /// Where.
+    /// The networks in which the role applies.
     pub scope: Scope,
-    /// The user whose session it is.
+    /// For a session, the user's identifier.
     pub user: Option<Uuid>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// None never expires.
+    /// None if it never expires.
     pub expires_at: Option<Timestamp>,
-    /// When it was last used, within a minute.
+    /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -59,7 +59,7 @@ insert into token (identifier, name, digest, role, network_identifier, account_i
     expiry_timestamp)
 values ($1, $2, $3, $4, $5, $6, $7)";
 
-/// Parameters: scope or null, identifier to go on behind or null, limit.
+/// Parameters: scope or null, identifier after which to continue or null, limit.
 const LIST: &str = "\
 where account_identifier is null
   and ($1::uuid is null or network_identifier = $1)
@@ -79,10 +79,10 @@ const REVOKE_NAMED: &str = "delete from token where name = $1 and account_identi
 const END_SESSION: &str =
     "delete from token where identifier = $1 and account_identifier is not null";
 
-const USED: &str = "update token set last_used_timestamp = now() where identifier = $1";
+const UPDATE_LAST_USED: &str = "update token set last_used_timestamp = now() where identifier = $1";
 
-/// By both clocks, the database's and ours, which is the parameter.
-const FORGET_EXPIRED: &str =
+/// Expired by both clocks. Parameter: ours.
+const DELETE_EXPIRED: &str =
     "delete from token where expiry_timestamp < least(now(), $1) - interval '1 day'";
 
 impl Store {
@@ -101,19 +101,22 @@ impl Store {
         .await
     }
 
-    /// The token was used just now.
+    /// Records that the token was used now.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn note_use(&self, token: Uuid) -> Result<(), StoreError> {
+    pub async fn update_last_used(&self, token: Uuid) -> Result<(), StoreError> {
         self.within(async {
-            self.connection().await?.execute_typed(USED, &[(&token, Type::UUID)]).await?;
+            self.connection()
+                .await?
+                .execute_typed(UPDATE_LAST_USED, &[(&token, Type::UUID)])
+                .await?;
             Ok(())
         })
         .await
     }
 
-    /// Keeps a token; gives the identifier that it got. Those that expired lately go meanwhile.
+    /// Stores a token, and returns its identifier. Also deletes expired tokens.
     ///
     /// # Errors
     /// When the name is taken, the network or the user does not exist, or the database is unavailable.
@@ -125,8 +128,7 @@ impl Store {
         .await
     }
 
-    /// The tokens of a scope, sessions left out, one more than the page has room for if there are
-    /// more.
+    /// The tokens of a scope without sessions, one more than the page holds if there are more.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -167,7 +169,7 @@ impl Store {
         .await
     }
 
-    /// Revokes a token of a scope; false if there is none.
+    /// Revokes a token of a scope; false if it does not exist.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -181,7 +183,7 @@ impl Store {
         .await
     }
 
-    /// Revokes the token of this name; false if there is none.
+    /// Revokes the token of this name; false if it does not exist.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -193,7 +195,7 @@ impl Store {
         .await
     }
 
-    /// Ends a session; false if there is none.
+    /// Ends a session; false if it does not exist.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -206,7 +208,7 @@ impl Store {
     }
 }
 
-/// Inserts a token, and deletes those that expired lately.
+/// Inserts a token, and deletes expired ones.
 pub(super) async fn insert(
     client: &impl GenericClient,
     new: &NewToken,
@@ -216,7 +218,7 @@ pub(super) async fn insert(
     let network = new.scope.network().map(|network| network.0);
     let expires_at = new.expires_at.map(Timestamp::to_jiff);
     let now = Timestamp::now().to_jiff();
-    client.execute_typed(FORGET_EXPIRED, &[(&now, Type::TIMESTAMPTZ)]).await?;
+    client.execute_typed(DELETE_EXPIRED, &[(&now, Type::TIMESTAMPTZ)]).await?;
     let parameters: Parameters<'_> = &[
         (&identifier, Type::UUID),
         (&new.name, Type::TEXT),
@@ -246,12 +248,10 @@ fn token(row: &Row) -> Result<TokenRow, tokio_postgres::Error> {
     })
 }
 
-/// A role as the table holds it.
 pub(in crate::store) fn role(text: &str) -> Role {
-    text.parse().expect("the table holds no other")
+    text.parse().expect("a check constraint allows no other")
 }
 
-/// A scope as the tables hold it.
 pub(in crate::store) fn scope(network: Option<Uuid>) -> Scope {
     Scope::of(network.map(NetworkIdentifier))
 }

@@ -1,6 +1,5 @@
-//! Users, who sign in with a password, in the table `account`. Called by the API and the command
-//! line. Promises that a change of what a user may do, or of the password, ends the user's sessions
-//! in the same transaction.
+//! Users, who sign in with a password; stored in the table `account`. Called by the API and the command
+//! line. A change of a user's role, scope or password ends the user's sessions in the same transaction.
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
@@ -16,35 +15,35 @@ use crate::store::{AccessError, Page, Store, StoreError};
 pub struct NewUser {
     /// Unique.
     pub name: String,
-    /// What is kept of the password.
+    /// See [`crate::domain::hash_password`].
     pub password_hash: String,
     /// What the user may do.
     pub role: Role,
-    /// Where.
+    /// The networks in which the role applies.
     pub scope: Scope,
 }
 
-/// What is to be changed about a user.
+/// A change of a user; members that are none stay as they are.
 #[derive(Clone, Debug, Default)]
 pub struct UserChange {
-    /// What is kept of the new password.
+    /// The hash of the new password.
     pub password_hash: Option<String>,
     /// The new role.
     pub role: Option<Role>,
-    /// Where it holds.
+    /// The new scope.
     pub scope: Option<Scope>,
 }
 
 /// A user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UserRow {
-    /// Names the user in the API.
+    /// The user's identifier.
     pub identifier: Uuid,
-    /// Signs in with it.
+    /// The name with which the user signs in.
     pub name: String,
     /// What the user may do.
     pub role: Role,
-    /// Where.
+    /// The networks in which the role applies.
     pub scope: Scope,
     /// When the user was created.
     pub created_at: Timestamp,
@@ -56,7 +55,7 @@ const INSERT: &str = "\
 insert into account (identifier, name, password_hash, role, network_identifier)
 values ($1, $2, $3, $4, $5)";
 
-/// Parameters: scope or null, identifier to go on behind or null, limit.
+/// Parameters: scope or null, identifier after which to continue or null, limit.
 const LIST: &str = "\
 where ($1::uuid is null or network_identifier = $1)
   and ($2::uuid is null or identifier > $2)
@@ -75,14 +74,14 @@ const END_SESSIONS: &str = "delete from token where account_identifier = $1";
 const DELETE: &str = "\
 delete from account where identifier = $2 and ($1::uuid is null or network_identifier = $1)";
 
-/// The lock holds off a change of the user until the session is committed.
+/// The lock delays a change of the user until the session is committed.
 const LOCK_UNCHANGED: &str = "\
 select from account
 where identifier = $1 and password_hash = $2 and role = $3
   and network_identifier is not distinct from $4
 for share";
 
-/// A user who signs in again and again leaves no more sessions than this.
+/// Keeps a user's 100 newest sessions.
 const END_OLD_SESSIONS: &str = "\
 delete from token where identifier in (
     select identifier from token where account_identifier = $1
@@ -112,7 +111,7 @@ impl Store {
         .await
     }
 
-    /// The users of a scope, one more than the page has room for if there are more.
+    /// The users of a scope, one more than the page holds if there are more.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -149,7 +148,7 @@ impl Store {
         .await
     }
 
-    /// The user of this name, and what is kept of the password.
+    /// The user of this name, and the password's hash.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -164,7 +163,7 @@ impl Store {
         .await
     }
 
-    /// Changes a user of a scope, and ends the user's sessions; none if there is none.
+    /// Changes a user of a scope, and ends the user's sessions; none if the user does not exist.
     ///
     /// # Errors
     /// When the network does not exist, or the database is unavailable.
@@ -199,7 +198,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a user of a scope, and the user's sessions; false if there is none.
+    /// Deletes a user of a scope, and the user's sessions; false if the user does not exist.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -213,9 +212,9 @@ impl Store {
         .await
     }
 
-    /// Opens a session of a user who has signed in as this row and with this hash; none if the user
-    /// was changed or deleted since it was read. A change that comes later ends the session: it waits
-    /// for this transaction, and then finds it.
+    /// Creates a session for a user who has signed in; none if the user was changed or deleted since
+    /// `user` and `password_hash` were read. A later change waits for this transaction, and then ends the
+    /// session.
     ///
     /// # Errors
     /// When the database is unavailable.

@@ -1,5 +1,5 @@
-//! The two forms of a connection string, taken apart into names and values. Called by `database_url.rs`, which knows
-//! the names. Pure. Invariant: an error holds no text of what it refuses, which could be the password.
+//! Parses the two forms of a connection string into names and values. Called by `database_url.rs`, which
+//! knows the names. Pure. Invariant: an error contains no text of the string, which could be the password.
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -10,76 +10,76 @@ use super::ssl::SslError;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UrlError {
     /// `docker run --env-file` keeps quotes as part of the value.
-    #[error("it stands in quotes; remove them")]
+    #[error("it is enclosed in quotes; remove them")]
     Quoted,
     /// Another scheme, or none.
     #[error(
-        "it takes postgres://user:password@host:port/database (or postgresql://), without the name of \
+        "expected postgres://user:password@host:port/database (or postgresql://), without the name of \
          a driver or another database in front, or name=value pairs separated by spaces"
     )]
     Scheme,
-    /// A character that ends the part in which it stands.
+    /// A reserved character outside its place.
     #[error(
-        "it cannot be taken apart: a character such as @ / ? # stands where it means something else; \
-         in a user name or password, percent-encode it (@ is %40, / is %2F, ? is %3F, # is %23), or \
-         set the password as DATABASE_PASSWORD"
+        "it is ambiguous: a character such as @ / ? # has a special meaning in a URL; in a user name \
+         or password, percent-encode it (@ is %40, / is %2F, ? is %3F, # is %23), or set the password \
+         as DATABASE_PASSWORD"
     )]
     Reserved,
     /// A space, or the end of a line.
-    #[error("it holds a space or a line end; a URL has %20 there")]
+    #[error("it contains a space or a line end; in a URL, write %20")]
     Whitespace,
-    /// Bytes that are no text.
-    #[error("a part of it is no UTF-8 text after percent-decoding")]
+    /// Bytes that are not UTF-8.
+    #[error("a part of it is not UTF-8 after percent-decoding")]
     Encoding,
     /// Not a name, an address or a directory.
     #[error(
-        "a host of it is no name, address or directory of a socket; in a user name or password, \
+        "a host in it is not a name, an address or a socket directory; in a user name or password, \
          percent-encode @ as %40 and : as %3A, or set the password as DATABASE_PASSWORD"
     )]
     Host,
-    /// Nowhere to connect to.
+    /// Without a host.
     #[error("it names no host")]
     NoHost,
     /// Not a number from 1 to 65535.
     #[error(
-        "a port of it is no number from 1 to 65535; in a password, percent-encode @ / ? # (as %40, \
+        "a port in it is not a number from 1 to 65535; in a password, percent-encode @ / ? # (as %40, \
          %2F, %3F, %23), or set the password as DATABASE_PASSWORD"
     )]
     Port,
-    /// A value that seems to hold a second parameter.
+    /// A value that seems to contain a second parameter.
     #[error(
-        "a value of it holds another parameter; parameters are separated by spaces, or in a URL by ? \
+        "a value in it contains another parameter; parameters are separated by spaces, or in a URL by ? \
          and &"
     )]
     Merged,
-    /// A parameter without `=`, or a quote that does not end.
+    /// A parameter without `=`, or a quote that is not closed.
     #[error(
-        "its parameter {0} is malformed; it takes name=value, or name='value' where there are spaces"
+        "its parameter {0} is malformed; expected name=value, or name='value' if it contains spaces"
     )]
     Malformed(usize),
-    /// A name that nobody knows, and the known one that it is most like.
+    /// An unknown name, and the known name that is most similar.
     #[error(
-        "a parameter of it is not known{}; a password with spaces, ? or & stands in quotes, in a URL \
-         percent-encoded, or in DATABASE_PASSWORD",
+        "a parameter in it is not known{}; a password with spaces, ? or & must be in quotes, in a URL \
+         percent-encoded, or set as DATABASE_PASSWORD",
         suggestion(*.0)
     )]
     Unknown(Option<&'static str>),
     /// A kind of server that cannot be written to.
     #[error(
-        "target_session_attrs takes any, read-write or primary: the service writes, which neither \
-         read-only nor standby nor prefer-standby allow"
+        "target_session_attrs takes any, read-write or primary: the service writes, which read-only, \
+         standby and prefer-standby do not allow"
     )]
     Session,
-    /// A parameter with a value that it does not take.
-    #[error("its parameter {0} has a value that cannot be used")]
+    /// A parameter with an invalid value.
+    #[error("its parameter {0} has an invalid value")]
     Value(&'static str),
-    /// What it says of TLS.
+    /// A parameter of TLS.
     #[error(transparent)]
     Ssl(#[from] SslError),
 }
 
-fn suggestion(meant: Option<&str>) -> String {
-    meant.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
+fn suggestion(known: Option<&str>) -> String {
+    known.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
 /// What follows `postgres://`, taken apart as RFC 3986 (section 3) says, which is where a character
@@ -102,7 +102,7 @@ pub(super) fn pairs_of_url(rest: &str) -> Result<Vec<(String, String)>, UrlError
     let mut pairs = Vec::new();
     let mut add = |name: &str, value: &str| -> Result<(), UrlError> {
         let value = decoded(value)?;
-        // As when the characters between parameters were percent-encoded, too.
+        // For example if the separators of parameters were percent-encoded, too.
         if !["password", "options"].contains(&name) && value.contains(['?', '&', '=', ';']) {
             return Err(UrlError::Merged);
         }
@@ -175,12 +175,12 @@ pub(super) fn pairs_of_text(text: &str) -> Result<Vec<(String, String)>, UrlErro
     Ok(pairs)
 }
 
-/// A pair as it stands in a connection string.
+/// A pair of a connection string.
 pub(super) fn quoted(name: &str, value: &str) -> String {
     format!("{name}='{}' ", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// The value at the beginning of the text, and what follows it.
+/// The value at the beginning of the text, and the rest.
 fn value(text: &str) -> Option<(String, &str)> {
     let quoted = text.starts_with('\'');
     let mut value = String::new();

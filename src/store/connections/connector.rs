@@ -1,7 +1,7 @@
-//! Connects to PostgreSQL: each address of DATABASE_URL in turn, with as much TLS as `sslmode` asks
-//! for, by bb8-postgres. Used by the pools and all others who need a connection. Promises that no
-//! address takes the time of the others, and that settings of the session are made by SET, which a
-//! pooler passes on, and not as options of the startup packet, which PgBouncer refuses.
+//! Connects to PostgreSQL through bb8-postgres: tries each address of DATABASE_URL in turn, with TLS as
+//! `sslmode` says. Used by the pools and everything else that needs a connection. No address uses up
+//! the time of the others. Session settings are made by SET, because PgBouncer refuses options in the
+//! startup packet.
 
 use std::error::Error as _;
 use std::future::poll_fn;
@@ -30,25 +30,24 @@ use crate::tls::handshake_reason;
 /// Name look-up, TCP, TLS, login, settings, and for a writer its statements.
 pub(in crate::store) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An address that other addresses follow gets no longer than this.
+/// Limit for each address but the last.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A server that works answers within milliseconds; this leaves time to connect anew.
+/// A healthy server answers within milliseconds; this leaves time to reconnect.
 pub(in crate::store) const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_millis(600);
 
-/// The driver would ask a silent peer after two hours for the first time. A COMMIT whose answer never
-/// comes holds up every PUBACK behind it.
+/// The driver's default. It is replaced: a COMMIT without an answer holds up all later PUBACKs.
 const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Keep-alive on PostgreSQL's side: a session that we have lost must not keep its uncommitted rows,
-/// for which our next attempt waits. One that we have cut ends, whatever it is waiting for.
+/// Keep-alive on the server's side: a session whose connection broke must not keep its uncommitted rows,
+/// for which our next attempt waits, and must end also while it waits for a lock.
 const SESSION: &str = "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; \
      set tcp_keepalives_count = 3; set tcp_user_timeout = 20000; \
      set client_connection_check_interval = '1s'; \
      set idle_in_transaction_session_timeout = '60s'";
 
-/// Where PostgreSQL gives up the wait for a synchronous standby. Its warning has no code of its own, and
-/// its text follows `lc_messages`.
+/// The routine in which PostgreSQL cancels the wait for a synchronous standby. Its warning has no SQLSTATE
+/// of its own, and its text depends on `lc_messages`.
 const UNCONFIRMED_COMMIT: &str = "SyncRepWaitForLSN";
 
 /// Makes connections.
@@ -57,24 +56,23 @@ pub(in crate::store) struct Connector {
     postgres: tokio_postgres::Config,
     ssl: Ssl,
     session: String,
-    /// Told of each notification.
+    /// Notified of each PostgreSQL notification.
     notified: Option<Arc<Notify>>,
-    /// Whether its connections tell that a commit was not confirmed by a standby.
+    /// Whether its connections detect that a standby did not confirm a commit.
     watches_commits: bool,
-    /// Shared by all pools.
+    /// [`Config::last_good_address`].
     last_good: Arc<AtomicUsize>,
 }
 
-/// One place to connect to.
 struct Address {
     host: Host,
-    /// What the host's name was resolved to.
+    /// The resolved name.
     ip: Option<std::net::IpAddr>,
     port: u16,
 }
 
 impl Connector {
-    /// By these settings, under this name unless they have one of their own.
+    /// `application_name` applies unless DATABASE_URL sets one.
     pub(in crate::store) fn new(config: &Config, application_name: &str) -> Self {
         let mut postgres = config.postgres.clone();
         if postgres.get_application_name().is_none() {
@@ -86,28 +84,27 @@ impl Connector {
         Self { postgres, ssl, session, notified: None, watches_commits: false, last_good }
     }
 
-    /// The same, and this is told of each notification.
+    /// The same connector; its connections notify `notified` of each PostgreSQL notification.
     pub(in crate::store) fn notifying(self, notified: Arc<Notify>) -> Self {
         Self { notified: Some(notified), ..self }
     }
 
-    /// The same, and its connections tell that a commit was not confirmed by a standby
+    /// The same connector; its connections detect that a standby did not confirm a commit
     /// ([`PooledClient::take_unconfirmed`]).
     pub(in crate::store) fn watching_commits(self) -> Self {
         Self { watches_commits: true, ..self }
     }
 
-    /// The same, with these statements run on each connection, too.
+    /// The same connector, with further statements that are run on each connection.
     pub(in crate::store) fn with_session(self, statements: &str) -> Self {
         Self { session: format!("{}; {statements}", self.session), ..self }
     }
 
-    /// A connection.
     pub(in crate::store) async fn connect(&self) -> Result<PooledClient, StoreError> {
         self.connect_within(CONNECT_TIMEOUT).await
     }
 
-    /// A connection, in this time. Boxed: pools are many, and this is large.
+    /// Boxed, because the future is large and every pool holds one.
     pub(in crate::store) async fn connect_within(
         &self,
         timeout: Duration,
@@ -115,7 +112,7 @@ impl Connector {
         let connected =
             in_time(timeout, Box::pin(self.try_addresses(Instant::now() + timeout))).await;
         connected.map_err(|error| match error {
-            // No statement took too long: nobody was there to take one.
+            // No statement timed out: there was no connection.
             StoreError::Silence { waited } => StoreError::PoolTimeout { waited, last: None },
             other => other,
         })
@@ -138,9 +135,9 @@ impl Connector {
                     self.last_good.store(index, Ordering::Relaxed);
                     return Ok(client);
                 }
-                // What PostgreSQL itself said, or TLS, says more than that nobody answers elsewhere.
+                // An error of PostgreSQL or TLS is more specific than an unreachable address.
                 Err(error) => match &failure {
-                    Some(earlier) if is_telling(earlier) && !is_telling(&error) => {}
+                    Some(earlier) if is_specific(earlier) && !is_specific(&error) => {}
                     _ => failure = Some(error),
                 },
             }
@@ -148,7 +145,7 @@ impl Connector {
         Err(failure.unwrap_or(StoreError::NoAddress))
     }
 
-    /// All addresses, and why a name has none.
+    /// All addresses, and the error of a name that could not be resolved.
     async fn addresses(&self, until: Instant) -> (Vec<Address>, Option<StoreError>) {
         let hosts = self.postgres.get_hosts();
         let ips = self.postgres.get_hostaddrs();
@@ -192,8 +189,8 @@ impl Connector {
         let without_tls = Ssl::disabled();
         let client = match log_in(&self.ssl).await {
             Err(error) if self.ssl.mode == SslMode::Prefer && wants_no_tls(&error) => {
-                debug!(%error, "no TLS with the database; sslmode=prefer goes without");
-                // Of the two refusals, the first one says more.
+                debug!(%error, "TLS with the database failed; retrying without, as sslmode=prefer says");
+                // If both fail, the first error is more specific.
                 log_in(&without_tls).await.map_err(|_| error)
             }
             outcome => outcome,
@@ -219,7 +216,7 @@ impl Connector {
         if self.notified.is_none() && !self.watches_commits {
             return PostgresConnectionManager::new(config, negotiation).connect().await;
         }
-        // What the manager drives drops notifications and notices.
+        // The manager's own driver task drops notifications and notices.
         let (client, mut connection) = config.connect(negotiation).await?;
         let (notified, unconfirmed) = (self.notified.clone(), Arc::clone(unconfirmed));
         tokio::spawn(async move {
@@ -240,14 +237,14 @@ impl Connector {
         Ok(client)
     }
 
-    /// The user's settings for this address alone, with ours where the user said nothing.
+    /// The settings of DATABASE_URL for this address, with our defaults.
     fn config_for(&self, address: &Address) -> tokio_postgres::Config {
         let user = &self.postgres;
         let mut config = tokio_postgres::Config::new();
         match &address.host {
             Host::Tcp(name) => {
                 config.host(name);
-                // Negotiation asks for TLS itself: the driver hands it every stream.
+                // `Negotiation` negotiates TLS itself: with these settings the driver passes it every stream.
                 config.ssl_mode(DriverSslMode::Require).ssl_negotiation(SslNegotiation::Direct);
             }
             Host::Unix(directory) => {
@@ -267,7 +264,7 @@ impl Connector {
         config.target_session_attrs(user.get_target_session_attrs());
         let or = |set: Option<&Duration>, secs| set.copied().unwrap_or(Duration::from_secs(secs));
         config.connect_timeout(or(user.get_connect_timeout(), 5));
-        // A peer that vanished without a word is noticed after this long.
+        // Detects a peer that disappeared without closing the connection.
         config.tcp_user_timeout(or(user.get_tcp_user_timeout(), 20));
         config.keepalives(user.get_keepalives());
         if user.get_keepalives_idle() == DRIVERS_KEEPALIVES_IDLE {
@@ -282,7 +279,7 @@ impl Connector {
     }
 }
 
-/// What an address gets of the time that is left, with so many to go.
+/// The time for one address, if `left` addresses have not been tried yet.
 fn share_of(until: Instant, left: usize) -> Duration {
     let remaining = until.saturating_duration_since(Instant::now());
     match left {
@@ -291,12 +288,11 @@ fn share_of(until: Instant, left: usize) -> Duration {
     }
 }
 
-fn is_telling(error: &StoreError) -> bool {
+fn is_specific(error: &StoreError) -> bool {
     error.sqlstate().is_some() || error.handshake_problem().is_some()
 }
 
-/// Whether the same without TLS may go better: the handshake failed, or pg_hba.conf lets nobody in
-/// who comes by TLS.
+/// Whether a connection without TLS may succeed: the handshake failed, or pg_hba.conf refuses TLS.
 fn wants_no_tls(error: &tokio_postgres::Error) -> bool {
     if let Some(state) = error.code() {
         return *state == SqlState::INVALID_AUTHORIZATION_SPECIFICATION;

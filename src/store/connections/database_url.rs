@@ -1,6 +1,6 @@
-//! DATABASE_URL: a URL, or the `name=value` pairs of libpq. Called by the settings. Invariant: an
-//! error here holds no text of what it refuses, which could be the password, and what can be shown of
-//! a server was parsed strictly enough to hold none.
+//! Parses DATABASE_URL: a URL, or the `name=value` pairs of libpq. Called by the settings. Invariant: an
+//! error contains no text of the URL, which could be the password, and [`describe`] shows only parts
+//! that were parsed strictly enough not to contain it.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use tokio_postgres::config::Host;
 use super::connection_string::{UrlError, is_host, pairs_of_text, pairs_of_url, quoted};
 use super::ssl::{Ssl, SslMode, SslParameters};
 
-/// What the driver knows, and ours.
+/// The parameters of the driver, and those of TLS.
 const NAMES: &[&str] = &[
     "application_name",
     "channel_binding",
@@ -35,10 +35,10 @@ const NAMES: &[&str] = &[
     "user",
 ];
 
-/// More alike than this (of 1) is a misspelling.
-const ALIKE: f64 = 0.7;
+/// A name with a higher similarity (of 1) is a misspelling.
+const MIN_SIMILARITY: f64 = 0.7;
 
-/// Reads a connection string, of either form: the driver's part of it, and TLS.
+/// Parses a connection string of either form, into the driver's settings and those of TLS.
 ///
 /// # Errors
 /// When it is malformed, contradicts itself, or names a file that cannot be used.
@@ -49,19 +49,19 @@ pub fn read_url(text: &str) -> Result<(tokio_postgres::Config, Ssl), UrlError> {
         if !ssl.take(name, &value) {
             let value = match (name, value.as_str()) {
                 ("target_session_attrs", "any") => value,
-                // The driver does not know the newer word. A primary that writes is what we need.
+                // The driver does not know `primary`. We need a primary that accepts writes.
                 ("target_session_attrs", "read-write" | "primary") => "read-write".to_owned(),
                 ("target_session_attrs", _) => return Err(UrlError::Session),
                 _ => value,
             };
             let pair = quoted(name, &value);
-            // By itself, so that it is known which one the driver does not take.
+            // Parsed separately, to find out which parameter the driver refuses.
             tokio_postgres::Config::from_str(&pair).map_err(|_| UrlError::Value(name))?;
             driver_text.push_str(&pair);
         }
     }
-    let mut postgres = tokio_postgres::Config::from_str(&driver_text)
-        .expect("pairs that are taken one by one are taken together");
+    let mut postgres =
+        tokio_postgres::Config::from_str(&driver_text).expect("the driver has accepted each pair");
     if postgres.get_hosts().is_empty() && postgres.get_hostaddrs().is_empty() {
         return Err(UrlError::NoHost);
     }
@@ -76,7 +76,7 @@ pub fn read_url(text: &str) -> Result<(tokio_postgres::Config, Ssl), UrlError> {
     Ok((postgres, ssl))
 }
 
-/// What may be shown of a server: all but the password.
+/// A server's settings without the password.
 #[must_use]
 pub fn describe(postgres: &tokio_postgres::Config, ssl: &Ssl) -> String {
     let host = |host: &Host| match host {
@@ -95,7 +95,8 @@ pub fn describe(postgres: &tokio_postgres::Config, ssl: &Ssl) -> String {
     parts.join(" ")
 }
 
-/// The same server in pairs without the password, for a command line, which every user can read.
+/// The connection string as pairs without the password, for a command line, which every user of the
+/// machine can read.
 ///
 /// # Errors
 /// When it is malformed.
@@ -104,14 +105,14 @@ pub fn without_password(text: &str) -> Result<String, UrlError> {
     Ok(kept.map(|(name, value)| quoted(name, &value)).collect())
 }
 
-/// A server that is nowhere, for one who wants to read on after a URL that cannot be used.
+/// A placeholder, to continue reading the settings after an invalid URL.
 #[must_use]
-pub fn nowhere() -> (tokio_postgres::Config, Ssl) {
+pub fn placeholder() -> (tokio_postgres::Config, Ssl) {
     (tokio_postgres::Config::new(), Ssl::disabled())
 }
 
-/// The parameters of either form, by their known names. As with libpq, the last of two equal names
-/// counts, and an empty value is none.
+/// The parameters of either form. As in libpq, the last of two equal names counts, and an empty value
+/// counts as missing.
 fn parameters(text: &str) -> Result<Vec<(&'static str, String)>, UrlError> {
     let is_quote = |character: char| matches!(character, '"' | '\'' | '`');
     let is_url = |scheme: &str| !scheme.contains(|it: char| it == '=' || it.is_whitespace());
@@ -131,7 +132,7 @@ fn parameters(text: &str) -> Result<Vec<(&'static str, String)>, UrlError> {
     };
     let mut known: Vec<(&str, String)> = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
-        let unknown = || UrlError::Unknown(most_alike(&name));
+        let unknown = || UrlError::Unknown(most_similar(&name));
         let name = *NAMES.iter().find(|known| **known == name).ok_or_else(unknown)?;
         let merged = value.to_lowercase().replace(' ', "");
         if name != "password" && ["password=", "pwd="].iter().any(|it| merged.contains(it)) {
@@ -147,13 +148,13 @@ fn parameters(text: &str) -> Result<Vec<(&'static str, String)>, UrlError> {
     Ok(known)
 }
 
-fn most_alike(name: &str) -> Option<&'static str> {
-    let likeness = |known: &str| strsim::normalized_levenshtein(&name.to_lowercase(), known);
+fn most_similar(name: &str) -> Option<&'static str> {
+    let similarity = |known: &str| strsim::normalized_levenshtein(&name.to_lowercase(), known);
     NAMES
         .iter()
         .copied()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-        .filter(|known| likeness(known) > ALIKE)
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
+        .filter(|known| similarity(known) > MIN_SIMILARITY)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Why connections could not be made lately, and how those of a pool are used. Held by the owners of
-//! pools: a pool that waits in vain does not say why.
+//! The last error of a pool's attempts to connect, and the pool's use. Held by the owners of pools,
+//! because bb8's checkout timeout does not say why no connection could be made.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,12 +40,12 @@ impl ErrorSink<StoreError> for LastConnectError {
     }
 }
 
-/// How the connections of a pool are used.
+/// The numbers of a pool's connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PoolUse {
-    /// At work.
+    /// Connections that are checked out.
     pub busy: u32,
-    /// Waiting for work.
+    /// Connections that are not.
     pub idle: u32,
 }
 

@@ -1,5 +1,5 @@
-//! Connections to PostgreSQL: what DATABASE_URL says of them, how one is made and prepared, and how
-//! it is cut. Used by the pools, the exports, the migrations and the benchmark.
+//! Connections to PostgreSQL: DATABASE_URL, TLS, connecting, and closing a connection in the middle of a
+//! request. Used by the pools, the exports, the migrations and the benchmark.
 
 mod connection_string;
 pub(super) mod connector;
@@ -12,6 +12,6 @@ mod ssl;
 mod stream;
 
 pub use connection_string::UrlError;
-pub use database_url::{describe, nowhere, read_url, without_password};
+pub use database_url::{describe, placeholder, read_url, without_password};
 pub use pooler::refuse_transaction_pooling;
 pub use ssl::{Ssl, SslError, SslMode};

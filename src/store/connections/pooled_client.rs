@@ -1,8 +1,7 @@
-//! A client that can be given up. Made by `connector.rs`, held by the pools and the exports. Promises
-//! that a connection whose user gave up in the middle of a request is cut when it is dropped: the
-//! driver would wait for the answers as long as the socket stays open, and PostgreSQL would keep what
-//! is not committed, and its locks. (On a Unix socket the driver does wait; statement_timeout ends
-//! that.)
+//! A client whose connection is closed at once if it is dropped in the middle of a request. Made by
+//! `connector.rs`, held by the pools and the exports. Otherwise the driver would wait for the answers as
+//! long as the socket stays open, and PostgreSQL would keep uncommitted rows and locks. (On a Unix
+//! socket the driver does wait, until statement_timeout.)
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use tokio_postgres::{Client, CopyInSink, SimpleQueryMessage, Statement};
 use super::stream::Cutter;
 use crate::store::StoreError;
 
-/// A connection.
 #[derive(Debug)]
 pub(in crate::store) struct PooledClient {
     client: Client,
@@ -23,7 +21,7 @@ pub(in crate::store) struct PooledClient {
     is_abandoned: AtomicBool,
     /// Its answers no longer belong to its requests.
     is_out_of_step: AtomicBool,
-    /// `target_session_attrs=read-write`: one that became read-only is of no use.
+    /// `target_session_attrs=read-write`: a server that became read-only is unusable.
     must_write: bool,
     unconfirmed: Arc<AtomicBool>,
 }
@@ -39,41 +37,40 @@ impl PooledClient {
         Self { client, cutter, is_abandoned, is_out_of_step, must_write, unconfirmed }
     }
 
-    /// Whether PostgreSQL has given up the wait for a synchronous standby since this was last asked:
-    /// the transaction is committed here, and perhaps nowhere else.
+    /// Whether PostgreSQL has cancelled the wait for a synchronous standby since the last call: the
+    /// transaction is committed on this server, and possibly on no other.
     pub(in crate::store) fn take_unconfirmed(&self) -> bool {
         self.unconfirmed.swap(false, Ordering::Acquire)
     }
 
-    /// Whether its user gave up in the middle of a request.
+    /// True while a request is in progress: if its future is dropped then, the connection is unusable.
     pub(in crate::store) fn set_abandoned(&self, is_abandoned: bool) {
         self.is_abandoned.store(is_abandoned, Ordering::Relaxed);
     }
 
-    /// Whether it is of no use any more.
+    /// Whether it is unusable.
     pub(in crate::store) fn is_lost(&self) -> bool {
         self.is_abandoned.load(Ordering::Relaxed)
             || self.is_out_of_step.load(Ordering::Relaxed)
             || self.client.is_closed()
     }
 
-    /// Begins a COPY. Where PostgreSQL refuses it before its data, the connection is lost: the driver
-    /// still sends CopyFail and a second Sync, PostgreSQL answers both Syncs, and from then on each
-    /// request would read the answer to the one before.
+    /// Begins a COPY. If PostgreSQL refuses it before its data, the connection is lost: the driver still
+    /// sends CopyFail and a second Sync, PostgreSQL answers both Syncs, and from then on each request
+    /// would read the answer to the previous one.
     pub(in crate::store) async fn copy_in(
         &self,
         statement: &Statement,
     ) -> Result<CopyInSink<Bytes>, tokio_postgres::Error> {
-        let begun = self.client.copy_in(statement).await;
-        if begun.is_err() {
+        let sink = self.client.copy_in(statement).await;
+        if sink.is_err() {
             self.is_out_of_step.store(true, Ordering::Relaxed);
         }
-        begun
+        sink
     }
 
-    /// Sends these statements, or the empty query, which a server answers at once, whatever it is busy
-    /// with. Other requests may be under way behind it. Until it is answered the connection counts as
-    /// lost.
+    /// Sends these statements, or the empty query. Other requests may be pipelined after it. Until it is
+    /// answered the connection counts as lost.
     pub(in crate::store) async fn health_check(
         &self,
         statements: &str,
@@ -121,7 +118,7 @@ impl DerefMut for PooledClient {
     }
 }
 
-/// Gives up after so long.
+/// Fails after `timeout`.
 pub(in crate::store) async fn in_time<T, E: Into<StoreError>>(
     timeout: Duration,
     work: impl Future<Output = Result<T, E>>,

@@ -1,6 +1,6 @@
-//! A reading connection: PostgreSQL's, with the statements that are asked again and again. To parse
-//! and plan a page of a table with partitions takes longer than to read it, and so does a round trip
-//! more: whether the server is there shows in the answer to what is said ahead of the page.
+//! A reading connection with a cache of prepared statements. Held by the readers' pool. Parsing and
+//! planning a page of a partitioned table takes longer than reading it, and so does another round trip:
+//! therefore the health check is pipelined with the query.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -17,20 +17,19 @@ use super::pooled_client::PooledClient;
 use crate::store::StoreError;
 use crate::store::columns::Parameters;
 
-/// Statements kept by a connection. Ordinary callers need a few; one who asks in ever new ways makes
-/// it begin anew.
+/// Statements per connection. Ordinary callers need a few; when the cache is full it is cleared.
 const MAX_STATEMENTS: usize = 64;
 
 const ONE_PLAN: &str = "set plan_cache_mode = force_generic_plan";
 const ANY_PLAN: &str = "reset plan_cache_mode";
 const AS_BEFORE: &str = "";
 
-/// How PostgreSQL plans what is prepared.
+/// How PostgreSQL plans prepared statements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) enum Planning {
-    /// As it sees fit, anew for each execution if need be.
+    /// PostgreSQL's default: possibly again for each execution.
     Anew,
-    /// Once: what differs from one execution to the next stands in parameters.
+    /// One generic plan for all parameters.
     Once,
 }
 
@@ -38,7 +37,7 @@ pub(in crate::store) enum Planning {
 pub(in crate::store) struct Reader {
     client: PooledClient,
     statements: Mutex<HashMap<String, Statement>>,
-    /// As PostgreSQL was told last: what is said goes out, in its order, when it is first polled.
+    /// The last setting sent. Requests are sent in the order in which they are first polled.
     plans_once: AtomicBool,
 }
 
@@ -47,12 +46,11 @@ impl Reader {
         Self { client, statements: Mutex::default(), plans_once: AtomicBool::new(false) }
     }
 
-    /// Sets how to plan, or sends the empty query. Others may be under way behind it. Until it is
+    /// Sets the planning, or sends the empty query. Other requests may be pipelined after it. Until it is
     /// answered the connection counts as lost.
     ///
     /// # Errors
-    /// When no answer comes, or not by then, or the server became read-only: nobody gets this
-    /// connection again.
+    /// When it is not answered in time, or the server became read-only: the connection is then lost.
     pub(in crate::store) async fn health_check(
         &self,
         planning: Planning,
@@ -68,13 +66,13 @@ impl Reader {
         self.client.health_check(statement, HEALTH_CHECK_TIMEOUT.min(remaining)).await
     }
 
-    /// Whether it is of no use any more.
+    /// Whether it is unusable.
     pub(in crate::store) fn is_lost(&self) -> bool {
         self.client.is_lost()
     }
 
-    /// Runs a statement, which is parsed when its text comes for the first time. Behind a
-    /// [`Planning::Once`] it is also planned only then.
+    /// Runs a statement, which is parsed on first use. After a health check with [`Planning::Once`] it is
+    /// also planned only then.
     pub(in crate::store) async fn query_prepared(
         &self,
         text: &str,
@@ -120,7 +118,7 @@ impl DerefMut for Reader {
     }
 }
 
-/// Makes [`Reader`]s, by way of the ordinary connector.
+/// For bb8.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct ReaderManager(pub(in crate::store) Connector);
 
@@ -132,7 +130,7 @@ impl ManageConnection for ReaderManager {
         self.0.connect().await.map(Reader::new)
     }
 
-    /// The pool does not ask: those who check one out do.
+    /// Not called by the pool: callers check a connection themselves.
     async fn is_valid(&self, reader: &mut Reader) -> Result<(), StoreError> {
         reader.health_check(Planning::Anew, Instant::now() + HEALTH_CHECK_TIMEOUT).await
     }

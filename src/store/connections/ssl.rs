@@ -1,6 +1,6 @@
-//! `sslmode` and its neighbours in DATABASE_URL, as PostgreSQL's own clients (libpq) mean them: the
-//! driver knows half of the modes and none of the files. Called by `database_url.rs`. Invariant: no
-//! error here holds a value but the name of a file.
+//! The `ssl…` parameters of DATABASE_URL, with the meaning of libpq: the driver supports half of the
+//! modes and none of the files. Called by `database_url.rs`. Invariant: no error contains a value except
+//! file names.
 
 use std::str::FromStr;
 
@@ -8,26 +8,26 @@ use tokio_postgres::config::Host;
 
 use crate::tls::{Authority, Client, ClientOptions, FileError, Identity, Role};
 
-/// PostgreSQL 17 wants it named where the negotiation is direct; older ones do not look.
+/// The ALPN protocol that PostgreSQL 17 requires for direct negotiation; older versions ignore it.
 const PROTOCOL: &str = "postgresql";
 
-/// How much of TLS there must be.
+/// The TLS requirements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SslMode {
-    /// None.
+    /// No TLS.
     Disable,
-    /// Where the server has it and it comes about; else none.
+    /// TLS if the server supports it and the handshake succeeds; otherwise none.
     Prefer,
-    /// Encrypted, to whomever; where `sslrootcert` is given, the same as `verify-ca`.
+    /// TLS with any server; with `sslrootcert`, the same as `verify-ca`.
     Require,
-    /// And the certificate is signed by `sslrootcert`.
+    /// TLS, and the certificate is signed by `sslrootcert`.
     VerifyCa,
-    /// And it is for the host that we connect to.
+    /// As `VerifyCa`, and the certificate is for the host.
     VerifyFull,
 }
 
 impl SslMode {
-    /// As `sslmode` has it.
+    /// The value of `sslmode`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,27 +49,27 @@ impl FromStr for SslMode {
     }
 }
 
-/// Why the parameters of TLS cannot be used.
+/// Why the TLS parameters are invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SslError {
-    /// Another mode.
+    /// An unknown mode.
     #[error("sslmode takes disable, prefer, require, verify-ca or verify-full")]
     Mode,
-    /// Nobody to be checked by.
+    /// The mode needs a certificate authority.
     #[error("sslmode={0} needs sslrootcert: a file of certificates, or system")]
     NoAuthority(&'static str),
-    /// The whole world signs for any name.
-    #[error("sslrootcert=system goes with sslmode=verify-full only: sslmode={0} checks no name")]
+    /// Public authorities sign certificates for any name, so the name must be checked.
+    #[error("sslrootcert=system needs sslmode=verify-full: sslmode={0} does not check the name")]
     WeakSystem(&'static str),
-    /// One without the other.
-    #[error("{0} is given without {1}")]
+    /// A certificate without a key, or the reverse.
+    #[error("{0} needs {1}")]
     Alone(&'static str, &'static str),
-    /// A file.
+    /// A file cannot be used.
     #[error("{parameter}: {problem}")]
     File {
-        /// Which parameter names it.
+        /// The parameter that names the file.
         parameter: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: FileError,
     },
 }
@@ -77,19 +77,18 @@ pub enum SslError {
 /// TLS with PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct Ssl {
-    /// How much of it.
+    /// The TLS requirements.
     pub mode: SslMode,
     pub(in crate::store) client: Option<Client>,
 }
 
 impl Ssl {
-    /// No TLS.
     pub(super) const fn disabled() -> Self {
         Self { mode: SslMode::Disable, client: None }
     }
 }
 
-/// The parameters that the driver does not know.
+/// The parameters that the driver does not support.
 #[derive(Debug, Default)]
 pub(super) struct SslParameters {
     mode: Option<String>,
@@ -99,7 +98,7 @@ pub(super) struct SslParameters {
 }
 
 impl SslParameters {
-    /// Whether it was one of these.
+    /// Returns whether it is one of these parameters.
     pub(super) fn take(&mut self, name: &str, value: &str) -> bool {
         let parameter = match name {
             "sslmode" => &mut self.mode,
@@ -137,7 +136,7 @@ impl SslParameters {
         if matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull) && authority.is_none() {
             return Err(SslError::NoAuthority(mode.name()));
         }
-        // A socket of this machine needs no TLS, and has none: there the mode does not count.
+        // Unix sockets have no TLS: the mode does not apply.
         let hosts = postgres.get_hosts();
         let local = !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_)));
         if local || mode == SslMode::Disable {

@@ -1,6 +1,6 @@
-//! The stream under a connection: TLS as `sslmode` says, and a way to cut it from outside. Handed to
-//! the driver as its TLS, by `connector.rs`. Promises that a stream that was cut ends with an error,
-//! and with it the task that drives the connection, which is the driver's own.
+//! The byte stream of a connection, with TLS as `sslmode` says, which a [`Cutter`] can close from
+//! outside. Passed to the driver as its TLS connector, by `connector.rs`. A stream that was cut returns
+//! an error, which ends the driver's task for the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 type RustlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// Cuts one stream.
+/// Closes one stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cutter(Arc<Shared>);
 
@@ -33,7 +33,7 @@ struct Shared {
 }
 
 impl Cutter {
-    /// The stream ends, whatever is under way on it.
+    /// Closes the stream, also in the middle of a request.
     pub(super) fn cut(&self) {
         self.0.is_cut.store(true, Ordering::Release);
         self.0.driver.wake();
@@ -42,22 +42,21 @@ impl Cutter {
     fn check(&self, context: &Context<'_>) -> io::Result<()> {
         self.0.driver.register(context.waker());
         if self.0.is_cut.load(Ordering::Acquire) {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "given up by its user"));
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "request abandoned"));
         }
         Ok(())
     }
 }
 
-/// Makes the stream of one connection.
+/// Negotiates the stream of one connection.
 #[derive(Clone)]
 pub(super) struct Negotiation {
     pub(super) ssl: Ssl,
-    /// Whether TLS begins without asking (`sslnegotiation=direct`).
+    /// Whether TLS begins without an SSLRequest (`sslnegotiation=direct`).
     pub(super) is_direct: bool,
     pub(super) cutter: Cutter,
 }
 
-/// The same, with a host.
 pub(super) struct HostNegotiation {
     negotiation: Negotiation,
     host: String,

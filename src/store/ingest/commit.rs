@@ -32,9 +32,9 @@ use crate::store::{Config, StoreError};
 /// Upper bound if the server stops responding: a partition's own statements end after 10 s each.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// A COMMIT that has written nothing to the WAL waits for no standby. This writes to it, so that rows
-/// which an earlier transaction has left there are confirmed, too: its wait may have been cut short.
-/// One at a time: attempts that were given up wait on, and the next ones must not join them.
+/// A COMMIT without WAL records does not wait for a standby. This one writes a record, so that the rows of
+/// an earlier transaction whose wait was cancelled are confirmed, too. One at a time: abandoned attempts
+/// keep waiting, and further ones must not add to them.
 const CONFIRM_AND_COMMIT: &str = "\
 select pg_advisory_xact_lock(hashtextextended('tributary confirmation', 0)),
     pg_logical_emit_message(true, 'tributary', '');
