@@ -213,7 +213,7 @@ impl Handler<StoreLastSeen> for Supervisor {
                 if last_seen.is_empty() {
                     return;
                 }
-                if let Err(error) = store.note_last_seen(&last_seen).await {
+                if let Err(error) = store.update_last_seen(&last_seen).await {
                     warn!(%error, "last_seen update failed at shutdown");
                     return;
                 }
