@@ -90,7 +90,7 @@ async fn play(options: Options) -> ExitCode {
         if !options.fault.is_empty() {
             plan.faults.clone_from(&options.fault);
         }
-        plan.faults.retain(|fault| fault.is_possible());
+        plan.faults = Fault::playable(&plan.faults);
         let (ground, played) = (Rc::clone(&ground), plan.clone());
         // A task of its own: a surprise in one run does not end the others.
         let outcome = actix_rt::spawn(async move { run(&played, &ground).await }).await;

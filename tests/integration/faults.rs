@@ -6,8 +6,7 @@ use crate::harness::{Plan, run};
 
 /// Plays these faults together.
 async fn play(seed: u64, faults: &[Fault]) {
-    let possible: Vec<Fault> = faults.iter().copied().filter(|it| it.is_possible()).collect();
-    let plan = Plan { seed, faults: possible, scale: Scale::Short };
+    let plan = Plan { seed, faults: Fault::playable(faults), scale: Scale::Short };
     let ground = Ground::prepare().await;
     let report = run(&plan, &ground).await;
     assert!(report.is_clean(), "{report:#?}");
@@ -39,4 +38,15 @@ async fn half_open_connections() {
 #[actix_rt::test]
 async fn a_lost_session_and_a_deleted_sensor() {
     play(5, &[Fault::BrokerLosesSession, Fault::InputDeleted, Fault::InputGarbage]).await;
+}
+
+#[actix_rt::test]
+async fn a_primary_that_stays_up_and_a_commit_that_waits() {
+    play(6, &[Fault::PostgresFailedOver, Fault::PostgresCommitWaits]).await;
+}
+
+#[actix_rt::test]
+async fn a_wrong_clock_a_publication_and_a_generated_column() {
+    let operators = [Fault::PostgresPublication, Fault::PostgresGeneratedColumn];
+    play(7, &[&operators[..], &[Fault::PostgresWrongClock]].concat()).await;
 }

@@ -1,5 +1,5 @@
-//! The faults, by name. Called by the plan, which chooses them, and by the run, which plays them: `service`, `postgres`
-//! and `broker` say how. Promises that a fault that was played is over when `play` returns.
+//! The faults, by name. Called by the plan, which chooses them, and by the run, which plays them: `service`, `postgres`,
+//! `replication`, `operators` and `broker` say how. Promises that a fault that was played is over when `play` returns.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use serde_json::json;
 
 use super::world::World;
-use super::{broker, postgres, service};
+use super::{broker, operators, postgres, replication, service};
 use crate::support::server::Place;
 
 macro_rules! faults {
@@ -48,6 +48,11 @@ faults! {
     PostgresSerialization = "postgres-serialization",
     PostgresClosed = "postgres-closed",
     PostgresHalfOpen = "postgres-half-open",
+    PostgresFailedOver = "postgres-failed-over",
+    PostgresCommitWaits = "postgres-commit-waits",
+    PostgresPublication = "postgres-publication",
+    PostgresGeneratedColumn = "postgres-generated-column",
+    PostgresWrongClock = "postgres-wrong-clock",
     BrokerKilled = "broker-killed",
     BrokerRestarted = "broker-restarted",
     BrokerClosed = "broker-closed",
@@ -121,13 +126,33 @@ impl Fault {
         Self::ALL.iter().copied().find(|fault| fault.name() == name)
     }
 
-    /// Whether it can be played where the servers are.
-    pub(crate) fn is_possible(self) -> bool {
-        match self {
-            // What a container saves, and its clock, are out of reach.
-            Self::BrokerKilled | Self::BrokerFrozen => Place::of_this_run() == Place::Binaries,
+    /// Those of them that can be played together where the servers are.
+    pub(crate) fn playable(faults: &[Self]) -> Vec<Self> {
+        // A server of its own does not share the small disk.
+        let has_own_server = faults.iter().any(|it| it.needs_own_server());
+        let is_playable = |fault: &Self| match fault {
+            // What a container saves, its clock, and its way to another one are out of reach.
+            Self::BrokerKilled
+            | Self::BrokerFrozen
+            | Self::PostgresFailedOver
+            | Self::PostgresWrongClock => Place::of_this_run() == Place::Binaries,
+            Self::PostgresDiskFull => !has_own_server,
             _ => true,
-        }
+        };
+        faults.iter().copied().filter(is_playable).collect()
+    }
+
+    /// Whether its run has a PostgreSQL that no other run uses.
+    pub(crate) const fn needs_own_server(self) -> bool {
+        matches!(self, Self::PostgresFailedOver | Self::PostgresWrongClock)
+    }
+
+    /// Whether it leaves commits without an answer, which only the service's own deadline ends.
+    pub(crate) const fn silences_commits(self) -> bool {
+        matches!(
+            self,
+            Self::PostgresHalfOpen | Self::PostgresFailedOver | Self::PostgresCommitWaits
+        )
     }
 
     /// The panic that it orders from each life of the service.
@@ -161,6 +186,11 @@ impl Fault {
             Self::PostgresSerialization => postgres::serialization(world).await,
             Self::PostgresClosed => world.to_database.lock().await.cut(),
             Self::PostgresHalfOpen => postgres::half_open(world).await,
+            Self::PostgresFailedOver => replication::failed_over(world, rng).await,
+            Self::PostgresCommitWaits => replication::commit_waits(world).await,
+            Self::PostgresPublication => operators::publication(world).await,
+            Self::PostgresGeneratedColumn => operators::generated_column(world, rng).await,
+            Self::PostgresWrongClock => operators::wrong_clock(world, rng).await,
             Self::BrokerKilled => broker::killed(world, rng).await,
             Self::BrokerRestarted => broker::restarted(world).await,
             Self::BrokerClosed => broker::closed(world, rng).await,

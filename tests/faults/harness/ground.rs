@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::rc::Rc;
 
 use tokio::sync::Mutex;
 
@@ -12,27 +13,24 @@ use crate::support::postgres::{Database, Postgres, Settings, connect};
 const DISK_MEGABYTES: u32 = 64;
 
 pub(crate) struct Ground {
-    pub(crate) postgres: Mutex<Postgres>,
+    /// The server of all runs that need none of their own.
+    pub(crate) postgres: Rc<Mutex<Postgres>>,
     disk: Mutex<Option<Disk>>,
 }
 
 impl Ground {
     pub(crate) async fn prepare() -> Self {
-        Self { postgres: Mutex::new(Postgres::start().await), disk: Mutex::default() }
+        Self { postgres: Rc::new(Mutex::new(Postgres::start().await)), disk: Mutex::default() }
     }
 
     /// With a PostgreSQL that waits for its disk.
     pub(crate) async fn durable() -> Self {
         Self {
-            postgres: Mutex::new(
+            postgres: Rc::new(Mutex::new(
                 Postgres::start_with(&Settings { durable: true, ..Settings::default() }).await,
-            ),
+            )),
             disk: Mutex::default(),
         }
-    }
-
-    pub(crate) async fn database(&self) -> Database {
-        self.postgres.lock().await.create_database(None).await
     }
 
     /// A database on a small disk; none where nobody may mount one.

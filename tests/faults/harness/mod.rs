@@ -8,8 +8,10 @@ pub(crate) mod fault;
 mod fleet;
 pub(crate) mod ground;
 pub(crate) mod lives;
+mod operators;
 mod postgres;
 mod proxy;
+mod replication;
 pub(crate) mod report;
 mod said;
 mod sensors;
@@ -143,10 +145,12 @@ async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
         );
     }
     drop(client);
-    let name = database.name.clone();
+    let shared_name = world.shares_server().then(|| database.name.clone());
     let ground = world.ground;
     drop(world);
-    ground.drop_database(&name).await;
+    if let Some(name) = shared_name {
+        ground.drop_database(&name).await;
+    }
     report
 }
 

@@ -15,11 +15,12 @@ use crate::support::wait::{PATIENCE, eventually};
 const TICK: Duration = Duration::from_millis(20);
 
 /// Sessions of the service, in this run's database.
-const OURS: &str = "datname = current_database() and application_name like 'tributary-%'";
+pub(super) const OURS: &str =
+    "datname = current_database() and application_name like 'tributary-%'";
 
 /// SIGKILL to a backend in its COPY: the server ends every session and recovers.
 pub(super) async fn backend_killed(world: &World<'_>) {
-    let postgres = world.ground.postgres.lock().await;
+    let postgres = world.postgres.lock().await;
     let client = world.client().await;
     let in_copy = format!(
         "select pid from pg_stat_activity where state = 'active' and query like 'copy %' and {OURS} limit 1"
@@ -55,7 +56,7 @@ pub(super) async fn terminated(world: &World<'_>, rng: &mut StdRng) {
 
 /// Immediate shutdown, a while without a server, and recovery.
 pub(super) async fn restarted(world: &World<'_>, rng: &mut StdRng) {
-    let mut postgres = world.ground.postgres.lock().await;
+    let mut postgres = world.postgres.lock().await;
     postgres.stop_immediate().await;
     pause(rng, 100..1_500).await;
     postgres.start_again().await;
@@ -87,7 +88,7 @@ pub(super) async fn used_up(world: &World<'_>) {
     let statement = format!("select pg_terminate_backend(pid) from pg_stat_activity where {OURS}");
     let until = tokio::time::Instant::now() + world.scale.seconds(3.0, 15.0);
     while tokio::time::Instant::now() < until {
-        match connect(&world.database.url).await {
+        match connect(&world.primary_url()).await {
             Ok(other) => others.push(other),
             // All are taken: now the service's turn to give its own away.
             Err(_) => {
@@ -107,7 +108,7 @@ pub(super) async fn disk_full(world: &World<'_>) {
         return;
     };
     // PostgreSQL cannot recover without space: whoever stops it waits until this is over.
-    let _postgres = world.ground.postgres.lock().await;
+    let _postgres = world.postgres.lock().await;
     let path = disk.join("ballast");
     let mut ballast = std::fs::File::create(&path).expect("the disk is there");
     let until = tokio::time::Instant::now() + world.scale.seconds(3.0, 10.0);
@@ -129,7 +130,7 @@ pub(super) async fn disk_full(world: &World<'_>) {
 /// As on a standby that was a primary.
 pub(super) async fn read_only(world: &World<'_>) {
     // Whoever stops the server waits until this is over.
-    let _postgres = world.ground.postgres.lock().await;
+    let _postgres = world.postgres.lock().await;
     let set = async |value: &str| {
         eventually(PATIENCE, async || {
             let client = world.client().await;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 /// 2026-11-16: in the partitions that are made on demand.
 const FIRST_SECOND: u64 = 1_794_787_200;
+pub(crate) const WEEK_SECONDS: u64 = 7 * 86_400;
 
 /// What a heartbeat of the fleet acknowledges lies beyond what the harness configures, so that none of them lags.
 pub(crate) const REVISION_OFFSET: u64 = 1_000_000;
@@ -58,6 +59,8 @@ pub(crate) struct Mix {
     pub(crate) twice: bool,
     /// From 1970 to 2100.
     pub(crate) all_times: bool,
+    /// The clocks of the sensors are this many weeks behind [`FIRST_SECOND`].
+    pub(crate) weeks_behind: Cell<u64>,
     /// Sensors that are deleted, or created, while they speak, and what may become of their items.
     pub(crate) uncertain: Vec<(Uuid, Fate)>,
     /// Hardly anything but single measurements.
@@ -137,12 +140,14 @@ impl Speech {
     }
 
     fn timestamp(&mut self, number: u64) -> String {
-        if self.mix.all_times {
+        let weeks = self.mix.weeks_behind.get();
+        if self.mix.all_times && (weeks == 0 || self.rng.random_bool(0.5)) {
             // To the year 2100.
             let second = self.rng.random_range(0..4_102_444_800_u64);
             return format!("{second}.{:06}", number % 1_000_000);
         }
-        format!("{}.{:03}", FIRST_SECOND + number / 1_000, number % 1_000)
+        let second = week_begin(weeks) + number / 1_000;
+        format!("{second}.{:03}", number % 1_000)
     }
 
     fn measurements(&mut self, sensor: Uuid, good: Fate, count: usize) -> Message {
@@ -236,6 +241,11 @@ impl Speech {
         let payload = format!(r#"{{"{member}":[{}]}}"#, texts.join(",")).into_bytes();
         Message::new(format!("{}/{kind}/{sensor}", self.prefix), payload, items)
     }
+}
+
+/// The first second of the week that is this many before the first one.
+pub(crate) const fn week_begin(weeks_behind: u64) -> u64 {
+    FIRST_SECOND - weeks_behind * WEEK_SECONDS
 }
 
 /// What becomes of a bad item where a good one becomes this.

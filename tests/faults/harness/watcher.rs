@@ -2,7 +2,7 @@
 //! PostgreSQL already. Called by the proxy with all bytes. Promises to ask before the PUBACK goes on, over a connection of
 //! its own, for some PUBACKs of each read; what cannot be asked (PostgreSQL is away) is counted apart.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,38 +37,49 @@ where not exists (select from measurement
 
 /// What was asked, and what came of it.
 pub(crate) struct Watcher {
-    database_url: String,
-    client: tokio::sync::Mutex<Option<Client>>,
+    database_url: RefCell<String>,
+    /// And whom it asks.
+    client: tokio::sync::Mutex<Option<(String, Client)>>,
     pub(crate) pubacks: Cell<u64>,
     pub(crate) asked: Cell<u64>,
     pub(crate) unanswered: Cell<u64>,
     /// PUBACKs that came before their COMMIT.
     pub(crate) early: Cell<u64>,
+    /// Nothing can be committed: any PUBACK is early.
+    pub(crate) nothing_commits: Cell<bool>,
 }
 
 impl Watcher {
     pub(crate) fn new(database_url: &str) -> Rc<Self> {
         Rc::new(Self {
-            database_url: database_url.into(),
+            database_url: RefCell::new(database_url.into()),
             client: tokio::sync::Mutex::default(),
             pubacks: Cell::new(0),
             asked: Cell::new(0),
             unanswered: Cell::new(0),
             early: Cell::new(0),
+            nothing_commits: Cell::new(false),
         })
+    }
+
+    /// From now on this server is asked. A question that is under way is asked of the other one.
+    pub(crate) fn ask_elsewhere(&self, database_url: &str) {
+        self.database_url.replace(database_url.into());
     }
 
     /// Those of these items that are not settled.
     async fn look(&self, items: &[Lone]) -> Option<Vec<i64>> {
         let mut client = self.client.lock().await;
-        if client.as_ref().is_none_or(Client::is_closed) {
-            *client = Some(connect(&self.database_url).await.ok()?);
+        let url = self.database_url.borrow().clone();
+        if client.as_ref().is_none_or(|(asked, client)| *asked != url || client.is_closed()) {
+            let connected = connect(&url).await.ok()?;
+            *client = Some((url, connected));
         }
         let sensors: Vec<Uuid> = items.iter().map(|it| it.sensor).collect();
         let numbers: Vec<i64> = items.iter().map(|it| it.number.cast_signed()).collect();
         let made: Vec<f64> = items.iter().map(|it| it.made).collect();
         let unsettled =
-            client.as_ref()?.query(UNSETTLED, &[&sensors, &numbers, &made]).await.ok()?;
+            client.as_ref()?.1.query(UNSETTLED, &[&sensors, &numbers, &made]).await.ok()?;
         Some(unsettled.iter().map(|row| row.get(0)).collect())
     }
 }
@@ -129,6 +140,10 @@ impl Tap {
                 continue;
             }
             self.watcher.pubacks.set(self.watcher.pubacks.get() + 1);
+            if self.watcher.nothing_commits.get() {
+                eprintln!("a PUBACK came while nothing could be committed");
+                self.watcher.early.set(self.watcher.early.get() + 1);
+            }
             let packet_id = u16::from_be_bytes([body[0], body[1]]);
             let known = self.delivered.get_mut(&packet_id).and_then(VecDeque::pop_front).flatten();
             // The last ones: those before them were committed with them or earlier.

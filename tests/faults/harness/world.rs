@@ -18,10 +18,11 @@ use super::fleet::{Fleet, Shared};
 use super::ground::Ground;
 use super::lives::{GRACE_SECS, Lives};
 use super::proxy::Proxy;
+use super::replication::Standby;
 use super::said::{Fate, MAX_ITEMS, MAX_PAYLOAD_BYTES, Mix, Speech};
 use super::watcher::Watcher;
 use crate::support::broker::Broker;
-use crate::support::postgres::{Database, connect};
+use crate::support::postgres::{Database, Postgres, Settings, connect};
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -38,6 +39,11 @@ pub(crate) struct World<'a> {
     pub(crate) ground: &'a Ground,
     pub(crate) scale: Scale,
     pub(crate) database: Database,
+    /// Where it can be written to, past the proxy.
+    primary_url: RefCell<String>,
+    /// The server that it is on. Whoever stops or changes a server holds this.
+    pub(crate) postgres: Rc<Mutex<Postgres>>,
+    pub(crate) standby: Option<Mutex<Standby>>,
     pub(crate) broker: Mutex<Broker>,
     pub(crate) broker_url: String,
     pub(crate) to_broker: Mutex<Proxy>,
@@ -48,6 +54,7 @@ pub(crate) struct World<'a> {
     pub(crate) fleet: Fleet,
     /// The next item's.
     pub(crate) numbers: Rc<Cell<u64>>,
+    pub(crate) mix: Rc<Mix>,
     pub(crate) sensors: Rc<Vec<Uuid>>,
     /// Deleted while it speaks.
     pub(crate) mortal: Uuid,
@@ -70,9 +77,14 @@ impl<'a> World<'a> {
             true => ground.small_database().await,
             false => None,
         };
+        let postgres = server(ground, faults).await;
         let (database, disk) = match small {
             Some((database, disk)) => (database, Some(disk)),
-            None => (ground.database().await, None),
+            None => (postgres.lock().await.create_database(None).await, None),
+        };
+        let standby = match faults.contains(&Fault::PostgresFailedOver) {
+            true => Some(Standby::start(&*postgres.lock().await, clock(faults)).await),
+            false => None,
         };
         let broker = Broker::start().await;
         let broker_url = broker.url().to_owned();
@@ -84,7 +96,8 @@ impl<'a> World<'a> {
             Rc::new((0..SENSORS).map(|_| Uuid::from_u128(rng.random())).collect());
         let (mortal, unborn) = (Uuid::from_u128(rng.random()), Uuid::from_u128(rng.random()));
         let mix = Rc::new(mix(faults, scale, (mortal, unborn)));
-        let settings = settings(faults, &mix, (&to_broker, &to_database), (&database, scale), rng);
+        let database_url = url(&database, &to_database, standby.as_ref());
+        let settings = settings(faults, &mix, (database_url, to_broker.port()), scale, rng);
         let borrowed: Vec<(&str, &str)> =
             settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut service = Service::start_unready(&database, &broker, &borrowed);
@@ -115,7 +128,10 @@ impl<'a> World<'a> {
         Self {
             ground,
             scale,
+            primary_url: RefCell::new(database.url.clone()),
             database,
+            postgres,
+            standby: standby.map(Mutex::new),
             broker: Mutex::new(broker),
             broker_url,
             to_broker: Mutex::new(to_broker),
@@ -125,6 +141,7 @@ impl<'a> World<'a> {
             settings,
             fleet,
             numbers,
+            mix,
             sensors,
             mortal,
             unborn,
@@ -156,9 +173,24 @@ impl<'a> World<'a> {
     /// A connection to PostgreSQL past the proxy, as soon as it takes one.
     pub(crate) async fn client(&self) -> tokio_postgres::Client {
         eventually(PATIENCE * 2, async || {
-            connect(&self.database.url).await.map_err(|error| error.to_string())
+            connect(&self.primary_url()).await.map_err(|error| error.to_string())
         })
         .await
+    }
+
+    pub(crate) fn primary_url(&self) -> String {
+        self.primary_url.borrow().clone()
+    }
+
+    /// Another server is about to become the primary, and has all that was ever confirmed.
+    pub(crate) fn set_primary_url(&self, url: String) {
+        self.watcher.ask_elsewhere(&url);
+        self.primary_url.replace(url);
+    }
+
+    /// Whether its server is one that other runs use, too.
+    pub(crate) fn shares_server(&self) -> bool {
+        Rc::ptr_eq(&self.postgres, &self.ground.postgres)
     }
 
     /// What it has logged last, for a person.
@@ -190,21 +222,46 @@ fn mix(faults: &[Fault], scale: Scale, (mortal, unborn): (Uuid, Uuid)) -> Mix {
         hot: has(Fault::InputHot),
         twice: has(Fault::InputTwice),
         all_times: has(Fault::InputTimes),
+        weeks_behind: Cell::new(0),
         uncertain,
         plain: scale == Scale::Soak,
         newcomers: if has(Fault::InputNewcomers) { scale.newcomers() } else { 0 },
     }
 }
 
+/// A server of the run's own, where a fault needs it.
+async fn server(ground: &Ground, faults: &[Fault]) -> Rc<Mutex<Postgres>> {
+    if !faults.iter().any(|it| it.needs_own_server()) {
+        return Rc::clone(&ground.postgres);
+    }
+    let settings = Settings { clock: clock(faults), ..Settings::default() };
+    Rc::new(Mutex::new(Postgres::start_with(&settings).await))
+}
+
+/// Right at first.
+fn clock(faults: &[Fault]) -> Option<&'static str> {
+    faults.contains(&Fault::PostgresWrongClock).then_some("+0")
+}
+
+/// The way of the service to the database: by the proxies.
+fn url(database: &Database, to_database: &Proxy, standby: Option<&Standby>) -> String {
+    let (name, port) = (&database.name, to_database.port());
+    match standby {
+        None => format!("postgres://postgres@127.0.0.1:{port}/{name}"),
+        Some(standby) => format!(
+            "postgres://postgres@127.0.0.1:{port},127.0.0.1:{}/{name}?target_session_attrs=read-write",
+            standby.proxy.port()
+        ),
+    }
+}
+
 fn settings(
     faults: &[Fault],
     mix: &Mix,
-    (to_broker, to_database): (&Proxy, &Proxy),
-    (database, scale): (&Database, Scale),
+    (database_url, broker_port): (String, u16),
+    scale: Scale,
     rng: &mut StdRng,
 ) -> Vec<(String, String)> {
-    let mut database_url: Url = database.url.parse().expect("it is a URL");
-    database_url.set_port(Some(to_database.port())).expect("it takes a port");
     let soak = scale == Scale::Soak;
     let any = |rng: &mut StdRng, choices: [u32; 3]| match soak {
         true => choices[2],
@@ -213,12 +270,12 @@ fn settings(
     let window = any(rng, [50, 1_000, 50_000]);
     let panics: Vec<String> =
         faults.iter().filter_map(|fault| Some(fault.panics()?.ordered(rng))).collect();
-    let half_open = faults.contains(&Fault::PostgresHalfOpen);
-    let statement_timeout = if half_open { 3 } else { any(rng, [4, 60, 10]) };
+    let silences_commits = faults.iter().any(|it| it.silences_commits());
+    let statement_timeout = if silences_commits { 3 } else { any(rng, [4, 60, 10]) };
     let unknown = if mix.newcomers > 0 { "register" } else { "reject" };
     let mut settings: Vec<(String, String)> = [
-        ("DATABASE_URL", database_url.to_string()),
-        ("MQTT_URL", format!("mqtt://127.0.0.1:{}", to_broker.port())),
+        ("DATABASE_URL", database_url),
+        ("MQTT_URL", format!("mqtt://127.0.0.1:{broker_port}")),
         ("MQTT_KEEP_ALIVE_SECS", if soak { "5" } else { "2" }.into()),
         ("MQTT_RECEIVE_MAXIMUM", window.to_string()),
         ("DATABASE_STATEMENT_TIMEOUT_SECS", statement_timeout.to_string()),
@@ -238,6 +295,11 @@ fn settings(
     if !panics.is_empty() {
         settings.push(("TRIBUTARY_FAULTS".into(), panics.join(",")));
     }
+    if faults.contains(&Fault::PostgresWrongClock) {
+        // By its wrong clock all of it would be over.
+        let retention = ["MEASUREMENT", "LOG_MESSAGE", "HEARTBEAT"];
+        settings.extend(retention.map(|it| (format!("RETENTION_{it}_DAYS"), "100".into())));
+    }
     settings
 }
 
@@ -249,7 +311,7 @@ async fn create_sensors(database: &Database, sensors: impl Iterator<Item = &Uuid
     client.execute(statement, &[&sensors]).await.expect("the sensors are new");
 }
 
-fn port(url: &str) -> u16 {
+pub(super) fn port(url: &str) -> u16 {
     let url: Url = url.parse().expect("it is a URL");
     url.port().expect("it names its port")
 }

@@ -20,6 +20,8 @@ use super::wait::{PATIENCE, eventually};
 const SETTINGS: &[&str] =
     &["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=10"];
 const DURABLE: &[&str] = &["max_connections=200", "max_prepared_transactions=10"];
+/// A standby looks for its primary again after this long.
+const STANDBY: &str = "wal_retrieve_retry_interval=100ms";
 
 /// How a server differs from the others.
 #[derive(Default)]
@@ -32,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) durable: bool,
     /// How far its clock is off, as libfaketime has it: `+200d`. Needs [`Place::Binaries`].
     pub(crate) clock: Option<&'static str>,
+    /// The server that it is a standby of. Needs [`Place::Binaries`].
+    pub(crate) primary: Option<String>,
 }
 
 /// A server, or the name of one that is not ours.
@@ -88,6 +92,18 @@ impl Postgres {
         let postgres = Self { server, base: base.parse().expect("it is well formed") };
         postgres.answers().await;
         postgres
+    }
+
+    /// A standby of this server, with a clock like its.
+    pub(crate) async fn start_standby(&self, clock: Option<&'static str>) -> Self {
+        let primary = Some(self.base.as_str().to_owned());
+        Self::start_with(&Settings { clock, primary, ..Settings::default() }).await
+    }
+
+    /// From now on its clock is this far off. For a server that was started with a clock of its own.
+    pub(crate) fn set_clock(&self, offset: &str) {
+        let clock = self.server.file("clock").expect("it is a process on this machine");
+        std::fs::write(clock, format!("{offset}\n")).expect("the server has a clock of its own");
     }
 
     /// The URL of one of its databases.
@@ -203,13 +219,22 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
             .chain(authority)
     });
     let settings = if differs.durable { DURABLE } else { SETTINGS };
-    let settings = settings.iter().copied().chain(tls).map(str::to_owned);
+    let standby = differs.primary.as_ref().map(|_| STANDBY);
+    let settings = settings.iter().copied().chain(tls).chain(standby).map(str::to_owned);
     let mut variables: Vec<_> = differs.tls.iter().flat_map(ServerTls::variables).collect();
     variables.push(("POSTGRES_HBA", differs.host_based_access.to_owned()));
     if let Some(offset) = differs.clock {
-        variables.push(("LD_PRELOAD", libfaketime()));
-        variables.push(("FAKETIME", offset.to_owned()));
-        variables.push(("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()));
+        let file = Process::home(inner_port).join("clock").display().to_string();
+        variables.extend([
+            ("FAKED_TIME", offset.to_owned()),
+            ("LD_PRELOAD", libfaketime()),
+            ("FAKETIME_TIMESTAMP_FILE", file),
+            ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]);
+    }
+    if let Some(primary) = &differs.primary {
+        variables.push(("POSTGRES_PRIMARY", primary.clone()));
     }
     Service {
         image: server::postgres_image(),
