@@ -2,7 +2,7 @@
 //! stops them top-down. Used by `cli`, and by tests.
 //!
 //! Threads: the ingest arbiter (inbound loop, sensors' actors, outbox, replayer), the writer arbiter
-//! (batches, COPY), `HTTP_WORKERS` threads of HTTP, and the caller's (housekeeping, streams).
+//! (batches, COPY), `HTTP_WORKERS` threads of HTTP, and the main thread (housekeeping, streams).
 
 mod ingest_pipeline;
 
@@ -28,10 +28,10 @@ use crate::store::{self, AccessWatch, Bundler, Housekeeper, Store};
 use crate::streams::{self, Hub};
 use crate::telemetry::LogFilter;
 
-/// For sensor look-ups and the outbox. Apart from the API's, whose slow reads would delay messages.
+/// For sensor look-ups and the outbox. Separate from the API's, whose slow reads would delay messages.
 const INGEST_CONNECTIONS: u32 = 2;
 
-/// For tokens, sessions and readiness: they wait for no read.
+/// For tokens, sessions and readiness, which must not wait for reads.
 const ACCESS_CONNECTIONS: u32 = 2;
 
 /// For purges of deleted sensors, and bundles on demand.
@@ -164,23 +164,23 @@ impl App {
         })
     }
 
-    /// Of the HTTP server.
+    /// The HTTP server's address.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Counts all items.
+    /// The counts of all items.
     #[must_use]
     pub fn ledger(&self) -> Arc<Ledger> {
         Arc::clone(&self.ledger)
     }
 
-    /// Runs until `shutdown`, waits for what is in flight, and stops.
+    /// Runs until `shutdown`, waits for messages in flight, and stops.
     ///
     /// # Errors
-    /// When a migration or an essential part fails. The broker keeps what is not acknowledged: restart the
-    /// process.
+    /// When a migration or an essential part fails. The process should be restarted; the broker keeps
+    /// unacknowledged messages.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
             server,
@@ -205,7 +205,7 @@ impl App {
         };
         info!("shutting down");
         shutdown_sender.send_replace(true);
-        // The server would wait for streams, which do not end.
+        // The server would wait for streams, which do not end by themselves.
         hub.close();
         if tokio::time::timeout(Duration::from_secs(HTTP_GRACE_SECS), http.stop(true))
             .await
@@ -245,7 +245,7 @@ async fn failure_of(migration: JoinHandle<anyhow::Result<()>>) -> anyhow::Error 
     }
 }
 
-/// Waits for the database, refuses what cannot work, and brings the tables up to date if asked to.
+/// Waits for the database, fails if a pooler cannot be used, and applies migrations if configured.
 async fn prepare(config: &store::Config, migrates: bool) -> anyhow::Result<()> {
     let mut failures = 0;
     loop {
@@ -260,7 +260,7 @@ async fn prepare(config: &store::Config, migrates: bool) -> anyhow::Result<()> {
                 info!(?applied, "migrations applied");
                 return Ok(());
             }
-            // Without migrations of ours only a pooler ends the service: a wrong password may be mended.
+            // Unless we migrate, only a pooler ends the service: a wrong password may be corrected.
             Err(error) if error.is_unavailable() || !migrates && !error.is_pooler() => {
                 failures += 1;
                 if migrates {
@@ -277,10 +277,10 @@ async fn run_housekeeping(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
     let (mut failures, mut waits) = (0, 0);
     loop {
         let pause = match housekeeper.round().await {
-            Ok(waiting) => {
+            Ok(blocked) => {
                 failures = 0;
                 metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
-                waits = if report_blocked(&metrics, waiting, waits == 0) { waits + 1 } else { 0 };
+                waits = if report_blocked(&metrics, blocked, waits == 0) { waits + 1 } else { 0 };
                 if waits > 0 { long_pause(waits) } else { HOUSEKEEPING_INTERVAL }
             }
             Err(error) => {

@@ -1,5 +1,5 @@
-//! What is measured by asking: which parts work, how the pools are used, what the tables have come
-//! to. Set up by `app.rs`, beside the path; nothing here is on it.
+//! Metrics that are polled: health, pools, table sizes, clocks. Set up by `app.rs`. Nothing here is on
+//! the path of a message.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::store::{PoolUse, Store};
 
 const CENSUS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether the parts work, looked up at each reading.
+/// Updates whether the parts work, whenever the metrics are read.
 pub fn watch_health(metrics: &Metrics, health: Arc<Health>) {
     metrics.before_reading(move |metrics| {
         for part in Part::ALL {
@@ -22,7 +22,7 @@ pub fn watch_health(metrics: &Metrics, health: Arc<Health>) {
     });
 }
 
-/// How a pool of so many connections is used, looked up at each reading.
+/// Updates the use of a pool, whenever the metrics are read.
 pub fn watch_pool(
     metrics: &Metrics,
     name: &'static str,
@@ -37,7 +37,7 @@ pub fn watch_pool(
     });
 }
 
-/// Takes a census of the tables once a minute, for ever.
+/// Updates the sizes of the tables and the clocks once a minute, for ever.
 pub async fn watch_tables(store: Store, metrics: Arc<Metrics>) {
     let mut tick = tokio::time::interval(CENSUS_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -54,12 +54,14 @@ pub async fn watch_tables(store: Store, metrics: Arc<Metrics>) {
                     metrics.partitions_end.with_label_values(&table).set(end);
                 }
             }
-            Err(error) => debug!(%error, "no census of the tables; the next is in a minute"),
+            Err(error) => {
+                debug!(%error, "reading table sizes failed; it will be retried in a minute")
+            }
         }
         match store.clocks().await {
             Ok(clocks) => metrics.database_clock_ahead.set(clocks.database_ahead_secs()),
             Err(error) => {
-                debug!(%error, "the database's clock was not read; the next time is in a minute")
+                debug!(%error, "reading the database's clock failed; it will be retried in a minute")
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Everything between a PUBLISH and its PUBACK. Built by `app` on the ingest arbiter's thread; the
-//! writer runs on a thread of its own. It ends on shutdown, or when one of its actors has stopped.
+//! Everything between a PUBLISH and its PUBACK. Started by `app` on the ingest arbiter's thread; the
+//! writer runs on another thread. Ends on shutdown, or when one of its actors has stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,11 +31,11 @@ const LIVENESS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum PipelineEnd {
     Shutdown,
-    /// An actor that nothing restarts.
+    /// An actor that is not restarted.
     ActorStopped,
 }
 
-/// What the API talks to.
+/// For the API.
 pub(super) type PipelineActors = (Addr<Supervisor>, Addr<Outbox>);
 
 /// The pipeline, before it runs.
@@ -97,7 +97,7 @@ impl IngestPipeline {
         actix_rt::spawn(outbound.run());
         actix_rt::spawn(replayer.run());
         let (store, mut shutdown) = (self.store, self.shutdown);
-        // Until the tables are migrated, messages stay with the broker.
+        // Until the migrations are applied, messages stay in the broker.
         let ingest = async {
             tokio::select! {
                 biased;
@@ -119,11 +119,11 @@ impl IngestPipeline {
             () = until_stopped(alive) => PipelineEnd::ActorStopped,
         };
         if ended.send(end).is_err() {
-            debug!("ingest ended after the application");
+            debug!("ingest stopped after the application");
         }
     }
 
-    /// The sensors' actors here, the writer on its own thread.
+    /// Starts the sensors' actors on this thread, and the writer on its own.
     fn start_actors(
         &self,
         (settled, replayed): (mpsc::UnboundedSender<Committed>, mpsc::UnboundedSender<Committed>),

@@ -1,4 +1,4 @@
-//! A gauge of the age of the oldest waiting thing, computed when the metrics are read. Set by the inbound
+//! A gauge of the age of the oldest waiting entry, computed when the metrics are read. Set by the inbound
 //! loop, the writer and the outbox. By the wall clock, like receipt timestamps; never negative.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,7 +9,7 @@ use crate::domain::Timestamp;
 
 const NOTHING_WAITS: i64 = i64::MIN;
 
-/// Holds the time since when the oldest has waited.
+/// The time since which the oldest entry has waited.
 #[derive(Debug)]
 pub struct Age {
     since: AtomicI64,

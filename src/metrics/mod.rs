@@ -19,14 +19,13 @@ pub use age::Age;
 use register::Register;
 pub use register::{Description, Form};
 
-/// Of the build.
 const COMMIT: &str = env!("TRIBUTARY_COMMIT");
 
 /// Buckets for transactions and requests.
 const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Buckets for what waits while the database is unavailable.
+/// Buckets for times that grow while the database is unavailable.
 const LONG_SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     300.0, 1_800.0,
@@ -119,7 +118,7 @@ metrics! {
         "Age of the oldest message in the window");
     pub part_up: gauges("tributary_part_up", "1 if a part of the service works, else 0", &["part"]);
     pub broker_connects: counters("tributary_broker_connects_total",
-        "Connections made to the broker; the first of each and reconnects", &["connection"]);
+        "Connections made to the broker, including reconnects", &["connection"]);
     pub broker_failures: counters("tributary_broker_failures_total",
         "Connections to the broker lost or refused, by cause", &["connection", "cause"]);
     pub writer_waiting_items: gauge("tributary_writer_waiting_items",
@@ -132,7 +131,7 @@ metrics! {
     pub batch_seconds: histogram("tributary_batch_seconds",
         "Time from the first attempt to write a batch until all of it was committed", LONG_SECONDS);
     pub commit_seconds: histogram("tributary_commit_seconds",
-        "Time of a successful attempt to write a batch, waiting for a connection included", SECONDS);
+        "Time of a successful attempt to write a batch, including waiting for a connection", SECONDS);
     pub commit_retries: counters("tributary_commit_retries_total",
         "Attempts to write a batch that failed and were retried, by cause", &["cause"]);
     pub rejections_over_bound: counter("tributary_rejections_over_bound_total",
@@ -144,7 +143,7 @@ metrics! {
     pub outbox_oldest: age("tributary_outbox_oldest_seconds",
         "Age of the oldest unpublished configuration");
     pub configurations_refused: counters("tributary_configurations_refused_total",
-        "Configurations that the broker did not take, by cause", &["cause"]);
+        "Configurations that the broker refused, by cause", &["cause"]);
     pub outbox_failures: counter("tributary_outbox_failures_total", "Failed rounds of the outbox");
     pub actors_alive: gauge("tributary_sensor_actors_alive", "Sensor actors alive");
     pub actors_started: counter("tributary_sensor_actors_started_total", "Sensor actors started");
@@ -160,7 +159,7 @@ metrics! {
     pub partitions_end: floats("tributary_partitions_end_timestamp_seconds",
         "End of the newest partition, in Unix seconds", &["table"]);
     pub table_bytes: gauges("tributary_table_bytes",
-        "Size of a table on disk, indexes included", &["table"]);
+        "Size of a table on disk, including indexes", &["table"]);
     pub default_partition_bytes: gauges("tributary_default_partition_bytes",
         "Size of the default partition on disk, without indexes", &["table"]);
     pub database_clock_ahead: float("tributary_database_clock_ahead_seconds",
@@ -172,7 +171,7 @@ metrics! {
     pub housekeeping_success: float("tributary_housekeeping_success_timestamp_seconds",
         "Time of the last successful round of housekeeping, in Unix seconds; 0 before the first");
     pub access_listener_up: gauge("tributary_access_listener_up",
-        "1 while changes of access are heard at once, 0 while they are polled for");
+        "1 while changes of access are notified by PostgreSQL, 0 while they are polled");
     pub activity_fold_failures: counter("tributary_activity_fold_failures_total",
         "Folds of the activity journal that failed, each retried");
     pub activity_folded: age("tributary_activity_fold_age_seconds",
@@ -222,7 +221,7 @@ struct MessageCounters {
 }
 
 impl Metrics {
-    /// Compared with docs/METRICS.md by a test.
+    /// A test compares them with docs/METRICS.md.
     #[must_use]
     pub fn descriptions(&self) -> &[Description] {
         &self.descriptions
@@ -233,18 +232,18 @@ impl Metrics {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(probe));
     }
 
-    /// Received by one read.
+    /// Counts messages received by one read.
     pub fn received(&self, messages: KindCounts, bytes: u64) {
         self.bytes_received.inc_by(bytes);
         self.count(messages, |counters| &counters.received);
     }
 
-    /// Committed.
+    /// Counts committed messages.
     pub fn settled(&self, messages: KindCounts) {
         self.count(messages, |counters| &counters.settled);
     }
 
-    /// Lost in a panic; the broker delivers it again.
+    /// Counts a message that was lost in a panic, and that the broker delivers again.
     pub fn released(&self, kind: Option<Kind>) {
         let mut one = KindCounts::default();
         one.add(kind, 1);
@@ -259,13 +258,13 @@ impl Metrics {
         }
     }
 
-    /// In Prometheus' text format.
+    /// Prometheus' text format.
     ///
     /// # Panics
     /// Never: writing to a `Vec` does not fail.
     #[must_use]
     pub fn render(&self) -> String {
-        // Held to the end: two readers must not copy the ledger at the same time.
+        // Locked until the end: two readers must not copy the ledger at the same time.
         let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
         for probe in &*probes {
             probe(self);

@@ -22,7 +22,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// As in Prometheus and docs/METRICS.md.
+    /// The name in Prometheus and docs/METRICS.md.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Form {
 /// Name, type and labels of a metric.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Description {
-    /// With the unit.
+    /// Its name, including the unit.
     pub name: &'static str,
     /// Its type.
     pub form: Form,
@@ -58,9 +58,9 @@ impl Register {
     fn add<C: prometheus::core::Collector + Clone + 'static>(
         &mut self,
         (name, form, labels): (&'static str, Form, &[&'static str]),
-        made: Result<C, prometheus::Error>,
+        collector: Result<C, prometheus::Error>,
     ) -> C {
-        let collector = made.expect(CONSTANT_NAMES);
+        let collector = collector.expect(CONSTANT_NAMES);
         self.registry.register(Box::new(collector.clone())).expect(CONSTANT_NAMES);
         self.descriptions.push(Description { name, form, labels: labels.to_vec() });
         collector
@@ -76,8 +76,8 @@ impl Register {
         help: &str,
         labels: &[&'static str],
     ) -> IntCounterVec {
-        let made = IntCounterVec::new(Opts::new(name, help), labels);
-        self.add((name, Form::Counter, labels), made)
+        let collector = IntCounterVec::new(Opts::new(name, help), labels);
+        self.add((name, Form::Counter, labels), collector)
     }
 
     pub(super) fn gauge(&mut self, name: &'static str, help: &str) -> IntGauge {
@@ -90,8 +90,8 @@ impl Register {
         help: &str,
         labels: &[&'static str],
     ) -> IntGaugeVec {
-        let made = IntGaugeVec::new(Opts::new(name, help), labels);
-        self.add((name, Form::Gauge, labels), made)
+        let collector = IntGaugeVec::new(Opts::new(name, help), labels);
+        self.add((name, Form::Gauge, labels), collector)
     }
 
     pub(super) fn float(&mut self, name: &'static str, help: &str) -> Gauge {
@@ -108,8 +108,8 @@ impl Register {
         help: &str,
         labels: &[&'static str],
     ) -> GaugeVec {
-        let made = GaugeVec::new(Opts::new(name, help), labels);
-        self.add((name, Form::Gauge, labels), made)
+        let collector = GaugeVec::new(Opts::new(name, help), labels);
+        self.add((name, Form::Gauge, labels), collector)
     }
 
     pub(super) fn histogram(

@@ -6,11 +6,11 @@ use crate::domain::Kind;
 /// A replayed message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ReplayedMessage {
-    /// Its row of `rejection`.
+    /// The identifier of its row of `rejection`.
     pub(super) rejection: i64,
-    /// As in the ledger.
+    /// The kind under which the ledger counts it.
     pub(super) kind: Option<Kind>,
-    /// As in the ledger.
+    /// The number of items that the ledger counts.
     pub(super) items: u32,
 }
 

@@ -1,5 +1,5 @@
-//! Rebuilds a message from a row of `rejection`. Called by the replayer; pure. The payload holds what was
-//! rejected and nothing else.
+//! Rebuilds a message from a row of `rejection`. Called by the replayer; pure. The payload contains only
+//! what was rejected.
 
 use crate::domain::{RawMessage, RejectionDigest};
 use crate::store::StoredRejection;

@@ -1,7 +1,7 @@
 //! Sends stored rejections through the pipeline again. `replayer` processes the API's requests one after
 //! the other, `message` rebuilds a message from a row of `rejection`, `in_flight` tracks a page.
-//! Invariant: a replayed message has a token of the replayer's own, so it takes no room in the inbound
-//! window and makes no PUBACK; its row stays until the transaction that stores its items.
+//! Invariant: a replayed message has a token that the replayer issued, so it occupies no room in the
+//! inbound window and causes no PUBACK; its row stays until the transaction that stores its items.
 
 mod in_flight;
 mod message;

@@ -1,6 +1,6 @@
-//! Replays stored rejections: reads a page, hands its messages to the sensors' actors, and answers once
-//! each is committed or lost. Runs on the inbound loop's thread; asked by the API. At most one page is in
-//! flight, and the ledger balances at every step.
+//! Replays stored rejections: reads a page, sends its messages to the sensors' actors, and answers once
+//! each is committed or lost. Runs on the inbound loop's thread; requested by the API. At most one page is
+//! in flight, and the ledger balances at every step.
 
 use std::sync::Arc;
 
@@ -17,19 +17,19 @@ use crate::wire::Decoder;
 /// Requests that wait; more are refused.
 const REQUEST_CAPACITY: usize = 16;
 
-/// Messages handed on before the inbound loop, on the same thread, gets a turn.
+/// Messages sent before the inbound loop, on the same thread, gets a turn.
 const MESSAGES_PER_TURN: usize = 50;
 
-/// Maximum number of quarantined rejections; over it all are forgotten, and each may panic its actor once
-/// more.
+/// Maximum number of quarantined rejections. Over the limit the set is cleared, and each may panic its
+/// actor once more.
 const MAX_QUARANTINED: usize = 10_000;
 
 /// A page to replay.
 #[derive(Clone, Debug)]
 pub struct ReplayRequest {
-    /// Which rejections.
+    /// Selects the rejections.
     pub filter: RejectionFilter,
-    /// Where the page begins; none for the first.
+    /// The rejections that are left; none for the first page.
     pub range: Option<ReplayRange>,
     /// Maximum number of rejections.
     pub limit: u32,
@@ -40,13 +40,13 @@ pub struct ReplayRequest {
 pub struct ReplayReport {
     /// Rejections that went through the pipeline.
     pub replayed: u64,
-    /// Of those that were committed.
+    /// The outcome of those that were committed.
     pub outcome: Replayed,
     /// Rejections that were lost because an actor panicked: they stay.
     pub failed: u64,
     /// Rejections that cannot be replayed, and why: they stay.
     pub not_replayable: Vec<(i64, NotReplayable)>,
-    /// Where the next page begins; none behind the last.
+    /// The rejections that are left; none after the last page.
     pub rest: Option<ReplayRange>,
 }
 
@@ -81,10 +81,10 @@ impl Replays {
         (Self(sender), receiver)
     }
 
-    /// Replays a page. Once begun it is finished, even if the caller is gone.
+    /// Replays a page. Once started it is finished, even if the caller has disconnected.
     ///
     /// # Errors
-    /// When it cannot begin; the rejections stay.
+    /// When it cannot start; the rejections stay.
     pub async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, ReplayError> {
         let (answer, report) = oneshot::channel();
         self.0.try_send((request, answer)).map_err(|error| match error {
@@ -99,13 +99,13 @@ impl Replays {
 pub struct ReplayerHandles {
     /// The sensors' actors.
     pub router: Router,
-    /// As in the inbound loop.
+    /// The inbound loop's decoder.
     pub decoder: Decoder,
     /// Counts the items.
     pub ledger: Arc<Ledger>,
     /// Reads the rejections.
     pub store: Store,
-    /// From the writer.
+    /// Committed batches, from the writer.
     pub replayed: mpsc::UnboundedReceiver<Committed>,
 }
 
@@ -116,8 +116,8 @@ pub struct Replayer {
     ack_tokens: AckTokens,
     lost: mpsc::UnboundedReceiver<LostToken>,
     in_flight: InFlight,
-    /// Rejections that made an actor panic: not sent to an actor again by this process, because the panic
-    /// also loses new messages of the sensor.
+    /// Rejections that made an actor panic. This process does not send them to an actor again, because the
+    /// panic also loses new messages of the sensor.
     quarantined: foldhash::HashSet<i64>,
 }
 
@@ -134,12 +134,12 @@ impl Replayer {
     pub async fn run(mut self) {
         while let Some((request, answer)) = self.requests.recv().await {
             if answer.is_closed() {
-                debug!("replay request dropped; its caller is gone");
+                debug!("replay request dropped; its caller has disconnected");
                 continue;
             }
             let outcome = self.replay(&request).await;
             if answer.send(outcome).is_err() {
-                debug!("replay finished after its caller was gone");
+                debug!("replay finished after its caller had disconnected");
             }
         }
     }

@@ -26,9 +26,9 @@ pub struct WriterActor<C> {
     budget: Rc<RefCell<RejectionBudget>>,
     recent: Recent,
     waiting: Batch,
-    /// Apart from `waiting`: a replay must not delay new messages, and is reported to the replayer.
+    /// Separate from `waiting`: a replay must not delay new messages, and is reported to the replayer.
     replays: Batch,
-    /// Deliveries that run, one of a replay included.
+    /// Running deliveries, including one of a replay.
     writing: u32,
     replaying: bool,
     replayed_last: bool,
@@ -38,7 +38,7 @@ pub struct WriterActor<C> {
 }
 
 impl<C: Commit> WriterActor<C> {
-    /// A writer that has not started.
+    /// Not started yet.
     #[must_use]
     pub fn new(config: Config, committer: C, reports: Reports) -> Self {
         let budget = RejectionBudget::new(config.rejections_per_sensor_hour);
@@ -116,7 +116,7 @@ impl<C: Commit> WriterActor<C> {
         batch
     }
 
-    /// No budget applies: what a replay refuses is stored already.
+    /// No budget applies, because rejections of a replay are stored already.
     fn take_replayed(&mut self) -> Batch {
         self.replaying = true;
         let items = self.config.batch_items.min(policy::REPLAY_ITEMS);
@@ -142,7 +142,7 @@ impl<C: Commit> Actor for WriterActor<C> {
 impl<C: Commit> Handler<Write> for WriterActor<C> {
     type Result = ();
 
-    /// Starts no batch: messages that are in the mailbox behind this one belong to the same batch.
+    /// Does not start a batch yet: later messages in the mailbox belong to the same batch.
     fn handle(&mut self, Write(uplinks): Write, context: &mut Context<Self>) {
         for uplink in uplinks {
             let batch = match uplink.message.replayed_from {

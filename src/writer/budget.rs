@@ -1,12 +1,12 @@
-//! The limit on stored rejections per sensor and hour (`REJECTIONS_PER_SENSOR_HOUR`). Asked by the
-//! writer for each batch. Rejections over the limit are only counted, so that a defective sensor cannot
+//! The limit on stored rejections per sensor and hour (`REJECTIONS_PER_SENSOR_HOUR`). Applied by the
+//! writer to each batch. Rejections over the limit are only counted, so that a defective sensor cannot
 //! fill the disk.
 
 use crate::domain::{Batch, Rejection, SensorIdentifier, Timestamp};
 
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 
-/// Sensors with a budget of their own; over that, identifiers are made up, and share one.
+/// Sensors with their own budget; further ones share one, because so many identifiers are made up.
 const MAX_SENSORS: usize = 100_000;
 
 /// The rejections of the current hour.
@@ -28,7 +28,7 @@ impl RejectionBudget {
         uplinks.map(|uplink| self.apply_to(&mut uplink.rejections, now)).sum()
     }
 
-    /// The same for these rejections.
+    /// As [`Self::apply`], for some rejections.
     pub(super) fn apply_to(&mut self, rejections: &mut [Rejection], now: Timestamp) -> u64 {
         let hour = now.unix_microseconds() / MICROSECONDS_PER_HOUR;
         if hour != self.hour {

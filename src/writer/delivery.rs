@@ -31,14 +31,14 @@ const SLOW_COMMIT: Duration = Duration::from_secs(5);
 
 /// Commits a batch: the seam at which tests replace the database.
 pub trait Commit: Clone + Unpin + 'static {
-    /// See [`Committer::commit`].
+    /// As [`Committer::commit`].
     fn commit(
         &self,
         batch: Batch,
         mode: CopyMode,
     ) -> impl Future<Output = Result<Committed, Box<Uncommitted>>>;
 
-    /// See [`Committer::isolate`].
+    /// As [`Committer::isolate`].
     fn isolate(
         &self,
         batch: &Batch,
@@ -66,13 +66,13 @@ pub struct Reports {
     pub acknowledged: Recipient<Acknowledged>,
     /// The supervisor and the outbox.
     pub deleted: [Recipient<Deleted>; 2],
-    /// Event streams.
+    /// For event streams.
     pub subscriptions: Arc<Subscriptions>,
-    /// Reports whether writing works.
+    /// For [`Part::Writing`].
     pub health: Arc<Health>,
-    /// The load.
+    /// For the present load.
     pub flow: Arc<Flow>,
-    /// The counters.
+    /// For counters.
     pub metrics: Arc<Metrics>,
     /// None in production.
     pub faults: Faults,
@@ -91,7 +91,7 @@ pub(super) struct Delivery<C> {
     reports: Reports,
     budget: Rc<RefCell<RejectionBudget>>,
     failures: u32,
-    /// How often the present message was refused although none of its items was.
+    /// How often the present message was refused, although none of its items was.
     unexplained: u32,
 }
 
@@ -125,7 +125,7 @@ impl<C: Commit> Delivery<C> {
                 Ok(outcome) => outcome,
                 Err(_elapsed) => {
                     let problem =
-                        "a batch waits for PostgreSQL, which neither commits nor refuses it";
+                        "a batch waits for PostgreSQL, which has neither committed nor refused it";
                     self.reports.health.down(Part::Writing, problem.into());
                     warn!(items, waited_ms = SLOW_COMMIT.as_millis(), "{problem}");
                     (&mut attempt).await
@@ -155,7 +155,7 @@ impl<C: Commit> Delivery<C> {
                 );
                 parts.push((batch, CopyMode::Staged));
             }
-            // Staged rows can only violate a constraint that an operator has added.
+            // In staged mode, a unique violation can only come from a constraint of the operator.
             (Recovery::Isolate, _) | (Recovery::Stage, CopyMode::Staged) => {
                 self.count("refused");
                 if batch.uplinks().len() > 1 {
@@ -169,8 +169,8 @@ impl<C: Commit> Delivery<C> {
             (Recovery::Retry, _) => {
                 self.count("unavailable");
                 self.wait(&error).await;
-                // Staged, because the rows may be committed and only the answer lost. In halves, if the
-                // whole takes too long.
+                // Staged, because the rows may have been committed and the answer lost. In halves, if the
+                // batch timed out.
                 if error.is_timeout() && batch.uplinks().len() > 1 {
                     let (first, second) = batch.halve();
                     parts.extend([(second, CopyMode::Staged), (first, CopyMode::Staged)]);
@@ -189,8 +189,8 @@ impl<C: Commit> Delivery<C> {
         };
         match outcome {
             Ok(refused) if refused.is_empty() => {
-                // No single item is refused, but perhaps what they cause together. A retry loses
-                // nothing, but blocks all later PUBACKs, so the number of retries is bounded.
+                // No single item is refused, but possibly their combination. A retry loses nothing, but
+                // blocks all later PUBACKs, so the number of retries is bounded.
                 self.unexplained += 1;
                 if self.unexplained > UNEXPLAINED_RETRIES && !uplink.items.is_empty() {
                     self.reject_whole(uplink, refusal);
@@ -216,7 +216,7 @@ impl<C: Commit> Delivery<C> {
         self.keep_within_budget(uplink, 0);
     }
 
-    /// No budget applies to a replay: what it refuses is stored already.
+    /// No budget applies to a replay, because its rejections are stored already.
     fn keep_within_budget(&self, uplink: &mut Uplink, before: usize) {
         let new = &mut uplink.rejections[before..];
         if uplink.message.replayed_from.is_none() {
@@ -260,7 +260,7 @@ impl<C: Commit> Delivery<C> {
             std::mem::take(&mut committed.acknowledgements);
         let deleted_sensors = std::mem::take(&mut committed.deleted);
         let events = std::mem::take(&mut committed.events);
-        // First, because PUBACKs wait for it.
+        // Before the others, because PUBACKs wait for it.
         if settled.send(committed).is_err() {
             debug!("batch committed after its receiver had shut down");
         }

@@ -1,4 +1,4 @@
-//! When the writer starts a batch, and whether of new or of replayed messages. Asked by the actor
+//! When the writer starts a batch, and whether of new or of replayed messages. Called by the actor
 //! whenever messages arrive or a delivery ends; pure. New and replayed messages wait for at most one
 //! batch of the other.
 
@@ -20,22 +20,22 @@ pub(super) const REPLAY_ITEMS: usize = 2_000;
 /// load; over 20 ms it saves nothing more and only adds latency.
 const MAX_REST: Duration = Duration::from_millis(20);
 
-/// What waits and what is being written.
+/// The messages that wait, and the running deliveries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
     /// Items of new messages.
     pub(super) waiting_items: usize,
     /// Whether replayed messages wait.
     pub(super) replays_wait: bool,
-    /// Deliveries that run, one of a replay included.
+    /// Running deliveries, including one of a replay.
     pub(super) writing: u32,
-    /// A delivery of a replay runs; at most one.
+    /// Whether a delivery of a replay is running; at most one.
     pub(super) replaying: bool,
-    /// The last batch started was one of a replay.
+    /// Whether the last batch that was started was one of a replay.
     pub(super) replayed_last: bool,
     /// Maximum number of deliveries.
     pub(super) connections: u32,
-    /// The pause after a batch of new messages.
+    /// Whether the writer pauses after a batch of new messages.
     pub(super) resting: bool,
 }
 

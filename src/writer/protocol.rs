@@ -1,5 +1,5 @@
-//! The writer's messages: what it receives from the sensors' actors, and what it reports to their
-//! supervisor. Settled tokens go to the inbound loop by a channel.
+//! The writer's messages: those that it receives from the sensors' actors, and those that it sends to
+//! their supervisor. Settled tokens go to the inbound loop through a channel.
 
 use actix::Message;
 

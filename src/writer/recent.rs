@@ -1,6 +1,7 @@
-//! Recognizes messages that were written recently. Asked by the writer for each batch; pure. A sensor
-//! that reconnects may send messages again without DUP; copied directly, one of them would fail the COPY
-//! of its whole batch, so it is marked as redelivered. A miss costs time only: the unique index holds.
+//! Recognizes messages that were written recently. Called by the writer for each batch; pure. A sensor
+//! that reconnects may send messages again without DUP. Copied directly, one of them would fail the COPY
+//! of its batch, so it is marked [`may_be_stored`](crate::domain::RawMessage::may_be_stored). A miss only
+//! costs time, because of the unique index.
 
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher as _;
@@ -26,7 +27,7 @@ impl Recent {
         Self { sets, hasher: FixedState::default() }
     }
 
-    /// Marks messages that occurred in an earlier batch, and remembers all of this one.
+    /// Marks messages that occurred in an earlier batch, and remembers those of this one.
     pub(super) fn mark_repeated(&mut self, batch: &mut Batch) {
         let mut new = Vec::with_capacity(batch.uplinks().len());
         for uplink in batch.uplinks_mut() {
@@ -47,7 +48,7 @@ impl Recent {
         }
     }
 
-    /// By the first item: a message that is sent again is unchanged.
+    /// Identifies a message by its first item: a message that is sent again is unchanged.
     fn find(&self, uplink: &Uplink) -> Option<(usize, u32)> {
         let sensor = uplink.sensor.filter(|_| !uplink.items.is_empty())?;
         let (timestamp, digest) = uplink.items.identity(0);

@@ -166,7 +166,7 @@ async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
             sent.set(sent.get() + 1);
         }
         match service.get("/readyz").await {
-            Ok((503, problem)) if problem.to_string().contains("neither commits nor refuses") => {
+            Ok((503, problem)) if problem.to_string().contains("neither committed nor refused") => {
                 Ok(())
             }
             other => Err(format!("{other:?}")),
