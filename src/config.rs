@@ -86,14 +86,15 @@ impl Config {
     }
 
     fn assemble(settings: &Settings<'_>) -> Result<Self, ConfigError> {
+        let store = settings.store()?;
         let config = Self {
-            store: settings.store()?,
             mqtt: settings.mqtt()?,
             limits: settings.limits()?,
             sensor: sensor::Config {
                 unknown: settings.word("UNKNOWN_SENSOR", "reject")?,
                 idle_secs: settings.number("SENSOR_IDLE_SECS", 900, 1..=86_400)?,
                 republish_secs: settings.number("CONFIGURATION_REPUBLISH_SECS", 60, 1..=86_400)?,
+                future_tolerance_secs: store.future_tolerance_secs,
             },
             writer: writer::Config {
                 connections: settings.number("DATABASE_WRITERS", 2, 1..=64)?,
@@ -106,6 +107,7 @@ impl Config {
             },
             http: settings.http()?,
             streams: settings.streams()?,
+            store,
             telemetry: telemetry::Config {
                 filter: settings.checked("LOG_FILTER", "info", telemetry::check_filter)?,
                 format: settings.word("LOG_FORMAT", "text")?,

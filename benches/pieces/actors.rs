@@ -88,7 +88,12 @@ fn start(messages: &Messages) -> (Router, UnboundedReceiver<()>) {
         _ => None,
     };
     let store = Store::new(&config::read_store(servers).expect("the settings are complete"));
-    let sensor = Config { unknown: UnknownSensor::Reject, idle_secs: 3_600, republish_secs: 3_600 };
+    let sensor = Config {
+        unknown: UnknownSensor::Reject,
+        idle_secs: 3_600,
+        republish_secs: 3_600,
+        future_tolerance_secs: 3_600,
+    };
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
     let (sender, gathered) = unbounded_channel();
     let gatherer = Gatherer { waiting: Batch::default(), gathered: sender };

@@ -17,7 +17,7 @@ use super::problem::{Kind, Problem};
 use super::query::{And, Query};
 use super::routes::Routes;
 use super::{Context, cursor};
-use crate::store::{MeasurementRow, Order, Page, Selection, TimeRange};
+use crate::store::{MeasurementRow, Newest};
 
 /// More than anybody names by hand.
 pub(super) const MAX_ATTRIBUTES: usize = 64;
@@ -115,26 +115,41 @@ async fn list(
     Ok(row_listing(list, page, |row| row.key, Item::from))
 }
 
+/// The newest measurement, and whether there are some of the future.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = LatestMeasurement)]
+pub(super) struct Latest {
+    #[serde(flatten)]
+    item: Item,
+    /// Its timestamp is more than `FUTURE_TOLERANCE_SECS` ahead of the service's clock; the sensor has no
+    /// other measurement.
+    in_future: bool,
+    /// The sensor has newer measurements, all of them more than `FUTURE_TOLERANCE_SECS` ahead of the
+    /// service's clock.
+    newer_in_future: bool,
+}
+
 /// The newest measurement of a sensor, by its own clock
+///
+/// A measurement whose timestamp is more than `FUTURE_TOLERANCE_SECS` ahead of the service's clock is shown
+/// only if the sensor has no other.
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/measurements/latest",
     operation_id = "latest_measurement",
     tag = "measurements",
     responses(
-        (status = 200, description = "The newest measurement", body = Item),
+        (status = 200, description = "The newest measurement", body = Latest),
     )
 )]
 async fn latest(
     context: web::Data<Context>,
     Path(path): Path<SensorPath>,
 ) -> Result<HttpResponse, Problem> {
-    let page = Page { limit: 1, after: None };
-    let selection = Selection { range: TimeRange::default(), order: Order::NewestFirst, page };
-    let page = context.store.list_measurements(path.sensor(), &selection, None).await?;
-    let newest = page.ok_or_else(Problem::sensor_not_found)?.rows.pop();
-    let newest = newest.ok_or_else(|| {
+    let newest = context.store.newest_measurement(path.sensor()).await?;
+    let newest = newest.ok_or_else(Problem::sensor_not_found)?.ok_or_else(|| {
         Problem::new(Kind::MeasurementNotFound, "the sensor has not measured anything yet")
     })?;
-    Ok(HttpResponse::Ok().json(Item::from(newest)))
+    let Newest { row, in_future, newer_in_future } = newest;
+    Ok(HttpResponse::Ok().json(Latest { item: row.into(), in_future, newer_in_future }))
 }

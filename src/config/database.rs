@@ -34,6 +34,7 @@ impl Settings<'_> {
                 60,
                 1..=3_600,
             )?,
+            future_tolerance_secs: self.number("FUTURE_TOLERANCE_SECS", 21_600, 0..=31_622_400)?,
             partition_days: self.number("PARTITION_INTERVAL_DAYS", 7, 1..=366)?,
             partition_past_days: self.number("PARTITION_PAST_DAYS", 366, 1..=3_660)?,
             log_message_retention_days: self.retention("RETENTION_LOG_MESSAGE_DAYS", 120)?,

@@ -182,6 +182,18 @@ impl Items {
         }
     }
 
+    /// How many of them are of a later time than this.
+    #[must_use]
+    pub fn count_later_than(&self, time: Timestamp) -> u64 {
+        let count = match self {
+            Self::Nothing | Self::AlreadyHandled(_) => 0,
+            Self::Measurements(items) => items.iter().filter(|it| it.timestamp > time).count(),
+            Self::LogMessages(items) => items.iter().filter(|it| it.timestamp > time).count(),
+            Self::Heartbeats(items) => items.iter().filter(|it| it.timestamp > time).count(),
+        };
+        count as u64
+    }
+
     /// Timestamp and digest of an item: with the sensor, the key of its row.
     #[must_use]
     pub fn identity(&self, index: usize) -> (Timestamp, u64) {

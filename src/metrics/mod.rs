@@ -102,6 +102,8 @@ metrics! {
         "Items by kind and outcome; received = committed + duplicate + rejected + released + in flight", &["kind", "outcome"]);
     items_in_flight: gauges("tributary_items_in_flight",
         "Items received and not committed yet", &["kind"]);
+    pub future_items: counters("tributary_future_items_total",
+        "Items committed with a timestamp more than FUTURE_TOLERANCE_SECS ahead of their receipt", &["kind"]);
     pub bytes_received: counter("tributary_bytes_received_total",
         "Bytes of topics and payloads received");
     pub pubacks_sent: counter("tributary_pubacks_sent_total", "PUBACKs sent");

@@ -10,7 +10,7 @@ use super::outbox::Republish;
 use super::protocol::{
     GetSnapshot, HandleUplink, Retire, SetAcknowledgedRevision, SetDesiredRevision, Snapshot,
 };
-use super::state::SensorState;
+use super::state::{Grace, SensorState};
 use super::uplink_buffer::UplinkBuffer;
 use crate::domain::{Faults, Timestamp};
 use crate::store::KnownSensor;
@@ -20,8 +20,7 @@ use crate::store::KnownSensor;
 pub(super) struct ActorShared {
     pub(super) buffer: UplinkBuffer,
     pub(super) outbox: Recipient<Republish>,
-    /// `CONFIGURATION_REPUBLISH_SECS`
-    pub(super) republish_secs: u64,
+    pub(super) grace: Grace,
     pub(super) faults: Faults,
 }
 
@@ -52,7 +51,7 @@ impl Handler<HandleUplink> for SensorActor {
     fn handle(&mut self, HandleUplink(mut uplink): HandleUplink, _: &mut Context<Self>) {
         uplink.ack_token.begin_processing();
         self.shared.faults.at_message(&uplink);
-        if self.state.record(&uplink, self.shared.republish_secs)
+        if self.state.record(&uplink, self.shared.grace)
             && let Some(sensor) = uplink.sensor
         {
             self.shared.outbox.do_send(Republish(sensor));

@@ -25,7 +25,7 @@ pub use refusals::Refusal;
 pub use router::{Router, RouterHandles};
 pub use supervisor::{StoreLastSeen, Supervisor};
 
-/// `UNKNOWN_SENSOR`, `SENSOR_…`, `CONFIGURATION_…`
+/// `UNKNOWN_SENSOR`, `SENSOR_…`, `CONFIGURATION_…`, `FUTURE_TOLERANCE_SECS`
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `UNKNOWN_SENSOR`
@@ -34,6 +34,8 @@ pub struct Config {
     pub idle_secs: u64,
     /// `CONFIGURATION_REPUBLISH_SECS`
     pub republish_secs: u64,
+    /// `FUTURE_TOLERANCE_SECS`
+    pub future_tolerance_secs: u32,
 }
 
 /// What to do with messages of a sensor that does not exist.

@@ -79,6 +79,9 @@ pub struct Snapshot {
     pub heartbeats: ReceiptStats,
     /// Items rejected since the actor began.
     pub rejected_items: u64,
+    /// Items received since the actor began whose timestamp was more than `FUTURE_TOLERANCE_SECS` ahead
+    /// of our clock: the sensor's clock is wrong.
+    pub future_items: u64,
 }
 
 impl Snapshot {

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Addr, AsyncContext as _, Context, Recipient};
 
@@ -12,6 +13,7 @@ use super::Config;
 use super::actor::ActorShared;
 use super::outbox::Republish;
 use super::registry::{Registry, Routed};
+use super::state::Grace;
 use super::supervisor::{LookUpSensors, Supervisor};
 use super::uplink_buffer::UplinkBuffer;
 use crate::domain::{Faults, Uplink};
@@ -53,7 +55,10 @@ impl Router {
         let shared = ActorShared {
             buffer: UplinkBuffer::new(writer(&supervisor)),
             outbox,
-            republish_secs: config.republish_secs,
+            grace: Grace {
+                republish: Duration::from_secs(config.republish_secs),
+                future: Duration::from_secs(config.future_tolerance_secs.into()),
+            },
             faults,
         };
         let registry = Registry::new(Rc::new(shared), Arc::clone(&metrics));

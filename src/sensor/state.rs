@@ -1,9 +1,20 @@
 //! What a sensor's actor remembers, and when it asks for its configuration to be published again.
 //! Called by the actor for each message. Pure.
 
+use std::time::Duration;
+
 use super::protocol::{ReceiptStats, Snapshot};
 use crate::domain::{Kind, Timestamp, Uplink};
 use crate::store::KnownSensor;
+
+/// What a sensor is allowed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grace {
+    /// `CONFIGURATION_REPUBLISH_SECS`: how long it may take to apply its configuration.
+    pub(super) republish: Duration,
+    /// `FUTURE_TOLERANCE_SECS`: how far its clock may be ahead of ours.
+    pub(super) future: Duration,
+}
 
 /// The state of one sensor.
 #[derive(Debug)]
@@ -28,9 +39,9 @@ impl SensorState {
         }
     }
 
-    /// True: the sensor still reports an older revision than the desired one after `republish_secs`,
+    /// True: the sensor still reports an older revision than the desired one after `grace.republish`,
     /// so its configuration must be published again.
-    pub(super) fn record(&mut self, uplink: &Uplink, republish_secs: u64) -> bool {
+    pub(super) fn record(&mut self, uplink: &Uplink, grace: Grace) -> bool {
         if !uplink.message.is_present() {
             return false;
         }
@@ -41,14 +52,15 @@ impl SensorState {
             stats.items += uplink.items.len() as u64;
             stats.last_receipt = Some(received_at);
         }
+        let horizon = received_at.saturating_add(grace.future);
+        self.snapshot.future_items += uplink.items.count_later_than(horizon);
         self.snapshot.rejected_items +=
             uplink.rejections.iter().map(|rejection| u64::from(rejection.item_count)).sum::<u64>();
         let Some(reported) = uplink.items.newest_revision() else { return false };
         self.snapshot.reported_revision = reported;
         // Under no configuration from the server is behind any.
         let lags = reported < self.snapshot.desired_revision;
-        let waited = received_at.unix_microseconds() - self.grace_began_at.unix_microseconds();
-        let again = lags && waited / 1_000_000 >= i64::try_from(republish_secs).unwrap_or(i64::MAX);
+        let again = lags && received_at >= self.grace_began_at.saturating_add(grace.republish);
         if again {
             self.grace_began_at = received_at;
         }
@@ -90,6 +102,9 @@ mod tests {
     use crate::domain::{AckTokens, Heartbeat, Items, RawMessage, SensorIdentifier};
     use smallvec::smallvec;
 
+    const MINUTE: Grace =
+        Grace { republish: Duration::from_secs(60), future: Duration::from_secs(60) };
+
     fn second(seconds: i64) -> Timestamp {
         Timestamp::from_unix_microseconds(seconds * 1_000_000)
     }
@@ -125,11 +140,11 @@ mod tests {
         let mut state = state(3);
         let republished: Vec<bool> = [1, 59, 60, 61, 119, 120]
             .into_iter()
-            .map(|at| state.record(&heartbeat(2, at), 60))
+            .map(|at| state.record(&heartbeat(2, at), MINUTE))
             .collect();
         assert_eq!(republished, [false, false, true, false, false, true]);
-        assert!(!state.record(&heartbeat(3, 600), 60));
-        assert!(state.record(&heartbeat(None, 660), 60), "under none from the server");
+        assert!(!state.record(&heartbeat(3, 600), MINUTE));
+        assert!(state.record(&heartbeat(None, 660), MINUTE), "under none from the server");
         assert_eq!(state.snapshot().reported_revision, None);
     }
 
@@ -137,8 +152,8 @@ mod tests {
     fn a_new_revision_gives_the_sensor_a_minute() {
         let mut state = state(0);
         state.set_desired(1, second(100));
-        assert!(!state.record(&heartbeat(0, 159), 60));
-        assert!(state.record(&heartbeat(0, 160), 60));
+        assert!(!state.record(&heartbeat(0, 159), MINUTE));
+        assert!(state.record(&heartbeat(0, 160), MINUTE));
         state.set_desired(0, second(161));
         assert_eq!(state.snapshot().desired_revision, Some(1));
     }
@@ -158,9 +173,9 @@ mod tests {
         let mut state = state(3);
         let mut old = heartbeat(1, 500);
         old.message = RawMessage::replayed("t", b"", second(500), 1);
-        assert!(!state.record(&old, 60));
+        assert!(!state.record(&old, MINUTE));
         old.message = RawMessage::retained("t", b"", second(500));
-        assert!(!state.record(&old, 60));
+        assert!(!state.record(&old, MINUTE));
         let snapshot = state.snapshot();
         assert_eq!((snapshot.reported_revision, snapshot.heartbeats.messages), (None, 0));
     }
@@ -168,10 +183,21 @@ mod tests {
     #[test]
     fn counts_messages_and_items() {
         let mut state = state(0);
-        state.record(&heartbeat(0, 7), 60);
-        state.record(&heartbeat(0, 8), 60);
+        state.record(&heartbeat(0, 7), MINUTE);
+        state.record(&heartbeat(0, 8), MINUTE);
         let heartbeats = state.snapshot().heartbeats;
         assert_eq!((heartbeats.messages, heartbeats.items), (2, 2));
         assert_eq!(heartbeats.last_receipt, Some(second(8)));
+    }
+
+    #[test]
+    fn counts_items_from_the_future() {
+        let mut state = state(0);
+        for (timestamp, received_at) in [(160, 100), (161, 100), (4_070_908_800, 100), (90, 100)] {
+            let mut uplink = heartbeat(0, timestamp);
+            uplink.message = RawMessage::new("t", b"", second(received_at), false);
+            state.record(&uplink, MINUTE);
+        }
+        assert_eq!(state.snapshot().future_items, 2);
     }
 }

@@ -58,7 +58,12 @@ fn router(metrics: &Arc<Metrics>) -> Router {
         metrics: Arc::clone(metrics),
         faults: Faults::default(),
     };
-    let config = Config { unknown: UnknownSensor::Reject, idle_secs: 600, republish_secs: 60 };
+    let config = Config {
+        unknown: UnknownSensor::Reject,
+        idle_secs: 600,
+        republish_secs: 60,
+        future_tolerance_secs: 60,
+    };
     Router::start(config, handles, |_| nobody.recipient())
 }
 

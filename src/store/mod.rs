@@ -57,7 +57,7 @@ pub use query::aggregates::Aggregates;
 pub use query::export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};
 pub use query::log_summary::{LogSummary, SummaryKey};
 pub use query::rows::{
-    HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, Page,
+    HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Newest, Order, Page,
     RejectionFilter, RejectionRow, RowKey, RowPage, Selection, TimeRange,
 };
 pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
@@ -67,7 +67,8 @@ pub use query::turns::LongRead;
 pub use sensors::changes::{NewSensor, SensorChange, SensorError};
 pub use sensors::lookups::{KnownSensor, Whereabouts};
 
-/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`, `IDEMPOTENCY_HOURS`
+/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `FUTURE_TOLERANCE_SECS`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`,
+/// `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `DATABASE_URL`, without its parameters of TLS.
@@ -88,6 +89,8 @@ pub struct Config {
     pub idempotency_hours: u32,
     /// `DATABASE_STATEMENT_TIMEOUT_SECS`
     pub statement_timeout_secs: u32,
+    /// `FUTURE_TOLERANCE_SECS`: a row further ahead of our clock is in the future.
+    pub future_tolerance_secs: u32,
     /// `PARTITION_INTERVAL_DAYS`
     pub partition_days: u32,
     /// `PARTITION_PAST_DAYS`

@@ -57,6 +57,8 @@ pub struct Store {
     /// While false the migrations are being applied, and there are no connections.
     migrated: watch::Receiver<bool>,
     pub(super) idempotency_hours: i32,
+    /// `FUTURE_TOLERANCE_SECS`
+    pub(super) future_tolerance: Duration,
     /// One bundling on demand at a time; none if bundles are disabled.
     pub(super) bundle_permit: Option<Arc<Semaphore>>,
     pub(super) export_permits: Arc<Semaphore>,
@@ -96,6 +98,7 @@ impl Store {
             deletion_permit: Arc::new(Semaphore::new(1)),
             migrated: watch::channel(true).1,
             idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
+            future_tolerance: Duration::from_secs(config.future_tolerance_secs.into()),
             bundle_permit: config.measurement_bundles.then(|| Arc::new(Semaphore::new(1))),
             export_permits: Arc::new(Semaphore::new(config.exports as usize)),
             max_exports: config.exports,

@@ -15,7 +15,8 @@ use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 use super::budget::RejectionBudget;
 use super::protocol::{Acknowledged, Deleted};
 use crate::domain::{
-    Batch, FaultPoint, Faults, Flow, Health, Part, Reason, Subscriptions, Timestamp, Uplink, pause,
+    Batch, FaultPoint, Faults, Flow, Health, Part, Reason, Subscriptions, Timestamp, Uplink,
+    ledger_names, pause,
 };
 use crate::metrics::Metrics;
 use crate::store::{
@@ -260,6 +261,11 @@ impl<C: Commit> Delivery<C> {
             std::mem::take(&mut committed.acknowledgements);
         let deleted_sensors = std::mem::take(&mut committed.deleted);
         let events = std::mem::take(&mut committed.events);
+        for (kind, count) in ledger_names().into_iter().zip(committed.future) {
+            if count > 0 {
+                metrics.future_items.with_label_values(&[kind]).inc_by(count);
+            }
+        }
         // Before the others, because PUBACKs wait for it.
         if settled.send(committed).is_err() {
             debug!("batch committed after its receiver had shut down");

@@ -191,3 +191,35 @@ async fn requests_are_counted_by_the_template_of_their_route() {
     assert_eq!(timed, 3.0, "{}", reading.0);
     assert_eq!(reading.sum("tributary_http_requests_in_flight", &[]), 1.0, "the reading itself");
 }
+
+#[actix_rt::test]
+async fn rows_from_the_future_are_stored_and_counted() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("ahead").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let topic = |level: &str| format!("{}/{level}/{sensor}", database.name);
+    let in_2099 = 4_070_908_800.0;
+    // Twice: a duplicate is no new row.
+    for _ in 0..2 {
+        let payload = measurements([1.0, in_2099, in_2099 + 1.0]);
+        client.publish(&topic("measurements"), payload).await.unwrap();
+        client.publish(&topic("heartbeats"), heartbeat(0, in_2099, true)).await.unwrap();
+        service.until(|account| account.in_flight == 0 && account.committed == 3).await;
+    }
+
+    let reading = eventually(PATIENCE, async || {
+        let reading = Reading::of(&service).await;
+        let items = |kind, outcome| reading.items(kind, outcome);
+        let settled = items("measurements", "duplicate") == 3.0
+            && items("heartbeats", "committed") + items("heartbeats", "duplicate") == 2.0;
+        if settled { Ok(reading) } else { Err(reading.0) }
+    })
+    .await;
+
+    let future = |kind| reading.sum("tributary_future_items_total", &[("kind", kind)]);
+    assert_eq!((future("measurements"), future("heartbeats")), (2.0, 1.0), "{}", reading.0);
+    let (_, live) = service.get(&format!("/api/v1/sensors/{sensor}/live")).await.unwrap();
+    assert_eq!(live["live"]["future_items"], 6, "{live}");
+}

@@ -62,8 +62,12 @@ impl Process {
             writer::Config { connections: 2, batch_items: 12, rejections_per_sensor_hour: 1_000 };
         let writer = WriterActor::new(config, database.clone(), reports).start();
         let faults = Faults::actor_panics(|uplink| contains(uplink.message.payload(), POISON));
-        let sensors =
-            sensor::Config { unknown: UnknownSensor::Reject, idle_secs: 600, republish_secs: 60 };
+        let sensors = sensor::Config {
+            unknown: UnknownSensor::Reject,
+            idle_secs: 600,
+            republish_secs: 60,
+            future_tolerance_secs: 60,
+        };
         let router_handles = RouterHandles {
             store: Store::new(&nowhere()),
             outbox: nobody.recipient(),

@@ -55,6 +55,8 @@ pub struct Committed {
     pub events: Vec<Event>,
     /// The outcome of replayed messages. A batch consists of replayed messages only, or has none.
     pub replayed: Replayed,
+    /// New rows that were further ahead of their receipt than FUTURE_TOLERANCE_SECS, by kind.
+    pub future: [u64; Kind::ALL.len()],
 }
 
 impl Committed {
@@ -73,6 +75,7 @@ impl Committed {
             acknowledgements: account.acknowledgements,
             deleted: account.deleted,
             replayed: account.replayed,
+            future: account.future,
         }
     }
 
@@ -106,6 +109,19 @@ struct Account {
     /// The rows that were new, by kind.
     stored: [Vec<RowRef>; Kind::ALL.len()],
     replayed: Replayed,
+    future: [u64; Kind::ALL.len()],
+}
+
+impl Account {
+    fn count_future(&mut self, batch: &Batch, tolerance: Duration) {
+        let is_future = |row: &&RowRef| {
+            let received_at = batch.uplinks()[row.uplink as usize].message.received_at;
+            row.timestamp > received_at.saturating_add(tolerance)
+        };
+        for (future, rows) in self.future.iter_mut().zip(&self.stored) {
+            *future = rows.iter().filter(is_future).count() as u64;
+        }
+    }
 }
 
 /// Commits batches. Clones share the pool.
@@ -116,6 +132,7 @@ pub struct Committer {
     partitions: Arc<Partitions>,
     subscriptions: Arc<Subscriptions>,
     timeout: Duration,
+    future_tolerance: Duration,
 }
 
 impl Committer {
@@ -130,6 +147,7 @@ impl Committer {
             subscriptions: Subscriptions::none(),
             // PostgreSQL cancels a statement earlier, unless it is unreachable.
             timeout: Duration::from_secs(2 * u64::from(config.statement_timeout_secs)),
+            future_tolerance: Duration::from_secs(config.future_tolerance_secs.into()),
         }
     }
 
@@ -162,7 +180,10 @@ impl Committer {
         mode: CopyMode,
     ) -> Result<Committed, Box<Uncommitted>> {
         match self.write(&mut batch, mode).await {
-            Ok(account) => Ok(Committed::after_commit(batch, account, &self.subscriptions)),
+            Ok(mut account) => {
+                account.count_future(&batch, self.future_tolerance);
+                Ok(Committed::after_commit(batch, account, &self.subscriptions))
+            }
             Err(error) => Err(Box::new(Uncommitted { batch, error })),
         }
     }

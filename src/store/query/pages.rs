@@ -13,8 +13,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::rows::{
-    HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Order, RowKey,
-    RowPage, Selection, TimeRange,
+    HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Newest, Order, Page,
+    RowKey, RowPage, Selection, TimeRange,
 };
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, raw_json, timestamp};
@@ -148,14 +148,6 @@ impl Store {
         selection: &Selection,
         attributes: Option<&[String]>,
     ) -> Result<Option<RowPage<MeasurementRow>>, StoreError> {
-        let read = |row: &Row| {
-            Ok(MeasurementRow {
-                key: key(row)?,
-                received_at: timestamp(row, 2)?,
-                revision: row.try_get(3)?,
-                value: raw_json(row.try_get(4)?),
-            })
-        };
         let mut conditions = Conditions::of(&sensor);
         let mut value = "value::text as value".to_owned();
         if let Some(attributes) = &attributes {
@@ -166,14 +158,45 @@ impl Store {
                   from jsonb_each(value) as members (key, member) where key = any (${place})) as value"
             );
         }
-        let table = Table {
-            name: "measurement",
-            columns: format!("creation_timestamp, digest, receipt_timestamp, revision, {value}"),
-            names: "creation_timestamp, digest, receipt_timestamp, revision, value",
-            size: "octet_length(value)",
-            conditions,
-        };
-        self.hot_page(sensor, selection, table, read).await
+        self.hot_page(sensor, selection, measurements(&value, conditions), measurement).await
+    }
+
+    /// The newest measurement of a sensor that is not of the future, or else the newest of all; none
+    /// if it has none, and none of that if there is no such sensor.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or it takes too long.
+    pub async fn newest_measurement(
+        &self,
+        sensor: SensorIdentifier,
+    ) -> Result<Option<Option<Newest>>, StoreError> {
+        let horizon = Timestamp::now().saturating_add(self.future_tolerance);
+        let page = Page { limit: 1, after: None };
+        let selection = |range| Selection { range, order: Order::NewestFirst, page };
+        let past = selection(TimeRange { from: None, to: Some(horizon) });
+        let future = selection(TimeRange { from: Some(horizon), to: None });
+        let table = measurements("value::text as value", Conditions::of(&sensor));
+        self.within(async {
+            let rows = self.hot_read_of(async |reader, until| {
+                let bounds = Bounds::of(&future);
+                let (page, parameters) = table.page(&future, &bounds);
+                tokio::try_join!(
+                    biased;
+                    hot_rows(reader, until, sensor, &past, &table),
+                    reader.query_prepared(&page, &parameters),
+                )
+            });
+            let (Some(past), future) = rows.await? else { return Ok(None) };
+            let newest = past.first().or(future.first()).map(|row| -> Result<_, StoreError> {
+                Ok(Newest {
+                    row: measurement(row)?,
+                    in_future: past.is_empty(),
+                    newer_in_future: !past.is_empty() && !future.is_empty(),
+                })
+            });
+            Ok(Some(newest.transpose()?))
+        })
+        .await
     }
 
     /// Log messages of a sensor; none if there is no such sensor.
@@ -252,6 +275,24 @@ impl Store {
         self.hot_page(sensor, selection, table, read).await
     }
 
+    /// By a connection that is checked by what is read, and by another one if it is found lost.
+    async fn hot_read_of<T>(
+        &self,
+        read: impl AsyncFn(&Reader, Instant) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let until = Instant::now() + CHECKOUT_TIMEOUT;
+        let _turn = self.hot_read(until).await?;
+        let reader = self.unchecked_connection(until).await?;
+        match read(&reader, until).await {
+            Err(_) if reader.is_lost() => {
+                drop(reader);
+                let reader = self.connection_by(until).await?;
+                read(&reader, until).await
+            }
+            rows => rows,
+        }
+    }
+
     async fn hot_page<T>(
         &self,
         sensor: SensorIdentifier,
@@ -260,18 +301,10 @@ impl Store {
         read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
     ) -> Result<Option<RowPage<T>>, StoreError> {
         self.within(async {
-            let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let _turn = self.hot_read(until).await?;
-            let reader = self.unchecked_connection(until).await?;
-            let rows = match hot_rows(&reader, until, sensor, selection, &table).await {
-                Err(_) if reader.is_lost() => {
-                    drop(reader);
-                    let reader = self.connection_by(until).await?;
-                    hot_rows(&reader, until, sensor, selection, &table).await
-                }
-                rows => rows,
-            };
-            let Some(rows) = rows? else { return Ok(None) };
+            let rows = self.hot_read_of(async |reader, until| {
+                hot_rows(reader, until, sensor, selection, &table).await
+            });
+            let Some(rows) = rows.await? else { return Ok(None) };
             let shown = rows.len().min(selection.page.limit as usize);
             let more = shown < rows.len() || is_followed(&rows)?;
             let rows = rows.iter().take(shown).map(read).collect::<Result<_, _>>()?;
@@ -279,6 +312,25 @@ impl Store {
         })
         .await
     }
+}
+
+fn measurements<'a>(value: &str, conditions: Conditions<'a>) -> Table<'a> {
+    Table {
+        name: "measurement",
+        columns: format!("creation_timestamp, digest, receipt_timestamp, revision, {value}"),
+        names: "creation_timestamp, digest, receipt_timestamp, revision, value",
+        size: "octet_length(value)",
+        conditions,
+    }
+}
+
+fn measurement(row: &Row) -> Result<MeasurementRow, tokio_postgres::Error> {
+    Ok(MeasurementRow {
+        key: key(row)?,
+        received_at: timestamp(row, 2)?,
+        revision: row.try_get(3)?,
+        value: raw_json(row.try_get(4)?),
+    })
 }
 
 /// The rows of a page, and one more if there is one; none if there is no such sensor. Something is heard
@@ -339,27 +391,6 @@ fn near(selection: &Selection) -> (Selection, bool) {
     match range {
         Some(range) => (Selection { range, order, page }, false),
         None => (*selection, true),
-    }
-}
-
-impl LogFilter {
-    pub(in crate::store) fn severities(&self) -> Option<&[&'static str]> {
-        (!self.severities.is_empty()).then_some(&self.severities)
-    }
-
-    /// For `ilike`, in which the text stands for itself.
-    pub(in crate::store) fn pattern(&self) -> Option<String> {
-        let text = self.text.as_ref()?;
-        let mut pattern = String::with_capacity(text.len() + 2);
-        pattern.push('%');
-        for character in text.chars() {
-            if matches!(character, '%' | '_' | '\\') {
-                pattern.push('\\');
-            }
-            pattern.push(character);
-        }
-        pattern.push('%');
-        Some(pattern)
     }
 }
 

@@ -69,6 +69,27 @@ pub struct LogFilter {
     pub text: Option<String>,
 }
 
+impl LogFilter {
+    pub(in crate::store) fn severities(&self) -> Option<&[&'static str]> {
+        (!self.severities.is_empty()).then_some(&self.severities)
+    }
+
+    /// For `ilike`, in which the text stands for itself.
+    pub(in crate::store) fn pattern(&self) -> Option<String> {
+        let text = self.text.as_ref()?;
+        let mut pattern = String::with_capacity(text.len() + 2);
+        pattern.push('%');
+        for character in text.chars() {
+            if matches!(character, '%' | '_' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern.push('%');
+        Some(pattern)
+    }
+}
+
 /// Which heartbeats to list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HeartbeatFilter {
@@ -98,6 +119,17 @@ pub struct MeasurementRow {
     pub revision: Option<i32>,
     /// As PostgreSQL prints it.
     pub value: Box<RawValue>,
+}
+
+/// The newest measurement of a sensor, and what there is beside it.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// The measurement.
+    pub row: MeasurementRow,
+    /// It is further ahead of our clock than `FUTURE_TOLERANCE_SECS`, as all others are.
+    pub in_future: bool,
+    /// There are newer ones, which are that far ahead.
+    pub newer_in_future: bool,
 }
 
 /// A row of `log_message`.

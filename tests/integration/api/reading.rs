@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tributary::domain::{Kind, KindCounts, SensorIdentifier, Tally};
 
 use super::fixture::Api;
+use crate::support::postgres::Postgres;
 
 /// All pages of a list, one after the other; `between` runs after the first.
 async fn pages(api: &Api, path: &str, between: impl AsyncFnOnce()) -> Vec<Value> {
@@ -65,6 +66,42 @@ async fn measurements_are_paged_newest_first_across_inserts() {
     assert_eq!(items[0]["creation_timestamp"], "2023-11-14T22:13:22.25Z");
     assert_eq!(items[0]["receipt_timestamp"], "2024-01-01T00:00:00Z");
     assert_eq!(items[0]["revision"], 4);
+}
+
+#[actix_rt::test]
+async fn a_measurement_of_the_future_is_the_latest_only_where_there_is_no_other() {
+    let api = Api::start_with(
+        Postgres::shared().await,
+        &[("AUTH", "off"), ("FUTURE_TOLERANCE_SECS", "3600")],
+    )
+    .await;
+    let (identifier, one) = api.create_sensor("one").await;
+    let latest = async || {
+        let latest = api.get(&format!("{one}/measurements/latest")).await;
+        if latest.status == 404 {
+            return latest.expect(404)["type"].clone();
+        }
+        let latest = latest.expect(200);
+        json!([latest["value"]["n"], latest["in_future"], latest["newer_in_future"]])
+    };
+    let insert = async |n: i32, at: &str| {
+        api.execute(&format!(
+            "insert into measurement values ('{identifier}', {at}, now(), {n}, 0, '{{\"n\":{n}}}')"
+        ))
+        .await;
+        latest().await
+    };
+
+    assert_eq!(latest().await, "/problems/measurement-not-found");
+    assert_eq!(insert(1, "timestamptz '2099-01-01T00:00:00Z'").await, json!([1, true, false]));
+    assert_eq!(insert(2, "now() + interval '2 hours'").await, json!([1, true, false]));
+    // However old it is.
+    assert_eq!(insert(3, "now() - interval '3 years'").await, json!([3, false, true]));
+    assert_eq!(insert(4, "now() - interval '1 minute'").await, json!([4, false, true]));
+    assert_eq!(insert(5, "now() + interval '50 minutes'").await, json!([5, false, true]));
+    api.execute("delete from measurement where creation_timestamp > now() + interval '1 hour'")
+        .await;
+    assert_eq!(latest().await, json!([5, false, false]));
 }
 
 #[actix_rt::test]
