@@ -24,7 +24,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
     routes.add(Access::ADMIN_OF_ALL, __path_create, create);
     routes.add(Access::VIEWER, __path_one, one);
-    routes.add(Access::ADMIN, __path_rename, rename);
+    routes.add(Access::ADMIN_OF_ALL, __path_rename, rename);
     routes.add(Access::ADMIN_OF_ALL, __path_delete, delete);
 }
 

@@ -106,6 +106,7 @@ impl Operation<'_> {
                 "rename_network",
                 "create_token",
                 "create_user",
+                "change_user",
             ]),
             Kind::IdentifierTaken => identifier == "create_sensor",
             Kind::NotNewest => identifier == "republish_configuration",

@@ -71,7 +71,8 @@ pub(super) struct NewSensorBody {
     /// Unique in its network.
     #[schema(inline)]
     name: Name,
-    /// Random, by default.
+    /// Random, by default. Unique in all networks, as it names the sensor's topics: choose a random one,
+    /// which nobody else can guess.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(inline, nullable = false)]
     identifier: Option<fields::Sensor>,

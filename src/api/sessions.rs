@@ -12,7 +12,7 @@ use super::access::Access;
 use super::authenticate::CHALLENGE;
 use super::body::Json;
 use super::caller::Caller;
-use super::fields::{GivenName, GivenPassword};
+use super::fields::{GivenName, GivenPassword, Network};
 use super::problem::Problem;
 use super::routes::Routes;
 use super::sign_in_checks::{Attempt, SignInChecks};
@@ -36,6 +36,9 @@ pub(super) struct Credentials {
     name: GivenName,
     #[schema(inline)]
     password: GivenPassword,
+    /// The user's network; needed where the user `signs_in_with_network`.
+    #[schema(inline)]
+    network: Option<Network>,
 }
 
 /// A session that has just begun. Its token is shown this once.
@@ -66,7 +69,7 @@ pub(super) struct Session {
     post, path = "/api/v1/sessions", tag = "access", operation_id = "open_session",
     responses(
         (status = 201, description = "The session, with its token", body = OpenedSession),
-        (status = 401, description = "Name and password do not fit"),
+        (status = 401, description = "Name, network and password do not fit"),
         (status = 429, description = "This name or this address failed too often"),
     ),
 )]
@@ -79,7 +82,8 @@ pub(super) async fn open(
 ) -> Result<impl Responder, Problem> {
     let (name, password) = (body.name.0, body.password.0);
     let address = request.peer_addr().map(|address| address.ip());
-    let user = context.access.user_named(&name).await?;
+    let network = body.network.map(|network| network.0);
+    let user = context.access.user_named(&name, network).await?;
     let (user, kept) = user.map_or((None, None), |(user, kept)| (Some(user), Some(kept)));
     let fits = checks.check(Attempt { name: &name, address }, password, kept.clone()).await?;
     let failed = || {

@@ -58,7 +58,7 @@ pub(super) struct CreatedToken {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTokenBody {
-    /// Unique among tokens.
+    /// Unique among the tokens of the network, or among those of all networks.
     #[schema(inline, example = "dashboard")]
     name: Name,
     role: Role,

@@ -42,13 +42,16 @@ pub(super) struct UserItem {
     #[schema(value_type = Option<Uuid>)]
     network: Option<NetworkIdentifier>,
     creation_timestamp: jiff::Timestamp,
+    /// Whether signing in takes the network beside the name: the user was created by an admin of that
+    /// network alone, and the name is unique in it alone.
+    signs_in_with_network: bool,
 }
 
 /// A user to be created.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUserBody {
-    /// Unique among users.
+    /// Unique in the network; of users who sign in without naming theirs, unique among these.
     #[schema(inline, example = "ada")]
     name: Name,
     #[schema(inline)]
@@ -83,6 +86,7 @@ impl From<UserRow> for UserItem {
             role: row.role,
             network: row.scope.network(),
             creation_timestamp: row.created_at.to_jiff(),
+            signs_in_with_network: row.signs_in_with_network,
         }
     }
 }
@@ -92,7 +96,10 @@ async fn hashed(password: SecretString) -> Result<String, Problem> {
     web::block(move || hash_password(&password)).await.map_err(Problem::internal)
 }
 
-/// Creates a user.
+/// Creates a user
+///
+/// Users whom an admin of one network creates name that network when they sign in. So no such admin
+/// learns which names there are in other networks.
 #[utoipa::path(
     post, path = "/api/v1/users", tag = "access", operation_id = "create_user",
     responses(
@@ -107,7 +114,13 @@ async fn create(
 ) -> Result<HttpResponse, Problem> {
     let scope = scope_in(caller.scope(), body.network)?;
     let password_hash = hashed(body.password.0).await?;
-    let new = NewUser { name: body.name.0, password_hash, role: body.role, scope };
+    let new = NewUser {
+        name: body.name.0,
+        password_hash,
+        role: body.role,
+        scope,
+        signs_in_with_network: caller.scope() != Scope::All,
+    };
     let identifier = context.store.create_user(&new).await?;
     let row = context.store.user(caller.scope(), identifier).await?;
     let row = row.ok_or_else(|| Problem::not_found(Kind::UserNotFound))?;
@@ -146,7 +159,10 @@ async fn one(
 /// Changes password, role or network of a user, and ends the user's sessions.
 #[utoipa::path(
     patch, path = "/api/v1/users/{user}", tag = "access", operation_id = "change_user",
-    responses((status = 200, description = "The user", body = UserItem)),
+    responses(
+        (status = 200, description = "The user", body = UserItem),
+        (status = 409, description = "Another user has the name where this one is to go"),
+    ),
 )]
 async fn change(
     context: web::Data<Context>,

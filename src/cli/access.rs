@@ -58,7 +58,7 @@ pub enum UserCommand {
 /// Who may do what.
 #[derive(Debug, Args)]
 pub struct Grant {
-    /// What people call it; no other has the name
+    /// What people call it; no other in the network, and no other user, has the name
     #[arg(long, value_parser = name)]
     name: String,
     /// viewer reads, operator also configures and replays, admin does everything
@@ -107,6 +107,7 @@ pub(super) async fn user(command: UserCommand, store: &Store) -> anyhow::Result<
         name: grant.name,
         role: grant.role,
         scope: Scope::of(grant.network),
+        signs_in_with_network: false,
     };
     let created = store.create_user(&new).await;
     let identifier = created.map_err(|error| refusal(error, "user", &new.name))?;
@@ -173,10 +174,15 @@ async fn revoke_token(token: &str, store: &Store) -> anyhow::Result<()> {
         Ok(identifier) => store.revoke_token(Scope::All, identifier).await.map_err(explained)?,
         Err(_no_identifier) => false,
     };
-    if named || store.revoke_token_named(token).await.map_err(explained)? {
-        return say("Revoked.");
+    let count = if named { 1 } else { store.revoke_token_named(token).await.map_err(explained)? };
+    match count {
+        1 => say("Revoked."),
+        0 => bail!("there is no token {token:?}; tributary token list shows those that exist"),
+        _ => bail!(
+            "{count} tokens of different networks are named {token:?}; \
+             give the identifier that tributary token list shows"
+        ),
     }
-    bail!("there is no token {token:?}; tributary token list shows those that there are")
 }
 
 fn refusal(error: AccessError, what: &str, name: &str) -> anyhow::Error {

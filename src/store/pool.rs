@@ -39,7 +39,7 @@ const EXPORT_SESSION: &str = "set statement_timeout = 0; set tcp_user_timeout = 
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Fails unless the migrations have been applied.
-const LATEST_TABLE: &str = "select purge_timestamp from deleted_sensor limit 0";
+const LATEST_TABLE: &str = "select signs_in_with_network from account limit 0";
 
 pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
 

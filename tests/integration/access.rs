@@ -80,6 +80,14 @@ async fn a_token_of_the_command_line_opens_the_api_until_it_is_revoked() {
     })
     .await;
     assert!(refused(&tributary(&database, &["token", "revoke", "me"], "")).contains("no token"));
+
+    // In each network there may be one of this name.
+    let network = ["--network", "00000000-0000-0000-0000-000000000000"];
+    for more in [&[][..], &network] {
+        said(&tributary(&database, &[&create[..], more].concat(), ""));
+    }
+    let sentence = refused(&tributary(&database, &["token", "revoke", "me"], ""));
+    assert!(sentence.contains("2 tokens") && sentence.contains("identifier"), "{sentence}");
     let log = service.log();
     assert!(!log.contains(token), "{log}");
 }

@@ -16,13 +16,14 @@ async fn user(database: &Database) -> (Store, UserRow) {
     tributary::store::migrate(&config).await.unwrap();
     let store = Store::new(&config);
     let new = NewUser {
+        signs_in_with_network: false,
         name: "user".into(),
         password_hash: "hash".into(),
         role: Role::Admin,
         scope: Scope::All,
     };
     store.create_user(&new).await.unwrap();
-    let (user, _) = store.user_named("user").await.unwrap().unwrap();
+    let (user, _) = store.user_named("user", None).await.unwrap().unwrap();
     (store, user)
 }
 
@@ -48,7 +49,7 @@ async fn a_change_during_the_check_of_the_password_prevents_the_session() {
         store.change_user(Scope::All, read.identifier, &change).await.unwrap();
         assert_eq!(store.open_session(&read, "hash", &session(&read)).await.unwrap(), None);
     }
-    let (now, hash) = store.user_named("user").await.unwrap().unwrap();
+    let (now, hash) = store.user_named("user", None).await.unwrap().unwrap();
     assert!(store.open_session(&now, &hash, &session(&now)).await.unwrap().is_some());
     assert_eq!(count(&database, SESSIONS).await, 1);
 }

@@ -46,7 +46,7 @@ impl From<tokio_postgres::Error> for AccessError {
         match (error.sqlstate(), error.constraint()) {
             (
                 Some(&SqlState::UNIQUE_VIOLATION),
-                Some("network_name_key" | "account_name" | "token_name"),
+                Some("network_name_key" | "account_name" | "account_network_name" | "token_name"),
             ) => Self::NameTaken,
             (
                 Some(&SqlState::FOREIGN_KEY_VIOLATION),

@@ -74,7 +74,14 @@ const REVOKE: &str = "\
 delete from token where identifier = $2 and account_identifier is null
   and ($1::uuid is null or network_identifier = $1)";
 
-const REVOKE_NAMED: &str = "delete from token where name = $1 and account_identifier is null";
+/// Only if no other has the name.
+const REVOKE_NAMED: &str = "\
+with named as (select identifier from token where name = $1 and account_identifier is null),
+revoked as (
+    delete from token
+    where identifier in (select identifier from named) and (select count(*) from named) = 1
+)
+select count(*) from named";
 
 const END_SESSION: &str =
     "delete from token where identifier = $1 and account_identifier is not null";
@@ -183,14 +190,17 @@ impl Store {
         .await
     }
 
-    /// Revokes the token of this name; false if it does not exist.
+    /// Revokes the token of this name, if there is only one; gives how many there are.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn revoke_token_named(&self, name: &str) -> Result<bool, StoreError> {
+    pub async fn revoke_token_named(&self, name: &str) -> Result<i64, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
-            Ok(connection.execute_typed(REVOKE_NAMED, &[(&name, Type::TEXT)]).await? > 0)
+            Ok(connection
+                .query_typed_one(REVOKE_NAMED, &[(&name, Type::TEXT)])
+                .await?
+                .try_get(0)?)
         })
         .await
     }

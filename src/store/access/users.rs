@@ -6,14 +6,14 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::tokens::{self, NewToken, role, scope};
-use crate::domain::{Role, Scope, Timestamp};
+use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
 
 /// A user to be created.
 #[derive(Clone, Debug)]
 pub struct NewUser {
-    /// Unique.
+    /// Unique in the scope, and among all who sign in with the name alone.
     pub name: String,
     /// See [`crate::domain::hash_password`].
     pub password_hash: String,
@@ -21,6 +21,8 @@ pub struct NewUser {
     pub role: Role,
     /// The networks in which the role applies.
     pub scope: Scope,
+    /// Of an admin of one network: the name is unique in it alone.
+    pub signs_in_with_network: bool,
 }
 
 /// A change of a user; members that are none stay as they are.
@@ -47,13 +49,16 @@ pub struct UserRow {
     pub scope: Scope,
     /// When the user was created.
     pub created_at: Timestamp,
+    /// The name alone may be another network's user.
+    pub signs_in_with_network: bool,
 }
 
-const COLUMNS: &str = "identifier, name, role, network_identifier, creation_timestamp";
+const COLUMNS: &str =
+    "identifier, name, role, network_identifier, creation_timestamp, signs_in_with_network";
 
 const INSERT: &str = "\
-insert into account (identifier, name, password_hash, role, network_identifier)
-values ($1, $2, $3, $4, $5)";
+insert into account (identifier, name, password_hash, role, network_identifier, signs_in_with_network)
+values ($1, $2, $3, $4, $5, $6)";
 
 /// Parameters: scope or null, identifier after which to continue or null, limit.
 const LIST: &str = "\
@@ -63,10 +68,15 @@ order by identifier limit $3";
 
 const ONE: &str = "where identifier = $2 and ($1::uuid is null or network_identifier = $1)";
 
+const SIGNS_IN: &str = "\
+where name = $1
+  and case when $2::uuid is null then not signs_in_with_network else network_identifier = $2 end";
+
 const CHANGE: &str = "\
 update account
 set password_hash = coalesce($3, password_hash), role = coalesce($4, role),
-    network_identifier = case when $5 then $6 else network_identifier end
+    network_identifier = case when $5 then $6 else network_identifier end,
+    signs_in_with_network = signs_in_with_network and not ($5 and $6 is null)
 where identifier = $2 and ($1::uuid is null or network_identifier = $1)";
 
 const END_SESSIONS: &str = "delete from token where account_identifier = $1";
@@ -104,6 +114,7 @@ impl Store {
                 (&new.password_hash, Type::TEXT),
                 (&role, Type::TEXT),
                 (&network, Type::UUID),
+                (&new.signs_in_with_network, Type::BOOL),
             ];
             connection.execute_typed(INSERT, parameters).await?;
             Ok(identifier)
@@ -148,17 +159,23 @@ impl Store {
         .await
     }
 
-    /// The user of this name, and the password's hash.
+    /// The user who signs in with this name, and with this network or with none, and the password's hash.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn user_named(&self, name: &str) -> Result<Option<(UserRow, String)>, StoreError> {
+    pub async fn user_named(
+        &self,
+        name: &str,
+        network: Option<NetworkIdentifier>,
+    ) -> Result<Option<(UserRow, String)>, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
-            let statement = format!("select {COLUMNS}, password_hash from account where name = $1");
-            let row = connection.query_typed_opt(&statement, &[(&name, Type::TEXT)]).await?;
+            let network = network.map(|network| network.0);
+            let parameters: Parameters<'_> = &[(&name, Type::TEXT), (&network, Type::UUID)];
+            let statement = format!("select {COLUMNS}, password_hash from account {SIGNS_IN}");
+            let row = connection.query_typed_opt(&statement, parameters).await?;
             let Some(row) = row else { return Ok(None) };
-            Ok(Some((user(&row)?, row.try_get(5)?)))
+            Ok(Some((user(&row)?, row.try_get(6)?)))
         })
         .await
     }
@@ -166,7 +183,8 @@ impl Store {
     /// Changes a user of a scope, and ends the user's sessions; none if the user does not exist.
     ///
     /// # Errors
-    /// When the network does not exist, or the database is unavailable.
+    /// When the name is taken where the user goes, the network does not exist, or the database is
+    /// unavailable.
     pub async fn change_user(
         &self,
         own: Scope,
@@ -264,5 +282,6 @@ fn user(row: &Row) -> Result<UserRow, tokio_postgres::Error> {
         role: role(row.try_get(2)?),
         scope: scope(row.try_get(3)?),
         created_at: row.try_get::<_, jiff::Timestamp>(4)?.into(),
+        signs_in_with_network: row.try_get(5)?,
     })
 }

@@ -118,7 +118,7 @@ async fn an_admin_of_one_network_gives_no_more_than_that() {
     let everywhere = api.token(Role::Admin, Scope::All).await;
     for (body, status, pointer) in [
         (json!({ "name": "d", "role": "viewer", "network": nowhere }), 422, "/network"),
-        (json!({ "name": "a", "role": "viewer" }), 409, "/name"),
+        (json!({ "name": "a", "role": "viewer", "network": here }), 409, "/name"),
         (json!({ "name": "e", "role": "root" }), 422, "/role"),
         (json!({ "name": "e" }), 422, "/role"),
         (json!({ "role": "viewer" }), 422, "/name"),
@@ -238,7 +238,7 @@ async fn a_refusal_names_the_role_that_is_needed_at_once() {
     let (admin, everywhere) = ("the role admin", "the role admin in all networks");
     for (method, path, needed) in [
         (Method::POST, "networks".to_owned(), everywhere),
-        (Method::PATCH, format!("networks/{here}"), admin),
+        (Method::PATCH, format!("networks/{here}"), everywhere),
         (Method::DELETE, format!("networks/{here}"), everywhere),
         (Method::POST, "sensors".into(), admin),
         (Method::PATCH, format!("sensors/{nobody}"), admin),

@@ -105,7 +105,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/networks", Viewer, Filtered, 200),
         route(Method::POST, "/api/v1/networks", Admin, Whole, 201).with(r#"{"name":"n{n}"}"#),
         route(Method::GET, "/api/v1/networks/{network}", Viewer, Own, 200),
-        route(Method::PATCH, "/api/v1/networks/{network}", Admin, Own, 200).with(r#"{"name":"n{n}"}"#),
+        route(Method::PATCH, "/api/v1/networks/{network}", Admin, Whole, 200).with(r#"{"name":"n{n}"}"#),
         // It holds sensors. Another network's admin does not learn that it is there.
         route(Method::DELETE, "/api/v1/networks/{network}", Admin, Whole, 409),
         route(Method::GET, "/api/v1/tokens", Admin, Filtered, 200),

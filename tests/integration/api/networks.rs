@@ -97,3 +97,67 @@ async fn what_was_for_a_network_alone_goes_with_it() {
     assert_eq!(api.count("select count(*) from account").await, 0);
     assert_eq!(api.count("select count(*) from token").await, 1);
 }
+
+#[actix_rt::test]
+async fn no_conflict_tells_an_admin_of_one_network_what_there_is_in_another() {
+    let api = Api::start_guarded().await;
+    let (here, there) = (api.network("here").await, api.network("there").await);
+    let owner = api.token(Role::Admin, Scope::All).await;
+    let mut admins = Vec::new();
+    for network in [here, there] {
+        admins.push((network, api.token(Role::Admin, Scope::Network(network)).await));
+    }
+    let user = json!({ "name": "ada", "password": "a password of ada", "role": "viewer" });
+    let create = async |token: &str, path: &str, body: &Value| {
+        api.call(Some(token), Method::POST, &format!("/api/v1/{path}"), Some(&body.to_string()))
+            .await
+    };
+    let sign_in = async |password: &str, network: Option<NetworkIdentifier>| {
+        let body = json!({ "name": "ada", "password": password, "network": network }).to_string();
+        api.call(None, Method::POST, "/api/v1/sessions", Some(&body)).await
+    };
+
+    // There is one in all networks already, and tokens and sensors of these names.
+    let owners = json!({ "name": "ada", "password": "the owner's own", "role": "admin" });
+    let made = create(&owner, "users", &owners).await.expect(201);
+    assert_eq!(made["signs_in_with_network"], false);
+    create(&owner, "tokens", &json!({ "name": "dashboard", "role": "viewer" })).await.expect(201);
+    create(&owner, "sensors", &json!({ "name": "roof" })).await.expect(201);
+    for (network, admin) in &admins {
+        for (path, body) in [
+            ("users", user.clone()),
+            ("tokens", json!({ "name": "dashboard", "role": "viewer" })),
+            ("sensors", json!({ "name": "roof" })),
+        ] {
+            let made = create(admin, path, &body).await.expect(201);
+            assert_eq!(made["network"], json!(network));
+            assert_eq!(made["signs_in_with_network"] == true, path == "users", "{made}");
+            // In the own network it is taken.
+            create(admin, path, &body).await.expect(409);
+        }
+        let path = format!("/api/v1/networks/{network}");
+        for name in ["here", "there", "nowhere"] {
+            let body = json!({ "name": name }).to_string();
+            api.call(Some(admin), Method::PATCH, &path, Some(&body)).await.expect(403);
+        }
+        let session = sign_in("a password of ada", Some(*network)).await.expect(201);
+        assert_eq!(session["network"], json!(network));
+        sign_in("the owner's own", Some(*network)).await.expect(401);
+    }
+    sign_in("a password of ada", None).await.expect(401);
+    sign_in("the owner's own", None).await.expect(201);
+    let elsewhere = Some(NetworkIdentifier::random());
+    sign_in("a password of ada", elsewhere).await.expect(401);
+
+    // Who gets the right in all networks signs in by name alone, as nobody else then may.
+    let users = api.call(Some(&admins[0].1), Method::GET, "/api/v1/users", None).await.expect(200);
+    let path = format!("/api/v1/users/{}", users["items"][0]["identifier"].as_str().unwrap());
+    let everywhere = Some(r#"{"network":null}"#);
+    let taken = api.call(Some(&owner), Method::PATCH, &path, everywhere).await.expect(409);
+    assert_eq!(taken["type"], "/problems/name-taken");
+    let owners = format!("/api/v1/users/{}", made["identifier"].as_str().unwrap());
+    api.call(Some(&owner), Method::DELETE, &owners, None).await.expect(204);
+    let moved = api.call(Some(&owner), Method::PATCH, &path, everywhere).await.expect(200);
+    assert_eq!(moved["signs_in_with_network"], false);
+    sign_in("a password of ada", None).await.expect(201);
+}
