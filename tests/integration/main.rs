@@ -15,6 +15,7 @@ mod devices;
 mod ingest;
 mod faults;
 mod fleet_stream;
+mod garbage;
 #[path = "../faults/harness/mod.rs"]
 #[expect(dead_code, reason = "scripts/faults uses the rest")]
 mod harness;
