@@ -17,7 +17,7 @@ use utoipa::IntoParams;
 use super::Context;
 use super::access::Access;
 use super::caller::Caller;
-use super::fields::Format;
+use super::fields::{Format, SafeFor};
 use super::measurements::{AttributesQuery, MAX_ATTRIBUTES};
 use super::page::TimeRangeQuery;
 use super::path::{NetworkPath, Path, SensorPath};
@@ -37,7 +37,9 @@ pub(super) fn routes(routes: &mut Routes) {
 /// Exports the measurements of a sensor, oldest first
 ///
 /// As CSV (RFC 4180, with a header) or as a JSON object a line; gzip if `Accept-Encoding` asks for it.
-/// With `attributes`, only measurements that have one of these members; in CSV each is a column.
+/// With `attributes`, only measurements that have one of these members; in CSV each is a column. The column
+/// of a member that is named as another column is, `timestamp` for instance, is named `value.timestamp`, and
+/// that of a member `value.timestamp` `value.value.timestamp`.
 /// It is whole only if the answer ends as HTTP/1.1 says: one that goes wrong on its way is cut off
 /// without its last chunk, which clients report as an error (`curl` ends with 18 or 56).
 #[utoipa::path(
@@ -106,13 +108,20 @@ struct FormatQuery {
     /// If nothing is said, as `Accept` says, else `csv`
     #[param(inline)]
     format: Option<Format>,
+    /// `excel`: CSV with a byte order mark, and with `'` before texts and names that begin with `=`, `+`,
+    /// `-`, `@`, a tab or a line break, so that Excel takes none for a formula. Numbers stay as they are
+    #[param(inline)]
+    safe: Option<SafeFor>,
 }
 
 fn wanted(of: ExportOf, request: &HttpRequest, query: ExportQuery) -> Result<Export, Problem> {
-    let And(And(FormatQuery { format }, range), attributes) = query;
+    let And(And(FormatQuery { format, safe }, range), attributes) = query;
     let format = format.map_or_else(|| accepted(request), |format| format.0);
+    if safe.is_some() && format != ExportFormat::Csv {
+        return Err(Problem::parameter("safe", "it is for CSV; ask for format=csv"));
+    }
     let (range, attributes) = (range.range()?, attributes.attributes(MAX_ATTRIBUTES)?);
-    Ok(Export { of, range, attributes, format })
+    Ok(Export { of, range, attributes, format, for_excel: safe.is_some() })
 }
 
 /// What the client names in `Accept`; CSV if it names neither or takes both alike.

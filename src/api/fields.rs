@@ -249,6 +249,10 @@ fields! {
             _ => None,
         },
         words(vec!["csv", "ndjson"]);
+
+    /// For which program CSV is made harmless.
+    SafeFor(()) is "SafeFor", from String:
+        "excel", |it| (it == "excel").then_some(()), words(vec!["excel"]);
 }
 
 fn text() -> ObjectBuilder {

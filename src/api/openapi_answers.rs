@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 const MOMENT: &str = "2026-07-01T09:00:00.25Z";
 const SENSOR: &str = "2b1e9f0a-6c1d-4b8e-9a53-0f5d1c7e4a11";
 
-const CSV: &str = "sensor_identifier,timestamp,creation_timestamp,receipt_timestamp,revision,value\n\
+const CSV: &str = "sensor_identifier,timestamp,creation_timestamp,receipt_timestamp,revision,value\r\n\
     2b1e9f0a-6c1d-4b8e-9a53-0f5d1c7e4a11,1782896400.25,2026-07-01T09:00:00.25Z,\
-    2026-07-01T09:00:01.5Z,1,\"{\"\"temperature\"\": 21.5}\"\n";
+    2026-07-01T09:00:01.5Z,1,\"{\"\"temperature\"\": 21.5}\"\r\n";
 const NDJSON: &str = "{\"sensor_identifier\":\"2b1e9f0a-6c1d-4b8e-9a53-0f5d1c7e4a11\",\
     \"timestamp\":1782896400.25,\"creation_timestamp\":\"2026-07-01T09:00:00.25Z\",\
     \"receipt_timestamp\":\"2026-07-01T09:00:01.5Z\",\"revision\":1,\"value\":{\"temperature\": 21.5}}\n";

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::callers::CallersExport;
+use super::csv;
 use super::rows::TimeRange;
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
 use crate::store::connections::pooled_client::PooledClient;
@@ -85,6 +86,8 @@ pub struct Export {
     pub attributes: Option<Vec<String>>,
     /// How a line looks.
     pub format: ExportFormat,
+    /// CSV that a person opens with Excel: with a byte order mark, and no cell that is a formula.
+    pub for_excel: bool,
 }
 
 /// Why an export does not begin.
@@ -291,8 +294,16 @@ impl Work {
     async fn one(&mut self, sensor: SensorIdentifier) -> Result<(), Halt> {
         let lines = self.client.copy_out(&self.export.statement(sensor)).await?;
         tokio::pin!(lines);
+        // PostgreSQL sends each row by itself, and ends it with a newline.
         while let Some(line) = lines.next().await {
-            self.gathered.extend_from_slice(&line?);
+            let line = line?;
+            match self.export.format {
+                ExportFormat::Csv => {
+                    self.gathered.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(&line));
+                    self.gathered.extend_from_slice(csv::LINE_END.as_bytes());
+                }
+                ExportFormat::NdJson => self.gathered.extend_from_slice(&line),
+            }
             if self.gathered.len() >= CHUNK_BYTES {
                 self.hand_on().await?;
             }
@@ -312,19 +323,10 @@ impl Work {
 const RFC3339: &str = r#"'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"#;
 
 impl Export {
-    /// The names of the columns.
     fn header(&self) -> String {
-        if self.format == ExportFormat::NdJson {
-            return String::new();
-        }
-        let fixed =
-            "sensor_identifier,timestamp,creation_timestamp,receipt_timestamp,revision".to_owned();
-        match &self.attributes {
-            None => fixed + ",value\n",
-            Some(attributes) => {
-                let cell = |name: &String| format!(",\"{}\"", name.replace('"', "\"\""));
-                fixed + &attributes.iter().map(cell).collect::<String>() + "\n"
-            }
+        match self.format {
+            ExportFormat::Csv => csv::header(self.attributes.as_deref(), self.for_excel),
+            ExportFormat::NdJson => String::new(),
         }
     }
 
@@ -343,8 +345,8 @@ impl Export {
                 format!("sensor_identifier, {unix}, {created}, {received}, revision, value")
             }
             (ExportFormat::Csv, Some(attributes)) => {
-                let members: String =
-                    attributes.iter().map(|name| format!(", value ->> {name}")).collect();
+                let members = attributes.iter().map(|name| csv::member(name, self.for_excel));
+                let members: String = members.map(|member| format!(", {member}")).collect();
                 format!("sensor_identifier, {unix}, {created}, {received}, revision{members}")
             }
             (ExportFormat::NdJson, attributes) => {
@@ -401,6 +403,7 @@ mod tests {
             range: TimeRange::default(),
             attributes: attributes.map(|names| names.iter().map(|&it| it.into()).collect()),
             format,
+            for_excel: true,
         }
     }
 
@@ -434,18 +437,6 @@ mod tests {
         let silence = StoreError::Silence { waited: CONNECT_TIMEOUT };
         let failed = read(vec![lines(), Piece::Failed(silence)]).await;
         assert!(matches!(failed.last(), Some(Err(CutOff::Store(_)))), "{failed:?}");
-    }
-
-    #[test]
-    fn the_header_names_what_the_lines_hold() {
-        let fixed = "sensor_identifier,timestamp,creation_timestamp,receipt_timestamp,revision";
-        let header = |format, attributes| export(format, attributes).header();
-        assert_eq!(header(ExportFormat::Csv, None), format!("{fixed},value\n"));
-        assert_eq!(
-            header(ExportFormat::Csv, Some(&["a", "b\",\n"])),
-            format!("{fixed},\"a\",\"b\"\",\n\"\n")
-        );
-        assert_eq!(header(ExportFormat::NdJson, None), "");
     }
 
     #[test]

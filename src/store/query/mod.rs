@@ -3,6 +3,7 @@
 pub(super) mod activity_page;
 pub(super) mod aggregates;
 pub(super) mod callers;
+mod csv;
 pub(super) mod export;
 pub(super) mod log_summary;
 pub(super) mod pages;

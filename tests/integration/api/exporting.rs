@@ -69,6 +69,58 @@ async fn a_sensor_is_exported_as_csv() {
 }
 
 #[actix_rt::test]
+async fn csv_names_each_column_once_and_is_harmless_to_excel_where_it_is_asked_to_be() {
+    let api = Api::start().await;
+    let (sensor, one) = api.create_sensor("one").await;
+    let value = json!({
+        "timestamp": "mine", "value.timestamp": -3.2, "=1+1": "=cmd|'/c calc'!A0", "cr": "\r=1",
+        "quoted": "'@x", "plain": "a=1", "minus": "-3.2", "no": false, "lines": "a\nb",
+    });
+    api.execute(&format!(
+        "insert into measurement values ('{sensor}', to_timestamp(1), to_timestamp(2), 1, 0,
+             convert_from(decode('{}', 'hex'), 'UTF8')::jsonb)",
+        value.to_string().bytes().map(|byte| format!("{byte:02x}")).collect::<String>()
+    ))
+    .await;
+    let names = "timestamp,value.timestamp,%3D1%2B1,cr,quoted,plain,minus,no,lines";
+    let path = format!("{one}/measurements/export?attributes={names}");
+    // A reader of CSV passes over the byte order mark.
+    let lines = async |safe: &str| {
+        let answer = api.get(&format!("{path}{safe}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.text.matches("\r\n").count(), 2, "{answer:?}");
+        assert!(answer.text.ends_with("\r\n"), "{answer:?}");
+        let begin =
+            if safe.is_empty() { "sensor_identifier," } else { "\u{feff}sensor_identifier," };
+        assert!(answer.text.starts_with(begin), "{answer:?}");
+        let mut reader =
+            csv::ReaderBuilder::new().has_headers(false).from_reader(answer.text.as_bytes());
+        let rows = reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect());
+        rows.collect::<Vec<Vec<String>>>()
+    };
+
+    let plain = lines("").await;
+    assert_eq!(plain[0][1], "timestamp");
+    let names = ["value.timestamp", "value.value.timestamp", "=1+1", "cr", "quoted"];
+    assert_eq!(plain[0][5..10], names);
+    let cells =
+        ["mine", "-3.2", "=cmd|'/c calc'!A0", "\r=1", "'@x", "a=1", "-3.2", "false", "a\nb"];
+    assert_eq!(plain[1][5..], cells);
+
+    let safe = lines("&safe=excel").await;
+    let names = ["value.timestamp", "value.value.timestamp", "'=1+1", "cr", "quoted"];
+    assert_eq!(safe[0][5..10], names);
+    let cells =
+        ["mine", "-3.2", "'=cmd|'/c calc'!A0", "'\r=1", "''@x", "a=1", "'-3.2", "false", "a\nb"];
+    assert_eq!(safe[1][5..], cells);
+
+    for safe in ["&safe=excel&format=ndjson", "&safe=calc", "&safe="] {
+        let problem = api.get(&format!("{path}{safe}")).await.expect(400);
+        assert_eq!(problem["parameter"], "safe", "{problem}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_network_is_exported_as_lines_of_json() {
     let api = Api::start().await;
     let mut sensors = Vec::new();
