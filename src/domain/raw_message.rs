@@ -86,6 +86,15 @@ impl RawMessage {
         self.buffer.slice(start + range.start as usize..start + range.end as usize)
     }
 
+    /// A part of the payload, such as one of its [`super::elements`], to outlive the message; shares its memory.
+    ///
+    /// # Panics
+    /// When it is not a part of the payload.
+    #[must_use]
+    pub fn keep_part(&self, part: &[u8]) -> Bytes {
+        self.buffer.slice_ref(part)
+    }
+
     /// The payload, which outlives the message and shares its memory.
     #[must_use]
     pub fn keep_payload(&self) -> Bytes {

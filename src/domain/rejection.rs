@@ -95,7 +95,9 @@ reasons! {
     NoItems = "no_items",
     /// The array has more than `MAX_ITEMS_PER_MESSAGE` items.
     TooManyItems = "too_many_items",
-    /// The item is not an object, or has a member twice.
+    /// A number in the item is NaN or infinite, which JSON does not have.
+    NotANumber = "not_a_number",
+    /// The item is not an object, not JSON, or has a member twice.
     InvalidItem = "invalid_item",
     /// `revision` is neither an integer from 0 to 2147483647, nor null or -1 for none.
     InvalidRevision = "invalid_revision",

@@ -1,7 +1,7 @@
 //! Rebuilds a message from a row of `rejection`. Called by the replayer; pure. The payload contains only
 //! what was rejected.
 
-use crate::domain::{RawMessage, RejectionDigest};
+use crate::domain::{RawMessage, RejectionDigest, elements};
 use crate::store::StoredRejection;
 use crate::wire;
 
@@ -24,7 +24,8 @@ pub(super) fn message(row: &StoredRejection) -> Result<RawMessage, NotReplayable
         (None, true) => Some(row.raw.clone()),
         (None, false) => return Err(NotReplayable::Incomplete),
         (Some(index), true) => row.kind.and_then(|kind| {
-            wire::item(kind, &row.raw, index).map(|item| wire::envelop(kind, item))
+            let items = elements(kind, &row.raw).ok()?;
+            items.get(index as usize).map(|item| wire::envelop(kind, item))
         }),
         (Some(_), false) => row.kind.map(|kind| wire::envelop(kind, &row.raw)),
     };

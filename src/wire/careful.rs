@@ -1,22 +1,32 @@
 //! The careful pass: decodes a message that the fast one gave up on, rule by rule. Called by the decoder.
 //! Each invalid item is refused by itself with its reason, and every valid one is kept.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::item::{accept_revision, heartbeat, holds_nul, log_message, measurement, range_of};
-use super::{MessageRefusal, Refusal, RefusedItem, value};
-use crate::domain::{Heartbeat, Items, Kind, LogMessage, Measurement, Reason, Severity, Timestamp};
+use super::{MessageRefusal, Refusal, RefusedItem, form, value};
+use crate::domain::{
+    Heartbeat, Items, Kind, LogMessage, Measurement, ObjectMembers, Reason, Severity, Timestamp,
+    elements, malformed_value,
+};
 
 /// The items that can be stored and those that cannot, or why the whole message is refused.
 pub(super) fn decode(
     kind: Kind,
-    payload: &str,
+    payload: &[u8],
     limit: usize,
 ) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
-    let elements = elements(kind, payload)?;
+    let elements = elements(kind, payload).map_err(|(reason, detail)| {
+        let detail = match form::of(payload) {
+            Some(form) if matches!(reason, Reason::NotUtf8 | Reason::NotJson) => {
+                format!("the payload looks {form}; send plain JSON")
+            }
+            _ => detail,
+        };
+        whole(reason, detail)
+    })?;
     if elements.is_empty() {
         let detail = format!("the array {:?} is empty", kind.envelope_member());
         return Err(whole(Reason::NoItems, detail));
@@ -46,17 +56,9 @@ pub(super) fn decode(
     Ok((items, refused))
 }
 
-/// The text of one item of a payload, valid or not.
-#[must_use]
-pub fn item(kind: Kind, payload: &[u8], index: u32) -> Option<&[u8]> {
-    let payload = std::str::from_utf8(payload).ok()?;
-    let elements = elements(kind, payload).ok()?;
-    elements.get(index as usize).map(|element| element.get().as_bytes())
-}
-
 fn partition<'a, T>(
-    elements: &'a [&'a RawValue],
-    payload: &'a str,
+    elements: &'a [&'a [u8]],
+    payload: &'a [u8],
     refused: &'a mut Vec<RefusedItem>,
     read: impl Fn(&Members<'a>) -> Result<T, Refusal> + 'a,
 ) -> impl Iterator<Item = T> + 'a {
@@ -75,83 +77,41 @@ fn whole(reason: Reason, detail: String) -> MessageRefusal {
     MessageRefusal { refusal: (reason, detail), item_count: 1 }
 }
 
-fn elements(kind: Kind, payload: &str) -> Result<Vec<&RawValue>, MessageRefusal> {
-    let member = kind.envelope_member();
-    serde_json::from_str::<IgnoredAny>(payload)
-        .map_err(|error| whole(Reason::NotJson, format!("the payload is not JSON: {error}")))?;
-    let shape = |detail: String| whole(Reason::InvalidShape, detail);
-    let AllMembers(envelope) = serde_json::from_str::<AllMembers<'_>>(payload).map_err(|_| {
-        shape(format!("the payload is not a JSON object; expected {{\"{member}\": [ … ]}}"))
-    })?;
-    let mut arrays = envelope.iter().filter(|(name, _)| name == member).map(|(_, array)| *array);
-    let array = arrays.next().ok_or_else(|| shape(format!("the member {member:?} is missing")))?;
-    if arrays.next().is_some() {
-        return Err(shape(format!("the member {member:?} occurs twice")));
-    }
-    serde_json::from_str(array.get())
-        .map_err(|_| shape(format!("the member {member:?} is not an array")))
-}
-
-/// The members of an object in order, repeated names included.
-struct AllMembers<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for AllMembers<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut members = Vec::new();
-                while let Some(Name(name)) = map.next_key()? {
-                    members.push((name, map.next_value().map_err(M::Error::custom)?));
-                }
-                Ok(members)
-            }
-        }
-
-        deserializer.deserialize_map(Object).map(AllMembers)
-    }
-}
-
-/// A key, which may hold a lone surrogate: unknown members are tolerated.
-struct Name(String);
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl Visitor<'_> for Text {
-            type Value = String;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a key")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<String, E> {
-                Ok(key.to_owned())
-            }
-
-            fn visit_bytes<E: serde::de::Error>(self, key: &[u8]) -> Result<String, E> {
-                Ok(String::from_utf8_lossy(key).into_owned())
-            }
-        }
-
-        deserializer.deserialize_bytes(Text).map(Name)
-    }
-}
-
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
-fn members<'a>(element: &'a RawValue) -> Result<Members<'a>, Refusal> {
-    serde_json::from_str(element.get())
-        .map(|AllMembers(members)| Members(members))
-        .map_err(|_| (Reason::InvalidItem, "the item is not a JSON object".into()))
+fn members(element: &[u8]) -> Result<Members<'_>, Refusal> {
+    let text = std::str::from_utf8(element).map_err(|error| {
+        (Reason::NotUtf8, format!("the item is not UTF-8 at byte {}", error.valid_up_to()))
+    })?;
+    let members = serde_json::from_str(text).map(|ObjectMembers(members)| Members(members));
+    members.map_err(|error| {
+        if serde_json::from_str::<IgnoredAny>(text).is_ok() {
+            (Reason::InvalidItem, "the item is not a JSON object".into())
+        } else {
+            malformed(text, &error)
+        }
+    })
+}
+
+fn malformed(text: &str, error: &serde_json::Error) -> Refusal {
+    let Some((path, value)) = malformed_value(text) else {
+        return (Reason::InvalidItem, format!("the item is not JSON: {error}"));
+    };
+    let (path, shown) = (if path.is_empty() { "the item" } else { &path }, excerpt(value));
+    if is_not_a_number(value) {
+        let detail =
+            format!("{path} is {shown}, which JSON does not have; send null, or leave it out");
+        (Reason::NotANumber, detail)
+    } else {
+        (Reason::InvalidItem, format!("{path} is {shown}, which is not JSON"))
+    }
+}
+
+/// As Python, JavaScript and C print what is no finite number.
+fn is_not_a_number(value: &str) -> bool {
+    let value = value.trim_start_matches(['+', '-']).to_ascii_lowercase();
+    ["nan", "inf", "infinity"].contains(&&*value)
+        || ["nan(", "1.#"].iter().any(|beginning| value.starts_with(beginning))
 }
 
 impl<'a> Members<'a> {
@@ -218,7 +178,7 @@ fn text(value: &RawValue, name: &str, reason: Reason, expected: &str) -> Result<
     Ok(text)
 }
 
-fn read_measurement(item: &Members<'_>, payload: &str) -> Result<Measurement, Refusal> {
+fn read_measurement(item: &Members<'_>, payload: &[u8]) -> Result<Measurement, Refusal> {
     let revision = item.revision()?;
     let timestamp = item.timestamp()?;
     let value = item

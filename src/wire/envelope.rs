@@ -9,10 +9,10 @@ use serde::de::{
 };
 
 use super::item::{WireHeartbeat, WireItem, WireLogMessage, WireMeasurement};
-use crate::domain::{Items, Kind};
+use crate::domain::{Items, Kind, trim_payload};
 
 /// None if anything about the message is in doubt.
-pub(super) fn decode(kind: Kind, payload: &str, limit: usize) -> Option<Items> {
+pub(super) fn decode(kind: Kind, payload: &[u8], limit: usize) -> Option<Items> {
     match kind {
         Kind::Measurement => {
             read::<WireMeasurement<'_>, _>(kind, payload, limit).map(Items::Measurements)
@@ -24,30 +24,37 @@ pub(super) fn decode(kind: Kind, payload: &str, limit: usize) -> Option<Items> {
     }
 }
 
-fn read<'de, W, C>(kind: Kind, payload: &'de str, limit: usize) -> Option<C>
+fn read<'de, W, C>(kind: Kind, payload: &'de [u8], limit: usize) -> Option<C>
 where
     W: WireItem<'de>,
     C: Default + Extend<W::Item>,
 {
     let envelope =
         Envelope::<W, C> { member: kind.envelope_member(), payload, limit, reads: PhantomData };
-    let mut deserializer = serde_json::Deserializer::from_str(payload);
-    let items = envelope.deserialize(&mut deserializer).ok()?;
+    let text = std::str::from_utf8(trim_payload(payload)).ok()?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let items = if text.trim_start().starts_with('[') {
+        let Envelope { payload, limit, reads, .. } = envelope;
+        Array { payload, limit, reads }.deserialize(&mut deserializer)
+    } else {
+        envelope.deserialize(&mut deserializer)
+    };
+    let items = items.ok()?;
     deserializer.end().ok()?;
     Some(items)
 }
 
-/// `{"<member>": [ … ]}`; other members are tolerated.
+/// `{"<member>": [ … ]}`, or the array by itself; other members are tolerated.
 struct Envelope<'a, W, C> {
     member: &'static str,
-    payload: &'a str,
+    payload: &'a [u8],
     limit: usize,
     reads: PhantomData<(W, C)>,
 }
 
 /// The array of the envelope.
 struct Array<'a, W, C> {
-    payload: &'a str,
+    payload: &'a [u8],
     limit: usize,
     reads: PhantomData<(W, C)>,
 }

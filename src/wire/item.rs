@@ -16,8 +16,8 @@ pub(super) trait WireItem<'de>: Deserialize<'de> {
     /// The domain's item.
     type Item;
 
-    /// None if it breaks a rule. `payload` is the text that it was read from.
-    fn accept(self, payload: &'de str) -> Option<Self::Item>;
+    /// None if it breaks a rule. `payload` is what it was read from.
+    fn accept(self, payload: &'de [u8]) -> Option<Self::Item>;
 }
 
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ pub(super) struct WireHeartbeat {
 impl<'de> WireItem<'de> for WireMeasurement<'de> {
     type Item = Measurement;
 
-    fn accept(self, payload: &'de str) -> Option<Measurement> {
+    fn accept(self, payload: &'de [u8]) -> Option<Measurement> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
         value::check(self.value.get()).ok()?;
@@ -64,7 +64,7 @@ impl<'de> WireItem<'de> for WireMeasurement<'de> {
 impl<'de> WireItem<'de> for WireLogMessage<'de> {
     type Item = LogMessage;
 
-    fn accept(self, _payload: &'de str) -> Option<LogMessage> {
+    fn accept(self, _payload: &'de [u8]) -> Option<LogMessage> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
         let severity = Severity::parse(&self.severity)?;
@@ -81,7 +81,7 @@ impl<'de> WireItem<'de> for WireLogMessage<'de> {
 impl<'de> WireItem<'de> for WireHeartbeat {
     type Item = Heartbeat;
 
-    fn accept(self, _payload: &'de str) -> Option<Heartbeat> {
+    fn accept(self, _payload: &'de [u8]) -> Option<Heartbeat> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
         Some(heartbeat(revision, timestamp, self.success))
@@ -105,10 +105,10 @@ pub(super) fn measurement(
     revision: Option<i32>,
     timestamp: Timestamp,
     value: &RawValue,
-    payload: &str,
+    payload: &[u8],
 ) -> Measurement {
     let digest = content_digest(revision, &[value.get().as_bytes()]);
-    Measurement { timestamp, digest, revision, value: range_of(value, payload) }
+    Measurement { timestamp, digest, revision, value: range_of(value.get().as_bytes(), payload) }
 }
 
 pub(super) fn log_message(
@@ -143,9 +143,8 @@ pub(super) fn heartbeat(revision: Option<i32>, timestamp: Timestamp, success: bo
 }
 
 /// The range of a part of the payload.
-pub(super) fn range_of(part: &RawValue, payload: &str) -> ByteRange {
-    let start = part.get().as_ptr() as usize - payload.as_ptr() as usize;
-    let end = start + part.get().len();
+pub(super) fn range_of(part: &[u8], payload: &[u8]) -> ByteRange {
+    let start = part.as_ptr().addr() - payload.as_ptr().addr();
     let narrow = |at| u32::try_from(at).expect("a payload is smaller than 4 GiB");
-    ByteRange { start: narrow(start), end: narrow(end) }
+    ByteRange { start: narrow(start), end: narrow(start + part.len()) }
 }

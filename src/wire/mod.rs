@@ -6,6 +6,7 @@
 mod agreement;
 mod careful;
 mod envelope;
+mod form;
 mod item;
 mod topic;
 mod topic_flaw;
@@ -13,7 +14,6 @@ pub mod value;
 
 #[cfg(any(test, fuzzing))]
 pub use agreement::disagreement;
-pub use careful::item;
 pub use topic::{Topics, check_prefix};
 pub use topic_flaw::TopicFlaw;
 
@@ -186,13 +186,7 @@ fn decode_payload(
     message: &RawMessage,
     limits: Limits,
 ) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
-    let payload = std::str::from_utf8(message.payload()).map_err(|error| MessageRefusal {
-        refusal: (
-            Reason::NotUtf8,
-            format!("the payload is not UTF-8 at byte {}", error.valid_up_to()),
-        ),
-        item_count: 1,
-    })?;
+    let payload = message.payload();
     if let Some(items) = envelope::decode(kind, payload, limits.items_per_message) {
         return Ok((items, Vec::new()));
     }

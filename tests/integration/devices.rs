@@ -8,6 +8,7 @@ use crate::support::client::Client;
 use crate::support::postgres::{Database, connect};
 use crate::support::said::heartbeat;
 use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
 
 struct Scene {
     database: Database,
@@ -141,4 +142,71 @@ async fn the_first_configuration_has_revision_1_and_an_older_sensor_keeps_its_0(
     let (_, answer) = scene.service.post(&path, &json!({})).await.unwrap();
     assert_eq!(answer["revision"], 1);
     assert_eq!(scene.service.get(&format!("{path}/0")).await.unwrap().0, 200);
+}
+
+#[actix_rt::test]
+async fn a_malformed_item_harms_no_neighbour() {
+    let scene = Scene::new(&[]).await;
+    let malformed =
+        ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "+1", "0x1F", "01", "'a'"];
+    for (second, bad) in malformed.into_iter().enumerate() {
+        let item =
+            |value: &str, at: usize| format!(r#"{{"timestamp":{at},"value":{{"t":{value}}}}}"#);
+        let at = 10 * second;
+        let items = [item("1", at), item(bad, at + 1), item("2", at + 2)].join(", ");
+        // As Python writes it, and as C does.
+        scene.publish("measurements", format!("{{\"measurements\": [{items}]}}")).await;
+        scene.publish("measurements", format!("\u{feff}[{items}]\0")).await;
+    }
+    let log = r#"[{"timestamp":1,"severity":"info","subject":"a"},{"timestamp":NaN,"severity":"info","subject":"b"}]"#;
+    scene.publish("log-messages", log).await;
+    let service = &scene.service;
+    let count = malformed.len() as u64;
+    let account =
+        service.until(|account| account.received == 6 * count && account.in_flight == 0).await;
+    // The second message of each pair differs in bytes, so its rejection is one of its own.
+    assert_eq!(
+        (account.committed, account.duplicate, account.rejected),
+        (2 * count, 2 * count, 2 * count)
+    );
+    service
+        .until_of("log_messages", |account| account.committed == 1 && account.rejected == 1)
+        .await;
+
+    let reasons = "select count(*) from rejection where item_index = 1 and reason = ";
+    assert_eq!(scene.count(&format!("{reasons} 'not_a_number'")).await, 13);
+    assert_eq!(scene.count(&format!("{reasons} 'invalid_item'")).await, 8);
+    let named = "select count(*) from rejection where kind = 'measurement' and raw like '{%}' \
+        and (detail like 'value.t is %, which JSON does not have%' or detail like 'value.t is %, which is not JSON')";
+    assert_eq!(scene.count(named).await, 2 * count as i64);
+
+    // They are replayed by themselves, and refused again.
+    let replay = "/api/v1/rejections/replay";
+    let (status, report) = service.post(replay, &json!({ "all": true })).await.unwrap();
+    assert_eq!((status, &report["kept"]), (200, &json!(21)), "{report}");
+}
+
+#[actix_rt::test]
+async fn a_payload_in_another_form_is_refused_by_its_name() {
+    let scene = Scene::new(&[]).await;
+    let json = r#"{"measurements":[{"timestamp":1,"value":{"t":1}}]}"#;
+    let utf16: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    // Python's `gzip.compress`, `zlib.compress` and `cbor2.dumps` begin like this.
+    for (payload, form) in [
+        (b"\x1f\x8b\x08\0\xf1\x8e\x1ei\x02\xff\xabV".to_vec(), "gzip-compressed"),
+        (b"x\x9c\xabV\xca\x4dM,.-J".to_vec(), "zlib-compressed"),
+        (b"\xa1lmeasurements\x81\xa2itimestamp\x01".to_vec(), "CBOR-encoded"),
+        (utf16.clone(), "UTF-16-encoded"),
+        ([b"\xff\xfe", &utf16[..]].concat(), "UTF-16-encoded"),
+    ] {
+        scene.publish("measurements", payload.clone()).await;
+        let expected = format!("the payload looks {form}; send plain JSON");
+        eventually(PATIENCE, async || {
+            let (_, page) = scene.service.get("/api/v1/rejections?limit=1").await?;
+            let detail = page["items"][0]["detail"].as_str().unwrap_or_default().to_owned();
+            if detail == expected { Ok(()) } else { Err(detail) }
+        })
+        .await;
+    }
+    assert_eq!(scene.count("select count(*) from rejection").await, 5);
 }

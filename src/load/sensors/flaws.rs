@@ -9,7 +9,7 @@ use super::payload::{Revision, UnixSeconds};
 use crate::domain::{Kind, Timestamp};
 
 /// `%` is the revision, `@` the timestamp, `#` the same in nanoseconds, `$` the kind's envelope member.
-const ITEMS: [&str; 14] = [
+const ITEMS: [&str; 16] = [
     r#"{"revision":%,"timestamp":@,"value":{"temperature":{"celsius":21.37}}}"#,
     r#"{"revision":%,"timestamp":@,"value":[21.37,45.2]}"#,
     r#"{"revision":%,"timestamp":@}"#,
@@ -23,6 +23,9 @@ const ITEMS: [&str; 14] = [
     r#"{"revision":%,"sent":@,"value":{"temperature":21.37}}"#,
     r#"{"revision":%,"timestamp":"@","value":{"temperature":21.37}}"#,
     r#"{"revision":%,"timestamp":#,"value":{"temperature":21.37}}"#,
+    // As Python, and firmware by hand, write it.
+    r#"{"revision":%,"timestamp":@,"value":{"temperature":NaN}}"#,
+    r#"{"revision":%,"timestamp":@,"value":{"temperature":+21.37}}"#,
     r#""21.37 at @""#,
 ];
 
@@ -37,7 +40,7 @@ const LOG_MESSAGES: [&str; 5] = [
 const MESSAGES: [&str; 6] = [
     "temperature=21.37;at=@",
     r#"{"$":[{"revision":0,"timestamp":@"#,
-    r#"["$",@]"#,
+    r#"{"$":{"sent":@}}"#,
     r#"{"readings":[{"revision":0,"timestamp":@}]}"#,
     r#"{"$":[],"sent":@}"#,
     // Written in Latin-1, as old firmware does: no UTF-8.
@@ -88,14 +91,16 @@ fn filled(template: &str, revision: Revision, at: Timestamp, kind: Kind) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::elements;
     use std::collections::HashSet;
 
     #[test]
-    fn an_item_is_json_so_that_its_neighbours_can_be_told() {
+    fn an_item_is_one_element_so_that_its_neighbours_are_told_from_it() {
         for template in ITEMS {
             let item = filled(template, Revision(Some(3)), Timestamp::now(), Kind::Measurement);
-            serde_json::from_slice::<&serde_json::value::RawValue>(&item)
-                .unwrap_or_else(|error| panic!("{template}: {error}"));
+            let payload = [b"[1,", &item[..], b",2]"].concat();
+            let elements = elements(Kind::Measurement, &payload).unwrap();
+            assert_eq!(elements, [b"1", &item[..], b"2"], "{template}");
         }
     }
 
