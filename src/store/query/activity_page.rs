@@ -1,5 +1,5 @@
-//! The counts of each sensor, page by page. Called by the API. Promises a page of at most
-//! [`MAX_COUNTS`] counts, read by one statement that looks at the sensors of that page only.
+//! The activity counts of each sensor, page by page. Called by the API. A page has at most
+//! [`MAX_COUNTS`] counts, and is read by one statement that reads only the sensors of that page.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -11,10 +11,10 @@ use crate::store::columns::Parameters;
 use crate::store::maintenance::activity::{BUCKETS, Counts, bucket_of};
 use crate::store::{Store, StoreError};
 
-/// Counts on one page, about 90 bytes each in the API: 100 sensors with all their buckets.
+/// 100 sensors with all their buckets, about 90 bytes per count in the API.
 const MAX_COUNTS: u32 = 100 * BUCKETS as u32;
 
-/// Parameters: first and last bucket, scope or null, identifier to go on behind or null, limit.
+/// Parameters: first and last bucket, scope or null, identifier after which to continue or null, limit.
 const PAGE: &str = "\
 select identifier, buckets, measurements, log_messages, heartbeats
 from sensor
@@ -35,18 +35,18 @@ order by identifier limit $5";
 /// The counts of one sensor, by bucket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SensorActivity {
-    /// Whose.
+    /// The sensor's identifier.
     pub sensor: SensorIdentifier,
-    /// Buckets without an item are left out.
+    /// The counts by bucket, without empty buckets.
     pub buckets: Vec<(i32, Counts)>,
 }
 
 impl Store {
     /// The sensors of a scope that have counts in the bucket of `from` or later, one more than the
-    /// returned limit if there are more. The limit is lowered so that a page is bounded.
+    /// returned limit if there are more. The limit is reduced to bound the page.
     ///
     /// # Errors
-    /// When the database is unavailable, or the read takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn list_activity(
         &self,
         scope: Scope,

@@ -1,9 +1,9 @@
-//! The numbers of a sensor's measurements, summed up by bucket of time. Called by the API. Promises
-//! that what it tells is what the rows say at this moment, however late some of them came.
+//! Aggregates of a sensor's measurements by time bucket. Called by the API. The result always matches
+//! the present rows, also if some arrived late.
 //!
-//! A sensor's rows lie scattered among those of all others, and to fetch weeks of them takes seconds.
-//! So they are taken from their bundles, wherever these have the same count of rows and the same sum
-//! (xor) of digests as the rows. Both can be had from the index alone, 20 times as fast as the rows.
+//! A sensor's rows are scattered among those of other sensors, and reading weeks of them takes seconds.
+//! Therefore they are read from bundles, if the bundle's row count and xor of digests match those of
+//! the rows. Both are read from the index alone, 20 times as fast as the rows.
 
 use std::pin::pin;
 
@@ -19,21 +19,20 @@ use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
-/// So many rows by themselves are read again and again, and not bundled.
+/// Up to this many unbundled rows, bundling the range is not worth its cost.
 const FEW_ROWS: usize = 2_000;
 
-/// What there is in a range.
+/// The aggregates of a range.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Aggregates {
-    /// By bucket, then by attribute; those without a number are left out.
+    /// By bucket, then by attribute; attributes without a number are omitted.
     pub rows: Vec<Aggregate>,
-    /// Whether it pays to bundle the range: [`Store::bundle`].
+    /// Whether the range should be bundled: [`Store::bundle`].
     pub is_slow: bool,
 }
 
-/// Bundles that hold, and the rows of the periods that have none. Those at the ends of the range have
-/// none either, if it cuts them. `offset 0` keeps the planner from reading all rows first, and then
-/// choosing among them. Parameters: sensor, from, to.
+/// The up-to-date bundles, and the rows of the other periods, which include partial periods at the ends
+/// of the range. `offset 0` prevents a plan that reads all rows first. Parameters: sensor, from, to.
 const READ: &str = "\
 with seen as materialized (
     select date_bin('4 hours', creation_timestamp, '1970-01-05Z') as period,
@@ -48,7 +47,7 @@ with seen as materialized (
         where sensor_identifier = $1 and period >= $2 and period < $3 and lines is not null
     ) bundle using (period, row_count, digest_xor)
 ), runs as (
-    -- The periods without one, neighbours in one run each.
+    -- The periods without a bundle; adjacent ones form one run.
     select min(period) as first, max(period) + interval '4 hours' as last
     from (
         select period, period - row_number() over (order by period) * interval '4 hours' as run
@@ -67,17 +66,17 @@ from runs cross join lateral (
     offset 0
 ) measurements";
 
-/// Parameters: sensor, from, to, how many are before it.
+/// Parameters: sensor, from, to, number of measurements before it.
 const NTH: &str = "\
 select creation_timestamp from measurement
 where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp < $3
 order by creation_timestamp offset $4 limit 1";
 
 impl Store {
-    /// Sums up what a sensor measured; none if there is no such sensor.
+    /// Aggregates a sensor's measurements; none if the sensor does not exist.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn aggregate_measurements(
         &self,
         sensor: SensorIdentifier,
@@ -100,21 +99,21 @@ impl Store {
             }
             let mut sums = Sums::new(aggregation);
             let whole = whole_periods((aggregation.from, aggregation.to), Timestamp::now());
-            let could_be_bundled = |made: jiff::Timestamp| {
-                whole.is_some_and(|(from, to)| (from..to).contains(&made.into()))
+            let could_be_bundled = |created: jiff::Timestamp| {
+                whole.is_some_and(|(from, to)| (from..to).contains(&created.into()))
             };
             let mut single_row_count = 0;
-            // One bundle after the other, so that years are in memory at no time.
+            // Streamed, so that never more than one bundle is in memory.
             let mut rows = pin!(rows);
             while let Some(row) = rows.try_next().await? {
-                let (moments, lines): (Vec<jiff::Timestamp>, &str) =
+                let (timestamps, lines): (Vec<jiff::Timestamp>, &str) =
                     (row.try_get(0)?, row.try_get(1)?);
-                if let [made] = moments[..] {
-                    single_row_count += usize::from(could_be_bundled(made));
+                if let [created] = timestamps[..] {
+                    single_row_count += usize::from(could_be_bundled(created));
                 }
-                // A newline within a text stands there as `\\n`.
-                for (made, line) in moments.into_iter().zip(lines.split('\n')) {
-                    sums.add(made.into(), line);
+                // A newline within a string is escaped as `\\n`.
+                for (created, line) in timestamps.into_iter().zip(lines.split('\n')) {
+                    sums.add(created.into(), line);
                 }
             }
             Ok(Some(Aggregates { rows: sums.finish(), is_slow: single_row_count > FEW_ROWS }))
@@ -122,10 +121,10 @@ impl Store {
         .await
     }
 
-    /// When a sensor measured in this range, so many measurements behind the first.
+    /// The timestamp of a sensor's n-th measurement in a range, from 0.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn nth_measurement(
         &self,
         sensor: SensorIdentifier,

@@ -1,5 +1,5 @@
-//! How many exports each caller runs. Called when an export begins. Promises that a share is given back
-//! however the export ends, and that nothing is kept of callers that run none.
+//! Counts the running exports of each caller. Called when an export begins. A share is released however
+//! the export ends, and callers without an export are not kept in memory.
 
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,16 +8,16 @@ use uuid::Uuid;
 
 pub(in crate::store) type Callers = Arc<Mutex<foldhash::HashMap<Uuid, u32>>>;
 
-/// Holds a caller's share while an export runs.
+/// A caller's share while an export runs.
 pub(in crate::store) struct CallersExport(Option<(Callers, Uuid)>);
 
 impl CallersExport {
-    /// None if the caller has `most` already. Who is not asked for a token has no limit.
-    pub(super) fn begin(callers: &Callers, caller: Option<Uuid>, most: u32) -> Option<Self> {
+    /// None if the caller already runs `limit` exports. Without authentication there is no limit per caller.
+    pub(super) fn begin(callers: &Callers, caller: Option<Uuid>, limit: u32) -> Option<Self> {
         let Some(caller) = caller else { return Some(Self(None)) };
         let mut running = callers.lock().unwrap_or_else(PoisonError::into_inner);
         let count = running.entry(caller).or_default();
-        (*count < most).then(|| {
+        (*count < limit).then(|| {
             *count += 1;
             Self(Some((Arc::clone(callers), caller)))
         })

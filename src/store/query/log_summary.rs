@@ -1,5 +1,5 @@
-//! What a sensor's log says over and over, counted by severity and subject. Called by the API.
-//! Promises the counts of all rows that the filter lets pass, in a fixed order with a key to go on.
+//! Counts a sensor's log messages by severity and subject. Called by the API. The counts include all rows
+//! that match the filter; their order is fixed, with a key to continue.
 
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -11,34 +11,34 @@ use crate::store::columns::{Parameters, timestamp};
 use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
-/// What tells the lines of a summary apart, and sorts them.
+/// The key of a line of the summary, and its order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SummaryKey {
     /// info, warning or error.
     pub severity: String,
-    /// What was said.
+    /// The messages' subject.
     pub subject: String,
 }
 
-/// All log messages of a sensor that say the same.
+/// All log messages of a sensor with the same severity and subject.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogSummary {
-    /// What they say.
+    /// Severity and subject.
     pub key: SummaryKey,
-    /// How many they are.
+    /// The number of messages.
     pub count: i64,
-    /// The lowest revision under which it was said, if under any.
+    /// The lowest revision of the messages, if any has one.
     pub first_revision: Option<i32>,
-    /// The highest.
+    /// The highest revision of the messages, if any has one.
     pub last_revision: Option<i32>,
-    /// When it was said for the first time, by the sensor's clock.
+    /// The earliest timestamp, by the sensor's clock.
     pub first_at: Timestamp,
-    /// And for the last time.
+    /// The latest timestamp.
     pub last_at: Timestamp,
 }
 
-/// Errors first. Parameters: sensor, from, to, severity and subject to go on behind (both or neither
-/// null), limit, severities, pattern; from and to and what follows the limit may be null.
+/// Errors first. Parameters: sensor, from, to, severity and subject after which to continue (both or
+/// neither null), limit, severities, pattern; all but the sensor and the limit may be null.
 const SUMMARISE: &str = "\
 select severity, subject, count(*), min(revision), max(revision), min(creation_timestamp),
        max(creation_timestamp)
@@ -56,11 +56,11 @@ order by array_position(array['error', 'warning', 'info'], severity), subject
 limit $6";
 
 impl Store {
-    /// The lines of a summary, one more than the page has room for if there are more; none if there
-    /// is no such sensor.
+    /// The lines of a summary, one more than the page holds if there are more; none if the sensor does
+    /// not exist.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn summarise_log_messages(
         &self,
         sensor: SensorIdentifier,

@@ -1,4 +1,4 @@
-//! What the API reads: pages, summaries, aggregates and exports.
+//! Reads for the API: pages, summaries, aggregates and exports.
 
 pub(super) mod activity_page;
 pub(super) mod aggregates;

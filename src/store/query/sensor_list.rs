@@ -1,5 +1,5 @@
-//! Sensors, as the API lists and reads them. Called by the API. Promises a key that survives inserts,
-//! and one state of the newest configuration, whoever asks.
+//! Lists and reads sensors. Called by the API. A list's key remains valid after inserts; the state of the
+//! newest configuration is computed by one statement for lists and single sensors.
 
 use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
@@ -10,61 +10,61 @@ use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, raw_json};
 use crate::store::{ConfigurationState, Page, Store, StoreError};
 
-/// A sensor, and how its configuration stands.
+/// A sensor, with the state of its configuration.
 #[derive(Clone, Debug)]
 pub struct Sensor {
-    /// Its name on the wire.
+    /// The identifier in its topics.
     pub identifier: SensorIdentifier,
-    /// Where it belongs.
+    /// Its network.
     pub network: NetworkIdentifier,
-    /// Its name for people.
+    /// Its name, unique in its network.
     pub name: String,
-    /// The user's: a JSON object, as the table prints it.
+    /// A JSON object for the operator's use, as PostgreSQL prints it.
     pub metadata: Box<RawValue>,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When its last message reached the service, as far as that has been noted.
+    /// When its last message was received, as stored.
     pub last_seen_at: Option<Timestamp>,
-    /// The newest revision that there is.
+    /// Its newest revision.
     pub newest_revision: Option<i32>,
-    /// How that one stands.
+    /// The state of its newest revision.
     pub configuration_state: ConfigurationState,
     /// The newest revision that it has acknowledged.
     pub last_acknowledged_revision: Option<i32>,
 }
 
-/// Which sensors to list.
+/// Conditions that a listed sensor fulfils.
 #[derive(Clone, Debug)]
 pub struct SensorFilter {
-    /// Those that the caller may see.
+    /// The networks that the caller may see.
     pub scope: Scope,
-    /// Those of one network.
+    /// Its network.
     pub network: Option<NetworkIdentifier>,
-    /// Those of this name.
+    /// Its name.
     pub name: Option<String>,
-    /// Those of which nothing has been heard since.
+    /// It has sent no message since this time.
     pub silent_since: Option<Timestamp>,
-    /// Those whose newest configuration stands so.
+    /// The state of its newest configuration.
     pub state: Option<ConfigurationState>,
 }
 
-/// In which order to list sensors.
+/// The order of a list of sensors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SensorOrder {
     /// By name.
     Name,
-    /// The longest silent first, and before them those that were never heard.
+    /// Sensors that have never sent a message first, then the least recently seen.
     LastSeen,
-    /// The last heard first.
+    /// The most recently seen first.
     LastSeenDescending,
 }
 
-/// Where a list of sensors goes on.
+/// The last sensor of a page, after which the list continues.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SensorKey {
-    /// In the order of names.
+    /// Ordered by name.
     Name(String, SensorIdentifier),
-    /// In the order in which they were heard; who was never heard, was at the epoch.
+    /// Ordered by last seen; the epoch for a sensor that has never sent a message.
     LastSeen(Timestamp, SensorIdentifier),
 }
 
@@ -81,7 +81,7 @@ impl SensorKey {
 }
 
 impl Sensor {
-    /// What a list in this order goes on behind.
+    /// The key after which a list in this order continues.
     #[must_use]
     pub fn key(&self, order: SensorOrder) -> SensorKey {
         match order {
@@ -93,8 +93,8 @@ impl Sensor {
     }
 }
 
-/// A configuration that the broker has had for five minutes, and whose sensor has spoken since
-/// without acknowledging it, is stale: the sensor keeps to an older one.
+/// A configuration is stale if its sensor has sent a message more than five minutes after its publication
+/// and has not acknowledged it.
 const SELECT: &str = "\
 select * from (
     select s.identifier, s.network_identifier, s.name, s.metadata::text, s.creation_timestamp,
@@ -147,7 +147,7 @@ const BY_LAST_SEEN_DESCENDING: &str = "\
 order by coalesce(last_seen_timestamp, 'epoch') desc, identifier desc limit $8";
 
 impl Store {
-    /// Sensors in an order, one more than the page has room for if there are more.
+    /// Sensors in an order, one more than the page holds if there are more.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -164,21 +164,21 @@ impl Store {
             let silent_since = filter.silent_since.map(Timestamp::to_jiff);
             let state = filter.state.map(ConfigurationState::name);
             let limit = page.row_count();
-            let (mut behind, mut name, mut heard) =
+            let (mut after, mut name, mut last_seen) =
                 <(Option<Uuid>, Option<&str>, Option<jiff::Timestamp>)>::default();
             match &page.after {
                 None => {}
                 Some(SensorKey::Name(key, sensor)) => {
-                    (behind, name) = (Some(sensor.0), Some(key.as_str()))
+                    (after, name) = (Some(sensor.0), Some(key.as_str()))
                 }
                 Some(SensorKey::LastSeen(key, sensor)) => {
-                    (behind, heard) = (Some(sensor.0), Some(key.to_jiff()));
+                    (after, last_seen) = (Some(sensor.0), Some(key.to_jiff()));
                 }
             }
             let (tail, key): (_, &(dyn tokio_postgres::types::ToSql + Sync)) = match order {
                 SensorOrder::Name => (BY_NAME, &name),
-                SensorOrder::LastSeen => (BY_LAST_SEEN, &heard),
-                SensorOrder::LastSeenDescending => (BY_LAST_SEEN_DESCENDING, &heard),
+                SensorOrder::LastSeen => (BY_LAST_SEEN, &last_seen),
+                SensorOrder::LastSeenDescending => (BY_LAST_SEEN_DESCENDING, &last_seen),
             };
             let key_type = match order {
                 SensorOrder::Name => Type::TEXT,
@@ -190,7 +190,7 @@ impl Store {
                 (&filter.name, Type::TEXT),
                 (&silent_since, Type::TIMESTAMPTZ),
                 (&state, Type::TEXT),
-                (&behind, Type::UUID),
+                (&after, Type::UUID),
                 (key, key_type),
                 (&limit, Type::INT8),
             ];
@@ -224,7 +224,7 @@ pub(in crate::store) async fn select_one<C: GenericClient>(
 }
 
 fn sensor(row: &Row) -> Result<Sensor, tokio_postgres::Error> {
-    let heard: Option<jiff::Timestamp> = row.try_get("last_seen_timestamp")?;
+    let last_seen: Option<jiff::Timestamp> = row.try_get("last_seen_timestamp")?;
     let state: &str = row.try_get("configuration_state")?;
     Ok(Sensor {
         identifier: SensorIdentifier(row.try_get("identifier")?),
@@ -232,7 +232,7 @@ fn sensor(row: &Row) -> Result<Sensor, tokio_postgres::Error> {
         name: row.try_get("name")?,
         metadata: raw_json(row.try_get("metadata")?),
         created_at: row.try_get::<_, jiff::Timestamp>("creation_timestamp")?.into(),
-        last_seen_at: heard.map(Into::into),
+        last_seen_at: last_seen.map(Into::into),
         newest_revision: row.try_get("newest_revision")?,
         configuration_state: state.parse().expect("the statement names no other"),
         last_acknowledged_revision: row.try_get("last_acknowledged_revision")?,

@@ -1,5 +1,5 @@
-//! Stored rejections: listed for the API (newest first), read for a replay (oldest first), and
-//! deleted. Promises pages that are bounded in rows and in bytes.
+//! Stored rejections: lists them (newest first), reads them for a replay (oldest first), and deletes
+//! them. Called by the API and the replayer. Pages are bounded in rows and in bytes.
 
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -12,50 +12,50 @@ use crate::store::ingest::rejections::named;
 use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
-/// A page to replay holds at most this much of what was refused, or one row.
+/// Limit of the rejected bytes on a page to replay; one row is always included.
 const REPLAY_PAGE_BYTES: i64 = 16 << 20;
 
-/// A page for the API holds at most this much of what was refused, or one row.
+/// Limit of the rejected bytes on a page for the API; one row is always included.
 const PAGE_BYTES: u32 = 4 << 20;
 
-/// A rejection, as it is replayed.
+/// A rejection to be replayed.
 #[derive(Clone, Debug)]
 pub struct StoredRejection {
-    /// Its number.
+    /// Its identifier.
     pub identifier: i64,
-    /// When the message reached us.
+    /// When the message was received.
     pub received_at: Timestamp,
-    /// The topic it came on.
+    /// The message's topic.
     pub topic: String,
-    /// What it would have been, where the topic says so.
+    /// The kind of the topic; none if it names none.
     pub kind: Option<Kind>,
-    /// The item's index; none where the whole message was refused.
+    /// The item's index; none if the whole message was rejected.
     pub item_index: Option<u32>,
-    /// The bytes that were kept: of the message, of its beginning, or of the item.
+    /// The stored bytes: the payload, its beginning, or the item.
     pub raw: Vec<u8>,
-    /// Of the message, whole.
+    /// The digest of the whole message.
     pub digest: RejectionDigest,
 }
 
-/// Where a replay goes on, and where it ends: what is recorded after it began is none of its.
+/// The rejections that a replay has not read yet; none that were recorded after it began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplayRange {
-    /// The last one that was replayed.
+    /// The identifier of the last rejection that was read.
     pub after: i64,
-    /// The last one that is to be.
+    /// The identifier of the last rejection to replay.
     pub until: i64,
 }
 
-/// A page of what is recorded.
+/// A page of rejections to replay.
 #[derive(Debug)]
 pub struct StoredRejectionPage {
     /// Oldest first.
     pub rows: Vec<StoredRejection>,
-    /// Where the next page begins; none behind the last.
+    /// The rejections that are left; none after the last page.
     pub rest: Option<ReplayRange>,
 }
 
-/// The conditions that a [`RejectionFilter`] stands for; its parameters are the first seven.
+/// The conditions of a [`RejectionFilter`]; its parameters are the first seven.
 pub(in crate::store) const CONDITIONS: &str = "\
 ($1::bigint[] is null or identifier = any ($1))
   and ($2::uuid is null or sensor_identifier = $2)
@@ -88,7 +88,7 @@ impl<'a> Conditions<'a> {
         }
     }
 
-    /// With the parameters that follow.
+    /// The parameters, followed by others.
     pub(in crate::store) fn with(
         &'a self,
         rest: &[(&'a (dyn ToSql + Sync), Type)],
@@ -108,7 +108,7 @@ impl<'a> Conditions<'a> {
 }
 
 impl Store {
-    /// Rejections, newest first; no more than a response may hold, and the first whatever it holds.
+    /// A page of rejections, newest first.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -117,7 +117,7 @@ impl Store {
         page: &Page<i64>,
         filter: &RejectionFilter,
     ) -> Result<RowPage<RejectionRow>, StoreError> {
-        // The size of a stored value is known without reading it.
+        // octet_length() of a stored bytea does not read the value.
         let statement = format!(
             "select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index,
                     item_count, reason, detail, raw, found
@@ -149,8 +149,8 @@ impl Store {
         .await
     }
 
-    /// The oldest rejections of a range, at most so many, and no more than a request may hold;
-    /// without a range, of all that there is now.
+    /// A page of at most `limit` rejections of a range, oldest first; without a range, of all that exist
+    /// now.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -168,7 +168,7 @@ impl Store {
                     ReplayRange { after: 0, until: connection.query_typed_one(NEWEST, &[]).await?.get(0) }
                 }
             };
-            // The size of a stored value is known without reading it.
+            // octet_length() of a stored bytea does not read the value.
             let statement = format!(
                 "select identifier, receipt_timestamp, topic, kind, item_index, raw, digest, found
                  from (
@@ -201,7 +201,7 @@ impl Store {
         .await
     }
 
-    /// Deletes rejections, the oldest first and at most so many. Returns how many.
+    /// Deletes at most `limit` rejections, oldest first. Returns their number.
     ///
     /// # Errors
     /// When the database is unavailable.

@@ -1,6 +1,6 @@
-//! Sums the numbers of a sensor's measurements up by bucket of time. Called by the reads of
-//! aggregates, row by row in any order. Pure. Promises a sum whose error does not grow with the
-//! number of rows, and that what is no number, or none that a double holds, is left out.
+//! Sums up the numbers of a sensor's measurements by time bucket. Called by `aggregates`, row by row in
+//! any order. Pure. The rounding error does not grow with the number of rows; values that are not
+//! numbers, or too large for a double, are ignored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,43 +10,43 @@ use serde_json::value::RawValue;
 
 use crate::domain::Timestamp;
 
-/// A number of this size, or a larger one, could make a sum that no double holds.
+/// Numbers of this size or larger could overflow a sum.
 const TOO_LARGE: f64 = 1e300;
 
-/// Buckets are counted from a Monday, so that those of a week begin on Mondays.
+/// A Monday, so that buckets of a week begin on Mondays.
 pub const BUCKET_ORIGIN: Timestamp = Timestamp::from_unix_microseconds(4 * 86_400_000_000);
 
-/// What to sum up.
+/// A request for aggregates.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Aggregation {
-    /// From this moment …
+    /// Inclusive.
     pub from: Timestamp,
-    /// … to before this one.
+    /// Exclusive.
     pub to: Timestamp,
-    /// How long one bucket is.
+    /// The length of a bucket.
     pub bucket_secs: u32,
-    /// Of these members of the values.
+    /// The members of `value` to aggregate.
     pub attributes: Vec<String>,
 }
 
-/// The numbers of one attribute in one bucket. Doubles, as JSON's readers have them.
+/// The aggregate of one attribute in one bucket. Doubles, like the numbers of most JSON readers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Aggregate {
-    /// When the bucket begins.
+    /// The beginning of the bucket.
     pub bucket: Timestamp,
-    /// Which member of the values.
+    /// The member of `value`.
     pub attribute: String,
-    /// How many measurements have a number there.
+    /// The number of measurements in which it is a number.
     pub count: i64,
-    /// The least.
+    /// The minimum.
     pub minimum: f64,
     /// The arithmetic mean.
     pub mean: f64,
-    /// The greatest.
+    /// The maximum.
     pub maximum: f64,
 }
 
-/// What a sensor's rows come to.
+/// The sums of a sensor's rows.
 #[derive(Debug)]
 pub(in crate::store) struct Sums<'a> {
     attributes: &'a [String],
@@ -60,21 +60,21 @@ impl<'a> Sums<'a> {
         Self { attributes: &aggregation.attributes, length, buckets: BTreeMap::new() }
     }
 
-    /// Adds the numbers of a value, which is a JSON object, unnested.
-    pub(in crate::store) fn add(&mut self, made: Timestamp, value: &str) {
-        let since = made.unix_microseconds() - BUCKET_ORIGIN.unix_microseconds();
+    /// Adds the numbers of a value, which is a JSON object.
+    pub(in crate::store) fn add(&mut self, created: Timestamp, value: &str) {
+        let since = created.unix_microseconds() - BUCKET_ORIGIN.unix_microseconds();
         let bucket = since.div_euclid(self.length);
         let attributes = self.attributes;
         let sums = self.buckets.entry(bucket);
         let sums = sums.or_insert_with(|| vec![Sum::default(); attributes.len()]);
         let mut json = serde_json::Deserializer::from_str(value);
         if let Err(error) = json.deserialize_map(Members { attributes, sums }) {
-            // Somebody wrote it into the table by hand: the wire lets only objects in.
-            tracing::debug!(column = error.column(), "a value is no object and is not summed up");
+            // Inserted by other means than the service, which stores only objects.
+            tracing::debug!(column = error.column(), "value ignored: it is not a JSON object");
         }
     }
 
-    /// By bucket, then in the order of the attributes; those without a number are left out.
+    /// By bucket, then in the order of the attributes; attributes without a number are omitted.
     pub(in crate::store) fn finish(self) -> Vec<Aggregate> {
         let begin = |bucket| {
             let origin = BUCKET_ORIGIN.unix_microseconds();
@@ -99,14 +99,14 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// Of one attribute in one bucket.
+/// The sum of one attribute in one bucket.
 #[derive(Clone, Debug)]
 struct Sum {
     count: i64,
     minimum: f64,
     maximum: f64,
     total: f64,
-    /// What the additions have rounded off so far (Neumaier's sum).
+    /// The accumulated rounding error (Neumaier's summation).
     lost: f64,
 }
 
@@ -136,7 +136,7 @@ impl Sum {
     }
 }
 
-/// Takes the numbers out of a value.
+/// Reads the numbers of a value.
 struct Members<'a> {
     attributes: &'a [String],
     sums: &'a mut [Sum],
@@ -163,7 +163,7 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// Which of the attributes a member's name is.
+/// Finds the index of an attribute by a member's name.
 struct Name<'a>(&'a [String]);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
@@ -186,7 +186,7 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
-/// A JSON value that is a number, as a double.
+/// The number, if the JSON value is one.
 fn number(json: &str) -> Option<f64> {
     let is_number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     let number: f64 = is_number.then(|| json.parse().ok()).flatten()?;

@@ -1,22 +1,22 @@
-//! Turns of reads that may take long. Asked by the API's handlers before a long read, and by every
-//! read of a hot table. Promises that neither takes all connections of the readers' pool, that one
-//! caller does not take all turns, and that nothing is kept of callers that read nothing.
+//! Limits the reads that may take long. Used by the API's handlers before a long read, and by every read
+//! of a hot table. Neither can occupy all connections of the readers' pool, one caller cannot occupy all
+//! turns, and callers without a read are not kept in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-/// Of this many connections one serves nothing but short reads.
+/// One of this many connections serves only short reads.
 const CONNECTIONS_PER_SHORT: usize = 4;
 
 /// The turns of one pool.
 #[derive(Debug)]
 pub(in crate::store) struct Turns {
-    /// Of reads of the hot tables: while one of these is locked, the others can be read.
+    /// For reads of hot tables: while a hot table is locked, other tables can be read.
     hot: Semaphore,
     long: Arc<Semaphore>,
-    /// Of one caller's long reads.
+    /// The long reads of one caller.
     share: usize,
     callers: Mutex<foldhash::HashMap<Uuid, Arc<Semaphore>>>,
 }
@@ -40,12 +40,12 @@ impl Turns {
         }
     }
 
-    /// Of a read of a hot table. None is never: no turn is closed.
+    /// A turn of a read of a hot table. Never none, because the semaphore is never closed.
     pub(in crate::store) async fn hot(&self) -> Option<SemaphorePermit<'_>> {
         self.hot.acquire().await.ok()
     }
 
-    /// Of a long read. Whoever is not asked for a token has no share of its own.
+    /// A turn of a long read. Without authentication there is no limit per caller.
     pub(in crate::store) async fn long(&self, caller: Option<Uuid>) -> Option<LongRead> {
         let own = match caller {
             Some(caller) => Some(self.of_caller(caller).acquire_owned().await.ok()?),
