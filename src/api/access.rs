@@ -2,7 +2,7 @@
 //! the role that is needed.
 
 use super::caller::Caller;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use crate::domain::Role;
 
 /// `AUTH`, `…_OPEN`, `SESSION_HOURS`, `REQUESTS_PER_SECOND`
@@ -55,6 +55,20 @@ impl Access {
             Self::OpenIf(_) => Some((Role::Viewer, false)),
             Self::Role(role) => Some((role, false)),
             Self::RoleInAllNetworks(role) => Some((role, true)),
+        }
+    }
+
+    /// The problems of a route that looks at a token.
+    pub(super) fn problems(self) -> &'static [Kind] {
+        match self {
+            Self::Open => &[],
+            Self::OpenIf(_) | Self::Role(_) | Self::RoleInAllNetworks(_) => &[
+                Kind::Unauthenticated,
+                Kind::Forbidden,
+                Kind::TooManyRequests,
+                Kind::DatabaseUnavailable,
+                Kind::ReadTimeout,
+            ],
         }
     }
 

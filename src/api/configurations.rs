@@ -34,10 +34,12 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
-    routes.add(Access::OPERATOR, __path_create, create);
-    routes.add(Access::VIEWER, __path_compare, compare);
+    routes.add(Access::OPERATOR, __path_create, create).fails_with(&[Kind::InvalidConfiguration]);
+    routes.add(Access::VIEWER, __path_compare, compare).fails_with(&[Kind::ConfigurationNotFound]);
     routes.add(Access::VIEWER, __path_one, one);
-    routes.add(Access::OPERATOR, __path_republish, republish);
+    routes
+        .add(Access::OPERATOR, __path_republish, republish)
+        .fails_with(&[Kind::NotNewest, Kind::NotReady]);
 }
 
 /// A configuration as it stands on the wire, with all that became of it.

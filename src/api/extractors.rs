@@ -1,5 +1,6 @@
-//! What the arguments of a handler say of the parameters of its route. Asked by `routes.rs`. Promises that
-//! the document shows the parameters that the handler reads, and no others are let through to it.
+//! What the arguments of a handler say of its route: the parameters that they read, and the problems that they refuse
+//! a request with. Asked by `routes.rs`. Promises that the document shows the parameters that the handler reads, and
+//! no others are let through to it.
 
 use actix_web::{HttpRequest, web};
 use utoipa::IntoParams;
@@ -8,7 +9,8 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use super::body::{Body, Json};
 use super::caller::Caller;
 use super::idempotency::IdempotencyKey;
-use super::path::Path;
+use super::path::{Path, PathParameters};
+use super::problem::Kind;
 use super::query::Query;
 
 /// An argument of a handler, or all of them.
@@ -17,11 +19,20 @@ pub(super) trait Extractor {
     fn parameters() -> Vec<Parameter> {
         Vec::new()
     }
+
+    /// The problems that reading it can end in, but for those of a query, which every route has.
+    fn problems() -> Vec<Kind> {
+        Vec::new()
+    }
 }
 
-impl<T: IntoParams> Extractor for Path<T> {
+impl<T: IntoParams + PathParameters> Extractor for Path<T> {
     fn parameters() -> Vec<Parameter> {
         T::into_params(|| Some(ParameterIn::Path))
+    }
+
+    fn problems() -> Vec<Kind> {
+        T::NOT_FOUND.to_vec()
     }
 }
 
@@ -31,18 +42,38 @@ impl<T: IntoParams> Extractor for Query<T> {
     }
 }
 
-impl<T> Extractor for Json<T> {}
+impl<T> Extractor for Json<T> {
+    fn problems() -> Vec<Kind> {
+        [Body::problems(), vec![Kind::InvalidMember]].concat()
+    }
+}
+
+impl Extractor for Body {
+    fn problems() -> Vec<Kind> {
+        use Kind::{InvalidJson, PayloadTooLarge, RequestTimeout, UnsupportedMediaType};
+        vec![InvalidJson, RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
+    }
+}
+
+impl Extractor for IdempotencyKey {
+    fn problems() -> Vec<Kind> {
+        vec![Kind::InvalidHeader, Kind::IdempotencyKeyReused]
+    }
+}
+
 impl<T> Extractor for web::Data<T> {}
-impl Extractor for Body {}
 impl Extractor for Caller {}
 impl Extractor for HttpRequest {}
-impl Extractor for IdempotencyKey {}
 
 macro_rules! tuples {
     ($(($($name:ident)*))+) => {$(
         impl<$($name: Extractor),*> Extractor for ($($name,)*) {
             fn parameters() -> Vec<Parameter> {
                 [$($name::parameters()),*].concat()
+            }
+
+            fn problems() -> Vec<Kind> {
+                [$($name::problems()),*].concat()
             }
         }
     )+};

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::Context;
 use super::access::Access;
-use super::problem::{Missing, Problem};
+use super::problem::{Kind, Missing, Problem};
 use super::routes::Routes;
 use crate::domain::Part;
 use crate::store::StoreError;
@@ -31,7 +31,7 @@ pub(super) struct State {
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::Open, __path_alive, alive);
-    routes.add(Access::Open, __path_ready, ready);
+    routes.add(Access::Open, __path_ready, ready).fails_with(&[Kind::NotReady]);
     routes.add(Access::OpenIf(|config| config.metrics_open), __path_metrics, metrics);
 }
 

@@ -24,7 +24,7 @@ pub(super) const MAX_ATTRIBUTES: usize = 64;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
-    routes.add(Access::VIEWER, __path_latest, latest);
+    routes.add(Access::VIEWER, __path_latest, latest).fails_with(&[Kind::MeasurementNotFound]);
 }
 
 /// Of the values, only some members.

@@ -37,7 +37,6 @@ mod metadata;
 mod networks;
 mod openapi;
 mod openapi_answers;
-mod openapi_problems;
 mod page;
 mod path;
 mod payload;

@@ -22,10 +22,10 @@ use crate::store::Network;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
-    routes.add(Access::ADMIN_OF_ALL, __path_create, create);
+    routes.add(Access::ADMIN_OF_ALL, __path_create, create).fails_with(&[Kind::NameTaken]);
     routes.add(Access::VIEWER, __path_one, one);
-    routes.add(Access::ADMIN_OF_ALL, __path_rename, rename);
-    routes.add(Access::ADMIN_OF_ALL, __path_delete, delete);
+    routes.add(Access::ADMIN_OF_ALL, __path_rename, rename).fails_with(&[Kind::NameTaken]);
+    routes.add(Access::ADMIN_OF_ALL, __path_delete, delete).fails_with(&[Kind::NetworkNotEmpty]);
 }
 
 /// A network.

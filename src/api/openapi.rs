@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::access::Access;
-use super::problem::{Kind, Problem};
+use super::openapi_answers;
+use super::problem::{Document, Kind, Problem};
 use super::routes::Routes;
-use super::{openapi_answers, openapi_problems};
 use crate::streams::{Change, Configured, Dropped, Opened, Snapshot};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -48,7 +48,7 @@ five seconds, and 400 where it is no HTTP. After either the connection is closed
 /// What no operation says.
 #[derive(OpenApi)]
 #[openapi(
-    components(schemas(Opened, Configured, Dropped, Snapshot, Change)),
+    components(schemas(Document<'_>, Opened, Configured, Dropped, Snapshot, Change)),
     tags(
         (name = "sensors", description = "The devices that send"),
         (name = "configurations", description = "What is sent to sensors, and how far it has come"),
@@ -155,7 +155,6 @@ fn written() -> Value {
         "description": "A token: `tributary token create`, or `POST /api/v1/sessions`. Where \
                         `AUTH=off`, none is asked for.",
     }});
-    document["components"]["schemas"]["Problem"] = openapi_problems::schema();
     document["components"]["headers"] = openapi_answers::headers();
     let routes = super::routes();
     for (name, schema) in routes.iter().flat_map(|declared| &declared.schemas) {
@@ -168,8 +167,8 @@ fn written() -> Value {
         let mut operation = json!(operation);
         tell_access(declared.access, &mut operation);
         drop_null(&mut operation);
-        openapi_problems::complete(&declared.path, &mut operation);
-        openapi_answers::complete(&mut operation, &schemas);
+        openapi_answers::describe_problems(&declared.problems, &mut operation);
+        openapi_answers::complete(&mut operation, &schemas, declared.events);
         let method = declared.method.as_str().to_lowercase();
         document["paths"][&declared.path][method] = operation;
     }

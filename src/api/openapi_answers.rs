@@ -1,8 +1,10 @@
-//! What the document says of answers beside their schemas: their headers, an example of each, and the
-//! events of streams. Pure. Promises examples that have the members and the types of the schemas,
+//! What the document says of answers beside their schemas: the problems that a route has declared, headers, and an
+//! example of each. Pure. Promises examples that have the members and the types of the schemas,
 //! because they are made from these.
 
 use serde_json::{Map, Value, json};
+
+use super::problem::{Kind, MEDIA_TYPE, Problem};
 
 const MOMENT: &str = "2026-07-01T09:00:00.25Z";
 const SENSOR: &str = "2b1e9f0a-6c1d-4b8e-9a53-0f5d1c7e4a11";
@@ -34,8 +36,41 @@ pub(super) fn headers() -> Value {
     })
 }
 
+/// Describes the problems that an operation can answer with.
+pub(super) fn describe_problems(problems: &[Kind], operation: &mut Value) {
+    for kind in problems {
+        let response = &mut operation["responses"][kind.status().as_str()];
+        if response.get("description").is_none() {
+            response["description"] = shared_description(kind.status().as_u16()).into();
+        }
+        let content = &mut response["content"][MEDIA_TYPE];
+        content["schema"] = json!({ "$ref": "#/components/schemas/Problem" });
+        let name = kind.type_uri().trim_start_matches("/problems/");
+        content["examples"][name] = json!({ "value": Problem::example(*kind) });
+    }
+}
+
+/// Of a status that the operation says nothing of its own of.
+fn shared_description(status: u16) -> &'static str {
+    match status {
+        400 => "The request cannot be read, or a parameter or a header is not usable",
+        401 => "No valid token is given",
+        403 => "The role does not suffice",
+        404 => "It does not exist, or is outside of the caller's network",
+        405 => "The path takes other methods: those in `Allow`",
+        406 => "No content coding is served that `Accept-Encoding` takes",
+        408 => "The body did not come in time",
+        413 => "The body is too large",
+        415 => "The body is not announced as JSON",
+        422 => "A member of the body is not usable",
+        429 => "Over the limit of requests per second",
+        503 => "Not now; `Retry-After` says when",
+        _ => unreachable!("a route with a problem of another status describes it"),
+    }
+}
+
 /// Completes the answers of an operation.
-pub(super) fn complete(operation: &mut Value, schemas: &Value) {
+pub(super) fn complete(operation: &mut Value, schemas: &Value, events: &[(&str, &str)]) {
     let identifier = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let responses = operation["responses"].as_object_mut();
     for (status, response) in responses.into_iter().flatten() {
@@ -43,27 +78,26 @@ pub(super) fn complete(operation: &mut Value, schemas: &Value) {
             let reference = format!("#/components/headers/{name}");
             response["headers"][name] = json!({ "$ref": reference });
         }
-        let contents = response["content"].as_object_mut();
+        let contents = response.get_mut("content").and_then(Value::as_object_mut);
         for (media_type, content) in contents.into_iter().flatten() {
             if status.starts_with('2') && content.get("example").is_none() {
                 content["example"] = example(&identifier, media_type, &content["schema"], schemas);
             }
-            if media_type == "text/event-stream" && status == "200" {
-                content["x-events"] = events(&identifier);
+            if status == "200" {
+                for (event, name) in events {
+                    let reference = format!("#/components/schemas/{name}");
+                    content["x-events"][*event] = json!({ "$ref": reference });
+                }
             }
-        }
-        if response["content"].is_null() {
-            drop(response.as_object_mut().map(|response| response.remove("content")));
         }
     }
 }
 
 fn headers_of(operation: &str, status: &str) -> Vec<&'static str> {
-    let is_made = operation.starts_with("create_") || operation == "open_session";
     let mut headers = vec!["X-Request-Id"];
     headers.extend_from_slice(match status {
         "202" if operation == "create_configuration" => &["Location", "Idempotency-Replayed"],
-        "201" if is_made => &["Location"],
+        "201" => &["Location"],
         "200" if operation.starts_with("export_") => &["Content-Disposition", "Content-Encoding"],
         "401" => &["WWW-Authenticate"],
         "405" => &["Allow"],
@@ -72,25 +106,6 @@ fn headers_of(operation: &str, status: &str) -> Vec<&'static str> {
         _ => &[],
     });
     headers
-}
-
-/// The schema of the `data` of each event.
-fn events(operation: &str) -> Value {
-    let events: &[(&str, &str)] = match operation {
-        "stream_fleet" => {
-            &[("fleet", "FleetSnapshot"), ("activity", "FleetChange"), ("dropped", "StreamDropped")]
-        }
-        _ => &[
-            ("open", "StreamOpened"),
-            ("measurement", "Measurement"),
-            ("log_message", "LogMessage"),
-            ("heartbeat", "Heartbeat"),
-            ("configuration", "StreamConfiguration"),
-            ("dropped", "StreamDropped"),
-        ],
-    };
-    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
-    events.iter().map(|(event, name)| ((*event).to_owned(), reference(name))).collect()
 }
 
 fn example(operation: &str, media_type: &str, schema: &Value, schemas: &Value) -> Value {

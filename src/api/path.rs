@@ -25,8 +25,13 @@ pub(super) struct Path<T>(pub(super) T);
 
 /// What stands in a path.
 pub(super) trait PathParameters: DeserializeOwned {
+    /// What may be not found, in the order of the parameters.
+    const NOT_FOUND: &'static [Kind];
+
     /// What is not found where a parameter cannot be read.
-    fn not_found(parameter: &str) -> Kind;
+    fn not_found(_parameter: &str) -> Kind {
+        Self::NOT_FOUND[0]
+    }
 
     /// Whether what is named lies within the caller's network.
     fn check(&self, request: &HttpRequest) -> impl Future<Output = Result<(), Problem>>;
@@ -69,9 +74,7 @@ impl SensorPath {
 }
 
 impl PathParameters for SensorPath {
-    fn not_found(_: &str) -> Kind {
-        Kind::SensorNotFound
-    }
+    const NOT_FOUND: &'static [Kind] = &[Kind::SensorNotFound];
 
     async fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
         let Scope::Network(network) = Caller::of(request)?.scope() else { return Ok(()) };
@@ -93,9 +96,7 @@ pub(super) struct UncheckedSensorPath {
 }
 
 impl PathParameters for UncheckedSensorPath {
-    fn not_found(_: &str) -> Kind {
-        Kind::SensorNotFound
-    }
+    const NOT_FOUND: &'static [Kind] = &[Kind::SensorNotFound];
 
     async fn check(&self, _: &HttpRequest) -> Result<(), Problem> {
         Ok(())
@@ -121,6 +122,8 @@ impl ConfigurationPath {
 }
 
 impl PathParameters for ConfigurationPath {
+    const NOT_FOUND: &'static [Kind] = &[Kind::SensorNotFound, Kind::ConfigurationNotFound];
+
     fn not_found(parameter: &str) -> Kind {
         match parameter {
             "revision" => Kind::ConfigurationNotFound,
@@ -148,9 +151,7 @@ impl NetworkPath {
 }
 
 impl PathParameters for NetworkPath {
-    fn not_found(_: &str) -> Kind {
-        Kind::NetworkNotFound
-    }
+    const NOT_FOUND: &'static [Kind] = &[Kind::NetworkNotFound];
 
     async fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
         match Caller::of(request)?.scope().covers(self.network()) {
@@ -169,9 +170,7 @@ pub(super) struct TokenPath {
 }
 
 impl PathParameters for TokenPath {
-    fn not_found(_: &str) -> Kind {
-        Kind::TokenNotFound
-    }
+    const NOT_FOUND: &'static [Kind] = &[Kind::TokenNotFound];
 
     async fn check(&self, _: &HttpRequest) -> Result<(), Problem> {
         Ok(())
@@ -187,9 +186,7 @@ pub(super) struct UserPath {
 }
 
 impl PathParameters for UserPath {
-    fn not_found(_: &str) -> Kind {
-        Kind::UserNotFound
-    }
+    const NOT_FOUND: &'static [Kind] = &[Kind::UserNotFound];
 
     async fn check(&self, _: &HttpRequest) -> Result<(), Problem> {
         Ok(())

@@ -11,12 +11,15 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::fields::ReasonCode;
 pub(super) use super::problem_kind::Kind;
 use crate::store::StoreError;
 
 /// The media type of every error.
-const MEDIA_TYPE: &str = "application/problem+json";
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// A database that was restarted is back after this long.
 const RETRY_AFTER_SECS: &str = "2";
@@ -41,32 +44,47 @@ struct Parts {
 }
 
 /// Something that must be up for the service to be ready, and is not.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub(super) struct Missing {
     /// Its name, as in `/api/v1/status`.
     pub(super) part: &'static str,
     /// Why it is not up.
     pub(super) problem: String,
     /// Since when, where that is known.
+    #[schema(required = true)]
     pub(super) since: Option<jiff::Timestamp>,
 }
 
-/// As it stands on the wire.
-#[derive(Serialize)]
-struct Document<'a> {
+/// What went wrong (RFC 9457)
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document<'a> {
+    /// Stable: compare this one
+    #[schema(value_type = Kind, inline)]
     r#type: &'static str,
     title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// For people
     detail: &'a str,
+    /// The member of the body at fault (RFC 6901)
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pointer: Option<&'a str>,
+    /// The query parameter at fault
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     parameter: Option<&'a str>,
+    /// The code of a flaw, the same as in rejections
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ReasonCode, required = false)]
     reason: Option<&'static str>,
+    /// What is not up
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(inline, required = false)]
     missing: &'a [Missing],
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     request_id: Option<&'a str>,
 }
 
@@ -235,12 +253,16 @@ impl Problem {
 
     /// The response, with the identifier of the request where it is known.
     pub(super) fn response(&self, request_id: Option<&str>) -> HttpResponse<BoxBody> {
-        let Parts { kind, detail, pointer, parameter, reason, missing, header, .. } = &*self.0;
-        let mut response = HttpResponse::build(kind.status());
-        if let Some((name, value)) = header {
+        let mut response = HttpResponse::build(self.0.kind.status());
+        if let Some((name, value)) = &self.0.header {
             response.insert_header((name.clone(), &**value));
         }
-        let document = Document {
+        response.content_type(MEDIA_TYPE).json(self.document(request_id))
+    }
+
+    fn document<'a>(&'a self, request_id: Option<&'a str>) -> Document<'a> {
+        let Parts { kind, detail, pointer, parameter, reason, missing, .. } = &*self.0;
+        Document {
             r#type: kind.type_uri(),
             title: kind.title(),
             status: kind.status().as_u16(),
@@ -250,8 +272,25 @@ impl Problem {
             reason: *reason,
             missing,
             request_id,
+        }
+    }
+
+    /// One of this kind, as the document of the API shows it.
+    pub(super) fn example(kind: Kind) -> Value {
+        let problem = Self::new(kind, "what was wrong, in a sentence");
+        let problem = match kind {
+            Kind::InvalidParameter => Self::parameter("colour", "unknown parameter"),
+            Kind::InvalidMember => Self::member("/colour".into(), "unknown member"),
+            Kind::NameTaken => problem.at("/name".into()),
+            Kind::IdentifierTaken | Kind::PurgeUnderWay => problem.at("/identifier".into()),
+            Kind::InvalidConfiguration => problem.at("/wind".into()).with_reason("nested_value"),
+            Kind::NotReady => {
+                let problem = "it does not answer".into();
+                Self::not_ready(vec![Missing { part: "database", problem, since: None }])
+            }
+            _ => problem,
         };
-        response.content_type(MEDIA_TYPE).json(document)
+        json!(problem.document(Some("81bf7042-e20f-4a97-ac44-c15853e3618f")))
     }
 }
 

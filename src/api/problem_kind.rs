@@ -2,6 +2,10 @@
 //! never changes, because clients compare it, and the status that the standard gives it.
 
 use actix_web::http::StatusCode;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! problems {
     ($($(#[$doc:meta])+ $variant:ident = $status:ident, $type:literal, $title:literal;)+) => {
@@ -109,6 +113,20 @@ problems! {
     /// The service cannot do its work at present.
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The service is not ready";
 }
+
+impl PartialSchema for Kind {
+    fn schema() -> RefOr<Schema> {
+        let titles = Self::ALL.iter().map(|kind| (kind.type_uri().to_owned(), kind.title().into()));
+        let titles = serde_json::Value::Object(titles.collect());
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(Self::ALL.iter().map(|kind| kind.type_uri())))
+            .extensions(Some(ExtensionsBuilder::new().add("x-titles", titles).build()))
+            .into()
+    }
+}
+
+impl ToSchema for Kind {}
 
 #[cfg(test)]
 mod tests {

@@ -13,8 +13,7 @@ use super::access::Access;
 use super::caller::Caller;
 use super::fields::{self, DeletionLimit, KindName, MAX_DELETED, Number, ReasonCode, Time, True};
 use super::page::{Listing, PageQuery, row_listing};
-use super::problem::Problem;
-use super::problem_kind;
+use super::problem::{Kind, Problem};
 use super::query::{And, Query};
 use super::routes::Routes;
 use super::{Context, cursor};
@@ -22,8 +21,8 @@ use crate::domain::{Scope, SensorIdentifier};
 use crate::store::{RejectionFilter, RejectionRow};
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Access::VIEWER, __path_list, list);
-    routes.add(Access::OPERATOR, __path_delete, delete);
+    routes.add(Access::VIEWER, __path_list, list).fails_with(&[Kind::SensorNotFound]);
+    routes.add(Access::OPERATOR, __path_delete, delete).fails_with(&[Kind::SensorNotFound]);
 }
 
 /// A rejection as it stands on the wire.
@@ -205,10 +204,7 @@ pub(super) async fn within(
     if let (Scope::Network(network), Some(sensor)) = (scope, filter.sensor)
         && !context.store.network_holds(network, sensor).await?
     {
-        return Err(Problem::new(
-            problem_kind::Kind::SensorNotFound,
-            "no sensor has this identifier",
-        ));
+        return Err(Problem::new(Kind::SensorNotFound, "no sensor has this identifier"));
     }
     Ok(RejectionFilter { network: scope.network(), ..filter })
 }

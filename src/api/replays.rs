@@ -14,8 +14,7 @@ use super::fault::pointer;
 use super::fields::{
     self, Identifiers, KindName, Limit, MAX_LIMIT, ReasonCode, Time, True, not_null,
 };
-use super::problem::Problem;
-use super::problem_kind;
+use super::problem::{Kind, Problem};
 use super::rejections::{WHICH, says_too_little, within};
 use super::routes::Routes;
 use super::{Context, cursor, to_the_end};
@@ -26,7 +25,9 @@ use crate::store::{RejectionFilter, ReplayRange};
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(25);
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Access::OPERATOR, __path_replay, replay);
+    routes
+        .add(Access::OPERATOR, __path_replay, replay)
+        .fails_with(&[Kind::SensorNotFound, Kind::ReplayUnderWay]);
 }
 
 /// What became of a page of a replay.
@@ -147,7 +148,7 @@ async fn replay(
         match tokio::time::timeout(REPLAY_TIMEOUT, context.replays.replay(order)).await {
             Ok(report) => report.map_err(Problem::from),
             Err(_elapsed) => Err(Problem::later(
-                problem_kind::Kind::ReplayUnderWay,
+                Kind::ReplayUnderWay,
                 "the replay continues; the list of rejections shows its progress",
             )),
         }
@@ -161,7 +162,7 @@ impl From<ReplayError> for Problem {
         match error {
             ReplayError::Store(error) => error.into(),
             ReplayError::Busy | ReplayError::Ended => {
-                Self::later(problem_kind::Kind::ReplayUnderWay, &error.to_string())
+                Self::later(Kind::ReplayUnderWay, &error.to_string())
             }
         }
     }

@@ -1,5 +1,5 @@
 //! The routes of the API. Each is declared once, in the file of its resource: its operation (method,
-//! path and description), who may call it, and its handler. `bind` serves what is declared and
+//! path and description), who may call it, its handler, and what can go wrong. `bind` serves what is declared and
 //! `openapi.rs` describes it. Promises that no route is served that does not say who may call it.
 
 use std::sync::Arc;
@@ -21,6 +21,10 @@ use super::limits;
 use super::problem::{Kind, Problem};
 use super::{body, query};
 
+/// What every route can answer with.
+const COMMON_PROBLEMS: &[Kind] =
+    &[Kind::InvalidParameter, Kind::NotAcceptable, Kind::MethodNotAllowed, Kind::Timeout];
+
 /// The routes that are declared, in the order in which a path is looked for.
 #[derive(Default)]
 pub(super) struct Routes(Vec<Declared>);
@@ -32,6 +36,10 @@ pub(super) struct Declared {
     /// None of what is served beside the API.
     pub(super) operation: Option<Operation>,
     pub(super) schemas: Vec<(String, RefOr<Schema>)>,
+    /// What it can answer with.
+    pub(super) problems: Vec<Kind>,
+    /// Of a stream: the schema of the `data` of each event.
+    pub(super) events: &'static [(&'static str, &'static str)],
     /// HEAD is answered as GET is, without the body ([RFC 9110, 9.3.2]).
     takes_head: bool,
     route: Box<dyn Fn() -> Route + Send + Sync>,
@@ -39,7 +47,12 @@ pub(super) struct Declared {
 
 impl Routes {
     /// Declares a route; `_operation` is what `#[utoipa::path]` made of the handler.
-    pub(super) fn add<P, F, Args>(&mut self, access: Access, _operation: P, handler: F)
+    pub(super) fn add<P, F, Args>(
+        &mut self,
+        access: Access,
+        _operation: P,
+        handler: F,
+    ) -> &mut Declared
     where
         P: utoipa::Path + SchemaReferences + for<'t> Tags<'t>,
         F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
@@ -64,25 +77,11 @@ impl Routes {
             body: operation.request_body.is_some()
                 || [Method::GET, Method::DELETE].contains(&method),
         });
-        let (path, takes) = (P::path(), Some(takes));
-        self.declare(access, takes, (method, path), handler);
-        if let Some(declared) = self.0.last_mut() {
-            declared.operation = Some(operation);
-            P::schemas(&mut declared.schemas);
-        }
-    }
-
-    /// The same of a stream, which takes no HEAD: it has no end.
-    pub(super) fn add_stream<P, F, Args>(&mut self, access: Access, operation: P, handler: F)
-    where
-        P: utoipa::Path + SchemaReferences + for<'t> Tags<'t>,
-        F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
-        Args: Extractor + FromRequest + 'static,
-    {
-        self.add(access, operation, handler);
-        if let Some(declared) = self.0.last_mut() {
-            declared.takes_head = false;
-        }
+        let declared = self.declare(access, Some(takes), (method, P::path()), handler);
+        declared.operation = Some(operation);
+        P::schemas(&mut declared.schemas);
+        declared.problems = [COMMON_PROBLEMS, access.problems(), &Args::problems()].concat();
+        declared
     }
 
     /// Declares a GET beside the API, which the document leaves out.
@@ -100,14 +99,25 @@ impl Routes {
         takes: Option<Arc<Takes>>,
         (method, path): (Method, String),
         handler: F,
-    ) where
+    ) -> &mut Declared
+    where
         F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
         Args: FromRequest + 'static,
     {
         let takes_head = method == Method::GET;
         let route = Box::new(move || guarded(access, takes.clone(), web::route().to(handler)));
-        let (operation, schemas) = (None, Vec::new());
-        self.0.push(Declared { path, method, access, operation, schemas, takes_head, route });
+        self.0.push(Declared {
+            path,
+            method,
+            access,
+            operation: None,
+            schemas: Vec::new(),
+            problems: Vec::new(),
+            events: &[],
+            takes_head,
+            route,
+        });
+        self.0.last_mut().expect("it was pushed")
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Declared> {
@@ -145,6 +155,18 @@ impl Routes {
 }
 
 impl Declared {
+    /// It can answer with these, beside those of its access and its arguments.
+    pub(super) fn fails_with(&mut self, problems: &[Kind]) -> &mut Self {
+        self.problems.extend_from_slice(problems);
+        self
+    }
+
+    /// It is a stream of these events, each with the name of its schema. It has no end, so that HEAD is not taken.
+    pub(super) fn streams(&mut self, events: &'static [(&str, &str)]) -> &mut Self {
+        (self.events, self.takes_head) = (events, false);
+        self
+    }
+
     fn guarded_by_method(&self) -> Route {
         let route = (self.route)();
         match self.takes_head {

@@ -30,9 +30,14 @@ use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorEr
 const PURGE_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Access::ADMIN, __path_create, create);
+    routes.add(Access::ADMIN, __path_create, create).fails_with(&[
+        Kind::NameTaken,
+        Kind::IdentifierTaken,
+        Kind::InvalidConfiguration,
+        Kind::PurgeUnderWay,
+    ]);
     routes.add(Access::VIEWER, __path_one, one);
-    routes.add(Access::ADMIN, __path_change, change);
+    routes.add(Access::ADMIN, __path_change, change).fails_with(&[Kind::NameTaken]);
     routes.add(Access::ADMIN, __path_delete, delete);
 }
 

@@ -13,7 +13,7 @@ use super::authenticate::CHALLENGE;
 use super::body::Json;
 use super::caller::Caller;
 use super::fields::{GivenName, GivenPassword, Network};
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::routes::Routes;
 use super::sign_in_checks::{Attempt, SignInChecks};
 use super::token_cache::TokenCache;
@@ -23,7 +23,12 @@ use crate::store::NewToken;
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Access::Open, __path_open, open);
+    routes.add(Access::Open, __path_open, open).fails_with(&[
+        Kind::SignInFailed,
+        Kind::TooManyRequests,
+        Kind::DatabaseUnavailable,
+        Kind::ReadTimeout,
+    ]);
     routes.add(Access::VIEWER, __path_current, current);
     routes.add(Access::VIEWER, __path_end, end);
 }

@@ -24,8 +24,21 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add_stream(Access::VIEWER, __path_fleet, fleet);
-    routes.add_stream(Access::VIEWER, __path_sensor, sensor);
+    let problems = [Kind::TooManyStreams, Kind::NotReady];
+    routes.add(Access::VIEWER, __path_fleet, fleet).fails_with(&problems).streams(&[
+        ("fleet", "FleetSnapshot"),
+        ("activity", "FleetChange"),
+        ("dropped", "StreamDropped"),
+    ]);
+    let sensor = routes.add(Access::VIEWER, __path_sensor, sensor).fails_with(&problems);
+    sensor.fails_with(&[Kind::InvalidHeader]).streams(&[
+        ("open", "StreamOpened"),
+        ("measurement", "Measurement"),
+        ("log_message", "LogMessage"),
+        ("heartbeat", "Heartbeat"),
+        ("configuration", "StreamConfiguration"),
+        ("dropped", "StreamDropped"),
+    ]);
 }
 
 /// Counts of the fleet per four hours over 28 days, then what changes

@@ -24,7 +24,7 @@ use crate::store::{AccessError, NewToken, TokenRow};
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN, __path_list, list);
-    routes.add(Access::ADMIN, __path_create, create);
+    routes.add(Access::ADMIN, __path_create, create).fails_with(&[Kind::NameTaken]);
     routes.add(Access::ADMIN, __path_one, one);
     routes.add(Access::ADMIN, __path_revoke, revoke);
 }

@@ -26,9 +26,9 @@ use crate::store::{NewUser, UserChange, UserRow};
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN, __path_list, list);
-    routes.add(Access::ADMIN, __path_create, create);
+    routes.add(Access::ADMIN, __path_create, create).fails_with(&[Kind::NameTaken]);
     routes.add(Access::ADMIN, __path_one, one);
-    routes.add(Access::ADMIN, __path_change, change);
+    routes.add(Access::ADMIN, __path_change, change).fails_with(&[Kind::NameTaken]);
     routes.add(Access::ADMIN, __path_delete, delete);
 }
 
