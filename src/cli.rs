@@ -15,7 +15,7 @@ use crate::config::{
     read_listen, read_mqtt, read_store,
 };
 use crate::store::Store;
-use crate::{bench, listen, simulate, store, telemetry};
+use crate::{api, bench, listen, simulate, store, telemetry};
 
 /// Shorter than whoever asks waits.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -55,6 +55,15 @@ pub enum Command {
     /// Ask the service at HTTP_ADDR whether it lives, and exit with 1 if not; for containers, which
     /// have no other program to ask with.
     Health,
+    /// Print the OpenAPI document of the API.
+    ///
+    /// With --types it has only what the types of a client are generated from, which is how web/openapi.json
+    /// is written.
+    Openapi {
+        /// Leave descriptions, examples and headers out.
+        #[arg(long)]
+        types: bool,
+    },
     /// Run a fleet of simulated sensors at the broker of MQTT_URL, and compare what they published with
     /// the service's ledger.
     ///
@@ -92,6 +101,7 @@ impl Cli {
             Command::Token(command) => access::token(command, &store()?).await?,
             Command::User(command) => access::user(command, &store()?).await?,
             Command::Health => health().await?,
+            Command::Openapi { types } => print_document(types),
             Command::Simulate(options) => return simulate(*options).await,
             Command::Listen(options) => listen(&options).await?,
             Command::Bench(options) => {
@@ -139,6 +149,12 @@ async fn migrate() -> anyhow::Result<()> {
 /// For a few statements.
 fn store() -> anyhow::Result<Store> {
     Ok(Store::new(&store::Config { readers: 1, ..read_store(environment)? }))
+}
+
+#[expect(clippy::print_stdout, reason = "it is the output")]
+fn print_document(types: bool) {
+    let document = if types { api::document_of_types() } else { api::document() };
+    println!("{document:#}");
 }
 
 async fn health() -> anyhow::Result<()> {

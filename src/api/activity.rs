@@ -10,7 +10,7 @@ use super::Context;
 use super::access::Access;
 use super::caller::Caller;
 use super::cursor;
-use super::fields::Time;
+use super::fields::{SensorIdentifiers, Time};
 use super::page::{Listing, PageQuery, listing_in};
 use super::problem::Problem;
 use super::query::{And, Query};
@@ -40,8 +40,10 @@ async fn list(
     Query(And(query, page)): Query<And<ActivityQuery, PageQuery>>,
 ) -> Result<HttpResponse, Problem> {
     let from = query.from.map(|time| time.0);
+    let sensors = query.sensors.map(|sensors| sensors.0);
     let page = page.page_of::<Uuid>(cursor::ACTIVITY)?;
-    let (rows, page) = context.store.list_activity(caller.scope(), from, page).await?;
+    let (rows, page) =
+        context.store.list_activity(caller.scope(), (from, sensors.as_deref()), page).await?;
     let item = |row: SensorActivity| SensorCounts::new(row.sensor, &row.buckets);
     let key = |row: &SensorActivity| row.sensor.0;
     Ok(listing_in(cursor::ACTIVITY, rows, &page, (key, item)))
@@ -53,4 +55,7 @@ struct ActivityQuery {
     /// From the bucket of this time on: RFC 3339 or Unix seconds
     #[param(inline)]
     from: Option<Time>,
+    /// Of these sensors: at most 100, with commas between them
+    #[param(inline, style = Form, explode = false)]
+    sensors: Option<SensorIdentifiers>,
 }

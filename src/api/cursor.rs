@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::{Order, ReplayRange, RowKey, SensorKey};
+use crate::store::{FleetLogKey, Order, ReplayRange, RowKey, SensorKey};
 
 /// Outside of these years there is no row, and the database refuses to look.
 fn is_moment(microseconds: i64) -> bool {
@@ -33,6 +33,7 @@ pub(super) const ACTIVITY: u8 = b'v';
 pub(super) const MEASUREMENTS: u8 = b'm';
 pub(super) const LOG_MESSAGES: u8 = b'g';
 pub(super) const HEARTBEATS: u8 = b'h';
+pub(super) const FLEET_LOG: u8 = b'w';
 
 /// The tag of a sensor's rows of one kind, in one order.
 pub(super) const fn rows(kind: u8, order: Order) -> u8 {
@@ -82,6 +83,21 @@ impl Position for RowKey {
             timestamp: Timestamp::from_unix_microseconds(timestamp),
             digest: i64::from_be_bytes(digest.try_into().ok()?),
         })
+    }
+}
+
+/// Log messages of all sensors.
+impl Position for FleetLogKey {
+    const TAG: u8 = FLEET_LOG;
+
+    fn write(&self) -> Vec<u8> {
+        [self.sensor.0.as_bytes().as_slice(), &self.row.write()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (sensor, row) = bytes.split_first_chunk()?;
+        let sensor = SensorIdentifier(Uuid::from_bytes(*sensor));
+        Some(Self { row: RowKey::read(row)?, sensor })
     }
 }
 
@@ -229,6 +245,8 @@ mod tests {
             let by_last_seen = SensorKey::LastSeen(key.timestamp, sensor);
             prop_assert_eq!(decode(&encode(&by_last_seen)), Some(by_last_seen));
             prop_assert_eq!(decode(&encode(&sensor.0)), Some(sensor.0));
+            let in_fleet = FleetLogKey { row: key, sensor };
+            prop_assert_eq!(decode(&encode(&in_fleet)), Some(in_fleet));
             prop_assert_eq!(decode(&encode(&name)), Some(name));
             prop_assert_eq!(decode(&encode(&number)), Some(number));
             let range = ReplayRange { after: number, until: digest };

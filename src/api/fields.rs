@@ -29,6 +29,9 @@ pub(super) const MAX_LIMIT: u32 = 1_000;
 /// Longer names and passwords nobody has.
 const MAX_CREDENTIAL_BYTES: usize = 800;
 
+/// A page of the list of sensors, as the dashboard shows it.
+const MAX_SENSORS: usize = 100;
+
 /// So many rejections are deleted in one request: well within the time that a statement may take.
 pub(super) const MAX_DELETED: u32 = 10_000;
 
@@ -114,6 +117,12 @@ fields! {
     /// A sensor.
     Sensor(SensorIdentifier) is "SensorIdentifier", from String:
         "a UUID in its hyphenated form", |it| SensorIdentifier::parse(&it), uuid();
+
+    /// Several sensors.
+    SensorIdentifiers(Vec<Uuid>) is "SensorIdentifiers", from String:
+        "1 to 100 UUIDs in their hyphenated form, with commas between them",
+        |it| sensor_identifiers(&it),
+        ArrayBuilder::new().items(uuid()).min_items(Some(1)).max_items(Some(100));
 
     /// A network.
     Network(NetworkIdentifier) is "NetworkIdentifier", from String:
@@ -286,6 +295,12 @@ fn kinds() -> Vec<&'static str> {
 /// Whoever has misspelt one learns of all.
 static REASONS_EXPECTED: LazyLock<String> =
     LazyLock::new(|| format!("one of the codes of rejections: {}", reasons().join(", ")));
+
+fn sensor_identifiers(text: &str) -> Option<Vec<Uuid>> {
+    let parse = |text| SensorIdentifier::parse(text).map(|sensor| sensor.0);
+    let sensors: Option<Vec<Uuid>> = text.split(',').map(parse).collect();
+    sensors.filter(|sensors| sensors.len() <= MAX_SENSORS)
+}
 
 fn severity(text: &str) -> Option<SeverityName> {
     SEVERITIES.into_iter().find(|known| *known == text).map(SeverityName)

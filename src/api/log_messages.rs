@@ -148,7 +148,7 @@ async fn summarise(
 
 /// Which log messages.
 #[derive(Debug, Deserialize, IntoParams)]
-struct LogQuery {
+pub(super) struct LogQuery {
     /// One, or several with commas between them; all, by default
     #[param(inline, style = Form, explode = false)]
     severity: Option<Severities>,

@@ -8,6 +8,7 @@ mod activity;
 mod aggregates;
 mod rate_limiter;
 mod answer;
+mod attributes;
 mod authenticate;
 mod body;
 mod browser_guard;
@@ -16,10 +17,12 @@ mod configuration_diff;
 mod configurations;
 mod context;
 mod cursor;
+mod dashboard;
 mod export;
 mod extractors;
 mod fault;
 mod fields;
+mod fleet_log;
 mod supervisor_handle;
 mod token_cache;
 mod health;
@@ -43,11 +46,13 @@ mod payload;
 mod problem;
 mod problem_kind;
 mod query;
+mod rejection_summary;
 mod rejections;
 mod replays;
 mod request;
 mod routes;
 mod sensor_list;
+mod sensor_summary;
 mod sensors;
 mod sessions;
 mod status;
@@ -78,6 +83,7 @@ use token_cache::TokenCache;
 pub use access::AccessConfig;
 pub use context::{Context, Ingest, Streams};
 pub use listeners::check_address;
+pub use openapi::{document, document_of_types};
 pub use supervisor_handle::SupervisorHandle;
 
 /// Requests that are being answered when the service stops get so long to finish.
@@ -100,6 +106,8 @@ pub struct Config {
     pub timeout_secs: u64,
     /// `CORS_ORIGINS`: whose pages may call from a browser.
     pub cors_origins: Vec<String>,
+    /// `DASHBOARD`: whether the pages of the dashboard are served.
+    pub dashboard: bool,
     /// Who may call.
     pub access: AccessConfig,
 }
@@ -124,7 +132,11 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
     let body_limit = web::Data::new(BodyLimit(config.max_body_bytes));
     let origins = config.cors_origins.clone();
-    let routes = Arc::new(routes());
+    let mut routes = routes();
+    if config.dashboard {
+        dashboard::routes(&mut routes);
+    }
+    let routes = Arc::new(routes);
     let application = move || {
         App::new()
             .app_data(context.clone())
@@ -170,12 +182,14 @@ fn routes() -> Routes {
         openapi::routes,
         status::routes,
         export::routes,
+        rejection_summary::routes,
         rejections::routes,
         replays::routes,
         ingest::routes,
         streams::routes,
         activity::routes,
         sensor_list::routes,
+        sensor_summary::routes,
         sensors::routes,
         live::routes,
         networks::routes,
@@ -184,7 +198,9 @@ fn routes() -> Routes {
         sessions::routes,
         measurements::routes,
         aggregates::routes,
+        attributes::routes,
         log_messages::routes,
+        fleet_log::routes,
         heartbeats::routes,
         configurations::routes,
     ] {

@@ -66,7 +66,7 @@ five seconds, and 400 where it is no HTTP. After either the connection is closed
 struct Frame;
 
 static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
-    let text = serde_json::to_vec(&written()).expect("a document of texts is JSON");
+    let text = serde_json::to_vec(&document()).expect("a document of texts is JSON");
     text.into()
 });
 
@@ -78,7 +78,7 @@ static PAGE: LazyLock<Arc<utoipa_swagger_ui::Config<'static>>> = LazyLock::new(|
 
 pub(super) fn routes(routes: &mut Routes) {
     const ACCESS: Access = Access::OpenIf(|config| config.docs_open);
-    routes.add(ACCESS, __path_document, document);
+    routes.add(ACCESS, __path_read_document, read_document);
     routes.add_page(ACCESS, "/docs", to_the_page);
     routes.add_page(ACCESS, "/docs/{file:.*}", page);
 }
@@ -88,7 +88,7 @@ pub(super) fn routes(routes: &mut Routes) {
     get, path = "/api/v1/openapi.json", tag = "service", operation_id = "read_document",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
-async fn document() -> impl Responder {
+async fn read_document() -> impl Responder {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(TEXT.clone())
 }
 
@@ -123,7 +123,7 @@ fn readable(frame: &[u8]) -> Vec<u8> {
 /// Every operation in a line.
 static WITHOUT_SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let mut list = String::new();
-    let document = written();
+    let document = document();
     for (path, item) in document["paths"].as_object().into_iter().flatten() {
         for (method, operation) in item.as_object().into_iter().flatten() {
             let method = method.to_uppercase();
@@ -140,7 +140,8 @@ static WITHOUT_SCRIPT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The operations that the routes declare, and what all of them share.
-fn written() -> Value {
+#[must_use]
+pub fn document() -> Value {
     let mut document = serde_json::to_value(Frame::openapi()).expect("a document of texts is JSON");
     document["info"] = json!({
         "title": "Tributary",
@@ -172,6 +173,32 @@ fn written() -> Value {
         let method = declared.method.as_str().to_lowercase();
         document["paths"][&declared.path][method] = operation;
     }
+    document
+}
+
+/// The same without examples, headers and problems, which are most of it: `web/openapi.json`, from which
+/// the dashboard's types are generated.
+#[must_use]
+pub fn document_of_types() -> Value {
+    fn reduce(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                // A member of a schema may have the name.
+                let is_name = |value: &Value| value.get("type").is_some_and(Value::is_string);
+                members.retain(|name, value| {
+                    let is_problem = name.len() == 3 && name.starts_with(['4', '5']);
+                    let is_left_out =
+                        ["example", "examples", "headers", "x-events"].contains(&name.as_str());
+                    !is_problem && (!is_left_out || is_name(value))
+                });
+                members.values_mut().for_each(reduce);
+            }
+            Value::Array(items) => items.iter_mut().for_each(reduce),
+            _ => {}
+        }
+    }
+    let mut document = document();
+    reduce(&mut document);
     document
 }
 
@@ -250,6 +277,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_dashboard_knows_the_present_document() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/web/openapi.json");
+        let known = std::fs::read_to_string(path).unwrap();
+        let present = format!("{:#}\n", document_of_types());
+        assert!(known == present, "after a change: tributary openapi --types > web/openapi.json");
+    }
+
+    #[test]
     fn no_schema_is_two_types_at_once() {
         fn walk(value: &Value) {
             for part in value.get("allOf").and_then(Value::as_array).into_iter().flatten() {
@@ -259,7 +294,7 @@ mod tests {
             let members = value.as_object().into_iter().flat_map(|members| members.values());
             members.chain(value.as_array().into_iter().flatten()).for_each(walk);
         }
-        walk(&written());
+        walk(&document());
     }
 
     #[test]
@@ -274,7 +309,7 @@ mod tests {
                 _ => {}
             }
         }
-        let document = written();
+        let document = document();
         let mut found = Vec::new();
         references(&document, &mut found);
         assert!(found.len() > 100, "{}", found.len());
@@ -286,7 +321,7 @@ mod tests {
 
     #[test]
     fn each_operation_says_what_it_is_and_how_it_fails() {
-        let document = written();
+        let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let mut identifiers = std::collections::BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {

@@ -90,12 +90,21 @@ pub(super) struct RowsQuery {
 impl RowsQuery {
     /// Of the rows of the kind of this tag; with the tag of the list.
     pub(super) fn selection(self, kind: u8) -> Result<(Selection, u8), Problem> {
+        let (range, order, page, list) = self.parts::<RowKey>(kind)?;
+        Ok((Selection { range, order, page }, list))
+    }
+
+    /// The same of rows that are sorted by another key.
+    pub(super) fn parts<P: Position>(
+        self,
+        kind: u8,
+    ) -> Result<(TimeRange, Order, Page<P>, u8), Problem> {
         let Self { from, to, order, limit, cursor } = self;
         let order = order.map_or_else(Order::default, |order| order.0);
         let list = cursor::rows(kind, order);
         let range = TimeRangeQuery { from, to }.range()?;
-        let page = PageQuery { limit, cursor }.page_of::<RowKey>(list)?;
-        Ok((Selection { range, order, page }, list))
+        let page = PageQuery { limit, cursor }.page_of::<P>(list)?;
+        Ok((range, order, page, list))
     }
 }
 

@@ -146,7 +146,7 @@ async fn delete(
 
 /// Which rejections.
 #[derive(Debug, Deserialize, IntoParams)]
-struct RejectionsQuery {
+pub(super) struct RejectionsQuery {
     /// This one
     #[param(inline)]
     identifier: Option<Number>,

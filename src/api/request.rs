@@ -6,7 +6,7 @@
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
@@ -18,6 +18,9 @@ use super::problem::Problem;
 use crate::store::StoreError;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Of what is no page: a browser that shows it loads and runs nothing.
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Longer ones are not taken over from the client.
 const MAX_LENGTH: usize = 128;
@@ -52,6 +55,9 @@ pub(super) async fn identify(
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    }
     if let Ok(value) = HeaderValue::from_str(&identifier) {
         response.headers_mut().insert(HEADER, value);
     }

@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 use super::Context;
 use super::access::Access;
 use super::caller::Caller;
-use super::fields::{Identifier, Name, Sort, State, Time};
+use super::fields::{Identifier, Name, SearchText, Sort, State, Time};
 use super::page::{Listing, PageQuery, listing};
 use super::problem::Problem;
 use super::query::{And, Query};
@@ -37,6 +37,7 @@ async fn list(
         scope: caller.scope(),
         network: query.network.map(|network| NetworkIdentifier(network.0)),
         name: query.name.map(|name| name.0),
+        part_of_name: query.q.map(|text| text.0),
         silent_since: query.silent_since.map(|time| time.0),
         state: query.configuration_state.map(|state| state.0),
     };
@@ -56,6 +57,9 @@ struct SensorsQuery {
     /// Those of exactly this name
     #[param(inline)]
     name: Option<Name>,
+    /// Those with this text in their name, in either case
+    #[param(inline)]
+    q: Option<SearchText>,
     /// Those not heard since, in RFC 3339 or Unix seconds; never heard is silent
     #[param(inline)]
     silent_since: Option<Time>,

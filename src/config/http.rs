@@ -14,6 +14,7 @@ impl Settings<'_> {
             write_timeout_secs: self.number("HTTP_WRITE_TIMEOUT_SECS", 60, 1..=3_600)?,
             timeout_secs: self.number("HTTP_TIMEOUT_SECS", 30, 1..=3_600)?,
             cors_origins: self.origins()?,
+            dashboard: self.switch("DASHBOARD", true)?,
             access: api::AccessConfig {
                 required: self.switch("AUTH", true)?,
                 metrics_open: self.flag("METRICS_OPEN", false)?,

@@ -27,3 +27,27 @@ pub(in crate::store) fn optional_timestamp(
 pub(in crate::store) fn raw_json(text: String) -> Box<RawValue> {
     RawValue::from_string(text).expect("PostgreSQL prints a jsonb as JSON")
 }
+
+/// For `ilike`: what has this text anywhere in it. The text stands for itself.
+pub(in crate::store) fn containing(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_stands_for_itself() {
+        assert_eq!(containing(r"50%_\x"), r"%50\%\_\\x%");
+    }
+}

@@ -54,13 +54,17 @@ pub use migrations::migrate;
 pub use pool::Store;
 pub use query::activity_page::SensorActivity;
 pub use query::aggregates::Aggregates;
+pub use query::attributes::{Attribute, Attributes};
 pub use query::export::{CutOff, Export, ExportError, ExportFormat, ExportOf, ExportStream};
+pub use query::fleet_log::{FleetLogFilter, FleetLogKey, FleetLogRow};
 pub use query::log_summary::{LogSummary, SummaryKey};
+pub use query::rejection_summary::RejectionCount;
 pub use query::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Newest, Order, Page,
     RejectionFilter, RejectionRow, RowKey, RowPage, Selection, TimeRange,
 };
 pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
+pub use query::sensor_summary::{SensorSummary, StateCount};
 pub use query::stored_rejections::{ReplayRange, StoredRejection, StoredRejectionPage};
 pub use query::sums::{Aggregate, Aggregation, BUCKET_ORIGIN};
 pub use query::turns::LongRead;

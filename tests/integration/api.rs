@@ -7,6 +7,7 @@ mod aggregating;
 mod bodies;
 mod configuring;
 mod crowds;
+mod dashboard;
 mod deletion;
 mod document;
 mod exporting;

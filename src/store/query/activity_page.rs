@@ -14,7 +14,8 @@ use crate::store::{Store, StoreError};
 /// 100 sensors with all their buckets, about 90 bytes per count in the API.
 const MAX_COUNTS: u32 = 100 * BUCKETS as u32;
 
-/// Parameters: first and last bucket, scope or null, identifier after which to continue or null, limit.
+/// Parameters: first and last bucket, scope or null, identifier after which to continue or null, limit,
+/// identifiers or null.
 const PAGE: &str = "\
 select identifier, buckets, measurements, log_messages, heartbeats
 from sensor
@@ -30,6 +31,7 @@ cross join lateral (
 where buckets is not null
   and ($3::uuid is null or network_identifier = $3)
   and ($4::uuid is null or identifier > $4)
+  and ($6::uuid[] is null or identifier = any ($6))
 order by identifier limit $5";
 
 /// The counts of one sensor, by bucket.
@@ -42,15 +44,15 @@ pub struct SensorActivity {
 }
 
 impl Store {
-    /// The sensors of a scope that have counts in the bucket of `from` or later, one more than the
-    /// returned limit if there are more. The limit is reduced to bound the page.
+    /// The sensors of a scope, or these of them, that have counts in the bucket of `from` or later, one
+    /// more than the returned limit if there are more. The limit is reduced to bound the page.
     ///
     /// # Errors
     /// When the database is unavailable, or the read times out.
     pub async fn list_activity(
         &self,
         scope: Scope,
-        from: Option<Timestamp>,
+        (from, sensors): (Option<Timestamp>, Option<&[Uuid]>),
         page: Page<Uuid>,
     ) -> Result<(Vec<SensorActivity>, Page<Uuid>), StoreError> {
         let present = bucket_of(Timestamp::now());
@@ -65,6 +67,7 @@ impl Store {
             (&network, Type::UUID),
             (&page.after, Type::UUID),
             (&limit, Type::INT8),
+            (&sensors, Type::UUID_ARRAY),
         ];
         self.within(async {
             let rows = self.connection().await?.query_typed(PAGE, parameters).await?;

@@ -82,7 +82,25 @@ impl Store {
         sensor: SensorIdentifier,
         aggregation: &Aggregation,
     ) -> Result<Option<Aggregates>, StoreError> {
-        let (from, to) = (aggregation.from.to_jiff(), aggregation.to.to_jiff());
+        let mut sums = Sums::new(aggregation);
+        let range = (aggregation.from, aggregation.to);
+        let single_row_count =
+            self.each_value(sensor, range, |made, value| sums.add(made.into(), value)).await?;
+        Ok(single_row_count.map(|single_row_count| Aggregates {
+            rows: sums.finish(),
+            is_slow: single_row_count > FEW_ROWS,
+        }))
+    }
+
+    /// Shows every value of a sensor in a range, in no order. Returns how many were read as rows that
+    /// could have been bundled; none if there is no such sensor.
+    pub(super) async fn each_value(
+        &self,
+        sensor: SensorIdentifier,
+        range: (Timestamp, Timestamp),
+        mut show: impl FnMut(jiff::Timestamp, &str),
+    ) -> Result<Option<usize>, StoreError> {
+        let (from, to) = (range.0.to_jiff(), range.1.to_jiff());
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&sensor.0, Type::UUID), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
         self.within(async {
@@ -97,8 +115,7 @@ impl Store {
             if exists.is_none() {
                 return Ok(None);
             }
-            let mut sums = Sums::new(aggregation);
-            let whole = whole_periods((aggregation.from, aggregation.to), Timestamp::now());
+            let whole = whole_periods(range, Timestamp::now());
             let could_be_bundled = |created: jiff::Timestamp| {
                 whole.is_some_and(|(from, to)| (from..to).contains(&created.into()))
             };
@@ -113,10 +130,10 @@ impl Store {
                 }
                 // A newline within a string is escaped as `\\n`.
                 for (created, line) in timestamps.into_iter().zip(lines.split('\n')) {
-                    sums.add(created.into(), line);
+                    show(created, line);
                 }
             }
-            Ok(Some(Aggregates { rows: sums.finish(), is_slow: single_row_count > FEW_ROWS }))
+            Ok(Some(single_row_count))
         })
         .await
     }

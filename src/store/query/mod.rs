@@ -2,13 +2,17 @@
 
 pub(super) mod activity_page;
 pub(super) mod aggregates;
+pub(super) mod attributes;
 pub(super) mod callers;
 mod csv;
 pub(super) mod export;
+pub(super) mod fleet_log;
 pub(super) mod log_summary;
 pub(super) mod pages;
+pub(super) mod rejection_summary;
 pub(super) mod rows;
 pub(super) mod sensor_list;
+pub(super) mod sensor_summary;
 pub(super) mod stored_rejections;
 pub(super) mod sums;
 pub(super) mod turns;

@@ -25,7 +25,7 @@ use crate::store::{Store, StoreError};
 
 /// A page is cut behind the row that takes it beyond this. What holds a page holds it once as rows
 /// and once as JSON.
-const PAGE_BYTES: u32 = 4 << 20;
+pub(super) const PAGE_BYTES: u32 = 4 << 20;
 
 /// Whether a page lies near its beginning shows in this part of it.
 const NEAR: Duration = Duration::from_secs(14 * 86_400);
@@ -365,13 +365,13 @@ async fn hot_rows(
 }
 
 /// Whether the page was cut behind these.
-fn is_followed(rows: &[Row]) -> Result<bool, tokio_postgres::Error> {
+pub(super) fn is_followed(rows: &[Row]) -> Result<bool, tokio_postgres::Error> {
     let followed = rows.last().map(|row| row.try_get::<_, Option<bool>>("is_followed"));
     Ok(followed.transpose()?.flatten().unwrap_or(false))
 }
 
 /// The part near the beginning, and whether that is all.
-fn near(selection: &Selection) -> (Selection, bool) {
+pub(super) fn near(selection: &Selection) -> (Selection, bool) {
     let Selection { range: TimeRange { from, to }, order, page } = *selection;
     let after = page.after.map(|key| key.timestamp);
     let range = match order {
@@ -394,7 +394,7 @@ fn near(selection: &Selection) -> (Selection, bool) {
     }
 }
 
-fn key(row: &Row) -> Result<RowKey, tokio_postgres::Error> {
+pub(super) fn key(row: &Row) -> Result<RowKey, tokio_postgres::Error> {
     Ok(RowKey { timestamp: timestamp(row, 0)?, digest: row.try_get(1)? })
 }
 
@@ -436,11 +436,5 @@ mod tests {
         assert_eq!(oldest(Some(10), Some(100), Some(50)), range(Some(10), Some(64)));
         assert_eq!(oldest(Some(10), Some(20), None), None, "it is all");
         assert_eq!(oldest(None, None, None), None, "where it begins is not known");
-    }
-
-    #[test]
-    fn a_text_stands_for_itself() {
-        let filter = LogFilter { text: Some(r"50%_\x".into()), ..LogFilter::default() };
-        assert_eq!(filter.pattern().as_deref(), Some(r"%50\%\_\\x%"));
     }
 }

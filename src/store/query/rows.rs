@@ -4,6 +4,7 @@
 use serde_json::value::RawValue;
 
 use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
+use crate::store::columns::containing;
 
 /// One page of a list, as it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,17 +77,7 @@ impl LogFilter {
 
     /// For `ilike`, in which the text stands for itself.
     pub(in crate::store) fn pattern(&self) -> Option<String> {
-        let text = self.text.as_ref()?;
-        let mut pattern = String::with_capacity(text.len() + 2);
-        pattern.push('%');
-        for character in text.chars() {
-            if matches!(character, '%' | '_' | '\\') {
-                pattern.push('\\');
-            }
-            pattern.push(character);
-        }
-        pattern.push('%');
-        Some(pattern)
+        self.text.as_deref().map(containing)
     }
 }
 

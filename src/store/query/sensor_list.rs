@@ -1,13 +1,15 @@
 //! Lists and reads sensors. Called by the API. A list's key remains valid after inserts; the state of the
 //! newest configuration is computed by one statement for lists and single sensors.
 
+use std::sync::LazyLock;
+
 use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
-use crate::store::columns::{Parameters, raw_json};
+use crate::store::columns::{Parameters, containing, raw_json};
 use crate::store::{ConfigurationState, Page, Store, StoreError};
 
 /// A sensor, with the state of its configuration.
@@ -42,6 +44,8 @@ pub struct SensorFilter {
     pub network: Option<NetworkIdentifier>,
     /// Its name.
     pub name: Option<String>,
+    /// It has this text in its name, in either case.
+    pub part_of_name: Option<String>,
     /// It has sent no message since this time.
     pub silent_since: Option<Timestamp>,
     /// The state of its newest configuration.
@@ -95,18 +99,21 @@ impl Sensor {
 
 /// A configuration is stale if its sensor has sent a message more than five minutes after its publication
 /// and has not acknowledged it.
-const SELECT: &str = "\
+pub(super) const STATE: &str = "\
+case when n.revision is null then 'none'
+     when n.acknowledgement_timestamp is not null and not n.success then 'failed'
+     when n.acknowledgement_timestamp is not null then 'acknowledged'
+     when n.publication_timestamp is null then 'pending'
+     when s.last_seen_timestamp > n.publication_timestamp + interval '5 minutes' then 'stale'
+     else 'published' end as configuration_state";
+
+static SELECT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "\
 select * from (
     select s.identifier, s.network_identifier, s.name, s.metadata::text, s.creation_timestamp,
            s.last_seen_timestamp, n.revision as newest_revision,
-           a.revision as last_acknowledged_revision,
-           case when n.revision is null then 'none'
-                when n.acknowledgement_timestamp is not null and not n.success then 'failed'
-                when n.acknowledgement_timestamp is not null then 'acknowledged'
-                when n.publication_timestamp is null then 'pending'
-                when s.last_seen_timestamp > n.publication_timestamp + interval '5 minutes'
-                    then 'stale'
-                else 'published' end as configuration_state
+           a.revision as last_acknowledged_revision, {STATE}
     from sensor s
     left join lateral (
         select c.revision, c.publication_timestamp, c.acknowledgement_timestamp, c.success
@@ -118,18 +125,21 @@ select * from (
         where c.sensor_identifier = s.identifier and c.acknowledgement_timestamp is not null
         order by c.revision desc limit 1
     ) a on true
-) sensor ";
+) sensor "
+    )
+});
 
 const ONE: &str = "where identifier = $1";
 
 /// Parameters: the caller's network, network, name, silent since, state, the key's identifier, its
-/// other part, limit; each but the last may be null.
+/// other part, limit, pattern of the name; each but the limit may be null.
 const FILTER: &str = "\
 where ($1::uuid is null or network_identifier = $1)
   and ($2::uuid is null or network_identifier = $2)
   and ($3::text is null or name = $3)
   and ($4::timestamptz is null or last_seen_timestamp is null or last_seen_timestamp < $4)
   and ($5::text is null or configuration_state = $5)
+  and ($9::text is null or name ilike $9)
 ";
 
 const BY_NAME: &str = "\
@@ -164,6 +174,7 @@ impl Store {
             let silent_since = filter.silent_since.map(Timestamp::to_jiff);
             let state = filter.state.map(ConfigurationState::name);
             let limit = page.row_count();
+            let part_of_name = filter.part_of_name.as_deref().map(containing);
             let (mut after, mut name, mut last_seen) =
                 <(Option<Uuid>, Option<&str>, Option<jiff::Timestamp>)>::default();
             match &page.after {
@@ -193,9 +204,10 @@ impl Store {
                 (&after, Type::UUID),
                 (key, key_type),
                 (&limit, Type::INT8),
+                (&part_of_name, Type::TEXT),
             ];
             let rows =
-                connection.query_typed(&format!("{SELECT}{FILTER}{tail}"), parameters).await?;
+                connection.query_typed(&format!("{}{FILTER}{tail}", *SELECT), parameters).await?;
             Ok(rows.iter().map(sensor).collect::<Result<_, _>>()?)
         })
         .await
@@ -219,7 +231,7 @@ pub(in crate::store) async fn select_one<C: GenericClient>(
     identifier: SensorIdentifier,
 ) -> Result<Option<Sensor>, tokio_postgres::Error> {
     let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-    let rows = client.query_typed(&format!("{SELECT}{ONE}"), parameters).await?;
+    let rows = client.query_typed(&format!("{}{ONE}", *SELECT), parameters).await?;
     rows.first().map(sensor).transpose()
 }
 

@@ -73,6 +73,10 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/status", Viewer, Filtered, 200),
         route(Method::GET, "/api/v1/activity", Viewer, Filtered, 200),
         route(Method::GET, "/api/v1/rejections", Viewer, Filtered, 200),
+        route(Method::GET, "/api/v1/rejections/summary", Viewer, Filtered, 200),
+        route(Method::GET, "/api/v1/log-messages", Viewer, Filtered, 200),
+        route(Method::GET, "/api/v1/sensors/summary", Viewer, Filtered, 200),
+        route(Method::GET, "/api/v1/sensors/{identifier}/attributes", Viewer, Own, 200),
         route(Method::DELETE, "/api/v1/rejections?all=true", Operator, Filtered, 200),
         // Nobody replays here: who may is turned away later than who may not.
         route(Method::POST, "/api/v1/rejections/replay", Operator, Filtered, 503)

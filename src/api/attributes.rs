@@ -1,0 +1,112 @@
+//! `GET /sensors/{identifier}/attributes`: which members the values of a sensor have. Called by the
+//! dashboard, which makes charts of the numbers among them. Promises what the measurements of the range say.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Context;
+use super::access::Access;
+use super::caller::Caller;
+use super::page::TimeRangeQuery;
+use super::path::{Path, SensorPath};
+use super::problem::Problem;
+use super::query::Query;
+use super::routes::Routes;
+use crate::domain::Timestamp;
+use crate::store;
+
+/// As far back as is looked, unless the query says otherwise.
+const LOOK_BACK: Duration = Duration::from_secs(28 * 86_400);
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_list, list);
+}
+
+/// A member of a sensor's values.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Attribute {
+    #[schema(example = "temperature")]
+    name: String,
+    /// The JSON types of its values.
+    #[schema(value_type = Vec<AttributeType>)]
+    types: BTreeSet<&'static str>,
+    /// How many measurements of the range have it.
+    count: u64,
+    /// When it was measured for the first time in the range, by the sensor's clock.
+    first_creation_timestamp: jiff::Timestamp,
+    /// And for the last time.
+    last_creation_timestamp: jiff::Timestamp,
+}
+
+/// A type of JSON.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes the names that the store gives")]
+pub(super) enum AttributeType {
+    String,
+    Number,
+    Boolean,
+    Null,
+    Object,
+    Array,
+}
+
+/// The members of a sensor's values.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Attributes {
+    /// By name; at most 1,000.
+    items: Vec<Attribute>,
+    /// There are more than 1,000, which are left out.
+    more: bool,
+    /// The range that was looked at.
+    from: jiff::Timestamp,
+    to: jiff::Timestamp,
+}
+
+impl From<store::Attribute> for Attribute {
+    fn from(it: store::Attribute) -> Self {
+        Self {
+            name: it.name,
+            types: it.types,
+            count: it.count,
+            first_creation_timestamp: it.first_at.to_jiff(),
+            last_creation_timestamp: it.last_at.to_jiff(),
+        }
+    }
+}
+
+/// The members of a sensor's values: their names, types and times
+///
+/// Of the last 28 days, unless `from` and `to` say otherwise.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sensors/{identifier}/attributes",
+    operation_id = "list_attributes",
+    tag = "measurements",
+    responses((status = 200, description = "All members", body = Attributes)),
+)]
+async fn list(
+    context: web::Data<Context>,
+    caller: Caller,
+    Path(path): Path<SensorPath>,
+    Query(range): Query<TimeRangeQuery>,
+) -> Result<HttpResponse, Problem> {
+    let range = range.range()?;
+    // What a sensor with a fast clock says is within the default range, too.
+    let to = range.to.unwrap_or_else(|| Timestamp::now().saturating_add(LOOK_BACK));
+    let back = || to.min(Timestamp::now()).saturating_sub(LOOK_BACK);
+    let from = range.from.unwrap_or_else(back);
+    let _turn = context.store.long_read(caller.holder()).await?;
+    let found = context.store.list_attributes(path.sensor(), (from, to)).await?;
+    let found = found.ok_or_else(Problem::sensor_not_found)?;
+    Ok(HttpResponse::Ok().json(Attributes {
+        items: found.items.into_iter().map(Attribute::from).collect(),
+        more: found.more,
+        from: from.to_jiff(),
+        to: to.to_jiff(),
+    }))
+}

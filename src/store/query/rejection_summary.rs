@@ -1,0 +1,64 @@
+//! How many rejections there are, by reason. Called by the API. Promises the counts of all that the filter
+//! lets pass.
+
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
+use super::rows::RejectionFilter;
+use super::stored_rejections::{CONDITIONS, Conditions};
+use crate::domain::Timestamp;
+use crate::store::columns::timestamp;
+use crate::store::pool::CHECKOUT_TIMEOUT;
+use crate::store::{Store, StoreError};
+
+/// The rejections of one reason.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RejectionCount {
+    /// The stable code.
+    pub reason: String,
+    /// How many.
+    pub rejections: i64,
+    /// How many items were refused with them.
+    pub items: i64,
+    /// When the first of them reached us.
+    pub first_at: Timestamp,
+    /// And the last.
+    pub last_at: Timestamp,
+}
+
+impl Store {
+    /// Counts rejections by reason, the most frequent first. There are fewer reasons than a page has rows.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or it takes too long.
+    pub async fn summarise_rejections(
+        &self,
+        filter: &RejectionFilter,
+    ) -> Result<Vec<RejectionCount>, StoreError> {
+        let statement = format!(
+            "select reason, count(*), sum(item_count), min(receipt_timestamp), max(receipt_timestamp)
+             from rejection where {CONDITIONS}
+             group by reason order by 2 desc, 1"
+        );
+        let conditions = Conditions::of(filter);
+        let parameters = conditions.with(&[]);
+        self.within(async {
+            let until = Instant::now() + CHECKOUT_TIMEOUT;
+            let _turn = self.hot_read(until).await?;
+            let connection = self.connection_by(until).await?;
+            let rows = connection.query_typed(&statement, &parameters).await?;
+            Ok(rows.iter().map(rejection_count).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+fn rejection_count(row: &Row) -> Result<RejectionCount, tokio_postgres::Error> {
+    Ok(RejectionCount {
+        reason: row.try_get(0)?,
+        rejections: row.try_get(1)?,
+        items: row.try_get(2)?,
+        first_at: timestamp(row, 3)?,
+        last_at: timestamp(row, 4)?,
+    })
+}

@@ -1,0 +1,71 @@
+//! How many sensors there are, by the state of their newest configuration. Called by the API. Promises the
+//! states that the list of sensors has.
+
+use tokio_postgres::types::Type;
+
+use super::sensor_list::STATE;
+use crate::domain::{NetworkIdentifier, Scope, Timestamp};
+use crate::store::columns::Parameters;
+use crate::store::{ConfigurationState, Store, StoreError};
+
+/// Sensors whose newest configuration stands alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StateCount {
+    /// How it stands.
+    pub state: ConfigurationState,
+    /// How many sensors.
+    pub sensors: u64,
+    /// How many of them are silent.
+    pub silent: u64,
+}
+
+/// States without a sensor are left out.
+pub type SensorSummary = Vec<StateCount>;
+
+impl Store {
+    /// Counts the sensors of a scope, and of one network; silent is who was not heard since.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or it takes too long.
+    pub async fn summarise_sensors(
+        &self,
+        scope: Scope,
+        network: Option<NetworkIdentifier>,
+        silent_since: Timestamp,
+    ) -> Result<SensorSummary, StoreError> {
+        let statement = format!(
+            "select configuration_state, count(*),
+                    count(*) filter (where last_seen_timestamp is null or last_seen_timestamp < $3)
+             from (
+                 select s.last_seen_timestamp, {STATE}
+                 from sensor s
+                 left join (
+                     select distinct on (sensor_identifier) sensor_identifier, revision,
+                            publication_timestamp, acknowledgement_timestamp, success
+                     from configuration order by sensor_identifier, revision desc
+                 ) n on n.sensor_identifier = s.identifier
+                 where ($1::uuid is null or s.network_identifier = $1)
+                   and ($2::uuid is null or s.network_identifier = $2)
+             ) sensor
+             group by configuration_state"
+        );
+        let uuid = |network: Option<NetworkIdentifier>| network.map(|network| network.0);
+        let (own, network) = (uuid(scope.network()), uuid(network));
+        let silent_since = silent_since.to_jiff();
+        let parameters: Parameters<'_> =
+            &[(&own, Type::UUID), (&network, Type::UUID), (&silent_since, Type::TIMESTAMPTZ)];
+        self.within(async {
+            let rows = self.connection().await?.query_typed(&statement, parameters).await?;
+            let count = |row: &tokio_postgres::Row| {
+                let state: &str = row.try_get(0)?;
+                Ok(StateCount {
+                    state: state.parse().expect("the statement names no other"),
+                    sensors: row.try_get::<_, i64>(1)?.unsigned_abs(),
+                    silent: row.try_get::<_, i64>(2)?.unsigned_abs(),
+                })
+            };
+            Ok(rows.iter().map(count).collect::<Result<_, tokio_postgres::Error>>()?)
+        })
+        .await
+    }
+}
