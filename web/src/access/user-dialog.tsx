@@ -1,0 +1,104 @@
+// Creates a user, or changes one.
+import { useState } from "preact/hooks";
+import { body, client, type Schemas } from "../api/client";
+import { Dialog } from "../parts/dialog";
+import type { Network } from "../parts/networks";
+import { ProblemMessage } from "../parts/problem-message";
+import { useAction } from "../parts/use-action";
+import type { Caller, Role } from "../session/session";
+import { RoleFields } from "./role-fields";
+
+const SHORTEST_PASSWORD = 12;
+
+interface Props {
+  /** Null: a new one. */
+  user: Schemas["UserItem"] | null;
+  networks: Network[];
+  caller: Caller;
+  close: () => void;
+  saved: () => void;
+}
+
+export function UserDialog({ user, networks, caller, close, saved }: Props) {
+  const [name, setName] = useState(user?.name ?? "");
+  const [password, setPassword] = useState("");
+  const [[role, network], setGrant] = useState<[Role, string]>([
+    user?.role ?? "viewer",
+    (user ? user.network : caller.network) ?? "",
+  ]);
+  const action = useAction();
+  const save = async () => {
+    if (user === null) {
+      await body(
+        client.POST("/api/v1/users", { body: { name, password, role, ...(network !== "" && { network }) } }),
+      );
+    } else {
+      await body(
+        client.PATCH("/api/v1/users/{user}", {
+          params: { path: { user: user.identifier } },
+          body: {
+            ...(password !== "" && { password }),
+            ...(role !== user.role && { role }),
+            ...(network !== (user.network ?? "") && { network: network === "" ? null : network }),
+          },
+        }),
+      );
+    }
+    saved();
+    close();
+  };
+  return (
+    <Dialog title={user === null ? "Create a user" : `Change ${user.name}`} close={close}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void action.run(save);
+        }}
+      >
+        {user === null && (
+          <label>
+            Name
+            <input
+              required
+              maxLength={200}
+              autocomplete="off"
+              value={name}
+              onInput={(event) => setName(event.currentTarget.value)}
+            />
+          </label>
+        )}
+        <label>
+          {user === null ? "Password" : "New password"}
+          <input
+            type="password"
+            required={user === null}
+            minLength={SHORTEST_PASSWORD}
+            autocomplete="new-password"
+            value={password}
+            onInput={(event) => setPassword(event.currentTarget.value)}
+          />
+          <small>
+            At least {SHORTEST_PASSWORD} characters{user !== null && "; unchanged, if empty"}
+          </small>
+        </label>
+        <RoleFields
+          role={role}
+          network={network}
+          networks={networks}
+          caller={caller}
+          change={(role, network) => setGrant([role, network])}
+        />
+        {user !== null && <p class="quiet">A change ends all sessions of the user.</p>}
+        <ProblemMessage problem={action.problem} />
+        <footer>
+          <button type="button" onClick={close}>
+            Cancel
+          </button>
+          <button type="submit" class="primary" disabled={action.busy}>
+            Save
+          </button>
+        </footer>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,101 @@
+// Adds a sensor, and tells how it is to speak.
+import { useState } from "preact/hooks";
+import { body, client } from "../api/client";
+import { CopyButton } from "../parts/copy-button";
+import { Dialog } from "../parts/dialog";
+import type { Network } from "../parts/networks";
+import { ProblemMessage } from "../parts/problem-message";
+import { useAction } from "../parts/use-action";
+
+interface Props {
+  networks: Network[];
+  close: () => void;
+  added: () => void;
+}
+
+export function AddSensor({ networks, close, added }: Props) {
+  const [name, setName] = useState("");
+  const [identifier, setIdentifier] = useState("");
+  const [network, setNetwork] = useState("");
+  const [created, setCreated] = useState<string | null>(null);
+  const action = useAction();
+  const add = async () => {
+    const sensor = await body(
+      client.POST("/api/v1/sensors", {
+        body: { name, ...(identifier !== "" && { identifier }), ...(network !== "" && { network }) },
+      }),
+    );
+    setCreated(sensor.identifier);
+    added();
+  };
+  if (created !== null) {
+    return (
+      <Dialog title={`${name} is added`} close={close}>
+        <p>It may publish its measurements now, as QoS 1, to this topic:</p>
+        <p class="copied">
+          <code>measurements/{created}</code>
+          <CopyButton text={`measurements/${created}`} />
+        </p>
+        <p>For example:</p>
+        <pre class="command">{`mosquitto_pub -q 1 -t measurements/${created} \\\n  -m '{"measurements":[{"revision":0,"timestamp":${Math.floor(Date.now() / 1_000)},"value":{"temperature":21.5}}]}'`}</pre>
+        <footer>
+          <a class="button primary" href={`/sensors/${created}`} onClick={close}>
+            Open the sensor
+          </a>
+        </footer>
+      </Dialog>
+    );
+  }
+  return (
+    <Dialog title="Add a sensor" close={close}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void action.run(add);
+        }}
+      >
+        <label>
+          Name
+          <input
+            required
+            maxLength={200}
+            value={name}
+            onInput={(event) => setName(event.currentTarget.value)}
+          />
+        </label>
+        <label>
+          Identifier
+          <input
+            value={identifier}
+            placeholder="A random one"
+            spellcheck={false}
+            onInput={(event) => setIdentifier(event.currentTarget.value.trim())}
+          />
+          <small>The UUID in the sensor's topics, if it has one already</small>
+        </label>
+        {networks.length > 1 && (
+          <label>
+            Network
+            <select value={network} onChange={(event) => setNetwork(event.currentTarget.value)}>
+              <option value="">Default</option>
+              {networks.map((network) => (
+                <option key={network.identifier} value={network.identifier}>
+                  {network.name}
+                </option>
+              ))}
+            </select>
+          </label>
+        )}
+        <ProblemMessage problem={action.problem} />
+        <footer>
+          <button type="button" onClick={close}>
+            Cancel
+          </button>
+          <button type="submit" class="primary" disabled={action.busy}>
+            Add
+          </button>
+        </footer>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,70 @@
+// Ingest: whether everything that was received is accounted for, how fast it goes, and what holds it up.
+import { body, client } from "../api/client";
+import { ProblemMessage } from "../parts/problem-message";
+import { Time } from "../parts/time";
+import { useAction } from "../parts/use-action";
+import { useResource } from "../parts/use-resource";
+import { type Caller, hasRoleInAll } from "../session/session";
+import { ConnectionTable } from "./connection-table";
+import { Gauges } from "./gauges";
+import { LedgerTable } from "./ledger-table";
+import { RateCharts } from "./rate-charts";
+import { useSamples } from "./samples";
+
+const REFRESH_MS = 2_000;
+
+export function Ingest({ caller }: { caller: Caller }) {
+  const isAdmin = hasRoleInAll(caller, "admin");
+  const status = useResource((signal) => body(client.GET("/api/v1/status", { signal })), [], REFRESH_MS);
+  const ingest = useResource(
+    async (signal) => (isAdmin ? body(client.GET("/api/v1/ingest", { signal })) : null),
+    [isAdmin],
+    REFRESH_MS,
+  );
+  const samples = useSamples();
+  const action = useAction();
+  const shown = status.data;
+  const isPaused = shown?.ingest_paused_since != null;
+  const toggle = () =>
+    action.run(async () => {
+      await body(isPaused ? client.POST("/api/v1/ingest/resume") : client.POST("/api/v1/ingest/pause"));
+      status.reload();
+      ingest.reload();
+    });
+  return (
+    <>
+      <div class="title">
+        <h1>Ingest</h1>
+        {isAdmin && shown && (
+          <button
+            type="button"
+            class={isPaused ? "primary" : "danger"}
+            disabled={action.busy}
+            onClick={() => void toggle()}
+          >
+            {isPaused ? "Resume" : "Pause"}
+          </button>
+        )}
+      </div>
+      <p class="announcement" role="status">
+        {isPaused && (
+          <span class="failed-text">
+            Paused <Time at={shown?.ingest_paused_since} />. The broker keeps what sensors publish.
+          </span>
+        )}
+      </p>
+      <ProblemMessage problem={action.problem ?? status.problem ?? ingest.problem} />
+      {shown && (
+        <>
+          <LedgerTable ledger={shown.ledger} />
+          <RateCharts samples={samples} />
+          {ingest.data && <Gauges ingest={ingest.data} />}
+          <ConnectionTable connections={shown.connections} />
+          <p class="quiet">
+            Version {shown.version} ({shown.commit}), started <Time at={shown.started_at} />
+          </p>
+        </>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,56 @@
+// The ledger: received = committed + duplicate + rejected + in flight, per kind. The rest must be zero.
+import type { Schemas } from "../api/client";
+import { Scrolls } from "../parts/scrolls";
+
+const KINDS = [
+  ["measurements", "Measurements"],
+  ["log_messages", "Log messages"],
+  ["heartbeats", "Heartbeats"],
+  ["unknown", "Of no kind"],
+] as const;
+
+export function restOf(entry: Schemas["LedgerEntry"]): number {
+  return entry.received - entry.committed - entry.duplicate - entry.rejected - entry.in_flight;
+}
+
+export function LedgerTable({ ledger }: { ledger: Schemas["LedgerSnapshot"] }) {
+  return (
+    <Scrolls labelledBy="ledger">
+      <table class="ledger" aria-labelledby="ledger">
+        <caption id="ledger">Ledger</caption>
+        <thead>
+          <tr>
+            <th scope="col">Items</th>
+            <th scope="col">Received</th>
+            <th scope="col">Committed</th>
+            <th scope="col">Duplicate</th>
+            <th scope="col">Rejected</th>
+            <th scope="col">In flight</th>
+            <th scope="col" title="Received − committed − duplicate − rejected − in flight: must be zero">
+              Sum
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {KINDS.map(([kind, name]) => {
+            const entry = ledger[kind];
+            const rest = restOf(entry);
+            return (
+              <tr key={kind}>
+                <th scope="row">{name}</th>
+                {[entry.received, entry.committed, entry.duplicate, entry.rejected, entry.in_flight].map(
+                  (count, at) => (
+                    <td key={at} class="number">
+                      {count.toLocaleString()}
+                    </td>
+                  ),
+                )}
+                <td class={`number ${rest === 0 ? "balanced" : "failed-text"}`}>{rest.toLocaleString()}</td>
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+    </Scrolls>
+  );
+}

@@ -1,0 +1,12 @@
+// The entry: puts the dashboard into its page.
+import { render } from "preact";
+import "uplot/dist/uPlot.min.css";
+import { App } from "./app";
+import "./style/colours.css";
+import "./style/base.css";
+import "./style/layout.css";
+import "./style/parts.css";
+import "./style/views.css";
+
+const root = document.getElementById("app");
+if (root) render(<App />, root);

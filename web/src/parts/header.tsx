@@ -1,0 +1,50 @@
+// The head of every view: where one can go, in which zone times are shown, and who is signed in.
+import { useLocation } from "preact-iso";
+import { type Caller, hasRole } from "../session/session";
+import { signOut } from "../session/sign-in";
+import { ZoneSwitch } from "./zone-switch";
+
+interface Props {
+  caller: Caller;
+  canSignOut: boolean;
+}
+
+const VIEWS: { path: string; name: string; isFor: (caller: Caller) => boolean }[] = [
+  { path: "/", name: "Fleet", isFor: () => true },
+  { path: "/logs", name: "Logs", isFor: () => true },
+  { path: "/rejections", name: "Rejections", isFor: () => true },
+  { path: "/ingest", name: "Ingest", isFor: () => true },
+  { path: "/access", name: "Access", isFor: (caller) => hasRole(caller, "admin") },
+];
+
+export function Header({ caller, canSignOut }: Props) {
+  const { path } = useLocation();
+  const isCurrent = (view: string) =>
+    view === "/" ? path === "/" || path.startsWith("/sensors/") : path === view;
+  return (
+    <header class="head">
+      <a class="skip" href="#main">
+        Skip to the content
+      </a>
+      <span class="brand">Tributary</span>
+      <nav aria-label="Views">
+        {VIEWS.filter((view) => view.isFor(caller)).map(({ path, name }) => (
+          <a key={path} href={path} aria-current={isCurrent(path) ? "page" : undefined}>
+            {name}
+          </a>
+        ))}
+      </nav>
+      <div class="who">
+        <ZoneSwitch />
+        {canSignOut && (
+          <>
+            <span title={`Role: ${caller.role}`}>{caller.name}</span>
+            <button type="button" class="plain" onClick={() => void signOut()}>
+              Sign out
+            </button>
+          </>
+        )}
+      </div>
+    </header>
+  );
+}

@@ -1,0 +1,25 @@
+// Chooses a network, or all; left out where there is only one.
+import { useNetworks } from "./networks";
+
+interface Props {
+  value: string;
+  change: (network: string) => void;
+}
+
+export function NetworkSelect({ value, change }: Props) {
+  const networks = useNetworks();
+  if (networks.length < 2) return null;
+  return (
+    <label>
+      Network
+      <select value={value} onChange={(event) => change(event.currentTarget.value)}>
+        <option value="">All networks</option>
+        {networks.map((network) => (
+          <option key={network.identifier} value={network.identifier}>
+            {network.name}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}

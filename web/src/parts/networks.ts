@@ -1,0 +1,18 @@
+// The networks that the caller may see, by whose names the views call them.
+import { body, client, type Schemas } from "../api/client";
+import { useResource } from "./use-resource";
+
+export type Network = Schemas["NetworkItem"];
+
+/** More networks are not offered by name; their sensors are listed all the same. */
+const MAX_NETWORKS = 1_000;
+
+export function useNetworks(): Network[] {
+  const { data } = useResource(
+    async (signal) =>
+      (await body(client.GET("/api/v1/networks", { params: { query: { limit: MAX_NETWORKS } }, signal })))
+        .items,
+    [],
+  );
+  return data ?? [];
+}

@@ -1,0 +1,38 @@
+// Pages of a list: forward by the cursor that the service gave, back by those that were used.
+import { useState } from "preact/hooks";
+
+export interface Pages {
+  /** Undefined: the first page. */
+  cursor: string | undefined;
+  number: number;
+  next(cursor: string): void;
+  previous(): void;
+}
+
+/** Begins anew when the list is another one. */
+export function usePages(list: unknown): Pages {
+  const key = JSON.stringify(list);
+  const [state, setState] = useState<{ key: string; cursors: string[] }>({ key, cursors: [] });
+  const cursors = state.key === key ? state.cursors : [];
+  return {
+    cursor: cursors.at(-1),
+    number: cursors.length + 1,
+    next: (cursor) => setState({ key, cursors: [...cursors, cursor] }),
+    previous: () => setState({ key, cursors: cursors.slice(0, -1) }),
+  };
+}
+
+export function Pager({ pages, next }: { pages: Pages; next: string | null | undefined }) {
+  if (pages.number === 1 && !next) return null;
+  return (
+    <nav class="pager" aria-label="Pages">
+      <button type="button" disabled={pages.number === 1} onClick={pages.previous}>
+        Previous
+      </button>
+      <span>Page {pages.number}</span>
+      <button type="button" disabled={!next} onClick={() => next && pages.next(next)}>
+        Next
+      </button>
+    </nav>
+  );
+}

@@ -1,0 +1,34 @@
+// What went wrong: the service's sentence, and the request's identifier, by which its log has the rest.
+import type { Problem } from "../api/problem";
+
+interface Props {
+  problem: Problem | null;
+  retry?: () => void;
+}
+
+export function ProblemMessage({ problem, retry }: Props) {
+  if (!problem) return null;
+  return (
+    <div class="problem" role="alert">
+      <p>
+        {problem.detail}
+        {problem.pointer && (
+          <>
+            {" "}
+            (at <code>{problem.pointer}</code>)
+          </>
+        )}
+      </p>
+      {problem.requestId && (
+        <p class="request-id">
+          Request <code>{problem.requestId}</code>
+        </p>
+      )}
+      {retry && (
+        <button type="button" onClick={retry}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,28 @@
+// A time: relative with the exact one on hover, or exact.
+import { useStore } from "../store";
+import { clock } from "./clock";
+import { exact, relative, short, zone } from "./zone";
+
+interface Props {
+  at: string | null | undefined;
+  as?: "relative" | "short" | "exact";
+  none?: string;
+}
+
+export function Time({ at, as = "relative", none = "never" }: Props) {
+  const now = useStore(clock);
+  const shownZone = useStore(zone);
+  if (!at) return <span class="quiet">{none}</span>;
+  const time = new Date(at);
+  const title = exact(time, shownZone);
+  const text = {
+    relative: () => relative(time, Math.max(now, Date.now() - 5_000)),
+    short: () => short(time, shownZone),
+    exact: () => title,
+  };
+  return (
+    <time dateTime={at} title={title}>
+      {text[as]()}
+    </time>
+  );
+}

@@ -1,0 +1,41 @@
+// Whether a text is a configuration that the API takes, and what it changes. Pure.
+
+export type Value = string | number | boolean | null;
+
+export type Checked = { configuration: Record<string, Value> } | { problem: string };
+
+export function check(text: string): Checked {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    return { problem: `This is not JSON: ${error instanceof Error ? error.message : String(error)}` };
+  }
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
+    return { problem: 'A configuration is a JSON object, such as {"interval_secs": 60}.' };
+  }
+  for (const [name, value] of Object.entries(parsed)) {
+    if (typeof value === "object" && value !== null) {
+      return {
+        problem: `The value of "${name}" is nested: it has to be a string, a number, a boolean or null.`,
+      };
+    }
+  }
+  return { configuration: parsed as Record<string, Value> };
+}
+
+export interface Difference {
+  name: string;
+  /** Undefined: it is added. */
+  from: string | undefined;
+  /** Undefined: it is removed. */
+  to: string | undefined;
+}
+
+export function differences(before: Record<string, unknown>, after: Record<string, unknown>): Difference[] {
+  const text = (value: unknown) => (value === undefined ? undefined : JSON.stringify(value));
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .sort()
+    .map((name) => ({ name, from: text(before[name]), to: text(after[name]) }))
+    .filter(({ from, to }) => from !== to);
+}

@@ -1,0 +1,101 @@
+// Changes the sensor's name, network and metadata.
+import { useState } from "preact/hooks";
+import { body, client, type Schemas } from "../api/client";
+import { Dialog } from "../parts/dialog";
+import type { Network } from "../parts/networks";
+import { ProblemMessage } from "../parts/problem-message";
+import { useAction } from "../parts/use-action";
+
+interface Props {
+  sensor: Schemas["SensorDetail"];
+  networks: Network[];
+  close: () => void;
+  changed: () => void;
+}
+
+function metadataProblem(text: string): string | null {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return null;
+    return "Metadata is a JSON object.";
+  } catch (error) {
+    return `This is not JSON: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+export function EditSensor({ sensor, networks, close, changed }: Props) {
+  const written = JSON.stringify(sensor.metadata, null, 2);
+  const [name, setName] = useState(sensor.name);
+  const [network, setNetwork] = useState(sensor.network);
+  const [metadata, setMetadata] = useState(written);
+  const action = useAction();
+  const problem = metadataProblem(metadata);
+  const save = async () => {
+    const { identifier } = sensor;
+    await body(
+      client.PATCH("/api/v1/sensors/{identifier}", {
+        params: { path: { identifier } },
+        body: {
+          ...(name !== sensor.name && { name }),
+          ...(network !== sensor.network && { network }),
+          ...(metadata !== written && { metadata: JSON.parse(metadata) }),
+        },
+      }),
+    );
+    changed();
+    close();
+  };
+  return (
+    <Dialog title="Edit sensor" close={close}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (problem === null) void action.run(save);
+        }}
+      >
+        <label>
+          Name
+          <input
+            required
+            maxLength={200}
+            value={name}
+            onInput={(event) => setName(event.currentTarget.value)}
+          />
+        </label>
+        {networks.length > 1 && (
+          <label>
+            Network
+            <select value={network} onChange={(event) => setNetwork(event.currentTarget.value)}>
+              {networks.map((network) => (
+                <option key={network.identifier} value={network.identifier}>
+                  {network.name}
+                </option>
+              ))}
+            </select>
+          </label>
+        )}
+        <label>
+          Metadata
+          <textarea
+            rows={5}
+            spellcheck={false}
+            value={metadata}
+            onInput={(event) => setMetadata(event.currentTarget.value)}
+          />
+        </label>
+        <p class="failed-text" role="status">
+          {problem}
+        </p>
+        <ProblemMessage problem={action.problem} />
+        <footer>
+          <button type="button" onClick={close}>
+            Cancel
+          </button>
+          <button type="submit" class="primary" disabled={problem !== null || action.busy}>
+            Save
+          </button>
+        </footer>
+      </form>
+    </Dialog>
+  );
+}

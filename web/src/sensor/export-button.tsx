@@ -1,0 +1,32 @@
+// Exports the measurements of the range that is shown.
+import { download } from "../parts/download";
+import { ProblemMessage } from "../parts/problem-message";
+import { useAction } from "../parts/use-action";
+
+interface Props {
+  sensor: string;
+  from: number;
+  to: number;
+}
+
+export function ExportButton({ sensor, from, to }: Props) {
+  const action = useAction();
+  const save = (format: "csv" | "ndjson") =>
+    action.run(() =>
+      download(
+        `/api/v1/sensors/${sensor}/measurements/export?format=${format}&from=${from}&to=${to}`,
+        `${sensor}.${format}`,
+      ),
+    );
+  return (
+    <div class="export">
+      <button type="button" disabled={action.busy} onClick={() => void save("csv")}>
+        Export CSV
+      </button>
+      <button type="button" disabled={action.busy} onClick={() => void save("ndjson")}>
+        Export JSON lines
+      </button>
+      <ProblemMessage problem={action.problem} />
+    </div>
+  );
+}

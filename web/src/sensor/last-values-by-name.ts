@@ -1,0 +1,24 @@
+// The last value of each attribute, of which a measurement may have only some. Pure.
+import type { Schemas } from "../api/client";
+
+export interface LastValue {
+  value: unknown;
+  timestamp: number;
+  /** The same, as RFC 3339. */
+  at: string;
+}
+
+export type LastValuesByName = ReadonlyMap<string, LastValue>;
+
+export function withMeasurement(
+  last: LastValuesByName,
+  measurement: Schemas["Measurement"],
+): LastValuesByName {
+  const { timestamp, creation_timestamp: at } = measurement;
+  const next = new Map(last);
+  for (const [name, value] of Object.entries(measurement.value)) {
+    const known = next.get(name);
+    if (!known || known.timestamp <= timestamp) next.set(name, { value, timestamp, at });
+  }
+  return next;
+}

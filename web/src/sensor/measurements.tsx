@@ -1,0 +1,153 @@
+// What the sensor measures: charts of its numbers, and its other attributes as a table.
+import { useMemo, useState } from "preact/hooks";
+import { body, client, type Schemas } from "../api/client";
+import { ProblemMessage } from "../parts/problem-message";
+import { useResource } from "../parts/use-resource";
+import { ExportButton } from "./export-button";
+import { type Feed, useFeed } from "./feed";
+import { LastValues } from "./last-values";
+import { type LastValuesByName, withMeasurement } from "./last-values-by-name";
+import { type LiveValue, NumberChart } from "./number-chart";
+import { OtherAttributes } from "./other-attributes";
+import { bounds, PRESETS, type Range } from "./range";
+import { RangePicker } from "./range-picker";
+import { pointsOf } from "./series";
+import { useRevisionMarks } from "./use-revision-marks";
+
+/** As many as one request of the API takes. */
+const ATTRIBUTES_PER_REQUEST = 8;
+
+/** Live values beyond these are read with the next range, and not kept in the page. */
+const MAX_LIVE = 5_000;
+
+/** Not every measurement has all attributes: the last value of each is looked for in so many. */
+const LOOKED_AT = 50;
+
+/** The shortest range that shows something: a sensor that was silent for days has nothing in the last hour. */
+function presetFor(attributes: Schemas["Attribute"][]): number {
+  const last = Math.max(...attributes.map((it) => Date.parse(it.last_creation_timestamp)));
+  const age = (Date.now() - last) / 1_000;
+  const fitting = PRESETS.find(({ seconds }) => age < seconds);
+  return (fitting ?? PRESETS[0]).seconds;
+}
+
+interface Props {
+  sensor: string;
+  feed: Feed;
+}
+
+const escaped = (name: string) => name.replace(/[\\,]/g, "\\$&");
+
+export function Measurements({ sensor, feed }: Props) {
+  const [chosen, setRange] = useState<Range | null>(null);
+  const attributes = useResource(
+    (signal) =>
+      body(
+        client.GET("/api/v1/sensors/{identifier}/attributes", {
+          signal,
+          params: { path: { identifier: sensor } },
+        }),
+      ),
+    [sensor],
+  );
+  const known = attributes.data?.items ?? [];
+  const range = chosen ?? { last: presetFor(known) };
+  const numeric = known.filter(({ types }) => types.includes("number")).map(({ name }) => name);
+  const others = known.filter(({ types }) => !types.includes("number"));
+  const shown = useMemo(() => bounds(range, Math.ceil(Date.now() / 1_000)), [JSON.stringify(range)]);
+  const charts = useResource(
+    async (signal) => {
+      const groups: string[][] = [];
+      for (let at = 0; at < numeric.length; at += ATTRIBUTES_PER_REQUEST) {
+        groups.push(numeric.slice(at, at + ATTRIBUTES_PER_REQUEST));
+      }
+      const read = (names: string[]) =>
+        body(
+          client.GET("/api/v1/sensors/{identifier}/measurements/aggregates", {
+            signal,
+            params: {
+              path: { identifier: sensor },
+              query: {
+                attributes: names.map(escaped).join(","),
+                bucket: `${shown.bucket}s`,
+                from: shown.from,
+                // What a fast clock measures is new, too.
+                ...(!shown.isLive && { to: shown.to }),
+              },
+            },
+          }),
+        );
+      const started = performance.now();
+      const pages = await Promise.all(groups.map(read));
+      // What came while it was read may be missing in it.
+      setLive((live) => live.filter(({ arrivedAt }) => arrivedAt >= started));
+      return {
+        bounds: shown,
+        points: new Map(
+          numeric.map((name, at) => [
+            name,
+            pointsOf(pages[Math.floor(at / ATTRIBUTES_PER_REQUEST)]?.items ?? [], name),
+          ]),
+        ),
+      };
+    },
+    [sensor, numeric, shown],
+  );
+  const [live, setLive] = useState<LiveValue[]>([]);
+  const [last, setLast] = useState<LastValuesByName>(new Map());
+  const newest = useResource(
+    async (signal) => {
+      const params = { path: { identifier: sensor }, query: { limit: LOOKED_AT } };
+      const page = await body(client.GET("/api/v1/sensors/{identifier}/measurements", { signal, params }));
+      setLast((last) => page.items.reduceRight(withMeasurement, last));
+      return page.items.length;
+    },
+    [sensor],
+  );
+  useFeed(feed, "measurement", (measurement) => {
+    setLast((last) => withMeasurement(last, measurement));
+    setLive((live) =>
+      live.length < MAX_LIVE ? [...live, { measurement, arrivedAt: performance.now() }] : live,
+    );
+    const names = Object.keys(measurement.value);
+    if (attributes.data && names.some((name) => !known.some((it) => it.name === name))) attributes.reload();
+  });
+  useFeed(feed, "reconnected", () => {
+    attributes.reload();
+    charts.reload();
+    newest.reload();
+  });
+  const marks = useRevisionMarks(sensor, feed);
+  const isEmpty = attributes.data && known.length === 0 && last.size === 0;
+  return (
+    <section aria-labelledby="measurements">
+      <div class="title">
+        <h2 id="measurements">Measurements</h2>
+        <ExportButton sensor={sensor} from={shown.from} to={shown.to} />
+      </div>
+      <RangePicker range={range} bounds={shown} change={setRange} />
+      <ProblemMessage problem={attributes.problem ?? charts.problem ?? newest.problem} />
+      {isEmpty && (
+        <div class="empty">
+          <p>Nothing was measured in the last 28 days. The sensor publishes measurements like this one:</p>
+          <pre class="command">{`mosquitto_pub -q 1 -t measurements/${sensor} \\\n  -m '{"measurements":[{"revision":0,"timestamp":${Math.floor(Date.now() / 1_000)},"value":{"temperature":21.5}}]}'`}</pre>
+        </div>
+      )}
+      <div class="charts" aria-busy={charts.loading}>
+        {numeric.map((name) => (
+          <NumberChart
+            key={name}
+            name={name}
+            bounds={charts.data?.bounds ?? shown}
+            points={charts.data?.points.get(name)}
+            live={live}
+            marks={marks}
+            select={setRange}
+          />
+        ))}
+      </div>
+      {last.size > 0 && <LastValues values={last} />}
+      {others.length > 0 && <OtherAttributes attributes={others} last={last} />}
+    </section>
+  );
+}
