@@ -14,8 +14,12 @@ const OFFSETS: [&str; 4] = ["+200d", "-200d", "+2h", "-2h"];
 /// Everything is published: without a replica identity nothing can be deleted or updated.
 pub(super) async fn publication(world: &World<'_>) {
     change(world, "create publication everything for all tables").await;
+    let path = format!("/api/v1/sensors/{}", world.mortal);
+    world.lives.insist("DELETE", &path, None).await;
     ingest_another_week(world).await;
     change(world, "drop publication if exists everything").await;
+    // cannot delete from a table that "does not have a replica identity and publishes deletes"
+    none_refused(world, "55000");
 }
 
 /// A column of the user's on a hot table.
@@ -26,6 +30,8 @@ pub(super) async fn generated_column(world: &World<'_>, rng: &mut StdRng) {
     change(world, &format!("alter table {table} add column if not exists day {day}")).await;
     ingest_another_week(world).await;
     change(world, &format!("alter table {table} drop column if exists day")).await;
+    // A partition's column is generated, the table's is not, or the other way round.
+    none_refused(world, "42804");
 }
 
 /// The database's clock jumps. Each start of the service looks for what is over by its age.
@@ -58,6 +64,14 @@ async fn set_clock(world: &World<'_>, offset: &str) {
         }
     })
     .await;
+}
+
+/// Rows of a partition that cannot be created go to the default one, so that nothing is lost by it; but it has to be
+/// created.
+fn none_refused(world: &World<'_>, state: &str) {
+    if world.lives.log().contains(&format!("(SQLSTATE {state})")) {
+        world.lives.complain(format!("PostgreSQL refused something with {state}"));
+    }
 }
 
 /// As soon as the server does it: other faults may be in its way.

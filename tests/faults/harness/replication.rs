@@ -78,6 +78,12 @@ pub(super) async fn failed_over(world: &World<'_>, rng: &mut StdRng) {
 
 /// COMMIT waits for a standby that does not exist, and somebody cancels that.
 pub(super) async fn commit_waits(world: &World<'_>) {
+    // Before the first ones it would be the partitions that wait.
+    eventually(PATIENCE * 3, async || match world.watcher.pubacks.get() {
+        0 => Err("no PUBACK yet"),
+        _ => Ok(()),
+    })
+    .await;
     // Whoever stops the server waits until this is over.
     let primary = world.postgres.lock().await;
     let admin = connect(&primary.url(&world.database.name)).await.expect("nobody else stops it");
@@ -101,7 +107,7 @@ pub(super) async fn commit_waits(world: &World<'_>) {
         while Instant::now() < until {
             // As an operator does who sees a statement hang: the rows are there, and no standby has them.
             drop(admin.query(&cancel, &[]).await);
-            tokio::time::sleep(QUIET).await;
+            tokio::time::sleep(QUIET / 4).await;
         }
         world.watcher.nothing_commits.set(false);
     } else {

@@ -210,7 +210,7 @@ impl<'a> World<'a> {
 fn mix(faults: &[Fault], scale: Scale, (mortal, unborn): (Uuid, Uuid)) -> Mix {
     let has = |fault| faults.contains(&fault);
     let mut uncertain = Vec::new();
-    if has(Fault::InputDeleted) {
+    if has(Fault::InputDeleted) || has(Fault::PostgresPublication) {
         uncertain.push((mortal, Fate::MayGo));
     }
     if has(Fault::InputCreated) {
