@@ -22,7 +22,8 @@
 //! # A configuration going down
 //! 1. A POST ([`api`]) commits a row with the sensor's next revision, then notifies the sensor's actor
 //!    through the supervisor, and wakes the outbox ([`sensor`]).
-//! 2. The outbox reads the rows that are not published yet and passes them to the publisher.
+//! 2. The outbox reads the rows that are not published yet, records that they are about to be sent, and passes them to
+//!    the publisher.
 //! 3. The publisher ([`mqtt`]) sends a retained PUBLISH; after the broker's PUBACK the outbox sets
 //!    `publication_timestamp`.
 //! 4. The sensor applies the configuration and sends a heartbeat, which goes up and acknowledges the

@@ -14,7 +14,7 @@ use crate::domain::Subscriptions;
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
 use crate::probes;
 use crate::replay::{ReplayRequests, Replayer, ReplayerHandles};
-use crate::sensor::{Outbox, Router, RouterHandles, StoreLastSeen, Supervisor};
+use crate::sensor::{Outbox, PublisherHandle, Router, RouterHandles, StoreLastSeen, Supervisor};
 use crate::store::{Committed, Committer, Store};
 use crate::wire::{Decoder, Topics};
 use crate::writer::{Reports, WriterActor};
@@ -62,16 +62,18 @@ impl IngestPipeline {
         let (settled, settled_receiver) = mpsc::unbounded_channel();
         let (replayed, replayed_receiver) = mpsc::unbounded_channel();
         let (downlinks, downlink_receiver) = mpsc::channel(DOWNLINK_CAPACITY);
+        let (connected_sender, connected) = watch::channel(false);
+        let publisher = PublisherHandle { downlinks, connected };
         let InboundHandles { ledger, health, metrics, .. } = self.handles.clone();
 
         let subscriptions = Arc::clone(&self.subscriptions);
         let outbox =
-            Outbox::new(self.store.clone(), downlinks, subscriptions, Arc::clone(&metrics)).start();
+            Outbox::new(self.store.clone(), publisher, subscriptions, Arc::clone(&metrics)).start();
         let (router, writer) = self.start_actors((settled, replayed), &outbox);
         let outbound = Outbound::new(
             self.config.mqtt.clone(),
             topics,
-            downlink_receiver,
+            (downlink_receiver, connected_sender),
             (health, metrics),
             self.shutdown.clone(),
         );
@@ -154,6 +156,7 @@ impl IngestPipeline {
                 settled,
                 replayed,
                 acknowledged: supervisor.clone().recipient(),
+                duplicates: supervisor.clone().recipient(),
                 deleted: [supervisor.clone().recipient(), outbox.clone().recipient()],
                 subscriptions,
                 health,

@@ -29,6 +29,7 @@ pub struct Outbound {
     config: Config,
     topics: Topics,
     downlinks: mpsc::Receiver<Downlink>,
+    connected: watch::Sender<bool>,
     window: DownlinkWindow,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -41,12 +42,12 @@ impl Outbound {
     pub fn new(
         config: Config,
         topics: Topics,
-        downlinks: mpsc::Receiver<Downlink>,
+        (downlinks, connected): (mpsc::Receiver<Downlink>, watch::Sender<bool>),
         (health, metrics): (Arc<Health>, Arc<Metrics>),
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let window = DownlinkWindow::new();
-        Self { config, topics, downlinks, window, health, metrics, shutdown }
+        Self { config, topics, downlinks, connected, window, health, metrics, shutdown }
     }
 
     /// Runs until shutdown, over as many connections as it takes.
@@ -115,7 +116,9 @@ impl Outbound {
         self.metrics.broker_connects.with_label_values(&["publishing"]).inc();
         self.health.up(Part::Publishing);
         self.window.connected(receive_maximum);
+        self.connected.send_replace(true);
         let end = self.exchange(&io, &codec, keep_alive, largest).await;
+        self.connected.send_replace(false);
         disconnect(&io, &codec).await;
         end
     }

@@ -8,7 +8,8 @@ use actix::{Actor, ActorContext as _, Context, Handler, Recipient};
 
 use super::outbox::Republish;
 use super::protocol::{
-    GetSnapshot, HandleUplink, Retire, SetAcknowledgedRevision, SetDesiredRevision, Snapshot,
+    CountDuplicates, GetSnapshot, HandleUplink, Retire, SetAcknowledgedRevision,
+    SetDesiredRevision, Snapshot,
 };
 use super::state::{Grace, SensorState};
 use super::uplink_buffer::UplinkBuffer;
@@ -74,6 +75,14 @@ impl Handler<SetAcknowledgedRevision> for SensorActor {
 
     fn handle(&mut self, message: SetAcknowledgedRevision, _: &mut Context<Self>) {
         self.state.set_acknowledged(message.revision, message.success);
+    }
+}
+
+impl Handler<CountDuplicates> for SensorActor {
+    type Result = ();
+
+    fn handle(&mut self, CountDuplicates(items): CountDuplicates, _: &mut Context<Self>) {
+        self.state.count_duplicates(items);
     }
 }
 

@@ -16,9 +16,9 @@ mod uplink_buffer;
 
 use std::str::FromStr;
 
-pub use outbox::{Downlink, Outbox, Republish, Wake};
+pub use outbox::{Downlink, Outbox, PublisherHandle, Republish, Wake};
 pub use protocol::{
-    Acknowledged, ActorStats, Deleted, GetActorStats, GetSnapshot, ReceiptStats,
+    Acknowledged, ActorStats, Deleted, Duplicates, GetActorStats, GetSnapshot, ReceiptStats,
     SetDesiredRevision, Snapshot,
 };
 pub use refusals::Refusal;

@@ -10,14 +10,14 @@ use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, SpawnHandle,
     WrapFuture as _,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
 use super::protocol::Deleted;
 use super::refusals::{Refusal, Refusals};
 use crate::domain::{EventKind, SensorIdentifier, Step, Subscriptions, Timestamp, pause};
 use crate::metrics::Metrics;
-use crate::store::{PendingConfiguration, Store, StoreError};
+use crate::store::{PendingConfiguration, RefusedConfiguration, Store, StoreError};
 
 /// Configurations per round.
 const BATCH: i64 = 500;
@@ -49,6 +49,15 @@ pub struct Downlink {
     pub published: oneshot::Sender<Result<(), Refusal>>,
 }
 
+/// Leads to the publisher.
+#[derive(Clone, Debug)]
+pub struct PublisherHandle {
+    /// What it is to publish.
+    pub downlinks: mpsc::Sender<Downlink>,
+    /// Whether it has a connection.
+    pub connected: watch::Receiver<bool>,
+}
+
 /// Where the next round begins: a configuration that the broker refuses must not delay the others.
 #[derive(Clone, Copy, Debug, Default)]
 struct Position {
@@ -69,7 +78,7 @@ enum RoundFailure {
 #[derive(Debug)]
 pub struct Outbox {
     store: Store,
-    downlinks: mpsc::Sender<Downlink>,
+    publisher: PublisherHandle,
     subscriptions: Arc<Subscriptions>,
     metrics: Arc<Metrics>,
     /// Sensors that need their configuration again.
@@ -88,18 +97,18 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// `downlinks` leads to the publisher.
+    /// An outbox that has not started.
     #[must_use]
     pub fn new(
         store: Store,
-        downlinks: mpsc::Sender<Downlink>,
+        publisher: PublisherHandle,
         subscriptions: Arc<Subscriptions>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (republish, position) = (BTreeSet::new(), Position::default());
         Self {
             store,
-            downlinks,
+            publisher,
             subscriptions,
             metrics,
             republish,
@@ -141,7 +150,7 @@ impl Outbox {
         let republish: Vec<_> = std::mem::take(&mut self.republish).into_iter().collect();
         let round = Round {
             store: self.store.clone(),
-            downlinks: self.downlinks.clone(),
+            publisher: self.publisher.clone(),
             subscriptions: Arc::clone(&self.subscriptions),
             metrics: Arc::clone(&self.metrics),
             republish,
@@ -203,7 +212,7 @@ impl Outbox {
 /// One round, and what it works on.
 struct Round {
     store: Store,
-    downlinks: mpsc::Sender<Downlink>,
+    publisher: PublisherHandle,
     subscriptions: Arc<Subscriptions>,
     metrics: Arc<Metrics>,
     /// Those that need their configuration again, and afterwards those that still do.
@@ -235,6 +244,14 @@ impl Round {
         let cleared: Vec<_> =
             cleared.into_iter().filter(|it| self.refusals.is_due(*it, None, now)).collect();
         let wanted = pending.len() + cleared.len();
+        if wanted > 0 {
+            // Before anything is recorded as sent.
+            let is_connected = self.publisher.connected.wait_for(|is_connected| *is_connected);
+            if !matches!(tokio::time::timeout(PUBLISHER_DEADLINE, is_connected).await, Ok(Ok(_))) {
+                return Err(RoundFailure::Broker(wanted, wanted));
+            }
+        }
+        self.store.record_sending(&pending).await?;
         let configurations = pending.into_iter().map(|it| {
             let PendingConfiguration { sensor, revision, value, created_at } = it;
             ((sensor, Some((revision, created_at))), Some((revision, value)))
@@ -259,7 +276,7 @@ impl Round {
             let (published, answer) = oneshot::channel();
             let downlink = Downlink { sensor: sent.0, configuration, published };
             // If the publisher has stopped, `published` is dropped, which is the answer.
-            if self.downlinks.send_timeout(downlink, PUBLISHER_DEADLINE).await.is_err() {
+            if self.publisher.downlinks.send_timeout(downlink, PUBLISHER_DEADLINE).await.is_err() {
                 break;
             }
             waiting.push((sent, answer));
@@ -289,8 +306,16 @@ impl Round {
                 (Ok(()), None) => cleared.push(sensor),
                 (Err(refusal), configuration) => {
                     self.refuse(sensor, configuration.map(|it| it.0), &refusal);
-                    if let Some((revision, at)) = configuration {
-                        refused.push((sensor, revision, at, refusal.problem));
+                    if let Some((revision, created_at)) = configuration {
+                        let is_final = refusal.is_final();
+                        let problem = refusal.problem;
+                        refused.push(RefusedConfiguration {
+                            sensor,
+                            revision,
+                            created_at,
+                            problem,
+                            is_final,
+                        });
                     }
                 }
             }

@@ -5,7 +5,7 @@ use actix::Message;
 use serde::Serialize;
 
 use crate::domain::{SensorIdentifier, Timestamp, Uplink};
-pub use crate::writer::{Acknowledged, Deleted};
+pub use crate::writer::{Acknowledged, Deleted, Duplicates};
 
 /// To the supervisor, which forwards it to the sensor's actor. `None`: the sensor has no actor.
 #[derive(Debug, Message)]
@@ -39,6 +39,11 @@ pub(super) struct SetAcknowledgedRevision {
     pub(super) revision: i32,
     pub(super) success: bool,
 }
+
+/// To a sensor's actor: so many of its items were rows already.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct CountDuplicates(pub(super) u64);
 
 /// To a sensor's actor: stop. It is the last message in the mailbox.
 #[derive(Debug, Message)]
@@ -82,6 +87,12 @@ pub struct Snapshot {
     /// Items received since the actor began whose timestamp was more than `FUTURE_TOLERANCE_SECS` ahead
     /// of our clock: the sensor's clock is wrong.
     pub future_items: u64,
+    /// Items since the actor began that changed nothing, because the sensor had sent the same before: with
+    /// the same timestamp, revision and content.
+    pub duplicate_items: u64,
+    /// A warning, if most items since the actor began are dated before the year 2000: the sensor's clock is not
+    /// set.
+    pub clock: Option<String>,
 }
 
 impl Snapshot {

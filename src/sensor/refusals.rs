@@ -15,6 +15,13 @@ pub struct Refusal {
     pub problem: String,
 }
 
+impl Refusal {
+    /// The broker has said that it does not take it; else it may have it.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self.cause, "refused" | "too_large")
+    }
+}
+
 /// Shortest wait for one that was due and not tried, such as one behind a full page.
 const OVERDUE_PAUSE: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::protocol::{ReceiptStats, Snapshot};
-use crate::domain::{Kind, Timestamp, Uplink};
+use crate::domain::{Items, Kind, Timestamp, Uplink};
 use crate::store::KnownSensor;
 
 /// What a sensor is allowed.
@@ -23,7 +23,12 @@ pub(super) struct SensorState {
     /// When the sensor was last given time to apply its configuration: its actor began, the desired
     /// revision changed, or the configuration was published again.
     grace_began_at: Timestamp,
+    /// Items, and those of them that are dated after [`CLOCKS_ARE_SET`].
+    dated: (u64, u64),
 }
+
+/// 2000-01-01. A clock that was never set counts from 1970, or from the start of the device.
+const CLOCKS_ARE_SET: Timestamp = Timestamp::from_unix_microseconds(946_684_800_000_000);
 
 impl SensorState {
     /// As the tables have it.
@@ -36,11 +41,12 @@ impl SensorState {
                 ..Snapshot::default()
             },
             grace_began_at: now,
+            dated: (0, 0),
         }
     }
 
-    /// True: the sensor still reports an older revision than the desired one after `grace.republish`,
-    /// so its configuration must be published again.
+    /// True: the sensor has had `grace.republish` and is still behind the desired revision, so its
+    /// configuration must be published again.
     pub(super) fn record(&mut self, uplink: &Uplink, grace: Grace) -> bool {
         if !uplink.message.is_present() {
             return false;
@@ -58,13 +64,33 @@ impl SensorState {
             uplink.rejections.iter().map(|rejection| u64::from(rejection.item_count)).sum::<u64>();
         let Some(reported) = uplink.items.newest_revision() else { return false };
         self.snapshot.reported_revision = reported;
-        // Under no configuration from the server is behind any.
-        let lags = reported < self.snapshot.desired_revision;
-        let again = lags && received_at >= self.grace_began_at.saturating_add(grace.republish);
+        self.dated.0 += uplink.items.len() as u64;
+        self.dated.1 += uplink.items.count_later_than(CLOCKS_ARE_SET);
+        let again = self.is_behind(&uplink.items, reported)
+            && received_at >= self.grace_began_at.saturating_add(grace.republish);
         if again {
             self.grace_began_at = received_at;
         }
         again
+    }
+
+    /// Whether the sensor lacks the desired revision. The number that it reports is not enough: it may be one of its
+    /// own. One that it has refused is not forced upon it.
+    fn is_behind(&self, items: &Items, reported: Option<i32>) -> bool {
+        let Some(desired) = self.snapshot.desired_revision else { return false };
+        let acknowledged = self.snapshot.last_acknowledged_revision.is_some_and(|it| it >= desired);
+        if acknowledged {
+            // Under no configuration from the server is behind any.
+            return self.snapshot.last_acknowledged_success == Some(true)
+                && reported < Some(desired);
+        }
+        let acknowledges = matches!(items, Items::Heartbeats(heartbeats)
+            if heartbeats.iter().any(|heartbeat| heartbeat.revision == Some(desired)));
+        !acknowledges
+    }
+
+    pub(super) const fn count_duplicates(&mut self, items: u64) {
+        self.snapshot.duplicate_items += items;
     }
 
     /// A maximum: the messages may arrive in any order.
@@ -84,7 +110,14 @@ impl SensorState {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        self.snapshot.clone()
+        let (items, late) = self.dated;
+        let early = items - late;
+        let clock = (2 * early > items).then(|| {
+            format!(
+                "{early} of {items} items are dated before 2000-01-01; is the sensor's clock set?"
+            )
+        });
+        Snapshot { clock, ..self.snapshot.clone() }
     }
 
     const fn stats(&mut self, kind: Kind) -> &mut ReceiptStats {
@@ -99,7 +132,9 @@ impl SensorState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AckTokens, Heartbeat, Items, RawMessage, SensorIdentifier};
+    use crate::domain::{
+        AckTokens, ByteRange, Heartbeat, Measurement, RawMessage, SensorIdentifier,
+    };
     use smallvec::smallvec;
 
     const MINUTE: Grace =
@@ -143,9 +178,48 @@ mod tests {
             .map(|at| state.record(&heartbeat(2, at), MINUTE))
             .collect();
         assert_eq!(republished, [false, false, true, false, false, true]);
-        assert!(!state.record(&heartbeat(3, 600), MINUTE));
-        assert!(state.record(&heartbeat(None, 660), MINUTE), "under none from the server");
+        assert!(!state.record(&heartbeat(3, 600), MINUTE), "it acknowledges");
+        state.set_acknowledged(3, true);
+        assert!(!state.record(&heartbeat(3, 660), MINUTE));
+        assert!(state.record(&heartbeat(2, 660), MINUTE), "it has lost it again");
+        assert!(state.record(&heartbeat(None, 720), MINUTE), "under none from the server");
         assert_eq!(state.snapshot().reported_revision, None);
+    }
+
+    #[test]
+    fn a_sensor_that_has_not_acknowledged_is_behind_whatever_it_reports() {
+        let mut state = state(3);
+        for (reported, at) in [(3, 60), (7, 120), (0, 180)] {
+            let mut measurement = heartbeat(reported, at);
+            let item = Measurement {
+                timestamp: second(at),
+                digest: 0,
+                revision: Some(reported),
+                value: ByteRange { start: 0, end: 0 },
+            };
+            measurement.items = Items::Measurements(smallvec![item]);
+            assert!(state.record(&measurement, MINUTE), "{reported}");
+        }
+        assert!(state.record(&heartbeat(7, 240), MINUTE));
+    }
+
+    #[test]
+    fn a_refused_revision_is_not_repeated() {
+        let mut state = state(3);
+        state.set_acknowledged(3, false);
+        assert!(!state.record(&heartbeat(2, 600), MINUTE));
+        state.set_desired(4, second(600));
+        assert!(state.record(&heartbeat(2, 660), MINUTE), "a newer one is another matter");
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_told() {
+        let mut state = state(0);
+        state.record(&heartbeat(0, 7), MINUTE);
+        let clock = state.snapshot().clock.unwrap();
+        assert!(clock.starts_with("1 of 1 items are dated before 2000-01-01"), "{clock}");
+        state.record(&heartbeat(0, 1_795_883_642), MINUTE);
+        assert_eq!(state.snapshot().clock, None, "half of them");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use actix::{
 use tracing::{debug, info, warn};
 
 use super::protocol::{
-    Acknowledged, ActorStats, Deleted, GetActorStats, GetSnapshot, SetAcknowledgedRevision,
-    SetDesiredRevision, Snapshot,
+    Acknowledged, ActorStats, CountDuplicates, Deleted, Duplicates, GetActorStats, GetSnapshot,
+    SetAcknowledgedRevision, SetDesiredRevision, Snapshot,
 };
 use super::registry::Registry;
 use super::{Config, UnknownSensor};
@@ -263,6 +263,20 @@ impl Handler<Acknowledged> for Supervisor {
             if let Some(address) = registry.address(it.sensor) {
                 let (revision, success) = (it.revision, it.success);
                 address.do_send(SetAcknowledgedRevision { revision, success });
+            }
+        }
+    }
+}
+
+impl Handler<Duplicates> for Supervisor {
+    type Result = ();
+
+    #[expect(clippy::disallowed_methods, reason = "once per commit and sensor")]
+    fn handle(&mut self, Duplicates(all): Duplicates, _: &mut Context<Self>) {
+        let registry = self.registry.borrow();
+        for (sensor, items) in all {
+            if let Some(address) = registry.address(sensor) {
+                address.do_send(CountDuplicates(items));
             }
         }
     }

@@ -34,7 +34,7 @@ macro_rules! ignores {
         fn handle(&mut self, _: $message, _: &mut Context<Self>) {}
     })+ };
 }
-ignores!(Write, Acknowledged, Deleted, Republish);
+ignores!(Write, Acknowledged, Deleted, Duplicates, Republish);
 
 /// A database that does not exist.
 pub(crate) fn nowhere() -> store::Config {
@@ -125,7 +125,8 @@ async fn waking_the_outbox_while_the_database_is_unavailable_adds_no_attempt() {
     let (down, _receiver) = mpsc::channel(1);
     let (migrated, is_migrated) = watch::channel(true);
     let store = Store::new(&nowhere()).held_until(is_migrated);
-    let outbox = Outbox::new(store, down, Subscriptions::none(), Arc::clone(&metrics)).start();
+    let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let outbox = Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     let failures = || u32::try_from(metrics.outbox_failures.get()).unwrap();
     while failures() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

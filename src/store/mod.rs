@@ -23,7 +23,7 @@ pub use access::access_watch::{AccessWatch, Existing};
 pub use access::networks::{AccessError, Network};
 pub use access::tokens::{NewToken, TokenRow};
 pub use access::users::{NewUser, UserChange, UserRow};
-pub use configurations::outbox::PendingConfiguration;
+pub use configurations::outbox::{PendingConfiguration, RefusedConfiguration};
 pub use configurations::revisions::{Configuration, Creation, Idempotency};
 pub use configurations::state::ConfigurationState;
 pub use connections::last_connect_error::PoolUse;

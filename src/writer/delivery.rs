@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 
 use super::budget::RejectionBudget;
-use super::protocol::{Acknowledged, Deleted};
+use super::protocol::{Acknowledged, Deleted, Duplicates};
 use crate::domain::{
     Batch, FaultPoint, Faults, Flow, Health, Part, Reason, Subscriptions, Timestamp, Uplink,
     ledger_names, pause,
@@ -65,6 +65,8 @@ pub struct Reports {
     pub replayed: UnboundedSender<Committed>,
     /// The supervisor.
     pub acknowledged: Recipient<Acknowledged>,
+    /// The supervisor.
+    pub duplicates: Recipient<Duplicates>,
     /// The supervisor and the outbox.
     pub deleted: [Recipient<Deleted>; 2],
     /// For event streams.
@@ -246,7 +248,15 @@ impl<C: Commit> Delivery<C> {
     async fn report(&mut self, mut committed: Committed, items: usize, started_at: Instant) {
         let elapsed = started_at.elapsed();
         let Reports {
-            settled, acknowledged, deleted, subscriptions, health, flow, metrics, ..
+            settled,
+            acknowledged,
+            duplicates: supervisor,
+            deleted,
+            subscriptions,
+            health,
+            flow,
+            metrics,
+            ..
         } = &self.reports;
         flow.batch(items);
         metrics.batch_items.observe(items as f64);
@@ -260,6 +270,7 @@ impl<C: Commit> Delivery<C> {
         let acknowledgements: Vec<Acknowledgement> =
             std::mem::take(&mut committed.acknowledgements);
         let deleted_sensors = std::mem::take(&mut committed.deleted);
+        let duplicates = std::mem::take(&mut committed.duplicates);
         let events = std::mem::take(&mut committed.events);
         for (kind, count) in ledger_names().into_iter().zip(committed.future) {
             if count > 0 {
@@ -275,6 +286,9 @@ impl<C: Commit> Delivery<C> {
             && acknowledged.send(Acknowledged(acknowledgements)).await.is_err()
         {
             warn!("the supervisor has stopped; acknowledgements will be read from the table");
+        }
+        if !duplicates.is_empty() && supervisor.send(Duplicates(duplicates)).await.is_err() {
+            debug!("the supervisor has stopped; it counts no duplicates");
         }
         if !deleted_sensors.is_empty() {
             for recipient in deleted {

@@ -11,7 +11,7 @@ mod recent;
 
 pub use actor::WriterActor;
 pub use delivery::{Commit, Reports};
-pub use protocol::{Acknowledged, Deleted, Write};
+pub use protocol::{Acknowledged, Deleted, Duplicates, Write};
 
 /// `DATABASE_WRITERS`, `BATCH_…`, `REJECTIONS_…`
 #[derive(Clone, Debug)]

@@ -21,6 +21,11 @@ pub(super) struct StartBatches;
 #[rtype(result = "()")]
 pub struct Acknowledged(pub Vec<Acknowledgement>);
 
+/// From the writer: items that were rows already, by sensor.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Duplicates(pub Vec<(SensorIdentifier, u64)>);
+
 /// From the writer and the API: these sensors are deleted.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -73,6 +73,11 @@ impl Handler<Acknowledged> for Ignores {
     fn handle(&mut self, _: Acknowledged, _: &mut Context<Self>) {}
 }
 
+impl Handler<Duplicates> for Ignores {
+    type Result = ();
+    fn handle(&mut self, _: Duplicates, _: &mut Context<Self>) {}
+}
+
 impl Handler<Deleted> for Ignores {
     type Result = ();
     fn handle(&mut self, _: Deleted, _: &mut Context<Self>) {}
@@ -99,6 +104,7 @@ impl Rig {
             settled,
             replayed,
             acknowledged: ignores.clone().recipient(),
+            duplicates: ignores.clone().recipient(),
             deleted: [ignores.clone().recipient(), ignores.recipient()],
             subscriptions: crate::domain::Subscriptions::none(),
             health: Arc::clone(&health),

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::Database;
+use crate::support::postgres::{Database, connect};
 use crate::support::said::{heartbeat, measurement};
-use crate::support::service::{Service, count, database};
+use crate::support::service::{Account, Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
 
 async fn configure(service: &Service, sensor: &str, configuration: Value) -> i64 {
@@ -158,4 +158,110 @@ async fn a_deleted_sensors_configuration_is_cleared() {
     assert_eq!(service.request("DELETE", &path, None).await.unwrap().0, 204);
     let messages = client.wait_for_messages(2).await;
     assert_eq!(messages[1].payload, "", "an empty retained message clears the topic");
+}
+
+/// Publishes measurements until the topic of the configuration has received one more message than before.
+async fn until_published_again(client: &Client, measurements: &str, configuration: &str) {
+    let received = || client.messages().iter().filter(|it| it.topic == configuration).count();
+    let before = received();
+    let mut second = 0.0;
+    eventually(PATIENCE, async || {
+        second += 1.0;
+        client.publish(measurements, measurement(second)).await?;
+        if received() > before { Ok(()) } else { Err(format!("{before} messages")) }
+    })
+    .await;
+}
+
+async fn until_state(service: &Service, sensor: &str, state: &str) -> Value {
+    eventually(PATIENCE, async || {
+        let newest = newest(service, sensor).await;
+        if newest["state"] == state { Ok(newest) } else { Err(newest) }
+    })
+    .await
+}
+
+#[actix_rt::test]
+async fn a_refused_configuration_is_not_repeated() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[("CONFIGURATION_REPUBLISH_SECS", "1")]).await;
+    let (refuses, other) = (service.create_sensor("a").await, service.create_sensor("b").await);
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let of = |kind: &str, sensor: &str| topic(&database, kind, sensor);
+    for sensor in [&refuses, &other] {
+        client.subscribe(&of("configurations", sensor)).await;
+        configure(&service, sensor, json!({})).await;
+        until_state(&service, sensor, "published").await;
+    }
+    client.publish(&of("heartbeats", &refuses), heartbeat(1, 1.0, false)).await.unwrap();
+    until_state(&service, &refuses, "failed").await;
+    client.publish(&of("heartbeats", &refuses), heartbeat(0, 2.0, true)).await.unwrap();
+
+    // The other one, which answers nothing, gets its own three times.
+    let first = newest(&service, &other).await["publication_timestamp"].clone();
+    for _ in 0..3 {
+        client.publish(&of("measurements", &refuses), measurement(1.0)).await.unwrap();
+        let topics = (of("measurements", &other), of("configurations", &other));
+        until_published_again(&client, &topics.0, &topics.1).await;
+    }
+    let received = client.messages();
+    let refused = received.iter().filter(|it| it.topic == of("configurations", &refuses));
+    assert_eq!(refused.count(), 1, "it has said that it does not take it");
+    // Else it would never be stale.
+    assert_eq!(newest(&service, &other).await["publication_timestamp"], first);
+}
+
+#[actix_rt::test]
+async fn a_first_configuration_that_the_broker_lost_is_published_again() {
+    let mut broker = Broker::start().await;
+    let database = database().await;
+    let service =
+        Service::start(&database, &broker, &[("CONFIGURATION_REPUBLISH_SECS", "1")]).await;
+    let sensor = service.create_sensor("first").await;
+    broker.save().await;
+    configure(&service, &sensor, json!({})).await;
+    until_state(&service, &sensor, "published").await;
+    broker.kill().await;
+    broker.start_again().await;
+
+    let client = Client::connect(broker.url(), "sensor").await;
+    let configuration = topic(&database, "configurations", &sensor);
+    client.subscribe(&configuration).await;
+    // It reports a number of its own, which happens to be that of the configuration.
+    let measurement = r#"{"measurements":[{"revision":1,"timestamp":1,"value":{}}]}"#;
+    eventually(PATIENCE, async || {
+        client.publish(&topic(&database, "measurements", &sensor), measurement).await?;
+        match client.messages().first() {
+            Some(message) if message.topic == configuration => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_heartbeat_acknowledges_only_what_the_sensor_can_have_had() {
+    let broker = Broker::shared().await;
+    let database = database().await;
+    let service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("early").await;
+    let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
+    let heartbeats = topic(&database, "heartbeats", &sensor);
+
+    // Received before the configuration exists, and committed after it was published.
+    let mut locker = connect(&database.url).await.unwrap();
+    let lock = locker.transaction().await.unwrap();
+    lock.batch_execute("lock table heartbeat in access exclusive mode").await.unwrap();
+    client.publish(&heartbeats, heartbeat(1, 1.0, true)).await.unwrap();
+    let in_flight = |account: Account| account.in_flight == 1;
+    service.until_of("heartbeats", in_flight).await;
+    configure(&service, &sensor, json!({})).await;
+    until_state(&service, &sensor, "published").await;
+    lock.rollback().await.unwrap();
+    service.until_of("heartbeats", |account| account.committed == 1).await;
+    assert_eq!(newest(&service, &sensor).await["state"], "published");
+
+    client.publish(&heartbeats, heartbeat(1, 2.0, true)).await.unwrap();
+    until_state(&service, &sensor, "acknowledged").await;
 }

@@ -250,6 +250,12 @@ async fn an_acknowledgement_that_is_refused_is_rejected_alone() {
     let (status, answer) =
         scene.service.post(&configurations, &serde_json::json!({})).await.unwrap();
     assert_eq!(status, 202, "{answer}");
+    let published = "select count(*) from configuration where publication_timestamp is not null";
+    eventually(PATIENCE, async || match count(&scene.database, published).await {
+        1 => Ok(()),
+        count => Err(count),
+    })
+    .await;
     let client = connect(&scene.database.url).await.unwrap();
     let refuse = "create function refuse() returns trigger language plpgsql
         as $$ begin raise exception 'no acknowledgements today'; end $$;

@@ -22,6 +22,7 @@ mod harness;
 mod grants;
 mod isolation;
 mod listen;
+mod live;
 mod metrics;
 mod outages;
 mod outbox;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Actor as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tributary::config::read_store;
 use tributary::domain::{Ledger, NetworkIdentifier, SensorIdentifier, Subscriptions, Timestamp};
 use tributary::metrics::Metrics;
-use tributary::sensor::{Outbox, Wake};
+use tributary::sensor::{Outbox, PublisherHandle, Wake};
 use tributary::store::{NewSensor, PendingConfiguration, Store, migrate};
 
 use crate::support::postgres::Database;
@@ -99,7 +99,8 @@ async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
     sensor(&store, "waits").await;
     let (down, mut goes_down) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
-    let outbox = Outbox::new(store, down, Subscriptions::none(), Arc::clone(&metrics)).start();
+    let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let outbox = Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     // Nobody acknowledges.
     let mut a_try_fails = async || {
         let failures = metrics.outbox_failures.get();

@@ -105,6 +105,12 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
     let sensor = created["identifier"].as_str().unwrap();
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let heartbeats = format!("{}/heartbeats/{sensor}", database.name);
+    let published = "select count(*) from configuration where publication_timestamp is not null";
+    eventually(PATIENCE, async || match count(&database, published).await {
+        1 => Ok(()),
+        count => Err(count),
+    })
+    .await;
     client.publish(&heartbeats, heartbeat(1, 1.0, true)).await.unwrap();
 
     let live = async || {

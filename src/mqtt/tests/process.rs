@@ -51,6 +51,7 @@ impl Process {
             settled,
             replayed,
             acknowledged: nobody.clone().recipient(),
+            duplicates: nobody.clone().recipient(),
             deleted: [nobody.clone().recipient(), nobody.clone().recipient()],
             subscriptions: Subscriptions::none(),
             health: Arc::clone(&handles.health),

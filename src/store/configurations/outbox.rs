@@ -24,6 +24,21 @@ pub struct PendingConfiguration {
     pub created_at: Timestamp,
 }
 
+/// A configuration that the broker did not take.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusedConfiguration {
+    /// For whom.
+    pub sensor: SensorIdentifier,
+    /// Which one.
+    pub revision: i32,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Why: a sentence.
+    pub problem: String,
+    /// The broker has said so; else nobody knows whether it has it.
+    pub is_final: bool,
+}
+
 const UNPUBLISHED: &str = "\
 select sensor_identifier, revision, value::text, creation_timestamp
 from configuration
@@ -44,21 +59,40 @@ where sensor_identifier = any ($1)
 order by sensor_identifier, revision desc";
 
 const RECORD_PUBLICATIONS: &str = "\
-update configuration set publication_timestamp = now(), problem = null
+update configuration
+set publication_timestamp = coalesce(publication_timestamp, now()), problem = null
 from unnest($1::uuid[], $2::int4[], $3::timestamptz[])
     as published (sensor_identifier, revision, creation_timestamp)
 where configuration.sensor_identifier = published.sensor_identifier
     and configuration.revision = published.revision
     and configuration.creation_timestamp = published.creation_timestamp";
 
+/// `is_final`: the broker has said that it does not take it, and so the sensor cannot have had it.
 const RECORD_REFUSALS: &str = "\
-update configuration set problem = refused.problem
-from unnest($1::uuid[], $2::int4[], $3::timestamptz[], $4::text[])
-    as refused (sensor_identifier, revision, creation_timestamp, problem)
+update configuration
+set problem = refused.problem,
+    sent_timestamp = case
+        when refused.is_final and configuration.publication_timestamp is null then null
+        else configuration.sent_timestamp
+    end
+from unnest($1::uuid[], $2::int4[], $3::timestamptz[], $4::text[], $5::bool[])
+    as refused (sensor_identifier, revision, creation_timestamp, problem, is_final)
 where configuration.sensor_identifier = refused.sensor_identifier
     and configuration.revision = refused.revision
     and configuration.creation_timestamp = refused.creation_timestamp
-    and configuration.problem is distinct from refused.problem";
+    and (configuration.problem is distinct from refused.problem
+        or refused.is_final and configuration.sent_timestamp is not null)";
+
+/// By the clock of this process, which also dates the receipt of heartbeats. Parameters: sensors, revisions, creation
+/// timestamps, now.
+const RECORD_SENDING: &str = "\
+update configuration set sent_timestamp = $4
+from unnest($1::uuid[], $2::int4[], $3::timestamptz[])
+    as sent (sensor_identifier, revision, creation_timestamp)
+where configuration.sensor_identifier = sent.sensor_identifier
+    and configuration.revision = sent.revision
+    and configuration.creation_timestamp = sent.creation_timestamp
+    and configuration.sent_timestamp is null";
 
 /// A slow instance may overwrite a newer retained configuration that another instance published.
 /// Therefore the newest revision is marked as unpublished again. This needs no lock, which an instance
@@ -117,6 +151,28 @@ impl Store {
         Ok(rows.iter().map(pending).collect::<Result<_, _>>()?)
     }
 
+    /// Records that these are about to be sent, perhaps for the first time: from now on a heartbeat can acknowledge
+    /// them.
+    ///
+    /// # Errors
+    /// When the database is unavailable; they must not be sent then.
+    pub async fn record_sending(&self, sent: &[PendingConfiguration]) -> Result<(), StoreError> {
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let sensors: Vec<Uuid> = sent.iter().map(|it| it.sensor.0).collect();
+        let revisions: Vec<i32> = sent.iter().map(|it| it.revision).collect();
+        let created: Vec<_> = sent.iter().map(|it| it.created_at.to_jiff()).collect();
+        let sent: Parameters<'_> = &[
+            (&sensors, Type::UUID_ARRAY),
+            (&revisions, Type::INT4_ARRAY),
+            (&created, Type::TIMESTAMPTZ_ARRAY),
+            (&Timestamp::now().to_jiff(), Type::TIMESTAMPTZ),
+        ];
+        self.execute(RECORD_SENDING, sent).await?;
+        Ok(())
+    }
+
     /// Records these as published.
     ///
     /// # Errors
@@ -148,20 +204,22 @@ impl Store {
     /// When the database is unavailable; the next attempt records it.
     pub async fn record_refusals(
         &self,
-        refused: &[(SensorIdentifier, i32, Timestamp, String)],
+        refused: &[RefusedConfiguration],
     ) -> Result<(), StoreError> {
         if refused.is_empty() {
             return Ok(());
         }
-        let sensors: Vec<Uuid> = refused.iter().map(|(sensor, ..)| sensor.0).collect();
-        let revisions: Vec<i32> = refused.iter().map(|(_, revision, ..)| *revision).collect();
-        let created: Vec<_> = refused.iter().map(|(_, _, at, _)| at.to_jiff()).collect();
-        let problems: Vec<&str> = refused.iter().map(|(.., problem)| problem.as_str()).collect();
+        let sensors: Vec<Uuid> = refused.iter().map(|it| it.sensor.0).collect();
+        let revisions: Vec<i32> = refused.iter().map(|it| it.revision).collect();
+        let created: Vec<_> = refused.iter().map(|it| it.created_at.to_jiff()).collect();
+        let problems: Vec<&str> = refused.iter().map(|it| it.problem.as_str()).collect();
+        let is_final: Vec<bool> = refused.iter().map(|it| it.is_final).collect();
         let refused: Parameters<'_> = &[
             (&sensors, Type::UUID_ARRAY),
             (&revisions, Type::INT4_ARRAY),
             (&created, Type::TIMESTAMPTZ_ARRAY),
             (&problems, Type::TEXT_ARRAY),
+            (&is_final, Type::BOOL_ARRAY),
         ];
         self.execute(RECORD_REFUSALS, refused).await?;
         Ok(())

@@ -64,7 +64,8 @@ fn first_of_each<'a, 'b>(
     let mut first = foldhash::HashMap::default();
     for row in heartbeats {
         let (uplink, heartbeat) = copy::heartbeat(batch, row);
-        if heartbeat.revision.is_none() {
+        // A retained one may have been published long before the revision was sent.
+        if heartbeat.revision.is_none() || uplink.message.retained {
             continue;
         }
         let arrival = (row.uplink, row.item);

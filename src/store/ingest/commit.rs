@@ -17,7 +17,7 @@ use super::acknowledge::{self, Acknowledgement};
 use super::events::gather;
 use super::insert::{self, CopyMode};
 use super::replays::{self, Replayed};
-use super::{isolate, journal, rejections};
+use super::{duplicates, isolate, journal, rejections};
 use crate::domain::{
     AckToken, Batch, Event, Kind, Reason, RowRef, Rows, SensorIdentifier, Subscriptions, Tally,
 };
@@ -51,6 +51,8 @@ pub struct Committed {
     pub acknowledgements: Vec<Acknowledgement>,
     /// Sensors of the batch that have been deleted; their items are rejected.
     pub deleted: Vec<SensorIdentifier>,
+    /// Items that were rows already, by sensor.
+    pub duplicates: Vec<(SensorIdentifier, u64)>,
     /// For the subscribers of these sensors.
     pub events: Vec<Event>,
     /// The outcome of replayed messages. A batch consists of replayed messages only, or has none.
@@ -68,8 +70,13 @@ impl Committed {
         } else {
             gather(subscriptions, &batch, &account.stored, &account.acknowledgements)
         };
+        let duplicates = match account.tally.has_duplicates() {
+            true => duplicates::per_sensor(&batch, &account.stored),
+            false => Vec::new(),
+        };
         Self {
             events,
+            duplicates,
             ack_tokens: batch.into_uplinks().into_iter().map(|uplink| uplink.ack_token).collect(),
             tally: account.tally,
             acknowledgements: account.acknowledgements,

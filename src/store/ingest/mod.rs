@@ -3,6 +3,7 @@
 pub(super) mod acknowledge;
 pub(super) mod commit;
 pub(super) mod copy;
+pub(super) mod duplicates;
 pub(super) mod events;
 pub(super) mod isolate;
 pub(super) mod rejections;

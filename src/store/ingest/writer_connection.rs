@@ -150,6 +150,7 @@ const SELECT_TOMBSTONES: &str = "select identifier from deleted_sensor where ide
 const JOURNAL: &str = "\
 insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
 
+/// Only what the sensor can have had: a heartbeat that was received before the revision was sent speaks of another.
 const ACKNOWLEDGE: &str = "\
 update configuration
 set acknowledgement_timestamp = heartbeats.creation_timestamp,
@@ -160,6 +161,8 @@ from unnest($1::uuid[], $2::int4[], $3::timestamptz[], $4::timestamptz[], $5::bo
 where configuration.sensor_identifier = heartbeats.sensor_identifier
     and configuration.revision = heartbeats.revision
     and configuration.acknowledgement_timestamp is null
+    and heartbeats.receipt_timestamp
+        >= coalesce(configuration.sent_timestamp, configuration.publication_timestamp)
 returning configuration.sensor_identifier, configuration.revision, configuration.success";
 
 const REJECT: &str = "\
