@@ -1,6 +1,6 @@
 //! The elements of a payload's array, each as the bytes that were sent. Used by the careful decoder, by a
-//! rejection of one item, and by a replay. An element that is not JSON is told from its neighbours as long as
-//! strings and brackets are closed.
+//! rejection of one item, and by a replay. Elements that are not JSON are separated as long as their strings
+//! and brackets are closed.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub fn trim_payload(payload: &[u8]) -> &[u8] {
 /// The elements, in `{"<member>": [ … ]}` or in an array by itself.
 ///
 /// # Errors
-/// Why they cannot be told apart: the code, and a sentence.
+/// Why they cannot be separated: the code, and a detail.
 pub fn elements(kind: Kind, payload: &[u8]) -> Result<Vec<&[u8]>, (Reason, String)> {
     let payload = trim_payload(payload);
     let member = kind.envelope_member();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever an element holds, it is told from its neighbours, alone as among others.
+        /// An element is separated from others whatever it contains.
         #[test]
         fn elements_come_out_as_they_went_in(
             all in proptest::collection::vec(element(), 1..6),

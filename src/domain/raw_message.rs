@@ -13,7 +13,7 @@ pub struct RawMessage {
     /// Its items may be stored already: the broker set DUP or RETAIN, it is a replay, or the writer stored an
     /// equal message recently.
     pub may_be_stored: bool,
-    /// The broker had retained it and delivers it to a new session: it tells nothing about the present.
+    /// A retained message that the broker delivers to a new session, so it may be old.
     pub retained: bool,
     /// The row of `rejection` that is replayed; none for a message from the broker.
     pub replayed_from: Option<i64>,

@@ -1,6 +1,6 @@
-//! Text that is not JSON, by its strings and brackets. Called for the elements of a malformed payload, and for
-//! the sentence about a malformed element. Reads any bytes to an end; where a string or a bracket is not
-//! closed, it says so.
+//! Scans text that is not JSON by its strings and brackets. Called for the elements of a malformed payload, and
+//! for the detail about a malformed element. Terminates for any bytes, and reports an unclosed string or
+//! bracket.
 
 use serde::de::IgnoredAny;
 
@@ -75,7 +75,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Nothing between two commas, or behind the last, is no element.
+    /// Nothing between two commas, or after the last, is not an element.
     fn array(&mut self) -> Option<Vec<&'a [u8]>> {
         self.skip(b'[')?;
         let mut elements = Vec::new();

@@ -1,11 +1,11 @@
 //! Single statements of background work: the registry's look-ups, the outbox, the probes. Each returns
-//! within [`ANSWER_TIMEOUT`], also if the database stops responding.
+//! within [`BACKGROUND_TIMEOUT`], also if the database stops responding.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::columns::Parameters;
-use super::pool::ANSWER_TIMEOUT;
+use super::pool::BACKGROUND_TIMEOUT;
 use super::{Store, StoreError};
 use crate::domain::SensorIdentifier;
 
@@ -15,7 +15,7 @@ impl Store {
         statement: &str,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        Self::answered_within(ANSWER_TIMEOUT, async {
+        Self::answered_within(BACKGROUND_TIMEOUT, async {
             Ok(self.connection().await?.query_typed(statement, parameters).await?)
         })
         .await
@@ -27,7 +27,7 @@ impl Store {
         statement: &str,
         parameters: Parameters<'_>,
     ) -> Result<u64, StoreError> {
-        Self::answered_within(ANSWER_TIMEOUT, async {
+        Self::answered_within(BACKGROUND_TIMEOUT, async {
             Ok(self.connection().await?.execute_typed(statement, parameters).await?)
         })
         .await

@@ -36,7 +36,7 @@ const EXPORT_SESSION: &str = "set statement_timeout = 0; set tcp_user_timeout = 
      set standard_conforming_strings = on; set jit = off";
 
 /// PostgreSQL cancels a statement earlier, unless it is unreachable.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Fails unless the migrations have been applied.
 const LATEST_TABLE: &str = "select signs_in_with_network from account limit 0";

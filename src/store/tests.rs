@@ -1,5 +1,5 @@
-//! What the store promises about a server that is frozen, or on a way on which nothing passes any
-//! more, and what it says to one that answers: played by one that answers what it is told to.
+//! The store with a server that stops responding, or a network path that drops everything, and what it sends
+//! to one that responds: played by a server that answers what the test chooses.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,21 +16,21 @@ use super::*;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 
-/// A server that lets everybody in.
+/// A server that accepts every login.
 struct Server {
     port: u16,
-    /// The statements that it was sent, as they came.
-    heard: Rc<RefCell<Vec<String>>>,
-    /// How many connections there are.
+    /// The statements that it received, in order.
+    received: Rc<RefCell<Vec<String>>>,
+    /// The number of connections.
     open: watch::Receiver<usize>,
 }
 
 /// What it answers.
 #[derive(Clone, Copy, PartialEq)]
 enum Answers {
-    /// The empty query, by which a pool looks whether a connection is good.
-    Emptiness,
-    /// That no row was found.
+    /// Only the empty query, the health check.
+    HealthChecks,
+    /// Everything, with no rows.
     Everything,
 }
 
@@ -38,8 +38,8 @@ impl Server {
     async fn start(answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let heard = Rc::<RefCell<Vec<String>>>::default();
-        let (hears, (count, open)) = (Rc::clone(&heard), watch::channel(0));
+        let received = Rc::<RefCell<Vec<String>>>::default();
+        let (hears, (count, open)) = (Rc::clone(&received), watch::channel(0));
         actix_rt::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (hears, count) = (Rc::clone(&hears), count.clone());
@@ -50,7 +50,7 @@ impl Server {
                 });
             }
         });
-        Self { port, heard, open }
+        Self { port, received, open }
     }
 
     fn config(&self) -> Config {
@@ -63,7 +63,7 @@ impl Server {
 async fn serve(
     mut stream: TcpStream,
     answers: Answers,
-    heard: &RefCell<Vec<String>>,
+    received: &RefCell<Vec<String>>,
 ) -> std::io::Result<()> {
     const SESSION: &[u8] = b"set tcp_keepalives_idle";
     const LET_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0";
@@ -84,14 +84,14 @@ async fn serve(
         let text = || String::from_utf8_lossy(&body).trim_end_matches('\0').to_owned();
         match kind {
             b'Q' if body.starts_with(SESSION) => {}
-            b'Q' => heard.borrow_mut().push(text()),
-            b'E' => heard.borrow_mut().push("execute".to_owned()),
+            b'Q' => received.borrow_mut().push(text()),
+            b'E' => received.borrow_mut().push("execute".to_owned()),
             _ => {}
         }
         let answer = match (answers, kind) {
             (_, b'Q') if body == b"\0" => [EMPTY, READY].concat(),
             (_, b'Q') if body.starts_with(SESSION) => [DONE, READY].concat(),
-            (Answers::Emptiness, _) => continue,
+            (Answers::HealthChecks, _) => continue,
             (Answers::Everything, b'Q') => [DONE, READY].concat(),
             (Answers::Everything, b'P') => PARSED.to_vec(),
             (Answers::Everything, b'D') => ONE_UUID_AND_NO_COLUMN.to_vec(),
@@ -108,10 +108,10 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
-/// As long as the way stayed open, PostgreSQL would keep what is not committed, and its locks.
+/// While the connection stayed open, PostgreSQL would keep uncommitted rows and locks.
 #[actix_rt::test]
 async fn a_connection_is_cut_when_it_is_given_up() {
-    let mut server = Server::start(Answers::Emptiness).await;
+    let mut server = Server::start(Answers::HealthChecks).await;
     let store = Store::new(&server.config());
     for timeout in [Duration::from_millis(50), Duration::from_secs(60)] {
         let reader = store.unchecked_connection(soon()).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_connection_is_cut_when_it_is_given_up() {
         let proof = reader.health_check(Planning::Once, soon());
         let outcome = tokio::time::timeout(timeout, proof).await;
         assert!(matches!(outcome, Err(_) | Ok(Err(_))), "{outcome:?}");
-        assert!(reader.is_lost(), "whoever has lost timeout: {timeout:?}");
+        assert!(reader.is_lost(), "after {timeout:?}");
         drop(reader);
 
         let cut = server.open.wait_for(|open| *open == 0);
@@ -127,7 +127,7 @@ async fn a_connection_is_cut_when_it_is_given_up() {
     }
 }
 
-/// A plan for all is made for pages alone: what else is asked knows no bounds of time by itself.
+/// Only pages use a generic plan: other statements have no time range in their text.
 #[actix_rt::test]
 async fn how_to_plan_is_said_where_it_changes() {
     let server = Server::start(Answers::Everything).await;
@@ -144,28 +144,28 @@ async fn how_to_plan_is_said_where_it_changes() {
         );
         assert!(matches!(&asked, (Ok(()), Ok(rows)) if rows.is_empty()), "{asked:?}");
     };
-    let heard = || server.heard.take();
+    let received = || server.received.take();
 
     page().await;
-    assert_eq!(heard(), ["set plan_cache_mode = force_generic_plan", "execute"]);
+    assert_eq!(received(), ["set plan_cache_mode = force_generic_plan", "execute"]);
     page().await;
-    assert_eq!(heard(), ["", "execute"], "it was said");
+    assert_eq!(received(), ["", "execute"], "it was said");
     drop(store.connection().await.unwrap());
-    assert_eq!(heard(), ["reset plan_cache_mode"], "the look whether it is there says it too");
+    assert_eq!(received(), ["reset plan_cache_mode"], "the look whether it is there says it too");
     drop(store.connection().await.unwrap());
-    assert_eq!(heard(), [""]);
+    assert_eq!(received(), [""]);
     page().await;
-    assert_eq!(heard(), ["set plan_cache_mode = force_generic_plan", "execute"]);
+    assert_eq!(received(), ["set plan_cache_mode = force_generic_plan", "execute"]);
 }
 
 #[actix_rt::test]
 async fn what_the_path_and_the_housekeeping_ask_ends_whatever_the_database_does() {
-    let mut config = Server::start(Answers::Emptiness).await.config();
+    let mut config = Server::start(Answers::HealthChecks).await.config();
     config.readers = 20;
     let (store, sensor) = (Store::new(&config), SensorIdentifier::random());
-    let (housekeeper, heard) =
+    let (housekeeper, seen) =
         (Housekeeper::new(store.clone(), &config), [(sensor, Timestamp::now())]);
-    // So that what is asked waits for its answer, and not for a connection.
+    // So that each call waits for an answer, and not for a connection.
     drop(join_all((0..config.readers).map(|_| store.connection())).await);
 
     type Asked<'a> = LocalBoxFuture<'a, Result<(), StoreError>>;
@@ -175,7 +175,7 @@ async fn what_the_path_and_the_housekeeping_ask_ends_whatever_the_database_does(
         };
     }
     let asked = asked![
-        store.update_last_seen(&heard),
+        store.update_last_seen(&seen),
         store.census(),
         store.fold_activity(),
         store.read_activity(),
@@ -185,7 +185,7 @@ async fn what_the_path_and_the_housekeeping_ask_ends_whatever_the_database_does(
         store.register_sensors(&[sensor]),
         store.unpublished_configurations(None, 1),
         store.newest_configurations(&[sensor]),
-        store.record_publications(&[(sensor, 0, heard[0].1)]),
+        store.record_publications(&[(sensor, 0, seen[0].1)]),
         store.uncleared_sensors(None, 1),
         store.record_clearances(&[sensor]),
         housekeeper.round(),

@@ -7,7 +7,7 @@ use crate::domain::{Batch, Rejection, SensorIdentifier, Timestamp};
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 
 /// Sensors with their own budget; further ones share one, because so many identifiers are made up.
-const MAX_SENSORS: usize = 100_000;
+const MAX_BUDGETS: usize = 100_000;
 
 /// The rejections of the current hour.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl RejectionBudget {
 
     fn spend(&mut self, sensor: Option<SensorIdentifier>) -> bool {
         let account = match sensor {
-            Some(_) if self.spent.len() >= MAX_SENSORS && !self.spent.contains_key(&sensor) => None,
+            Some(_) if self.spent.len() >= MAX_BUDGETS && !self.spent.contains_key(&sensor) => None,
             account => account,
         };
         let spent = self.spent.entry(account).or_default();

@@ -20,7 +20,7 @@ use crate::store::{Config, Store, StoreError};
 
 /// For connecting, and for a query on the LISTEN connection: leaves time for the pool within the two
 /// seconds in which a grant ends.
-const TIMEOUT: Duration = Duration::from_millis(500);
+const LISTENER_TIMEOUT: Duration = Duration::from_millis(500);
 
 const LISTEN: &str = "listen tributary_access";
 
@@ -82,8 +82,9 @@ impl AccessWatch {
             listener.client.batch_execute(LISTEN).await?;
             Ok::<_, StoreError>(listener)
         };
-        let listener = tokio::time::timeout(TIMEOUT, listening).await;
-        self.listener = Some(listener.unwrap_or(Err(StoreError::Silence { waited: TIMEOUT }))?);
+        let listener = tokio::time::timeout(LISTENER_TIMEOUT, listening).await;
+        self.listener =
+            Some(listener.unwrap_or(Err(StoreError::Silence { waited: LISTENER_TIMEOUT }))?);
         // Earlier changes were not reported.
         self.changed.notify_one();
         Ok(())
@@ -107,7 +108,7 @@ impl AccessWatch {
             && let Some(listener) = &self.listener
         {
             let read = read(&listener.client, tokens, sensors);
-            if let Ok(Ok(existing)) = tokio::time::timeout(TIMEOUT, read).await {
+            if let Ok(Ok(existing)) = tokio::time::timeout(LISTENER_TIMEOUT, read).await {
                 return Ok(existing);
             }
             self.listener = None;

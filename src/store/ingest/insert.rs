@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::ingest::writer_connection::WriterConnection;
 
 /// Rows in one part of a COPY stream: about 100 KB of small rows, which fits the CPU cache.
-const ROWS_AT_ONCE: usize = 800;
+const ROWS_PER_PART: usize = 800;
 
 /// How the rows of a batch reach their tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +83,7 @@ async fn copy_in(
     }
     let mut sink = pin!(connection.client.copy_in(statement).await?);
     let mut encoder = copy::Encoder::begin();
-    for part in rows.chunks(ROWS_AT_ONCE) {
+    for part in rows.chunks(ROWS_PER_PART) {
         sink.feed(encoder.rows(kind, batch, part)).await?;
     }
     sink.feed(encoder.end()).await?;

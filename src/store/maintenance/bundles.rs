@@ -26,20 +26,20 @@ const PAUSE_FACTOR: u32 = 19;
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
 
 /// Sensors per look-up, with at most 168 periods each.
-const SENSORS_AT_ONCE: i64 = 250;
+const SENSORS_PER_LOOK_UP: i64 = 250;
 
 /// Rows and bundles per statement, so that it takes some tens of milliseconds.
-const ROWS_AT_ONCE: i64 = 20_000;
-const BUNDLES_AT_ONCE: usize = 500;
+const ROWS_PER_STATEMENT: i64 = 20_000;
+const BUNDLES_PER_STATEMENT: usize = 500;
 
 /// Limits of one bundle, which is read as a whole: rows (7 per second), and the size of their values.
-const MAX_ROWS: i64 = 100_000;
-const MAX_BYTES: i64 = 16 << 20;
+const MAX_BUNDLE_ROWS: i64 = 100_000;
+const MAX_BUNDLE_BYTES: i64 = 16 << 20;
 
 /// The periods to bundle of a range of sensors, the latest first and of all sensors together, because
 /// the rows are stored in that order; a sensor without such periods is one row with nulls.
 /// Parameters: the sensor before the first, number of sensors, the bucket before the first, the last,
-/// [`MAX_ROWS`].
+/// [`MAX_BUNDLE_ROWS`].
 const UNBUNDLED: &str = "\
 select next.identifier, wanted.bucket, wanted.measurement_count
 from (
@@ -58,7 +58,7 @@ left join lateral (
 ) wanted on true
 order by wanted.bucket desc nulls last, next.identifier";
 
-/// The periods of a sensor without an up-to-date bundle. Parameters: sensor, from, to, [`MAX_ROWS`].
+/// The periods of a sensor without an up-to-date bundle. Parameters: sensor, from, to, [`MAX_BUNDLE_ROWS`].
 const OUT_OF_DATE: &str = "\
 select period, row_count::bigint
 from (
@@ -74,7 +74,7 @@ where bundle.sensor_identifier is null and row_count <= $4
 order by 1";
 
 /// One process at a time: a second one would make the same bundles again.
-/// Parameters: sensors, periods, their row counts, [`MAX_BYTES`].
+/// Parameters: sensors, periods, their row counts, [`MAX_BUNDLE_BYTES`].
 const BUNDLE: &str = "\
 with bundle_lock as materialized (
     select pg_try_advisory_xact_lock(hashtextextended('tributary bundles', 0)) as is_held
@@ -182,9 +182,9 @@ struct Unbundled {
 fn statements(mut periods: &[Period]) -> impl Iterator<Item = &[Period]> {
     std::iter::from_fn(move || {
         let mut row_count = 0;
-        let fits = periods.iter().take(BUNDLES_AT_ONCE).take_while(|it| {
+        let fits = periods.iter().take(BUNDLES_PER_STATEMENT).take_while(|it| {
             row_count += it.row_count;
-            row_count <= ROWS_AT_ONCE
+            row_count <= ROWS_PER_STATEMENT
         });
         // A period over the limit has a statement of its own.
         let (some, rest) = periods.split_at(fits.count().max(1).min(periods.len()));
@@ -200,10 +200,10 @@ impl Store {
         let before = bucket_of(Timestamp::now()) - BUCKETS;
         let parameters: Parameters<'_> = &[
             (&after, Type::UUID),
-            (&SENSORS_AT_ONCE, Type::INT8),
+            (&SENSORS_PER_LOOK_UP, Type::INT8),
             (&before, Type::INT4),
             (&last, Type::INT4),
-            (&MAX_ROWS, Type::INT8),
+            (&MAX_BUNDLE_ROWS, Type::INT8),
         ];
         self.within(async {
             let rows = self.connection().await?.query_typed(UNBUNDLED, parameters).await?;
@@ -224,7 +224,7 @@ impl Store {
             (&sensors, Type::UUID_ARRAY),
             (&begins, Type::TIMESTAMPTZ_ARRAY),
             (&row_counts, Type::INT8_ARRAY),
-            (&MAX_BYTES, Type::INT8),
+            (&MAX_BUNDLE_BYTES, Type::INT8),
         ];
         // Checks out a connection per statement, so that readers get it in between.
         self.within(async {
@@ -252,7 +252,7 @@ impl Store {
             (&sensor.0, Type::UUID),
             (&from, Type::TIMESTAMPTZ),
             (&to, Type::TIMESTAMPTZ),
-            (&MAX_ROWS, Type::INT8),
+            (&MAX_BUNDLE_ROWS, Type::INT8),
         ];
         let periods: Vec<Period> = self
             .within(async {
@@ -324,8 +324,8 @@ mod tests {
             statements(&periods(counts)).map(<[Period]>::len).collect()
         };
         assert_eq!(cut(&[]), [0; 0]);
-        assert_eq!(cut(&[ROWS_AT_ONCE / 2; 5]), [2, 2, 1]);
-        assert_eq!(cut(&[1, ROWS_AT_ONCE + 1, 1]), [1, 1, 1]);
+        assert_eq!(cut(&[ROWS_PER_STATEMENT / 2; 5]), [2, 2, 1]);
+        assert_eq!(cut(&[1, ROWS_PER_STATEMENT + 1, 1]), [1, 1, 1]);
         assert_eq!(cut(&[1; 501]), [500, 1]);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::domain::{Kind, Timestamp};
 use crate::store::ingest::writer_connection::table;
-use crate::store::pool::ANSWER_TIMEOUT;
+use crate::store::pool::BACKGROUND_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 /// Parameter: tables.
@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable, or its tables do not exist.
     pub async fn census(&self) -> Result<Vec<TableCensus>, StoreError> {
-        let rows = Self::answered_within(ANSWER_TIMEOUT, async {
+        let rows = Self::answered_within(BACKGROUND_TIMEOUT, async {
             Ok(self.connection().await?.query(CENSUS, &[&Kind::ALL.map(table).as_slice()]).await?)
         })
         .await?;

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use crate::domain::Timestamp;
 use crate::store::columns::timestamp;
-use crate::store::pool::ANSWER_TIMEOUT;
+use crate::store::pool::BACKGROUND_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 /// NTP keeps clocks within milliseconds. Retention is counted in days, so minutes do not matter.
@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     /// When the database is unreachable.
     pub async fn clocks(&self) -> Result<Clocks, StoreError> {
-        Self::answered_within(ANSWER_TIMEOUT, async {
+        Self::answered_within(BACKGROUND_TIMEOUT, async {
             Clocks::read(&**self.connection().await?).await
         })
         .await

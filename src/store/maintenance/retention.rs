@@ -18,10 +18,10 @@ use crate::store::StoreError;
 
 /// Partitions of one table dropped per round. Normally one expires per interval. If more expire at once,
 /// a setting was lowered or a clock is wrong, and an operator should have time to read the warning.
-const MAX_DROPPED: usize = 4;
+const MAX_DROPPED_PARTITIONS: usize = 4;
 
 /// Rows deleted from one default partition per round, for the same reason: 2,700 per second for an hour.
-const MAX_DELETED: u64 = 10_000_000;
+const MAX_DELETED_ROWS: u64 = 10_000_000;
 
 /// Pages of the default partition (16 MiB, some 100,000 rows) per transaction: the insertion of an equal
 /// row waits for the transaction that deletes it.
@@ -107,7 +107,7 @@ impl Retention<'_> {
             if kept.contains_key(name) {
                 continue;
             }
-            if dropped == MAX_DROPPED {
+            if dropped == MAX_DROPPED_PARTITIONS {
                 tracing::warn!(
                     table = self.table,
                     dropped,
@@ -205,7 +205,7 @@ impl Retention<'_> {
                  where ctid >= '({first},0)' and ctid < '({end},0)' and receipt_timestamp < $1"
             );
             deleted += client.execute_typed(&delete, &[(&limit, Type::TIMESTAMPTZ)]).await?;
-            if deleted > MAX_DELETED {
+            if deleted > MAX_DELETED_ROWS {
                 tracing::warn!(
                     table,
                     deleted,

@@ -1,28 +1,27 @@
-//! The columns of a CSV export: their names, and what PostgreSQL is asked for in them. Called by the
-//! export. Promises that no two columns have one name, and that what is asked for Excel holds no cell
-//! that Excel takes for a formula.
+//! The columns of a CSV export: their names, and their SQL expressions. Called by the export. Pure. No
+//! two columns have the same name, and CSV for Excel has no cell that Excel evaluates as a formula.
 
-/// The columns that every CSV begins with.
+/// The first columns of every CSV.
 const FIXED: [&str; 5] =
     ["sensor_identifier", "timestamp", "creation_timestamp", "receipt_timestamp", "revision"];
 
-/// Put before the name of a member that is the name of such a column.
+/// Prefix of a member whose name is that of a fixed column.
 const MEMBER_PREFIX: &str = "value.";
 
-/// Without it Excel takes UTF-8 for something else.
+/// Without it Excel does not recognize UTF-8.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// Excel takes a cell for a formula that begins with one of these.
+/// Excel evaluates a cell that begins with one of these as a formula.
 const FORMULA_BEGINS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
-/// The same of a text in PostgreSQL; numbers stay numbers. It adds one quote also where there are some
-/// already: so two texts that differ still do.
+/// The arguments of `regexp_replace` that escape such a text by an apostrophe. A text that begins with
+/// apostrophes gets another one, so that different texts remain different.
 const HARMLESS: &str = r"E'^(''*[-=+@\\t\\r\\n＝＋－＠])', E'''\\1'";
 
 /// RFC 4180, section 2.
 pub(super) const LINE_END: &str = "\r\n";
 
-/// The first line: the fixed columns, and these members or else the whole value.
+/// The first line: the fixed columns, then the members, or `value` if there are none.
 pub(super) fn header(members: Option<&[String]>, for_excel: bool) -> String {
     let begin = if for_excel { BYTE_ORDER_MARK } else { "" };
     let name = |member: &String| {
@@ -37,7 +36,7 @@ pub(super) fn header(members: Option<&[String]>, for_excel: bool) -> String {
     format!("{begin}{}{more}{LINE_END}", FIXED.join(","))
 }
 
-/// Distinct for distinct members: also of a member that has the prefix itself.
+/// Different for different members, also for a member that already has the prefix.
 fn column_name(member: &str) -> String {
     let mut bare = member;
     while let Some(rest) = bare.strip_prefix(MEMBER_PREFIX) {
@@ -51,7 +50,7 @@ fn harmless(name: String) -> String {
     if is_formula { format!("'{name}") } else { name }
 }
 
-/// What stands in the column of a member, of which this is the literal.
+/// The SQL expression for the column of a member, whose name is passed as a literal.
 pub(super) fn member(literal: &str, for_excel: bool) -> String {
     let text = format!("value ->> {literal}");
     if !for_excel {

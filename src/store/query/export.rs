@@ -1,13 +1,13 @@
-//! Measurements by the million, as CSV or a JSON object a line, by COPY … TO STDOUT. Called by the
-//! API. Promises constant memory, the rows of one sensor in the order of its clock, all of it as the
-//! tables stood at the beginning, and that PostgreSQL stops when nobody reads any more.
+//! Bulk export of measurements, as CSV or one JSON object per line, by COPY … TO STDOUT. Called by the
+//! API. It uses constant memory, reads one snapshot, returns the rows of a sensor in the order of its
+//! clock, and PostgreSQL stops when the reader disconnects.
 //!
-//! Invariant: the stream ends without an error only behind [`Piece::Whole`], which is sent when every
-//! row was. However else its task ends, the reader gets an error.
+//! Invariant: the stream ends without an error only after [`Piece::Whole`], which is sent after the last
+//! row. If its task ends in any other way, the reader gets an error.
 //!
-//! Invariant: an export holds a connection of its own and one of `EXPORTS_AT_ONCE` permits. Both are
-//! given back when it is through, and when its reader is dropped. No clock runs here: how long a
-//! reader may take nothing is `HTTP_WRITE_TIMEOUT_SECS`, and the system sees to it.
+//! Invariant: an export holds its own connection and one of `EXPORTS_AT_ONCE` permits. Both are released
+//! when it ends, and when its reader is dropped. There is no timeout here: a reader that reads nothing
+//! is disconnected after `HTTP_WRITE_TIMEOUT_SECS`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,18 +30,18 @@ use crate::store::connections::pooled_client::PooledClient;
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
-/// What is handed on at once; the lines themselves are short.
+/// A chunk is sent once it has this size.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Chunks that wait for the reader. Behind them waits PostgreSQL.
+/// Chunks that wait for the reader; PostgreSQL waits while there are this many.
 const CHUNKS_WAITING: usize = 2;
 
-/// One caller may run this fraction of the exports.
+/// One caller may run the limit of exports divided by this.
 const CALLER_SHARE_DIVISOR: u32 = 2;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const EXPORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Sensors of a network that are known ahead.
+/// Sensors of a network per look-up.
 const SENSORS_AHEAD: i64 = 1_000;
 
 const BEGIN: &str = "begin isolation level repeatable read read only";
@@ -56,50 +56,50 @@ limit $4";
 
 const NETWORK_EXISTS: &str = "select 1 from network where identifier = $1";
 
-/// Whose measurements.
+/// The sensors whose measurements are exported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExportOf {
-    /// Of one sensor.
+    /// One sensor.
     Sensor(SensorIdentifier),
-    /// Of all sensors of a network, one after the other.
+    /// All sensors of a network, one after the other.
     Network(NetworkIdentifier),
 }
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ExportFormat {
     /// RFC 4180, with a header.
     #[default]
     Csv,
-    /// A JSON object in each line.
+    /// One JSON object per line.
     NdJson,
 }
 
-/// What to export.
+/// A request for an export.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Export {
-    /// Whose measurements.
+    /// The sensors whose measurements are exported.
     pub of: ExportOf,
-    /// When they were taken.
+    /// The measurements' timestamps.
     pub range: TimeRange,
-    /// Only measurements that have one of these members, and only these; none: all of it.
+    /// Only measurements that have one of these members of `value`, and only these; none for all.
     pub attributes: Option<Vec<String>>,
-    /// How a line looks.
+    /// The format of a line.
     pub format: ExportFormat,
-    /// CSV that a person opens with Excel: with a byte order mark, and no cell that is a formula.
+    /// CSV for Excel: with a byte order mark, and without cells that Excel evaluates as formulas.
     pub for_excel: bool,
 }
 
-/// Why an export does not begin.
+/// Why an export cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// So many exports run that another has to wait.
-    #[error("{0} exports run, and there may be no more")]
+    /// The limit of concurrent exports is reached.
+    #[error("{0} exports are running, which is the limit")]
     Busy(u32),
-    /// The caller runs as many as one caller may.
-    #[error("the caller runs {0} exports, and there may be no more")]
+    /// The caller's limit is reached.
+    #[error("the caller is running {0} exports, which is the limit")]
     CallerBusy(u32),
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -110,14 +110,14 @@ impl From<tokio_postgres::Error> for ExportError {
     }
 }
 
-/// What an export hands to its reader.
+/// A message from an export to its reader.
 #[derive(Debug)]
 enum Piece {
     /// Some lines.
     Lines(Bytes),
-    /// Nothing more comes, and that is all of it.
+    /// The end: all lines have been sent.
     Whole,
-    /// Nothing more comes, though there is more.
+    /// The end: lines are missing.
     Failed(StoreError),
 }
 
@@ -164,30 +164,29 @@ impl Stream for ExportStream {
 
 impl Store {
     async fn export_connection(&self) -> Result<PooledClient, StoreError> {
-        let client = self.export_connector.connect_within(CONNECT_TIMEOUT).await?;
-        // Cut when it is dropped: the driver would read to the end what a COPY under way still sends.
+        let client = self.export_connector.connect_within(EXPORT_CONNECT_TIMEOUT).await?;
+        // Closes the connection when it is dropped: otherwise the driver would read the rest of the COPY.
         client.set_abandoned(true);
         Ok(client)
     }
 
-    /// Begins an export; none if there is no such sensor or network. Its first chunk is there when
-    /// this returns.
+    /// Starts an export, and waits for its first chunk; none if the sensor or network does not exist.
     ///
     /// # Errors
-    /// When too many run, or the database is unavailable.
+    /// When a limit is reached, or the database is unavailable.
     pub async fn export(
         &self,
         export: Export,
         caller: Option<Uuid>,
     ) -> Result<Option<ExportStream>, ExportError> {
-        let most = (self.max_exports / CALLER_SHARE_DIVISOR).max(1);
-        let share = CallersExport::begin(&self.exporting_callers, caller, most);
-        let share = share.ok_or(ExportError::CallerBusy(most))?;
+        let limit = (self.max_exports / CALLER_SHARE_DIVISOR).max(1);
+        let share = CallersExport::begin(&self.exporting_callers, caller, limit);
+        let share = share.ok_or(ExportError::CallerBusy(limit))?;
         let permit = Arc::clone(&self.export_permits).try_acquire_owned();
         let permit = permit.map_err(|_none_left| ExportError::Busy(self.max_exports))?;
         let client = self.export_connection().await?;
-        let exists = tokio::time::timeout(CONNECT_TIMEOUT, begin(&client, export.of)).await;
-        let silence = StoreError::Silence { waited: CONNECT_TIMEOUT };
+        let exists = tokio::time::timeout(EXPORT_CONNECT_TIMEOUT, begin(&client, export.of)).await;
+        let silence = StoreError::Silence { waited: EXPORT_CONNECT_TIMEOUT };
         if !exists.map_err(|_elapsed| silence)?? {
             return Ok(None);
         }
@@ -203,7 +202,7 @@ impl Store {
     }
 }
 
-/// Whether there is what is to be exported.
+/// Begins the transaction, and returns whether the sensor or network exists.
 async fn begin(client: &Client, of: ExportOf) -> Result<bool, tokio_postgres::Error> {
     client.batch_execute(BEGIN).await?;
     let (statement, identifier) = match of {
@@ -213,7 +212,7 @@ async fn begin(client: &Client, of: ExportOf) -> Result<bool, tokio_postgres::Er
     Ok(client.query_typed_opt(statement, &[(&identifier, Type::UUID)]).await?.is_some())
 }
 
-/// An export under way.
+/// A running export.
 struct Work {
     client: PooledClient,
     export: Export,
@@ -222,11 +221,10 @@ struct Work {
     _permit: (OwnedSemaphorePermit, CallersExport),
 }
 
-/// Why an export ends before its time.
+/// Why an export ends early.
 enum Halt {
     Failed(StoreError),
-    /// Nobody reads.
-    Gone,
+    ReaderDisconnected,
 }
 
 impl From<tokio_postgres::Error> for Halt {
@@ -237,24 +235,24 @@ impl From<tokio_postgres::Error> for Halt {
 
 impl Work {
     async fn run(mut self) {
-        let gone = self.chunks.clone();
+        let chunks = self.chunks.clone();
         let outcome = tokio::select! {
             outcome = self.all() => outcome,
-            () = gone.closed() => Err(Halt::Gone),
+            () = chunks.closed() => Err(Halt::ReaderDisconnected),
         };
         let last = match outcome {
             Ok(()) => Piece::Whole,
-            Err(Halt::Gone) => {
-                info!("an export ended early: its reader has gone, or was cut off");
+            Err(Halt::ReaderDisconnected) => {
+                info!("export ended early: its reader has disconnected, or was disconnected");
                 return;
             }
             Err(Halt::Failed(error)) => {
-                warn!(%error, "an export failed: its reader is cut off");
+                warn!(%error, "export failed; its reader is disconnected");
                 Piece::Failed(error)
             }
         };
-        // If its reader goes meanwhile, nobody waits for it.
-        gone.send(last).await.ok();
+        // Fails only if the reader has disconnected.
+        chunks.send(last).await.ok();
     }
 
     async fn all(&mut self) -> Result<(), Halt> {
@@ -286,15 +284,15 @@ impl Work {
                 break;
             }
         }
-        // Before the last lines wait for their reader: nothing is read from the tables any more.
+        // Before waiting for the reader of the last lines, because the tables are no longer read.
         self.client.batch_execute("commit").await?;
-        self.hand_on().await
+        self.send_chunk().await
     }
 
     async fn one(&mut self, sensor: SensorIdentifier) -> Result<(), Halt> {
         let lines = self.client.copy_out(&self.export.statement(sensor)).await?;
         tokio::pin!(lines);
-        // PostgreSQL sends each row by itself, and ends it with a newline.
+        // PostgreSQL sends each row as one message, which ends with a newline.
         while let Some(line) = lines.next().await {
             let line = line?;
             match self.export.format {
@@ -305,18 +303,18 @@ impl Work {
                 ExportFormat::NdJson => self.gathered.extend_from_slice(&line),
             }
             if self.gathered.len() >= CHUNK_BYTES {
-                self.hand_on().await?;
+                self.send_chunk().await?;
             }
         }
         Ok(())
     }
 
-    async fn hand_on(&mut self) -> Result<(), Halt> {
+    async fn send_chunk(&mut self) -> Result<(), Halt> {
         if self.gathered.is_empty() {
             return Ok(());
         }
         let chunk = self.gathered.split().freeze();
-        self.chunks.send(Piece::Lines(chunk)).await.map_err(|_unread| Halt::Gone)
+        self.chunks.send(Piece::Lines(chunk)).await.map_err(|_unread| Halt::ReaderDisconnected)
     }
 }
 
@@ -330,8 +328,8 @@ impl Export {
         }
     }
 
-    /// COPY takes no parameters. What is put into the text are numbers, moments and identifiers in
-    /// a form of ours, and the names of attributes as literals.
+    /// COPY has no parameters. The text contains only numbers, timestamps and identifiers that we format,
+    /// and the names of attributes as escaped literals.
     fn statement(&self, sensor: SensorIdentifier) -> String {
         let rfc3339 = |column| format!("to_char({column} at time zone 'UTC', {RFC3339})");
         let (created, received) = (rfc3339("creation_timestamp"), rfc3339("receipt_timestamp"));
@@ -378,7 +376,7 @@ impl Export {
         }
         let options = match self.format {
             ExportFormat::Csv => "format csv",
-            // No quotes around the line: what would call for them stands in no JSON text.
+            // No quotes around a line: JSON text contains none of these characters.
             ExportFormat::NdJson => "format csv, quote e'\\x01', delimiter e'\\x02'",
         };
         format!(
@@ -388,7 +386,7 @@ impl Export {
     }
 }
 
-/// A text that stands for itself.
+/// An SQL string literal.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -434,7 +432,7 @@ mod tests {
         for stopped in [read(vec![]).await, read(vec![lines(), lines()]).await] {
             assert!(matches!(stopped.last(), Some(Err(CutOff::Stopped))), "{stopped:?}");
         }
-        let silence = StoreError::Silence { waited: CONNECT_TIMEOUT };
+        let silence = StoreError::Silence { waited: EXPORT_CONNECT_TIMEOUT };
         let failed = read(vec![lines(), Piece::Failed(silence)]).await;
         assert!(matches!(failed.last(), Some(Err(CutOff::Store(_)))), "{failed:?}");
     }

@@ -1,10 +1,9 @@
-//! Pages of the hot tables: what one sensor said, by its own clock. Called by the API. Promises the
-//! order that was asked for, a key that survives inserts, and a page that is bounded in bytes too:
-//! PostgreSQL cuts it, so that no more is sent.
+//! Pages of the hot tables: the rows of one sensor, by its own clock. Called by the API. A page's key
+//! remains valid after inserts, and PostgreSQL bounds a page also in bytes, so that no more is sent.
 //!
-//! A table can have hundreds of partitions, and to plan for all of them takes longer than to read a
-//! page. Most pages lie near their beginning, so that part is asked for first, which leaves the other
-//! partitions out.
+//! A table can have hundreds of partitions, and planning for all of them takes longer than reading a
+//! page. The rows of most pages are close to where the page begins, so a time range of [`NEAR`] is read
+//! first, which excludes the other partitions.
 
 use std::time::Duration;
 
@@ -23,26 +22,25 @@ use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
-/// A page is cut behind the row that takes it beyond this. What holds a page holds it once as rows
-/// and once as JSON.
+/// A page ends after the row that exceeds this. In memory it is held once as rows and once as JSON.
 pub(super) const PAGE_BYTES: u32 = 4 << 20;
 
-/// Whether a page lies near its beginning shows in this part of it.
+/// The time range that is read first.
 const NEAR: Duration = Duration::from_secs(14 * 86_400);
 
-/// A table, and what is read of it.
+/// A table, and what is read from it.
 struct Table<'a> {
     name: &'static str,
-    /// What is computed of a row, once.
+    /// Expressions, computed once per row.
     columns: String,
-    /// Their names.
+    /// The names of the columns.
     names: &'static str,
-    /// What a row counts in bytes.
+    /// The expression for a row's size in bytes.
     size: &'static str,
     conditions: Conditions<'a>,
 }
 
-/// What rows must meet: only what is asked for, so that one plan serves all who ask for the same.
+/// A `where` clause with only the conditions of the request, so that equal requests share a plan.
 #[derive(Clone)]
 struct Conditions<'a> {
     text: String,
@@ -57,21 +55,21 @@ impl<'a> Conditions<'a> {
         }
     }
 
-    /// Returns its place.
+    /// Returns the parameter's placeholder.
     fn bind(&mut self, value: &'a (dyn ToSql + Sync), of: Type) -> String {
         self.parameters.push((value, of));
         format!("${}", self.parameters.len())
     }
 
-    /// One more; `{}` stands for the parameter.
+    /// Adds a condition, in which `{}` is the parameter.
     fn and(&mut self, condition: &str, value: &'a (dyn ToSql + Sync), of: Type) {
-        let place = self.bind(value, of);
+        let placeholder = self.bind(value, of);
         self.text.push_str(" and ");
-        self.text.push_str(&condition.replace("{}", &place));
+        self.text.push_str(&condition.replace("{}", &placeholder));
     }
 }
 
-/// The bounds of a page, as PostgreSQL's driver has them.
+/// The bounds of a page, in the driver's types.
 struct Bounds {
     from: Option<jiff::Timestamp>,
     to: Option<jiff::Timestamp>,
@@ -90,16 +88,16 @@ impl Bounds {
 }
 
 impl<'a> Table<'a> {
-    /// The statement, and its parameters. The bound on the timestamp alone says less than the one on
-    /// the key, but it is the one that leaves partitions out. The limit is not a parameter: a plan
-    /// that does not know it prepares for many rows.
+    /// The statement and its parameters. The condition on the timestamp alone is implied by the one on the
+    /// key, but only it excludes partitions. The limit is not a parameter, because a generic plan would
+    /// expect many rows.
     fn page(
         &self,
         selection: &Selection,
         bounds: &'a Bounds,
     ) -> (String, Vec<(&'a (dyn ToSql + Sync), Type)>) {
         let limit = selection.page.row_count();
-        let (behind, direction) = match selection.order {
+        let (operator, direction) = match selection.order {
             Order::NewestFirst => ("<", "desc"),
             Order::OldestFirst => (">", "asc"),
         };
@@ -111,10 +109,10 @@ impl<'a> Table<'a> {
             conditions.and("creation_timestamp < {}", to, Type::TIMESTAMPTZ);
         }
         if let Some((timestamp, digest)) = &bounds.after {
-            let place = conditions.bind(digest, Type::INT8);
+            let placeholder = conditions.bind(digest, Type::INT8);
             let condition = format!(
-                "creation_timestamp {behind}= {{}} \
-                 and (creation_timestamp, digest) {behind} ({{}}, {place})"
+                "creation_timestamp {operator}= {{}} \
+                 and (creation_timestamp, digest) {operator} ({{}}, {placeholder})"
             );
             conditions.and(&condition, timestamp, Type::TIMESTAMPTZ);
         }
@@ -125,9 +123,10 @@ impl<'a> Table<'a> {
             "\
 select {names}, is_followed
 from (
-    select page.*, sum({size}) over behind as bytes, lead(true) over behind as is_followed
+    select page.*, sum({size}) over preceding_rows as bytes,
+        lead(true) over preceding_rows as is_followed
     from (select {columns} from {name} where {text} {sorted} limit {limit}) page
-    window behind as ({sorted} rows between unbounded preceding and 1 preceding)
+    window preceding_rows as ({sorted} rows between unbounded preceding and 1 preceding)
 ) measured
 where coalesce(bytes, 0) < {PAGE_BYTES}
 {sorted}"
@@ -137,11 +136,11 @@ where coalesce(bytes, 0) < {PAGE_BYTES}
 }
 
 impl Store {
-    /// Measurements of a sensor, with all members of their values or with these alone (then only
-    /// measurements that have one of them); none if there is no such sensor.
+    /// Measurements of a sensor. With `attributes`, only measurements that have one of these members, and
+    /// only these members. None if the sensor does not exist.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn list_measurements(
         &self,
         sensor: SensorIdentifier,
@@ -152,20 +151,20 @@ impl Store {
         let mut value = "value::text as value".to_owned();
         if let Some(attributes) = &attributes {
             conditions.and("value ?| {}", attributes, Type::TEXT_ARRAY);
-            let place = conditions.parameters.len();
+            let number = conditions.parameters.len();
             value = format!(
                 "(select coalesce(jsonb_object_agg(key, member), '{{}}')::text
-                  from jsonb_each(value) as members (key, member) where key = any (${place})) as value"
+                  from jsonb_each(value) as members (key, member) where key = any (${number})) as value"
             );
         }
         self.hot_page(sensor, selection, measurements(&value, conditions), measurement).await
     }
 
-    /// The newest measurement of a sensor that is not of the future, or else the newest of all; none
-    /// if it has none, and none of that if there is no such sensor.
+    /// The newest measurement of a sensor that is not in the future, or else the newest of all. The inner
+    /// none if it has no measurement, the outer if it does not exist.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn newest_measurement(
         &self,
         sensor: SensorIdentifier,
@@ -199,10 +198,10 @@ impl Store {
         .await
     }
 
-    /// Log messages of a sensor; none if there is no such sensor.
+    /// Log messages of a sensor; none if the sensor does not exist.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn list_log_messages(
         &self,
         sensor: SensorIdentifier,
@@ -239,10 +238,10 @@ impl Store {
         self.hot_page(sensor, selection, table, read).await
     }
 
-    /// Heartbeats of a sensor; none if there is no such sensor.
+    /// Heartbeats of a sensor; none if the sensor does not exist.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn list_heartbeats(
         &self,
         sensor: SensorIdentifier,
@@ -275,7 +274,8 @@ impl Store {
         self.hot_page(sensor, selection, table, read).await
     }
 
-    /// By a connection that is checked by what is read, and by another one if it is found lost.
+    /// Reads with an unchecked connection, whose health check `read` pipelines; if it is lost, once more
+    /// with a checked one.
     async fn hot_read_of<T>(
         &self,
         read: impl AsyncFn(&Reader, Instant) -> Result<T, StoreError>,
@@ -333,8 +333,8 @@ fn measurement(row: &Row) -> Result<MeasurementRow, tokio_postgres::Error> {
     })
 }
 
-/// The rows of a page, and one more if there is one; none if there is no such sensor. Something is heard
-/// by then.
+/// The rows of a page, and one more if there is one; none if the sensor does not exist. The health check
+/// must succeed by `until`.
 async fn hot_rows(
     reader: &Reader,
     until: Instant,
@@ -346,7 +346,7 @@ async fn hot_rows(
     let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
     let bounds = Bounds::of(&first);
     let (page, parameters) = table.page(&first, &bounds);
-    // All are under way at once, one behind the other on the connection.
+    // Pipelined: one round trip.
     let ((), exists, rows) = tokio::try_join!(
         biased;
         reader.health_check(Planning::Once, until),
@@ -364,13 +364,13 @@ async fn hot_rows(
     reader.query_prepared(&page, &parameters).await.map(Some)
 }
 
-/// Whether the page was cut behind these.
+/// Whether the page was ended by its size in bytes.
 pub(super) fn is_followed(rows: &[Row]) -> Result<bool, tokio_postgres::Error> {
     let followed = rows.last().map(|row| row.try_get::<_, Option<bool>>("is_followed"));
     Ok(followed.transpose()?.flatten().unwrap_or(false))
 }
 
-/// The part near the beginning, and whether that is all.
+/// The part of the selection to read first, and whether that is all of it.
 pub(super) fn near(selection: &Selection) -> (Selection, bool) {
     let Selection { range: TimeRange { from, to }, order, page } = *selection;
     let after = page.after.map(|key| key.timestamp);

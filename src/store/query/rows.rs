@@ -1,72 +1,71 @@
-//! The rows that the reads give the API, and the page that the API asks for. Plain values. Promise
-//! times to the microsecond and values as PostgreSQL prints them.
+//! The rows that reads return to the API, and the selections that the API passes. Plain values. Times have
+//! microseconds; values are as PostgreSQL prints them.
 
 use serde_json::value::RawValue;
 
 use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 use crate::store::columns::containing;
 
-/// One page of a list, as it is asked for.
+/// A request for one page of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page<K> {
-    /// How many items it holds.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// The key of the last item of the page before.
+    /// The key of the last entry of the previous page.
     pub after: Option<K>,
 }
 
 impl<K> Page<K> {
-    /// How many rows to read: one more, which tells whether this is the last page.
+    /// The number of rows to read: one more, which shows whether another page follows.
     pub(in crate::store) fn row_count(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 }
 
-/// One page of rows that can be large: it ends early when it has become long in bytes.
+/// A page of rows, which may end early because of its size in bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RowPage<T> {
-    /// No more than were asked for.
+    /// At most the limit.
     pub rows: Vec<T>,
-    /// Whether others follow.
+    /// Whether more rows follow.
     pub more: bool,
 }
 
-/// A range of the sensor's own clock.
+/// A range of the sensor's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TimeRange {
-    /// The first moment in it; none: from the beginning.
+    /// Inclusive; none if unbounded.
     pub from: Option<Timestamp>,
-    /// The first moment behind it; none: without an end.
+    /// Exclusive; none if unbounded.
     pub to: Option<Timestamp>,
 }
 
-/// Which way a list goes.
+/// The order of a list, by the sensor's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum Order {
-    /// Back in time.
     #[default]
     NewestFirst,
-    /// On in time.
     OldestFirst,
 }
 
-/// Which rows of one sensor to list.
+/// The rows of one sensor to list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Selection {
-    /// When they were made.
+    /// Their timestamps.
     pub range: TimeRange,
-    /// Which way.
+    /// Their order.
     pub order: Order,
-    /// How many, and behind which.
+    /// The page.
     pub page: Page<RowKey>,
 }
 
-/// Which log messages to list or to count.
+/// Conditions that a listed or counted log message fulfils.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LogFilter {
-    /// Of these severities; empty: of all.
+    /// It has one of these severities; empty for all.
     pub severities: Vec<&'static str>,
-    /// With this text in the subject or in the details, in either case.
+    /// Its subject or details contain this text, ignoring case.
     pub text: Option<String>,
 }
 
@@ -75,124 +74,104 @@ impl LogFilter {
         (!self.severities.is_empty()).then_some(&self.severities)
     }
 
-    /// For `ilike`, in which the text stands for itself.
+    /// The text as a pattern for `ilike`, escaped.
     pub(in crate::store) fn pattern(&self) -> Option<String> {
         self.text.as_deref().map(containing)
     }
 }
 
-/// Which heartbeats to list.
+/// Conditions that a listed heartbeat fulfils.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "the members of the row")]
 pub struct HeartbeatFilter {
-    /// Of this revision.
     pub revision: Option<i32>,
-    /// That say that it works, or that it does not.
     pub success: Option<bool>,
 }
 
-/// What tells the rows of one sensor apart, and sorts them.
+/// The key of a sensor's row, and its order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RowKey {
-    /// The sensor's own clock.
+    /// By the sensor's clock.
     pub timestamp: Timestamp,
-    /// Of the content, as the table holds it.
+    /// The content digest, as a signed integer.
     pub digest: i64,
 }
 
 /// A row of `measurement`.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the columns of the table")]
 pub struct MeasurementRow {
-    /// When it was taken.
     pub key: RowKey,
-    /// When it reached us.
     pub received_at: Timestamp,
-    /// Under which configuration, if under one.
     pub revision: Option<i32>,
-    /// As PostgreSQL prints it.
     pub value: Box<RawValue>,
 }
 
-/// The newest measurement of a sensor, and what there is beside it.
+/// The newest measurement of a sensor, and whether timestamps are in the future.
 #[derive(Clone, Debug)]
 pub struct Newest {
     /// The measurement.
     pub row: MeasurementRow,
-    /// It is further ahead of our clock than `FUTURE_TOLERANCE_SECS`, as all others are.
+    /// All measurements are ahead of our clock by more than `FUTURE_TOLERANCE_SECS`.
     pub in_future: bool,
-    /// There are newer ones, which are that far ahead.
+    /// There are newer measurements, which are ahead by more than that.
     pub newer_in_future: bool,
 }
 
 /// A row of `log_message`.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the columns of the table")]
 pub struct LogMessageRow {
-    /// When it was written.
     pub key: RowKey,
-    /// When it reached us.
     pub received_at: Timestamp,
-    /// Under which configuration, if under one.
     pub revision: Option<i32>,
-    /// info, warning or error.
     pub severity: String,
-    /// In short.
     pub subject: String,
-    /// At length.
     pub details: Option<String>,
 }
 
 /// A row of `heartbeat`.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the columns of the table")]
 pub struct HeartbeatRow {
-    /// When it was sent.
     pub key: RowKey,
-    /// When it reached us.
     pub received_at: Timestamp,
-    /// Which revision it acknowledges, if the sensor runs under one.
     pub revision: Option<i32>,
-    /// Whether that one works.
     pub success: bool,
 }
 
-/// A row of `rejection`.
+/// A row of `rejection`; see [`crate::domain::Rejection`].
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the columns of the table")]
 pub struct RejectionRow {
-    /// Its number, in the order of recording.
+    /// Increases in the order of recording.
     pub identifier: i64,
-    /// When the message reached us.
     pub received_at: Timestamp,
-    /// The topic it came on.
     pub topic: String,
-    /// The sensor, where the topic names one.
     pub sensor: Option<SensorIdentifier>,
-    /// measurement, `log_message` or heartbeat, where the topic says so.
     pub kind: Option<String>,
-    /// The item's index; none where the whole message is refused.
     pub item_index: Option<i32>,
-    /// How many items are refused with it.
     pub item_count: i32,
-    /// The stable code.
     pub reason: String,
-    /// A sentence.
     pub detail: String,
-    /// The bytes.
     pub raw: Vec<u8>,
 }
 
-/// Which rejections are meant: those that fulfil all of it.
+/// Conditions that a listed, replayed or deleted rejection fulfils.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RejectionFilter {
-    /// These.
+    /// It has one of these identifiers.
     pub identifiers: Option<Vec<i64>>,
-    /// Those of the sensors of one network.
+    /// It is of a sensor of this network.
     pub network: Option<NetworkIdentifier>,
-    /// Those of one sensor.
+    /// It is of this sensor.
     pub sensor: Option<SensorIdentifier>,
-    /// Those with one reason.
+    /// The code of its reason.
     pub reason: Option<&'static str>,
-    /// Those of one kind.
+    /// The name of its kind.
     pub kind: Option<&'static str>,
-    /// Those that came then or later.
+    /// It was received at this time or later.
     pub since: Option<Timestamp>,
-    /// Those that came before.
+    /// It was received before this time.
     pub until: Option<Timestamp>,
 }
