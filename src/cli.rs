@@ -46,6 +46,9 @@ pub enum Command {
     CheckConfig,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
+    /// Build an index that the tables need not have.
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Make, list and revoke the tokens that callers of the API show.
     #[command(subcommand)]
     Token(access::TokenCommand),
@@ -88,6 +91,16 @@ pub enum Command {
     Bench(bench::Options),
 }
 
+/// Which index.
+#[derive(Debug, Subcommand)]
+pub enum IndexCommand {
+    /// Let searches for a text in log messages use an index (the database needs the extension pg_trgm).
+    ///
+    /// The service goes on meanwhile. The index is as large as the log messages, and storing these takes
+    /// longer with it. What is interrupted continues when the command is run again.
+    LogSearch,
+}
+
 impl Cli {
     /// Does it.
     ///
@@ -98,6 +111,7 @@ impl Cli {
             Command::Serve => serve().await?,
             Command::CheckConfig => return Ok(check_config(env_file)),
             Command::Migrate => migrate().await?,
+            Command::Index(IndexCommand::LogSearch) => index_log_messages().await?,
             Command::Token(command) => access::token(command, &store()?).await?,
             Command::User(command) => access::user(command, &store()?).await?,
             Command::Health => health().await?,
@@ -143,6 +157,15 @@ async fn migrate() -> anyhow::Result<()> {
     for migration in applied {
         println!("Applied {migration}.");
     }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what a command did is its output")]
+async fn index_log_messages() -> anyhow::Result<()> {
+    let config = read_store(environment)?;
+    let done = |partition: &str| println!("Indexed {partition}.");
+    store::index_log_messages(&config, done).await?;
+    println!("Searches for a text in log messages use the index.");
     Ok(())
 }
 

@@ -50,6 +50,7 @@ pub use maintenance::census::TableCensus;
 pub use maintenance::clock::Clocks;
 pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
 pub use maintenance::housekeeping::{BlockedPartitions, Housekeeper};
+pub use maintenance::log_index::{IndexError, index_log_messages};
 pub use migrations::migrate;
 pub use pool::Store;
 pub use query::activity_page::SensorActivity;

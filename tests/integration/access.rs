@@ -16,7 +16,7 @@ use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
 
 /// Runs the binary on the database, and gives it this to read.
-fn tributary(database: &Database, arguments: &[&str], input: &str) -> Output {
+pub(crate) fn tributary(database: &Database, arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .args(arguments)
         .env_clear()
@@ -32,13 +32,13 @@ fn tributary(database: &Database, arguments: &[&str], input: &str) -> Output {
 }
 
 /// What it printed, where it did as it was told.
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// The one sentence with which it refused.
-fn refused(output: &Output) -> String {
+pub(crate) fn refused(output: &Output) -> String {
     assert!(!output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(text.trim().lines().count(), 1, "{text}");

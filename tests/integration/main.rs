@@ -21,6 +21,7 @@ mod garbage;
 mod harness;
 mod grants;
 mod isolation;
+mod log_search;
 mod listen;
 mod live;
 mod metrics;

@@ -84,6 +84,19 @@ impl Reader {
         Ok(self.client.query(&statement, &values).await?)
     }
 
+    /// Runs a statement, which is planned as was said.
+    pub(in crate::store) async fn query_planned(
+        &self,
+        planning: Planning,
+        text: &str,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        match planning {
+            Planning::Anew => Ok(self.client.query_typed(text, parameters).await?),
+            Planning::Once => self.query_prepared(text, parameters).await,
+        }
+    }
+
     async fn prepared(&self, text: &str, parameters: Parameters<'_>) -> Result<Statement, Error> {
         let known = self.statements().get(text).cloned();
         if let Some(statement) = known {

@@ -5,7 +5,8 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::pages::{PAGE_BYTES, is_followed, key, near};
+use super::hot_page::{PAGE_BYTES, is_followed, near};
+use super::pages::key;
 use super::rows::{LogFilter, LogMessageRow, Order, Page, RowKey, RowPage, Selection, TimeRange};
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};

@@ -7,6 +7,7 @@ pub(super) mod callers;
 mod csv;
 pub(super) mod export;
 pub(super) mod fleet_log;
+mod hot_page;
 pub(super) mod log_summary;
 pub(super) mod pages;
 pub(super) mod rejection_summary;
