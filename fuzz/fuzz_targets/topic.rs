@@ -15,5 +15,6 @@ fuzz_target!(|input: &str| {
         assert!(TopicFlaw::of(&topics, topic).detail.len() < 1_000 + 3 * prefix.len());
         return;
     };
-    assert_eq!(topics.of(kind, sensor), topic);
+    assert_eq!(topics.parse(&topics.of(kind, sensor)), Some((kind, sensor)));
+    assert!(topic.ends_with(&sensor.to_string()));
 });

@@ -13,9 +13,9 @@ use super::{ByteRange, Timestamp};
 pub enum Kind {
     /// `measurements/<sensor-identifier>`
     Measurement,
-    /// `log-messages/<sensor-identifier>`
+    /// `log-messages/<sensor-identifier>`, `logs/<sensor-identifier>`
     LogMessage,
-    /// `heartbeats/<sensor-identifier>`
+    /// `heartbeats/<sensor-identifier>`, `acknowledgments/<sensor-identifier>`
     Heartbeat,
 }
 

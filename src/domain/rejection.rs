@@ -119,7 +119,7 @@ reasons! {
     InvalidNumber = "invalid_number",
     /// `severity` is missing or not one of info, warning, error.
     InvalidSeverity = "invalid_severity",
-    /// `subject` is missing, empty or not a string.
+    /// `subject`, or `message` in its place, is missing, empty or not a string.
     InvalidSubject = "invalid_subject",
     /// `details` is neither a string nor null.
     InvalidDetails = "invalid_details",

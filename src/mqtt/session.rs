@@ -29,7 +29,7 @@ pub(super) enum SessionEnd {
     #[error("the connection failed: {0}")]
     Failed(String),
     #[error(
-        "the broker refused a subscription: {0}; the account must be allowed to subscribe to measurements/#, log-messages/# and heartbeats/# under the topic prefix"
+        "the broker refused a subscription: {0}; the account must be allowed to subscribe to measurements/#, log-messages/#, heartbeats/#, logs/# and acknowledgments/# under the topic prefix"
     )]
     NotSubscribed(String),
     #[error("a message was lost in a panic, so the broker must deliver it again")]

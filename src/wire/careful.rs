@@ -5,7 +5,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::item::{accept_revision, heartbeat, holds_nul, log_message, measurement, range_of};
+use super::item::{
+    accept_revision, heartbeat, holds_nul, log_message, measurement, range_of, split_message,
+};
 use super::{MessageRefusal, Refusal, RefusedItem, form, value};
 use crate::domain::{
     Heartbeat, Items, Kind, LogMessage, Measurement, ObjectMembers, Reason, Severity, Timestamp,
@@ -157,6 +159,19 @@ impl<'a> Members<'a> {
         })
     }
 
+    /// None if it is missing or null.
+    fn optional_text(
+        &self,
+        name: &str,
+        reason: Reason,
+        expected: &str,
+    ) -> Result<Option<String>, Refusal> {
+        match self.optional(name)? {
+            Some(value) if value.get() != "null" => text(value, name, reason, expected).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     fn text(&self, name: &str, reason: Reason, expected: &str) -> Result<String, Refusal> {
         let value = self.optional(name)?.ok_or_else(|| (reason, format!("{name} is missing")))?;
         text(value, name, reason, expected)
@@ -198,17 +213,23 @@ fn read_log_message(item: &Members<'_>) -> Result<LogMessage, Refusal> {
     })?;
     let revision = item.revision()?;
     let timestamp = item.timestamp()?;
-    let subject = item.text("subject", Reason::InvalidSubject, "a non-empty string")?;
-    if subject.is_empty() {
-        return Err((Reason::InvalidSubject, "subject is empty".into()));
-    }
-    let details = match item.optional("details")? {
-        None => None,
-        Some(null) if null.get() == "null" => None,
-        Some(value) => Some(text(value, "details", Reason::InvalidDetails, "a string, or null")?),
+    let subject = match item.optional("subject")? {
+        Some(value) => text(value, "subject", Reason::InvalidSubject, TEXT)?,
+        None => String::new(),
     };
-    Ok(log_message(revision, timestamp, severity, &subject, details.as_deref()))
+    let details = item.optional_text("details", Reason::InvalidDetails, "a string, or null")?;
+    if !subject.is_empty() {
+        return Ok(log_message(revision, timestamp, severity, &subject, details.as_deref()));
+    }
+    let message = item.optional_text("message", Reason::InvalidSubject, TEXT)?.unwrap_or_default();
+    let (subject, details) = split_message(&message, details.as_deref());
+    if subject.is_empty() {
+        return Err((Reason::InvalidSubject, "subject is missing or empty".into()));
+    }
+    Ok(log_message(revision, timestamp, severity, subject, details.as_deref()))
 }
+
+const TEXT: &str = "a non-empty string";
 
 const SEVERITY: &str = "info, warning or error";
 

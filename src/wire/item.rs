@@ -36,8 +36,12 @@ pub(super) struct WireLogMessage<'a> {
     #[serde(default)]
     revision: Option<i32>,
     timestamp: f64,
-    #[serde(borrow)]
+    /// Empty if missing.
+    #[serde(borrow, default)]
     subject: Cow<'a, str>,
+    /// Read only where there is no subject.
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     details: Option<Cow<'a, str>>,
 }
@@ -68,13 +72,19 @@ impl<'de> WireItem<'de> for WireLogMessage<'de> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
         let severity = Severity::parse(&self.severity)?;
-        if self.subject.is_empty() || holds_nul(&self.subject) {
+        let details = self.details.as_deref();
+        if holds_nul(&self.subject) || details.is_some_and(holds_nul) {
             return None;
         }
-        if self.details.as_deref().is_some_and(holds_nul) {
+        if !self.subject.is_empty() {
+            return Some(log_message(revision, timestamp, severity, &self.subject, details));
+        }
+        let message: String = serde_json::from_str(self.message?.get()).ok()?;
+        let (subject, details) = split_message(&message, details);
+        if subject.is_empty() || holds_nul(&message) {
             return None;
         }
-        Some(log_message(revision, timestamp, severity, &self.subject, self.details.as_deref()))
+        Some(log_message(revision, timestamp, severity, subject, details.as_deref()))
     }
 }
 
@@ -95,6 +105,23 @@ pub(super) const fn accept_revision(revision: Option<i32>) -> Option<Option<i32>
         Some(0..) => Some(revision),
         Some(_) => None,
     }
+}
+
+/// What Hermes' sensors and the `tenta` package send in place of a subject and its details: the first line,
+/// and the rest before the details.
+pub(super) fn split_message<'a>(
+    message: &'a str,
+    details: Option<&'a str>,
+) -> (&'a str, Option<Cow<'a, str>>) {
+    let message = message.trim_start_matches(['\r', '\n']);
+    let (subject, rest) = message.split_once('\n').unwrap_or((message, ""));
+    let subject = subject.strip_suffix('\r').unwrap_or(subject);
+    let details = match (rest, details) {
+        ("", details) => details.map(Cow::Borrowed),
+        (rest, None) => Some(Cow::Borrowed(rest)),
+        (rest, Some(details)) => Some(Cow::Owned(format!("{rest}\n{details}"))),
+    };
+    (subject, details)
 }
 
 pub(super) fn holds_nul(text: &str) -> bool {

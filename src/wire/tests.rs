@@ -175,6 +175,38 @@ fn a_bad_item_has_its_reason_and_its_neighbours_stay() {
 }
 
 #[test]
+fn a_message_becomes_subject_and_details() {
+    for (members, subject, details) in [
+        (r#""message":"first line\nmore\nand more""#, "first line", Some("more\nand more")),
+        (r#""message":"\r\n one line""#, " one line", None),
+        (r#""message":"a\r\nb","subject":"""#, "a", Some("b")),
+        (r#""message":"a\nb","details":"c""#, "a", Some("b\nc")),
+        (r#""message":"a","details":"c""#, "a", Some("c")),
+        (r#""message":5,"subject":"s""#, "s", None),
+        (r#""message":"m","subject":"s","details":null"#, "s", None),
+    ] {
+        let payload = format!(r#"[{{"severity":"error","timestamp":0,{members}}}]"#);
+        assert_eq!(disagreement(Kind::LogMessage, &payload, 1), None, "{payload}");
+        let uplink = decode(Kind::LogMessage, payload.as_bytes());
+        let Items::LogMessages(items) = &uplink.items else { panic!("{uplink:?}") };
+        assert_eq!((&*items[0].subject, items[0].details.as_deref()), (subject, details));
+    }
+    for members in [
+        r#""message":"""#,
+        r#""message":"\n""#,
+        r#""message":5"#,
+        r#""message":null"#,
+        r#""subject":null,"message":"m""#,
+        r#""revision":0"#,
+    ] {
+        let payload = format!(r#"[{{"severity":"error","timestamp":0,{members}}}]"#);
+        assert_eq!(disagreement(Kind::LogMessage, &payload, 1), None, "{payload}");
+        let uplink = decode(Kind::LogMessage, payload.as_bytes());
+        assert_eq!(reasons(&uplink), [(Some(0), Reason::InvalidSubject)], "{payload}");
+    }
+}
+
+#[test]
 fn a_malformed_item_is_named() {
     for (item, detail) in [
         (

@@ -5,6 +5,16 @@ use std::sync::Arc;
 
 use crate::domain::{Kind, SensorIdentifier};
 
+/// The first level of the topics that sensors publish on, ours before those of Hermes' sensors and of the
+/// `tenta` package.
+pub(super) const LEVELS: [(&str, Kind); 5] = [
+    (Kind::Measurement.topic_level(), Kind::Measurement),
+    (Kind::LogMessage.topic_level(), Kind::LogMessage),
+    (Kind::Heartbeat.topic_level(), Kind::Heartbeat),
+    ("logs", Kind::LogMessage),
+    ("acknowledgments", Kind::Heartbeat),
+];
+
 /// The topics of one deployment.
 #[derive(Clone, Debug)]
 pub struct Topics {
@@ -23,7 +33,7 @@ impl Topics {
     /// The topic filters to subscribe to. They match near misses, which are then recorded as rejected.
     #[must_use]
     pub fn filters(&self) -> Vec<String> {
-        Kind::ALL.iter().map(|kind| self.below(*kind, "#")).collect()
+        LEVELS.iter().map(|(level, _)| format!("{}{level}/#", self.prefix)).collect()
     }
 
     /// The topic filters of releases before these. A session may still have them, and a broker may then
@@ -56,7 +66,7 @@ impl Topics {
         format!("{}{}/{level}", self.prefix, kind.topic_level())
     }
 
-    /// The reverse of [`Self::of`]; none if the topic is another one, or names no sensor. An identifier in upper case
+    /// The reverse of [`Self::of`], which also takes the topics of other clients; none if the topic is another one, or names no sensor. An identifier in upper case
     /// is refused, because a sensor that subscribes to its configuration in the same way would never receive it.
     #[must_use]
     pub fn parse(&self, topic: &str) -> Option<(Kind, SensorIdentifier)> {
@@ -69,8 +79,8 @@ impl Topics {
     /// The kind, and the levels behind it.
     pub(super) fn kind_of<'a>(&self, topic: &'a str) -> Option<(Kind, &'a str)> {
         let levels = topic.strip_prefix(&*self.prefix)?;
-        Kind::ALL.into_iter().find_map(|kind| {
-            let rest = levels.strip_prefix(kind.topic_level())?;
+        LEVELS.into_iter().find_map(|(level, kind)| {
+            let rest = levels.strip_prefix(level)?;
             if rest.is_empty() { Some((kind, rest)) } else { Some((kind, rest.strip_prefix('/')?)) }
         })
     }
@@ -110,6 +120,13 @@ mod tests {
             }
         }
         assert_eq!(Topics::new("a").filters()[0], "a/measurements/#");
+        let sensor = SensorIdentifier::parse(SENSOR).unwrap();
+        let topics = Topics::new("site-a");
+        for (level, kind) in [("logs", Kind::LogMessage), ("acknowledgments", Kind::Heartbeat)] {
+            let topic = format!("site-a/{level}/{SENSOR}");
+            assert_eq!(topics.parse(&topic), Some((kind, sensor)));
+            assert!(topics.filters().contains(&format!("site-a/{level}/#")));
+        }
         assert_eq!(Topics::new("").configuration(sensor), format!("configurations/{SENSOR}"));
     }
 
@@ -147,7 +164,9 @@ mod tests {
         #[test]
         fn no_topic_makes_it_panic(topic in "\\PC*", prefix in "[a-z/]*") {
             if let Some((kind, sensor)) = Topics::new(&prefix).parse(&topic) {
-                prop_assert_eq!(Topics::new(&prefix).of(kind, sensor), topic);
+                let again = Topics::new(&prefix).of(kind, sensor);
+                prop_assert_eq!(Topics::new(&prefix).parse(&again), Some((kind, sensor)));
+                prop_assert!(topic.ends_with(&sensor.to_string()));
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::topic::Topics;
+use super::topic::{LEVELS, Topics};
 use crate::domain::{Kind, Reason, SensorIdentifier};
 
 /// Why a topic is refused.
@@ -82,15 +82,15 @@ fn expected(topics: &Topics, kind: Kind, sensor: Option<SensorIdentifier>) -> St
     }
 }
 
-/// `Measurements`, `measurement`, `log_messages`, `logmessages`.
+/// `Measurements`, `measurement`, `log_messages`, `logmessages`, `Log`.
 fn resembled_kind(level: &str) -> Option<Kind> {
     let letters = |text: &str| -> String {
         text.chars().filter(char::is_ascii_alphabetic).flat_map(char::to_lowercase).collect()
     };
     let level = letters(level);
-    Kind::ALL.into_iter().find(|kind| {
-        let plural = letters(kind.topic_level());
-        level == plural || plural.strip_suffix('s') == Some(&level)
+    LEVELS.into_iter().find_map(|(known, kind)| {
+        let plural = letters(known);
+        (level == plural || plural.strip_suffix('s') == Some(&level)).then_some(kind)
     })
 }
 

@@ -43,6 +43,8 @@ async fn a_sensor_speaks_for_itself_and_reads_its_own_configuration() {
         ("measurements", measurement(1.0)),
         ("heartbeats", heartbeat(0, 2.0, true)),
         ("log-messages", r#"{"log_messages":[]}"#.into()),
+        ("logs", "[]".into()),
+        ("acknowledgments", "[]".into()),
     ] {
         let reason = sensor.publish(&format!("{kind}/{OURS}"), text).await.unwrap();
         assert!(taken(reason), "{kind}: {reason:?}");
@@ -52,6 +54,8 @@ async fn a_sensor_speaks_for_itself_and_reads_its_own_configuration() {
         format!("measurements/{ANOTHER}"),
         format!("heartbeats/{ANOTHER}"),
         format!("log-messages/{ANOTHER}"),
+        format!("logs/{ANOTHER}"),
+        format!("acknowledgments/{ANOTHER}"),
         format!("configurations/{OURS}"),
         format!("configurations/{ANOTHER}"),
         "anything".into(),

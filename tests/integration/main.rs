@@ -8,6 +8,7 @@ mod accounts;
 mod activity;
 mod api;
 mod bundles;
+mod clients;
 mod configurations;
 mod connecting;
 mod contract;
