@@ -28,7 +28,7 @@ pub(in crate::store) fn raw_json(text: String) -> Box<RawValue> {
     RawValue::from_string(text).expect("PostgreSQL prints a jsonb as JSON")
 }
 
-/// For `ilike`: what has this text anywhere in it. The text stands for itself.
+/// The pattern for `ilike` that matches values containing this text, escaped.
 pub(in crate::store) fn containing(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_stands_for_itself() {
+    fn a_text_is_escaped() {
         assert_eq!(containing(r"50%_\x"), r"%50\%\_\\x%");
     }
 }

@@ -24,18 +24,18 @@ pub struct PendingConfiguration {
     pub created_at: Timestamp,
 }
 
-/// A configuration that the broker did not take.
+/// A configuration that could not be published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RefusedConfiguration {
-    /// For whom.
+    /// The sensor's identifier.
     pub sensor: SensorIdentifier,
-    /// Which one.
+    /// The revision.
     pub revision: i32,
     /// When it was created.
     pub created_at: Timestamp,
-    /// Why: a sentence.
+    /// The reason, a sentence.
     pub problem: String,
-    /// The broker has said so; else nobody knows whether it has it.
+    /// Whether the broker has refused it; otherwise the broker may have received it.
     pub is_final: bool,
 }
 
@@ -67,7 +67,7 @@ where configuration.sensor_identifier = published.sensor_identifier
     and configuration.revision = published.revision
     and configuration.creation_timestamp = published.creation_timestamp";
 
-/// `is_final`: the broker has said that it does not take it, and so the sensor cannot have had it.
+/// `is_final`: the broker has refused it, so the sensor cannot have received it.
 const RECORD_REFUSALS: &str = "\
 update configuration
 set problem = refused.problem,
@@ -83,8 +83,8 @@ where configuration.sensor_identifier = refused.sensor_identifier
     and (configuration.problem is distinct from refused.problem
         or refused.is_final and configuration.sent_timestamp is not null)";
 
-/// By the clock of this process, which also dates the receipt of heartbeats. Parameters: sensors, revisions, creation
-/// timestamps, now.
+/// By the clock of this process, like the receipt timestamps of heartbeats. Parameters: sensors, revisions,
+/// creation timestamps, now.
 const RECORD_SENDING: &str = "\
 update configuration set sent_timestamp = $4
 from unnest($1::uuid[], $2::int4[], $3::timestamptz[])
@@ -151,11 +151,10 @@ impl Store {
         Ok(rows.iter().map(pending).collect::<Result<_, _>>()?)
     }
 
-    /// Records that these are about to be sent, perhaps for the first time: from now on a heartbeat can acknowledge
-    /// them.
+    /// Records that these are about to be sent: heartbeats received later can acknowledge them.
     ///
     /// # Errors
-    /// When the database is unavailable; they must not be sent then.
+    /// When the database is unavailable; they must then not be sent.
     pub async fn record_sending(&self, sent: &[PendingConfiguration]) -> Result<(), StoreError> {
         if sent.is_empty() {
             return Ok(());

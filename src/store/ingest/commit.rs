@@ -51,7 +51,7 @@ pub struct Committed {
     pub acknowledgements: Vec<Acknowledgement>,
     /// Sensors of the batch that have been deleted; their items are rejected.
     pub deleted: Vec<SensorIdentifier>,
-    /// Items that were rows already, by sensor.
+    /// The number of duplicate items, by sensor.
     pub duplicates: Vec<(SensorIdentifier, u64)>,
     /// For the subscribers of these sensors.
     pub events: Vec<Event>,

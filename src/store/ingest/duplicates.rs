@@ -1,9 +1,9 @@
-//! How many items of each sensor were rows already. Called once per commit, after it; pure. Costs nothing while
-//! nothing is delivered twice.
+//! Counts the duplicates of each sensor. Called once per commit, after COMMIT; pure. Costs nothing without
+//! duplicates.
 
 use crate::domain::{Batch, Kind, RowRef, SensorIdentifier};
 
-/// Items of these messages that made no row, by sensor; replays aside. `stored` are the rows that were new.
+/// The duplicate items by sensor, without replayed messages. `stored`: the rows that were new.
 pub(in crate::store) fn per_sensor(
     batch: &Batch,
     stored: &[Vec<RowRef>; Kind::ALL.len()],

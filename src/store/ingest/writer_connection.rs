@@ -150,7 +150,7 @@ const SELECT_TOMBSTONES: &str = "select identifier from deleted_sensor where ide
 const JOURNAL: &str = "\
 insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
 
-/// Only what the sensor can have had: a heartbeat that was received before the revision was sent speaks of another.
+/// A heartbeat that was received before the revision was sent refers to another configuration.
 const ACKNOWLEDGE: &str = "\
 update configuration
 set acknowledgement_timestamp = heartbeats.creation_timestamp,

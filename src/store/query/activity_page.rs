@@ -44,8 +44,8 @@ pub struct SensorActivity {
 }
 
 impl Store {
-    /// The sensors of a scope, or these of them, that have counts in the bucket of `from` or later, one
-    /// more than the returned limit if there are more. The limit is reduced to bound the page.
+    /// The sensors of a scope, or some of them, that have counts in the bucket of `from` or later, one more
+    /// than the returned limit if there are more. The limit is reduced to bound the page.
     ///
     /// # Errors
     /// When the database is unavailable, or the read times out.

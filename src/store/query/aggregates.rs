@@ -84,21 +84,22 @@ impl Store {
     ) -> Result<Option<Aggregates>, StoreError> {
         let mut sums = Sums::new(aggregation);
         let range = (aggregation.from, aggregation.to);
-        let single_row_count =
-            self.each_value(sensor, range, |made, value| sums.add(made.into(), value)).await?;
+        let single_row_count = self
+            .each_value(sensor, range, |created, value| sums.add(created.into(), value))
+            .await?;
         Ok(single_row_count.map(|single_row_count| Aggregates {
             rows: sums.finish(),
             is_slow: single_row_count > FEW_ROWS,
         }))
     }
 
-    /// Shows every value of a sensor in a range, in no order. Returns how many were read as rows that
-    /// could have been bundled; none if there is no such sensor.
+    /// Passes every value of a sensor in a range to `visit`, in no order. Returns how many were read as rows
+    /// that could have been bundled; none if the sensor does not exist.
     pub(super) async fn each_value(
         &self,
         sensor: SensorIdentifier,
         range: (Timestamp, Timestamp),
-        mut show: impl FnMut(jiff::Timestamp, &str),
+        mut visit: impl FnMut(jiff::Timestamp, &str),
     ) -> Result<Option<usize>, StoreError> {
         let (from, to) = (range.0.to_jiff(), range.1.to_jiff());
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
@@ -130,7 +131,7 @@ impl Store {
                 }
                 // A newline within a string is escaped as `\\n`.
                 for (created, line) in timestamps.into_iter().zip(lines.split('\n')) {
-                    show(created, line);
+                    visit(created, line);
                 }
             }
             Ok(Some(single_row_count))

@@ -1,5 +1,5 @@
-//! The members of a sensor's values: which there are, of which types, and when they were seen. Called by
-//! the API. Promises what the rows of the range say at this moment, and a bound on what is kept.
+//! The members of a sensor's values, with their types and when they occurred. Called by the API. The result
+//! matches the present rows; its size is bounded.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::{Store, StoreError};
 
-/// A sensor with more puts data into names; a list of them helps nobody.
+/// A sensor with more members puts data into their names, of which a list would be useless.
 const MAX_ATTRIBUTES: usize = 1_000;
 
 /// One member of the values.
@@ -19,35 +19,35 @@ pub struct Attribute {
     pub name: String,
     /// The JSON types of its values, sorted.
     pub types: BTreeSet<&'static str>,
-    /// How many measurements have it.
+    /// The number of measurements that have it.
     pub count: u64,
-    /// When it was measured for the first time in the range, by the sensor's clock.
+    /// Its earliest timestamp in the range, by the sensor's clock.
     pub first_at: Timestamp,
-    /// And for the last time.
+    /// Its latest timestamp.
     pub last_at: Timestamp,
 }
 
-/// The members of a range.
+/// The members of the values in a range.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Attributes {
     /// By name.
     pub items: Vec<Attribute>,
-    /// Whether there are more than a list holds.
+    /// Whether there are more than 1,000.
     pub more: bool,
 }
 
 impl Store {
-    /// The members of a sensor's values in a range; none if there is no such sensor.
+    /// The members of a sensor's values in a range; none if the sensor does not exist.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn list_attributes(
         &self,
         sensor: SensorIdentifier,
         range: (Timestamp, Timestamp),
     ) -> Result<Option<Attributes>, StoreError> {
         let mut seen = Seen::default();
-        let read = self.each_value(sensor, range, |made, value| seen.add(made.into(), value));
+        let read = self.each_value(sensor, range, |created, value| seen.add(created.into(), value));
         let exists = read.await?.is_some();
         Ok(exists.then(|| seen.finish()))
     }
@@ -61,12 +61,12 @@ struct Seen {
 
 impl Seen {
     /// Adds the members of a value, which is a JSON object.
-    fn add(&mut self, made: Timestamp, value: &str) {
+    fn add(&mut self, created: Timestamp, value: &str) {
         let members: BTreeMap<Cow<'_, str>, &RawValue> = match serde_json::from_str(value) {
             Ok(members) => members,
             Err(error) => {
-                // Somebody wrote it into the table by hand: the wire lets only objects in.
-                tracing::debug!(column = error.column(), "a value is no object and has no members");
+                // Inserted by other means than the service, which stores only objects.
+                tracing::debug!(column = error.column(), "value ignored: it is not a JSON object");
                 return;
             }
         };
@@ -75,13 +75,13 @@ impl Seen {
             if let Some(known) = self.by_name.get_mut(&*name) {
                 known.types.insert(of_type);
                 known.count += 1;
-                known.first_at = known.first_at.min(made);
-                known.last_at = known.last_at.max(made);
+                known.first_at = known.first_at.min(created);
+                known.last_at = known.last_at.max(created);
             } else if self.by_name.len() == MAX_ATTRIBUTES {
                 self.more = true;
             } else {
                 let (name, types) = (name.into_owned(), BTreeSet::from([of_type]));
-                let new = Attribute { name, types, count: 1, first_at: made, last_at: made };
+                let new = Attribute { name, types, count: 1, first_at: created, last_at: created };
                 self.by_name.insert(new.name.clone(), new);
             }
         }

@@ -1,5 +1,5 @@
-//! Log messages of all sensors in one list, by the sensors' clocks. Called by the API. Promises the order
-//! that was asked for, a key that survives inserts, and a page that is bounded in bytes: PostgreSQL cuts it.
+//! Log messages of all sensors in one list, by the sensors' clocks. Called by the API. A page's key remains
+//! valid after inserts, and PostgreSQL bounds a page also in bytes.
 
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -14,41 +14,41 @@ use crate::store::columns::{Parameters, timestamp};
 use crate::store::pool::{CHECKOUT_TIMEOUT, Checkout};
 use crate::store::{Store, StoreError};
 
-/// Which log messages to list.
+/// Conditions that a listed log message fulfils.
 #[derive(Clone, Debug)]
 pub struct FleetLogFilter {
-    /// Of the sensors that the caller may see.
+    /// The networks that the caller may see.
     pub scope: Scope,
-    /// Of the sensors of one network.
+    /// The sensor's network.
     pub network: Option<NetworkIdentifier>,
-    /// What they say.
+    /// The message's severity and text.
     pub log: LogFilter,
 }
 
-/// What tells the rows of all sensors apart, and sorts them.
+/// The key of a row among those of all sensors, and its order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FleetLogKey {
-    /// Among those of its sensor.
+    /// The key among the rows of its sensor.
     pub row: RowKey,
-    /// Whose it is: two sensors can say the same at the same time.
+    /// Distinguishes equal messages of two sensors.
     pub sensor: SensorIdentifier,
 }
 
-/// A log message, and whose it is.
+/// A log message with its sensor.
 #[derive(Clone, Debug)]
 pub struct FleetLogRow {
-    /// What was said.
+    /// The message.
     pub message: LogMessageRow,
-    /// Who said it.
+    /// The sensor's identifier.
     pub sensor: SensorIdentifier,
-    /// Its name for people.
+    /// The sensor's name.
     pub sensor_name: String,
-    /// Where it belongs.
+    /// The sensor's network.
     pub network: NetworkIdentifier,
 }
 
 impl FleetLogRow {
-    /// What a list goes on behind.
+    /// The key after which a list continues.
     #[must_use]
     pub const fn key(&self) -> FleetLogKey {
         FleetLogKey { row: self.message.key, sensor: self.sensor }
@@ -59,7 +59,7 @@ impl Store {
     /// One page of the log messages of all sensors of a scope.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn list_fleet_log(
         &self,
         (range, order): (TimeRange, Order),
@@ -68,7 +68,7 @@ impl Store {
     ) -> Result<RowPage<FleetLogRow>, StoreError> {
         let after = page.after.map(|key| key.row);
         let selection = Selection { range, order, page: Page { limit: page.limit, after } };
-        // To plan for all partitions takes longer than to read the page, which mostly is near.
+        // Planning for all partitions takes longer than reading the page; see `pages`.
         let (first, is_all) = near(&selection);
         self.within(async {
             let until = Instant::now() + CHECKOUT_TIMEOUT;
@@ -88,14 +88,15 @@ impl Store {
     }
 }
 
-/// The rows of a page, and one more if there is one. The bound on the timestamp alone leaves partitions out.
+/// The rows of a page, and one more if there is one. The condition on the timestamp alone excludes
+/// partitions.
 async fn page_of(
     connection: &Checkout<'_>,
     (range, order): (TimeRange, Order),
     page: &Page<FleetLogKey>,
     filter: &FleetLogFilter,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let (behind, direction) = match order {
+    let (operator, direction) = match order {
         Order::NewestFirst => ("<", "desc"),
         Order::OldestFirst => (">", "asc"),
     };
@@ -108,8 +109,8 @@ async fn page_of(
 select creation_timestamp, digest, receipt_timestamp, revision, severity, subject, details,
        sensor_identifier, name, network_identifier, is_followed
 from (
-    select page.*, lead(true) over behind as is_followed,
-           sum(octet_length(subject) + coalesce(octet_length(details), 0)) over behind as bytes
+    select page.*, lead(true) over preceding_rows as is_followed,
+           sum(octet_length(subject) + coalesce(octet_length(details), 0)) over preceding_rows as bytes
     from (
         select log_message.*, name, network_identifier
         from log_message join sensor on sensor.identifier = sensor_identifier
@@ -120,13 +121,13 @@ from (
           and ($5::text[] is null or severity = any ($5))
           and ($6::text is null or subject ilike $6 or details ilike $6)
           and ($7::timestamptz is null
-               or (log_message.creation_timestamp {behind}= $7
-                   and (log_message.creation_timestamp, digest, sensor_identifier) {behind} ($7, $8, $9)))
+               or (log_message.creation_timestamp {operator}= $7
+                   and (log_message.creation_timestamp, digest, sensor_identifier) {operator} ($7, $8, $9)))
         order by log_message.creation_timestamp {direction}, digest {direction},
                  sensor_identifier {direction}
         limit {limit}
     ) page
-    window behind as ({sorted} rows between unbounded preceding and 1 preceding)
+    window preceding_rows as ({sorted} rows between unbounded preceding and 1 preceding)
 ) measured
 where coalesce(bytes, 0) < {PAGE_BYTES}
 {sorted}"

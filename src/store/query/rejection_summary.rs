@@ -1,5 +1,4 @@
-//! How many rejections there are, by reason. Called by the API. Promises the counts of all that the filter
-//! lets pass.
+//! Counts rejections by reason. Called by the API. The counts include all rejections that match the filter.
 
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -14,23 +13,23 @@ use crate::store::{Store, StoreError};
 /// The rejections of one reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RejectionCount {
-    /// The stable code.
+    /// The reason's code.
     pub reason: String,
-    /// How many.
+    /// The number of rejections.
     pub rejections: i64,
-    /// How many items were refused with them.
+    /// The number of rejected items.
     pub items: i64,
-    /// When the first of them reached us.
+    /// When the first was received.
     pub first_at: Timestamp,
-    /// And the last.
+    /// When the last was received.
     pub last_at: Timestamp,
 }
 
 impl Store {
-    /// Counts rejections by reason, the most frequent first. There are fewer reasons than a page has rows.
+    /// Counts rejections by reason, the most frequent first. There are fewer reasons than rows on a page.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn summarise_rejections(
         &self,
         filter: &RejectionFilter,

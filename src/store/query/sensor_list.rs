@@ -44,7 +44,7 @@ pub struct SensorFilter {
     pub network: Option<NetworkIdentifier>,
     /// Its name.
     pub name: Option<String>,
-    /// It has this text in its name, in either case.
+    /// Its name contains this text, ignoring case.
     pub part_of_name: Option<String>,
     /// It has sent no message since this time.
     pub silent_since: Option<Timestamp>,

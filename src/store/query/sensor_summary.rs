@@ -1,5 +1,5 @@
-//! How many sensors there are, by the state of their newest configuration. Called by the API. Promises the
-//! states that the list of sensors has.
+//! Counts sensors by the state of their newest configuration. Called by the API. The states are computed as in
+//! `sensor_list`.
 
 use tokio_postgres::types::Type;
 
@@ -8,25 +8,26 @@ use crate::domain::{NetworkIdentifier, Scope, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::{ConfigurationState, Store, StoreError};
 
-/// Sensors whose newest configuration stands alike.
+/// The sensors whose newest configuration has one state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StateCount {
-    /// How it stands.
+    /// The state.
     pub state: ConfigurationState,
-    /// How many sensors.
+    /// The number of sensors.
     pub sensors: u64,
-    /// How many of them are silent.
+    /// The number of those that are silent.
     pub silent: u64,
 }
 
-/// States without a sensor are left out.
+/// States without a sensor are omitted.
 pub type SensorSummary = Vec<StateCount>;
 
 impl Store {
-    /// Counts the sensors of a scope, and of one network; silent is who was not heard since.
+    /// Counts the sensors of a scope, or of one network in it. A sensor is silent if it has sent no message
+    /// since `silent_since`.
     ///
     /// # Errors
-    /// When the database is unavailable, or it takes too long.
+    /// When the database is unavailable, or the read times out.
     pub async fn summarise_sensors(
         &self,
         scope: Scope,
