@@ -72,16 +72,16 @@ faults! {
 }
 
 /// Where a panic is ordered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Panics {
     spot: &'static str,
-    /// After fewer occasions than this.
-    within: u32,
+    /// At one of these occasions. Those before it are enough for some progress in each life.
+    occasions: std::ops::Range<u32>,
 }
 
 impl Panics {
     pub(crate) fn ordered(self, rng: &mut StdRng) -> String {
-        format!("{}={}", self.spot, rng.random_range(1..self.within))
+        format!("{}={}", self.spot, rng.random_range(self.occasions))
     }
 }
 
@@ -158,9 +158,9 @@ impl Fault {
     /// The panic that it orders from each life of the service.
     pub(crate) const fn panics(self) -> Option<Panics> {
         match self {
-            Self::PanicInActor => Some(Panics { spot: "actor", within: 1_500 }),
-            Self::PanicInDelivery => Some(Panics { spot: "delivery", within: 60 }),
-            Self::PanicInIngest => Some(Panics { spot: "ingest", within: 120 }),
+            Self::PanicInActor => Some(Panics { spot: "actor", occasions: 1..1_500 }),
+            Self::PanicInDelivery => Some(Panics { spot: "delivery", occasions: 1..60 }),
+            Self::PanicInIngest => Some(Panics { spot: "ingest", occasions: 30..150 }),
             _ => None,
         }
     }

@@ -14,6 +14,8 @@ use crate::support::wait::{PATIENCE, eventually};
 
 /// Between an end and the next start.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An answer that takes longer is none.
@@ -101,6 +103,11 @@ impl Lives {
         }
     }
 
+    /// Each life to come is without the panic that the plan ordered.
+    pub(crate) fn order_no_more_panics(&self) {
+        self.service.borrow_mut().unset("TRIBUTARY_FAULTS");
+    }
+
     /// Where its API is.
     pub(crate) fn url(&self) -> &str {
         &self.url
@@ -150,8 +157,10 @@ impl Lives {
         while !self.over.get() {
             let ended = self.service.borrow_mut().exit_status();
             if let Some(status) = ended {
-                let told = self.terminating.get() && status.success();
-                let killed = status.signal() == Some(9);
+                // A process that has just begun does not handle SIGTERM yet.
+                let told = self.terminating.get()
+                    && (status.success() || status.signal() == Some(SIGTERM));
+                let killed = status.signal() == Some(SIGKILL);
                 // Another program on this machine has taken the port meanwhile: an accident of ours.
                 let port_taken = status.code() == Some(1)
                     && self.log().lines().last().is_some_and(|last| last.contains("in use"));

@@ -97,6 +97,7 @@ async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
     let played = begun.elapsed();
     let said = fleet.finish().await;
 
+    lives.order_no_more_panics();
     let client = rest(&world).await;
     if plan.faults.contains(&Fault::InputCreated) {
         replay(&world).await;

@@ -207,6 +207,14 @@ impl<'a> World<'a> {
     }
 }
 
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.last_words());
+        }
+    }
+}
+
 fn mix(faults: &[Fault], scale: Scale, (mortal, unborn): (Uuid, Uuid)) -> Mix {
     let has = |fault| faults.contains(&fault);
     let mut uncertain = Vec::new();

@@ -90,6 +90,11 @@ impl Service {
         .await;
     }
 
+    /// From its next start on, it is without this setting.
+    pub(crate) fn unset(&mut self, setting: &str) {
+        self.settings.retain(|(name, _)| name != setting);
+    }
+
     /// The same again, with the same session and the same tables, without waiting.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.settings, &self.log);
