@@ -1,6 +1,6 @@
-//! The settings: the only file that reads the environment. Called once, by `main`. Each module
-//! owns its own `Config`; here they get their values, their defaults are in `.env.example`, and
-//! what is missing, malformed or contradictory is refused with one sentence.
+//! The settings: the only file that reads the environment. Called once, by `main`. Each module owns its `Config`,
+//! which is filled in here; `.env.example` has the defaults; a missing, malformed or contradictory setting is
+//! refused with one sentence.
 
 mod broker;
 mod database;
@@ -58,8 +58,7 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Where the service's own API is, for the commands that call it: `http://HTTP_ADDR`,
-/// or `https://` where that has a certificate.
+/// The URL of the service's API, for the commands that call it: `http://HTTP_ADDR`, or `https://` with a certificate.
 #[must_use]
 pub fn default_api_url() -> String {
     let set = |name| environment(name).filter(|value| !value.is_empty());
@@ -68,7 +67,7 @@ pub fn default_api_url() -> String {
     format!("{scheme}://{address}")
 }
 
-/// `API_TOKEN`: what the commands that call the API show it.
+/// `API_TOKEN`, for the commands that call the API.
 ///
 /// # Errors
 /// When its file cannot be read.
@@ -146,7 +145,7 @@ impl Config {
     }
 }
 
-/// Whether only this machine can reach it. A name other than `localhost` may mean any address.
+/// Whether only this machine can reach it. A name other than `localhost` may resolve to any address.
 fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -197,13 +196,12 @@ pub fn read_faults(
     value.parse().map_err(|problem| ConfigError::Invalid { name, value, problem })
 }
 
-/// What `tributary bench` needs. The process identifiers tell it whose CPU time to read; where one
-/// is not set, that figure is not given.
+/// The settings of `tributary bench`. CPU time is read of the processes that are given.
 #[derive(Clone, Debug)]
 pub struct BenchServers {
-    /// `DATABASE_URL`, as it was written, to be handed on with another database in it.
+    /// `DATABASE_URL`, to be passed on with another database.
     pub database_url: secrecy::SecretString,
-    /// `MQTT_URL`, to be handed on.
+    /// `MQTT_URL`, to be passed on.
     pub mqtt_url: secrecy::SecretString,
     /// `DATABASE_…`
     pub store: store::Config,

@@ -23,13 +23,13 @@ pub struct AccessConfig {
 /// Who may call a route.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
-    /// Anyone; no token is looked at.
+    /// Anyone, with or without a token.
     Open,
-    /// Anyone if the setting says so, else the holder of any token.
+    /// Anyone if the setting allows it, else the holder of any token.
     OpenIf(fn(&AccessConfig) -> bool),
-    /// Who has at least this role, in one network or in all.
+    /// Callers with at least this role, in one network or in all.
     Role(Role),
-    /// Who has at least this role in all networks: it concerns the whole service.
+    /// Callers with at least this role in all networks: the route concerns the whole service.
     RoleInAllNetworks(Role),
 }
 
@@ -39,7 +39,7 @@ impl Access {
     pub(super) const ADMIN: Self = Self::Role(Role::Admin);
     pub(super) const ADMIN_OF_ALL: Self = Self::RoleInAllNetworks(Role::Admin);
 
-    /// Whether the route is served to anyone.
+    /// Whether the route is served without authentication.
     pub(super) fn is_open(self, config: &AccessConfig) -> bool {
         match self {
             Self::Open => true,
@@ -48,7 +48,7 @@ impl Access {
         }
     }
 
-    /// The least role, and whether it must hold in all networks; none where no token is looked at.
+    /// The minimum role, and whether it must hold in all networks; `None` for a route without authentication.
     pub(super) fn needed(self) -> Option<(Role, bool)> {
         match self {
             Self::Open => None,
@@ -58,7 +58,7 @@ impl Access {
         }
     }
 
-    /// The problems of a route that looks at a token.
+    /// The problems that authentication can end in.
     pub(super) fn problems(self) -> &'static [Kind] {
         match self {
             Self::Open => &[],
@@ -73,7 +73,7 @@ impl Access {
     }
 
     /// # Errors
-    /// 403, which names what is needed.
+    /// 403, which names the role that is needed.
     pub(super) fn check(self, caller: &Caller) -> Result<(), Problem> {
         match self.needed() {
             Some((role, in_all_networks)) => caller.check(role, in_all_networks),

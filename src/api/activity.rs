@@ -1,5 +1,5 @@
-//! How much each sensor sent, in buckets of four hours: what the fleet's stream refers to. Promises
-//! pages of bounded size, whatever the size of the fleet.
+//! Counts of items per sensor and bucket of four hours; the fleet's stream refers to this list. A page is
+//! bounded, whatever the size of the fleet.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -49,7 +49,6 @@ async fn list(
     Ok(listing_in(cursor::ACTIVITY, rows, &page, (key, item)))
 }
 
-/// Which counts.
 #[derive(Debug, Deserialize, IntoParams)]
 struct ActivityQuery {
     /// From the bucket of this time on: RFC 3339 or Unix seconds

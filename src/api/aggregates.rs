@@ -1,6 +1,5 @@
-//! What a sensor measured, summed up by bucket of time: for charts of weeks. Reads through the
-//! store's bundles, and has them made where that pays. Promises buckets of one length that begin at
-//! the same moments whatever range is asked for, and numbers that are those of the rows.
+//! Measurements of a sensor, aggregated by bucket of time, for charts of weeks. Reads the store's bundles, and
+//! creates them where that pays. Buckets begin at the same times whatever range is requested.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,20 +24,19 @@ use super::routes::Routes;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::{Aggregate, Aggregation, BUCKET_ORIGIN, Store};
 
-/// A chart has no more lines.
+/// Lines in one chart.
 const MAX_ATTRIBUTES: usize = 8;
 
-/// A chart has as many points.
+/// Points in one chart.
 const DEFAULT_LIMIT: u32 = 1_000;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
 }
 
-/// A bucket as it stands on the wire.
 #[derive(Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = MeasurementBucket)]
-pub(super) struct Item {
+pub(super) struct BucketItem {
     /// When the bucket begins, in Unix seconds.
     #[schema(example = 1_782_896_400.0)]
     timestamp: f64,
@@ -48,10 +46,9 @@ pub(super) struct Item {
     attributes: BTreeMap<String, Numbers>,
 }
 
-/// Of one attribute in one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub(super) struct Numbers {
-    /// How many measurements have a number there; others are left out.
+    /// How many measurements have a number for the attribute; others are left out.
     count: i64,
     /// The least.
     min: f64,
@@ -61,7 +58,6 @@ pub(super) struct Numbers {
     max: f64,
 }
 
-/// What a chart shows.
 #[derive(Debug, Deserialize, IntoParams)]
 struct ChartQuery {
     /// 1 to 8 names of members, with commas between them
@@ -77,7 +73,6 @@ struct ChartQuery {
     cursor: Option<String>,
 }
 
-/// When the next page begins.
 #[derive(Clone, Copy, Debug)]
 struct Bucket(Timestamp);
 
@@ -108,7 +103,7 @@ impl Position for Bucket {
     operation_id = "aggregate_measurements",
     tag = "measurements",
     responses(
-        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 200, description = "One page", body = Listing<BucketItem>),
     )
 )]
 async fn list(
@@ -134,7 +129,7 @@ async fn list(
     let aggregates = context.store.aggregate_measurements(sensor, &aggregation).await;
     let is_slow = match &aggregates {
         Ok(aggregates) => aggregates.as_ref().is_some_and(|aggregates| aggregates.is_slow),
-        // Else it would be too slow the next time too.
+        // Without bundles, the next request would time out too.
         Err(error) => error.is_timeout(),
     };
     if is_slow {
@@ -152,15 +147,15 @@ async fn list(
     }))
 }
 
-/// For the next who asks.
+/// Creates bundles for the next request.
 async fn bundle(store: Store, sensor: SensorIdentifier, range: (Timestamp, Timestamp)) {
     if let Err(error) = store.bundle(sensor, range).await {
         debug!(%sensor, %error, "bundling measurements failed");
     }
 }
 
-/// Where a page ends: `limit` buckets behind its begin, or further on if they are mostly empty; so
-/// many measurements lie in no more buckets.
+/// The end of a page: `limit` buckets after its beginning, or later if most buckets are empty. `limit`
+/// measurements occupy at most `limit` buckets.
 async fn page_end(
     store: &Store,
     sensor: SensorIdentifier,
@@ -175,7 +170,6 @@ async fn page_end(
     Ok(next.map_or(to, |next| grid.floor(next).max(end)))
 }
 
-/// The buckets of one length.
 #[derive(Clone, Copy)]
 struct Grid {
     bucket_secs: u32,
@@ -186,7 +180,7 @@ impl Grid {
         Duration::from_secs(u64::from(self.bucket_secs) * u64::from(buckets))
     }
 
-    /// When the bucket of a moment begins.
+    /// The beginning of the bucket that contains a timestamp.
     fn floor(self, moment: Timestamp) -> Timestamp {
         let length = i64::from(self.bucket_secs) * 1_000_000;
         let origin = BUCKET_ORIGIN.unix_microseconds();
@@ -195,11 +189,11 @@ impl Grid {
     }
 }
 
-fn items(rows: Vec<Aggregate>) -> Vec<Item> {
-    let mut items: Vec<(Timestamp, Item)> = Vec::new();
+fn items(rows: Vec<Aggregate>) -> Vec<BucketItem> {
+    let mut items: Vec<(Timestamp, BucketItem)> = Vec::new();
     for row in rows {
         if items.last().is_none_or(|(bucket, _)| *bucket != row.bucket) {
-            let item = Item {
+            let item = BucketItem {
                 timestamp: row.bucket.unix_seconds(),
                 bucket_timestamp: row.bucket.to_jiff(),
                 attributes: BTreeMap::new(),

@@ -1,5 +1,5 @@
-//! The answers that resources have in common. Used by the handlers that create, read, change and delete
-//! one thing.
+//! The responses that resources have in common. Used by the handlers that create, read, change and delete
+//! one resource.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::LOCATION;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::problem::{Kind, Problem};
 
-/// 200 with the thing, or 404.
+/// 200 with the resource, or 404.
 pub(super) fn found<R, T: Serialize + From<R>>(
     row: Option<R>,
     not_found: Kind,
@@ -16,7 +16,7 @@ pub(super) fn found<R, T: Serialize + From<R>>(
     Ok(HttpResponse::Ok().json(T::from(row)))
 }
 
-/// 201 with the thing, and where it can be read.
+/// 201 with the resource and its location.
 pub(super) fn created(location: String, item: impl Serialize) -> HttpResponse {
     HttpResponse::Created().insert_header((LOCATION, location)).json(item)
 }

@@ -1,4 +1,4 @@
-//! Asks who calls, before any handler runs. Wrapped around each route by `routes.rs`.
+//! Authenticates the caller before any handler runs. Wrapped around each route by `routes.rs`.
 //!
 //! Invariant: a handler of a route that is not open runs only for a caller whose role suffices.
 
@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::token_cache::{Asker, TokenCache};
 use crate::domain::Token;
 
-/// What RFC 6750 wants to be said to whom has shown no token, and to whom has shown a bad one.
+/// The challenge of RFC 6750 to a caller without a token, and to one with an invalid token.
 pub(super) const CHALLENGE: &str = "Bearer realm=\"tributary\"";
 const CHALLENGE_INVALID: &str = "Bearer realm=\"tributary\", error=\"invalid_token\"";
 
@@ -33,7 +33,7 @@ pub(super) async fn authenticate(
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
-/// None where anyone may call.
+/// `None` for a route without authentication.
 async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
     let tokens = request.app_data::<web::Data<TokenCache>>();
     let tokens = tokens.ok_or_else(|| Problem::internal("no TokenCache is registered"))?;
@@ -48,7 +48,7 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller
     }
     let token = shown(request);
     let address = Asker::Address(request.peer_addr().map(|address| address.ip()));
-    // Who shows nothing that is known is counted before anything is asked of the database.
+    // Requests without a cached token are limited by address before the database is queried.
     if !token.as_ref().is_ok_and(|token| tokens.remembers(token.digest())) {
         tokens.count(&address)?;
     }
@@ -60,7 +60,6 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller
     Ok(Some(caller))
 }
 
-/// The token that stands in the header.
 fn shown(request: &ServiceRequest) -> Result<Token, Problem> {
     let Some(header) = request.headers().get(AUTHORIZATION) else {
         return Err(Problem::unauthenticated(

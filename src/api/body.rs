@@ -1,6 +1,5 @@
-//! Request bodies: JSON, read into structs. Used by every handler that takes a body. Promises that each
-//! refusal is the right one: 413, 415, 400 for what is not JSON, 422 with a pointer for a member that is
-//! unknown, missing, doubled or of another type.
+//! Request bodies: JSON, read into structs. Used by every handler that takes a body. Errors: 413, 415, 400 for
+//! what is not JSON, 422 with a pointer for a member that is unknown, missing, doubled or of the wrong type.
 
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -11,7 +10,7 @@ use actix_web::{FromRequest, HttpRequest};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::fault::Fault;
+use super::field_error::FieldError;
 use super::limits;
 use super::payload;
 use super::problem::{Kind, Problem};
@@ -32,18 +31,18 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let json: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
-    // A struct could be read from an array, too.
+    // Serde would also read a struct from an array.
     if !json.get().starts_with('{') {
-        return Err(Problem::member(String::new(), "the body is no JSON object"));
+        return Err(Problem::member(String::new(), "the body is not a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_str(json.get());
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let fault = Fault::of(&error);
+        let fault = FieldError::of(&error);
         Problem::member(fault.pointer(), fault.detail)
     })
 }
 
-/// A body that is JSON by its header, and UTF-8; whether it is JSON in fact, its reader finds out.
+/// A body that is declared as JSON and is UTF-8; it is not parsed yet.
 #[derive(Debug)]
 pub(super) struct Body(String);
 
@@ -53,7 +52,6 @@ impl Body {
     }
 }
 
-/// The body is not JSON, and where.
 pub(super) fn not_json(error: &serde_json::Error) -> Problem {
     Problem::new(Kind::InvalidJson, error.to_string())
 }
@@ -87,7 +85,7 @@ impl FromRequest for Body {
     }
 }
 
-/// Refuses a body where none is taken: it was meant for something.
+/// Refuses a body on a route that takes none, rather than ignoring it.
 pub(super) fn check_none(request: &HttpRequest) -> Result<(), Problem> {
     let headers = request.headers();
     let is_empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0");
@@ -109,7 +107,7 @@ fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
     let media_type = header(CONTENT_TYPE).unwrap_or_default();
     let mut parts = media_type.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
-    // No `+json`: a merge patch, for one, means more than that it is JSON.
+    // No `+json`: a merge patch, for one, has semantics beyond JSON.
     let is_json = essence == "application/json";
     // JSON has no charset parameter (RFC 8259, section 11); one that contradicts it is refused.
     let is_utf8 = parts
@@ -147,9 +145,9 @@ mod tests {
             ("{", "not JSON"),
             ("{} x", "not JSON"),
             (r#"{"c":1"#, "not JSON"),
-            ("[1]", "no JSON object"),
-            (r#"[{},"b"]"#, "no JSON object"),
-            ("7", "no JSON object"),
+            ("[1]", "not a JSON object"),
+            (r#"[{},"b"]"#, "not a JSON object"),
+            ("7", "not a JSON object"),
             (r#"{"a":1,"\u0061":2}"#, "twice"),
             (r#"{"c":1}"#, "unknown member"),
             (r#"{"b":7}"#, "it takes a string"),

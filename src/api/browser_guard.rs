@@ -1,7 +1,5 @@
-//! Keeps the pages that the operator's browser shows from a service that asks for no token: with
-//! `AUTH=off` it listens on a loopback address, which a browser reaches. Asked by `authenticate.rs`.
-//! Promises that neither a name that was rebound to the loopback address nor another site's form gets
-//! through.
+//! Protects a service with `AUTH=off` from web pages in the operator's browser, which can reach the loopback
+//! address. Called by `authenticate.rs`. Refuses requests by DNS rebinding and from forms of other sites.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
@@ -12,10 +10,9 @@ use super::problem::Problem;
 
 const JSON: &str = "application/json";
 
-/// A form cannot set it, and a script of another site has to ask first (Fetch, 3.3).
+/// A form cannot set it, and a script of another site needs a preflight request (Fetch, 3.3).
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
-/// The origins whose pages may call nevertheless: `CORS_ORIGINS`.
 #[derive(Debug)]
 pub(super) struct BrowserGuard {
     pub(super) origins: Vec<String>,
@@ -23,10 +20,10 @@ pub(super) struct BrowserGuard {
 
 impl BrowserGuard {
     /// # Errors
-    /// 403 where Host is not ours, or the page is not; 415 for a POST that a form could send.
+    /// 403 for a foreign Host or Origin; 415 for a POST that a form could send.
     pub(super) fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
         let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
-        // HTTP/2 has it in the request's own URI.
+        // In HTTP/2 it is in the request's URI.
         let host = request.uri().authority().map(Authority::as_str).or(header(HOST));
         if !host.is_some_and(|host| is_ours(host, request)) {
             return Err(Problem::forbidden(

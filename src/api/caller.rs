@@ -1,5 +1,5 @@
-//! Who calls: put into each request by `authenticate.rs`, taken by every handler. Promises that a
-//! handler which takes it cannot run for nobody, and that a role which does not suffice is 403.
+//! The authenticated caller: put into each request by `authenticate.rs`, extracted by the handlers. A handler
+//! that takes it runs only for an authenticated caller; an insufficient role is 403.
 
 use std::future::{Ready, ready};
 
@@ -11,21 +11,20 @@ use super::problem::Problem;
 use crate::domain::{Role, Scope, Timestamp};
 use crate::store::TokenRow;
 
-/// Who calls, and what they may do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Caller {
-    /// None where nobody is asked who they are.
+    /// `None` without authentication.
     token: Option<Uuid>,
     name: String,
     role: Role,
     scope: Scope,
-    /// Whose session it is, if it is one.
+    /// The user of a session.
     user: Option<Uuid>,
     expires_at: Option<Timestamp>,
 }
 
 impl Caller {
-    /// Anybody, where `AUTH=off`.
+    /// The caller where `AUTH=off`.
     pub(super) fn anybody() -> Self {
         Self {
             token: None,
@@ -37,10 +36,8 @@ impl Caller {
         }
     }
 
-    /// Whether the role suffices.
-    ///
     /// # Errors
-    /// 403, which names what is needed and what the caller has.
+    /// 403, which names the role that is needed and the caller's.
     pub(super) fn check(&self, role: Role, in_all_networks: bool) -> Result<(), Problem> {
         if self.role >= role && (self.scope == Scope::All || !in_all_networks) {
             return Ok(());
@@ -53,7 +50,7 @@ impl Caller {
         )))
     }
 
-    /// Where the role holds; what lies outside is 404.
+    /// The networks in which the role holds; everything else is 404.
     pub(super) const fn scope(&self) -> Scope {
         self.scope
     }
@@ -74,7 +71,7 @@ impl Caller {
         self.user.is_some()
     }
 
-    /// Whose streams and exports are counted together: the user with all sessions, or the token.
+    /// To whom streams and exports are attributed: the user across all sessions, or the token.
     pub(super) fn holder(&self) -> Option<Uuid> {
         self.user.or(self.token)
     }
@@ -83,7 +80,7 @@ impl Caller {
         self.expires_at
     }
 
-    /// Of a request that has been asked; for extractors.
+    /// The caller of an authenticated request; for extractors.
     pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
         request
             .extensions()

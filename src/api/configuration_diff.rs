@@ -1,5 +1,5 @@
-//! What differs between two configurations. Pure; called by `configurations.rs`. Promises that each
-//! member of either stands in one place at the most, with its value as the table prints it.
+//! The differences between two configurations. Pure; called by `configurations.rs`. Each member appears at
+//! most once, with its value as the table prints it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 type Members<'a> = BTreeMap<String, &'a RawValue>;
 
-/// What became of one configuration in another.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = ConfigurationDiff)]
 pub(super) struct Diff<'a> {
@@ -26,7 +25,6 @@ pub(super) struct Diff<'a> {
     pub(super) changed: BTreeMap<String, Change<'a>>,
 }
 
-/// A member's two values.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = ConfigurationChange)]
 pub(super) struct Change<'a> {
@@ -38,10 +36,10 @@ pub(super) struct Change<'a> {
     to: &'a RawValue,
 }
 
-/// Compares two unnested objects, each with the revision that it is.
+/// Compares two objects without nesting, each with its revision.
 ///
 /// # Errors
-/// When one of them is no object.
+/// When one of them is not an object.
 pub(super) fn diff<'a>(
     (from, old): (i32, &'a RawValue),
     (to, new): (i32, &'a RawValue),
@@ -52,7 +50,7 @@ pub(super) fn diff<'a>(
     added.retain(|name, new| match removed.remove(name) {
         None => true,
         Some(old) => {
-            // A sensor gets the text, so 1 and 1.0 are two.
+            // A sensor gets the text, so 1 and 1.0 differ.
             if old.get() != new.get() {
                 changed.insert(name.clone(), Change { from: old, to: new });
             }

@@ -1,7 +1,6 @@
-//! The configurations of a sensor: the next one, and those that were. A POST commits the row, which
-//! is the outbox, then tells the fleet. Promises that the text is kept as it came, that an accepted
-//! configuration is one that the database and every sensor can read, and that a request repeated under
-//! its Idempotency-Key creates nothing and gets the first answer.
+//! The configurations of a sensor. A POST commits the row, which is the outbox, then notifies the supervisor
+//! and the outbox. The text is kept as received; an accepted configuration can be read by the database and by
+//! every sensor; a request repeated under its Idempotency-Key creates nothing and gets the first response.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +15,7 @@ use utoipa::IntoParams;
 use super::access::Access;
 use super::body::{Body, not_json};
 use super::configuration_diff::{Diff, diff};
-use super::fault::pointer;
+use super::field_error::pointer;
 use super::fields::RevisionOrNewest;
 use super::idempotency::IdempotencyKey;
 use super::page::{Listing, PageQuery, listing};
@@ -29,7 +28,7 @@ use crate::domain::{EventKind, SensorIdentifier, Step, Timestamp};
 use crate::store::{Configuration, ConfigurationState, Creation};
 use crate::wire::value::{Flaw, check};
 
-/// Says that an answer is the first one, given again.
+/// Marks a response that repeats the first one.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -42,40 +41,35 @@ pub(super) fn routes(routes: &mut Routes) {
         .fails_with(&[Kind::NotNewest, Kind::NotReady]);
 }
 
-/// A configuration as it stands on the wire, with all that became of it.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Configuration)]
-pub(super) struct Item {
+pub(super) struct ConfigurationItem {
     /// Its number: 0, 1, 2, …
     revision: i32,
     /// An object without nesting.
     #[schema(value_type = Object, example = json!({ "interval_secs": 60 }))]
     configuration: Box<RawValue>,
-    /// How far it has come. The first heartbeat of a revision decides between `acknowledged` and `failed`.
+    /// The first heartbeat of a revision decides between `acknowledged` and `failed`.
     state: ConfigurationState,
     /// When it was committed.
     creation_timestamp: jiff::Timestamp,
-    /// When the broker said that it has it. A quick sensor's heartbeat may be here some milliseconds before.
+    /// When the broker acknowledged it. The heartbeat of a fast sensor may be received some milliseconds earlier.
     publication_timestamp: Option<jiff::Timestamp>,
     /// When the sensor acknowledged it, by the sensor's clock.
     acknowledgement_timestamp: Option<jiff::Timestamp>,
     /// The same, by the service's clock.
     acknowledgement_receipt_timestamp: Option<jiff::Timestamp>,
-    /// Whether the sensor said that it works, in its first heartbeat of this revision; later ones do not
-    /// change it.
+    /// Whether the sensor applied it, by its first heartbeat of this revision; later heartbeats do not change it.
     success: Option<bool>,
-    /// Why the broker did not take it the last time it was published; it is published again, ever less often.
+    /// Why the last attempt to publish it failed; it is retried with increasing delays.
     problem: Option<String>,
 }
 
-/// What a request to create a configuration is answered with.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = ConfigurationAccepted)]
 pub(super) struct Accepted {
-    /// Whose it is.
     #[schema(value_type = uuid::Uuid)]
     sensor_identifier: SensorIdentifier,
-    /// Its number.
     revision: i32,
 }
 
@@ -136,14 +130,14 @@ async fn create(
     Ok(response.json(Accepted { sensor_identifier: sensor, revision }))
 }
 
-/// The configurations of a sensor, newest first, each with what became of it
+/// The configurations of a sensor, newest first, each with its state
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/configurations",
     operation_id = "list_configurations",
     tag = "configurations",
     responses(
-        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 200, description = "One page", body = Listing<ConfigurationItem>),
     )
 )]
 async fn list(
@@ -154,17 +148,17 @@ async fn list(
     let page = query.page::<i32>()?;
     let rows = context.store.list_configurations(path.sensor(), &page).await?;
     let rows = rows.ok_or_else(Problem::sensor_not_found)?;
-    Ok(listing(rows, &page, |row| row.revision, Item::from))
+    Ok(listing(rows, &page, |row| row.revision, ConfigurationItem::from))
 }
 
-/// One configuration of a sensor, with what became of it
+/// One configuration of a sensor, with its state
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/configurations/{revision}",
     operation_id = "read_configuration",
     tag = "configurations",
     responses(
-        (status = 200, description = "The configuration", body = Item),
+        (status = 200, description = "The configuration", body = ConfigurationItem),
     )
 )]
 async fn one(
@@ -173,13 +167,13 @@ async fn one(
 ) -> Result<impl Responder, Problem> {
     let (sensor, revision) = path.named();
     let configuration = find(&context, sensor, revision).await?;
-    Ok(HttpResponse::Ok().json(Item::from(configuration)))
+    Ok(HttpResponse::Ok().json(ConfigurationItem::from(configuration)))
 }
 
 /// Publishes the newest configuration of a sensor once more
 ///
-/// It is published again by itself when the sensor reports an older one; this is for when nobody
-/// wants to wait. Only the newest can be: a sensor's topic holds one.
+/// It is also republished automatically when the sensor reports an older revision. Only the newest can be
+/// republished: a sensor's topic retains one.
 #[utoipa::path(
     post,
     path = "/api/v1/sensors/{identifier}/configurations/{revision}/republish",
@@ -212,7 +206,7 @@ async fn republish(
     Ok(HttpResponse::Accepted().json(answer))
 }
 
-/// What differs between two configurations of a sensor
+/// The differences between two configurations of a sensor
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/configurations/diff",
@@ -235,7 +229,6 @@ async fn compare(
     Ok(HttpResponse::Ok().json(diff.map_err(Problem::internal)?))
 }
 
-/// Which revisions are compared.
 #[derive(Debug, Deserialize, IntoParams)]
 struct DiffQuery {
     /// The revision with which is compared: a number, or `newest`
@@ -255,7 +248,7 @@ async fn find(
     found.ok_or_else(Problem::sensor_not_found)?.ok_or_else(Problem::configuration_not_found)
 }
 
-impl From<Configuration> for Item {
+impl From<Configuration> for ConfigurationItem {
     fn from(row: Configuration) -> Self {
         Self {
             revision: row.revision,
@@ -278,7 +271,7 @@ pub(super) fn configuration_member(json: &str) -> Result<String, Problem> {
     usable(json, "/configuration")
 }
 
-/// A text that is JSON, if it is a configuration; `at` points to where it stands in the body.
+/// The text of a JSON value, if it is a valid configuration; `at` is its pointer in the body.
 fn usable(json: &str, at: &str) -> Result<String, Problem> {
     match check(json) {
         Ok(()) => Ok(json.to_owned()),
@@ -298,7 +291,7 @@ fn usable(json: &str, at: &str) -> Result<String, Problem> {
     }
 }
 
-/// The pointer to the member whose key begins so and has so many characters: a flaw names no more.
+/// The pointer to the member whose key has this beginning and length, all that a flaw names.
 fn long_key(json: &str, begin: &str, characters: usize) -> String {
     let members = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(json).unwrap_or_default();
     let is_meant = |key: &String| key.starts_with(begin) && key.chars().count() == characters;

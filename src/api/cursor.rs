@@ -1,6 +1,5 @@
-//! Where a list goes on: an opaque, URL-safe text that holds the key of the last item. Written and
-//! read by `page.rs`. Promises that what was written is read back, and that a cursor of another
-//! list, or one that was tampered with, is refused. A list in another order is another list.
+//! Cursors of lists: opaque, URL-safe texts that hold the key of the last item. Written and read by `page.rs`.
+//! A cursor of another list or order, or one that was changed, is refused.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,25 +8,23 @@ use uuid::Uuid;
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::{FleetLogKey, Order, ReplayRange, RowKey, SensorKey};
 
-/// Outside of these years there is no row, and the database refuses to look.
+/// Outside these years there is no row, and the database refuses the value.
 fn is_moment(microseconds: i64) -> bool {
     microseconds >= 0 && jiff::Timestamp::from_microsecond(microseconds).is_ok()
 }
 
 /// The key by which a list is sorted.
 pub(super) trait Position: Sized {
-    /// Tells the cursors of one list from those of another. Where several lists are sorted alike,
-    /// each has a tag of its own, which stands in the place of this one.
+    /// Distinguishes the cursors of different lists. Lists with the same key use tags of their own instead.
     const TAG: u8;
 
-    /// The key, as bytes.
     fn write(&self) -> Vec<u8>;
 
     /// The reverse of [`Position::write`].
     fn read(bytes: &[u8]) -> Option<Self>;
 }
 
-/// The tags of lists that are sorted alike. Of a sensor's rows, each kind has two: see [`rows`].
+/// Tags of lists with the same key. A sensor's rows have two for each kind: see [`rows`].
 pub(super) const USERS: u8 = b'a';
 pub(super) const ACTIVITY: u8 = b'v';
 pub(super) const MEASUREMENTS: u8 = b'm';
@@ -43,7 +40,6 @@ pub(super) const fn rows(kind: u8, order: Order) -> u8 {
     }
 }
 
-/// The cursor of a position.
 pub(super) fn encode<P: Position>(position: &P) -> String {
     encode_in(P::TAG, position)
 }
@@ -55,7 +51,6 @@ pub(super) fn encode_in<P: Position>(list: u8, position: &P) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The position of a cursor.
 pub(super) fn decode<P: Position>(cursor: &str) -> Option<P> {
     decode_in(P::TAG, cursor)
 }

@@ -1,7 +1,6 @@
-//! Measurements by the million: of a sensor, or of all sensors of a network, as CSV or a JSON object
-//! a line, compressed if the client wants that. Called by notebooks. Promises a stream that begins at
-//! once, holds little memory, and is cut off, so that no client takes it for whole, if something
-//! goes wrong.
+//! Bulk export of measurements of a sensor, or of all sensors of a network, as CSV or NDJSON, compressed on
+//! request. The stream begins at once and needs little memory; after an error it is cut off, so that no client
+//! takes it for complete.
 
 use std::convert::Infallible;
 
@@ -99,10 +98,8 @@ async fn of_network(
     answer(&context, (export, &caller), Kind::NetworkNotFound).await
 }
 
-/// What of the measurements, and as what.
 type ExportQuery = And<And<FormatQuery, TimeRangeQuery>, AttributesQuery>;
 
-/// As what an export comes.
 #[derive(Debug, Deserialize, IntoParams)]
 struct FormatQuery {
     /// If nothing is said, as `Accept` says, else `csv`

@@ -1,6 +1,5 @@
-//! What the arguments of a handler say of its route: the parameters that they read, and the problems that they refuse
-//! a request with. Asked by `routes.rs`. Promises that the document shows the parameters that the handler reads, and
-//! no others are let through to it.
+//! What the arguments of a handler say of its route: the parameters that they read, and the problems that they
+//! can end in. Used by `routes.rs`, so that the document shows exactly the parameters that the handler reads.
 
 use actix_web::{HttpRequest, web};
 use utoipa::IntoParams;
@@ -20,7 +19,7 @@ pub(super) trait Extractor {
         Vec::new()
     }
 
-    /// The problems that reading it can end in, but for those of a query, which every route has.
+    /// The problems that extraction can end in; those of a query are common to all routes.
     fn problems() -> Vec<Kind> {
         Vec::new()
     }

@@ -1,5 +1,5 @@
-//! What members of bodies and parameters of queries may hold. Each type reads itself, names what it
-//! takes in its error, and describes itself in the document. Pure.
+//! The types of members of bodies and parameters of queries. Each deserializes itself, names the accepted values
+//! in its error, and has its schema. Pure.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -23,44 +23,44 @@ use crate::domain::{
 };
 use crate::store::{ConfigurationState, ExportFormat, Order, SensorOrder};
 
-/// More would make a response that helps nobody and holds memory and a connection.
+/// A larger page would occupy memory and a connection for long.
 pub(super) const MAX_LIMIT: u32 = 1_000;
 
-/// Longer names and passwords nobody has.
+/// No name or password is longer.
 const MAX_CREDENTIAL_BYTES: usize = 800;
 
 /// A page of the list of sensors, as the dashboard shows it.
 const MAX_SENSORS: usize = 100;
 
-/// So many rejections are deleted in one request: well within the time that a statement may take.
+/// Rejections deleted in one request, well within the statement timeout.
 pub(super) const MAX_DELETED: u32 = 10_000;
 
-/// The gravest first, as summaries are sorted.
+/// The most severe first, as summaries are sorted.
 pub(super) const SEVERITIES: [&str; 3] = ["error", "warning", "info"];
 
-/// A value of another type, if it is one that is taken; `expected` completes "it takes …".
+/// Deserializes a `T` and converts it; `expected` completes "it takes …".
 fn read_as<'de, D: Deserializer<'de>, T: Deserialize<'de>, U>(
     deserializer: D,
     expected: &str,
     read: impl FnOnce(T) -> Option<U>,
 ) -> Result<U, D::Error> {
     let read = match T::deserialize(deserializer) {
-        // serde asks the type of a member that is missing whether it can do without.
+        // For a missing member serde asks the type whether it is optional.
         Err(error) if error.to_string().starts_with("missing field `") => return Err(error),
         outcome => outcome.ok().and_then(read),
     };
     read.ok_or_else(|| D::Error::custom(format_args!("it takes {expected}")))
 }
 
-/// A member that may be left out and is never null: `#[serde(default, deserialize_with = "not_null")]`.
+/// For an optional member that cannot be null: `#[serde(default, deserialize_with = "not_null")]`.
 pub(super) fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Each has the name of its schema, the type that it is read from, what it takes, how it is read, and
-/// its schema.
+/// Each has the name of its schema, the type that it is deserialized from, the accepted values, the conversion,
+/// and the schema.
 macro_rules! fields {
     ($($(#[$doc:meta])+ $name:ident($inner:ty) is $title:literal, from $from:ty:
         $expected:expr, $read:expr, $schema:expr;)+) => {$(
@@ -90,7 +90,7 @@ macro_rules! fields {
 }
 
 fields! {
-    /// What networks, sensors, tokens and users are called.
+    /// The name of a network, sensor, token or user.
     Name(String) is "Name", from String:
         "a string of 1 to 200 characters, none of them a control character", usable_name,
         text().min_length(Some(1)).max_length(Some(MAX_NAME_CHARACTERS)).examples(["roof"]);
@@ -100,13 +100,13 @@ fields! {
         "a string of 12 to 200 characters", |it| is_usable_password(&it).then(|| it.into()),
         secret().min_length(Some(12)).max_length(Some(200));
 
-    /// A name that somebody gives to sign in.
+    /// A name to sign in with.
     GivenName(String) is "GivenName", from String:
         "a string",
         |it| (it.len() <= MAX_CREDENTIAL_BYTES && !it.contains('\0')).then_some(it),
         text().examples(["ada"]);
 
-    /// A password that somebody gives to sign in.
+    /// A password to sign in with.
     GivenPassword(SecretString) is "GivenPassword", from String:
         "a string", |it| (it.len() <= MAX_CREDENTIAL_BYTES).then(|| it.into()), secret();
 
@@ -135,12 +135,12 @@ fields! {
             .item(text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
             .item(ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)));
 
-    /// When something ends: in the future.
+    /// An expiry, in the future.
     Expiry(Timestamp) is "Expiry", from String:
         "a time in the future, as in 2030-01-01T00:00:00Z", future,
         text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
 
-    /// A text that is looked for.
+    /// A text to search for.
     SearchText(String) is "SearchText", from String:
         "1 to 1000 characters", search_text,
         text().min_length(Some(1)).max_length(Some(MAX_TEXT_CHARACTERS));
@@ -170,7 +170,7 @@ fields! {
         "a revision: a whole number from 0 on", |it| revision(&it),
         ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(i32::MAX));
 
-    /// A revision; none: the newest.
+    /// A revision; `None` is the newest.
     RevisionOrNewest(Option<i32>) is "RevisionOrNewest", from String:
         "a revision: a whole number from 0 on, or newest",
         |it| if it == "newest" { Some(None) } else { revision(&it).map(Some) },
@@ -181,13 +181,13 @@ fields! {
         &REASONS_EXPECTED, |it| reasons().into_iter().find(|known| *known == it),
         words(reasons()).description(Some("Why it was rejected: stable, compare this one"));
 
-    /// What a sensor sends.
+    /// A kind of item.
     KindName(&'static str) is "Kind", from String:
         "measurement, log_message or heartbeat",
         |it| kinds().into_iter().find(|known| *known == it),
         words(kinds()).description(Some("What a sensor sends"));
 
-    /// What is logged.
+    /// A log filter.
     LogFilterText(String) is "LogFilterText", from String:
         "levels (off, error, warn, info, debug, trace) and target=level, parted by commas",
         usable_filter, text().max_length(Some(MAX_FILTER_BYTES)).examples(["info,tributary=debug"]);
@@ -201,34 +201,34 @@ fields! {
     Flag(bool) is "Flag", from bool:
         "true or false", Some, ObjectBuilder::new().schema_type(Type::Boolean);
 
-    /// A number that tells one of many.
+    /// A numeric identifier.
     Number(i64) is "Number", from i64:
         "a whole number", Some,
         ObjectBuilder::new().schema_type(Type::Integer)
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
 
-    /// Numbers, each of which tells one of many.
+    /// Numeric identifiers.
     Identifiers(Vec<i64>) is "Identifiers", from Vec<i64>:
         "1 to 1000 whole numbers",
         |it| (1..=MAX_LIMIT as usize).contains(&it.len()).then_some(it),
         ArrayBuilder::new().items(Number::schema()).min_items(Some(1)).max_items(Some(1_000));
 
-    /// How many items a page has at most.
+    /// The maximum number of items of a page.
     Limit(u32) is "Limit", from u32:
         "a whole number from 1 to 1000", |it| (1..=MAX_LIMIT).contains(&it).then_some(it),
         whole(MAX_LIMIT);
 
-    /// How many rejections are deleted at most.
+    /// The maximum number of rejections to delete.
     DeletionLimit(u32) is "DeletionLimit", from u32:
         "a whole number from 1 to 10000", |it| (1..=MAX_DELETED).contains(&it).then_some(it),
         whole(MAX_DELETED);
 
-    /// How far a sensor's newest configuration has come.
+    /// The state of a sensor's newest configuration.
     State(ConfigurationState) is "State", from String:
         "none, pending, published, acknowledged, failed or stale", |it| it.parse().ok(),
         ConfigurationState::schema();
 
-    /// In which direction a list of rows goes.
+    /// The order of a list of rows.
     RowOrder(Order) is "RowOrder", from String:
         "desc (newest first) or asc",
         |it| match &*it {
@@ -238,7 +238,7 @@ fields! {
         },
         words(vec!["desc", "asc"]);
 
-    /// In which order a list of sensors goes.
+    /// The order of a list of sensors.
     Sort(SensorOrder) is "Sort", from String:
         "name, last_seen or -last_seen",
         |it| match &*it {
@@ -249,7 +249,7 @@ fields! {
         },
         words(vec!["name", "last_seen", "-last_seen"]);
 
-    /// As what an export comes.
+    /// The format of an export.
     Format(ExportFormat) is "Format", from String:
         "csv or ndjson",
         |it| match &*it {
@@ -292,7 +292,6 @@ fn kinds() -> Vec<&'static str> {
     Kind::ALL.into_iter().map(Kind::name).collect()
 }
 
-/// Whoever has misspelt one learns of all.
 static REASONS_EXPECTED: LazyLock<String> =
     LazyLock::new(|| format!("one of the codes of rejections: {}", reasons().join(", ")));
 

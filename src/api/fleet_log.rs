@@ -32,7 +32,7 @@ pub(super) struct Item {
     #[schema(value_type = uuid::Uuid)]
     network: NetworkIdentifier,
     #[serde(flatten)]
-    message: log_messages::Item,
+    message: log_messages::LogMessageItem,
 }
 
 impl From<FleetLogRow> for Item {

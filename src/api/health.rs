@@ -1,5 +1,5 @@
-//! Whether the process lives, whether it is ready to work, and what it has measured. Called by
-//! whatever watches the service. Promises an answer within two seconds, database or not.
+//! Liveness, readiness and metrics, for monitoring. They respond within two seconds, also while the database is
+//! unavailable.
 
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
@@ -22,7 +22,6 @@ pub(super) const DATABASE: &str = "database";
 /// The name of ingest, where an operator has paused it.
 const INGEST: &str = "ingest";
 
-/// One word.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Health)]
 pub(super) struct State {
@@ -77,7 +76,7 @@ async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     }
 }
 
-/// Why the database is not up, in words that tell a stranger nothing.
+/// Why the database is unavailable, without details: no token is needed to read it.
 pub(super) async fn database_problem(context: &Context) -> Option<String> {
     let error = context.access.ping().await.err()?;
     debug!(cause = %error, "the database does not answer");

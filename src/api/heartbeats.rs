@@ -1,5 +1,5 @@
-//! How a sensor acknowledged its configurations, newest first. Reads the rows that the writer
-//! committed. Promises every heartbeat, not only the first of a revision.
+//! The heartbeats of a sensor, with which it acknowledges configurations. Lists every heartbeat, not only the
+//! first of a revision.
 
 use actix_web::HttpResponse;
 use actix_web::web;
@@ -21,23 +21,22 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
 }
 
-/// A heartbeat as it stands on the wire.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Heartbeat)]
-pub(super) struct Item {
+pub(super) struct HeartbeatItem {
     /// By the sensor's clock, in Unix seconds.
     timestamp: f64,
-    /// The same, as RFC 3339.
+    /// By the sensor's clock, as RFC 3339.
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
     /// The revision that it acknowledges; null: the sensor runs under none from the server.
     revision: Option<i32>,
-    /// Whether that one works.
+    /// Whether the sensor applied it.
     success: bool,
 }
 
-impl From<HeartbeatRow> for Item {
+impl From<HeartbeatRow> for HeartbeatItem {
     fn from(row: HeartbeatRow) -> Self {
         Self {
             timestamp: row.key.timestamp.unix_seconds(),
@@ -60,7 +59,7 @@ impl From<HeartbeatRow> for Item {
     operation_id = "list_heartbeats",
     tag = "heartbeats",
     responses(
-        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 200, description = "One page", body = Listing<HeartbeatItem>),
     )
 )]
 async fn list(
@@ -80,10 +79,9 @@ async fn list(
     };
     let page = context.store.list_heartbeats(path.sensor(), &selection, filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
-    Ok(row_listing(list, page, |row| row.key, Item::from))
+    Ok(row_listing(list, page, |row| row.key, HeartbeatItem::from))
 }
 
-/// Which heartbeats.
 #[derive(Debug, Deserialize, IntoParams)]
 struct HeartbeatQuery {
     /// Those that acknowledge this revision

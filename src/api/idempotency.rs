@@ -1,6 +1,5 @@
-//! The Idempotency-Key of a request that creates something: the client's promise that all requests
-//! with this key are one. Used by the handlers that take it. Pure. Promises that a key that cannot be
-//! kept is refused, and that two bodies that differ in a byte are two.
+//! The Idempotency-Key of a request: all requests with one key count as one. Used by the handlers that take it.
+//! Pure. An invalid key is refused; bodies that differ in a byte are different requests.
 
 use std::future::{Ready, ready};
 
@@ -16,12 +15,11 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const EXPECTED: &str = "Idempotency-Key takes 1 to 255 printable characters, in quotes or without";
 const MAX_LENGTH: usize = 255;
 
-/// The key, if there is one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
-    /// With what it stands for.
+    /// The key with the digest of the body.
     pub(super) fn of(self, body: &str) -> Option<Idempotency> {
         self.0.map(|key| Idempotency { key, body_digest: Sha256::digest(body).into() })
     }
@@ -46,8 +44,7 @@ impl FromRequest for IdempotencyKey {
     }
 }
 
-/// The draft standard has it as a string in quotes (RFC 9651, section 3.3.3); many clients send it
-/// without.
+/// The draft standard wants a quoted string (RFC 9651, section 3.3.3); many clients send it without quotes.
 fn key(value: &str) -> Option<String> {
     let value = value.trim();
     let text = match value.strip_prefix('"') {
@@ -59,7 +56,7 @@ fn key(value: &str) -> Option<String> {
     is_usable.then_some(text)
 }
 
-/// What stands before the closing quote, which must be the end.
+/// The text before the closing quote, which must be the last character.
 fn unquoted(rest: &str) -> Option<String> {
     let mut text = String::with_capacity(rest.len());
     let mut characters = rest.chars();

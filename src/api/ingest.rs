@@ -1,6 +1,6 @@
-//! Ingest under an operator's hand: what is on its way, pause and resume, and what is logged. Called
-//! by administrators. Promises that a pause loses nothing: reading from the broker stops, what was
-//! read is committed and acknowledged, and the broker keeps the rest.
+//! State and control of ingest for administrators: messages in flight, pause and resume, the log filter. A pause
+//! loses nothing: reading from the broker stops, messages already read are committed and acknowledged, and the
+//! broker keeps the rest.
 
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
@@ -24,7 +24,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN_OF_ALL, __path_set_log_level, set_log_level);
 }
 
-/// How ingest stands.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Ingest)]
 pub(super) struct State {
@@ -37,7 +36,6 @@ pub(super) struct State {
     log_filter: String,
 }
 
-/// Messages received and not yet settled, and their bounds.
 #[derive(Serialize, ToSchema)]
 #[schema(as = IngestWindow)]
 pub(super) struct Window {
@@ -47,7 +45,6 @@ pub(super) struct Window {
     max_bytes: u64,
 }
 
-/// What waits for the next batch.
 #[derive(Serialize, ToSchema)]
 #[schema(as = IngestQueue)]
 pub(super) struct Queue {
@@ -55,7 +52,6 @@ pub(super) struct Queue {
     items: u64,
 }
 
-/// What was committed since the start.
 #[derive(Serialize, ToSchema)]
 #[schema(as = IngestBatches)]
 pub(super) struct Batches {
@@ -66,7 +62,6 @@ pub(super) struct Batches {
     max_items: u64,
 }
 
-/// Connections that write.
 #[derive(Serialize, ToSchema)]
 #[schema(as = IngestWriters)]
 pub(super) struct Writers {
@@ -74,7 +69,6 @@ pub(super) struct Writers {
     connections: u32,
 }
 
-/// What ingest is connected to.
 #[derive(Serialize, ToSchema)]
 #[schema(as = IngestConnections)]
 pub(super) struct Connections {
@@ -82,25 +76,23 @@ pub(super) struct Connections {
     database_writing: Connection,
 }
 
-/// What is logged.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LogLevel)]
 pub(super) struct LogLevel {
-    /// Levels and `target=level`, parted by commas.
+    /// Levels and `target=level`, separated by commas.
     #[schema(max_length = 1000, example = "info,tributary=debug")]
     filter: String,
 }
 
-/// What is to be logged.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogLevelBody {
-    /// Levels and `target=level`, parted by commas.
+    /// Levels and `target=level`, separated by commas.
     #[schema(inline)]
     filter: LogFilterText,
 }
 
-/// How ingest stands
+/// The state of ingest
 #[utoipa::path(
     get, path = "/api/v1/ingest", tag = "ingest", operation_id = "read_ingest",
     responses((status = 200, description = "What is on its way, and its bounds", body = State)),
@@ -111,8 +103,8 @@ async fn state(context: web::Data<Context>) -> Result<impl Responder, Problem> {
 
 /// Stops the reading from the broker
 ///
-/// What was read is committed and acknowledged, the connection is kept, and the broker keeps the rest.
-/// Until it is resumed, or the process starts anew, the service is not ready.
+/// Messages already read are committed and acknowledged, the connection stays open, and the broker keeps the
+/// rest. The service is not ready until ingest is resumed or the process is restarted.
 #[utoipa::path(
     post, path = "/api/v1/ingest/pause", tag = "ingest", operation_id = "pause_ingest",
     responses((status = 200, description = "It is paused", body = State)),
@@ -124,7 +116,7 @@ async fn pause(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     Ok(answer(&context))
 }
 
-/// Lets ingest go on
+/// Resumes ingest
 #[utoipa::path(
     post, path = "/api/v1/ingest/resume", tag = "ingest", operation_id = "resume_ingest",
     responses((status = 200, description = "It goes on", body = State)),
@@ -164,7 +156,7 @@ fn answer(context: &Context) -> HttpResponse {
     })
 }
 
-/// Changes what is logged, until the process ends
+/// Sets the log filter until the process ends
 #[utoipa::path(
     put, path = "/api/v1/ingest/log-level", tag = "ingest", operation_id = "set_log_level",
     responses((status = 200, description = "It is logged by this from now on", body = LogLevel)),

@@ -1,6 +1,6 @@
 //! How long a request may take, and how deep its body may be nested. Wrapped around each resource by
-//! `resource`. Promises an answer in time, whatever the handler waits for: 408 where the body does not
-//! come, 503 where we take too long. A change that has begun is carried out even so.
+//! `Routes::register`. Responds in time whatever the handler waits for: 408 where the body does not arrive, 503
+//! where the handler takes too long. A change that has begun is completed nevertheless.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use actix_web::{Error, HttpMessage, HttpRequest, web};
 use super::caller::Caller;
 use super::problem::{Kind, Problem};
 
-/// Nothing that we take is nested as deep; what parses it recurses.
+/// No valid body is nested as deep; its parser recurses.
 const MAX_DEPTH: usize = 64;
 
-/// A client that needs longer for a body is cut off.
+/// A client that needs longer to send a body is disconnected.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `HTTP_TIMEOUT_SECS`, for the handlers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimeLimit(pub(super) Duration);
 
-/// A caller who is not authenticated sends a name and a password, and nothing else.
+/// Without authentication, a body holds at most a name and a password.
 const MAX_ANONYMOUS_BODY_BYTES: usize = 8 << 10;
 
 /// `HTTP_MAX_BODY_BYTES`
@@ -37,12 +37,11 @@ pub(super) fn max_body_bytes(request: &HttpRequest) -> usize {
     if is_authenticated { limit } else { limit.min(MAX_ANONYMOUS_BODY_BYTES) }
 }
 
-/// The middleware of a resource.
 pub(super) async fn within(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    // A deletion answers when the rows are gone, and there may be millions.
+    // A deletion responds when all rows are deleted, perhaps millions.
     let limit = (request.method() != Method::DELETE).then(|| limit(request.request())).flatten();
     let Some(limit) = limit else { return Ok(next.call(request).await?.map_into_boxed_body()) };
     let asked = request.request().clone();
@@ -60,12 +59,12 @@ fn limit(request: &HttpRequest) -> Option<Duration> {
     request.app_data::<web::Data<TimeLimit>>().map(|limit| limit.0)
 }
 
-/// How long a body may take: less than the whole request, so that the right one is blamed.
+/// How long a body may take: less than the whole request, so that the error names the right cause.
 pub(super) fn body_timeout(request: &HttpRequest) -> Duration {
     limit(request).map_or(BODY_TIMEOUT, |limit| BODY_TIMEOUT.min(limit / 2))
 }
 
-/// Whether a JSON text is nested deeper than we take. What is no JSON is left to its reader.
+/// Whether a JSON text is nested too deep. Invalid JSON is left to the parser.
 pub(super) fn is_too_deep(text: &str) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {

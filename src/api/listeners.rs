@@ -1,6 +1,5 @@
-//! The sockets that the API listens on. Called once, by `bind`. Promises that a client that takes
-//! nothing of what is sent to it is cut off by the system: the server cannot, as it waits for room
-//! to write, and what writes nothing is asked for nothing.
+//! The sockets that the API listens on. Called once, by `bind`. A client that reads nothing of its response is
+//! disconnected by the kernel: the server cannot do it while it waits for room in the send buffer.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -8,10 +7,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that wait to be accepted: a fleet of dashboards that comes back at once.
+/// Connections that wait to be accepted, as when many dashboards reconnect at once.
 const BACKLOG: i32 = 1_024;
 
-/// One for each address that the name stands for; those that cannot be had are left out, if one can.
+/// One for each address that the name resolves to; addresses that cannot be bound are left out if one can.
 pub(super) fn bind(address: &str, write_timeout: Duration) -> io::Result<Vec<TcpListener>> {
     let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let mut listeners = Vec::new();
@@ -24,7 +23,7 @@ pub(super) fn bind(address: &str, write_timeout: Duration) -> io::Result<Vec<Tcp
     if listeners.is_empty() { Err(refused) } else { Ok(listeners) }
 }
 
-/// Whether this names addresses to listen on, as the service itself would look them up.
+/// Checks that the name resolves to addresses to listen on.
 ///
 /// # Errors
 /// When it does not.
@@ -40,10 +39,10 @@ pub fn check_address(address: &str) -> Result<(), String> {
 
 fn listener(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Else a service that is started again would wait for the connections of the one before.
+    // Otherwise a restarted service would wait for connections of its predecessor in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    // Those that it accepts have it from it. It counts while the client's window is closed, too.
+    // Accepted connections inherit it. It also covers a client whose receive window is closed.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(write_timeout))?;
     #[cfg(not(target_os = "linux"))]

@@ -26,7 +26,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_one, one);
 }
 
-/// What a sensor's actor knows of it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LiveState {
     #[schema(value_type = uuid::Uuid)]
@@ -36,7 +35,7 @@ pub(super) struct LiveState {
     network: Option<NetworkIdentifier>,
     /// When its last message reached the service.
     last_seen_timestamp: Option<jiff::Timestamp>,
-    /// Null where it was silent for a while.
+    /// Null where it sent nothing for a while.
     live: Option<Snapshot>,
 }
 
@@ -47,7 +46,7 @@ impl LiveState {
         noted_at: Option<Timestamp>,
         live: Option<Snapshot>,
     ) -> Self {
-        // Its actor knows before the table does.
+        // The actor is ahead of the table.
         let last_seen_at = noted_at.max(live.as_ref().and_then(Snapshot::last_receipt));
         let last_seen_timestamp = last_seen_at.map(Timestamp::to_jiff);
         Self { sensor_identifier: sensor, network, last_seen_timestamp, live }

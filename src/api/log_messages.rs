@@ -1,5 +1,4 @@
-//! What a sensor wrote to its log: the messages, and what they say over and over. Reads the rows
-//! that the writer committed. Promises the texts as they came.
+//! The log messages of a sensor, and their aggregates by severity and subject. The texts are as received.
 
 use actix_web::HttpResponse;
 use actix_web::web;
@@ -23,13 +22,12 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_summarise, summarise);
 }
 
-/// A log message as it stands on the wire.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = LogMessage)]
-pub(super) struct Item {
+pub(super) struct LogMessageItem {
     /// By the sensor's clock, in Unix seconds.
     timestamp: f64,
-    /// The same, as RFC 3339.
+    /// By the sensor's clock, as RFC 3339.
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
@@ -37,13 +35,11 @@ pub(super) struct Item {
     revision: Option<i32>,
     #[schema(value_type = SeverityName)]
     severity: String,
-    /// In short.
     subject: String,
-    /// At length.
     details: Option<String>,
 }
 
-impl From<LogMessageRow> for Item {
+impl From<LogMessageRow> for LogMessageItem {
     fn from(row: LogMessageRow) -> Self {
         Self {
             timestamp: row.key.timestamp.unix_seconds(),
@@ -57,23 +53,20 @@ impl From<LogMessageRow> for Item {
     }
 }
 
-/// All log messages of one severity and subject.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = LogMessageAggregate)]
 pub(super) struct Summary {
     #[schema(value_type = SeverityName)]
     severity: String,
-    /// What was said.
     subject: String,
-    /// How often.
     count: i64,
-    /// The lowest revision under which it was said; null: under none.
+    /// The lowest revision under which it was logged; null: under none.
     first_revision: Option<i32>,
     /// The highest.
     last_revision: Option<i32>,
-    /// When it was said for the first time, by the sensor's clock.
+    /// When it was first logged, by the sensor's clock.
     first_creation_timestamp: jiff::Timestamp,
-    /// And for the last time.
+    /// When it was last logged, by the sensor's clock.
     last_creation_timestamp: jiff::Timestamp,
 }
 
@@ -100,7 +93,7 @@ impl From<LogSummary> for Summary {
     operation_id = "list_log_messages",
     tag = "log messages",
     responses(
-        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 200, description = "One page", body = Listing<LogMessageItem>),
     )
 )]
 async fn list(
@@ -117,10 +110,10 @@ async fn list(
     };
     let page = context.store.list_log_messages(path.sensor(), &selection, &filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
-    Ok(row_listing(list, page, |row| row.key, Item::from))
+    Ok(row_listing(list, page, |row| row.key, LogMessageItem::from))
 }
 
-/// What a sensor's log says over and over, by severity and subject
+/// Log messages of a sensor, counted by severity and subject
 ///
 /// Errors first, then by subject.
 #[utoipa::path(
@@ -146,13 +139,12 @@ async fn summarise(
     Ok(listing(lines, &page, |line| line.key.clone(), Summary::from))
 }
 
-/// Which log messages.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct LogQuery {
     /// One, or several with commas between them; all, by default
     #[param(inline, style = Form, explode = false)]
     severity: Option<Severities>,
-    /// Stands in the subject or in the details, in either case
+    /// A part of the subject or of the details; case-insensitive
     #[param(inline)]
     text: Option<SearchText>,
 }

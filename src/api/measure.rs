@@ -1,5 +1,5 @@
-//! Counts and times every request, by the route's template and never by its path. The outermost
-//! middleware but one: what it sees is what the client gets.
+//! Counts and times every request, labelled by the route's template, never by its path. The outermost
+//! middleware but one, so that it measures what the client sees.
 
 use std::time::Instant;
 
@@ -11,10 +11,9 @@ use actix_web::{Error, web};
 
 use super::Context;
 
-/// What no route serves.
 const NO_ROUTE: &str = "none";
 
-/// Feeds `tributary_http_…`.
+/// Updates `tributary_http_…`.
 pub(super) async fn measure(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -42,7 +41,7 @@ pub(super) async fn measure(
     outcome
 }
 
-/// A client may make methods up; the labels stay few.
+/// A bounded set of labels: clients can invent methods.
 fn method_name(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -56,7 +55,7 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Counts down when it is dropped: a client that hangs up cuts its request off.
+/// Decrements the gauge when dropped, also when the client disconnects.
 struct InFlight(prometheus::IntGauge);
 
 impl InFlight {

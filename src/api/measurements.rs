@@ -1,6 +1,5 @@
-//! What a sensor measured: any range of it in either direction, and the newest. Reads the rows that
-//! the writer committed. Promises that the numbers of a value come out as the table has them, not
-//! through a float.
+//! The measurements of a sensor: any range in either order, and the newest. The numbers of a value are those of
+//! the table, never converted to floating point.
 
 use actix_web::HttpResponse;
 use actix_web::web;
@@ -19,7 +18,6 @@ use super::routes::Routes;
 use super::{Context, cursor};
 use crate::store::{MeasurementRow, Newest};
 
-/// More than anybody names by hand.
 pub(super) const MAX_ATTRIBUTES: usize = 64;
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -27,7 +25,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_latest, latest).fails_with(&[Kind::MeasurementNotFound]);
 }
 
-/// Of the values, only some members.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct AttributesQuery {
     /// Names of members, with commas between them
@@ -36,13 +33,13 @@ pub(super) struct AttributesQuery {
 }
 
 impl AttributesQuery {
-    /// No more than so many, and none of them twice.
+    /// At most `max` names, each once.
     pub(super) fn attributes(self, max: usize) -> Result<Option<Vec<String>>, Problem> {
         self.attributes.map(|attributes| few(attributes, max)).transpose()
     }
 }
 
-/// No more than so many, and none of them twice.
+/// At most `max` names, each once.
 pub(super) fn few(Attributes(names): Attributes, max: usize) -> Result<Vec<String>, Problem> {
     if names.len() > max {
         return Err(Problem::parameter("attributes", format!("it takes at most {max} names")));
@@ -55,14 +52,13 @@ pub(super) fn few(Attributes(names): Attributes, max: usize) -> Result<Vec<Strin
     }
 }
 
-/// A measurement as it stands on the wire.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Measurement)]
-pub(super) struct Item {
+pub(super) struct MeasurementItem {
     /// By the sensor's clock, in Unix seconds.
     #[schema(example = 1_782_896_400.25)]
     timestamp: f64,
-    /// The same, as RFC 3339.
+    /// By the sensor's clock, as RFC 3339.
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
@@ -73,7 +69,7 @@ pub(super) struct Item {
     value: Box<RawValue>,
 }
 
-impl From<MeasurementRow> for Item {
+impl From<MeasurementRow> for MeasurementItem {
     fn from(row: MeasurementRow) -> Self {
         Self {
             timestamp: row.key.timestamp.unix_seconds(),
@@ -95,7 +91,7 @@ impl From<MeasurementRow> for Item {
     operation_id = "list_measurements",
     tag = "measurements",
     responses(
-        (status = 200, description = "One page", body = Listing<Item>),
+        (status = 200, description = "One page", body = Listing<MeasurementItem>),
     )
 )]
 async fn list(
@@ -112,7 +108,7 @@ async fn list(
     };
     let page = context.store.list_measurements(path.sensor(), &selection, attributes.as_deref());
     let page = page.await?.ok_or_else(Problem::sensor_not_found)?;
-    Ok(row_listing(list, page, |row| row.key, Item::from))
+    Ok(row_listing(list, page, |row| row.key, MeasurementItem::from))
 }
 
 /// The newest measurement, and whether there are some of the future.
@@ -120,7 +116,7 @@ async fn list(
 #[schema(as = LatestMeasurement)]
 pub(super) struct Latest {
     #[serde(flatten)]
-    item: Item,
+    item: MeasurementItem,
     /// Its timestamp is more than `FUTURE_TOLERANCE_SECS` ahead of the service's clock; the sensor has no
     /// other measurement.
     in_future: bool,

@@ -1,17 +1,17 @@
-//! The metadata of a sensor: any JSON object of a bounded size that `jsonb` holds as it came. Pure.
-//! Called by `sensors.rs`. Promises that the text stays, and that a flaw is pointed to where it is.
+//! The metadata of a sensor: any JSON object of a bounded size that `jsonb` can hold. Pure. Called by
+//! `sensors.rs`. The text is kept; an error points to the member at fault.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::fault::pointer;
+use super::field_error::pointer;
 use super::problem::Problem;
 
-/// A page of a thousand sensors stays bounded with it.
+/// Bounds a page of a thousand sensors.
 const MAX_METADATA_BYTES: usize = 16 << 10;
 
-/// The text of a JSON object, if it is one that is kept as it came.
+/// The text of a JSON object, if the database can hold it.
 pub(super) fn usable_metadata(json: &str) -> Result<String, Problem> {
     let mut look = Look { at: pointer("metadata"), flaw: None };
     if json.len() > MAX_METADATA_BYTES {
@@ -22,7 +22,7 @@ pub(super) fn usable_metadata(json: &str) -> Result<String, Problem> {
     }
     match serde_json::Deserializer::from_str(json).deserialize_any(&mut look) {
         Ok(()) => Ok(json.to_owned()),
-        // What is no number or no text to a reader of JSON is none to the database either.
+        // A number or string that the parser refuses is refused by the database too.
         Err(_) => Err(Problem::member(
             look.at,
             look.flaw.unwrap_or("it holds a number or a string that cannot be parsed"),
@@ -30,7 +30,7 @@ pub(super) fn usable_metadata(json: &str) -> Result<String, Problem> {
     }
 }
 
-/// A walk through all of a value. Where it fails, `at` is left at the place.
+/// Visits all of a value. On failure, `at` points to the member at fault.
 struct Look {
     at: String,
     flaw: Option<&'static str>,

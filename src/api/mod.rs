@@ -20,7 +20,7 @@ mod cursor;
 mod dashboard;
 mod export;
 mod extractors;
-mod fault;
+mod field_error;
 mod fields;
 mod fleet_log;
 mod supervisor_handle;
@@ -86,7 +86,7 @@ pub use listeners::check_address;
 pub use openapi::{document, document_of_types};
 pub use supervisor_handle::SupervisorHandle;
 
-/// Requests that are being answered when the service stops get so long to finish.
+/// How long requests in progress may take at shutdown.
 const SHUTDOWN_TIMEOUT_SECS: u64 = 5;
 
 /// `HTTP_…`
@@ -100,7 +100,7 @@ pub struct Config {
     pub tls: Option<tls::Server>,
     /// `HTTP_MAX_BODY_BYTES`: a configuration travels to its sensor in one packet.
     pub max_body_bytes: usize,
-    /// `HTTP_WRITE_TIMEOUT_SECS`: who takes nothing for so long, though there is something, is cut off.
+    /// `HTTP_WRITE_TIMEOUT_SECS`: how long a client may leave its response unread before it is disconnected.
     pub write_timeout_secs: u64,
     /// `HTTP_TIMEOUT_SECS`
     pub timeout_secs: u64,
@@ -122,7 +122,7 @@ impl Config {
 /// to the caller: stop it by its handle.
 ///
 /// # Errors
-/// When the address cannot be had; the error names it.
+/// When the address cannot be bound; the error names it.
 pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr)> {
     let address = &config.address;
     let tokens = web::Data::new(TokenCache::new(context.access.clone(), config.access));
@@ -174,7 +174,7 @@ fn refusal(address: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("HTTP_ADDR={address} cannot be listened on: {error}"))
 }
 
-/// Every route, in the order in which a path is looked for.
+/// Every route, in the order of matching.
 fn routes() -> Routes {
     let mut routes = Routes::default();
     for declare in [
@@ -209,8 +209,8 @@ fn routes() -> Routes {
     routes
 }
 
-/// Whose pages may call from a browser, and what they may read of the answers. They show their
-/// token in a header: no cookie is taken, so none can be abused.
+/// Origins whose pages may call from a browser, and the headers that they may read. The token is in a header;
+/// no cookie is accepted.
 fn cors(origins: &[String]) -> Cors {
     const LIFETIME_SECS: usize = 3_600;
     let cors = Cors::default()
@@ -239,8 +239,8 @@ fn cors(origins: &[String]) -> Cors {
     })
 }
 
-/// Runs a change to its end even if the client hangs up meanwhile, so that what is committed is
-/// told to the fleet too.
+/// Completes a change even if the client disconnects, so that the supervisor and the outbox learn of what is
+/// committed.
 async fn to_the_end<T: 'static>(
     change: impl Future<Output = Result<T, Problem>> + 'static,
 ) -> Result<T, Problem> {

@@ -1,5 +1,5 @@
-//! Networks, which hold sensors: created, listed, renamed, deleted. A caller of one network sees that
-//! one and no other. Promises that a network that holds sensors stays.
+//! Networks, which hold sensors: created, listed, renamed, deleted. A caller of one network sees only that one. A
+//! network that holds sensors cannot be deleted.
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN_OF_ALL, __path_delete, delete).fails_with(&[Kind::NetworkNotEmpty]);
 }
 
-/// A network.
 #[derive(Serialize, ToSchema)]
 pub(super) struct NetworkItem {
     #[schema(value_type = Uuid)]
@@ -39,7 +38,6 @@ pub(super) struct NetworkItem {
     sensor_count: i64,
 }
 
-/// What can be set of a network.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NetworkBody {

@@ -1,7 +1,6 @@
-//! The document of the API (OpenAPI 3.1), made from the handlers' own annotations, and the page that
-//! shows it. Promises that what every operation shares (problems, roles, the request's identifier) is
-//! said once, here and in `openapi_*.rs`, and that the page asks nobody but us: its assets are in the
-//! binary.
+//! The document of the API (OpenAPI 3.1), derived from the routes and the handlers' annotations, and the page
+//! that shows it. What all operations share is added here and in `openapi_answers.rs`. The page loads nothing
+//! from elsewhere: its assets are in the binary.
 
 use std::sync::{Arc, LazyLock};
 
@@ -19,7 +18,7 @@ use crate::streams::{Change, Configured, Dropped, Opened, Snapshot};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
 
-/// The page loads its own scripts and styles, and asks this service.
+/// The page loads only its own scripts and styles, and calls only this service.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; font-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
@@ -45,7 +44,6 @@ what they unpack to as well. Without a token a body has at most 8 KiB.\n\n\
 Two answers have no body, because they precede the request: 408 where its head does not come within \
 five seconds, and 400 where it is no HTTP. After either the connection is closed.";
 
-/// What no operation says.
 #[derive(OpenApi)]
 #[openapi(
     components(schemas(Document<'_>, Opened, Configured, Dropped, Snapshot, Change)),
@@ -70,7 +68,7 @@ static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
     text.into()
 });
 
-/// The page's settings: no badge of a validator that is somewhere else.
+/// The page's settings: no badge of an external validator.
 static PAGE: LazyLock<Arc<utoipa_swagger_ui::Config<'static>>> = LazyLock::new(|| {
     let config = utoipa_swagger_ui::Config::from(DOCUMENT);
     Arc::new(config.validator_url("none").persist_authorization(false).filter(true))
@@ -114,13 +112,13 @@ async fn page(request: HttpRequest) -> Result<impl Responder, Problem> {
         .body(bytes))
 }
 
-/// The page's frame, which is empty until its script runs, with what a reader without one needs.
+/// Adds to the page, which is empty until its script runs, a list for readers without JavaScript.
 fn readable(frame: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(frame);
     text.replace("</body>", &format!("{}</body>", *WITHOUT_SCRIPT)).into_bytes()
 }
 
-/// Every operation in a line.
+/// Every operation, one per line.
 static WITHOUT_SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let mut list = String::new();
     let document = document();
@@ -139,7 +137,7 @@ static WITHOUT_SCRIPT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The operations that the routes declare, and what all of them share.
+/// The whole document.
 #[must_use]
 pub fn document() -> Value {
     let mut document = serde_json::to_value(Frame::openapi()).expect("a document of texts is JSON");
@@ -202,8 +200,8 @@ pub fn document_of_types() -> Value {
     document
 }
 
-/// utoipa describes a member of an inlined type by `allOf`: the type, and an object that has only the
-/// member's description and example. No value is both; they are one schema.
+/// utoipa describes a member of an inlined type by `allOf` of the type and an object with the member's
+/// description and example, which no value satisfies; this merges the two.
 fn merge_inlined(schema: &mut Value) {
     if let Some([of_type, of_member]) =
         schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice)
@@ -224,9 +222,9 @@ fn merge_inlined(schema: &mut Value) {
     }
 }
 
-/// A parameter is there or not; it is never null.
+/// A parameter is present or absent, never null.
 fn drop_null(operation: &mut Value) {
-    // An index that may be written makes what is not there.
+    // Indexing mutably would insert a missing member.
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for schema in parameters.into_iter().flatten().map(|parameter| &mut parameter["schema"]) {
         if let Some(types) = schema["type"].as_array() {
@@ -247,7 +245,7 @@ fn drop_null(operation: &mut Value) {
     }
 }
 
-/// Says who may call, as `authenticate.rs` asks.
+/// Describes who may call.
 fn tell_access(access: Access, operation: &mut Value) {
     match access {
         Access::Open => operation["security"] = json!([]),

@@ -17,7 +17,7 @@ const NDJSON: &str = "{\"sensor_identifier\":\"2b1e9f0a-6c1d-4b8e-9a53-0f5d1c7e4
     \"receipt_timestamp\":\"2026-07-01T09:00:01.5Z\",\"revision\":1,\"value\":{\"temperature\": 21.5}}\n";
 const METRICS: &str = "# TYPE tributary_window_messages gauge\ntributary_window_messages 0\n";
 
-/// The headers that answers have, each under its name.
+/// The headers of responses, by name.
 pub(super) fn headers() -> Value {
     let header =
         |description: &str| json!({ "description": description, "schema": { "type": "string" } });
@@ -31,7 +31,7 @@ pub(super) fn headers() -> Value {
         "Allow": header("The methods that the path takes"),
         "Accept": header("The media type of bodies"),
         "Retry-After": {
-            "description": "After so many seconds", "schema": { "type": "integer", "minimum": 1 },
+            "description": "In seconds", "schema": { "type": "integer", "minimum": 1 },
         },
     })
 }
@@ -118,13 +118,13 @@ fn example(operation: &str, media_type: &str, schema: &Value, schemas: &Value) -
     }
 }
 
-/// A value that fits the schema; `name` is that of the member.
+/// A value that matches the schema; `name` is that of the member.
 fn sample(name: &str, schema: &Value, schemas: &Value) -> Value {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = reference.rsplit('/').next().unwrap_or_default();
         return sample(name, &schemas[target], schemas);
     }
-    // The only page, or the last.
+    // As on the last page.
     if name == "next" {
         return Value::Null;
     }

@@ -1,4 +1,4 @@
-//! Pages of lists: which is asked for, and how it is answered. Used by every handler of a list.
+//! Pages of lists: queries and responses. Used by every handler of a list.
 
 use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,6 @@ use crate::store::{Order, Page, RowKey, RowPage, Selection, TimeRange};
 /// Items of a page, unless the query says otherwise.
 pub(super) const DEFAULT_LIMIT: u32 = 100;
 
-/// Which page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct PageQuery {
     /// Items of a page
@@ -35,7 +34,7 @@ impl PageQuery {
     }
 }
 
-/// Behind which item a page begins.
+/// The key after which a page begins.
 pub(super) fn after<P: Position>(list: u8, cursor: Option<&str>) -> Result<Option<P>, Problem> {
     let Some(cursor) = cursor else { return Ok(None) };
     let after = cursor::decode_in(list, cursor);
@@ -45,7 +44,7 @@ pub(super) fn after<P: Position>(list: u8, cursor: Option<&str>) -> Result<Optio
     })
 }
 
-/// A range of the sensor's clock.
+/// A time range, by the sensor's clock.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct TimeRangeQuery {
     /// From this time on: RFC 3339 or Unix seconds
@@ -68,7 +67,6 @@ impl TimeRangeQuery {
     }
 }
 
-/// Which of a sensor's rows.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct RowsQuery {
     /// From this time on: RFC 3339 or Unix seconds
@@ -117,7 +115,7 @@ pub(super) struct Listing<T> {
     pub(super) next: Option<String>,
 }
 
-/// The response that holds one page of rows; `key` is what the list is sorted by.
+/// The response with one page of rows; `key` is what the list is sorted by.
 pub(super) fn listing<R, T: Serialize, P: Position>(
     rows: Vec<R>,
     page: &Page<P>,
@@ -135,13 +133,13 @@ pub(super) fn listing_in<R, T: Serialize, P: Position>(
     (key, item): (impl Fn(&R) -> P, impl Fn(R) -> T),
 ) -> HttpResponse {
     let limit = page.limit as usize;
-    // The store looks one row ahead, so that the last page is known to be the last.
+    // The store reads one row more, so that the last page is recognised.
     let more = rows.len() > limit;
     rows.truncate(limit);
     row_listing(list, RowPage { rows, more }, key, item)
 }
 
-/// The response that holds one page of rows, of the list of this tag, that the store has cut.
+/// The response with one page of rows, already limited by the store, of the list with this tag.
 pub(super) fn row_listing<R, T: Serialize, P: Position>(
     list: u8,
     page: RowPage<R>,

@@ -1,6 +1,5 @@
-//! What a path names: a sensor, a revision, a network, a token, a user. Used by every handler of one
-//! thing. Promises that what is no identifier names nothing, and that what lies outside of the caller's
-//! network is not there: 404, as for what nobody has created.
+//! Path parameters: a sensor, a revision, a network, a token, a user. Used by every handler of one resource. A
+//! malformed identifier and a resource outside the caller's network are 404, as if they did not exist.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,26 +13,25 @@ use utoipa::IntoParams;
 
 use super::Context;
 use super::caller::Caller;
-use super::fault::Fault;
+use super::field_error::FieldError;
 use super::fields::{Identifier, RevisionOrNewest, Sensor};
 use super::problem::{Kind, Problem};
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier};
 
-/// The names in a path, read into a struct.
+/// The parameters of a path, read into a struct.
 #[derive(Debug)]
 pub(super) struct Path<T>(pub(super) T);
 
-/// What stands in a path.
 pub(super) trait PathParameters: DeserializeOwned {
-    /// What may be not found, in the order of the parameters.
+    /// The 404 of each parameter, in their order.
     const NOT_FOUND: &'static [Kind];
 
-    /// What is not found where a parameter cannot be read.
+    /// The 404 of a malformed parameter.
     fn not_found(_parameter: &str) -> Kind {
         Self::NOT_FOUND[0]
     }
 
-    /// Whether what is named lies within the caller's network.
+    /// Checks that the resource is in the caller's network.
     fn check(&self, request: &HttpRequest) -> impl Future<Output = Result<(), Problem>>;
 }
 
@@ -47,7 +45,7 @@ impl<T: PathParameters + 'static> FromRequest for Path<T> {
             let named = MapDeserializer::new(request.match_info().iter());
             let named = serde_path_to_error::deserialize::<_, T>(named).map_err(
                 |error: serde_path_to_error::Error<serde::de::value::Error>| {
-                    let Fault { path, detail } = Fault::of(&error);
+                    let FieldError { path, detail } = FieldError::of(&error);
                     let parameter = path.first().map_or("", |name| name);
                     let detail = format!("{{{parameter}}} in the path: {detail}");
                     Problem::new(T::not_found(parameter), detail)
@@ -87,7 +85,7 @@ impl PathParameters for SensorPath {
     }
 }
 
-/// The same where the handler looks for the sensor's network itself.
+/// The same where the handler checks the sensor's network itself.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct UncheckedSensorPath {
     /// The sensor
@@ -103,7 +101,6 @@ impl PathParameters for UncheckedSensorPath {
     }
 }
 
-/// A configuration of a sensor.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ConfigurationPath {
     /// The sensor
@@ -115,7 +112,7 @@ pub(super) struct ConfigurationPath {
 }
 
 impl ConfigurationPath {
-    /// The sensor, and the revision; none: the newest.
+    /// The sensor, and the revision; `None` is the newest.
     pub(super) const fn named(&self) -> (SensorIdentifier, Option<i32>) {
         (self.identifier.0, self.revision.0)
     }
@@ -161,7 +158,7 @@ impl PathParameters for NetworkPath {
     }
 }
 
-/// `{token}`: the store looks for it in the caller's network.
+/// `{token}`: the store searches only the caller's network.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct TokenPath {
     /// Its identifier
@@ -177,7 +174,7 @@ impl PathParameters for TokenPath {
     }
 }
 
-/// `{user}`: the store looks for it in the caller's network.
+/// `{user}`: the store searches only the caller's network.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct UserPath {
     /// Its identifier

@@ -1,5 +1,5 @@
-//! The bytes of a request's body, unpacked as they arrive. Read by `body.rs`, over HTTP/1 and HTTP/2
-//! alike. Promises that a body holds no more memory than its limit, however small it is packed.
+//! The bytes of a request's body, decompressed as they arrive. Called by `body.rs`. A body never occupies more
+//! memory than its limit, however well it is compressed.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 
 use super::problem::{Kind, Problem};
 
-/// Of a body that is too large, this much more is read and dropped.
+/// Bytes of a too large body that are still read and discarded.
 const MAX_DRAINED_BYTES: usize = 1 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -25,10 +25,8 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    /// Of a request's body.
-    ///
     /// # Errors
-    /// 415 for any other coding, and for several on top of each other.
+    /// 415 for any other coding, and for several.
     pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let mut headers = request.headers().get_all(CONTENT_ENCODING);
         let named = match (headers.next(), headers.next()) {
@@ -45,11 +43,9 @@ impl Encoding {
     }
 }
 
-/// All of a body.
-///
 /// # Errors
-/// 413 where it has more bytes than these, packed or unpacked; 400 where it ends early or is not
-/// packed as its header says.
+/// 413 where it exceeds the limit, compressed or decompressed; 400 where it ends early or does not match its
+/// Content-Encoding.
 pub(super) async fn read(
     mut payload: Payload,
     encoding: Encoding,
@@ -80,7 +76,7 @@ async fn unpack(
     max_bytes: usize,
 ) -> io::Result<Vec<u8>> {
     let mut unpacker = Unpacker::new(encoding, max_bytes);
-    // Bounded as well: a packed stream can be endless and unpack to nothing.
+    // Bounded too: a compressed stream can be endless and decompress to nothing.
     let mut received_bytes = 0;
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_broken_off| io::ErrorKind::ConnectionAborted)?;
@@ -93,7 +89,7 @@ async fn unpack(
     unpacker.finish()
 }
 
-/// Reads on for a moment and keeps nothing: many clients read no answer before they have sent all.
+/// Reads on for a moment and discards it: many clients read no response before they have sent everything.
 async fn drain(mut payload: Payload) {
     let drained = async {
         let mut bytes = 0;
@@ -103,7 +99,7 @@ async fn drain(mut payload: Payload) {
             bytes += chunk.len();
         }
     };
-    // Whether it has all come or not, the answer is the same.
+    // The response is the same whether everything arrived or not.
     drop(tokio::time::timeout(DRAIN_TIMEOUT, drained).await);
 }
 
@@ -141,7 +137,7 @@ impl Unpacker {
     }
 }
 
-/// Takes no more bytes than these. The decoders hand over 32 KiB at a time.
+/// Accepts at most `max_bytes`. The decoders write 32 KiB at a time.
 struct Bounded {
     bytes: Vec<u8>,
     max_bytes: usize,

@@ -1,6 +1,6 @@
-//! What the API answers when it cannot do as asked: a problem document (RFC 9457). Made by every
-//! handler and extractor, rendered by `request.rs`, which knows the request. Promises a stable
-//! `type`, the member or parameter at fault, and nothing of the database but that it is away.
+//! Errors of the API as problem documents (RFC 9457). Created by handlers and extractors, rendered by
+//! `request.rs`, which knows the request. They have a stable `type` and name the member or parameter at fault;
+//! of the database they say only that it is unavailable.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -24,10 +24,8 @@ pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 /// A database that was restarted is back after this long.
 const RETRY_AFTER_SECS: &str = "2";
 
-/// What holds others up has ended by then, or not.
 const BUSY_RETRY_AFTER_SECS: &str = "10";
 
-/// One problem, on its way to the client.
 #[derive(Debug)]
 pub(super) struct Problem(Box<Parts>);
 
@@ -43,14 +41,12 @@ struct Parts {
     cause: Option<Box<dyn Error>>,
 }
 
-/// Something that must be up for the service to be ready, and is not.
+/// A part that must be up for the service to be ready, and is not.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub(super) struct Missing {
     /// Its name, as in `/api/v1/status`.
     pub(super) part: &'static str,
-    /// Why it is not up.
     pub(super) problem: String,
-    /// Since when, where that is known.
     #[schema(required = true)]
     pub(super) since: Option<jiff::Timestamp>,
 }
@@ -102,7 +98,7 @@ impl Problem {
         }))
     }
 
-    /// A member of the body is at fault; the pointer (RFC 6901) names it.
+    /// A member of the body is at fault; `pointer` (RFC 6901) names it.
     pub(super) fn member(pointer: String, detail: impl Into<String>) -> Self {
         Self::new(Kind::InvalidMember, detail).at(pointer)
     }
@@ -112,7 +108,7 @@ impl Problem {
         Self::new(Kind::InvalidParameter, detail).in_parameter(name)
     }
 
-    /// The path names something that does not exist, or not for this caller.
+    /// The resource of the path does not exist, or is outside the caller's network.
     pub(super) fn not_found(kind: Kind) -> Self {
         let what = match kind {
             Kind::NetworkNotFound => "network",
@@ -127,7 +123,7 @@ impl Problem {
         Self::not_found(Kind::SensorNotFound)
     }
 
-    /// The network that a member of the body names does not exist, or not for this caller.
+    /// The network of the member does not exist, or is not the caller's.
     pub(super) fn no_such_network() -> Self {
         Self::member("/network".into(), "there is no such network")
     }
@@ -136,23 +132,22 @@ impl Problem {
         Self::new(Kind::ConfigurationNotFound, "the sensor has no configuration of this revision")
     }
 
-    /// Nobody has said who calls, or in vain ([RFC 6750, 3]).
+    /// No token, or an invalid one ([RFC 6750, 3]).
     pub(super) fn unauthenticated(detail: &'static str, challenge: &'static str) -> Self {
         Self::new(Kind::Unauthenticated, detail).with_header(WWW_AUTHENTICATE, challenge)
     }
 
-    /// Name and password do not fit ([RFC 6750, 3] wants the challenge here, too).
+    /// [RFC 6750, 3] requires the challenge here, too.
     pub(super) fn sign_in_failed(challenge: &'static str) -> Self {
         let problem = Self::new(Kind::SignInFailed, "no user has this name and this password");
         problem.with_header(WWW_AUTHENTICATE, challenge)
     }
 
-    /// It may be done, but not by this caller.
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(Kind::Forbidden, detail)
     }
 
-    /// The caller asks too often; it may come back after so long.
+    /// Over the rate limit; `wait` becomes Retry-After.
     pub(super) fn too_many_requests(detail: &'static str, wait: std::time::Duration) -> Self {
         let whole_secs = wait.as_millis().div_ceil(1_000).max(1);
         Self::new(Kind::TooManyRequests, detail).with_header(RETRY_AFTER, whole_secs.to_string())
@@ -168,7 +163,7 @@ impl Problem {
         Self::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT, "application/json")
     }
 
-    /// A defect, which the client learns nothing about.
+    /// A defect; the client learns only the request's identifier.
     pub(super) fn internal(cause: impl Into<Box<dyn Error>>) -> Self {
         Self::new(Kind::Internal, "the request failed; the log says more under its request_id")
             .caused_by(cause)
@@ -183,12 +178,12 @@ impl Problem {
         problem
     }
 
-    /// It can be done, and not now.
+    /// A temporary problem, with Retry-After.
     pub(super) fn later(kind: Kind, detail: &str) -> Self {
         Self::new(kind, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECS)
     }
 
-    /// What actix-web itself refuses, by the status that it chose.
+    /// A response of actix-web's own, by its status.
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::new(Kind::RouteNotFound, "nothing is served here"),
@@ -227,13 +222,13 @@ impl Problem {
         self
     }
 
-    /// Comes back later.
+    /// Adds Retry-After.
     #[must_use]
     pub(super) fn busy(self) -> Self {
         self.with_header(RETRY_AFTER, BUSY_RETRY_AFTER_SECS)
     }
 
-    /// What the log says of it, and the client never learns.
+    /// Logged, never sent to the client.
     #[must_use]
     fn caused_by(mut self, cause: impl Into<Box<dyn Error>>) -> Self {
         self.0.cause = Some(cause.into());
@@ -246,12 +241,10 @@ impl Problem {
         self
     }
 
-    /// What went wrong behind it.
     pub(super) fn cause(&self) -> Option<&(dyn Error + 'static)> {
         self.0.cause.as_deref()
     }
 
-    /// The response, with the identifier of the request where it is known.
     pub(super) fn response(&self, request_id: Option<&str>) -> HttpResponse<BoxBody> {
         let mut response = HttpResponse::build(self.0.kind.status());
         if let Some((name, value)) = &self.0.header {
@@ -275,7 +268,7 @@ impl Problem {
         }
     }
 
-    /// One of this kind, as the document of the API shows it.
+    /// An example for the document of the API.
     pub(super) fn example(kind: Kind) -> Value {
         let problem = Self::new(kind, "what was wrong, in a sentence");
         let problem = match kind {

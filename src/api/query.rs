@@ -1,6 +1,5 @@
-//! Query parameters, read into structs. Used by every handler of a route that takes some. Promises that a
-//! parameter that is unknown, doubled or malformed is an error that names it: the struct of a route's
-//! parameters is what the document shows.
+//! Query parameters, read into structs. Used by every handler that takes some. An unknown, doubled or malformed
+//! parameter is an error that names it.
 
 use std::future::{Ready, ready};
 
@@ -10,21 +9,19 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::fault::Fault;
+use super::field_error::FieldError;
 use super::problem::Problem;
 
-/// No route takes as many; the search for doubled ones stays short.
+/// No route takes as many; bounds the search for doubled ones.
 const MAX_PARAMETERS: usize = 32;
 
 /// The parameters of a request.
 #[derive(Debug)]
 pub(super) struct Query<T>(pub(super) T);
 
-/// Parameters of both kinds.
 #[derive(Debug)]
 pub(super) struct And<A, B>(pub(super) A, pub(super) B);
 
-/// What is read from a query.
 pub(super) trait Parameters: Sized {
     fn read(query: &str) -> Result<Self, Problem>;
 }
@@ -34,7 +31,7 @@ impl<T: DeserializeOwned + IntoParams> Parameters for T {
         let pairs = url::form_urlencoded::parse(query.as_bytes());
         let deserializer = serde_urlencoded::Deserializer::new(pairs);
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            let Fault { path, detail } = Fault::of(&error);
+            let FieldError { path, detail } = FieldError::of(&error);
             Problem::parameter(path.first().map_or("", |name| name), detail)
         })
     }
@@ -63,7 +60,7 @@ impl<T: Parameters + 'static> FromRequest for Query<T> {
     }
 }
 
-/// Refuses what the route does not take. Asked before its handler is called.
+/// Refuses parameters that the route does not take. Called before the handler.
 pub(super) fn check(query: &str, known: &[String]) -> Result<(), Problem> {
     let mut names = Vec::new();
     for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {

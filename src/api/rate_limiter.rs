@@ -1,25 +1,23 @@
-//! How often somebody may do something: a bucket of tokens for each, which fills again as time goes
-//! by. Used for requests and for failed checks. Pure: the clock is the caller's. Promises a bound on
-//! what it remembers; whoever is forgotten begins with a full bucket.
+//! Token buckets, one per key. Used for requests and for failed sign-ins. Pure: the caller passes the time. The
+//! number of buckets is bounded; a key that was evicted starts with a full one.
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// Those who are remembered. A bucket takes some tens of bytes.
+/// Of some tens of bytes each.
 const MAX_REMEMBERED: usize = 20_000;
 
-/// So many at once, and then one after each interval.
+/// `burst` at once, then one per `interval`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Rate {
     pub(super) burst: u32,
     pub(super) interval: Duration,
 }
 
-/// The allowances of all who are known by a `K`.
 #[derive(Debug)]
 pub(super) struct RateLimiter<K> {
     rate: Rate,
-    /// When each bucket is full again; none of those in the past need be kept.
+    /// When each bucket is full again; full ones can be evicted.
     full_at: foldhash::HashMap<K, Instant>,
 }
 
@@ -28,7 +26,7 @@ impl<K: Eq + Hash + Clone> RateLimiter<K> {
         Self { rate, full_at: foldhash::HashMap::default() }
     }
 
-    /// Takes one from the bucket, or says how long to wait for one.
+    /// Takes one token, or returns how long to wait for one.
     pub(super) fn take(&mut self, key: &K, now: Instant) -> Result<(), Duration> {
         let Rate { burst, interval } = self.rate;
         let full_at = self.full_at.get(key).copied().unwrap_or(now).max(now);
@@ -44,14 +42,13 @@ impl<K: Eq + Hash + Clone> RateLimiter<K> {
         Ok(())
     }
 
-    /// Puts one back.
     pub(super) fn put_back(&mut self, key: &K) {
         if let Some(full_at) = self.full_at.get_mut(key) {
             *full_at = full_at.checked_sub(self.rate.interval).unwrap_or(*full_at);
         }
     }
 
-    /// Those whose bucket is full, and if that is not enough, the half that is nearest to it.
+    /// Evicts full buckets, and if that is not enough, the fuller half.
     fn forget_some(&mut self, now: Instant) {
         self.full_at.retain(|_, full_at| *full_at > now);
         if self.full_at.len() < MAX_REMEMBERED {

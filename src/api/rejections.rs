@@ -1,6 +1,6 @@
-//! What could not be stored: listed newest first, and deleted. Reads what the writer recorded beside the rows.
-//! Promises the bytes as they came: as text where they are text, in base64 where not; that a request touches a
-//! bounded number of rejections; and that all of them are meant only where that is said.
+//! Rejections, which the writer recorded: listed newest first, and deleted. The payload is as received: as text
+//! where it is UTF-8, else in base64. A request touches a bounded number of rejections, and all of them only if it
+//! says so.
 
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
@@ -25,21 +25,20 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::OPERATOR, __path_delete, delete).fails_with(&[Kind::SensorNotFound]);
 }
 
-/// A rejection as it stands on the wire.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Rejection)]
-pub(super) struct Item {
+pub(super) struct RejectionItem {
     identifier: i64,
     receipt_timestamp: jiff::Timestamp,
     topic: String,
     #[schema(value_type = Option<uuid::Uuid>)]
     sensor_identifier: Option<SensorIdentifier>,
-    /// Null where the topic does not say so.
+    /// Null where the topic does not tell it.
     #[schema(value_type = Option<KindName>)]
     kind: Option<String>,
-    /// The item's place in its message, from 0; null where the whole message was refused.
+    /// The item's index in its message, from 0; null where the whole message was rejected.
     item_index: Option<i32>,
-    /// How many items were refused with it.
+    /// The number of items rejected with it.
     item_count: i32,
     #[schema(value_type = ReasonCode)]
     reason: String,
@@ -49,7 +48,7 @@ pub(super) struct Item {
     raw: Raw,
 }
 
-/// The bytes as they came: text where they are UTF-8.
+/// The payload as received: text where it is UTF-8.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub(super) enum Raw {
@@ -66,7 +65,7 @@ impl From<Vec<u8>> for Raw {
     }
 }
 
-impl From<RejectionRow> for Item {
+impl From<RejectionRow> for RejectionItem {
     fn from(row: RejectionRow) -> Self {
         Self {
             identifier: row.identifier,
@@ -83,16 +82,15 @@ impl From<RejectionRow> for Item {
     }
 }
 
-/// What could not be stored, newest first
+/// Rejections, newest first
 ///
-/// A token of one network sees what its sensors said. A page ends early where its `raw` comes to more
-/// than 4 MiB: follow `next`. The reason is the first that applies: whether the sensor exists is looked at
-/// before its payload is, so that a payload that is too large of a sensor that nobody has created is
-/// `unknown_sensor`.
+/// A token of one network sees those of its sensors. A page ends early where its `raw` exceeds 4 MiB: follow
+/// `next`. The reason is the first that applies: whether the sensor exists is checked before the payload, so that
+/// a too large payload of an unknown sensor is `unknown_sensor`.
 #[utoipa::path(
     get, path = "/api/v1/rejections", tag = "rejections", operation_id = "list_rejections",
     responses(
-        (status = 200, description = "A page of rejections", body = Listing<Item>),
+        (status = 200, description = "A page of rejections", body = Listing<RejectionItem>),
         (status = 404, description = "The sensor is outside of the caller's network"),
     ),
 )]
@@ -105,22 +103,21 @@ async fn list(
     let filter = within(&context, caller.scope(), query.into()).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let rows = context.store.list_rejections(&page, &filter).await?;
-    Ok(row_listing(<i64 as cursor::Position>::TAG, rows, |row| row.identifier, Item::from))
+    Ok(row_listing(<i64 as cursor::Position>::TAG, rows, |row| row.identifier, RejectionItem::from))
 }
 
-/// What was deleted.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = RejectionsDeleted)]
 pub(super) struct Deletion {
-    /// So many.
+    /// How many were deleted.
     deleted: u64,
-    /// There are more that fulfil the filter: ask again.
+    /// More rejections match: repeat the request.
     more: bool,
 }
 
 /// Deletes rejections
 ///
-/// Those that fulfil all of the conditions; all of them only where `all=true` says so.
+/// Those that match all conditions; without a condition only with `all=true`.
 #[utoipa::path(
     delete, path = "/api/v1/rejections", tag = "rejections", operation_id = "delete_rejections",
     responses(
@@ -144,7 +141,6 @@ async fn delete(
     Ok(HttpResponse::Ok().json(Deletion { deleted, more: deleted == u64::from(limit) }))
 }
 
-/// Which rejections.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct RejectionsQuery {
     /// This one
@@ -181,21 +177,20 @@ impl From<RejectionsQuery> for RejectionFilter {
     }
 }
 
-/// How many rejections are deleted.
 #[derive(Debug, Deserialize, IntoParams)]
 struct DeletionQuery {
-    /// `true`: all are meant
+    /// `true`: delete without a condition
     #[param(inline)]
     all: Option<True>,
-    /// How many at the most
+    /// At most this many
     #[param(inline, default = 10000)]
     limit: Option<DeletionLimit>,
 }
 
 pub(super) const WHICH: &str = "name the rejections by a condition, or all of them by all=true";
 
-/// What the filter finds in the caller's network. A rejection is of the network of its sensor; that of
-/// a sensor that nobody has created is of none.
+/// Limits the filter to the caller's network. A rejection belongs to the network of its sensor; that of an
+/// unknown sensor belongs to none.
 pub(super) async fn within(
     context: &Context,
     scope: Scope,
@@ -209,7 +204,7 @@ pub(super) async fn within(
     Ok(RejectionFilter { network: scope.network(), ..filter })
 }
 
-/// Whether nothing is said of which rejections are meant.
+/// Whether the request neither names a condition nor asks for all.
 pub(super) fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
     *filter == RejectionFilter::default() && !all
 }

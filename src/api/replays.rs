@@ -1,5 +1,5 @@
-//! A replay of rejections: a page of them goes through the pipeline again. Promises that a request touches a bounded
-//! number of rejections, and that all of them are meant only where that is said.
+//! Replays rejections: a page of them goes through the pipeline again. A request replays a bounded number, and
+//! all rejections only if it says so.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::access::Access;
 use super::body::Json;
 use super::caller::Caller;
-use super::fault::pointer;
+use super::field_error::pointer;
 use super::fields::{
     self, Identifiers, KindName, Limit, MAX_LIMIT, ReasonCode, Time, True, not_null,
 };
@@ -21,7 +21,7 @@ use super::{Context, cursor, to_the_end};
 use crate::replay::{ReplayError, ReplayReport, ReplayRequest};
 use crate::store::{RejectionFilter, ReplayRange};
 
-/// A page is replayed within some hundred milliseconds; longer than this, nobody waits.
+/// A page normally takes some hundred milliseconds.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(25);
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -30,47 +30,46 @@ pub(super) fn routes(routes: &mut Routes) {
         .fails_with(&[Kind::SensorNotFound, Kind::ReplayUnderWay]);
 }
 
-/// What became of a page of a replay.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Replay {
     /// Rejections that went through the pipeline.
     replayed: u64,
-    /// Of those: left the table, because their items are rows now, or rejections of their own.
+    /// Of these: removed, because their items are rows now, or rejections of their own.
     removed: u64,
-    /// Of those: stay, because all of it is refused again.
+    /// Of these: kept, because every item was rejected again.
     kept: u64,
-    /// Of those: were not there any more when they were to be stored.
+    /// Of these: deleted by others before they were stored.
     gone: u64,
-    /// Of those: stopped the actor of their sensor, or came behind one that did; they stay.
+    /// Of these: kept, because they stopped their sensor's actor, or came after one that did.
     failed: u64,
     /// Items that are rows now.
     stored_items: u64,
     /// Items that were rows before.
     duplicate_items: u64,
-    /// Items that are refused again.
+    /// Items that were rejected again.
     refused_items: u64,
-    /// Rejections that cannot be replayed; they stay.
+    /// Rejections that cannot be replayed; they are kept.
     not_replayable: Vec<NotReplayable>,
-    /// Where the next page begins; null behind the last.
+    /// The cursor of the next page; null on the last.
     next: Option<String>,
 }
 
-/// What a replay takes: conditions, all of which are to be fulfilled, or that all are meant.
+/// Conditions, all of which must match, or `all`.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[schema(as = ReplayOrder, example = json!({ "reason": "unknown_sensor", "limit": 1000 }))]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayBody {
-    /// True: all are meant.
+    /// True: replay without a condition.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(inline, nullable = false)]
     all: Option<True>,
-    /// Rejections of a page, 1000 if not said.
+    /// Rejections of a page; 1000 by default.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(inline, nullable = false)]
     limit: Option<Limit>,
-    /// What the page before gave as next; null for the first one.
+    /// The `next` of the previous page; null for the first.
     cursor: Option<String>,
-    /// These.
+    /// Rejections with these identifiers.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(min_items = 1, max_items = 1000, value_type = Vec<i64>, required = false)]
     identifiers: Option<Identifiers>,
@@ -94,7 +93,6 @@ pub(super) struct ReplayBody {
     until: Option<Time>,
 }
 
-/// A rejection that cannot be replayed.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct NotReplayable {
     identifier: i64,
@@ -125,10 +123,9 @@ impl From<ReplayReport> for Replay {
 
 /// Replays rejections: a page of them goes through the pipeline again
 ///
-/// Say which, or `"all": true`. What is stored leaves the table in the transaction that stores it; what
-/// is refused again stays, with the reason of today. Of a payload that was too large only the beginning
-/// was kept, under whatever reason it stands: it is told in `not_replayable`. Follow `next` as `cursor`
-/// until it is null.
+/// Name a condition, or `"all": true`. A rejection is removed in the transaction that stores its items; one that
+/// is rejected again is kept with the new reason. Of a too large payload only the beginning was kept, so that it is
+/// listed in `not_replayable`. Follow `next` as `cursor` until it is null.
 #[utoipa::path(
     post, path = "/api/v1/rejections/replay", tag = "rejections", operation_id = "replay_rejections",
     responses(

@@ -1,7 +1,6 @@
-//! What surrounds every request: its identifier, its span in the log, and the shape of its errors.
-//! Wrapped around the whole application by `bind`. Promises that each response carries the
-//! identifier and the headers that keep browsers from guessing, and each error is a problem document that names it, and that the cause of a failure
-//! is logged once.
+//! The outermost middleware: the request's identifier, its span in the log, and the form of errors. Wrapped around
+//! the whole application by `bind`. Each response carries the identifier and the headers that keep browsers from
+//! guessing; each error is a problem document that names it; the cause of a failure is logged once.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -22,10 +21,10 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Of what is no page: a browser that shows it loads and runs nothing.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// Longer ones are not taken over from the client.
+/// Longer identifiers of clients are replaced.
 const MAX_LENGTH: usize = 128;
 
-/// The identifier of a request: the client's, if it is one that can stand in a log, else ours.
+/// The client's identifier if it is safe to log, else a generated one.
 #[derive(Clone, Debug)]
 struct RequestIdentifier(String);
 
@@ -44,7 +43,6 @@ fn is_harmless(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
 }
 
-/// The outermost middleware: gives the request its identifier, and the response too.
 pub(super) async fn identify(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -64,7 +62,7 @@ pub(super) async fn identify(
     Ok(response)
 }
 
-/// Whatever made the error, the client gets a problem document.
+/// Turns every error into a problem document, whatever its source.
 fn render(response: ServiceResponse<BoxBody>, identifier: &str) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
@@ -74,7 +72,7 @@ fn render(response: ServiceResponse<BoxBody>, identifier: &str) -> ServiceRespon
         Some(problem) => problem.response(Some(identifier)),
         None => Problem::of_status(status).response(Some(identifier)),
     };
-    // Without them a browser hides the problem from the page that asked.
+    // Without them a browser hides the problem from the calling page.
     let of_cors: Vec<(HeaderName, HeaderValue)> = response
         .headers()
         .iter()
@@ -90,7 +88,7 @@ fn problem_of<B>(response: &ServiceResponse<B>) -> Option<&Problem> {
     response.response().error().and_then(|error| error.as_error())
 }
 
-/// The span of a request; its parameters and its body stay out of the log.
+/// The span of a request, without its parameters and its body.
 #[derive(Debug)]
 pub(super) struct RequestSpan;
 
@@ -98,7 +96,7 @@ impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let extensions = request.extensions();
         let identifier = extensions.get::<RequestIdentifier>().map_or("", |known| &known.0);
-        // Of the highest level, so that a line of any level has the identifier beside it.
+        // At the highest level, so that lines of any level carry the identifier.
         error_span!(
             "request",
             method = %request.method(),

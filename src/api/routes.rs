@@ -1,6 +1,6 @@
-//! The routes of the API. Each is declared once, in the file of its resource: its operation (method,
-//! path and description), who may call it, its handler, and what can go wrong. `bind` serves what is declared and
-//! `openapi.rs` describes it. Promises that no route is served that does not say who may call it.
+//! The routes of the API. Each is declared once, in the file of its resource: its operation (method, path and
+//! description), its access, its handler, and its problems. `bind` serves what is declared and `openapi.rs`
+//! describes it. No route is served without declared access.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ use super::limits;
 use super::problem::{Kind, Problem};
 use super::{body, query};
 
-/// What every route can answer with.
+/// The problems of every route.
 const COMMON_PROBLEMS: &[Kind] =
     &[Kind::InvalidParameter, Kind::NotAcceptable, Kind::MethodNotAllowed, Kind::Timeout];
 
-/// The routes that are declared, in the order in which a path is looked for.
+/// The declared routes, in the order of matching.
 #[derive(Default)]
 pub(super) struct Routes(Vec<Declared>);
 
@@ -33,14 +33,13 @@ pub(super) struct Declared {
     pub(super) path: String,
     pub(super) method: Method,
     pub(super) access: Access,
-    /// None of what is served beside the API.
+    /// `None` for pages beside the API.
     pub(super) operation: Option<Operation>,
     pub(super) schemas: Vec<(String, RefOr<Schema>)>,
-    /// What it can answer with.
     pub(super) problems: Vec<Kind>,
-    /// Of a stream: the schema of the `data` of each event.
+    /// The events of a stream, each with the schema of its `data`.
     pub(super) events: &'static [(&'static str, &'static str)],
-    /// HEAD is answered as GET is, without the body ([RFC 9110, 9.3.2]).
+    /// HEAD is answered like GET, without the body ([RFC 9110, 9.3.2]).
     takes_head: bool,
     route: Box<dyn Fn() -> Route + Send + Sync>,
 }
@@ -84,7 +83,7 @@ impl Routes {
         declared
     }
 
-    /// Declares a GET beside the API, which the document leaves out.
+    /// Declares a GET beside the API, not part of the document.
     pub(super) fn add_page<F, Args>(&mut self, access: Access, path: &str, handler: F)
     where
         F: Handler<Args, Output: Responder + 'static> + Copy + Send + Sync,
@@ -124,7 +123,7 @@ impl Routes {
         self.0.iter()
     }
 
-    /// Serves them: each path answers other methods than its own with 405, and each in time.
+    /// Serves them; each path answers 405 to other methods.
     pub(super) fn register(&self, config: &mut ServiceConfig) {
         let mut served: Vec<&str> = Vec::new();
         for Declared { path, .. } in &self.0 {
@@ -155,13 +154,13 @@ impl Routes {
 }
 
 impl Declared {
-    /// It can answer with these, beside those of its access and its arguments.
+    /// Declares problems beside those of its access and its arguments.
     pub(super) fn fails_with(&mut self, problems: &[Kind]) -> &mut Self {
         self.problems.extend_from_slice(problems);
         self
     }
 
-    /// It is a stream of these events, each with the name of its schema. It has no end, so that HEAD is not taken.
+    /// Declares a stream of these events, each with the name of its schema. It never ends, so it takes no HEAD.
     pub(super) fn streams(&mut self, events: &'static [(&str, &str)]) -> &mut Self {
         (self.events, self.takes_head) = (events, false);
         self
@@ -176,11 +175,11 @@ impl Declared {
     }
 }
 
-/// What a route takes beside its path.
+/// What a route accepts beside its path.
 struct Takes {
     /// The names of its query parameters.
     parameters: Vec<String>,
-    /// Whether a body is looked at, or passed over.
+    /// Whether a body is read or ignored.
     body: bool,
 }
 
@@ -191,7 +190,7 @@ impl Takes {
     }
 }
 
-/// Asks who calls, and looks whether the route takes what is sent, before the handler is called.
+/// Authenticates the caller, then checks query and body, before the handler runs.
 fn guarded(access: Access, takes: Option<Arc<Takes>>, route: Route) -> Route {
     let check = move |request: ServiceRequest, next: Next<BoxBody>| {
         let takes = takes.clone();
@@ -202,13 +201,12 @@ fn guarded(access: Access, takes: Option<Arc<Takes>>, route: Route) -> Route {
             }
         }
     };
-    // The one that is wrapped last is asked first.
+    // The middleware wrapped last runs first.
     route
         .wrap(from_fn(check))
         .wrap(from_fn(move |request, next| authenticate(access, request, next)))
 }
 
-/// What is served where no route is declared.
 pub(super) fn not_found() -> Route {
     let problem = || async {
         Err::<&str, _>(Problem::new(Kind::RouteNotFound, "no route is served at this path"))

@@ -1,5 +1,5 @@
-//! The list of sensors: which, and in what order. Promises a page after the other without a gap, in
-//! spite of inserts; in the order of last seen, a sensor that speaks meanwhile moves.
+//! The list of sensors, filtered and sorted. Inserts leave no gap between pages; in the order of last_seen, a
+//! sensor that sends meanwhile moves.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -48,7 +48,6 @@ async fn list(
     Ok(listing(sensors, &page, |sensor| sensor.key(order), SensorItem::from))
 }
 
-/// Which sensors, and in what order.
 #[derive(Debug, Deserialize, IntoParams)]
 struct SensorsQuery {
     /// Those of one network
@@ -60,14 +59,14 @@ struct SensorsQuery {
     /// Those with this text in their name, in either case
     #[param(inline)]
     q: Option<SearchText>,
-    /// Those not heard since, in RFC 3339 or Unix seconds; never heard is silent
+    /// Sensors without a message since this time (RFC 3339 or Unix seconds), including those that never sent one
     #[param(inline)]
     silent_since: Option<Time>,
-    /// Those whose newest configuration stands so; `stale`: published for more than five minutes when the
-    /// sensor last spoke, and not acknowledged
+    /// Sensors whose newest configuration is in this state; `stale`: not acknowledged, though the sensor sent a
+    /// message more than five minutes after its publication
     #[param(inline)]
     configuration_state: Option<State>,
-    /// By name, or by when it was heard: the longest silent first, or last
+    /// By name, or by the time of the last message: the oldest first, or last
     #[param(inline, default = "name")]
     sort: Option<Sort>,
 }

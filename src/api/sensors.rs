@@ -1,6 +1,5 @@
-//! Sensors: create, read, change, delete; `sensor_list.rs` lists them. Handlers read the request, call the store, and
-//! tell the fleet. Promises that a name is unique in its network, and that a deleted sensor's rows
-//! are gone when the 204 arrives.
+//! Sensors: create, read, change, delete; `sensor_list.rs` lists them. Handlers call the store, then notify the
+//! supervisor and the outbox. A name is unique in its network; a 204 means that a deleted sensor's rows are deleted.
 
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Times
 use crate::sensor::Snapshot;
 use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError, Store};
 
-/// Whoever uses an identifier again waits so long for the rest of the sensor that had it.
+/// How long a creation waits for the purge of an earlier sensor with the same identifier.
 const PURGE_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -41,7 +40,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN, __path_delete, delete);
 }
 
-/// A sensor.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SensorItem {
     #[schema(value_type = Uuid)]
@@ -49,27 +47,25 @@ pub(super) struct SensorItem {
     #[schema(value_type = Uuid)]
     network: NetworkIdentifier,
     name: String,
-    /// The user's; it is not sent to the sensor.
+    /// Not sent to the sensor.
     #[schema(value_type = Object)]
     metadata: Box<RawValue>,
     creation_timestamp: jiff::Timestamp,
-    /// When its last message reached the service; noted every few seconds.
+    /// When its last message was received; updated every few seconds.
     last_seen_timestamp: Option<jiff::Timestamp>,
     newest_revision: Option<i32>,
     configuration_state: ConfigurationState,
     last_acknowledged_revision: Option<i32>,
 }
 
-/// One sensor, with what its actor knows.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SensorDetail {
     #[serde(flatten)]
     item: SensorItem,
-    /// Null where it was silent for a while.
+    /// Null where it sent nothing for a while.
     live: Option<Snapshot>,
 }
 
-/// A sensor to be created.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSensorBody {
@@ -95,7 +91,7 @@ pub(super) struct NewSensorBody {
     metadata: Option<Box<RawValue>>,
 }
 
-/// What is to be changed about a sensor; what is not named stays.
+/// Members that are left out do not change.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SensorChangeBody {
@@ -190,8 +186,8 @@ async fn create(
     Ok(created(location, SensorItem::from(sensor)))
 }
 
-/// Goes on with a purge that was cut short, unless somebody is at it; whether that is soon done. If
-/// not, it is carried out even so.
+/// Continues an interrupted purge, unless another process does so; returns whether it finished in time. It
+/// continues in any case.
 async fn purged_in_time(store: &Store, identifier: SensorIdentifier) -> bool {
     let store = store.clone();
     let purge = actix_web::rt::spawn(async move {
@@ -218,7 +214,6 @@ fn new_sensor(body: NewSensorBody, own: Scope) -> Result<NewSensor, Problem> {
     })
 }
 
-/// The network to which a sensor belongs, or is to belong.
 fn network_in(own: Scope, network: Option<Network>) -> Result<Option<NetworkIdentifier>, Problem> {
     match network {
         Some(Network(network)) if !own.covers(network) => Err(Problem::no_such_network()),
@@ -226,9 +221,9 @@ fn network_in(own: Scope, network: Option<Network>) -> Result<Option<NetworkIden
     }
 }
 
-/// One sensor, with what its actor knows
+/// One sensor, with its actor's state
 ///
-/// While the database is unavailable this is 503; `…/live` then still tells what the actor knows.
+/// 503 while the database is unavailable; `…/live` then still shows the actor's state.
 #[utoipa::path(
     get, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "read_sensor",
     responses(
@@ -243,7 +238,7 @@ async fn one(
     let (sensor, live) =
         tokio::join!(context.store.sensor(identifier), context.supervisor.snapshot(identifier));
     let mut sensor = sensor?.ok_or_else(Problem::sensor_not_found)?;
-    // Its actor knows before the table does.
+    // The actor is ahead of the table.
     sensor.last_seen_at = sensor.last_seen_at.max(live.as_ref().and_then(Snapshot::last_receipt));
     Ok(HttpResponse::Ok().json(SensorDetail { item: sensor.into(), live }))
 }
@@ -296,7 +291,7 @@ async fn delete(
         context.supervisor.deleted(identifier).await;
         match context.work.purge_sensor(identifier).await {
             Ok(row_count) => info!(sensor = %identifier, row_count, "sensor deleted"),
-            // The sensor is gone, and asking again would find none: housekeeping goes on with it.
+            // The sensor is deleted, and a repeated request would be 404: housekeeping continues the purge.
             Err(error) => {
                 warn!(sensor = %identifier, %error, "rows of a deleted sensor remain; they will be purged later");
             }

@@ -1,5 +1,5 @@
-//! Sessions: a user exchanges name and password for a token that ends by itself, or when told to.
-//! Promises that the answer to a wrong name and to a wrong password is the same, and takes as long.
+//! Sessions: a user exchanges name and password for a token that expires or is revoked. A wrong name and a wrong
+//! password get the same response, after the same time.
 
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web;
@@ -33,7 +33,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_end, end);
 }
 
-/// A user who signs in.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
@@ -46,7 +45,7 @@ pub(super) struct Credentials {
     network: Option<Network>,
 }
 
-/// A session that has just begun. Its token is shown this once.
+/// A new session. Its token is shown only here.
 #[derive(Serialize, ToSchema)]
 pub(super) struct OpenedSession {
     /// For the header `Authorization: Bearer …`.
@@ -65,7 +64,7 @@ pub(super) struct Session {
     /// The one network in which the role holds; null for all.
     #[schema(value_type = Option<Uuid>)]
     network: Option<NetworkIdentifier>,
-    /// Null never ends by itself.
+    /// Null: it does not expire.
     expiry_timestamp: Option<jiff::Timestamp>,
 }
 
@@ -126,7 +125,7 @@ pub(super) async fn open(
         }))
 }
 
-/// Who calls, by session or by token.
+/// The caller of this request
 #[utoipa::path(
     get, path = "/api/v1/sessions/current", tag = "access", operation_id = "read_session",
     responses((status = 200, description = "Who calls", body = Session)),

@@ -1,6 +1,5 @@
-//! Checks passwords, and slows those who guess them. Used by `sessions.rs`. Promises that a name
-//! that nobody has takes as long as one that somebody has, that few passwords are checked at a time,
-//! each away from the threads that serve, and that what it remembers is bounded.
+//! Checks passwords, with limits against guessing. Used by `sessions.rs`. An unknown name takes as long as a
+//! known one; few passwords are checked at a time, on threads that serve nothing else; its memory is bounded.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -14,26 +13,24 @@ use super::problem::Problem;
 use super::rate_limiter::{Rate, RateLimiter};
 use crate::domain::is_password;
 
-/// Failures with one name: so many, and then one every ten seconds.
+/// Failures with one name: five, then one every ten seconds.
 const BY_NAME: Rate = Rate { burst: 5, interval: Duration::from_secs(10) };
 
-/// Failures from one address, which many may share.
+/// Failures from one address, which many users may share.
 const BY_ADDRESS: Rate = Rate { burst: 30, interval: Duration::from_secs(2) };
 
 /// A check takes a core for tens of milliseconds, and 19 MiB; ingest needs the cores.
 const CHECKS_AT_ONCE: usize = 1;
 
-/// Who would wait longer for a check is told to come back.
+/// How long a request waits for its check before it gets 429.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One for the process.
 pub(super) struct SignInChecks {
     by_name: Mutex<RateLimiter<String>>,
     by_address: Mutex<RateLimiter<Option<IpAddr>>>,
     checks: Semaphore,
 }
 
-/// Who signs in, and from where.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt<'a> {
     pub(super) name: &'a str,
@@ -49,15 +46,15 @@ impl SignInChecks {
         }
     }
 
-    /// Whether the password is the one that was kept for the name; nothing is kept for a name that
-    /// nobody has. 429 where that name, or that address, has failed too often.
+    /// Whether the password matches the stored hash; there is none for an unknown name. 429 where the name or the
+    /// address has failed too often.
     pub(super) async fn check(
         &self,
         attempt: Attempt<'_>,
         password: SecretString,
         kept: Option<String>,
     ) -> Result<bool, Problem> {
-        // Counted as a failure first, so that many at once do not slip through.
+        // Counted as a failure first, so that parallel attempts are limited too.
         self.count(attempt)?;
         let permit = tokio::time::timeout(PERMIT_TIMEOUT, self.checks.acquire()).await;
         let Ok(_permit) = permit else {

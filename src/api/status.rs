@@ -1,6 +1,5 @@
-//! What runs here, what it is connected to, and the account of all that it received. Called by
-//! operators and by the simulator, which reads the ledger. Promises an answer while the database
-//! is away, and ledger entries exactly as the ledger has them.
+//! The status of the service: version, connections and ledger. Read by operators and by the simulator. Available
+//! while the database is not.
 
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
@@ -14,7 +13,7 @@ use super::{Context, health};
 use crate::domain::{LedgerSnapshot, Part, Timestamp};
 use crate::sensor::ActorStats;
 
-/// The commit that the build was made from, where the build said so.
+/// The commit of the build, if known.
 const COMMIT: &str = match option_env!("TRIBUTARY_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
@@ -24,7 +23,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_status, status);
 }
 
-/// What runs here, and how it fares.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
     version: &'static str,
@@ -37,7 +35,6 @@ pub(super) struct Status {
     actors: Option<ActorStats>,
 }
 
-/// What must be up.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Connections {
     broker_ingest: Connection,
@@ -46,7 +43,6 @@ pub(super) struct Connections {
     database: Connection,
 }
 
-/// Whether one part is up, since when, and why not.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Connection {
     up: bool,
@@ -54,10 +50,10 @@ pub(super) struct Connection {
     problem: Option<String>,
 }
 
-/// What runs here, what it is connected to, and the account of all that it received
+/// Version, connections and ledger of the service
 ///
-/// It is the account of the whole service, whoever asks: a token of one network sees it too. It counts, and
-/// names no sensor and no network.
+/// They concern the whole service and are visible to every token, also of one network; no sensor and no network is
+/// named.
 #[utoipa::path(
     get, path = "/api/v1/status", tag = "service", operation_id = "read_status",
     responses((status = 200, description = "Also while the database is unavailable", body = Status)),

@@ -1,6 +1,5 @@
-//! Streams of server-sent events: what a sensor says, and how much the whole fleet does. Opened by
-//! dashboards and by `curl -N`. Promises events of what is committed only, and that a reader that
-//! does not keep up is told so and dropped.
+//! Streams of server-sent events: the items of a sensor, and the counts of the fleet. Opened by dashboards and
+//! `curl -N`. Only committed rows become events; a reader that does not keep up gets a last event that says so.
 
 use std::convert::Infallible;
 
@@ -20,7 +19,7 @@ use crate::streams::{NoRoom, NotRead, StreamGrant};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What keeps nginx from holding events back.
+/// Keeps nginx from buffering events.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -41,7 +40,7 @@ pub(super) fn routes(routes: &mut Routes) {
     ]);
 }
 
-/// Counts of the fleet per four hours over 28 days, then what changes
+/// Counts of the fleet per four hours over 28 days, then their changes
 ///
 /// The first event, `fleet`, has `totals` for each of the 168 buckets, by the sensors' clocks, and says
 /// in `activity_path` where the counts of each sensor are read, page by page (the schema
@@ -64,7 +63,7 @@ async fn fleet(caller: Caller, context: web::Data<Context>) -> Result<HttpRespon
     Ok(stream(reader))
 }
 
-/// What a sensor says, each event behind its COMMIT
+/// Items of a sensor, each after its COMMIT
 ///
 /// First `open` (the schema `StreamOpened`); then `measurement`, `log_message` and `heartbeat`, with the
 /// members that the lists have (`Measurement`, `LogMessage`, `Heartbeat`), and `configuration`
@@ -85,13 +84,13 @@ async fn sensor(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (sensor, seen) = (path.sensor(), last_event_id(&request)?);
-    // First the stream, then the look: a deletion between the two is then in the stream.
+    // The stream is opened first, so that it reports a deletion that happens meanwhile.
     let reader = context.streams.hub.read_sensor(grant(&caller), sensor, seen)?;
     context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
     Ok(stream(reader))
 }
 
-/// By what right the caller reads: a stream ends with it.
+/// The caller's grant, with which the stream ends.
 fn grant(caller: &Caller) -> StreamGrant {
     StreamGrant {
         token: caller.token(),
@@ -101,7 +100,7 @@ fn grant(caller: &Caller) -> StreamGrant {
     }
 }
 
-/// The moment of the last event that the client has seen: an identifier of ours, which is one.
+/// The timestamp of the last event that the client has seen; an event's identifier is its timestamp.
 fn last_event_id(request: &HttpRequest) -> Result<Option<Timestamp>, Problem> {
     let Some(header) = request.headers().get(LAST_EVENT_ID) else { return Ok(None) };
     let moment = header.to_str().ok().and_then(|text| text.parse::<i64>().ok());
@@ -120,7 +119,7 @@ fn stream(events: impl Stream<Item = Result<Bytes, Infallible>> + 'static) -> Ht
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"))
-        // Compressed, an event would wait for those behind it.
+        // Compression would hold events back.
         .insert_header((CONTENT_ENCODING, "identity"))
         .streaming(events)
 }

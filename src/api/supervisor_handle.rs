@@ -1,6 +1,6 @@
-//! The API's handle to the sensors' supervisor and to the outbox. Made by `app` from their addresses,
-//! used by the handlers of sensors and configurations. A request waits at most 1 s for an actor: what
-//! a lost message would have told it, it reads from the tables.
+//! The API's handle to the sensors' supervisor and to the outbox. Created by `app` from their addresses, used by
+//! the handlers of sensors and configurations. A request waits at most 1 s for an actor; actors recover lost
+//! messages from the tables.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub struct SupervisorHandle {
 }
 
 impl SupervisorHandle {
-    /// For a supervisor and an outbox, or what takes their place in a test.
+    /// A handle to a supervisor and an outbox, or to their replacements in a test.
     #[must_use]
     pub fn new<S, O>(supervisor: &Addr<S>, outbox: &Addr<O>) -> Self
     where

@@ -1,6 +1,6 @@
-//! The tokens that were shown lately, and how often each may ask. Asked by `authenticate.rs` for
-//! every request, told by those who revoke. Promises that what is revoked here is refused at once,
-//! what is revoked elsewhere within two seconds, and that what it remembers is bounded.
+//! A cache of the tokens used recently, and their rate limits. Used by `authenticate.rs` for every request. A
+//! token revoked by this process is refused at once, one revoked by another within two seconds. Its size is
+//! bounded.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,32 +16,32 @@ use super::rate_limiter::{Rate, RateLimiter};
 use crate::domain::{Timestamp, TokenDigest};
 use crate::store::{Store, StoreError, TokenRow};
 
-/// A token is believed for so long without asking the database, and while it is asked. With the
-/// patience below it bounds how long one that was revoked by another process is still taken.
+/// How long a token is accepted without a query. With the timeout below it bounds how long a token that another
+/// process revoked is still accepted.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// While the database is unavailable a token that was good is believed for so long, so that what needs no
-/// database is still served.
+/// How long a valid token is accepted while the database is unavailable, so that routes without a query are
+/// still served.
 const STALE: Duration = Duration::from_secs(300);
 
-/// With a token at hand that was good, the database is waited for no longer than this; the handler
-/// needs the rest of the two seconds in which it must answer.
+/// How long a request with a cached valid token waits for the database; its handler needs the rest of the two
+/// seconds.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Tokens at hand; beyond that all are asked for anew.
+/// Over this limit the cache is cleared.
 const MAX_TOKENS: usize = 10_000;
 
-/// The use of a token is noted at most this often.
+/// `last_used` of a token is updated at most this often.
 const NOTE_USE_EVERY_MICROSECONDS: i64 = 60_000_000;
 
-/// Who asks, for the count of requests.
+/// The key of the rate limit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Asker {
     Token(Uuid),
     Address(Option<IpAddr>),
 }
 
-/// One for the process, shared by its HTTP workers.
+/// Shared by all HTTP workers.
 pub(super) struct TokenCache {
     pub(super) config: AccessConfig,
     store: Store,
@@ -52,16 +52,16 @@ pub(super) struct TokenCache {
 #[derive(Default)]
 struct Known {
     tokens: foldhash::HashMap<TokenDigest, Remembered>,
-    /// Counts what was revoked, so that a look-up that ran meanwhile is not remembered.
+    /// Incremented by each revocation; a look-up that began before is not cached.
     revocations: u64,
 }
 
 #[derive(Clone)]
 struct Remembered {
     caller: Caller,
-    /// When the database last said so.
+    /// When the database last confirmed it.
     confirmed_at: Instant,
-    /// When it was last asked, in vain or not.
+    /// When the database was last queried, successfully or not.
     asked_at: Instant,
 }
 
@@ -77,7 +77,7 @@ impl TokenCache {
         }
     }
 
-    /// Who holds the token; none where it is not valid.
+    /// The holder of the token; `None` if it is invalid.
     pub(super) async fn holder(&self, digest: TokenDigest) -> Result<Option<Caller>, StoreError> {
         let now = Instant::now();
         let (stale, revocations) = self.remembered(digest, now);
@@ -85,7 +85,7 @@ impl TokenCache {
             if now.duration_since(it.asked_at) < FRESH {
                 return Ok(Some(it.caller.clone()));
             }
-            // One request asks; the others go on meanwhile.
+            // One request queries; the others continue meanwhile.
             self.asked(digest, now);
         }
         let found = match &stale {
@@ -119,7 +119,7 @@ impl TokenCache {
         }
     }
 
-    /// Whether the token is at hand.
+    /// Whether the token is cached.
     pub(super) fn remembers(&self, digest: TokenDigest) -> bool {
         self.remembered(digest, Instant::now()).0.is_some()
     }
@@ -132,21 +132,20 @@ impl TokenCache {
         })
     }
 
-    /// A token is revoked.
     pub(super) fn forget(&self, token: Uuid) {
         let mut known = self.known();
         known.revocations += 1;
         known.tokens.retain(|_, it| it.caller.token() != Some(token));
     }
 
-    /// Several may be.
+    /// Several tokens may have been revoked.
     pub(super) fn forget_all(&self) {
         let mut known = self.known();
         known.revocations += 1;
         known.tokens.clear();
     }
 
-    /// What is at hand of it, if it may still be believed; and the count of revocations until now.
+    /// The cached token, if it may still be accepted, and the number of revocations so far.
     fn remembered(&self, digest: TokenDigest, now: Instant) -> (Option<Remembered>, u64) {
         let known = self.known();
         let today = Timestamp::now();

@@ -1,5 +1,5 @@
-//! Bearer tokens: made, listed, revoked. For admins, each within the caller's own scope. Promises
-//! that a token's text is in one answer only, and that a revoked one is refused from then on.
+//! Bearer tokens: created, listed, revoked by admins, within the caller's scope. A token's text is in one response
+//! only; a revoked token is refused at once.
 
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::{HttpResponse, web};
@@ -29,7 +29,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN, __path_revoke, revoke);
 }
 
-/// A token, without its text.
 #[derive(Serialize, ToSchema)]
 pub(super) struct TokenItem {
     identifier: Uuid,
@@ -39,13 +38,13 @@ pub(super) struct TokenItem {
     #[schema(value_type = Option<Uuid>)]
     network: Option<NetworkIdentifier>,
     creation_timestamp: jiff::Timestamp,
-    /// Null never expires.
+    /// Null: it does not expire.
     expiry_timestamp: Option<jiff::Timestamp>,
-    /// Within a minute.
+    /// Precise to a minute.
     last_used_timestamp: Option<jiff::Timestamp>,
 }
 
-/// A new token. Its text is shown this once.
+/// A new token. Its text is shown only here.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CreatedToken {
     #[serde(flatten)]
@@ -54,7 +53,6 @@ pub(super) struct CreatedToken {
     token: String,
 }
 
-/// A token to be created.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTokenBody {
@@ -62,10 +60,10 @@ pub(super) struct NewTokenBody {
     #[schema(inline, example = "dashboard")]
     name: Name,
     role: Role,
-    /// The one network in which the role holds; null for all, as far as the caller's own goes.
+    /// The one network in which the role holds; null for all of the caller's.
     #[schema(inline)]
     network: Option<Network>,
-    /// In the future; null never expires.
+    /// In the future; null: it does not expire.
     #[schema(inline)]
     expiry_timestamp: Option<Expiry>,
 }
@@ -99,7 +97,7 @@ impl From<AccessError> for Problem {
     }
 }
 
-/// The scope of what is to be created: the caller's own, where it has one and none is named.
+/// The scope of a new token or user: by default the caller's own.
 pub(super) fn scope_in(own: Scope, network: Option<Network>) -> Result<Scope, Problem> {
     match network {
         None => Ok(own),
@@ -108,7 +106,7 @@ pub(super) fn scope_in(own: Scope, network: Option<Network>) -> Result<Scope, Pr
     }
 }
 
-/// Creates a token. Its text is in this answer and nowhere else.
+/// Creates a token. Its text is in this response and nowhere else.
 #[utoipa::path(
     post, path = "/api/v1/tokens", tag = "access", operation_id = "create_token",
     responses(
@@ -168,7 +166,7 @@ async fn one(
     found::<_, TokenItem>(row, Kind::TokenNotFound)
 }
 
-/// Revokes a token, at once.
+/// Revokes a token at once.
 #[utoipa::path(
     delete, path = "/api/v1/tokens/{token}", tag = "access", operation_id = "revoke_token",
     responses((status = 204, description = "It is refused from now on")),

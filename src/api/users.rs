@@ -1,6 +1,5 @@
-//! Users, who sign in with a password: created, listed, changed, deleted. For admins, each within
-//! the caller's own scope. Promises that a password is never shown, and that a change ends the
-//! user's sessions.
+//! Users, who sign in with a password: created, listed, changed, deleted by admins, within the caller's scope. A
+//! password is never shown; a change ends the user's sessions.
 
 use actix_web::{HttpResponse, web};
 use secrecy::SecretString;
@@ -32,7 +31,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN, __path_delete, delete);
 }
 
-/// A user.
 #[derive(Serialize, ToSchema)]
 pub(super) struct UserItem {
     identifier: Uuid,
@@ -47,7 +45,6 @@ pub(super) struct UserItem {
     signs_in_with_network: bool,
 }
 
-/// A user to be created.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUserBody {
@@ -57,12 +54,12 @@ pub(super) struct NewUserBody {
     #[schema(inline)]
     password: Password,
     role: Role,
-    /// The one network in which the role holds; null for all, as far as the caller's own goes.
+    /// The one network in which the role holds; null for all of the caller's.
     #[schema(inline)]
     network: Option<Network>,
 }
 
-/// What is to be changed about a user; what is not named stays.
+/// Members that are left out do not change.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserChangeBody {
@@ -72,7 +69,7 @@ pub(super) struct UserChangeBody {
     #[serde(default, deserialize_with = "not_null")]
     #[schema(nullable = false)]
     role: Option<Role>,
-    /// The one network in which the role holds; null for all, as far as the caller's own goes.
+    /// The one network in which the role holds; null for all of the caller's.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(inline, value_type = Option<Network>)]
     network: Option<Option<Network>>,
@@ -91,7 +88,7 @@ impl From<UserRow> for UserItem {
     }
 }
 
-/// Slow on purpose, so not on a thread that serves.
+/// Slow on purpose, so not on an HTTP worker.
 async fn hashed(password: SecretString) -> Result<String, Problem> {
     web::block(move || hash_password(&password)).await.map_err(Problem::internal)
 }

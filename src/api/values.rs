@@ -9,7 +9,6 @@ use crate::wire::value::MAX_KEY_CHARACTERS;
 
 pub(super) const MAX_NAME_CHARACTERS: usize = 200;
 
-/// Longer texts find nothing.
 pub(super) const MAX_TEXT_CHARACTERS: usize = 1_000;
 
 /// A log filter of every module is shorter.

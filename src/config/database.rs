@@ -1,4 +1,4 @@
-//! The settings of the database. Part of `config.rs`, which says the rest.
+//! The settings of the database. `config.rs` assembles them with the others.
 
 use std::sync::Arc;
 

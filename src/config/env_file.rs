@@ -1,6 +1,5 @@
-//! The file `.env`, which adds to the environment what that does not hold already. Loaded once, by
-//! `main`, before anything else. Promises that an error says where it is and does not show the line,
-//! which may hold a password.
+//! The file `.env`, which adds variables to the environment. Loaded once, by `main`, before anything else. An error
+//! names the line without showing it, because it may contain a password.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,7 +11,7 @@ use super::{ConfigError, environment};
 pub struct EnvFile {
     /// Where it is, if there is one.
     pub path: Option<PathBuf>,
-    /// Those of its variables that the environment did not hold already.
+    /// Its variables that were not in the environment.
     names: BTreeSet<String>,
     /// All of its variables.
     pub(super) all_names: BTreeSet<String>,
@@ -29,7 +28,7 @@ impl EnvFile {
 /// Loads `.env` into the environment, where there is one; what is set already wins.
 ///
 /// # Errors
-/// When the file is there and malformed.
+/// When the file is malformed.
 pub fn load_env_file() -> Result<EnvFile, ConfigError> {
     let unreadable = |error: dotenvy::Error| ConfigError::File(error.to_string());
     let lines = match dotenvy::dotenv_iter() {
@@ -40,12 +39,12 @@ pub fn load_env_file() -> Result<EnvFile, ConfigError> {
     let all_names = names_of(lines)?;
     let mut names = all_names.clone();
     names.retain(|name| environment(name).is_none());
-    // Every line has been read once, so that this error is about the file.
+    // Every line has been parsed once, so that this error concerns the file.
     let path = dotenvy::dotenv().map_err(unreadable)?;
     Ok(EnvFile { path: Some(path), names, all_names })
 }
 
-/// The variables of the file. The library's own error would show the line.
+/// The variables of the file. The library's error would show the line.
 fn names_of<R: std::io::Read>(lines: dotenvy::Iter<R>) -> Result<BTreeSet<String>, ConfigError> {
     let mut names = BTreeSet::new();
     let mut place = "its first line".to_owned();

@@ -1,4 +1,4 @@
-//! The settings of HTTP and of the streams that it serves. Part of `config.rs`, which says the rest.
+//! The settings of HTTP and of its streams. `config.rs` assembles them with the others.
 
 use super::error::ConfigError;
 use super::settings::Settings;

@@ -1,5 +1,5 @@
-//! What `tributary check-config` prints: every setting, where it came from, and what is wrong with
-//! them all. Pure but for the files that settings name.
+//! The output of `tributary check-config`: every setting, its source, and all problems. Pure but for the files that
+//! settings name.
 
 use std::fmt;
 
@@ -9,22 +9,22 @@ use super::{Config, ConfigError, EnvFile};
 /// Read by other commands than `serve`.
 const ELSEWHERE: &[&str] = &["API_TOKEN", "API_TOKEN_FILE"];
 
-/// The settings as they are, and what is wrong with them.
+/// All settings and their problems.
 #[derive(Debug)]
 pub struct Inspection {
     rows: Vec<[String; 3]>,
-    /// Every one that was found.
+    /// In the order of the settings.
     pub problems: Vec<ConfigError>,
-    /// Variables of the file that nobody reads, and the setting that each seems to be meant for.
+    /// Unknown variables of the file, and the setting that each resembles.
     misspelt: Vec<(String, String)>,
 }
 
 impl Inspection {
-    /// Reads them all, whatever is wrong with some.
+    /// Reads all settings, also after a problem.
     #[must_use]
     pub fn of(environment: impl Fn(&str) -> Option<String>, file: &EnvFile) -> Self {
         let settings = Settings::lenient(&environment);
-        // Where it cannot go on, the problem is one more.
+        // A problem that ends the reading is added.
         let unread = Config::assemble(&settings).err();
         let misspelt_by = |name: &String| Some((name.clone(), settings.meant_by(name)?));
         let misspelt = file.all_names.iter().filter(|name| !ELSEWHERE.contains(&name.as_str()));
@@ -59,10 +59,10 @@ impl fmt::Display for Inspection {
             writeln!(out, "{name:names$}  {shown:values$}  {origin}")?;
         }
         for (name, meant) in &self.misspelt {
-            writeln!(out, "\n{name} in .env is not read by anybody; did you mean {meant}?")?;
+            writeln!(out, "\n{name} in .env is not a known setting; did you mean {meant}?")?;
         }
         match self.problems.len() {
-            0 => return write!(out, "\nNothing contradicts anything."),
+            0 => return write!(out, "\nNo problems found."),
             1 => write!(out, "\nOne problem:")?,
             count => write!(out, "\n{count} problems:")?,
         }

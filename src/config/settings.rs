@@ -1,7 +1,7 @@
-//! Reads one setting after the other, by name, and remembers what it found and where. Used by
-//! `config.rs`, which knows the names; what is remembered is what `check-config` prints.
+//! Reads settings by name, and records each value and its source for `check-config`. Used by the other files of
+//! `config`, which know the names.
 //!
-//! Invariant: what is remembered of a secret is that there is one, and an error never holds it.
+//! Invariant: of a secret only its presence is recorded, and no error contains it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -13,13 +13,13 @@ use secrecy::SecretString;
 
 use super::error::{ConfigError, HIDDEN};
 
-/// Names more alike than this (of 1) are one name, misspelt.
+/// Names with a higher similarity (of 1) are taken for a misspelling.
 const ALIKE: f64 = 0.93;
 
 /// A secret's variable, and the one that names a file with it.
 pub(super) type SecretNames = (&'static str, &'static str);
 
-/// Taken in place of a URL that is missing or malformed, where all problems are wanted.
+/// Placeholder with which reading continues after a missing or malformed URL.
 pub(super) const SOMEWHERE: &str = "mqtt://localhost";
 
 /// Where a value came from.
@@ -29,48 +29,45 @@ pub(super) enum Origin {
     Variable(String),
     /// The file that the variable of this name names.
     File(String),
-    /// Nobody said anything.
+    /// It is not set.
     Default,
 }
 
-/// What a setting is.
+/// A setting as it was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Found {
-    /// Its variable.
     pub(super) name: &'static str,
-    /// What may be shown of it; empty where there is none.
+    /// What may be shown of its value; empty if it has none.
     pub(super) shown: String,
-    /// Where it came from.
     pub(super) origin: Origin,
 }
 
-/// The reader.
 pub(super) struct Settings<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     found: RefCell<Vec<Found>>,
     asked: RefCell<BTreeSet<String>>,
-    /// None ends at the first problem; else they gather here, and the default goes on in each one's
-    /// place.
+    /// `None`: reading ends at the first problem. Otherwise problems are collected, and reading continues with the
+    /// default.
     problems: Option<RefCell<Vec<ConfigError>>>,
 }
 
 impl<'a> Settings<'a> {
-    /// Ends at the first problem.
+    /// Reading ends at the first problem.
     pub(super) fn strict(environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { environment, found: RefCell::default(), asked: RefCell::default(), problems: None }
     }
 
-    /// Goes on after each problem, to find them all.
+    /// Reading continues after a problem, to find all.
     pub(super) fn lenient(environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { problems: Some(RefCell::default()), ..Self::strict(environment) }
     }
 
-    /// What was found, in the order of asking, and what is wrong with it.
+    /// The settings in the order of reading, and the problems.
     pub(super) fn into_findings(self) -> (Vec<Found>, Vec<ConfigError>) {
         (self.found.into_inner(), self.problems.unwrap_or_default().into_inner())
     }
 
-    /// The name that was asked for and is most like this one, which was not.
+    /// The known name that this unknown one is most similar to.
     pub(super) fn meant_by(&self, name: &str) -> Option<String> {
         let asked = self.asked.borrow();
         let likeness = |known: &str| strsim::jaro_winkler(&name.to_uppercase(), known);
@@ -79,7 +76,7 @@ impl<'a> Settings<'a> {
         is_misspelt.then(|| most_alike.clone())
     }
 
-    /// The problem, or where all of them are wanted, this instead of what it spoilt.
+    /// The problem, or `instead` where problems are collected.
     pub(super) fn refuse<T>(&self, problem: ConfigError, instead: T) -> Result<T, ConfigError> {
         match &self.problems {
             None => Err(problem),
@@ -110,7 +107,7 @@ impl<'a> Settings<'a> {
         text
     }
 
-    /// A text that this finds fit for use.
+    /// A text that passes a check.
     pub(super) fn checked(
         &self,
         name: &'static str,
@@ -166,7 +163,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// The same, in words of its own.
+    /// A flag whose values are shown as `on` and `off`.
     pub(super) fn switch(&self, name: &'static str, default: bool) -> Result<bool, ConfigError> {
         let shown = |on| if on { "on" } else { "off" };
         let (value, origin) = match self.ask(name) {
@@ -187,7 +184,7 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// What may be a URL with a password in it: shown only when it can be used.
+    /// A URL that may contain a password: shown only if it is valid.
     pub(super) fn endpoint<W>(&self, name: &'static str, nowhere: W) -> Result<W, ConfigError>
     where
         W: FromStr<Err = String>,
@@ -202,7 +199,7 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// One of some words; the default is written as it is in .env.example.
+    /// One of several words.
     pub(super) fn word<W>(&self, name: &'static str, default: &str) -> Result<W, ConfigError>
     where
         W: FromStr<Err = String>,
@@ -214,8 +211,7 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// A value that is not to be seen: from its variable, or from the file that `<name>_FILE` names.
-    /// `show` says what may be shown of it.
+    /// A secret, from its variable or from the file that `<name>_FILE` names. `show` returns what may be shown of it.
     pub(super) fn secret(
         &self,
         (name, file_name): SecretNames,
@@ -241,7 +237,7 @@ impl<'a> Settings<'a> {
         Ok(value.map(SecretString::from))
     }
 
-    /// Two files that go together.
+    /// A certificate and its key.
     pub(super) fn pair(
         &self,
         first: &'static str,
@@ -258,7 +254,7 @@ impl<'a> Settings<'a> {
         self.refuse(ConfigError::Contradiction(problem), None)
     }
 
-    /// A URL without which nothing goes.
+    /// A required URL.
     pub(super) fn required(
         &self,
         names: SecretNames,
@@ -271,7 +267,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// A URL may hold a password, so that it is not shown.
+/// The value is hidden, because a URL may contain a password.
 pub(super) fn malformed(name: &'static str, problem: &impl ToString) -> ConfigError {
     ConfigError::Invalid { name, value: HIDDEN.into(), problem: problem.to_string() }
 }
@@ -282,13 +278,13 @@ pub(super) fn two_passwords(variable: &str, url: &str) -> ConfigError {
     ))
 }
 
-/// What a secret's file holds, without the line's end that an editor leaves.
+/// The content of a secret's file, without the trailing line break.
 fn secret_of(name: &'static str, file: String) -> Result<String, ConfigError> {
     let read = std::fs::read_to_string(&file);
     let problem = match read.as_deref().map(bare) {
         Ok("") => "the file is empty".to_owned(),
         Ok(text) => return Ok(text.to_owned()),
-        // The secret itself may stand where the file's name belongs.
+        // The variable may hold the secret itself instead of a file's name.
         Err(error) if !Path::new(&file).exists() => {
             let problem = format!("it takes the name of a file that can be read: {error}");
             return Err(ConfigError::Invalid { name, value: HIDDEN.into(), problem });
@@ -298,7 +294,7 @@ fn secret_of(name: &'static str, file: String) -> Result<String, ConfigError> {
     Err(ConfigError::Invalid { name, value: file, problem })
 }
 
-/// Without the spaces around it, and without the byte order mark of an editor.
+/// Without surrounding white space and a byte order mark.
 fn bare(text: &str) -> &str {
     text.trim().trim_start_matches('\u{feff}').trim_start()
 }

@@ -10,7 +10,7 @@ use crate::domain::{EventKind, SensorIdentifier, Timestamp};
 /// A client that was cut off waits so long before it comes again.
 const RETRY_MILLISECONDS: u32 = 3_000;
 
-/// What keeps proxies from closing a quiet connection. It is a comment: clients pass over it.
+/// Keeps proxies from closing an idle connection. A comment, which clients ignore.
 pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Why a stream ends.
@@ -18,35 +18,34 @@ pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 pub(super) enum CloseReason {
     /// The reader did not keep up.
     TooSlow,
-    /// We did not.
+    /// The service did not keep up.
     Overrun,
-    /// The service stops.
+    /// The service is shutting down.
     Shutdown,
-    /// The sensor is no more.
+    /// The sensor was deleted.
     Deleted,
-    /// The reader may not read any more.
+    /// The grant has ended.
     Revoked,
 }
 
-/// An event.
 pub(super) fn event(name: &str, id: Option<i64>, data: &impl Serialize) -> Bytes {
     let data = serde_json::to_string(data).expect("what is sent has no map with other keys");
-    // The value of a measurement is passed on as it came. Between its tokens a line may break,
-    // which says nothing in JSON and ends a line here; within them no line breaks.
+    // The value of a measurement is passed on as received. A line break between its tokens means nothing in JSON
+    // but would end the line here; within tokens there is none.
     let data = data.replace(['\n', '\r'], " ");
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     format!("event: {name}\n{id}data: {data}\n\n").into()
 }
 
-/// The first event of a sensor's stream, as `data` has it.
+/// The `data` of the first event of a sensor's stream.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = StreamOpened)]
 pub(crate) struct Opened {
     #[schema(value_type = uuid::Uuid)]
     sensor_identifier: SensorIdentifier,
-    /// What is committed from here on is shown.
+    /// Rows committed from this time on are sent.
     from: jiff::Timestamp,
-    /// What was committed between here and `from` is not: the lists hold it.
+    /// Rows committed between this time and `from` are not sent: the lists have them.
     missed_since: Option<jiff::Timestamp>,
 }
 
@@ -61,13 +60,13 @@ pub(super) fn open(sensor: SensorIdentifier, now: Timestamp, gap: Option<Timesta
     [format!("retry: {RETRY_MILLISECONDS}\n").as_bytes(), &open].concat().into()
 }
 
-/// The first event of the fleet's stream, and any that begins it anew.
+/// The first event of the fleet's stream, and any that restarts it.
 pub(super) fn fleet(snapshot: &impl Serialize) -> Bytes {
     let fleet = event("fleet", None, snapshot);
     [format!("retry: {RETRY_MILLISECONDS}\n").as_bytes(), &fleet].concat().into()
 }
 
-/// The last event of a stream, as `data` has it.
+/// The `data` of the last event of a stream.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = StreamDropped)]
 pub(crate) struct Dropped {
@@ -80,9 +79,9 @@ pub(crate) struct Dropped {
 pub(super) fn dropped(reason: CloseReason) -> Bytes {
     let (reason, detail) = match reason {
         CloseReason::TooSlow => ("too_slow", "more events waited than are kept for one reader"),
-        CloseReason::Overrun => ("overrun", "events came faster than they could be handed out"),
+        CloseReason::Overrun => ("overrun", "events arrived faster than they could be dispatched"),
         CloseReason::Shutdown => ("shutdown", "the service stops; come again"),
-        CloseReason::Deleted => ("deleted", "the sensor is no more"),
+        CloseReason::Deleted => ("deleted", "the sensor was deleted"),
         CloseReason::Revoked => ("revoked", "the token was revoked, or has expired"),
     };
     event("dropped", None, &Dropped { reason, detail })
@@ -130,7 +129,7 @@ struct Heartbeat {
     success: bool,
 }
 
-/// What became of a configuration, as `data` has it.
+/// The `data` of a configuration's new state.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = StreamConfiguration)]
 pub(crate) struct Configured {
@@ -139,8 +138,7 @@ pub(crate) struct Configured {
     state: &'static str,
 }
 
-/// What is new about a sensor, with the members that the lists have too; nothing for the news that
-/// ends a stream.
+/// An event of a sensor, with the members of the lists; `None` for one that ends the stream.
 pub(super) fn sensor_event(what: &EventKind, id: i64) -> Option<Bytes> {
     let id = Some(id);
     Some(match what {

@@ -1,8 +1,6 @@
-//! The fleet's stream: totals per four hours over 28 days at first, then what changes of them. The
-//! task [`Fleet::run`] folds the journal that the commits write into the counts, every two seconds
-//! while somebody reads and once a minute otherwise; [`Fleet::read`] opens a stream. Promises that
-//! the tables are read once for all readers and never by the threads of HTTP, and that only
-//! committed rows are counted.
+//! The fleet's stream: totals per four hours over 28 days, then their changes. The task [`Fleet::run`] folds the
+//! journal that the commits write into the counts, every two seconds while a reader exists and once a minute
+//! otherwise; [`Fleet::read`] opens a stream. The tables are read once for all readers, never by HTTP workers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,26 +18,26 @@ use crate::domain::{Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::store::{Activity, Store, StoreError, bucket_of};
 
-/// How often readers are told what has changed.
+/// How often readers get changes.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often the journal is folded while nobody reads: it then stays small.
+/// How often the journal is folded without a reader, so that it stays small.
 const FOLD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The totals are read again this often, for what other instances have folded and for sensors that
 /// were created, moved or deleted. The readers get a new `fleet` event.
 const READ_INTERVAL: Duration = Duration::from_secs(300);
 
-/// While the database is unavailable, it is not asked for each new reader.
+/// Between attempts while the database is unavailable, however many readers arrive.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Transactions of one fold; what is left of the journal after them is for the next one.
+/// Transactions of one fold; the next one continues.
 const FOLD_TRANSACTIONS: usize = 20;
 
-/// A fold that keeps failing is warned of again after this many failures: some ten minutes.
+/// Failures of the fold between two warnings: about ten minutes.
 const WARN_AGAIN: u32 = 100;
 
-/// A request waits this long for the totals: others wait for its answer, or come again.
+/// How long a request waits for the totals.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Why the fleet's stream is not opened.
@@ -58,7 +56,7 @@ pub struct Fleet {
     store: Store,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
-    /// A reader waits for the totals.
+    /// Notified when a reader waits for the totals.
     wanted: Notify,
     /// Counts the rounds of the task, for readers that wait.
     rounds: watch::Sender<u64>,
@@ -66,7 +64,7 @@ pub struct Fleet {
 
 #[derive(Debug, Default)]
 struct State {
-    /// None when nobody has read for long, and after a fold that failed: what it changed is unknown.
+    /// `None` without readers for a while, and after a failed fold, whose changes are unknown.
     totals: Option<Totals>,
     is_wanted: bool,
     failed_at: Option<Instant>,
@@ -76,7 +74,7 @@ struct State {
 struct Totals {
     model: Model,
     read_at: Instant,
-    /// The bucket of the present.
+    /// The current bucket.
     present: i32,
     /// The first event by scope, until something changes.
     beginnings: Vec<(Option<Uuid>, Bytes)>,
@@ -94,7 +92,7 @@ impl Totals {
 }
 
 impl Fleet {
-    /// Reads this store, and tells by this hub.
+    /// Reads from this store, and sends through this hub.
     #[must_use]
     pub fn new(hub: Arc<Hub>, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
         metrics.activity_folded.set(Some(Timestamp::now()));
@@ -112,7 +110,7 @@ impl Fleet {
             {
                 let mut state = self.lock();
                 if let Some(totals) = &mut state.totals {
-                    // Under the lock: no change comes between the first event and those after it.
+                    // Under the lock, so that no change is missed between the first event and the next.
                     let beginning = totals.beginning(scope);
                     return self.hub.read_fleet(grant, scope, beginning).map_err(NotRead::NoRoom);
                 }
@@ -127,7 +125,7 @@ impl Fleet {
         }
     }
 
-    /// Folds the journal, and hands on what each transaction has changed.
+    /// Folds the journal, and passes the changes of each transaction to `each`.
     async fn fold(&self, mut each: impl FnMut(Vec<Activity>)) -> Result<(), StoreError> {
         for _ in 0..FOLD_TRANSACTIONS {
             let fold = self.store.fold_activity().await?;
@@ -140,9 +138,9 @@ impl Fleet {
         Ok(())
     }
 
-    /// Keeps the counts up to date, for ever.
+    /// Keeps the counts up to date; never returns.
     pub async fn run(self: Arc<Self>) {
-        // If an earlier run ended within a fold, what it changed is unknown.
+        // If an earlier run ended during a fold, its changes are unknown.
         self.lock().totals = None;
         let (mut failures, mut pruned) = (0, None);
         let mut folded_at = Instant::now();
@@ -205,7 +203,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Tells the readers what has changed, if the totals are known.
+    /// Sends the changes to the readers, if the totals are known.
     fn apply(&self, mut changed: Vec<Activity>, present: i32) {
         let mut state = self.lock();
         let Some(totals) = &mut state.totals else { return };

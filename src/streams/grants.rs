@@ -1,9 +1,9 @@
-//! Ends streams whose right has ended: the token was revoked, the user changed, the sensor was
-//! deleted or moved, by this process or by any other. Runs beside the hub. Promises that a stream
-//! ends within two seconds of its own right, and of nobody else's.
+//! Ends streams whose grant has ended: the token was revoked, the user changed, the sensor was deleted or moved, by
+//! this process or by another. Runs beside the hub. A stream ends within two seconds after its grant, unless the
+//! database is unavailable, and is unaffected by other grants.
 //!
-//! Invariant: a notification only hastens the next check. The tables are read every second while
-//! somebody reads, and every open stream is checked: one that opened during a revocation, too.
+//! Invariant: a notification only hastens the next check. While a stream is open, the tables are read every second
+//! and every open stream is checked, also one that opened during a revocation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const CHECK_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Checks the streams of the hub, for ever.
+/// Checks the streams of the hub; never returns.
 pub async fn check_grants(hub: Arc<Hub>, mut watch: AccessWatch, metrics: Arc<Metrics>) {
     let (mut failures, mut retry_at) = (0, Instant::now());
     loop {

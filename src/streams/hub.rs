@@ -1,6 +1,6 @@
-//! Who reads which stream. The API opens them, the task [`Hub::run`] hands out what the commits
-//! tell, the application closes all at its end. Promises that each reader of a sensor gets each
-//! event once and in the order of the commits, and that a reader that goes leaves nothing behind.
+//! The open streams and their readers. The API opens them, the task [`Hub::run`] dispatches the events of commits,
+//! the application closes all at shutdown. Each reader of a sensor gets each event once, in commit order; a dropped
+//! reader is removed completely.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -21,23 +21,23 @@ use super::queue::Queue;
 use crate::domain::{Event, EventKind, Scope, SensorIdentifier, Subscriptions, Timestamp};
 use crate::store::Existing;
 
-/// One caller may have this fraction of the streams open.
+/// One caller may open at most 1 ÷ this of the streams.
 const READER_SHARE_DIVISOR: usize = 4;
 
-/// Events handed out before others on this thread get their turn.
+/// Events dispatched before the task yields.
 const AT_ONCE: usize = 200;
 
-/// A stream that is older ends as if its token did; the client comes again.
+/// An older stream ends as if its token had; the client reconnects.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30 * 86_400);
 
 /// Why a stream is not opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoRoom {
-    /// There are as many as the setting allows.
+    /// The configured maximum is open.
     TooMany,
-    /// The caller has as many as one caller may.
+    /// The maximum for one caller is open.
     TooManyOfCaller,
-    /// The service stops.
+    /// The service is shutting down.
     Closed,
 }
 
@@ -54,9 +54,9 @@ struct Readers {
     closed: bool,
     sensors: foldhash::HashMap<SensorIdentifier, Vec<Arc<Queue>>>,
     fleet: Vec<(Option<Uuid>, Arc<Queue>)>,
-    /// Of every reader.
+    /// One for each reader.
     granted: Vec<Granted>,
-    /// Of the last reader.
+    /// The number of the last reader.
     number: u64,
 }
 
@@ -73,25 +73,24 @@ struct Granted {
 pub struct StreamGrant {
     /// The token.
     pub token: Option<Uuid>,
-    /// Whose streams are counted together: a user, or a token that is no session's.
+    /// To whom streams are attributed: a user, or a token that is not a session's.
     pub holder: Option<Uuid>,
-    /// Where the token holds.
+    /// The token's scope.
     pub scope: Scope,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
 }
 
-/// What a reader reads.
 #[derive(Clone, Copy, Debug)]
 enum Channel {
     Sensor(SensorIdentifier),
     Fleet,
 }
 
-/// The streams that are checked at once.
+/// The grants of the open streams, to be checked together.
 #[derive(Debug)]
 pub(super) struct OpenGrants {
-    /// Later ones were not open yet.
+    /// The number of the last reader; later ones are not checked.
     last: u64,
     pub(super) tokens: Vec<Uuid>,
     pub(super) sensors: Vec<Uuid>,
@@ -104,7 +103,7 @@ impl OpenGrants {
 }
 
 impl Granted {
-    /// Why the right has ended, if it has.
+    /// Why the grant has ended, if it has.
     fn ended(&self, existing: &Existing) -> Option<CloseReason> {
         let token = self.grant.token;
         if token.is_some_and(|token| existing.tokens.get(&token) != Some(&self.grant.scope)) {
@@ -120,13 +119,13 @@ impl Granted {
 }
 
 impl Hub {
-    /// A hub that subscribes for its readers.
+    /// Creates a hub that subscribes for its readers.
     #[must_use]
     pub fn new(config: Config, subscriptions: Arc<Subscriptions>) -> Arc<Self> {
         Arc::new(Self { config, subscriptions, readers: Mutex::default() })
     }
 
-    /// Where its readers are subscribed.
+    /// The subscriptions of its readers.
     #[must_use]
     pub const fn subscriptions(&self) -> &Arc<Subscriptions> {
         &self.subscriptions
@@ -138,11 +137,11 @@ impl Hub {
         self.lock().granted.len()
     }
 
-    /// Opens the stream of a sensor. What is committed from now on is in it; what the client has
-    /// missed since `seen`, its last event, is not, and the first event says so.
+    /// Opens the stream of a sensor, with the rows committed from now on. The first event tells what the client has
+    /// missed since `seen`, its last event.
     ///
     /// # Errors
-    /// When there is no room.
+    /// When a limit is reached or the service is shutting down.
     pub fn read_sensor(
         self: &Arc<Self>,
         grant: StreamGrant,
@@ -173,7 +172,7 @@ impl Hub {
         Ok(self.reader(grant, Channel::Fleet, queue))
     }
 
-    /// The scopes in which the fleet is read; none while nobody reads it.
+    /// The scopes of the fleet's readers.
     pub(super) fn fleet_scopes(&self) -> Vec<Option<Uuid>> {
         let mut scopes: Vec<_> = self.lock().fleet.iter().map(|(scope, _)| *scope).collect();
         scopes.sort_unstable();
@@ -181,8 +180,8 @@ impl Hub {
         scopes
     }
 
-    /// Tells the readers of the fleet in this scope of a change. One that is too far behind gets
-    /// `beginning` instead of all that waits for it.
+    /// Sends a change to the fleet's readers in this scope. For one that is too far behind, `beginning` replaces all
+    /// queued events.
     pub(super) fn send_fleet(
         &self,
         scope: Option<Uuid>,
@@ -194,17 +193,19 @@ impl Hub {
         });
     }
 
-    /// Begins the fleet's streams in this scope anew.
+    /// Restarts the fleet's streams in this scope.
     pub(super) fn restart_fleet(&self, scope: Option<Uuid>, beginning: &Bytes) {
         self.lock().fleet.retain(|(of, queue)| *of != scope || queue.restart(beginning.clone()));
     }
 
-    /// Hands out what the commits tell, until they tell no more.
+    /// Dispatches events until every sender has closed.
     pub async fn run(self: Arc<Self>, mut events: Receiver<Vec<Event>>) {
         let mut last_id = 0;
         while let Some(batch) = events.recv().await {
             if self.subscriptions.has_lost() {
-                warn!("events come faster than they can be handed out; their readers are dropped");
+                warn!(
+                    "events arrive faster than they can be dispatched; closing the streams of sensors"
+                );
                 self.close_sensors(CloseReason::Overrun);
             }
             for (index, Event { sensor, what }) in batch.into_iter().enumerate() {
@@ -215,7 +216,7 @@ impl Hub {
                 }
             }
         }
-        debug!("nobody tells the hub any more");
+        debug!("all event senders have closed");
     }
 
     fn dispatch(&self, sensor: SensorIdentifier, what: &EventKind, id: i64) {
@@ -227,7 +228,7 @@ impl Hub {
         }
     }
 
-    /// Ends every stream, and opens none any more.
+    /// Ends every stream, and refuses new ones.
     pub fn close(&self) {
         let mut readers = self.lock();
         readers.closed = true;
@@ -242,7 +243,7 @@ impl Hub {
         readers.sensors.clear();
     }
 
-    /// By what rights the streams are open that are open now.
+    /// The grants of the streams that are open now.
     pub(super) fn open_grants(&self) -> OpenGrants {
         let readers = self.lock();
         let tokens: BTreeSet<Uuid> =
@@ -255,7 +256,7 @@ impl Hub {
         }
     }
 
-    /// Closes the streams whose right has ended, of those that were open then.
+    /// Closes the streams of `open` whose grant has ended.
     pub(super) fn close_ended(&self, open: &OpenGrants, existing: &Existing) {
         self.lock().granted.iter().filter(|it| it.number <= open.last).for_each(|it| {
             if let Some(reason) = it.ended(existing) {
@@ -321,7 +322,7 @@ impl Hub {
     }
 }
 
-/// One open stream: what the connection sends. Whoever drops it leaves.
+/// One open stream, as the connection sends it. Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Reader {
     hub: Arc<Hub>,

@@ -1,10 +1,9 @@
-//! Server-sent events, from the commit to the reader: `hub` knows who reads what and hands each
-//! event to each of them, `queue` is what waits for one reader, `event` is how news looks on the
-//! wire, `fleet` keeps the counts of the whole fleet up to date, and `model` is what is remembered of them.
-//! Fed by the writer and the outbox through [`crate::domain::Subscriptions`]; read by the API.
+//! Server-sent events, from the commit to the reader: `hub` dispatches events to readers, `queue` buffers those of
+//! one reader, `event` formats them, `fleet` keeps the counts of the whole fleet, `model` is their state, and
+//! `grants` ends streams. Fed by the writer and the outbox through [`crate::domain::Subscriptions`]; read by the API.
 //!
-//! Invariant: a reader is shown a row only after its COMMIT, and nothing waits for a reader: one
-//! that is too slow is told so and dropped.
+//! Invariant: a reader gets a row only after its COMMIT, and nothing waits for a reader: the stream of one that is
+//! too slow is closed, with a last event that says so.
 
 mod event;
 mod fleet;

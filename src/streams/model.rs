@@ -1,7 +1,6 @@
-//! What the fleet's readers are shown: counts per bucket of four hours, and which counts of which
-//! sensors changed. Pure. Promises that an event has at most [`MAX_CHANGES`] counts of sensors, and
-//! that the first event and the changes after it say the same as a later first event: a change gives
-//! a count as it is now, not what was added to it.
+//! The state behind the fleet's stream: counts per bucket of four hours, and their changes. Pure. An event has at
+//! most [`MAX_CHANGES`] counts of sensors. The first event with the changes after it equals a later first event: a
+//! change has the new count, not the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +13,15 @@ use crate::store::{Activity, ActivityTotals, BUCKET_SECS, BUCKETS, Counts, bucke
 /// Counts of sensors in one event, about 160 bytes each; the sensors over the limit are counted.
 const MAX_CHANGES: usize = 2_000;
 
-/// Where the counts of each sensor are read, page by page.
+/// The list of the counts of each sensor.
 pub(crate) const ACTIVITY_PATH: &str = "/api/v1/activity";
 
 type Buckets = BTreeMap<i32, Counts>;
 
-/// The sums of each network. Of single sensors nothing is kept: PostgreSQL has their counts.
+/// The sums per network. The counts of single sensors are only in PostgreSQL.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     sums: BTreeMap<Uuid, Buckets>,
-    /// Of each network.
     sensor_counts: BTreeMap<Uuid, u64>,
 }
 
@@ -47,24 +45,24 @@ pub(crate) struct SensorCounts {
     buckets: Vec<BucketCounts>,
 }
 
-/// The first event, and any that begins the stream anew.
+/// The first event, and any that restarts the stream.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = FleetSnapshot)]
 pub(crate) struct Snapshot {
     bucket_seconds: i64,
-    /// The begin of the first bucket, and the end of the last.
+    /// The beginning of the first bucket; `to` is the end of the last.
     from: jiff::Timestamp,
     to: jiff::Timestamp,
-    /// One for each bucket, the quiet ones too.
+    /// One for each bucket, also without items.
     totals: Vec<BucketCounts>,
     /// Sensors that the caller may see.
     sensor_count: u64,
-    /// Where the counts of each sensor are read, page by page.
+    /// The list of the counts of each sensor.
     #[schema(example = "/api/v1/activity")]
     activity_path: &'static str,
 }
 
-/// What has changed, as the later events have it.
+/// Changed counts, as later events have them.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = FleetChange)]
 pub(crate) struct Change {
@@ -91,7 +89,7 @@ impl Model {
         model
     }
 
-    /// Adds what a fold has added.
+    /// Adds the counts of a fold.
     pub(super) fn apply(&mut self, changed: &[Activity]) {
         for it in changed {
             let sums = self.sums.entry(it.network).or_default().entry(it.bucket).or_default();
@@ -99,13 +97,13 @@ impl Model {
         }
     }
 
-    /// Drops buckets that are over.
+    /// Drops buckets older than 28 days.
     pub(super) fn forget(&mut self, present: i32) {
         let first = present - BUCKETS + 1;
         self.sums.values_mut().for_each(|buckets| *buckets = buckets.split_off(&first));
     }
 
-    /// What a reader in this scope sees first; `present` is the last bucket.
+    /// The first event of a reader in this scope; `present` is the last bucket.
     pub(super) fn snapshot(&self, scope: Option<Uuid>, present: i32) -> Snapshot {
         let first = present - BUCKETS + 1;
         let in_scope = self.sensor_counts.iter().filter(|(network, _)| is_in(scope, **network));
@@ -119,8 +117,7 @@ impl Model {
         }
     }
 
-    /// The changes that a reader in this scope may see; none where there are none. They are sorted
-    /// by sensor, and have been applied.
+    /// The changes that a reader in this scope may see, or `None`. `changed` is sorted by sensor and has been applied.
     pub(super) fn change(&self, scope: Option<Uuid>, changed: &[Activity]) -> Option<Change> {
         let (mut sensors, mut sensors_not_listed) = (Vec::new(), 0);
         let (mut buckets, mut count) = (BTreeSet::new(), 0);

@@ -1,8 +1,8 @@
-//! What waits for one reader: events in order, bounded in number and in bytes. Pure but for the
-//! waker. The hub puts in, the reader's connection takes out.
+//! The queue of one reader: events in order, bounded in number and in bytes. Pure but for the waker. The hub pushes,
+//! the reader's connection polls.
 //!
-//! Invariant: a reader over the bound is either closed, with a last event that says so, or begins
-//! anew with one event that replaces all that waited.
+//! Invariant: over the bound, the queue is either closed, with a last event that says so, or restarted with one event
+//! that replaces all others.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,13 +12,11 @@ use bytes::Bytes;
 
 use super::event::{self, CloseReason};
 
-/// Events that wait for one reader.
 const MAX_EVENTS: usize = 1_000;
 
-/// Bytes that do. Only an event that waits alone may be larger.
+/// Only a single event may be larger.
 const MAX_BYTES: usize = 1 << 20;
 
-/// The queue of one reader.
 #[derive(Debug, Default)]
 pub(super) struct Queue(Mutex<Waiting>);
 
@@ -31,7 +29,7 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Puts an event in; false if the queue has ended, maybe by this event.
+    /// Appends an event; false if the queue is closed, perhaps because of this event.
     pub(super) fn push(&self, event: Bytes) -> bool {
         let mut waiting = self.lock();
         if waiting.ended {
@@ -45,8 +43,8 @@ impl Queue {
         true
     }
 
-    /// The same for a stream whose events are states: if the queue is full, `beginning` replaces
-    /// all that waits, and the reader has missed nothing.
+    /// The same for a stream whose events are states: if the queue is full, `beginning` replaces all events, and the
+    /// reader misses nothing.
     pub(super) fn push_or_restart(&self, event: Bytes, beginning: impl FnOnce() -> Bytes) -> bool {
         let mut waiting = self.lock();
         if !waiting.ended && waiting.is_full_for(&event) {
@@ -57,7 +55,7 @@ impl Queue {
         !waiting.ended
     }
 
-    /// Replaces all that waits; false if the queue has ended.
+    /// Replaces all events; false if the queue is closed.
     pub(super) fn restart(&self, beginning: Bytes) -> bool {
         let mut waiting = self.lock();
         if !waiting.ended {
@@ -66,12 +64,12 @@ impl Queue {
         !waiting.ended
     }
 
-    /// The reader gets what waits, and then this.
+    /// Appends the last event.
     pub(super) fn close(&self, reason: CloseReason) {
         self.lock().close(reason);
     }
 
-    /// The next event; none behind the last.
+    /// The next event; `None` after the last.
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut waiting = self.lock();
         match waiting.events.pop_front() {

@@ -1,20 +1,18 @@
-//! Where a body or a query does not fit the struct that it is read into, and why. Used by the
-//! extractors `Json` and `Query`. Pure. Promises a sentence that never repeats a value, which may be
-//! long or a secret.
+//! Which member of a body or parameter of a query is invalid, and why. Used by the extractors `Json`, `Query`
+//! and `Path`. Pure. The sentence never repeats a value, which may be long or a secret.
 
 use std::fmt::Display;
 
 use serde_path_to_error::{Error, Segment};
 
-/// A member of a body, or a parameter of a query, that is not as it should be.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Fault {
-    /// The names that lead to it; none where it is the whole.
+pub(super) struct FieldError {
+    /// The names that lead to it; empty for the whole body.
     pub(super) path: Vec<String>,
     pub(super) detail: String,
 }
 
-impl Fault {
+impl FieldError {
     pub(super) fn of<E: Display>(error: &Error<E>) -> Self {
         // A list is named as a whole.
         let segments = error.path().iter().map_while(|segment| match segment {
@@ -22,10 +20,10 @@ impl Fault {
             Segment::Seq { .. } | Segment::Unknown => None,
         });
         let mut path: Vec<String> = segments.collect();
-        // serde_json adds where it stood: " at line 1 column 20".
+        // serde_json appends the position: " at line 1 column 20".
         let message = error.inner().to_string();
         let message = message.rsplit_once(" at line ").map_or(&*message, |(before, _)| before);
-        // What serde's own derive says of fields; their names stand in the path only if they are unknown.
+        // Messages of serde's derive; the path holds a field's name only if the field is unknown.
         let named =
             |prefix: &str| message.strip_prefix(prefix)?.strip_suffix('`').map(str::to_owned);
         let detail = if let Some(name) = named("missing field `") {
@@ -80,7 +78,7 @@ mod tests {
         ] {
             let mut deserializer = serde_json::Deserializer::from_str(json);
             let read: Result<Body, _> = serde_path_to_error::deserialize(&mut deserializer);
-            let fault = Fault::of(&read.unwrap_err());
+            let fault = FieldError::of(&read.unwrap_err());
             assert_eq!((&*fault.pointer(), &*fault.detail), (pointer, detail), "{json}");
         }
     }
