@@ -1,6 +1,14 @@
 # A small image that runs `tributary serve`: the program, the libraries that it loads and the public CA certificates, no shell.
 # It does not run as root and writes no file: run it with --read-only. scripts/build builds it.
 
+# The dashboard, which the program holds.
+FROM node:22-bookworm-slim AS dashboard
+WORKDIR /web
+COPY web/package.json web/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY web .
+RUN npm run build
+
 FROM rust:1.95-slim-bookworm AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /tributary
@@ -16,6 +24,7 @@ RUN mkdir -p src tests/integration benches/pieces \
 ARG COMMIT=unknown
 ENV TRIBUTARY_COMMIT=$COMMIT
 COPY . .
+COPY --from=dashboard /web/dist web/dist
 # Cargo compares modification times, and these files may be older than the empty program's.
 RUN touch src/main.rs src/lib.rs \
  && cargo build --locked --release --features "$FEATURES"

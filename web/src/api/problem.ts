@@ -15,7 +15,8 @@ export class Problem extends Error {
   static of(status: number, body: unknown, requestId: string | null): Problem {
     const members = typeof body === "object" && body !== null ? (body as Record<string, unknown>) : {};
     const text = (name: string) => (typeof members[name] === "string" ? (members[name] as string) : null);
-    const detail = text("detail") ?? text("title") ?? `The service answered with status ${status}.`;
+    const parts = [text("title"), text("detail")].filter((part) => part !== null);
+    const detail = parts.join(": ") || `The service answered with status ${status}.`;
     return new Problem(status, detail, text("request_id") ?? requestId, text("pointer"));
   }
 

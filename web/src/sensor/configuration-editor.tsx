@@ -8,18 +8,18 @@ import { SendDialog } from "./send-dialog";
 interface Props {
   sensor: string;
   newest: Schemas["Configuration"] | null;
-  editing: (is: boolean) => void;
   sent: () => void;
 }
 
-export function ConfigurationEditor({ sensor, newest, editing, sent }: Props) {
+export function ConfigurationEditor({ sensor, newest, sent }: Props) {
   const before = (newest?.configuration ?? {}) as Record<string, unknown>;
   const initial = JSON.stringify(before, null, 2);
-  const [text, setText] = useState(initial);
+  // Null: nothing is being written, and the newest one is shown, whatever becomes of it.
+  const [written, setWritten] = useState<string | null>(null);
+  const text = written ?? initial;
   const [reviewing, setReviewing] = useState(false);
   const checked = check(text);
   const problem = "problem" in checked ? checked.problem : null;
-  const isChanged = text !== initial;
   return (
     <form
       class="editor"
@@ -36,11 +36,7 @@ export function ConfigurationEditor({ sensor, newest, editing, sent }: Props) {
           value={text}
           aria-invalid={problem !== null}
           aria-describedby="configuration-problem"
-          onInput={(event) => {
-            const next = event.currentTarget.value;
-            setText(next);
-            editing(next !== initial);
-          }}
+          onInput={(event) => setWritten(event.currentTarget.value)}
         />
       </label>
       <p id="configuration-problem" class="failed-text" role="status">
@@ -50,14 +46,8 @@ export function ConfigurationEditor({ sensor, newest, editing, sent }: Props) {
         <button type="submit" class="primary" disabled={problem !== null}>
           Review
         </button>
-        {isChanged && (
-          <button
-            type="button"
-            onClick={() => {
-              setText(initial);
-              editing(false);
-            }}
-          >
+        {written !== null && written !== initial && (
+          <button type="button" onClick={() => setWritten(null)}>
             Discard
           </button>
         )}
@@ -71,7 +61,7 @@ export function ConfigurationEditor({ sensor, newest, editing, sent }: Props) {
           close={() => setReviewing(false)}
           sent={() => {
             setReviewing(false);
-            editing(false);
+            setWritten(null);
             sent();
           }}
         />

@@ -21,7 +21,6 @@ interface Props {
 export function Configuration({ sensor, feed, canConfigure, sent }: Props) {
   const { identifier } = sensor;
   const pages = usePages(identifier);
-  const [isEditing, setEditing] = useState(false);
   const history = useResource(
     (signal) =>
       body(
@@ -79,11 +78,8 @@ export function Configuration({ sensor, feed, canConfigure, sent }: Props) {
       </div>
       {canConfigure && newest.data !== undefined && (
         <ConfigurationEditor
-          // What is being written stays, whatever happens to the newest meanwhile.
-          key={isEditing ? "editing" : (newest.data?.revision ?? "none")}
           sensor={identifier}
           newest={newest.data}
-          editing={setEditing}
           sent={() => {
             sent();
             reload();

@@ -19,7 +19,7 @@ export function SignInPage({ expired }: { expired: boolean }) {
         </p>
       )}
       <form
-        aria-label="Sign in by password"
+        aria-label="People"
         onSubmit={(event) => {
           event.preventDefault();
           void byPassword.run(() => signInByPassword(name, password));
@@ -50,7 +50,7 @@ export function SignInPage({ expired }: { expired: boolean }) {
         </button>
       </form>
       <form
-        aria-label="Sign in by token"
+        aria-label="Programs"
         onSubmit={(event) => {
           event.preventDefault();
           void byToken.run(() => signInByToken(token));

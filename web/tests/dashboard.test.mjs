@@ -1,0 +1,459 @@
+// The dashboard in a real browser, against the real service, PostgreSQL, a broker and a simulated fleet.
+// Run by scripts/test-dashboard.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { after, afterEach, before, test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { launch, Visitor } from "./support/browser.mjs";
+import { Service, until } from "./support/service.mjs";
+
+const STRANGER = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+const PASSWORD = "correct horse battery";
+const VIEWS = { fleet: "/", logs: "/logs", rejections: "/rejections", ingest: "/ingest", access: "/access" };
+
+let service;
+let browser;
+let admin;
+let sensors;
+
+const now = () => Math.floor(Date.now() / 1_000);
+
+before(async () => {
+  service = await Service.start();
+  admin = await service.token("admin", "admin");
+  service.simulate(admin, 20);
+  browser = await launch();
+  sensors = await until("the simulated sensors exist", async () => {
+    const { items } = await service.ask(admin, "GET", "/api/v1/sensors?limit=20");
+    return items.length === 20 && items.every((it) => it.last_seen_timestamp) && items;
+  });
+});
+
+// Those of a test that has failed are still open.
+afterEach(() => Promise.all(browser.contexts().map((context) => context.close())));
+
+after(async () => {
+  await browser?.close();
+  await service?.close();
+});
+
+async function visit(path, options = {}) {
+  const visitor = await Visitor.open(browser, service.base, { token: admin, ...options });
+  await visitor.page.goto(path);
+  return visitor;
+}
+
+const shows = (locator) => locator.waitFor({ state: "visible" });
+
+test("the whole dashboard is at most 120 KB to load", () => {
+  const folder = new URL("../dist/assets/", import.meta.url);
+  const sizes = readdirSync(folder).map((name) => gzipSync(readFileSync(new URL(name, folder))).length);
+  const total = sizes.reduce(
+    (a, b) => a + b,
+    gzipSync(readFileSync(new URL("../dist/index.html", import.meta.url))).length,
+  );
+  assert.ok(total <= 120_000, `${total} bytes`);
+});
+
+test("one signs in by password, and out; a wrong password is told", async () => {
+  await service.tributary(["user", "create", "--name", "ada", "--role", "operator"], `${PASSWORD}\n`);
+  const visitor = await Visitor.open(browser, service.base);
+  const { page } = visitor;
+  // A refused sign-in is a 401, which a browser logs.
+  visitor.isOutage = true;
+  await page.goto("/logs");
+  const form = page.getByRole("form", { name: "People" });
+  await page.getByRole("textbox", { name: "Name" }).fill("ada");
+  await page.getByLabel("Password").fill("wrong");
+  await form.getByRole("button", { name: "Sign in" }).click();
+  const problem = page.getByRole("alert");
+  await shows(problem);
+  assert.match(await problem.textContent(), /Request [0-9a-f-]{36}/);
+  await page.getByLabel("Password").fill(PASSWORD);
+  await form.getByRole("button", { name: "Sign in" }).click();
+  await shows(page.getByRole("heading", { level: 1, name: "Logs" }));
+  assert.equal(new URL(page.url()).pathname, "/logs", "where it was going");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await shows(page.getByRole("textbox", { name: "Token" }));
+  assert.equal(await page.evaluate(() => sessionStorage.getItem("tributary.token")), null);
+  await visitor.close();
+});
+
+test("one signs in by token; a session that ends asks once, and returns to the same place", async () => {
+  const token = await service.token("short-lived", "viewer");
+  const visitor = await Visitor.open(browser, service.base);
+  const { page } = visitor;
+  visitor.isOutage = true;
+  await page.goto("/?state=none");
+  const byToken = page.getByRole("form", { name: "Programs" });
+  await page.getByRole("textbox", { name: "Token" }).fill(token);
+  await byToken.getByRole("button", { name: "Sign in" }).click();
+  await shows(page.getByRole("table", { name: "Sensors" }));
+  const { items } = await service.ask(admin, "GET", "/api/v1/tokens");
+  const mine = items.find((it) => it.name === "short-lived");
+  await service.ask(admin, "DELETE", `/api/v1/tokens/${mine.identifier}`);
+  await shows(page.getByText("Your session has ended"));
+  await page.getByRole("textbox", { name: "Token" }).fill(await service.token("another", "viewer"));
+  await byToken.getByRole("button", { name: "Sign in" }).click();
+  await shows(page.getByRole("table", { name: "Sensors" }));
+  assert.equal(new URL(page.url()).search, "?state=none");
+  await visitor.close();
+});
+
+test("what a role may not do is not offered", async () => {
+  const sensor = `/sensors/${sensors[0].identifier}`;
+  for (const [role, offered] of [
+    ["viewer", { add: 0, access: 0, configure: 0, pause: 0, manage: 0 }],
+    ["operator", { add: 0, access: 0, configure: 1, pause: 0, manage: 0 }],
+    ["admin", { add: 1, access: 1, configure: 1, pause: 1, manage: 1 }],
+  ]) {
+    const visitor = await visit("/", { token: await service.token(`role ${role}`, role) });
+    const { page } = visitor;
+    await shows(page.getByRole("row").nth(1));
+    const found = {};
+    found.add = await page.getByRole("button", { name: "Add a sensor" }).count();
+    found.access = await page.getByRole("link", { name: "Access" }).count();
+    await page.goto(sensor);
+    await shows(page.getByRole("region", { name: "Configuration" }));
+    await shows(page.getByText(/The sensor has no configuration yet|Newest: revision/));
+    found.configure = await page.getByRole("textbox", { name: "New configuration" }).count();
+    found.manage = await page.getByRole("button", { name: "Edit" }).count();
+    await page.goto("/ingest");
+    await shows(page.getByRole("table", { name: "Ledger" }));
+    found.pause = await page.getByRole("button", { name: "Pause" }).count();
+    assert.deepEqual(found, offered, role);
+    await visitor.close();
+  }
+});
+
+test("a sensor is found by a part of its name, and its counts are filters", async () => {
+  const visitor = await visit("/");
+  const { page } = visitor;
+  const rows = page.getByRole("table", { name: "Sensors" }).getByRole("row");
+  await until("all sensors are shown", async () => (await rows.count()) === 21);
+  await page.getByRole("searchbox", { name: "Search sensors" }).fill("ATED-0007");
+  await until("one sensor is found", async () => (await rows.count()) === 2);
+  await page.getByRole("button", { name: "failed" }).click();
+  await shows(page.getByText("No sensor matches."));
+  await page.getByRole("button", { name: "Show all sensors" }).click();
+  await until("all sensors are shown again", async () => (await rows.count()) === 21);
+  // By keyboard alone.
+  await page.getByRole("link", { name: "simulated-0003" }).focus();
+  await page.keyboard.press("Enter");
+  await shows(page.getByRole("heading", { level: 1, name: "simulated-0003" }));
+  await visitor.close();
+});
+
+test("the fleet's pages follow each other", async () => {
+  const network = await service.ask(admin, "POST", "/api/v1/networks", { name: "large" });
+  await service.query(
+    `insert into sensor (identifier, network_identifier, name) select gen_random_uuid(), '${network.identifier}', 'page ' || to_char(n, 'fm000') from generate_series(1, 150) n`,
+  );
+  const visitor = await visit(`/?network=${network.identifier}`);
+  const { page } = visitor;
+  const rows = page.getByRole("table", { name: "Sensors" }).getByRole("row");
+  await until("the first page is full", async () => (await rows.count()) === 101);
+  await page.getByRole("button", { name: "Next" }).click();
+  await shows(page.getByRole("link", { name: "page 101" }));
+  assert.equal(await rows.count(), 51);
+  await page.getByRole("button", { name: "Previous" }).click();
+  await shows(page.getByRole("link", { name: "page 001" }));
+  await visitor.close();
+  await service.query(`delete from sensor where network_identifier = '${network.identifier}'`);
+});
+
+test("a sensor is added, renamed and deleted", async () => {
+  const visitor = await visit("/");
+  const { page } = visitor;
+  await page.getByRole("button", { name: "Add a sensor" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Name").fill("roof");
+  await dialog.getByRole("button", { name: "Add" }).click();
+  await dialog.getByRole("link", { name: "Open the sensor" }).click();
+  await shows(page.getByRole("heading", { level: 1, name: "roof" }));
+  await shows(page.getByText("Nothing was measured in the last 28 days"));
+  await page.getByRole("button", { name: "Edit" }).click();
+  await dialog.getByLabel("Name").fill("roof, north");
+  await dialog.getByLabel("Metadata").fill('{"height_m": 12}');
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await shows(page.getByRole("heading", { level: 1, name: "roof, north" }));
+  await shows(page.getByText("height_m"));
+  await page.getByRole("button", { name: "Delete" }).click();
+  assert.ok(await dialog.getByRole("button", { name: "Delete" }).isDisabled());
+  await dialog.getByRole("textbox").fill("roof, north");
+  await dialog.getByRole("button", { name: "Delete" }).click();
+  await shows(page.getByRole("heading", { level: 1, name: "Fleet" }));
+  await visitor.close();
+});
+
+test("charts are drawn, move with new values, and are narrowed by dragging", async () => {
+  const visitor = await visit(`/sensors/${sensors[0].identifier}`);
+  const { page } = visitor;
+  const chart = page
+    .getByRole("region", { name: "Measurements" })
+    .getByRole("img", { name: "Chart of temperature" });
+  await shows(chart);
+  const pixels = () => chart.locator("canvas").evaluate((canvas) => canvas.toDataURL());
+  const before = await pixels();
+  await until("the chart moves", async () => (await pixels()) !== before);
+  await service.publish(
+    `measurements/${sensors[0].identifier}`,
+    JSON.stringify({
+      measurements: [{ revision: 0, timestamp: now(), value: { marker: 4711.5, label: "<b>bold</b>" } }],
+    }),
+  );
+  await shows(page.getByRole("img", { name: "Chart of marker" }));
+  await shows(page.getByText("4,711.5").first());
+  await shows(page.getByRole("cell", { name: "<b>bold</b>" }));
+  const { x, y, width, height } = await chart.locator(".u-over").boundingBox();
+  await page.mouse.move(x + width * 0.3, y + height / 2);
+  await page.mouse.down();
+  await page.mouse.move(x + width * 0.7, y + height / 2, { steps: 5 });
+  await page.mouse.up();
+  const pressed = page
+    .getByRole("group", { name: "Range of the charts" })
+    .getByRole("button", { pressed: true });
+  await until("a range of its own is shown", async () => (await pressed.count()) === 0);
+  const download = page.waitForEvent("download");
+  await page.getByRole("button", { name: "24 h" }).click();
+  await page.getByRole("button", { name: "Export CSV" }).click();
+  assert.match((await download).suggestedFilename(), /\.csv$/);
+  await visitor.close();
+});
+
+async function send(page, text) {
+  const editor = page.getByRole("textbox", { name: "New configuration" });
+  await editor.fill(text);
+  await page.getByRole("button", { name: "Review" }).click();
+  const dialog = page.getByRole("dialog", { name: "Send configuration" });
+  await shows(dialog);
+  return dialog;
+}
+
+test("a configuration is checked, sent and acknowledged", async () => {
+  const visitor = await visit(`/sensors/${sensors[1].identifier}`);
+  const { page } = visitor;
+  const configuration = page.getByRole("region", { name: "Configuration" });
+  const editor = page.getByRole("textbox", { name: "New configuration" });
+  for (const [text, problem] of [
+    ["{", /not JSON/],
+    ["[]", /a JSON object/],
+    ['{"a": {"b": 1}}', /"a" is nested/],
+  ]) {
+    await editor.fill(text);
+    await shows(configuration.getByText(problem));
+    assert.ok(await page.getByRole("button", { name: "Review" }).isDisabled(), text);
+  }
+  const dialog = await send(page, '{"interval_secs": 1, "colour": "blue"}');
+  await shows(dialog.getByRole("row", { name: /colour/ }));
+  await dialog.getByRole("button", { name: "Send" }).click();
+  await shows(configuration.getByRole("heading", { name: "Acknowledged: revision 1 acknowledged" }));
+  const again = await send(page, '{"interval_secs": 2, "colour": "blue"}');
+  await shows(again.getByRole("row", { name: "interval_secs 1 2" }));
+  assert.equal(await again.getByRole("row", { name: /colour/ }).count(), 0, "it does not change");
+  await again.getByRole("button", { name: "Send" }).click();
+  await shows(configuration.getByRole("heading", { name: "Acknowledged: revision 2 acknowledged" }));
+  assert.match(await editor.inputValue(), /"interval_secs": 2/);
+  await visitor.close();
+});
+
+test("a configuration that the sensor refuses is shown as failed", async () => {
+  const visitor = await visit(`/sensors/${sensors[2].identifier}`);
+  const { page } = visitor;
+  const configuration = page.getByRole("region", { name: "Configuration" });
+  await (await send(page, '{"reject": true}')).getByRole("button", { name: "Send" }).click();
+  await shows(configuration.getByRole("heading", { name: "Newest: revision 1 failed" }));
+  await shows(configuration.locator(".failed-row"));
+  await page.goto("/?state=failed");
+  await shows(page.getByRole("link", { name: sensors[2].name }));
+  await visitor.close();
+});
+
+test("log messages appear in the sensor's log and in the fleet's, as text", async () => {
+  const { identifier, name } = sensors[3];
+  const sensorPage = await visit(`/sensors/${identifier}`);
+  const fleetPage = await visit("/logs");
+  await shows(sensorPage.page.getByRole("region", { name: "Logs" }));
+  await shows(fleetPage.page.getByRole("heading", { name: "Logs" }));
+  const message = {
+    severity: "error",
+    revision: 0,
+    timestamp: now(),
+    subject: "<i>battery</i> low",
+    details: "3.0 V",
+  };
+  await service.publish(`log-messages/${identifier}`, JSON.stringify({ log_messages: [message] }));
+  await shows(sensorPage.page.getByRole("region", { name: "Logs" }).getByText("<i>battery</i> low"));
+  const row = fleetPage.page.getByRole("row", { name: /battery/ });
+  await shows(row);
+  await shows(row.getByRole("link", { name }));
+  await fleetPage.page.getByRole("searchbox", { name: "Text" }).fill("BATTERY");
+  await fleetPage.page.getByRole("button", { name: "error" }).click();
+  await until("one is left", async () => (await fleetPage.page.getByRole("row").count()) === 2);
+  await sensorPage.close();
+  await fleetPage.close();
+});
+
+test("a rejection is looked at, replayed and deleted", async () => {
+  const measurement = { revision: 0, timestamp: now(), value: { wind: 2.5 } };
+  await service.publish(`measurements/${STRANGER}`, JSON.stringify({ measurements: [measurement] }));
+  await service.publish(`measurements/${sensors[0].identifier}`, "no JSON");
+  const visitor = await visit("/rejections");
+  const { page } = visitor;
+  const row = page.getByRole("row", { name: /unknown_sensor/ });
+  await until("both are listed", async () => {
+    await page.reload();
+    await shows(page.getByRole("heading", { name: "Rejections" }));
+    await page.waitForLoadState("networkidle");
+    return (await row.count()) === 1 && (await page.getByRole("row", { name: /not_json/ }).count()) === 1;
+  });
+  await row.getByRole("button", { name: "unknown_sensor" }).click();
+  await shows(page.getByText(`measurements/${STRANGER}`));
+  await shows(page.getByText('"wind":2.5'));
+  await page.getByRole("button", { name: "Show in hexadecimal" }).click();
+  await shows(page.getByText("000000  7b 22"));
+  await service.ask(admin, "POST", "/api/v1/sensors", { name: "stranger", identifier: STRANGER });
+  await row.getByRole("button", { name: "Replay", exact: true }).click();
+  await shows(page.getByText("1 replayed: 1 item stored."));
+  await until("it is gone", async () => (await row.count()) === 0);
+  await page
+    .getByRole("row", { name: /not_json/ })
+    .getByRole("button", { name: "Delete" })
+    .click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await shows(page.getByText("1 deleted."));
+  await shows(page.getByText("Nothing was rejected."));
+  await visitor.close();
+});
+
+test("the ledger sums up to zero, and ingest is paused and resumed", async () => {
+  const visitor = await visit("/ingest");
+  const { page } = visitor;
+  const ledger = page.getByRole("table", { name: "Ledger" });
+  await shows(ledger.getByRole("row", { name: /Measurements/ }));
+  for (const row of await ledger.locator("tbody tr").all()) {
+    assert.equal(await row.locator("td").last().textContent(), "0");
+  }
+  await shows(page.getByRole("img", { name: "Chart of Items per second" }));
+  await page.getByRole("button", { name: "Pause" }).click();
+  await shows(page.getByText("The broker keeps what sensors publish."));
+  await page.getByRole("button", { name: "Resume" }).click();
+  await shows(page.getByRole("button", { name: "Pause" }));
+  await visitor.close();
+});
+
+test("a network, a token and a user are created and removed", async () => {
+  const visitor = await visit("/access");
+  const { page } = visitor;
+  const dialog = page.getByRole("dialog");
+  await page.getByRole("button", { name: "Create a network" }).click();
+  await dialog.getByLabel("Name").fill("north field");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await shows(page.getByRole("row", { name: /north field/ }));
+  await page.getByRole("button", { name: "Create a token" }).click();
+  await dialog.getByLabel("Name").fill("reader");
+  await dialog.getByRole("button", { name: "Create" }).click();
+  const token = await dialog.getByText(/^trb_/).textContent();
+  await service.ask(token, "GET", "/api/v1/sensors");
+  await dialog.getByRole("button", { name: "Done" }).click();
+  assert.equal(await page.getByText(token).count(), 0, "it is shown once");
+  await page.getByRole("button", { name: "Revoke reader" }).click();
+  await dialog.getByRole("button", { name: "Revoke" }).click();
+  await until("it is revoked", async () => (await page.getByRole("row", { name: /reader/ }).count()) === 0);
+  await page.getByRole("button", { name: "Create a user" }).click();
+  await dialog.getByLabel("Name").fill("grace");
+  await dialog.getByLabel("Password").fill(PASSWORD);
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await shows(page.getByRole("row", { name: /grace viewer/ }));
+  await page.getByRole("button", { name: "Change grace" }).click();
+  await dialog.getByLabel("Role").selectOption("operator");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await shows(page.getByRole("row", { name: /grace operator/ }));
+  await page.getByRole("button", { name: "Delete grace" }).click();
+  await dialog.getByRole("button", { name: "Delete" }).click();
+  await until("the user is gone", async () => (await page.getByRole("row", { name: /grace/ }).count()) === 0);
+  await page.getByRole("button", { name: "Delete north field" }).click();
+  await dialog.getByRole("button", { name: "Delete" }).click();
+  await until(
+    "the network is gone",
+    async () => (await page.getByRole("row", { name: /north field/ }).count()) === 0,
+  );
+  await visitor.close();
+});
+
+test("no view has a serious finding of axe, in light and dark, nor is it wider than the screen", async () => {
+  const views = { ...VIEWS, sensor: `/sensors/${sensors[1].identifier}` };
+  for (const [colorScheme, width, height] of [
+    ["light", 390, 844],
+    ["dark", 2_560, 1_440],
+  ]) {
+    for (const [name, path] of Object.entries(views)) {
+      const visitor = await visit(path, { colorScheme, viewport: { width, height } });
+      await shows(visitor.page.getByRole("heading", { level: 1 }));
+      // What a stream follows is never idle; each view is read by then.
+      await visitor.page.locator("[aria-busy=true]").waitFor({ state: "detached" });
+      if (name === "ingest")
+        await until("there is something to draw", () => visitor.page.locator(".u-over").count());
+      assert.deepEqual(await visitor.accessibilityFindings(), [], `${name}, ${colorScheme}, ${width} px`);
+      const contentWidth = await visitor.page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(contentWidth <= width, `${name} is ${contentWidth} px wide on ${width} px`);
+      await visitor.screenshot(`${name}-${width}-${colorScheme}`);
+      await visitor.close();
+    }
+  }
+  const visitor = await Visitor.open(browser, service.base);
+  await visitor.page.goto("/");
+  await shows(visitor.page.getByRole("textbox", { name: "Token" }));
+  assert.deepEqual(await visitor.accessibilityFindings(), [], "sign-in");
+  await visitor.screenshot("sign-in-1280-light");
+  await visitor.close();
+});
+
+test("a service that stops and starts is told of, and nothing is missed", async () => {
+  const { identifier } = sensors[4];
+  const visitor = await visit(`/sensors/${identifier}`);
+  const { page } = visitor;
+  const logs = page.getByRole("region", { name: "Logs" });
+  await shows(logs);
+  await shows(page.getByRole("img", { name: "Chart of temperature" }));
+  visitor.isOutage = true;
+  await service.stopServing();
+  await shows(page.getByText("No connection to the service"));
+  // The broker keeps it, and it is stored while the page is still without its stream.
+  const message = { severity: "warning", revision: 0, timestamp: now(), subject: "said meanwhile" };
+  await service.publish(`log-messages/${identifier}`, JSON.stringify({ log_messages: [message] }));
+  await service.serve();
+  await page.getByText("No connection to the service").waitFor({ state: "detached" });
+  await shows(logs.getByText("said meanwhile"));
+  await visitor.close();
+});
+
+test("a database that stops is told of, and the page goes on by itself", async () => {
+  const visitor = await visit("/ingest");
+  const { page } = visitor;
+  const writing = page.getByRole("row", { name: /Database, writing/ });
+  await shows(writing);
+  visitor.isOutage = true;
+  await service.way.cut();
+  await shows(writing.getByText("down"));
+  await page.getByRole("link", { name: "Fleet" }).click();
+  const problem = page.getByRole("alert").first();
+  await shows(problem);
+  assert.match(await problem.textContent(), /The database cannot be reached/);
+  await service.way.open();
+  await shows(page.getByRole("link", { name: sensors[0].name }));
+  await visitor.close();
+});
+
+test("with AUTH=off nobody is asked", async () => {
+  await service.stopServing();
+  await service.serve({ AUTH: "off" });
+  const visitor = await Visitor.open(browser, service.base);
+  await visitor.page.goto("/ingest");
+  // Without a body, and without a token: the service takes it from its own page alone.
+  await visitor.page.getByRole("button", { name: "Pause" }).click();
+  await visitor.page.getByRole("button", { name: "Resume" }).click();
+  await shows(visitor.page.getByRole("button", { name: "Pause" }));
+  assert.equal(await visitor.page.getByRole("button", { name: "Sign out" }).count(), 0);
+  await visitor.close();
+});

@@ -1,0 +1,82 @@
+// A real browser. Every page that a test opens must log no error, break no Content-Security-Policy, and
+// ask no other origin.
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const require = createRequire(import.meta.url);
+const AXE = require.resolve("axe-core/axe.min.js");
+const CHROMIUM = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
+const SCREENSHOTS = new URL("../../../target/screenshots/", import.meta.url).pathname;
+
+export async function launch() {
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  // The sandbox takes rights that a container, or root, does not have.
+  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+}
+
+export class Visitor {
+  problems = [];
+  /** While it is true, a request may fail: what is tested is a lost connection. */
+  isOutage = false;
+
+  static async open(browser, base, { token, ...options } = {}) {
+    const visitor = new Visitor();
+    const context = await browser.newContext({
+      baseURL: base,
+      viewport: { width: 1280, height: 900 },
+      timezoneId: "Europe/Berlin",
+      locale: "en-GB",
+      ...options,
+    });
+    context.setDefaultTimeout(20_000);
+    if (token)
+      await context.addInitScript((token) => {
+        if (sessionStorage.getItem("signed-in") === null) {
+          sessionStorage.setItem("tributary.token", token);
+          sessionStorage.setItem("signed-in", "once");
+        }
+      }, token);
+    const page = await context.newPage();
+    page.on("console", (message) => {
+      if (["error", "warning"].includes(message.type())) visitor.#report(message.text());
+    });
+    page.on("pageerror", (error) => visitor.#report(String(error)));
+    page.on("request", (request) => {
+      const url = new URL(request.url());
+      if (!["data:", "blob:"].includes(url.protocol) && url.origin !== base) visitor.#report(`asked ${url}`);
+    });
+    await page.addInitScript(() => {
+      addEventListener("securitypolicyviolation", (event) =>
+        console.error(`CSP: ${event.violatedDirective}`),
+      );
+    });
+    Object.assign(visitor, { page, context });
+    return visitor;
+  }
+
+  #report(text) {
+    if (!(this.isOutage && text.startsWith("Failed to load resource"))) this.problems.push(text);
+  }
+
+  /** Serious findings of axe-core, as sentences. */
+  async accessibilityFindings() {
+    // By the debugging protocol, which the page's Content-Security-Policy does not concern.
+    const { readFileSync } = await import("node:fs");
+    await this.page.evaluate(readFileSync(AXE, "utf8"));
+    const { violations } = await this.page.evaluate(() => window.axe.run(document));
+    return violations
+      .filter(({ impact }) => ["serious", "critical"].includes(impact))
+      .map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
+  }
+
+  async screenshot(name) {
+    await this.page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage: false });
+  }
+
+  async close() {
+    await this.context.close();
+    assert.deepEqual(this.problems, [], "the console, the policy and the origins are clean");
+  }
+}
