@@ -43,7 +43,8 @@ const LATEST_TABLE: &str = "select signs_in_with_network from account limit 0";
 
 pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
 
-/// Reads, and writes off the hot path.
+/// Reads, and writes off the hot path. Every call fails if the database is unavailable or does not answer
+/// in time; `# Errors` names only other causes.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool<ReaderManager>,

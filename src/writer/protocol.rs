@@ -21,7 +21,7 @@ pub(super) struct StartBatches;
 #[rtype(result = "()")]
 pub struct Acknowledged(pub Vec<Acknowledgement>);
 
-/// From the writer: items that were rows already, by sensor.
+/// From the writer: duplicate items, by sensor.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Duplicates(pub Vec<(SensorIdentifier, u64)>);

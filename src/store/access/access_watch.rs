@@ -70,9 +70,6 @@ impl AccessWatch {
     }
 
     /// Connects, and listens.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn listen(&mut self) -> Result<(), StoreError> {
         self.listener = None;
         let listening = async {
@@ -96,9 +93,6 @@ impl AccessWatch {
     }
 
     /// Returns which of these exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn existing(
         &mut self,
         tokens: &[Uuid],

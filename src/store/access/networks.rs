@@ -80,9 +80,6 @@ const CONTAINS: &str = "select from sensor where identifier = $1 and network_ide
 
 impl Store {
     /// The networks of a scope by name, one more than the page holds if there are more.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn list_networks(
         &self,
         scope: Scope,
@@ -105,9 +102,6 @@ impl Store {
     }
 
     /// One network.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn network(
         &self,
         identifier: NetworkIdentifier,
@@ -172,9 +166,6 @@ impl Store {
     }
 
     /// Whether a network contains this sensor.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn network_holds(
         &self,
         network: NetworkIdentifier,

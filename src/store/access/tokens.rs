@@ -94,9 +94,6 @@ const DELETE_EXPIRED: &str =
 
 impl Store {
     /// The token with this digest, if it is valid now.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn token_of(&self, digest: TokenDigest) -> Result<Option<TokenRow>, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -109,9 +106,6 @@ impl Store {
     }
 
     /// Records that the token was used now.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn update_last_used(&self, token: Uuid) -> Result<(), StoreError> {
         self.within(async {
             self.connection()
@@ -136,9 +130,6 @@ impl Store {
     }
 
     /// The tokens of a scope without sessions, one more than the page holds if there are more.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn list_tokens(
         &self,
         scope: Scope,
@@ -157,9 +148,6 @@ impl Store {
     }
 
     /// One token of a scope.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn token(
         &self,
         scope: Scope,
@@ -177,9 +165,6 @@ impl Store {
     }
 
     /// Revokes a token of a scope; false if it does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn revoke_token(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -191,9 +176,6 @@ impl Store {
     }
 
     /// Revokes the token of this name, if there is only one; gives how many there are.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn revoke_token_named(&self, name: &str) -> Result<i64, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -206,9 +188,6 @@ impl Store {
     }
 
     /// Ends a session; false if it does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn end_session(&self, identifier: Uuid) -> Result<bool, StoreError> {
         self.within(async {
             let connection = self.connection().await?;

@@ -123,9 +123,6 @@ impl Store {
     }
 
     /// The users of a scope, one more than the page holds if there are more.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn list_users(
         &self,
         scope: Scope,
@@ -144,9 +141,6 @@ impl Store {
     }
 
     /// One user of a scope.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn user(
         &self,
         scope: Scope,
@@ -160,9 +154,6 @@ impl Store {
     }
 
     /// The user who signs in with this name, and with this network or with none, and the password's hash.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn user_named(
         &self,
         name: &str,
@@ -217,9 +208,6 @@ impl Store {
     }
 
     /// Deletes a user of a scope, and the user's sessions; false if the user does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn delete_user(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
@@ -233,9 +221,6 @@ impl Store {
     /// Creates a session for a user who has signed in; none if the user was changed or deleted since
     /// `user` and `password_hash` were read. A later change waits for this transaction, and then ends the
     /// session.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn open_session(
         &self,
         user: &UserRow,

@@ -126,9 +126,6 @@ where sensor_identifier = any ($1) and publication_timestamp is not null
 
 impl Store {
     /// The newest configurations that are not published yet, sorted by sensor, starting after `after`.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn unpublished_configurations(
         &self,
         after: Option<SensorIdentifier>,
@@ -140,9 +137,6 @@ impl Store {
     }
 
     /// The newest configuration of each of these sensors.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn newest_configurations(
         &self,
         sensors: &[SensorIdentifier],
@@ -225,9 +219,6 @@ impl Store {
     }
 
     /// Deleted sensors whose configuration the broker may still retain, starting after `after`.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn uncleared_sensors(
         &self,
         after: Option<SensorIdentifier>,

@@ -170,9 +170,6 @@ impl Store {
     }
 
     /// One configuration of a sensor, or its newest; the outer none if the sensor does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn configuration(
         &self,
         sensor: SensorIdentifier,
@@ -185,9 +182,6 @@ impl Store {
 
     /// The configurations of a sensor, newest first, one more than the page holds if there are more;
     /// none if the sensor does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn list_configurations(
         &self,
         sensor: SensorIdentifier,

@@ -88,9 +88,6 @@ pub fn bucket_begin(bucket: i32) -> Timestamp {
 
 impl Store {
     /// Deletes counts older than 28 days.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn prune_activity(&self) -> Result<(), StoreError> {
         let last = bucket_of(Timestamp::now()) - BUCKETS;
         Self::answered_within(READ_TIMEOUT, async {
@@ -104,9 +101,6 @@ impl Store {
     }
 
     /// Reads the sums of the last 28 days.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn read_activity(&self) -> Result<ActivityTotals, StoreError> {
         Self::answered_within(READ_TIMEOUT, self.read_all_activity()).await
     }

@@ -100,9 +100,6 @@ pub struct Bench {
 
 impl Bench {
     /// Connects.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn connect(config: &Config) -> Result<Self, StoreError> {
         let client = Connector::new(config, "tributary-bench").connect().await?;
         Ok(Self { client })
@@ -145,9 +142,6 @@ impl Bench {
     }
 
     /// The PID of this connection's server process.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn backend_pid(&self) -> Result<u32, StoreError> {
         let pid: i32 = self.client.query_one("select pg_backend_pid()", &[]).await?.get(0);
         Ok(pid.unsigned_abs())

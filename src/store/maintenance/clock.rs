@@ -45,9 +45,6 @@ impl Clocks {
 
 impl Store {
     /// Reads both clocks.
-    ///
-    /// # Errors
-    /// When the database is unreachable.
     pub async fn clocks(&self) -> Result<Clocks, StoreError> {
         Self::answered_within(BACKGROUND_TIMEOUT, async {
             Clocks::read(&**self.connection().await?).await

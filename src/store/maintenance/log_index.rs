@@ -1,7 +1,7 @@
-//! The index that searches for a text in log messages use, if the database has the extension pg_trgm.
-//! Called by the command line, because the index costs disk and ingest. Ingest goes on while it is
-//! built: a lock that stops writers is waited for no longer than 1 s at a time. New partitions inherit
-//! it. What is interrupted continues when it is called again.
+//! Builds the index for text searches in log messages, if the database has the extension pg_trgm. Called by
+//! the command line, because the index costs disk space and slows ingest. Ingest continues meanwhile: a lock
+//! that stops writers is waited for at most 1 s at a time. New partitions inherit the index. After an
+//! interruption the next call continues.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::new_partition::LOCK_TIMEOUT;
 use crate::store::connections::connector::Connector;
 use crate::store::{Config, StoreError};
 
-/// Whether the index exists, on some partitions at least.
+/// Whether the index exists on at least some partitions.
 pub(in crate::store) const HAS_LOG_INDEX: &str =
     "select to_regclass('log_message_text') is not null";
 
-/// It may take hours, and no one waits for it.
+/// Building it may take hours.
 const SESSION: &str = "set statement_timeout = 0; set lock_timeout = 0";
 
-/// Attempts to get a lock, each of 1 s, with as long a pause after it.
+/// Attempts to get a lock, each of 1 s and followed by a pause.
 const LOCK_ATTEMPTS: u32 = 120;
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -30,8 +30,8 @@ const EXTENSION_SCHEMA: &str = "\
 select quote_ident(nspname) from pg_extension join pg_namespace on pg_namespace.oid = extnamespace
 where extname = 'pg_trgm'";
 
-/// Partitions whose index is missing, the newest first; the name that it gets, and whether an index of
-/// this name is valid: one whose building was interrupted is not.
+/// Partitions without the index, the newest first; the index's name, and whether an index of this name is
+/// valid, which it is not after an interrupted build.
 const MISSING: &str = "\
 select partition.oid::regclass::text, names.index, coalesce(indisvalid, true)
 from pg_inherits
@@ -56,8 +56,8 @@ pub enum IndexError {
     /// Another session builds it.
     #[error("the index is being built by another session already")]
     UnderWay,
-    /// Others hold a lock all the time.
-    #[error("{0} stayed locked by others for minutes; run the command again")]
+    /// Other sessions held a lock for too long.
+    #[error("{0} was locked by other sessions for minutes; run the command again")]
     Locked(String),
     /// The database failed.
     #[error(transparent)]
@@ -73,7 +73,7 @@ impl From<Error> for IndexError {
 /// Builds the index, partition by partition, and reports each that is done.
 ///
 /// # Errors
-/// When the extension is missing, a table stays locked, or the database fails. What is done remains.
+/// When the extension is missing, a table stays locked, or the database fails. Completed partitions keep their index.
 pub async fn index_log_messages(
     config: &Config,
     mut done: impl FnMut(&str),
@@ -85,7 +85,7 @@ pub async fn index_log_messages(
         return Err(IndexError::UnderWay);
     }
     let columns = format!("(subject {schema}.gin_trgm_ops, details {schema}.gin_trgm_ops)");
-    // Of the table alone: a promise that new partitions keep, and no work.
+    // Only on the table, which takes no time; new partitions get the index from it.
     let declare = format!(
         "create index if not exists log_message_text on only log_message using gin {columns}"
     );
@@ -101,7 +101,7 @@ pub async fn index_log_messages(
         match client.batch_execute(&build).await {
             // Retention has dropped the partition.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => continue,
-            built => built?,
+            outcome => outcome?,
         }
         let attach = format!("alter index log_message_text attach partition {index}");
         locking(&client, partition, &attach).await?;
@@ -110,7 +110,7 @@ pub async fn index_log_messages(
     Ok(())
 }
 
-/// Runs a statement that takes a strong lock for a moment.
+/// Runs a statement that takes a strong lock briefly.
 async fn locking(client: &Client, what: &str, statement: &str) -> Result<(), IndexError> {
     for _ in 0..LOCK_ATTEMPTS {
         let attempt = format!("begin; {LOCK_TIMEOUT}; {statement}; commit");

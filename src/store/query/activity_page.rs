@@ -46,9 +46,6 @@ pub struct SensorActivity {
 impl Store {
     /// The sensors of a scope, or some of them, that have counts in the bucket of `from` or later, one more
     /// than the returned limit if there are more. The limit is reduced to bound the page.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn list_activity(
         &self,
         scope: Scope,

@@ -74,9 +74,6 @@ order by creation_timestamp offset $4 limit 1";
 
 impl Store {
     /// Aggregates a sensor's measurements; none if the sensor does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn aggregate_measurements(
         &self,
         sensor: SensorIdentifier,
@@ -140,9 +137,6 @@ impl Store {
     }
 
     /// The timestamp of a sensor's n-th measurement in a range, from 0.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn nth_measurement(
         &self,
         sensor: SensorIdentifier,

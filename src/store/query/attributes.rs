@@ -38,9 +38,6 @@ pub struct Attributes {
 
 impl Store {
     /// The members of a sensor's values in a range; none if the sensor does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn list_attributes(
         &self,
         sensor: SensorIdentifier,

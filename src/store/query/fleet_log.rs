@@ -57,9 +57,6 @@ impl FleetLogRow {
 
 impl Store {
     /// One page of the log messages of all sensors of a scope.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn list_fleet_log(
         &self,
         (range, order): (TimeRange, Order),

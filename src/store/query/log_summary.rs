@@ -58,9 +58,6 @@ limit $6";
 impl Store {
     /// The lines of a summary, one more than the page holds if there are more; none if the sensor does
     /// not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn summarise_log_messages(
         &self,
         sensor: SensorIdentifier,

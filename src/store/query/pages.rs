@@ -16,9 +16,6 @@ use crate::store::{Store, StoreError};
 impl Store {
     /// Measurements of a sensor. With `attributes`, only measurements that have one of these members, and
     /// only these members. None if the sensor does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn list_measurements(
         &self,
         sensor: SensorIdentifier,
@@ -40,9 +37,6 @@ impl Store {
 
     /// The newest measurement of a sensor that is not in the future, or else the newest of all. The inner
     /// none if it has no measurement, the outer if it does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn newest_measurement(
         &self,
         sensor: SensorIdentifier,
@@ -77,9 +71,6 @@ impl Store {
     }
 
     /// Log messages of a sensor; none if the sensor does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn list_log_messages(
         &self,
         sensor: SensorIdentifier,
@@ -118,9 +109,6 @@ impl Store {
     }
 
     /// Heartbeats of a sensor; none if the sensor does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn list_heartbeats(
         &self,
         sensor: SensorIdentifier,

@@ -27,9 +27,6 @@ pub struct RejectionCount {
 
 impl Store {
     /// Counts rejections by reason, the most frequent first. There are fewer reasons than rows on a page.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn summarise_rejections(
         &self,
         filter: &RejectionFilter,

@@ -158,9 +158,6 @@ order by coalesce(last_seen_timestamp, 'epoch') desc, identifier desc limit $8";
 
 impl Store {
     /// Sensors in an order, one more than the page holds if there are more.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn list_sensors(
         &self,
         page: &Page<SensorKey>,
@@ -214,9 +211,6 @@ impl Store {
     }
 
     /// One sensor.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn sensor(&self, identifier: SensorIdentifier) -> Result<Option<Sensor>, StoreError> {
         self.within(async {
             let connection = self.connection().await?;

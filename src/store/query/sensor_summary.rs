@@ -25,9 +25,6 @@ pub type SensorSummary = Vec<StateCount>;
 impl Store {
     /// Counts the sensors of a scope, or of one network in it. A sensor is silent if it has sent no message
     /// since `silent_since`.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or the read times out.
     pub async fn summarise_sensors(
         &self,
         scope: Scope,

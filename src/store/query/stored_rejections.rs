@@ -109,9 +109,6 @@ impl<'a> Conditions<'a> {
 
 impl Store {
     /// A page of rejections, newest first.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn list_rejections(
         &self,
         page: &Page<i64>,
@@ -151,9 +148,6 @@ impl Store {
 
     /// A page of at most `limit` rejections of a range, oldest first; without a range, of all that exist
     /// now.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn stored_rejections(
         &self,
         filter: &RejectionFilter,
@@ -202,9 +196,6 @@ impl Store {
     }
 
     /// Deletes at most `limit` rejections, oldest first. Returns their number.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn delete_rejections(
         &self,
         filter: &RejectionFilter,

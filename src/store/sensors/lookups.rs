@@ -80,9 +80,6 @@ pub struct Whereabouts {
 
 impl Store {
     /// Returns those of these sensors that exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn known_sensors(
         &self,
         sensors: &[SensorIdentifier],
@@ -100,17 +97,11 @@ impl Store {
 
     /// Creates the missing ones of these sensors, each named by its identifier, unless it has a
     /// tombstone. Returns how many were created.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn register_sensors(&self, sensors: &[SensorIdentifier]) -> Result<u64, StoreError> {
         self.execute(REGISTER, &[(&uuids(sensors), Type::UUID_ARRAY)]).await
     }
 
     /// Updates when these sensors last sent a message.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn update_last_seen(
         &self,
         seen: &[(SensorIdentifier, Timestamp)],
@@ -123,9 +114,6 @@ impl Store {
     }
 
     /// A sensor's network; none if the sensor does not exist.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn whereabouts(
         &self,
         sensor: SensorIdentifier,
