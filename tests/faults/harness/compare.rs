@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::said::{Fate, Message, REVISION_OFFSET, marks};
+use super::said::{FIRST_MILLISECOND, Fate, Message, REVISION_OFFSET, WEEK_SECONDS, marks};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -35,7 +35,10 @@ const ROWS: &str = "
     union all
     select trim(both '#' from subject)::bigint from log_message
     union all
-    select revision - $1::bigint from heartbeat where revision >= $1::bigint";
+    select revision - $1::bigint from heartbeat where revision >= $1::bigint
+    union all
+    select mod(round(extract(epoch from creation_timestamp) * 1000)::bigint - $2::bigint + 100 * $3::bigint, $3::bigint)
+    from heartbeat where revision is null";
 
 const REJECTIONS: &str = "select reason, item_index, raw from rejection";
 
@@ -47,8 +50,9 @@ pub(crate) async fn reckon(
 ) -> Result<Reckoning, tokio_postgres::Error> {
     let mut found: HashMap<u64, Found> = HashMap::new();
     let offset = i64::try_from(REVISION_OFFSET).expect("it is small");
+    let week = (WEEK_SECONDS * 1_000).cast_signed();
     let mut reckoning = Reckoning::default();
-    for row in client.query(ROWS, &[&offset]).await? {
+    for row in client.query(ROWS, &[&offset, &FIRST_MILLISECOND, &week]).await? {
         let number: i64 = row.get(0);
         found.entry(number.cast_unsigned()).or_default().rows += 1;
         reckoning.rows += 1;

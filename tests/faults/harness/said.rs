@@ -16,6 +16,10 @@ pub(crate) const WEEK_SECONDS: u64 = 7 * 86_400;
 /// What a heartbeat of the fleet acknowledges lies beyond what the harness configures, so that none of them lags.
 pub(crate) const REVISION_OFFSET: u64 = 1_000_000;
 
+/// Members for which an item is refused, and its neighbours are not.
+const BAD_MEMBERS: [&str; 6] =
+    [r#""nested":{}"#, r#""u":NaN"#, r#""u":-Infinity"#, r#""u":nan"#, r#""u":+1"#, "'u':1"];
+
 /// Larger payloads are refused by the service under test.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 32 << 10;
 pub(crate) const MAX_ITEMS: usize = 200;
@@ -111,7 +115,7 @@ impl Speech {
         if self.mix.limits && self.rng.random_range(0..25) == 0 {
             return self.at_a_limit(sensor, good);
         }
-        match if self.mix.plain { 2 } else { self.rng.random_range(0..10) } {
+        let message = match if self.mix.plain { 2 } else { self.rng.random_range(0..10) } {
             0 => self.log_messages(sensor, good),
             1 => self.heartbeats(sensor, good),
             2..=6 => self.measurements(sensor, good, 1),
@@ -119,7 +123,8 @@ impl Speech {
                 let count = self.rng.random_range(2..10);
                 self.measurements(sensor, good, count)
             }
-        }
+        };
+        self.surround(message)
     }
 
     fn sensor(&mut self) -> (Uuid, Fate) {
@@ -158,9 +163,10 @@ impl Speech {
             let bad = count > 1 && self.rng.random_range(0..20) == 0;
             let at = self.timestamp(number);
             let degrees = f64::from(self.rng.random_range(-400..400)) / 10.0;
-            let member = if bad { r#""nested":{}"# } else { r#""sky":"clear""# };
+            let member = if bad { self.any(&BAD_MEMBERS) } else { r#""sky":"clear""# };
+            let revision = self.revision();
             texts.push(format!(
-                r##"{{"mark":"#{number}#","revision":{REVISION_OFFSET},"timestamp":{at},"value":{{"n":{number},"t":{degrees},{member}}}}}"##
+                r##"{{"mark":"#{number}#",{revision}"timestamp":{at},"value":{{"n":{number},"t":{degrees},{member}}}}}"##
             ));
             items.push(Item { number, fate: if bad { spoilt(good) } else { good } });
         }
@@ -172,8 +178,13 @@ impl Speech {
         let at = self.timestamp(number);
         let bad = self.rng.random_range(0..20) == 0;
         let severity = if bad { "fatal" } else { "warning" };
+        let revision = self.revision();
+        let subject = match self.rng.random_range(0..4) {
+            0 => format!(r##""message":"#{number}#\nand more""##),
+            _ => format!(r##""subject":"#{number}#""##),
+        };
         let text = format!(
-            r##"{{"mark":"#{number}#","severity":"{severity}","revision":{REVISION_OFFSET},"timestamp":{at},"subject":"#{number}#"}}"##
+            r##"{{"mark":"#{number}#","severity":"{severity}",{revision}"timestamp":{at},{subject}}}"##
         );
         let fate = if bad { spoilt(good) } else { good };
         self.message_of("log-messages", sensor, &[text], vec![Item { number, fate }])
@@ -184,12 +195,31 @@ impl Speech {
         let at = self.timestamp(number);
         let bad = self.rng.random_range(0..20) == 0;
         let success = if bad { "\"perhaps\"" } else { "true" };
-        let revision = REVISION_OFFSET + number;
-        let text = format!(
-            r##"{{"mark":"#{number}#","revision":{revision},"timestamp":{at},"success":{success}}}"##
-        );
+        // Without a revision its number is known by its timestamp alone.
+        let revision = match !self.mix.all_times && self.rng.random_range(0..10) == 0 {
+            true => self.no_revision().to_owned(),
+            false => format!(r#""revision":{},"#, REVISION_OFFSET + number),
+        };
+        let text =
+            format!(r##"{{"mark":"#{number}#",{revision}"timestamp":{at},"success":{success}}}"##);
         let fate = if bad { spoilt(good) } else { good };
         self.message_of("heartbeats", sensor, &[text], vec![Item { number, fate }])
+    }
+
+    fn any(&mut self, choices: &[&'static str]) -> &'static str {
+        choices[self.rng.random_range(0..choices.len())]
+    }
+
+    /// A sensor without a configuration says so in one of three ways.
+    fn no_revision(&mut self) -> &'static str {
+        self.any(&[r#""revision":null,"#, r#""revision":-1,"#, ""])
+    }
+
+    fn revision(&mut self) -> &'static str {
+        match self.rng.random_range(0..4) {
+            0 => self.no_revision(),
+            _ => r#""revision":1000000,"#,
+        }
     }
 
     /// What is refused as a whole.
@@ -197,11 +227,12 @@ impl Speech {
         let number = self.number();
         let fate = spoilt(good);
         let topic = format!("{}/measurements/{sensor}", self.prefix);
-        let (topic, payload) = match self.rng.random_range(0..5) {
+        let (topic, payload) = match self.rng.random_range(0..6) {
             0 => (topic, format!("not json #{number}#").into_bytes()),
             1 => (topic, [b"\xff\xfe#", number.to_string().as_bytes(), b"#"].concat()),
             2 => (topic, format!(r##"{{"readings":["#{number}#"]}}"##).into_bytes()),
             3 => (topic, format!(r##"{{"measurements":[],"mark":"#{number}#"}}"##).into_bytes()),
+            4 => (topic + "/roof", format!("#{number}#").into_bytes()),
             _ => {
                 let nobody = format!("{}/measurements/kitchen", self.prefix);
                 (nobody, format!("#{number}#").into_bytes())
@@ -236,10 +267,37 @@ impl Speech {
         self.message_of("measurements", sensor, &texts, items)
     }
 
-    fn message_of(&self, kind: &str, sensor: Uuid, texts: &[String], items: Vec<Item>) -> Message {
+    /// Now and then as Hermes' sensors and the `tenta` package send it: an array without the object around it.
+    fn message_of(
+        &mut self,
+        kind: &str,
+        sensor: Uuid,
+        texts: &[String],
+        items: Vec<Item>,
+    ) -> Message {
         let member = kind.replace('-', "_");
-        let payload = format!(r#"{{"{member}":[{}]}}"#, texts.join(",")).into_bytes();
-        Message::new(format!("{}/{kind}/{sensor}", self.prefix), payload, items)
+        let items_text = texts.join(",");
+        let text = match self.rng.random_range(0..4) {
+            0 => format!("[{items_text}]"),
+            _ => format!(r#"{{"{member}":[{items_text}]}}"#),
+        };
+        let topic = match (kind, self.rng.random_range(0..4)) {
+            ("log-messages", 0) => "logs",
+            ("heartbeats", 0) => "acknowledgments",
+            _ => kind,
+        };
+        Message::new(format!("{}/{topic}/{sensor}", self.prefix), text.into_bytes(), items)
+    }
+
+    /// Now and then bytes come along that firmware in C, or a program for Windows, sends.
+    fn surround(&mut self, message: Message) -> Message {
+        let Message { topic, payload, items } = message;
+        let payload = match self.rng.random_range(0..20) {
+            0 => [&payload[..], b"\0"].concat(),
+            1 => ["\u{feff}".as_bytes(), &payload[..]].concat(),
+            _ => payload,
+        };
+        Message::new(topic, payload, items)
     }
 }
 
@@ -255,6 +313,9 @@ fn spoilt(good: Fate) -> Fate {
         Fate::Row | Fate::Rejection => Fate::Rejection,
     }
 }
+
+/// An item's number is its timestamp less this one, in milliseconds, whatever its week.
+pub(crate) const FIRST_MILLISECOND: i64 = (FIRST_SECOND * 1_000).cast_signed();
 
 /// The numbers between two `#`, in order.
 pub(crate) fn marks(raw: &[u8]) -> Vec<u64> {

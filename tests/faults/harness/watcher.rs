@@ -183,7 +183,9 @@ fn lone_measurement(topic: &[u8], rest: &[u8]) -> Option<Lone> {
     let sensor = sensor.parse().ok()?;
     // The properties' length is one byte here: there are hardly any.
     let payload = &rest[3 + usize::from(rest[2])..];
-    match (payload.starts_with(br##"{"measurements":[{"mark":"#"##), &marks(payload)[..]) {
+    let payload = payload.strip_prefix("\u{feff}".as_bytes()).unwrap_or(payload);
+    let items = payload.strip_prefix(br#"{"measurements":"#).unwrap_or(payload);
+    match (items.starts_with(br##"[{"mark":"#"##), &marks(payload)[..]) {
         (true, [number]) => Some(Lone { sensor, number: *number, made: timestamp(payload)? }),
         _ => None,
     }
