@@ -31,6 +31,9 @@ const PURGE_TIMEOUT: Duration = Duration::from_secs(5 * 31 * 60);
 
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
+/// A fold adds none afterwards: it locks the sensors first, and finds that this one does not exist.
+const DELETE_ACTIVITY: &str = "delete from activity where sensor_identifier = $1";
+
 const INSERT_TOMBSTONE: &str = "\
 insert into deleted_sensor (identifier) values ($1)
 on conflict (identifier) do update
@@ -77,7 +80,7 @@ enum OtherPurge {
 }
 
 impl Store {
-    /// Deletes a sensor and its configurations, and inserts its tombstone; false if the sensor does not
+    /// Deletes a sensor, its configurations and its activity, and inserts its tombstone; false if the sensor does not
     /// exist. [`Store::purge_sensor`] then deletes its rows.
     ///
     /// # Errors
@@ -99,6 +102,7 @@ impl Store {
             if transaction.query_typed_opt(DELETE, sensor).await?.is_none() {
                 return Ok(false);
             }
+            transaction.query_typed(DELETE_ACTIVITY, sensor).await?;
             transaction.query_typed(INSERT_TOMBSTONE, sensor).await?;
             transaction.commit().await?;
             Ok(true)
