@@ -2,7 +2,7 @@
 
 import { exact, zone } from "../parts/zone";
 import { useStore } from "../store";
-import type { LastValuesByName } from "./last-values-by-name";
+import { isFuture, type LastValuesByName } from "./last-values-by-name";
 
 export function LastValues({ values }: { values: LastValuesByName }) {
   const shownZone = useStore(zone);
@@ -12,10 +12,13 @@ export function LastValues({ values }: { values: LastValuesByName }) {
     <dl class="values" aria-label="Last values">
       {[...values]
         .sort(([a], [b]) => a.localeCompare(b))
-        .map(([name, { value, at }]) => (
+        .map(([name, { value, timestamp, at }]) => (
           <div key={name} title={exact(new Date(at), shownZone)}>
             <dt>{name}</dt>
-            <dd>{text(value)}</dd>
+            <dd>
+              {text(value)}
+              {isFuture(timestamp) && <span class="quiet"> in the future</span>}
+            </dd>
           </div>
         ))}
     </dl>

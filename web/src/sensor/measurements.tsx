@@ -6,7 +6,7 @@ import { useResource } from "../parts/use-resource";
 import { ExportButton } from "./export-button";
 import { type Feed, useFeed } from "./feed";
 import { LastValues } from "./last-values";
-import { type LastValuesByName, withMeasurement } from "./last-values-by-name";
+import { futureBegins, type LastValuesByName, withMeasurement } from "./last-values-by-name";
 import { type LiveValue, NumberChart } from "./number-chart";
 import { OtherAttributes } from "./other-attributes";
 import { bounds, PRESETS, type Range } from "./range";
@@ -97,8 +97,13 @@ export function Measurements({ sensor, feed }: Props) {
   const [last, setLast] = useState<LastValuesByName>(new Map());
   const newest = useResource(
     async (signal) => {
-      const params = { path: { identifier: sensor }, query: { limit: LOOKED_AT } };
-      const page = await body(client.GET("/api/v1/sensors/{identifier}/measurements", { signal, params }));
+      const read = (query: { to?: number }) => {
+        const params = { path: { identifier: sensor }, query: { limit: LOOKED_AT, ...query } };
+        return body(client.GET("/api/v1/sensors/{identifier}/measurements", { signal, params }));
+      };
+      // What is of the future would hide what was measured since.
+      let page = await read({ to: futureBegins() });
+      if (page.items.length === 0) page = await read({});
       setLast((last) => page.items.reduceRight(withMeasurement, last));
       return page.items.length;
     },

@@ -7,6 +7,7 @@ import { signInByPassword, signInByToken } from "./sign-in";
 export function SignInPage({ expired }: { expired: boolean }) {
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
+  const [network, setNetwork] = useState("");
   const [token, setToken] = useState("");
   const byPassword = useAction();
   const byToken = useAction();
@@ -22,7 +23,7 @@ export function SignInPage({ expired }: { expired: boolean }) {
         aria-label="People"
         onSubmit={(event) => {
           event.preventDefault();
-          void byPassword.run(() => signInByPassword(name, password));
+          void byPassword.run(() => signInByPassword(name, password, network));
         }}
       >
         <label>
@@ -42,6 +43,16 @@ export function SignInPage({ expired }: { expired: boolean }) {
             autocomplete="current-password"
             value={password}
             onInput={(event) => setPassword(event.currentTarget.value)}
+          />
+        </label>
+        <label>
+          Network
+          <input
+            autocomplete="off"
+            spellcheck={false}
+            placeholder="Its identifier, if your network's admin gave you one"
+            value={network}
+            onInput={(event) => setNetwork(event.currentTarget.value)}
           />
         </label>
         <ProblemMessage problem={byPassword.problem} />

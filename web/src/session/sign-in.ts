@@ -25,8 +25,10 @@ export async function resume(authIsOff: boolean): Promise<void> {
   }
 }
 
-export async function signInByPassword(name: string, password: string): Promise<void> {
-  const opened = await body(client.POST("/api/v1/sessions", { body: { name, password } }));
+/** `network` is empty where the name alone says who it is. */
+export async function signInByPassword(name: string, password: string, network: string): Promise<void> {
+  const credentials = { name, password, network: network.trim() || null };
+  const opened = await body(client.POST("/api/v1/sessions", { body: credentials }));
   await signInByToken(opened.token);
 }
 
