@@ -46,6 +46,7 @@ async fn the_index_is_built_beside_ingest_inherited_and_used() {
     );
     admin.batch_execute(&format!("{insert}; analyze log_message")).await.unwrap();
 
+    admin.batch_execute("drop extension if exists pg_trgm cascade").await.unwrap();
     let sentence = refused(&tributary(&database, &INDEX, ""));
     assert!(sentence.contains("create extension pg_trgm"), "{sentence}");
 
