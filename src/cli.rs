@@ -1,4 +1,5 @@
-//! The command line: one executable, a subcommand for each thing to do.
+//! The command line: one executable with subcommands. Parsed and run by `main`. An error is one sentence for the
+//! person at the terminal.
 
 mod access;
 
@@ -17,46 +18,46 @@ use crate::config::{
 use crate::store::Store;
 use crate::{api, bench, listen, simulate, store, telemetry};
 
-/// Shorter than whoever asks waits.
+/// Shorter than the timeout of a container's health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
-/// Takes what fleets of sensors say over MQTT and puts it into PostgreSQL, nothing lost and nothing
-/// twice, and tells those sensors how to be configured.
+/// Stores the MQTT messages of sensor fleets in PostgreSQL, each item exactly once, and publishes the sensors'
+/// configurations.
 ///
 /// Settings come from the environment and from a file named .env; .env.example lists them all.
 #[derive(Debug, Parser)]
 #[command(name = "tributary", version = VERSION)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// A subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service until SIGTERM or SIGINT.
     Serve,
-    /// Print every setting, where it came from, and what is wrong with them; secrets are hidden.
+    /// Print every setting with its source, and all problems; secrets are hidden.
     ///
-    /// Files that settings name are read, and nothing is connected to. Exits with 1 when serve would
-    /// not start with these settings.
+    /// Reads the files that settings name, and connects to nothing. Exits with 1 if serve would not start with
+    /// these settings.
     CheckConfig,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate,
-    /// Build an index that the tables need not have.
+    /// Build an optional index.
     #[command(subcommand)]
     Index(IndexCommand),
-    /// Make, list and revoke the tokens that callers of the API show.
+    /// Create, list and revoke tokens of the API.
     #[command(subcommand)]
     Token(access::TokenCommand),
     /// Create users, who sign in at the API with a password.
     #[command(subcommand)]
     User(access::UserCommand),
-    /// Ask the service at HTTP_ADDR whether it lives, and exit with 1 if not; for containers, which
-    /// have no other program to ask with.
+    /// Check that the service at HTTP_ADDR is alive, and exit with 1 if not; for containers without a
+    /// HTTP client.
     Health,
     /// Print the OpenAPI document of the API.
     ///
@@ -73,21 +74,21 @@ pub enum Command {
     /// The environment variable API_TOKEN holds the token of an admin, unless the service runs with
     /// AUTH=off.
     ///
-    /// Sensors that exist in the network are used, the others are created over HTTP. They publish at
-    /// QoS 1, and apply and acknowledge the configurations that they receive. A configuration that holds
-    /// `"reject": true` is acknowledged with success false, so that this can be seen too. Ctrl-C ends the
-    /// publishing early; the summary is still printed. Exits with 1 if an item is missing.
+    /// Existing sensors of the network are used, the others are created over HTTP. They publish at QoS 1, and
+    /// apply and acknowledge the configurations that they receive. A configuration with `"reject": true` is
+    /// acknowledged with success false. Ctrl-C ends the publishing early; the summary is still printed. Exits
+    /// with 1 if an item is missing.
     Simulate(Box<simulate::Options>),
-    /// Listen to everything that is published at the broker of MQTT_URL, and tell of each topic whether the
-    /// service takes what is published there, or what it would have to be.
+    /// Listen to all messages of the broker of MQTT_URL, and show for each topic whether the service accepts
+    /// them, or how they would have to look.
     ///
-    /// Prints each topic with the number of its messages and an example. It has a session of its own, and
-    /// does not disturb the service. Ctrl-C ends it early.
+    /// Prints each topic with its number of messages and an example. It has its own session and does not
+    /// affect the service. Ctrl-C ends it early.
     Listen(listen::Options),
     /// Measure how fast the service is, on the servers of DATABASE_URL and MQTT_URL.
     ///
-    /// It creates databases of its own on that server, uses a topic prefix of its own on that broker, and
-    /// removes both. scripts/bench runs it on private servers.
+    /// It creates its own databases on that server, uses its own topic prefix on that broker, and removes both.
+    /// scripts/bench runs it on private servers.
     Bench(bench::Options),
 }
 
@@ -96,16 +97,14 @@ pub enum Command {
 pub enum IndexCommand {
     /// Let searches for a text in log messages use an index (the database needs the extension pg_trgm).
     ///
-    /// The service goes on meanwhile. The index is as large as the log messages, and storing these takes
-    /// longer with it. What is interrupted continues when the command is run again.
+    /// The service keeps running. The index is as large as the log messages, and slows their storage. Run the
+    /// command again to continue an interrupted build.
     LogSearch,
 }
 
 impl Cli {
-    /// Does it.
-    ///
     /// # Errors
-    /// When it cannot be done; the error is one sentence for the person at the terminal.
+    /// When the command fails; the error is one sentence for the person at the terminal.
     pub async fn run(self, env_file: &EnvFile) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve => serve().await?,
@@ -183,7 +182,7 @@ fn print_document(types: bool) {
 async fn health() -> anyhow::Result<()> {
     let url = default_api_url();
     let Some(address) = url.strip_prefix("http://") else {
-        // The certificate is for the names by which others call the service, which are not ours.
+        // The certificate is for the names that other clients use, not for the listening address.
         let address = url.trim_start_matches("https://");
         tokio::net::TcpStream::connect(address).await.with_context(|| format!("at {url}"))?;
         return Ok(());
@@ -195,7 +194,7 @@ async fn health() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails when something that was published is not accounted for.
+/// Exits with 1 when a published item is not accounted for.
 async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
     let summary = Box::pin(simulate::run(options, read_mqtt(environment)?, api_token()?)).await?;
     summary.print();
@@ -209,7 +208,7 @@ async fn listen(options: &listen::Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ready from this call on, so that no signal is missed while the service starts.
+/// Listens from this call on, so that no signal is missed while the service starts.
 fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

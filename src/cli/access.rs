@@ -1,6 +1,6 @@
-//! `tributary token` and `tributary user`: who may call the API, managed by whoever holds the
-//! database. Called by the command line. Promises that a token stands alone on the last line, and
-//! that a password is never taken from the arguments, which every user of the machine can read.
+//! `tributary token` and `tributary user`: manage access to the API directly in the database. Called by the command
+//! line. A token is printed alone on the last line; a password is never an argument, which every user of the machine
+//! could read.
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::PathBuf;
@@ -19,30 +19,30 @@ const MAX_NAME_CHARACTERS: usize = 200;
 const MAX_DAYS: i64 = 36_600;
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
-/// Larger files hold no password.
+/// A larger file is not a password.
 const MAX_PASSWORD_BYTES: u64 = 4_096;
 
-/// What to do with tokens.
+/// `tributary token …`
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token, and print it: alone on the last line, this once.
+    /// Create a token, and print it, alone on the last line. It is shown only once.
     Create {
         #[command(flatten)]
         grant: Grant,
-        /// It expires after so many days [default: never]
+        /// It expires after this number of days [default: never]
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
         expires_in: Option<i64>,
     },
     /// List the tokens, without their text; sessions are left out.
     List,
-    /// Revoke a token, by its name or its identifier. A service that runs refuses it within two seconds.
+    /// Revoke a token, by its name or its identifier. Running services refuse it within two seconds.
     Revoke {
         /// Its name, or its identifier
         token: String,
     },
 }
 
-/// What to do with users.
+/// `tributary user …`
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
     /// Create a user, who signs in with a password at POST /api/v1/sessions.
@@ -55,10 +55,10 @@ pub enum UserCommand {
     },
 }
 
-/// Who may do what.
+/// A name, a role and its scope.
 #[derive(Debug, Args)]
 pub struct Grant {
-    /// What people call it; no other in the network, and no other user, has the name
+    /// The name: unique in the network, and that of a user among all users
     #[arg(long, value_parser = name)]
     name: String,
     /// viewer reads, operator also configures and replays, admin does everything
@@ -79,10 +79,8 @@ fn network(text: &str) -> Result<NetworkIdentifier, String> {
     NetworkIdentifier::parse(text).ok_or_else(|| "it takes a UUID in its hyphenated form".into())
 }
 
-/// Does it.
-///
 /// # Errors
-/// When it cannot be done; the error is one sentence for the person at the terminal.
+/// When the command fails; the error is one sentence for the person at the terminal.
 pub(super) async fn token(command: TokenCommand, store: &Store) -> anyhow::Result<()> {
     match command {
         TokenCommand::Create { grant, expires_in } => create_token(grant, expires_in, store).await,
@@ -91,10 +89,8 @@ pub(super) async fn token(command: TokenCommand, store: &Store) -> anyhow::Resul
     }
 }
 
-/// Does it.
-///
 /// # Errors
-/// When it cannot be done; the error is one sentence for the person at the terminal.
+/// When the command fails; the error is one sentence for the person at the terminal.
 pub(super) async fn user(command: UserCommand, store: &Store) -> anyhow::Result<()> {
     let UserCommand::Create { grant, password_file } = command;
     let password = read_password(password_file)?;
@@ -200,7 +196,7 @@ fn explained(error: StoreError) -> anyhow::Error {
     error.into()
 }
 
-/// The first line.
+/// Reads the first line.
 fn read_password(file: Option<PathBuf>) -> anyhow::Result<SecretString> {
     let mut text = String::new();
     match file {

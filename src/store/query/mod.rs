@@ -6,6 +6,7 @@ pub(super) mod attributes;
 pub(super) mod callers;
 mod csv;
 pub(super) mod export;
+pub(super) mod export_statement;
 pub(super) mod fleet_log;
 mod hot_page;
 pub(super) mod log_summary;
