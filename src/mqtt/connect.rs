@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +18,9 @@ use ntex_service::cfg::SharedCfg;
 use ntex_service::{Pipeline, ServiceFactory, fn_service};
 use ntex_tls::rustls::TlsClientFilter;
 use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use super::BrokerUrl;
 use super::stream::Stream;
@@ -24,6 +28,11 @@ use crate::tls::{self, handshake_reason};
 
 /// How long TCP connect, TLS and CONNACK may take together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long TCP connect may take, over all addresses of the host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
+
+const NEEDS_MQTT_5: &str = "Tributary needs a broker that speaks MQTT 5; one that speaks only MQTT 3.1.1 answers like this";
 
 /// Maximum read. ntex' default of 16 KiB costs a wake-up per hundred small messages of a backlog.
 const READ_BUFFER_BYTES: usize = 128 << 10;
@@ -42,8 +51,8 @@ pub struct ConnectOptions {
     pub receive_maximum: Option<NonZeroU16>,
     /// Keep Alive.
     pub keep_alive_secs: u16,
-    /// Under steady load, read every few milliseconds instead of per packet.
-    pub delay_reads: bool,
+    /// Under steady load, read every few milliseconds instead of per packet; notified when that waits for nothing.
+    pub delay_reads: Option<Rc<Notify>>,
 }
 
 /// Why the connection was not made.
@@ -56,13 +65,13 @@ pub enum ConnectFailure {
     #[error("the TLS handshake failed: {0}")]
     Tls(String),
     /// No CONNACK in time.
-    #[error("no CONNACK within {} s; does the broker speak MQTT 5?", HANDSHAKE_TIMEOUT.as_secs())]
+    #[error("no CONNACK within {} s; {NEEDS_MQTT_5}", HANDSHAKE_TIMEOUT.as_secs())]
     Timeout,
     /// CONNACK with an error code.
     #[error("refused: {0}")]
     Refused(String),
     /// The answer is not MQTT 5.
-    #[error("protocol error: {0}; Tributary needs a broker that speaks MQTT 5")]
+    #[error("the answer to CONNECT is not MQTT 5 ({0}); {NEEDS_MQTT_5}")]
     Protocol(String),
 }
 
@@ -82,7 +91,7 @@ pub async fn connect(
     broker: &BrokerUrl,
     options: &ConnectOptions,
 ) -> Result<Client, ConnectFailure> {
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(broker, options)).await {
+    match timeout(HANDSHAKE_TIMEOUT, handshake(broker, options)).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(ConnectFailure::Timeout),
     }
@@ -110,18 +119,39 @@ async fn handshake(broker: &BrokerUrl, options: &ConnectOptions) -> Result<Clien
     Pipeline::new(connector).call(request).await.map_err(connect_failure)
 }
 
+/// The first that answers. Each gets an equal share of the time that is left, so that one which swallows packets does
+/// not take the time of the others.
+async fn connect_in_turn(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        last = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => io::Error::new(error.kind(), format!("{address}: {error}")),
+            Err(_elapsed) => {
+                let sentence = format!("{address}: no answer within {} ms", share.as_millis());
+                io::Error::new(io::ErrorKind::TimedOut, sentence)
+            }
+        };
+    }
+    Err(last)
+}
+
 /// TCP, and TLS for `mqtts://`.
 async fn open(
     broker: &BrokerUrl,
     options: &ConnectOptions,
     configuration: SharedCfg,
 ) -> Result<IoBoxed, ConnectFailure> {
-    let stream = tokio::net::TcpStream::connect((broker.host.as_str(), broker.port)).await?;
-    let stream = stream.into_std()?;
-    let io = if options.delay_reads {
-        Io::new(Stream::new(stream)?, configuration)
-    } else {
-        ntex_net::tokio::Reactor.from_tcp_stream(stream, configuration)?
+    let addresses = tokio::net::lookup_host((broker.host.as_str(), broker.port)).await?;
+    let stream = connect_in_turn(addresses.collect()).await?.into_std()?;
+    let io = match &options.delay_reads {
+        Some(all_acknowledged) => {
+            Io::new(Stream::new(stream, Rc::clone(all_acknowledged))?, configuration)
+        }
+        None => ntex_net::tokio::Reactor.from_tcp_stream(stream, configuration)?,
     };
     if !broker.secure {
         return Ok(io.into());
@@ -177,9 +207,48 @@ fn connect_failure(error: ClientError<Box<codec::ConnectAck>>) -> ConnectFailure
         ClientError::Disconnected(Some(error)) => error.into(),
         ClientError::Disconnected(None) => ConnectFailure::Io(io::Error::new(
             io::ErrorKind::ConnectionReset,
-            "the broker closed the connection before CONNACK; does it speak MQTT 5?",
+            format!("the broker closed the connection before CONNACK; {NEEDS_MQTT_5}"),
         )),
         ClientError::HandshakeTimeout => ConnectFailure::Timeout,
         other => ConnectFailure::Protocol(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its queue is full: it answers no SYN.
+    fn blackhole() -> (Vec<socket2::Socket>, SocketAddr) {
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut sockets = vec![listener];
+        for _ in 0..8 {
+            let filler =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            filler.set_nonblocking(true).unwrap();
+            drop(filler.connect(&address));
+            sockets.push(filler);
+        }
+        (sockets, address.as_socket().unwrap())
+    }
+
+    #[actix_rt::test]
+    async fn an_address_that_swallows_packets_leaves_time_for_the_next() {
+        let (_sockets, blackholed) = blackhole();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let refused: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let started_at = Instant::now();
+        let stream = connect_in_turn(vec![refused, blackholed, good]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let elapsed = started_at.elapsed();
+        assert!(elapsed >= CONNECT_TIMEOUT / 2 && elapsed < CONNECT_TIMEOUT, "{elapsed:?}");
+        let error = connect_in_turn(vec![blackholed, refused]).await.unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1:1: "), "{error}");
     }
 }

@@ -8,12 +8,13 @@
 //! stops reading, which is TCP back-pressure.
 
 use std::num::NonZeroU16;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ntex_mqtt::v5::client::Client;
 use prometheus::local::LocalHistogram;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -58,6 +59,8 @@ pub struct Inbound {
     pub(super) actor_failures: foldhash::HashMap<NonZeroU16, u8>,
     /// Observed per message, flushed per batch.
     puback_seconds: LocalHistogram,
+    /// See `ConnectOptions::delay_reads`.
+    all_acknowledged: Rc<Notify>,
     /// This process has been connected before.
     had_session: bool,
     shutdown: watch::Receiver<bool>,
@@ -93,6 +96,7 @@ impl Inbound {
             window,
             actor_failures,
             puback_seconds,
+            all_acknowledged: Rc::default(),
             had_session: false,
             shutdown,
             grace,
@@ -153,7 +157,7 @@ impl Inbound {
             session_expiry_secs: self.config.session_expiry_days * SECONDS_PER_DAY,
             receive_maximum: NonZeroU16::new(self.config.receive_maximum),
             keep_alive_secs: self.config.keep_alive_secs,
-            delay_reads: true,
+            delay_reads: Some(Rc::clone(&self.all_acknowledged)),
         }
     }
 
@@ -311,6 +315,9 @@ impl Inbound {
         if sent > 0 {
             self.puback_seconds.flush();
             metrics.pubacks_sent.inc_by(sent);
+            if self.window.is_empty() {
+                self.all_acknowledged.notify_waiters();
+            }
         }
         metrics.window_messages.set(self.window.len() as i64);
         metrics.window_bytes.set(self.window.bytes() as i64);

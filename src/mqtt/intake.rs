@@ -9,7 +9,7 @@ use tracing::{debug, error};
 
 use super::inbound::{Inbound, InboundHandles};
 use super::publish_assembly::{PublishAssembly, ReceivedPublish};
-use super::session::{Session, SessionEnd};
+use super::session::{Session, SessionEnd, disconnect_reason};
 use super::window::WindowEntry;
 use crate::domain::{FaultPoint, KindCounts, Part, RawMessage, Reason, Timestamp, Uplink};
 
@@ -139,7 +139,7 @@ impl Inbound {
             codec::Decoded::Packet(codec::Packet::Disconnect(disconnect), _) => {
                 Err(match disconnect.reason_code {
                     codec::DisconnectReasonCode::SessionTakenOver => SessionEnd::TakenOver,
-                    reason => SessionEnd::Disconnected(format!("{reason:?}")),
+                    _ => SessionEnd::Disconnected(disconnect_reason(&disconnect)),
                 })
             }
             codec::Decoded::Packet(other, _) => {

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::downlink_window::{DownlinkWindow, PUBACK_DEADLINE};
 use super::puback::{Puback, PublishingCodec, Received};
+use super::session::disconnect_reason;
 use super::{Config, ConnectOptions, connect};
 use crate::domain::{Health, Part, failures_after, is_contested, pause, standoff};
 use crate::metrics::Metrics;
@@ -95,7 +96,7 @@ impl Outbound {
             session_expiry_secs: 0,
             receive_maximum: None,
             keep_alive_secs: self.config.keep_alive_secs,
-            delay_reads: false,
+            delay_reads: None,
         }
     }
 
@@ -256,11 +257,7 @@ fn disconnected(packet: &codec::Decoded) -> Option<String> {
     let codec::Decoded::Packet(codec::Packet::Disconnect(disconnect), _) = packet else {
         return None;
     };
-    let reason = disconnect.reason_code;
-    Some(match &disconnect.reason_string {
-        Some(text) => format!("the broker ended the session: {reason:?} ({text})"),
-        None => format!("the broker ended the session: {reason:?}"),
-    })
+    Some(format!("the broker ended the session: {}", disconnect_reason(disconnect)))
 }
 
 async fn disconnect(io: &IoBoxed, codec: &PublishingCodec) {

@@ -146,3 +146,12 @@ impl Session {
             .map_err(|error| SessionEnd::Failed(error.to_string()))
     }
 }
+
+/// Why the broker ends the connection, as it says itself.
+pub(super) fn disconnect_reason(disconnect: &codec::Disconnect) -> String {
+    let reason = disconnect.reason_code;
+    match &disconnect.reason_string {
+        Some(text) => format!("{reason:?} ({text})"),
+        None => format!("{reason:?}"),
+    }
+}

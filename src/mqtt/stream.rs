@@ -14,6 +14,7 @@ use std::task::{Poll, ready};
 
 use ntex_io::{Handle, IoContext, IoStream, IoTaskStatus, Readiness, types};
 use tokio::net::TcpStream as OnReactor;
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
@@ -26,23 +27,29 @@ const READ_BYTES: usize = 64 << 10;
 const SLICES: usize = 16;
 
 /// A connected socket.
-pub(super) struct Stream(TcpStream);
+pub(super) struct Stream {
+    socket: TcpStream,
+    /// Notified when all that was read is acknowledged: what comes next was waiting for that.
+    all_acknowledged: Rc<Notify>,
+}
 
 impl Stream {
-    pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(socket: TcpStream, all_acknowledged: Rc<Notify>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        Ok(Self(socket))
+        Ok(Self { socket, all_acknowledged })
     }
 }
 
 impl IoStream for Stream {
     fn start(self, context: IoContext) -> Box<dyn Handle> {
-        match self.0.try_clone() {
-            Ok(reading) => drop(actix_rt::spawn(read(reading, context.clone()))),
+        match self.socket.try_clone() {
+            Ok(reading) => {
+                drop(actix_rt::spawn(read(reading, context.clone(), self.all_acknowledged)))
+            }
             Err(error) => context.stop(Some(error)),
         }
-        let socket = Rc::new(self.0);
+        let socket = Rc::new(self.socket);
         actix_rt::spawn(write(Rc::clone(&socket), context));
         Box::new(Writing(socket))
     }
@@ -74,7 +81,7 @@ enum ReadOutcome {
     Ended,
 }
 
-async fn read(mut socket: TcpStream, context: IoContext) {
+async fn read(mut socket: TcpStream, context: IoContext, all_acknowledged: Rc<Notify>) {
     let mut buffer = vec![0; READ_BYTES];
     let mut pacer = ReadPacer::default();
     loop {
@@ -92,7 +99,10 @@ async fn read(mut socket: TcpStream, context: IoContext) {
         while let Some(next) = pacer.next_read_at() {
             // The task that processes what was read runs first.
             yield_now().await;
-            sleep_until(next).await;
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = all_acknowledged.notified() => {}
+            }
             let readiness = poll_fn(|task| context.poll_read_ready(task)).await;
             if !matches!(readiness, Readiness::Ready) {
                 return;

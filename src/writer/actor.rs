@@ -69,6 +69,7 @@ impl<C: Commit> WriterActor<C> {
             let budget = Rc::clone(&self.budget);
             let delivery = Delivery::new(self.committer.clone(), reports, budget);
             let started_at = Instant::now();
+            let messages = batch.uplinks().len();
             // A task of its own: a panic in it loses the tokens of this batch, not the actor.
             let delivered = actix_rt::spawn(delivery.deliver(batch));
             context.spawn(delivered.into_actor(self).map(move |outcome, writer, context| {
@@ -77,7 +78,7 @@ impl<C: Commit> WriterActor<C> {
                 }
                 writer.set_writing(writer.writing - 1);
                 match next {
-                    Next::Delivered => writer.rest(policy::rest(started_at.elapsed()), context),
+                    Next::Delivered => writer.rest(policy::rest(started_at.elapsed(), messages), context),
                     Next::Replayed => writer.replaying = false,
                 }
                 writer.start_batches(context);
@@ -125,7 +126,7 @@ impl<C: Commit> WriterActor<C> {
 
     /// Lets messages collect before the next batch.
     fn rest(&mut self, rest: Duration, context: &mut Context<Self>) {
-        if !self.resting {
+        if !self.resting && !rest.is_zero() {
             self.resting = true;
             context.run_later(rest, |writer, context| {
                 writer.resting = false;

@@ -20,6 +20,9 @@ pub(super) const REPLAY_ITEMS: usize = 2_000;
 /// load; over 20 ms it saves nothing more and only adds latency.
 const MAX_REST: Duration = Duration::from_millis(20);
 
+/// A batch of at most so many messages is followed by the next one at once.
+const FEW_MESSAGES: usize = 4;
+
 /// The messages that wait, and the running deliveries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
@@ -63,9 +66,10 @@ pub(super) const fn next(load: Load) -> Option<Next> {
     }
 }
 
-/// The pause after a delivery.
-pub(super) fn rest(took: Duration) -> Duration {
-    took.min(MAX_REST)
+/// The pause after a delivery of so many messages. After a few there is none: where the broker keeps only a few in
+/// flight (a small Receive Maximum, or ejabberd with one), the next ones come once these are acknowledged.
+pub(super) fn rest(took: Duration, messages: usize) -> Duration {
+    if messages <= FEW_MESSAGES { Duration::ZERO } else { took.min(MAX_REST) }
 }
 
 #[cfg(test)]
@@ -83,6 +87,14 @@ mod tests {
     };
 
     #[test]
+    fn after_a_few_messages_there_is_no_rest() {
+        let took = Duration::from_millis(30);
+        assert_eq!(rest(took, 1), Duration::ZERO);
+        assert_eq!(rest(took, FEW_MESSAGES + 1), MAX_REST);
+        assert_eq!(rest(Duration::from_millis(3), 100), Duration::from_millis(3));
+    }
+
+    #[test]
     fn a_lone_message_starts_at_once_and_a_second_writer_only_under_load() {
         let next = |waiting_items, writing| next(Load { waiting_items, writing, ..IDLE });
         assert_eq!(next(0, 0), None);
@@ -97,8 +109,8 @@ mod tests {
         let next = |waiting_items| next(Load { waiting_items, resting: true, ..IDLE });
         assert_eq!(next(1), None);
         assert_eq!(next(ANOTHER_WRITER_ITEMS), Some(Next::Delivered));
-        assert_eq!(rest(Duration::from_millis(2)), Duration::from_millis(2));
-        assert_eq!(rest(Duration::from_secs(2)), MAX_REST);
+        assert_eq!(rest(Duration::from_millis(2), 100), Duration::from_millis(2));
+        assert_eq!(rest(Duration::from_secs(2), 100), MAX_REST);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod access;
 mod accounts;
 mod activity;
 mod api;
+mod brokers;
 mod bundles;
 mod clients;
 mod configurations;

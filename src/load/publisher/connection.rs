@@ -53,7 +53,7 @@ impl Connection {
             session_expiry_secs: 0,
             receive_maximum: None,
             keep_alive_secs: mqtt.keep_alive_secs,
-            delay_reads: false,
+            delay_reads: None,
         };
         let client = connect(&mqtt.broker, &options).await?;
         let connack = client.packet();

@@ -1,0 +1,106 @@
+//! Brokers that cannot be used, or that end the connection: one sentence in the log and in `/readyz` says why, for
+//! the connection of ingest and for that of publishing.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use crate::support::broker::Broker;
+use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
+use crate::support::service::{Service, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+/// Answers each packet as `answer` does; none ends the connection, nothing is silence.
+fn server(answer: fn(first_byte: u8) -> Option<&'static [u8]>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("mqtt://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(stream, answer));
+        }
+    });
+    url
+}
+
+/// Packets of less than 128 bytes, as those before the first PUBLISH are.
+fn serve(mut stream: TcpStream, answer: fn(u8) -> Option<&'static [u8]>) -> Option<()> {
+    loop {
+        let mut header = [0; 2];
+        stream.read_exact(&mut header).ok()?;
+        let mut length = usize::from(header[1] & 0x7f);
+        if header[1] & 0x80 != 0 {
+            let mut more = [0];
+            stream.read_exact(&mut more).ok()?;
+            length += usize::from(more[0]) << 7;
+        }
+        stream.read_exact(&mut vec![0; length]).ok()?;
+        stream.write_all(answer(header[0])?).ok()?;
+    }
+}
+
+/// Waits until `/readyz` and the log say this of both connections.
+async fn reported(url: &str, sentence: &str) {
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let service = Service::start_unready(&database, broker, &[("MQTT_URL", url)]);
+    eventually(PATIENCE, async || {
+        let (status, answer) = service.get("/readyz").await?;
+        let missing = answer["missing"].to_string();
+        let log = service.log();
+        let is_logged = |part: &str| {
+            log.lines().any(|line| {
+                line.contains(&format!("no connection for {part}")) && line.contains(sentence)
+            })
+        };
+        match status == 503 && missing.matches(sentence).count() == 2 {
+            true if is_logged("ingest") && is_logged("publishing") => Ok(()),
+            _ => Err(format!("{status}: {answer}\n{log}")),
+        }
+    })
+    .await;
+}
+
+const NEEDS_MQTT_5: &str = "Tributary needs a broker that speaks MQTT 5";
+
+#[actix_rt::test]
+async fn a_broker_that_speaks_mqtt_3_and_closes_the_connection_is_reported() {
+    reported(&server(|_| None), &format!("before CONNACK; {NEEDS_MQTT_5}")).await;
+}
+
+#[actix_rt::test]
+async fn a_broker_that_answers_as_mqtt_3_does_is_reported() {
+    // Unacceptable protocol version, and Connection accepted.
+    reported(&server(|_| Some(&[0x20, 2, 0, 1])), NEEDS_MQTT_5).await;
+    reported(&server(|_| Some(&[0x20, 2, 0, 0])), NEEDS_MQTT_5).await;
+}
+
+#[actix_rt::test]
+async fn a_broker_that_does_not_answer_mqtt_5_is_reported() {
+    reported(&server(|_| Some(&[])), &format!("no CONNACK within 10 s; {NEEDS_MQTT_5}")).await;
+}
+
+#[actix_rt::test]
+async fn the_reason_with_which_the_broker_disconnects_is_reported() {
+    // CONNACK, and behind it DISCONNECT: Server busy, "maintenance".
+    let disconnecting =
+        server(|_| Some(b"\x20\x03\x00\x00\x00\xe0\x10\x89\x0e\x1f\x00\x0bmaintenance"));
+    reported(&disconnecting, "the broker ended the session: ServerBusy (maintenance)").await;
+}
+
+#[actix_rt::test]
+async fn a_broker_that_takes_qos_0_only_is_reported() {
+    // Maximum QoS 0.
+    let scripted = ScriptedBroker::start(&[0x24, 0], |_| ScriptedAnswer::Puback(0));
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let service = Service::start_unready(&database, broker, &[("MQTT_URL", scripted.url())]);
+    let sentence = "the broker takes QoS 0 only (Maximum QoS is 0)";
+    eventually(PATIENCE, async || match service.get("/readyz").await? {
+        (503, answer)
+            if answer.to_string().contains(sentence) && service.log().contains(sentence) =>
+        {
+            Ok(())
+        }
+        answer => Err(format!("{answer:?}\n{}", service.log())),
+    })
+    .await;
+}
