@@ -83,7 +83,7 @@ install_packages() {
     apt-get install -yq --no-install-recommends "${packages[@]}" >/dev/null
     for package in "${packages[@]}"; do
       case $package in
-        postgresql | mosquitto | pgbouncer) ! command -v systemctl >/dev/null || systemctl disable --quiet "$package" 2>/dev/null || true ;;
+        postgresql | mosquitto | pgbouncer | ejabberd) ! command -v systemctl >/dev/null || systemctl disable --quiet "$package" 2>/dev/null || true ;;
       esac
     done
   )

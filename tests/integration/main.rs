@@ -35,6 +35,7 @@ mod refused_configurations;
 mod rejections;
 mod replay;
 mod retention;
+mod second_broker;
 mod secrets;
 mod sensors;
 mod servers;

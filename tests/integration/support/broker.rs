@@ -93,6 +93,26 @@ impl Broker {
         broker
     }
 
+    /// A broker of another make, as a process of this machine: scripts/setup installs it.
+    pub(crate) async fn start_ejabberd() -> Self {
+        let port = free_port();
+        let service = Service {
+            image: String::new(),
+            user: "",
+            inner_port: port,
+            second_port: None,
+            script: include_str!("../../../scripts/lib/run-ejabberd.sh"),
+            arguments: Vec::new(),
+            variables: vec![("EJABBERD_PORT", port.to_string())],
+            last_signal: "KILL",
+        };
+        let process = Process::start(&service, Process::home(port), Path::new(DEBIANS_PLACE));
+        let url = format!("mqtt://anyone:anything@127.0.0.1:{port}");
+        let broker = Self { server: Server::Process(process), url, tls_port: None };
+        broker.answers().await;
+        broker
+    }
+
     /// `mqtt://user:password@host:port`.
     pub(crate) fn url(&self) -> &str {
         &self.url
