@@ -1,5 +1,5 @@
-//! The fault harness as a program; `scripts/faults` runs it. It prints a table with a line for each run, and ends with 1
-//! when something was lost, doubled or otherwise not as promised.
+//! The fault harness as a program. Called by `scripts/faults`. Promises a table with a row per run, and exit status 1 if
+//! something was lost, doubled or otherwise not as promised.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -15,35 +15,35 @@ use std::rc::Rc;
 
 use clap::Parser;
 use harness::fault::{Fault, Scale};
-use harness::ground::Ground;
 use harness::report::HEADER;
+use harness::test_bed::TestBed;
 use harness::{Plan, run};
 
-/// Breaks things on purpose, and compares what the broker acknowledged with what is in the tables.
+/// Injects faults, and compares what the broker acknowledged with the tables
 #[derive(Debug, Parser)]
 struct Options {
-    /// The first seed; a seed plays the same faults at the same moments again.
+    /// The first seed; a seed determines the faults and their times
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seed: u64,
-    /// So many runs, each with the next seed.
+    /// Number of runs, each with the next seed
     #[arg(long, default_value_t = 1)]
     runs: u64,
-    /// Only these faults, together; --list names them.
+    /// These faults together; --list names them
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     fault: Vec<Fault>,
-    /// Faults last as long as in the field, and not a few seconds.
+    /// Faults last as long as in production, not a few seconds
     #[arg(long)]
     long: bool,
-    /// Append a line of JSON for each run to this file.
+    /// Append a line of JSON per run to this file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Instead: so many minutes under a steady load, with a fault a minute.
+    /// Instead: a soak of this many minutes, with one fault per minute
     #[arg(long)]
     soak: Option<u64>,
-    /// Draw the soak's memory here.
+    /// Draw the soak's memory to this SVG file
     #[arg(long)]
     svg: Option<PathBuf>,
-    /// Name the faults, and do nothing.
+    /// List the faults
     #[arg(long)]
     list: bool,
 }
@@ -81,7 +81,7 @@ async fn soak(minutes: u64, options: &Options) -> ExitCode {
 }
 
 async fn play(options: Options) -> ExitCode {
-    let ground = Rc::new(Ground::prepare().await);
+    let test_bed = Rc::new(TestBed::prepare().await);
     let scale = if options.long { Scale::Long } else { Scale::Short };
     println!("{HEADER}");
     let mut failed = Vec::new();
@@ -91,9 +91,9 @@ async fn play(options: Options) -> ExitCode {
             plan.faults.clone_from(&options.fault);
         }
         plan.faults = Fault::playable(&plan.faults);
-        let (ground, played) = (Rc::clone(&ground), plan.clone());
-        // A task of its own: a surprise in one run does not end the others.
-        let outcome = actix_rt::spawn(async move { run(&played, &ground).await }).await;
+        let (test_bed, played) = (Rc::clone(&test_bed), plan.clone());
+        // A separate task, so that a panic in one run does not end the others.
+        let outcome = actix_rt::spawn(async move { run(&played, &test_bed).await }).await;
         match outcome {
             Ok(report) => {
                 println!("{}", report.line());
@@ -115,6 +115,6 @@ async fn play(options: Options) -> ExitCode {
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("Not as promised: {failed:?}. scripts/faults --seed N plays one of them again.");
+    println!("Not as accepted: {failed:?}. scripts/faults --seed N plays one of them again.");
     ExitCode::FAILURE
 }

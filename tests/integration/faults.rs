@@ -1,16 +1,16 @@
 //! The fault harness in short: a few seeds of those that `scripts/faults` plays by the hundred.
 
 use crate::harness::fault::{Fault, Scale};
-use crate::harness::ground::Ground;
+use crate::harness::test_bed::TestBed;
 use crate::harness::{Plan, run};
 
 /// Plays these faults together.
 async fn play(seed: u64, faults: &[Fault]) {
     let plan = Plan { seed, faults: Fault::playable(faults), scale: Scale::Short };
-    let ground = Ground::prepare().await;
-    let report = run(&plan, &ground).await;
+    let test_bed = TestBed::prepare().await;
+    let report = run(&plan, &test_bed).await;
     assert!(report.is_clean(), "{report:#?}");
-    assert!(report.pubacks > 0 && report.items > 100 && report.looks > 0, "{report:#?}");
+    assert!(report.pubacks > 0 && report.items > 100 && report.ledger_reads > 0, "{report:#?}");
 }
 
 #[actix_rt::test]

@@ -1,5 +1,5 @@
-//! The reckoning: what the broker acknowledged to the fleet, held against the tables. Called when all is at rest.
-//! Promises that an item is counted wherever it is, and that one in two places is counted twice.
+//! Compares what the broker acknowledged with the tables. Called when nothing is in flight. Promises that an item is counted
+//! in every table, so that one that is stored twice is counted twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -7,23 +7,23 @@ use std::rc::Rc;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::said::{FIRST_MILLISECOND, Fate, Message, REVISION_OFFSET, WEEK_SECONDS, marks};
+use super::messages::{Expected, FIRST_MILLISECOND, Message, REVISION_OFFSET, WEEK_SECONDS, marks};
 
-/// What was found.
+/// The result.
 #[derive(Debug, Default)]
-pub(crate) struct Reckoning {
+pub(crate) struct Comparison {
     pub(crate) items: u64,
     pub(crate) rows: u64,
     pub(crate) rejections: u64,
     pub(crate) lost: Vec<u64>,
     pub(crate) doubled: Vec<u64>,
-    /// In a table where it had to be rejected, or the other way round.
+    /// Valid items that were rejected, and invalid ones that were stored.
     pub(crate) misplaced: Vec<String>,
-    /// Nobody said it.
+    /// Stored, and never published.
     pub(crate) invented: Vec<u64>,
 }
 
-/// Where one item is.
+/// Where one item is stored.
 #[derive(Default)]
 struct Found {
     rows: u32,
@@ -42,20 +42,20 @@ const ROWS: &str = "
 
 const REJECTIONS: &str = "select reason, item_index, raw from rejection";
 
-/// Compares. `lenient` reasons are right for good items, too.
-pub(crate) async fn reckon(
+/// Compares. Valid items may be rejected for one of the `lenient` reasons.
+pub(crate) async fn compare_rows(
     client: &Client,
     said: &[Rc<Message>],
     lenient: &[&str],
-) -> Result<Reckoning, tokio_postgres::Error> {
+) -> Result<Comparison, tokio_postgres::Error> {
     let mut found: HashMap<u64, Found> = HashMap::new();
     let offset = i64::try_from(REVISION_OFFSET).expect("it is small");
     let week = (WEEK_SECONDS * 1_000).cast_signed();
-    let mut reckoning = Reckoning::default();
+    let mut comparison = Comparison::default();
     for row in client.query(ROWS, &[&offset, &FIRST_MILLISECOND, &week]).await? {
         let number: i64 = row.get(0);
         found.entry(number.cast_unsigned()).or_default().rows += 1;
-        reckoning.rows += 1;
+        comparison.rows += 1;
     }
     for row in client.query(REJECTIONS, &[]).await? {
         let (reason, item_index, raw): (String, Option<i32>, &[u8]) =
@@ -70,45 +70,45 @@ pub(crate) async fn reckon(
         };
         for number in numbers {
             found.entry(number).or_default().reasons.push(reason.clone());
-            reckoning.rejections += 1;
+            comparison.rejections += 1;
         }
     }
-    let mut expected: BTreeMap<u64, Fate> = BTreeMap::new();
+    let mut expected: BTreeMap<u64, Expected> = BTreeMap::new();
     for message in said {
-        expected.extend(message.items.iter().map(|item| (item.number, item.fate)));
+        expected.extend(message.items.iter().map(|item| (item.number, item.expected)));
     }
-    reckoning.items = expected.len() as u64;
-    for (number, fate) in expected {
+    comparison.items = expected.len() as u64;
+    for (number, expected) in expected {
         let place = found.remove(&number).unwrap_or_default();
         let rejected = place.reasons.len() as u32;
         match place.rows + rejected {
-            0 if fate != Fate::MayGo => reckoning.lost.push(number),
+            0 if expected != Expected::MaybeDeleted => comparison.lost.push(number),
             0 | 1 => {}
             _ => {
                 eprintln!("item {number}: {} rows, rejections {:?}", place.rows, place.reasons);
-                reckoning.doubled.push(number);
+                comparison.doubled.push(number);
             }
         }
-        let wrong = match fate {
-            Fate::Row => place.reasons.iter().any(|reason| !lenient.contains(&reason.as_str())),
-            Fate::Rejection => place.rows > 0,
-            Fate::MayGo => false,
+        let wrong = match expected {
+            Expected::Row => place.reasons.iter().any(|reason| !lenient.contains(&reason.as_str())),
+            Expected::Rejection => place.rows > 0,
+            Expected::MaybeDeleted => false,
         };
         if wrong {
-            reckoning.misplaced.push(format!("{number}: {} {:?}", place.rows, place.reasons));
+            comparison.misplaced.push(format!("{number}: {} {:?}", place.rows, place.reasons));
         }
     }
-    reckoning.invented = found.into_keys().collect();
-    Ok(reckoning)
+    comparison.invented = found.into_keys().collect();
+    Ok(comparison)
 }
 
-/// Sensors whose newest configuration is not published or not acknowledged, or is older than one that was promised.
+/// Sensors whose newest configuration is not published, not acknowledged, or older than an accepted one (202).
 pub(crate) async fn lagging(
     client: &Client,
-    promised: &BTreeMap<Uuid, i64>,
+    accepted: &BTreeMap<Uuid, i64>,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     let mut lagging = Vec::new();
-    for (sensor, revision) in promised {
+    for (sensor, revision) in accepted {
         let newest = client
             .query_opt(
                 "select revision, publication_timestamp is not null, acknowledgement_timestamp is not null
@@ -119,7 +119,9 @@ pub(crate) async fn lagging(
         let state = newest.map(|row| (row.get::<_, i32>(0), row.get(1), row.get(2)));
         match state {
             Some((newest, true, true)) if i64::from(newest) >= *revision => {}
-            other => lagging.push(format!("{sensor}: {revision} was promised, {other:?} is there")),
+            other => {
+                lagging.push(format!("{sensor}: {revision} was accepted, {other:?} is stored"))
+            }
         }
     }
     Ok(lagging)

@@ -1,5 +1,5 @@
-//! The faults, by name. Called by the plan, which chooses them, and by the run, which plays them: `service`, `postgres`,
-//! `replication`, `operators` and `broker` say how. Promises that a fault that was played is over when `play` returns.
+//! The faults by name. Called by the plan, which chooses them, and by the harness, which injects them; `service`, `postgres`,
+//! `replication`, `operators` and `broker` implement them. Promises that a fault is over when `play` returns.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::json;
 
-use super::world::World;
+use super::run::Run;
 use super::{broker, operators, postgres, replication, service};
 use crate::support::server::Place;
 
@@ -71,11 +71,11 @@ faults! {
     InputCreated = "input-created",
 }
 
-/// Where a panic is ordered.
+/// A planned panic.
 #[derive(Clone, Debug)]
 pub(crate) struct Panics {
     spot: &'static str,
-    /// At one of these occasions. Those before it are enough for some progress in each life.
+    /// One of these occasions is chosen.
     occasions: std::ops::Range<u32>,
 }
 
@@ -88,11 +88,11 @@ impl Panics {
 /// How large a run is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Scale {
-    /// For every run of the tests.
+    /// For the integration tests.
     Short,
-    /// As a fault lasts in the field.
+    /// Faults last as long as in production.
     Long,
-    /// Half an hour under a steady load.
+    /// A steady load for half an hour.
     Soak,
 }
 
@@ -126,12 +126,12 @@ impl Fault {
         Self::ALL.iter().copied().find(|fault| fault.name() == name)
     }
 
-    /// Those of them that can be played together where the servers are.
+    /// Those of them that can be combined, and that the servers of this run allow.
     pub(crate) fn playable(faults: &[Self]) -> Vec<Self> {
-        // A server of its own does not share the small disk.
+        // The small disk belongs to the shared server.
         let has_own_server = faults.iter().any(|it| it.needs_own_server());
         let is_playable = |fault: &Self| match fault {
-            // What a container saves, its clock, and its way to another one are out of reach.
+            // In a container the harness cannot reach saved files, the clock, or another container.
             Self::BrokerKilled
             | Self::BrokerFrozen
             | Self::PostgresFailedOver
@@ -142,12 +142,12 @@ impl Fault {
         faults.iter().copied().filter(is_playable).collect()
     }
 
-    /// Whether its run has a PostgreSQL that no other run uses.
+    /// Whether its run needs its own PostgreSQL.
     pub(crate) const fn needs_own_server(self) -> bool {
         matches!(self, Self::PostgresFailedOver | Self::PostgresWrongClock)
     }
 
-    /// Whether it leaves commits without an answer, which only the service's own deadline ends.
+    /// Whether commits stay without an answer until the service's own timeout.
     pub(crate) const fn silences_commits(self) -> bool {
         matches!(
             self,
@@ -155,59 +155,59 @@ impl Fault {
         )
     }
 
-    /// The panic that it orders from each life of the service.
+    /// The panic that it plans for each run of the process.
     pub(crate) const fn panics(self) -> Option<Panics> {
         match self {
             Self::PanicInActor => Some(Panics { spot: "actor", occasions: 1..1_500 }),
             Self::PanicInDelivery => Some(Panics { spot: "delivery", occasions: 1..60 }),
-            Self::PanicInIngest => Some(Panics { spot: "ingest", occasions: 30..150 }),
+            Self::PanicInIngest => Some(Panics { spot: "ingest", occasions: 1..120 }),
             _ => None,
         }
     }
 
-    /// Plays it, and ends it.
-    pub(crate) async fn play(self, world: &World<'_>, rng: &mut StdRng) {
+    /// Injects it, and ends it.
+    pub(crate) async fn play(self, run: &Run<'_>, rng: &mut StdRng) {
         match self {
-            Self::ServiceKilled => service::killed(world, rng).await,
-            Self::ServiceKilledAtStart => service::killed_at_start(world, rng).await,
-            Self::ServiceKilledBeforePuback => service::killed_before_puback(world, rng).await,
-            Self::ServiceKilledInDrain => service::killed_in_drain(world, rng).await,
-            Self::ServiceTerminated => service::terminated(world, rng).await,
-            Self::Twins => service::twins(world).await,
-            Self::PostgresBackendKilled => postgres::backend_killed(world).await,
-            Self::PostgresTerminated => postgres::terminated(world, rng).await,
-            Self::PostgresRestarted => postgres::restarted(world, rng).await,
-            Self::PostgresRefused => postgres::refused(world).await,
-            Self::PostgresLocked => postgres::locked(world).await,
-            Self::PostgresUsedUp => postgres::used_up(world).await,
-            Self::PostgresDiskFull => postgres::disk_full(world).await,
-            Self::PostgresReadOnly => postgres::read_only(world).await,
-            Self::PostgresDeadlock => postgres::deadlock(world).await,
-            Self::PostgresSerialization => postgres::serialization(world).await,
-            Self::PostgresClosed => world.to_database.lock().await.cut(),
-            Self::PostgresHalfOpen => postgres::half_open(world).await,
-            Self::PostgresFailedOver => replication::failed_over(world, rng).await,
-            Self::PostgresCommitWaits => replication::commit_waits(world).await,
-            Self::PostgresPublication => operators::publication(world).await,
-            Self::PostgresGeneratedColumn => operators::generated_column(world, rng).await,
-            Self::PostgresWrongClock => operators::wrong_clock(world, rng).await,
-            Self::BrokerKilled => broker::killed(world, rng).await,
-            Self::BrokerRestarted => broker::restarted(world).await,
-            Self::BrokerClosed => broker::closed(world, rng).await,
-            Self::BrokerHalfOpen => broker::half_open(world).await,
-            Self::BrokerStalled => broker::stalled(world).await,
-            Self::BrokerFrozen => broker::frozen(world).await,
-            Self::BrokerRefusesLogin => broker::refuses_login(world).await,
-            Self::BrokerLosesSession => broker::loses_session(world).await,
+            Self::ServiceKilled => service::killed(run, rng).await,
+            Self::ServiceKilledAtStart => service::killed_at_start(run, rng).await,
+            Self::ServiceKilledBeforePuback => service::killed_before_puback(run, rng).await,
+            Self::ServiceKilledInDrain => service::killed_in_drain(run, rng).await,
+            Self::ServiceTerminated => service::terminated(run, rng).await,
+            Self::Twins => service::twins(run).await,
+            Self::PostgresBackendKilled => postgres::backend_killed(run).await,
+            Self::PostgresTerminated => postgres::terminated(run, rng).await,
+            Self::PostgresRestarted => postgres::restarted(run, rng).await,
+            Self::PostgresRefused => postgres::refused(run).await,
+            Self::PostgresLocked => postgres::locked(run).await,
+            Self::PostgresUsedUp => postgres::used_up(run).await,
+            Self::PostgresDiskFull => postgres::disk_full(run).await,
+            Self::PostgresReadOnly => postgres::read_only(run).await,
+            Self::PostgresDeadlock => postgres::deadlock(run).await,
+            Self::PostgresSerialization => postgres::serialization(run).await,
+            Self::PostgresClosed => run.to_database.lock().await.close_all(),
+            Self::PostgresHalfOpen => postgres::half_open(run).await,
+            Self::PostgresFailedOver => replication::failed_over(run, rng).await,
+            Self::PostgresCommitWaits => replication::commit_waits(run).await,
+            Self::PostgresPublication => operators::publication(run).await,
+            Self::PostgresGeneratedColumn => operators::generated_column(run, rng).await,
+            Self::PostgresWrongClock => operators::wrong_clock(run, rng).await,
+            Self::BrokerKilled => broker::killed(run, rng).await,
+            Self::BrokerRestarted => broker::restarted(run).await,
+            Self::BrokerClosed => broker::closed(run, rng).await,
+            Self::BrokerHalfOpen => broker::half_open(run).await,
+            Self::BrokerStalled => broker::stalled(run).await,
+            Self::BrokerFrozen => broker::frozen(run).await,
+            Self::BrokerRefusesLogin => broker::refuses_login(run).await,
+            Self::BrokerLosesSession => broker::loses_session(run).await,
             Self::InputDeleted => {
-                let path = format!("/api/v1/sensors/{}", world.mortal);
-                world.lives.insist("DELETE", &path, None).await;
+                let path = format!("/api/v1/sensors/{}", run.deleted_sensor);
+                run.process_runs.insist("DELETE", &path, None).await;
             }
             Self::InputCreated => {
-                let body = json!({ "name": "late", "identifier": world.unborn });
-                world.lives.insist("POST", "/api/v1/sensors", Some(&body)).await;
+                let body = json!({ "name": "late", "identifier": run.late_sensor });
+                run.process_runs.insist("POST", "/api/v1/sensors", Some(&body)).await;
             }
-            // What is said, or ordered before the start, is going on all the time.
+            // These are settings of the publishers or of the service.
             Self::PanicInActor
             | Self::PanicInDelivery
             | Self::PanicInIngest

@@ -1,6 +1,5 @@
-//! The publishers: they say numbered items at QoS 1, and keep what the broker acknowledged. What it did not acknowledge
-//! they say again, over as many connections as it takes, as a sensor would. Promises that what is handed over at the end
-//! was acknowledged, every message of it.
+//! The publishers: they publish numbered items at QoS 1, record what the broker acknowledges, and publish again what it does
+//! not acknowledge, as a sensor would. Called by `run`. Promises that every message that it returns was acknowledged.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,99 +12,99 @@ use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::said::{Message, Speech};
+use super::messages::{Message, MessageSource};
 use crate::support::client::Client;
 
-/// Un-acknowledged on one connection at the most.
+/// At most this many unacknowledged messages per connection.
 const IN_FLIGHT: usize = 1_000;
 
-/// How often what is due is looked at.
+/// How often a publisher checks for messages that are due.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What the voices share.
+/// What the publishers share.
 pub(crate) struct Shared {
     pub(crate) url: String,
     pub(crate) name: String,
-    /// Messages a second, of each voice.
+    /// Messages per second and publisher.
     pub(crate) rate: Cell<f64>,
     pub(crate) twice: bool,
-    /// What was acknowledged longer ago is counted, and forgotten.
-    pub(crate) remembers: Duration,
+    /// Messages that were acknowledged earlier are not kept.
+    pub(crate) remembered_for: Duration,
     pub(crate) stopping: Cell<bool>,
-    /// How often the broker has forgotten something, and since when it may have.
-    pub(crate) doubt: RefCell<Vec<Instant>>,
-    /// Said again because the broker may have forgotten it.
-    pub(crate) doubted: Cell<u64>,
+    /// For each time that the broker lost messages: those acknowledged since this time may be lost.
+    pub(crate) forgotten_since: RefCell<Vec<Instant>>,
+    /// Messages published again because the broker may have lost them.
+    pub(crate) resent: Cell<u64>,
     pub(crate) acknowledged: Cell<u64>,
 }
 
 /// All publishers.
 pub(crate) struct Fleet {
     pub(crate) shared: Rc<Shared>,
-    pub(crate) begun_at: Instant,
-    voices: RefCell<Vec<JoinHandle<Vec<Rc<Message>>>>>,
+    pub(crate) started_at: Instant,
+    publishers: RefCell<Vec<JoinHandle<Vec<Rc<Message>>>>>,
 }
 
 impl Fleet {
-    pub(crate) fn start(shared: Shared, speeches: Vec<Speech>) -> Self {
+    pub(crate) fn start(shared: Shared, sources: Vec<MessageSource>) -> Self {
         let shared = Rc::new(shared);
-        let voices = speeches
+        let publishers = sources
             .into_iter()
             .enumerate()
-            .map(|(index, speech)| {
-                let voice = Voice {
-                    id: format!("{}-voice-{index}", shared.name),
+            .map(|(index, source)| {
+                let publisher = Publisher {
+                    id: format!("{}-publisher-{index}", shared.name),
                     shared: Rc::clone(&shared),
-                    speech,
-                    begun_at: Instant::now(),
-                    owed: 0.0,
+                    source,
+                    started_at: Instant::now(),
+                    due_count: 0.0,
                     backlog: VecDeque::new(),
                     acknowledged: VecDeque::new(),
-                    doubts: 0,
+                    forgotten_seen: 0,
                 };
-                actix_rt::spawn(voice.speak())
+                actix_rt::spawn(publisher.speak())
             })
             .collect::<Vec<_>>()
             .into();
-        Self { shared, begun_at: Instant::now(), voices }
+        Self { shared, started_at: Instant::now(), publishers }
     }
 
-    /// What the broker acknowledged since then is with it no more: it is said again, and so is not counted as lost.
-    pub(crate) fn doubt_since(&self, moment: Instant) {
-        self.shared.doubt.borrow_mut().push(moment);
+    /// The broker has lost what it acknowledged since then: it is published again, so that it does not count as lost.
+    pub(crate) fn resend_since(&self, moment: Instant) {
+        self.shared.forgotten_since.borrow_mut().push(moment);
     }
 
-    /// No new messages; returns all that were said, when each has been acknowledged.
+    /// Generates no new messages, and returns all messages once each is acknowledged.
     pub(crate) async fn finish(&self) -> Vec<Rc<Message>> {
         self.shared.stopping.set(true);
         let mut all = Vec::new();
-        let voices = self.voices.take();
-        for voice in voices {
-            all.extend(voice.await.expect("a voice does not panic"));
+        let publishers = self.publishers.take();
+        for publisher in publishers {
+            all.extend(publisher.await.expect("a publisher does not panic"));
         }
         all
     }
 }
 
-struct Voice {
+struct Publisher {
     id: String,
     shared: Rc<Shared>,
-    speech: Speech,
-    begun_at: Instant,
-    /// Messages that have been paid by the passing of time, and are not said yet.
-    owed: f64,
+    source: MessageSource,
+    started_at: Instant,
+    /// Messages that are due at the rate and not published yet.
+    due_count: f64,
     backlog: VecDeque<Rc<Message>>,
     acknowledged: VecDeque<(Instant, Rc<Message>)>,
-    doubts: usize,
+    forgotten_seen: usize,
 }
 
-impl Voice {
+impl Publisher {
     async fn speak(mut self) -> Vec<Rc<Message>> {
         loop {
             let clean_start = true;
             match Client::try_connect(&self.shared.url, &self.id, clean_start).await {
                 Ok(client) => {
-                    self.take_doubts();
+                    self.take_forgotten();
                     if self.talk(&client).await {
                         client.disconnect().await;
                         break;
@@ -117,12 +116,12 @@ impl Voice {
         self.acknowledged.into_iter().map(|(_, message)| message).collect()
     }
 
-    /// Over one connection. True: all is said.
+    /// Over one connection. Returns true if all messages are acknowledged.
     async fn talk(&mut self, client: &Client) -> bool {
         let mut answers = FuturesUnordered::new();
         let mut alive = true;
         loop {
-            self.earn();
+            self.accrue();
             while alive && answers.len() < IN_FLIGHT {
                 let Some(message) = self.due() else { break };
                 answers.push(async move {
@@ -135,11 +134,11 @@ impl Voice {
                     return false;
                 }
                 if self.shared.stopping.get() && self.backlog.is_empty() {
-                    // The last word: has the broker forgotten anything since?
-                    if self.doubts == self.shared.doubt.borrow().len() {
+                    // The broker may have lost messages since.
+                    if self.forgotten_seen == self.shared.forgotten_since.borrow().len() {
                         return true;
                     }
-                    self.take_doubts();
+                    self.take_forgotten();
                 }
                 tokio::time::sleep(TICK).await;
                 continue;
@@ -151,7 +150,7 @@ impl Voice {
                         acknowledged.set(acknowledged.get() + 1);
                         self.remember(message);
                     }
-                    // The broker took it and gave it to nobody: the service has no session there.
+                    // The broker dropped it, because the service has no session.
                     Ok(PubAckReason::NoMatchingSubscribers) => self.backlog.push_back(message),
                     Ok(other) => panic!("the broker answers {other:?}"),
                     Err(_) => {
@@ -167,51 +166,55 @@ impl Voice {
     fn remember(&mut self, message: Rc<Message>) {
         let now = Instant::now();
         self.acknowledged.push_back((now, message));
-        while self.acknowledged.front().is_some_and(|(at, _)| now - *at > self.shared.remembers) {
+        while self
+            .acknowledged
+            .front()
+            .is_some_and(|(at, _)| now - *at > self.shared.remembered_for)
+        {
             self.acknowledged.pop_front();
         }
     }
 
-    fn earn(&mut self) {
+    fn accrue(&mut self) {
         let now = Instant::now();
-        let passed = now - self.begun_at;
-        self.begun_at = now;
-        // What could not be said while the broker was away is not made up for.
-        self.owed = (self.owed + passed.as_secs_f64() * self.shared.rate.get())
+        let passed = now - self.started_at;
+        self.started_at = now;
+        // An outage of the broker is not caught up on.
+        self.due_count = (self.due_count + passed.as_secs_f64() * self.shared.rate.get())
             .min(self.shared.rate.get().max(200.0));
     }
 
     fn due(&mut self) -> Option<Rc<Message>> {
         let stopping = self.shared.stopping.get();
-        let in_a_hurry = match stopping {
+        let has_burst = match stopping {
             true => !self.backlog.is_empty(),
-            false => self.speech.is_in_a_hurry(),
+            false => self.source.has_burst(),
         };
-        if self.owed < 1.0 && !in_a_hurry {
+        if self.due_count < 1.0 && !has_burst {
             return None;
         }
-        self.owed = (self.owed - 1.0).max(0.0);
+        self.due_count = (self.due_count - 1.0).max(0.0);
         if let Some(message) = self.backlog.pop_front() {
             return Some(message);
         }
         if stopping {
             return None;
         }
-        let message = Rc::new(self.speech.message());
+        let message = Rc::new(self.source.message());
         if self.shared.twice {
             self.backlog.push_back(Rc::clone(&message));
         }
         Some(message)
     }
 
-    fn take_doubts(&mut self) {
-        let doubt = self.shared.doubt.borrow();
-        for since in &doubt[self.doubts..] {
+    fn take_forgotten(&mut self) {
+        let forgotten_since = self.shared.forgotten_since.borrow();
+        for since in &forgotten_since[self.forgotten_seen..] {
             let first = self.acknowledged.partition_point(|(at, _)| at < since);
-            let doubtful = self.acknowledged.split_off(first);
-            self.shared.doubted.set(self.shared.doubted.get() + doubtful.len() as u64);
-            self.backlog.extend(doubtful.into_iter().map(|(_, message)| message));
+            let forgotten = self.acknowledged.split_off(first);
+            self.shared.resent.set(self.shared.resent.get() + forgotten.len() as u64);
+            self.backlog.extend(forgotten.into_iter().map(|(_, message)| message));
         }
-        self.doubts = doubt.len();
+        self.forgotten_seen = forgotten_since.len();
     }
 }

@@ -1,24 +1,24 @@
-//! The fault harness: publishers send numbered items at QoS 1 and keep what the broker acknowledged, a seeded schedule of
-//! faults is played on real servers and the real binary, everything comes to rest, and then every item has to be in its
-//! table or in `rejection`, exactly once. Called by the integration tests, in short, and by `scripts/faults`.
+//! The fault harness: publishers send numbered items at QoS 1, faults are injected into real servers and the real binary as a
+//! seed determines, and when nothing is in flight any more every acknowledged item must be in its table or in `rejection`,
+//! exactly once. Called by the integration tests, in short, and by `scripts/faults`.
 
 mod broker;
 mod compare;
 pub(crate) mod fault;
 mod fleet;
-pub(crate) mod ground;
-pub(crate) mod lives;
+pub(crate) mod test_bed;
+pub(crate) mod process_runs;
 mod operators;
 mod postgres;
 mod proxy;
 mod replication;
 pub(crate) mod report;
-mod said;
+mod messages;
 mod sensors;
 mod service;
 pub(crate) mod soak;
-mod watcher;
-mod world;
+mod puback_check;
+mod run;
 
 use std::time::Duration;
 
@@ -29,20 +29,20 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
 use fault::{Fault, Scale};
-use ground::Ground;
 use report::Report;
-use world::World;
+use run::Run;
+use test_bed::TestBed;
 
 use crate::support::client::Client;
 use crate::support::wait::eventually;
 
-/// A process that was told that its session is taken waits 30 s at the most; and a debug build is slow.
+/// A process whose session was taken over waits up to 30 s; a debug build is slow.
 const REST: Duration = Duration::from_secs(150);
 
-/// The revision of the heartbeat that is said after everything else.
+/// The revision of the heartbeat that is published after everything else.
 const LAST_REVISION: i32 = 999_999;
 
-/// What is played.
+/// A run to be made.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -51,7 +51,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The first seeds play each fault by itself, the others two to four of them at once.
+    /// The first seeds run each fault alone, the others two to four at once.
     pub(crate) fn of(seed: u64, scale: Scale) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let singly = usize::try_from(seed - 1).ok().and_then(|index| Fault::ALL.get(index));
@@ -66,99 +66,99 @@ impl Plan {
     }
 }
 
-/// Plays it.
-pub(crate) async fn run(plan: &Plan, ground: &Ground) -> Report {
+/// Makes a run.
+pub(crate) async fn run(plan: &Plan, test_bed: &TestBed) -> Report {
     let mut rng = StdRng::seed_from_u64(plan.seed ^ 0x7472_6962_7574_6172);
-    let begun = Instant::now();
-    let world = World::build(ground, &plan.faults, plan.scale, &mut rng).await;
+    let started_at = Instant::now();
+    let run = Run::build(test_bed, &plan.faults, plan.scale, &mut rng).await;
     let mut rngs: Vec<StdRng> =
         (0..=plan.faults.len()).map(|_| StdRng::from_rng(&mut rng)).collect();
-    let configuring = world.configure(rngs.pop().expect("there is one more"));
+    let configuring = run.configure(rngs.pop().expect("there is one more"));
     let playing = async {
         let faults = plan.faults.iter().zip(rngs).map(|(fault, mut rng)| {
-            let world = &world;
+            let run = &run;
             async move {
                 service::pause(&mut rng, 500..2_000).await;
-                fault.play(world, &mut rng).await;
+                fault.play(run, &mut rng).await;
             }
         });
         join_all(faults).await;
         service::pause(&mut rng, 500..1_500).await;
-        world.configuring.set(false);
+        run.configuring.set(false);
     };
     tokio::join!(configuring, playing);
-    settle(plan, world, begun).await
+    settle(plan, run, started_at).await
 }
 
-/// Everything comes to rest, and is compared.
-async fn settle(plan: &Plan, world: World<'_>, begun: Instant) -> Report {
-    let World { database, lives, promised, watcher, fleet, .. } = &world;
+/// Waits until nothing is in flight, and compares.
+async fn settle(plan: &Plan, run: Run<'_>, started_at: Instant) -> Report {
+    let Run { database, process_runs, accepted, puback_check, fleet, .. } = &run;
     let shared = std::rc::Rc::clone(&fleet.shared);
-    let played = begun.elapsed();
+    let played = started_at.elapsed();
     let said = fleet.finish().await;
 
-    lives.order_no_more_panics();
-    let client = rest(&world).await;
+    let client = rest(&run).await;
     if plan.faults.contains(&Fault::InputCreated) {
-        replay(&world).await;
+        replay(&run).await;
     }
-    let promised = promised.borrow().clone();
-    lives.terminate(true).await;
+    let accepted = accepted.borrow().clone();
+    process_runs.terminate(true).await;
 
     let lenient: &[&str] =
         if plan.faults.contains(&Fault::PanicInActor) { &["actor_failed"] } else { &[] };
-    let reckoning = compare::reckon(&client, &said, lenient).await.expect("PostgreSQL is at rest");
-    let mut complaints = lives.complaints.borrow().clone();
-    let log = lives.log();
+    let comparison =
+        compare::compare_rows(&client, &said, lenient).await.expect("PostgreSQL is at rest");
+    let mut violations = process_runs.violations.borrow().clone();
+    let log = process_runs.log();
     if log.contains("panicked at") && !plan.faults.iter().any(|it| it.panics().is_some()) {
-        complaints.push("it panicked".into());
+        violations.push("it panicked".into());
     }
     let report = Report {
         seed: plan.seed,
         faults: plan.faults.iter().map(|fault| fault.name().to_owned()).collect(),
-        seconds: begun.elapsed().as_secs_f64(),
+        seconds: started_at.elapsed().as_secs_f64(),
         played_seconds: played.as_secs_f64(),
         messages: said.len() as u64,
-        items: reckoning.items,
-        rows: reckoning.rows,
-        rejections: reckoning.rejections,
-        lost: reckoning.lost.len() as u64,
-        doubled: reckoning.doubled.len() as u64,
-        misplaced: reckoning.misplaced.len() as u64,
-        invented: reckoning.invented.len() as u64,
-        lives: lives.count.get(),
-        looks: lives.looks.get(),
-        pubacks: watcher.pubacks.get(),
-        pubacks_asked: watcher.asked.get(),
-        pubacks_unanswered: watcher.unanswered.get(),
-        pubacks_early: watcher.early.get(),
-        said_again: shared.doubted.get(),
-        configurations: promised.values().map(|revision| *revision as u64).sum(),
-        complaints,
+        items: comparison.items,
+        rows: comparison.rows,
+        rejections: comparison.rejections,
+        lost: comparison.lost.len() as u64,
+        doubled: comparison.doubled.len() as u64,
+        misplaced: comparison.misplaced.len() as u64,
+        invented: comparison.invented.len() as u64,
+        process_runs: process_runs.count.get(),
+        ledger_reads: process_runs.ledger_reads.get(),
+        pubacks: puback_check.pubacks.get(),
+        pubacks_verified: puback_check.verified.get(),
+        pubacks_unverified: puback_check.unverified.get(),
+        pubacks_early: puback_check.early.get(),
+        resent: shared.resent.get(),
+        configurations: accepted.values().map(|revision| *revision as u64).sum(),
+        violations,
     };
     if !report.is_clean() {
         eprintln!(
             "lost {:?}\ndoubled {:?}\nmisplaced {:?}\n{}",
-            first(&reckoning.lost),
-            first(&reckoning.doubled),
-            first(&reckoning.misplaced),
-            world.last_words()
+            first(&comparison.lost),
+            first(&comparison.doubled),
+            first(&comparison.misplaced),
+            run.log_tail()
         );
     }
     drop(client);
-    let shared_name = world.shares_server().then(|| database.name.clone());
-    let ground = world.ground;
-    drop(world);
+    let shared_name = run.shares_server().then(|| database.name.clone());
+    let test_bed = run.test_bed;
+    drop(run);
     if let Some(name) = shared_name {
-        ground.drop_database(&name).await;
+        test_bed.drop_database(&name).await;
     }
     report
 }
 
-/// Waits until all that was said has come, is settled, and every sensor has its newest configuration.
-async fn rest(world: &World<'_>) -> tokio_postgres::Client {
-    let World { database, broker_url, lives, sensors, promised, .. } = world;
-    let topic = format!("{}/heartbeats/{}", database.name, sensors[CALM]);
+/// Waits until every message is settled and every configured sensor has acknowledged its newest configuration.
+async fn rest(run: &Run<'_>) -> tokio_postgres::Client {
+    let Run { database, broker_url, process_runs, sensors, accepted, .. } = run;
+    let topic = format!("{}/heartbeats/{}", database.name, sensors[UNTOUCHED]);
     let last = format!(
         r#"{{"heartbeats":[{{"revision":{LAST_REVISION},"timestamp":1794787200,"success":true}}]}}"#
     );
@@ -170,39 +170,40 @@ async fn rest(world: &World<'_>) -> tokio_postgres::Client {
         }
     })
     .await;
-    let client = world.client().await;
+    let client = run.client().await;
     eventually(REST, async || {
         let heard = "select count(*) from heartbeat where revision = $1";
         let count: i64 = match client.query_one(heard, &[&LAST_REVISION]).await {
             Ok(row) => row.get(0),
-            Err(error) => panic!("PostgreSQL is to be at rest: {error}"),
+            Err(error) => panic!("PostgreSQL must be available: {error}"),
         };
-        if count > 0 { Ok(()) } else { Err("the last word has not come") }
+        if count > 0 { Ok(()) } else { Err("the last heartbeat is not stored") }
     })
     .await;
     eventually(REST, async || {
-        let (_, status) = lives.get("/api/v1/status").await?;
+        let (_, status) = process_runs.get("/api/v1/status").await?;
         let ledger = status["ledger"].as_object().ok_or("no ledger")?;
         let in_flight: u64 = ledger.values().filter_map(|it| it["in_flight"].as_u64()).sum();
         if in_flight == 0 { Ok(()) } else { Err(format!("{in_flight} in flight")) }
     })
     .await;
-    let promised = promised.borrow().clone();
-    sensors::obey(world, &client, &promised, REST).await;
+    let accepted = accepted.borrow().clone();
+    sensors::acknowledge(run, &client, &accepted, REST).await;
     client
 }
 
-/// What was rejected as long as its sensor was unknown goes through the pipeline again.
-async fn replay(world: &World<'_>) {
+/// Replays what was rejected before its sensor was created.
+async fn replay(run: &Run<'_>) {
     let mut cursor = serde_json::Value::Null;
     loop {
         let mut order = serde_json::json!({
-            "sensor": world.unborn, "reason": "unknown_sensor", "limit": 200
+            "sensor": run.late_sensor, "reason": "unknown_sensor", "limit": 200
         });
         if !cursor.is_null() {
             order["cursor"] = cursor;
         }
-        let answer = world.lives.insist("POST", "/api/v1/rejections/replay", Some(&order)).await;
+        let answer =
+            run.process_runs.insist("POST", "/api/v1/rejections/replay", Some(&order)).await;
         cursor = answer["next"].clone();
         if cursor.is_null() {
             break;
@@ -210,14 +211,14 @@ async fn replay(world: &World<'_>) {
     }
 }
 
-/// Nothing new is said, and what was said comes to its end.
-pub(super) async fn come_to_rest(world: &World<'_>) -> tokio_postgres::Client {
-    world.fleet.finish().await;
-    rest(world).await
+/// Stops the publishers, and waits until nothing is in flight.
+pub(super) async fn finish_and_rest(run: &Run<'_>) -> tokio_postgres::Client {
+    run.fleet.finish().await;
+    rest(run).await
 }
 
-/// A sensor that no fault and no configuration touches.
-const CALM: usize = world::CONFIGURED + 1;
+/// The index of a sensor that no fault and no configuration affects.
+const UNTOUCHED: usize = run::CONFIGURED + 1;
 
 fn first<T>(all: &[T]) -> &[T] {
     &all[..all.len().min(20)]

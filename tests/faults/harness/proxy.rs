@@ -1,5 +1,5 @@
-//! A TCP proxy between the service and one of its servers, for the faults of a network: closed, half-open and stalled
-//! connections, refused ones, and a login that is refused. Promises that no byte is changed.
+//! A TCP proxy between the service and one of its servers, for network faults: closed, half-open, stalled and refused
+//! connections, and a refused login. Called by `run` and the faults. Promises to change no byte.
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
@@ -10,106 +10,107 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::watcher::{Tap, Watcher};
+use super::puback_check::{ConnectionTap, PubackCheck};
 use crate::support::ports::free_port;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// What becomes of a new connection.
+/// What happens to a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Door {
+pub(crate) enum Listener {
     #[default]
     Open,
-    /// Nobody listens.
-    Shut,
+    /// The port refuses connections.
+    Closed,
     /// CONNECT is answered with Not authorized, [MQTT-3.2.2-7].
     NotAuthorized,
 }
 
-/// What becomes of the bytes. Connections are numbered from 1.
+/// What happens to the bytes. Connections are numbered from 1.
 #[derive(Clone, Copy, Debug, Default)]
-struct Weather {
-    door: Door,
+struct Conditions {
+    listener: Listener,
     /// Connections up to this one are closed.
-    cut: u64,
-    /// Connections up to this one are half-open: bytes vanish.
-    swallowed: u64,
-    /// No byte goes on.
+    closed_up_to: u64,
+    /// Connections up to this one are half-open: bytes are dropped.
+    dropping_up_to: u64,
+    /// No byte is forwarded.
     stalled: bool,
-    /// No byte goes on from the service.
-    held_back: bool,
+    /// No byte from the service is forwarded.
+    upstream_held: bool,
 }
 
-/// A proxy; it ends with its owner.
+/// A proxy; dropping it closes all connections.
 pub(crate) struct Proxy {
     port: u16,
-    weather: watch::Sender<Weather>,
+    conditions: watch::Sender<Conditions>,
     connections: Rc<Cell<u64>>,
     accepting: JoinHandle<()>,
 }
 
 impl Proxy {
-    pub(crate) fn start(upstream: u16, watcher: Option<Rc<Watcher>>) -> Self {
+    pub(crate) fn start(upstream: u16, puback_check: Option<Rc<PubackCheck>>) -> Self {
         let port = free_port();
-        let (weather, seen) = watch::channel(Weather::default());
+        let (conditions, seen) = watch::channel(Conditions::default());
         let connections = Rc::new(Cell::new(0));
         let accepting =
-            actix_rt::spawn(accept((port, upstream), seen, Rc::clone(&connections), watcher));
-        Self { port, weather, connections, accepting }
+            actix_rt::spawn(accept((port, upstream), seen, Rc::clone(&connections), puback_check));
+        Self { port, conditions, connections, accepting }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// How many there have been.
+    /// The number of connections so far.
     pub(crate) fn connection_count(&self) -> u64 {
         self.connections.get()
     }
 
-    pub(crate) fn set_door(&self, door: Door) {
-        self.weather.send_modify(|weather| weather.door = door);
+    pub(crate) fn set_listener(&self, listener: Listener) {
+        self.conditions.send_modify(|conditions| conditions.listener = listener);
     }
 
     /// Closes all connections.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn close_all(&self) {
         let present = self.connections.get();
-        self.weather.send_modify(|weather| weather.cut = present);
+        self.conditions.send_modify(|conditions| conditions.closed_up_to = present);
     }
 
-    /// All present connections stay open, and nothing passes any more.
-    pub(crate) fn swallow(&self) {
+    /// All current connections stay open, and their bytes are dropped.
+    pub(crate) fn drop_bytes(&self) {
         let present = self.connections.get();
-        self.weather.send_modify(|weather| weather.swallowed = present);
+        self.conditions.send_modify(|conditions| conditions.dropping_up_to = present);
     }
 
     pub(crate) fn stall(&self, stalled: bool) {
-        self.weather.send_modify(|weather| weather.stalled = stalled);
+        self.conditions.send_modify(|conditions| conditions.stalled = stalled);
     }
 
-    /// Keeps back what the service says.
-    pub(crate) fn hold_back(&self, held_back: bool) {
-        self.weather.send_modify(|weather| weather.held_back = held_back);
+    /// Holds the bytes from the service.
+    pub(crate) fn hold_upstream(&self, upstream_held: bool) {
+        self.conditions.send_modify(|conditions| conditions.upstream_held = upstream_held);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.cut();
+        self.close_all();
     }
 }
 
 async fn accept(
     (port, upstream): (u16, u16),
-    mut weather: watch::Receiver<Weather>,
+    mut conditions: watch::Receiver<Conditions>,
     connections: Rc<Cell<u64>>,
-    watcher: Option<Rc<Watcher>>,
+    puback_check: Option<Rc<PubackCheck>>,
 ) {
-    let seen = weather.clone();
+    let seen = conditions.clone();
     loop {
-        // A shut door is a port on which nobody listens.
-        if weather.wait_for(|weather| weather.door != Door::Shut).await.is_err() {
+        // While it is closed there is no listener on the port.
+        if conditions.wait_for(|conditions| conditions.listener != Listener::Closed).await.is_err()
+        {
             return;
         }
         let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await else {
@@ -118,19 +119,19 @@ async fn accept(
         };
         loop {
             tokio::select! {
-                shut = weather.wait_for(|weather| weather.door == Door::Shut) => {
+                shut = conditions.wait_for(|conditions| conditions.listener == Listener::Closed) => {
                     if shut.is_err() { return }
                     break;
                 }
                 accepted = listener.accept() => {
                     let Ok((service, _)) = accepted else { continue };
-                    if seen.borrow().door == Door::NotAuthorized {
+                    if seen.borrow().listener == Listener::NotAuthorized {
                         actix_rt::spawn(refuse(service));
                         continue;
                     }
                     connections.set(connections.get() + 1);
                     let number = connections.get();
-                    actix_rt::spawn(connect(service, upstream, number, seen.clone(), watcher.clone()));
+                    actix_rt::spawn(connect(service, upstream, number, seen.clone(), puback_check.clone()));
                 }
             }
         }
@@ -150,17 +151,17 @@ async fn connect(
     service: TcpStream,
     upstream: u16,
     number: u64,
-    weather: watch::Receiver<Weather>,
-    watcher: Option<Rc<Watcher>>,
+    conditions: watch::Receiver<Conditions>,
+    puback_check: Option<Rc<PubackCheck>>,
 ) {
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await else { return };
     drop((service.set_nodelay(true), server.set_nodelay(true)));
-    let tap = watcher.map(|watcher| RefCell::new(Tap::new(watcher)));
+    let tap = puback_check.map(|puback_check| RefCell::new(ConnectionTap::new(puback_check)));
     let (service_out, service_in) = service.into_split();
     let (server_out, server_in) = server.into_split();
-    let up = pump(service_out, server_in, (number, true), weather.clone(), tap.as_ref());
-    let down = pump(server_out, service_in, (number, false), weather, tap.as_ref());
-    // The end of one direction is the end of both.
+    let up = pump(service_out, server_in, (number, true), conditions.clone(), tap.as_ref());
+    let down = pump(server_out, service_in, (number, false), conditions, tap.as_ref());
+    // If one direction ends, so does the other.
     tokio::select! { () = up => {} () = down => {} }
 }
 
@@ -168,23 +169,23 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     (number, upwards): (u64, bool),
-    mut weather: watch::Receiver<Weather>,
-    tap: Option<&RefCell<Tap>>,
+    mut conditions: watch::Receiver<Conditions>,
+    tap: Option<&RefCell<ConnectionTap>>,
 ) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let now = *weather.borrow_and_update();
-        if now.cut >= number {
+        let now = *conditions.borrow_and_update();
+        if now.closed_up_to >= number {
             return;
         }
-        if now.stalled || (now.held_back && upwards) {
-            if weather.changed().await.is_err() {
+        if now.stalled || (now.upstream_held && upwards) {
+            if conditions.changed().await.is_err() {
                 return;
             }
             continue;
         }
         let length = tokio::select! {
-            changed = weather.changed() => match changed {
+            changed = conditions.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
@@ -193,13 +194,13 @@ async fn pump(
                 Ok(length) => length,
             },
         };
-        if now.swallowed >= number {
+        if now.dropping_up_to >= number {
             continue;
         }
         if let Some(tap) = tap {
-            let question = tap.borrow_mut().hear(&buffer[..length], upwards);
-            if let Some(question) = question {
-                question.ask().await;
+            let verification = tap.borrow_mut().observe(&buffer[..length], upwards);
+            if let Some(verification) = verification {
+                verification.ask().await;
             }
         }
         if to.write_all(&buffer[..length]).await.is_err() {

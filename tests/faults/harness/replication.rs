@@ -1,5 +1,5 @@
-//! Faults of a PostgreSQL with a standby: a primary that is left for it and stays up, and a COMMIT that waits for one that
-//! is gone. Called by `fault`. Promises that the standby has all that was confirmed to anybody before it becomes the primary.
+//! Faults of synchronous replication: a failover after which the old primary stays up, and a COMMIT that waits for a standby
+//! that does not exist. Called by `fault`. Promises that the standby has every confirmed commit before it is promoted.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use tokio_postgres::Client;
 
 use super::postgres::OURS;
 use super::proxy::Proxy;
+use super::run::{Run, port};
 use super::service::pause;
-use super::world::{World, port};
 use crate::support::postgres::{Postgres, connect};
 use crate::support::wait::{PATIENCE, eventually};
 
-/// PUBACKs of what was committed before have passed after this long without one.
+/// After this long without a PUBACK, all PUBACKs of earlier commits have passed.
 const QUIET: Duration = Duration::from_millis(800);
 
-/// A streaming standby, and the proxy before it.
+/// A streaming standby and its proxy.
 pub(crate) struct Standby {
     pub(crate) postgres: Postgres,
     pub(crate) proxy: Proxy,
 }
 
 impl Standby {
-    /// Starts one; from then on each COMMIT at its primary waits until its rows can be read here.
+    /// Starts one. From then on each COMMIT at the primary waits until its rows are readable at the standby.
     pub(crate) async fn start(primary: &Postgres, clock: Option<&'static str>) -> Self {
         let postgres = primary.start_standby(clock).await;
         let admin = connect(&primary.url("postgres")).await.expect("the primary answers");
@@ -42,7 +42,7 @@ impl Standby {
     }
 }
 
-/// COMMIT waits for these from now on.
+/// Sets the standbys that COMMIT waits for.
 async fn name_standbys(admin: &Client, names: &str) -> Result<(), tokio_postgres::Error> {
     let statement = format!("alter system set synchronous_standby_names = '{names}'");
     admin.batch_execute(&statement).await?;
@@ -50,75 +50,75 @@ async fn name_standbys(admin: &Client, names: &str) -> Result<(), tokio_postgres
 }
 
 /// The primary becomes read-only and stays up; the standby becomes the primary.
-pub(super) async fn failed_over(world: &World<'_>, rng: &mut StdRng) {
-    let Some(standby) = &world.standby else { return };
-    let mut primary = world.postgres.lock().await;
+pub(super) async fn failed_over(run: &Run<'_>, rng: &mut StdRng) {
+    let Some(standby) = &run.standby else { return };
+    let mut primary = run.postgres.lock().await;
     let mut standby = standby.lock().await;
-    let url = standby.postgres.url(&world.database.name);
+    let url = standby.postgres.url(&run.database.name);
     let admin = connect(&primary.url("postgres")).await.expect("nobody else stops it");
     let demote = "alter system set default_transaction_read_only = on";
     admin.batch_execute(demote).await.expect("we are its superuser");
     admin.batch_execute("select pg_reload_conf()").await.expect("we are its superuser");
-    // What is under way may end, or be under way still: then it waits for the standby for ever.
+    // A transaction that is still running at the promotion waits for the standby for ever.
     pause(rng, 0..500).await;
-    // The standby has all that the primary has confirmed, so it can be asked from now on.
-    world.set_primary_url(url.clone());
+    // The standby has every confirmed commit, so PUBACKs can be verified there from now on.
+    run.set_primary_url(url.clone());
     let promoted = connect(&url).await.expect("nobody else stops it");
     promoted.batch_execute("select pg_promote()").await.expect("we are its superuser");
     std::mem::swap(&mut *primary, &mut standby.postgres);
-    std::mem::swap(&mut *world.to_database.lock().await, &mut standby.proxy);
-    // All sessions of the service move to it: no statement of theirs is answered by the old one.
+    std::mem::swap(&mut *run.to_database.lock().await, &mut standby.proxy);
+    // The service has found the new primary.
     let sessions = format!("select count(*) from pg_stat_activity where {OURS}");
-    eventually(PATIENCE * 2, async || match world.client().await.query_one(&sessions, &[]).await {
+    eventually(PATIENCE * 2, async || match run.client().await.query_one(&sessions, &[]).await {
         Ok(row) if row.get::<_, i64>(0) > 0 => Ok(()),
         other => Err(other.map(drop)),
     })
     .await;
 }
 
-/// COMMIT waits for a standby that does not exist, and somebody cancels that.
-pub(super) async fn commit_waits(world: &World<'_>) {
-    // Before the first ones it would be the partitions that wait.
-    eventually(PATIENCE * 3, async || match world.watcher.pubacks.get() {
+/// COMMIT waits for a standby that does not exist, and `pg_cancel_backend` ends the waits.
+pub(super) async fn commit_waits(run: &Run<'_>) {
+    // Earlier, the creation of the first partitions would wait, and no batch.
+    eventually(PATIENCE * 3, async || match run.puback_check.pubacks.get() {
         0 => Err("no PUBACK yet"),
         _ => Ok(()),
     })
     .await;
-    // Whoever stops the server waits until this is over.
-    let primary = world.postgres.lock().await;
-    let admin = connect(&primary.url(&world.database.name)).await.expect("nobody else stops it");
+    // Faults that stop the server wait for this lock.
+    let primary = run.postgres.lock().await;
+    let admin = connect(&primary.url(&run.database.name)).await.expect("nobody else stops it");
     let row = admin.query_one("show synchronous_standby_names", &[]).await;
     let before: String = row.expect("a server shows its settings").get(0);
     name_standbys(&admin, "gone").await.expect("we are its superuser");
     let waiting = format!("from pg_stat_activity where wait_event = 'SyncRep' and {OURS}");
-    let until = Instant::now() + world.scale.seconds(5.0, 20.0);
+    let until = Instant::now() + run.scale.seconds(5.0, 20.0);
     let waits = async || {
         let count = admin.query_one(&format!("select count(*) {waiting}"), &[]).await;
         matches!(count, Ok(row) if row.get::<_, i64>(0) > 0)
     };
-    // Other faults may keep everybody from writing.
+    // Other faults may prevent all commits.
     while Instant::now() < until && !waits().await {
         tokio::time::sleep(QUIET / 40).await;
     }
     if waits().await {
-        wait_for_quiet(world).await;
-        world.watcher.nothing_commits.set(true);
+        wait_for_quiet(run).await;
+        run.puback_check.nothing_commits.set(true);
         let cancel = format!("select pg_cancel_backend(pid) {waiting} and state = 'active'");
         while Instant::now() < until {
-            // As an operator does who sees a statement hang: the rows are there, and no standby has them.
+            // From then on the rows are visible at the primary, and no standby has them.
             drop(admin.query(&cancel, &[]).await);
             tokio::time::sleep(QUIET / 4).await;
         }
-        world.watcher.nothing_commits.set(false);
+        run.puback_check.nothing_commits.set(false);
     } else {
         eprintln!("no commit has waited");
     }
     name_standbys(&admin, &before).await.expect("we are its superuser");
 }
 
-async fn wait_for_quiet(world: &World<'_>) {
-    let mut seen = (world.watcher.pubacks.get(), Instant::now());
-    eventually(PATIENCE, async || match world.watcher.pubacks.get() {
+async fn wait_for_quiet(run: &Run<'_>) {
+    let mut seen = (run.puback_check.pubacks.get(), Instant::now());
+    eventually(PATIENCE, async || match run.puback_check.pubacks.get() {
         now if now != seen.0 => {
             seen = (now, Instant::now());
             Err(now)

@@ -1,5 +1,5 @@
-//! The configured sensors' own part: they take what is retained for them, and acknowledge it. Called at rest.
-//! Promises to return when each of them has acknowledged its newest revision.
+//! The configured sensors: they receive their retained configurations and acknowledge them. Called after the faults. Promises to
+//! return once each sensor has acknowledged its newest revision.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -9,21 +9,21 @@ use tokio_postgres::Client as Database;
 use uuid::Uuid;
 
 use super::compare::lagging;
-use super::world::World;
+use super::run::Run;
 use crate::support::client::Client;
 use crate::support::wait::eventually;
 
-pub(super) async fn obey(
-    world: &World<'_>,
+pub(super) async fn acknowledge(
+    run: &Run<'_>,
     database: &Database,
-    promised: &BTreeMap<Uuid, i64>,
+    accepted: &BTreeMap<Uuid, i64>,
     patience: Duration,
 ) {
-    let prefix = &world.database.name;
-    let client = Client::connect(&world.broker_url, &format!("{prefix}-sensors")).await;
+    let prefix = &run.database.name;
+    let client = Client::connect(&run.broker_url, &format!("{prefix}-sensors")).await;
     client.subscribe(&format!("{prefix}/configurations/+")).await;
     eventually(patience, async || {
-        let missing = lagging(database, promised).await.map_err(|error| vec![error.to_string()])?;
+        let missing = lagging(database, accepted).await.map_err(|error| vec![error.to_string()])?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -36,7 +36,7 @@ pub(super) async fn obey(
                 Some((sensor, said["revision"].as_i64()?))
             })
             .collect();
-        for sensor in promised.keys() {
+        for sensor in accepted.keys() {
             let revision = held.get(sensor).map_or_else(|| "null".into(), i64::to_string);
             let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
             let heartbeat = format!(

@@ -1,81 +1,80 @@
-//! Faults of the service itself.
+//! Faults of the service's process. Called by `fault`. Promises that each is over when it returns.
 
 use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use super::world::World;
+use super::run::Run;
 use crate::support::ports::free_port;
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, eventually};
 
-/// Two processes with one client identifier have noticed each other after so long.
-const QUARREL: Duration = Duration::from_secs(30);
+/// Two processes with one client identifier detect each other within this time.
+const CONTENTION: Duration = Duration::from_secs(30);
 
 pub(super) async fn pause(rng: &mut StdRng, milliseconds: std::ops::Range<u64>) {
     tokio::time::sleep(Duration::from_millis(rng.random_range(milliseconds))).await;
 }
 
-/// SIGKILL, and SIGKILL again.
-pub(super) async fn killed(world: &World<'_>, rng: &mut StdRng) {
+/// SIGKILL three times.
+pub(super) async fn killed(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..3 {
-        let life = world.lives.count.get();
-        world.lives.kill();
-        world.lives.reborn_after(life).await;
+        let life = run.process_runs.count.get();
+        run.process_runs.kill();
+        run.process_runs.restarted_after(life).await;
         pause(rng, 200..1_500).await;
     }
 }
 
-/// SIGKILL while it starts.
-pub(super) async fn killed_at_start(world: &World<'_>, rng: &mut StdRng) {
+/// SIGKILL six times, shortly after a start.
+pub(super) async fn killed_at_start(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..6 {
-        let life = world.lives.count.get();
-        world.lives.kill();
-        world.lives.reborn_after(life).await;
+        let life = run.process_runs.count.get();
+        run.process_runs.kill();
+        run.process_runs.restarted_after(life).await;
         pause(rng, 5..250).await;
     }
 }
 
-/// The PUBACKs of what is committed do not get through, and then it is killed: all of that comes again.
-pub(super) async fn killed_before_puback(world: &World<'_>, rng: &mut StdRng) {
-    let to_broker = world.to_broker.lock().await;
+/// The proxy holds PUBACKs of committed batches, then SIGKILL: the broker delivers them again.
+pub(super) async fn killed_before_puback(run: &Run<'_>, rng: &mut StdRng) {
+    let to_broker = run.to_broker.lock().await;
     for _ in 0..2 {
-        to_broker.hold_back(true);
+        to_broker.hold_upstream(true);
         pause(rng, 300..900).await;
-        let life = world.lives.count.get();
-        world.lives.kill();
-        to_broker.cut();
-        to_broker.hold_back(false);
-        world.lives.reborn_after(life).await;
+        let life = run.process_runs.count.get();
+        run.process_runs.kill();
+        to_broker.close_all();
+        to_broker.hold_upstream(false);
+        run.process_runs.restarted_after(life).await;
         pause(rng, 300..900).await;
     }
 }
 
-/// SIGTERM, and SIGKILL before it is through.
-pub(super) async fn killed_in_drain(world: &World<'_>, rng: &mut StdRng) {
+/// SIGTERM, and SIGKILL before the process has exited.
+pub(super) async fn killed_in_drain(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..2 {
-        let life = world.lives.count.get();
-        world.lives.tell_to_stop();
+        let life = run.process_runs.count.get();
+        run.process_runs.tell_to_stop();
         pause(rng, 1..40).await;
-        world.lives.kill();
-        world.lives.reborn_after(life).await;
+        run.process_runs.kill();
+        run.process_runs.restarted_after(life).await;
         pause(rng, 300..1_000).await;
     }
 }
 
-/// SIGTERM under load: it ends with 0, within its grace time.
-pub(super) async fn terminated(world: &World<'_>, rng: &mut StdRng) {
+/// SIGTERM under load: exit status 0 within the grace period.
+pub(super) async fn terminated(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..2 {
-        world.lives.terminate(false).await;
+        run.process_runs.terminate(false).await;
         pause(rng, 300..1_000).await;
     }
 }
 
-/// A second process with the same client identifier, for a while: nothing is lost, and the session does not go to and
-/// fro.
-pub(super) async fn twins(world: &World<'_>) {
-    let mut settings: Vec<(&str, &str)> = world
+/// A second process with the same client identifier: nothing is lost, and the session does not change hands all the time.
+pub(super) async fn twins(run: &Run<'_>) {
+    let mut settings: Vec<(&str, &str)> = run
         .settings
         .iter()
         .filter(|(name, _)| name != "TRIBUTARY_FAULTS")
@@ -84,10 +83,10 @@ pub(super) async fn twins(world: &World<'_>) {
     let address = format!("127.0.0.1:{}", free_port());
     settings.push(("HTTP_ADDR", &address));
     let connections = |log: &str| log.matches("connected for ingest").count();
-    let before = connections(&world.lives.log());
+    let before = connections(&run.process_runs.log());
     let mut twin = {
-        let broker = world.broker.lock().await;
-        Service::start_unready(&world.database, &broker, &settings)
+        let broker = run.broker.lock().await;
+        Service::start_unready(&run.database, &broker, &settings)
     };
     eventually(PATIENCE, async || {
         let log = twin.log();
@@ -95,25 +94,30 @@ pub(super) async fn twins(world: &World<'_>) {
     })
     .await;
     let taken =
-        |twin: &Service| connections(&world.lives.log()) - before + connections(&twin.log());
-    // One of them notices the other, and then leaves the session to it for 15 s at least. Where another fault ends
-    // the quarrel before, there is nothing to notice.
+        |twin: &Service| connections(&run.process_runs.log()) - before + connections(&twin.log());
+    // One detects the other and leaves the session to it for at least 15 s. Another fault may end the contention before.
     let notices = |log: &str| log.contains("repeatedly closes the connection");
-    let noticed = eventually(QUARREL * 2, async || {
-        if notices(&world.lives.log()) || notices(&twin.log()) { Ok(()) } else { Err("nothing") }
+    let noticed = eventually(CONTENTION * 2, async || {
+        if notices(&run.process_runs.log()) || notices(&twin.log()) {
+            Ok(())
+        } else {
+            Err("nothing")
+        }
     });
-    drop(tokio::time::timeout(QUARREL, noticed).await);
+    drop(tokio::time::timeout(CONTENTION, noticed).await);
     let noticed = taken(&twin);
-    let calm = world.scale.seconds(6.0, 40.0);
+    let calm = run.scale.seconds(6.0, 40.0);
     tokio::time::sleep(calm).await;
     let after = taken(&twin) - noticed;
-    let only_life = world.lives.count.get() == 1;
+    let only_life = run.process_runs.count.get() == 1;
     if only_life && after > 2 + 2 * usize::try_from(calm.as_secs() / 15).expect("it is short") {
-        world.lives.complain(format!("the session went to and fro: {noticed} and {after} times"));
+        run.process_runs.report_violation(format!(
+            "the session changed hands too often: {noticed} and {after} times"
+        ));
     }
     if twin.exit_status().is_none() {
         twin.kill();
     } else {
-        world.lives.complain(format!("the second process ended: {}", twin.log()));
+        run.process_runs.report_violation(format!("the second process ended: {}", twin.log()));
     }
 }

@@ -1,5 +1,5 @@
-//! The soak: a steady load for half an hour, a fault a minute, and one process that has to be at the end as it was at the
-//! start: memory, file descriptors, connections, latency. Called by `scripts/faults --soak`.
+//! The soak: a steady load with one fault per minute. Memory, file descriptors, connections and latency of the process must not
+//! grow. Called by `scripts/faults --soak`. Promises to report samples of all four.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,12 +12,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::fault::{Fault, Scale};
-use super::ground::Ground;
-use super::world::World;
-use super::{CALM, come_to_rest};
+use super::run::Run;
+use super::test_bed::TestBed;
+use super::{UNTOUCHED, finish_and_rest};
 use crate::support::client::Client;
 
-/// Those that leave the service its life, and the broker its memory.
+/// Faults that neither stop the service nor make the broker lose messages.
 const FAULTS: [Fault; 15] = [
     Fault::PostgresBackendKilled,
     Fault::PostgresTerminated,
@@ -39,7 +39,7 @@ const FAULTS: [Fault; 15] = [
 const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What a look at the process saw.
+/// One sample of the process.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Sample {
     second: f64,
@@ -49,14 +49,14 @@ struct Sample {
     in_flight: u64,
 }
 
-/// From PUBLISH to a row that can be read.
+/// The latency from PUBLISH to a readable row.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Probe {
     second: f64,
     milliseconds: f64,
 }
 
-/// What came of it.
+/// The results.
 #[derive(Debug, Serialize)]
 pub(crate) struct Soak {
     minutes: u64,
@@ -65,17 +65,17 @@ pub(crate) struct Soak {
     found: i64,
     lost: i64,
     doubled: i64,
-    lives: u64,
+    process_runs: u64,
     pubacks: u64,
-    pubacks_asked: u64,
+    pubacks_verified: u64,
     pubacks_early: u64,
     faults: Vec<(f64, &'static str, f64)>,
     samples: Vec<Sample>,
     probes: Vec<Probe>,
-    complaints: Vec<String>,
+    violations: Vec<String>,
 }
 
-const RECKONING: &str = "
+const COMPARISON: &str = "
     with found (n) as (
         select (value ->> 'n')::bigint from measurement where value ? 'n'
         union all
@@ -87,18 +87,18 @@ const RECKONING: &str = "
     )
     select count(*), count(distinct n) from found";
 
-/// Soaks it for so many minutes.
+/// Runs the soak for this many minutes.
 pub(crate) async fn soak(minutes: u64, seed: u64) -> Soak {
-    let ground = Ground::durable().await;
+    let test_bed = TestBed::durable().await;
     let mut rng = StdRng::seed_from_u64(seed);
-    let world = World::build(&ground, &[], Scale::Soak, &mut rng).await;
-    let begun = Instant::now();
-    let end = begun + MINUTE * u32::try_from(minutes).expect("it is hours at the most");
+    let run = Run::build(&test_bed, &[], Scale::Soak, &mut rng).await;
+    let started_at = Instant::now();
+    let end = started_at + MINUTE * u32::try_from(minutes).expect("it is hours at the most");
     let (mut samples, mut probes, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     tokio::join!(
-        world.configure(StdRng::from_rng(&mut rng)),
-        sample(&world, begun, &mut samples),
-        probe(&world, begun, &mut probes),
+        run.configure(StdRng::from_rng(&mut rng)),
+        sample(&run, started_at, &mut samples),
+        probe(&run, started_at, &mut probes),
         async {
             let mut order = FAULTS.to_vec();
             for minute in 0_u32.. {
@@ -106,53 +106,53 @@ pub(crate) async fn soak(minutes: u64, seed: u64) -> Soak {
                 if index == 0 {
                     order.shuffle(&mut rng);
                 }
-                let at = begun + MINUTE * minute + Duration::from_secs(20);
+                let at = started_at + MINUTE * minute + Duration::from_secs(20);
                 if at >= end {
                     break;
                 }
                 tokio::time::sleep_until(at).await;
-                order[index].play(&world, &mut rng).await;
+                order[index].play(&run, &mut rng).await;
                 let lasted = at.elapsed().as_secs_f64();
                 eprintln!(
                     "{:>4.0} s: {} ({lasted:.1} s)",
-                    (at - begun).as_secs_f64(),
+                    (at - started_at).as_secs_f64(),
                     order[index].name()
                 );
-                faults.push(((at - begun).as_secs_f64(), order[index].name(), lasted));
+                faults.push(((at - started_at).as_secs_f64(), order[index].name(), lasted));
             }
             tokio::time::sleep_until(end).await;
-            world.configuring.set(false);
+            run.configuring.set(false);
         }
     );
-    let messages = world.fleet.shared.acknowledged.get();
-    let client = come_to_rest(&world).await;
-    world.lives.terminate(true).await;
+    let messages = run.fleet.shared.acknowledged.get();
+    let client = finish_and_rest(&run).await;
+    run.process_runs.terminate(true).await;
     drop(client.batch_execute("set work_mem = '512MB'").await);
-    let row = client.query_one(RECKONING, &[]).await.expect("PostgreSQL is at rest");
+    let row = client.query_one(COMPARISON, &[]).await.expect("PostgreSQL is at rest");
     let (count, distinct): (i64, i64) = (row.get(0), row.get(1));
-    let said = world.numbers.get() - 1;
+    let said = run.numbers.get() - 1;
     Soak {
         minutes,
-        messages_per_second: messages as f64 / (end - begun).as_secs_f64(),
+        messages_per_second: messages as f64 / (end - started_at).as_secs_f64(),
         said,
         found: distinct,
         lost: said.cast_signed() - distinct,
         doubled: count - distinct,
-        lives: world.lives.count.get(),
-        pubacks: world.watcher.pubacks.get(),
-        pubacks_asked: world.watcher.asked.get(),
-        pubacks_early: world.watcher.early.get(),
+        process_runs: run.process_runs.count.get(),
+        pubacks: run.puback_check.pubacks.get(),
+        pubacks_verified: run.puback_check.verified.get(),
+        pubacks_early: run.puback_check.early.get(),
         faults,
         samples,
         probes,
-        complaints: world.lives.complaints.borrow().clone(),
+        violations: run.process_runs.violations.borrow().clone(),
     }
 }
 
-async fn sample(world: &World<'_>, begun: Instant, samples: &mut Vec<Sample>) {
-    let mut client = world.client().await;
-    while world.configuring.get() {
-        let pid = world.lives.pid();
+async fn sample(run: &Run<'_>, started_at: Instant, samples: &mut Vec<Sample>) {
+    let mut client = run.client().await;
+    while run.configuring.get() {
+        let pid = run.process_runs.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let rss = rss.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
@@ -162,16 +162,16 @@ async fn sample(world: &World<'_>, begun: Instant, samples: &mut Vec<Sample>) {
         let connections = match client.query_one(ours, &[]).await {
             Ok(row) => row.get(0),
             Err(_) => {
-                client = world.client().await;
+                client = run.client().await;
                 -1
             }
         };
-        let in_flight = match world.lives.get("/api/v1/status").await {
+        let in_flight = match run.process_runs.get("/api/v1/status").await {
             Ok((200, status)) => status["ledger"]["measurements"]["in_flight"].as_u64(),
             _ => None,
         };
         samples.push(Sample {
-            second: begun.elapsed().as_secs_f64(),
+            second: started_at.elapsed().as_secs_f64(),
             rss_bytes: rss.unwrap_or(0) * 1024,
             file_descriptors: descriptors as u64,
             database_connections: connections,
@@ -181,19 +181,19 @@ async fn sample(world: &World<'_>, begun: Instant, samples: &mut Vec<Sample>) {
     }
 }
 
-/// One sensor says something every second or so, and looks until it can read it.
-async fn probe(world: &World<'_>, begun: Instant, probes: &mut Vec<Probe>) {
-    let sensor = world.sensors[CALM];
-    let topic = format!("{}/measurements/{sensor}", world.database.name);
+/// One sensor publishes every second, and polls until the row is readable.
+async fn probe(run: &Run<'_>, started_at: Instant, probes: &mut Vec<Probe>) {
+    let sensor = run.sensors[UNTOUCHED];
+    let topic = format!("{}/measurements/{sensor}", run.database.name);
     let find = "select exists (select from measurement
         where sensor_identifier = $1 and creation_timestamp = to_timestamp($2::float8))";
-    let mut database = world.client().await;
+    let mut database = run.client().await;
     let mut publisher = None;
     let mut second = 1_600_000_000.0;
-    while world.configuring.get() {
+    while run.configuring.get() {
         tokio::time::sleep(Duration::from_millis(1_000)).await;
         let Some(client) = &publisher else {
-            publisher = Client::try_connect(&world.broker_url, "probe", true).await.ok();
+            publisher = Client::try_connect(&run.broker_url, "probe", true).await.ok();
             continue;
         };
         second += 1.0;
@@ -205,15 +205,16 @@ async fn probe(world: &World<'_>, begun: Instant, probes: &mut Vec<Probe>) {
             publisher = None;
             continue;
         }
-        while world.configuring.get() {
+        while run.configuring.get() {
             match database.query_one(find, &[&sensor, &second]).await {
                 Ok(row) if row.get(0) => {
                     let milliseconds = said_at.elapsed().as_secs_f64() * 1e3;
-                    probes.push(Probe { second: (said_at - begun).as_secs_f64(), milliseconds });
+                    probes
+                        .push(Probe { second: (said_at - started_at).as_secs_f64(), milliseconds });
                     break;
                 }
                 Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-                Err(_) => database = world.client().await,
+                Err(_) => database = run.client().await,
             }
         }
     }
@@ -224,24 +225,24 @@ impl Soak {
         self.lost == 0
             && self.doubled == 0
             && self.pubacks_early == 0
-            && self.lives == 1
-            && self.complaints.is_empty()
+            && self.process_runs == 1
+            && self.violations.is_empty()
     }
 
     /// The table of the first and the last minutes.
     pub(crate) fn table(&self) -> String {
         let mut table = format!(
-            "{} minutes, {:.0} messages/s, {} items, lost {}, doubled {}, {} lives, PUBACKs {} (asked {}, early {}) {:?}\n\n",
+            "{} minutes, {:.0} messages/s, {} items, lost {}, doubled {}, {} process runs, PUBACKs {} (verified {}, early {}) {:?}\n\n",
             self.minutes,
             self.messages_per_second,
             self.said,
             self.lost,
             self.doubled,
-            self.lives,
+            self.process_runs,
             self.pubacks,
-            self.pubacks_asked,
+            self.pubacks_verified,
             self.pubacks_early,
-            self.complaints,
+            self.violations,
         );
         table += "| minutes | RSS, median | RSS, peak | file descriptors | connections | latency, median |\n\
                   | ---: | ---: | ---: | ---: | ---: | ---: |\n";

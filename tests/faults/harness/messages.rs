@@ -1,5 +1,5 @@
-//! What the fleet says: numbered items of every kind, good and bad, by a seed. Called by the publishers.
-//! Promises that every item carries its number in whatever becomes of it: a row, or the raw bytes of a rejection.
+//! The messages of the publishers: numbered items of every kind, valid and invalid, generated from a seed. Called by `fleet`.
+//! Promises that the number of an item can be read from its row and from the raw bytes of its rejection.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -9,14 +9,14 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
-/// 2026-11-16: in the partitions that are made on demand.
+/// 2026-11-16: its partition is created on demand.
 const FIRST_SECOND: u64 = 1_794_787_200;
 pub(crate) const WEEK_SECONDS: u64 = 7 * 86_400;
 
-/// What a heartbeat of the fleet acknowledges lies beyond what the harness configures, so that none of them lags.
+/// Heartbeats of the publishers report revisions above those that the harness configures.
 pub(crate) const REVISION_OFFSET: u64 = 1_000_000;
 
-/// Members for which an item is refused, and its neighbours are not.
+/// Members that make an item invalid, but not its neighbours.
 const BAD_MEMBERS: [&str; 6] =
     [r#""nested":{}"#, r#""u":NaN"#, r#""u":-Infinity"#, r#""u":nan"#, r#""u":+1"#, "'u':1"];
 
@@ -24,19 +24,19 @@ const BAD_MEMBERS: [&str; 6] =
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 32 << 10;
 pub(crate) const MAX_ITEMS: usize = 200;
 
-/// What has to become of an item.
+/// How an item must be stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fate {
+pub(crate) enum Expected {
     Row,
     Rejection,
-    /// It may go with its sensor.
-    MayGo,
+    /// As a row, or deleted with its sensor.
+    MaybeDeleted,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
     pub(crate) number: u64,
-    pub(crate) fate: Fate,
+    pub(crate) expected: Expected,
 }
 
 /// One PUBLISH.
@@ -53,51 +53,51 @@ impl Message {
     }
 }
 
-/// How the fleet speaks.
+/// Which messages are generated.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Mix {
+pub(crate) struct Workload {
     pub(crate) garbage: bool,
     pub(crate) limits: bool,
-    /// The first sensor has nine tenths of the traffic.
+    /// The first sensor sends 90 % of the messages.
     pub(crate) hot: bool,
     pub(crate) twice: bool,
-    /// From 1970 to 2100.
+    /// Timestamps from 1970 to 2100.
     pub(crate) all_times: bool,
     /// The clocks of the sensors are this many weeks behind [`FIRST_SECOND`].
     pub(crate) weeks_behind: Cell<u64>,
-    /// Sensors that are deleted, or created, while they speak, and what may become of their items.
-    pub(crate) uncertain: Vec<(Uuid, Fate)>,
-    /// Hardly anything but single measurements.
+    /// Sensors that are deleted or created while they send.
+    pub(crate) uncertain: Vec<(Uuid, Expected)>,
+    /// Mostly single measurements.
     pub(crate) plain: bool,
-    /// So many unknown ones speak once each.
+    /// The number of unknown sensors that send one message each.
     pub(crate) newcomers: usize,
 }
 
-/// One voice of the fleet.
-pub(crate) struct Speech {
+/// The messages of one publisher.
+pub(crate) struct MessageSource {
     rng: StdRng,
     prefix: String,
     sensors: Rc<Vec<Uuid>>,
-    mix: Rc<Mix>,
+    workload: Rc<Workload>,
     numbers: Rc<Cell<u64>>,
     newcomers: usize,
 }
 
-impl Speech {
+impl MessageSource {
     pub(crate) fn new(
         seed: u64,
         prefix: &str,
-        (sensors, mix): (Rc<Vec<Uuid>>, Rc<Mix>),
+        (sensors, workload): (Rc<Vec<Uuid>>, Rc<Workload>),
         numbers: Rc<Cell<u64>>,
-        voices: usize,
+        publishers: usize,
     ) -> Self {
-        let newcomers = mix.newcomers / voices;
+        let newcomers = workload.newcomers / publishers;
         let rng = StdRng::seed_from_u64(seed);
-        Self { rng, prefix: prefix.into(), sensors, mix, numbers, newcomers }
+        Self { rng, prefix: prefix.into(), sensors, workload, numbers, newcomers }
     }
 
-    /// Messages that are due beside the steady pace.
-    pub(crate) fn is_in_a_hurry(&self) -> bool {
+    /// Whether messages are due at once, besides the steady rate.
+    pub(crate) fn has_burst(&self) -> bool {
         self.newcomers > 0
     }
 
@@ -105,37 +105,37 @@ impl Speech {
         if self.newcomers > 0 {
             self.newcomers -= 1;
             let newcomer = Uuid::from_u128(self.rng.random());
-            return self.measurements(newcomer, Fate::Row, 1);
+            return self.measurements(newcomer, Expected::Row, 1);
         }
-        let (sensor, good) = self.sensor();
-        let odd = if self.mix.garbage { 50 } else { 3 };
+        let (sensor, valid) = self.sensor();
+        let odd = if self.workload.garbage { 50 } else { 3 };
         if self.rng.random_range(0..100) < odd {
-            return self.garbage(sensor, good);
+            return self.garbage(sensor, valid);
         }
-        if self.mix.limits && self.rng.random_range(0..25) == 0 {
-            return self.at_a_limit(sensor, good);
+        if self.workload.limits && self.rng.random_range(0..25) == 0 {
+            return self.at_a_limit(sensor, valid);
         }
-        let message = match if self.mix.plain { 2 } else { self.rng.random_range(0..10) } {
-            0 => self.log_messages(sensor, good),
-            1 => self.heartbeats(sensor, good),
-            2..=6 => self.measurements(sensor, good, 1),
+        let message = match if self.workload.plain { 2 } else { self.rng.random_range(0..10) } {
+            0 => self.log_messages(sensor, valid),
+            1 => self.heartbeats(sensor, valid),
+            2..=6 => self.measurements(sensor, valid, 1),
             _ => {
                 let count = self.rng.random_range(2..10);
-                self.measurements(sensor, good, count)
+                self.measurements(sensor, valid, count)
             }
         };
         self.surround(message)
     }
 
-    fn sensor(&mut self) -> (Uuid, Fate) {
-        if !self.mix.uncertain.is_empty() && self.rng.random_range(0..4) == 0 {
-            let which = self.rng.random_range(0..self.mix.uncertain.len());
-            return self.mix.uncertain[which];
+    fn sensor(&mut self) -> (Uuid, Expected) {
+        if !self.workload.uncertain.is_empty() && self.rng.random_range(0..4) == 0 {
+            let which = self.rng.random_range(0..self.workload.uncertain.len());
+            return self.workload.uncertain[which];
         }
-        if self.mix.hot && self.rng.random_range(0..10) > 0 {
-            return (self.sensors[0], Fate::Row);
+        if self.workload.hot && self.rng.random_range(0..10) > 0 {
+            return (self.sensors[0], Expected::Row);
         }
-        (self.sensors[self.rng.random_range(0..self.sensors.len())], Fate::Row)
+        (self.sensors[self.rng.random_range(0..self.sensors.len())], Expected::Row)
     }
 
     fn number(&self) -> u64 {
@@ -145,8 +145,8 @@ impl Speech {
     }
 
     fn timestamp(&mut self, number: u64) -> String {
-        let weeks = self.mix.weeks_behind.get();
-        if self.mix.all_times && (weeks == 0 || self.rng.random_bool(0.5)) {
+        let weeks = self.workload.weeks_behind.get();
+        if self.workload.all_times && (weeks == 0 || self.rng.random_bool(0.5)) {
             // To the year 2100.
             let second = self.rng.random_range(0..4_102_444_800_u64);
             return format!("{second}.{:06}", number % 1_000_000);
@@ -155,7 +155,7 @@ impl Speech {
         format!("{second}.{:03}", number % 1_000)
     }
 
-    fn measurements(&mut self, sensor: Uuid, good: Fate, count: usize) -> Message {
+    fn measurements(&mut self, sensor: Uuid, valid: Expected, count: usize) -> Message {
         let mut items = Vec::with_capacity(count);
         let mut texts = Vec::with_capacity(count);
         for _ in 0..count {
@@ -168,12 +168,12 @@ impl Speech {
             texts.push(format!(
                 r##"{{"mark":"#{number}#",{revision}"timestamp":{at},"value":{{"n":{number},"t":{degrees},{member}}}}}"##
             ));
-            items.push(Item { number, fate: if bad { spoilt(good) } else { good } });
+            items.push(Item { number, expected: if bad { rejected_if(valid) } else { valid } });
         }
         self.message_of("measurements", sensor, &texts, items)
     }
 
-    fn log_messages(&mut self, sensor: Uuid, good: Fate) -> Message {
+    fn log_messages(&mut self, sensor: Uuid, valid: Expected) -> Message {
         let number = self.number();
         let at = self.timestamp(number);
         let bad = self.rng.random_range(0..20) == 0;
@@ -186,31 +186,31 @@ impl Speech {
         let text = format!(
             r##"{{"mark":"#{number}#","severity":"{severity}",{revision}"timestamp":{at},{subject}}}"##
         );
-        let fate = if bad { spoilt(good) } else { good };
-        self.message_of("log-messages", sensor, &[text], vec![Item { number, fate }])
+        let expected = if bad { rejected_if(valid) } else { valid };
+        self.message_of("log-messages", sensor, &[text], vec![Item { number, expected }])
     }
 
-    fn heartbeats(&mut self, sensor: Uuid, good: Fate) -> Message {
+    fn heartbeats(&mut self, sensor: Uuid, valid: Expected) -> Message {
         let number = self.number();
         let at = self.timestamp(number);
         let bad = self.rng.random_range(0..20) == 0;
         let success = if bad { "\"perhaps\"" } else { "true" };
-        // Without a revision its number is known by its timestamp alone.
-        let revision = match !self.mix.all_times && self.rng.random_range(0..10) == 0 {
+        // Without a revision, the number can be read from the timestamp only.
+        let revision = match !self.workload.all_times && self.rng.random_range(0..10) == 0 {
             true => self.no_revision().to_owned(),
             false => format!(r#""revision":{},"#, REVISION_OFFSET + number),
         };
         let text =
             format!(r##"{{"mark":"#{number}#",{revision}"timestamp":{at},"success":{success}}}"##);
-        let fate = if bad { spoilt(good) } else { good };
-        self.message_of("heartbeats", sensor, &[text], vec![Item { number, fate }])
+        let expected = if bad { rejected_if(valid) } else { valid };
+        self.message_of("heartbeats", sensor, &[text], vec![Item { number, expected }])
     }
 
     fn any(&mut self, choices: &[&'static str]) -> &'static str {
         choices[self.rng.random_range(0..choices.len())]
     }
 
-    /// A sensor without a configuration says so in one of three ways.
+    /// The three forms of "no configuration".
     fn no_revision(&mut self) -> &'static str {
         self.any(&[r#""revision":null,"#, r#""revision":-1,"#, ""])
     }
@@ -222,10 +222,10 @@ impl Speech {
         }
     }
 
-    /// What is refused as a whole.
-    fn garbage(&mut self, sensor: Uuid, good: Fate) -> Message {
+    /// A message that is rejected as a whole.
+    fn garbage(&mut self, sensor: Uuid, valid: Expected) -> Message {
         let number = self.number();
-        let fate = spoilt(good);
+        let expected = rejected_if(valid);
         let topic = format!("{}/measurements/{sensor}", self.prefix);
         let (topic, payload) = match self.rng.random_range(0..6) {
             0 => (topic, format!("not json #{number}#").into_bytes()),
@@ -238,18 +238,18 @@ impl Speech {
                 (nobody, format!("#{number}#").into_bytes())
             }
         };
-        Message::new(topic, payload, vec![Item { number, fate }])
+        Message::new(topic, payload, vec![Item { number, expected }])
     }
 
-    /// A payload of just the size that is taken, or one byte more; as many items as are taken, or one more.
-    fn at_a_limit(&mut self, sensor: Uuid, good: Fate) -> Message {
+    /// A payload of the maximum size or an array of the maximum length, or one byte or item more.
+    fn at_a_limit(&mut self, sensor: Uuid, valid: Expected) -> Message {
         let beyond = self.rng.random_bool(0.5);
         if self.rng.random_bool(0.5) {
-            let mut message = self.measurements(sensor, good, 1);
+            let mut message = self.measurements(sensor, valid, 1);
             let size = MAX_PAYLOAD_BYTES + usize::from(beyond);
             message.payload.resize(size, b' ');
             if beyond {
-                message.items[0].fate = spoilt(good);
+                message.items[0].expected = rejected_if(valid);
             }
             return message;
         }
@@ -262,12 +262,12 @@ impl Speech {
             texts.push(format!(
                 r##"{{"mark":"#{number}#","revision":1000000,"timestamp":{at},"value":{{"n":{number}}}}}"##
             ));
-            items.push(Item { number, fate: if beyond { spoilt(good) } else { good } });
+            items.push(Item { number, expected: if beyond { rejected_if(valid) } else { valid } });
         }
         self.message_of("measurements", sensor, &texts, items)
     }
 
-    /// Now and then as Hermes' sensors and the `tenta` package send it: an array without the object around it.
+    /// Some of them as Hermes' sensors and the `tenta` package send them: an array without the object around it.
     fn message_of(
         &mut self,
         kind: &str,
@@ -289,7 +289,7 @@ impl Speech {
         Message::new(format!("{}/{topic}/{sensor}", self.prefix), text.into_bytes(), items)
     }
 
-    /// Now and then bytes come along that firmware in C, or a program for Windows, sends.
+    /// Adds to some payloads the bytes that firmware in C or programs for Windows send.
     fn surround(&mut self, message: Message) -> Message {
         let Message { topic, payload, items } = message;
         let payload = match self.rng.random_range(0..20) {
@@ -301,16 +301,16 @@ impl Speech {
     }
 }
 
-/// The first second of the week that is this many before the first one.
+/// The first second of the week that is this many weeks before the first one.
 pub(crate) const fn week_begin(weeks_behind: u64) -> u64 {
     FIRST_SECOND - weeks_behind * WEEK_SECONDS
 }
 
-/// What becomes of a bad item where a good one becomes this.
-fn spoilt(good: Fate) -> Fate {
-    match good {
-        Fate::MayGo => Fate::MayGo,
-        Fate::Row | Fate::Rejection => Fate::Rejection,
+/// How an invalid item must be stored, if a valid one is stored like this.
+fn rejected_if(valid: Expected) -> Expected {
+    match valid {
+        Expected::MaybeDeleted => Expected::MaybeDeleted,
+        Expected::Row | Expected::Rejection => Expected::Rejection,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What many runs share: one private PostgreSQL, and a small file system for the run in which the disk is full.
-//! Promises that the file system goes with the harness.
+//! What many runs share: a private PostgreSQL, and a small file system for the fault with a full disk. Called by `main` and
+//! `run`. Promises to unmount the file system when it is dropped.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,21 +9,21 @@ use tokio::sync::Mutex;
 
 use crate::support::postgres::{Database, Postgres, Settings, connect};
 
-/// Room for an empty database and some minutes of a fleet's rows.
+/// An empty database and the rows of some minutes.
 const DISK_MEGABYTES: u32 = 64;
 
-pub(crate) struct Ground {
-    /// The server of all runs that need none of their own.
+pub(crate) struct TestBed {
+    /// The server of all runs that do not need their own.
     pub(crate) postgres: Rc<Mutex<Postgres>>,
     disk: Mutex<Option<Disk>>,
 }
 
-impl Ground {
+impl TestBed {
     pub(crate) async fn prepare() -> Self {
         Self { postgres: Rc::new(Mutex::new(Postgres::start().await)), disk: Mutex::default() }
     }
 
-    /// With a PostgreSQL that waits for its disk.
+    /// With fsync.
     pub(crate) async fn durable() -> Self {
         Self {
             postgres: Rc::new(Mutex::new(
@@ -33,7 +33,7 @@ impl Ground {
         }
     }
 
-    /// A database on a small disk; none where nobody may mount one.
+    /// A database on a small disk, or none without the right to mount one.
     pub(crate) async fn small_database(&self) -> Option<(Database, PathBuf)> {
         let postgres = self.postgres.lock().await;
         let mut disk = self.disk.lock().await;
@@ -49,7 +49,7 @@ impl Ground {
         Some((postgres.create_database_in("small", None).await, path))
     }
 
-    /// A run is over; nobody wants its database any more.
+    /// Drops the database of a completed run.
     pub(crate) async fn drop_database(&self, name: &str) {
         let postgres = self.postgres.lock().await;
         let dropped = async {
@@ -82,7 +82,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: PostgreSQL may have files open until it ends.
+        // Lazily: PostgreSQL may have open files until it exits.
         drop(Command::new("umount").arg("-l").arg(&self.path).output());
         drop(std::fs::remove_dir(&self.path));
     }

@@ -1,5 +1,5 @@
-//! The service's lives: a keeper starts it again whenever it ends, as an init system would, and an auditor reads its
-//! ledger all the time. Promises that an end that nobody ordered, and an account that does not balance, are remembered.
+//! The runs of the service's process: it is restarted whenever it exits, as by an init system, and its ledger is read ten times
+//! per second. Called by `run`. Promises to record every unplanned exit and every ledger that does not balance.
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,50 +12,53 @@ use tokio::time::Instant;
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, eventually};
 
-/// Between an end and the next start.
+/// Between an exit and the next start.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// Later runs have no planned panic: one before the first commit of each run would prevent all progress.
+const RUNS_WITH_PANIC: u64 = 5;
+
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// An answer that takes longer is none.
+/// The timeout of a request.
 const ANSWER_SECS: Duration = Duration::from_secs(3);
 
 /// Given to the service as `SHUTDOWN_GRACE_SECS`.
 pub(crate) const GRACE_SECS: u64 = 10;
 
-/// All of them.
-pub(crate) struct Lives {
+/// The current process, and what was observed of all of them.
+pub(crate) struct ProcessRuns {
     service: RefCell<Service>,
     url: String,
     over: Cell<bool>,
     terminating: Cell<bool>,
     pub(crate) count: Cell<u64>,
-    pub(crate) looks: Cell<u64>,
-    /// What must not be.
-    pub(crate) complaints: RefCell<Vec<String>>,
-    /// Ends by a panic that the plan ordered are none.
+    pub(crate) ledger_reads: Cell<u64>,
+    /// Broken promises.
+    pub(crate) violations: RefCell<Vec<String>>,
+    /// Exits after a planned panic are no violations.
     panics_expected: bool,
 }
 
-impl Lives {
+impl ProcessRuns {
     pub(crate) fn keep(service: Service, panics_expected: bool) -> Rc<Self> {
-        let lives = Rc::new(Self {
+        let process_runs = Rc::new(Self {
             url: service.url(),
             service: RefCell::new(service),
             over: Cell::new(false),
             terminating: Cell::new(false),
             count: Cell::new(1),
-            looks: Cell::new(0),
-            complaints: RefCell::default(),
+            ledger_reads: Cell::new(0),
+            violations: RefCell::default(),
             panics_expected,
         });
-        actix_rt::spawn(Rc::clone(&lives).restart());
-        actix_rt::spawn(Rc::clone(&lives).audit());
-        lives
+        actix_rt::spawn(Rc::clone(&process_runs).restart());
+        actix_rt::spawn(Rc::clone(&process_runs).audit());
+        process_runs
     }
 
-    /// SIGKILL; the keeper starts it again.
+    /// SIGKILL; the process is restarted.
     pub(crate) fn kill(&self) {
         let mut service = self.service.borrow_mut();
         if service.exit_status().is_none() {
@@ -63,16 +66,16 @@ impl Lives {
         }
     }
 
-    /// SIGTERM; it has to end with 0 within its grace time. The keeper starts it again, unless this is the last life.
+    /// SIGTERM; the process must exit with 0 within its grace period. It is restarted, unless this is the last run.
     pub(crate) async fn terminate(&self, last: bool) {
         self.over.set(last);
         if self.service.borrow_mut().exit_status().is_some() {
             return;
         }
-        let (life, begun) = (self.count.get(), Instant::now());
+        let (life, started_at) = (self.count.get(), Instant::now());
         self.terminating.set(true);
         self.service.borrow().tell_to_stop();
-        // Requests under way have 5 s more, and a debug build on a busy machine some.
+        // Plus 5 s for requests in progress, and 3 s for a debug build on a busy machine.
         let grace = Duration::from_secs(GRACE_SECS + 8);
         loop {
             if self.count.get() > life {
@@ -80,21 +83,21 @@ impl Lives {
             }
             if last && let Some(status) = self.service.borrow_mut().exit_status() {
                 if !status.success() {
-                    self.complain(format!("told to stop, it ended with {status}"));
+                    self.report_violation(format!("told to stop, it ended with {status}"));
                 }
                 break;
             }
-            if begun.elapsed() > grace {
-                self.complain(format!("told to stop, it still ran after {grace:?}"));
+            if started_at.elapsed() > grace {
+                self.report_violation(format!("told to stop, it still ran after {grace:?}"));
                 self.kill();
                 break;
             }
-            tokio::time::sleep(LOOK_EVERY / 4).await;
+            tokio::time::sleep(POLL_INTERVAL / 4).await;
         }
         self.terminating.set(false);
     }
 
-    /// Tells it to stop, and does not wait.
+    /// SIGTERM, without waiting.
     pub(crate) fn tell_to_stop(&self) {
         let mut service = self.service.borrow_mut();
         if service.exit_status().is_none() {
@@ -103,23 +106,18 @@ impl Lives {
         }
     }
 
-    /// Each life to come is without the panic that the plan ordered.
-    pub(crate) fn order_no_more_panics(&self) {
-        self.service.borrow_mut().unset("TRIBUTARY_FAULTS");
-    }
-
-    /// Where its API is.
+    /// The URL of its API.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Its process.
+    /// The process ID.
     pub(crate) fn pid(&self) -> u32 {
         self.service.borrow().pid()
     }
 
-    /// Returns when it has had another life.
-    pub(crate) async fn reborn_after(&self, life: u64) {
+    /// Returns once the process has been restarted after this run.
+    pub(crate) async fn restarted_after(&self, life: u64) {
         eventually(PATIENCE, async || match self.count.get() {
             now if now > life => Ok(()),
             now => Err(now),
@@ -131,15 +129,15 @@ impl Lives {
         self.service.borrow().log()
     }
 
-    pub(crate) fn complain(&self, complaint: String) {
-        self.complaints.borrow_mut().push(complaint);
+    pub(crate) fn report_violation(&self, violation: String) {
+        self.violations.borrow_mut().push(violation);
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, Value), String> {
         request(&self.url, "GET", path, None).await
     }
 
-    /// Asks until it is answered with success.
+    /// Repeats a request until it succeeds.
     pub(crate) async fn insist(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         eventually(PATIENCE * 2, async || {
             match request(&self.url, method, path, body).await {
@@ -157,46 +155,51 @@ impl Lives {
         while !self.over.get() {
             let ended = self.service.borrow_mut().exit_status();
             if let Some(status) = ended {
-                // A process that has just begun does not handle SIGTERM yet.
+                // A process that has just started does not handle SIGTERM yet.
                 let told = self.terminating.get()
                     && (status.success() || status.signal() == Some(SIGTERM));
                 let killed = status.signal() == Some(SIGKILL);
-                // Another program on this machine has taken the port meanwhile: an accident of ours.
+                // Another program on this machine has taken the port: not a defect of the service.
                 let port_taken = status.code() == Some(1)
                     && self.log().lines().last().is_some_and(|last| last.contains("in use"));
                 if !told && !killed && !port_taken && !self.panics_expected {
-                    self.complain(format!("it ended by itself with {status}"));
+                    self.report_violation(format!("it exited unplanned with {status}"));
                 }
                 self.terminating.set(false);
                 tokio::time::sleep(RESTART_PAUSE).await;
                 if self.over.get() {
                     break;
                 }
+                if self.count.get() == RUNS_WITH_PANIC {
+                    self.service.borrow_mut().unset("TRIBUTARY_FAULTS");
+                }
                 self.service.borrow_mut().restart();
                 self.count.set(self.count.get() + 1);
             }
-            tokio::time::sleep(LOOK_EVERY / 4).await;
+            tokio::time::sleep(POLL_INTERVAL / 4).await;
         }
     }
 
     async fn audit(self: Rc<Self>) {
         while !self.over.get() {
             if let Ok((200, status)) = self.get("/api/v1/status").await {
-                self.looks.set(self.looks.get() + 1);
+                self.ledger_reads.set(self.ledger_reads.get() + 1);
                 for (kind, entry) in status["ledger"].as_object().into_iter().flatten() {
                     let number = |name: &str| entry[name].as_u64().unwrap_or(u64::MAX / 8);
                     let ended = number("committed") + number("duplicate") + number("rejected");
                     if number("received") != ended + number("in_flight") {
-                        self.complain(format!("the ledger does not add up: {kind} {entry}"));
+                        self.report_violation(format!(
+                            "the ledger does not add up: {kind} {entry}"
+                        ));
                     }
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// One question over HTTP.
+/// One HTTP request.
 pub(crate) async fn request(
     url: &str,
     method: &str,

@@ -1,5 +1,5 @@
-//! What one run is played on: a database, a broker of its own, proxies before both, the service with its keeper, and the
-//! fleet. Promises that a run begins with an empty database and a service that is ready.
+//! The parts of one run: a database, a broker, a proxy in front of each, the service and the publishers. Called by the harness,
+//! which makes the run, and by the faults. Promises that a run starts with an empty database and a service that is ready.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -15,69 +15,69 @@ use uuid::Uuid;
 
 use super::fault::{Fault, Scale};
 use super::fleet::{Fleet, Shared};
-use super::ground::Ground;
-use super::lives::{GRACE_SECS, Lives};
+use super::messages::{Expected, MAX_ITEMS, MAX_PAYLOAD_BYTES, MessageSource, Workload};
+use super::process_runs::{GRACE_SECS, ProcessRuns};
 use super::proxy::Proxy;
+use super::puback_check::PubackCheck;
 use super::replication::Standby;
-use super::said::{Fate, MAX_ITEMS, MAX_PAYLOAD_BYTES, Mix, Speech};
-use super::watcher::Watcher;
+use super::test_bed::TestBed;
 use crate::support::broker::Broker;
 use crate::support::postgres::{Database, Postgres, Settings, connect};
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, eventually};
 
 const SENSORS: usize = 20;
-const VOICES: usize = 3;
+const PUBLISHERS: usize = 3;
 
-/// In a soak the fleet remembers what was acknowledged for so long.
-const MEMORY: Duration = Duration::from_secs(90);
+/// How long publishers keep acknowledged messages in a soak.
+const REMEMBERED_FOR: Duration = Duration::from_secs(90);
 
-/// The sensors that are configured while all this goes on.
+/// The number of sensors that are configured during the run.
 pub(crate) const CONFIGURED: usize = 5;
 
-pub(crate) struct World<'a> {
-    pub(crate) ground: &'a Ground,
+pub(crate) struct Run<'a> {
+    pub(crate) test_bed: &'a TestBed,
     pub(crate) scale: Scale,
     pub(crate) database: Database,
-    /// Where it can be written to, past the proxy.
+    /// The primary, without the proxy.
     primary_url: RefCell<String>,
-    /// The server that it is on. Whoever stops or changes a server holds this.
+    /// The primary. Faults that stop or change a server hold this lock.
     pub(crate) postgres: Rc<Mutex<Postgres>>,
     pub(crate) standby: Option<Mutex<Standby>>,
     pub(crate) broker: Mutex<Broker>,
     pub(crate) broker_url: String,
     pub(crate) to_broker: Mutex<Proxy>,
     pub(crate) to_database: Mutex<Proxy>,
-    pub(crate) watcher: Rc<Watcher>,
-    pub(crate) lives: Rc<Lives>,
+    pub(crate) puback_check: Rc<PubackCheck>,
+    pub(crate) process_runs: Rc<ProcessRuns>,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) fleet: Fleet,
-    /// The next item's.
+    /// The number of the next item.
     pub(crate) numbers: Rc<Cell<u64>>,
-    pub(crate) mix: Rc<Mix>,
+    pub(crate) workload: Rc<Workload>,
     pub(crate) sensors: Rc<Vec<Uuid>>,
-    /// Deleted while it speaks.
-    pub(crate) mortal: Uuid,
-    /// Created after it has spoken.
-    pub(crate) unborn: Uuid,
+    /// Deleted while it sends.
+    pub(crate) deleted_sensor: Uuid,
+    /// Created after it has sent.
+    pub(crate) late_sensor: Uuid,
     pub(crate) disk: Option<PathBuf>,
-    /// The newest revision that the API has promised, by sensor.
-    pub(crate) promised: RefCell<BTreeMap<Uuid, i64>>,
+    /// The newest accepted revision (202) of each sensor.
+    pub(crate) accepted: RefCell<BTreeMap<Uuid, i64>>,
     pub(crate) configuring: Cell<bool>,
 }
 
-impl<'a> World<'a> {
+impl<'a> Run<'a> {
     pub(crate) async fn build(
-        ground: &'a Ground,
+        test_bed: &'a TestBed,
         faults: &[Fault],
         scale: Scale,
         rng: &mut StdRng,
     ) -> Self {
         let small = match faults.contains(&Fault::PostgresDiskFull) {
-            true => ground.small_database().await,
+            true => test_bed.small_database().await,
             false => None,
         };
-        let postgres = server(ground, faults).await;
+        let postgres = server(test_bed, faults).await;
         let (database, disk) = match small {
             Some((database, disk)) => (database, Some(disk)),
             None => (postgres.lock().await.create_database(None).await, None),
@@ -88,45 +88,52 @@ impl<'a> World<'a> {
         };
         let broker = Broker::start().await;
         let broker_url = broker.url().to_owned();
-        let watcher = Watcher::new(&database.url);
-        let to_broker = Proxy::start(port(&broker_url), Some(Rc::clone(&watcher)));
+        let puback_check = PubackCheck::new(&database.url);
+        let to_broker = Proxy::start(port(&broker_url), Some(Rc::clone(&puback_check)));
         let to_database = Proxy::start(port(&database.url), None);
 
         let sensors: Rc<Vec<Uuid>> =
             Rc::new((0..SENSORS).map(|_| Uuid::from_u128(rng.random())).collect());
-        let (mortal, unborn) = (Uuid::from_u128(rng.random()), Uuid::from_u128(rng.random()));
-        let mix = Rc::new(mix(faults, scale, (mortal, unborn)));
+        let (deleted_sensor, late_sensor) =
+            (Uuid::from_u128(rng.random()), Uuid::from_u128(rng.random()));
+        let workload = Rc::new(workload(faults, scale, (deleted_sensor, late_sensor)));
         let database_url = url(&database, &to_database, standby.as_ref());
-        let settings = settings(faults, &mix, (database_url, to_broker.port()), scale, rng);
+        let settings = settings(faults, &workload, (database_url, to_broker.port()), scale, rng);
         let borrowed: Vec<(&str, &str)> =
             settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut service = Service::start_unready(&database, &broker, &borrowed);
         service.ready().await;
-        create_sensors(&database, sensors.iter().chain([&mortal])).await;
+        create_sensors(&database, sensors.iter().chain([&deleted_sensor])).await;
         let panics = faults.iter().any(|fault| fault.panics().is_some());
-        let lives = Lives::keep(service, panics);
+        let process_runs = ProcessRuns::keep(service, panics);
 
         let numbers = Rc::new(Cell::new(1));
-        let speeches = (0..VOICES)
+        let sources = (0..PUBLISHERS)
             .map(|_| {
-                let said = (Rc::clone(&sensors), Rc::clone(&mix));
-                Speech::new(rng.random(), &database.name, said, Rc::clone(&numbers), VOICES)
+                let said = (Rc::clone(&sensors), Rc::clone(&workload));
+                MessageSource::new(
+                    rng.random(),
+                    &database.name,
+                    said,
+                    Rc::clone(&numbers),
+                    PUBLISHERS,
+                )
             })
             .collect();
         let shared = Shared {
             url: broker_url.clone(),
             name: database.name.clone(),
-            rate: Cell::new(scale.messages_per_second() / VOICES as f64),
-            twice: mix.twice,
-            remembers: if scale == Scale::Soak { MEMORY } else { Duration::MAX },
+            rate: Cell::new(scale.messages_per_second() / PUBLISHERS as f64),
+            twice: workload.twice,
+            remembered_for: if scale == Scale::Soak { REMEMBERED_FOR } else { Duration::MAX },
             stopping: Cell::new(false),
-            doubt: RefCell::default(),
-            doubted: Cell::new(0),
+            forgotten_since: RefCell::default(),
+            resent: Cell::new(0),
             acknowledged: Cell::new(0),
         };
-        let fleet = Fleet::start(shared, speeches);
+        let fleet = Fleet::start(shared, sources);
         Self {
-            ground,
+            test_bed,
             scale,
             primary_url: RefCell::new(database.url.clone()),
             database,
@@ -136,22 +143,22 @@ impl<'a> World<'a> {
             broker_url,
             to_broker: Mutex::new(to_broker),
             to_database: Mutex::new(to_database),
-            watcher,
-            lives,
+            puback_check,
+            process_runs,
             settings,
             fleet,
             numbers,
-            mix,
+            workload,
             sensors,
-            mortal,
-            unborn,
+            deleted_sensor,
+            late_sensor,
             disk,
-            promised: RefCell::default(),
+            accepted: RefCell::default(),
             configuring: Cell::new(true),
         }
     }
 
-    /// Gives some sensors new configurations all the time.
+    /// Posts configurations until the faults are over.
     pub(crate) async fn configure(&self, mut rng: StdRng) {
         let mut serial = 0;
         while self.configuring.get() {
@@ -159,18 +166,20 @@ impl<'a> World<'a> {
             let path = format!("/api/v1/sensors/{sensor}/configurations");
             let body = serde_json::json!({ "serial": serial });
             serial += 1;
-            let answer = super::lives::request(self.lives.url(), "POST", &path, Some(&body)).await;
+            let answer =
+                super::process_runs::request(self.process_runs.url(), "POST", &path, Some(&body))
+                    .await;
             if let Ok((202, answer)) = answer {
                 let revision = answer["revision"].as_i64().expect("it is a number");
-                let mut promised = self.promised.borrow_mut();
-                let newest = promised.entry(sensor).or_insert(revision);
+                let mut accepted = self.accepted.borrow_mut();
+                let newest = accepted.entry(sensor).or_insert(revision);
                 *newest = revision.max(*newest);
             }
             tokio::time::sleep(Duration::from_millis(rng.random_range(50..300))).await;
         }
     }
 
-    /// A connection to PostgreSQL past the proxy, as soon as it takes one.
+    /// A connection to the primary without the proxy, once it accepts one.
     pub(crate) async fn client(&self) -> tokio_postgres::Client {
         eventually(PATIENCE * 2, async || {
             connect(&self.primary_url()).await.map_err(|error| error.to_string())
@@ -182,20 +191,20 @@ impl<'a> World<'a> {
         self.primary_url.borrow().clone()
     }
 
-    /// Another server is about to become the primary, and has all that was ever confirmed.
+    /// The server at this URL is about to become the primary, and has every confirmed commit.
     pub(crate) fn set_primary_url(&self, url: String) {
-        self.watcher.ask_elsewhere(&url);
+        self.puback_check.verify_at(&url);
         self.primary_url.replace(url);
     }
 
-    /// Whether its server is one that other runs use, too.
+    /// Whether other runs use its server, too.
     pub(crate) fn shares_server(&self) -> bool {
-        Rc::ptr_eq(&self.postgres, &self.ground.postgres)
+        Rc::ptr_eq(&self.postgres, &self.test_bed.postgres)
     }
 
-    /// What it has logged last, for a person.
-    pub(crate) fn last_words(&self) -> String {
-        let log = self.lives.log();
+    /// The end of the service's log.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = self.process_runs.log();
         let mut last: VecDeque<&str> = VecDeque::new();
         for line in log.lines() {
             last.push_back(line);
@@ -207,24 +216,28 @@ impl<'a> World<'a> {
     }
 }
 
-impl Drop for World<'_> {
+impl Drop for Run<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.last_words());
+            eprintln!("{}", self.log_tail());
         }
     }
 }
 
-fn mix(faults: &[Fault], scale: Scale, (mortal, unborn): (Uuid, Uuid)) -> Mix {
+fn workload(
+    faults: &[Fault],
+    scale: Scale,
+    (deleted_sensor, late_sensor): (Uuid, Uuid),
+) -> Workload {
     let has = |fault| faults.contains(&fault);
     let mut uncertain = Vec::new();
     if has(Fault::InputDeleted) || has(Fault::PostgresPublication) {
-        uncertain.push((mortal, Fate::MayGo));
+        uncertain.push((deleted_sensor, Expected::MaybeDeleted));
     }
     if has(Fault::InputCreated) {
-        uncertain.push((unborn, Fate::Row));
+        uncertain.push((late_sensor, Expected::Row));
     }
-    Mix {
+    Workload {
         garbage: has(Fault::InputGarbage),
         limits: has(Fault::InputLimits),
         hot: has(Fault::InputHot),
@@ -237,21 +250,21 @@ fn mix(faults: &[Fault], scale: Scale, (mortal, unborn): (Uuid, Uuid)) -> Mix {
     }
 }
 
-/// A server of the run's own, where a fault needs it.
-async fn server(ground: &Ground, faults: &[Fault]) -> Rc<Mutex<Postgres>> {
+/// The shared server, or one of the run's own if a fault needs it.
+async fn server(test_bed: &TestBed, faults: &[Fault]) -> Rc<Mutex<Postgres>> {
     if !faults.iter().any(|it| it.needs_own_server()) {
-        return Rc::clone(&ground.postgres);
+        return Rc::clone(&test_bed.postgres);
     }
     let settings = Settings { clock: clock(faults), ..Settings::default() };
     Rc::new(Mutex::new(Postgres::start_with(&settings).await))
 }
 
-/// Right at first.
+/// The clock is right until the fault.
 fn clock(faults: &[Fault]) -> Option<&'static str> {
     faults.contains(&Fault::PostgresWrongClock).then_some("+0")
 }
 
-/// The way of the service to the database: by the proxies.
+/// The service's DATABASE_URL, which leads through the proxies.
 fn url(database: &Database, to_database: &Proxy, standby: Option<&Standby>) -> String {
     let (name, port) = (&database.name, to_database.port());
     match standby {
@@ -265,7 +278,7 @@ fn url(database: &Database, to_database: &Proxy, standby: Option<&Standby>) -> S
 
 fn settings(
     faults: &[Fault],
-    mix: &Mix,
+    workload: &Workload,
     (database_url, broker_port): (String, u16),
     scale: Scale,
     rng: &mut StdRng,
@@ -280,7 +293,7 @@ fn settings(
         faults.iter().filter_map(|fault| Some(fault.panics()?.ordered(rng))).collect();
     let silences_commits = faults.iter().any(|it| it.silences_commits());
     let statement_timeout = if silences_commits { 3 } else { any(rng, [4, 60, 10]) };
-    let unknown = if mix.newcomers > 0 { "register" } else { "reject" };
+    let unknown = if workload.newcomers > 0 { "register" } else { "reject" };
     let mut settings: Vec<(String, String)> = [
         ("DATABASE_URL", database_url),
         ("MQTT_URL", format!("mqtt://127.0.0.1:{broker_port}")),
@@ -304,7 +317,7 @@ fn settings(
         settings.push(("TRIBUTARY_FAULTS".into(), panics.join(",")));
     }
     if faults.contains(&Fault::PostgresWrongClock) {
-        // By its wrong clock all of it would be over.
+        // By the wrong clock the retention of all rows may be over.
         let retention = ["MEASUREMENT", "LOG_MESSAGE", "HEARTBEAT"];
         settings.extend(retention.map(|it| (format!("RETENTION_{it}_DAYS"), "100".into())));
     }

@@ -1,6 +1,6 @@
-//! Looks over the shoulder of the service's connection to the broker: when a PUBACK passes, the item must be in
-//! PostgreSQL already. Called by the proxy with all bytes. Promises to ask before the PUBACK goes on, over a connection of
-//! its own, for some PUBACKs of each read; what cannot be asked (PostgreSQL is away) is counted apart.
+//! Decodes the service's connection to the broker: when a PUBACK passes, its item must be in PostgreSQL. Called by the proxy
+//! with all bytes. Promises to query PostgreSQL before it forwards the PUBACK, for at most 32 PUBACKs per read; those that
+//! cannot be verified, because PostgreSQL is unavailable, are counted separately.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -11,119 +11,123 @@ use bytes::BytesMut;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::said::marks;
+use super::messages::marks;
 use crate::support::postgres::connect;
 
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 
-/// Of one read.
+/// At most this many PUBACKs of one read are verified.
 const ASK_AT_ONCE: usize = 32;
 
-/// Longer than any look-up, shorter than a keep-alive.
+/// Longer than any query, shorter than a keep-alive.
 const PATIENCE: Duration = Duration::from_millis(800);
 
-/// Rejected, or its sensor deleted: that is settled, too.
+/// Items of which there is neither a row nor a rejection, and whose sensor was not deleted.
 const UNSETTLED: &str = "\
-select it.number from unnest($1::uuid[], $2::bigint[], $3::float8[]) as it (sensor, number, made)
+select it.number from unnest($1::uuid[], $2::bigint[], $3::float8[]) as it (sensor, number, timestamp)
 where not exists (select from measurement
         where sensor_identifier = it.sensor and (value ->> 'n')::bigint = it.number
-            and creation_timestamp between to_timestamp(it.made) - interval '1 ms'
-                and to_timestamp(it.made) + interval '1 ms')
+            and creation_timestamp between to_timestamp(it.timestamp) - interval '1 ms'
+                and to_timestamp(it.timestamp) + interval '1 ms')
     and not exists (select from rejection
         where sensor_identifier = it.sensor
             and position(convert_to('#' || it.number || '#', 'UTF8') in raw) > 0)
     and not exists (select from deleted_sensor where identifier = it.sensor)";
 
-/// What was asked, and what came of it.
-pub(crate) struct Watcher {
+/// The counts of verified PUBACKs.
+pub(crate) struct PubackCheck {
     database_url: RefCell<String>,
-    /// And whom it asks.
+    /// The connection and its URL.
     client: tokio::sync::Mutex<Option<(String, Client)>>,
     pub(crate) pubacks: Cell<u64>,
-    pub(crate) asked: Cell<u64>,
-    pub(crate) unanswered: Cell<u64>,
+    pub(crate) verified: Cell<u64>,
+    pub(crate) unverified: Cell<u64>,
     /// PUBACKs that came before their COMMIT.
     pub(crate) early: Cell<u64>,
     /// Nothing can be committed: any PUBACK is early.
     pub(crate) nothing_commits: Cell<bool>,
 }
 
-impl Watcher {
+impl PubackCheck {
     pub(crate) fn new(database_url: &str) -> Rc<Self> {
         Rc::new(Self {
             database_url: RefCell::new(database_url.into()),
             client: tokio::sync::Mutex::default(),
             pubacks: Cell::new(0),
-            asked: Cell::new(0),
-            unanswered: Cell::new(0),
+            verified: Cell::new(0),
+            unverified: Cell::new(0),
             early: Cell::new(0),
             nothing_commits: Cell::new(false),
         })
     }
 
-    /// From now on this server is asked. A question that is under way is asked of the other one.
-    pub(crate) fn ask_elsewhere(&self, database_url: &str) {
+    /// PUBACKs are verified at this server from now on.
+    pub(crate) fn verify_at(&self, database_url: &str) {
         self.database_url.replace(database_url.into());
     }
 
-    /// Those of these items that are not settled.
-    async fn look(&self, items: &[Lone]) -> Option<Vec<i64>> {
+    /// The numbers of the items that are not settled.
+    async fn look(&self, items: &[SingleMeasurement]) -> Option<Vec<i64>> {
         let mut client = self.client.lock().await;
         let url = self.database_url.borrow().clone();
-        if client.as_ref().is_none_or(|(asked, client)| *asked != url || client.is_closed()) {
+        if client.as_ref().is_none_or(|(verified, client)| *verified != url || client.is_closed()) {
             let connected = connect(&url).await.ok()?;
             *client = Some((url, connected));
         }
         let sensors: Vec<Uuid> = items.iter().map(|it| it.sensor).collect();
         let numbers: Vec<i64> = items.iter().map(|it| it.number.cast_signed()).collect();
-        let made: Vec<f64> = items.iter().map(|it| it.made).collect();
+        let timestamps: Vec<f64> = items.iter().map(|it| it.timestamp).collect();
         let unsettled =
-            client.as_ref()?.1.query(UNSETTLED, &[&sensors, &numbers, &made]).await.ok()?;
+            client.as_ref()?.1.query(UNSETTLED, &[&sensors, &numbers, &timestamps]).await.ok()?;
         Some(unsettled.iter().map(|row| row.get(0)).collect())
     }
 }
 
-/// PUBACKs that are about to pass.
-pub(crate) struct Question {
-    watcher: Rc<Watcher>,
-    items: Vec<Lone>,
+/// PUBACKs to verify before they are forwarded.
+pub(crate) struct Verification {
+    puback_check: Rc<PubackCheck>,
+    items: Vec<SingleMeasurement>,
 }
 
-impl Question {
+impl Verification {
     pub(crate) async fn ask(self) {
-        let Self { watcher, items } = self;
-        let count = match tokio::time::timeout(PATIENCE, watcher.look(&items)).await {
+        let Self { puback_check, items } = self;
+        let count = match tokio::time::timeout(PATIENCE, puback_check.look(&items)).await {
             Ok(Some(unsettled)) => {
                 if !unsettled.is_empty() {
                     eprintln!("PUBACKs came before their COMMIT: {unsettled:?}");
                 }
-                watcher.early.set(watcher.early.get() + unsettled.len() as u64);
-                &watcher.asked
+                puback_check.early.set(puback_check.early.get() + unsettled.len() as u64);
+                &puback_check.verified
             }
-            Ok(None) | Err(_) => &watcher.unanswered,
+            Ok(None) | Err(_) => &puback_check.unverified,
         };
         count.set(count.get() + items.len() as u64);
     }
 }
 
-/// One connection.
-pub(crate) struct Tap {
-    watcher: Rc<Watcher>,
+/// The packets of one connection.
+pub(crate) struct ConnectionTap {
+    puback_check: Rc<PubackCheck>,
     down: Frames,
     up: Frames,
-    /// By Packet Identifier, the oldest first. Brokers before mosquitto 2.0.13 use an identifier
-    /// again while it waits for its PUBACK.
-    delivered: HashMap<u16, VecDeque<Option<Lone>>>,
+    /// By Packet Identifier, oldest first: mosquitto before 2.0.13 reuses an identifier before its PUBACK.
+    delivered: HashMap<u16, VecDeque<Option<SingleMeasurement>>>,
 }
 
-impl Tap {
-    pub(crate) fn new(watcher: Rc<Watcher>) -> Self {
-        Self { watcher, down: Frames::default(), up: Frames::default(), delivered: HashMap::new() }
+impl ConnectionTap {
+    pub(crate) fn new(puback_check: Rc<PubackCheck>) -> Self {
+        Self {
+            puback_check,
+            down: Frames::default(),
+            up: Frames::default(),
+            delivered: HashMap::new(),
+        }
     }
 
-    /// Takes note of what passes; what is to be asked before it goes on.
-    pub(crate) fn hear(&mut self, bytes: &[u8], upwards: bool) -> Option<Question> {
+    /// Decodes bytes, and returns the PUBACKs to verify before the bytes are forwarded.
+    pub(crate) fn observe(&mut self, bytes: &[u8], upwards: bool) -> Option<Verification> {
         if !upwards {
             self.down.feed(bytes);
             while let Some((first, body)) = self.down.next() {
@@ -139,54 +143,55 @@ impl Tap {
             if first >> 4 != PUBACK {
                 continue;
             }
-            self.watcher.pubacks.set(self.watcher.pubacks.get() + 1);
-            if self.watcher.nothing_commits.get() {
+            self.puback_check.pubacks.set(self.puback_check.pubacks.get() + 1);
+            if self.puback_check.nothing_commits.get() {
                 eprintln!("a PUBACK came while nothing could be committed");
-                self.watcher.early.set(self.watcher.early.get() + 1);
+                self.puback_check.early.set(self.puback_check.early.get() + 1);
             }
             let packet_id = u16::from_be_bytes([body[0], body[1]]);
             let known = self.delivered.get_mut(&packet_id).and_then(VecDeque::pop_front).flatten();
-            // The last ones: those before them were committed with them or earlier.
+            // Only the last ones: earlier ones were committed with them or before.
             if items.len() == ASK_AT_ONCE {
                 items.remove(0);
             }
             items.extend(known);
         }
-        let watcher = Rc::clone(&self.watcher);
-        (!items.is_empty()).then_some(Question { watcher, items })
+        let puback_check = Rc::clone(&self.puback_check);
+        (!items.is_empty()).then_some(Verification { puback_check, items })
     }
 
-    /// Notes a PUBLISH.
+    /// Records a PUBLISH.
     fn note(&mut self, body: &[u8]) {
         let topic_length = usize::from(u16::from_be_bytes([body[0], body[1]]));
         let (topic, rest) = body[2..].split_at(topic_length);
         let packet_id = u16::from_be_bytes([rest[0], rest[1]]);
-        self.delivered.entry(packet_id).or_default().push_back(lone_measurement(topic, rest));
+        self.delivered.entry(packet_id).or_default().push_back(single_measurement(topic, rest));
     }
 }
 
-/// A measurement that is alone in its message.
+/// A measurement that is the only item of its message.
 #[derive(Clone, Copy)]
-struct Lone {
+struct SingleMeasurement {
     sensor: Uuid,
     number: u64,
-    /// Its timestamp. By it PostgreSQL finds the row in the index: a look that reads all rows of a
-    /// sensor would hold up the PUBACKs ever longer.
-    made: f64,
+    /// PostgreSQL finds the row in the index by it; reading all rows of the sensor would delay PUBACKs.
+    timestamp: f64,
 }
 
-fn lone_measurement(topic: &[u8], rest: &[u8]) -> Option<Lone> {
+fn single_measurement(topic: &[u8], rest: &[u8]) -> Option<SingleMeasurement> {
     let (kind, sensor) = std::str::from_utf8(topic).ok()?.rsplit_once('/')?;
     if !kind.ends_with("measurements") {
         return None;
     }
     let sensor = sensor.parse().ok()?;
-    // The properties' length is one byte here: there are hardly any.
+    // The property length fits into one byte here.
     let payload = &rest[3 + usize::from(rest[2])..];
     let payload = payload.strip_prefix("\u{feff}".as_bytes()).unwrap_or(payload);
     let items = payload.strip_prefix(br#"{"measurements":"#).unwrap_or(payload);
     match (items.starts_with(br##"[{"mark":"#"##), &marks(payload)[..]) {
-        (true, [number]) => Some(Lone { sensor, number: *number, made: timestamp(payload)? }),
+        (true, [number]) => {
+            Some(SingleMeasurement { sensor, number: *number, timestamp: timestamp(payload)? })
+        }
         _ => None,
     }
 }
@@ -196,7 +201,7 @@ fn timestamp(payload: &[u8]) -> Option<f64> {
     behind.split([',', '}']).next()?.parse().ok()
 }
 
-/// Cuts a stream into MQTT's packets.
+/// Splits a stream into MQTT packets.
 #[derive(Default)]
 struct Frames {
     buffer: BytesMut,
