@@ -19,13 +19,16 @@ use tracing::{debug, info, warn};
 use self::ingest_pipeline::{IngestPipeline, PipelineEnd};
 use crate::api::{self, SupervisorHandle};
 use crate::config::Config;
-use crate::domain::{Faults, Flow, Health, Ledger, Subscriptions, Timestamp, long_pause, pause};
+use crate::domain::{
+    Faults, Flow, Health, Ledger, Subscriptions, Task, Timestamp, long_pause, pause,
+};
 use crate::metrics::Metrics;
 use crate::mqtt::InboundHandles;
 use crate::probes;
 use crate::replay::Replays;
 use crate::store::{self, AccessWatch, Bundler, Housekeeper, Store};
 use crate::streams::{self, Hub};
+use crate::tasks::Tasks;
 use crate::telemetry::LogFilter;
 
 /// For sensor look-ups and the outbox. Separate from the API's, whose slow reads would delay messages.
@@ -67,9 +70,11 @@ impl App {
         let (migrated_sender, migrated) = watch::channel(!config.migrate_on_start);
         let ledger = Arc::new(Ledger::default());
         let (health, flow) = (Arc::new(Health::default()), Arc::new(Flow::default()));
-        let (subscriptions, events) = Subscriptions::new();
+        let (subscriptions, mut events) = Subscriptions::new();
         let hub = Hub::new(config.streams, Arc::clone(&subscriptions));
         let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
+        let tasks = Tasks::new(faults);
+        probes::watch_tasks(&metrics, tasks.clone());
         let store_of = |name, connections| {
             let config = store::Config { readers: connections, ..config.store.clone() };
             let store = Store::new(&config).held_until(migrated.clone());
@@ -95,7 +100,7 @@ impl App {
                 health: Arc::clone(&health),
                 flow: Arc::clone(&flow),
                 metrics: Arc::clone(&metrics),
-                faults,
+                tasks: tasks.clone(),
             },
             writer_arbiter: writing.handle(),
             replay_requests,
@@ -127,23 +132,22 @@ impl App {
             ledger: Arc::clone(&ledger),
             health,
             metrics: Arc::clone(&metrics),
+            tasks: tasks.clone(),
             started_at,
         };
         let (server, address) = api::bind(&config.http, context)?;
-        if config.store.measurement_bundles {
-            spawn_after_migration(&background, Bundler::new(background.clone()).run());
-        }
-        spawn_after_migration(
-            &background,
-            probes::watch_tables(background.clone(), Arc::clone(&metrics)),
-        );
-        spawn_after_migration(&background, fleet.run());
-        let watch = AccessWatch::new(&config.store, background.clone());
-        let checking = streams::check_grants(Arc::clone(&hub), watch, Arc::clone(&metrics));
-        spawn_after_migration(&background, checking);
-        let housekeeper = Housekeeper::new(background.clone(), &config.store);
-        spawn_after_migration(&background, run_housekeeping(housekeeper, metrics));
-        actix_rt::spawn(Arc::clone(&hub).run(events));
+        let background_tasks = BackgroundTasks {
+            tasks: tasks.clone(),
+            store: background,
+            hub: Arc::clone(&hub),
+            metrics,
+        };
+        background_tasks.spawn(&config.store, fleet);
+        let published = Arc::clone(&hub);
+        actix_rt::spawn(async move {
+            let work = async || published.run(&mut events, tasks.faults()).await;
+            tasks.supervise(Task::Hub, work).await;
+        });
         let migration = actix_rt::spawn(async move {
             prepare(&config.store, config.migrate_on_start).await?;
             migrated_sender.send_replace(true);
@@ -200,7 +204,10 @@ impl App {
         let failure = tokio::select! {
             () = shutdown => None,
             failure = failure_of(migration) => Some(failure),
-            end = &mut pipeline_ended => Some(anyhow!("ingest stopped unexpectedly: {end:?}")),
+            end = &mut pipeline_ended => Some(match end {
+                Ok(PipelineEnd::Failed(cause)) => anyhow!("{cause}; restart the process"),
+                end => anyhow!("ingest stopped unexpectedly: {end:?}"),
+            }),
             outcome = &mut serving => Some(anyhow!("the HTTP server stopped unexpectedly: {outcome:?}")),
         };
         info!("shutting down");
@@ -227,13 +234,42 @@ fn stop(arbiter: Arbiter) -> anyhow::Result<()> {
     arbiter.join().map_err(|_| anyhow!("an arbiter's thread panicked"))
 }
 
-/// Starts `work` once the tables are migrated.
-fn spawn_after_migration(store: &Store, work: impl Future<Output = ()> + 'static) {
-    let store = store.clone();
-    actix_rt::spawn(async move {
-        store.migrated().await;
-        work.await;
-    });
+/// What runs once the tables are migrated, to the end of the process.
+#[derive(Clone)]
+struct BackgroundTasks {
+    tasks: Tasks,
+    store: Store,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+}
+
+impl BackgroundTasks {
+    fn spawn(&self, config: &store::Config, fleet: Arc<streams::Fleet>) {
+        if config.measurement_bundles {
+            let bundler = Bundler::new(self.store.clone());
+            self.supervise(Task::Bundler, async move |it| bundler.run(it.tasks.faults()).await);
+        }
+        self.supervise(Task::Census, async |it| {
+            probes::watch_tables(&it.store, &it.metrics, it.tasks.faults()).await;
+        });
+        self.supervise(Task::Fold, async move |it| fleet.run(it.tasks.faults()).await);
+        let mut watch = AccessWatch::new(config, self.store.clone());
+        self.supervise(Task::AccessWatch, async move |it| {
+            streams::check_grants(&it.hub, &mut watch, &it.metrics, it.tasks.faults()).await;
+        });
+        let housekeeper = Housekeeper::new(self.store.clone(), config);
+        self.supervise(Task::Housekeeping, async move |it| {
+            run_housekeeping(&housekeeper, &it.metrics, it.tasks.faults()).await;
+        });
+    }
+
+    fn supervise(&self, task: Task, mut work: impl AsyncFnMut(&Self) + 'static) {
+        let it = self.clone();
+        actix_rt::spawn(async move {
+            it.store.migrated().await;
+            it.tasks.supervise(task, async || work(&it).await).await;
+        });
+    }
 }
 
 /// Returns only if it fails.
@@ -273,14 +309,15 @@ async fn prepare(config: &store::Config, migrates: bool) -> anyhow::Result<()> {
     }
 }
 
-async fn run_housekeeping(housekeeper: Housekeeper, metrics: Arc<Metrics>) {
+async fn run_housekeeping(housekeeper: &Housekeeper, metrics: &Metrics, faults: &Faults) {
     let (mut failures, mut waits) = (0, 0);
     loop {
+        faults.at(Task::Housekeeping);
         let pause = match housekeeper.round().await {
             Ok(blocked) => {
                 failures = 0;
                 metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
-                waits = if report_blocked(&metrics, blocked, waits == 0) { waits + 1 } else { 0 };
+                waits = if report_blocked(metrics, blocked, waits == 0) { waits + 1 } else { 0 };
                 if waits > 0 { long_pause(waits) } else { HOUSEKEEPING_INTERVAL }
             }
             Err(error) => {

@@ -54,6 +54,7 @@ pub mod tls;
 pub mod app;
 
 pub mod domain;
+pub mod tasks;
 pub mod wire;
 
 pub mod mqtt;

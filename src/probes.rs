@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::domain::{Health, Part};
+use crate::domain::{Faults, Health, Part, Task};
 use crate::metrics::Metrics;
 use crate::store::{PoolUse, Store};
+use crate::tasks::Tasks;
 
 const CENSUS_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -18,6 +19,16 @@ pub fn watch_health(metrics: &Metrics, health: Arc<Health>) {
         for part in Part::ALL {
             let up = i64::from(health.condition(part).up);
             metrics.part_up.with_label_values(&[part.name()]).set(up);
+        }
+    });
+}
+
+/// Updates how often tasks have panicked, whenever the metrics are read.
+pub fn watch_tasks(metrics: &Metrics, tasks: Tasks) {
+    metrics.before_reading(move |metrics| {
+        for (task, panics) in tasks.panics() {
+            let counter = metrics.task_panics.with_label_values(&[task.name()]);
+            counter.inc_by(panics.saturating_sub(counter.get()));
         }
     });
 }
@@ -38,11 +49,12 @@ pub fn watch_pool(
 }
 
 /// Updates the sizes of the tables and the clocks once a minute, for ever.
-pub async fn watch_tables(store: Store, metrics: Arc<Metrics>) {
+pub async fn watch_tables(store: &Store, metrics: &Metrics, faults: &Faults) {
     let mut tick = tokio::time::interval(CENSUS_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        faults.at(Task::Census);
         match store.census().await {
             Ok(tables) => {
                 for it in tables {

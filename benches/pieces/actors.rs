@@ -10,10 +10,11 @@ use actix_rt::{Arbiter, System};
 use criterion::{Criterion, Throughput};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tributary::config;
-use tributary::domain::{Batch, Faults, Ledger};
+use tributary::domain::{Batch, Ledger};
 use tributary::metrics::Metrics;
 use tributary::sensor::{Config, Republish, Router, RouterHandles, UnknownSensor};
 use tributary::store::{KnownSensor, Store};
+use tributary::tasks::Tasks;
 use tributary::writer::Write;
 
 use crate::messages::Messages;
@@ -98,13 +99,9 @@ fn start(messages: &Messages) -> (Router, UnboundedReceiver<()>) {
     let (sender, gathered) = unbounded_channel();
     let gatherer = Gatherer { waiting: Batch::default(), gathered: sender };
     let writer = Gatherer::start_in_arbiter(&Arbiter::new().handle(), |_| gatherer);
-    let handles = RouterHandles {
-        store,
-        outbox: Deaf.start().recipient(),
-        metrics,
-        faults: Faults::default(),
-    };
-    let router = Router::start(sensor, handles, |_| writer.recipient());
+    let handles =
+        RouterHandles { store, outbox: Deaf.start().recipient(), metrics, tasks: Tasks::default() };
+    let router = Router::start(sensor, handles, |_| writer.recipient()).0;
     for sensor in &messages.sensors {
         router.admit(&KnownSensor {
             identifier: *sensor,

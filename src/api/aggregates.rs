@@ -21,7 +21,7 @@ use super::path::{Path, SensorPath};
 use super::problem::Problem;
 use super::query::{And, Query};
 use super::routes::Routes;
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::{SensorIdentifier, Task, Timestamp};
 use crate::store::{Aggregate, Aggregation, BUCKET_ORIGIN, Store};
 
 /// Lines in one chart.
@@ -134,7 +134,8 @@ async fn list(
     };
     if is_slow {
         let range = (aggregation.from, aggregation.to);
-        actix_web::rt::spawn(bundle(context.work.clone(), sensor, range));
+        let (tasks, bundle) = (context.tasks.clone(), bundle(context.work.clone(), sensor, range));
+        actix_web::rt::spawn(async move { tasks.watch(Task::Request, bundle).await });
     }
     let aggregates = aggregates?.ok_or_else(Problem::sensor_not_found)?;
     let next = match end < to {

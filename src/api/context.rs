@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::replay::Replays;
 use crate::store::Store;
 use crate::streams::Hub;
+use crate::tasks::Tasks;
 use crate::telemetry::LogFilter;
 
 /// What the handlers work with.
@@ -29,6 +30,8 @@ pub struct Context {
     pub health: Arc<Health>,
     /// What is measured.
     pub metrics: Arc<Metrics>,
+    /// Runs what requests leave running.
+    pub tasks: Tasks,
     /// Who is told of what is committed.
     pub streams: Streams,
     /// How ingest flows, and its bounds.

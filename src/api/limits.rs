@@ -10,8 +10,10 @@ use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 
+use super::Context;
 use super::caller::Caller;
 use super::problem::{Kind, Problem};
+use crate::domain::Task;
 
 /// No valid body is nested as deep; its parser recurses.
 const MAX_DEPTH: usize = 64;
@@ -43,15 +45,34 @@ pub(super) async fn within(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     // A deletion responds when all rows are deleted, perhaps millions.
     let limit = (request.method() != Method::DELETE).then(|| limit(request.request())).flatten();
-    let Some(limit) = limit else { return Ok(next.call(request).await?.map_into_boxed_body()) };
     let asked = request.request().clone();
-    match tokio::time::timeout(limit, next.call(request)).await {
-        Ok(answered) => Ok(answered?.map_into_boxed_body()),
+    let answer = answer(request, next);
+    let Some(limit) = limit else { return answer.await };
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answered) => answered,
         Err(_elapsed) => {
             let detail = "the request took too long; a change that it asks for may still be made";
             let problem = Problem::later(Kind::Timeout, detail);
             Ok(ServiceResponse::from_err(problem, asked))
         }
+    }
+}
+
+/// 500 where the handler panics, which would cut the connection.
+async fn answer(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let asked = request.request().clone();
+    let tasks = request.app_data::<web::Data<Context>>().map(|context| context.tasks.clone());
+    let tasks = tasks.unwrap_or_default();
+    let work = async {
+        tasks.faults().at(Task::Request);
+        next.call(request).await
+    };
+    match tasks.watch(Task::Request, work).await {
+        Ok(answered) => Ok(answered?.map_into_boxed_body()),
+        Err(panic) => Ok(ServiceResponse::from_err(Problem::internal(panic), asked)),
     }
 }
 

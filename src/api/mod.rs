@@ -70,6 +70,7 @@ use actix_cors::Cors;
 use actix_web::dev::Server;
 use actix_web::middleware::{Compress, Condition, from_fn};
 use actix_web::{App, HttpServer, web};
+use tokio::task::JoinError;
 use tracing_actix_web::TracingLogger;
 
 use crate::tls;
@@ -247,5 +248,10 @@ async fn to_the_end<T: 'static>(
     use tracing::Instrument;
 
     let task = actix_web::rt::spawn(change.in_current_span());
-    task.await.unwrap_or_else(|error| Err(Problem::internal(error)))
+    match task.await.map_err(JoinError::try_into_panic) {
+        Ok(outcome) => outcome,
+        // As if it had panicked here.
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(aborted)) => Err(Problem::internal(aborted)),
+    }
 }

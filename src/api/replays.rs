@@ -158,6 +158,7 @@ impl From<ReplayError> for Problem {
     fn from(error: ReplayError) -> Self {
         match error {
             ReplayError::Store(error) => error.into(),
+            ReplayError::Failed => Self::internal(error),
             ReplayError::Busy | ReplayError::Ended => {
                 Self::later(Kind::ReplayUnderWay, &error.to_string())
             }

@@ -21,9 +21,9 @@ use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::routes::Routes;
 use super::{Context, to_the_end};
-use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
+use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Task, Timestamp};
 use crate::sensor::Snapshot;
-use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError, Store};
+use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError};
 
 /// How long a creation waits for the purge of an earlier sensor with the same identifier.
 const PURGE_WAIT: Duration = Duration::from_secs(2);
@@ -171,7 +171,7 @@ async fn create(
     let new = new_sensor(body, caller.scope())?;
     let sensor = to_the_end(async move {
         let sensor = match context.store.create_sensor(&new).await {
-            Err(SensorError::NotPurged) if purged_in_time(&context.work, new.identifier).await => {
+            Err(SensorError::NotPurged) if purged_in_time(&context, new.identifier).await => {
                 context.store.create_sensor(&new).await?
             }
             outcome => outcome?,
@@ -188,17 +188,18 @@ async fn create(
 
 /// Continues an interrupted purge, unless another process does so; returns whether it finished in time. It
 /// continues in any case.
-async fn purged_in_time(store: &Store, identifier: SensorIdentifier) -> bool {
-    let store = store.clone();
-    let purge = actix_web::rt::spawn(async move {
+async fn purged_in_time(context: &Context, identifier: SensorIdentifier) -> bool {
+    let (store, tasks) = (context.work.clone(), context.tasks.clone());
+    let purge = async move {
         let outcome = store.resume_purge(identifier).await;
         if let Err(error) = &outcome {
             warn!(sensor = %identifier, %error, "rows of a deleted sensor remain; they will be purged later");
         }
         outcome.unwrap_or(false)
-    });
+    };
+    let purge = actix_web::rt::spawn(async move { tasks.watch(Task::Request, purge).await });
     let outcome = tokio::time::timeout(PURGE_WAIT, purge).await;
-    matches!(outcome, Ok(Ok(true)))
+    matches!(outcome, Ok(Ok(Ok(true))))
 }
 
 fn new_sensor(body: NewSensorBody, own: Scope) -> Result<NewSensor, Problem> {

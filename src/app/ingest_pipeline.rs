@@ -4,18 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor as _, Addr};
+use actix::dev::channel::channel;
+use actix::{Addr, Context};
 use actix_rt::ArbiterHandle;
+use actix_rt::task::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
 use crate::config::Config;
-use crate::domain::Subscriptions;
+use crate::domain::{Subscriptions, Task};
 use crate::mqtt::{Inbound, InboundHandles, Outbound};
 use crate::probes;
 use crate::replay::{ReplayRequests, Replayer, ReplayerHandles};
 use crate::sensor::{Outbox, PublisherHandle, Router, RouterHandles, StoreLastSeen, Supervisor};
 use crate::store::{Committed, Committer, Store};
+use crate::tasks::Panic;
 use crate::wire::{Decoder, Topics};
 use crate::writer::{Reports, WriterActor};
 
@@ -25,15 +28,19 @@ const DOWNLINK_CAPACITY: usize = 64;
 /// How long shutdown waits for `last_seen` to be stored: 5,000 sensors take some 50 ms.
 const LAST_SEEN_GRACE: Duration = Duration::from_secs(3);
 
-const LIVENESS_INTERVAL: Duration = Duration::from_secs(1);
+/// As actix' own.
+const WRITER_MAILBOX: usize = 16;
 
 /// Why the pipeline ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(super) enum PipelineEnd {
     Shutdown,
-    /// An actor that is not restarted.
-    ActorStopped,
+    /// The inbound loop, or an actor, which nothing restarts; why, as a sentence.
+    Failed(String),
 }
+
+/// How an actor ended.
+type ActorEnd = JoinHandle<Result<(), Panic>>;
 
 /// For the API.
 pub(super) type PipelineActors = (Addr<Supervisor>, Addr<Outbox>);
@@ -64,17 +71,18 @@ impl IngestPipeline {
         let (downlinks, downlink_receiver) = mpsc::channel(DOWNLINK_CAPACITY);
         let (connected_sender, connected) = watch::channel(false);
         let publisher = PublisherHandle { downlinks, connected };
-        let InboundHandles { ledger, health, metrics, .. } = self.handles.clone();
+        let InboundHandles { ledger, health, metrics, tasks, .. } = self.handles.clone();
 
         let subscriptions = Arc::clone(&self.subscriptions);
-        let outbox =
-            Outbox::new(self.store.clone(), publisher, subscriptions, Arc::clone(&metrics)).start();
-        let (router, writer) = self.start_actors((settled, replayed), &outbox);
-        let outbound = Outbound::new(
+        let store = (self.store.clone(), tasks.clone());
+        let outbox = Outbox::new(store, publisher, subscriptions, Arc::clone(&metrics));
+        let (outbox, outbox_end) = tasks.run_actor(Task::Outbox, Context::new(), outbox);
+        let (router, supervisor_end, writer_end) = self.start_actors((settled, replayed), &outbox);
+        let mut outbound = Outbound::new(
             self.config.mqtt.clone(),
             topics,
             (downlink_receiver, connected_sender),
-            (health, metrics),
+            (health, metrics, tasks.clone()),
             self.shutdown.clone(),
         );
         let replayer_handles = ReplayerHandles {
@@ -84,7 +92,7 @@ impl IngestPipeline {
             store: self.replay_store,
             replayed: replayed_receiver,
         };
-        let replayer = Replayer::new(self.replay_requests, replayer_handles);
+        let mut replayer = Replayer::new(self.replay_requests, replayer_handles);
         let inbound = Inbound::new(
             self.config.mqtt,
             decoder,
@@ -96,8 +104,17 @@ impl IngestPipeline {
         if started.send((router.supervisor(), outbox.clone())).is_err() {
             return;
         }
-        actix_rt::spawn(outbound.run());
-        actix_rt::spawn(replayer.run());
+        actix_rt::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.supervise(Task::Publisher, async || outbound.run().await).await }
+        });
+        actix_rt::spawn({
+            let tasks = tasks.clone();
+            async move {
+                let work = async || replayer.run(tasks.faults()).await;
+                tasks.supervise(Task::Replayer, work).await;
+            }
+        });
         let (store, mut shutdown) = (self.store, self.shutdown);
         // Until the migrations are applied, messages stay in the broker.
         let ingest = async {
@@ -108,7 +125,6 @@ impl IngestPipeline {
             }
         };
         let supervisor = router.supervisor();
-        let alive = move || router.is_alive() && writer.connected() && outbox.connected();
         let ingest = async {
             ingest.await;
             let stored = supervisor.send(StoreLastSeen);
@@ -116,9 +132,15 @@ impl IngestPipeline {
                 warn!("last_seen of some sensors could not be stored");
             }
         };
+        let writer_end = async move { writer_end.await.ok()?.await.ok() };
         let end = tokio::select! {
-            () = ingest => PipelineEnd::Shutdown,
-            () = until_stopped(alive) => PipelineEnd::ActorStopped,
+            end = tasks.watch(Task::Ingest, ingest) => match end {
+                Ok(()) => PipelineEnd::Shutdown,
+                Err(panic) => PipelineEnd::Failed(panic.to_string()),
+            },
+            end = outbox_end => failed(Task::Outbox, end.ok()),
+            end = supervisor_end => failed(Task::Supervisor, end.ok()),
+            end = writer_end => failed(Task::Writer, end),
         };
         if ended.send(end).is_err() {
             debug!("ingest stopped after the application");
@@ -130,17 +152,26 @@ impl IngestPipeline {
         &self,
         (settled, replayed): (mpsc::UnboundedSender<Committed>, mpsc::UnboundedSender<Committed>),
         outbox: &Addr<Outbox>,
-    ) -> (Router, Addr<WriterActor<Committer>>) {
-        let InboundHandles { health, flow, metrics, faults, .. } = self.handles.clone();
+    ) -> (Router, ActorEnd, oneshot::Receiver<ActorEnd>) {
+        let InboundHandles { health, flow, metrics, tasks, .. } = self.handles.clone();
         let config = self.config.writer.clone();
         let subscriptions = Arc::clone(&self.subscriptions);
         let committer = Committer::new(&self.config.store, config.connections)
             .publishing_to(Arc::clone(&subscriptions));
         // Connections are driven by the thread that opened them.
         let (store, connecting) = (self.store.clone(), committer.clone());
-        self.writer_arbiter.spawn(async move {
-            store.migrated().await;
-            connecting.connect(config.connections).await;
+        self.writer_arbiter.spawn_fn({
+            let tasks = tasks.clone();
+            move || {
+                actix_rt::spawn(async move {
+                    store.migrated().await;
+                    let work = async || {
+                        tasks.faults().at(Task::WriterConnections);
+                        connecting.connect(config.connections).await;
+                    };
+                    tasks.supervise(Task::WriterConnections, work).await;
+                });
+            }
         });
         let probed = committer.clone();
         probes::watch_pool(&metrics, "writers", config.connections, move || probed.pool_use());
@@ -148,34 +179,42 @@ impl IngestPipeline {
             store: self.store.clone(),
             outbox: outbox.clone().recipient(),
             metrics: Arc::clone(&metrics),
-            faults: faults.clone(),
+            tasks: tasks.clone(),
         };
-        let mut writer_address = None;
-        let router = Router::start(self.config.sensor.clone(), handles, |supervisor| {
-            let reports = Reports {
-                settled,
-                replayed,
-                acknowledged: supervisor.clone().recipient(),
-                duplicates: supervisor.clone().recipient(),
-                deleted: [supervisor.clone().recipient(), outbox.clone().recipient()],
-                subscriptions,
-                health,
-                flow,
-                metrics,
-                faults,
-            };
-            let writer = WriterActor::start_in_arbiter(&self.writer_arbiter, move |_| {
-                WriterActor::new(config, committer, reports)
+        let (writer_sender, mailbox) = channel(WRITER_MAILBOX);
+        let (ending, writer_end) = oneshot::channel();
+        let (router, supervisor_end) =
+            Router::start(self.config.sensor.clone(), handles, |supervisor| {
+                let reports = Reports {
+                    settled,
+                    replayed,
+                    acknowledged: supervisor.clone().recipient(),
+                    duplicates: supervisor.clone().recipient(),
+                    deleted: [supervisor.clone().recipient(), outbox.clone().recipient()],
+                    subscriptions,
+                    health,
+                    flow,
+                    metrics,
+                    tasks: tasks.clone(),
+                };
+                self.writer_arbiter.spawn_fn(move || {
+                    let context = Context::with_receiver(mailbox);
+                    let writer = WriterActor::new(config, committer, reports);
+                    let (_, end) = tasks.run_actor(Task::Writer, context, writer);
+                    if ending.send(end).is_err() {
+                        debug!("the writer started after ingest had ended");
+                    }
+                });
+                Addr::new(writer_sender).recipient()
             });
-            writer_address.insert(writer).clone().recipient()
-        });
-        (router, writer_address.expect("Router::start has called the closure"))
+        (router, supervisor_end, writer_end)
     }
 }
 
-async fn until_stopped(alive: impl Fn() -> bool) {
-    let mut interval = tokio::time::interval(LIVENESS_INTERVAL);
-    while alive() {
-        interval.tick().await;
-    }
+/// None where the actor's thread has ended.
+fn failed(task: Task, end: Option<Result<(), Panic>>) -> PipelineEnd {
+    PipelineEnd::Failed(match end {
+        Some(Err(panic)) => panic.to_string(),
+        Some(Ok(())) | None => format!("{} stopped unexpectedly", task.name()),
+    })
 }

@@ -1,5 +1,6 @@
-//! Faults that a test injects: panics at chosen points. Set by `TRIBUTARY_FAULTS` or a test; checked by
-//! the actors, the writer and the inbound loop at each point. In production there are none.
+//! The long-lived tasks by name, and the faults that a test injects into them: each panics once, at a chosen
+//! point. Set by `TRIBUTARY_FAULTS` or a test; checked by the tasks at each round. In production there are
+//! none.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,27 +11,77 @@ use super::Uplink;
 
 type Predicate = Arc<dyn Fn(&Uplink) -> bool + Send + Sync>;
 
-/// Where to panic.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FaultPoint {
-    /// In a sensor's actor, at a message.
-    Actor,
-    /// In the delivery of a batch.
-    Delivery,
-    /// In the inbound loop, at a read.
-    Ingest,
+macro_rules! tasks {
+    ($($(#[doc = $doc:literal])+ $task:ident = $name:literal,)+) => {
+        /// What is supervised, and may panic.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Task {
+            $($(#[doc = $doc])+ $task,)+
+        }
+
+        impl Task {
+            /// In the order of their numbers.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$task),+];
+
+            /// For the log, `tributary_task_panics_total` and `TRIBUTARY_FAULTS`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$task => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl FaultPoint {
-    const ALL: [(&'static str, Self); 3] =
-        [("actor", Self::Actor), ("delivery", Self::Delivery), ("ingest", Self::Ingest)];
+tasks! {
+    /// The inbound loop; the fault is at a read.
+    Ingest = "ingest",
+    /// A sensor's actor; the fault is at a message.
+    Actor = "actor",
+    /// The supervisor of the sensors' actors.
+    Supervisor = "supervisor",
+    /// Look-ups of sensors.
+    LookUp = "look_up",
+    /// Storing when sensors were last seen.
+    LastSeen = "last_seen",
+    /// The writer's actor.
+    Writer = "writer",
+    /// The delivery of a batch.
+    Delivery = "delivery",
+    /// The outbox's actor.
+    Outbox = "outbox",
+    /// A round of the outbox.
+    OutboxRound = "outbox_round",
+    /// The publisher of configurations.
+    Publisher = "publisher",
+    /// The socket of a connection to the broker.
+    BrokerSocket = "broker_socket",
+    /// The replayer; the fault is in the middle of a page.
+    Replayer = "replayer",
+    /// Opening the writers' connections before they are needed.
+    WriterConnections = "writer_connections",
+    /// The fold of the activity journal.
+    Fold = "fold",
+    /// The bundles of measurements.
+    Bundler = "bundler",
+    /// Partitions and retention.
+    Housekeeping = "housekeeping",
+    /// The sizes of the tables, for the metrics.
+    Census = "census",
+    /// The hub of the event streams.
+    Hub = "hub",
+    /// The check of the rights of event streams.
+    AccessWatch = "access_watch",
+    /// An HTTP request, and what it leaves running.
+    Request = "request",
 }
 
 /// When to panic.
 #[derive(Clone, Default)]
 pub struct Faults {
     actor_panics: Option<Predicate>,
-    countdowns: Option<Arc<[AtomicU64; FaultPoint::ALL.len()]>>,
+    countdowns: Option<Arc<[AtomicU64; Task::ALL.len()]>>,
 }
 
 impl Faults {
@@ -46,18 +97,18 @@ impl Faults {
         if let Some(condition) = &self.actor_panics {
             assert!(!condition(uplink), "a fault injected by a test");
         }
-        self.at(FaultPoint::Actor);
+        self.at(Task::Actor);
     }
 
     /// # Panics
     /// If the test injects a fault here.
-    pub fn at(&self, point: FaultPoint) {
+    pub fn at(&self, task: Task) {
         let Some(countdowns) = &self.countdowns else { return };
         // 0 means never; only the step from 1 to 0 panics.
         let passed =
-            countdowns[point as usize]
+            countdowns[task as usize]
                 .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        assert!(passed != Ok(1), "a fault injected by a test: {point:?}");
+        assert!(passed != Ok(1), "a fault injected by a test: {task:?}");
     }
 }
 
@@ -66,16 +117,17 @@ impl FromStr for Faults {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let countdowns: [AtomicU64; FaultPoint::ALL.len()] = Default::default();
+        let countdowns: [AtomicU64; Task::ALL.len()] = Default::default();
         for part in text.split(',') {
-            let point = part.split_once('=').and_then(|(name, count)| {
-                let (_, point) = FaultPoint::ALL.into_iter().find(|(known, _)| *known == name)?;
-                Some((point, count.parse().ok()?))
+            let fault = part.split_once('=').and_then(|(name, count)| {
+                let task = Task::ALL.into_iter().find(|task| task.name() == name)?;
+                Some((task, count.parse().ok()?))
             });
-            let Some((point, count)) = point else {
-                return Err(format!("{part:?} is none of actor=N, delivery=N, ingest=N"));
+            let Some((task, count)) = fault else {
+                let names = Task::ALL.map(|task| format!("{}=N", task.name())).join(", ");
+                return Err(format!("{part:?} is none of {names}"));
             };
-            countdowns[point as usize].store(count, Ordering::Relaxed);
+            countdowns[task as usize].store(count, Ordering::Relaxed);
         }
         Ok(Self { actor_panics: None, countdowns: Some(Arc::new(countdowns)) })
     }
@@ -98,11 +150,11 @@ mod tests {
     #[test]
     fn panics_once_at_its_count() {
         let faults: Faults = "delivery=2".parse().unwrap();
-        let panics = |point| {
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faults.at(point))).is_err()
+        let panics = |task| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faults.at(task))).is_err()
         };
-        assert!(!panics(FaultPoint::Actor));
-        assert_eq!([(); 4].map(|()| panics(FaultPoint::Delivery)), [false, true, false, false]);
+        assert!(!panics(Task::Actor));
+        assert_eq!([(); 4].map(|()| panics(Task::Delivery)), [false, true, false, false]);
         assert!("delivery=2,roof=1".parse::<Faults>().is_err());
     }
 }

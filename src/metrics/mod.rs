@@ -178,6 +178,8 @@ metrics! {
         "Folds of the activity journal that failed, each retried");
     pub activity_folded: age("tributary_activity_fold_age_seconds",
         "Seconds since the activity journal was last folded completely");
+    pub task_panics: counters("tributary_task_panics_total",
+        "Panics of tasks, each of which was started again or ended the process", &["task"]);
     pub http_requests: counters("tributary_http_requests_total",
         "HTTP requests answered", &["route", "method", "status"]);
     pub http_request_seconds: histograms("tributary_http_request_seconds",

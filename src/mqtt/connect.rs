@@ -19,11 +19,10 @@ use ntex_service::{Pipeline, ServiceFactory, fn_service};
 use ntex_tls::rustls::TlsClientFilter;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::BrokerUrl;
-use super::stream::Stream;
+use super::stream::{DelayedReads, Stream};
 use crate::tls::{self, handshake_reason};
 
 /// How long TCP connect, TLS and CONNACK may take together.
@@ -51,8 +50,8 @@ pub struct ConnectOptions {
     pub receive_maximum: Option<NonZeroU16>,
     /// Keep Alive.
     pub keep_alive_secs: u16,
-    /// Under steady load, read every few milliseconds instead of per packet; notified when that waits for nothing.
-    pub delay_reads: Option<Rc<Notify>>,
+    /// Under steady load, read every few milliseconds instead of per packet.
+    pub delay_reads: Option<DelayedReads>,
 }
 
 /// Why the connection was not made.
@@ -148,9 +147,7 @@ async fn open(
     let addresses = tokio::net::lookup_host((broker.host.as_str(), broker.port)).await?;
     let stream = connect_in_turn(addresses.collect()).await?.into_std()?;
     let io = match &options.delay_reads {
-        Some(all_acknowledged) => {
-            Io::new(Stream::new(stream, Rc::clone(all_acknowledged))?, configuration)
-        }
+        Some(delayed) => Io::new(Stream::new(stream, delayed.clone())?, configuration),
         None => ntex_net::tokio::Reactor.from_tcp_stream(stream, configuration)?,
     };
     if !broker.secure {

@@ -20,14 +20,15 @@ use tracing::{debug, info, warn};
 
 use super::session::{Session, SessionEnd};
 use super::window::InboundWindow;
-use super::{Config, ConnectOptions, connect};
+use super::{Config, ConnectOptions, DelayedReads, connect};
 use crate::domain::{
-    AckTokens, Faults, Flow, Health, KindCounts, Ledger, LostToken, Part, Timestamp,
-    failures_after, is_contested, pause, standoff,
+    AckTokens, Flow, Health, KindCounts, Ledger, LostToken, Part, Timestamp, failures_after,
+    is_contested, pause, standoff,
 };
 use crate::metrics::Metrics;
 use crate::sensor::Router;
 use crate::store::Committed;
+use crate::tasks::Tasks;
 use crate::wire::Decoder;
 
 /// What the loop reports to.
@@ -41,8 +42,8 @@ pub struct InboundHandles {
     pub flow: Arc<Flow>,
     /// Counts messages, bytes and PUBACKs.
     pub metrics: Arc<Metrics>,
-    /// None in production.
-    pub faults: Faults,
+    /// Runs what reads and writes the socket.
+    pub tasks: Tasks,
 }
 
 /// The loop, before it runs.
@@ -157,7 +158,10 @@ impl Inbound {
             session_expiry_secs: self.config.session_expiry_days * SECONDS_PER_DAY,
             receive_maximum: NonZeroU16::new(self.config.receive_maximum),
             keep_alive_secs: self.config.keep_alive_secs,
-            delay_reads: Some(Rc::clone(&self.all_acknowledged)),
+            delay_reads: Some(DelayedReads {
+                all_acknowledged: Rc::clone(&self.all_acknowledged),
+                tasks: self.handles.tasks.clone(),
+            }),
         }
     }
 

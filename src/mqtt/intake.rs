@@ -11,7 +11,7 @@ use super::inbound::{Inbound, InboundHandles};
 use super::publish_assembly::{PublishAssembly, ReceivedPublish};
 use super::session::{Session, SessionEnd, disconnect_reason};
 use super::window::WindowEntry;
-use crate::domain::{FaultPoint, KindCounts, Part, RawMessage, Reason, Timestamp, Uplink};
+use crate::domain::{KindCounts, Part, RawMessage, Reason, Task, Timestamp, Uplink};
 
 /// Packets processed before the loop looks at settled batches.
 const PACKETS_PER_READ: usize = 500;
@@ -63,7 +63,7 @@ impl Inbound {
         first: Result<Option<codec::Decoded>, E>,
     ) -> Result<(), SessionEnd> {
         session.received_since_ping = true;
-        self.handles.faults.at(FaultPoint::Ingest);
+        self.handles.tasks.faults().at(Task::Ingest);
         let packet = match first {
             Ok(Some(packet)) => packet,
             Ok(None) => return Err(SessionEnd::Closed),

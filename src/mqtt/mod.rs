@@ -19,6 +19,7 @@ pub use address::{BrokerUrl, BrokerUrlError};
 pub use connect::{ConnectFailure, ConnectOptions, connect};
 pub use inbound::{Inbound, InboundHandles};
 pub use outbound::Outbound;
+pub use stream::DelayedReads;
 
 /// `MQTT_…`, `WINDOW_BYTES`
 #[derive(Clone, Debug)]

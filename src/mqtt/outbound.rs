@@ -18,9 +18,10 @@ use super::downlink_window::{DownlinkWindow, PUBACK_DEADLINE};
 use super::puback::{Puback, PublishingCodec, Received};
 use super::session::disconnect_reason;
 use super::{Config, ConnectOptions, connect};
-use crate::domain::{Health, Part, failures_after, is_contested, pause, standoff};
+use crate::domain::{Health, Part, Task, failures_after, is_contested, pause, standoff};
 use crate::metrics::Metrics;
 use crate::sensor::{Downlink, Refusal};
+use crate::tasks::Tasks;
 use crate::wire::{Topics, configuration_payload};
 
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub struct Outbound {
     window: DownlinkWindow,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    tasks: Tasks,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -44,15 +46,17 @@ impl Outbound {
         config: Config,
         topics: Topics,
         (downlinks, connected): (mpsc::Receiver<Downlink>, watch::Sender<bool>),
-        (health, metrics): (Arc<Health>, Arc<Metrics>),
+        (health, metrics, tasks): (Arc<Health>, Arc<Metrics>, Tasks),
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let window = DownlinkWindow::new();
-        Self { config, topics, downlinks, connected, window, health, metrics, shutdown }
+        Self { config, topics, downlinks, connected, window, health, metrics, tasks, shutdown }
     }
 
     /// Runs until shutdown, over as many connections as it takes.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
+        // Else nothing is in flight.
+        self.window.connection_ended("the publisher panicked");
         let (mut failures, mut closures) = (0, 0);
         while !*self.shutdown.borrow() {
             let started_at = Instant::now();
@@ -195,6 +199,7 @@ impl Outbound {
         largest: Option<u32>,
     ) -> Result<(), String> {
         let payload = configuration_payload(downlink.configuration.as_ref());
+        self.tasks.faults().at(Task::Publisher);
         let packet_id = self.window.packet_id();
         let publish = codec::Publish {
             dup: false,

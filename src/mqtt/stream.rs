@@ -19,6 +19,8 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::read_pacing::ReadPacer;
+use crate::domain::Task;
+use crate::tasks::Tasks;
 
 /// Maximum read.
 const READ_BYTES: usize = 64 << 10;
@@ -27,32 +29,50 @@ const READ_BYTES: usize = 64 << 10;
 const SLICES: usize = 16;
 
 /// A connected socket.
-pub(super) struct Stream {
-    socket: TcpStream,
+pub(super) struct Stream(TcpStream, DelayedReads);
+
+/// What the reading of a socket uses.
+#[derive(Clone, Debug, Default)]
+pub struct DelayedReads {
     /// Notified when all that was read is acknowledged: what comes next was waiting for that.
-    all_acknowledged: Rc<Notify>,
+    pub all_acknowledged: Rc<Notify>,
+    /// Runs what reads and writes.
+    pub tasks: Tasks,
 }
 
 impl Stream {
-    pub(super) fn new(socket: TcpStream, all_acknowledged: Rc<Notify>) -> io::Result<Self> {
+    pub(super) fn new(socket: TcpStream, delayed: DelayedReads) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket, all_acknowledged })
+        Ok(Self(socket, delayed))
     }
 }
 
 impl IoStream for Stream {
     fn start(self, context: IoContext) -> Box<dyn Handle> {
-        match self.socket.try_clone() {
-            Ok(reading) => {
-                drop(actix_rt::spawn(read(reading, context.clone(), self.all_acknowledged)))
-            }
+        let Self(socket, delayed) = self;
+        let tasks = delayed.tasks.clone();
+        match socket.try_clone() {
+            Ok(reading) => spawn(&tasks, context.clone(), async move |context| {
+                read(reading, context, delayed).await;
+            }),
             Err(error) => context.stop(Some(error)),
         }
-        let socket = Rc::new(self.socket);
-        actix_rt::spawn(write(Rc::clone(&socket), context));
+        let socket = Rc::new(socket);
+        let writing = Rc::clone(&socket);
+        spawn(&tasks, context, async move |context| write(writing, context).await);
         Box::new(Writing(socket))
     }
+}
+
+/// A panic ends the connection, which is made again.
+fn spawn(tasks: &Tasks, context: IoContext, work: impl AsyncFnOnce(IoContext) + 'static) {
+    let tasks = tasks.clone();
+    actix_rt::spawn(async move {
+        if let Err(panic) = tasks.watch(Task::BrokerSocket, work(context.clone())).await {
+            context.stop(Some(io::Error::other(panic)));
+        }
+    });
 }
 
 /// Answers ntex outside of the two tasks.
@@ -81,7 +101,8 @@ enum ReadOutcome {
     Ended,
 }
 
-async fn read(mut socket: TcpStream, context: IoContext, all_acknowledged: Rc<Notify>) {
+async fn read(mut socket: TcpStream, context: IoContext, delayed: DelayedReads) {
+    let DelayedReads { all_acknowledged, tasks } = delayed;
     let mut buffer = vec![0; READ_BYTES];
     let mut pacer = ReadPacer::default();
     loop {
@@ -92,6 +113,7 @@ async fn read(mut socket: TcpStream, context: IoContext, all_acknowledged: Rc<No
         if !read_on_reactor(&on_reactor, &context, &mut buffer, &mut pacer).await {
             return;
         }
+        tasks.faults().at(Task::BrokerSocket);
         socket = match on_reactor.into_std() {
             Ok(off_reactor) => off_reactor,
             Err(error) => return context.stop(Some(error)),

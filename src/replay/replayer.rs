@@ -9,7 +9,7 @@ use tracing::{debug, error, info};
 
 use super::in_flight::{InFlight, ReplayedMessage};
 use super::message::{NotReplayable, message};
-use crate::domain::{AckTokens, KindCounts, Ledger, LostToken, RawMessage, Reason};
+use crate::domain::{AckTokens, Faults, KindCounts, Ledger, LostToken, RawMessage, Reason, Task};
 use crate::sensor::Router;
 use crate::store::{Committed, RejectionFilter, ReplayRange, Replayed, Store, StoreError};
 use crate::wire::Decoder;
@@ -59,6 +59,9 @@ pub enum ReplayError {
     /// The service is shutting down.
     #[error("the service is shutting down")]
     Ended,
+    /// The replayer panicked, and was started again.
+    #[error("the replay failed; the log says why, and what was not replayed stays")]
+    Failed,
     /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -91,7 +94,8 @@ impl Replays {
             mpsc::error::TrySendError::Full(_) => ReplayError::Busy,
             mpsc::error::TrySendError::Closed(_) => ReplayError::Ended,
         })?;
-        Ok(report.await.map_err(|_| ReplayError::Ended)??)
+        let ended = |_| if self.0.is_closed() { ReplayError::Ended } else { ReplayError::Failed };
+        Ok(report.await.map_err(ended)??)
     }
 }
 
@@ -131,24 +135,33 @@ impl Replayer {
     }
 
     /// Runs until the last [`Replays`] is dropped.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self, faults: &Faults) {
+        // Else nothing is in flight.
+        while !self.is_idle() {
+            self.receive(&mut ReplayReport::default()).await;
+        }
         while let Some((request, answer)) = self.requests.recv().await {
             if answer.is_closed() {
                 debug!("replay request dropped; its caller has disconnected");
                 continue;
             }
-            let outcome = self.replay(&request).await;
+            let outcome = self.replay(&request, faults).await;
             if answer.send(outcome).is_err() {
                 debug!("replay finished after its caller had disconnected");
             }
         }
     }
 
-    async fn replay(&mut self, request: &ReplayRequest) -> Result<ReplayReport, StoreError> {
+    async fn replay(
+        &mut self,
+        request: &ReplayRequest,
+        faults: &Faults,
+    ) -> Result<ReplayReport, StoreError> {
         let ReplayRequest { filter, range, limit } = request;
         let page = self.handles.store.stored_rejections(filter, *range, *limit).await?;
         let mut report = ReplayReport { rest: page.rest, ..ReplayReport::default() };
         for (row, number) in page.rows.iter().zip(1..) {
+            faults.at(Task::Replayer);
             match message(row) {
                 Ok(message) => {
                     self.admit(row.identifier, message);

@@ -13,8 +13,9 @@ use super::protocol::{
 };
 use super::state::{Grace, SensorState};
 use super::uplink_buffer::UplinkBuffer;
-use crate::domain::{Faults, Timestamp};
+use crate::domain::Timestamp;
 use crate::store::KnownSensor;
+use crate::tasks::Tasks;
 
 /// What all sensors' actors share.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(super) struct ActorShared {
     pub(super) buffer: UplinkBuffer,
     pub(super) outbox: Recipient<Republish>,
     pub(super) grace: Grace,
-    pub(super) faults: Faults,
+    pub(super) tasks: Tasks,
 }
 
 /// The actor of one sensor.
@@ -51,7 +52,7 @@ impl Handler<HandleUplink> for SensorActor {
     )]
     fn handle(&mut self, HandleUplink(mut uplink): HandleUplink, _: &mut Context<Self>) {
         uplink.ack_token.begin_processing();
-        self.shared.faults.at_message(&uplink);
+        self.shared.tasks.faults().at_message(&uplink);
         if self.state.record(&uplink, self.shared.grace)
             && let Some(sensor) = uplink.sensor
         {

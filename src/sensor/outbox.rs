@@ -15,9 +15,10 @@ use tracing::{debug, warn};
 
 use super::protocol::Deleted;
 use super::refusals::{Refusal, Refusals};
-use crate::domain::{EventKind, SensorIdentifier, Step, Subscriptions, Timestamp, pause};
+use crate::domain::{EventKind, SensorIdentifier, Step, Subscriptions, Task, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::store::{PendingConfiguration, RefusedConfiguration, Store, StoreError};
+use crate::tasks::{Panic, Tasks};
 
 /// Configurations per round.
 const BATCH: i64 = 500;
@@ -72,12 +73,15 @@ enum RoundFailure {
     Store(#[from] StoreError),
     #[error("the broker did not acknowledge {0} of {1} configurations")]
     Broker(usize, usize),
+    #[error(transparent)]
+    Panic(Panic),
 }
 
 /// The outbox.
 #[derive(Debug)]
 pub struct Outbox {
     store: Store,
+    tasks: Tasks,
     publisher: PublisherHandle,
     subscriptions: Arc<Subscriptions>,
     metrics: Arc<Metrics>,
@@ -100,7 +104,7 @@ impl Outbox {
     /// An outbox that has not started.
     #[must_use]
     pub fn new(
-        store: Store,
+        (store, tasks): (Store, Tasks),
         publisher: PublisherHandle,
         subscriptions: Arc<Subscriptions>,
         metrics: Arc<Metrics>,
@@ -108,6 +112,7 @@ impl Outbox {
         let (republish, position) = (BTreeSet::new(), Position::default());
         Self {
             store,
+            tasks,
             publisher,
             subscriptions,
             metrics,
@@ -157,9 +162,15 @@ impl Outbox {
             position: self.position,
             refusals: std::mem::take(&mut self.refusals),
         };
+        let tasks = self.tasks.clone();
         let round = async move {
             let mut round = round;
-            let outcome = round.run().await;
+            let work = async {
+                tasks.faults().at(Task::OutboxRound);
+                round.run().await
+            };
+            let outcome = tasks.watch(Task::OutboxRound, work).await;
+            let outcome = outcome.unwrap_or_else(|panic| Err(RoundFailure::Panic(panic)));
             (round, outcome)
         };
         context.spawn(round.into_actor(self).map(|(round, outcome), outbox, context| {
@@ -204,7 +215,7 @@ impl Outbox {
         } else {
             debug!(%failure, failures = self.failures, "configurations still could not be published");
         }
-        self.database_unavailable = matches!(failure, RoundFailure::Store(_));
+        self.database_unavailable = !matches!(failure, RoundFailure::Broker(..));
         self.run_later(context, pause(self.failures, rand::random()));
     }
 }
@@ -363,6 +374,7 @@ impl Handler<Wake> for Outbox {
     type Result = ();
 
     fn handle(&mut self, Wake: Wake, context: &mut Context<Self>) {
+        self.tasks.faults().at(Task::Outbox);
         self.wake(context);
     }
 }

@@ -6,11 +6,11 @@ use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{Actor as _, Addr};
+use actix::{Addr, Context};
 
 use super::actor::{ActorShared, SensorActor};
 use super::protocol::{HandleUplink, Retire, SetDesiredRevision};
-use crate::domain::{Reason, SensorIdentifier, Timestamp, Uplink};
+use crate::domain::{Reason, SensorIdentifier, Task, Timestamp, Uplink};
 use crate::metrics::Metrics;
 use crate::store::KnownSensor;
 
@@ -116,7 +116,9 @@ impl Registry {
     #[expect(clippy::disallowed_methods, reason = "what waits is in the inbound window")]
     pub(super) fn start(&mut self, known: &KnownSensor) {
         let Some(pending) = self.take_pending(known.identifier) else { return };
-        let address = SensorActor::new(known, Rc::clone(&self.shared)).start();
+        let actor = SensorActor::new(known, Rc::clone(&self.shared));
+        // Its end is noticed at the next message.
+        let (address, _) = self.shared.tasks.run_actor(Task::Actor, Context::new(), actor);
         self.metrics.actors_started.inc();
         self.metrics.actors_alive.inc();
         let seen_at = pending.uplinks.iter().map(|uplink| seen_at(uplink)).max();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Addr, AsyncContext as _, Context, Recipient};
+use actix_rt::task::JoinHandle;
 
 use super::Config;
 use super::actor::ActorShared;
@@ -16,9 +17,10 @@ use super::registry::{Registry, Routed};
 use super::state::Grace;
 use super::supervisor::{LookUpSensors, Supervisor};
 use super::uplink_buffer::UplinkBuffer;
-use crate::domain::{Faults, Uplink};
+use crate::domain::{Task, Uplink};
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::tasks::{Panic, Tasks};
 use crate::writer::Write;
 
 /// What the sensors' actors and their supervisor use.
@@ -30,8 +32,8 @@ pub struct RouterHandles {
     pub outbox: Recipient<Republish>,
     /// Counts actors.
     pub metrics: Arc<Metrics>,
-    /// None in production.
-    pub faults: Faults,
+    /// Runs the actors.
+    pub tasks: Tasks,
 }
 
 /// Routes messages to the sensors' actors.
@@ -42,14 +44,15 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts the supervisor on this thread. `writer` starts the writer, which reports to it.
+    /// Starts the supervisor on this thread, and tells of its end. `writer` starts the writer, which
+    /// reports to it.
     #[must_use]
     pub fn start(
         config: Config,
         handles: RouterHandles,
         writer: impl FnOnce(&Addr<Supervisor>) -> Recipient<Write>,
-    ) -> Self {
-        let RouterHandles { store, outbox, metrics, faults } = handles;
+    ) -> (Self, JoinHandle<Result<(), Panic>>) {
+        let RouterHandles { store, outbox, metrics, tasks } = handles;
         let context = Context::new();
         let supervisor = context.address();
         let shared = ActorShared {
@@ -59,12 +62,13 @@ impl Router {
                 republish: Duration::from_secs(config.republish_secs),
                 future: Duration::from_secs(config.future_tolerance_secs.into()),
             },
-            faults,
+            tasks: tasks.clone(),
         };
         let registry = Registry::new(Rc::new(shared), Arc::clone(&metrics));
         let registry = Rc::new(RefCell::new(registry));
-        context.run(Supervisor::new(store, config, Rc::clone(&registry), metrics));
-        Self { registry, supervisor }
+        let actor = Supervisor::new((store, tasks.clone()), config, Rc::clone(&registry), metrics);
+        let (_, ended) = tasks.run_actor(Task::Supervisor, context, actor);
+        (Self { registry, supervisor }, ended)
     }
 
     /// Hands a message to the actor of its sensor, which is started if necessary.
@@ -87,12 +91,6 @@ impl Router {
     #[must_use]
     pub fn supervisor(&self) -> Addr<Supervisor> {
         self.supervisor.clone()
-    }
-
-    /// Whether the supervisor runs.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.supervisor.connected()
     }
 
     /// Starts the actor of a sensor without a look-up, for benches and tests without a database.

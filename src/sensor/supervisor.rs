@@ -20,9 +20,10 @@ use super::protocol::{
 };
 use super::registry::Registry;
 use super::{Config, UnknownSensor};
-use crate::domain::{SensorIdentifier, Timestamp, pause};
+use crate::domain::{SensorIdentifier, Task, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::store::{KnownSensor, Store, StoreError};
+use crate::tasks::{Panic, Tasks};
 
 /// Sensors looked up in one query.
 const LOOK_UP_BATCH: usize = 5_000;
@@ -47,10 +48,20 @@ pub(super) struct LookUpSensors;
 #[rtype(result = "()")]
 pub struct StoreLastSeen;
 
+/// Why the tables could not be asked, or told.
+#[derive(Debug, thiserror::Error)]
+enum LookUpFailure {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Panic(Panic),
+}
+
 /// Supervises the sensors' actors.
 #[derive(Debug)]
 pub struct Supervisor {
     store: Store,
+    tasks: Tasks,
     config: Config,
     registry: Rc<RefCell<Registry>>,
     metrics: Arc<Metrics>,
@@ -62,14 +73,14 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) const fn new(
-        store: Store,
+    pub(super) fn new(
+        (store, tasks): (Store, Tasks),
         config: Config,
         registry: Rc<RefCell<Registry>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (looking_up, storing_last_seen, failures) = (false, false, 0);
-        Self { store, config, registry, metrics, looking_up, storing_last_seen, failures }
+        Self { store, tasks, config, registry, metrics, looking_up, storing_last_seen, failures }
     }
 
     fn look_up(&mut self, context: &mut Context<Self>) {
@@ -81,7 +92,7 @@ impl Supervisor {
             return;
         }
         self.looking_up = true;
-        let store = self.store.clone();
+        let (store, tasks) = (self.store.clone(), self.tasks.clone());
         let new = match self.config.unknown {
             UnknownSensor::Reject => Vec::new(),
             UnknownSensor::Register => {
@@ -90,7 +101,12 @@ impl Supervisor {
             }
         };
         let look_up = async move {
-            let outcome = look_up(&store, &sensors, &new).await;
+            let work = async {
+                tasks.faults().at(Task::LookUp);
+                Ok(look_up(&store, &sensors, &new).await?)
+            };
+            let outcome = tasks.watch(Task::LookUp, work).await;
+            let outcome = outcome.unwrap_or_else(|panic| Err(LookUpFailure::Panic(panic)));
             (sensors, new, outcome)
         };
         context.spawn(look_up.into_actor(self).map(
@@ -136,7 +152,11 @@ impl Supervisor {
         if registry.unresolved_count() < EAGER_LOOK_UP { LOOK_UP_INTERVAL } else { Duration::ZERO }
     }
 
-    fn look_up_failed(&mut self, sensors: Vec<SensorIdentifier>, error: &StoreError) -> Duration {
+    fn look_up_failed(
+        &mut self,
+        sensors: Vec<SensorIdentifier>,
+        error: &LookUpFailure,
+    ) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let pause = pause(self.failures, rand::random());
         let (waiting, pause_ms) = (sensors.len(), pause.as_millis());
@@ -154,8 +174,15 @@ impl Supervisor {
             return;
         }
         self.storing_last_seen = true;
-        let store = self.store.clone();
-        let stored = async move { (store.update_last_seen(&last_seen).await, last_seen) };
+        let (store, tasks) = (self.store.clone(), self.tasks.clone());
+        let stored = async move {
+            let work = async {
+                tasks.faults().at(Task::LastSeen);
+                Ok(store.update_last_seen(&last_seen).await?)
+            };
+            let outcome = tasks.watch(Task::LastSeen, work).await;
+            (outcome.unwrap_or_else(|panic| Err(LookUpFailure::Panic(panic))), last_seen)
+        };
         context.spawn(stored.into_actor(self).map(|(outcome, last_seen), supervisor, _| {
             supervisor.storing_last_seen = false;
             match outcome {
@@ -198,6 +225,7 @@ impl Handler<LookUpSensors> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, LookUpSensors: LookUpSensors, context: &mut Context<Self>) {
+        self.tasks.faults().at(Task::Supervisor);
         self.look_up(context);
     }
 }

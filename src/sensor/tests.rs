@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::domain::{
-    AckTokens, Faults, Heartbeat, Items, Kind, Ledger, RawMessage, SensorIdentifier, Subscriptions,
+    AckTokens, Heartbeat, Items, Kind, Ledger, RawMessage, SensorIdentifier, Subscriptions,
     Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::store::{self, KnownSensor, Store};
+use crate::tasks::Tasks;
 use crate::writer::Write;
 
 /// Events in an outage, and the maximum number of attempts that its pauses allow.
@@ -56,7 +57,7 @@ fn router(metrics: &Arc<Metrics>) -> Router {
         store: Store::new(&nowhere()).held_until(unavailable),
         outbox: nobody.clone().recipient(),
         metrics: Arc::clone(metrics),
-        faults: Faults::default(),
+        tasks: Tasks::default(),
     };
     let config = Config {
         unknown: UnknownSensor::Reject,
@@ -64,7 +65,7 @@ fn router(metrics: &Arc<Metrics>) -> Router {
         republish_secs: 60,
         future_tolerance_secs: 60,
     };
-    Router::start(config, handles, |_| nobody.recipient())
+    Router::start(config, handles, |_| nobody.recipient()).0
 }
 
 fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
@@ -126,6 +127,7 @@ async fn waking_the_outbox_while_the_database_is_unavailable_adds_no_attempt() {
     let (migrated, is_migrated) = watch::channel(true);
     let store = Store::new(&nowhere()).held_until(is_migrated);
     let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let store = (store, Tasks::default());
     let outbox = Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     let failures = || u32::try_from(metrics.outbox_failures.get()).unwrap();
     while failures() == 0 {

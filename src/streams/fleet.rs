@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::event;
 use super::hub::{Hub, NoRoom, Reader, StreamGrant};
 use super::model::Model;
-use crate::domain::{Timestamp, pause};
+use crate::domain::{Faults, Task, Timestamp, pause};
 use crate::metrics::Metrics;
 use crate::store::{Activity, Store, StoreError, bucket_of};
 
@@ -139,7 +139,7 @@ impl Fleet {
     }
 
     /// Keeps the counts up to date; never returns.
-    pub async fn run(self: Arc<Self>) {
+    pub async fn run(&self, faults: &Faults) {
         // If an earlier run ended during a fold, its changes are unknown.
         self.lock().totals = None;
         let (mut failures, mut pruned) = (0, None);
@@ -154,6 +154,7 @@ impl Fleet {
             if !is_read && folded_at.elapsed() < FOLD_INTERVAL && failures == 0 {
                 continue;
             }
+            faults.at(Task::Fold);
             let outcome = self.round(&mut pruned).await;
             if let Err(error) = outcome {
                 failures += 1;

@@ -5,14 +5,13 @@
 //! Invariant: a notification only hastens the next check. While a stream is open, the tables are read every second
 //! and every open stream is checked, also one that opened during a revocation.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::hub::Hub;
-use crate::domain::pause;
+use crate::domain::{Faults, Task, pause};
 use crate::metrics::Metrics;
 use crate::store::AccessWatch;
 
@@ -22,7 +21,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Checks the streams of the hub; never returns.
-pub async fn check_grants(hub: Arc<Hub>, mut watch: AccessWatch, metrics: Arc<Metrics>) {
+pub async fn check_grants(hub: &Hub, watch: &mut AccessWatch, metrics: &Metrics, faults: &Faults) {
     let (mut failures, mut retry_at) = (0, Instant::now());
     loop {
         if !watch.is_listening() && retry_at <= Instant::now() {
@@ -45,6 +44,7 @@ pub async fn check_grants(hub: Arc<Hub>, mut watch: AccessWatch, metrics: Arc<Me
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
             () = watch.changed() => {}
         }
+        faults.at(Task::AccessWatch);
         let open = hub.open_grants();
         if open.is_empty() {
             continue;

@@ -18,7 +18,9 @@ use uuid::Uuid;
 use super::Config;
 use super::event::{self, CloseReason};
 use super::queue::Queue;
-use crate::domain::{Event, EventKind, Scope, SensorIdentifier, Subscriptions, Timestamp};
+use crate::domain::{
+    Event, EventKind, Faults, Scope, SensorIdentifier, Subscriptions, Task, Timestamp,
+};
 use crate::store::Existing;
 
 /// One caller may open at most 1 ÷ this of the streams.
@@ -52,6 +54,7 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct Readers {
     closed: bool,
+    has_run: bool,
     sensors: foldhash::HashMap<SensorIdentifier, Vec<Arc<Queue>>>,
     fleet: Vec<(Option<Uuid>, Arc<Queue>)>,
     /// One for each reader.
@@ -198,10 +201,15 @@ impl Hub {
         self.lock().fleet.retain(|(of, queue)| *of != scope || queue.restart(beginning.clone()));
     }
 
-    /// Dispatches events until every sender has closed.
-    pub async fn run(self: Arc<Self>, mut events: Receiver<Vec<Event>>) {
+    /// Dispatches events until every sender has closed. After a panic, readers of sensors may have missed
+    /// something, and are told so.
+    pub async fn run(&self, events: &mut Receiver<Vec<Event>>, faults: &Faults) {
+        if std::mem::replace(&mut self.lock().has_run, true) {
+            self.close_sensors(CloseReason::Overrun);
+        }
         let mut last_id = 0;
         while let Some(batch) = events.recv().await {
+            faults.at(Task::Hub);
             if self.subscriptions.has_lost() {
                 warn!(
                     "events arrive faster than they can be dispatched; closing the streams of sensors"

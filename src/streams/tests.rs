@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::Config;
 use super::hub::{Hub, NoRoom, Reader, StreamGrant};
 use crate::domain::{
-    Event, EventKind, NetworkIdentifier, Scope, SensorIdentifier, Step, Subscriptions, Timestamp,
+    Event, EventKind, Faults, NetworkIdentifier, Scope, SensorIdentifier, Step, Subscriptions,
+    Timestamp,
 };
 use crate::store::Existing;
 
@@ -35,7 +36,7 @@ fn step(revision: i32) -> EventKind {
 
 #[actix_rt::test]
 async fn a_reader_gets_the_news_of_its_sensor_and_of_no_other() {
-    let (hub, events) = hub(10);
+    let (hub, mut events) = hub(10);
     let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
     let mut reader = hub.read_sensor(GRANT, one, None).unwrap();
     let _other = hub.read_sensor(GRANT, other, None).unwrap();
@@ -43,7 +44,10 @@ async fn a_reader_gets_the_news_of_its_sensor_and_of_no_other() {
     hub.subscriptions().publish(other, step(1));
     hub.subscriptions().publish(one, step(2));
     hub.subscriptions().publish(one, EventKind::Deleted);
-    let running = actix_rt::spawn(Arc::clone(&hub).run(events));
+    let running = {
+        let hub = Arc::clone(&hub);
+        actix_rt::spawn(async move { hub.run(&mut events, &Faults::default()).await })
+    };
     assert!(next(&mut reader).await.contains("\"revision\":2"));
     assert!(next(&mut reader).await.contains("\"reason\":\"deleted\""));
     assert!(reader.next().await.is_none());

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _};
-use tracing::error;
+use tracing::warn;
 
 use super::Config;
 use super::budget::RejectionBudget;
@@ -15,7 +15,7 @@ use super::delivery::{Commit, Delivery, Reports};
 use super::policy::{self, Load, Next};
 use super::protocol::{StartBatches, Write};
 use super::recent::Recent;
-use crate::domain::{Batch, Timestamp};
+use crate::domain::{Batch, Task, Timestamp};
 
 /// The writer.
 #[derive(Debug)]
@@ -71,14 +71,19 @@ impl<C: Commit> WriterActor<C> {
             let started_at = Instant::now();
             let messages = batch.uplinks().len();
             // A task of its own: a panic in it loses the tokens of this batch, not the actor.
-            let delivered = actix_rt::spawn(delivery.deliver(batch));
+            let tasks = self.reports.tasks.clone();
+            let delivered = actix_rt::spawn(async move {
+                tasks.watch(Task::Delivery, delivery.deliver(batch)).await
+            });
             context.spawn(delivered.into_actor(self).map(move |outcome, writer, context| {
-                if let Err(failure) = outcome {
-                    error!(%failure, "a delivery panicked; the broker will deliver its messages again");
+                if !matches!(outcome, Ok(Ok(()))) {
+                    warn!("a batch was lost; the broker will deliver its messages again");
                 }
                 writer.set_writing(writer.writing - 1);
                 match next {
-                    Next::Delivered => writer.rest(policy::rest(started_at.elapsed(), messages), context),
+                    Next::Delivered => {
+                        writer.rest(policy::rest(started_at.elapsed(), messages), context)
+                    }
                     Next::Replayed => writer.replaying = false,
                 }
                 writer.start_batches(context);
@@ -145,6 +150,7 @@ impl<C: Commit> Handler<Write> for WriterActor<C> {
 
     /// Does not start a batch yet: later messages in the mailbox belong to the same batch.
     fn handle(&mut self, Write(uplinks): Write, context: &mut Context<Self>) {
+        self.reports.tasks.faults().at(Task::Writer);
         for uplink in uplinks {
             let batch = match uplink.message.replayed_from {
                 None => &mut self.waiting,

@@ -15,13 +15,13 @@ use tracing::{Instrument as _, debug, debug_span, error, field, info, warn};
 use super::budget::RejectionBudget;
 use super::protocol::{Acknowledged, Deleted, Duplicates};
 use crate::domain::{
-    Batch, FaultPoint, Faults, Flow, Health, Part, Reason, Subscriptions, Timestamp, Uplink,
-    ledger_names, pause,
+    Batch, Flow, Health, Part, Reason, Subscriptions, Task, Timestamp, Uplink, ledger_names, pause,
 };
 use crate::metrics::Metrics;
 use crate::store::{
     Acknowledgement, Committed, Committer, CopyMode, Recovery, StoreError, Uncommitted, recovery,
 };
+use crate::tasks::Tasks;
 
 /// Retries of a message that PostgreSQL refuses although it refuses none of its items.
 const UNEXPLAINED_RETRIES: u32 = 3;
@@ -77,8 +77,8 @@ pub struct Reports {
     pub flow: Arc<Flow>,
     /// For counters.
     pub metrics: Arc<Metrics>,
-    /// None in production.
-    pub faults: Faults,
+    /// Runs the deliveries.
+    pub tasks: Tasks,
 }
 
 impl Reports {
@@ -120,7 +120,7 @@ impl<C: Commit> Delivery<C> {
         while let Some((batch, mode)) = parts.pop() {
             let started_at = Instant::now();
             let items = batch.item_count();
-            self.reports.faults.at(FaultPoint::Delivery);
+            self.reports.tasks.faults().at(Task::Delivery);
             // `connection` is recorded by the store.
             let span = debug_span!("attempt", items, ?mode, connection = field::Empty);
             let mut attempt = Box::pin(self.committer.commit(batch, mode).instrument(span));

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::domain::{
-    AckTokens, Batch, Faults, Health, Items, Kind, Ledger, Part, RawMessage, Timestamp, Uplink,
+    AckTokens, Batch, Health, Items, Kind, Ledger, Part, RawMessage, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::store::{Committed, CopyMode, StoreError, Uncommitted};
@@ -110,7 +110,7 @@ impl Rig {
             health: Arc::clone(&health),
             flow: Arc::default(),
             metrics: Arc::new(Metrics::new(Arc::new(Ledger::default()))),
-            faults: Faults::default(),
+            tasks: crate::tasks::Tasks::default(),
         };
         let config = Config { connections, batch_items: 1_000, rejections_per_sensor_hour: 1_000 };
         let writer = WriterActor::new(config, committer.clone(), reports).start();

@@ -44,6 +44,7 @@ mod sign_in;
 mod spans;
 mod stream_rights;
 mod streams;
+mod supervision;
 mod support;
 mod tls;
 mod topics;

@@ -11,6 +11,7 @@ use tributary::domain::{Ledger, NetworkIdentifier, SensorIdentifier, Subscriptio
 use tributary::metrics::Metrics;
 use tributary::sensor::{Outbox, PublisherHandle, Wake};
 use tributary::store::{NewSensor, PendingConfiguration, Store, migrate};
+use tributary::tasks::Tasks;
 
 use crate::support::postgres::Database;
 use crate::support::service::database;
@@ -92,6 +93,40 @@ async fn a_page_goes_on_behind_the_last() {
     assert_eq!((first.len(), second.len(), sensors.len()), (2, 1, 3));
 }
 
+/// A publisher that hangs takes the first, answers nothing, and then takes nothing either.
+#[actix_rt::test]
+async fn a_publisher_that_hangs_ends_the_round_and_what_waits_is_published_afterwards() {
+    let (_database, store) = store().await;
+    let sensors = [sensor(&store, "one").await, sensor(&store, "other").await];
+    let (down, mut goes_down) = mpsc::channel(1);
+    let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
+    let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let store = (store, Tasks::default());
+    let _outbox =
+        Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
+    let began = Instant::now();
+    // 15 s for the second to be taken, and as long for the first to be answered.
+    eventually(2 * PATIENCE, async || match metrics.outbox_failures.get() {
+        0 => Err(began.elapsed()),
+        _ => Ok(()),
+    })
+    .await;
+    assert!(began.elapsed() > Duration::from_secs(15), "it gives the publisher its time");
+    let mut published = Vec::new();
+    while published.len() < sensors.len() {
+        let downlink = goes_down.recv().await.unwrap();
+        // The first was given up: nobody waits for its answer.
+        if downlink.published.send(Ok(())).is_ok() {
+            published.push(downlink.sensor);
+        }
+    }
+    published.sort();
+    assert_eq!(
+        published,
+        std::collections::BTreeSet::from(sensors).into_iter().collect::<Vec<_>>()
+    );
+}
+
 /// Who wakes it while the broker is away is served at once, and leaves no pause of its own behind.
 #[actix_rt::test]
 async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
@@ -100,6 +135,7 @@ async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
     let (down, mut goes_down) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
     let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let store = (store, Tasks::default());
     let outbox = Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     // Nobody acknowledges.
     let mut a_try_fails = async || {

@@ -21,6 +21,7 @@ use crate::replay::{ReplayReport, Replayer, ReplayerHandles, Replays};
 use crate::sensor::tests::{Nobody, nowhere};
 use crate::sensor::{self, Router, RouterHandles, UnknownSensor};
 use crate::store::{KnownSensor, Store};
+use crate::tasks::Tasks;
 use crate::wire::{Decoder, Topics};
 use crate::writer::{self, Reports, WriterActor};
 
@@ -42,7 +43,7 @@ impl Process {
             health: Arc::new(Health::default()),
             flow: Arc::default(),
             metrics: Arc::new(Metrics::new(Arc::clone(&ledger))),
-            faults: Faults::default(),
+            tasks: Tasks::default(),
         };
         let nobody = Nobody.start();
         let (settled, settled_receiver) = mpsc::unbounded_channel();
@@ -57,7 +58,7 @@ impl Process {
             health: Arc::clone(&handles.health),
             flow: Arc::clone(&handles.flow),
             metrics: Arc::clone(&handles.metrics),
-            faults: Faults::default(),
+            tasks: Tasks::default(),
         };
         let config =
             writer::Config { connections: 2, batch_items: 12, rejections_per_sensor_hour: 1_000 };
@@ -73,9 +74,9 @@ impl Process {
             store: Store::new(&nowhere()),
             outbox: nobody.recipient(),
             metrics: Arc::clone(&handles.metrics),
-            faults,
+            tasks: Tasks::new(faults),
         };
-        let router = Router::start(sensors, router_handles, |_| writer.recipient());
+        let router = Router::start(sensors, router_handles, |_| writer.recipient()).0;
         let config = Config {
             broker: "mqtt://127.0.0.1:1".parse::<BrokerUrl>().unwrap(),
             client_id: "x".into(),

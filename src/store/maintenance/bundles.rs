@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::activity::{BUCKET_SECS, BUCKETS, bucket_begin, bucket_of};
-use crate::domain::{SensorIdentifier, Timestamp, pause};
+use crate::domain::{Faults, SensorIdentifier, Task, Timestamp, pause};
 use crate::store::columns::{Parameters, timestamp};
 use crate::store::{Store, StoreError};
 
@@ -132,9 +132,10 @@ impl Bundler {
     }
 
     /// Runs rounds for ever.
-    pub async fn run(self) {
+    pub async fn run(&self, faults: &Faults) {
         let mut failures = 0;
         loop {
+            faults.at(Task::Bundler);
             let wait = match self.round().await {
                 Ok(()) => {
                     failures = 0;

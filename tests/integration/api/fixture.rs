@@ -16,8 +16,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use tributary::api::{self, SupervisorHandle};
 use tributary::domain::{
-    Flow, Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier, Subscriptions,
-    Timestamp, Token,
+    Faults, Flow, Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier,
+    Subscriptions, Timestamp, Token,
 };
 use tributary::metrics::Metrics;
 use tributary::sensor::{
@@ -319,12 +319,18 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     let store = Store::new(config);
     let apart = |readers| Store::new(&store::Config { readers, ..config.clone() });
     let (access, work) = (apart(2), apart(3));
-    let (subscriptions, events) = Subscriptions::new();
+    let (subscriptions, mut events) = Subscriptions::new();
     let hub = Hub::new(streams::Config::default(), subscriptions);
-    actix_rt::spawn(Arc::clone(&hub).run(events));
+    actix_rt::spawn({
+        let hub = Arc::clone(&hub);
+        async move { hub.run(&mut events, &Faults::default()).await }
+    });
     let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
     let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone(), Arc::clone(&metrics));
-    actix_rt::spawn(Arc::clone(&fleet).run());
+    actix_rt::spawn({
+        let fleet = Arc::clone(&fleet);
+        async move { fleet.run(&Faults::default()).await }
+    });
     api::Context {
         streams: api::Streams { hub, fleet },
         ingest: api::Ingest {
@@ -344,6 +350,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         metrics,
         ledger,
         health: Arc::default(),
+        tasks: tributary::tasks::Tasks::default(),
         started_at: Timestamp::now(),
     }
 }

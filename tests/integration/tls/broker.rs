@@ -25,7 +25,7 @@ async fn attempt(settings: &[(&str, &str)]) -> String {
         session_expiry_secs: 0,
         receive_maximum: None,
         keep_alive_secs: 10,
-        delay_reads: Some(std::rc::Rc::default()),
+        delay_reads: Some(tributary::mqtt::DelayedReads::default()),
     };
     match mqtt::connect(&config.broker, &options).await {
         Ok(_) => "connected".into(),
