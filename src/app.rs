@@ -52,7 +52,7 @@ const HTTP_GRACE_SECS: u64 = 5;
 pub struct App {
     address: SocketAddr,
     ledger: Arc<Ledger>,
-    server: actix_web::dev::Server,
+    server: actix_server::Server,
     ingest: Arbiter,
     writing: Arbiter,
     hub: Arc<Hub>,

@@ -1,11 +1,14 @@
 //! Protects a service with `AUTH=off` from web pages in the operator's browser, which can reach the loopback
 //! address. Called by `authenticate.rs`. Refuses requests by DNS rebinding and from forms of other sites.
 
+use std::rc::Rc;
+
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use actix_web::http::uri::Authority;
 use actix_web::http::{Method, Uri};
 
+use super::connection::Control;
 use super::problem::Problem;
 
 const JSON: &str = "application/json";
@@ -57,9 +60,9 @@ impl BrowserGuard {
 /// Whether `host:port` is a loopback address, or `localhost`, with our port.
 fn is_ours(authority: &str, request: &HttpRequest) -> bool {
     let Ok(authority) = authority.parse::<Authority>() else { return false };
-    let default_port = if request.app_config().secure() { 443 } else { 80 };
-    let port = authority.port_u16().unwrap_or(default_port);
-    is_loopback(authority.host()) && port == request.app_config().local_addr().port()
+    let Some(connection) = request.conn_data::<Rc<Control>>() else { return false };
+    let port = authority.port_u16().unwrap_or(if connection.is_secure { 443 } else { 80 });
+    is_loopback(authority.host()) && port == connection.local_address.port()
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -1,5 +1,5 @@
-//! The sockets that the API listens on. Called once, by `bind`. A client that reads nothing of its response is
-//! disconnected by the kernel: the server cannot do it while it waits for room in the send buffer.
+//! The sockets that the API listens on. Called once, by `bind`. A client whose machine has gone is disconnected
+//! by the kernel, whatever was sent to it; `write_guard` disconnects clients that read too little.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};

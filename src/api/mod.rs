@@ -3,6 +3,7 @@
 //! once, by `app.rs`, which owns signals and shutdown. Promises JSON under `/api/v1`, problem
 //! documents (RFC 9457) for every error, and that nothing here waits for the hot path.
 
+mod acceptor;
 mod access;
 mod activity;
 mod aggregates;
@@ -15,6 +16,7 @@ mod browser_guard;
 mod caller;
 mod configuration_diff;
 mod configurations;
+mod connection;
 mod context;
 mod cursor;
 mod dashboard;
@@ -23,6 +25,7 @@ mod extractors;
 mod field_error;
 mod fields;
 mod fleet_log;
+mod handshakes;
 mod supervisor_handle;
 mod token_cache;
 mod health;
@@ -43,6 +46,7 @@ mod openapi_answers;
 mod page;
 mod path;
 mod payload;
+mod peer;
 mod problem;
 mod problem_kind;
 mod query;
@@ -60,26 +64,40 @@ mod streams;
 mod tokens;
 mod users;
 mod values;
+mod write_guard;
 
+use std::fmt::Debug;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_cors::Cors;
-use actix_web::dev::Server;
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Request, Response};
+use actix_server::Server;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config,
+};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, Extensions};
 use actix_web::middleware::{Compress, Condition, from_fn};
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
+use tokio::net::TcpStream;
 use tokio::task::JoinError;
 use tracing_actix_web::TracingLogger;
 
 use crate::tls;
+use acceptor::Acceptor;
 use browser_guard::BrowserGuard;
+use connection::Connection;
+use handshakes::Handshakes;
 use limits::{BodyLimit, TimeLimit};
 use problem::Problem;
 use routes::Routes;
 use sign_in_checks::SignInChecks;
 use token_cache::TokenCache;
+use write_guard::WriteLimits;
 
 pub use access::AccessConfig;
 pub use context::{Context, Ingest, Streams};
@@ -89,6 +107,9 @@ pub use supervisor_handle::SupervisorHandle;
 
 /// How long requests in progress may take at shutdown.
 const SHUTDOWN_TIMEOUT_SECS: u64 = 5;
+
+/// A client of HTTP/1 has so long to close a connection that we close.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// `HTTP_…`
 #[derive(Clone, Debug)]
@@ -103,6 +124,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// `HTTP_WRITE_TIMEOUT_SECS`: how long a client may leave its response unread before it is disconnected.
     pub write_timeout_secs: u64,
+    /// `HTTP_MIN_BYTES_PER_SEC`: who takes less on average over as long is cut off, too; 0 for no limit.
+    pub min_bytes_per_sec: u64,
     /// `HTTP_TIMEOUT_SECS`
     pub timeout_secs: u64,
     /// `CORS_ORIGINS`: whose pages may call from a browser.
@@ -138,6 +161,10 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
         dashboard::routes(&mut routes);
     }
     let routes = Arc::new(routes);
+    let write_limits = web::Data::new(WriteLimits {
+        timeout: Duration::from_secs(config.write_timeout_secs),
+        min_bytes_per_sec: config.min_bytes_per_sec,
+    });
     let application = move || {
         App::new()
             .app_data(context.clone())
@@ -146,6 +173,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
             .app_data(checks.clone())
             .app_data(time_limit.clone())
             .app_data(body_limit.clone())
+            .app_data(write_limits.clone())
             .configure(|config| routes.register(config))
             .default_service(routes::not_found())
             .wrap(Compress::default())
@@ -153,21 +181,60 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
             .wrap(TracingLogger::<request::RequestSpan>::new())
             .wrap(from_fn(request::identify))
             .wrap(from_fn(measure::measure))
+            .wrap(from_fn(write_guard::guard))
     };
-    let server = HttpServer::new(application)
+    let write_timeout = Duration::from_secs(config.write_timeout_secs);
+    let listeners = listeners::bind(address, write_timeout);
+    let listeners = listeners.and_then(|listeners| listen(config, listeners, application));
+    listeners.map_err(|error| refusal(address, &error))
+}
+
+/// As `actix_web::HttpServer` does it, which does the TLS handshakes itself.
+fn listen<A, S, B>(
+    config: &Config,
+    listeners: Vec<TcpListener>,
+    application: impl Fn() -> A + Clone + Send + 'static,
+) -> io::Result<(Server, SocketAddr)>
+where
+    A: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig, Error = actix_web::Error> + 'static,
+    S::InitError: Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
+    let handshakes = Arc::<Handshakes>::default();
+    let mut bound = None;
+    let mut server = Server::build()
         .workers(config.workers)
         .disable_signals()
         .shutdown_timeout(SHUTDOWN_TIMEOUT_SECS);
-    let write_timeout = Duration::from_secs(config.write_timeout_secs);
-    let listeners = listeners::bind(address, write_timeout);
-    let mut listeners = listeners.map_err(|error| refusal(address, &error))?.into_iter();
-    let server = listeners.try_fold(server, |server, listener| match &config.tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls.configuration()),
-        None => server.listen(listener),
-    });
-    let server = server.map_err(|error| refusal(address, &error))?;
-    let bound = server.addrs().first().copied();
-    let bound = bound.ok_or_else(|| refusal(address, &io::ErrorKind::AddrNotAvailable.into()))?;
+    let shutdown = server.graceful_shutdown_signal();
+    for listener in listeners {
+        let address = listener.local_addr()?;
+        bound = bound.or(Some(address));
+        let acceptor = Acceptor::new(config.tls.as_ref(), Arc::clone(&handshakes), address);
+        let (application, shutdown) = (application.clone(), shutdown.clone());
+        server = server.listen(address.to_string(), listener, move || {
+            let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
+            let application = application().into_factory().map_err(|error| error.error_response());
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let shutdown = shutdown.clone();
+                    async move { shutdown.notified().await }
+                })
+                .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+                .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
+                    data.insert(connection.control());
+                })
+                .finish(map_config(application, |()| AppConfig::default()));
+            fn_service(move |socket: TcpStream| acceptor.clone().accept(socket))
+                .map_err(DispatchError::Io)
+                .and_then(http)
+        })?;
+    }
+    let bound = bound.ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((server.run(), bound))
 }
 

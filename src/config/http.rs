@@ -12,6 +12,7 @@ impl Settings<'_> {
             tls: self.http_tls()?,
             max_body_bytes: self.number("HTTP_MAX_BODY_BYTES", 1 << 20, 1_024..=64 << 20)?,
             write_timeout_secs: self.number("HTTP_WRITE_TIMEOUT_SECS", 60, 1..=3_600)?,
+            min_bytes_per_sec: self.number("HTTP_MIN_BYTES_PER_SEC", 16 << 10, 0..=1 << 30)?,
             timeout_secs: self.number("HTTP_TIMEOUT_SECS", 30, 1..=3_600)?,
             cors_origins: self.origins()?,
             dashboard: self.switch("DASHBOARD", true)?,

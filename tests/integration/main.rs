@@ -43,6 +43,7 @@ mod sign_in;
 #[cfg(feature = "otlp")]
 mod spans;
 mod stream_rights;
+mod slow_clients;
 mod streams;
 mod supervision;
 mod support;

@@ -1,0 +1,70 @@
+//! From a socket that was accepted to a connection that speaks HTTP. Called by the server for each, and run
+//! beside all others: nobody waits for the TLS handshake of somebody else. Promises that a handshake ends in
+//! time, and that those who do not finish theirs are few.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::Protocol;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tracing::debug;
+
+use super::connection::Connection;
+use super::handshakes::Handshakes;
+use super::peer;
+use crate::tls;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// HTTP/2 first ([RFC 7301, 3.2] leaves the choice to the server).
+const PROTOCOLS: [(&[u8], Protocol); 2] =
+    [(b"h2", Protocol::Http2), (b"http/1.1", Protocol::Http1)];
+
+/// As the server wants it: with the protocol that was agreed upon, and the client's address.
+pub(super) type Accepted = (Connection, Protocol, Option<SocketAddr>);
+
+/// One for each address that is listened on.
+#[derive(Clone)]
+pub(super) struct Acceptor {
+    tls: Option<TlsAcceptor>,
+    handshakes: Arc<Handshakes>,
+    local_address: SocketAddr,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        tls: Option<&tls::Server>,
+        handshakes: Arc<Handshakes>,
+        local_address: SocketAddr,
+    ) -> Self {
+        let tls = tls.map(|tls| {
+            let mut configuration = tls.configuration();
+            configuration.alpn_protocols = PROTOCOLS.map(|(name, _)| name.to_vec()).into();
+            TlsAcceptor::from(Arc::new(configuration))
+        });
+        Self { tls, handshakes, local_address }
+    }
+
+    pub(super) async fn accept(self, socket: TcpStream) -> io::Result<Accepted> {
+        let client = socket.peer_addr()?;
+        let Some(tls) = self.tls else {
+            let connection = Connection::plain(socket, self.local_address);
+            return Ok((connection, Protocol::Http1, Some(client)));
+        };
+        let mut handshake = self.handshakes.begin(peer::network(client.ip()));
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)) => {
+                outcome.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+            }
+            () = handshake.gives_way() => Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        let stream = outcome.inspect_err(|error| debug!(%client, %error, "no TLS handshake"))?;
+        let agreed = stream.get_ref().1.alpn_protocol();
+        let protocol = PROTOCOLS.iter().find(|(name, _)| Some(*name) == agreed);
+        let protocol = protocol.map_or(Protocol::Http1, |(_, protocol)| *protocol);
+        Ok((Connection::secure(stream, self.local_address), protocol, Some(client)))
+    }
+}

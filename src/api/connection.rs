@@ -1,0 +1,134 @@
+//! A connection of HTTP, in the clear or in TLS, that can be cut from outside of the server, which waits for
+//! room to write as long as that takes. Made by `acceptor`; `write_guard` cuts it. Promises that a connection
+//! that was cut holds neither memory nor a socket.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// What the server reads and writes.
+pub(super) struct Connection {
+    socket: Socket,
+    control: Rc<Control>,
+}
+
+enum Socket {
+    Plain(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
+}
+
+/// What requests know of their connection.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) local_address: SocketAddr,
+    pub(super) is_secure: bool,
+    is_cut: Cell<bool>,
+    /// Of the task that serves the connection.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Control {
+    /// Ends the connection, whatever it waits for.
+    pub(super) fn cut(&self) {
+        self.is_cut.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn plain(socket: TcpStream, local_address: SocketAddr) -> Self {
+        Self::new(Socket::Plain(socket), local_address, false)
+    }
+
+    pub(super) fn secure(socket: TlsStream<TcpStream>, local_address: SocketAddr) -> Self {
+        Self::new(Socket::Secure(Box::new(socket)), local_address, true)
+    }
+
+    fn new(socket: Socket, local_address: SocketAddr, is_secure: bool) -> Self {
+        let (is_cut, waker) = (Cell::new(false), RefCell::default());
+        Self { socket, control: Rc::new(Control { local_address, is_secure, is_cut, waker }) }
+    }
+
+    pub(super) fn control(&self) -> Rc<Control> {
+        Rc::clone(&self.control)
+    }
+
+    /// What is read or written next.
+    fn open(&mut self, context: &Context<'_>) -> io::Result<Pin<&mut dyn ReadWrite>> {
+        if self.control.is_cut.get() {
+            let socket = match &self.socket {
+                Socket::Plain(socket) => socket,
+                Socket::Secure(socket) => socket.get_ref().0,
+            };
+            // What the system holds for the client is dropped, too.
+            SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut waker = self.control.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        Ok(match &mut self.socket {
+            Socket::Plain(socket) => Pin::new(socket),
+            Socket::Secure(socket) => Pin::new(&mut **socket),
+        })
+    }
+}
+
+trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.open(context)?.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.open(context)?.poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.open(context)?.poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Plain(socket) => socket.is_write_vectored(),
+            Socket::Secure(socket) => socket.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.open(context)?.poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.open(context)?.poll_shutdown(context)
+    }
+}

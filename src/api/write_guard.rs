@@ -1,0 +1,221 @@
+//! Cuts off who takes nothing, or next to nothing, of an answer that is ready. The outermost middleware: it
+//! counts the bytes that are sent. Promises that an answer is held in memory, with all that it is read from,
+//! only for those who take it, over HTTP/1 and HTTP/2 alike; the time for which an answer waits for us does
+//! not count.
+//!
+//! The system cannot see this: a client may acknowledge every packet and leave the window of HTTP/2 shut, or
+//! take a few bytes each time before the system's timeout.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use actix_rt::task::JoinHandle;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Version;
+use actix_web::middleware::Next;
+use actix_web::web::Bytes;
+use actix_web::{Error, web};
+use tracing::info;
+
+use super::connection::Control;
+
+/// Bytes handed to the server at a time: what is taken of them is seen when it asks for more. An answer of
+/// HTTP/1 that has no more is written at once, into buffers that exist anyway.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// How often, within the write timeout, it is looked at who is too slow.
+const LOOKS: u32 = 8;
+
+/// What a client must take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WriteLimits {
+    /// `HTTP_WRITE_TIMEOUT_SECS`: something within so long.
+    pub(super) timeout: Duration,
+    /// `HTTP_MIN_BYTES_PER_SEC`, on average over as long.
+    pub(super) min_bytes_per_sec: u64,
+}
+
+/// How a client takes an answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// The client has something to take since then.
+    since: Option<Instant>,
+    /// The same, but not before the average was begun.
+    counted_from: Option<Instant>,
+    /// So long it had before that.
+    waited: Duration,
+    /// Bytes taken since then.
+    bytes: u64,
+}
+
+impl Pace {
+    /// It was handed so many bytes.
+    fn hand(&mut self, bytes: usize, now: Instant) {
+        self.bytes += bytes as u64;
+        (self.since, self.counted_from) = (Some(now), Some(now));
+    }
+
+    /// It has taken all that there is.
+    fn taken(&mut self, now: Instant) {
+        self.since = None;
+        if let Some(counted_from) = self.counted_from.take() {
+            self.waited += now - counted_from;
+        }
+    }
+
+    /// Whether it takes too little. Begins a new average where one is complete.
+    fn is_too_slow(&mut self, now: Instant, limits: WriteLimits) -> bool {
+        let (Some(since), Some(counted_from)) = (self.since, self.counted_from) else {
+            return false;
+        };
+        let waited = self.waited + (now - counted_from);
+        if now - since >= limits.timeout {
+            return true;
+        }
+        if waited < limits.timeout {
+            return false;
+        }
+        let least = limits.timeout.as_secs_f64() * limits.min_bytes_per_sec as f64;
+        let is_too_slow = (self.bytes as f64) < least;
+        (self.counted_from, self.waited, self.bytes) = (Some(now), Duration::ZERO, 0);
+        is_too_slow
+    }
+}
+
+/// Wraps the body of each answer.
+pub(super) async fn guard(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<GuardedBody>, Error> {
+    let control = request.request().conn_data::<Rc<Control>>().cloned();
+    let limits = request.app_data::<web::Data<WriteLimits>>().map(|limits| ***limits);
+    let is_http2 = request.version() == Version::HTTP_2;
+    let response = next.call(request).await?.map_into_boxed_body();
+    Ok(response.map_body(|_, body| {
+        let is_small = match body.size() {
+            BodySize::None | BodySize::Sized(0) => true,
+            BodySize::Sized(bytes) => bytes <= PIECE_BYTES as u64 && !is_http2,
+            BodySize::Stream => false,
+        };
+        let watch = limits.zip(control).filter(|_| !is_small);
+        let watch = watch.map(|(limits, control)| Watch::begin(control, limits));
+        GuardedBody { body, rest: Bytes::new(), watch }
+    }))
+}
+
+/// A body that hands out little at a time.
+pub(super) struct GuardedBody {
+    body: BoxBody,
+    /// Of the last chunk of `body`.
+    rest: Bytes,
+    watch: Option<Watch>,
+}
+
+impl MessageBody for GuardedBody {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = &mut *self;
+        let Some(watch) = &this.watch else { return Pin::new(&mut this.body).poll_next(context) };
+        watch.update(|pace, now| pace.taken(now));
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_next(context)) {
+                Some(Ok(chunk)) => this.rest = chunk,
+                other => return Poll::Ready(other),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
+        watch.update(|pace, now| pace.hand(piece.len(), now));
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
+
+/// Ends with the body.
+struct Watch {
+    pace: Rc<Cell<Pace>>,
+    looking: JoinHandle<()>,
+}
+
+impl Watch {
+    fn begin(control: Rc<Control>, limits: WriteLimits) -> Self {
+        let mut pace = Pace::default();
+        pace.hand(0, Instant::now());
+        let pace = Rc::new(Cell::new(pace));
+        let looking = actix_rt::spawn(look(Rc::downgrade(&pace), control, limits));
+        Self { pace, looking }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Pace, Instant)) {
+        let mut pace = self.pace.get();
+        change(&mut pace, Instant::now());
+        self.pace.set(pace);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.looking.abort();
+    }
+}
+
+async fn look(pace: Weak<Cell<Pace>>, control: Rc<Control>, limits: WriteLimits) {
+    loop {
+        tokio::time::sleep(limits.timeout / LOOKS).await;
+        let Some(pace) = pace.upgrade() else { return };
+        let mut now = pace.get();
+        let is_too_slow = now.is_too_slow(Instant::now(), limits);
+        pace.set(now);
+        if is_too_slow {
+            let WriteLimits { timeout, min_bytes_per_sec } = limits;
+            let timeout_secs = timeout.as_secs();
+            info!(timeout_secs, min_bytes_per_sec, "a client that takes too little is cut off");
+            return control.cut();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: WriteLimits =
+        WriteLimits { timeout: Duration::from_secs(60), min_bytes_per_sec: 1_000 };
+
+    /// Takes so many bytes every so many seconds; returns when it is cut off, within ten minutes.
+    fn cut_off_after(bytes: usize, every_secs: u64, waits_for_us_secs: u64) -> Option<u64> {
+        let start = Instant::now();
+        let (mut pace, mut second) = (Pace::default(), 0);
+        while second < 600 {
+            let at = |second| start + Duration::from_secs(second);
+            pace.taken(at(second));
+            second += waits_for_us_secs;
+            pace.hand(bytes, at(second));
+            for _ in 0..every_secs {
+                second += 1;
+                if pace.is_too_slow(at(second), LIMITS) {
+                    return Some(second);
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn who_takes_nothing_is_cut_off_and_so_is_who_takes_too_little() {
+        assert_eq!(cut_off_after(1 << 20, 1_000, 0), Some(60), "nothing after the first");
+        assert_eq!(cut_off_after(4_000, 5, 0), Some(60), "800 bytes a second");
+        assert_eq!(cut_off_after(6_000, 5, 0), None, "1,200 bytes a second");
+        assert_eq!(cut_off_after(10, 1, 59), None, "it waits for us");
+    }
+}

@@ -1,0 +1,178 @@
+//! A client that takes nothing of an answer, or next to nothing, is cut off over HTTP/1 and HTTP/2, and what its
+//! answer held is free again. Who takes more is served to the end.
+
+use std::time::Duration;
+
+use h2::client::SendRequest;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tributary::tls::{self, ClientOptions};
+
+use crate::support::broker::Broker;
+use crate::support::certificates::{Authority, Files};
+use crate::support::postgres::{Database, connect};
+use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+/// More than the buffers of the systems between hold.
+const ROWS: u32 = 60_000;
+const ROW_BYTES: u32 = 600;
+
+/// 32 KB/s, far below the least rate.
+const MIN_BYTES_PER_SEC: (&str, &str) = ("HTTP_MIN_BYTES_PER_SEC", "150000");
+const SIP_BYTES: usize = 16 << 10;
+const SIP_EVERY: Duration = Duration::from_millis(500);
+
+const RUNNING: &str = "select count(*) from pg_stat_activity
+    where datname = current_database() and application_name = 'tributary-export'";
+
+struct Scene {
+    database: Database,
+    service: Service,
+    export: String,
+    _files: Files,
+}
+
+async fn scene(settings: &[(&str, &str)], is_secure: bool) -> Scene {
+    let files = Files::new();
+    let pair = Authority::new("ours").server(&["127.0.0.1"]);
+    let certificate = files.put("http.pem", &pair.certificate);
+    let key = files.put("http.key", &pair.key);
+    let mut all = vec![("HTTP_WRITE_TIMEOUT_SECS", "2"), ("HTTP_WORKERS", "1")];
+    if is_secure {
+        all.extend([("HTTP_CERTIFICATE_FILE", certificate.as_str()), ("HTTP_KEY_FILE", &key)]);
+    }
+    all.extend(settings);
+    let database = database().await;
+    let service = Service::start(&database, Broker::shared().await, &all).await;
+    let sensor = service.create_sensor("read").await;
+    let client = connect(&database.url).await.unwrap();
+    let fill = format!(
+        "insert into measurement (sensor_identifier, revision, creation_timestamp, receipt_timestamp, value, digest)
+         select '{sensor}', 0, to_timestamp(n), now(),
+             jsonb_build_object('text', repeat('x', {ROW_BYTES})), n
+         from generate_series(1, {ROWS}) n"
+    );
+    client.batch_execute(&fill).await.unwrap();
+    let export = format!("/api/v1/sensors/{sensor}/measurements/export?format=ndjson");
+    Scene { database, service, export, _files: files }
+}
+
+impl Scene {
+    /// A connection of HTTP/2 whose streams have this window.
+    async fn http2(&self, window: u32) -> SendRequest<&'static [u8]> {
+        let options = ClientOptions {
+            authority: None,
+            check_name: false,
+            identity: None,
+            protocol: Some("h2"),
+        };
+        let tls = TlsConnector::from(tls::Client::new(options).unwrap().configuration());
+        let address = self.service.url().replace("https://", "");
+        let socket = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let socket = tls.connect(name, socket).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let (client, connection) =
+            builder.initial_window_size(window).handshake(socket).await.unwrap();
+        // Answers each PING.
+        actix_rt::spawn(connection);
+        client
+    }
+
+    async fn ask(&self, client: &mut SendRequest<&'static [u8]>, path: &str) -> h2::RecvStream {
+        let request = http::Request::get(format!("{}{path}", self.service.url())).body(()).unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.into_body()
+    }
+
+    async fn nothing_is_left(&self) {
+        eventually(PATIENCE, async || match count(&self.database, RUNNING).await {
+            0 => Ok(()),
+            running => Err(running),
+        })
+        .await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_client_of_http2_with_a_shut_window_is_cut_off() {
+    let scene = scene(&[], true).await;
+    for path in [&*scene.export, "/api/v1/status"] {
+        let mut client = scene.http2(0).await;
+        let mut body = scene.ask(&mut client, path).await;
+        let end = tokio::time::timeout(PATIENCE, body.data()).await;
+        assert!(matches!(end, Ok(Some(Err(_)))), "{path}: {end:?}");
+    }
+    scene.nothing_is_left().await;
+    assert!(scene.service.log().contains("cut off"), "{}", scene.service.log());
+}
+
+#[actix_rt::test]
+async fn a_trickling_client_of_http2_is_cut_off_and_a_quick_one_gets_all() {
+    let scene = scene(&[MIN_BYTES_PER_SEC], true).await;
+    let mut client = scene.http2(1 << 20).await;
+    let mut body = scene.ask(&mut client, &scene.export).await;
+    let mut bytes = 0;
+    while let Some(piece) = body.data().await {
+        bytes += piece.as_ref().unwrap().len();
+        body.flow_control().release_capacity(piece.unwrap().len()).unwrap();
+    }
+    let all = bytes;
+    assert!(all > (ROWS * ROW_BYTES) as usize, "{all} bytes");
+
+    let mut body = scene.ask(&mut scene.http2(1 << 20).await, &scene.export).await;
+    let mut bytes = 0;
+    let sip = async {
+        while let Some(piece) = body.data().await {
+            let Ok(piece) = piece else { return true };
+            bytes += piece.len();
+            for sip in piece.chunks(SIP_BYTES) {
+                tokio::time::sleep(SIP_EVERY.mul_f64(sip.len() as f64 / SIP_BYTES as f64)).await;
+                body.flow_control().release_capacity(sip.len()).unwrap();
+            }
+        }
+        false
+    };
+    let is_cut_off = tokio::time::timeout(2 * PATIENCE, sip).await;
+    assert_eq!(is_cut_off, Ok(true), "after {bytes} bytes");
+    assert!(bytes < all);
+    scene.nothing_is_left().await;
+}
+
+#[actix_rt::test]
+async fn a_trickling_client_of_http1_is_cut_off_and_a_quick_one_gets_all() {
+    let scene = scene(&[MIN_BYTES_PER_SEC], false).await;
+    let host = scene.service.url().replace("http://", "");
+    let ask = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        // What the system has received is read even after the connection was cut.
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        let mut socket = socket.connect(host.parse().unwrap()).await.unwrap();
+        let request =
+            format!("GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n", scene.export);
+        socket.write_all(request.as_bytes()).await.unwrap();
+        socket
+    };
+    let mut whole = Vec::new();
+    ask().await.read_to_end(&mut whole).await.unwrap();
+    assert!(whole.ends_with(b"\r\n0\r\n\r\n"), "{} bytes", whole.len());
+
+    let (mut slow, mut bytes, mut sip) = (ask().await, 0, vec![0; SIP_BYTES]);
+    let sips = async {
+        loop {
+            match slow.read(&mut sip).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => bytes += count,
+            }
+            tokio::time::sleep(SIP_EVERY).await;
+        }
+    };
+    let end = tokio::time::timeout(2 * PATIENCE, sips).await;
+    assert!(end.is_ok() && bytes < whole.len(), "{bytes} bytes");
+    scene.nothing_is_left().await;
+}

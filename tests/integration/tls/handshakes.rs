@@ -1,0 +1,76 @@
+//! Who connects and says nothing holds up nobody else, and is let go.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustls::{ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
+use socket2::{Domain, Socket, Type};
+use std::io::{Read as _, Write as _};
+use tributary::tls::{self, ClientOptions};
+
+use crate::support::broker::Broker;
+use crate::support::certificates::{Authority, Files};
+use crate::support::service::{Service, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+/// A socket from this address of the loopback network.
+fn connect(from: IpAddr, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
+#[actix_rt::test]
+async fn six_hundred_silent_connections_hold_up_nobody() {
+    let files = Files::new();
+    let pair = Authority::new("ours").server(&["127.0.0.1"]);
+    let certificate = files.put("http.pem", &pair.certificate);
+    let key = files.put("http.key", &pair.key);
+    let settings = [
+        ("HTTP_CERTIFICATE_FILE", certificate.as_str()),
+        ("HTTP_KEY_FILE", key.as_str()),
+        ("HTTP_WORKERS", "1"),
+    ];
+    let service = Service::start(&database().await, Broker::shared().await, &settings).await;
+    let address: SocketAddr = service.url().replace("https://", "").parse().unwrap();
+    let options = ClientOptions {
+        authority: None,
+        check_name: false,
+        identity: None,
+        protocol: Some("http/1.1"),
+    };
+    let tls = tls::Client::new(options).unwrap().configuration();
+
+    let local: IpAddr = [127, 0, 0, 1].into();
+    let silent: Vec<_> = (0..600).map(|_| connect(local, address)).collect();
+    // From the same address, and from another one.
+    for from in [local, [127, 0, 0, 2].into()] {
+        let began = Instant::now();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let session = ClientConnection::new(tls.clone(), name).unwrap();
+        let mut connection = StreamOwned::new(session, connect(from, address));
+        connection.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+        let mut answer = [0; 15];
+        connection.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        assert!(began.elapsed() < Duration::from_secs(1), "{from}: {:?}", began.elapsed());
+    }
+    // All of them are let go.
+    for socket in &silent {
+        socket.set_nonblocking(true).unwrap();
+    }
+    eventually(PATIENCE, async || {
+        let is_open = |mut socket: &TcpStream| {
+            let read = socket.read(&mut [0; 1]);
+            read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        match silent.iter().filter(|socket| is_open(socket)).count() {
+            0 => Ok(()),
+            open => Err(open),
+        }
+    })
+    .await;
+}
