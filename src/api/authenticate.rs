@@ -11,6 +11,7 @@ use actix_web::{Error, HttpMessage, web};
 use super::access::Access;
 use super::browser_guard::BrowserGuard;
 use super::caller::Caller;
+use super::peer;
 use super::problem::Problem;
 use super::token_cache::{Asker, TokenCache};
 use crate::domain::Token;
@@ -47,7 +48,7 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller
         return Ok(Some(Caller::anybody()));
     }
     let token = shown(request);
-    let address = Asker::Address(request.peer_addr().map(|address| address.ip()));
+    let address = Asker::Address(request.peer_addr().map(|address| peer::network(address.ip())));
     // Requests without a cached token are limited by address before the database is queried.
     if !token.as_ref().is_ok_and(|token| tokens.remembers(token.digest())) {
         tokens.count(&address)?;

@@ -37,6 +37,7 @@ mod live;
 mod idempotency;
 mod log_messages;
 mod sign_in_checks;
+mod sign_in_queue;
 mod measure;
 mod measurements;
 mod metadata;

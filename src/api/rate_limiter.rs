@@ -42,6 +42,16 @@ impl<K: Eq + Hash + Clone> RateLimiter<K> {
         Ok(())
     }
 
+    /// How many were taken and have not come back.
+    pub(super) fn used(&self, key: &K, now: Instant) -> u32 {
+        let missing = self
+            .full_at
+            .get(key)
+            .map_or(Duration::ZERO, |full_at| full_at.saturating_duration_since(now));
+        let used = missing.as_nanos().div_ceil(self.rate.interval.as_nanos().max(1));
+        u32::try_from(used).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn put_back(&mut self, key: &K) {
         if let Some(full_at) = self.full_at.get_mut(key) {
             *full_at = full_at.checked_sub(self.rate.interval).unwrap_or(*full_at);
@@ -76,6 +86,7 @@ mod tests {
         }
         assert_eq!(allowances.take(&"a", start), Err(Duration::from_secs(10)));
         assert_eq!(allowances.take(&"b", start), Ok(()), "each has its own");
+        assert_eq!([&"a", &"b", &"c"].map(|key| allowances.used(key, start)), [3, 1, 0]);
         let later = start + Duration::from_secs(9);
         assert_eq!(allowances.take(&"a", later), Err(Duration::from_secs(1)));
         let later = start + Duration::from_secs(10);

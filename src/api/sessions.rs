@@ -15,7 +15,7 @@ use super::caller::Caller;
 use super::fields::{GivenName, GivenPassword, Network};
 use super::problem::{Kind, Problem};
 use super::routes::Routes;
-use super::sign_in_checks::{Attempt, SignInChecks};
+use super::sign_in_checks::SignInChecks;
 use super::token_cache::TokenCache;
 use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
 use crate::store::NewToken;
@@ -26,6 +26,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::Open, __path_open, open).fails_with(&[
         Kind::SignInFailed,
         Kind::TooManyRequests,
+        Kind::Busy,
         Kind::DatabaseUnavailable,
         Kind::ReadTimeout,
     ]);
@@ -74,7 +75,7 @@ pub(super) struct Session {
     responses(
         (status = 201, description = "The session, with its token", body = OpenedSession),
         (status = 401, description = "Name, network and password do not fit"),
-        (status = 429, description = "This name or this address failed too often"),
+        (status = 429, description = "This address failed too often, with this name or in all"),
     ),
 )]
 pub(super) async fn open(
@@ -87,14 +88,13 @@ pub(super) async fn open(
     let (name, password) = (body.name.0, body.password.0);
     let address = request.peer_addr().map(|address| address.ip());
     let network = body.network.map(|network| network.0);
-    let user = context.access.user_named(&name, network).await?;
-    let (user, kept) = user.map_or((None, None), |(user, kept)| (Some(user), Some(kept)));
-    let fits = checks.check(Attempt { name: &name, address }, password, kept.clone()).await?;
+    let look_up = context.access.user_named(&name, network);
+    let found = checks.check((&name, address), password, look_up).await?;
     let failed = || {
         tracing::info!(?address, "sign-in failed");
         Problem::sign_in_failed(CHALLENGE)
     };
-    let (Some(user), Some(kept), true) = (user, kept, fits) else { return Err(failed()) };
+    let (user, kept) = found.ok_or_else(failed)?;
 
     let token = Token::random();
     let lasts = i64::from(tokens.config.session_hours) * MICROSECONDS_PER_HOUR;

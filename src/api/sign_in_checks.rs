@@ -1,40 +1,43 @@
-//! Checks passwords, with limits against guessing. Used by `sessions.rs`. An unknown name takes as long as a
-//! known one; few passwords are checked at a time, on threads that serve nothing else; its memory is bounded.
+//! Checks passwords, with limits against guessing that keep no other user out. Used by `sessions.rs`. An unknown
+//! name takes as long as a known one; few passwords are checked at a time, on threads that serve nothing else;
+//! its memory is bounded.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
 
-use super::problem::Problem;
+use super::peer;
+use super::problem::{Kind, Problem};
 use super::rate_limiter::{Rate, RateLimiter};
+use super::sign_in_queue::SignInQueue;
 use crate::domain::is_password;
+use crate::store::StoreError;
 
-/// Failures with one name: five, then one every ten seconds.
+/// Failures of one address with one name: five, then one every ten seconds. Failures of other addresses with that
+/// name do not count: whoever knows a name could lock its user out.
 const BY_NAME: Rate = Rate { burst: 5, interval: Duration::from_secs(10) };
 
-/// Failures from one address, which many users may share.
+/// Failures from one address, or one network of IPv6, which many users may share.
 const BY_ADDRESS: Rate = Rate { burst: 30, interval: Duration::from_secs(2) };
 
-/// A check takes a core for tens of milliseconds, and 19 MiB; ingest needs the cores.
-const CHECKS_AT_ONCE: usize = 1;
+/// Attempts of an address without success, by which those who wait are ordered: one is remembered for a minute.
+/// Those that were turned away count, or all who guess would be newcomers for ever.
+const LATELY: Rate = Rate { burst: 1_000, interval: Duration::from_secs(60) };
 
-/// How long a request waits for its check before it gets 429.
-const PERMIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A check takes a core for tens of milliseconds, and 19 MiB; ingest needs the cores.
+const CHECKS_AT_ONCE: usize = 2;
+
+/// The name, and the address or network.
+type Attempt = (String, Option<IpAddr>);
 
 pub(super) struct SignInChecks {
-    by_name: Mutex<RateLimiter<String>>,
+    by_name: Mutex<RateLimiter<Attempt>>,
     by_address: Mutex<RateLimiter<Option<IpAddr>>>,
-    checks: Semaphore,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt<'a> {
-    pub(super) name: &'a str,
-    pub(super) address: Option<IpAddr>,
+    lately: Mutex<RateLimiter<Option<IpAddr>>>,
+    queue: Arc<SignInQueue>,
 }
 
 impl SignInChecks {
@@ -42,48 +45,63 @@ impl SignInChecks {
         Self {
             by_name: Mutex::new(RateLimiter::new(BY_NAME)),
             by_address: Mutex::new(RateLimiter::new(BY_ADDRESS)),
-            checks: Semaphore::new(CHECKS_AT_ONCE),
+            lately: Mutex::new(RateLimiter::new(LATELY)),
+            queue: SignInQueue::new(CHECKS_AT_ONCE),
         }
     }
 
-    /// Whether the password matches the stored hash; there is none for an unknown name. 429 where the name or the
-    /// address has failed too often.
-    pub(super) async fn check(
+    /// The user with this name and password, as `look_up` finds it with the stored hash; none for an unknown name
+    /// or a wrong password.
+    ///
+    /// # Errors
+    /// 429 where that address has failed too often, with this name or in all; 503 where too many others sign in.
+    pub(super) async fn check<U>(
         &self,
-        attempt: Attempt<'_>,
+        (name, address): (&str, Option<IpAddr>),
         password: SecretString,
-        kept: Option<String>,
-    ) -> Result<bool, Problem> {
+        look_up: impl Future<Output = Result<Option<(U, String)>, StoreError>>,
+    ) -> Result<Option<(U, String)>, Problem> {
+        let network = address.map(peer::network);
+        let attempt = (name.to_owned(), network);
         // Counted as a failure first, so that parallel attempts are limited too.
-        self.count(attempt)?;
-        let permit = tokio::time::timeout(PERMIT_TIMEOUT, self.checks.acquire()).await;
-        let Ok(_permit) = permit else {
-            self.put_back(attempt);
-            return Err(Problem::too_many_requests("too many sign-ins at once", PERMIT_TIMEOUT));
+        let attempts = self.count(&attempt)?;
+        let Some(_turn) = self.queue.turn(attempts).await else {
+            self.put_back(&attempt);
+            return Err(Problem::later(Kind::Busy, "too many sign in at once"));
         };
+        let found = look_up.await.inspect_err(|_| self.put_back(&attempt))?;
+        let kept = found.as_ref().map(|(_, kept)| kept.clone());
         let fits = web::block(move || is_password(&password, kept.as_deref())).await;
-        let fits = fits.map_err(Problem::internal)?;
-        if fits {
-            self.put_back(attempt);
+        if !fits.map_err(Problem::internal)? {
+            return Ok(None);
         }
-        Ok(fits)
+        self.put_back(&attempt);
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        lately.put_back(&attempt.1);
+        Ok(found)
     }
 
-    fn count(&self, attempt: Attempt<'_>) -> Result<(), Problem> {
+    /// Returns how often that address has tried lately.
+    fn count(&self, attempt: &Attempt) -> Result<u32, Problem> {
         const DETAIL: &str = "too many failed sign-ins";
-        let now = Instant::now();
-        let name = attempt.name.to_owned();
+        let (now, network) = (Instant::now(), &attempt.1);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = by_address.take(&attempt.address, now);
+        let taken = by_address.take(network, now);
         taken.map_err(|wait| Problem::too_many_requests(DETAIL, wait))?;
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.take(&name, now).map_err(|wait| Problem::too_many_requests(DETAIL, wait))
+        let taken = by_name.take(attempt, now);
+        taken.map_err(|wait| Problem::too_many_requests(DETAIL, wait))?;
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempts = lately.used(network, now);
+        // One with more has its place at the end anyway.
+        lately.take(network, now).ok();
+        Ok(attempts)
     }
 
-    fn put_back(&self, attempt: Attempt<'_>) {
+    fn put_back(&self, attempt: &Attempt) {
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        by_address.put_back(&attempt.address);
+        by_address.put_back(&attempt.1);
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.put_back(&attempt.name.to_owned());
+        by_name.put_back(attempt);
     }
 }

@@ -1,6 +1,7 @@
 //! Nobody takes the service from the others: who calls and whether the service is ready are known, and
 //! short reads answered, whatever long reads, purges and locks do.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use actix_web::http::Method;
@@ -154,4 +155,61 @@ async fn a_deletion_gives_way_to_a_commit_that_is_stuck() {
     api.call(Some(&admin), Method::GET, &sensor, None).await.expect(200);
     stuck.rollback().await.unwrap();
     api.call(Some(&admin), Method::DELETE, &sensor, None).await.expect(204);
+}
+
+/// Sixty addresses guess the password of a user, as fast as they are answered, and so does a network of 60 with a
+/// name each; the user is elsewhere.
+#[actix_rt::test]
+#[cfg(target_os = "linux")]
+async fn sixty_addresses_that_guess_keep_no_user_out() {
+    const PASSWORD: &str = "correct horse battery";
+    let api = Api::start_guarded().await;
+    let admin = api.token(Role::Admin, Scope::All).await;
+    let user = serde_json::json!({ "name": "ada", "password": PASSWORD, "role": "viewer" });
+    let path = "/api/v1/users";
+    api.call(Some(&admin), Method::POST, path, Some(&user.to_string())).await.expect(201);
+
+    let url = format!("{}/api/v1/sessions", api.base);
+    let client = |address: [u8; 4]| {
+        awc::Client::builder().local_address(address.into()).timeout(PATIENCE).finish()
+    };
+    let sign_in = async |client: &awc::Client, name: String, password: &'static str| {
+        let body = serde_json::json!({ "name": name, "password": password });
+        let mut answer = client.post(&url).send_json(&body).await.unwrap();
+        let body = answer.body().await.unwrap();
+        (answer.status().as_u16(), String::from_utf8_lossy(&body).into_owned())
+    };
+    let answers = std::cell::RefCell::new(Vec::new());
+    let guess = async |guesser: u8| {
+        let client = client([127, 0, 1, guesser]);
+        for number in 0.. {
+            let name = if guesser < 60 { "ada".into() } else { format!("guess {number}") };
+            let (status, _) = sign_in(&client, name, "a wrong password").await;
+            answers.borrow_mut().push((guesser, status));
+        }
+    };
+    let user = async {
+        eventually(PATIENCE, async || {
+            let guessers = answers.borrow().iter().map(|it| it.0).collect::<HashSet<_>>();
+            if guessers.len() == 120 { Ok(()) } else { Err(guessers.len()) }
+        })
+        .await;
+        let mut slowest = Duration::ZERO;
+        for _ in 0..5 {
+            let began = Instant::now();
+            let (status, answer) = sign_in(&client([127, 0, 0, 1]), "ada".into(), PASSWORD).await;
+            assert_eq!(status, 201, "{answer} after {:?}", began.elapsed());
+            slowest = slowest.max(began.elapsed());
+        }
+        slowest
+    };
+    tokio::pin!(user);
+    let guessing = join_all((0..120).map(guess));
+    let slowest = tokio::select! {
+        slowest = &mut user => slowest,
+        _ = guessing => unreachable!("they guess for ever"),
+    };
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    let answers = answers.borrow();
+    assert!(answers.iter().all(|(_, status)| [401, 429, 503].contains(status)));
 }
