@@ -96,6 +96,7 @@ use handshakes::Handshakes;
 use limits::{BodyLimit, TimeLimit};
 use problem::Problem;
 use routes::Routes;
+use sensor_summary::SummaryCache;
 use sign_in_checks::SignInChecks;
 use token_cache::TokenCache;
 use write_guard::WriteLimits;
@@ -152,6 +153,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let address = &config.address;
     let tokens = web::Data::new(TokenCache::new(context.access.clone(), config.access));
     let checks = web::Data::new(SignInChecks::new());
+    let summaries = web::Data::new(SummaryCache::default());
     let context = web::Data::new(context);
     let guard = web::Data::new(BrowserGuard { origins: config.cors_origins.clone() });
     let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
@@ -172,6 +174,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
             .app_data(guard.clone())
             .app_data(tokens.clone())
             .app_data(checks.clone())
+            .app_data(summaries.clone())
             .app_data(time_limit.clone())
             .app_data(body_limit.clone())
             .app_data(write_limits.clone())

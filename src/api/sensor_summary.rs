@@ -3,11 +3,13 @@
 //! sensors has.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use super::Context;
 use super::access::Access;
@@ -16,14 +18,50 @@ use super::fields::{Identifier, Time};
 use super::problem::Problem;
 use super::query::Query;
 use super::routes::Routes;
-use crate::domain::{NetworkIdentifier, Timestamp};
-use crate::store::ConfigurationState;
+use crate::domain::{NetworkIdentifier, Scope, Timestamp};
+use crate::store::{self, ConfigurationState};
 
 /// Who was not heard for so long is silent, unless the query says otherwise.
 const SILENCE: Duration = Duration::from_secs(3_600);
 
+/// Counts are given again for so long.
+const MAX_AGE: Duration = Duration::from_secs(5);
+
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_summarise, summarise);
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq)]
+struct Question {
+    scope: Scope,
+    network: Option<NetworkIdentifier>,
+    silent_since: Timestamp,
+}
+
+/// The counts that were asked for lately: all dashboards ask the same, and to count 100,000 sensors takes
+/// most of a second. One is counted at a time, and whoever asks the same meanwhile gets its answer.
+#[derive(Default)]
+pub(super) struct SummaryCache(Mutex<Vec<(Question, Instant, store::SensorSummary)>>);
+
+impl SummaryCache {
+    async fn counts(
+        &self,
+        context: &Context,
+        holder: Option<Uuid>,
+        question: Question,
+    ) -> Result<store::SensorSummary, Problem> {
+        let mut recent = self.0.lock().await;
+        recent.retain(|(_, counted_at, _)| counted_at.elapsed() < MAX_AGE);
+        if let Some((_, _, counts)) = recent.iter().find(|(asked, ..)| *asked == question) {
+            return Ok(counts.clone());
+        }
+        let _turn = context.store.long_read(holder).await?;
+        let Question { scope, network, silent_since } = question;
+        let counts = context.store.summarise_sensors(scope, network, silent_since).await?;
+        recent.push((question, Instant::now(), counts.clone()));
+        Ok(counts)
+    }
 }
 
 /// How many sensors there are.
@@ -43,21 +81,23 @@ pub(super) struct SensorSummary {
 
 /// Counts of sensors, by the state of their newest configuration
 ///
-/// And of those that are silent. The list of sensors takes the same conditions.
+/// And of those that are silent. The list of sensors takes the same conditions. The counts are up to five
+/// seconds old.
 #[utoipa::path(
     get, path = "/api/v1/sensors/summary", tag = "sensors", operation_id = "summarise_sensors",
     responses((status = 200, description = "The counts", body = SensorSummary)),
 )]
 async fn summarise(
     context: web::Data<Context>,
+    cache: web::Data<SummaryCache>,
     caller: Caller,
     Query(query): Query<SummaryQuery>,
 ) -> Result<HttpResponse, Problem> {
     let network = query.network.map(|network| NetworkIdentifier(network.0));
     let hour_ago = || Timestamp::now().saturating_sub(SILENCE);
     let silent_since = query.silent_since.map_or_else(hour_ago, |time| time.0);
-    let _turn = context.store.long_read(caller.holder()).await?;
-    let counts = context.store.summarise_sensors(caller.scope(), network, silent_since).await?;
+    let question = Question { scope: caller.scope(), network, silent_since };
+    let counts = cache.counts(&context, caller.holder(), question).await?;
     let mut states: BTreeMap<_, _> =
         ConfigurationState::ALL.into_iter().map(|state| (state.name(), 0)).collect();
     states.extend(counts.iter().map(|count| (count.state.name(), count.sensors)));

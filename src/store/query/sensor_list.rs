@@ -1,8 +1,6 @@
 //! Lists and reads sensors. Called by the API. A list's key remains valid after inserts; the state of the
 //! newest configuration is computed by one statement for lists and single sensors.
 
-use std::sync::LazyLock;
-
 use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
@@ -107,29 +105,13 @@ case when n.revision is null then 'none'
      when s.last_seen_timestamp > n.publication_timestamp + interval '5 minutes' then 'stale'
      else 'published' end as configuration_state";
 
-static SELECT: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "\
-select * from (
-    select s.identifier, s.network_identifier, s.name, s.metadata::text, s.creation_timestamp,
-           s.last_seen_timestamp, n.revision as newest_revision,
-           a.revision as last_acknowledged_revision, {STATE}
-    from sensor s
-    left join lateral (
-        select c.revision, c.publication_timestamp, c.acknowledgement_timestamp, c.success
-        from configuration c where c.sensor_identifier = s.identifier
-        order by c.revision desc limit 1
-    ) n on true
-    left join lateral (
-        select c.revision from configuration c
-        where c.sensor_identifier = s.identifier and c.acknowledgement_timestamp is not null
-        order by c.revision desc limit 1
-    ) a on true
-) sensor "
-    )
-});
-
-const ONE: &str = "where identifier = $1";
+/// The newest configuration of the sensor `s`, as `n`.
+const NEWEST: &str = "\
+left join lateral (
+    select c.revision, c.publication_timestamp, c.acknowledgement_timestamp, c.success
+    from configuration c where c.sensor_identifier = s.identifier
+    order by c.revision desc limit 1
+) n on true";
 
 /// Parameters: the caller's network, network, name, silent since, state, the key's identifier, its
 /// other part, limit, pattern of the name; each but the limit may be null.
@@ -138,23 +120,60 @@ where ($1::uuid is null or network_identifier = $1)
   and ($2::uuid is null or network_identifier = $2)
   and ($3::text is null or name = $3)
   and ($4::timestamptz is null or last_seen_timestamp is null or last_seen_timestamp < $4)
-  and ($5::text is null or configuration_state = $5)
-  and ($9::text is null or name ilike $9)
-";
+  and ($9::text is null or name ilike $9)";
 
-const BY_NAME: &str = "\
-  and ($6::uuid is null or (name, identifier) > ($7::text, $6))
-order by name, identifier limit $8";
+const AFTER_NAME: &str = "and ($6::uuid is null or (name, identifier) > ($7::text, $6))";
 
-const BY_LAST_SEEN: &str = "\
-  and ($6::uuid is null
-       or (coalesce(last_seen_timestamp, 'epoch'), identifier) > ($7::timestamptz, $6))
-order by coalesce(last_seen_timestamp, 'epoch'), identifier limit $8";
+const AFTER_LAST_SEEN: &str = "\
+and ($6::uuid is null or (coalesce(last_seen_timestamp, 'epoch'), identifier) > ($7::timestamptz, $6))";
 
-const BY_LAST_SEEN_DESCENDING: &str = "\
-  and ($6::uuid is null
-       or (coalesce(last_seen_timestamp, 'epoch'), identifier) < ($7::timestamptz, $6))
-order by coalesce(last_seen_timestamp, 'epoch') desc, identifier desc limit $8";
+const BEFORE_LAST_SEEN: &str = "\
+and ($6::uuid is null or (coalesce(last_seen_timestamp, 'epoch'), identifier) < ($7::timestamptz, $6))";
+
+/// Sensors with the state of their configuration; `sensors` is a table or a subquery.
+fn with_state(sensors: &str) -> String {
+    format!("select s.*, n.revision as newest_revision, {STATE} from {sensors} s {NEWEST}")
+}
+
+/// All columns of the sensors that [`with_state`] gives.
+fn select(sensors: &str) -> String {
+    format!(
+        "\
+select s.identifier, s.network_identifier, s.name, s.metadata::text, s.creation_timestamp,
+       s.last_seen_timestamp, s.newest_revision, s.configuration_state,
+       a.revision as last_acknowledged_revision
+from ({sensors}) s
+left join lateral (
+    select c.revision from configuration c
+    where c.sensor_identifier = s.identifier and c.acknowledgement_timestamp is not null
+    order by c.revision desc limit 1
+) a on true "
+    )
+}
+
+/// The page is chosen before configurations are looked up: PostgreSQL would look up those of all sensors
+/// first, to sort them. Only where the state is asked for, each is needed.
+fn list(order: SensorOrder, has_state: bool) -> String {
+    let (after, sorted) = match order {
+        SensorOrder::Name => (AFTER_NAME, "order by name, identifier"),
+        SensorOrder::LastSeen => {
+            (AFTER_LAST_SEEN, "order by coalesce(last_seen_timestamp, 'epoch'), identifier")
+        }
+        SensorOrder::LastSeenDescending => (
+            BEFORE_LAST_SEEN,
+            "order by coalesce(last_seen_timestamp, 'epoch') desc, identifier desc",
+        ),
+    };
+    let page = if has_state {
+        let sensors = with_state("sensor");
+        format!(
+            "select * from ({sensors}) s {FILTER} and configuration_state = $5 {after} {sorted} limit $8"
+        )
+    } else {
+        with_state(&format!("(select * from sensor {FILTER} {after} {sorted} limit $8)"))
+    };
+    format!("{}{sorted}", select(&page))
+}
 
 impl Store {
     /// Sensors in an order, one more than the page holds if there are more.
@@ -183,10 +202,9 @@ impl Store {
                     (after, last_seen) = (Some(sensor.0), Some(key.to_jiff()));
                 }
             }
-            let (tail, key): (_, &(dyn tokio_postgres::types::ToSql + Sync)) = match order {
-                SensorOrder::Name => (BY_NAME, &name),
-                SensorOrder::LastSeen => (BY_LAST_SEEN, &last_seen),
-                SensorOrder::LastSeenDescending => (BY_LAST_SEEN_DESCENDING, &last_seen),
+            let key: &(dyn tokio_postgres::types::ToSql + Sync) = match order {
+                SensorOrder::Name => &name,
+                SensorOrder::LastSeen | SensorOrder::LastSeenDescending => &last_seen,
             };
             let key_type = match order {
                 SensorOrder::Name => Type::TEXT,
@@ -203,8 +221,8 @@ impl Store {
                 (&limit, Type::INT8),
                 (&part_of_name, Type::TEXT),
             ];
-            let rows =
-                connection.query_typed(&format!("{}{FILTER}{tail}", *SELECT), parameters).await?;
+            let statement = list(order, state.is_some());
+            let rows = connection.query_typed(&statement, parameters).await?;
             Ok(rows.iter().map(sensor).collect::<Result<_, _>>()?)
         })
         .await
@@ -225,7 +243,8 @@ pub(in crate::store) async fn select_one<C: GenericClient>(
     identifier: SensorIdentifier,
 ) -> Result<Option<Sensor>, tokio_postgres::Error> {
     let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-    let rows = client.query_typed(&format!("{}{ONE}", *SELECT), parameters).await?;
+    let one = with_state("(select * from sensor where identifier = $1)");
+    let rows = client.query_typed(&select(&one), parameters).await?;
     rows.first().map(sensor).transpose()
 }
 

@@ -17,7 +17,7 @@ function paths(buckets: Buckets, first: number): { level: number; path: string }
   for (const [begin, count] of buckets) {
     const at = (begin - first) / BUCKET_MS;
     if (count === 0 || at < 0 || at >= CELLS) continue;
-    const level = Math.min(LEVELS - 1, Math.floor((LEVELS * Math.log1p(count)) / Math.log1p(most)));
+    const level = Math.min(LEVELS - 1, Math.floor(LEVELS * Math.sqrt(count / most)));
     byLevel[level]?.push(`M${at * CELL_WIDTH} 0h${CELL_WIDTH}v${HEIGHT}h-${CELL_WIDTH}z`);
   }
   return byLevel.map((cells, level) => ({ level, path: cells.join("") })).filter(({ path }) => path !== "");
