@@ -113,7 +113,7 @@ export function Fleet({ caller }: { caller: Caller }) {
             onInput={(event) => setQuery({ q: event.currentTarget.value })}
           />
         </label>
-        <NetworkSelect value={network} change={(network) => setQuery({ network })} />
+        <NetworkSelect networks={networks} value={network} change={(network) => setQuery({ network })} />
         <label>
           Order
           <select value={sort} onChange={(event) => setQuery({ sort: event.currentTarget.value })}>

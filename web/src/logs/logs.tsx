@@ -3,6 +3,7 @@ import { body, client, type Schemas } from "../api/client";
 import { useStream } from "../api/stream";
 import { LogFilters } from "../parts/log-filters";
 import { NetworkSelect } from "../parts/network-select";
+import { useNetworks } from "../parts/networks";
 import { Pager, usePages } from "../parts/pager";
 import { ProblemMessage } from "../parts/problem-message";
 import { useQuery } from "../parts/query";
@@ -23,6 +24,7 @@ export function Logs() {
   const network = query.network ?? "";
   const { from = "", to = "" } = query;
   const filter = { severities, text, network, from, to };
+  const networks = useNetworks();
   const pages = usePages(filter);
   const messages = useResource(
     (signal) =>
@@ -62,7 +64,7 @@ export function Logs() {
         change={(next) => setQuery({ severity: next.severities.join(","), text: next.text })}
       />
       <div class="filters">
-        <NetworkSelect value={network} change={(network) => setQuery({ network })} />
+        <NetworkSelect networks={networks} value={network} change={(network) => setQuery({ network })} />
         <TimeFilter from={from} to={to} change={setQuery} />
       </div>
       <ProblemMessage problem={messages.problem} retry={messages.reload} />

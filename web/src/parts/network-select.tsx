@@ -1,13 +1,13 @@
 // Chooses a network, or all; left out where there is only one.
-import { useNetworks } from "./networks";
+import type { Network } from "./networks";
 
 interface Props {
+  networks: Network[];
   value: string;
   change: (network: string) => void;
 }
 
-export function NetworkSelect({ value, change }: Props) {
-  const networks = useNetworks();
+export function NetworkSelect({ networks, value, change }: Props) {
   if (networks.length < 2) return null;
   return (
     <label>
