@@ -20,7 +20,7 @@ const WANTED: &str = "TRIBUTARY_TEST_CLIENTS";
 
 const PACKAGES: [&str; 2] = ["tenta==0.1.5", "paho-mqtt==2.2.0"];
 
-/// What `tenta.py` sends, as recorded at a broker.
+/// What `tenta_sensor.py` sends, as recorded at a broker.
 const RECORDED: [(&str, &str); 4] = [
     ("measurements", r#"[{"revision": null, "value": {"t": 20.2}, "timestamp": 1782896401.0}]"#),
     (
@@ -112,7 +112,7 @@ async fn what_the_package_sends_is_stored() {
     let arguments = [url.host_str().unwrap().to_owned(), port, scene.sensor.clone()];
     tokio::task::spawn_blocking(move || {
         let python = environment();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/tenta.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/tenta_sensor.py");
         run(Command::new(python).arg(script).args(arguments));
     })
     .await
