@@ -133,6 +133,7 @@ impl App {
             health,
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
+            nested_values: config.limits.nested_values,
             started_at,
         };
         let (server, address) = api::bind(&config.http, context)?;

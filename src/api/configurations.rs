@@ -26,7 +26,7 @@ use super::routes::Routes;
 use super::{Context, to_the_end};
 use crate::domain::{EventKind, SensorIdentifier, Step, Timestamp};
 use crate::store::{Configuration, ConfigurationState, Creation};
-use crate::wire::value::{Flaw, check};
+use crate::wire::value::{Flaw, NestedValues, check};
 
 /// Marks a response that repeats the first one.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -75,7 +75,8 @@ pub(super) struct Accepted {
 
 /// Configures a sensor
 ///
-/// The body is the configuration: an object whose members are strings, numbers, booleans or null. It
+/// The body is the configuration: an object whose members are strings, numbers, booleans or null, and with
+/// `NESTED_VALUES=store` also objects and arrays, to a depth of 16. It
 /// becomes the next revision, is committed, and then published to the sensor. With an
 /// `Idempotency-Key` a repeated request gets the first answer, for a day if nothing else is set, and is
 /// told so by `Idempotency-Replayed: true`. The request is the same if its body is, byte by byte: with
@@ -100,7 +101,7 @@ async fn create(
 ) -> Result<impl Responder, Problem> {
     let sensor = path.sensor();
     let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
-    let configuration = usable(configuration.get(), "")?;
+    let configuration = usable(configuration.get(), "", context.nested_values)?;
     let idempotency = key.of(body.text());
     let (revision, is_repeated) = to_the_end(async move {
         let store = &context.store;
@@ -267,17 +268,25 @@ impl From<Configuration> for ConfigurationItem {
 }
 
 /// The `configuration` of a sensor that is being created.
-pub(super) fn configuration_member(json: &str) -> Result<String, Problem> {
-    usable(json, "/configuration")
+pub(super) fn configuration_member(
+    json: &str,
+    nested_values: NestedValues,
+) -> Result<String, Problem> {
+    usable(json, "/configuration", nested_values)
 }
 
 /// The text of a JSON value, if it is a valid configuration; `at` is its pointer in the body.
-fn usable(json: &str, at: &str) -> Result<String, Problem> {
-    match check(json) {
+fn usable(json: &str, at: &str, nested_values: NestedValues) -> Result<String, Problem> {
+    match check(json, nested_values) {
         Ok(()) => Ok(json.to_owned()),
         Err(flaw) => {
+            // A flaw names the key, and not where a nested object with that key is.
             let member = match &flaw {
-                Flaw::Nested(key) | Flaw::DuplicateKey(key) | Flaw::Number(key) => pointer(key),
+                _ if nested_values == NestedValues::Store => String::new(),
+                Flaw::Nested(key)
+                | Flaw::TooDeep(key)
+                | Flaw::DuplicateKey(key)
+                | Flaw::Number(key) => pointer(key),
                 Flaw::Nul { member: Some(key), .. } | Flaw::Surrogate { member: Some(key), .. } => {
                     pointer(key)
                 }

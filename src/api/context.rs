@@ -10,6 +10,7 @@ use crate::store::Store;
 use crate::streams::Hub;
 use crate::tasks::Tasks;
 use crate::telemetry::LogFilter;
+use crate::wire::value::NestedValues;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub struct Context {
     pub streams: Streams,
     /// How ingest flows, and its bounds.
     pub ingest: Ingest,
+    /// `NESTED_VALUES`
+    pub nested_values: NestedValues,
     /// When the process began.
     pub started_at: Timestamp,
 }

@@ -147,7 +147,7 @@ fields! {
 
     /// Names of members of values.
     Attributes(Vec<String>) is "Attributes", from String:
-        "names of members of the values, with a comma between them (and \\, for a comma in a name)",
+        "names of members of the values, with a comma between them (and \\, for a comma in a name); a.b is the member a.b, else b in a",
         |it| names(&it), text();
 
     /// The length of a bucket of time, in seconds.

@@ -24,6 +24,7 @@ use super::{Context, to_the_end};
 use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Task, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError};
+use crate::wire::value::NestedValues;
 
 /// How long a creation waits for the purge of an earlier sensor with the same identifier.
 const PURGE_WAIT: Duration = Duration::from_secs(2);
@@ -168,7 +169,7 @@ async fn create(
     caller: Caller,
     Json(body): Json<NewSensorBody>,
 ) -> Result<HttpResponse, Problem> {
-    let new = new_sensor(body, caller.scope())?;
+    let new = new_sensor(body, caller.scope(), context.nested_values)?;
     let sensor = to_the_end(async move {
         let sensor = match context.store.create_sensor(&new).await {
             Err(SensorError::NotPurged) if purged_in_time(&context, new.identifier).await => {
@@ -202,10 +203,15 @@ async fn purged_in_time(context: &Context, identifier: SensorIdentifier) -> bool
     matches!(outcome, Ok(Ok(Ok(true))))
 }
 
-fn new_sensor(body: NewSensorBody, own: Scope) -> Result<NewSensor, Problem> {
+fn new_sensor(
+    body: NewSensorBody,
+    own: Scope,
+    nested_values: NestedValues,
+) -> Result<NewSensor, Problem> {
     let network = network_in(own, body.network)?.or(own.network());
     let identifier = body.identifier.map(|identifier| identifier.0);
-    let configuration = body.configuration.map(|json| configuration_member(json.get()));
+    let configuration =
+        body.configuration.map(|json| configuration_member(json.get(), nested_values));
     Ok(NewSensor {
         identifier: identifier.unwrap_or_else(SensorIdentifier::random),
         network: network.unwrap_or(NetworkIdentifier::DEFAULT),

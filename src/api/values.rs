@@ -5,7 +5,7 @@ use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::domain::Timestamp;
-use crate::wire::value::MAX_KEY_CHARACTERS;
+use crate::wire::value::{MAX_DEPTH, MAX_KEY_CHARACTERS};
 
 pub(super) const MAX_NAME_CHARACTERS: usize = 200;
 
@@ -78,8 +78,13 @@ pub(super) fn names(text: &str) -> Option<Vec<String>> {
             other => name.push(other),
         }
     }
-    let usable = names.iter().all(|name| (1..=MAX_KEY_CHARACTERS).contains(&name.chars().count()));
-    usable.then_some(names)
+    let fits = |level: &str| level.chars().count() <= MAX_KEY_CHARACTERS;
+    // A path with a dot between its keys, which may hold dots themselves.
+    let usable = |name: &String| {
+        !name.is_empty() && name.split('.').count() <= MAX_DEPTH && name.split('.').all(fits)
+            || (1..=MAX_KEY_CHARACTERS).contains(&name.chars().count())
+    };
+    names.iter().all(usable).then_some(names)
 }
 
 /// Seconds, or a number and its unit.

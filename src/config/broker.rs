@@ -79,6 +79,7 @@ impl Settings<'_> {
         Ok(wire::Limits {
             payload_bytes: self.number("MAX_PAYLOAD_BYTES", 1 << 20, 64..=256 << 20)?,
             items_per_message: self.number("MAX_ITEMS_PER_MESSAGE", 10_000, 1..=1_000_000)?,
+            nested_values: self.word("NESTED_VALUES", "reject")?,
         })
     }
 }

@@ -195,7 +195,11 @@ mod tests {
     const SENSOR: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
 
     fn observed() -> Observed {
-        let limits = Limits { payload_bytes: 1_000, items_per_message: 10 };
+        let limits = Limits {
+            payload_bytes: 1_000,
+            items_per_message: 10,
+            nested_values: crate::wire::value::NestedValues::Reject,
+        };
         Observed::new(Decoder::new(Topics::new("a"), limits))
     }
 

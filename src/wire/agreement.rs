@@ -3,15 +3,21 @@
 
 use serde::de::IgnoredAny;
 
-use super::{careful, envelope};
+use super::value::NestedValues;
+use super::{Rules, careful, envelope};
 use crate::domain::{Kind, trim_payload};
 
 /// How the two passes differ, if they do. The fast one may give up at an escape that could be a lone
 /// surrogate in the name of an unknown member.
 #[must_use]
-pub fn disagreement(kind: Kind, payload: &str, limit: usize) -> Option<String> {
-    let fast = envelope::decode(kind, payload.as_bytes(), limit);
-    let careful = careful::decode(kind, payload.as_bytes(), limit);
+pub fn disagreement(
+    kind: Kind,
+    payload: &str,
+    (limit, nested_values): (usize, NestedValues),
+) -> Option<String> {
+    let rules = Rules { items: limit, nested_values };
+    let fast = envelope::decode(kind, payload.as_bytes(), rules);
+    let careful = careful::decode(kind, payload.as_bytes(), rules);
     // The fast pass takes no array that holds nothing between two commas.
     let is_json = std::str::from_utf8(trim_payload(payload.as_bytes()))
         .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());

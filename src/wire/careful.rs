@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::item::{
     accept_revision, heartbeat, holds_nul, log_message, measurement, range_of, split_message,
 };
-use super::{MessageRefusal, Refusal, RefusedItem, form, value};
+use super::{MessageRefusal, Refusal, RefusedItem, Rules, form, value};
 use crate::domain::{
     Heartbeat, Items, Kind, LogMessage, Measurement, ObjectMembers, Reason, Severity, Timestamp,
     elements, malformed_value,
@@ -18,7 +18,7 @@ use crate::domain::{
 pub(super) fn decode(
     kind: Kind,
     payload: &[u8],
-    limit: usize,
+    rules: Rules,
 ) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
     let elements = elements(kind, payload).map_err(|(reason, detail)| {
         let detail = match form::of(payload) {
@@ -33,11 +33,15 @@ pub(super) fn decode(
         let detail = format!("the array {:?} is empty", kind.envelope_member());
         return Err(whole(Reason::NoItems, detail));
     }
-    if elements.len() > limit {
+    if elements.len() > rules.items {
         return Err(MessageRefusal {
             refusal: (
                 Reason::TooManyItems,
-                format!("the array has {} items; at most {limit} are accepted", elements.len()),
+                format!(
+                    "the array has {} items; at most {} are accepted",
+                    elements.len(),
+                    rules.items
+                ),
             ),
             item_count: u32::try_from(elements.len()).unwrap_or(u32::MAX),
         });
@@ -45,8 +49,10 @@ pub(super) fn decode(
     let mut refused = Vec::new();
     let items = match kind {
         Kind::Measurement => Items::Measurements(
-            partition(&elements, payload, &mut refused, |item| read_measurement(item, payload))
-                .collect(),
+            partition(&elements, payload, &mut refused, |item| {
+                read_measurement(item, payload, rules)
+            })
+            .collect(),
         ),
         Kind::LogMessage => Items::LogMessages(
             partition(&elements, payload, &mut refused, read_log_message).collect(),
@@ -193,13 +199,18 @@ fn text(value: &RawValue, name: &str, reason: Reason, expected: &str) -> Result<
     Ok(text)
 }
 
-fn read_measurement(item: &Members<'_>, payload: &[u8]) -> Result<Measurement, Refusal> {
+fn read_measurement(
+    item: &Members<'_>,
+    payload: &[u8],
+    rules: Rules,
+) -> Result<Measurement, Refusal> {
     let revision = item.revision()?;
     let timestamp = item.timestamp()?;
     let value = item
         .optional("value")?
         .ok_or_else(|| (Reason::InvalidValue, "value is missing".to_owned()))?;
-    value::check(value.get()).map_err(|flaw| (flaw.reason(), format!("in value: {flaw}")))?;
+    value::check(value.get(), rules.nested_values)
+        .map_err(|flaw| (flaw.reason(), format!("in value: {flaw}")))?;
     Ok(measurement(revision, timestamp, value, payload))
 }
 

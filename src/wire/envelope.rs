@@ -8,34 +8,35 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
+use super::Rules;
 use super::item::{WireHeartbeat, WireItem, WireLogMessage, WireMeasurement};
 use crate::domain::{Items, Kind, trim_payload};
 
 /// None if anything about the message is in doubt.
-pub(super) fn decode(kind: Kind, payload: &[u8], limit: usize) -> Option<Items> {
+pub(super) fn decode(kind: Kind, payload: &[u8], rules: Rules) -> Option<Items> {
     match kind {
         Kind::Measurement => {
-            read::<WireMeasurement<'_>, _>(kind, payload, limit).map(Items::Measurements)
+            read::<WireMeasurement<'_>, _>(kind, payload, rules).map(Items::Measurements)
         }
         Kind::LogMessage => {
-            read::<WireLogMessage<'_>, _>(kind, payload, limit).map(Items::LogMessages)
+            read::<WireLogMessage<'_>, _>(kind, payload, rules).map(Items::LogMessages)
         }
-        Kind::Heartbeat => read::<WireHeartbeat, _>(kind, payload, limit).map(Items::Heartbeats),
+        Kind::Heartbeat => read::<WireHeartbeat, _>(kind, payload, rules).map(Items::Heartbeats),
     }
 }
 
-fn read<'de, W, C>(kind: Kind, payload: &'de [u8], limit: usize) -> Option<C>
+fn read<'de, W, C>(kind: Kind, payload: &'de [u8], rules: Rules) -> Option<C>
 where
     W: WireItem<'de>,
     C: Default + Extend<W::Item>,
 {
     let envelope =
-        Envelope::<W, C> { member: kind.envelope_member(), payload, limit, reads: PhantomData };
+        Envelope::<W, C> { member: kind.envelope_member(), payload, rules, reads: PhantomData };
     let text = std::str::from_utf8(trim_payload(payload)).ok()?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let items = if text.trim_start().starts_with('[') {
-        let Envelope { payload, limit, reads, .. } = envelope;
-        Array { payload, limit, reads }.deserialize(&mut deserializer)
+        let Envelope { payload, rules, reads, .. } = envelope;
+        Array { payload, rules, reads }.deserialize(&mut deserializer)
     } else {
         envelope.deserialize(&mut deserializer)
     };
@@ -48,14 +49,14 @@ where
 struct Envelope<'a, W, C> {
     member: &'static str,
     payload: &'a [u8],
-    limit: usize,
+    rules: Rules,
     reads: PhantomData<(W, C)>,
 }
 
 /// The array of the envelope.
 struct Array<'a, W, C> {
     payload: &'a [u8],
-    limit: usize,
+    rules: Rules,
     reads: PhantomData<(W, C)>,
 }
 
@@ -90,7 +91,7 @@ where
                 continue;
             }
             let array =
-                Array::<W, C> { payload: self.payload, limit: self.limit, reads: PhantomData };
+                Array::<W, C> { payload: self.payload, rules: self.rules, reads: PhantomData };
             if items.replace(map.next_value_seed(array)?).is_some() {
                 return Err(M::Error::duplicate_field(self.member));
             }
@@ -127,10 +128,10 @@ where
         let mut count = 0;
         while let Some(item) = sequence.next_element::<W>()? {
             count += 1;
-            if count > self.limit {
+            if count > self.rules.items {
                 return Err(S::Error::custom("more items than the limit"));
             }
-            let accepted = item.accept(self.payload);
+            let accepted = item.accept(self.payload, self.rules);
             items.extend(Some(accepted.ok_or_else(|| S::Error::custom("an item breaks a rule"))?));
         }
         if count == 0 { Err(S::Error::custom("no item")) } else { Ok(items) }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::value;
+use super::{Rules, value};
 use crate::domain::{
     ByteRange, Heartbeat, LogMessage, Measurement, Severity, Timestamp, content_digest,
 };
@@ -17,7 +17,7 @@ pub(super) trait WireItem<'de>: Deserialize<'de> {
     type Item;
 
     /// None if it breaks a rule. `payload` is what it was read from.
-    fn accept(self, payload: &'de [u8]) -> Option<Self::Item>;
+    fn accept(self, payload: &'de [u8], rules: Rules) -> Option<Self::Item>;
 }
 
 #[derive(Deserialize)]
@@ -57,10 +57,10 @@ pub(super) struct WireHeartbeat {
 impl<'de> WireItem<'de> for WireMeasurement<'de> {
     type Item = Measurement;
 
-    fn accept(self, payload: &'de [u8]) -> Option<Measurement> {
+    fn accept(self, payload: &'de [u8], rules: Rules) -> Option<Measurement> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
-        value::check(self.value.get()).ok()?;
+        value::check(self.value.get(), rules.nested_values).ok()?;
         Some(measurement(revision, timestamp, self.value, payload))
     }
 }
@@ -68,7 +68,7 @@ impl<'de> WireItem<'de> for WireMeasurement<'de> {
 impl<'de> WireItem<'de> for WireLogMessage<'de> {
     type Item = LogMessage;
 
-    fn accept(self, _payload: &'de [u8]) -> Option<LogMessage> {
+    fn accept(self, _payload: &'de [u8], _rules: Rules) -> Option<LogMessage> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
         let severity = Severity::parse(&self.severity)?;
@@ -91,7 +91,7 @@ impl<'de> WireItem<'de> for WireLogMessage<'de> {
 impl<'de> WireItem<'de> for WireHeartbeat {
     type Item = Heartbeat;
 
-    fn accept(self, _payload: &'de [u8]) -> Option<Heartbeat> {
+    fn accept(self, _payload: &'de [u8], _rules: Rules) -> Option<Heartbeat> {
         let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
         Some(heartbeat(revision, timestamp, self.success))

@@ -17,6 +17,7 @@ pub use agreement::disagreement;
 pub use topic::{Topics, check_prefix};
 pub use topic_flaw::TopicFlaw;
 
+use self::value::NestedValues;
 use crate::domain::{
     AckToken, Items, Kind, RawMessage, Reason, Rejection, RejectionDigest, Uplink,
 };
@@ -28,6 +29,16 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// `MAX_ITEMS_PER_MESSAGE`
     pub items_per_message: usize,
+    /// `NESTED_VALUES`
+    pub nested_values: NestedValues,
+}
+
+/// What the items of a message have to keep to.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// At most as many.
+    items: usize,
+    nested_values: NestedValues,
 }
 
 /// A payload over the limit, of which only the beginning was kept.
@@ -187,10 +198,11 @@ fn decode_payload(
     limits: Limits,
 ) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
     let payload = message.payload();
-    if let Some(items) = envelope::decode(kind, payload, limits.items_per_message) {
+    let rules = Rules { items: limits.items_per_message, nested_values: limits.nested_values };
+    if let Some(items) = envelope::decode(kind, payload, rules) {
         return Ok((items, Vec::new()));
     }
-    careful::decode(kind, payload, limits.items_per_message)
+    careful::decode(kind, payload, rules)
 }
 
 #[cfg(test)]

@@ -210,3 +210,66 @@ async fn a_payload_in_another_form_is_refused_by_its_name() {
     }
     assert_eq!(scene.count("select count(*) from rejection").await, 5);
 }
+
+#[actix_rt::test]
+async fn nested_values_are_stored_where_that_is_the_setting() {
+    let scene = Scene::new(&[("NESTED_VALUES", "store")]).await;
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(17), "}".repeat(17));
+    scene
+        .publish(
+            "measurements",
+            format!(
+                r#"[{{"timestamp":1782896400,"value":{{"wind":{{"speed":3.5,"gusts":[5,{{"max":7}}]}},"sky":"clear"}}}},
+                    {{"timestamp":1782896401,"value":{{"wind.speed":4.5,"wind":{{"speed":100}}}}}},
+                    {{"timestamp":1782896402,"value":{{"sky":null}}}},
+                    {{"timestamp":1782896403,"value":{deep}}}]"#
+            ),
+        )
+        .await;
+    scene.service.until(|account| account.received == 4 && account.in_flight == 0).await;
+    let deeper = "select count(*) from rejection where item_index = 3 and reason = 'nested_value' \
+        and detail = 'in value: the member \"a\" is nested deeper than 16 levels'";
+    assert_eq!(scene.count(deeper).await, 1);
+
+    let bucket = "measurements/aggregates?bucket=1h&from=1782896400&to=1782900000";
+    let sums = scene.read(&format!("{bucket}&attributes=wind.speed,wind.gusts.1.max,wind")).await;
+    assert_eq!(
+        sums["items"][0]["attributes"],
+        json!({
+            "wind.speed": { "count": 2, "min": 3.5, "mean": 4.0, "max": 4.5 },
+            "wind.gusts.1.max": { "count": 1, "min": 7.0, "mean": 7.0, "max": 7.0 },
+        })
+    );
+    let path = "measurements/export?attributes=wind.speed,wind.gusts.0,sky";
+    let csv = scene.text(path).await;
+    let lines: Vec<&str> = csv.lines().map(|line| line.splitn(6, ',').nth(5).unwrap()).collect();
+    assert_eq!(lines, [r#""wind.speed","wind.gusts.0","sky""#, "3.5,5,clear", "4.5,,", ",,"]);
+    let lines = scene.text(&format!("{path}&format=ndjson")).await;
+    let values: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].clone())
+        .collect();
+    assert_eq!(
+        values,
+        [
+            json!({ "wind.speed": 3.5, "wind.gusts.0": 5, "sky": "clear" }),
+            json!({ "wind.speed": 4.5 }),
+            json!({ "sky": null }),
+        ]
+    );
+    let page = scene.read("measurements?order=asc&attributes=wind.gusts.1.max").await;
+    assert_eq!(page["items"].as_array().unwrap().len(), 1);
+    assert_eq!(page["items"][0]["value"], json!({ "wind.gusts.1.max": 7 }));
+
+    let configuration = json!({ "schedule": { "days": ["mo", "tu"], "rate": 60 } });
+    let topic = format!("{}/configurations/{}", scene.database.name, scene.sensor);
+    scene.client.subscribe(&topic).await;
+    let path = format!("/api/v1/sensors/{}/configurations", scene.sensor);
+    assert_eq!(scene.service.post(&path, &configuration).await.unwrap().0, 202);
+    let sent = scene.client.wait_for_messages(1).await;
+    let sent: Value = serde_json::from_str(&sent[0].payload).unwrap();
+    assert_eq!(sent["configuration"], configuration);
+    let (status, problem) =
+        scene.service.post(&path, &serde_json::from_str(&deep).unwrap()).await.unwrap();
+    assert_eq!((status, &problem["reason"]), (422, &json!("nested_value")), "{problem}");
+}

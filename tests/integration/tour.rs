@@ -125,7 +125,13 @@ fn every_link_leads_somewhere() {
             assert!(slugs.any(|slug| slug == anchor), "no heading is {target}");
             continue;
         }
-        assert!(target.starts_with("http") || root.join(target).exists(), "{target} is not there");
+        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+        assert!(target.starts_with("http") || root.join(file).exists(), "{target} is not there");
+        if !target.starts_with("http") && !anchor.is_empty() {
+            let text = std::fs::read_to_string(root.join(file)).unwrap().to_lowercase();
+            let heading = format!("# {}", anchor.replace('-', " "));
+            assert!(text.lines().any(|line| line.ends_with(&heading)), "no heading is {target}");
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The columns of a CSV export: their names, and their SQL expressions. Called by the export. Pure. No
 //! two columns have the same name, and CSV for Excel has no cell that Excel evaluates as a formula.
 
+use super::members;
+
 /// The first columns of every CSV.
 const FIXED: [&str; 5] =
     ["sensor_identifier", "timestamp", "creation_timestamp", "receipt_timestamp", "revision"];
@@ -52,12 +54,12 @@ fn harmless(name: String) -> String {
 
 /// The SQL expression for the column of a member, whose name is passed as a literal.
 pub(super) fn member(literal: &str, for_excel: bool) -> String {
-    let text = format!("value ->> {literal}");
+    let (text, member) = (members::text(literal), members::member(literal));
     if !for_excel {
         return text;
     }
     format!(
-        "case jsonb_typeof(value -> {literal}) when 'string' \
+        "case jsonb_typeof({member}) when 'string' \
          then regexp_replace({text}, {HARMLESS}) else {text} end"
     )
 }

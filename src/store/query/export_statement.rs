@@ -1,7 +1,7 @@
 //! What is exported, and the COPY statement that does it. Called by `export.rs` for each sensor. Pure.
 
-use super::csv;
 use super::rows::TimeRange;
+use super::{csv, members};
 use crate::domain::{NetworkIdentifier, SensorIdentifier};
 
 /// The sensors whose measurements are exported.
@@ -54,6 +54,8 @@ impl Export {
         let rfc3339 = |column| format!("to_char({column} at time zone 'UTC', {RFC3339})");
         let (created, received) = (rfc3339("creation_timestamp"), rfc3339("receipt_timestamp"));
         let unix = "trim_scale(extract(epoch from creation_timestamp))";
+        let has_paths = self.attributes.as_deref().is_some_and(members::has_paths);
+        let array = |literals: &[String]| format!("array[{}]", literals.join(", "));
         let attributes = self
             .attributes
             .as_ref()
@@ -70,12 +72,7 @@ impl Export {
             (ExportFormat::NdJson, attributes) => {
                 let value = match attributes {
                     None => "value::text".to_owned(),
-                    Some(attributes) => format!(
-                        "(select jsonb_object_agg(key, member)::text \
-                         from jsonb_each(value) as members (key, member) \
-                         where key = any (array[{}]))",
-                        attributes.join(", ")
-                    ),
+                    Some(attributes) => members::some(&array(attributes), has_paths),
                 };
                 format!(
                     "'{{\"sensor_identifier\":\"' || sensor_identifier || '\",\"timestamp\":' || {unix} \
@@ -92,7 +89,7 @@ impl Export {
             filter += &format!(" and creation_timestamp < '{}'", to.to_jiff());
         }
         if let Some(attributes) = &attributes {
-            filter += &format!(" and value ?| array[{}]", attributes.join(", "));
+            filter += &format!(" and {}", members::has_one(&array(attributes), has_paths));
         }
         let options = match self.format {
             ExportFormat::Csv => "format csv",

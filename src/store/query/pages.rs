@@ -5,6 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::hot_page::{Bounds, Conditions, Table, hot_rows};
+use super::members;
 use super::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Newest, Order, Page,
     RowKey, RowPage, Selection, TimeRange,
@@ -25,12 +26,11 @@ impl Store {
         let mut conditions = Conditions::of(&sensor);
         let mut value = "value::text as value".to_owned();
         if let Some(attributes) = &attributes {
-            conditions.and("value ?| {}", attributes, Type::TEXT_ARRAY);
+            let has_paths = members::has_paths(attributes);
+            conditions.and(&members::has_one("{}", has_paths), attributes, Type::TEXT_ARRAY);
             let number = conditions.parameters.len();
-            value = format!(
-                "(select coalesce(jsonb_object_agg(key, member), '{{}}')::text
-                  from jsonb_each(value) as members (key, member) where key = any (${number})) as value"
-            );
+            let some = members::some(&format!("${number}::text[]"), has_paths);
+            value = format!("coalesce({some}, '{{}}') as value");
         }
         self.hot_page(sensor, selection, measurements(&value, conditions), measurement).await
     }

@@ -2,6 +2,7 @@
 //! any order. Pure. The rounding error does not grow with the number of rows; values that are not
 //! numbers, or too large for a double, are ignored.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -67,6 +68,11 @@ impl<'a> Sums<'a> {
         let attributes = self.attributes;
         let sums = self.buckets.entry(bucket);
         let sums = sums.or_insert_with(|| vec![Sum::default(); attributes.len()]);
+        for (index, attribute) in attributes.iter().enumerate().filter(|(_, it)| it.contains('.')) {
+            if let Some(number) = at_path(value, attribute).and_then(|it| number(it.get())) {
+                sums[index].add(number);
+            }
+        }
         let mut json = serde_json::Deserializer::from_str(value);
         if let Err(error) = json.deserialize_map(Members { attributes, sums }) {
             // Inserted by other means than the service, which stores only objects.
@@ -182,8 +188,27 @@ impl Visitor<'_> for Name<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.iter().position(|wanted| wanted == name))
+        // A name with a dot is looked up by itself: it may be a path.
+        Ok(self.0.iter().position(|wanted| wanted == name && !wanted.contains('.')))
     }
+}
+
+/// The member with this key as it stands, else at the path of keys and indices between its dots.
+fn at_path<'a>(value: &'a str, attribute: &str) -> Option<&'a RawValue> {
+    let mut members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(value).ok()?;
+    if let Some(member) = members.get(attribute) {
+        return Some(member);
+    }
+    let mut steps = attribute.split('.');
+    let first = members.remove(steps.next()?)?;
+    steps.try_fold(first, |value, step| {
+        if value.get().starts_with('[') {
+            let elements: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
+            return elements.get(step.parse::<usize>().ok()?).copied();
+        }
+        let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(value.get()).ok()?;
+        members.get(step).copied()
+    })
 }
 
 /// The number, if the JSON value is one.
@@ -227,6 +252,27 @@ mod tests {
             .map(|it| (it.attribute, it.count, it.minimum, it.mean, it.maximum))
             .collect();
         assert_eq!(told, [("a".into(), 2, -2.5, -0.75, 1.0), ("b".into(), 1, 7.0, 7.0, 7.0)]);
+    }
+
+    #[test]
+    fn a_path_leads_to_a_nested_number_and_a_key_with_a_dot_comes_first() {
+        let values = [
+            (0, r#"{"a": {"b": 1, "c": [5, {"d": 6}]}}"#),
+            (1, r#"{"a": {"b": 3}, "a.b": 2}"#),
+            (2, r#"{"a": {"b": 8}, "a.b": "x"}"#),
+            (3, r#"{"a": 7, "a.c": {"0": 1}}"#),
+        ];
+        let told: Vec<_> = summed(&["a", "a.b", "a.c.0", "a.c.1.d", "a.x"], &values)
+            .into_iter()
+            .map(|it| (it.attribute, it.count, it.minimum, it.maximum))
+            .collect();
+        let expected = [
+            ("a", 1, 7.0, 7.0),
+            ("a.b", 2, 1.0, 2.0),
+            ("a.c.0", 1, 5.0, 5.0),
+            ("a.c.1.d", 1, 6.0, 6.0),
+        ];
+        assert_eq!(told, expected.map(|(name, count, min, max)| (name.into(), count, min, max)));
     }
 
     #[test]

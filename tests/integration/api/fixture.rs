@@ -351,6 +351,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         ledger,
         health: Arc::default(),
         tasks: tributary::tasks::Tasks::default(),
+        nested_values: tributary::wire::value::NestedValues::default(),
         started_at: Timestamp::now(),
     }
 }

@@ -19,7 +19,11 @@ pub(crate) fn batch(measurements: &str) -> Batch {
 
 /// What some new sensor said on this level of its topics.
 pub(crate) fn batch_of(level: &str, payload: &str) -> Batch {
-    let limits = Limits { payload_bytes: 1 << 20, items_per_message: 10_000 };
+    let limits = Limits {
+        payload_bytes: 1 << 20,
+        items_per_message: 10_000,
+        nested_values: tributary::wire::value::NestedValues::Reject,
+    };
     let topic = format!("{level}/{}", SensorIdentifier::random());
     let message = RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), false);
     let ack_token = AckTokens::new().0.issue(0);

@@ -1,0 +1,141 @@
+//! What is accepted as a value, and by which name anything else is refused.
+
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn accepts_unnested_objects() {
+    for json in [
+        "{}",
+        " { } ",
+        r#"{"a":1}"#,
+        r#"{"a":-1.5e-3,"b":"x","c":true,"d":false,"e":null}"#,
+        "{ \"a\" :\t1 ,\n\"b\" : \"{[,:\\\"\" }",
+        r#"{"ключ":"значение","emoji":"\ud83d\ude00"}"#,
+        r#"{"a":1e131071,"b":1e-16383,"c":1.0}"#,
+        r#"{"64":"","0123456789012345678901234567890123456789012345678901234567890123":0}"#,
+    ] {
+        assert_eq!(check(json, NestedValues::Reject), Ok(()), "{json}");
+    }
+    let hundred: Vec<String> = (0..100).map(|n| format!("\"k{n}\":{n}")).collect();
+    assert_eq!(check(&format!("{{{}}}", hundred.join(",")), NestedValues::Reject), Ok(()));
+}
+
+#[test]
+fn names_the_flaw() {
+    let long = "x".repeat(65);
+    for (json, reason) in [
+        ("[]".to_owned(), Reason::InvalidValue),
+        ("1".into(), Reason::InvalidValue),
+        ("null".into(), Reason::InvalidValue),
+        (r#"{"a":{}}"#.into(), Reason::NestedValue),
+        (r#"{"a":1,"b":[]}"#.into(), Reason::NestedValue),
+        (r#"{"":1}"#.into(), Reason::InvalidKey),
+        (format!("{{\"{long}\":1}}"), Reason::InvalidKey),
+        (r#"{"a":1,"a":1}"#.into(), Reason::DuplicateKey),
+        (r#"{"a":1,"\u0061":1}"#.into(), Reason::DuplicateKey),
+        (r#"{"a":"\u0000"}"#.into(), Reason::NulCharacter),
+        (r#"{"\u0000":1}"#.into(), Reason::NulCharacter),
+        (r#"{"a":"\ud800"}"#.into(), Reason::InvalidText),
+        (r#"{"a":"\ude00\ud83d"}"#.into(), Reason::InvalidText),
+        (r#"{"a":1e131072}"#.into(), Reason::InvalidNumber),
+        (r#"{"a":1e-16384}"#.into(), Reason::InvalidNumber),
+        (r#"{"a":1e99999999999}"#.into(), Reason::InvalidNumber),
+        (format!("{{\"a\":0.{}}}", "1".repeat(16_384)), Reason::InvalidNumber),
+        (format!("{{\"a\":{}}}", "1".repeat(131_073)), Reason::InvalidNumber),
+    ] {
+        assert_eq!(check(&json, NestedValues::Reject).unwrap_err().reason(), reason, "{json:.60}");
+    }
+    let mut many: Vec<String> = (0..100).map(|n| format!("\"k{n}\":{n}")).collect();
+    many.push("\"k99\":0".into());
+    assert_eq!(
+        check(&format!("{{{}}}", many.join(",")), NestedValues::Reject),
+        Err(Flaw::DuplicateKey("k99".into()))
+    );
+}
+
+#[test]
+fn nested_values_are_stored_to_a_depth() {
+    let at_depth =
+        |depth: usize| format!("{{\"a\":{}1{}}}", "[{\"b\":".repeat(depth), "}]".repeat(depth));
+    let store = |json: &str| check(json, NestedValues::Store);
+    for json in [
+        r#"{"a":{},"b":[ ],"c":[1,"x",{"d" : [null , true,[-1e3]]}]}"#,
+        &at_depth(7),
+        r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#,
+    ] {
+        assert_eq!(store(json), Ok(()), "{json}");
+    }
+    assert_eq!(store(&at_depth(8)), Err(Flaw::TooDeep("b".into())));
+    for (json, reason) in [
+        (r#"[{"a":1}]"#, Reason::InvalidValue),
+        (r#"{"a":{"b":1,"b":2}}"#, Reason::DuplicateKey),
+        (r#"{"a":[{"":1}]}"#, Reason::InvalidKey),
+        (r#"{"a":["\u0000"]}"#, Reason::NulCharacter),
+        (r#"{"a":{"b":["\ud800"]}}"#, Reason::InvalidText),
+        (r#"{"a":[1e200000]}"#, Reason::InvalidNumber),
+    ] {
+        assert_eq!(store(json).unwrap_err().reason(), reason, "{json}");
+    }
+}
+
+fn scalar() -> impl Strategy<Value = serde_json::Value> {
+    prop_oneof![
+        any::<bool>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        "\\PC{0,12}".prop_map(Into::into),
+        Just(serde_json::Value::Null),
+    ]
+}
+
+fn nested() -> impl Strategy<Value = serde_json::Value> {
+    scalar().prop_recursive(15, 40, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            proptest::collection::btree_map("[a-z.]{1,8}", inner, 0..4)
+                .prop_map(|it| serde_json::Value::Object(it.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_unnested_object_is_accepted(
+        members in proptest::collection::btree_map("[^\\x00]{1,64}", scalar(), 0..40),
+        pretty in any::<bool>(),
+    ) {
+        let object = serde_json::Value::Object(members.into_iter().collect());
+        let json = if pretty {
+            serde_json::to_string_pretty(&object).unwrap()
+        } else {
+            object.to_string()
+        };
+        prop_assert_eq!(check(&json, NestedValues::Reject), Ok(()));
+    }
+
+    #[test]
+    fn a_nested_member_is_found(
+        members in proptest::collection::btree_map("[a-z]{1,8}", scalar(), 0..40),
+        inner in scalar(),
+    ) {
+        let mut object: serde_json::Map<_, _> = members.into_iter().collect();
+        object.insert("NESTED".into(), serde_json::Value::Array(vec![inner]));
+        let json = serde_json::Value::Object(object).to_string();
+        prop_assert_eq!(check(&json, NestedValues::Reject), Err(Flaw::Nested("NESTED".into())));
+    }
+
+    #[test]
+    fn every_object_is_accepted_to_the_depth(
+        members in proptest::collection::btree_map("[^\\x00]{1,64}", nested(), 0..6),
+    ) {
+        let json = serde_json::Value::Object(members.into_iter().collect()).to_string();
+        prop_assert_eq!(check(&json, NestedValues::Store), Ok(()));
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[{}\\[\\]\",:\\\\a0eE+. -]{0,40}") {
+        drop(check(&text, NestedValues::Reject));
+        drop(check(&text, NestedValues::Store));
+    }
+}
