@@ -2,9 +2,9 @@
 # Creates a cluster in $SERVER_HOME unless one exists, and executes its server with this script's arguments. If set,
 # $POSTGRES_HBA precedes the lines of pg_hba.conf, $TLS_CERTIFICATE, $TLS_KEY and $TLS_AUTHORITY are written to
 # certificate.pem, key.pem and authority.pem, and $FAKED_TIME to clock, where libfaketime reads it. If $POSTGRES_PRIMARY is
-# set, the cluster is a standby of the server at this connection string. The scripts and the tests pass this text to `sh -c`, in a container (the
-# official image or one of scripts/images) and on the machine itself, under an unprivileged account. With $PREPARE_ONLY it
-# exits before it starts the server.
+# set, the cluster is a standby of the server at this connection string. The scripts and the tests pass this text to `sh -c`,
+# in a container (the official image or one of scripts/images) and on the machine itself, under an unprivileged account. With
+# $PREPARE_ONLY it exits before it starts the server.
 set -eu
 home=${SERVER_HOME:-/tmp/tributary}
 mkdir -p "$home"

@@ -13,6 +13,16 @@ const OFFSETS: [&str; 4] = ["+200d", "-200d", "+2h", "-2h"];
 
 /// With a publication of all tables, PostgreSQL refuses deletions from a table without a replica identity.
 pub(super) async fn publication(run: &Run<'_>) {
+    // The first housekeeping of a database gives these their replica identity; until then deletions wait.
+    let without_identity = "select count(*) from pg_class where relreplident = 'd' and relname in
+        ('measurement_default', 'log_message_default', 'heartbeat_default')";
+    eventually(PATIENCE * 3, async || {
+        match run.client().await.query_one(without_identity, &[]).await {
+            Ok(row) if row.get::<_, i64>(0) == 0 => Ok(()),
+            other => Err(other.map(|row| row.get::<_, i64>(0))),
+        }
+    })
+    .await;
     change(run, "create publication everything for all tables").await;
     let path = format!("/api/v1/sensors/{}", run.deleted_sensor);
     run.process_runs.insist("DELETE", &path, None).await;
