@@ -58,7 +58,7 @@ impl Access {
         }
     }
 
-    /// The problems that authentication can end in.
+    /// The problems of authentication and of queries; a route without authentication declares its own.
     pub(super) fn problems(self) -> &'static [Kind] {
         match self {
             Self::Open => &[],
@@ -67,6 +67,7 @@ impl Access {
                 Kind::Forbidden,
                 Kind::TooManyRequests,
                 Kind::DatabaseUnavailable,
+                Kind::Busy,
                 Kind::ReadTimeout,
             ],
         }

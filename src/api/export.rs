@@ -29,8 +29,8 @@ const CSV: &str = "text/csv; charset=utf-8";
 const NDJSON: &str = "application/x-ndjson";
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Access::VIEWER, __path_of_sensor, of_sensor).fails_with(&[Kind::Busy]);
-    routes.add(Access::VIEWER, __path_of_network, of_network).fails_with(&[Kind::Busy]);
+    routes.add(Access::VIEWER, __path_of_sensor, of_sensor);
+    routes.add(Access::VIEWER, __path_of_network, of_network);
 }
 
 /// Exports the measurements of a sensor, oldest first

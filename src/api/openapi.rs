@@ -332,9 +332,12 @@ mod tests {
                 let tag = &operation["tags"][0];
                 let tags = document["tags"].as_array().unwrap();
                 assert!(tags.iter().any(|it| it["name"] == *tag), "{method} {path}: {tag}");
-                for status in ["400", "406", "503"] {
-                    let content = &operation["responses"][status]["content"];
-                    assert!(content["application/problem+json"].is_object(), "{path} {status}");
+                let responses = operation["responses"].as_object().unwrap();
+                assert!(["400", "406", "503"].iter().all(|status| responses.contains_key(*status)));
+                for (status, response) in responses {
+                    let is_problem = status.starts_with(['4', '5']);
+                    let problems = &response["content"]["application/problem+json"]["examples"];
+                    assert_eq!(problems.is_object(), is_problem, "{method} {path} {status}");
                 }
             }
         }

@@ -10,14 +10,14 @@ use super::access::Access;
 use super::caller::Caller;
 use super::fields::ReasonCode;
 use super::page::Listing;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::rejections::{RejectionsQuery, within};
 use super::routes::Routes;
 use crate::store;
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Access::VIEWER, __path_summarise, summarise);
+    routes.add(Access::VIEWER, __path_summarise, summarise).fails_with(&[Kind::SensorNotFound]);
 }
 
 /// The rejections of one reason.

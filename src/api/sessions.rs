@@ -28,6 +28,7 @@ pub(super) fn routes(routes: &mut Routes) {
         Kind::TooManyRequests,
         Kind::Busy,
         Kind::DatabaseUnavailable,
+        Kind::Busy,
         Kind::ReadTimeout,
     ]);
     routes.add(Access::VIEWER, __path_current, current);

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::files::{FileError, Role, authorities, certificates, private_key, system_authorities};
 use super::provider;
 use super::renewed::Renewed;
-use super::verify::{AnyCertificate, AnyName};
+use super::verify::AnyName;
 
 /// Who may sign the other side's certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,12 +76,10 @@ fn configuration(options: &ClientOptions) -> Result<ClientConfig, FileError> {
         .expect("ring has the suites of TLS 1.2 and 1.3");
     let builder = match &options.authority {
         Some(authority) if options.check_name => builder.with_root_certificates(roots(authority)?),
-        Some(authority) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyName::new(roots(authority)?))),
-        None => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate::default())),
+        authority => {
+            let roots = authority.as_ref().map(roots).transpose()?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName::new(roots)))
+        }
     };
     let mut configuration = match &options.identity {
         None => builder.with_no_client_auth(),
