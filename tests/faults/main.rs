@@ -115,6 +115,6 @@ async fn play(options: Options) -> ExitCode {
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("Not as accepted: {failed:?}. scripts/faults --seed N plays one of them again.");
+    println!("Not as promised: {failed:?}. scripts/faults --seed N plays one of them again.");
     ExitCode::FAILURE
 }

@@ -138,10 +138,11 @@ async fn settle(plan: &Plan, run: Run<'_>, started_at: Instant) -> Report {
     };
     if !report.is_clean() {
         eprintln!(
-            "lost {:?}\ndoubled {:?}\nmisplaced {:?}\n{}",
+            "lost {:?}\ndoubled {:?}\nmisplaced {:?}\ninvented {:?}\n{}",
             first(&comparison.lost),
             first(&comparison.doubled),
             first(&comparison.misplaced),
+            first(&comparison.invented),
             run.log_tail()
         );
     }
