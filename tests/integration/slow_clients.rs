@@ -146,7 +146,8 @@ async fn a_trickling_client_of_http2_is_cut_off_and_a_quick_one_gets_all() {
 
 #[actix_rt::test]
 async fn a_trickling_client_of_http1_is_cut_off_and_a_quick_one_gets_all() {
-    let scene = scene(&[MIN_BYTES_PER_SEC], false).await;
+    // So long that the system, whose timeout is the same, sees the window open in between.
+    let scene = scene(&[MIN_BYTES_PER_SEC, ("HTTP_WRITE_TIMEOUT_SECS", "6")], false).await;
     let host = scene.service.url().replace("http://", "");
     let ask = async || {
         let socket = TcpSocket::new_v4().unwrap();
