@@ -222,7 +222,8 @@ async fn waits_for_a_standby_however_often_it_is_cut_short(
     let mut sent = 1;
     let first = eventually(PATIENCE, async || {
         // Until a writer's session has reloaded its settings, its commits wait for nobody.
-        if service.account("measurements").await?.in_flight == 0 {
+        let account = service.account("measurements").await?;
+        if account.received == u64::from(sent) && account.in_flight == 0 {
             client.publish(&topic, payload(sent)).await.map_err(|end| format!("{end:?}"))?;
             sent += 1;
         }
