@@ -37,7 +37,8 @@ pub(super) async fn acknowledge(
             })
             .collect();
         for sensor in accepted.keys() {
-            let revision = held.get(sensor).map_or_else(|| "null".into(), i64::to_string);
+            // Not null: rows without a revision are those of the publishers.
+            let revision = held.get(sensor).copied().unwrap_or(0);
             let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
             let heartbeat = format!(
                 r#"{{"heartbeats":[{{"revision":{revision},"timestamp":{:.6},"success":true}}]}}"#,
