@@ -100,7 +100,7 @@ async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
 }
 
 /// Waits for the housekeeping that every start begins with.
-async fn housekept(service: &Service) {
+pub(crate) async fn housekept(service: &Service) {
     eventually(PATIENCE, async || {
         let reading = Reading::of(service).await;
         match reading.sum("tributary_housekeeping_success_timestamp_seconds", &[]) {
