@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Kind;
 
-const ENTRY_COUNT: usize = Kind::ALL.len() + 1;
+/// Entries of a ledger: one per kind, and one for messages of none.
+pub const LEDGER_ENTRY_COUNT: usize = Kind::ALL.len() + 1;
 
 const fn slot(kind: Option<Kind>) -> usize {
     match kind {
@@ -22,7 +23,7 @@ const fn slot(kind: Option<Kind>) -> usize {
 
 /// The names of the entries in the API and in the metrics.
 #[must_use]
-pub const fn ledger_names() -> [&'static str; ENTRY_COUNT] {
+pub const fn ledger_names() -> [&'static str; LEDGER_ENTRY_COUNT] {
     ["measurements", "log_messages", "heartbeats", "unknown"]
 }
 
@@ -57,7 +58,7 @@ impl LedgerEntry {
 
 /// Counts of items or messages, per kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct KindCounts([u64; ENTRY_COUNT]);
+pub struct KindCounts([u64; LEDGER_ENTRY_COUNT]);
 
 impl KindCounts {
     /// Adds to one kind.
@@ -67,7 +68,7 @@ impl KindCounts {
 
     /// In the order of [`ledger_names`].
     #[must_use]
-    pub const fn counts(self) -> [u64; ENTRY_COUNT] {
+    pub const fn counts(self) -> [u64; LEDGER_ENTRY_COUNT] {
         self.0
     }
 }
@@ -88,7 +89,7 @@ pub struct LedgerSnapshot {
 impl LedgerSnapshot {
     /// The entries with their names.
     #[must_use]
-    pub fn entries(&self) -> [(&'static str, LedgerEntry); ENTRY_COUNT] {
+    pub fn entries(&self) -> [(&'static str, LedgerEntry); LEDGER_ENTRY_COUNT] {
         let [measurements, log_messages, heartbeats, unknown] = ledger_names();
         [
             (measurements, self.measurements),
@@ -101,7 +102,7 @@ impl LedgerSnapshot {
 
 /// The outcome of one committed batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Tally([Outcome; ENTRY_COUNT]);
+pub struct Tally([Outcome; LEDGER_ENTRY_COUNT]);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Outcome {
@@ -143,7 +144,7 @@ impl Tally {
 
 /// The counts since the process started.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<[LedgerEntry; ENTRY_COUNT]>);
+pub struct Ledger(Mutex<[LedgerEntry; LEDGER_ENTRY_COUNT]>);
 
 impl Ledger {
     /// Counts items received from the broker.
@@ -197,7 +198,7 @@ impl Ledger {
         LedgerSnapshot { measurements, log_messages, heartbeats, unknown }
     }
 
-    fn lock(&self) -> MutexGuard<'_, [LedgerEntry; ENTRY_COUNT]> {
+    fn lock(&self) -> MutexGuard<'_, [LedgerEntry; LEDGER_ENTRY_COUNT]> {
         // Plain numbers: a panic elsewhere leaves none of them half written.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

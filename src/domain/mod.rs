@@ -33,7 +33,9 @@ pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
 pub use item::{Heartbeat, Items, Kind, LogMessage, Measurement, Severity, content_digest};
-pub use ledger::{KindCounts, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names};
+pub use ledger::{
+    KindCounts, LEDGER_ENTRY_COUNT, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names,
+};
 pub use password::{hash_password, is_password, is_usable_password};
 pub use raw_message::{ByteRange, RawMessage};
 pub use rejection::{Reason, Rejection, RejectionDigest};

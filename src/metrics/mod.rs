@@ -13,7 +13,7 @@ use prometheus::{
     IntGaugeVec, Registry, TextEncoder,
 };
 
-use crate::domain::{Kind, KindCounts, Ledger, ledger_names};
+use crate::domain::{Kind, KindCounts, LEDGER_ENTRY_COUNT, Ledger, ledger_names};
 
 pub use age::Age;
 use register::Register;
@@ -73,7 +73,7 @@ macro_rules! metrics {
             descriptions: Vec<Description>,
             probes: Mutex<Vec<Probe>>,
             ledger: Arc<Ledger>,
-            messages: [MessageCounters; ledger_names().len()],
+            messages: [MessageCounters; LEDGER_ENTRY_COUNT],
             $(#[doc = concat!("`", $name, "`")] $visible $field: type_of!($form),)+
         }
 
@@ -188,9 +188,7 @@ metrics! {
         "HTTP requests in progress");
 }
 
-fn register_process_and_messages(
-    register: &mut Register,
-) -> [MessageCounters; ledger_names().len()] {
+fn register_process_and_messages(register: &mut Register) -> [MessageCounters; LEDGER_ENTRY_COUNT] {
     register
         .gauges(
             "tributary_build_info",
