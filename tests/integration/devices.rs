@@ -3,35 +3,13 @@
 
 use serde_json::{Value, json};
 
-use crate::support::broker::Broker;
-use crate::support::client::Client;
-use crate::support::postgres::{Database, connect};
+use crate::support::postgres::connect;
 use crate::support::said::heartbeat;
-use crate::support::service::{Service, count, database};
+use crate::support::scene::Scene;
+use crate::support::service::count;
 use crate::support::wait::{PATIENCE, eventually};
 
-struct Scene {
-    database: Database,
-    service: Service,
-    client: Client,
-    sensor: String,
-}
-
 impl Scene {
-    async fn new(settings: &[(&str, &str)]) -> Self {
-        let broker = Broker::shared().await;
-        let database = database().await;
-        let service = Service::start(&database, broker, settings).await;
-        let sensor = service.create_sensor("device").await;
-        let client = Client::connect(broker.url(), &format!("{}-device", database.name)).await;
-        Self { database, service, client, sensor }
-    }
-
-    async fn publish(&self, kind: &str, payload: impl Into<Vec<u8>>) {
-        let topic = format!("{}/{kind}/{}", self.database.name, self.sensor);
-        self.client.publish(&topic, payload).await.unwrap();
-    }
-
     async fn read(&self, rest: &str) -> Value {
         let path = format!("/api/v1/sensors/{}/{rest}", self.sensor);
         let (status, answer) = self.service.get(&path).await.unwrap();

@@ -4,35 +4,13 @@
 use tributary::config::read_store;
 use tributary::store::migrate;
 
-use crate::support::broker::Broker;
-use crate::support::client::Client;
-use crate::support::postgres::{Database, Postgres, connect};
+use crate::support::postgres::{Postgres, connect};
 use crate::support::said::{measurement, measurements};
-use crate::support::service::{Service, count, database};
+use crate::support::scene::Scene;
+use crate::support::service::{count, database};
 use crate::support::wait::{PATIENCE, eventually};
 
-struct Scene {
-    database: Database,
-    service: Service,
-    client: Client,
-    sensor: String,
-}
-
 impl Scene {
-    async fn new(settings: &[(&str, &str)]) -> Self {
-        let broker = Broker::shared().await;
-        let database = database().await;
-        let service = Service::start(&database, broker, settings).await;
-        let sensor = service.create_sensor("isolated").await;
-        let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
-        Self { database, service, client, sensor }
-    }
-
-    async fn say(&self, kind: &str, payload: impl Into<Vec<u8>>) {
-        let topic = format!("{}/{kind}/{}", self.database.name, self.sensor);
-        self.client.publish(&topic, payload).await.unwrap();
-    }
-
     async fn rejections(&self) -> Vec<(String, Option<i32>, Vec<u8>)> {
         let client = connect(&self.database.url).await.unwrap();
         let rows = client
@@ -48,7 +26,7 @@ async fn one_bad_item_never_sinks_its_message() {
     let scene = Scene::new(&[]).await;
     let bad = r#"{"revision":0,"timestamp":2,"value":{"a":{"nested":true}}}"#;
     scene
-        .say(
+        .publish(
             "measurements",
             format!(
                 r#"{{"measurements":[{{"revision":0,"timestamp":1,"value":{{}}}},{bad},{{"revision":0,"timestamp":3,"value":{{}}}}]}}"#
@@ -69,12 +47,12 @@ async fn one_bad_message_never_sinks_its_batch() {
     let scene = Scene::new(&[("MAX_PAYLOAD_BYTES", "1000")]).await;
     let large = format!(r#"{{"measurements":[],"padding":"{}"}}"#, "x".repeat(2_000));
     for second in 0..20 {
-        scene.say("measurements", measurement(f64::from(second))).await;
+        scene.publish("measurements", measurement(f64::from(second))).await;
         if second == 10 {
-            scene.say("measurements", "{").await;
-            scene.say("measurements", b"\xff\xfe".to_vec()).await;
-            scene.say("measurements", large.clone()).await;
-            scene.say("measurements", r#"{"heartbeats":[]}"#).await;
+            scene.publish("measurements", "{").await;
+            scene.publish("measurements", b"\xff\xfe".to_vec()).await;
+            scene.publish("measurements", large.clone()).await;
+            scene.publish("measurements", r#"{"heartbeats":[]}"#).await;
         }
     }
     let account =
@@ -98,9 +76,9 @@ async fn one_refused_row_is_rejected_alone() {
         .unwrap();
     let mut waiting = Vec::new();
     for second in 0..40 {
-        waiting.push(scene.say("measurements", measurement(f64::from(second))));
+        waiting.push(scene.publish("measurements", measurement(f64::from(second))));
     }
-    waiting.push(scene.say("measurements", measurements([100.0, 13.0, 101.0])));
+    waiting.push(scene.publish("measurements", measurements([100.0, 13.0, 101.0])));
     for one in waiting {
         one.await;
     }
@@ -128,7 +106,7 @@ async fn a_flood_of_refused_rows_is_counted_and_not_kept() {
     for second in 0..4 {
         let hot = f64::from(100 + 3 * second);
         scene
-            .say("measurements", measurements([hot, f64::from(second), hot + 1.0, hot + 2.0]))
+            .publish("measurements", measurements([hot, f64::from(second), hot + 1.0, hot + 2.0]))
             .await;
     }
     let account =
@@ -154,9 +132,9 @@ async fn what_breaks_a_unique_constraint_of_the_users_is_rejected() {
             format!(r#"{{"revision":0,"timestamp":{second},"value":{{"a":{value}}}}}"#)
         };
         let said = |items: &[String]| format!(r#"{{"measurements":[{}]}}"#, items.join(","));
-        scene.say("measurements", said(&[item(5, 1)])).await;
-        scene.say("measurements", said(&[item(5, 2)])).await;
-        scene.say("measurements", said(&[item(6, 1), item(6, 2), item(7, 1)])).await;
+        scene.publish("measurements", said(&[item(5, 1)])).await;
+        scene.publish("measurements", said(&[item(5, 2)])).await;
+        scene.publish("measurements", said(&[item(6, 1), item(6, 2), item(7, 1)])).await;
 
         let account =
             scene.service.until(|account| account.received == 5 && account.in_flight == 0).await;
@@ -187,7 +165,10 @@ async fn two_values_at_one_timestamp_are_both_stored() {
     let scene = Scene::new(&[]).await;
     let item = |value| format!(r#"{{"revision":0,"timestamp":5,"value":{{"a":{value}}}}}"#);
     scene
-        .say("measurements", format!(r#"{{"measurements":[{},{},{}]}}"#, item(1), item(2), item(1)))
+        .publish(
+            "measurements",
+            format!(r#"{{"measurements":[{},{},{}]}}"#, item(1), item(2), item(1)),
+        )
         .await;
     let account =
         scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
@@ -199,13 +180,13 @@ async fn two_values_at_one_timestamp_are_both_stored() {
 async fn every_kind_finds_its_table() {
     let scene = Scene::new(&[]).await;
     scene
-        .say(
+        .publish(
             "log-messages",
             r#"{"log_messages":[{"severity":"warning","revision":0,"timestamp":0.0,"subject":"The CPU is burning","details":"Please call the fire department"},{"severity":"info","revision":0,"timestamp":0.0,"subject":"s"}]}"#,
         )
         .await;
     scene
-        .say("heartbeats", r#"{"heartbeats":[{"revision":0,"timestamp":0.0,"success":true}]}"#)
+        .publish("heartbeats", r#"{"heartbeats":[{"revision":0,"timestamp":0.0,"success":true}]}"#)
         .await;
     crate::support::wait::eventually(crate::support::wait::PATIENCE, async || {
         let logs = scene.service.account("log_messages").await?;
@@ -225,7 +206,7 @@ async fn every_kind_finds_its_table() {
 async fn a_flood_of_rejections_is_counted_and_not_kept() {
     let scene = Scene::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
     for number in 0..12 {
-        scene.say("measurements", format!("garbage {number}")).await;
+        scene.publish("measurements", format!("garbage {number}")).await;
     }
     let account =
         scene.service.until(|account| account.received == 12 && account.in_flight == 0).await;
@@ -266,8 +247,8 @@ async fn an_acknowledgement_that_is_refused_is_rejected_alone() {
     let refused = format!(r#"{{"revision":{revision},"timestamp":1.0,"success":true}}"#);
     let good = r#"{"revision":77,"timestamp":2.0,"success":true}"#;
 
-    scene.say("heartbeats", format!(r#"{{"heartbeats":[{good},{refused}]}}"#)).await;
-    scene.say("measurements", measurement(1.0)).await;
+    scene.publish("heartbeats", format!(r#"{{"heartbeats":[{good},{refused}]}}"#)).await;
+    scene.publish("measurements", measurement(1.0)).await;
 
     let account = scene.service.until(|account| account.committed == 1).await;
     assert_eq!(account.in_flight, 0);
@@ -295,8 +276,8 @@ async fn a_message_that_is_refused_for_no_item_of_it_is_rejected_whole() {
     let now = tributary::domain::Timestamp::now().unix_seconds().floor();
     let two = measurements([now, now]).replacen(r#""temperature""#, r#""other""#, 1);
 
-    scene.say("measurements", two.clone()).await;
-    scene.say("measurements", measurement(now - 1.0)).await;
+    scene.publish("measurements", two.clone()).await;
+    scene.publish("measurements", measurement(now - 1.0)).await;
 
     let account =
         scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;

@@ -6,10 +6,10 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::hot_page::{PAGE_BYTES, is_followed, near};
-use super::pages::key;
+use super::pages::log_message;
 use super::rows::{LogFilter, LogMessageRow, Order, Page, RowKey, RowPage, Selection, TimeRange};
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
-use crate::store::columns::{Parameters, timestamp};
+use crate::store::columns::Parameters;
 
 use crate::store::pool::{CHECKOUT_TIMEOUT, Checkout};
 use crate::store::{Store, StoreError};
@@ -153,14 +153,7 @@ where coalesce(bytes, 0) < {PAGE_BYTES}
 
 fn fleet_log_row(row: &Row) -> Result<FleetLogRow, tokio_postgres::Error> {
     Ok(FleetLogRow {
-        message: LogMessageRow {
-            key: key(row)?,
-            received_at: timestamp(row, 2)?,
-            revision: row.try_get(3)?,
-            severity: row.try_get(4)?,
-            subject: row.try_get(5)?,
-            details: row.try_get(6)?,
-        },
+        message: log_message(row)?,
         sensor: SensorIdentifier(row.try_get(7)?),
         sensor_name: row.try_get(8)?,
         network: NetworkIdentifier(row.try_get(9)?),

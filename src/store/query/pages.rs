@@ -77,16 +77,6 @@ impl Store {
         selection: &Selection,
         filter: &LogFilter,
     ) -> Result<Option<RowPage<LogMessageRow>>, StoreError> {
-        let read = |row: &Row| {
-            Ok(LogMessageRow {
-                key: key(row)?,
-                received_at: timestamp(row, 2)?,
-                revision: row.try_get(3)?,
-                severity: row.try_get(4)?,
-                subject: row.try_get(5)?,
-                details: row.try_get(6)?,
-            })
-        };
         let (severities, pattern) = (filter.severities(), filter.pattern());
         let mut conditions = Conditions::of(&sensor);
         if let Some(severities) = &severities {
@@ -105,7 +95,7 @@ impl Store {
             size: "octet_length(subject) + coalesce(octet_length(details), 0)",
             conditions,
         };
-        self.hot_page(sensor, selection, table, read).await
+        self.hot_page(sensor, selection, table, log_message).await
     }
 
     /// Heartbeats of a sensor; none if the sensor does not exist.
@@ -150,6 +140,17 @@ fn measurements<'a>(value: &str, conditions: Conditions<'a>) -> Table<'a> {
         size: "octet_length(value)",
         conditions,
     }
+}
+
+pub(super) fn log_message(row: &Row) -> Result<LogMessageRow, tokio_postgres::Error> {
+    Ok(LogMessageRow {
+        key: key(row)?,
+        received_at: timestamp(row, 2)?,
+        revision: row.try_get(3)?,
+        severity: row.try_get(4)?,
+        subject: row.try_get(5)?,
+        details: row.try_get(6)?,
+    })
 }
 
 fn measurement(row: &Row) -> Result<MeasurementRow, tokio_postgres::Error> {

@@ -11,6 +11,7 @@ pub(crate) mod ports;
 pub(crate) mod postgres;
 mod process;
 pub(crate) mod said;
+pub(crate) mod scene;
 pub(crate) mod scripted;
 pub(crate) mod server;
 pub(crate) mod service;

@@ -1,0 +1,29 @@
+//! A service with a database of its own and one sensor that speaks: where many tests begin.
+
+use super::broker::Broker;
+use super::client::Client;
+use super::postgres::Database;
+use super::service::{Service, database};
+
+pub(crate) struct Scene {
+    pub(crate) database: Database,
+    pub(crate) service: Service,
+    pub(crate) client: Client,
+    pub(crate) sensor: String,
+}
+
+impl Scene {
+    pub(crate) async fn new(settings: &[(&str, &str)]) -> Self {
+        let broker = Broker::shared().await;
+        let database = database().await;
+        let service = Service::start(&database, broker, settings).await;
+        let sensor = service.create_sensor("device").await;
+        let client = Client::connect(broker.url(), &format!("{}-device", database.name)).await;
+        Self { database, service, client, sensor }
+    }
+
+    pub(crate) async fn publish(&self, kind: &str, payload: impl Into<Vec<u8>>) {
+        let topic = format!("{}/{kind}/{}", self.database.name, self.sensor);
+        self.client.publish(&topic, payload).await.unwrap();
+    }
+}
