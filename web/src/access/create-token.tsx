@@ -3,10 +3,10 @@ import { useState } from "preact/hooks";
 import { body, client } from "../api/client";
 import { CopyButton } from "../parts/copy-button";
 import { Dialog } from "../parts/dialog";
+import { FormDialog } from "../parts/form-dialog";
+import { NameField } from "../parts/name-field";
 import type { Network } from "../parts/networks";
-import { ProblemMessage } from "../parts/problem-message";
 import { TimeInput } from "../parts/time-input";
-import { useAction } from "../parts/use-action";
 import type { Caller, Role } from "../session/session";
 import { RoleFields } from "./role-fields";
 
@@ -22,7 +22,6 @@ export function CreateToken({ networks, caller, close, created }: Props) {
   const [[role, network], setGrant] = useState<[Role, string]>(["viewer", caller.network ?? ""]);
   const [expiry, setExpiry] = useState<number | null>(null);
   const [token, setToken] = useState<string | null>(null);
-  const action = useAction();
   const create = async () => {
     const made = await body(
       client.POST("/api/v1/tokens", {
@@ -54,40 +53,16 @@ export function CreateToken({ networks, caller, close, created }: Props) {
     );
   }
   return (
-    <Dialog title="Create a token" close={close}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          void action.run(create);
-        }}
-      >
-        <label>
-          Name
-          <input
-            required
-            maxLength={200}
-            value={name}
-            onInput={(event) => setName(event.currentTarget.value)}
-          />
-        </label>
-        <RoleFields
-          role={role}
-          network={network}
-          networks={networks}
-          caller={caller}
-          change={(role, network) => setGrant([role, network])}
-        />
-        <TimeInput label="Expires (never, if empty)" value={expiry} change={setExpiry} />
-        <ProblemMessage problem={action.problem} />
-        <footer>
-          <button type="button" onClick={close}>
-            Cancel
-          </button>
-          <button type="submit" class="primary" disabled={action.busy}>
-            Create
-          </button>
-        </footer>
-      </form>
-    </Dialog>
+    <FormDialog title="Create a token" submitName="Create" submit={create} close={close}>
+      <NameField value={name} change={setName} />
+      <RoleFields
+        role={role}
+        network={network}
+        networks={networks}
+        caller={caller}
+        change={(role, network) => setGrant([role, network])}
+      />
+      <TimeInput label="Expires (never, if empty)" value={expiry} change={setExpiry} />
+    </FormDialog>
   );
 }

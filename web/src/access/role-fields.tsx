@@ -1,4 +1,6 @@
 // A role, and where it holds.
+
+import { NetworkOptions } from "../parts/network-options";
 import type { Network } from "../parts/networks";
 import type { Caller, Role } from "../session/session";
 
@@ -34,11 +36,7 @@ export function RoleFields({ role, network, networks, caller, change }: Props) {
         In
         <select value={network} onChange={(event) => change(role, event.currentTarget.value)}>
           {caller.network === null && <option value="">all networks</option>}
-          {networks.map((network) => (
-            <option key={network.identifier} value={network.identifier}>
-              {network.name}
-            </option>
-          ))}
+          <NetworkOptions networks={networks} />
         </select>
       </label>
     </>

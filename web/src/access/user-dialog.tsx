@@ -1,10 +1,9 @@
 // Creates a user, or changes one.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
-import { Dialog } from "../parts/dialog";
+import { FormDialog } from "../parts/form-dialog";
+import { NameField } from "../parts/name-field";
 import type { Network } from "../parts/networks";
-import { ProblemMessage } from "../parts/problem-message";
-import { useAction } from "../parts/use-action";
 import type { Caller, Role } from "../session/session";
 import { RoleFields } from "./role-fields";
 
@@ -26,7 +25,6 @@ export function UserDialog({ user, networks, caller, close, saved }: Props) {
     user?.role ?? "viewer",
     (user ? user.network : caller.network) ?? "",
   ]);
-  const action = useAction();
   const save = async () => {
     if (user === null) {
       await body(
@@ -48,57 +46,35 @@ export function UserDialog({ user, networks, caller, close, saved }: Props) {
     close();
   };
   return (
-    <Dialog title={user === null ? "Create a user" : `Change ${user.name}`} close={close}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          void action.run(save);
-        }}
-      >
-        {user === null && (
-          <label>
-            Name
-            <input
-              required
-              maxLength={200}
-              autocomplete="off"
-              value={name}
-              onInput={(event) => setName(event.currentTarget.value)}
-            />
-          </label>
-        )}
-        <label>
-          {user === null ? "Password" : "New password"}
-          <input
-            type="password"
-            required={user === null}
-            minLength={SHORTEST_PASSWORD}
-            autocomplete="new-password"
-            value={password}
-            onInput={(event) => setPassword(event.currentTarget.value)}
-          />
-          <small>
-            At least {SHORTEST_PASSWORD} characters{user !== null && "; unchanged, if empty"}
-          </small>
-        </label>
-        <RoleFields
-          role={role}
-          network={network}
-          networks={networks}
-          caller={caller}
-          change={(role, network) => setGrant([role, network])}
+    <FormDialog
+      title={user === null ? "Create a user" : `Change ${user.name}`}
+      submitName="Save"
+      submit={save}
+      close={close}
+    >
+      {user === null && <NameField value={name} change={setName} autocomplete="off" />}
+      <label>
+        {user === null ? "Password" : "New password"}
+        <input
+          type="password"
+          required={user === null}
+          minLength={SHORTEST_PASSWORD}
+          autocomplete="new-password"
+          value={password}
+          onInput={(event) => setPassword(event.currentTarget.value)}
         />
-        {user !== null && <p class="quiet">A change ends all sessions of the user.</p>}
-        <ProblemMessage problem={action.problem} />
-        <footer>
-          <button type="button" onClick={close}>
-            Cancel
-          </button>
-          <button type="submit" class="primary" disabled={action.busy}>
-            Save
-          </button>
-        </footer>
-      </form>
-    </Dialog>
+        <small>
+          At least {SHORTEST_PASSWORD} characters{user !== null && "; unchanged, if empty"}
+        </small>
+      </label>
+      <RoleFields
+        role={role}
+        network={network}
+        networks={networks}
+        caller={caller}
+        change={(role, network) => setGrant([role, network])}
+      />
+      {user !== null && <p class="quiet">A change ends all sessions of the user.</p>}
+    </FormDialog>
   );
 }

@@ -3,9 +3,10 @@ import { useState } from "preact/hooks";
 import { body, client } from "../api/client";
 import { CopyButton } from "../parts/copy-button";
 import { Dialog } from "../parts/dialog";
+import { FormDialog } from "../parts/form-dialog";
+import { NameField } from "../parts/name-field";
+import { NetworkOptions } from "../parts/network-options";
 import type { Network } from "../parts/networks";
-import { ProblemMessage } from "../parts/problem-message";
-import { useAction } from "../parts/use-action";
 
 interface Props {
   networks: Network[];
@@ -18,7 +19,6 @@ export function AddSensor({ networks, close, added }: Props) {
   const [identifier, setIdentifier] = useState("");
   const [network, setNetwork] = useState("");
   const [created, setCreated] = useState<string | null>(null);
-  const action = useAction();
   const add = async () => {
     const sensor = await body(
       client.POST("/api/v1/sensors", {
@@ -47,55 +47,27 @@ export function AddSensor({ networks, close, added }: Props) {
     );
   }
   return (
-    <Dialog title="Add a sensor" close={close}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          void action.run(add);
-        }}
-      >
+    <FormDialog title="Add a sensor" submitName="Add" submit={add} close={close}>
+      <NameField value={name} change={setName} />
+      <label>
+        Identifier
+        <input
+          value={identifier}
+          placeholder="A random one"
+          spellcheck={false}
+          onInput={(event) => setIdentifier(event.currentTarget.value.trim())}
+        />
+        <small>The UUID in the sensor's topics, if it has one already</small>
+      </label>
+      {networks.length > 1 && (
         <label>
-          Name
-          <input
-            required
-            maxLength={200}
-            value={name}
-            onInput={(event) => setName(event.currentTarget.value)}
-          />
+          Network
+          <select value={network} onChange={(event) => setNetwork(event.currentTarget.value)}>
+            <option value="">Default</option>
+            <NetworkOptions networks={networks} />
+          </select>
         </label>
-        <label>
-          Identifier
-          <input
-            value={identifier}
-            placeholder="A random one"
-            spellcheck={false}
-            onInput={(event) => setIdentifier(event.currentTarget.value.trim())}
-          />
-          <small>The UUID in the sensor's topics, if it has one already</small>
-        </label>
-        {networks.length > 1 && (
-          <label>
-            Network
-            <select value={network} onChange={(event) => setNetwork(event.currentTarget.value)}>
-              <option value="">Default</option>
-              {networks.map((network) => (
-                <option key={network.identifier} value={network.identifier}>
-                  {network.name}
-                </option>
-              ))}
-            </select>
-          </label>
-        )}
-        <ProblemMessage problem={action.problem} />
-        <footer>
-          <button type="button" onClick={close}>
-            Cancel
-          </button>
-          <button type="submit" class="primary" disabled={action.busy}>
-            Add
-          </button>
-        </footer>
-      </form>
-    </Dialog>
+      )}
+    </FormDialog>
   );
 }

@@ -1,4 +1,6 @@
 // Chooses a network, or all; left out where there is only one.
+
+import { NetworkOptions } from "./network-options";
 import type { Network } from "./networks";
 
 interface Props {
@@ -14,11 +16,7 @@ export function NetworkSelect({ networks, value, change }: Props) {
       Network
       <select value={value} onChange={(event) => change(event.currentTarget.value)}>
         <option value="">All networks</option>
-        {networks.map((network) => (
-          <option key={network.identifier} value={network.identifier}>
-            {network.name}
-          </option>
-        ))}
+        <NetworkOptions networks={networks} />
       </select>
     </label>
   );

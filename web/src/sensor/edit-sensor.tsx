@@ -1,10 +1,10 @@
 // Changes the sensor's name, network and metadata.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
-import { Dialog } from "../parts/dialog";
+import { FormDialog } from "../parts/form-dialog";
+import { NameField } from "../parts/name-field";
+import { NetworkOptions } from "../parts/network-options";
 import type { Network } from "../parts/networks";
-import { ProblemMessage } from "../parts/problem-message";
-import { useAction } from "../parts/use-action";
 
 interface Props {
   sensor: Schemas["SensorDetail"];
@@ -28,7 +28,6 @@ export function EditSensor({ sensor, networks, close, changed }: Props) {
   const [name, setName] = useState(sensor.name);
   const [network, setNetwork] = useState(sensor.network);
   const [metadata, setMetadata] = useState(written);
-  const action = useAction();
   const problem = metadataProblem(metadata);
   const save = async () => {
     const { identifier } = sensor;
@@ -46,56 +45,28 @@ export function EditSensor({ sensor, networks, close, changed }: Props) {
     close();
   };
   return (
-    <Dialog title="Edit sensor" close={close}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (problem === null) void action.run(save);
-        }}
-      >
+    <FormDialog title="Edit sensor" submitName="Save" ready={problem === null} submit={save} close={close}>
+      <NameField value={name} change={setName} />
+      {networks.length > 1 && (
         <label>
-          Name
-          <input
-            required
-            maxLength={200}
-            value={name}
-            onInput={(event) => setName(event.currentTarget.value)}
-          />
+          Network
+          <select value={network} onChange={(event) => setNetwork(event.currentTarget.value)}>
+            <NetworkOptions networks={networks} />
+          </select>
         </label>
-        {networks.length > 1 && (
-          <label>
-            Network
-            <select value={network} onChange={(event) => setNetwork(event.currentTarget.value)}>
-              {networks.map((network) => (
-                <option key={network.identifier} value={network.identifier}>
-                  {network.name}
-                </option>
-              ))}
-            </select>
-          </label>
-        )}
-        <label>
-          Metadata
-          <textarea
-            rows={5}
-            spellcheck={false}
-            value={metadata}
-            onInput={(event) => setMetadata(event.currentTarget.value)}
-          />
-        </label>
-        <p class="failed-text" role="status">
-          {problem}
-        </p>
-        <ProblemMessage problem={action.problem} />
-        <footer>
-          <button type="button" onClick={close}>
-            Cancel
-          </button>
-          <button type="submit" class="primary" disabled={problem !== null || action.busy}>
-            Save
-          </button>
-        </footer>
-      </form>
-    </Dialog>
+      )}
+      <label>
+        Metadata
+        <textarea
+          rows={5}
+          spellcheck={false}
+          value={metadata}
+          onInput={(event) => setMetadata(event.currentTarget.value)}
+        />
+      </label>
+      <p class="failed-text" role="status">
+        {problem}
+      </p>
+    </FormDialog>
   );
 }
