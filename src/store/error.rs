@@ -55,6 +55,9 @@ pub enum StoreError {
         "the database's encoding is {0}, Tributary needs UTF8: create database … encoding 'UTF8' template template0"
     )]
     Encoding(String),
+    /// A newer version has migrated the database.
+    #[error("the database was migrated for the engine {0}, which this version does not know")]
+    UnknownEngine(String),
     /// The limit of concurrent operations of this kind is reached.
     #[error("too many {0} at once")]
     Crowded(&'static str),
@@ -108,6 +111,7 @@ pub fn recovery(error: &StoreError) -> Recovery {
         | StoreError::TransactionPooling
         | StoreError::Migration(_)
         | StoreError::Encoding(_)
+        | StoreError::UnknownEngine(_)
         | StoreError::Crowded(_)
         | StoreError::Migrating => Recovery::Retry,
     }
@@ -200,7 +204,7 @@ impl StoreError {
             Self::Pretended(recovery) => *recovery == Recovery::Retry,
             Self::TransactionPooling => false,
             Self::Postgres(error) => is_transient(error),
-            Self::Encoding(_) | Self::Crowded(_) => false,
+            Self::Encoding(_) | Self::UnknownEngine(_) | Self::Crowded(_) => false,
         }
     }
 }

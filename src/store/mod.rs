@@ -6,6 +6,7 @@ mod configurations;
 mod sensors;
 mod query;
 mod access;
+mod engines;
 mod maintenance;
 mod background;
 mod columns;
@@ -31,6 +32,8 @@ pub use connections::{
     Ssl, SslError, SslMode, UrlError, describe, placeholder, read_url, refuse_transaction_pooling,
     without_password,
 };
+pub use engines::engine::TableCensus;
+pub use engines::recorded::EngineName;
 pub use error::{ConnectProblem, Recovery, StoreError, recovery};
 pub use ingest::acknowledge::Acknowledgement;
 pub use ingest::commit::{Committed, Committer, Uncommitted};
@@ -46,7 +49,6 @@ pub(crate) use maintenance::benchmark::{
     Bundled, TableCounts, Watch, bundles_of_28_days, copy_line, copy_script,
 };
 pub use maintenance::bundles::Bundler;
-pub use maintenance::census::TableCensus;
 pub use maintenance::clock::Clocks;
 pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
 pub use maintenance::housekeeping::{BlockedPartitions, Housekeeper};

@@ -7,13 +7,16 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bb8::{ErrorSink as _, Pool, PooledConnection, QueueStrategy, RunError};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::connections::connector::Connector;
 use super::connections::last_connect_error::{LastConnectError, PoolUse};
 use super::connections::reader::{Planning, ReaderManager};
+use super::engines::engine::Engine;
+use super::engines::recorded::recorded;
 use super::query::callers::Callers;
 use super::query::turns::{LongRead, Turns};
 use super::{Config, StoreError};
@@ -39,7 +42,7 @@ const EXPORT_SESSION: &str = "set statement_timeout = 0; set tcp_user_timeout = 
 pub(super) const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Fails unless the migrations have been applied.
-const LATEST_TABLE: &str = "select signs_in_with_network from account limit 0";
+const LATEST_TABLE: &str = "select name from engine limit 0";
 
 pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
 
@@ -69,6 +72,7 @@ pub struct Store {
     pub(super) export_connector: Connector,
     /// Entries of the activity journal that one transaction folds.
     pub(super) fold_entries: Arc<AtomicUsize>,
+    engine: Arc<OnceCell<&'static dyn Engine>>,
 }
 
 impl Store {
@@ -107,6 +111,7 @@ impl Store {
             export_connector: Connector::new(config, "tributary-export")
                 .with_session(EXPORT_SESSION),
             fold_entries: Arc::new(AtomicUsize::new(usize::MAX)),
+            engine: Arc::default(),
         }
     }
 
@@ -122,6 +127,15 @@ impl Store {
         if migrated.wait_for(|migrated| *migrated).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// The engine of the database, which is read once.
+    ///
+    /// # Errors
+    /// When the migrations have not been applied.
+    pub(super) async fn engine(&self, client: &Client) -> Result<&'static dyn Engine, StoreError> {
+        let read = async || Ok(recorded(client).await?.engine());
+        self.engine.get_or_try_init(read).await.copied()
     }
 
     /// Limits a request to the time for one statement. After a timeout it is unknown whether a change was

@@ -173,10 +173,12 @@ left join pg_attribute as of_part
     on of_part.attrelid = $1::text::regclass and of_part.attname = of_table.attname
 where of_table.attrelid = 'measurement'::regclass and of_table.attnum > 0
   and (of_table.attstorage, of_table.attcompression, of_table.attgenerated, of_table.attnotnull,
-       of_table.attstattarget, of_table.attoptions, of_table.attacl::text)
+       of_table.attstattarget, of_table.attacl::text,
+       array(select option from unnest(of_table.attoptions) option where option not like 'pg\\_%'))
   is distinct from
       (of_part.attstorage, of_part.attcompression, of_part.attgenerated, of_part.attnotnull,
-       of_part.attstattarget, of_part.attoptions, of_part.attacl::text)";
+       of_part.attstattarget, of_part.attacl::text,
+       array(select option from unnest(of_part.attoptions) option where option not like 'pg\\_%'))";
 
 const OWN: &str = "\
 select relreplident::text, reloptions::text, has_table_privilege('pg_monitor', oid, 'select'),

@@ -246,7 +246,8 @@ impl Committer {
             })
             .await?;
             self.answered(&connection, CREATION_TIMEOUT, async {
-                let outcome = self.partitions.ensure(&connection.client, not_yet_known).await;
+                let WriterConnection { client, engine, .. } = &*connection;
+                let outcome = self.partitions.ensure(*engine, client, not_yet_known).await;
                 if outcome.is_err() {
                     roll_back(&connection).await;
                 }

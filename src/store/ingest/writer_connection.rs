@@ -12,6 +12,8 @@ use crate::domain::Kind;
 use crate::store::connections::connector::{CONNECT_TIMEOUT, Connector, HEALTH_CHECK_TIMEOUT};
 use crate::store::connections::last_connect_error::LastConnectError;
 use crate::store::connections::pooled_client::{PooledClient, in_time};
+use crate::store::engines::engine::Engine;
+use crate::store::engines::recorded::recorded;
 use crate::store::{Config, StoreError};
 
 /// Then the commit fails, and the writer retries it.
@@ -20,6 +22,7 @@ pub(in crate::store) const WRITER_CHECKOUT_TIMEOUT: Duration = Duration::from_se
 /// A connection and its statements.
 pub(in crate::store) struct WriterConnection {
     pub(in crate::store) client: PooledClient,
+    pub(in crate::store) engine: &'static dyn Engine,
     /// The server process's PID, as in `pg_stat_activity` and the server's log.
     pub(in crate::store) backend: i32,
     pub(in crate::store) tombstones: Statement,
@@ -46,6 +49,7 @@ impl WriterConnection {
     async fn prepare(client: PooledClient) -> Result<Self, StoreError> {
         // Until it is ready, because the caller may time out.
         client.set_abandoned(true);
+        let engine = recorded(&client).await?.engine();
         let mut copies = Vec::with_capacity(Kind::ALL.len());
         let mut stagings = Vec::with_capacity(Kind::ALL.len());
         for kind in Kind::ALL {
@@ -66,6 +70,7 @@ impl WriterConnection {
             supersede: client.prepare(SUPERSEDE).await?,
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
+            engine,
             client,
         };
         prepared.client.set_abandoned(false);

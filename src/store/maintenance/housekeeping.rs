@@ -11,10 +11,9 @@ use tokio_postgres::types::Type;
 
 use super::bundles::delete_bundles;
 use super::clock::Clocks;
-use super::new_partition::give_identities;
 use super::partitions::Intervals;
-use super::retention::{Kept, Retention};
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
+use crate::store::engines::engine::{Kept, Retention};
 use crate::store::ingest::writer_connection::table;
 use crate::store::{Config, Store, StoreError};
 
@@ -80,6 +79,7 @@ impl Housekeeper {
 
     async fn do_all(&self) -> Result<[BlockedPartitions; Kind::ALL.len()], StoreError> {
         let mut client = self.store.connection().await?;
+        let engine = self.store.engine(&client).await?;
         let mut outcome = Ok(());
         let mut blocked = Kind::ALL.map(|kind| BlockedPartitions {
             table: table(kind),
@@ -90,9 +90,9 @@ impl Housekeeper {
             let mut due = Vec::new();
             for interval in self.intervals.ahead(Timestamp::now()) {
                 let partition = self.intervals.partition(kind, interval);
-                due.push(partition.create(&client).await);
+                due.push(engine.create(&client, &partition).await);
             }
-            due.push(give_identities(&client, table(kind)).await);
+            due.push(engine.complete(&client, table(kind)).await);
             for done in due {
                 match done {
                     Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
@@ -125,12 +125,13 @@ impl Housekeeper {
         now: Timestamp,
         blocked: &mut [BlockedPartitions; Kind::ALL.len()],
     ) -> Result<(), StoreError> {
+        let engine = self.store.engine(client).await?;
         let mut kept = self.kept.lock().await;
         let mut outcome = Ok(());
         for (kind, days) in self.retention {
             let Some(days) = days else { continue };
             let retention = Retention { table: table(kind), days, now };
-            match retention.enforce(client, &mut kept[kind as usize]).await {
+            match engine.expire(client, &retention, &mut kept[kind as usize]).await {
                 Ok(count) => blocked[kind as usize].to_drop = count,
                 Err(error) => outcome = outcome.and(Err(error)),
             }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
-use super::new_partition::LOCK_TIMEOUT;
 use crate::store::connections::connector::Connector;
+use crate::store::engines::locks::LOCK_TIMEOUT;
 use crate::store::{Config, StoreError};
 
 /// Whether the index exists on at least some partitions.

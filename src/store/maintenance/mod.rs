@@ -8,6 +8,4 @@ pub(super) mod clock;
 pub(super) mod fold;
 pub(super) mod housekeeping;
 pub(super) mod log_index;
-pub(super) mod new_partition;
 pub(super) mod partitions;
-pub(super) mod retention;

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::new_partition::NewPartition;
 use crate::domain::{Kind, RowRef, Rows, Timestamp, long_pause};
-use crate::store::ingest::writer_connection::table;
+use crate::store::engines::engine::{Engine, NewPartition};
 use crate::store::{Config, StoreError};
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
@@ -67,12 +66,12 @@ impl Intervals {
     /// The name of a partition: its table and its first day.
     fn name(self, kind: Kind, interval: i64) -> String {
         let day = self.begin(interval).to_jiff().strftime("%Y_%m_%d").to_string();
-        format!("{}_p{day}", table(kind))
+        format!("{}_p{day}", kind.name())
     }
 
-    pub(in crate::store) fn partition(self, kind: Kind, interval: i64) -> NewPartition<'static> {
+    pub(in crate::store) fn partition(self, kind: Kind, interval: i64) -> NewPartition {
         NewPartition {
-            table: table(kind),
+            table: kind.name(),
             name: self.name(kind, interval),
             from: self.begin(interval),
             to: self.begin(interval + 1),
@@ -129,6 +128,7 @@ impl Partitions {
     /// When the connection is lost.
     pub(in crate::store) async fn ensure(
         &self,
+        engine: &dyn Engine,
         client: &Client,
         partitions: Vec<(Kind, i64)>,
     ) -> Result<(), StoreError> {
@@ -136,7 +136,7 @@ impl Partitions {
             if !self.back_offs()[kind as usize].is_over() {
                 continue;
             }
-            match self.intervals.partition(kind, interval).create(client).await {
+            match engine.create(client, &self.intervals.partition(kind, interval)).await {
                 Ok(()) => {
                     self.known().insert((kind, interval));
                     self.back_offs()[kind as usize] = BackOff::default();

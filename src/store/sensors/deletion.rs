@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
-use crate::store::ingest::writer_connection::table;
+use crate::store::engines::engine::Engine;
 use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::sensors::lookups::LOCK_SENSOR;
 use crate::store::{Store, StoreError};
@@ -26,8 +26,8 @@ const DELETION_LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
 /// Enough for a sensor of ten million rows.
 const PURGE_STATEMENT_TIMEOUT: &str = "set local statement_timeout = '30min'";
 
-/// PostgreSQL cancels each of the five statements earlier, unless it is unreachable.
-const PURGE_TIMEOUT: Duration = Duration::from_secs(5 * 31 * 60);
+/// PostgreSQL cancels each of the statements, of which there are at most eight, earlier, unless it is unreachable.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(8 * 31 * 60);
 
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
@@ -42,12 +42,11 @@ set deletion_timestamp = now(), clearance_timestamp = null, purge_timestamp = nu
 /// Each statement reads the tombstone in the snapshot that selects the rows, so that no row of a sensor
 /// that was created again is deleted. Rejections received after the deletion stay: they record what the
 /// sensor sent since.
-fn purge_statements() -> impl Iterator<Item = String> {
-    let of_kind = |kind| {
-        let table = table(kind);
+fn purge_statements(engine: &dyn Engine) -> impl Iterator<Item = String> {
+    let of_table = |table| {
         format!(
             "delete from {table} where sensor_identifier = $1 \
-             and exists (select from deleted_sensor where identifier = $1)"
+             and exists (select 1 from deleted_sensor where identifier = $1)"
         )
     };
     let rejections = [("rejection", "receipt_timestamp"), ("rejection_overflow", "hour")];
@@ -57,7 +56,8 @@ fn purge_statements() -> impl Iterator<Item = String> {
              (select deletion_timestamp from deleted_sensor where identifier = $1)"
         )
     };
-    Kind::ALL.map(of_kind).into_iter().chain(rejections.map(of_rejections))
+    let tables = Kind::ALL.map(|kind| engine.tables(kind)).into_iter().flatten();
+    tables.map(of_table).chain(rejections.map(of_rejections))
 }
 
 /// One purge of a sensor at a time: another would wait for its row locks. Parameter: sensor.
@@ -143,7 +143,8 @@ impl Store {
             };
             let deleted_at: Timestamp = timestamp(&deletion, 0)?;
             let mut row_count = 0;
-            for statement in purge_statements() {
+            let engine = self.engine(&connection).await?;
+            for statement in purge_statements(engine) {
                 let transaction = connection.transaction().await?;
                 transaction.batch_execute(PURGE_STATEMENT_TIMEOUT).await?;
                 match other_purge {

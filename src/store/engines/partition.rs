@@ -1,4 +1,4 @@
-//! Creates one partition with all properties of its table. Called by the housekeeping and by commits.
+//! Creates one declarative partition with all properties of its table. Called by the engines that have them.
 //! It waits at most 1 s for a lock, locks no other partition than the default one, and leaves nothing
 //! behind if it fails.
 
@@ -8,15 +8,9 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use crate::domain::Timestamp;
+use super::engine::NewPartition;
+use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, in_transaction, stored_columns};
 use crate::store::StoreError;
-
-/// A session that waits for a strong lock makes all later ones wait.
-pub(in crate::store) const LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
-
-/// One session at a time creates or drops partitions.
-pub(in crate::store) const PARTITIONS_LOCK: &str =
-    "select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0))";
 
 /// ATTACH reads the default partition while it is locked, and so does moving rows out of it. If that
 /// takes longer than this, the rows stay there.
@@ -38,12 +32,16 @@ where pg_class.oid = $1::text::regclass";
 
 /// The statements that give a partition what neither LIKE nor ATTACH copies: statistics targets and
 /// options of columns, the default partition's storage parameters, the table's grants, its replica
-/// identity. Under row-level security no grant is copied, because a partition has no policies.
+/// identity. PostgreSQL 15.20 and later keep a version of each column in its options, as `pg_attver`, which is not
+/// copied. Under row-level security no grant is copied, because a partition has no policies.
 /// Parameters: table, partition.
 const TO_INHERIT: &str = "\
 with parent as (select * from pg_class where oid = $1::text::regclass),
 columns as (
-    select attname, attstattarget, attoptions, attacl from pg_attribute join parent on attrelid = oid
+    select attname, attstattarget, attacl, array(
+        select option from unnest(attoptions) as option where option not like 'pg\\_%'
+    ) as options
+    from pg_attribute join parent on attrelid = oid
     where attnum > 0 and not attisdropped
 ),
 grants as (
@@ -66,8 +64,8 @@ identity as (
 select format('alter table %s alter column %I set statistics %s', $2, attname, attstattarget)
 from columns where attstattarget >= 0
 union all
-select format('alter table %s alter column %I set (%s)', $2, attname, array_to_string(attoptions, ', '))
-from columns where attoptions is not null
+select format('alter table %s alter column %I set (%s)', $2, attname, array_to_string(options, ', '))
+from columns where options <> '{}'
 union all
 select format('alter table %s set (%s)', $2, array_to_string(reloptions, ', '))
 from pg_class where oid = to_regclass($1 || '_default') and reloptions is not null
@@ -91,71 +89,65 @@ join pg_index on indexrelid = tree.relid
 join pg_class of_index on of_index.oid = indrelid
 where of_index.relreplident = 'd'";
 
-/// A partition to be created.
-pub(in crate::store) struct NewPartition<'a> {
-    pub(in crate::store) table: &'a str,
-    pub(in crate::store) name: String,
-    pub(in crate::store) from: Timestamp,
-    pub(in crate::store) to: Timestamp,
+/// Creates a partition if it does not exist, and moves its rows from the default partition.
+///
+/// # Errors
+/// When it cannot be created now; its rows then go to the default partition.
+pub(in crate::store) async fn create(
+    client: &Client,
+    new: &NewPartition,
+) -> Result<(), StoreError> {
+    let exists = "select to_regclass($1) is not null";
+    if client.query_typed_one(exists, &[(&new.name, Type::TEXT)]).await?.get(0) {
+        return Ok(());
+    }
+    let mut outcome = in_transaction(client, attach(client, new, false)).await;
+    // The default partition holds rows of it, which is rare.
+    if is(&outcome, &SqlState::CHECK_VIOLATION) {
+        outcome = in_transaction(client, attach(client, new, true)).await;
+    }
+    if is(&outcome, &SqlState::DUPLICATE_TABLE) {
+        return Ok(());
+    }
+    // It overlaps a partition that was created with another PARTITION_INTERVAL_DAYS.
+    if is(&outcome, &SqlState::INVALID_OBJECT_DEFINITION) {
+        tracing::info!(partition = new.name, "partition not created: it would overlap another");
+        return Ok(());
+    }
+    outcome?;
+    tracing::info!(partition = new.name, "partition created");
+    Ok(())
 }
 
-impl NewPartition<'_> {
-    /// Creates it if it does not exist, and moves its rows from the default partition.
-    ///
-    /// # Errors
-    /// When it cannot be created now; its rows then go to the default partition.
-    pub(in crate::store) async fn create(&self, client: &Client) -> Result<(), StoreError> {
-        let exists = "select to_regclass($1) is not null";
-        if client.query_typed_one(exists, &[(&self.name, Type::TEXT)]).await?.get(0) {
-            return Ok(());
-        }
-        let mut outcome = in_transaction(client, self.attach(client, false)).await;
-        // The default partition holds rows of it, which is rare.
-        if is(&outcome, &SqlState::CHECK_VIOLATION) {
-            outcome = in_transaction(client, self.attach(client, true)).await;
-        }
-        if is(&outcome, &SqlState::DUPLICATE_TABLE) {
-            return Ok(());
-        }
-        // It overlaps a partition that was created with another PARTITION_INTERVAL_DAYS.
-        if is(&outcome, &SqlState::INVALID_OBJECT_DEFINITION) {
-            tracing::info!(
-                partition = self.name,
-                "partition not created: it would overlap another"
-            );
-            return Ok(());
-        }
-        outcome?;
-        tracing::info!(partition = self.name, "partition created");
-        Ok(())
-    }
-
-    async fn attach(&self, client: &Client, moves: bool) -> Result<(), tokio_postgres::Error> {
-        let Self { table, name, from, to } = self;
-        let (from, to) = (from.to_jiff(), to.to_jiff());
-        begin(client, table).await?;
-        // Identity columns take their values from the table; a partition must not have its own.
-        let create = format!("create table {name} (like {table} including all excluding identity)");
-        client.batch_execute(&create).await?;
-        if moves {
-            let columns = stored_columns(client, table).await?;
-            let take = format!(
-                "lock table only {table}_default in access exclusive mode;
-                 with moved as (
-                     delete from {table}_default
-                     where creation_timestamp >= '{from}' and creation_timestamp < '{to}'
-                     returning {columns}
-                 ) insert into {name} ({columns}) select {columns} from moved"
-            );
-            client.batch_execute(&take).await?;
-        }
-        let attach = format!(
-            "alter table {table} attach partition {name} for values from ('{from}') to ('{to}')"
+async fn attach(
+    client: &Client,
+    new: &NewPartition,
+    moves: bool,
+) -> Result<(), tokio_postgres::Error> {
+    let NewPartition { table, name, from, to } = new;
+    let (from, to) = (from.to_jiff(), to.to_jiff());
+    begin(client, table).await?;
+    // Identity columns take their values from the table; a partition must not have its own.
+    let create = format!("create table {name} (like {table} including all excluding identity)");
+    client.batch_execute(&create).await?;
+    if moves {
+        let columns = stored_columns(client, table).await?;
+        let take = format!(
+            "lock table only {table}_default in access exclusive mode;
+             with moved as (
+                 delete from {table}_default
+                 where creation_timestamp >= '{from}' and creation_timestamp < '{to}'
+                 returning {columns}
+             ) insert into {name} ({columns}) select {columns} from moved"
         );
-        client.batch_execute(&attach).await?;
-        let parameters = [(table as _, Type::TEXT), (name as _, Type::TEXT)];
-        run(client, &client.query_typed(TO_INHERIT, &parameters).await?).await
+        client.batch_execute(&take).await?;
     }
+    let attach = format!(
+        "alter table {table} attach partition {name} for values from ('{from}') to ('{to}')"
+    );
+    client.batch_execute(&attach).await?;
+    let parameters = [(table as _, Type::TEXT), (name as _, Type::TEXT)];
+    run(client, &client.query_typed(TO_INHERIT, &parameters).await?).await
 }
 
 /// Gives the partitions without a replica identity that of their table: otherwise deletions fail while
@@ -191,32 +183,6 @@ async fn run(client: &Client, rows: &[tokio_postgres::Row]) -> Result<(), tokio_
     client.batch_execute(&statements.join("; ")).await
 }
 
-/// Commits the transaction that `work` has begun, or rolls it back if `work` fails.
-async fn in_transaction(
-    client: &Client,
-    work: impl Future<Output = Result<(), tokio_postgres::Error>>,
-) -> Result<(), tokio_postgres::Error> {
-    let outcome = match work.await {
-        Ok(()) => client.batch_execute("commit").await,
-        failed => failed,
-    };
-    if outcome.is_err() && !client.is_closed() {
-        client.batch_execute("rollback").await?;
-    }
-    outcome
-}
-
 fn is(outcome: &Result<(), tokio_postgres::Error>, state: &SqlState) -> bool {
     outcome.as_ref().is_err_and(|error| error.code() == Some(state))
-}
-
-/// All columns but those that PostgreSQL makes itself.
-pub(in crate::store) async fn stored_columns(
-    client: &Client,
-    table: &str,
-) -> Result<String, tokio_postgres::Error> {
-    const COLUMNS: &str = "\
-select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
-where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attgenerated = ''";
-    client.query_typed_one(COLUMNS, &[(&table, Type::TEXT)]).await?.try_get(0)
 }

@@ -1,0 +1,92 @@
+//! The trait of what differs between the engines, and the values that it takes. Implemented once per engine, called by
+//! the commit, the housekeeping, the metrics and the purge of a sensor. Each call ends within the caller's timeout.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_postgres::Client;
+
+use crate::domain::{Kind, Timestamp};
+use crate::store::StoreError;
+
+/// The result of work in the database.
+pub(in crate::store) type Done<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// An interval of a hot table whose rows are to be kept together: a partition, or a chunk.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct NewPartition {
+    pub(in crate::store) table: &'static str,
+    pub(in crate::store) name: String,
+    pub(in crate::store) from: Timestamp,
+    pub(in crate::store) to: Timestamp,
+}
+
+/// Expired partitions that hold a row within the retention, and until when: so that they are not read
+/// again in each round.
+pub(in crate::store) type Kept = HashMap<String, Timestamp>;
+
+/// The retention of one table.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Retention {
+    pub(in crate::store) table: &'static str,
+    pub(in crate::store) days: u32,
+    /// The time on which both clocks agree.
+    pub(in crate::store) now: Timestamp,
+}
+
+impl Retention {
+    pub(in crate::store) fn length(&self) -> Duration {
+        Duration::from_secs(u64::from(self.days) * 86_400)
+    }
+
+    /// Rows received before this time have expired.
+    pub(in crate::store) fn limit(&self) -> Timestamp {
+        self.now.saturating_sub(self.length())
+    }
+}
+
+/// The size of one hot table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableCensus {
+    /// The table's name.
+    pub table: String,
+    /// The number of partitions, without the default partition.
+    pub partitions: i64,
+    /// The end of the newest partition.
+    pub end: Option<Timestamp>,
+    /// Its size on disk, including indexes.
+    pub bytes: i64,
+    /// The size of its default partition, without indexes.
+    pub default_bytes: i64,
+}
+
+/// What differs between the engines.
+pub(in crate::store) trait Engine: Debug + Send + Sync {
+    /// The tables that hold a kind's rows. Reads use the relation with the kind's name.
+    fn tables(&self, kind: Kind) -> Vec<String> {
+        vec![kind.name().to_owned()]
+    }
+
+    /// Creates a partition with all properties of its table, if it does not exist, and moves its rows there.
+    ///
+    /// # Errors
+    /// When it cannot be created now; its rows then go to the default partition.
+    fn create<'a>(&'a self, client: &'a Client, partition: &'a NewPartition) -> Done<'a, ()>;
+
+    /// Repairs what an earlier version left incomplete in a table's partitions.
+    fn complete<'a>(&'a self, client: &'a Client, table: &'static str) -> Done<'a, ()>;
+
+    /// Drops and deletes what has expired. Returns the number of partitions that wait for a lock that
+    /// another session holds.
+    fn expire<'a>(
+        &'a self,
+        client: &'a mut Client,
+        retention: &'a Retention,
+        kept: &'a mut Kept,
+    ) -> Done<'a, usize>;
+
+    /// The partitions and sizes of all hot tables. Reads only the system catalogue.
+    fn census<'a>(&'a self, client: &'a Client) -> Done<'a, Vec<TableCensus>>;
+}
