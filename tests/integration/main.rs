@@ -10,6 +10,7 @@ mod api;
 mod brokers;
 mod bundles;
 mod clients;
+mod configuration_states;
 mod configurations;
 mod connecting;
 mod contract;

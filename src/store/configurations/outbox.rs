@@ -42,21 +42,16 @@ pub struct RefusedConfiguration {
 const UNPUBLISHED: &str = "\
 select sensor_identifier, revision, value::text, creation_timestamp
 from configuration
-where publication_timestamp is null
+where publication_timestamp is null and is_newest
     and ($1::uuid is null or sensor_identifier > $1)
-    and not exists (
-        select from configuration newer
-        where newer.sensor_identifier = configuration.sensor_identifier
-            and newer.revision > configuration.revision
-    )
 order by sensor_identifier
 limit $2";
 
 const NEWEST: &str = "\
-select distinct on (sensor_identifier) sensor_identifier, revision, value::text, creation_timestamp
+select sensor_identifier, revision, value::text, creation_timestamp
 from configuration
-where sensor_identifier = any ($1)
-order by sensor_identifier, revision desc";
+where sensor_identifier = any ($1) and is_newest
+order by sensor_identifier";
 
 const RECORD_PUBLICATIONS: &str = "\
 update configuration
@@ -103,9 +98,7 @@ from unnest($1::uuid[], $2::int4[]) as published (sensor_identifier, revision)
 where configuration.sensor_identifier = published.sensor_identifier
     and configuration.revision > published.revision
     and configuration.publication_timestamp is not null
-    and configuration.revision =
-        (select max(revision) from configuration newest
-         where newest.sensor_identifier = published.sensor_identifier)";
+    and configuration.is_newest";
 
 const UNCLEARED: &str = "\
 select identifier from deleted_sensor
@@ -119,10 +112,7 @@ update deleted_sensor set clearance_timestamp = now() where identifier = any ($1
 /// The sensor may have been created again, and its configuration published, before the clearance.
 const RESTORE: &str = "\
 update configuration set publication_timestamp = null
-where sensor_identifier = any ($1) and publication_timestamp is not null
-    and revision =
-        (select max(revision) from configuration newest
-         where newest.sensor_identifier = configuration.sensor_identifier)";
+where sensor_identifier = any ($1) and publication_timestamp is not null and is_newest";
 
 impl Store {
     /// The newest configurations that are not published yet, sorted by sensor, starting after `after`.

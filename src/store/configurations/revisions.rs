@@ -73,15 +73,18 @@ const DELETE_KEYS: &str = "\
 delete from idempotency_key where creation_timestamp <= $1 - make_interval(hours => $2)";
 
 const INSERT_NEXT: &str = "\
+with superseded as (
+    update configuration set is_newest = false where sensor_identifier = $1 and is_newest
+    returning revision
+)
 insert into configuration (sensor_identifier, revision, value)
-select $1, coalesce(max(revision), 0) + 1, $2::text::jsonb
-from configuration where sensor_identifier = $1
+select $1, coalesce((select revision from superseded), 0) + 1, $2::text::jsonb
 returning revision";
 
 /// Parameters: sensor, revision, or null for the newest.
 const ONE: &str = "\
 select revision, value::text, creation_timestamp, publication_timestamp,
-       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success, problem
+       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success, problem, state
 from configuration
 where sensor_identifier = $1 and ($2::integer is null or revision = $2)
 order by revision desc
@@ -90,7 +93,7 @@ limit 1";
 /// Parameters: sensor, revision after which to continue or null, limit.
 const LIST: &str = "\
 select revision, value::text, creation_timestamp, publication_timestamp,
-       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success, problem
+       acknowledgement_timestamp, acknowledgement_receipt_timestamp, success, problem, state
 from configuration
 where sensor_identifier = $1 and ($2::integer is null or revision < $2)
 order by revision desc
@@ -198,36 +201,15 @@ fn configuration(row: &Row) -> Result<Configuration, tokio_postgres::Error> {
     let timestamp = |index: usize| -> Result<Option<Timestamp>, tokio_postgres::Error> {
         Ok(row.try_get::<_, Option<jiff::Timestamp>>(index)?.map(Into::into))
     };
-    let (published_at, acknowledged_at) = (timestamp(3)?, timestamp(4)?);
-    let success = row.try_get(6)?;
     Ok(Configuration {
         revision: row.try_get(0)?,
         value: raw_json(row.try_get(1)?),
-        state: ConfigurationState::of(published_at.is_some(), acknowledged_at.is_some(), success),
+        state: row.try_get::<_, &str>(8)?.parse().expect("the column has no other"),
         created_at: row.try_get::<_, jiff::Timestamp>(2)?.into(),
-        published_at,
-        acknowledged_at,
+        published_at: timestamp(3)?,
+        acknowledged_at: timestamp(4)?,
         acknowledgement_received_at: timestamp(5)?,
-        success,
+        success: row.try_get(6)?,
         problem: row.try_get(7)?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sensors_word_outranks_the_brokers() {
-        for (published, acknowledged, success, state) in [
-            (false, false, None, ConfigurationState::Pending),
-            (true, false, None, ConfigurationState::Published),
-            (true, true, Some(true), ConfigurationState::Acknowledged),
-            (true, true, Some(false), ConfigurationState::Failed),
-            // Acknowledged before our broker's PUBACK was recorded.
-            (false, true, Some(true), ConfigurationState::Acknowledged),
-        ] {
-            assert_eq!(ConfigurationState::of(published, acknowledged, success), state);
-        }
-    }
 }

@@ -40,17 +40,6 @@ impl ConfigurationState {
             Self::Stale => "stale",
         }
     }
-
-    /// The state of a row.
-    #[must_use]
-    pub const fn of(published: bool, acknowledged: bool, success: Option<bool>) -> Self {
-        match (acknowledged, success) {
-            (true, Some(false)) => Self::Failed,
-            (true, _) => Self::Acknowledged,
-            (false, _) if published => Self::Published,
-            (false, _) => Self::Pending,
-        }
-    }
 }
 
 impl FromStr for ConfigurationState {

@@ -95,32 +95,45 @@ impl Sensor {
     }
 }
 
-/// A configuration is stale if its sensor has sent a message more than five minutes after its publication
-/// and has not acknowledged it.
-pub(super) const STATE: &str = "\
-case when n.revision is null then 'none'
-     when n.acknowledgement_timestamp is not null and not n.success then 'failed'
-     when n.acknowledgement_timestamp is not null then 'acknowledged'
-     when n.publication_timestamp is null then 'pending'
-     when s.last_seen_timestamp > n.publication_timestamp + interval '5 minutes' then 'stale'
-     else 'published' end as configuration_state";
+/// A published configuration is stale if its sensor has sent a message more than five minutes after its publication.
+macro_rules! is_stale {
+    () => {
+        "n.state = 'published' and s.last_seen_timestamp > n.publication_timestamp + interval '5 minutes'"
+    };
+}
+
+pub(super) const STATE: &str = concat!(
+    "case when ",
+    is_stale!(),
+    " then 'stale' else coalesce(n.state, 'none') end as configuration_state"
+);
 
 /// The newest configuration of the sensor `s`, as `n`.
-const NEWEST: &str = "\
-left join lateral (
-    select c.revision, c.publication_timestamp, c.acknowledgement_timestamp, c.success
-    from configuration c where c.sensor_identifier = s.identifier
-    order by c.revision desc limit 1
-) n on true";
+pub(super) const NEWEST: &str =
+    "left join configuration n on n.sensor_identifier = s.identifier and n.is_newest";
 
-/// Parameters: the caller's network, network, name, silent since, state, the key's identifier, its
-/// other part, limit, pattern of the name; each but the limit may be null.
+/// Read from an index, unlike a comparison with [`STATE`].
+const fn has_state(state: ConfigurationState) -> &'static str {
+    match state {
+        ConfigurationState::None => "and n.state is null",
+        ConfigurationState::Pending => "and n.state = 'pending'",
+        ConfigurationState::Published => {
+            concat!("and n.state = 'published' and (", is_stale!(), ") is not true")
+        }
+        ConfigurationState::Acknowledged => "and n.state = 'acknowledged'",
+        ConfigurationState::Failed => "and n.state = 'failed'",
+        ConfigurationState::Stale => concat!("and ", is_stale!()),
+    }
+}
+
+/// Parameters: the caller's network, network, name, silent since, pattern of the name, the key's identifier,
+/// its other part, limit; each but the limit may be null.
 const FILTER: &str = "\
 where ($1::uuid is null or network_identifier = $1)
   and ($2::uuid is null or network_identifier = $2)
   and ($3::text is null or name = $3)
   and ($4::timestamptz is null or last_seen_timestamp is null or last_seen_timestamp < $4)
-  and ($9::text is null or name ilike $9)";
+  and ($5::text is null or name ilike $5)";
 
 const AFTER_NAME: &str = "and ($6::uuid is null or (name, identifier) > ($7::text, $6))";
 
@@ -153,7 +166,7 @@ left join lateral (
 
 /// The page is chosen before configurations are looked up: PostgreSQL would look up those of all sensors
 /// first, to sort them. Only where the state is asked for, each is needed.
-fn list(order: SensorOrder, has_state: bool) -> String {
+fn list(order: SensorOrder, state: Option<ConfigurationState>) -> String {
     let (after, sorted) = match order {
         SensorOrder::Name => (AFTER_NAME, "order by name, identifier"),
         SensorOrder::LastSeen => {
@@ -164,13 +177,12 @@ fn list(order: SensorOrder, has_state: bool) -> String {
             "order by coalesce(last_seen_timestamp, 'epoch') desc, identifier desc",
         ),
     };
-    let page = if has_state {
-        let sensors = with_state("sensor");
-        format!(
-            "select * from ({sensors}) s {FILTER} and configuration_state = $5 {after} {sorted} limit $8"
-        )
-    } else {
-        with_state(&format!("(select * from sensor {FILTER} {after} {sorted} limit $8)"))
+    let page = match state {
+        Some(state) => {
+            let (sensors, has_state) = (with_state("sensor"), has_state(state));
+            format!("{sensors} {FILTER} {has_state} {after} {sorted} limit $8")
+        }
+        None => with_state(&format!("(select * from sensor {FILTER} {after} {sorted} limit $8)")),
     };
     format!("{}{sorted}", select(&page))
 }
@@ -188,7 +200,6 @@ impl Store {
             let uuid = |network: Option<NetworkIdentifier>| network.map(|network| network.0);
             let (own, network) = (uuid(filter.scope.network()), uuid(filter.network));
             let silent_since = filter.silent_since.map(Timestamp::to_jiff);
-            let state = filter.state.map(ConfigurationState::name);
             let limit = page.row_count();
             let part_of_name = filter.part_of_name.as_deref().map(containing);
             let (mut after, mut name, mut last_seen) =
@@ -215,13 +226,12 @@ impl Store {
                 (&network, Type::UUID),
                 (&filter.name, Type::TEXT),
                 (&silent_since, Type::TIMESTAMPTZ),
-                (&state, Type::TEXT),
+                (&part_of_name, Type::TEXT),
                 (&after, Type::UUID),
                 (key, key_type),
                 (&limit, Type::INT8),
-                (&part_of_name, Type::TEXT),
             ];
-            let statement = list(order, state.is_some());
+            let statement = list(order, filter.state);
             let rows = connection.query_typed(&statement, parameters).await?;
             Ok(rows.iter().map(sensor).collect::<Result<_, _>>()?)
         })

@@ -3,7 +3,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::sensor_list::STATE;
+use super::sensor_list::{NEWEST, STATE};
 use crate::domain::{NetworkIdentifier, Scope, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::{ConfigurationState, Store, StoreError};
@@ -37,11 +37,7 @@ impl Store {
              from (
                  select s.last_seen_timestamp, {STATE}
                  from sensor s
-                 left join (
-                     select distinct on (sensor_identifier) sensor_identifier, revision,
-                            publication_timestamp, acknowledgement_timestamp, success
-                     from configuration order by sensor_identifier, revision desc
-                 ) n on n.sensor_identifier = s.identifier
+                 {NEWEST}
                  where ($1::uuid is null or s.network_identifier = $1)
                    and ($2::uuid is null or s.network_identifier = $2)
              ) sensor

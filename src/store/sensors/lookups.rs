@@ -23,10 +23,7 @@ const KNOWN: &str = "\
 select sensor.identifier, newest.revision,
     coalesce(older.revision, newest.revision), coalesce(older.success, newest.success)
 from sensor
-left join lateral (
-    select revision, success from configuration where sensor_identifier = sensor.identifier
-    order by revision desc limit 1
-) newest on true
+left join configuration newest on newest.sensor_identifier = sensor.identifier and newest.is_newest
 left join lateral (
     select revision, success from configuration
     where newest.success is null and newest.revision is not null

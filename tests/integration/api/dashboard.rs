@@ -72,9 +72,9 @@ async fn sensors_are_counted_by_state_and_silence_within_the_scope() {
         let one = sensor(&api, here, name).await;
         // The one before does not count.
         api.execute(&format!(
-            "insert into configuration (sensor_identifier, revision, value, publication_timestamp,
+            "insert into configuration (sensor_identifier, revision, value, is_newest, publication_timestamp,
                  acknowledgement_timestamp, acknowledgement_receipt_timestamp, success)
-             values ('{one}', 1, '{{}}', now(), now(), now(), true), ('{one}', 2, '{{}}', {columns})"
+             values ('{one}', 1, '{{}}', false, now(), now(), now(), true), ('{one}', 2, '{{}}', true, {columns})"
         ))
         .await;
     }
