@@ -133,7 +133,11 @@ impl App {
             health,
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
-            nested_values: config.limits.nested_values,
+            settings: api::Settings {
+                topic_prefix: config.mqtt.topic_prefix.clone(),
+                nested_values: config.limits.nested_values,
+                future_tolerance_secs: config.store.future_tolerance_secs,
+            },
             started_at,
         };
         let (server, address) = api::bind(&config.http, context)?;

@@ -136,9 +136,22 @@ listens() {
   (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
+# control_postgres stop|restart $POSTGRES_SERVER: for tests of an outage. A restart also starts a server that is stopped, with
+# its previous options.
+control_postgres() {
+  local server=${2#* }
+  case $2 in
+    docker*) docker "$1" "$server" >/dev/null ;;
+    binaries*)
+      (cd / && as_server "$(postgres_binaries)/pg_ctl" -D "$server/data" -l "$server/log" -m fast -w "$1" >/dev/null 2>&1)
+      ;;
+  esac
+}
+
 start_postgres_docker() {
   local name=tributary-$$-postgres
   servers_containers+=("$name")
+  export POSTGRES_SERVER="docker $name"
   docker run --detach --name "$name" --publish "127.0.0.1:$postgres_port:5432" --user postgres --entrypoint sh \
     "$postgres_image" -c "$(cat "$scripts/lib/run-postgres.sh")" sh -c 'listen_addresses=*' "$@" >/dev/null
   wait_until PostgreSQL docker exec "$name" sh -c "$(cat <<'IN_CONTAINER'
@@ -187,6 +200,7 @@ server_directory() {
 
 start_postgres_binaries() {
   local binaries home=$servers_directory/postgres
+  export POSTGRES_SERVER="binaries $home"
   binaries=$(postgres_binaries)
   server_directory postgres
   # The account may have no access to the current directory.

@@ -2,12 +2,9 @@
 //! and the outbox. The text is kept as received; an accepted configuration can be read by the database and by
 //! every sensor; a request repeated under its Idempotency-Key creates nothing and gets the first response.
 
-use std::collections::BTreeMap;
-
 use actix_web::http::header::{HeaderName, LOCATION};
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
@@ -26,7 +23,7 @@ use super::routes::Routes;
 use super::{Context, to_the_end};
 use crate::domain::{EventKind, SensorIdentifier, Step, Timestamp};
 use crate::store::{Configuration, ConfigurationState, Creation};
-use crate::wire::value::{Flaw, NestedValues, check};
+use crate::wire::value::{Flawed, NestedValues, check};
 
 /// Marks a response that repeats the first one.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -44,7 +41,7 @@ pub(super) fn routes(routes: &mut Routes) {
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Configuration)]
 pub(super) struct ConfigurationItem {
-    /// Its number: 0, 1, 2, …
+    /// Its number: 1, 2, 3, …
     revision: i32,
     /// An object without nesting.
     #[schema(value_type = Object, example = json!({ "interval_secs": 60 }))]
@@ -101,7 +98,7 @@ async fn create(
 ) -> Result<impl Responder, Problem> {
     let sensor = path.sensor();
     let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
-    let configuration = usable(configuration.get(), "", context.nested_values)?;
+    let configuration = usable(configuration.get(), "", context.settings.nested_values)?;
     let idempotency = key.of(body.text());
     let (revision, is_repeated) = to_the_end(async move {
         let store = &context.store;
@@ -279,30 +276,11 @@ pub(super) fn configuration_member(
 fn usable(json: &str, at: &str, nested_values: NestedValues) -> Result<String, Problem> {
     match check(json, nested_values) {
         Ok(()) => Ok(json.to_owned()),
-        Err(flaw) => {
-            // A flaw names the key, and not where a nested object with that key is.
-            let member = match &flaw {
-                _ if nested_values == NestedValues::Store => String::new(),
-                Flaw::Nested(key)
-                | Flaw::TooDeep(key)
-                | Flaw::DuplicateKey(key)
-                | Flaw::Number(key) => pointer(key),
-                Flaw::Nul { member: Some(key), .. } | Flaw::Surrogate { member: Some(key), .. } => {
-                    pointer(key)
-                }
-                Flaw::Key(begin, characters) => long_key(json, begin, *characters),
-                Flaw::NotAnObject | Flaw::Nul { .. } | Flaw::Surrogate { .. } => String::new(),
-            };
+        Err(Flawed { flaw, path }) => {
+            let member: String = path.iter().map(|name| pointer(name)).collect();
             Err(Problem::new(Kind::InvalidConfiguration, flaw.to_string())
                 .at(format!("{at}{member}"))
                 .with_reason(flaw.reason().code()))
         }
     }
-}
-
-/// The pointer to the member whose key has this beginning and length, all that a flaw names.
-fn long_key(json: &str, begin: &str, characters: usize) -> String {
-    let members = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(json).unwrap_or_default();
-    let is_meant = |key: &String| key.starts_with(begin) && key.chars().count() == characters;
-    members.into_keys().find(is_meant).map(|key| pointer(&key)).unwrap_or_default()
 }

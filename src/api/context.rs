@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::SupervisorHandle;
 use crate::domain::{Flow, Health, Ledger, Timestamp};
 use crate::metrics::Metrics;
@@ -37,10 +40,21 @@ pub struct Context {
     pub streams: Streams,
     /// How ingest flows, and its bounds.
     pub ingest: Ingest,
-    /// `NESTED_VALUES`
-    pub nested_values: NestedValues,
+    /// What clients may depend on.
+    pub settings: Settings,
     /// When the process began.
     pub started_at: Timestamp,
+}
+
+/// Settings on which clients may depend.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Settings {
+    /// `MQTT_TOPIC_PREFIX`, which precedes all topics, without the slash between them.
+    pub topic_prefix: String,
+    /// `NESTED_VALUES`: whether values and configurations may hold objects and arrays.
+    pub nested_values: NestedValues,
+    /// `FUTURE_TOLERANCE_SECS`: items further ahead are stored, but never are the latest while there are others.
+    pub future_tolerance_secs: u32,
 }
 
 /// The streams that can be opened.

@@ -102,7 +102,7 @@ use token_cache::TokenCache;
 use write_guard::WriteLimits;
 
 pub use access::AccessConfig;
-pub use context::{Context, Ingest, Streams};
+pub use context::{Context, Ingest, Settings, Streams};
 pub use listeners::check_address;
 pub use openapi::{document, document_of_types};
 pub use supervisor_handle::SupervisorHandle;

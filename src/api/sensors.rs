@@ -169,7 +169,7 @@ async fn create(
     caller: Caller,
     Json(body): Json<NewSensorBody>,
 ) -> Result<HttpResponse, Problem> {
-    let new = new_sensor(body, caller.scope(), context.nested_values)?;
+    let new = new_sensor(body, caller.scope(), context.settings.nested_values)?;
     let sensor = to_the_end(async move {
         let sensor = match context.store.create_sensor(&new).await {
             Err(SensorError::NotPurged) if purged_in_time(&context, new.identifier).await => {

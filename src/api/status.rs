@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::access::Access;
 use super::caller::Caller;
 use super::routes::Routes;
-use super::{Context, health};
+use super::{Context, Settings, health};
 use crate::domain::{LedgerSnapshot, Part, Timestamp};
 use crate::sensor::ActorStats;
 
@@ -31,6 +31,7 @@ pub(super) struct Status {
     connections: Connections,
     /// Since when an operator has stopped the reading from the broker.
     ingest_paused_since: Option<jiff::Timestamp>,
+    settings: Settings,
     ledger: LedgerSnapshot,
     actors: Option<ActorStats>,
 }
@@ -72,6 +73,7 @@ async fn status(context: web::Data<Context>, _: Caller) -> impl Responder {
             database: Connection { up: database.is_none(), since: None, problem: database },
         },
         ingest_paused_since: context.ingest.flow.paused_since().map(Timestamp::to_jiff),
+        settings: context.settings.clone(),
         ledger: context.ledger.snapshot(),
         actors,
     })

@@ -210,7 +210,7 @@ fn read_measurement(
         .optional("value")?
         .ok_or_else(|| (Reason::InvalidValue, "value is missing".to_owned()))?;
     value::check(value.get(), rules.nested_values)
-        .map_err(|flaw| (flaw.reason(), format!("in value: {flaw}")))?;
+        .map_err(|value::Flawed { flaw, .. }| (flaw.reason(), format!("in value: {flaw}")))?;
     Ok(measurement(revision, timestamp, value, payload))
 }
 

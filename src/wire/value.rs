@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use serde::Serialize;
 use smallvec::SmallVec;
+use utoipa::ToSchema;
 
 use crate::domain::Reason;
 
@@ -42,21 +44,11 @@ pub enum Flaw {
     #[error("the key {0:?} occurs twice")]
     DuplicateKey(String),
     /// PostgreSQL cannot store it.
-    #[error("the string at byte {at} contains U+0000")]
-    Nul {
-        /// Where the string begins.
-        at: usize,
-        /// The member whose value it is; none for a key.
-        member: Option<String>,
-    },
+    #[error("the string at byte {0} contains U+0000")]
+    Nul(usize),
     /// A lone surrogate.
-    #[error("the string at byte {at} contains a lone surrogate")]
-    Surrogate {
-        /// Where the string begins.
-        at: usize,
-        /// The member whose value it is; none for a key.
-        member: Option<String>,
-    },
+    #[error("the string at byte {0} contains a lone surrogate")]
+    Surrogate(usize),
     /// Out of the range of `numeric`.
     #[error(
         "the number in {0:?} has more than {MAX_INTEGER_DIGITS} digits before or {MAX_FRACTION_DIGITS} after the decimal point"
@@ -65,16 +57,6 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// In the value of this member.
-    fn within(self, key: &str) -> Self {
-        let member = Some(key.to_owned());
-        match self {
-            Self::Nul { at, .. } => Self::Nul { at, member },
-            Self::Surrogate { at, .. } => Self::Surrogate { at, member },
-            other => other,
-        }
-    }
-
     /// The code under which it is recorded.
     #[must_use]
     pub const fn reason(&self) -> Reason {
@@ -83,15 +65,39 @@ impl Flaw {
             Self::Nested(_) | Self::TooDeep(_) => Reason::NestedValue,
             Self::Key(..) => Reason::InvalidKey,
             Self::DuplicateKey(_) => Reason::DuplicateKey,
-            Self::Nul { .. } => Reason::NulCharacter,
-            Self::Surrogate { .. } => Reason::InvalidText,
+            Self::Nul(_) => Reason::NulCharacter,
+            Self::Surrogate(_) => Reason::InvalidText,
             Self::Number(_) => Reason::InvalidNumber,
         }
     }
 }
 
+/// A flaw, and where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Flawed {
+    /// Why the object is refused.
+    pub flaw: Flaw,
+    /// The keys and indexes of the members that hold it, outermost first; of a key that is no text, where it is.
+    pub path: Vec<String>,
+}
+
+impl Flawed {
+    /// In this member. The outermost is added last: `check` reverses them.
+    fn within(mut self, member: impl ToString) -> Self {
+        self.path.push(member.to_string());
+        self
+    }
+}
+
+impl From<Flaw> for Flawed {
+    fn from(flaw: Flaw) -> Self {
+        Self { flaw, path: Vec::new() }
+    }
+}
+
 /// What to do with objects and arrays in `value` and in configurations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum NestedValues {
     /// Refuse them.
     #[default]
@@ -125,13 +131,16 @@ impl FromStr for NestedValues {
 ///
 /// # Errors
 /// The first flaw.
-pub fn check(json: &str, nested_values: NestedValues) -> Result<(), Flaw> {
+pub fn check(json: &str, nested_values: NestedValues) -> Result<(), Flawed> {
     let mut text = Scan { json, at: 0, nested_values };
     text.skip_space();
     if text.peek() != b'{' {
-        return Err(Flaw::NotAnObject);
+        return Err(Flaw::NotAnObject.into());
     }
-    text.object(nested_values.max_depth())
+    text.object(nested_values.max_depth()).map_err(|mut flawed| {
+        flawed.path.reverse();
+        flawed
+    })
 }
 
 fn check_key(key: &str) -> Result<(), Flaw> {
@@ -146,14 +155,18 @@ fn check_key(key: &str) -> Result<(), Flaw> {
     Err(Flaw::Key(key.chars().take(MAX_KEY_CHARACTERS).collect(), characters))
 }
 
-fn check_many(keys: &[Cow<'_, str>]) -> Result<(), Flaw> {
+fn check_many(keys: &[Cow<'_, str>]) -> Result<(), Flawed> {
     let mut seen = foldhash::HashSet::default();
     for key in keys {
         if !seen.insert(key.as_ref()) {
-            return Err(Flaw::DuplicateKey(key.clone().into_owned()));
+            return Err(duplicate(key));
         }
     }
     Ok(())
+}
+
+fn duplicate(key: &str) -> Flawed {
+    Flawed::from(Flaw::DuplicateKey(key.to_owned())).within(key)
 }
 
 struct Scan<'a> {
@@ -175,20 +188,20 @@ impl<'a> Scan<'a> {
     }
 
     /// `depth`: that of this object, and of what it may hold.
-    fn object(&mut self, depth: usize) -> Result<(), Flaw> {
+    fn object(&mut self, depth: usize) -> Result<(), Flawed> {
         self.at += 1;
         self.skip_space();
         let mut keys = SmallVec::<[Cow<'_, str>; FEW_KEYS]>::new();
         while self.peek() == b'"' {
             let key = self.string()?;
-            check_key(&key)?;
+            check_key(&key).map_err(|flaw| Flawed::from(flaw).within(&key))?;
             if keys.len() < FEW_KEYS && keys.contains(&key) {
-                return Err(Flaw::DuplicateKey(key.into_owned()));
+                return Err(duplicate(&key));
             }
             self.skip_space();
             self.at += 1; // the colon
             self.skip_space();
-            self.value(&key, depth)?;
+            self.value(&key, depth).map_err(|flawed| flawed.within(&key))?;
             keys.push(key);
             self.skip_space();
             if self.peek() == b',' {
@@ -200,30 +213,32 @@ impl<'a> Scan<'a> {
         if keys.len() > FEW_KEYS { check_many(&keys) } else { Ok(()) }
     }
 
-    fn array(&mut self, key: &str, depth: usize) -> Result<(), Flaw> {
+    fn array(&mut self, key: &str, depth: usize) -> Result<(), Flawed> {
         self.at += 1;
         self.skip_space();
+        let mut index = 0;
         while !matches!(self.peek(), b']' | 0) {
             let start = self.at;
-            self.value(key, depth)?;
+            self.value(key, depth).map_err(|flawed| flawed.within(index))?;
+            index += 1;
             self.skip_space();
             if self.peek() == b',' {
                 self.at += 1;
                 self.skip_space();
             }
             if self.at == start {
-                return Err(Flaw::NotAnObject); // no JSON
+                return Err(Flaw::NotAnObject.into()); // no JSON
             }
         }
         self.at += 1; // the bracket
         Ok(())
     }
 
-    fn value(&mut self, key: &str, depth: usize) -> Result<(), Flaw> {
+    fn value(&mut self, key: &str, depth: usize) -> Result<(), Flawed> {
         match self.peek() {
             b'{' if depth > 1 => self.object(depth - 1),
             b'[' if depth > 1 => self.array(key, depth - 1),
-            _ => self.scalar(key),
+            _ => Ok(self.scalar(key)?),
         }
     }
 
@@ -248,17 +263,16 @@ impl<'a> Scan<'a> {
             return Ok(Cow::Borrowed(text));
         }
         let text = self.json.get(start..self.at).ok_or(Flaw::NotAnObject)?;
-        let text: String = serde_json::from_str(text)
-            .map_err(|_lone| Flaw::Surrogate { at: start, member: None })?;
+        let text: String = serde_json::from_str(text).map_err(|_lone| Flaw::Surrogate(start))?;
         if text.contains('\0') {
-            return Err(Flaw::Nul { at: start, member: None });
+            return Err(Flaw::Nul(start));
         }
         Ok(Cow::Owned(text))
     }
 
     fn scalar(&mut self, key: &str) -> Result<(), Flaw> {
         match self.peek() {
-            b'"' => self.string().map(drop).map_err(|flaw| flaw.within(key)),
+            b'"' => self.string().map(drop),
             b'{' | b'[' => Err(match self.nested_values {
                 NestedValues::Reject => Flaw::Nested(key.to_owned()),
                 NestedValues::Store => Flaw::TooDeep(key.to_owned()),

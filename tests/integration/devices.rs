@@ -250,4 +250,13 @@ async fn nested_values_are_stored_where_that_is_the_setting() {
     let (status, problem) =
         scene.service.post(&path, &serde_json::from_str(&deep).unwrap()).await.unwrap();
     assert_eq!((status, &problem["reason"]), (422, &json!("nested_value")), "{problem}");
+    assert_eq!(problem["pointer"], "/a".repeat(16));
+    let twice = r#"{"name":"two","configuration":{"a":[1,{"b/c":"\u0000"}]}}"#;
+    let twice = serde_json::from_str(twice).unwrap();
+    let (status, problem) = scene.service.post("/api/v1/sensors", &twice).await.unwrap();
+    assert_eq!((status, &problem["reason"]), (422, &json!("nul_character")), "{problem}");
+    assert_eq!(problem["pointer"], "/configuration/a/1/b~1c");
+    let status = scene.service.get("/api/v1/status").await.unwrap().1;
+    assert_eq!(status["settings"]["nested_values"], "store", "clients learn of it");
+    assert_eq!(status["settings"]["topic_prefix"], json!(scene.database.name));
 }

@@ -169,9 +169,14 @@ test("a sensor is added, renamed and deleted", async () => {
   const dialog = page.getByRole("dialog");
   await dialog.getByLabel("Name").fill("roof");
   await dialog.getByRole("button", { name: "Add" }).click();
+  const example = await dialog.getByText("mosquitto_pub").textContent();
   await dialog.getByRole("link", { name: "Open the sensor" }).click();
   await shows(page.getByRole("heading", { level: 1, name: "roof" }));
   await shows(page.getByText("Nothing was measured in the last 28 days"));
+  // The command works as it is shown.
+  const [, topic, message] = example.match(/-t (\S+) \\\s+-m '(.*)'$/);
+  await service.publishAt(topic, message);
+  await shows(page.getByRole("img", { name: "Chart of temperature" }));
   await page.getByRole("button", { name: "Edit" }).click();
   await dialog.getByLabel("Name").fill("roof, north");
   await dialog.getByLabel("Metadata").fill('{"height_m": 12}');
@@ -428,7 +433,7 @@ test("a service that stops and starts is told of, and nothing is missed", async 
   await visitor.close();
 });
 
-test("a database that stops is told of, and the page goes on by itself", async () => {
+test("a database that is cut off is told of, and the page goes on by itself", async () => {
   const visitor = await visit("/ingest");
   const { page } = visitor;
   const writing = page.getByRole("row", { name: /Database, writing/ });
@@ -445,9 +450,60 @@ test("a database that stops is told of, and the page goes on by itself", async (
   await visitor.close();
 });
 
+const isOurs = { skip: !Service.mayStopPostgres && "PostgreSQL is not ours to be stopped" };
+
+test("PostgreSQL stops and starts under an open page, which misses nothing", isOurs, async () => {
+  const { identifier } = sensors[5];
+  const visitor = await visit(`/sensors/${identifier}`);
+  const { page } = visitor;
+  const configuration = page.getByRole("region", { name: "Configuration" });
+  await shows(page.getByRole("img", { name: "Chart of temperature" }));
+  visitor.isOutage = true;
+  await service.stopPostgres();
+  // The broker keeps what the sensor publishes, and nothing is lost of what was written here.
+  const message = { severity: "warning", revision: 1, timestamp: now(), subject: "said without a database" };
+  await service.publish(`log-messages/${identifier}`, JSON.stringify({ log_messages: [message] }));
+  const dialog = await send(page, '{"interval_secs": 1, "colour": "green"}');
+  await dialog.getByRole("button", { name: "Send" }).click();
+  const problem = dialog.getByRole("alert");
+  await shows(problem);
+  assert.match(await problem.textContent(), /database.*Request [0-9a-f-]{36}/i);
+  await service.startPostgres();
+  await until("the same dialog sends it", async () => {
+    const button = dialog.getByRole("button", { name: "Send" });
+    if (await button.isEnabled().catch(() => false)) await button.click().catch(() => {});
+    return (await dialog.count()) === 0;
+  });
+  await shows(configuration.getByRole("heading", { name: "Acknowledged: revision 1 acknowledged" }));
+  await shows(page.getByRole("region", { name: "Logs" }).getByText("said without a database"));
+  const { items } = await service.ask(admin, "GET", `/api/v1/sensors/${identifier}/configurations`);
+  assert.equal(items.length, 1, "sent more than once, it is one revision");
+  await page.getByRole("link", { name: "Fleet" }).click();
+  await shows(page.getByRole("link", { name: sensors[0].name }));
+  await visitor.close();
+});
+
+test("a page whose own clock is wrong shows times by the service's", async () => {
+  for (const wrongBy of [-600_000, 7_200_000]) {
+    const visitor = await Visitor.open(browser, service.base, { token: admin });
+    const { page } = visitor;
+    await page.clock.setSystemTime(Date.now() + wrongBy);
+    await page.goto("/");
+    const seen = page.getByRole("row", { name: /simulated-0001/ }).locator("time");
+    await until("it was seen lately", async () =>
+      /^(now|\d+ sec\. ago)$/.test(await seen.first().textContent()),
+    );
+    await page.goto("/?silent=yes");
+    await shows(page.getByRole("searchbox", { name: "Search sensors" }));
+    await page.locator("[aria-busy=true]").waitFor({ state: "detached" });
+    assert.equal(await page.getByRole("link", { name: "simulated-0001" }).count(), 0, "nor is it silent");
+    await visitor.close();
+  }
+});
+
 test("with AUTH=off nobody is asked", async () => {
   await service.stopServing();
-  await service.serve({ AUTH: "off" });
+  await service.serve({ AUTH: "off", NESTED_VALUES: "store" });
   const visitor = await Visitor.open(browser, service.base);
   await visitor.page.goto("/ingest");
   // Without a body, and without a token: the service takes it from its own page alone.
@@ -455,5 +511,10 @@ test("with AUTH=off nobody is asked", async () => {
   await visitor.page.getByRole("button", { name: "Resume" }).click();
   await shows(visitor.page.getByRole("button", { name: "Pause" }));
   assert.equal(await visitor.page.getByRole("button", { name: "Sign out" }).count(), 0);
+  // Where the service stores them, objects and arrays may be sent.
+  await visitor.page.goto(`/sensors/${sensors[6].identifier}`);
+  const dialog = await send(visitor.page, '{"schedule": {"days": ["mo", "tu"]}}');
+  await dialog.getByRole("button", { name: "Send" }).click();
+  await shows(visitor.page.getByRole("heading", { name: "Acknowledged: revision 1 acknowledged" }));
   await visitor.close();
 });

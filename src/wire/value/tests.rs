@@ -44,14 +44,16 @@ fn names_the_flaw() {
         (format!("{{\"a\":0.{}}}", "1".repeat(16_384)), Reason::InvalidNumber),
         (format!("{{\"a\":{}}}", "1".repeat(131_073)), Reason::InvalidNumber),
     ] {
-        assert_eq!(check(&json, NestedValues::Reject).unwrap_err().reason(), reason, "{json:.60}");
+        assert_eq!(
+            check(&json, NestedValues::Reject).unwrap_err().flaw.reason(),
+            reason,
+            "{json:.60}"
+        );
     }
     let mut many: Vec<String> = (0..100).map(|n| format!("\"k{n}\":{n}")).collect();
     many.push("\"k99\":0".into());
-    assert_eq!(
-        check(&format!("{{{}}}", many.join(",")), NestedValues::Reject),
-        Err(Flaw::DuplicateKey("k99".into()))
-    );
+    let many = check(&format!("{{{}}}", many.join(",")), NestedValues::Reject).unwrap_err();
+    assert_eq!(many, duplicate("k99"));
 }
 
 #[test]
@@ -66,16 +68,24 @@ fn nested_values_are_stored_to_a_depth() {
     ] {
         assert_eq!(store(json), Ok(()), "{json}");
     }
-    assert_eq!(store(&at_depth(8)), Err(Flaw::TooDeep("b".into())));
-    for (json, reason) in [
-        (r#"[{"a":1}]"#, Reason::InvalidValue),
-        (r#"{"a":{"b":1,"b":2}}"#, Reason::DuplicateKey),
-        (r#"{"a":[{"":1}]}"#, Reason::InvalidKey),
-        (r#"{"a":["\u0000"]}"#, Reason::NulCharacter),
-        (r#"{"a":{"b":["\ud800"]}}"#, Reason::InvalidText),
-        (r#"{"a":[1e200000]}"#, Reason::InvalidNumber),
+    let too_deep = store(&at_depth(8)).unwrap_err();
+    assert_eq!(too_deep.flaw, Flaw::TooDeep("b".into()));
+    assert_eq!(too_deep.path.join("/"), format!("a/{}0", "0/b/".repeat(7)));
+    for (json, reason, path) in [
+        (r#"[{"a":1}]"#, Reason::InvalidValue, ""),
+        (r#"{"a":{"b":1,"b":2}}"#, Reason::DuplicateKey, "a b"),
+        (r#"{"a":[{"":1}]}"#, Reason::InvalidKey, "a 0 "),
+        (r#"{"a":["","\u0000"]}"#, Reason::NulCharacter, "a 1"),
+        (r#"{"a":{"b":[{},"\ud800"]}}"#, Reason::InvalidText, "a b 1"),
+        (r#"{"a":{"b":{"\ud800":1}}}"#, Reason::InvalidText, "a b"),
+        (r#"{"a":[[1], [2, 1e200000]]}"#, Reason::InvalidNumber, "a 1 1"),
     ] {
-        assert_eq!(store(json).unwrap_err().reason(), reason, "{json}");
+        let flawed = store(json).unwrap_err();
+        assert_eq!(
+            (flawed.flaw.reason(), flawed.path.join(" ").as_str()),
+            (reason, path),
+            "{json}"
+        );
     }
 }
 
@@ -122,7 +132,8 @@ proptest! {
         let mut object: serde_json::Map<_, _> = members.into_iter().collect();
         object.insert("NESTED".into(), serde_json::Value::Array(vec![inner]));
         let json = serde_json::Value::Object(object).to_string();
-        prop_assert_eq!(check(&json, NestedValues::Reject), Err(Flaw::Nested("NESTED".into())));
+        let flawed = Flawed { flaw: Flaw::Nested("NESTED".into()), path: vec!["NESTED".into()] };
+        prop_assert_eq!(check(&json, NestedValues::Reject), Err(flawed));
     }
 
     #[test]

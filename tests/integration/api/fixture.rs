@@ -351,7 +351,11 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         ledger,
         health: Arc::default(),
         tasks: tributary::tasks::Tasks::default(),
-        nested_values: tributary::wire::value::NestedValues::default(),
+        settings: api::Settings {
+            topic_prefix: String::new(),
+            nested_values: tributary::wire::value::NestedValues::default(),
+            future_tolerance_secs: config.future_tolerance_secs,
+        },
         started_at: Timestamp::now(),
     }
 }

@@ -1,6 +1,7 @@
 // The service's API, typed by its own OpenAPI document. Every request of the dashboard goes through here,
 // so that each shows the token, and that an expired session and a lost connection are noticed at once.
 import createClient from "openapi-fetch";
+import { learnTime } from "../parts/clock";
 import { connectionLost, connectionWorks } from "../parts/connection";
 import { sessionExpired, token } from "../session/session";
 import { isAborted, Problem } from "./problem";
@@ -23,6 +24,7 @@ export async function authorizedFetch(input: Request): Promise<Response> {
     throw Problem.unreachable();
   }
   connectionWorks();
+  learnTime(response.headers.get("Date"));
   if (response.status === 401 && shown !== null && shown === token()) sessionExpired();
   return response;
 }

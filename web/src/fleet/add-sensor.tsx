@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { body, client } from "../api/client";
 import { CopyButton } from "../parts/copy-button";
 import { Dialog } from "../parts/dialog";
+import { ExampleMessage, useTopic } from "../parts/example-message";
 import { FormDialog } from "../parts/form-dialog";
 import { NameField } from "../parts/name-field";
 import { NetworkOptions } from "../parts/network-options";
@@ -31,13 +32,7 @@ export function AddSensor({ networks, close, added }: Props) {
   if (created !== null) {
     return (
       <Dialog title={`${name} is added`} close={close}>
-        <p>It may publish its measurements now, as QoS 1, to this topic:</p>
-        <p class="copied">
-          <code>measurements/{created}</code>
-          <CopyButton text={`measurements/${created}`} />
-        </p>
-        <p>For example:</p>
-        <pre class="command">{`mosquitto_pub -q 1 -t measurements/${created} \\\n  -m '{"measurements":[{"revision":0,"timestamp":${Math.floor(Date.now() / 1_000)},"value":{"temperature":21.5}}]}'`}</pre>
+        <AddedSensor sensor={created} />
         <footer>
           <a class="button primary" href={`/sensors/${created}`} onClick={close}>
             Open the sensor
@@ -69,5 +64,21 @@ export function AddSensor({ networks, close, added }: Props) {
         </label>
       )}
     </FormDialog>
+  );
+}
+
+function AddedSensor({ sensor }: { sensor: string }) {
+  const topic = useTopic("measurements", sensor);
+  if (topic === null) return null;
+  return (
+    <>
+      <p>It may publish its measurements now, as QoS 1, to this topic:</p>
+      <p class="copied">
+        <code>{topic}</code>
+        <CopyButton text={topic} />
+      </p>
+      <p>For example:</p>
+      <ExampleMessage kind="measurements" sensor={sensor} />
+    </>
   );
 }

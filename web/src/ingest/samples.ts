@@ -2,6 +2,7 @@
 // dashboard is open.
 import { useEffect } from "preact/hooks";
 import { authorizedFetch } from "../api/client";
+import { nowSeconds } from "../parts/clock";
 import { createStore, useStore } from "../store";
 import { type Counters, parseMetrics } from "./metrics";
 
@@ -24,7 +25,7 @@ export function useSamples(): readonly Sample[] {
       try {
         const response = await authorizedFetch(new Request("/metrics", { signal: abort.signal }));
         if (!response.ok) return;
-        const at = Date.now() / 1_000;
+        const at = nowSeconds();
         const counters = parseMetrics(await response.text());
         const recent = samples.get().filter((sample) => at - sample.at < KEPT_S);
         // A count that has become smaller is of another process.

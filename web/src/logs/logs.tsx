@@ -1,6 +1,7 @@
 // The log messages of all sensors, newest first, live.
 import { body, client, type Schemas } from "../api/client";
 import { useStream } from "../api/stream";
+import { ExampleMessage } from "../parts/example-message";
 import { LogFilters } from "../parts/log-filters";
 import { NetworkSelect } from "../parts/network-select";
 import { useNetworks } from "../parts/networks";
@@ -75,9 +76,7 @@ export function Logs() {
               ? "No log message matches."
               : "No sensor has logged anything yet. They publish log messages like this one:"}
           </p>
-          {!isFiltered && (
-            <pre class="command">{`mosquitto_pub -q 1 -t log-messages/<identifier> \\\n  -m '{"log_messages":[{"severity":"warning","revision":0,"timestamp":${Math.floor(Date.now() / 1_000)},"subject":"battery low"}]}'`}</pre>
-          )}
+          {!isFiltered && <ExampleMessage kind="log-messages" sensor="<identifier>" />}
         </section>
       ) : (
         <LogTable messages={items ?? []} busy={!items} />

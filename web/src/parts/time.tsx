@@ -1,6 +1,6 @@
 // A time: relative with the exact one on hover, or exact.
 import { useStore } from "../store";
-import { clock } from "./clock";
+import { clock, now } from "./clock";
 import { exact, relative, short, zone } from "./zone";
 
 interface Props {
@@ -10,13 +10,13 @@ interface Props {
 }
 
 export function Time({ at, as = "relative", none = "never" }: Props) {
-  const now = useStore(clock);
+  const shownNow = useStore(clock);
   const shownZone = useStore(zone);
   if (!at) return <span class="quiet">{none}</span>;
   const time = new Date(at);
   const title = exact(time, shownZone);
   const text = {
-    relative: () => relative(time, Math.max(now, Date.now() - 5_000)),
+    relative: () => relative(time, Math.max(shownNow, now() - 5_000)),
     short: () => short(time, shownZone),
     exact: () => title,
   };

@@ -59,9 +59,12 @@ const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
 ];
 const format = new Intl.RelativeTimeFormat("en", { numeric: "always", style: "short" });
 
+/** Two clocks differ a little: what is ahead by less is of the present. */
+const AHEAD_S = 60;
+
 export function relative(time: Date, now: number): string {
   const seconds = Math.round((time.getTime() - now) / 1_000);
-  if (Math.abs(seconds) < 2) return "now";
+  if (seconds > -2 && seconds < AHEAD_S) return "now";
   for (const [unit, length] of STEPS) {
     if (Math.abs(seconds) >= length) return format.format(Math.trunc(seconds / length), unit);
   }

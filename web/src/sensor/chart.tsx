@@ -2,6 +2,7 @@
 // Dragging selects a range.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { nowSeconds } from "../parts/clock";
 import { followSize, frame, shownNumber } from "../parts/plot";
 import { theme } from "../parts/theme";
 import { zone } from "../parts/zone";
@@ -27,7 +28,7 @@ interface Props {
 /** A live range moves on with time, and begins where the sensor did, if that was later. */
 function shownRange({ bounds, points }: Props): [number, number] {
   if (!bounds.isLive) return [bounds.from, bounds.to];
-  const now = Date.now() / 1_000;
+  const now = nowSeconds();
   const from = now - (bounds.to - bounds.from);
   const first = points?.[0]?.at ?? from;
   return [Math.max(from, Math.min(first, now - SHORTEST_S)), now];

@@ -1,10 +1,8 @@
 // Whether a text is a configuration that the API takes, and what it changes. Pure.
 
-export type Value = string | number | boolean | null;
+export type Checked = { configuration: Record<string, unknown> } | { problem: string };
 
-export type Checked = { configuration: Record<string, Value> } | { problem: string };
-
-export function check(text: string): Checked {
+export function check(text: string, mayNest: boolean): Checked {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
@@ -15,13 +13,13 @@ export function check(text: string): Checked {
     return { problem: 'A configuration is a JSON object, such as {"interval_secs": 60}.' };
   }
   for (const [name, value] of Object.entries(parsed)) {
-    if (typeof value === "object" && value !== null) {
+    if (!mayNest && typeof value === "object" && value !== null) {
       return {
         problem: `The value of "${name}" is nested: it has to be a string, a number, a boolean or null.`,
       };
     }
   }
-  return { configuration: parsed as Record<string, Value> };
+  return { configuration: parsed as Record<string, unknown> };
 }
 
 export interface Difference {

@@ -8,17 +8,19 @@ import { SendDialog } from "./send-dialog";
 interface Props {
   sensor: string;
   newest: Schemas["Configuration"] | null;
+  /** Whether the service stores objects and arrays in it. */
+  mayNest: boolean;
   sent: () => void;
 }
 
-export function ConfigurationEditor({ sensor, newest, sent }: Props) {
+export function ConfigurationEditor({ sensor, newest, mayNest, sent }: Props) {
   const before = (newest?.configuration ?? {}) as Record<string, unknown>;
   const initial = JSON.stringify(before, null, 2);
   // Null: nothing is being written, and the newest one is shown, whatever becomes of it.
   const [written, setWritten] = useState<string | null>(null);
   const text = written ?? initial;
   const [reviewing, setReviewing] = useState(false);
-  const checked = check(text);
+  const checked = check(text, mayNest);
   const problem = "problem" in checked ? checked.problem : null;
   return (
     <form

@@ -15,10 +15,11 @@ interface Props {
   sensor: Schemas["SensorDetail"];
   feed: Feed;
   canConfigure: boolean;
+  mayNest: boolean;
   sent: () => void;
 }
 
-export function Configuration({ sensor, feed, canConfigure, sent }: Props) {
+export function Configuration({ sensor, feed, canConfigure, mayNest, sent }: Props) {
   const { identifier } = sensor;
   const pages = usePages(identifier);
   const history = useResource(
@@ -80,6 +81,7 @@ export function Configuration({ sensor, feed, canConfigure, sent }: Props) {
         <ConfigurationEditor
           sensor={identifier}
           newest={newest.data}
+          mayNest={mayNest}
           sent={() => {
             sent();
             reload();

@@ -8,20 +8,14 @@ export interface LastValue {
   at: string;
 }
 
-/** As FUTURE_TOLERANCE_SECS is by default: what is further ahead is from a clock that is wrong. */
-const TOLERANCE_SECONDS = 6 * 3_600;
-
-/** In Unix seconds. */
-export const futureBegins = () => Math.ceil(Date.now() / 1_000) + TOLERANCE_SECONDS;
-
-export const isFuture = (timestamp: number) => timestamp > futureBegins();
-
 export type LastValuesByName = ReadonlyMap<string, LastValue>;
 
 export function withMeasurement(
   last: LastValuesByName,
   measurement: Schemas["Measurement"],
+  futureBegins: number,
 ): LastValuesByName {
+  const isFuture = (timestamp: number) => timestamp > futureBegins;
   const { timestamp, creation_timestamp: at } = measurement;
   const next = new Map(last);
   for (const [name, value] of Object.entries(measurement.value)) {

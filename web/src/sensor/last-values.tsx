@@ -2,9 +2,15 @@
 
 import { exact, zone } from "../parts/zone";
 import { useStore } from "../store";
-import { isFuture, type LastValuesByName } from "./last-values-by-name";
+import type { LastValuesByName } from "./last-values-by-name";
 
-export function LastValues({ values }: { values: LastValuesByName }) {
+interface Props {
+  values: LastValuesByName;
+  /** In Unix seconds. */
+  futureBegins: number;
+}
+
+export function LastValues({ values, futureBegins }: Props) {
   const shownZone = useStore(zone);
   const text = (value: unknown) =>
     typeof value === "number" ? value.toLocaleString(undefined, { maximumFractionDigits: 6 }) : String(value);
@@ -17,7 +23,7 @@ export function LastValues({ values }: { values: LastValuesByName }) {
             <dt>{name}</dt>
             <dd>
               {text(value)}
-              {isFuture(timestamp) && <span class="quiet"> in the future</span>}
+              {timestamp > futureBegins && <span class="quiet"> in the future</span>}
             </dd>
           </div>
         ))}

@@ -1,12 +1,14 @@
 // What the sensor measures: charts of its numbers, and its other attributes as a table.
 import { useMemo, useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
+import { nowSeconds } from "../parts/clock";
+import { ExampleMessage } from "../parts/example-message";
 import { ProblemMessage } from "../parts/problem-message";
 import { useResource } from "../parts/use-resource";
 import { ExportButton } from "./export-button";
 import { type Feed, useFeed } from "./feed";
 import { LastValues } from "./last-values";
-import { futureBegins, type LastValuesByName, withMeasurement } from "./last-values-by-name";
+import { type LastValuesByName, withMeasurement } from "./last-values-by-name";
 import { type LiveValue, NumberChart } from "./number-chart";
 import { OtherAttributes } from "./other-attributes";
 import { bounds, PRESETS, type Range } from "./range";
@@ -26,7 +28,7 @@ const LOOKED_AT = 50;
 /** The shortest range that shows something: a sensor that was silent for days has nothing in the last hour. */
 function presetFor(attributes: Schemas["Attribute"][]): number {
   const last = Math.max(...attributes.map((it) => Date.parse(it.last_creation_timestamp)));
-  const age = (Date.now() - last) / 1_000;
+  const age = nowSeconds() - last / 1_000;
   const fitting = PRESETS.find(({ seconds }) => age < seconds);
   return (fitting ?? PRESETS[0]).seconds;
 }
@@ -34,11 +36,14 @@ function presetFor(attributes: Schemas["Attribute"][]): number {
 interface Props {
   sensor: string;
   feed: Feed;
+  /** What is further ahead of the present is from a clock that is wrong. */
+  futureTolerance: number;
 }
 
 const escaped = (name: string) => name.replace(/[\\,]/g, "\\$&");
 
-export function Measurements({ sensor, feed }: Props) {
+export function Measurements({ sensor, feed, futureTolerance }: Props) {
+  const futureBegins = () => Math.ceil(nowSeconds()) + futureTolerance;
   const [chosen, setRange] = useState<Range | null>(null);
   const attributes = useResource(
     (signal) =>
@@ -54,7 +59,7 @@ export function Measurements({ sensor, feed }: Props) {
   const range = chosen ?? { last: presetFor(known) };
   const numeric = known.filter(({ types }) => types.includes("number")).map(({ name }) => name);
   const others = known.filter(({ types }) => !types.includes("number"));
-  const shown = useMemo(() => bounds(range, Math.ceil(Date.now() / 1_000)), [JSON.stringify(range)]);
+  const shown = useMemo(() => bounds(range, Math.ceil(nowSeconds())), [JSON.stringify(range)]);
   const charts = useResource(
     async (signal) => {
       const groups: string[][] = [];
@@ -104,13 +109,14 @@ export function Measurements({ sensor, feed }: Props) {
       // What is of the future would hide what was measured since.
       let page = await read({ to: futureBegins() });
       if (page.items.length === 0) page = await read({});
-      setLast((last) => page.items.reduceRight(withMeasurement, last));
+      const begins = futureBegins();
+      setLast((last) => page.items.reduceRight((last, item) => withMeasurement(last, item, begins), last));
       return page.items.length;
     },
     [sensor],
   );
   useFeed(feed, "measurement", (measurement) => {
-    setLast((last) => withMeasurement(last, measurement));
+    setLast((last) => withMeasurement(last, measurement, futureBegins()));
     setLive((live) =>
       live.length < MAX_LIVE ? [...live, { measurement, arrivedAt: performance.now() }] : live,
     );
@@ -135,7 +141,7 @@ export function Measurements({ sensor, feed }: Props) {
       {isEmpty && (
         <div class="empty">
           <p>Nothing was measured in the last 28 days. The sensor publishes measurements like this one:</p>
-          <pre class="command">{`mosquitto_pub -q 1 -t measurements/${sensor} \\\n  -m '{"measurements":[{"revision":0,"timestamp":${Math.floor(Date.now() / 1_000)},"value":{"temperature":21.5}}]}'`}</pre>
+          <ExampleMessage kind="measurements" sensor={sensor} />
         </div>
       )}
       <div class="charts" aria-busy={charts.loading}>
@@ -151,7 +157,7 @@ export function Measurements({ sensor, feed }: Props) {
           />
         ))}
       </div>
-      {last.size > 0 && <LastValues values={last} />}
+      {last.size > 0 && <LastValues values={last} futureBegins={futureBegins()} />}
       {others.length > 0 && <OtherAttributes attributes={others} last={last} />}
     </section>
   );

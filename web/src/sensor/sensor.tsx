@@ -4,6 +4,7 @@ import { body, client, type Schemas } from "../api/client";
 import { useStream } from "../api/stream";
 import { useNetworks } from "../parts/networks";
 import { ProblemMessage } from "../parts/problem-message";
+import { useSettings } from "../parts/settings";
 import { StateBadge } from "../parts/state-badge";
 import { Time } from "../parts/time";
 import { useResource, useThrottled } from "../parts/use-resource";
@@ -34,6 +35,7 @@ function SensorPage({ identifier, caller }: Props) {
     [identifier],
   );
   const networks = useNetworks();
+  const settings = useSettings();
   const [feed] = useState(createFeed);
   const [isDeleted, setDeleted] = useState(false);
   const [seen, setSeen] = useState<string | null>(null);
@@ -105,11 +107,14 @@ function SensorPage({ identifier, caller }: Props) {
         ))}
       </dl>
       <ProblemMessage problem={sensor.problem} />
-      <Measurements sensor={identifier} feed={feed} />
+      {settings && (
+        <Measurements sensor={identifier} feed={feed} futureTolerance={settings.future_tolerance_secs} />
+      )}
       <Configuration
         sensor={shown}
         feed={feed}
         canConfigure={hasRole(caller, "operator")}
+        mayNest={settings?.nested_values === "store"}
         sent={sensor.reload}
       />
       <Logs sensor={identifier} feed={feed} />

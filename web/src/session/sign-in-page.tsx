@@ -50,10 +50,11 @@ export function SignInPage({ expired }: { expired: boolean }) {
           <input
             autocomplete="off"
             spellcheck={false}
-            placeholder="Its identifier, if your network's admin gave you one"
+            aria-describedby="network-hint"
             value={network}
             onInput={(event) => setNetwork(event.currentTarget.value)}
           />
+          <small id="network-hint">Its identifier, if your network's admin gave you one</small>
         </label>
         <ProblemMessage problem={byPassword.problem} />
         <button type="submit" class="primary" disabled={byPassword.busy}>

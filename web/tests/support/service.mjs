@@ -9,6 +9,11 @@ const run = promisify(execFile);
 const PROGRAM = process.env.TRIBUTARY ?? "../target/debug/tributary";
 const START_MS = 60_000;
 
+const SERVERS = new URL("../../../scripts/lib/servers.sh", import.meta.url).pathname;
+
+/** Undefined: it is not ours to be stopped. */
+const { POSTGRES_SERVER } = process.env;
+
 /** Asks until the answer is true. */
 export async function until(what, ask, patienceMs = 20_000) {
   const end = Date.now() + patienceMs;
@@ -64,6 +69,9 @@ class Way {
     await closed;
   }
 }
+
+const controlPostgres = (command) =>
+  run("bash", ["-c", 'set -euo pipefail; . "$0"; control_postgres "$@"', SERVERS, command, POSTGRES_SERVER]);
 
 export class Service {
   static async start(settings = {}) {
@@ -156,9 +164,19 @@ export class Service {
     });
   }
 
+  static mayStopPostgres = POSTGRES_SERVER !== undefined;
+
+  stopPostgres = () => controlPostgres("stop");
+
+  startPostgres = () => controlPostgres("restart");
+
   publish(topic, message) {
-    const url = `${process.env.MQTT_URL}/dashboard-${process.pid}/${topic}`;
-    return run("mosquitto_pub", ["-L", url, "-q", "1", "-m", message]);
+    return this.publishAt(`dashboard-${process.pid}/${topic}`, message);
+  }
+
+  /** The whole topic. */
+  publishAt(topic, message) {
+    return run("mosquitto_pub", ["-L", `${process.env.MQTT_URL}/${topic}`, "-q", "1", "-m", message]);
   }
 
   async ask(token, method, path, body) {
