@@ -23,7 +23,7 @@ use crate::domain::{
     Faults, Flow, Health, Ledger, Subscriptions, Task, Timestamp, long_pause, pause,
 };
 use crate::metrics::Metrics;
-use crate::mqtt::InboundHandles;
+use crate::mqtt::{InboundHandles, StopSignals};
 use crate::probes;
 use crate::replay::Replays;
 use crate::store::{self, AccessWatch, Bundler, Housekeeper, Store};
@@ -57,6 +57,8 @@ pub struct App {
     writing: Arbiter,
     hub: Arc<Hub>,
     shutdown: watch::Sender<bool>,
+    drain: watch::Sender<bool>,
+    drain_on_stop: bool,
     migration: JoinHandle<anyhow::Result<()>>,
     pipeline_ended: oneshot::Receiver<PipelineEnd>,
     grace: Duration,
@@ -86,6 +88,7 @@ impl App {
         probes::watch_health(&metrics, Arc::clone(&health));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
         let (shutdown, shutdown_receiver) = watch::channel(false);
+        let (drain, drain_receiver) = watch::channel(config.drain);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
 
         let (replays, replay_requests) = Replays::new();
@@ -105,8 +108,7 @@ impl App {
             writer_arbiter: writing.handle(),
             replay_requests,
             replay_store: background.clone(),
-            shutdown: shutdown_receiver,
-            grace,
+            stop: StopSignals { shutdown: shutdown_receiver, drain: drain_receiver, grace },
         };
         ingest.spawn_fn(move || {
             actix_rt::spawn(pipeline.run(started, pipeline_ending));
@@ -167,6 +169,8 @@ impl App {
             writing,
             hub,
             shutdown,
+            drain,
+            drain_on_stop: config.mqtt.drain_on_stop,
             migration,
             pipeline_ended,
             grace,
@@ -185,18 +189,21 @@ impl App {
         Arc::clone(&self.ledger)
     }
 
-    /// Runs until `shutdown`, waits for messages in flight, and stops.
+    /// Runs until `shutdown`, waits for messages in flight, and stops. With DRAIN_ON_STOP it is drained first, until
+    /// `shutdown` ends a second time.
     ///
     /// # Errors
     /// When a migration or an essential part fails. The process should be restarted; the broker keeps
     /// unacknowledged messages.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub async fn run_until(self, mut shutdown: impl AsyncFnMut()) -> anyhow::Result<()> {
         let Self {
             server,
             ingest,
             writing,
             hub,
             shutdown: shutdown_sender,
+            drain,
+            drain_on_stop,
             migration,
             mut pipeline_ended,
             grace,
@@ -206,13 +213,27 @@ impl App {
         let serving = actix_rt::spawn(server);
         tokio::pin!(serving);
 
+        let shutdown = async {
+            shutdown().await;
+            if drain_on_stop {
+                info!("draining before the process ends; a second signal stops it at once");
+                drain.send_replace(true);
+                shutdown().await;
+                warn!("stopped before it was drained; the broker keeps the session");
+            }
+        };
+        let mut has_ended = false;
         let failure = tokio::select! {
             () = shutdown => None,
             failure = failure_of(migration) => Some(failure),
-            end = &mut pipeline_ended => Some(match end {
-                Ok(PipelineEnd::Failed(cause)) => anyhow!("{cause}; restart the process"),
-                end => anyhow!("ingest stopped unexpectedly: {end:?}"),
-            }),
+            end = &mut pipeline_ended => {
+                has_ended = true;
+                match end {
+                    Ok(PipelineEnd::Drained) => None,
+                    Ok(PipelineEnd::Failed(cause)) => Some(anyhow!("{cause}; restart the process")),
+                    end => Some(anyhow!("ingest stopped unexpectedly: {end:?}")),
+                }
+            }
             outcome = &mut serving => Some(anyhow!("the HTTP server stopped unexpectedly: {outcome:?}")),
         };
         info!("shutting down");
@@ -225,7 +246,10 @@ impl App {
         {
             debug!("HTTP requests in progress were aborted");
         }
-        if failure.is_none() && tokio::time::timeout(grace * 2, pipeline_ended).await.is_err() {
+        if !has_ended
+            && failure.is_none()
+            && tokio::time::timeout(grace * 2, pipeline_ended).await.is_err()
+        {
             warn!("ingest did not stop within twice the grace period");
         }
         stop(ingest)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{
@@ -40,6 +40,13 @@ pub struct Cli {
 pub enum Command {
     /// Run the service until SIGTERM or SIGINT.
     Serve,
+    /// Take over the session of MQTT_CLIENT_ID from an instance that has ended, store what it holds, end the session,
+    /// and exit with 0.
+    ///
+    /// It takes MQTT_SHARED_GROUP: the other members of the group receive what is published from then on. A running
+    /// instance is drained by SIGTERM with DRAIN_ON_STOP=true. SIGTERM ends the command early; the broker then keeps the
+    /// session, and the exit status is 1.
+    Drain,
     /// Print every setting with its source, and all problems; secrets are hidden.
     ///
     /// Reads the files that settings name, and connects to nothing. Exits with 1 if serve would not start with
@@ -107,7 +114,8 @@ impl Cli {
     /// When the command fails; the error is one sentence for the person at the terminal.
     pub async fn run(self, env_file: &EnvFile) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Serve => serve().await?,
+            Command::Serve => serve(Config::read(environment)?).await?,
+            Command::Drain => serve(Config::read(environment)?.draining()?).await?,
             Command::CheckConfig => return Ok(check_config(env_file)),
             Command::Migrate => migrate().await?,
             Command::Index(IndexCommand::LogSearch) => index_log_messages().await?,
@@ -125,15 +133,18 @@ impl Cli {
     }
 }
 
-async fn serve() -> anyhow::Result<()> {
-    let config = Config::read(environment)?;
+async fn serve(config: Config) -> anyhow::Result<()> {
     let telemetry = telemetry::start(&config.telemetry)?;
-    let told = told_to_stop()?;
+    let mut signals = Signals::listen()?;
+    let is_drain = config.drain;
     let outcome = App::start(config, read_faults(environment)?, telemetry.filter())
         .await?
-        .run_until(told)
+        .run_until(async || signals.next().await)
         .await;
     telemetry.stop();
+    if is_drain && signals.has_arrived {
+        anyhow::bail!("stopped before the session was drained; the broker keeps it");
+    }
     outcome
 }
 
@@ -208,16 +219,33 @@ async fn listen(options: &listen::Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Listens from this call on, so that no signal is missed while the service starts.
-fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    has_arrived: bool,
+}
+
+impl Signals {
+    /// Listens from this call on, so that no signal is missed while the service starts.
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { terminate, interrupt, has_arrived: false })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+        self.has_arrived = true;
+    }
+}
+
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut signals = Signals::listen()?;
+    Ok(async move { signals.next().await })
 }
 
 #[cfg(test)]

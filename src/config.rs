@@ -47,6 +47,8 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// `MIGRATE_ON_START`: bring the tables up to date before anything else.
     pub migrate_on_start: bool,
+    /// `tributary drain`: from the start on.
+    pub drain: bool,
     /// `SHUTDOWN_GRACE_SECS`: how long messages in flight may take to finish.
     pub shutdown_grace_secs: u64,
 }
@@ -84,6 +86,19 @@ impl Config {
         Self::assemble(&Settings::strict(&environment))
     }
 
+    /// The same, to drain the session of this client id and end. Its API is at a free port.
+    ///
+    /// # Errors
+    /// When the instances have no group: nobody else would receive what is published afterwards.
+    pub fn draining(mut self) -> Result<Self, ConfigError> {
+        if self.mqtt.shared_group.is_none() {
+            let problem = "drain takes MQTT_SHARED_GROUP: without a group nobody else receives what is published afterwards";
+            return Err(ConfigError::Contradiction(problem.into()));
+        }
+        self.http.address = "127.0.0.1:0".into();
+        Ok(Self { drain: true, migrate_on_start: false, ..self })
+    }
+
     fn assemble(settings: &Settings<'_>) -> Result<Self, ConfigError> {
         let store = settings.store()?;
         let config = Self {
@@ -113,6 +128,7 @@ impl Config {
                 export: settings.endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::Export::Off)?,
                 service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
             },
+            drain: false,
             migrate_on_start: settings.flag("MIGRATE_ON_START", false)?,
             shutdown_grace_secs: settings.number("SHUTDOWN_GRACE_SECS", 30, 1..=3_600)?,
         };
@@ -289,6 +305,21 @@ mod tests {
     fn a_message_must_fit_the_window() {
         let error = read(&[("WINDOW_BYTES", "65536")]).unwrap_err();
         assert!(matches!(error, ConfigError::Contradiction(_)), "{error}");
+    }
+
+    #[test]
+    fn a_group_takes_a_client_id_of_the_instances_own() {
+        let group = ("MQTT_SHARED_GROUP", "farm");
+        let error = read(&[group]).unwrap_err().to_string();
+        assert!(error.contains("tributary-{hostname}"), "{error}");
+        let config = read(&[group, ("MQTT_CLIENT_ID", "t-{hostname}")]).unwrap();
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(config.mqtt.client_id, format!("t-{}", host.trim()));
+        assert_eq!(config.mqtt.shared_group.as_deref(), Some("farm"));
+        for (name, value) in [("MQTT_SHARED_GROUP", "a/b"), ("DRAIN_ON_STOP", "true")] {
+            assert!(read(&[(name, value)]).unwrap_err().to_string().contains("MQTT_SHARED_GROUP"));
+        }
+        assert!(read(&[]).unwrap().draining().is_err());
     }
 
     #[test]

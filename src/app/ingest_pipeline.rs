@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::domain::{Subscriptions, Task};
-use crate::mqtt::{Inbound, InboundHandles, Outbound};
+use crate::mqtt::{Inbound, InboundEnd, InboundHandles, Outbound, StopSignals};
 use crate::probes;
 use crate::replay::{ReplayRequests, Replayer, ReplayerHandles};
 use crate::sensor::{Outbox, PublisherHandle, Router, RouterHandles, StoreLastSeen, Supervisor};
@@ -28,6 +28,9 @@ const DOWNLINK_CAPACITY: usize = 64;
 /// How long shutdown waits for `last_seen` to be stored: 5,000 sensors take some 50 ms.
 const LAST_SEEN_GRACE: Duration = Duration::from_secs(3);
 
+const TAKEN_OVER: &str = "another process uses this client id and has taken the session over, with what it holds; \
+    stop it first";
+
 /// As actix' own.
 const WRITER_MAILBOX: usize = 16;
 
@@ -35,6 +38,8 @@ const WRITER_MAILBOX: usize = 16;
 #[derive(Debug)]
 pub(super) enum PipelineEnd {
     Shutdown,
+    /// The session at the broker is ended.
+    Drained,
     /// The inbound loop, or an actor, which nothing restarts; why, as a sentence.
     Failed(String),
 }
@@ -54,8 +59,7 @@ pub(super) struct IngestPipeline {
     pub(super) writer_arbiter: ArbiterHandle,
     pub(super) replay_requests: ReplayRequests,
     pub(super) replay_store: Store,
-    pub(super) shutdown: watch::Receiver<bool>,
-    pub(super) grace: Duration,
+    pub(super) stop: StopSignals,
 }
 
 impl IngestPipeline {
@@ -83,7 +87,7 @@ impl IngestPipeline {
             topics,
             (downlink_receiver, connected_sender),
             (health, metrics, tasks.clone()),
-            self.shutdown.clone(),
+            self.stop.shutdown.clone(),
         );
         let replayer_handles = ReplayerHandles {
             router: router.clone(),
@@ -99,7 +103,7 @@ impl IngestPipeline {
             router.clone(),
             self.handles,
             settled_receiver,
-            (self.shutdown.clone(), self.grace),
+            self.stop.clone(),
         );
         if started.send((router.supervisor(), outbox.clone())).is_err() {
             return;
@@ -115,27 +119,30 @@ impl IngestPipeline {
                 tasks.supervise(Task::Replayer, work).await;
             }
         });
-        let (store, mut shutdown) = (self.store, self.shutdown);
+        let (store, mut shutdown) = (self.store, self.stop.shutdown);
         // Until the migrations are applied, messages stay in the broker.
         let ingest = async {
             tokio::select! {
                 biased;
                 () = store.migrated() => inbound.run().await,
-                _ = shutdown.wait_for(|shutdown| *shutdown) => {}
+                _ = shutdown.wait_for(|shutdown| *shutdown) => InboundEnd::Shutdown,
             }
         };
         let supervisor = router.supervisor();
         let ingest = async {
-            ingest.await;
+            let end = ingest.await;
             let stored = supervisor.send(StoreLastSeen);
             if !matches!(tokio::time::timeout(LAST_SEEN_GRACE, stored).await, Ok(Ok(()))) {
                 warn!("last_seen of some sensors could not be stored");
             }
+            end
         };
         let writer_end = async move { writer_end.await.ok()?.await.ok() };
         let end = tokio::select! {
             end = tasks.watch(Task::Ingest, ingest) => match end {
-                Ok(()) => PipelineEnd::Shutdown,
+                Ok(InboundEnd::Shutdown) => PipelineEnd::Shutdown,
+                Ok(InboundEnd::Drained) => PipelineEnd::Drained,
+                Ok(InboundEnd::TakenOver) => PipelineEnd::Failed(TAKEN_OVER.into()),
                 Err(panic) => PipelineEnd::Failed(panic.to_string()),
             },
             end = outbox_end => failed(Task::Outbox, end.ok()),

@@ -9,21 +9,50 @@ use crate::{mqtt, tls, wire};
 pub(super) const MQTT_URL: SecretNames = ("MQTT_URL", "MQTT_URL_FILE");
 const MQTT_PASSWORD: SecretNames = ("MQTT_PASSWORD", "MQTT_PASSWORD_FILE");
 
+const DRAINS_ALONE: &str = "DRAIN_ON_STOP=true takes MQTT_SHARED_GROUP: without a group nobody receives what is \
+    published after the service has unsubscribed";
+
+/// As `uname -n` prints it; in Kubernetes the name of the pod.
+pub(super) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 impl Settings<'_> {
     pub(super) fn mqtt(&self) -> Result<mqtt::Config, ConfigError> {
         let broker = self.broker()?;
         let check_prefix = |text: &str| wire::check_prefix(text).map_err(Into::into);
         let topic_prefix = self.checked("MQTT_TOPIC_PREFIX", "", check_prefix)?;
-        let client_id = self.text("MQTT_CLIENT_ID", "tributary");
+        let (client_id, shared_group) = self.session()?;
+        let drain_on_stop = self.flag("DRAIN_ON_STOP", false)?;
+        if drain_on_stop && shared_group.is_none() {
+            self.refuse(ConfigError::Contradiction(DRAINS_ALONE.into()), ())?;
+        }
         Ok(mqtt::Config {
             broker,
             client_id,
+            shared_group,
+            drain_on_stop,
             topic_prefix,
             receive_maximum: self.number("MQTT_RECEIVE_MAXIMUM", 50_000, 1..=65_534)?,
             session_expiry_days: self.number("MQTT_SESSION_EXPIRY_DAYS", 7, 1..=3_660)?,
             keep_alive_secs: self.number("MQTT_KEEP_ALIVE_SECS", 15, 1..=3_600)?,
             window_bytes: self.number("WINDOW_BYTES", 256 << 20, 1 << 16..=1 << 36)?,
         })
+    }
+
+    /// The client id, with the host's name filled in, and the group of shared subscriptions.
+    fn session(&self) -> Result<(String, Option<String>), ConfigError> {
+        let set = self.optional("MQTT_CLIENT_ID", "tributary");
+        let check = |text: &str| wire::check_group(text).map_err(Into::into);
+        let group = self.checked("MQTT_SHARED_GROUP", "", check)?;
+        let group = (!group.is_empty()).then_some(group);
+        if group.is_some() && set.is_none() {
+            let problem = "MQTT_SHARED_GROUP is set without MQTT_CLIENT_ID; each instance needs a client id of its \
+                own that it keeps, such as tributary-{hostname} in a StatefulSet";
+            self.refuse(ConfigError::Contradiction(problem.into()), ())?;
+        }
+        let client_id = set.unwrap_or_else(|| "tributary".into());
+        Ok((client_id.replace("{hostname}", &host_name()), group))
     }
 
     fn broker(&self) -> Result<mqtt::BrokerUrl, ConfigError> {

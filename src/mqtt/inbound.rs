@@ -1,7 +1,7 @@
 //! The inbound loop: receives PUBLISHes, routes them, and sends a PUBACK for each once it is settled by a
 //! `Committed`. Started by `app`; runs until shutdown, over as many connections as it takes. Invariant:
-//! it never acknowledges in `Drop` and never UNSUBSCRIBEs from what it needs, so the broker keeps what is not
-//! acknowledged.
+//! it never acknowledges in `Drop` and UNSUBSCRIBEs from what it needs only to be drained, so the broker keeps what
+//! is not acknowledged.
 //!
 //! It uses ntex-mqtt's codec without its dispatcher, which closes the connection when Receive Maximum is
 //! reached, and answers a Packet Identifier in use with 0x91, which acknowledges it. Here a full window
@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use ntex_mqtt::v5::client::Client;
 use prometheus::local::LocalHistogram;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, interval_at, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::session::{Session, SessionEnd};
+use super::stop::{InboundEnd, StopSignals};
 use super::window::InboundWindow;
 use super::{Config, ConnectOptions, DelayedReads, connect};
 use crate::domain::{
@@ -64,12 +65,11 @@ pub struct Inbound {
     all_acknowledged: Rc<Notify>,
     /// This process has been connected before.
     had_session: bool,
-    shutdown: watch::Receiver<bool>,
-    grace: Duration,
+    pub(super) stop: StopSignals,
 }
 
 impl Inbound {
-    /// On `shutdown` it waits at most `grace` for the messages in flight.
+    /// A loop that has not started.
     #[must_use]
     pub fn new(
         config: Config,
@@ -77,7 +77,7 @@ impl Inbound {
         router: Router,
         handles: InboundHandles,
         settled: mpsc::UnboundedReceiver<Committed>,
-        (shutdown, grace): (watch::Receiver<bool>, Duration),
+        stop: StopSignals,
     ) -> Self {
         let (ack_tokens, lost) = AckTokens::new();
         let window = InboundWindow::new(config.receive_maximum.into(), config.window_bytes);
@@ -99,22 +99,30 @@ impl Inbound {
             puback_seconds,
             all_acknowledged: Rc::default(),
             had_session: false,
-            shutdown,
-            grace,
+            stop,
         }
     }
 
-    /// Runs until shutdown, over as many connections as it takes.
-    pub async fn run(mut self) {
+    /// Runs until it is stopped, over as many connections as it takes.
+    pub async fn run(mut self) -> InboundEnd {
         let (mut failures, mut closures) = (0, 0);
-        while !*self.shutdown.borrow() {
+        let mut outcome = InboundEnd::Shutdown;
+        while !*self.stop.shutdown.borrow() {
             let started_at = Instant::now();
             let end = match connect(&self.config.broker, &self.options()).await {
                 Ok(client) => self.session(client).await,
                 Err(failure) => SessionEnd::Unreachable(failure.to_string()),
             };
             self.window.connection_ended();
-            if matches!(end, SessionEnd::Shutdown) {
+            match end {
+                SessionEnd::Shutdown => break,
+                SessionEnd::Drained => outcome = InboundEnd::Drained,
+                SessionEnd::TakenOver if *self.stop.drain.borrow() => {
+                    outcome = InboundEnd::TakenOver
+                }
+                _ => {}
+            }
+            if outcome != InboundEnd::Shutdown {
                 break;
             }
             failures = failures_after(failures, started_at.elapsed());
@@ -148,6 +156,15 @@ impl Inbound {
             self.idle(pause).await;
         }
         info!(in_flight = self.window.len(), "ingest ended");
+        outcome
+    }
+
+    pub(super) fn filters(&self) -> Vec<String> {
+        let topics = self.decoder.topics();
+        match &self.config.shared_group {
+            Some(group) => topics.shared_filters(group),
+            None => topics.filters(),
+        }
     }
 
     fn options(&self) -> ConnectOptions {
@@ -172,7 +189,7 @@ impl Inbound {
             tokio::select! {
                 Some(committed) = self.settled.recv() => self.settle(committed),
                 Some(lost) = self.lost.recv() => { self.lose(lost); }
-                _ = self.shutdown.changed() => return,
+                _ = self.stop.shutdown.changed() => return,
                 () = sleep_until(until) => return,
             }
             self.acknowledge(None).ok();
@@ -182,6 +199,7 @@ impl Inbound {
     /// Returns why it ended.
     async fn session(&mut self, client: Client) -> SessionEnd {
         let session_present = client.session_present();
+        let has_shared = client.packet().shared_subscription_available;
         let mut session =
             Session::new(client, self.decoder.limits().payload_bytes, self.config.keep_alive_secs);
         if session_present && self.handles.flow.paused_since().is_some() {
@@ -200,15 +218,28 @@ impl Inbound {
             }
         }
         if session_present && !self.had_session {
-            session.former_filters = self.decoder.topics().former_filters();
+            let topics = self.decoder.topics();
+            session.former_filters = topics.former_filters();
+            if self.config.shared_group.is_some() {
+                session.former_filters.extend(topics.filters());
+            }
         }
         self.had_session = true;
-        let end = match session.subscribe(&self.decoder.topics().filters()) {
-            Ok(()) => self.exchange(&mut session).await,
-            Err(end) => end,
+        let mut end = if *self.stop.drain.borrow() {
+            SessionEnd::Draining
+        } else if self.config.shared_group.is_some() && !has_shared {
+            SessionEnd::NotShared
+        } else {
+            match session.subscribe(&self.filters()) {
+                Ok(()) => self.exchange(&mut session).await,
+                Err(end) => end,
+            }
         };
+        if matches!(end, SessionEnd::Draining) {
+            end = self.drain(&mut session).await;
+        }
         if matches!(end, SessionEnd::Shutdown) {
-            self.drain(&mut session).await;
+            self.finish(&mut session).await;
         }
         end
     }
@@ -225,7 +256,8 @@ impl Inbound {
             let mut has_read = false;
             let step = tokio::select! {
                 biased;
-                _ = self.shutdown.changed() => Err(SessionEnd::Shutdown),
+                _ = self.stop.shutdown.changed() => Err(SessionEnd::Shutdown),
+                _ = self.stop.drain.changed() => Err(SessionEnd::Draining),
                 Some(committed) = self.settled.recv() => {
                     self.settle(committed);
                     Ok(())
@@ -287,7 +319,7 @@ impl Inbound {
     }
 
     /// Sends the PUBACKs that are due.
-    fn acknowledge(&mut self, session: Option<&mut Session>) -> Result<(), SessionEnd> {
+    pub(super) fn acknowledge(&mut self, session: Option<&mut Session>) -> Result<(), SessionEnd> {
         self.acknowledge_with(|packet_id| {
             session.as_ref().map_or(Ok(()), |it| it.puback(packet_id))
         })
@@ -328,30 +360,5 @@ impl Inbound {
         metrics.window_oldest.set(self.window.oldest());
         self.handles.flow.window(self.window.len(), self.window.bytes());
         outcome
-    }
-
-    /// Waits for the messages in flight and acknowledges them; new ones are not read.
-    async fn drain(&mut self, session: &mut Session) {
-        let until = Instant::now() + self.grace;
-        info!(in_flight = self.window.len(), "shutting down; waiting for messages in flight");
-        while !self.window.is_empty() && !self.window.is_blocked() {
-            tokio::select! {
-                Some(committed) = self.settled.recv() => self.settle(committed),
-                Some(lost) = self.lost.recv() => { self.lose(lost); }
-                () = sleep_until(until) => {
-                    warn!(
-                        in_flight = self.window.len(),
-                        "shutdown grace period is over; the broker will deliver what is in flight again"
-                    );
-                    break;
-                }
-            }
-            if self.acknowledge(Some(session)).is_err() {
-                break;
-            }
-        }
-        if let Err(error) = session.disconnect().await {
-            debug!(%error, "the connection ended before DISCONNECT");
-        }
     }
 }

@@ -7,9 +7,10 @@ use std::num::NonZeroU16;
 use ntex_mqtt::v5::codec;
 use tracing::{debug, error};
 
+use super::drain::refused_unsubscription;
 use super::inbound::{Inbound, InboundHandles};
 use super::publish_assembly::{PublishAssembly, ReceivedPublish};
-use super::session::{Session, SessionEnd, disconnect_reason};
+use super::session::{LEAVING, Session, SessionEnd, disconnect_reason};
 use super::window::WindowEntry;
 use crate::domain::{KindCounts, Part, RawMessage, Reason, Task, Timestamp, Uplink};
 
@@ -29,6 +30,11 @@ pub(super) trait PacketSource {
 
     /// The broker has granted the subscriptions.
     fn set_subscribed(&mut self) -> Result<(), SessionEnd>;
+
+    /// PINGRESP, or UNSUBACK.
+    fn answered(&mut self, _answer: &codec::Packet) -> Result<(), SessionEnd> {
+        Ok(())
+    }
 }
 
 impl PacketSource for Session {
@@ -44,6 +50,21 @@ impl PacketSource for Session {
         self.subscribed = true;
         let former = std::mem::take(&mut self.former_filters);
         if former.is_empty() { Ok(()) } else { self.unsubscribe(&former) }
+    }
+
+    fn answered(&mut self, answer: &codec::Packet) -> Result<(), SessionEnd> {
+        match answer {
+            codec::Packet::PingResponse => self.ping_answers += 1,
+            codec::Packet::UnsubscribeAck(answer) if answer.packet_id == LEAVING => {
+                match refused_unsubscription(answer) {
+                    Some(problem) => return Err(SessionEnd::Failed(problem)),
+                    None => self.left = true,
+                }
+            }
+            codec::Packet::UnsubscribeAck(_) => debug!("left former subscriptions"),
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -126,11 +147,11 @@ impl Inbound {
                 Ok(())
             }
             codec::Decoded::Packet(
-                codec::Packet::PingResponse | codec::Packet::UnsubscribeAck(_),
+                answer @ (codec::Packet::PingResponse | codec::Packet::UnsubscribeAck(_)),
                 _,
-            ) => Ok(()),
+            ) => packets.answered(&answer),
             codec::Decoded::Packet(codec::Packet::SubscribeAck(answer), _) => {
-                Session::check_granted(&answer)?;
+                Session::check_granted(&answer, &self.filters())?;
                 packets.set_subscribed()?;
                 self.handles.health.up(Part::Ingest);
                 debug!("subscribed");

@@ -5,6 +5,7 @@
 mod address;
 mod publish_assembly;
 mod connect;
+mod drain;
 mod read_pacing;
 mod inbound;
 mod intake;
@@ -12,6 +13,7 @@ mod downlink_window;
 mod puback;
 mod outbound;
 mod session;
+mod stop;
 mod stream;
 mod window;
 
@@ -19,6 +21,7 @@ pub use address::{BrokerUrl, BrokerUrlError};
 pub use connect::{ConnectFailure, ConnectOptions, connect};
 pub use inbound::{Inbound, InboundHandles};
 pub use outbound::Outbound;
+pub use stop::{InboundEnd, StopSignals};
 pub use stream::DelayedReads;
 
 /// `MQTT_…`, `WINDOW_BYTES`
@@ -28,6 +31,10 @@ pub struct Config {
     pub broker: BrokerUrl,
     /// `MQTT_CLIENT_ID`
     pub client_id: String,
+    /// `MQTT_SHARED_GROUP`: the instances of this group share the messages; none: each gets all.
+    pub shared_group: Option<String>,
+    /// `DRAIN_ON_STOP`: leave the group, and end the session, before the process ends.
+    pub drain_on_stop: bool,
     /// `MQTT_TOPIC_PREFIX`
     pub topic_prefix: String,
     /// `MQTT_RECEIVE_MAXIMUM`

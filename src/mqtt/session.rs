@@ -9,11 +9,18 @@ use ntex_mqtt::v5::{QoS, codec};
 
 use super::publish_assembly::PublishAssembly;
 
+/// Packet Identifier of the UNSUBSCRIBE from all filters.
+pub(super) const LEAVING: NonZeroU16 = NonZeroU16::MIN.saturating_add(2);
+
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionEnd {
     #[error("shutdown")]
     Shutdown,
+    #[error("to be drained")]
+    Draining,
+    #[error("drained")]
+    Drained,
     #[error("the broker closed the connection")]
     Closed,
     #[error("the broker ended the session: {0}")]
@@ -32,6 +39,10 @@ pub(super) enum SessionEnd {
         "the broker refused a subscription: {0}; the account must be allowed to subscribe to measurements/#, log-messages/#, heartbeats/#, logs/# and acknowledgments/# under the topic prefix"
     )]
     NotSubscribed(String),
+    #[error(
+        "the broker has no shared subscriptions, which MQTT_SHARED_GROUP takes; without them, give each instance an MQTT_TOPIC_PREFIX of its own"
+    )]
+    NotShared,
     #[error("a message was lost in a panic, so the broker must deliver it again")]
     MessageLost,
 }
@@ -41,13 +52,14 @@ impl SessionEnd {
     pub(super) const fn cause(&self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
+            Self::Draining | Self::Drained => "drain",
             Self::Closed => "closed",
             Self::Disconnected(_) => "disconnected",
             Self::TakenOver => "taken_over",
             Self::Silent(_) => "silent",
             Self::Unreachable(_) => "unreachable",
             Self::Failed(_) => "failed",
-            Self::NotSubscribed(_) => "not_subscribed",
+            Self::NotSubscribed(_) | Self::NotShared => "not_subscribed",
             Self::MessageLost => "message_lost",
         }
     }
@@ -64,6 +76,10 @@ pub(super) struct Session {
     pub(super) subscribed: bool,
     /// To be unsubscribed from after SUBACK: the session may have them from an earlier release.
     pub(super) former_filters: Vec<String>,
+    /// UNSUBACK for all filters was received.
+    pub(super) left: bool,
+    /// PINGRESPs received; read by `drain`.
+    pub(super) ping_answers: u32,
     /// The broker's Server Keep Alive, else ours; 0: no PINGREQ.
     pub(super) keep_alive_secs: u16,
 }
@@ -80,6 +96,8 @@ impl Session {
             received_since_ping: true,
             subscribed: false,
             former_filters: Vec::new(),
+            left: false,
+            ping_answers: 0,
             keep_alive_secs,
         }
     }
@@ -99,11 +117,18 @@ impl Session {
         }))
     }
 
-    pub(super) fn check_granted(answer: &codec::SubscribeAck) -> Result<(), SessionEnd> {
-        use codec::SubscribeAckReason::{GrantedQos1, GrantedQos2};
-        let refused = answer.status.iter().find(|it| !matches!(it, GrantedQos1 | GrantedQos2));
-        match refused {
-            Some(reason) => Err(SessionEnd::NotSubscribed(format!("{reason:?}"))),
+    /// In the order of `filters`.
+    pub(super) fn check_granted(
+        answer: &codec::SubscribeAck,
+        filters: &[String],
+    ) -> Result<(), SessionEnd> {
+        use codec::SubscribeAckReason::{GrantedQos1, GrantedQos2, SharedSubscriptionNotSupported};
+        let mut answers = answer.status.iter().zip(filters);
+        match answers.find(|(it, _)| !matches!(it, GrantedQos1 | GrantedQos2)) {
+            Some((SharedSubscriptionNotSupported, _)) => Err(SessionEnd::NotShared),
+            Some((reason, filter)) => {
+                Err(SessionEnd::NotSubscribed(format!("{reason:?} for {filter}")))
+            }
             None => Ok(()),
         }
     }
@@ -111,8 +136,17 @@ impl Session {
     /// From filters that match nothing which the present ones do not match.
     pub(super) fn unsubscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {
         const PACKET_ID: NonZeroU16 = NonZeroU16::MIN.saturating_add(1);
+        self.unsubscribe_as(PACKET_ID, filters)
+    }
+
+    /// From all filters.
+    pub(super) fn leave(&self, filters: &[String]) -> Result<(), SessionEnd> {
+        self.unsubscribe_as(LEAVING, filters)
+    }
+
+    fn unsubscribe_as(&self, packet_id: NonZeroU16, filters: &[String]) -> Result<(), SessionEnd> {
         self.send(codec::Packet::Unsubscribe(codec::Unsubscribe {
-            packet_id: PACKET_ID,
+            packet_id,
             user_properties: Vec::new(),
             topic_filters: filters.iter().map(|it| it.as_str().into()).collect(),
         }))
@@ -132,10 +166,21 @@ impl Session {
         }))
     }
 
+    /// Normal disconnection: the broker keeps the session [MQTT-3.14.2.2.2].
     pub(super) async fn disconnect(&self) -> std::io::Result<()> {
-        // Normal disconnection: the broker keeps the session [MQTT-3.14.2.2.2].
-        self.send(codec::Packet::Disconnect(codec::Disconnect::default()))
-            .map_err(std::io::Error::other)?;
+        self.disconnect_with(codec::Disconnect::default()).await
+    }
+
+    /// The broker discards the session.
+    pub(super) async fn end(&self) -> std::io::Result<()> {
+        let session_expiry_interval_secs = Some(0);
+        let disconnect =
+            codec::Disconnect { session_expiry_interval_secs, ..codec::Disconnect::default() };
+        self.disconnect_with(disconnect).await
+    }
+
+    async fn disconnect_with(&self, disconnect: codec::Disconnect) -> std::io::Result<()> {
+        self.send(codec::Packet::Disconnect(disconnect)).map_err(std::io::Error::other)?;
         self.io.flush(true).await?;
         self.io.shutdown().await
     }

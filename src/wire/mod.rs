@@ -14,7 +14,7 @@ pub mod value;
 
 #[cfg(any(test, fuzzing))]
 pub use agreement::disagreement;
-pub use topic::{Topics, check_prefix};
+pub use topic::{Topics, check_group, check_prefix};
 pub use topic_flaw::TopicFlaw;
 
 use self::value::NestedValues;

@@ -36,6 +36,12 @@ impl Topics {
         LEVELS.iter().map(|(level, _)| format!("{}{level}/#", self.prefix)).collect()
     }
 
+    /// The same as shared subscriptions of this group: each message goes to one member [MQTT-4.8.2].
+    #[must_use]
+    pub fn shared_filters(&self, group: &str) -> Vec<String> {
+        self.filters().iter().map(|filter| format!("$share/{group}/{filter}")).collect()
+    }
+
     /// The topic filters of releases before these. A session may still have them, and a broker may then
     /// deliver each message twice.
     #[must_use]
@@ -103,6 +109,17 @@ pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Validates the name of a group of shared subscriptions.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_group(name: &str) -> Result<(), &'static str> {
+    if name.contains(['/', '+', '#', '\0']) {
+        return Err("the name of a group must not contain /, +, # or U+0000 [MQTT-4.8.2-2]");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +137,7 @@ mod tests {
             }
         }
         assert_eq!(Topics::new("a").filters()[0], "a/measurements/#");
+        assert_eq!(Topics::new("a").shared_filters("g")[0], "$share/g/a/measurements/#");
         let sensor = SensorIdentifier::parse(SENSOR).unwrap();
         let topics = Topics::new("site-a");
         for (level, kind) in [("logs", Kind::LogMessage), ("acknowledgments", Kind::Heartbeat)] {

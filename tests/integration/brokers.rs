@@ -10,7 +10,7 @@ use crate::support::service::{Service, database};
 use crate::support::wait::{PATIENCE, eventually};
 
 /// Answers each packet as `answer` does; none ends the connection, nothing is silence.
-fn server(answer: fn(first_byte: u8) -> Option<&'static [u8]>) -> String {
+pub(crate) fn server(answer: fn(first_byte: u8) -> Option<&'static [u8]>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("mqtt://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -23,6 +23,7 @@ mod garbage;
 #[expect(dead_code, reason = "scripts/faults uses the rest")]
 mod harness;
 mod grants;
+mod instances;
 mod isolation;
 mod log_search;
 mod listen;

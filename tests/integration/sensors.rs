@@ -196,8 +196,8 @@ async fn a_replayed_message_stops_its_actor_once() {
     let database = database().await;
     let app = with_poison(&database, broker, "reject").await;
     let (ledger, url) = (app.ledger(), format!("http://{}/api/v1", app.address()));
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = actix_rt::spawn(app.run_until(async move { drop(stopped.await) }));
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = actix_rt::spawn(app.run_until(async move || drop((&mut stopped).await)));
     let post = async |path: &str, body: serde_json::Value| {
         let request = awc::Client::default().post(format!("{url}{path}")).timeout(PATIENCE);
         request.send_json(&body).await.unwrap().json::<serde_json::Value>().await.unwrap()
@@ -253,8 +253,8 @@ async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
     let database = database().await;
     let app = with_poison(&database, broker, "register").await;
     let ledger = app.ledger();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = actix_rt::spawn(app.run_until(async move { drop(stopped.await) }));
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = actix_rt::spawn(app.run_until(async move || drop((&mut stopped).await)));
 
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{}", database.name, Uuid::new_v4());

@@ -16,7 +16,7 @@ use crate::domain::{Faults, Health, Ledger, Subscriptions};
 use crate::metrics::Metrics;
 use crate::mqtt::inbound::{Inbound, InboundHandles};
 use crate::mqtt::publish_assembly::PublishAssembly;
-use crate::mqtt::{BrokerUrl, Config};
+use crate::mqtt::{BrokerUrl, Config, StopSignals};
 use crate::replay::{ReplayReport, Replayer, ReplayerHandles, Replays};
 use crate::sensor::tests::{Nobody, nowhere};
 use crate::sensor::{self, Router, RouterHandles, UnknownSensor};
@@ -80,6 +80,8 @@ impl Process {
         let config = Config {
             broker: "mqtt://127.0.0.1:1".parse::<BrokerUrl>().unwrap(),
             client_id: "x".into(),
+            shared_group: None,
+            drain_on_stop: false,
             topic_prefix: String::new(),
             receive_maximum: MAX_MESSAGES,
             session_expiry_days: 1,
@@ -96,9 +98,13 @@ impl Process {
         };
         let replayer = Replayer::new(Replays::new().1, replayer_handles);
         let (shutdown, shutdown_receiver) = watch::channel(false);
-        let times = (shutdown_receiver, Duration::from_secs(1));
+        let stop = StopSignals {
+            drain: shutdown_receiver.clone(),
+            shutdown: shutdown_receiver,
+            grace: Duration::from_secs(1),
+        };
         let inbound =
-            Inbound::new(config, decoder, router.clone(), handles, settled_receiver, times);
+            Inbound::new(config, decoder, router.clone(), handles, settled_receiver, stop);
         let gate = Arc::clone(&database.gate);
         Self { inbound, replayer, router, ledger, gate, _shutdown: shutdown }
     }

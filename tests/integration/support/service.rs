@@ -72,7 +72,7 @@ impl Service {
         .into();
         all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let log = std::env::temp_dir().join(format!("{}-{}.log", database.name, free_port()));
-        let child = spawn(&all, &log);
+        let child = spawn("serve", &all, &log);
         Self { settings: all, address, log, child }
     }
 
@@ -97,7 +97,12 @@ impl Service {
 
     /// The same again, with the same session and the same tables, without waiting.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.settings, &self.log);
+        self.start_command("serve");
+    }
+
+    /// Another command with the same settings, once the last one has ended.
+    pub(crate) fn start_command(&mut self, command: &str) {
+        self.child = spawn(command, &self.settings, &self.log);
     }
 
     /// How it ended, once it has.
@@ -140,7 +145,7 @@ impl Service {
 
     /// The same again, with the same session and the same tables.
     pub(crate) async fn start_again(&mut self) {
-        self.child = spawn(&self.settings, &self.log);
+        self.restart();
         self.ready().await;
     }
 
@@ -256,11 +261,11 @@ pub(crate) fn client(secure: bool) -> awc::Client {
     awc::Client::builder().connector(awc::Connector::new().rustls_0_23(tls)).finish()
 }
 
-fn spawn(settings: &[(String, String)], log: &PathBuf) -> Child {
+fn spawn(command: &str, settings: &[(String, String)], log: &PathBuf) -> Child {
     let append = || File::options().append(true).create(true).open(log).expect("a log file");
     let binary = variable("TRIBUTARY_TEST_BINARY");
     Command::new(binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tributary")))
-        .arg("serve")
+        .arg(command)
         .env_clear()
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .current_dir(std::env::temp_dir())

@@ -1,0 +1,28 @@
+//! What ends the inbound loop, and how it ended. Made by `app`, which tells the one and is told the other. A loop that
+//! has ended has acknowledged only what was committed.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// What ends the loop.
+#[derive(Clone, Debug)]
+pub struct StopSignals {
+    /// True: wait at most `grace` for the messages in flight, and keep the session.
+    pub shutdown: watch::Receiver<bool>,
+    /// True: leave the group, process what the session holds, and end it.
+    pub drain: watch::Receiver<bool>,
+    /// For the messages in flight.
+    pub grace: Duration,
+}
+
+/// How the loop ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InboundEnd {
+    /// The session is kept.
+    Shutdown,
+    /// The session is ended.
+    Drained,
+    /// The session could not be drained, because another process has it.
+    TakenOver,
+}

@@ -1,0 +1,196 @@
+//! Several instances of one group: each message goes to one of them, and what one leaves behind is not lost.
+
+use crate::brokers::server;
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::postgres::Database;
+use crate::support::said::measurement;
+use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
+use crate::support::service::{Account, Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+/// An instance of the group that is named after the database.
+async fn instance(
+    database: &Database,
+    broker: &Broker,
+    name: &str,
+    more: &[(&str, &str)],
+) -> Service {
+    let client_id = client_id(database, name);
+    let mut settings =
+        vec![("MQTT_SHARED_GROUP", database.name.as_str()), ("MQTT_CLIENT_ID", &client_id)];
+    settings.extend(more);
+    Service::start(database, broker, &settings).await
+}
+
+fn client_id(database: &Database, name: &str) -> String {
+    format!("{}-{name}", database.name)
+}
+
+/// Waits until the instances have settled this many measurements between them.
+async fn settled(instances: &[&Service], wanted: u64) -> Vec<Account> {
+    eventually(PATIENCE, async || {
+        let mut accounts = Vec::new();
+        for instance in instances {
+            accounts.push(instance.account("measurements").await?);
+        }
+        assert!(accounts.iter().all(|it| it.balances()), "{accounts:?}");
+        let settled: u64 = accounts.iter().map(|it| it.received - it.in_flight).sum();
+        if settled == wanted { Ok(accounts) } else { Err(format!("{accounts:?}")) }
+    })
+    .await
+}
+
+async fn publish(client: &Client, topic: &str, timestamps: std::ops::Range<u32>) {
+    for timestamp in timestamps {
+        client.publish(topic, measurement(f64::from(timestamp))).await.unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn each_message_of_a_group_goes_to_one_instance() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let other = instance(&database, broker, "2", &[]).await;
+    let sensor = one.create_sensor("shared").await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+
+    publish(&client, &topic, 1..101).await;
+
+    let accounts = settled(&[&one, &other], 100).await;
+    let committed: Vec<_> = accounts.iter().map(|it| it.committed).collect();
+    assert_eq!(committed.iter().sum::<u64>(), 100, "{accounts:?}");
+    assert!(committed.iter().all(|it| *it > 20), "both have a share: {accounts:?}");
+    assert_eq!(count(&database, "select count(*) from measurement").await, 100);
+}
+
+/// A session that had subscriptions of its own gets each message once after the change to a group.
+#[actix_rt::test]
+async fn an_instance_that_joins_a_group_leaves_its_own_subscriptions() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let name = client_id(&database, "1");
+    let mut alone = Service::start(&database, broker, &[("MQTT_CLIENT_ID", &name)]).await;
+    let sensor = alone.create_sensor("joined").await;
+    alone.terminate().await;
+    let one = instance(&database, broker, "1", &[]).await;
+    let other = instance(&database, broker, "2", &[]).await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    // The UNSUBSCRIBE follows the SUBACK that readiness tells of.
+    eventually(PATIENCE, async || {
+        let log = one.log();
+        if log.contains("left former subscriptions") { Ok(()) } else { Err(log) }
+    })
+    .await;
+
+    publish(&client, &format!("{}/measurements/{sensor}", database.name), 1..101).await;
+
+    let accounts = settled(&[&one, &other], 100).await;
+    assert_eq!(accounts.iter().map(|it| it.duplicate).sum::<u64>(), 0, "{accounts:?}");
+}
+
+#[actix_rt::test]
+async fn a_killed_instances_session_is_drained_by_command() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let mut other = instance(&database, broker, "2", &[]).await;
+    let sensor = one.create_sensor("drained").await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    other.kill();
+    // Its kept session still gets a share.
+    publish(&client, &topic, 1..301).await;
+    let rows = "select count(*) from measurement";
+    // mosquitto deals in turn.
+    settled(&[&one], 150).await;
+
+    other.start_command("drain");
+    let status = other.ended().await;
+
+    assert!(status.success(), "{status}:\n{}", other.log());
+    assert_eq!(count(&database, rows).await, 300);
+    let session = Client::resume(broker.url(), &client_id(&database, "2")).await;
+    assert!(!session.session_present(), "the session is ended");
+    publish(&client, &topic, 301..401).await;
+    settled(&[&one], 250).await;
+    assert_eq!(count(&database, rows).await, 400, "the last one has the group to itself");
+}
+
+#[actix_rt::test]
+async fn an_instance_drains_on_sigterm_while_messages_arrive() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let mut other = instance(&database, broker, "2", &[("DRAIN_ON_STOP", "true")]).await;
+    let sensor = one.create_sensor("busy").await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    let mut published = 0;
+    let mut exit_status = None;
+    eventually(PATIENCE, async || {
+        publish(&client, &topic, published + 1..published + 51).await;
+        published += 50;
+        if published == 200 {
+            other.tell_to_stop();
+        }
+        exit_status = other.exit_status();
+        if exit_status.is_some() { Ok(()) } else { Err(format!("{published}: {}", other.log())) }
+    })
+    .await;
+
+    assert!(exit_status.is_some_and(|it| it.success()), "{}", other.log());
+    let session = Client::resume(broker.url(), &client_id(&database, "2")).await;
+    assert!(!session.session_present(), "the session is ended");
+    eventually(PATIENCE, async || {
+        let stored = count(&database, "select count(*) from measurement").await;
+        if stored == i64::from(published) { Ok(()) } else { Err((stored, published)) }
+    })
+    .await;
+}
+
+/// The one that has the session has its messages, too.
+#[actix_rt::test]
+async fn a_drain_whose_session_is_taken_over_fails() {
+    // CONNACK with Session Present, and DISCONNECT with Session taken over as the answer to UNSUBSCRIBE.
+    let taken_over = server(|first_byte| match first_byte {
+        0x10 => Some(b"\x20\x03\x01\x00\x00"),
+        0xa2 => Some(b"\xe0\x01\x8e"),
+        _ => Some(b""),
+    });
+    let (broker, database) = (Broker::shared().await, database().await);
+    let settings = [
+        ("MQTT_URL", taken_over.as_str()),
+        ("MQTT_SHARED_GROUP", &database.name),
+        ("MQTT_CLIENT_ID", &database.name),
+        ("MIGRATE_ON_START", "false"),
+    ];
+    let mut drain = Service::start_unready(&database, broker, &settings);
+    drain.kill();
+    drain.start_command("drain");
+
+    let (status, log) = (drain.ended().await, drain.log());
+
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("another process uses this client id"), "{log}");
+}
+
+#[actix_rt::test]
+async fn a_broker_without_shared_subscriptions_is_reported() {
+    let scripted = ScriptedBroker::start(&[0x2a, 0], |_| ScriptedAnswer::Puback(0));
+    let (broker, database) = (Broker::shared().await, database().await);
+    let settings = [
+        ("MQTT_URL", scripted.url()),
+        ("MQTT_SHARED_GROUP", database.name.as_str()),
+        ("MQTT_CLIENT_ID", &database.name),
+    ];
+    let service = Service::start_unready(&database, broker, &settings);
+    eventually(PATIENCE, async || {
+        let (status, answer) = service.get("/readyz").await?;
+        let sentence = "the broker has no shared subscriptions, which MQTT_SHARED_GROUP takes";
+        if status == 503 && answer.to_string().contains(sentence) {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        }
+    })
+    .await;
+}
