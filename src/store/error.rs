@@ -209,13 +209,15 @@ impl StoreError {
     }
 }
 
-/// Connection exception; insufficient resources; operator intervention; a standby, or a primary that
-/// has become one.
 fn is_transient(error: &tokio_postgres::Error) -> bool {
-    error.code().is_none_or(|state| {
-        matches!(state.code().get(..2), Some("08" | "53" | "57"))
-            || *state == SqlState::READ_ONLY_SQL_TRANSACTION
-    })
+    error.code().is_none_or(is_transient_state)
+}
+
+/// Connection exception; insufficient resources; operator intervention; system error, such as a package
+/// upgrade under a running server; a standby, or a primary that has become one.
+fn is_transient_state(state: &SqlState) -> bool {
+    matches!(state.code().get(..2), Some("08" | "53" | "57" | "58"))
+        || *state == SqlState::READ_ONLY_SQL_TRANSACTION
 }
 
 /// The PostgreSQL error that made a migration fail.
@@ -311,6 +313,18 @@ mod tests {
             ("division by zero", ""),
         ] {
             assert_eq!(what_to_grant(refusal), named);
+        }
+    }
+
+    #[test]
+    fn a_server_in_trouble_is_unavailable_and_a_refused_statement_is_not() {
+        let is_transient = |state| is_transient_state(&SqlState::from_code(state));
+        // Connection failure; disk full; admin shutdown; a library that does not fit the server; read-only.
+        for state in ["08006", "53100", "57P01", "58P01", "25006"] {
+            assert!(is_transient(state), "{state}");
+        }
+        for state in ["22003", "23505", "42501", "55P03", "XX000"] {
+            assert!(!is_transient(state), "{state}");
         }
     }
 
