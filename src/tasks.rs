@@ -65,7 +65,7 @@ impl Tasks {
         Task::ALL.into_iter().zip(counts)
     }
 
-    /// Runs `work` until it returns; after a panic it is started again, ever later.
+    /// Runs `work` until it returns; after a panic it is started again, with backoff.
     pub async fn supervise(&self, task: Task, mut work: impl AsyncFnMut()) {
         let mut failures = 0;
         loop {

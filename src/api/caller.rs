@@ -71,7 +71,7 @@ impl Caller {
         self.user.is_some()
     }
 
-    /// To whom streams and exports are attributed: the user across all sessions, or the token.
+    /// The owner of streams and exports, for the limits: the user across all sessions, or the token.
     pub(super) fn holder(&self) -> Option<Uuid> {
         self.user.or(self.token)
     }

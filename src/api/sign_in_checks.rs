@@ -17,7 +17,7 @@ use crate::domain::is_password;
 use crate::store::StoreError;
 
 /// Failures of one address with one name: five, then one every ten seconds. Failures of other addresses with that
-/// name do not count: whoever knows a name could lock its user out.
+/// name do not count: an attacker who knows a name could lock its user out.
 const BY_NAME: Rate = Rate { burst: 5, interval: Duration::from_secs(10) };
 
 /// Failures from one address, or one network of IPv6, which many users may share.

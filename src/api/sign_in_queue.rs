@@ -113,7 +113,7 @@ mod tests {
         let queue = SignInQueue::new(2);
         let (one, other) = (queue.turn(9).await.unwrap(), queue.turn(9).await.unwrap());
         let (first, second) = (waits(&queue, 3), waits(&queue, 3));
-        // One that hangs up takes nobody's turn.
+        // A request that was cancelled takes no turn.
         drop(waits(&queue, 1));
         let newcomer = waits(&queue, 0);
         drop(one);

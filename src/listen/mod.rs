@@ -66,7 +66,7 @@ pub async fn run(
     Ok(observed.report(&format!("in {seconds} s at {broker}")))
 }
 
-#[expect(clippy::print_stderr, reason = "whoever waits should know for what")]
+#[expect(clippy::print_stderr, reason = "the user must see that it is still listening")]
 fn announce(broker: &str, duration: Duration) {
     let seconds = duration.as_secs_f64();
     eprintln!("Listening for {seconds} s to everything that is published at {broker} …");

@@ -78,7 +78,7 @@ struct ReadCounts {
 
 impl Inbound {
     /// Processes the first packet of a read and those behind it in the buffer.
-    pub(super) fn read<E: std::fmt::Debug>(
+    pub(super) fn read<E: std::fmt::Display>(
         &mut self,
         session: &mut Session,
         first: Result<Option<codec::Decoded>, E>,
@@ -88,7 +88,7 @@ impl Inbound {
         let packet = match first {
             Ok(Some(packet)) => packet,
             Ok(None) => return Err(SessionEnd::Closed),
-            Err(error) => return Err(SessionEnd::Failed(format!("{error:?}"))),
+            Err(error) => return Err(SessionEnd::Failed(error.to_string())),
         };
         self.receive_all(session, packet)
     }

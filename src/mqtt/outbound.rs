@@ -180,7 +180,7 @@ impl Outbound {
                             }
                         }
                         Ok(None) => return "the broker closed the connection".into(),
-                        Err(error) => return format!("the connection failed: {error:?}"),
+                        Err(error) => return format!("the connection failed: {error}"),
                     }
                 }
                 downlink = self.downlinks.recv(), if self.window.has_room() => match downlink {

@@ -284,7 +284,7 @@ impl World {
                 .iter()
                 .filter(|key| !expected.get(kind).is_some_and(|it| it.contains(key)))
                 .collect();
-            assert!(invented.is_empty(), "rows that nobody published: {invented:?}");
+            assert!(invented.is_empty(), "rows that were not published: {invented:?}");
         }
     }
 }

@@ -76,7 +76,7 @@ struct Granted {
 pub struct StreamGrant {
     /// The token.
     pub token: Option<Uuid>,
-    /// To whom streams are attributed: a user, or a token that is not a session's.
+    /// The owner of streams, for the limits: a user, or a token that is not a session's.
     pub holder: Option<Uuid>,
     /// The token's scope.
     pub scope: Scope,

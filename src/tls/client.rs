@@ -1,5 +1,5 @@
-//! Our side of a handshake, for the connections that we make. Made by the settings, used at each
-//! connect.
+//! The client side of TLS, for connections to the broker and to PostgreSQL. Built from the settings, used for
+//! each connection.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,38 +11,38 @@ use super::provider;
 use super::renewed::Renewed;
 use super::verify::AnyName;
 
-/// Who may sign the other side's certificate.
+/// The trusted certificate authorities.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Authority {
-    /// Whomever this machine trusts.
+    /// The system's trusted roots.
     System,
-    /// The certificates of this file.
+    /// The certificates in this file.
     File(PathBuf),
 }
 
-/// Our own certificate, for a server that asks for one.
+/// The client certificate, for a server that requests one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// The certificate, and those that lead to its authority.
+    /// The certificate and its intermediates, PEM.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Its private key, PEM.
     pub key: PathBuf,
 }
 
-/// What is asked of the other side, and what we show it.
+/// How a server is verified, and the client certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClientOptions {
-    /// None takes any certificate: the connection is encrypted, to whomever.
+    /// `None` accepts any certificate: the connection is encrypted, but the server is not authenticated.
     pub authority: Option<Authority>,
-    /// Whether the certificate must be for the name that we connected to.
+    /// Whether the certificate must match the host name.
     pub check_name: bool,
-    /// None shows nothing.
+    /// `None`: no client certificate is sent.
     pub identity: Option<Identity>,
-    /// The protocol to name in the handshake, where it has a name there.
+    /// The ALPN protocol to offer, if any.
     pub protocol: Option<&'static str>,
 }
 
-/// A client, for as many connections as are made.
+/// A client for any number of connections.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Renewed<Arc<ClientConfig>>>);
 
@@ -50,7 +50,7 @@ impl Client {
     /// Reads the files.
     ///
     /// # Errors
-    /// When one cannot be used.
+    /// When a file cannot be used.
     pub fn new(options: ClientOptions) -> Result<Self, FileError> {
         let mut files = Vec::new();
         if let Some(Authority::File(file)) = &options.authority {
@@ -63,7 +63,7 @@ impl Client {
         Ok(Self(Arc::new(renewed)))
     }
 
-    /// For the next handshake.
+    /// The configuration for the next handshake.
     #[must_use]
     pub fn configuration(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.0.current())

@@ -1,5 +1,5 @@
-//! Certificates and keys in PEM files. Called when a setting names one, and again when it changes.
-//! Promises that an error names the file and says what is wrong with it.
+//! Reads certificates and keys from PEM files. Called for each file that a setting names, and again when the file
+//! changes. An error names the file and says what is wrong with it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// What a file is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// It says who may sign the other side's certificate.
+    /// The trusted certificate authorities.
     Authority,
-    /// Our certificate, and those that lead to its authority.
+    /// Our certificate and its intermediates.
     Certificate,
     /// Its private key.
     Key,
@@ -22,11 +22,11 @@ pub enum Role {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{} {problem}", file.display())]
 pub struct FileError {
-    /// What it is for.
+    /// Its use.
     pub role: Role,
-    /// Which one.
+    /// The file's path.
     pub file: PathBuf,
-    /// What is wrong with it, as the end of a sentence.
+    /// What is wrong with it: the sentence after the file's path.
     pub problem: String,
 }
 
@@ -36,33 +36,35 @@ impl FileError {
     }
 }
 
-/// Whoever signs for the other side: the certificates of a file.
+/// The trusted authorities: the certificates in a file.
 pub(super) fn authorities(file: &Path) -> Result<RootCertStore, FileError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(Role::Authority, file)? {
         store.add(certificate).map_err(|error| {
-            let problem = format!("holds a certificate that cannot be an authority's: {error}");
+            let problem =
+                format!("contains a certificate that cannot be used as an authority: {error}");
             FileError::new(Role::Authority, file, problem)
         })?;
     }
     Ok(store)
 }
 
-/// Whomever this machine trusts.
+/// The system's trusted roots.
 pub(super) fn system_authorities() -> Result<RootCertStore, FileError> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
     let (usable, _) = store.add_parsable_certificates(found.certs);
     if usable == 0 {
         let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
-        let problem = format!("hold no certificate{why}; install ca-certificates or name a file");
+        let problem =
+            format!("contain no certificate{why}; install ca-certificates or name a file");
         let system = Path::new("the system's trusted roots");
         return Err(FileError::new(Role::Authority, system, problem));
     }
     Ok(store)
 }
 
-/// All certificates of a file, which holds one at least.
+/// All certificates in a file; at least one.
 pub(super) fn certificates(
     role: Role,
     file: &Path,
@@ -71,22 +73,22 @@ pub(super) fn certificates(
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err(FileError::new(role, file, "holds no certificate in PEM form"))
+            Err(FileError::new(role, file, "contains no certificate in PEM format"))
         }
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(FileError::new(role, file, format!("is no proper PEM: {error}"))),
+        Err(error) => Err(FileError::new(role, file, format!("is not valid PEM: {error}"))),
     }
 }
 
-/// The first private key of a file.
+/// The first private key in a file.
 pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     let text = read(Role::Key, file)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
         let encrypted = text.windows(b"ENCRYPTED".len()).any(|word| word == b"ENCRYPTED");
         let problem = if encrypted {
-            "holds a key under a passphrase, which nobody is there to type; write it without one"
+            "contains an encrypted private key; decrypt it first, for example with openssl pkey"
         } else {
-            "holds no private key in PEM form"
+            "contains no private key in PEM format"
         };
         FileError::new(Role::Key, file, problem)
     })

@@ -1,7 +1,6 @@
-//! TLS by rustls, in one place for all who need it: [`Client`] for those who connect (to the broker,
-//! to PostgreSQL), [`Server`] for the one who listens (HTTP). Both read their files again when they
-//! change, so that a renewed certificate needs no restart. Whatever fails is one sentence: which
-//! file, or by [`handshake_reason`] what was wrong with the other side.
+//! TLS with rustls: [`Client`] for connections to the broker and to PostgreSQL, [`Server`] for HTTP. Both read
+//! their files again when they change, so that a renewed certificate needs no restart. Each failure is one
+//! sentence, which names the file or, by [`handshake_reason`], what was wrong with the peer.
 
 mod client;
 mod files;
@@ -19,13 +18,13 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 
-/// The cryptography that every connection uses.
+/// The cryptography of all connections.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Makes it the process's own, for libraries that ask for that. Called once, by `main`.
+/// Installs it as the process's default, which some libraries use. Called once, by `main`.
 pub fn install_provider() {
-    // Whoever was first has installed the same one.
+    // An error means that it is installed already.
     drop(ring::default_provider().install_default());
 }

@@ -1,12 +1,12 @@
-//! Why a handshake failed, in words for the person who set it up. Pure. rustls names what it found;
-//! here stands what that means and, where it is not plain, what to do.
+//! Why a handshake failed, in a sentence for the operator: what rustls's error means and, where that is not
+//! obvious, what to do. Used by the errors of the broker's and the database's connections. Pure.
 
 use std::error::Error as StdError;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
-/// What rustls had to say, wherever in the error it is hidden; none where TLS was not to blame.
+/// The sentence for the rustls error among the sources of `error`; `None` if there is none.
 #[must_use]
 pub fn handshake_reason(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut next = Some(error);
@@ -14,7 +14,7 @@ pub fn handshake_reason(error: &(dyn StdError + 'static)) -> Option<String> {
         if let Some(error) = error.downcast_ref::<Error>() {
             return Some(reason(error));
         }
-        // What an io::Error was made of is not its source.
+        // The error that an io::Error wraps is not its source.
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = match inner {
             Some(inner) => Some(inner),
@@ -29,17 +29,17 @@ fn reason(error: &Error) -> String {
         Error::InvalidCertificate(problem) => of_its_certificate(problem),
         Error::AlertReceived(alert) => of_ours(*alert),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "what answers there does not speak TLS on this port".into()
+            "the server does not speak TLS on this port".into()
         }
         Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
-            "the server speaks neither TLS 1.2 nor 1.3".into()
+            "the server supports neither TLS 1.2 nor 1.3".into()
         }
-        Error::NoCertificatesPresented => "the server shows no certificate".into(),
+        Error::NoCertificatesPresented => "the server sent no certificate".into(),
         other => other.to_string(),
     }
 }
 
-/// What we found wrong with the server's certificate.
+/// The problem with the server's certificate.
 fn of_its_certificate(problem: &CertificateError) -> String {
     match problem {
         CertificateError::Expired => "the server's certificate has expired".into(),
@@ -54,31 +54,31 @@ fn of_its_certificate(problem: &CertificateError) -> String {
             day(not_before.as_secs())
         ),
         CertificateError::UnknownIssuer => {
-            "the server's certificate is signed by nobody whom we trust".into()
+            "the server's certificate is not signed by a trusted authority".into()
         }
         CertificateError::BadSignature => {
-            "the server's certificate is not signed by whom it says".into()
+            "the signature of the server's certificate is not valid".into()
         }
         CertificateError::NotValidForName => {
-            "the server's certificate is for another name than the one that we connect to".into()
+            "the server's certificate is for another host name".into()
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
             let expected = expected.to_str();
             if presented.is_empty() {
                 format!(
-                    "the server's certificate names no host as its subject alternative name; {expected} is needed"
+                    "the server's certificate has no subject alternative name; {expected} is needed"
                 )
             } else {
                 format!("the server's certificate is for {}, not for {expected}", list(presented))
             }
         }
-        CertificateError::Revoked => "the server's certificate was revoked".into(),
+        CertificateError::Revoked => "the server's certificate has been revoked".into(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "the server's certificate is not made for servers".into()
+            "the server's certificate is not for server authentication".into()
         }
         other => match other.to_string() {
             text if text.contains("CaUsedAsEndEntity") => {
-                "the server shows the certificate of an authority (CA:TRUE); it takes one of its own, signed by that"
+                "the server sent the certificate of an authority (CA:TRUE); it needs one of its own, signed by that authority"
                     .into()
             }
             text => format!("the server's certificate is not usable: {text}"),
@@ -86,29 +86,27 @@ fn of_its_certificate(problem: &CertificateError) -> String {
     }
 }
 
-/// What the server found wrong with us.
+/// The problem that the server reported.
 fn of_ours(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
-            "the server asks for a client certificate".into()
+            "the server requires a client certificate".into()
         }
         AlertDescription::UnknownCA => {
-            "the server does not trust whoever signed our client certificate".into()
+            "the server does not trust the authority of our client certificate".into()
         }
         AlertDescription::CertificateExpired => "our client certificate has expired".into(),
-        AlertDescription::CertificateRevoked => "our client certificate was revoked".into(),
+        AlertDescription::CertificateRevoked => "our client certificate has been revoked".into(),
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateUnknown => {
-            format!("the server does not take our client certificate ({alert:?})")
+            format!("the server does not accept our client certificate ({alert:?})")
         }
         AlertDescription::HandshakeFailure => {
-            "the server ended the handshake; it may ask for a client certificate".into()
+            "the server ended the handshake; it may require a client certificate".into()
         }
-        AlertDescription::ProtocolVersion => "the server speaks neither TLS 1.2 nor 1.3".into(),
-        AlertDescription::UnrecognisedName => {
-            "the server does not know the name that we connect to".into()
-        }
+        AlertDescription::ProtocolVersion => "the server supports neither TLS 1.2 nor 1.3".into(),
+        AlertDescription::UnrecognisedName => "the server does not know the host name (SNI)".into(),
         other => format!("the server ended the handshake ({other:?})"),
     }
 }
@@ -124,7 +122,7 @@ fn list(names: &[String]) -> String {
 
 fn day(unix_secs: u64) -> String {
     let moment = i64::try_from(unix_secs).ok().and_then(|it| jiff::Timestamp::from_second(it).ok());
-    moment.map_or_else(|| "a day beyond reckoning".into(), |moment| moment.to_string())
+    moment.map_or_else(|| "an unknown date".into(), |moment| moment.to_string())
 }
 
 #[cfg(test)]
@@ -151,16 +149,18 @@ mod tests {
             found(CertificateError::NotValidForNameContext { expected, presented }),
             "the server's certificate is for other.example, not for broker.example"
         );
-        assert!(found(CertificateError::UnknownIssuer).contains("nobody whom we trust"));
+        assert!(
+            found(CertificateError::UnknownIssuer).contains("not signed by a trusted authority")
+        );
         let alert = Error::AlertReceived(AlertDescription::CertificateRequired);
         assert_eq!(
             handshake_reason(&io::Error::other(alert)).unwrap(),
-            "the server asks for a client certificate"
+            "the server requires a client certificate"
         );
     }
 
     #[test]
-    fn what_is_no_matter_of_tls_is_none() {
+    fn other_errors_have_no_reason() {
         assert_eq!(handshake_reason(&io::Error::from(io::ErrorKind::ConnectionRefused)), None);
     }
 }

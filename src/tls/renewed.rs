@@ -1,6 +1,6 @@
-//! What files say, read again when they change. Owned by [`Client`](super::Client) and
-//! [`Server`](super::Server), asked at every handshake. Promises that a new file which cannot be
-//! used leaves the old one in use, and says so once.
+//! A value read from files, and read again when they change. Owned by [`Client`](super::Client) and
+//! [`Server`](super::Server), called at each handshake. While a new file cannot be used, the old value stays in
+//! use, with one warning.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,12 +12,12 @@ use tracing::{info, warn};
 
 use super::FileError;
 
-/// Handshakes that follow one another more closely do not look at the files again.
+/// The files are examined at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 type Load<T> = dyn Fn() -> Result<T, FileError> + Send + Sync;
 
-/// What was made of some files.
+/// The value, and the files that it was read from.
 pub(super) struct Renewed<T> {
     files: Vec<PathBuf>,
     load: Box<Load<T>>,
@@ -30,7 +30,7 @@ struct State<T> {
     looked_at: Instant,
 }
 
-/// What changes when a file does; a renamed file has another inode, and a missing one nothing.
+/// Changes when a file changes; a replaced file has another inode, and a missing one `None`.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
 impl<T> Renewed<T> {
@@ -39,14 +39,14 @@ impl<T> Renewed<T> {
         files: Vec<PathBuf>,
         load: impl Fn() -> Result<T, FileError> + Send + Sync + 'static,
     ) -> Result<Self, FileError> {
-        // Before the files are read: what changes meanwhile is seen next time.
+        // Before the files are read, so that a change meanwhile is noticed next time.
         let stamps = stamps(&files);
         let value = Arc::new(load()?);
         let state = Mutex::new(State { value, stamps, looked_at: Instant::now() });
         Ok(Self { files, load: Box::new(load), state })
     }
 
-    /// What they say now.
+    /// The current value.
     pub(super) fn current(&self) -> Arc<T> {
         self.current_at(Instant::now())
     }
@@ -60,11 +60,13 @@ impl<T> Renewed<T> {
                 state.stamps = stamps;
                 match (self.load)() {
                     Ok(value) => {
-                        info!(files = ?self.files, "certificates have changed and were read again");
+                        info!(files = ?self.files, "certificate files have changed and were read again");
                         state.value = Arc::new(value);
                     }
                     Err(problem) => {
-                        warn!("certificates have changed, and the old ones stay in use: {problem}");
+                        warn!(
+                            "certificate files have changed, but the old certificates stay in use: {problem}"
+                        );
                     }
                 }
             }

@@ -1,6 +1,5 @@
-//! Our side of a handshake, for the connections that are made to us. Made by the settings, asked by
-//! the HTTP server at each handshake. Promises that a renewed certificate is shown to whoever
-//! connects from then on, and that connections which are there do not notice.
+//! The server side of TLS, for HTTP. Built from the settings, called by the HTTP server at each handshake. A
+//! renewed certificate is used for new connections; existing ones are not affected.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use super::files::{FileError, Role, certificates, private_key};
 use super::provider;
 use super::renewed::Renewed;
 
-/// A certificate and its key, as their files have them now.
+/// A certificate and its key.
 #[derive(Clone, Debug)]
 pub struct Server(Arc<Shown>);
 
@@ -24,14 +23,14 @@ impl Server {
     /// Reads the files.
     ///
     /// # Errors
-    /// When one cannot be used, or the key is not the certificate's.
+    /// When a file cannot be used, or the key does not belong to the certificate.
     pub fn new(certificate: PathBuf, key: PathBuf) -> Result<Self, FileError> {
         let files = vec![certificate.clone(), key.clone()];
         let load = move || certified_key(&certificate, &key).map(Arc::new);
         Ok(Self(Arc::new(Shown(Renewed::new(files, load)?))))
     }
 
-    /// For a server that listens.
+    /// The configuration for the next handshake.
     #[must_use]
     pub fn configuration(&self) -> ServerConfig {
         ServerConfig::builder_with_provider(provider())
@@ -54,17 +53,17 @@ fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, FileErr
         .map_err(|error| unfit(certificate, key, &error))
 }
 
-/// Why a certificate and a key do not go together.
+/// Why a certificate and a key cannot be used together.
 pub(super) fn unfit(certificate: &Path, key: &Path, error: &Error) -> FileError {
     match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            let problem = format!("is not the key of the certificate {}", certificate.display());
+            let problem = format!("does not belong to the certificate {}", certificate.display());
             FileError::new(Role::Key, key, problem)
         }
         Error::InvalidCertificate(_) => {
-            let problem = format!("holds a certificate that cannot be used: {error}");
+            let problem = format!("contains a certificate that cannot be used: {error}");
             FileError::new(Role::Certificate, certificate, problem)
         }
-        _ => FileError::new(Role::Key, key, format!("holds a key that cannot be used: {error}")),
+        _ => FileError::new(Role::Key, key, format!("contains a key that cannot be used: {error}")),
     }
 }

@@ -58,8 +58,11 @@ async fn a_broker_is_trusted_by_its_certificate_and_by_nothing_else() {
     for (settings, says) in [
         (vec![("MQTT_URL", url.as_str()), trusting_us], "connected"),
         (vec![("MQTT_URL", &by_name), trusting_us], "connected"),
-        (vec![("MQTT_URL", &url), ("MQTT_CA_FILE", &wrong_authority)], "nobody whom we trust"),
-        (vec![("MQTT_URL", &url)], "nobody whom we trust"),
+        (
+            vec![("MQTT_URL", &url), ("MQTT_CA_FILE", &wrong_authority)],
+            "not signed by a trusted authority",
+        ),
+        (vec![("MQTT_URL", &url)], "not signed by a trusted authority"),
         (vec![("MQTT_URL", &expired.tls_url()), trusting_us], "expired, on 2020-01-01T"),
         (
             vec![("MQTT_URL", &elsewhere.tls_url()), trusting_us],
@@ -100,14 +103,14 @@ async fn a_broker_that_asks_for_a_certificate_gets_ours() {
             vec![("MQTT_CERTIFICATE_FILE", certificate.as_str()), ("MQTT_KEY_FILE", &key)],
             "connected",
         ),
-        (vec![], "the server asks for a client certificate"),
+        (vec![], "the server requires a client certificate"),
         (
             vec![("MQTT_CERTIFICATE_FILE", &strange_certificate), ("MQTT_KEY_FILE", &strange_key)],
-            "does not trust whoever signed our client certificate",
+            "does not trust the authority of our client certificate",
         ),
         (
             vec![("MQTT_CERTIFICATE_FILE", &certificate), ("MQTT_KEY_FILE", &strange_key)],
-            "stranger.key is not the key of the certificate",
+            "stranger.key does not belong to the certificate",
         ),
         (vec![("MQTT_CERTIFICATE_FILE", &certificate)], "is set without MQTT_KEY_FILE"),
     ] {
@@ -188,7 +191,7 @@ async fn the_service_and_a_fleet_run_over_tls() {
     let run = simulate(&["--api-ca", "client.pem"]);
     assert!(!run.status.success(), "it trusts another authority");
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(said.contains("signed by nobody whom we trust"), "{said}");
+    assert!(said.contains("not signed by a trusted authority"), "{said}");
 }
 
 #[actix_rt::test]
@@ -203,7 +206,7 @@ async fn the_reason_of_a_failed_handshake_is_in_the_log_and_in_readiness() {
     let mut service = Service::start_unready(&database, &broker, &settings);
 
     let reason =
-        "the TLS handshake failed: the server's certificate is signed by nobody whom we trust";
+        "the TLS handshake failed: the server's certificate is not signed by a trusted authority";
     eventually(PATIENCE, async || match service.get("/readyz").await {
         Ok((503, problem)) if problem.to_string().matches(reason).count() == 2 => Ok(()),
         other => Err(format!("{other:?}")),

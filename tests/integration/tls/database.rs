@@ -103,10 +103,30 @@ async fn each_mode_takes_what_libpq_takes() {
             "is for 127.0.0.1, not for localhost",
         ),
         // Another authority: with a root certificate, require means verify-ca.
-        (&database, url, format!("sslmode=require&{mistaken}"), "nobody whom we trust"),
-        (&database, url, format!("sslmode=verify-ca&{mistaken}"), "nobody whom we trust"),
-        (&database, url, format!("sslmode=verify-full&{mistaken}"), "nobody whom we trust"),
-        (&database, url, "sslmode=verify-full&sslrootcert=system".into(), "nobody whom we trust"),
+        (
+            &database,
+            url,
+            format!("sslmode=require&{mistaken}"),
+            "not signed by a trusted authority",
+        ),
+        (
+            &database,
+            url,
+            format!("sslmode=verify-ca&{mistaken}"),
+            "not signed by a trusted authority",
+        ),
+        (
+            &database,
+            url,
+            format!("sslmode=verify-full&{mistaken}"),
+            "not signed by a trusted authority",
+        ),
+        (
+            &database,
+            url,
+            "sslmode=verify-full&sslrootcert=system".into(),
+            "not signed by a trusted authority",
+        ),
         (&database, url, format!("sslmode=prefer&{mistaken}"), "plain"),
         // A server without TLS.
         (&without, &without.url, "sslmode=prefer".into(), "plain"),
@@ -173,7 +193,7 @@ async fn the_service_runs_with_verify_full_and_says_why_it_cannot() {
         &[("DATABASE_URL", &url), ("MIGRATE_ON_START", "false")],
     );
     let reason =
-        "the TLS handshake failed: the server's certificate is signed by nobody whom we trust";
+        "the TLS handshake failed: the server's certificate is not signed by a trusted authority";
     eventually(PATIENCE, async || match service.get("/readyz").await {
         Ok((503, problem)) if problem.to_string().contains(reason) => Ok(()),
         other => Err(format!("{other:?}")),

@@ -92,7 +92,7 @@ async fn a_renewed_certificate_is_shown_and_no_connection_notices() {
     eventually(PATIENCE, async || {
         assert_eq!(open().shown(), certificate(&first));
         let log = service.log();
-        let says = "the old ones stay in use";
+        let says = "the old certificates stay in use";
         if log.contains(says) && log.contains("http.key is not the key of") {
             Ok(())
         } else {
@@ -126,15 +126,15 @@ async fn files_that_do_not_fit_stop_the_start_with_a_sentence() {
     for (settings, says) in [
         (
             vec![("HTTP_CERTIFICATE_FILE", certificate.as_str()), ("HTTP_KEY_FILE", &key)],
-            format!("HTTP_KEY_FILE: {key} is not the key of the certificate {certificate}"),
+            format!("HTTP_KEY_FILE: {key} does not belong to the certificate {certificate}"),
         ),
         (
             vec![("HTTP_CERTIFICATE_FILE", &empty), ("HTTP_KEY_FILE", &key)],
-            format!("HTTP_CERTIFICATE_FILE: {empty} holds no certificate in PEM form"),
+            format!("HTTP_CERTIFICATE_FILE: {empty} contains no certificate in PEM format"),
         ),
         (
             vec![("HTTP_CERTIFICATE_FILE", &certificate), ("HTTP_KEY_FILE", &empty)],
-            format!("HTTP_KEY_FILE: {empty} holds no private key in PEM form"),
+            format!("HTTP_KEY_FILE: {empty} contains no private key in PEM format"),
         ),
         (
             vec![("HTTP_KEY_FILE", &key)],
