@@ -23,11 +23,8 @@ pub(crate) struct Messages {
 
 impl Messages {
     pub(crate) fn of(sensors: u128) -> Self {
-        let limits = Limits {
-            payload_bytes: 1 << 20,
-            items_per_message: 10_000,
-            nested_values: tributary::wire::value::NestedValues::Reject,
-        };
+        let limits =
+            Limits { payload_bytes: 1 << 20, items_per_message: 10_000, ..Limits::DEFAULT };
         // Nobody hears of lost tokens.
         let (ack_tokens, _lost) = AckTokens::new();
         // Spread as random ones are.

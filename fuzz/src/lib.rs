@@ -28,6 +28,6 @@ pub fn decode(kind: Kind, payload: &[u8]) -> Box<Uplink> {
     let (ack_tokens, _lost) = AckTokens::new();
     let topic = format!("{}/{SENSOR}", kind.topic_level());
     let message = RawMessage::new(&topic, payload, Timestamp::default(), false);
-    let limits = Limits { payload_bytes: 1 << 20, items_per_message: ITEMS_PER_MESSAGE, nested_values: wire::value::NestedValues::Reject };
+    let limits = Limits { items_per_message: ITEMS_PER_MESSAGE, ..Limits::DEFAULT };
     Decoder::new(Topics::new(""), limits).decode(message, ack_tokens.issue(0))
 }

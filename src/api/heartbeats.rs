@@ -30,6 +30,9 @@ pub(super) struct HeartbeatItem {
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
+    /// The sensor named no time, so that its time is that of the receipt (`TIMESTAMP_MISSING=receipt`). Missing if false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    timed_at_receipt: bool,
     /// The revision that it acknowledges; null: the sensor runs under none from the server.
     revision: Option<i32>,
     /// Whether the sensor applied it.
@@ -42,6 +45,7 @@ impl From<HeartbeatRow> for HeartbeatItem {
             timestamp: row.key.timestamp.unix_seconds(),
             creation_timestamp: row.key.timestamp.to_jiff(),
             receipt_timestamp: row.received_at.to_jiff(),
+            timed_at_receipt: row.timed_at_receipt,
             revision: row.revision,
             success: row.success,
         }

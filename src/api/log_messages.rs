@@ -31,6 +31,9 @@ pub(super) struct LogMessageItem {
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
+    /// The sensor named no time, so that its time is that of the receipt (`TIMESTAMP_MISSING=receipt`). Missing if false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    timed_at_receipt: bool,
     /// The revision of the configuration under which it was written; null: under none from the server.
     revision: Option<i32>,
     #[schema(value_type = SeverityName)]
@@ -45,6 +48,7 @@ impl From<LogMessageRow> for LogMessageItem {
             timestamp: row.key.timestamp.unix_seconds(),
             creation_timestamp: row.key.timestamp.to_jiff(),
             receipt_timestamp: row.received_at.to_jiff(),
+            timed_at_receipt: row.timed_at_receipt,
             revision: row.revision,
             severity: row.severity,
             subject: row.subject,

@@ -62,6 +62,9 @@ pub(super) struct MeasurementItem {
     creation_timestamp: jiff::Timestamp,
     /// When it reached the service.
     receipt_timestamp: jiff::Timestamp,
+    /// The sensor named no time, so that its time is that of the receipt (`TIMESTAMP_MISSING=receipt`). Missing if false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    timed_at_receipt: bool,
     /// The revision of the configuration under which it was taken; null: under none from the server.
     revision: Option<i32>,
     /// An object without nesting, its numbers as the sensor wrote them.
@@ -75,6 +78,7 @@ impl From<MeasurementRow> for MeasurementItem {
             timestamp: row.key.timestamp.unix_seconds(),
             creation_timestamp: row.key.timestamp.to_jiff(),
             receipt_timestamp: row.received_at.to_jiff(),
+            timed_at_receipt: row.timed_at_receipt,
             revision: row.revision,
             value: row.value,
         }

@@ -128,13 +128,8 @@ pub(super) async fn broker_settings(
 
 /// Writes the rows of a load into text files, for a transaction each, and a script that copies them.
 fn write_files(backlog: &Fleet, run: &Run) -> anyhow::Result<TempDir> {
-    const LIMITS: Limits = Limits {
-        payload_bytes: 1 << 20,
-        items_per_message: 10_000,
-        nested_values: crate::wire::value::NestedValues::Reject,
-    };
     let directory = tempfile::tempdir()?;
-    let decoder = Decoder::new(run.topics.clone(), LIMITS);
+    let decoder = Decoder::new(run.topics.clone(), Limits::DEFAULT);
     let (mut files, mut rows, mut count) = (Vec::new(), Vec::new(), 0);
     let backlog = Fleet { topics: run.topics.clone(), ..backlog.clone() };
     for mut sensors in backlog.sensors() {

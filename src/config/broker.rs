@@ -104,11 +104,16 @@ impl Settings<'_> {
         Ok(broker)
     }
 
+    pub(super) fn timestamp_missing(&self) -> Result<wire::TimestampMissing, ConfigError> {
+        self.word("TIMESTAMP_MISSING", "reject")
+    }
+
     pub(super) fn limits(&self) -> Result<wire::Limits, ConfigError> {
         Ok(wire::Limits {
             payload_bytes: self.number("MAX_PAYLOAD_BYTES", 1 << 20, 64..=256 << 20)?,
             items_per_message: self.number("MAX_ITEMS_PER_MESSAGE", 10_000, 1..=1_000_000)?,
             nested_values: self.word("NESTED_VALUES", "reject")?,
+            timestamp_missing: self.timestamp_missing()?,
         })
     }
 }

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use super::error::{ConfigError, HIDDEN};
 use super::settings::{SecretNames, Settings, malformed, two_passwords};
-use crate::store;
+use crate::{store, wire};
 
 pub(super) const DATABASE_URL: SecretNames = ("DATABASE_URL", "DATABASE_URL_FILE");
 const DATABASE_PASSWORD: SecretNames = ("DATABASE_PASSWORD", "DATABASE_PASSWORD_FILE");
@@ -27,6 +27,7 @@ impl Settings<'_> {
             readers: self.number("DATABASE_READERS", 4, 1..=256)?,
             read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
             measurement_bundles: self.flag("MEASUREMENT_BUNDLES", true)?,
+            receipt_times: self.timestamp_missing()? == wire::TimestampMissing::Receipt,
             exports: self.number("EXPORTS_AT_ONCE", 2, 1..=64)?,
             idempotency_hours: self.number("IDEMPOTENCY_HOURS", 24, 1..=8_760)?,
             statement_timeout_secs: self.number(

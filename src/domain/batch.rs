@@ -217,6 +217,7 @@ mod tests {
             .iter()
             .map(|(second, content)| Measurement {
                 timestamp: Timestamp::from_unix_microseconds(i64::from(*second)),
+                timed_at_receipt: false,
                 digest: u64::from(*content),
                 revision: Some(0),
                 value: ByteRange { start: 0, end: 2 },

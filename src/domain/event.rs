@@ -33,6 +33,7 @@ pub enum EventKind {
     #[expect(missing_docs, reason = "the fields of the item")]
     Measurement {
         timestamp: Timestamp,
+        timed_at_receipt: bool,
         received_at: Timestamp,
         revision: Option<i32>,
         /// The text of a JSON object, as sent.
@@ -42,6 +43,7 @@ pub enum EventKind {
     #[expect(missing_docs, reason = "the fields of the item")]
     LogMessage {
         timestamp: Timestamp,
+        timed_at_receipt: bool,
         received_at: Timestamp,
         revision: Option<i32>,
         severity: Severity,
@@ -50,7 +52,13 @@ pub enum EventKind {
     },
     /// A heartbeat was stored, which may repeat an acknowledgement; see [`super::Heartbeat`].
     #[expect(missing_docs, reason = "the fields of the item")]
-    Heartbeat { timestamp: Timestamp, received_at: Timestamp, revision: Option<i32>, success: bool },
+    Heartbeat {
+        timestamp: Timestamp,
+        timed_at_receipt: bool,
+        received_at: Timestamp,
+        revision: Option<i32>,
+        success: bool,
+    },
     /// A configuration has reached a state.
     #[expect(missing_docs, reason = "the types say it")]
     Configuration { revision: i32, step: Step },

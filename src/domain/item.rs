@@ -59,6 +59,8 @@ impl Kind {
 pub struct Measurement {
     /// When the sensor took it.
     pub timestamp: Timestamp,
+    /// The sensor named no time, so that the timestamp is that of its receipt.
+    pub timed_at_receipt: bool,
     /// See [`content_digest`].
     pub digest: u64,
     /// The configuration under which it was taken; none: under none from the server.
@@ -102,6 +104,8 @@ impl Severity {
 pub struct LogMessage {
     /// When the sensor wrote it.
     pub timestamp: Timestamp,
+    /// See [`Measurement`].
+    pub timed_at_receipt: bool,
     /// See [`content_digest`].
     pub digest: u64,
     /// The configuration under which it was written; none: under none from the server.
@@ -119,6 +123,8 @@ pub struct LogMessage {
 pub struct Heartbeat {
     /// When the sensor sent it.
     pub timestamp: Timestamp,
+    /// See [`Measurement`].
+    pub timed_at_receipt: bool,
     /// See [`content_digest`].
     pub digest: u64,
     /// The revision that it acknowledges; none: the sensor runs under none from the server.
@@ -192,6 +198,17 @@ impl Items {
             Self::Heartbeats(items) => items.iter().filter(|it| it.timestamp > time).count(),
         };
         count as u64
+    }
+
+    /// Whether the timestamps of some are those of their receipt.
+    #[must_use]
+    pub fn has_timed_at_receipt(&self) -> bool {
+        match self {
+            Self::Nothing | Self::AlreadyHandled(_) => false,
+            Self::Measurements(items) => items.iter().any(|it| it.timed_at_receipt),
+            Self::LogMessages(items) => items.iter().any(|it| it.timed_at_receipt),
+            Self::Heartbeats(items) => items.iter().any(|it| it.timed_at_receipt),
+        }
     }
 
     /// Timestamp and digest of an item: with the sensor, the key of its row.

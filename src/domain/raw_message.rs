@@ -15,8 +15,14 @@ pub struct RawMessage {
     pub may_be_stored: bool,
     /// A retained message that the broker delivers to a new session, so it may be old.
     pub retained: bool,
+    /// Nothing delivers it again: it arrived at QoS 0, and was not retained. So does the replay of such a message,
+    /// which its row in `rejection` bounds to one.
+    pub delivered_once: bool,
     /// The row of `rejection` that is replayed; none for a message from the broker.
     pub replayed_from: Option<i64>,
+    /// The index of its first item in the array as it was published; only an item that is replayed has another
+    /// than 0.
+    pub first_item: u32,
     buffer: Bytes,
     topic_length: u32,
 }
@@ -32,7 +38,9 @@ impl RawMessage {
             received_at,
             may_be_stored,
             retained: false,
+            delivered_once: false,
             replayed_from: None,
+            first_item: 0,
             buffer: buffer.into(),
             topic_length: u32::try_from(topic.len())
                 .expect("an MQTT topic has at most 65535 bytes"),
@@ -58,6 +66,12 @@ impl RawMessage {
     #[must_use]
     pub const fn is_present(&self) -> bool {
         !self.retained && self.replayed_from.is_none()
+    }
+
+    /// When an item was received that has no timestamp: each a microsecond after the one before.
+    #[must_use]
+    pub const fn time_of_item(&self, index: u32) -> Timestamp {
+        self.received_at.plus_microseconds(self.first_item.saturating_add(index))
     }
 
     /// The topic.

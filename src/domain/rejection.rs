@@ -27,6 +27,8 @@ pub struct Rejection {
     pub detail: String,
     /// The item as sent, or the payload.
     pub raw: Bytes,
+    /// See [`RawMessage`](super::RawMessage).
+    pub delivered_once: bool,
     /// False if over the limit per sensor and hour: then it is only counted.
     pub kept: bool,
     /// Identifies the message, so that a redelivery adds no row.

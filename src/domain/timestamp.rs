@@ -56,6 +56,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(microseconds(time)))
     }
 
+    /// This time plus this many microseconds.
+    #[must_use]
+    pub const fn plus_microseconds(self, count: u32) -> Self {
+        Self(self.0.saturating_add(count as i64))
+    }
+
     /// Microseconds since the Unix epoch.
     #[must_use]
     pub const fn unix_microseconds(self) -> i64 {

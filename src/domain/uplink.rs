@@ -74,6 +74,7 @@ impl Uplink {
             reason,
             detail,
             raw: self.message.keep_payload(),
+            delivered_once: self.message.delivered_once,
             kept: true,
             digest,
         }
@@ -138,7 +139,8 @@ mod tests {
 
     fn three_heartbeats(payload: &[u8]) -> Uplink {
         let (timestamp, digest, revision, success) = (Timestamp::default(), 0, Some(0), true);
-        let heartbeat = Heartbeat { timestamp, digest, revision, success };
+        let timed_at_receipt = false;
+        let heartbeat = Heartbeat { timestamp, timed_at_receipt, digest, revision, success };
         Uplink {
             sensor: None,
             kind: Some(Kind::Heartbeat),

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::observed::Observed;
 use crate::config::parse_duration;
+use crate::domain::{RawMessage, Timestamp};
 use crate::load::{Connection, Event};
 use crate::mqtt;
 use crate::wire::{Decoder, Limits, Topics};
@@ -54,8 +55,14 @@ pub async fn run(
             () = sleep_until(ping_at) => {}
             events = connection.events(Duration::ZERO) => {
                 for event in events.with_context(|| format!("at {broker}"))? {
-                    if let Event::Publish { topic, payload, retain } = event {
-                        observed.add(&topic, &payload, retain);
+                    if let Event::Publish { topic, payload, retain, at_most_once } = event {
+                        let now = Timestamp::now();
+                        let mut message = match retain {
+                            true => RawMessage::retained(&topic, &payload, now),
+                            false => RawMessage::new(&topic, &payload, now, false),
+                        };
+                        message.delivered_once = at_most_once && !retain;
+                        observed.add(&message);
                     }
                 }
             }

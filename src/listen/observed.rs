@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::domain::{AckTokens, RawMessage, Timestamp, Uplink};
+use crate::domain::{AckTokens, RawMessage, Uplink};
 use crate::wire::{Decoder, TopicFlaw};
 
 /// Topics that are told apart: with the bounds below at most 10 MB.
@@ -51,7 +51,8 @@ impl Observed {
         Self { decoder, ack_tokens, topics: BTreeMap::new(), messages: 0, others: 0 }
     }
 
-    pub(super) fn add(&mut self, topic: &str, payload: &[u8], is_retained: bool) {
+    pub(super) fn add(&mut self, message: &RawMessage) {
+        let (topic, payload) = (message.topic(), message.payload());
         self.messages += 1;
         let name = beginning(topic, MAX_TOPIC_BYTES);
         let is_full = self.topics.len() >= MAX_TOPICS;
@@ -69,10 +70,10 @@ impl Observed {
             }),
         };
         known.messages += 1;
-        known.retained += u64::from(is_retained);
+        known.retained += u64::from(message.retained);
         // The first message that is not taken is the example.
         if known.verdict == Verdict::Taken {
-            let verdict = verdict(&self.decoder, &self.ack_tokens, topic, payload);
+            let verdict = verdict(&self.decoder, &self.ack_tokens, message);
             if verdict != Verdict::Taken {
                 (known.verdict, known.example) = (verdict, shown(payload));
             }
@@ -124,7 +125,8 @@ impl std::fmt::Display for Topic {
     }
 }
 
-fn verdict(decoder: &Decoder, ack_tokens: &AckTokens, topic: &str, payload: &[u8]) -> Verdict {
+fn verdict(decoder: &Decoder, ack_tokens: &AckTokens, message: &RawMessage) -> Verdict {
+    let (topic, payload) = (message.topic(), message.payload());
     let topics = decoder.topics();
     if topics.is_configuration(topic) {
         return Verdict::Configuration;
@@ -135,8 +137,7 @@ fn verdict(decoder: &Decoder, ack_tokens: &AckTokens, topic: &str, payload: &[u8
         let (size, limit) = (payload.len(), decoder.limits().payload_bytes);
         format!("the payload has {size} bytes; at most {limit} are accepted (MAX_PAYLOAD_BYTES)")
     } else {
-        let message = RawMessage::new(topic, payload, Timestamp::now(), false);
-        match rejected(&decoder.decode(message, ack_tokens.issue(0))) {
+        match rejected(&decoder.decode(message.clone(), ack_tokens.issue(0))) {
             Some(why) => why,
             None => return Verdict::Taken,
         }
@@ -190,17 +191,22 @@ fn escaped(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Timestamp;
     use crate::wire::{Limits, Topics};
 
     const SENSOR: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
 
     fn observed() -> Observed {
-        let limits = Limits {
-            payload_bytes: 1_000,
-            items_per_message: 10,
-            nested_values: crate::wire::value::NestedValues::Reject,
-        };
+        let limits = Limits { payload_bytes: 1_000, items_per_message: 10, ..Limits::DEFAULT };
         Observed::new(Decoder::new(Topics::new("a"), limits))
+    }
+
+    fn add(observed: &mut Observed, topic: &str, payload: &[u8], retained: bool) {
+        let message = match retained {
+            true => RawMessage::retained(topic, payload, Timestamp::now()),
+            false => RawMessage::new(topic, payload, Timestamp::now(), false),
+        };
+        observed.add(&message);
     }
 
     #[test]
@@ -209,20 +215,22 @@ mod tests {
         let good = format!("a/heartbeats/{SENSOR}");
         let (ours, bad) =
             (format!("a/configurations/{SENSOR}"), format!("a/measurements/{SENSOR}"));
-        observed.add(
+        add(
+            &mut observed,
             &good,
             br#"{"heartbeats":[{"revision":0,"timestamp":1,"success":true}]}"#,
             true,
         );
-        observed.add(&good, b"", false);
-        observed.add(&ours, b"{}", true);
-        observed.add(
+        add(&mut observed, &good, b"", false);
+        add(&mut observed, &ours, b"{}", true);
+        add(
+            &mut observed,
             &bad,
             br#"{"measurements":[{"revision":0,"timestamp":1,"value":{}},{}]}"#,
             false,
         );
-        observed.add(&format!("/measurement/{SENSOR}"), b"\xff\x1b[2J", false);
-        observed.add(&good.to_uppercase(), &[b'x'; 2_000], false);
+        add(&mut observed, &format!("/measurement/{SENSOR}"), b"\xff\x1b[2J", false);
+        add(&mut observed, &good.to_uppercase(), &[b'x'; 2_000], false);
         let report = observed.report("in 1 s");
         for line in [
             "6 messages on 5 topics in 1 s".into(),
@@ -242,7 +250,7 @@ mod tests {
         let mut observed = observed();
         let long = "x".repeat(60_000);
         for number in 0..MAX_TOPICS + 7 {
-            observed.add(&format!("{number}/{long}"), long.as_bytes(), false);
+            add(&mut observed, &format!("{number}/{long}"), long.as_bytes(), false);
         }
         assert_eq!(observed.topics.len(), MAX_TOPICS);
         let size = |(name, topic): (&String, &Topic)| match &topic.verdict {

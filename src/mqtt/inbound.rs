@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{info, warn};
 
+use super::receipt_clock::ReceiptClock;
 use super::session::{Session, SessionEnd};
 use super::stop::{InboundEnd, StopSignals};
 use super::window::InboundWindow;
@@ -57,6 +58,7 @@ pub struct Inbound {
     pub(super) lost: mpsc::UnboundedReceiver<LostToken>,
     pub(super) ack_tokens: AckTokens,
     pub(super) window: InboundWindow,
+    pub(super) receipt_clock: ReceiptClock,
     /// Panics of actors by Packet Identifier, which a redelivery keeps [MQTT-4.4.0-1].
     pub(super) actor_failures: foldhash::HashMap<NonZeroU16, u8>,
     /// Observed per message, flushed per batch.
@@ -95,6 +97,7 @@ impl Inbound {
             lost,
             ack_tokens,
             window,
+            receipt_clock: ReceiptClock::default(),
             actor_failures,
             puback_seconds,
             all_acknowledged: Rc::default(),

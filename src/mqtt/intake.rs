@@ -173,15 +173,20 @@ impl Inbound {
     fn receive(&mut self, publish: ReceivedPublish, received_at: Timestamp, read: &mut ReadCounts) {
         let ReceivedPublish { publish, payload, oversized } = publish;
         // RETAIN is set only on what a new subscription is sent first [MQTT-3.3.1-13].
-        let message = match publish.retain {
+        let received_at = self.receipt_clock.received_at(received_at);
+        let mut message = match publish.retain {
             true => RawMessage::retained(&publish.topic, &payload, received_at),
             false => RawMessage::new(&publish.topic, &payload, received_at, publish.dup),
         };
+        message.delivered_once = publish.packet_id.is_none() && !publish.retain;
         let ack_token = self.ack_tokens.issue(self.window.next_sequence());
         let mut uplink = match oversized {
             None => self.decoder.decode(message, ack_token),
             Some(oversized) => self.decoder.refuse(message, oversized, ack_token),
         };
+        if uplink.message.delivered_once && uplink.items.has_timed_at_receipt() {
+            self.receipt_clock.give(received_at, uplink.item_count());
+        }
         let quarantined = publish.dup && self.quarantine(&mut uplink, publish.packet_id);
         let entry = WindowEntry {
             packet_id: publish.packet_id,

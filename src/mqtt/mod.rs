@@ -11,6 +11,7 @@ mod inbound;
 mod intake;
 mod downlink_window;
 mod puback;
+mod receipt_clock;
 mod outbound;
 mod session;
 mod stop;

@@ -25,11 +25,7 @@ use crate::wire::Limits;
 const SENSORS: u128 = 3;
 const MAX_MESSAGES: u16 = 6;
 const MAX_BYTES: usize = 6_000;
-const LIMITS: Limits = Limits {
-    payload_bytes: 1 << 16,
-    items_per_message: 10,
-    nested_values: crate::wire::value::NestedValues::Reject,
-};
+const LIMITS: Limits = Limits { payload_bytes: 1 << 16, items_per_message: 10, ..Limits::DEFAULT };
 
 /// Reconnects that the poisoned messages of a plan may cost, once nothing else fails.
 const MAX_RECONNECTS: u32 = 100;

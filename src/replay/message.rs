@@ -30,7 +30,10 @@ pub(super) fn message(row: &StoredRejection) -> Result<RawMessage, NotReplayable
         (Some(_), false) => row.kind.map(|kind| wire::envelop(kind, &row.raw)),
     };
     let payload = payload.ok_or(NotReplayable::ItemNotFound)?;
-    Ok(RawMessage::replayed(&row.topic, &payload, row.received_at, row.identifier))
+    let mut message = RawMessage::replayed(&row.topic, &payload, row.received_at, row.identifier);
+    message.delivered_once = row.delivered_once;
+    message.first_item = row.item_index.unwrap_or(0);
+    Ok(message)
 }
 
 #[cfg(test)]
@@ -48,6 +51,7 @@ mod tests {
             topic: TOPIC.into(),
             kind: Some(Kind::Measurement),
             item_index,
+            delivered_once: true,
             raw: raw.into(),
             digest: RejectionDigest::of(TOPIC, message.as_bytes()),
         }
@@ -58,6 +62,9 @@ mod tests {
         assert_eq!((message.topic(), message.replayed_from), (TOPIC, Some(7)));
         assert!(message.may_be_stored, "it may be a row already");
         assert_eq!(message.received_at, row.received_at);
+        assert!(message.delivered_once);
+        // Without a timestamp of its own, it is stored where it would have been.
+        assert_eq!(message.first_item, row.item_index.unwrap_or(0));
         Ok(String::from_utf8(message.payload().to_vec()).unwrap())
     }
 

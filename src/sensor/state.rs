@@ -151,6 +151,7 @@ mod tests {
             kind: Some(Kind::Heartbeat),
             items: Items::Heartbeats(smallvec![Heartbeat {
                 timestamp: second(at),
+                timed_at_receipt: false,
                 digest: 0,
                 revision: revision.into(),
                 success: true
@@ -193,6 +194,7 @@ mod tests {
             let mut measurement = heartbeat(reported, at);
             let item = Measurement {
                 timestamp: second(at),
+                timed_at_receipt: false,
                 digest: 0,
                 revision: Some(reported),
                 value: ByteRange { start: 0, end: 0 },

@@ -76,6 +76,7 @@ fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
         kind: Some(Kind::Heartbeat),
         items: Items::Heartbeats(smallvec![Heartbeat {
             timestamp,
+            timed_at_receipt: false,
             digest,
             revision: Some(0),
             success: true

@@ -89,6 +89,8 @@ pub struct Config {
     pub readers: u32,
     /// `DATABASE_READ_TIMEOUT_SECS`: PostgreSQL ends a read that takes longer.
     pub read_timeout_secs: u32,
+    /// `TIMESTAMP_MISSING=receipt`: rows say whether their timestamp is that of their receipt.
+    pub receipt_times: bool,
     /// `EXPORTS_AT_ONCE`
     pub exports: u32,
     /// `MEASUREMENT_BUNDLES`: whether a sensor's measurements are bundled for aggregates.

@@ -92,16 +92,23 @@ struct Times {
     timestamp: f64,
     creation_timestamp: jiff::Timestamp,
     receipt_timestamp: jiff::Timestamp,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    timed_at_receipt: bool,
     revision: Option<i32>,
 }
 
 impl Times {
-    fn new(timestamp: Timestamp, received_at: Timestamp, revision: Option<i32>) -> Self {
+    fn new(
+        (timestamp, timed_at_receipt): (&Timestamp, &bool),
+        received_at: &Timestamp,
+        revision: &Option<i32>,
+    ) -> Self {
         Self {
+            timed_at_receipt: *timed_at_receipt,
             timestamp: timestamp.unix_seconds(),
             creation_timestamp: timestamp.to_jiff(),
             receipt_timestamp: received_at.to_jiff(),
-            revision,
+            revision: *revision,
         }
     }
 }
@@ -142,18 +149,26 @@ pub(crate) struct Configured {
 pub(super) fn sensor_event(what: &EventKind, id: i64) -> Option<Bytes> {
     let id = Some(id);
     Some(match what {
-        EventKind::Measurement { timestamp, received_at, revision, value } => {
-            let times = Times::new(*timestamp, *received_at, *revision);
+        EventKind::Measurement { timestamp, timed_at_receipt, received_at, revision, value } => {
+            let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
             let value = serde_json::from_slice(value).ok();
             event("measurement", id, &Measurement { times, value })
         }
-        EventKind::LogMessage { timestamp, received_at, revision, severity, subject, details } => {
-            let times = Times::new(*timestamp, *received_at, *revision);
+        EventKind::LogMessage {
+            timestamp,
+            timed_at_receipt,
+            received_at,
+            revision,
+            severity,
+            subject,
+            details,
+        } => {
+            let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
             let (severity, details) = (severity.name(), details.as_deref());
             event("log_message", id, &LogMessage { times, severity, subject, details })
         }
-        EventKind::Heartbeat { timestamp, received_at, revision, success } => {
-            let times = Times::new(*timestamp, *received_at, *revision);
+        EventKind::Heartbeat { timestamp, timed_at_receipt, received_at, revision, success } => {
+            let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
             event("heartbeat", id, &Heartbeat { times, success: *success })
         }
         EventKind::Configuration { revision, step } => {
@@ -174,6 +189,7 @@ mod tests {
     fn a_measurement_is_an_event_on_one_line_of_data() {
         let what = EventKind::Measurement {
             timestamp: MOMENT,
+            timed_at_receipt: false,
             received_at: MOMENT,
             revision: Some(3),
             value: Bytes::from_static(b"{\"t\":\r\n 21.50,\"sky\":\"a\\nb\"}"),
@@ -191,6 +207,7 @@ mod tests {
     fn a_text_cannot_forge_an_event() {
         let what = EventKind::LogMessage {
             timestamp: MOMENT,
+            timed_at_receipt: false,
             received_at: MOMENT,
             revision: None,
             severity: Severity::Error,

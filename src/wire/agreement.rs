@@ -3,19 +3,20 @@
 
 use serde::de::IgnoredAny;
 
-use super::value::NestedValues;
-use super::{Rules, careful, envelope};
-use crate::domain::{Kind, trim_payload};
+use super::receipt::InPlace;
+use super::{Limits, Rules, TimestampMissing, careful, envelope};
+use crate::domain::{Kind, Timestamp, trim_payload};
 
 /// How the two passes differ, if they do. The fast one may give up at an escape that could be a lone
 /// surrogate in the name of an unknown member.
 #[must_use]
-pub fn disagreement(
-    kind: Kind,
-    payload: &str,
-    (limit, nested_values): (usize, NestedValues),
-) -> Option<String> {
-    let rules = Rules { items: limit, nested_values };
+pub fn disagreement(kind: Kind, payload: &str, limits: Limits) -> Option<String> {
+    let Limits { items_per_message: items, nested_values, timestamp_missing, .. } = limits;
+    let in_place = match timestamp_missing {
+        TimestampMissing::Reject => InPlace::Nothing(""),
+        TimestampMissing::Receipt => InPlace::Receipt(Timestamp::default()),
+    };
+    let rules = Rules { items, nested_values, in_place };
     let fast = envelope::decode(kind, payload.as_bytes(), rules);
     let careful = careful::decode(kind, payload.as_bytes(), rules);
     // The fast pass takes no array that holds nothing between two commas.

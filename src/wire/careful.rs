@@ -6,8 +6,10 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::item::{
-    accept_revision, heartbeat, holds_nul, log_message, measurement, range_of, split_message,
+    ItemTime, accept_revision, heartbeat, holds_nul, log_message, measurement, range_of,
+    split_message,
 };
+use super::receipt::InPlace;
 use super::{MessageRefusal, Refusal, RefusedItem, Rules, form, value};
 use crate::domain::{
     Heartbeat, Items, Kind, LogMessage, Measurement, ObjectMembers, Reason, Severity, Timestamp,
@@ -49,17 +51,23 @@ pub(super) fn decode(
     let mut refused = Vec::new();
     let items = match kind {
         Kind::Measurement => Items::Measurements(
-            partition(&elements, payload, &mut refused, |item| {
-                read_measurement(item, payload, rules)
+            partition(&elements, payload, &mut refused, |item, index| {
+                read_measurement(item, payload, rules.of_item(index))
             })
             .collect(),
         ),
         Kind::LogMessage => Items::LogMessages(
-            partition(&elements, payload, &mut refused, read_log_message).collect(),
+            partition(&elements, payload, &mut refused, |item, index| {
+                read_log_message(item, rules.of_item(index))
+            })
+            .collect(),
         ),
-        Kind::Heartbeat => {
-            Items::Heartbeats(partition(&elements, payload, &mut refused, read_heartbeat).collect())
-        }
+        Kind::Heartbeat => Items::Heartbeats(
+            partition(&elements, payload, &mut refused, |item, index| {
+                read_heartbeat(item, rules.of_item(index))
+            })
+            .collect(),
+        ),
     };
     Ok((items, refused))
 }
@@ -68,10 +76,10 @@ fn partition<'a, T>(
     elements: &'a [&'a [u8]],
     payload: &'a [u8],
     refused: &'a mut Vec<RefusedItem>,
-    read: impl Fn(&Members<'a>) -> Result<T, Refusal> + 'a,
+    read: impl Fn(&Members<'a>, u32) -> Result<T, Refusal> + 'a,
 ) -> impl Iterator<Item = T> + 'a {
     elements.iter().zip(0..).filter_map(move |(element, index)| {
-        match members(element).and_then(|members| read(&members)) {
+        match members(element).and_then(|members| read(&members, index)) {
             Ok(item) => Some(item),
             Err(refusal) => {
                 refused.push(RefusedItem { index, range: range_of(element, payload), refusal });
@@ -156,6 +164,19 @@ impl<'a> Members<'a> {
         })
     }
 
+    fn time(&self, rules: Rules) -> Result<ItemTime, Refusal> {
+        match self.optional("timestamp")? {
+            Some(value) if value.get() != "null" => self.timestamp().map(ItemTime::of_sensor),
+            missing => match rules.in_place {
+                InPlace::Receipt(timestamp) => Ok(ItemTime::of_receipt(timestamp)),
+                InPlace::Nothing(why) => {
+                    let what = if missing.is_some() { "null" } else { "missing" };
+                    Err((Reason::InvalidTimestamp, format!("timestamp is {what}{why}")))
+                }
+            },
+        }
+    }
+
     fn timestamp(&self) -> Result<Timestamp, Refusal> {
         const EXPECTED: &str = "a number of Unix seconds from 0 to 253402207200";
         let seconds: f64 = self.read("timestamp", Reason::InvalidTimestamp, EXPECTED)?;
@@ -205,16 +226,16 @@ fn read_measurement(
     rules: Rules,
 ) -> Result<Measurement, Refusal> {
     let revision = item.revision()?;
-    let timestamp = item.timestamp()?;
+    let time = item.time(rules)?;
     let value = item
         .optional("value")?
         .ok_or_else(|| (Reason::InvalidValue, "value is missing".to_owned()))?;
     value::check(value.get(), rules.nested_values)
         .map_err(|value::Flawed { flaw, .. }| (flaw.reason(), format!("in value: {flaw}")))?;
-    Ok(measurement(revision, timestamp, value, payload))
+    Ok(measurement(revision, time, value, payload))
 }
 
-fn read_log_message(item: &Members<'_>) -> Result<LogMessage, Refusal> {
+fn read_log_message(item: &Members<'_>, rules: Rules) -> Result<LogMessage, Refusal> {
     let severity = item.text("severity", Reason::InvalidSeverity, SEVERITY)?;
     let severity = Severity::parse(&severity).ok_or_else(|| {
         (
@@ -223,32 +244,32 @@ fn read_log_message(item: &Members<'_>) -> Result<LogMessage, Refusal> {
         )
     })?;
     let revision = item.revision()?;
-    let timestamp = item.timestamp()?;
+    let time = item.time(rules)?;
     let subject = match item.optional("subject")? {
         Some(value) => text(value, "subject", Reason::InvalidSubject, TEXT)?,
         None => String::new(),
     };
     let details = item.optional_text("details", Reason::InvalidDetails, "a string, or null")?;
     if !subject.is_empty() {
-        return Ok(log_message(revision, timestamp, severity, &subject, details.as_deref()));
+        return Ok(log_message(revision, time, severity, &subject, details.as_deref()));
     }
     let message = item.optional_text("message", Reason::InvalidSubject, TEXT)?.unwrap_or_default();
     let (subject, details) = split_message(&message, details.as_deref());
     if subject.is_empty() {
         return Err((Reason::InvalidSubject, "subject is missing or empty".into()));
     }
-    Ok(log_message(revision, timestamp, severity, subject, details.as_deref()))
+    Ok(log_message(revision, time, severity, subject, details.as_deref()))
 }
 
 const TEXT: &str = "a non-empty string";
 
 const SEVERITY: &str = "info, warning or error";
 
-fn read_heartbeat(item: &Members<'_>) -> Result<Heartbeat, Refusal> {
+fn read_heartbeat(item: &Members<'_>, rules: Rules) -> Result<Heartbeat, Refusal> {
     let revision = item.revision()?;
-    let timestamp = item.timestamp()?;
+    let time = item.time(rules)?;
     let success = item.read("success", Reason::InvalidSuccess, "true or false")?;
-    Ok(heartbeat(revision, timestamp, success))
+    Ok(heartbeat(revision, time, success))
 }
 
 /// The beginning of a text, for a sentence.

@@ -125,13 +125,13 @@ where
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut sequence: S) -> Result<C, S::Error> {
         let mut items = C::default();
-        let mut count = 0;
+        let mut count = 0_u32;
         while let Some(item) = sequence.next_element::<W>()? {
-            count += 1;
-            if count > self.rules.items {
+            if count as usize == self.rules.items {
                 return Err(S::Error::custom("more items than the limit"));
             }
-            let accepted = item.accept(self.payload, self.rules);
+            let accepted = item.accept(self.payload, self.rules.of_item(count));
+            count += 1;
             items.extend(Some(accepted.ok_or_else(|| S::Error::custom("an item breaks a rule"))?));
         }
         if count == 0 { Err(S::Error::custom("no item")) } else { Ok(items) }

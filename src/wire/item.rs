@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::receipt::InPlace;
 use super::{Rules, value};
 use crate::domain::{
     ByteRange, Heartbeat, LogMessage, Measurement, Severity, Timestamp, content_digest,
@@ -20,11 +21,42 @@ pub(super) trait WireItem<'de>: Deserialize<'de> {
     fn accept(self, payload: &'de [u8], rules: Rules) -> Option<Self::Item>;
 }
 
+/// When an item is dated, and whether that is when it was received.
+#[derive(Clone, Copy)]
+pub(super) struct ItemTime {
+    pub(super) timestamp: Timestamp,
+    pub(super) timed_at_receipt: bool,
+}
+
+impl ItemTime {
+    pub(super) const fn of_sensor(timestamp: Timestamp) -> Self {
+        Self { timestamp, timed_at_receipt: false }
+    }
+
+    pub(super) const fn of_receipt(timestamp: Timestamp) -> Self {
+        Self { timestamp, timed_at_receipt: true }
+    }
+}
+
+impl Rules {
+    /// `seconds`: the item's timestamp, none if it is missing or null.
+    fn time(self, seconds: Option<f64>) -> Option<ItemTime> {
+        match seconds {
+            Some(seconds) => Timestamp::from_unix_seconds(seconds).map(ItemTime::of_sensor),
+            None => match self.in_place {
+                InPlace::Receipt(timestamp) => Some(ItemTime::of_receipt(timestamp)),
+                InPlace::Nothing(_) => None,
+            },
+        }
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct WireMeasurement<'a> {
     #[serde(default)]
     revision: Option<i32>,
-    timestamp: f64,
+    #[serde(default)]
+    timestamp: Option<f64>,
     #[serde(borrow)]
     value: &'a RawValue,
 }
@@ -35,7 +67,8 @@ pub(super) struct WireLogMessage<'a> {
     severity: Cow<'a, str>,
     #[serde(default)]
     revision: Option<i32>,
-    timestamp: f64,
+    #[serde(default)]
+    timestamp: Option<f64>,
     /// Empty if missing.
     #[serde(borrow, default)]
     subject: Cow<'a, str>,
@@ -50,7 +83,8 @@ pub(super) struct WireLogMessage<'a> {
 pub(super) struct WireHeartbeat {
     #[serde(default)]
     revision: Option<i32>,
-    timestamp: f64,
+    #[serde(default)]
+    timestamp: Option<f64>,
     success: bool,
 }
 
@@ -58,18 +92,18 @@ impl<'de> WireItem<'de> for WireMeasurement<'de> {
     type Item = Measurement;
 
     fn accept(self, payload: &'de [u8], rules: Rules) -> Option<Measurement> {
-        let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
+        let time = rules.time(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
         value::check(self.value.get(), rules.nested_values).ok()?;
-        Some(measurement(revision, timestamp, self.value, payload))
+        Some(measurement(revision, time, self.value, payload))
     }
 }
 
 impl<'de> WireItem<'de> for WireLogMessage<'de> {
     type Item = LogMessage;
 
-    fn accept(self, _payload: &'de [u8], _rules: Rules) -> Option<LogMessage> {
-        let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
+    fn accept(self, _payload: &'de [u8], rules: Rules) -> Option<LogMessage> {
+        let time = rules.time(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
         let severity = Severity::parse(&self.severity)?;
         let details = self.details.as_deref();
@@ -77,24 +111,24 @@ impl<'de> WireItem<'de> for WireLogMessage<'de> {
             return None;
         }
         if !self.subject.is_empty() {
-            return Some(log_message(revision, timestamp, severity, &self.subject, details));
+            return Some(log_message(revision, time, severity, &self.subject, details));
         }
         let message: String = serde_json::from_str(self.message?.get()).ok()?;
         let (subject, details) = split_message(&message, details);
         if subject.is_empty() || holds_nul(&message) {
             return None;
         }
-        Some(log_message(revision, timestamp, severity, subject, details.as_deref()))
+        Some(log_message(revision, time, severity, subject, details.as_deref()))
     }
 }
 
 impl<'de> WireItem<'de> for WireHeartbeat {
     type Item = Heartbeat;
 
-    fn accept(self, _payload: &'de [u8], _rules: Rules) -> Option<Heartbeat> {
-        let timestamp = Timestamp::from_unix_seconds(self.timestamp)?;
+    fn accept(self, _payload: &'de [u8], rules: Rules) -> Option<Heartbeat> {
+        let time = rules.time(self.timestamp)?;
         let revision = accept_revision(self.revision)?;
-        Some(heartbeat(revision, timestamp, self.success))
+        Some(heartbeat(revision, time, self.success))
     }
 }
 
@@ -130,17 +164,19 @@ pub(super) fn holds_nul(text: &str) -> bool {
 
 pub(super) fn measurement(
     revision: Option<i32>,
-    timestamp: Timestamp,
+    time: ItemTime,
     value: &RawValue,
     payload: &[u8],
 ) -> Measurement {
     let digest = content_digest(revision, &[value.get().as_bytes()]);
-    Measurement { timestamp, digest, revision, value: range_of(value.get().as_bytes(), payload) }
+    let ItemTime { timestamp, timed_at_receipt } = time;
+    let value = range_of(value.get().as_bytes(), payload);
+    Measurement { timestamp, timed_at_receipt, digest, revision, value }
 }
 
 pub(super) fn log_message(
     revision: Option<i32>,
-    timestamp: Timestamp,
+    time: ItemTime,
     severity: Severity,
     subject: &str,
     details: Option<&str>,
@@ -154,8 +190,10 @@ pub(super) fn log_message(
         details.unwrap_or_default().as_bytes(),
     ];
     let digest = content_digest(revision, &parts);
+    let ItemTime { timestamp, timed_at_receipt } = time;
     LogMessage {
         timestamp,
+        timed_at_receipt,
         digest,
         revision,
         severity,
@@ -164,9 +202,10 @@ pub(super) fn log_message(
     }
 }
 
-pub(super) fn heartbeat(revision: Option<i32>, timestamp: Timestamp, success: bool) -> Heartbeat {
+pub(super) fn heartbeat(revision: Option<i32>, time: ItemTime, success: bool) -> Heartbeat {
     let digest = content_digest(revision, &[&[u8::from(success)]]);
-    Heartbeat { timestamp, digest, revision, success }
+    let ItemTime { timestamp, timed_at_receipt } = time;
+    Heartbeat { timestamp, timed_at_receipt, digest, revision, success }
 }
 
 /// The range of a part of the payload.

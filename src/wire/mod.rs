@@ -8,15 +8,18 @@ mod careful;
 mod envelope;
 mod form;
 mod item;
+mod receipt;
 mod topic;
 mod topic_flaw;
 pub mod value;
 
 #[cfg(any(test, fuzzing))]
 pub use agreement::disagreement;
+pub use receipt::TimestampMissing;
 pub use topic::{Topics, check_group, check_prefix};
 pub use topic_flaw::TopicFlaw;
 
+use self::receipt::InPlace;
 use self::value::NestedValues;
 use crate::domain::{
     AckToken, Items, Kind, RawMessage, Reason, Rejection, RejectionDigest, Uplink,
@@ -31,6 +34,18 @@ pub struct Limits {
     pub items_per_message: usize,
     /// `NESTED_VALUES`
     pub nested_values: NestedValues,
+    /// `TIMESTAMP_MISSING`
+    pub timestamp_missing: TimestampMissing,
+}
+
+impl Limits {
+    /// Where nothing else is set.
+    pub const DEFAULT: Self = Self {
+        payload_bytes: 1 << 20,
+        items_per_message: 10_000,
+        nested_values: NestedValues::Reject,
+        timestamp_missing: TimestampMissing::Reject,
+    };
 }
 
 /// What the items of a message have to keep to.
@@ -39,6 +54,15 @@ struct Rules {
     /// At most as many.
     items: usize,
     nested_values: NestedValues,
+    /// Of the first item.
+    in_place: InPlace,
+}
+
+impl Rules {
+    /// The rules of the item with this index.
+    const fn of_item(self, index: u32) -> Self {
+        Self { in_place: self.in_place.of_item(index), ..self }
+    }
 }
 
 /// A payload over the limit, of which only the beginning was kept.
@@ -198,7 +222,9 @@ fn decode_payload(
     limits: Limits,
 ) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
     let payload = message.payload();
-    let rules = Rules { items: limits.items_per_message, nested_values: limits.nested_values };
+    let Limits { items_per_message: items, nested_values, timestamp_missing, .. } = limits;
+    let in_place = InPlace::of(message, timestamp_missing);
+    let rules = Rules { items, nested_values, in_place };
     if let Some(items) = envelope::decode(kind, payload, rules) {
         return Ok((items, Vec::new()));
     }

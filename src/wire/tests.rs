@@ -8,12 +8,11 @@ use crate::domain::{AckTokens, SensorIdentifier, Timestamp};
 const SENSOR: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
 
 fn decoder() -> Decoder {
-    let limits = Limits {
-        payload_bytes: 1 << 20,
-        items_per_message: 100,
-        nested_values: NestedValues::Reject,
-    };
-    Decoder::new(Topics::new(""), limits)
+    Decoder::new(Topics::new(""), few(100))
+}
+
+fn few(items_per_message: usize) -> Limits {
+    Limits { items_per_message, ..Limits::DEFAULT }
 }
 
 fn decode(kind: Kind, payload: &[u8]) -> Box<Uplink> {
@@ -63,13 +62,65 @@ fn no_revision_is_sent_as_null_as_minus_one_or_not_at_all() {
     ] {
         let items = member.map(|member| format!("{{{member}{rest}}}")).join(",");
         let payload = format!("{{\"{}\":[{items}]}}", kind.envelope_member());
-        assert_eq!(disagreement(kind, &payload, (3, NestedValues::Reject)), None);
+        assert_eq!(disagreement(kind, &payload, few(3)), None);
         let uplink = decode(kind, payload.as_bytes());
         assert_eq!((uplink.items.len(), uplink.rejections.len()), (3, 0), "{payload}");
         assert_eq!(uplink.items.newest_revision(), Some(None));
         let first = uplink.items.identity(0);
         assert!((1..3).all(|index| uplink.items.identity(index) == first), "one row, not three");
     }
+}
+
+/// Decoded with `TIMESTAMP_MISSING=receipt`.
+fn decode_timed(payload: &[u8], change: impl Fn(&mut RawMessage)) -> Box<Uplink> {
+    let (ack_tokens, _lost) = AckTokens::new();
+    let received_at = Timestamp::from_unix_microseconds(7_000_000);
+    let topic = format!("measurements/{SENSOR}");
+    let mut message = RawMessage::new(&topic, payload, received_at, false);
+    change(&mut message);
+    let limits = Limits { timestamp_missing: TimestampMissing::Receipt, ..few(100) };
+    Decoder::new(Topics::new(""), limits).decode(message, ack_tokens.issue(0))
+}
+
+#[test]
+fn an_item_without_a_timestamp_is_dated_by_its_receipt_if_it_cannot_come_again() {
+    let item = r#"{"value":{}}"#;
+    let fast = format!(
+        r#"[{item},{{"timestamp":null,"value":{{}}}},{{"timestamp":5,"value":{{}}}},{item}]"#
+    );
+    let careful = format!("{}", fast.replace("]", ",NaN]"));
+    for (payload, refused) in [(&fast, 0), (&careful, 1)] {
+        let uplink = decode_timed(payload.as_bytes(), |message| message.delivered_once = true);
+        let Items::Measurements(items) = &uplink.items else { panic!("{uplink:?}") };
+        let times = items.iter().map(|it| (it.timestamp.unix_microseconds(), it.timed_at_receipt));
+        let expected =
+            [(7_000_000, true), (7_000_001, true), (5_000_000, false), (7_000_003, true)];
+        assert_eq!(
+            (times.collect::<Vec<_>>(), uplink.rejections.len()),
+            (expected.into(), refused)
+        );
+    }
+    // An item of an array that is replayed by itself.
+    let replayed = decode_timed(format!("[{item}]").as_bytes(), |message| {
+        (message.delivered_once, message.first_item) = (true, 3);
+    });
+    assert_eq!(replayed.items.identity(0).0.unix_microseconds(), 7_000_003);
+
+    for (retained, why) in [
+        (false, "timestamp is missing; the time of receipt takes its place only at QoS 0"),
+        (
+            true,
+            "timestamp is missing; the time of receipt does not take its place, because a retained",
+        ),
+    ] {
+        let uplink = decode_timed(fast.as_bytes(), |message| message.retained = retained);
+        let refused = [0, 1, 3].map(|index| (Some(index), Reason::InvalidTimestamp));
+        assert_eq!((reasons(&uplink), uplink.items.len()), (refused.into(), 1));
+        assert!(uplink.rejections[0].detail.starts_with(why), "{:?}", uplink.rejections[0]);
+        assert!(uplink.rejections[1].detail.starts_with("timestamp is null; "));
+    }
+    let details = decode(Kind::Measurement, fast.as_bytes()).rejections;
+    assert_eq!(details[0].detail, "timestamp is missing", "by default");
 }
 
 #[test]
@@ -190,11 +241,7 @@ fn a_message_becomes_subject_and_details() {
         (r#""message":"m","subject":"s","details":null"#, "s", None),
     ] {
         let payload = format!(r#"[{{"severity":"error","timestamp":0,{members}}}]"#);
-        assert_eq!(
-            disagreement(Kind::LogMessage, &payload, (1, NestedValues::Reject)),
-            None,
-            "{payload}"
-        );
+        assert_eq!(disagreement(Kind::LogMessage, &payload, few(1)), None, "{payload}");
         let uplink = decode(Kind::LogMessage, payload.as_bytes());
         let Items::LogMessages(items) = &uplink.items else { panic!("{uplink:?}") };
         assert_eq!((&*items[0].subject, items[0].details.as_deref()), (subject, details));
@@ -208,11 +255,7 @@ fn a_message_becomes_subject_and_details() {
         r#""revision":0"#,
     ] {
         let payload = format!(r#"[{{"severity":"error","timestamp":0,{members}}}]"#);
-        assert_eq!(
-            disagreement(Kind::LogMessage, &payload, (1, NestedValues::Reject)),
-            None,
-            "{payload}"
-        );
+        assert_eq!(disagreement(Kind::LogMessage, &payload, few(1)), None, "{payload}");
         let uplink = decode(Kind::LogMessage, payload.as_bytes());
         assert_eq!(reasons(&uplink), [(Some(0), Reason::InvalidSubject)], "{payload}");
     }
@@ -326,16 +369,17 @@ fn item() -> impl Strategy<Value = String> {
     ];
     let timestamp = prop_oneof![
         4 => (0f64..3e11).prop_map(|n| n.to_string()), 1 => any::<f64>().prop_map(|n| n.to_string()),
-        1 => Just("1e3".to_owned()), 1 => Just("true".into()),
+        1 => Just("1e3".to_owned()), 1 => Just("true".into()), 1 => Just("null".into()),
     ];
     let value = prop_oneof![
         4 => Just("{}".to_owned()), 4 => Just(r#"{"a":1,"b":"x\n"}"#.into()),
         1 => Just(r#"{ "a" : -0.0 }"#.into()), 1 => Just(r#"{"a":{}}"#.into()),
         1 => Just(r#"{"a":"\ud800"}"#.into()), 1 => Just("[]".into()), 1 => Just(r#"{"a":1,"a":2}"#.into()),
     ];
-    (revision, timestamp, value, 0..6u8).prop_map(|(revision, timestamp, value, form)| match form {
+    (revision, timestamp, value, 0..7u8).prop_map(|(revision, timestamp, value, form)| match form {
         0 => format!(r#"{{"timestamp":{timestamp},"revision":{revision},"value":{value}}}"#),
         5 => format!(r#"{{"timestamp":{timestamp},"value":{value}}}"#),
+        6 => format!(r#"{{"revision":{revision},"value":{value}}}"#),
         1 => format!(
             r#"{{"revision":{revision},"timestamp":{timestamp},"value":{value},"more":[{{}}]}}"#
         ),
@@ -354,7 +398,10 @@ proptest! {
         if limit == 1 {
             payload = format!("\u{feff} [{}]\0", items.join(","));
         }
-        prop_assert_eq!(disagreement(Kind::Measurement, &payload, (limit, NestedValues::Reject)), None);
+        for timestamp_missing in [TimestampMissing::Reject, TimestampMissing::Receipt] {
+            let limits = Limits { timestamp_missing, ..few(limit) };
+            prop_assert_eq!(disagreement(Kind::Measurement, &payload, limits), None);
+        }
     }
 
     #[test]

@@ -70,7 +70,9 @@ mod tests {
         let uplink = |(sequence, digest): (u64, &u64)| {
             let value = ByteRange { start: 0, end: 2 };
             let timestamp = Timestamp::default();
-            let item = Measurement { timestamp, digest: *digest, revision: Some(0), value };
+            let (digest, timed_at_receipt) = (*digest, false);
+            let item =
+                Measurement { timestamp, timed_at_receipt, digest, revision: Some(0), value };
             Box::new(Uplink {
                 sensor: Some(sensor),
                 kind: Some(Kind::Measurement),

@@ -260,3 +260,87 @@ async fn nested_values_are_stored_where_that_is_the_setting() {
     assert_eq!(status["settings"]["nested_values"], "store", "clients learn of it");
     assert_eq!(status["settings"]["topic_prefix"], json!(scene.database.name));
 }
+
+#[actix_rt::test]
+async fn an_item_without_a_timestamp_is_stored_at_its_receipt_where_that_is_the_setting() {
+    let mut scene = Scene::new(&[("TIMESTAMP_MISSING", "receipt")]).await;
+    let measurement = format!("{}/measurements/{}", scene.database.name, scene.sensor);
+    let readings =
+        r#"[{"value":{"t":1}},{"timestamp":null,"value":{"t":1}},{"timestamp":5,"value":{"t":1}}]"#;
+    // Equal readings are readings, however fast they follow each other; what has a timestamp is a duplicate.
+    for _ in 0..50 {
+        scene.client.publish_at_most_once(&measurement, readings).await.unwrap();
+    }
+    for (kind, item) in [
+        ("logs", r#"[{"severity":"info","message":"started"}]"#),
+        ("heartbeats", r#"{"heartbeats":[{"success":true}]}"#),
+    ] {
+        let topic = format!("{}/{kind}/{}", scene.database.name, scene.sensor);
+        scene.client.publish_at_most_once(&topic, item).await.unwrap();
+    }
+    // What may come again is not taken. A second one like it is no other rejection.
+    scene.publish("measurements", readings).await;
+    scene.publish("measurements", readings).await;
+    let retained = r#"[{"value":{"t":2}}]"#;
+    scene.client.publish_retained_at_most_once(&measurement, retained).await.unwrap();
+
+    let service = &scene.service;
+    let account = service.until(|account| account.received == 157 && account.in_flight == 0).await;
+    assert_eq!((account.committed, account.duplicate, account.rejected), (102, 53, 2));
+    for kind in ["log_messages", "heartbeats"] {
+        service.until_of(kind, |account| account.committed == 1).await;
+    }
+    let timed = "select count(distinct creation_timestamp) from measurement where timed_at_receipt \
+        and creation_timestamp - receipt_timestamp between '0' and interval '1 microsecond'";
+    assert_eq!(scene.count(timed).await, 101);
+    let sensors = "select count(*) from measurement where timed_at_receipt is null";
+    assert_eq!(scene.count(sensors).await, 1);
+    let refused = "select count(*) from rejection where reason = 'invalid_timestamp' \
+        and detail like 'timestamp is % only at QoS 0, because a message of QoS 1 may be delivered twice'";
+    assert_eq!(scene.count(refused).await, 2);
+
+    // The rows say so wherever they are read.
+    for list in ["measurements", "log-messages", "heartbeats"] {
+        let page = scene.read(&format!("{list}?order=desc&limit=1")).await;
+        assert_eq!(page["items"][0]["timed_at_receipt"], true, "{list}: {page}");
+    }
+    let oldest = scene.read("measurements?order=asc&limit=1").await;
+    assert_eq!(oldest["items"][0].get("timed_at_receipt"), None);
+    let (_, fleet) = service.get("/api/v1/log-messages").await.unwrap();
+    assert_eq!(fleet["items"][0]["timed_at_receipt"], true, "{fleet}");
+
+    // A replay does not take it either: the broker may deliver the message once more, even then.
+    let replay = "/api/v1/rejections/replay";
+    let (_, report) = service.post(replay, &json!({ "all": true })).await.unwrap();
+    assert_eq!((&report["kept"], &report["removed"]), (&json!(2), &json!(0)), "{report}");
+    // A retained message comes again with each session, and would be another reading each time.
+    let session = format!("{}-another", scene.database.name);
+    scene.restart(&[("TIMESTAMP_MISSING", "receipt"), ("MQTT_CLIENT_ID", &session)]).await;
+    let again = "select count(*) from rejection where detail like '%because a retained message%'";
+    eventually(PATIENCE, async || match scene.count(again).await {
+        1 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    assert_eq!(scene.count("select count(*) from measurement").await, 102);
+}
+
+#[actix_rt::test]
+async fn what_was_rejected_for_want_of_a_timestamp_is_replayed_at_its_receipt() {
+    let mut scene = Scene::new(&[]).await;
+    let topic = format!("{}/measurements/{}", scene.database.name, scene.sensor);
+    let readings = r#"[{"value":{"t":1}},{"value":{"t":1}}]"#;
+    scene.client.publish_at_most_once(&topic, readings).await.unwrap();
+    scene.publish("measurements", r#"[{"value":{"t":2}}]"#).await;
+    scene.service.until(|account| account.rejected == 3).await;
+
+    scene.restart(&[("TIMESTAMP_MISSING", "receipt")]).await;
+    let replay = "/api/v1/rejections/replay";
+    for (removed, kept) in [(2, 1), (0, 1)] {
+        let (_, report) = scene.service.post(replay, &json!({ "all": true })).await.unwrap();
+        assert_eq!((&report["removed"], &report["kept"]), (&json!(removed), &json!(kept)));
+    }
+    let stored =
+        "select count(distinct creation_timestamp) from measurement where timed_at_receipt";
+    assert_eq!(scene.count(stored).await, 2);
+}

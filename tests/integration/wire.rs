@@ -73,11 +73,7 @@ fn generated() -> Vec<(Kind, Vec<u8>)> {
 fn decode(ack_tokens: &AckTokens, (kind, payload): &(Kind, Vec<u8>)) -> Box<Uplink> {
     let topic = format!("{}/81bf7042-e20f-4a97-ac44-c15853e3618f", kind.topic_level());
     let message = RawMessage::new(&topic, payload, Timestamp::now(), false);
-    let limits = Limits {
-        payload_bytes: 1 << 20,
-        items_per_message: 100,
-        nested_values: tributary::wire::value::NestedValues::Reject,
-    };
+    let limits = Limits { payload_bytes: 1 << 20, items_per_message: 100, ..Limits::DEFAULT };
     let mut uplink = Decoder::new(Topics::new(""), limits).decode(message, ack_tokens.issue(0));
     // What it refuses is for other tests.
     uplink.rejections.clear();

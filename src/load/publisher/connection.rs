@@ -25,7 +25,7 @@ pub(crate) enum Event {
     /// A PUBACK.
     Acknowledged(NonZeroU16, codec::PublishAckReason),
     /// A PUBLISH on a subscribed topic.
-    Publish { topic: ByteString, payload: Bytes, retain: bool },
+    Publish { topic: ByteString, payload: Bytes, retain: bool, at_most_once: bool },
 }
 
 /// An open, subscribed connection.
@@ -174,8 +174,9 @@ impl Connection {
                         reason_string: None,
                     }))?;
                 }
-                let codec::Publish { topic, retain, .. } = publish;
-                self.received.push_back(Event::Publish { topic, payload, retain });
+                let codec::Publish { topic, retain, packet_id, .. } = publish;
+                let at_most_once = packet_id.is_none();
+                self.received.push_back(Event::Publish { topic, payload, retain, at_most_once });
             }
             Decoded::Packet(Packet::PublishAck(ack), _) => {
                 self.received.push_back(Event::Acknowledged(ack.packet_id, ack.reason_code));

@@ -11,11 +11,26 @@ use crate::domain::{
 pub(in crate::store) const MEASUREMENT_COLUMNS: &str =
     "sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, value";
 
-pub(in crate::store) const LOG_MESSAGE_COLUMNS: &str = "sensor_identifier, creation_timestamp, \
+const LOG_MESSAGE_COLUMNS: &str = "sensor_identifier, creation_timestamp, \
      receipt_timestamp, digest, revision, severity, subject, details";
 
-pub(in crate::store) const HEARTBEAT_COLUMNS: &str =
+const HEARTBEAT_COLUMNS: &str =
     "sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, success";
+
+/// Whether the timestamp is that of the receipt: true or null. Written only with `TIMESTAMP_MISSING=receipt`, which
+/// leaves the COPY of all others as it is.
+const TIMED_AT_RECEIPT: &str = ", timed_at_receipt";
+
+/// The columns of a kind's rows, in the order of their fields.
+pub(in crate::store) fn columns(kind: Kind, receipt_times: bool) -> String {
+    let columns = match kind {
+        Kind::Measurement => MEASUREMENT_COLUMNS,
+        Kind::LogMessage => LOG_MESSAGE_COLUMNS,
+        Kind::Heartbeat => HEARTBEAT_COLUMNS,
+    };
+    let more = if receipt_times { TIMED_AT_RECEIPT } else { "" };
+    format!("{columns}{more}")
+}
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 const JSONB_VERSION: u8 = 1;
@@ -27,15 +42,19 @@ const COMMON_BYTES: usize = 2 + (4 + 16) + (4 + 8) * 3 + (4 + 4);
 
 /// A COPY stream in parts, so that PostgreSQL processes one while the next is encoded, and the buffer
 /// stays small enough to be reused.
-pub(in crate::store) struct Encoder(BytesMut);
+pub(in crate::store) struct Encoder {
+    buffer: BytesMut,
+    /// See [`columns`].
+    receipt_times: bool,
+}
 
 impl Encoder {
-    pub(in crate::store) fn begin() -> Self {
+    pub(in crate::store) fn begin(receipt_times: bool) -> Self {
         let mut buffer = BytesMut::with_capacity(64);
         buffer.put_slice(SIGNATURE);
         buffer.put_i32(0); // no flags
         buffer.put_i32(0); // no header extension
-        Self(buffer)
+        Self { buffer, receipt_times }
     }
 
     pub(in crate::store) fn rows(&mut self, kind: Kind, batch: &Batch, rows: &[RowRef]) -> Bytes {
@@ -46,22 +65,23 @@ impl Encoder {
                 Kind::Heartbeat => self.heartbeat(batch, row),
             }
         }
-        self.0.split().freeze()
+        self.buffer.split().freeze()
     }
 
     pub(in crate::store) fn end(mut self) -> Bytes {
-        self.0.put_i16(-1);
-        self.0.freeze()
+        self.buffer.put_i16(-1);
+        self.buffer.freeze()
     }
 
     fn measurement(&mut self, batch: &Batch, row: &RowRef) {
         let (uplink, item) = measurement(batch, row);
         let value = uplink.message.bytes(item.value);
-        self.0.reserve(COMMON_BYTES + 5 + value.len());
+        self.buffer.reserve(COMMON_BYTES + 5 + value.len() + 5);
         self.common(6, row, uplink.message.received_at, item.revision);
         self.length(1 + value.len());
-        self.0.put_u8(JSONB_VERSION);
-        self.0.put_slice(value);
+        self.buffer.put_u8(JSONB_VERSION);
+        self.buffer.put_slice(value);
+        self.timed_at_receipt(item.timed_at_receipt);
     }
 
     fn log_message(&mut self, batch: &Batch, row: &RowRef) {
@@ -71,15 +91,28 @@ impl Encoder {
         self.text(&item.subject);
         match &item.details {
             Some(details) => self.text(details),
-            None => self.0.put_i32(NULL),
+            None => self.buffer.put_i32(NULL),
         }
+        self.timed_at_receipt(item.timed_at_receipt);
     }
 
     fn heartbeat(&mut self, batch: &Batch, row: &RowRef) {
         let (uplink, item) = heartbeat(batch, row);
         self.common(6, row, uplink.message.received_at, item.revision);
         self.length(1);
-        self.0.put_u8(u8::from(item.success));
+        self.buffer.put_u8(u8::from(item.success));
+        self.timed_at_receipt(item.timed_at_receipt);
+    }
+
+    fn timed_at_receipt(&mut self, is_so: bool) {
+        match (self.receipt_times, is_so) {
+            (false, _) => {}
+            (true, false) => self.buffer.put_i32(NULL),
+            (true, true) => {
+                self.length(1);
+                self.buffer.put_u8(1);
+            }
+        }
     }
 
     /// The start of every row, assembled on the stack and copied once.
@@ -92,7 +125,7 @@ impl Encoder {
     ) {
         let mut row = [0; COMMON_BYTES];
         let mut rest = &mut row[..];
-        rest.put_i16(columns);
+        rest.put_i16(columns + i16::from(self.receipt_times));
         rest.put_i32(16);
         rest.put_slice(reference.sensor.0.as_bytes());
         rest.put_i32(8);
@@ -109,16 +142,16 @@ impl Encoder {
             None => rest.put_i32(NULL),
         }
         let unused = rest.len();
-        self.0.put_slice(&row[..COMMON_BYTES - unused]);
+        self.buffer.put_slice(&row[..COMMON_BYTES - unused]);
     }
 
     fn length(&mut self, bytes: usize) {
-        self.0.put_i32(i32::try_from(bytes).expect("a payload is far smaller than 2 GiB"));
+        self.buffer.put_i32(i32::try_from(bytes).expect("a payload is far smaller than 2 GiB"));
     }
 
     fn text(&mut self, text: &str) {
         self.length(text.len());
-        self.0.put_slice(text.as_bytes());
+        self.buffer.put_slice(text.as_bytes());
     }
 }
 
@@ -174,6 +207,7 @@ mod tests {
             kind: None,
             items: Items::Measurements(smallvec![Measurement {
                 timestamp: row.timestamp,
+                timed_at_receipt: false,
                 digest: row.digest,
                 revision: Some(3),
                 value: ByteRange { start: 1, end: 3 },
@@ -188,7 +222,7 @@ mod tests {
             ack_token: ack_tokens.issue(0),
         })]);
 
-        let mut encoder = Encoder::begin();
+        let mut encoder = Encoder::begin(false);
         let rows = encoder.rows(Kind::Measurement, &batch, &[row]);
         let stream = [rows, encoder.end()].concat();
 
@@ -200,5 +234,13 @@ mod tests {
         }
         expected.extend(*b"\0\0\0\x04\0\0\0\x03\0\0\0\x03\x01{}\xff\xff");
         assert_eq!(&stream[..], &expected[..]);
+
+        let mut encoder = Encoder::begin(true);
+        let rows = encoder.rows(Kind::Measurement, &batch, &[row]);
+        let stream = [rows, encoder.end()].concat();
+        expected[SIGNATURE.len() + 9] = 7;
+        expected.truncate(expected.len() - 2);
+        expected.extend(*b"\xff\xff\xff\xff\xff\xff");
+        assert_eq!(&stream[..], &expected[..], "it is not timed at receipt: null");
     }
 }

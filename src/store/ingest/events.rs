@@ -37,6 +37,7 @@ fn event_kind(kind: Kind, batch: &Batch, row: &RowRef) -> EventKind {
             let (uplink, item) = copy::measurement(batch, row);
             EventKind::Measurement {
                 timestamp,
+                timed_at_receipt: item.timed_at_receipt,
                 received_at: uplink.message.received_at,
                 revision: item.revision,
                 value: uplink.message.keep(item.value),
@@ -46,6 +47,7 @@ fn event_kind(kind: Kind, batch: &Batch, row: &RowRef) -> EventKind {
             let (uplink, item) = copy::log_message(batch, row);
             EventKind::LogMessage {
                 timestamp,
+                timed_at_receipt: item.timed_at_receipt,
                 received_at: uplink.message.received_at,
                 revision: item.revision,
                 severity: item.severity,
@@ -57,6 +59,7 @@ fn event_kind(kind: Kind, batch: &Batch, row: &RowRef) -> EventKind {
             let (uplink, item) = copy::heartbeat(batch, row);
             EventKind::Heartbeat {
                 timestamp,
+                timed_at_receipt: item.timed_at_receipt,
                 received_at: uplink.message.received_at,
                 revision: item.revision,
                 success: item.success,

@@ -82,7 +82,7 @@ async fn copy_in(
         return Ok(0);
     }
     let mut sink = pin!(connection.client.copy_in(statement).await?);
-    let mut encoder = copy::Encoder::begin();
+    let mut encoder = copy::Encoder::begin(connection.receipt_times);
     for part in rows.chunks(ROWS_PER_PART) {
         sink.feed(encoder.rows(kind, batch, part)).await?;
     }

@@ -72,13 +72,14 @@ pub(in crate::store) async fn insert(
     let details: Vec<_> = kept.iter().map(|it| storable(&it.detail)).collect();
     let raws: Vec<&[u8]> = kept.iter().map(|it| &it.raw[..]).collect();
     let digests: Vec<_> = kept.iter().map(|it| Uuid::from_u128(it.digest.0)).collect();
+    let once: Vec<_> = kept.iter().map(|it| it.delivered_once).collect();
     Ok(connection
         .client
         .query(
             &connection.reject,
             &[
                 &received, &topics, &sensors, &kinds, &indices, &counts, &reasons, &details, &raws,
-                &digests,
+                &digests, &once,
             ],
         )
         .await?)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bb8::{ManageConnection, Pool};
 use tokio_postgres::{Client, Statement};
 
-use super::copy::{HEARTBEAT_COLUMNS, LOG_MESSAGE_COLUMNS, MEASUREMENT_COLUMNS};
+use super::copy::columns;
 use crate::domain::Kind;
 use crate::store::connections::connector::{CONNECT_TIMEOUT, Connector, HEALTH_CHECK_TIMEOUT};
 use crate::store::connections::last_connect_error::LastConnectError;
@@ -31,6 +31,8 @@ pub(in crate::store) struct WriterConnection {
     pub(in crate::store) overflow: Statement,
     pub(in crate::store) journal: Statement,
     pub(in crate::store) supersede: Statement,
+    /// `TIMESTAMP_MISSING=receipt`
+    pub(in crate::store) receipt_times: bool,
     /// Whether row-level security is active: PostgreSQL then refuses COPY.
     row_security: [AtomicBool; Kind::ALL.len()],
     copies: [Statement; Kind::ALL.len()],
@@ -46,15 +48,16 @@ pub(in crate::store) struct Staging {
 }
 
 impl WriterConnection {
-    async fn prepare(client: PooledClient) -> Result<Self, StoreError> {
+    async fn prepare(client: PooledClient, receipt_times: bool) -> Result<Self, StoreError> {
         // Until it is ready, because the caller may time out.
         client.set_abandoned(true);
         let engine = recorded(&client).await?.engine();
         let mut copies = Vec::with_capacity(Kind::ALL.len());
         let mut stagings = Vec::with_capacity(Kind::ALL.len());
         for kind in Kind::ALL {
-            copies.push(client.prepare(&copy_statement(kind, table(kind))).await?);
-            stagings.push(Staging::prepare(&client, kind).await?);
+            let columns = columns(kind, receipt_times);
+            copies.push(client.prepare(&copy_statement(table(kind), &columns)).await?);
+            stagings.push(Staging::prepare(&client, kind, &columns).await?);
         }
         let names = Kind::ALL.map(table);
         let row_security = client.query_one(ROW_SECURITY, &[&names.as_slice()]).await?;
@@ -68,6 +71,7 @@ impl WriterConnection {
             overflow: client.prepare(OVERFLOW).await?,
             journal: client.prepare(JOURNAL).await?,
             supersede: client.prepare(SUPERSEDE).await?,
+            receipt_times,
             copies: one_per_kind(copies),
             stagings: one_per_kind(stagings),
             engine,
@@ -102,8 +106,12 @@ fn one_per_kind<T>(values: Vec<T>) -> [T; Kind::ALL.len()] {
 impl Staging {
     /// Creates the temporary staging table outside a transaction, so that no rollback drops it. Its
     /// rows are deleted with each transaction.
-    async fn prepare(client: &Client, kind: Kind) -> Result<Self, tokio_postgres::Error> {
-        let (table, columns, staged) = (table(kind), columns(kind), staging_table(kind));
+    async fn prepare(
+        client: &Client,
+        kind: Kind,
+        columns: &str,
+    ) -> Result<Self, tokio_postgres::Error> {
+        let (table, staged) = (table(kind), staging_table(kind));
         // Only our columns, without constraints or columns that an operator has added.
         client
             .batch_execute(&format!(
@@ -111,7 +119,7 @@ impl Staging {
                  as select {columns} from {table} with no data"
             ))
             .await?;
-        let copy = client.prepare(&copy_statement(kind, &staged)).await?;
+        let copy = client.prepare(&copy_statement(&staged, columns)).await?;
         let settle = client
             .prepare(&format!(
                 "insert into {table} ({columns}) select {columns} from {staged} \
@@ -132,16 +140,8 @@ pub(in crate::store) fn staging_table(kind: Kind) -> String {
     format!("staged_{}", table(kind))
 }
 
-const fn columns(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Measurement => MEASUREMENT_COLUMNS,
-        Kind::LogMessage => LOG_MESSAGE_COLUMNS,
-        Kind::Heartbeat => HEARTBEAT_COLUMNS,
-    }
-}
-
-fn copy_statement(kind: Kind, table: &str) -> String {
-    format!("copy {table} ({}) from stdin (format binary)", columns(kind))
+fn copy_statement(table: &str, columns: &str) -> String {
+    format!("copy {table} ({columns}) from stdin (format binary)")
 }
 
 /// Parameter: tables.
@@ -172,9 +172,9 @@ returning configuration.sensor_identifier, configuration.revision, configuration
 
 const REJECT: &str = "\
 insert into rejection (receipt_timestamp, topic, sensor_identifier, kind, item_index, item_count,
-    reason, detail, raw, digest)
+    reason, detail, raw, digest, delivered_once)
 select * from unnest($1::timestamptz[], $2::text[], $3::uuid[], $4::text[], $5::int4[], $6::int4[],
-    $7::text[], $8::text[], $9::bytea[], $10::uuid[])
+    $7::text[], $8::text[], $9::bytea[], $10::uuid[], $11::bool[])
 on conflict do nothing
 returning kind, item_count";
 
@@ -194,15 +194,19 @@ where rejection.digest = stored.digest and not exists (
 )";
 
 /// For bb8.
-pub(in crate::store) struct WriterManager(Connector);
+pub(in crate::store) struct WriterManager {
+    connector: Connector,
+    receipt_times: bool,
+}
 
 impl ManageConnection for WriterManager {
     type Connection = WriterConnection;
     type Error = StoreError;
 
     async fn connect(&self) -> Result<WriterConnection, StoreError> {
-        let connected =
-            Box::pin(async { WriterConnection::prepare(self.0.connect().await?).await });
+        let connected = Box::pin(async {
+            WriterConnection::prepare(self.connector.connect().await?, self.receipt_times).await
+        });
         in_time(CONNECT_TIMEOUT, connected).await
     }
 
@@ -234,5 +238,5 @@ pub(in crate::store) fn writer_pool(
         .test_on_check_out(false)
         .idle_timeout(None)
         .error_sink(Box::new(last_error.clone()))
-        .build_unchecked(WriterManager(connector))
+        .build_unchecked(WriterManager { connector, receipt_times: config.receipt_times })
 }

@@ -238,7 +238,7 @@ pub async fn create_tables(config: &Config) -> Result<(), StoreError> {
 #[doc(hidden)]
 #[must_use]
 pub fn encode_measurements(batch: &Batch, rows: &[RowRef]) -> usize {
-    let mut stream = Encoder::begin();
+    let mut stream = Encoder::begin(false);
     let rows = stream.rows(Kind::Measurement, batch, rows);
     rows.len() + stream.end().len()
 }

@@ -103,7 +103,7 @@ async fn page_of(
     let limit = page.row_count();
     let statement = format!(
         "\
-select creation_timestamp, digest, receipt_timestamp, revision, severity, subject, details,
+select creation_timestamp, digest, receipt_timestamp, timed_at_receipt, revision, severity, subject, details,
        sensor_identifier, name, network_identifier, is_followed
 from (
     select page.*, lead(true) over preceding_rows as is_followed,
@@ -154,8 +154,8 @@ where coalesce(bytes, 0) < {PAGE_BYTES}
 fn fleet_log_row(row: &Row) -> Result<FleetLogRow, tokio_postgres::Error> {
     Ok(FleetLogRow {
         message: log_message(row)?,
-        sensor: SensorIdentifier(row.try_get(7)?),
-        sensor_name: row.try_get(8)?,
-        network: NetworkIdentifier(row.try_get(9)?),
+        sensor: SensorIdentifier(row.try_get(8)?),
+        sensor_name: row.try_get(9)?,
+        network: NetworkIdentifier(row.try_get(10)?),
     })
 }

@@ -86,8 +86,8 @@ impl Store {
             conditions.has_text = true;
             conditions.and("(subject ilike {} or details ilike {})", pattern, Type::TEXT);
         }
-        let columns =
-            "creation_timestamp, digest, receipt_timestamp, revision, severity, subject, details";
+        let columns = "creation_timestamp, digest, receipt_timestamp, timed_at_receipt, revision, severity, subject, \
+             details";
         let table = Table {
             name: "log_message",
             columns: columns.to_owned(),
@@ -109,8 +109,9 @@ impl Store {
             Ok(HeartbeatRow {
                 key: key(row)?,
                 received_at: timestamp(row, 2)?,
-                revision: row.try_get(3)?,
-                success: row.try_get(4)?,
+                timed_at_receipt: timed_at_receipt(row)?,
+                revision: row.try_get(4)?,
+                success: row.try_get(5)?,
             })
         };
         let mut conditions = Conditions::of(&sensor);
@@ -120,7 +121,8 @@ impl Store {
         if let Some(success) = &filter.success {
             conditions.and("success = {}", success, Type::BOOL);
         }
-        let columns = "creation_timestamp, digest, receipt_timestamp, revision, success";
+        let columns =
+            "creation_timestamp, digest, receipt_timestamp, timed_at_receipt, revision, success";
         let table = Table {
             name: "heartbeat",
             columns: columns.to_owned(),
@@ -135,8 +137,10 @@ impl Store {
 fn measurements<'a>(value: &str, conditions: Conditions<'a>) -> Table<'a> {
     Table {
         name: "measurement",
-        columns: format!("creation_timestamp, digest, receipt_timestamp, revision, {value}"),
-        names: "creation_timestamp, digest, receipt_timestamp, revision, value",
+        columns: format!(
+            "creation_timestamp, digest, receipt_timestamp, timed_at_receipt, revision, {value}"
+        ),
+        names: "creation_timestamp, digest, receipt_timestamp, timed_at_receipt, revision, value",
         size: "octet_length(value)",
         conditions,
     }
@@ -146,10 +150,11 @@ pub(super) fn log_message(row: &Row) -> Result<LogMessageRow, tokio_postgres::Er
     Ok(LogMessageRow {
         key: key(row)?,
         received_at: timestamp(row, 2)?,
-        revision: row.try_get(3)?,
-        severity: row.try_get(4)?,
-        subject: row.try_get(5)?,
-        details: row.try_get(6)?,
+        timed_at_receipt: timed_at_receipt(row)?,
+        revision: row.try_get(4)?,
+        severity: row.try_get(5)?,
+        subject: row.try_get(6)?,
+        details: row.try_get(7)?,
     })
 }
 
@@ -157,9 +162,14 @@ fn measurement(row: &Row) -> Result<MeasurementRow, tokio_postgres::Error> {
     Ok(MeasurementRow {
         key: key(row)?,
         received_at: timestamp(row, 2)?,
-        revision: row.try_get(3)?,
-        value: raw_json(row.try_get(4)?),
+        timed_at_receipt: timed_at_receipt(row)?,
+        revision: row.try_get(4)?,
+        value: raw_json(row.try_get(5)?),
     })
+}
+
+fn timed_at_receipt(row: &Row) -> Result<bool, tokio_postgres::Error> {
+    Ok(row.try_get::<_, Option<bool>>(3)?.unwrap_or(false))
 }
 
 pub(super) fn key(row: &Row) -> Result<RowKey, tokio_postgres::Error> {

@@ -103,6 +103,7 @@ pub struct RowKey {
 pub struct MeasurementRow {
     pub key: RowKey,
     pub received_at: Timestamp,
+    pub timed_at_receipt: bool,
     pub revision: Option<i32>,
     pub value: Box<RawValue>,
 }
@@ -124,6 +125,7 @@ pub struct Newest {
 pub struct LogMessageRow {
     pub key: RowKey,
     pub received_at: Timestamp,
+    pub timed_at_receipt: bool,
     pub revision: Option<i32>,
     pub severity: String,
     pub subject: String,
@@ -136,6 +138,7 @@ pub struct LogMessageRow {
 pub struct HeartbeatRow {
     pub key: RowKey,
     pub received_at: Timestamp,
+    pub timed_at_receipt: bool,
     pub revision: Option<i32>,
     pub success: bool,
 }

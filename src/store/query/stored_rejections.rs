@@ -31,6 +31,8 @@ pub struct StoredRejection {
     pub kind: Option<Kind>,
     /// The item's index; none if the whole message was rejected.
     pub item_index: Option<u32>,
+    /// See [`RawMessage`](crate::domain::RawMessage).
+    pub delivered_once: bool,
     /// The stored bytes: the payload, its beginning, or the item.
     pub raw: Vec<u8>,
     /// The digest of the whole message.
@@ -164,7 +166,8 @@ impl Store {
             };
             // octet_length() of a stored bytea does not read the value.
             let statement = format!(
-                "select identifier, receipt_timestamp, topic, kind, item_index, raw, digest, found
+                "select identifier, receipt_timestamp, topic, kind, item_index, raw, digest, found,
+                        delivered_once
                  from (
                      select *, count(*) over () as found,
                             sum(octet_length(raw)) over (order by identifier) - octet_length(raw) as ahead
@@ -222,6 +225,7 @@ impl Store {
 
 fn stored_rejection(row: &Row) -> Result<StoredRejection, tokio_postgres::Error> {
     Ok(StoredRejection {
+        delivered_once: row.try_get(8)?,
         identifier: row.try_get(0)?,
         received_at: timestamp(row, 1)?,
         topic: row.try_get(2)?,

@@ -82,7 +82,9 @@ pub(crate) async fn compare_rows(
         let place = found.remove(&number).unwrap_or_default();
         let rejected = place.reasons.len() as u32;
         match place.rows + rejected {
-            0 if expected != Expected::MaybeDeleted => comparison.lost.push(number),
+            0 if matches!(expected, Expected::Row | Expected::Rejection) => {
+                comparison.lost.push(number);
+            }
             0 | 1 => {}
             _ => {
                 eprintln!("item {number}: {} rows, rejections {:?}", place.rows, place.reasons);
@@ -90,7 +92,9 @@ pub(crate) async fn compare_rows(
             }
         }
         let wrong = match expected {
-            Expected::Row => place.reasons.iter().any(|reason| !lenient.contains(&reason.as_str())),
+            Expected::Row | Expected::MaybeLost => {
+                place.reasons.iter().any(|reason| !lenient.contains(&reason.as_str()))
+            }
             Expected::Rejection => place.rows > 0,
             Expected::MaybeDeleted => false,
         };

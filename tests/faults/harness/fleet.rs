@@ -125,7 +125,14 @@ impl Publisher {
             while alive && answers.len() < IN_FLIGHT {
                 let Some(message) = self.due() else { break };
                 answers.push(async move {
-                    let outcome = client.publish(&message.topic, message.payload.clone()).await;
+                    let (topic, payload) = (&message.topic, message.payload.clone());
+                    let outcome = match message.at_most_once {
+                        true => client
+                            .publish_at_most_once(topic, payload)
+                            .await
+                            .map(|()| PubAckReason::Success),
+                        false => client.publish(topic, payload).await,
+                    };
                     (message, outcome)
                 });
             }
@@ -153,6 +160,11 @@ impl Publisher {
                     // The broker dropped it, because the service has no session.
                     Ok(PubAckReason::NoMatchingSubscribers) => self.backlog.push_back(message),
                     Ok(other) => panic!("the broker answers {other:?}"),
+                    // A sensor does not publish it again, because it may have arrived.
+                    Err(_) if message.at_most_once => {
+                        alive = false;
+                        self.remember(message);
+                    }
                     Err(_) => {
                         alive = false;
                         self.backlog.push_back(message);
@@ -201,7 +213,7 @@ impl Publisher {
             return None;
         }
         let message = Rc::new(self.source.message());
-        if self.shared.twice {
+        if self.shared.twice && !message.at_most_once {
             self.backlog.push_back(Rc::clone(&message));
         }
         Some(message)
@@ -211,7 +223,9 @@ impl Publisher {
         let forgotten_since = self.shared.forgotten_since.borrow();
         for since in &forgotten_since[self.forgotten_seen..] {
             let first = self.acknowledged.partition_point(|(at, _)| at < since);
-            let forgotten = self.acknowledged.split_off(first);
+            let (once, forgotten): (VecDeque<_>, VecDeque<_>) =
+                self.acknowledged.split_off(first).into_iter().partition(|(_, it)| it.at_most_once);
+            self.acknowledged.extend(once);
             self.shared.resent.set(self.shared.resent.get() + forgotten.len() as u64);
             self.backlog.extend(forgotten.into_iter().map(|(_, message)| message));
         }

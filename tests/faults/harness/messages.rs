@@ -31,6 +31,8 @@ pub(crate) enum Expected {
     Rejection,
     /// As a row, or deleted with its sensor.
     MaybeDeleted,
+    /// As a row, or lost on the way to the service: published at QoS 0.
+    MaybeLost,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +47,13 @@ pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) items: Vec<Item>,
+    /// At QoS 0.
+    pub(crate) at_most_once: bool,
 }
 
 impl Message {
     fn new(topic: String, payload: Vec<u8>, items: Vec<Item>) -> Self {
-        Self { topic, payload, items }
+        Self { topic, payload, items, at_most_once: false }
     }
 }
 
@@ -61,6 +65,8 @@ pub(crate) struct Workload {
     /// The first sensor sends 90 % of the messages.
     pub(crate) hot: bool,
     pub(crate) twice: bool,
+    /// `TIMESTAMP_MISSING=receipt`
+    pub(crate) receipt_times: bool,
     /// Timestamps from 1970 to 2100.
     pub(crate) all_times: bool,
     /// The clocks of the sensors are this many weeks behind [`FIRST_SECOND`].
@@ -114,6 +120,10 @@ impl MessageSource {
         }
         if self.workload.limits && self.rng.random_range(0..25) == 0 {
             return self.at_a_limit(sensor, valid);
+        }
+        if !self.workload.plain && self.rng.random_range(0..20) == 0 {
+            let message = self.untimed(sensor, valid);
+            return self.surround(message);
         }
         let message = match if self.workload.plain { 2 } else { self.rng.random_range(0..10) } {
             0 => self.log_messages(sensor, valid),
@@ -206,6 +216,31 @@ impl MessageSource {
         self.message_of("heartbeats", sensor, &[text], vec![Item { number, expected }])
     }
 
+    /// Items without a timestamp: stored only at QoS 0, with `TIMESTAMP_MISSING=receipt`.
+    fn untimed(&mut self, sensor: Uuid, valid: Expected) -> Message {
+        let at_most_once = self.workload.receipt_times && self.rng.random_bool(0.5);
+        let expected = match valid {
+            Expected::Row if at_most_once => Expected::MaybeLost,
+            _ if at_most_once => valid,
+            _ => rejected_if(valid),
+        };
+        let time = self.any(&["", r#""timestamp":null,"#]);
+        let kind = self.any(&["measurements", "log-messages", "heartbeats"]);
+        let (mut texts, mut items) = (Vec::new(), Vec::new());
+        for _ in 0..self.rng.random_range(1..4) {
+            let number = self.number();
+            let members = match kind {
+                "measurements" => format!(r#""value":{{"n":{number}}}"#),
+                "log-messages" => format!(r##""severity":"info","subject":"#{number}#""##),
+                _ => format!(r#""revision":{},"success":true"#, REVISION_OFFSET + number),
+            };
+            texts.push(format!(r##"{{"mark":"#{number}#",{time}{members}}}"##));
+            items.push(Item { number, expected });
+        }
+        let message = self.message_of(kind, sensor, &texts, items);
+        Message { at_most_once, ..message }
+    }
+
     fn any(&mut self, choices: &[&'static str]) -> &'static str {
         choices[self.rng.random_range(0..choices.len())]
     }
@@ -291,13 +326,12 @@ impl MessageSource {
 
     /// Adds to some payloads the bytes that firmware in C or programs for Windows send.
     fn surround(&mut self, message: Message) -> Message {
-        let Message { topic, payload, items } = message;
         let payload = match self.rng.random_range(0..20) {
-            0 => [&payload[..], b"\0"].concat(),
-            1 => ["\u{feff}".as_bytes(), &payload[..]].concat(),
-            _ => payload,
+            0 => [&message.payload[..], b"\0"].concat(),
+            1 => ["\u{feff}".as_bytes(), &message.payload[..]].concat(),
+            _ => return message,
         };
-        Message::new(topic, payload, items)
+        Message { payload, ..message }
     }
 }
 
@@ -310,7 +344,7 @@ pub(crate) const fn week_begin(weeks_behind: u64) -> u64 {
 fn rejected_if(valid: Expected) -> Expected {
     match valid {
         Expected::MaybeDeleted => Expected::MaybeDeleted,
-        Expected::Row | Expected::Rejection => Expected::Rejection,
+        Expected::Row | Expected::Rejection | Expected::MaybeLost => Expected::Rejection,
     }
 }
 

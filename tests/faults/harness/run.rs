@@ -96,7 +96,9 @@ impl<'a> Run<'a> {
             Rc::new((0..SENSORS).map(|_| Uuid::from_u128(rng.random())).collect());
         let (deleted_sensor, late_sensor) =
             (Uuid::from_u128(rng.random()), Uuid::from_u128(rng.random()));
-        let workload = Rc::new(workload(faults, scale, (deleted_sensor, late_sensor)));
+        let receipt_times = rng.random_bool(0.5);
+        let workload = workload(faults, scale, (deleted_sensor, late_sensor));
+        let workload = Rc::new(Workload { receipt_times, ..workload });
         let database_url = url(&database, &to_database, standby.as_ref());
         let settings = settings(faults, &workload, (database_url, to_broker.port()), scale, rng);
         let borrowed: Vec<(&str, &str)> =
@@ -242,6 +244,7 @@ fn workload(
         limits: has(Fault::InputLimits),
         hot: has(Fault::InputHot),
         twice: has(Fault::InputTwice),
+        receipt_times: false,
         all_times: has(Fault::InputTimes),
         weeks_behind: Cell::new(0),
         uncertain,
@@ -309,6 +312,7 @@ fn settings(
         ("SENSOR_IDLE_SECS", any(rng, [1, 900, 900]).to_string()),
         ("SHUTDOWN_GRACE_SECS", GRACE_SECS.to_string()),
         ("UNKNOWN_SENSOR", unknown.into()),
+        ("TIMESTAMP_MISSING", if workload.receipt_times { "receipt" } else { "reject" }.into()),
         ("LOG_FILTER", "info".into()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

@@ -128,6 +128,16 @@ impl Client {
         self.publish_with(QoS::AtMostOnce, retain, topic, payload.into()).await.map(drop)
     }
 
+    /// The same, retained.
+    pub(crate) async fn publish_retained_at_most_once(
+        &self,
+        topic: &str,
+        payload: impl Into<Vec<u8>>,
+    ) -> Result<(), String> {
+        let retain = true;
+        self.publish_with(QoS::AtMostOnce, retain, topic, payload.into()).await.map(drop)
+    }
+
     /// Subscribes at QoS 1 and returns when the broker has granted it.
     pub(crate) async fn subscribe(&self, filter: &str) {
         let (granted, answer) = oneshot::channel();

@@ -22,6 +22,12 @@ impl Scene {
         Self { database, service, client, sensor }
     }
 
+    /// The same service with other settings.
+    pub(crate) async fn restart(&mut self, settings: &[(&str, &str)]) {
+        assert!(self.service.terminate().await.success());
+        self.service = Service::start(&self.database, Broker::shared().await, settings).await;
+    }
+
     pub(crate) async fn publish(&self, kind: &str, payload: impl Into<Vec<u8>>) {
         let topic = format!("{}/{kind}/{}", self.database.name, self.sensor);
         self.client.publish(&topic, payload).await.unwrap();

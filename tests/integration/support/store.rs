@@ -24,13 +24,8 @@ pub(crate) fn batch_of(level: &str, payload: &str) -> Batch {
 
 /// What this sensor said on this level of its topics.
 pub(crate) fn batch_from(sensor: SensorIdentifier, level: &str, payload: &str) -> Batch {
-    let limits = Limits {
-        payload_bytes: 1 << 20,
-        items_per_message: 10_000,
-        nested_values: tributary::wire::value::NestedValues::Reject,
-    };
     let topic = format!("{level}/{sensor}");
     let message = RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), false);
     let ack_token = AckTokens::new().0.issue(0);
-    Batch::new(vec![Decoder::new(Topics::new(""), limits).decode(message, ack_token)])
+    Batch::new(vec![Decoder::new(Topics::new(""), Limits::DEFAULT).decode(message, ack_token)])
 }

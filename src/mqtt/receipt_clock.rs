@@ -1,0 +1,55 @@
+//! Sees to it that no two items without timestamps get the same time, of which the same reading twice would be stored
+//! once. Asked by `intake` for each message; pure. A read has one time for all its messages, and an array gives each
+//! item a microsecond of its own.
+
+use std::time::Duration;
+
+use crate::domain::Timestamp;
+
+/// How far times may run ahead of the clock. A clock that was set back by more than this is followed.
+const MAX_AHEAD: Duration = Duration::from_secs(1);
+
+/// Times that have been given away.
+#[derive(Debug, Default)]
+pub(super) struct ReceiptClock {
+    /// The first that has not.
+    next: Timestamp,
+}
+
+impl ReceiptClock {
+    /// When a message was received, of which the clock says `now`.
+    pub(super) fn received_at(&self, now: Timestamp) -> Timestamp {
+        let is_ahead = now < self.next && self.next <= now.saturating_add(MAX_AHEAD);
+        if is_ahead { self.next } else { now }
+    }
+
+    /// Each item of a message got a time of its own.
+    pub(super) fn give(&mut self, received_at: Timestamp, item_count: u32) {
+        self.next = received_at.plus_microseconds(item_count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_is_given_twice() {
+        let at = |microseconds: i64| Timestamp::from_unix_microseconds(5_000_000 + microseconds);
+        let mut clock = ReceiptClock::default();
+        for (now, item_count, expected) in [
+            (0, 3, 0),
+            (0, 1, 3),
+            (0, 0, 4),
+            (2, 1, 4),
+            (9, 1, 9),
+            (9 - 999_999, 1, 10),
+            // It was set back.
+            (-2_000_000, 1, -2_000_000),
+        ] {
+            let received_at = clock.received_at(at(now));
+            assert_eq!(received_at, at(expected), "{now}");
+            clock.give(received_at, item_count);
+        }
+    }
+}

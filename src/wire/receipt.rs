@@ -1,0 +1,65 @@
+//! What becomes of an item without `timestamp`. Asked by both passes. It gets the time of its receipt only if
+//! nothing can deliver it again: then no redelivery can store it a second time, at another time.
+//!
+//! A redelivered PUBLISH has DUP and its former Packet Identifier [MQTT-4.4.0-1], but so may a new one with an equal
+//! payload: the broker may reuse the identifier as soon as it has our PUBACK [MQTT-2.2.1-4], and we do not learn
+//! whether it has. A key made of the content would store two equal readings once.
+
+use std::str::FromStr;
+
+use crate::domain::{RawMessage, Timestamp};
+
+/// `TIMESTAMP_MISSING`: what to do with an item whose `timestamp` is missing or null.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TimestampMissing {
+    /// Refuse it.
+    #[default]
+    Reject,
+    /// Store it at the time of receipt, unless it may be delivered again.
+    Receipt,
+}
+
+impl FromStr for TimestampMissing {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "reject" => Ok(Self::Reject),
+            "receipt" => Ok(Self::Receipt),
+            _ => Err("expected reject or receipt".into()),
+        }
+    }
+}
+
+/// What an item gets in place of a timestamp.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum InPlace {
+    /// When it was received; each item of an array a microsecond after the one before.
+    Receipt(Timestamp),
+    /// Nothing. Follows "timestamp is missing".
+    Nothing(&'static str),
+}
+
+impl InPlace {
+    pub(super) const fn of(message: &RawMessage, setting: TimestampMissing) -> Self {
+        match setting {
+            TimestampMissing::Reject => Self::Nothing(""),
+            TimestampMissing::Receipt if message.retained => Self::Nothing(
+                "; the time of receipt does not take its place, because a retained message comes again with \
+                 each new session",
+            ),
+            TimestampMissing::Receipt if !message.delivered_once => Self::Nothing(
+                "; the time of receipt takes its place only at QoS 0, because a message of QoS 1 may be \
+                 delivered twice",
+            ),
+            TimestampMissing::Receipt => Self::Receipt(message.time_of_item(0)),
+        }
+    }
+
+    pub(super) const fn of_item(self, index: u32) -> Self {
+        match self {
+            Self::Receipt(first) => Self::Receipt(first.plus_microseconds(index)),
+            nothing @ Self::Nothing(_) => nothing,
+        }
+    }
+}
