@@ -317,7 +317,7 @@ async fn prepare(config: &store::Config, migrates: bool) -> anyhow::Result<()> {
         let outcome = if migrates {
             store::migrate(config).await.map(Some)
         } else {
-            store::refuse_transaction_pooling(config).await.map(|()| None)
+            check(config).await.map(|()| None)
         };
         match outcome {
             Ok(None) => return Ok(()),
@@ -325,8 +325,8 @@ async fn prepare(config: &store::Config, migrates: bool) -> anyhow::Result<()> {
                 info!(?applied, "migrations applied");
                 return Ok(());
             }
-            // Unless we migrate, only a pooler ends the service: a wrong password may be corrected.
-            Err(error) if error.is_unavailable() || !migrates && !error.is_pooler() => {
+            // Unless we migrate, only this ends the service: a wrong password may be corrected.
+            Err(error) if error.is_unavailable() || !migrates && !error.is_unusable_setup() => {
                 failures += 1;
                 if migrates {
                     warn!(%error, failures, "database unavailable; ingest starts once it is available");
@@ -336,6 +336,17 @@ async fn prepare(config: &store::Config, migrates: bool) -> anyhow::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Fails if a pooler or the engine's extension cannot be used. Tables that do not exist are reported by `/readyz`.
+async fn check(config: &store::Config) -> Result<(), store::StoreError> {
+    store::refuse_transaction_pooling(config).await?;
+    match store::engine_of(config).await {
+        Ok(engine) => info!(engine = engine.name(), "engine read"),
+        Err(error) if error.lacks_tables() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 async fn run_housekeeping(housekeeper: &Housekeeper, metrics: &Metrics, faults: &Faults) {

@@ -15,7 +15,7 @@ use crate::config::{
     Config, EnvFile, Inspection, api_token, default_api_url, environment, read_bench, read_faults,
     read_listen, read_mqtt, read_store,
 };
-use crate::store::Store;
+use crate::store::{EngineName, Store};
 use crate::{api, bench, listen, simulate, store, telemetry};
 
 /// Shorter than the timeout of a container's health check.
@@ -53,7 +53,12 @@ pub enum Command {
     /// these settings.
     CheckConfig,
     /// Create or upgrade the tables of DATABASE_URL.
-    Migrate,
+    Migrate {
+        /// What stores the rows: PostgreSQL itself, or one of its extensions. Another one is chosen only while the
+        /// hot tables are empty; without this option the database keeps its engine, at first postgres.
+        #[arg(long, value_enum)]
+        engine: Option<EngineName>,
+    },
     /// Build an optional index.
     #[command(subcommand)]
     Index(IndexCommand),
@@ -117,7 +122,7 @@ impl Cli {
             Command::Serve => serve(Config::read(environment)?).await?,
             Command::Drain => serve(Config::read(environment)?.draining()?).await?,
             Command::CheckConfig => return Ok(check_config(env_file)),
-            Command::Migrate => migrate().await?,
+            Command::Migrate { engine } => migrate(engine).await?,
             Command::Index(IndexCommand::LogSearch) => index_log_messages().await?,
             Command::Token(command) => access::token(command, &store()?).await?,
             Command::User(command) => access::user(command, &store()?).await?,
@@ -156,9 +161,9 @@ fn check_config(env_file: &EnvFile) -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]
-async fn migrate() -> anyhow::Result<()> {
+async fn migrate(engine: Option<EngineName>) -> anyhow::Result<()> {
     let config = read_store(environment)?;
-    let applied = store::migrate(&config).await.with_context(|| {
+    let applied = store::migrate_to(&config, engine).await.with_context(|| {
         format!("DATABASE_URL names {}", store::describe(&config.postgres, &config.ssl))
     })?;
     if applied.is_empty() {

@@ -38,6 +38,8 @@ impl Settings<'_> {
             future_tolerance_secs: self.number("FUTURE_TOLERANCE_SECS", 21_600, 0..=31_622_400)?,
             partition_days: self.number("PARTITION_INTERVAL_DAYS", 7, 1..=366)?,
             partition_past_days: self.number("PARTITION_PAST_DAYS", 366, 1..=3_660)?,
+            citus_shards: self.number("CITUS_SHARDS", 8, 1..=1_024)?,
+            compress_after_days: self.retention("COMPRESS_AFTER_DAYS", 14)?,
             log_message_retention_days: self.retention("RETENTION_LOG_MESSAGE_DAYS", 120)?,
             measurement_retention_days: self.retention("RETENTION_MEASUREMENT_DAYS", 0)?,
             heartbeat_retention_days: self.retention("RETENTION_HEARTBEAT_DAYS", 120)?,

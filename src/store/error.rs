@@ -58,6 +58,22 @@ pub enum StoreError {
     /// A newer version has migrated the database.
     #[error("the database was migrated for the engine {0}, which this version does not know")]
     UnknownEngine(String),
+    /// The extension of the database's engine is missing or too old.
+    #[error("the extension {name} cannot be used: {reason}")]
+    Extension {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another engine was asked for.
+    #[error("the database's engine is {0} already; another engine needs a new database")]
+    EngineChosen(&'static str),
+    /// The engine decides how rows are stored.
+    #[error(
+        "the table {0} has rows: another engine is chosen only while measurement, log_message and heartbeat are empty"
+    )]
+    NotEmpty(&'static str),
     /// The limit of concurrent operations of this kind is reached.
     #[error("too many {0} at once")]
     Crowded(&'static str),
@@ -112,6 +128,9 @@ pub fn recovery(error: &StoreError) -> Recovery {
         | StoreError::Migration(_)
         | StoreError::Encoding(_)
         | StoreError::UnknownEngine(_)
+        | StoreError::Extension { .. }
+        | StoreError::EngineChosen(_)
+        | StoreError::NotEmpty(_)
         | StoreError::Crowded(_)
         | StoreError::Migrating => Recovery::Retry,
     }
@@ -137,10 +156,11 @@ impl StoreError {
         }
     }
 
-    /// Whether an unsupported pooler is in use.
+    /// Whether the database cannot be used until somebody changes what it runs on: an unsupported pooler is in use, or
+    /// the engine's extension is missing or unknown.
     #[must_use]
-    pub const fn is_pooler(&self) -> bool {
-        matches!(self, Self::TransactionPooling)
+    pub const fn is_unusable_setup(&self) -> bool {
+        matches!(self, Self::TransactionPooling | Self::Extension { .. } | Self::UnknownEngine(_))
     }
 
     /// Whether the server does not accept writes.
@@ -204,7 +224,12 @@ impl StoreError {
             Self::Pretended(recovery) => *recovery == Recovery::Retry,
             Self::TransactionPooling => false,
             Self::Postgres(error) => is_transient(error),
-            Self::Encoding(_) | Self::UnknownEngine(_) | Self::Crowded(_) => false,
+            Self::Encoding(_)
+            | Self::UnknownEngine(_)
+            | Self::Extension { .. }
+            | Self::EngineChosen(_)
+            | Self::NotEmpty(_)
+            | Self::Crowded(_) => false,
         }
     }
 }

@@ -53,7 +53,7 @@ pub use maintenance::clock::Clocks;
 pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
 pub use maintenance::housekeeping::{BlockedPartitions, Housekeeper};
 pub use maintenance::log_index::{IndexError, index_log_messages};
-pub use migrations::migrate;
+pub use migrations::{engine_of, migrate, migrate_to};
 pub use pool::Store;
 pub use query::activity_page::SensorActivity;
 pub use query::aggregates::Aggregates;
@@ -75,7 +75,7 @@ pub use query::turns::LongRead;
 pub use sensors::changes::{NewSensor, SensorChange, SensorError};
 pub use sensors::lookups::{KnownSensor, Whereabouts};
 
-/// `DATABASE_…`, `PARTITION_…`, `RETENTION_…`, `FUTURE_TOLERANCE_SECS`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`,
+/// `DATABASE_…`, `PARTITION_…`, `COMPRESS_AFTER_DAYS`, `RETENTION_…`, `FUTURE_TOLERANCE_SECS`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`,
 /// `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -105,6 +105,10 @@ pub struct Config {
     pub partition_days: u32,
     /// `PARTITION_PAST_DAYS`
     pub partition_past_days: u32,
+    /// `CITUS_SHARDS`: shards of each distributed table, decided by `migrate`.
+    pub citus_shards: u32,
+    /// `COMPRESS_AFTER_DAYS`: TimescaleDB compresses chunks that end so long ago; none never does.
+    pub compress_after_days: Option<u32>,
     /// `RETENTION_LOG_MESSAGE_DAYS`; none keeps them for ever.
     pub log_message_retention_days: Option<u32>,
     /// `RETENTION_MEASUREMENT_DAYS`; none keeps them for ever.

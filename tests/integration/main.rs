@@ -15,6 +15,7 @@ mod configurations;
 mod connecting;
 mod contract;
 mod devices;
+mod engines;
 mod ingest;
 mod faults;
 mod fleet_stream;

@@ -47,6 +47,14 @@ impl Retention {
     }
 }
 
+/// What to compress of one table.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Compression {
+    pub(in crate::store) table: &'static str,
+    /// Partitions that end before this time.
+    pub(in crate::store) before: Timestamp,
+}
+
 /// The size of one hot table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableCensus {
@@ -64,7 +72,7 @@ pub struct TableCensus {
 
 /// What differs between the engines.
 pub(in crate::store) trait Engine: Debug + Send + Sync {
-    /// The tables that hold a kind's rows. Reads use the relation with the kind's name.
+    /// The tables that hold a kind's rows; COPY uses the first. Reads use the relation with the kind's name.
     fn tables(&self, kind: Kind) -> Vec<String> {
         vec![kind.name().to_owned()]
     }
@@ -75,8 +83,26 @@ pub(in crate::store) trait Engine: Debug + Send + Sync {
     /// When it cannot be created now; its rows then go to the default partition.
     fn create<'a>(&'a self, client: &'a Client, partition: &'a NewPartition) -> Done<'a, ()>;
 
+    /// Whether COPY takes only rows of partitions that exist: the others go through the staging table.
+    fn copies_only_known_partitions(&self) -> bool {
+        false
+    }
+
+    /// Inserts the staged rows that are new, and returns sensor, timestamp and digest of each.
+    fn settle(&self, kind: Kind, columns: &str, staged: &str) -> String {
+        let table = kind.name();
+        format!(
+            "insert into {table} ({columns}) select {columns} from {staged} \
+             order by sensor_identifier, creation_timestamp, digest \
+             on conflict (sensor_identifier, creation_timestamp, digest) do nothing \
+             returning sensor_identifier, creation_timestamp, digest"
+        )
+    }
+
     /// Repairs what an earlier version left incomplete in a table's partitions.
-    fn complete<'a>(&'a self, client: &'a Client, table: &'static str) -> Done<'a, ()>;
+    fn complete<'a>(&'a self, _client: &'a Client, _table: &'static str) -> Done<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Drops and deletes what has expired. Returns the number of partitions that wait for a lock that
     /// another session holds.
@@ -86,6 +112,11 @@ pub(in crate::store) trait Engine: Debug + Send + Sync {
         retention: &'a Retention,
         kept: &'a mut Kept,
     ) -> Done<'a, usize>;
+
+    /// Compresses old partitions, if the engine can.
+    fn compress<'a>(&'a self, _client: &'a mut Client, _compression: Compression) -> Done<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// The partitions and sizes of all hot tables. Reads only the system catalogue.
     fn census<'a>(&'a self, client: &'a Client) -> Done<'a, Vec<TableCensus>>;

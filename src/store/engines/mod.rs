@@ -5,4 +5,5 @@ pub(super) mod locks;
 pub(super) mod partition;
 pub(super) mod retention;
 pub(super) mod postgres;
+pub(super) mod timescaledb;
 pub(super) mod recorded;

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 
 /// Partitions of one table dropped per round. Normally one expires per interval. If more expire at once,
 /// a setting was lowered or a clock is wrong, and an operator should have time to read the warning.
-const MAX_DROPPED_PARTITIONS: usize = 4;
+pub(in crate::store) const MAX_DROPPED_PARTITIONS: usize = 4;
 
 /// Rows deleted from one default partition per round, for the same reason: 2,700 per second for an hour.
 const MAX_DELETED_ROWS: u64 = 10_000_000;
@@ -59,7 +59,7 @@ pub(in crate::store) async fn enforce(
         waiting += usize::from(!drop_detached(retention, client, row.get(0)).await?);
     }
     waiting += drop_expired(retention, client, kept).await?;
-    delete_from_default(retention, client).await?;
+    delete_expired_rows(retention, &format!("{}_default", retention.table), client).await?;
     Ok(waiting)
 }
 
@@ -167,12 +167,14 @@ async fn drop_detached(
     Ok(true)
 }
 
-/// The default partition holds rows of sensors without a correct clock: they expire by ours.
-async fn delete_from_default(retention: &Retention, client: &mut Client) -> Result<(), StoreError> {
-    let table = retention.table;
-    let size = format!(
-        "select pg_relation_size('{table}_default') / current_setting('block_size')::bigint"
-    );
+/// For the table with the rows of sensors without a correct clock: they expire by ours.
+pub(in crate::store) async fn delete_expired_rows(
+    retention: &Retention,
+    table: &str,
+    client: &mut Client,
+) -> Result<(), StoreError> {
+    let size =
+        format!("select pg_relation_size('{table}') / current_setting('block_size')::bigint");
     let pages: i64 = client.query_typed_one(&size, &[]).await?.try_get(0)?;
     let limit = retention.limit().to_jiff();
     let mut deleted = 0;
@@ -180,7 +182,7 @@ async fn delete_from_default(retention: &Retention, client: &mut Client) -> Resu
     while first < pages {
         let end = first + PAGES_AT_ONCE;
         let delete = format!(
-            "delete from {table}_default
+            "delete from {table}
              where ctid >= '({first},0)' and ctid < '({end},0)' and receipt_timestamp < $1"
         );
         deleted += client.execute_typed(&delete, &[(&limit, Type::TIMESTAMPTZ)]).await?;
@@ -188,21 +190,21 @@ async fn delete_from_default(retention: &Retention, client: &mut Client) -> Resu
             tracing::warn!(
                 table,
                 deleted,
-                "more rows of the default partition have expired than are deleted per round; the next round continues"
+                "more rows have expired than are deleted per round; the next round continues"
             );
             break;
         }
         first = end;
     }
     if deleted > 0 {
-        tracing::info!(table, deleted, "expired rows deleted from the default partition");
+        tracing::info!(table, deleted, "expired rows deleted");
     }
     Ok(())
 }
 
 /// Reads the whole partition: no index has this column, and another index would slow down every COPY.
 /// Done once before a partition is dropped, and again after each time that a late row has kept it.
-async fn newest_receipt(
+pub(in crate::store) async fn newest_receipt(
     client: &mut Client,
     partition: &str,
 ) -> Result<Option<Timestamp>, StoreError> {

@@ -235,9 +235,9 @@ impl Committer {
     }
 
     async fn write(&self, batch: &mut Batch, mode: CopyMode) -> Result<Account, StoreError> {
-        let mut rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let connection = self.connection().await?;
         tracing::Span::current().record("connection", connection.backend);
+        let rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         let not_yet_known = self.partitions.not_yet_known(&rows);
         if !not_yet_known.is_empty() {
             // Detects a server that does not respond, before the long timeout begins.
@@ -256,7 +256,7 @@ impl Committer {
             .await?;
         }
         self.answered(&connection, self.timeout, async {
-            let outcome = transact(&connection, batch, &mut rows, mode).await;
+            let outcome = transact((&connection, &self.partitions), batch, rows, mode).await;
             if let Err(error) = &outcome {
                 if error.sqlstate() == Some(&SqlState::FEATURE_NOT_SUPPORTED) {
                     connection.refused_copy();
@@ -282,19 +282,22 @@ fn mode_of(connection: &WriterConnection, kind: Kind, mode: CopyMode) -> CopyMod
 }
 
 async fn transact(
-    connection: &WriterConnection,
+    (connection, partitions): (&WriterConnection, &Partitions),
     batch: &mut Batch,
-    rows: &mut [(Kind, Rows); Kind::ALL.len()],
+    mut rows: [(Kind, Rows); Kind::ALL.len()],
     mode: CopyMode,
 ) -> Result<Account, StoreError> {
-    let mut account = Account { deleted: begin(connection, rows).await?, ..Account::default() };
+    let mut account = Account { deleted: begin(connection, &rows).await?, ..Account::default() };
     reject_deleted(batch, &account.deleted);
     let Account { tally, replayed, .. } = &mut account;
     let held = replays::lock(connection, batch, tally, replayed).await?;
     if !account.deleted.is_empty() || account.replayed.gone > 0 {
-        *rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
+        rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
     }
-    for (kind, rows) in rows.iter() {
+    if connection.engine.copies_only_known_partitions() {
+        partitions.stage_unknown(&mut rows);
+    }
+    for (kind, rows) in &rows {
         if rows.offered > 0 {
             let mode = mode_of(connection, *kind, mode);
             let staged = insert::rows(connection, batch, *kind, rows, mode).await?;
@@ -316,7 +319,7 @@ async fn transact(
         let Account { tally, replayed, .. } = &mut account;
         replays::settle(connection, batch, held, (tally, replayed)).await?;
     }
-    for (kind, rows) in rows {
+    for (kind, rows) in &mut rows {
         if mode_of(connection, *kind, mode) == CopyMode::Direct {
             account.stored[*kind as usize].append(&mut rows.new);
         }

@@ -56,8 +56,9 @@ impl WriterConnection {
         let mut stagings = Vec::with_capacity(Kind::ALL.len());
         for kind in Kind::ALL {
             let columns = columns(kind, receipt_times);
-            copies.push(client.prepare(&copy_statement(table(kind), &columns)).await?);
-            stagings.push(Staging::prepare(&client, kind, &columns).await?);
+            let tables = engine.tables(kind);
+            copies.push(client.prepare(&copy_statement(&tables[0], &columns)).await?);
+            stagings.push(Staging::prepare(&client, engine, kind, &columns).await?);
         }
         let names = Kind::ALL.map(table);
         let row_security = client.query_one(ROW_SECURITY, &[&names.as_slice()]).await?;
@@ -108,6 +109,7 @@ impl Staging {
     /// rows are deleted with each transaction.
     async fn prepare(
         client: &Client,
+        engine: &dyn Engine,
         kind: Kind,
         columns: &str,
     ) -> Result<Self, tokio_postgres::Error> {
@@ -120,14 +122,7 @@ impl Staging {
             ))
             .await?;
         let copy = client.prepare(&copy_statement(&staged, columns)).await?;
-        let settle = client
-            .prepare(&format!(
-                "insert into {table} ({columns}) select {columns} from {staged} \
-                 order by sensor_identifier, creation_timestamp, digest \
-                 on conflict (sensor_identifier, creation_timestamp, digest) do nothing \
-                 returning sensor_identifier, creation_timestamp, digest"
-            ))
-            .await?;
+        let settle = client.prepare(&engine.settle(kind, columns, &staged)).await?;
         Ok(Self { copy, settle })
     }
 }

@@ -13,7 +13,7 @@ use super::bundles::delete_bundles;
 use super::clock::Clocks;
 use super::partitions::Intervals;
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
-use crate::store::engines::engine::{Kept, Retention};
+use crate::store::engines::engine::{Compression, Kept, Retention};
 use crate::store::ingest::writer_connection::table;
 use crate::store::{Config, Store, StoreError};
 
@@ -49,6 +49,7 @@ pub struct Housekeeper {
     intervals: Intervals,
     partition_days: u32,
     retention: [(Kind, Option<u32>); Kind::ALL.len()],
+    compress_after_days: Option<u32>,
     kept: Mutex<[Kept; Kind::ALL.len()]>,
 }
 
@@ -65,6 +66,7 @@ impl Housekeeper {
                 (Kind::LogMessage, config.log_message_retention_days),
                 (Kind::Heartbeat, config.heartbeat_retention_days),
             ],
+            compress_after_days: config.compress_after_days,
             kept: Mutex::default(),
         }
     }
@@ -140,6 +142,13 @@ impl Housekeeper {
                 let days = u64::from(days) + u64::from(self.partition_days);
                 let before = now.saturating_sub(Duration::from_secs(days * 86_400));
                 outcome = outcome.and(delete_bundles(client, before).await);
+            }
+        }
+        if let Some(days) = self.compress_after_days {
+            let before = now.saturating_sub(Duration::from_secs(u64::from(days) * 86_400));
+            for kind in Kind::ALL {
+                let compression = Compression { table: table(kind), before };
+                outcome = outcome.and(engine.compress(client, compression).await);
             }
         }
         outcome = outcome.and(self.store.delete_old_keys(client, now).await);

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Error};
 
 use crate::store::connections::connector::Connector;
 use crate::store::engines::locks::LOCK_TIMEOUT;
+use crate::store::engines::recorded::{EngineName, recorded};
 use crate::store::{Config, StoreError};
 
 /// Whether the index exists on at least some partitions.
@@ -53,6 +54,11 @@ pub enum IndexError {
         "the database has no extension pg_trgm; its owner installs it with: create extension pg_trgm"
     )]
     NoExtension,
+    /// The table has no declarative partitions.
+    #[error(
+        "the engine {0} has no index for searches in log messages; docs/SCALING.md says what to do instead"
+    )]
+    OtherEngine(&'static str),
     /// Another session builds it.
     #[error("the index is being built by another session already")]
     UnderWay,
@@ -79,6 +85,10 @@ pub async fn index_log_messages(
     mut done: impl FnMut(&str),
 ) -> Result<(), IndexError> {
     let client = Connector::new(config, "tributary-index").with_session(SESSION).connect().await?;
+    let engine = recorded(&client).await?;
+    if engine != EngineName::Postgres {
+        return Err(IndexError::OtherEngine(engine.name()));
+    }
     let schema = client.query_typed_opt(EXTENSION_SCHEMA, &[]).await?;
     let schema: String = schema.ok_or(IndexError::NoExtension)?.try_get(0)?;
     if !client.query_typed_one(ONE_AT_A_TIME, &[]).await?.try_get::<_, bool>(0)? {

@@ -185,6 +185,18 @@ impl Partitions {
         not_yet_known
     }
 
+    /// Has the rows whose partition is not known to exist go through the staging table.
+    pub(in crate::store) fn stage_unknown(&self, rows: &mut [(Kind, Rows)]) {
+        let known = self.known();
+        for (kind, rows) in rows {
+            let is_unknown =
+                |row: &mut RowRef| !known.contains(&(*kind, self.intervals.of(row.timestamp)));
+            rows.maybe_duplicate.extend(rows.new.extract_if(.., is_unknown));
+            rows.maybe_duplicate
+                .sort_unstable_by_key(|row| (row.sensor, row.timestamp, row.digest));
+        }
+    }
+
     fn known(&self) -> MutexGuard<'_, foldhash::HashSet<(Kind, i64)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use clap::ValueEnum as _;
 use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
+use tributary::store::{self, EngineName};
 use url::Url;
 
 use super::certificates::ServerTls;
@@ -20,6 +22,15 @@ use super::wait::{PATIENCE, eventually};
 const SETTINGS: &[&str] =
     &["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=10"];
 const DURABLE: &[&str] = &["max_connections=200", "max_prepared_transactions=10"];
+
+/// The engine that each test's database is migrated for: `TRIBUTARY_TEST_ENGINE`, else PostgreSQL itself.
+pub(crate) fn engine() -> EngineName {
+    let named = variable("TRIBUTARY_TEST_ENGINE");
+    named.map_or(EngineName::Postgres, |name| {
+        EngineName::from_str(&name, true).expect("TRIBUTARY_TEST_ENGINE names an engine")
+    })
+}
+
 /// A standby looks for its primary again after this long.
 const STANDBY: &str = "wal_retrieve_retry_interval=100ms";
 
@@ -135,6 +146,12 @@ impl Postgres {
             ))
             .await;
         created.unwrap_or_else(|error| panic!("no database {name} from {origin}: {error:?}"));
+        if template.is_none() && engine() != EngineName::Postgres {
+            let url = self.url(&name);
+            let settings = |setting: &str| (setting == "DATABASE_URL").then(|| url.clone());
+            let config = tributary::config::read_store(settings).expect("the URL is one");
+            store::migrate_to(&config, Some(engine())).await.expect("the engine is there");
+        }
         let outside = matches!(self.server, Server::Outside);
         let dropped_through = outside.then(|| self.base.as_str().to_owned());
         Database { url: self.url(&name), name, dropped_through }
@@ -220,7 +237,12 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
     });
     let settings = if differs.durable { DURABLE } else { SETTINGS };
     let standby = differs.primary.as_ref().map(|_| STANDBY);
+    let preloaded = match engine() {
+        EngineName::Postgres => None,
+        other => Some(format!("shared_preload_libraries={}", other.name())),
+    };
     let settings = settings.iter().copied().chain(tls).chain(standby).map(str::to_owned);
+    let settings = settings.chain(preloaded);
     let mut variables: Vec<_> = differs.tls.iter().flat_map(ServerTls::variables).collect();
     variables.push(("POSTGRES_HBA", differs.host_based_access.to_owned()));
     if let Some(offset) = differs.clock {
@@ -264,11 +286,14 @@ fn libfaketime() -> String {
 fn newest_binaries() -> PathBuf {
     let in_path = variable("PATH").unwrap_or_default();
     let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    std::env::split_paths(&in_path)
-        .filter_map(|directory| {
-            directory.join("postgres").canonicalize().ok()?.parent().map(PathBuf::from)
-        })
-        .chain(packaged.map(|version| version.path().join("bin")))
+    let in_path = std::env::split_paths(&in_path).filter_map(|directory| {
+        directory.join("postgres").canonicalize().ok()?.parent().map(PathBuf::from)
+    });
+    let in_path: Vec<_> = in_path.collect();
+    // Of several of one version the last counts: the one that is first in PATH.
+    packaged
+        .map(|version| version.path().join("bin"))
+        .chain(in_path.into_iter().rev())
         .filter(|directory| directory.join("initdb").exists())
         .max_by_key(|directory| major_version(directory))
         .expect("PostgreSQL is installed: scripts/setup does it")

@@ -1,0 +1,281 @@
+//! The engines: chosen while the tables are empty, and exact whatever keeps the rows. Without the extension a stand-in
+//! of its functions carries TimescaleDB's tables, so that every statement is tried on plain PostgreSQL.
+
+use std::process::Command;
+
+use tributary::domain::{Batch, SensorIdentifier, Timestamp};
+use tributary::store::{self, Committer, CopyMode, EngineName, Housekeeper, Store, StoreError};
+
+use crate::support::postgres::{Database, connect, engine};
+use crate::support::said::measurement;
+use crate::support::service::{count, database};
+use crate::support::store::{batch_from, config};
+
+const DAY: f64 = 86_400.0;
+
+/// What TimescaleDB offers, as far as it is used: a chunk is a table that inherits from its hypertable.
+const STAND_IN: &str = "\
+create schema timescaledb_information;
+create table timescaledb_information.chunks (
+    hypertable_schema name default 'public', hypertable_name name, chunk_schema name default 'public',
+    chunk_name name, range_start timestamptz, range_end timestamptz, is_compressed boolean default false
+);
+create table timescaledb_information.hypertables (
+    hypertable_schema name, hypertable_name name, compression_enabled boolean
+);
+create function create_hypertable(
+    regclass, name, chunk_time_interval interval, create_default_indexes boolean
+) returns void language sql as 'select';
+create function hypertable_size(regclass) returns bigint language sql as 'select pg_total_relation_size($1)';
+create function drop_chunks(relation regclass, older_than timestamptz, newer_than timestamptz)
+returns void language plpgsql as $$
+declare chunk name;
+begin
+    delete from timescaledb_information.chunks
+    where hypertable_name = relation::text and range_end <= older_than and range_start >= newer_than
+    returning chunk_name into strict chunk;
+    execute format('drop table %I', chunk);
+end $$;
+create function compress_chunk(chunk regclass, if_not_compressed boolean) returns regclass language sql as $$
+    update timescaledb_information.chunks set is_compressed = true where chunk_name = chunk::text;
+    select chunk
+$$;
+insert into timescaledb_information.hypertables
+select 'public', name || '_chunks', true from unnest(array['measurement', 'log_message', 'heartbeat']) as name;
+do $$ begin
+    execute format('alter database %I set timescaledb.license = timescale', current_database());
+end $$;
+set tributary.partition_days = '7';";
+
+const STEPS: &str = include_str!("../../migrations/timescaledb/V1001__timescaledb_hypertables.sql");
+
+/// With the tables of TimescaleDB; none if the tests run on another extension.
+async fn hypertables() -> Option<Database> {
+    let database = database().await;
+    match engine() {
+        EngineName::TimescaleDb => Some(database),
+        EngineName::Postgres => {
+            store::migrate(&config(&database)).await.unwrap();
+            let admin = connect(&database.url).await.unwrap();
+            admin.batch_execute(STAND_IN).await.unwrap();
+            admin.batch_execute(STEPS).await.unwrap();
+            Some(database)
+        }
+    }
+}
+
+fn batch(sensor: SensorIdentifier, second: f64) -> Batch {
+    batch_from(sensor, "measurements", &measurement(second))
+}
+
+fn going_back(database: &Database, days: u32) -> store::Config {
+    store::Config { partition_past_days: days, ..config(database) }
+}
+
+#[actix_rt::test]
+async fn a_row_meets_its_duplicate_whether_its_interval_is_recorded_or_not() {
+    let Some(database) = hypertables().await else { return };
+    let (sensor, other) = (SensorIdentifier::random(), SensorIdentifier::random());
+    let now = Timestamp::now().unix_seconds().floor();
+    let old = now - 400.0 * DAY;
+    let commit = async |days, sensor, second, mode| {
+        let committer = Committer::new(&going_back(&database, days), 1);
+        committer.commit(batch(sensor, second), mode).await.unwrap();
+        let counted = "select (select count(*) from measurement_chunks) * 100
+            + (select count(*) from measurement_outlier) * 10 + (select count(*) from chunk_interval)";
+        count(&database, counted).await
+    };
+
+    assert_eq!(commit(366, sensor, old, CopyMode::Direct).await, 10, "too old for a chunk");
+    assert_eq!(commit(366, sensor, old, CopyMode::Direct).await, 10, "the same again");
+    assert_eq!(commit(366, sensor, now, CopyMode::Direct).await, 111);
+    assert_eq!(commit(500, sensor, old, CopyMode::Staged).await, 202, "its interval took it over");
+    assert_eq!(commit(500, other, old, CopyMode::Direct).await, 302);
+    assert_eq!(commit(366, sensor, old, CopyMode::Direct).await, 302, "too old, and yet there");
+    assert_eq!(commit(366, sensor, now + 60.0 * DAY, CopyMode::Direct).await, 312, "the future");
+    assert_eq!(count(&database, "select count(*) from measurement").await, 4);
+}
+
+#[actix_rt::test]
+async fn a_deleted_sensor_is_purged_from_the_chunks_and_the_outliers() {
+    let Some(database) = hypertables().await else { return };
+    let config = config(&database);
+    let admin = connect(&database.url).await.unwrap();
+    let sensor = SensorIdentifier::random();
+    let create = format!("insert into sensor (identifier, name) values ('{sensor}', 'short')");
+    admin.batch_execute(&create).await.unwrap();
+    let committer = Committer::new(&config, 1);
+    for second in [0.0, Timestamp::now().unix_seconds().floor()] {
+        committer.commit(batch(sensor, second), CopyMode::Direct).await.unwrap();
+    }
+    committer.commit(batch(SensorIdentifier::random(), 0.0), CopyMode::Direct).await.unwrap();
+
+    let store = Store::new(&config);
+    assert!(store.delete_sensor(sensor).await.unwrap());
+    assert_eq!(store.purge_sensor(sensor).await.unwrap(), 2);
+    assert_eq!(count(&database, "select count(*) from measurement").await, 1);
+}
+
+/// A chunk that began so many weeks ago, with a row of its first second that was received then.
+async fn old_chunk(database: &Database, weeks: i32) {
+    let admin = connect(&database.url).await.unwrap();
+    let begin = format!("(date_trunc('week', now(), 'UTC') - interval '{weeks} weeks')");
+    let mut table = "measurement_chunks".to_owned();
+    if engine() == EngineName::Postgres {
+        table = format!("chunk_{weeks}");
+        let create = format!(
+            "create table {table} () inherits (measurement_chunks);
+             insert into timescaledb_information.chunks (hypertable_name, chunk_name, range_start, range_end)
+             values ('measurement_chunks', '{table}', {begin}, {begin} + interval '7 days')"
+        );
+        admin.batch_execute(&create).await.unwrap();
+    }
+    let insert = format!(
+        "insert into {table} values (gen_random_uuid(), {begin} + interval '3 days', {begin}, 0, 0, '{{}}')"
+    );
+    admin.batch_execute(&insert).await.unwrap();
+}
+
+#[actix_rt::test]
+async fn a_chunk_goes_when_nothing_in_it_was_received_within_the_retention() {
+    let Some(database) = hypertables().await else { return };
+    let config = store::Config { measurement_retention_days: Some(100), ..config(&database) };
+    old_chunk(&database, 30).await;
+    old_chunk(&database, 20).await;
+    let admin = connect(&database.url).await.unwrap();
+    // Late rows go to the chunk of 20 weeks ago and to the outliers; one outlier has expired.
+    let late = "insert into measurement_outlier values
+            (gen_random_uuid(), to_timestamp(0), now() - interval '99 days', 0, 0, '{}'),
+            (gen_random_uuid(), to_timestamp(0), now() - interval '101 days', 0, 0, '{}');
+        update measurement_chunks set receipt_timestamp = now()
+        where creation_timestamp > now() - interval '21 weeks'";
+    admin.batch_execute(late).await.unwrap();
+    let housekeeper = Housekeeper::new(Store::new(&config), &config);
+
+    housekeeper.round().await.unwrap();
+
+    assert_eq!(count(&database, "select count(*) from measurement_chunks").await, 1);
+    assert_eq!(count(&database, "select count(*) from measurement_outlier").await, 1);
+    let chunks = "select count(*) from timescaledb_information.chunks
+        where hypertable_name = 'measurement_chunks'";
+    assert_eq!(count(&database, chunks).await, 1);
+    let census = Store::new(&config).census().await.unwrap();
+    let measurements = census.iter().find(|it| it.table == "measurement").unwrap();
+    assert!(measurements.partitions == 1 && measurements.default_bytes > 0, "{census:?}");
+}
+
+#[actix_rt::test]
+async fn a_chunk_is_compressed_once_it_is_old_enough_and_still_finds_duplicates() {
+    let Some(database) = hypertables().await else { return };
+    let config = store::Config { compress_after_days: Some(20), ..config(&database) };
+    old_chunk(&database, 30).await;
+    old_chunk(&database, 2).await;
+    let housekeeper = Housekeeper::new(Store::new(&config), &config);
+    for _ in 0..2 {
+        housekeeper.round().await.unwrap();
+        let compressed = "select count(*) from timescaledb_information.chunks where is_compressed";
+        assert_eq!(count(&database, compressed).await, 1);
+    }
+    let admin = connect(&database.url).await.unwrap();
+    let again = "insert into measurement_chunks select * from measurement where creation_timestamp < now() - interval '20 weeks'
+        on conflict do nothing";
+    if engine() == EngineName::TimescaleDb {
+        assert_eq!(admin.execute(again, &[]).await.unwrap(), 0, "the row was compressed");
+    }
+    assert_eq!(count(&database, "select count(*) from measurement").await, 2);
+}
+
+/// What an operator's script says on PostgreSQL, too.
+#[actix_rt::test]
+async fn rows_are_inserted_and_deleted_by_the_name_of_their_table() {
+    let Some(database) = hypertables().await else { return };
+    let admin = connect(&database.url).await.unwrap();
+    let insert = "insert into log_message
+            (sensor_identifier, creation_timestamp, receipt_timestamp, digest, revision, severity, subject)
+        values (gen_random_uuid(), to_timestamp(0), now(), 0, 0, 'info', 'one'),
+               (gen_random_uuid(), to_timestamp(0), now(), 0, 0, 'info', 'other')";
+    admin.batch_execute(insert).await.unwrap();
+    assert_eq!(count(&database, "select count(*) from log_message_outlier").await, 2);
+    admin.batch_execute("delete from log_message where subject = 'one'").await.unwrap();
+    assert_eq!(count(&database, "select count(*) from log_message").await, 1);
+}
+
+/// A page of one sensor reads an index in each table, sorts nothing, and ends at its limit.
+#[actix_rt::test]
+async fn a_page_merges_the_indexes_of_chunks_and_outliers() {
+    let Some(database) = hypertables().await else { return };
+    let admin = connect(&database.url).await.unwrap();
+    let fill = "insert into measurement_chunks
+        select gen_random_uuid(), now() - n * interval '1 second', now(), n, 0, '{}'
+        from generate_series(1, 20000) as n;
+        insert into measurement_outlier select * from measurement_chunks;
+        analyze measurement_chunks; analyze measurement_outlier";
+    admin.batch_execute(fill).await.unwrap();
+    let page = "explain (costs off) select * from measurement
+        where sensor_identifier = gen_random_uuid() and creation_timestamp > now() - interval '14 days'
+        order by creation_timestamp desc, digest desc limit 100";
+    let page = page.replace("gen_random_uuid()", "'00000000-0000-0000-0000-000000000001'");
+    let plan: Vec<String> =
+        admin.query(&page, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let plan = plan.join("\n");
+    assert!(plan.contains("Merge Append") && plan.contains("Index Scan Backward"), "{plan}");
+    assert!(!plan.contains("Seq Scan") && !plan.contains("Sort  "), "{plan}");
+}
+
+#[actix_rt::test]
+async fn an_engine_is_chosen_once_and_only_while_the_hot_tables_are_empty() {
+    if engine() != EngineName::Postgres {
+        let database = database().await;
+        let outcome = store::migrate_to(&config(&database), Some(EngineName::Postgres)).await;
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("already; another engine needs a new database"), "{error}");
+        return;
+    }
+    let database = database().await;
+    let config = config(&database);
+    store::migrate(&config).await.unwrap();
+    assert_eq!(store::engine_of(&config).await.unwrap(), EngineName::Postgres);
+    let admin = connect(&database.url).await.unwrap();
+    let insert = "insert into heartbeat values (gen_random_uuid(), now(), now(), 0, 0, true)";
+    admin.batch_execute(insert).await.unwrap();
+    let outcome = store::migrate_to(&config, Some(EngineName::TimescaleDb)).await;
+    assert!(matches!(outcome, Err(StoreError::NotEmpty("heartbeat"))), "{outcome:?}");
+    assert!(store::migrate_to(&config, Some(EngineName::Postgres)).await.unwrap().is_empty());
+}
+
+/// On a server without it.
+#[actix_rt::test]
+async fn a_missing_extension_is_one_sentence() {
+    let database = database().await;
+    let available = "select count(*) from pg_available_extensions where name = 'timescaledb'";
+    if engine() != EngineName::Postgres || count(&database, available).await > 0 {
+        eprintln!("not tried: the server has the extension");
+        return;
+    }
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tributary"))
+            .args(arguments)
+            .env_clear()
+            .env("DATABASE_URL", &database.url)
+            .env("MQTT_URL", "mqtt://127.0.0.1:1")
+            .env("AUTH", "off")
+            .env("HTTP_ADDR", "127.0.0.1:0")
+            .current_dir(std::env::temp_dir())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = run(&["migrate", "--engine", "timescaledb"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the extension timescaledb cannot be used"), "{text}");
+    assert_eq!(count(&database, "select count(*) from pg_class where relname = 'sensor'").await, 0);
+
+    // The database was moved to another server.
+    assert_eq!(run(&["migrate"]).0, Some(0));
+    let admin = connect(&database.url).await.unwrap();
+    admin.batch_execute("update engine set name = 'timescaledb'").await.unwrap();
+    let (code, text) = run(&["serve"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("it is not installed in the database"), "{text}");
+}
