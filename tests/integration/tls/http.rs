@@ -93,7 +93,7 @@ async fn a_renewed_certificate_is_shown_and_no_connection_notices() {
         assert_eq!(open().shown(), certificate(&first));
         let log = service.log();
         let says = "the old certificates stay in use";
-        if log.contains(says) && log.contains("http.key is not the key of") {
+        if log.contains(says) && log.contains("http.key does not belong to") {
             Ok(())
         } else {
             Err(log)
