@@ -1,6 +1,6 @@
-//! From a socket that was accepted to a connection that speaks HTTP. Called by the server for each, and run
-//! beside all others: nobody waits for the TLS handshake of somebody else. Promises that a handshake ends in
-//! time, and that those who do not finish theirs are few.
+//! Turns an accepted socket into a connection for HTTP, after the TLS handshake if there is one. Called by the
+//! server for each socket; no handshake delays another. A handshake has a timeout, and unfinished handshakes are
+//! bounded by `handshakes`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,10 +23,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const PROTOCOLS: [(&[u8], Protocol); 2] =
     [(b"h2", Protocol::Http2), (b"http/1.1", Protocol::Http1)];
 
-/// As the server wants it: with the protocol that was agreed upon, and the client's address.
+/// What the server expects: the connection, its protocol by ALPN, and the client's address.
 pub(super) type Accepted = (Connection, Protocol, Option<SocketAddr>);
 
-/// One for each address that is listened on.
+/// One per listening address.
 #[derive(Clone)]
 pub(super) struct Acceptor {
     tls: Option<TlsAcceptor>,

@@ -1,5 +1,5 @@
-//! `GET /sensors/{identifier}/attributes`: which members the values of a sensor have. Called by the
-//! dashboard, which makes charts of the numbers among them. Promises what the measurements of the range say.
+//! `GET /sensors/{identifier}/attributes`: the members of a sensor's values, from the measurements of a time range.
+//! Called by the dashboard, which draws a chart for each numeric one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::routes::Routes;
 use crate::domain::Timestamp;
 use crate::store;
 
-/// As far back as is looked, unless the query says otherwise.
+/// The default range.
 const LOOK_BACK: Duration = Duration::from_secs(28 * 86_400);
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -34,15 +34,15 @@ pub(super) struct Attribute {
     /// The JSON types of its values.
     #[schema(value_type = Vec<AttributeType>)]
     types: BTreeSet<&'static str>,
-    /// How many measurements of the range have it.
+    /// The number of measurements in the range that have it.
     count: u64,
-    /// When it was measured for the first time in the range, by the sensor's clock.
+    /// Its first measurement in the range, by the sensor's clock.
     first_creation_timestamp: jiff::Timestamp,
-    /// And for the last time.
+    /// Its last measurement in the range, by the sensor's clock.
     last_creation_timestamp: jiff::Timestamp,
 }
 
-/// A type of JSON.
+/// A JSON type.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "it describes the names that the store gives")]
@@ -60,9 +60,9 @@ pub(super) enum AttributeType {
 pub(super) struct Attributes {
     /// By name; at most 1,000.
     items: Vec<Attribute>,
-    /// There are more than 1,000, which are left out.
+    /// Whether there are more than 1,000; the rest is left out.
     more: bool,
-    /// The range that was looked at.
+    /// The time range.
     from: jiff::Timestamp,
     to: jiff::Timestamp,
 }
@@ -96,7 +96,7 @@ async fn list(
     Query(range): Query<TimeRangeQuery>,
 ) -> Result<HttpResponse, Problem> {
     let range = range.range()?;
-    // What a sensor with a fast clock says is within the default range, too.
+    // Includes the measurements of a sensor whose clock is fast.
     let to = range.to.unwrap_or_else(|| Timestamp::now().saturating_add(LOOK_BACK));
     let back = || to.min(Timestamp::now()).saturating_sub(LOOK_BACK);
     let from = range.from.unwrap_or_else(back);

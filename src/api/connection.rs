@@ -1,6 +1,6 @@
-//! A connection of HTTP, in the clear or in TLS, that can be cut from outside of the server, which waits for
-//! room to write as long as that takes. Made by `acceptor`; `write_guard` cuts it. Promises that a connection
-//! that was cut holds neither memory nor a socket.
+//! An HTTP connection, with or without TLS, that can be closed from outside the server, which itself waits for room
+//! to write without a limit. Created by `acceptor`, closed by `write_guard`. A closed connection holds neither
+//! memory nor a socket.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// What the server reads and writes.
+/// The byte stream that the server reads and writes.
 pub(super) struct Connection {
     socket: Socket,
     control: Rc<Control>,
@@ -26,18 +26,18 @@ enum Socket {
     Secure(Box<TlsStream<TcpStream>>),
 }
 
-/// What requests know of their connection.
+/// The connection of a request.
 #[derive(Debug)]
 pub(super) struct Control {
     pub(super) local_address: SocketAddr,
     pub(super) is_secure: bool,
     is_cut: Cell<bool>,
-    /// Of the task that serves the connection.
+    /// Wakes the task that serves the connection.
     waker: RefCell<Option<Waker>>,
 }
 
 impl Control {
-    /// Ends the connection, whatever it waits for.
+    /// Closes the connection, whatever it is waiting for.
     pub(super) fn cut(&self) {
         self.is_cut.set(true);
         if let Some(waker) = self.waker.take() {
@@ -64,14 +64,14 @@ impl Connection {
         Rc::clone(&self.control)
     }
 
-    /// What is read or written next.
+    /// The socket, or an error if the connection is closed.
     fn open(&mut self, context: &Context<'_>) -> io::Result<Pin<&mut dyn ReadWrite>> {
         if self.control.is_cut.get() {
             let socket = match &self.socket {
                 Socket::Plain(socket) => socket,
                 Socket::Secure(socket) => socket.get_ref().0,
             };
-            // What the system holds for the client is dropped, too.
+            // The kernel discards its send buffer, too.
             SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
             return Err(io::ErrorKind::TimedOut.into());
         }

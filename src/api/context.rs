@@ -1,4 +1,4 @@
-//! What the handlers work with: built by `app`, one for all HTTP workers.
+//! The parts of the service that handlers use. Built by `app`, shared by all HTTP workers.
 
 use std::sync::Arc;
 
@@ -15,38 +15,38 @@ use crate::tasks::Tasks;
 use crate::telemetry::LogFilter;
 use crate::wire::value::NestedValues;
 
-/// What the handlers work with.
+/// The parts of the service that handlers use.
 #[derive(Clone)]
 pub struct Context {
     /// The tables.
     pub store: Store,
-    /// The same by connections of its own: who calls, and whether the database answers.
+    /// The same with a pool of its own, for authentication and readiness.
     pub access: Store,
     /// The same for what takes minutes: purges, and bundles on demand.
     pub work: Store,
     /// The sensors' actors.
     pub supervisor: SupervisorHandle,
-    /// What brings rejections through the pipeline again.
+    /// Replays rejections through the pipeline.
     pub replays: Replays,
-    /// The account of the items.
+    /// The counts of all items.
     pub ledger: Arc<Ledger>,
-    /// What is connected.
+    /// The state of the connections.
     pub health: Arc<Health>,
-    /// What is measured.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Runs what requests leave running.
+    /// Supervises tasks that outlive their request.
     pub tasks: Tasks,
-    /// Who is told of what is committed.
+    /// The readers of committed items.
     pub streams: Streams,
-    /// How ingest flows, and its bounds.
+    /// The load of ingest, and its bounds.
     pub ingest: Ingest,
-    /// What clients may depend on.
+    /// The settings that clients may depend on.
     pub settings: Settings,
-    /// When the process began.
+    /// When the process started.
     pub started_at: Timestamp,
 }
 
-/// Settings on which clients may depend.
+/// The settings that clients may depend on.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Settings {
     /// `MQTT_TOPIC_PREFIX`, which precedes all topics, without the slash between them.
@@ -57,7 +57,7 @@ pub struct Settings {
     pub future_tolerance_secs: u32,
 }
 
-/// The streams that can be opened.
+/// The streams that clients can open.
 #[derive(Clone)]
 pub struct Streams {
     /// Of each sensor.
@@ -79,6 +79,6 @@ pub struct Ingest {
     pub max_batch_items: u64,
     /// `DATABASE_WRITERS`
     pub writers: u32,
-    /// What is logged.
+    /// The log filter.
     pub log: LogFilter,
 }

@@ -1,6 +1,6 @@
-//! The dashboard's page and its assets, from `web/dist`: in the binary, or, in a development build, read
-//! from the folder. Called by browsers. Promises that the page is never cached, that an asset, whose name
-//! changes with its content, is cached for ever, and that the page may load nothing from elsewhere.
+//! The dashboard's page and its assets, from `web/dist`: embedded in the binary, or, in a development build, read
+//! from the directory. The page is never cached; an asset, whose name changes with its content, is cached for ever;
+//! the page can load nothing from another origin.
 
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EntityTag, Header as _, IfNoneMatch,
@@ -18,7 +18,7 @@ use super::token_cache::TokenCache;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The views, which are one page.
+/// The paths of the views; all are served the same page.
 const VIEWS: [&str; 6] =
     ["/", "/sensors/{identifier}", "/logs", "/rejections", "/ingest", "/access"];
 
@@ -61,7 +61,7 @@ async fn asset(request: HttpRequest) -> Result<impl Responder, Problem> {
     let name = request.match_info().get("file").unwrap_or_default();
     let file = Files::get(&format!("assets/{name}"));
     let file = file.ok_or_else(|| Problem::new(Kind::RouteNotFound, "no file of the dashboard"))?;
-    // Weak: compressed or not, it is the same.
+    // Weak, because the compressed and the plain representation share it.
     let digest = &file.metadata.sha256_hash()[..16];
     let tag = EntityTag::new_weak(digest.iter().map(|byte| format!("{byte:02x}")).collect());
     let mut response = HttpResponse::Ok();
@@ -82,7 +82,7 @@ async fn asset(request: HttpRequest) -> Result<impl Responder, Problem> {
         .body(Bytes::from(file.data.into_owned())))
 }
 
-/// Of the kinds of files that the build makes.
+/// The media types of the files in `web/dist`.
 fn media_type(name: &str) -> &'static str {
     match name.rsplit('.').next() {
         Some("js") => "text/javascript; charset=utf-8",

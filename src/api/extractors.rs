@@ -1,5 +1,5 @@
-//! What the arguments of a handler say of its route: the parameters that they read, and the problems that they
-//! can end in. Used by `routes.rs`, so that the document shows exactly the parameters that the handler reads.
+//! The parameters that a handler's extractors read, and the problems that they can answer with. Used by `routes.rs`,
+//! so that the OpenAPI document shows exactly the parameters that the handler reads.
 
 use actix_web::{HttpRequest, web};
 use utoipa::IntoParams;
@@ -12,14 +12,14 @@ use super::path::{Path, PathParameters};
 use super::problem::Kind;
 use super::query::Query;
 
-/// An argument of a handler, or all of them.
+/// An extractor, or all extractors of a handler.
 pub(super) trait Extractor {
     /// The parameters of the path and of the query that it reads.
     fn parameters() -> Vec<Parameter> {
         Vec::new()
     }
 
-    /// The problems that extraction can end in; those of a query are common to all routes.
+    /// The problems of extraction, without those of a query, which are common to all routes.
     fn problems() -> Vec<Kind> {
         Vec::new()
     }

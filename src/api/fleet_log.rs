@@ -1,5 +1,5 @@
-//! `GET /log-messages`: what all sensors wrote to their logs, in one list. Reads the rows that the writer
-//! committed. Promises the messages of the sensors that the caller may see, and of no other.
+//! `GET /log-messages`: the log messages of all sensors that the caller may see, in one list. Called by the
+//! dashboard.
 
 use actix_web::HttpResponse;
 use actix_web::web;
@@ -22,7 +22,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
 }
 
-/// A log message, and whose it is.
+/// A log message with its sensor.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = FleetLogMessage)]
 pub(super) struct Item {
@@ -72,10 +72,10 @@ async fn list(
     Ok(row_listing(list, page, FleetLogRow::key, Item::from))
 }
 
-/// Of which sensors.
+/// Selects the sensors.
 #[derive(Debug, Deserialize, IntoParams)]
 struct FleetLogQuery {
-    /// Those of one network
+    /// Sensors of one network
     #[param(inline)]
     network: Option<Identifier>,
 }

@@ -1,6 +1,5 @@
-//! The TLS handshakes under way, bounded in number, in all and of each address. Used by `acceptor`; pure. Where
-//! there are too many, the oldest gives way: a client that means it is done within milliseconds, one that says
-//! nothing is not.
+//! The TLS handshakes in progress, bounded in total and per address. Used by `acceptor`. Pure. Over a bound, the
+//! oldest is ended: an honest client finishes within milliseconds, a silent one never does.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,13 +11,13 @@ use tokio::sync::oneshot;
 /// Each holds a socket and some kilobytes.
 const MAX_HANDSHAKES: usize = 1_024;
 
-/// Of one IPv4 address, or of one IPv6 network; many clients may share it.
+/// From one IPv4 address or one IPv6 network, which many clients may share.
 const MAX_OF_NETWORK: usize = 64;
 
-/// By the order of their beginning; whose sender is dropped gives way.
+/// In the order in which they began. Dropping a sender ends its handshake.
 type OfNetwork = BTreeMap<u64, oneshot::Sender<()>>;
 
-/// One for the process.
+/// One per process.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes(Mutex<State>);
 
@@ -29,7 +28,7 @@ struct State {
     begun: u64,
 }
 
-/// A handshake under way.
+/// A handshake in progress.
 #[derive(Debug)]
 pub(super) struct Handshake {
     all: Arc<Handshakes>,

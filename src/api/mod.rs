@@ -110,7 +110,7 @@ pub use supervisor_handle::SupervisorHandle;
 /// How long requests in progress may take at shutdown.
 const SHUTDOWN_TIMEOUT_SECS: u64 = 5;
 
-/// A client of HTTP/1 has so long to close a connection that we close.
+/// How long an HTTP/1 client may take to close a connection that we close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// `HTTP_…`
@@ -126,7 +126,7 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// `HTTP_WRITE_TIMEOUT_SECS`: how long a client may leave its response unread before it is disconnected.
     pub write_timeout_secs: u64,
-    /// `HTTP_MIN_BYTES_PER_SEC`: who takes less on average over as long is cut off, too; 0 for no limit.
+    /// `HTTP_MIN_BYTES_PER_SEC`: the minimum average over the same time; 0 for no limit.
     pub min_bytes_per_sec: u64,
     /// `HTTP_TIMEOUT_SECS`
     pub timeout_secs: u64,
@@ -139,7 +139,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where the API listens when nothing is said.
+    /// The default address.
     pub const DEFAULT_ADDRESS: &'static str = "127.0.0.1:8080";
 }
 
@@ -193,7 +193,7 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     listeners.map_err(|error| refusal(address, &error))
 }
 
-/// As `actix_web::HttpServer` does it, which does the TLS handshakes itself.
+/// Like `actix_web::HttpServer`, but with our own TLS handshakes.
 fn listen<A, S, B>(
     config: &Config,
     listeners: Vec<TcpListener>,

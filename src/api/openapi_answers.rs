@@ -1,6 +1,5 @@
-//! What the document says of answers beside their schemas: the problems that a route has declared, headers, and an
-//! example of each. Pure. Promises examples that have the members and the types of the schemas,
-//! because they are made from these.
+//! Completes the responses of the OpenAPI document: the problems that a route has declared, headers, and examples,
+//! which are generated from the schemas. Called by `openapi.rs`. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -36,7 +35,7 @@ pub(super) fn headers() -> Value {
     })
 }
 
-/// Describes the problems that an operation can answer with.
+/// Describes the problems of an operation.
 pub(super) fn describe_problems(problems: &[Kind], operation: &mut Value) {
     for kind in problems {
         let response = &mut operation["responses"][kind.status().as_str()];
@@ -50,7 +49,7 @@ pub(super) fn describe_problems(problems: &[Kind], operation: &mut Value) {
     }
 }
 
-/// Of a status that the operation says nothing of its own of.
+/// For a status without a description of its own.
 fn shared_description(status: u16) -> &'static str {
     match status {
         400 => "The request cannot be read, or a parameter or a header is not usable",
@@ -69,7 +68,7 @@ fn shared_description(status: u16) -> &'static str {
     }
 }
 
-/// Completes the answers of an operation.
+/// Completes the responses of an operation.
 pub(super) fn complete(operation: &mut Value, schemas: &Value, events: &[(&str, &str)]) {
     let identifier = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let responses = operation["responses"].as_object_mut();

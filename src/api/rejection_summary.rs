@@ -1,5 +1,5 @@
-//! `GET /rejections/summary`: how many rejections there are of each reason. Called by the dashboard. Promises
-//! the conditions and the scope that the list of rejections has.
+//! `GET /rejections/summary`: the number of rejections per reason. Called by the dashboard. Takes the conditions and
+//! has the scope of the list of rejections.
 
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
@@ -25,13 +25,13 @@ pub(super) fn routes(routes: &mut Routes) {
 pub(super) struct RejectionCount {
     #[schema(value_type = ReasonCode)]
     reason: String,
-    /// How many.
+    /// The number of rejections.
     count: i64,
-    /// How many items were refused with them.
+    /// The number of items in them.
     item_count: i64,
-    /// When the first of them was received.
+    /// When the first was received.
     first_receipt_timestamp: jiff::Timestamp,
-    /// And the last.
+    /// When the last was received.
     last_receipt_timestamp: jiff::Timestamp,
 }
 

@@ -18,7 +18,7 @@ use crate::store::StoreError;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Of what is no page: a browser that shows it loads and runs nothing.
+/// For responses that are not pages: a browser that displays one loads and runs nothing.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Longer identifiers of clients are replaced.

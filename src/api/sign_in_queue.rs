@@ -1,6 +1,6 @@
-//! Who waits for a password to be checked. Used by `sign_in_checks`. Those whose address has tried least go
-//! first, and where too many wait, those that have tried most are turned away: however many guess, who signs in
-//! from elsewhere is let in. Promises a bound on those who wait and on the checks at once.
+//! The queue of password checks, ordered by the attempts of each address: the fewest first. Used by
+//! `sign_in_checks`. When the queue is full, the request with the most attempts is refused, so that guessing from
+//! many addresses keeps no other user out. The queue and the concurrent checks are bounded.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,13 @@ use tokio::sync::oneshot;
 /// Each holds a request with a small body.
 const MAX_WAITING: usize = 256;
 
-/// Who would wait longer is told to come back.
+/// A request that waits longer is answered 503.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One for the process.
+/// One per process.
 #[derive(Debug)]
 pub(super) struct SignInQueue {
-    /// Checks at once.
+    /// Concurrent checks.
     limit: usize,
     state: Mutex<State>,
 }
@@ -26,7 +26,7 @@ pub(super) struct SignInQueue {
 struct State {
     running: usize,
     arrived: u64,
-    /// By attempts, and then in the order of arrival. Some may have gone.
+    /// By attempts, then in the order of arrival. Some requests may have been cancelled.
     waiting: BTreeMap<(u32, u64), oneshot::Sender<Turn>>,
 }
 
@@ -39,7 +39,7 @@ impl SignInQueue {
         Arc::new(Self { limit, state: Mutex::default() })
     }
 
-    /// Waits for a turn; none where too many wait.
+    /// Waits for a turn; `None` when the queue is full.
     pub(super) async fn turn(self: &Arc<Self>, attempts: u32) -> Option<Turn> {
         let turn = {
             let mut state = self.lock();
@@ -89,7 +89,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let next = self.0.lock().next();
         if let Some(next) = next {
-            // One that has gone drops it, and so passes it on.
+            // A cancelled request drops the turn, which passes it on.
             drop(next.send(Self(Arc::clone(&self.0))));
         }
     }

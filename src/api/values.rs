@@ -103,8 +103,7 @@ pub(super) fn bucket(text: &str) -> Option<u32> {
     count.checked_mul(unit).filter(|secs| (1..=MAX_BUCKET_SECS).contains(secs))
 }
 
-/// The parser takes a word that is no level for a module of which everything is logged; whoever
-/// sends one means something else.
+/// The parser reads a word that is not a level as the name of a module, which is never meant.
 pub(super) fn usable_filter(filter: String) -> Option<String> {
     // The parser takes no word at all for `error`.
     let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();

@@ -1,10 +1,9 @@
-//! Cuts off who takes nothing, or next to nothing, of an answer that is ready. The outermost middleware: it
-//! counts the bytes that are sent. Promises that an answer is held in memory, with all that it is read from,
-//! only for those who take it, over HTTP/1 and HTTP/2 alike; the time for which an answer waits for us does
+//! Closes the connections of clients that read their response too slowly or not at all, over HTTP/1 and HTTP/2. The
+//! outermost middleware: it counts the bytes that are sent. Time in which the response waits for the service does
 //! not count.
 //!
-//! The system cannot see this: a client may acknowledge every packet and leave the window of HTTP/2 shut, or
-//! take a few bytes each time before the system's timeout.
+//! The kernel cannot do this: a client may acknowledge every packet and keep the HTTP/2 window closed, or read a
+//! few bytes before each timeout.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -23,43 +22,43 @@ use tracing::info;
 
 use super::connection::Control;
 
-/// Bytes handed to the server at a time: what is taken of them is seen when it asks for more. An answer of
-/// HTTP/1 that has no more is written at once, into buffers that exist anyway.
+/// Bytes handed to the server at a time; that it asks for more shows that they were read. A smaller HTTP/1 response
+/// is written at once, into buffers that exist anyway.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// How often, within the write timeout, it is looked at who is too slow.
+/// Checks per write timeout.
 const LOOKS: u32 = 8;
 
-/// What a client must take.
+/// The minimum rate at which a client must read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WriteLimits {
-    /// `HTTP_WRITE_TIMEOUT_SECS`: something within so long.
+    /// `HTTP_WRITE_TIMEOUT_SECS`: the longest time without reading anything.
     pub(super) timeout: Duration,
-    /// `HTTP_MIN_BYTES_PER_SEC`, on average over as long.
+    /// `HTTP_MIN_BYTES_PER_SEC`, on average over the same time.
     pub(super) min_bytes_per_sec: u64,
 }
 
-/// How a client takes an answer.
+/// How fast a client reads a response.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
-    /// The client has something to take since then.
+    /// Since when the client has had unread bytes; `None` without unread bytes.
     since: Option<Instant>,
-    /// The same, but not before the average was begun.
+    /// The same, but not before the current average began.
     counted_from: Option<Instant>,
-    /// So long it had before that.
+    /// The earlier time with unread bytes in the current average.
     waited: Duration,
-    /// Bytes taken since then.
+    /// Bytes handed to the client in the current average.
     bytes: u64,
 }
 
 impl Pace {
-    /// It was handed so many bytes.
+    /// The server took `bytes` of the response.
     fn hand(&mut self, bytes: usize, now: Instant) {
         self.bytes += bytes as u64;
         (self.since, self.counted_from) = (Some(now), Some(now));
     }
 
-    /// It has taken all that there is.
+    /// The server has taken everything that is ready.
     fn taken(&mut self, now: Instant) {
         self.since = None;
         if let Some(counted_from) = self.counted_from.take() {
@@ -67,7 +66,7 @@ impl Pace {
         }
     }
 
-    /// Whether it takes too little. Begins a new average where one is complete.
+    /// Whether the client reads too slowly. Begins a new average when one is complete.
     fn is_too_slow(&mut self, now: Instant, limits: WriteLimits) -> bool {
         let (Some(since), Some(counted_from)) = (self.since, self.counted_from) else {
             return false;
@@ -86,7 +85,7 @@ impl Pace {
     }
 }
 
-/// Wraps the body of each answer.
+/// Wraps the body of each response.
 pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -107,7 +106,7 @@ pub(super) async fn guard(
     }))
 }
 
-/// A body that hands out little at a time.
+/// A body that is handed out in small pieces.
 pub(super) struct GuardedBody {
     body: BoxBody,
     /// Of the last chunk of `body`.
@@ -179,7 +178,10 @@ async fn look(pace: Weak<Cell<Pace>>, control: Rc<Control>, limits: WriteLimits)
         if is_too_slow {
             let WriteLimits { timeout, min_bytes_per_sec } = limits;
             let timeout_secs = timeout.as_secs();
-            info!(timeout_secs, min_bytes_per_sec, "a client that takes too little is cut off");
+            info!(
+                timeout_secs,
+                min_bytes_per_sec, "closed the connection of a client that reads too slowly"
+            );
             return control.cut();
         }
     }

@@ -1,4 +1,4 @@
-//! A length of time as flags of the command line take it. Used by the commands that end by themselves.
+//! Parses durations in command-line options. Used by the commands that end by themselves.
 
 use std::time::Duration;
 

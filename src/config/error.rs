@@ -2,7 +2,7 @@
 
 use crate::tls;
 
-/// What is printed in a secret's place.
+/// Printed instead of a secret.
 pub(super) const HIDDEN: &str = "(hidden)";
 
 /// Why the settings cannot be used.
@@ -11,12 +11,12 @@ pub enum ConfigError {
     /// A variable without a default is not set.
     #[error("{0} is not set; see .env.example for what it should hold")]
     Missing(&'static str),
-    /// A variable holds what it cannot mean.
+    /// The value of a variable is invalid.
     #[error("{name}={value:?} is not usable: {problem}")]
     Invalid {
         /// The variable.
         name: &'static str,
-        /// What it holds; hidden where it can hold a password.
+        /// Its value; hidden if it may contain a password.
         value: String,
         /// What is wrong with it.
         problem: String,

@@ -1,11 +1,11 @@
-//! A property test: whatever is wrong with a URL that holds a password, nothing that is printed of it
-//! (an error, the settings, their `Debug`) shows the password.
+//! A property test: however malformed a URL with a password is, nothing that is printed about it (an error, the
+//! settings, their `Debug`) contains the password.
 
 use proptest::prelude::*;
 
 use super::{Config, EnvFile, Inspection};
 
-/// Every part of a password holds it.
+/// Contained in every part of a password.
 const SECRET: &str = "s3cret";
 
 /// Characters that people have in passwords and do not encode.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{EventKind, SensorIdentifier, Timestamp};
 
-/// A client that was cut off waits so long before it comes again.
+/// How long a disconnected client waits before it reconnects.
 const RETRY_MILLISECONDS: u32 = 3_000;
 
 /// Keeps proxies from closing an idle connection. A comment, which clients ignore.
