@@ -1,4 +1,4 @@
-//! What our figures are compared with: other clients that do half of the work, measured in the same run.
+//! The baselines of our figures: other clients that do half of the work, measured in the same run.
 //! `mosquitto_sub` takes the messages and stores nothing; `psql` stores the rows and takes no messages. Called by
 //! the scenarios between their own measurements.
 
@@ -101,14 +101,14 @@ fn mosquitto_sub(bed: &TestBed) -> Command {
     if let Some(username) = &broker.username {
         command.args(["-u", username]);
     }
-    // Everybody can read a command line: the password is in a file of options.
+    // A command line is public: the password is in a file of options.
     if let Some(options) = &bed.client_options {
         command.env("XDG_CONFIG_HOME", options.path());
     }
     command
 }
 
-/// What the broker tells of itself, and what the user tells of it.
+/// The broker's version as it reports it, and the settings that the user named.
 pub(super) async fn broker_settings(
     bed: &TestBed,
     settings: Option<String>,

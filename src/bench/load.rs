@@ -1,5 +1,5 @@
-//! What the benchmark publishes, and how fast: called by the scenarios, which change what is theirs. The test bed fills
-//! in the topics. The sensors are the same in each run.
+//! The loads that the benchmark publishes. Used by the scenarios, which change single parameters; the test bed sets the
+//! topics. The sensors are the same in each run.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -10,7 +10,7 @@ use crate::wire::Topics;
 /// The sensors of most scenarios.
 pub(super) const SENSORS: usize = 1_000;
 
-/// Messages of so many measurements, as fast as the broker takes them.
+/// Messages of this many measurements, as fast as the broker accepts them.
 pub(super) fn backlog(messages: u64, sensor_count: usize, items: u32) -> Fleet {
     let content = Content::Invented(Invention::of_measurements(items));
     Fleet { limit: Some(messages), ..Fleet::new(sensors(sensor_count), Topics::new(""), content) }

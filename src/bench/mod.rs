@@ -2,8 +2,8 @@
 //! Measured from outside on real servers, in turn with baselines: other clients that do half of the work.
 //! docs/BENCHMARKS.md says what each scenario is and how to repeat it.
 //!
-//! `load` says what is published; `service` is the child process under measurement; `test_bed` and `meters`
-//! surround it; `baseline` runs the others; `backlog`, `live` and those beside them are the scenarios; `report`
+//! `load` defines what is published; `service` is the child process under measurement; `test_bed` and `meters`
+//! set up and measure; `baseline` runs the baselines; `backlog`, `live` and those beside them are the scenarios; `report`
 //! holds the results.
 
 mod aggregates;

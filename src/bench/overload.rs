@@ -20,7 +20,7 @@ const DURATION: Duration = Duration::from_secs(30);
 const ITEMS_PER_MESSAGE: u32 = 30;
 /// Offered ÷ settled: a little more than three, for the time in which it is not known yet.
 const EXCESS: f64 = 3.2;
-/// Messages per second until it is known what is settled.
+/// Messages per second until the first measurement of the settled rate.
 const FIRST_RATE: u64 = 15_000;
 const MIN_RATE: u64 = 1_000;
 /// A bound for the broker's queue: about 2.5 kB each.
@@ -79,7 +79,7 @@ pub(super) async fn overload(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// Watches what is settled and how much memory that takes, and governs the offered rate.
+/// Measures the settled rate and the memory, and sets the offered rate.
 async fn observe(
     http: HttpClient,
     pid: u32,

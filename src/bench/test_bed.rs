@@ -1,5 +1,5 @@
-//! The user's two servers, and on them a database, a session and a topic prefix for each measurement. Opened by
-//! the command, used by the scenarios. Promises that everything it created is gone after `clear`.
+//! A database, a session and a topic prefix for each measurement, on the user's two servers. Created by the command,
+//! used by the scenarios. `clear` removes everything that was created.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -180,10 +180,10 @@ impl Run {
     }
 }
 
-/// Where mosquitto's clients find the password, if the broker wants one.
+/// The file in which mosquitto's clients find the password, if the broker requires one.
 fn client_options(broker: &BrokerUrl) -> anyhow::Result<Option<TempDir>> {
     let Some(password) = broker.password() else { return Ok(None) };
-    // Nobody else can read it.
+    // Readable by its owner only.
     let directory = tempfile::tempdir()?;
     std::fs::write(directory.path().join("mosquitto_sub"), format!("-P {password}\n"))?;
     Ok(Some(directory))

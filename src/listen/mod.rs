@@ -1,5 +1,5 @@
-//! `tributary listen`: subscribes to every topic of the broker for a while, with a session of its own, and tells of
-//! each topic whether the service takes what is published there. Started by `cli`. Changes nothing at the broker
+//! `tributary listen`: subscribes to every topic of the broker for a while, with a session of its own, and prints for
+//! each topic whether the service accepts its messages. Started by `cli`. Changes nothing at the broker
 //! and needs no database.
 
 mod observed;

@@ -1,4 +1,4 @@
-//! What was published, by topic: how often, an example, and whether the service takes it. Filled and printed by
+//! Counts, an example and the verdict for each topic that was published to. Filled and printed by
 //! `listen`. Pure; its memory is bounded, whatever is published.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::domain::{AckTokens, RawMessage, Uplink};
 use crate::wire::{Decoder, TopicFlaw};
 
-/// Topics that are told apart: with the bounds below at most 10 MB.
+/// Topics that are counted separately; with the bounds below at most 10 MB.
 const MAX_TOPICS: usize = 5_000;
 
 /// Of a topic. Longer ones that begin alike count as one.
@@ -71,7 +71,7 @@ impl Observed {
         };
         known.messages += 1;
         known.retained += u64::from(message.retained);
-        // The first message that is not taken is the example.
+        // The first rejected message is the example.
         if known.verdict == Verdict::Taken {
             let verdict = verdict(&self.decoder, &self.ack_tokens, message);
             if verdict != Verdict::Taken {
@@ -80,7 +80,7 @@ impl Observed {
         }
     }
 
-    /// First what is not taken.
+    /// Rejected topics first.
     pub(super) fn report(&self, period: &str) -> String {
         let topics = count(self.topics.len() as u64, "topic");
         let mut report = format!("{} on {topics} {period}\n", count(self.messages, "message"));

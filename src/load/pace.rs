@@ -33,11 +33,11 @@ impl Rate {
     }
 }
 
-/// How much has been published of what is due.
+/// How many of the due messages have been published.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     rate: Rate,
-    /// Messages that may be made up for after a delay; older ones are skipped.
+    /// Messages that may be published late after a delay; older ones are skipped.
     max_backlog: u64,
     advanced_to: Duration,
     /// Due since the start, including a fraction of the next one.

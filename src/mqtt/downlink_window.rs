@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::sensor::{Downlink, Refusal};
 
-/// A PUBLISH without PUBACK for so long is given up. The broker answers in milliseconds.
+/// A PUBLISH without PUBACK for this long is given up. A broker normally answers within milliseconds.
 pub(super) const PUBACK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Most in flight, whatever the broker's Receive Maximum: 64 KB each.
@@ -91,7 +91,7 @@ impl DownlinkWindow {
         Some(oldest.sent_at + PUBACK_DEADLINE)
     }
 
-    /// Takes those whose deadline is over.
+    /// Removes those whose deadline has passed.
     pub(super) fn give_up(&mut self, now: Instant) -> Vec<Downlink> {
         let late = |it: &&mut InFlight| it.sent_at + PUBACK_DEADLINE <= now;
         self.in_flight.iter_mut().filter(late).filter_map(|it| it.downlink.take()).collect()

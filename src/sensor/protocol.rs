@@ -40,7 +40,7 @@ pub(super) struct SetAcknowledgedRevision {
     pub(super) success: bool,
 }
 
-/// To a sensor's actor: so many of its items were rows already.
+/// To a sensor's actor: the number of its items that were duplicates.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct CountDuplicates(pub(super) u64);

@@ -48,7 +48,7 @@ pub(super) struct LookUpSensors;
 #[rtype(result = "()")]
 pub struct StoreLastSeen;
 
-/// Why the tables could not be asked, or told.
+/// Why the tables could not be read or written.
 #[derive(Debug, thiserror::Error)]
 enum LookUpFailure {
     #[error(transparent)]

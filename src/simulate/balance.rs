@@ -1,5 +1,5 @@
-//! What was published against what the service's ledger says became of it. Pure; asked by the run while it
-//! waits for the service, and for the check.
+//! Compares what was published with the service's ledger. Used while the run waits for the service, and for the final
+//! check. Pure.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub(super) enum LedgerCheck {
     ExactWithDuplicates,
     /// Items that are neither committed nor rejected.
     Missing(u64),
-    /// Items that the service settled over and above: other publishers are active, and no more can be told.
+    /// Items that the service settled in excess: other publishers are active, so nothing can be concluded.
     Foreign(u64),
     /// Why the ledger cannot be compared.
     Unknown(String),

@@ -1,4 +1,4 @@
-//! What the project wants to reach, and what a run reached of it. Pure. A target whose scenario was not run is
+//! The project's targets, and whether a run met them. Pure. A target whose scenario was not run is
 //! left out.
 
 use super::{Report, Row};

@@ -97,7 +97,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for what the broker sends, and then for `gather`, so that more of it comes at once. Nothing is lost when
+    /// Waits for a packet, and then for `gather`, so that more packets arrive together. Nothing is lost when
     /// the future is dropped.
     pub(crate) async fn events(&mut self, gather: Duration) -> anyhow::Result<VecDeque<Event>> {
         while self.received.is_empty() {

@@ -197,7 +197,7 @@ impl Publisher {
                 "the broker has acknowledged nothing for {ACKNOWLEDGEMENT_TIMEOUT:?}"
             );
             let wake_at = self.wake_at(now, timing).min(connection.keep_alive(now)?);
-            // One PUBACK is not worth a round, and the broker has the cores meanwhile.
+            // A round for a single PUBACK would take CPU time from the broker.
             let is_flat_out = self.pace.is_unlimited() && self.deadline.is_none();
             let gather = if is_flat_out { self.tick } else { Duration::ZERO };
             tokio::select! {
@@ -213,7 +213,7 @@ impl Publisher {
         }
     }
 
-    /// Queues what is due, as far as there is room for it.
+    /// Queues the due messages, as far as the window has room.
     fn fill(&mut self, now: Instant, timing: &Timing) {
         if self.deadline.is_some() {
             return;
@@ -276,7 +276,7 @@ impl Publisher {
         if self.deadline.is_some() {
             return now + IDLE;
         }
-        // With a full window an acknowledgement wakes.
+        // With a full window, an acknowledgement wakes the task.
         let next = self.pace.next_at().filter(|_| self.window.has_room());
         let due = next.into_iter().chain(timing.duration).min().map(|due| timing.started_at + due);
         due.map_or(now + IDLE, |due| due.max(now + self.tick).min(now + IDLE))

@@ -55,7 +55,7 @@ struct Sensor {
     identifier: SensorIdentifier,
     measurements: ByteString,
     inventor: Inventor,
-    /// The row of the series that comes next.
+    /// The next row of the series.
     row: usize,
     /// None before the first configuration.
     revision: Option<i32>,
