@@ -388,8 +388,15 @@ test("a network, a token and a user are created and removed", async () => {
 
 test("no view has a serious finding of axe, in light and dark, nor is it wider than the screen", async () => {
   const views = { ...VIEWS, sensor: `/sensors/${sensors[1].identifier}` };
+  await service.publish(`measurements/${sensors[0].identifier}`, '{"measurements":[{"timestamp":');
+  await until("it is rejected", async () => {
+    const { items } = await service.ask(admin, "GET", "/api/v1/rejections/summary");
+    return items.length > 0;
+  });
   for (const [colorScheme, width, height] of [
     ["light", 390, 844],
+    ["dark", 390, 844],
+    ["light", 2_560, 1_440],
     ["dark", 2_560, 1_440],
   ]) {
     for (const [name, path] of Object.entries(views)) {
@@ -397,6 +404,10 @@ test("no view has a serious finding of axe, in light and dark, nor is it wider t
       await shows(visitor.page.getByRole("heading", { level: 1 }));
       // What a stream follows is never idle; each view is read by then.
       await visitor.page.locator("[aria-busy=true]").waitFor({ state: "detached" });
+      if (name === "rejections") {
+        await visitor.page.getByRole("button", { name: "not_json" }).click();
+        await shows(visitor.page.getByRole("button", { name: "Show in hexadecimal" }));
+      }
       if (name === "ingest")
         await until("there is something to draw", () => visitor.page.locator(".u-over").count());
       assert.deepEqual(await visitor.accessibilityFindings(), [], `${name}, ${colorScheme}, ${width} px`);

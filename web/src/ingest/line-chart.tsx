@@ -1,12 +1,16 @@
 // Two lines over the last minutes.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { nowSeconds } from "../parts/clock";
 import { followSize, frame, shownNumber } from "../parts/plot";
 import { theme } from "../parts/theme";
 import { zone } from "../parts/zone";
 import { useStore } from "../store";
 
 const HEIGHT = 180;
+
+/** The axis of the first values, in seconds. */
+const SHORTEST_S = 60;
 
 interface Props {
   name: string;
@@ -28,7 +32,15 @@ export function LineChart({ name, times, lines }: Props) {
       {
         ...frame(element, HEIGHT, shownZone, colours),
         cursor: { drag: { x: false, y: false }, sync: { key: "ingest" } },
-        scales: { y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] } },
+        scales: {
+          x: {
+            range: (_, min, max) => {
+              const last = max ?? nowSeconds();
+              return [Math.min(min ?? last, last - SHORTEST_S), last];
+            },
+          },
+          y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] },
+        },
         series: [
           {
             value: (_, time) =>

@@ -4,6 +4,7 @@ import type { RevisionMark } from "./use-revision-marks";
 
 const FONT_PX = 11;
 
+/** The newest comes first. */
 export function drawMarks(chart: uPlot, marks: RevisionMark[], colour: string): void {
   const { ctx, bbox } = chart;
   const pixel = devicePixelRatio;
@@ -14,6 +15,7 @@ export function drawMarks(chart: uPlot, marks: RevisionMark[], colour: string): 
   ctx.font = `${FONT_PX * pixel}px system-ui, sans-serif`;
   ctx.textAlign = "left";
   ctx.setLineDash([4 * pixel, 3 * pixel]);
+  let labelled = Number.POSITIVE_INFINITY;
   for (const { at, revision } of marks) {
     const x = Math.round(chart.valToPos(at, "x", true));
     if (x < bbox.left || x > bbox.left + bbox.width) continue;
@@ -21,7 +23,11 @@ export function drawMarks(chart: uPlot, marks: RevisionMark[], colour: string): 
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
-    ctx.fillText(`r${revision}`, x + 3 * pixel, bbox.top + FONT_PX * pixel);
+    // Where two are close to each other, the newer one has the label.
+    const label = `r${revision}`;
+    if (x + ctx.measureText(label).width + 4 * pixel > labelled) continue;
+    labelled = x;
+    ctx.fillText(label, x + 3 * pixel, bbox.top + FONT_PX * pixel);
   }
   ctx.restore();
 }

@@ -40,7 +40,8 @@ export class Visitor {
       }, token);
     const page = await context.newPage();
     page.on("console", (message) => {
-      if (["error", "warning"].includes(message.type())) visitor.#report(message.text());
+      if (["error", "warning"].includes(message.type()))
+        visitor.#report(`${message.text()} ${message.location().url}`);
     });
     page.on("pageerror", (error) => visitor.#report(String(error)));
     page.on("request", (request) => {
