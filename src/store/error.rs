@@ -47,6 +47,9 @@ pub enum StoreError {
     /// PostgreSQL refused, or the connection failed.
     #[error("{}", sentence(.0))]
     Postgres(tokio_postgres::Error),
+    /// A COPY was refused for a row that may be stored already, although the SQLSTATE does not tell: Citus.
+    #[error("{}", sentence(.0))]
+    RefusedCopy(tokio_postgres::Error),
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
     Migration(#[from] refinery::Error),
@@ -116,6 +119,7 @@ pub enum Recovery {
 pub fn recovery(error: &StoreError) -> Recovery {
     match error {
         StoreError::Postgres(error) => error.code().map_or(Recovery::Retry, recovery_for),
+        StoreError::RefusedCopy(_) => Recovery::Stage,
         #[cfg(test)]
         StoreError::Pretended(recovery) => *recovery,
         StoreError::PoolTimeout { .. }
@@ -225,6 +229,7 @@ impl StoreError {
             Self::TransactionPooling => false,
             Self::Postgres(error) => is_transient(error),
             Self::Encoding(_)
+            | Self::RefusedCopy(_)
             | Self::UnknownEngine(_)
             | Self::Extension { .. }
             | Self::EngineChosen(_)

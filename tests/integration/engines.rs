@@ -4,7 +4,9 @@
 use std::process::Command;
 
 use tributary::domain::{Batch, SensorIdentifier, Timestamp};
-use tributary::store::{self, Committer, CopyMode, EngineName, Housekeeper, Store, StoreError};
+use tributary::store::{
+    self, Committer, CopyMode, EngineName, Housekeeper, Recovery, Store, StoreError,
+};
 
 use crate::support::postgres::{Database, connect, engine};
 use crate::support::said::measurement;
@@ -61,7 +63,106 @@ async fn hypertables() -> Option<Database> {
             admin.batch_execute(STEPS).await.unwrap();
             Some(database)
         }
+        EngineName::Citus => None,
     }
+}
+
+/// What Citus offers, as far as it is used: all shards are the table itself.
+const CITUS_STAND_IN: &str = "\
+create function create_distributed_table(
+    relation regclass, distribution_column text, shard_count integer default 8, colocate_with text default 'default'
+) returns void language sql as 'select';
+create function citus_total_relation_size(regclass, fail_on_error boolean) returns bigint
+language sql as 'select pg_total_relation_size($1)';
+create function citus_relation_size(regclass) returns bigint language sql as 'select pg_relation_size($1)';
+set tributary.citus_shards = '4';";
+
+const CITUS_STEPS: &str = include_str!("../../migrations/citus/V2001__citus_distribution.sql");
+
+/// With the tables of Citus; none if the tests run on another extension.
+async fn distributed() -> Option<Database> {
+    let database = database().await;
+    match engine() {
+        EngineName::Citus => Some(database),
+        EngineName::Postgres => {
+            store::migrate(&config(&database)).await.unwrap();
+            let admin = connect(&database.url).await.unwrap();
+            admin.batch_execute(CITUS_STAND_IN).await.unwrap();
+            admin.batch_execute(CITUS_STEPS).await.unwrap();
+            Some(database)
+        }
+        EngineName::TimescaleDb => None,
+    }
+}
+
+#[actix_rt::test]
+async fn a_distributed_partition_takes_over_its_rows_after_it_was_attached() {
+    let Some(database) = distributed().await else { return };
+    let config = config(&database);
+    let now = Timestamp::now().unix_seconds().floor();
+    let admin = connect(&database.url).await.unwrap();
+    for second in [0.0, now, now + 7.0 * DAY, now - 30.0 * DAY] {
+        let insert = format!(
+            "insert into measurement values (gen_random_uuid(), to_timestamp({second}), now(), 0, 0, '{{}}')"
+        );
+        admin.batch_execute(&insert).await.unwrap();
+    }
+
+    Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
+    assert_eq!(count(&database, "select count(*) from measurement_default").await, 2);
+    let committer = Committer::new(&config, 1);
+    let month_ago = batch(SensorIdentifier::random(), now - 30.0 * DAY);
+    committer.commit(month_ago, CopyMode::Direct).await.unwrap();
+
+    assert_eq!(count(&database, "select count(*) from measurement_default").await, 1);
+    assert_eq!(count(&database, "select count(*) from measurement").await, 5);
+    let census = Store::new(&config).census().await.unwrap();
+    let measurements = census.iter().find(|it| it.table == "measurement").unwrap();
+    assert!(measurements.partitions == 3 && measurements.bytes > 0, "{census:?}");
+    assert!(measurements.end.is_some() && measurements.default_bytes > 0, "{census:?}");
+}
+
+#[actix_rt::test]
+async fn a_duplicate_on_a_worker_sends_the_batch_through_the_staging_table() {
+    let Some(database) = distributed().await else { return };
+    let sensor = SensorIdentifier::random();
+    let now = Timestamp::now().unix_seconds().floor();
+    let committer = Committer::new(&config(&database), 1);
+    committer.commit(batch(sensor, now), CopyMode::Direct).await.unwrap();
+    let refused = committer.commit(batch(sensor, now), CopyMode::Direct).await.unwrap_err();
+    assert_eq!(store::recovery(&refused.error), Recovery::Stage, "{}", refused.error);
+    committer.commit(refused.batch, CopyMode::Staged).await.unwrap();
+    assert_eq!(count(&database, "select count(*) from measurement").await, 1);
+}
+
+#[actix_rt::test]
+async fn a_distributed_partition_goes_after_the_retention_and_so_do_old_rows_elsewhere() {
+    let Some(database) = distributed().await else { return };
+    let config = store::Config { measurement_retention_days: Some(100), ..config(&database) };
+    let admin = connect(&database.url).await.unwrap();
+    let begin: String = admin
+        .query_one("select (date_trunc('week', now(), 'UTC') - interval '30 weeks')::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    for statement in [
+        format!(
+            "create table measurement_p30 partition of measurement
+             for values from ('{begin}') to ('{begin}'::timestamptz + interval '7 days')"
+        ),
+        format!("insert into measurement values (gen_random_uuid(), '{begin}', '{begin}', 0, 0, '{{}}')"),
+        "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '101 days', 0, 0, '{}')".into(),
+        "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '99 days', 0, 0, '{}')".into(),
+    ] {
+        // Citus has no answer to `now()` as the begin of a partition, nor to several commands in one string.
+        admin.batch_execute(&statement).await.unwrap();
+    }
+
+    Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
+
+    assert_eq!(count(&database, "select count(*) from measurement").await, 1);
+    let partition = "select count(*) from pg_class where relname like 'measurement_p30%'";
+    assert_eq!(count(&database, partition).await, 0);
 }
 
 fn batch(sensor: SensorIdentifier, second: f64) -> Batch {

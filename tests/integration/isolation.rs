@@ -4,7 +4,7 @@
 use tributary::config::read_store;
 use tributary::store::migrate;
 
-use crate::support::postgres::{Postgres, connect};
+use crate::support::postgres::{Postgres, connect, on_table};
 use crate::support::said::{measurement, measurements};
 use crate::support::scene::Scene;
 use crate::support::service::{count, database};
@@ -71,7 +71,7 @@ async fn one_refused_row_is_rejected_alone() {
     let client = connect(&scene.database.url).await.unwrap();
     // PostgreSQL refuses what the validation lets through: here by a rule of the operator's.
     client
-        .batch_execute("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)")
+        .batch_execute(&on_table("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
         .await
         .unwrap();
     let mut waiting = Vec::new();
@@ -101,7 +101,8 @@ async fn one_refused_row_is_rejected_alone() {
 async fn a_flood_of_refused_rows_is_counted_and_not_kept() {
     let scene = Scene::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
     let client = connect(&scene.database.url).await.unwrap();
-    let rule = "alter table measurement add check ((value->>'temperature')::numeric < 100)";
+    let rule =
+        &on_table("alter table measurement add check ((value->>'temperature')::numeric < 100)");
     client.batch_execute(rule).await.unwrap();
     for second in 0..4 {
         let hot = f64::from(100 + 3 * second);
@@ -125,8 +126,10 @@ async fn what_breaks_a_unique_constraint_of_the_users_is_rejected() {
     for deferral in ["", "deferrable initially deferred"] {
         let scene = Scene::new(&[]).await;
         let client = connect(&scene.database.url).await.unwrap();
-        let rule = "alter table measurement add constraint one_at_a_time \
-                    unique (sensor_identifier, creation_timestamp)";
+        let rule = &on_table(
+            "alter table measurement add constraint one_at_a_time \
+                    unique (sensor_identifier, creation_timestamp)",
+        );
         client.batch_execute(&format!("{rule} {deferral}")).await.unwrap();
         let item = |second, value| {
             format!(r#"{{"revision":0,"timestamp":{second},"value":{{"a":{value}}}}}"#)

@@ -5,7 +5,7 @@ use tributary::store::{self, Committer, CopyMode, StoreError};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::{Postgres, connect};
+use crate::support::postgres::{Postgres, connect, on_table};
 use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch, config};
@@ -118,7 +118,7 @@ async fn shutdown_drains() {
     // A lock holds a commit up until SIGTERM has been given.
     let mut locker = crate::support::postgres::connect(&database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
-    lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
+    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
     say(&client, &topic, 0..200).await;
     service.until(|account| account.in_flight == 200).await;
     service.tell_to_stop();

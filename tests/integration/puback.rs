@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
-use crate::support::postgres::connect;
+use crate::support::postgres::{connect, on_table};
 use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
@@ -39,11 +39,11 @@ async fn no_puback_before_commit() {
     // Then the table is locked: the COPY waits, and with it the COMMIT.
     let mut locker = connect(&database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
-    lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
+    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
     sensor_client.publish(&topic, measurement(2.0)).await.unwrap();
     service.until(|account| account.in_flight == 1).await;
     let waiting = "select count(*) from pg_stat_activity \
-        where wait_event_type = 'Lock' and query like 'copy measurement%' and datname = current_database()";
+        where wait_event_type = 'Lock' and (query like 'copy measurement%' or query like 'with routed%') and datname = current_database()";
     eventually(PATIENCE, async || match count(&database, waiting).await {
         1 => Ok(()),
         count => Err(count),
@@ -74,7 +74,7 @@ async fn a_redelivery_after_a_kill_adds_no_row() {
     service.until(|account| account.committed == 50).await;
     let mut locker = connect(&database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
-    lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
+    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
     for second in 50..60 {
         sensor_client.publish(&topic, measurement(f64::from(second))).await.unwrap();
     }

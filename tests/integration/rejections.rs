@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::{Database, connect};
+use crate::support::postgres::{Database, connect, on_table};
 use crate::support::said::{heartbeat, measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
@@ -143,7 +143,7 @@ async fn an_item_is_replayed_alone() {
     scene.create_sensor().await;
     // An operator's rule refuses one item, the service refuses another.
     scene
-        .execute("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)")
+        .execute(&on_table("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
         .await;
     let nested = r#"{"revision":0,"timestamp":9,"value":{"a":{}}}"#;
     let said = measurements([12.0, 13.0, 14.0]).replace("]}", &format!(",{nested}]}}"));
@@ -157,7 +157,7 @@ async fn an_item_is_replayed_alone() {
     let kept = scene.count("select sum(item_index)::bigint from rejection").await;
     assert_eq!(kept, 1 + 3, "each still names its place in the message that it came in");
 
-    scene.execute("alter table measurement drop constraint cool").await;
+    scene.execute(&on_table("alter table measurement drop constraint cool")).await;
     let report = scene.replay(json!({ "kind": "measurement" })).await;
     assert_eq!(
         told(&report),
@@ -268,7 +268,7 @@ async fn two_replays_at_once_store_each_item_once() {
 
     let mut locker = connect(&scene.database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
-    lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
+    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
     let order = json!({ "all": true });
     let both = async {
         tokio::join!(scene.replay(order.clone()), second.post("/api/v1/rejections/replay", &order))
@@ -297,7 +297,7 @@ async fn what_is_gone_is_counted_by_the_attempt_that_succeeds() {
     scene.service.until(|account| account.received == 2 && account.in_flight == 0).await;
     scene.create_sensor().await;
     scene
-        .execute("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)")
+        .execute(&on_table("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
         .await;
 
     let mut deleter = connect(&scene.database.url).await.unwrap();
@@ -324,7 +324,7 @@ async fn a_kill_in_a_replay_loses_nothing_and_doubles_nothing() {
 
     let mut locker = connect(&scene.database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
-    lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
+    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
     let order = json!({ "all": true });
     let killed = async {
         scene.service.until(|account| account.in_flight == 20).await;

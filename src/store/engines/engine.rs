@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::domain::{Kind, Timestamp};
 use crate::store::StoreError;
@@ -82,6 +83,16 @@ pub(in crate::store) trait Engine: Debug + Send + Sync {
     /// # Errors
     /// When it cannot be created now; its rows then go to the default partition.
     fn create<'a>(&'a self, client: &'a Client, partition: &'a NewPartition) -> Done<'a, ()>;
+
+    /// Whether the statement of a page can have one plan for all parameters.
+    fn plans_once(&self) -> bool {
+        true
+    }
+
+    /// Whether a COPY into a hot table failed for a row that may be a duplicate, although the SQLSTATE does not tell.
+    fn refused_copy(&self, _state: Option<&SqlState>) -> bool {
+        false
+    }
 
     /// Whether COPY takes only rows of partitions that exist: the others go through the staging table.
     fn copies_only_known_partitions(&self) -> bool {

@@ -6,4 +6,5 @@ pub(super) mod partition;
 pub(super) mod retention;
 pub(super) mod postgres;
 pub(super) mod timescaledb;
+pub(super) mod citus;
 pub(super) mod recorded;

@@ -97,8 +97,7 @@ pub(in crate::store) async fn create(
     client: &Client,
     new: &NewPartition,
 ) -> Result<(), StoreError> {
-    let exists = "select to_regclass($1) is not null";
-    if client.query_typed_one(exists, &[(&new.name, Type::TEXT)]).await?.get(0) {
+    if exists(client, new).await? {
         return Ok(());
     }
     let mut outcome = in_transaction(client, attach(client, new, false)).await;
@@ -106,17 +105,28 @@ pub(in crate::store) async fn create(
     if is(&outcome, &SqlState::CHECK_VIOLATION) {
         outcome = in_transaction(client, attach(client, new, true)).await;
     }
-    if is(&outcome, &SqlState::DUPLICATE_TABLE) {
-        return Ok(());
-    }
-    // It overlaps a partition that was created with another PARTITION_INTERVAL_DAYS.
-    if is(&outcome, &SqlState::INVALID_OBJECT_DEFINITION) {
-        tracing::info!(partition = new.name, "partition not created: it would overlap another");
+    if is_duplicate_or_overlap(&outcome) {
+        tracing::debug!(partition = new.name, "partition exists, or would overlap another");
         return Ok(());
     }
     outcome?;
     tracing::info!(partition = new.name, "partition created");
     Ok(())
+}
+
+pub(in crate::store) async fn exists(
+    client: &Client,
+    new: &NewPartition,
+) -> Result<bool, StoreError> {
+    let exists = "select to_regclass($1) is not null";
+    Ok(client.query_typed_one(exists, &[(&new.name, Type::TEXT)]).await?.try_get(0)?)
+}
+
+/// Another session has created it, or it overlaps a partition that was created with another PARTITION_INTERVAL_DAYS.
+pub(in crate::store) fn is_duplicate_or_overlap(
+    outcome: &Result<(), tokio_postgres::Error>,
+) -> bool {
+    is(outcome, &SqlState::DUPLICATE_TABLE) || is(outcome, &SqlState::INVALID_OBJECT_DEFINITION)
 }
 
 async fn attach(

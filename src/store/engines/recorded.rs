@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use super::citus::Citus;
 use super::engine::Engine;
 use super::postgres::Postgres;
 use super::timescaledb::TimescaleDb;
@@ -21,6 +22,8 @@ pub enum EngineName {
     /// The extension TimescaleDB: hypertables, which it compresses.
     #[value(name = "timescaledb")]
     TimescaleDb,
+    /// The extension Citus: shards on several machines.
+    Citus,
 }
 
 impl EngineName {
@@ -30,6 +33,7 @@ impl EngineName {
         match self {
             Self::Postgres => "postgres",
             Self::TimescaleDb => "timescaledb",
+            Self::Citus => "citus",
         }
     }
 
@@ -38,6 +42,7 @@ impl EngineName {
         match self {
             Self::Postgres => 1..=1_000,
             Self::TimescaleDb => 1_001..=2_000,
+            Self::Citus => 2_001..=3_000,
         }
     }
 
@@ -45,6 +50,7 @@ impl EngineName {
         match self {
             Self::Postgres => &Postgres,
             Self::TimescaleDb => &TimescaleDb,
+            Self::Citus => &Citus,
         }
     }
 
@@ -53,6 +59,7 @@ impl EngineName {
         match self {
             Self::Postgres => None,
             Self::TimescaleDb => Some((2, 20)),
+            Self::Citus => Some((13, 0)),
         }
     }
 
@@ -85,6 +92,10 @@ impl EngineName {
         let Some(row) = row else { return refuse("it is not installed in the database".into()) };
         let version: String = row.try_get(0)?;
         if is_at_least(&version, minimum) {
+            // Locks and temporary tables belong to one node; the tables that are not distributed are on this one.
+            if self == Self::Citus && !client.query_typed_one(COORDINATOR, &[]).await?.try_get(0)? {
+                return refuse("DATABASE_URL leads to a worker, and not to the coordinator".into());
+            }
             return Ok(());
         }
         let (major, minor) = minimum;
@@ -93,6 +104,8 @@ impl EngineName {
 }
 
 const EXTENSION: &str = "select extversion from pg_extension where extname = $1";
+
+const COORDINATOR: &str = "select citus_is_coordinator()";
 
 const RECORDED: &str = "select name from engine";
 

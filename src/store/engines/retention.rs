@@ -53,13 +53,23 @@ pub(in crate::store) async fn enforce(
     client: &mut Client,
     kept: &mut Kept,
 ) -> Result<usize, StoreError> {
+    let waiting = drop_partitions(retention, client, kept).await?;
+    delete_expired_rows(retention, &format!("{}_default", retention.table), client).await?;
+    Ok(waiting)
+}
+
+/// Drops the partitions that have expired. Returns the number of those that wait for a lock.
+pub(in crate::store) async fn drop_partitions(
+    retention: &Retention,
+    client: &mut Client,
+    kept: &mut Kept,
+) -> Result<usize, StoreError> {
     let detached = client.query_typed(DETACHED, &[(&retention.table, Type::TEXT)]).await?;
     let mut waiting = 0;
     for row in detached {
         waiting += usize::from(!drop_detached(retention, client, row.get(0)).await?);
     }
     waiting += drop_expired(retention, client, kept).await?;
-    delete_expired_rows(retention, &format!("{}_default", retention.table), client).await?;
     Ok(waiting)
 }
 
@@ -127,15 +137,17 @@ async fn detach(
     }
     transaction.rollback().await?;
     let transaction = client.transaction().await?;
-    let detach = format!(
-        "{LOCK_TIMEOUT}; {PARTITIONS_LOCK};
-         lock table only {table} in access exclusive mode;
-         {test};
-         alter table {table} detach partition {name};
-         alter table {name} rename to {detached}"
-    );
-    if !got_lock(transaction.batch_execute(&detach).await)? {
-        return Ok(false);
+    // One by one, because Citus takes no several commands in one string.
+    for statement in [
+        format!("{LOCK_TIMEOUT}; {PARTITIONS_LOCK}"),
+        format!("lock table only {table} in access exclusive mode"),
+        test,
+        format!("alter table {table} detach partition {name}"),
+        format!("alter table {name} rename to {detached}"),
+    ] {
+        if !got_lock(transaction.batch_execute(&statement).await)? {
+            return Ok(false);
+        }
     }
     Ok(transaction.commit().await.map(|()| true)?)
 }
@@ -148,7 +160,8 @@ async fn drop_detached(
 ) -> Result<bool, StoreError> {
     let table = retention.table;
     let transaction = client.transaction().await?;
-    let lock = format!("{LOCK_TIMEOUT}; lock table {name} in access exclusive mode");
+    transaction.batch_execute(LOCK_TIMEOUT).await?;
+    let lock = format!("lock table {name} in access exclusive mode");
     if !got_lock(transaction.batch_execute(&lock).await)? {
         return Ok(false);
     }

@@ -263,7 +263,14 @@ impl Committer {
                 }
                 roll_back(&connection).await;
             }
-            outcome
+            match outcome {
+                Err(StoreError::Postgres(error))
+                    if mode == CopyMode::Direct && connection.engine.refused_copy(error.code()) =>
+                {
+                    Err(StoreError::RefusedCopy(error))
+                }
+                outcome => outcome,
+            }
         })
         .await
     }

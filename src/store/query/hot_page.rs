@@ -165,7 +165,7 @@ impl Store {
     ) -> Result<Option<RowPage<T>>, StoreError> {
         self.within(async {
             let rows = self.hot_read_of(async |reader, until| {
-                hot_rows(reader, until, sensor, selection, &table).await
+                self.hot_rows(reader, until, sensor, selection, &table).await
             });
             let Some(rows) = rows.await? else { return Ok(None) };
             let shown = rows.len().min(selection.page.limit as usize);
@@ -175,41 +175,41 @@ impl Store {
         })
         .await
     }
-}
 
-/// The rows of a page, and one more if there is one; none if the sensor does not exist. The health check
-/// must succeed by `until`.
-pub(super) async fn hot_rows(
-    reader: &Reader,
-    until: Instant,
-    sensor: SensorIdentifier,
-    selection: &Selection,
-    table: &Table<'_>,
-) -> Result<Option<Vec<Row>>, StoreError> {
-    let (first, is_all) = near(selection);
-    let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
-    let bounds = Bounds::of(&first);
-    let (page, parameters) = table.page(&first, &bounds);
-    let planning = match table.conditions.has_text && has_log_index(reader, until).await? {
-        true => Planning::Anew,
-        false => Planning::Once,
-    };
-    // Pipelined: one round trip.
-    let ((), exists, rows) = tokio::try_join!(
-        biased;
-        reader.health_check(planning, until),
-        reader.query_prepared(SENSOR_EXISTS, identifier),
-        reader.query_planned(planning, &page, &parameters),
-    )?;
-    if exists.is_empty() {
-        return Ok(None);
+    /// The rows of a page, and one more if there is one; none if the sensor does not exist. The health check
+    /// must succeed by `until`.
+    pub(super) async fn hot_rows(
+        &self,
+        reader: &Reader,
+        until: Instant,
+        sensor: SensorIdentifier,
+        selection: &Selection,
+        table: &Table<'_>,
+    ) -> Result<Option<Vec<Row>>, StoreError> {
+        let (first, is_all) = near(selection);
+        let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+        let bounds = Bounds::of(&first);
+        let (page, parameters) = table.page(&first, &bounds);
+        let is_planned_anew = !self.engine(reader).await?.plans_once()
+            || table.conditions.has_text && has_log_index(reader, until).await?;
+        let planning = if is_planned_anew { Planning::Anew } else { Planning::Once };
+        // Pipelined: one round trip.
+        let ((), exists, rows) = tokio::try_join!(
+            biased;
+            reader.health_check(planning, until),
+            reader.query_prepared(SENSOR_EXISTS, identifier),
+            reader.query_planned(planning, &page, &parameters),
+        )?;
+        if exists.is_empty() {
+            return Ok(None);
+        }
+        if is_all || rows.len() > selection.page.limit as usize || is_followed(&rows)? {
+            return Ok(Some(rows));
+        }
+        let bounds = Bounds::of(selection);
+        let (page, parameters) = table.page(selection, &bounds);
+        reader.query_planned(planning, &page, &parameters).await.map(Some)
     }
-    if is_all || rows.len() > selection.page.limit as usize || is_followed(&rows)? {
-        return Ok(Some(rows));
-    }
-    let bounds = Bounds::of(selection);
-    let (page, parameters) = table.page(selection, &bounds);
-    reader.query_planned(planning, &page, &parameters).await.map(Some)
 }
 
 async fn has_log_index(reader: &Reader, until: Instant) -> Result<bool, StoreError> {

@@ -40,7 +40,7 @@ pub(super) fn some(names: &str, has_paths: bool) -> String {
 pub(super) fn has_one(names: &str, has_paths: bool) -> String {
     if has_paths {
         format!(
-            "exists (select from unnest({names}) as names (name) where {} is not null)",
+            "exists (select 1 from unnest({names}) as names (name) where {} is not null)",
             at_path("name")
         )
     } else {

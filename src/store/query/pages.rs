@@ -4,7 +4,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::hot_page::{Bounds, Conditions, Table, hot_rows};
+use super::hot_page::{Bounds, Conditions, Table};
 use super::members;
 use super::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Newest, Order, Page,
@@ -53,7 +53,7 @@ impl Store {
                 let (page, parameters) = table.page(&future, &bounds);
                 tokio::try_join!(
                     biased;
-                    hot_rows(reader, until, sensor, &past, &table),
+                    self.hot_rows(reader, until, sensor, &past, &table),
                     reader.query_prepared(&page, &parameters),
                 )
             });

@@ -31,6 +31,16 @@ pub(crate) fn engine() -> EngineName {
     })
 }
 
+/// A statement about the table `measurement`, for the tables where the engine keeps its rows.
+pub(crate) fn on_table(statement: &str) -> String {
+    match engine() {
+        EngineName::TimescaleDb => ["measurement_chunks", "measurement_outlier"]
+            .map(|table| statement.replacen("measurement", table, 1))
+            .join("; "),
+        EngineName::Postgres | EngineName::Citus => statement.to_owned(),
+    }
+}
+
 /// A standby looks for its primary again after this long.
 const STANDBY: &str = "wal_retrieve_retry_interval=100ms";
 
