@@ -4,7 +4,9 @@
 //! Threads: the ingest arbiter (inbound loop, sensors' actors, outbox, replayer), the writer arbiter
 //! (batches, COPY), `HTTP_WORKERS` threads of HTTP, and the main thread (housekeeping, streams).
 
+mod housekeeping;
 mod ingest_pipeline;
+mod instance_tasks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,13 +17,16 @@ use actix_rt::task::JoinHandle;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
+use self::housekeeping::run_housekeeping;
 use self::ingest_pipeline::{IngestPipeline, PipelineEnd};
 use crate::api::{self, SupervisorHandle};
 use crate::config::Config;
 use crate::domain::{
-    Faults, Flow, Health, Ledger, Subscriptions, Task, Timestamp, long_pause, pause,
+    Faults, Flow, Health, Leadership, Ledger, Subscriptions, Task, Timestamp, pause,
 };
+use crate::instances::{Identity, PeersHandles};
 use crate::metrics::Metrics;
 use crate::mqtt::{InboundHandles, StopSignals};
 use crate::probes;
@@ -43,7 +48,8 @@ const WORK_CONNECTIONS: u32 = 3;
 /// For housekeeping, bundles, counts and replays. The API's connections are opened by its own threads.
 const BACKGROUND_CONNECTIONS: u32 = 4;
 
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3_600);
+/// The row of an instance that has ended is too old after ten seconds anyway.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for HTTP requests in progress to finish.
 const HTTP_GRACE_SECS: u64 = 5;
@@ -51,6 +57,8 @@ const HTTP_GRACE_SECS: u64 = 5;
 /// A running service.
 pub struct App {
     address: SocketAddr,
+    instance: Uuid,
+    background: Store,
     ledger: Arc<Ledger>,
     server: actix_server::Server,
     ingest: Arbiter,
@@ -87,6 +95,7 @@ impl App {
         let background = store_of("background", BACKGROUND_CONNECTIONS);
         probes::watch_health(&metrics, Arc::clone(&health));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
+        let (leading, leadership) = Leadership::new();
         let (shutdown, shutdown_receiver) = watch::channel(false);
         let (drain, drain_receiver) = watch::channel(config.drain);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
@@ -96,7 +105,8 @@ impl App {
         let (pipeline_ending, pipeline_ended) = oneshot::channel();
         let pipeline = IngestPipeline {
             config: config.clone(),
-            subscriptions,
+            subscriptions: Arc::clone(&subscriptions),
+            leadership: leadership.clone(),
             store: store_of("ingest", INGEST_CONNECTIONS),
             handles: InboundHandles {
                 ledger: Arc::clone(&ledger),
@@ -114,6 +124,21 @@ impl App {
             actix_rt::spawn(pipeline.run(started, pipeline_ending));
         });
         let (supervisor, outbox) = actors.await.context("the ingest arbiter failed to start")?;
+
+        let identity = Identity {
+            identifier: Uuid::new_v4(),
+            client_id: config.mqtt.client_id.clone(),
+            host: config.host.clone(),
+            started_at,
+        };
+        let peers_handles = PeersHandles {
+            supervisor: supervisor.clone(),
+            outbox: outbox.clone(),
+            hub: Arc::clone(&hub),
+            ledger: Arc::clone(&ledger),
+            flow: Arc::clone(&flow),
+            leadership: leadership.clone(),
+        };
 
         let fleet = streams::Fleet::new(Arc::clone(&hub), background.clone(), Arc::clone(&metrics));
         let context = api::Context {
@@ -133,6 +158,8 @@ impl App {
             replays,
             ledger: Arc::clone(&ledger),
             health,
+            identity: identity.clone(),
+            leadership: leadership.clone(),
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
             settings: api::Settings {
@@ -145,11 +172,13 @@ impl App {
         let (server, address) = api::bind(&config.http, context)?;
         let background_tasks = BackgroundTasks {
             tasks: tasks.clone(),
-            store: background,
+            store: background.clone(),
             hub: Arc::clone(&hub),
             metrics,
+            leadership,
         };
         background_tasks.spawn(&config.store, fleet);
+        background_tasks.spawn_instances(&config.store, leading, identity.clone(), peers_handles);
         let published = Arc::clone(&hub);
         actix_rt::spawn(async move {
             let work = async || published.run(&mut events, tasks.faults()).await;
@@ -163,6 +192,8 @@ impl App {
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary started");
         Ok(Self {
             address,
+            instance: identity.identifier,
+            background,
             ledger,
             server,
             ingest,
@@ -197,6 +228,8 @@ impl App {
     /// unacknowledged messages.
     pub async fn run_until(self, mut shutdown: impl AsyncFnMut()) -> anyhow::Result<()> {
         let Self {
+            instance,
+            background,
             server,
             ingest,
             writing,
@@ -252,6 +285,13 @@ impl App {
         {
             warn!("ingest did not stop within twice the grace period");
         }
+        // The others then know that this one has told all. What it has not told, they have missed.
+        if !hub.subscriptions().is_relaying() {
+            let forgotten = background.forget_instance(instance);
+            if !matches!(tokio::time::timeout(GOODBYE_TIMEOUT, forgotten).await, Ok(Ok(()))) {
+                debug!("the row of this instance remains until it is too old");
+            }
+        }
         stop(ingest)?;
         stop(writing)?;
         failure.map_or(Ok(()), Err)
@@ -270,6 +310,7 @@ struct BackgroundTasks {
     store: Store,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    leadership: Leadership,
 }
 
 impl BackgroundTasks {
@@ -288,7 +329,8 @@ impl BackgroundTasks {
         });
         let housekeeper = Housekeeper::new(self.store.clone(), config);
         self.supervise(Task::Housekeeping, async move |it| {
-            run_housekeeping(&housekeeper, &it.metrics, it.tasks.faults()).await;
+            let leadership = it.leadership.clone();
+            run_housekeeping(&housekeeper, leadership, &it.metrics, it.tasks.faults()).await;
         });
     }
 
@@ -347,58 +389,4 @@ async fn check(config: &store::Config) -> Result<(), store::StoreError> {
         Err(error) => return Err(error),
     }
     Ok(())
-}
-
-async fn run_housekeeping(housekeeper: &Housekeeper, metrics: &Metrics, faults: &Faults) {
-    let (mut failures, mut waits) = (0, 0);
-    loop {
-        faults.at(Task::Housekeeping);
-        let pause = match housekeeper.round().await {
-            Ok(blocked) => {
-                failures = 0;
-                metrics.housekeeping_success.set(Timestamp::now().unix_seconds());
-                waits = if report_blocked(metrics, blocked, waits == 0) { waits + 1 } else { 0 };
-                if waits > 0 { long_pause(waits) } else { HOUSEKEEPING_INTERVAL }
-            }
-            Err(error) => {
-                failures += 1;
-                metrics.housekeeping_failures.inc();
-                if failures == 1 {
-                    warn!(%error, "housekeeping failed; it will be retried");
-                } else {
-                    debug!(%error, failures, "housekeeping failed again");
-                }
-                let unavailable = error.is_unavailable();
-                if unavailable { pause(failures, rand::random()) } else { long_pause(failures) }
-            }
-        };
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// Returns whether partition changes wait for a lock.
-fn report_blocked(
-    metrics: &Metrics,
-    blocked: impl IntoIterator<Item = store::BlockedPartitions>,
-    is_first: bool,
-) -> bool {
-    let mut is_blocked = false;
-    for store::BlockedPartitions { table, to_create, to_drop } in blocked {
-        for (task, count) in [("make", to_create), ("drop", to_drop)] {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            metrics.partitions_waiting.with_label_values(&[table, task]).set(count);
-        }
-        if to_create + to_drop > 0 {
-            is_blocked = true;
-            if is_first {
-                warn!(
-                    table,
-                    to_create,
-                    to_drop,
-                    "partition changes wait for a lock that another session holds; they will be retried"
-                );
-            }
-        }
-    }
-    is_blocked
 }

@@ -47,6 +47,8 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// `MIGRATE_ON_START`: bring the tables up to date before anything else.
     pub migrate_on_start: bool,
+    /// The name of this host.
+    pub host: String,
     /// `tributary drain`: from the start on.
     pub drain: bool,
     /// `SHUTDOWN_GRACE_SECS`: how long messages in flight may take to finish.
@@ -128,6 +130,7 @@ impl Config {
                 export: settings.endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::Export::Off)?,
                 service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
             },
+            host: broker::host_name(),
             drain: false,
             migrate_on_start: settings.flag("MIGRATE_ON_START", false)?,
             shutdown_grace_secs: settings.number("SHUTDOWN_GRACE_SECS", 30, 1..=3_600)?,

@@ -64,6 +64,7 @@ pub mod writer;
 pub mod store;
 
 pub mod streams;
+pub mod instances;
 
 pub mod api;
 pub mod metrics;

@@ -6,7 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::SupervisorHandle;
-use crate::domain::{Flow, Health, Ledger, Timestamp};
+use crate::domain::{Flow, Health, Leadership, Ledger, Timestamp};
+use crate::instances::Identity;
 use crate::metrics::Metrics;
 use crate::replay::Replays;
 use crate::store::Store;
@@ -32,6 +33,10 @@ pub struct Context {
     pub ledger: Arc<Ledger>,
     /// The state of the connections.
     pub health: Arc<Health>,
+    /// Who this process is.
+    pub identity: Identity,
+    /// Whether it leads.
+    pub leadership: Leadership,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Supervises tasks that outlive their request.

@@ -31,6 +31,7 @@ mod token_cache;
 mod health;
 mod heartbeats;
 mod ingest;
+mod instances;
 mod limits;
 mod listeners;
 mod live;
@@ -258,6 +259,7 @@ fn routes() -> Routes {
         rejections::routes,
         replays::routes,
         ingest::routes,
+        instances::routes,
         streams::routes,
         activity::routes,
         sensor_list::routes,

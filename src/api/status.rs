@@ -5,6 +5,7 @@ use actix_web::web;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::access::Access;
 use super::caller::Caller;
@@ -25,6 +26,8 @@ pub(super) fn routes(routes: &mut Routes) {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
+    /// Who answers, where there are several; `/api/v1/instances` tells of all.
+    instance: Instance,
     version: &'static str,
     commit: &'static str,
     started_at: jiff::Timestamp,
@@ -34,6 +37,17 @@ pub(super) struct Status {
     settings: Settings,
     ledger: LedgerSnapshot,
     actors: Option<ActorStats>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatusInstance)]
+pub(super) struct Instance {
+    /// New with each start.
+    identifier: Uuid,
+    /// `MQTT_CLIENT_ID`
+    client_id: String,
+    /// Whether it does the work that one instance does for all.
+    is_leader: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -63,6 +77,11 @@ async fn status(context: web::Data<Context>, _: Caller) -> impl Responder {
     let (database, actors) =
         tokio::join!(health::database_problem(&context), context.supervisor.actor_stats());
     HttpResponse::Ok().json(Status {
+        instance: Instance {
+            identifier: context.identity.identifier,
+            client_id: context.identity.client_id.clone(),
+            is_leader: context.leadership.is_leader(),
+        },
         version: env!("CARGO_PKG_VERSION"),
         commit: COMMIT,
         started_at: context.started_at.to_jiff(),

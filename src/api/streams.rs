@@ -7,6 +7,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, HeaderName};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
+use tracing::debug;
 
 use super::Context;
 use super::access::Access;
@@ -87,6 +88,9 @@ async fn sensor(
     // The stream is opened first, so that it reports a deletion that happens meanwhile.
     let reader = context.streams.hub.read_sensor(grant(&caller), sensor, seen)?;
     context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
+    if !context.streams.hub.subscriptions().heard().await {
+        debug!("an instance does not answer; it may tell of its first commits too late");
+    }
     Ok(stream(reader))
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
 use crate::config::Config;
-use crate::domain::{Subscriptions, Task};
+use crate::domain::{Leadership, Subscriptions, Task};
 use crate::mqtt::{Inbound, InboundEnd, InboundHandles, Outbound, StopSignals};
 use crate::probes;
 use crate::replay::{ReplayRequests, Replayer, ReplayerHandles};
@@ -59,6 +59,7 @@ pub(super) struct IngestPipeline {
     pub(super) writer_arbiter: ArbiterHandle,
     pub(super) replay_requests: ReplayRequests,
     pub(super) replay_store: Store,
+    pub(super) leadership: Leadership,
     pub(super) stop: StopSignals,
 }
 
@@ -78,7 +79,7 @@ impl IngestPipeline {
         let InboundHandles { ledger, health, metrics, tasks, .. } = self.handles.clone();
 
         let subscriptions = Arc::clone(&self.subscriptions);
-        let store = (self.store.clone(), tasks.clone());
+        let store = (self.store.clone(), tasks.clone(), self.leadership.clone());
         let outbox = Outbox::new(store, publisher, subscriptions, Arc::clone(&metrics));
         let (outbox, outbox_end) = tasks.run_actor(Task::Outbox, Context::new(), outbox);
         let (router, supervisor_end, writer_end) = self.start_actors((settled, replayed), &outbox);

@@ -1,21 +1,29 @@
-//! Events about sensors, and their subscribers. The hub that serves streams subscribes here; the
-//! code that commits a change publishes it.
+//! Events about sensors, and their subscribers: the hub that serves streams, and the other instances. The code that
+//! commits a change publishes it.
 //!
-//! Invariant: an event is published after its COMMIT, and publishing never waits. Without subscribers,
-//! a batch costs one atomic load.
+//! Invariant: an event is published after its COMMIT, and publishing never waits. Without subscribers and other
+//! instances, a batch costs three atomic loads.
 
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{Notify, watch};
 
 use super::{SensorIdentifier, Severity, Timestamp};
 
 /// Batches that wait for the hub. Further ones are lost, and the hub reports that to its readers.
 const WAITING_BATCHES: usize = 32;
+
+/// Batches that wait to be told to the other instances. Further ones are lost, and the others see the gap.
+const WAITING_RELAYED: usize = 1_000;
+
+/// How long a new stream waits until the other instances know of it: they look at least every two seconds.
+const HEARD_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One event of a sensor.
 #[derive(Clone, PartialEq, Debug)]
@@ -80,6 +88,9 @@ pub enum Step {
 }
 
 impl Step {
+    /// Every step.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Published, Self::Acknowledged, Self::Failed];
+
     /// The name in the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -99,6 +110,39 @@ pub struct Subscriptions {
     sensors: RwLock<foldhash::HashMap<SensorIdentifier, usize>>,
     hub: Sender<Vec<Event>>,
     lost: AtomicBool,
+    /// Counts the changes of the keys of `sensors`.
+    version: AtomicI64,
+    version_changed: Notify,
+    peers: Peers,
+}
+
+/// The other instances.
+#[derive(Debug)]
+struct Peers {
+    exist: AtomicBool,
+    /// Sensors with subscribers there.
+    watched: RwLock<foldhash::HashSet<SensorIdentifier>>,
+    watched_count: AtomicUsize,
+    /// The version that all of them know; none without others.
+    heard: watch::Sender<Option<i64>>,
+    relay: Sender<Vec<Event>>,
+    relayed: Mutex<Option<Receiver<Vec<Event>>>>,
+    lost: AtomicBool,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        let (relay, relayed) = channel(WAITING_RELAYED);
+        Self {
+            exist: AtomicBool::new(false),
+            watched: RwLock::default(),
+            watched_count: AtomicUsize::new(0),
+            heard: watch::Sender::new(None),
+            relay,
+            relayed: Mutex::new(Some(relayed)),
+            lost: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Subscriptions {
@@ -111,6 +155,9 @@ impl Subscriptions {
             sensors: RwLock::default(),
             hub,
             lost: AtomicBool::new(false),
+            version: AtomicI64::new(0),
+            version_changed: Notify::new(),
+            peers: Peers::default(),
         };
         (Arc::new(subscriptions), events)
     }
@@ -121,25 +168,94 @@ impl Subscriptions {
         Self::new().0
     }
 
-    /// Whether no sensor has a subscriber. Checked once per batch, on the hot path.
+    /// Whether no sensor has a subscriber, here or elsewhere. Checked once per batch, on the hot path.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         // Sequentially consistent: a subscriber that subscribes and then reads the tables finds each
         // commit in the tables or among the events.
         self.subscriber_count.load(Ordering::SeqCst) == 0
+            && self.peers.watched_count.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether this sensor has a subscriber.
+    /// Whether this sensor has a subscriber, here or elsewhere.
     #[must_use]
     pub fn is_subscribed(&self, sensor: SensorIdentifier) -> bool {
-        !self.is_empty()
-            && self.sensors.read().unwrap_or_else(PoisonError::into_inner).contains_key(&sensor)
+        !self.is_empty() && (self.has_local(sensor) || self.has_remote(sensor))
+    }
+
+    fn has_local(&self, sensor: SensorIdentifier) -> bool {
+        self.sensors.read().unwrap_or_else(PoisonError::into_inner).contains_key(&sensor)
+    }
+
+    fn has_remote(&self, sensor: SensorIdentifier) -> bool {
+        self.peers.watched.read().unwrap_or_else(PoisonError::into_inner).contains(&sensor)
+    }
+
+    /// Whether another instance is alive, which is told of every configuration.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        self.peers.exist.load(Ordering::SeqCst)
+    }
+
+    /// Sets the sensors with subscribers elsewhere, and whether another instance is alive.
+    pub fn set_peers(&self, watched: impl IntoIterator<Item = SensorIdentifier>, exist: bool) {
+        let watched: foldhash::HashSet<_> = watched.into_iter().collect();
+        self.peers.watched_count.store(watched.len(), Ordering::SeqCst);
+        *self.peers.watched.write().unwrap_or_else(PoisonError::into_inner) = watched;
+        self.peers.exist.store(exist, Ordering::SeqCst);
+    }
+
+    /// The sensors with subscribers here, and the version of this set.
+    #[must_use]
+    pub fn watched(&self) -> (Vec<SensorIdentifier>, i64) {
+        let sensors = self.sensors.read().unwrap_or_else(PoisonError::into_inner);
+        (sensors.keys().copied().collect(), self.version.load(Ordering::SeqCst))
+    }
+
+    /// Returns when the set of [`Self::watched`] has changed; for one task.
+    pub async fn watch_changed(&self) {
+        self.version_changed.notified().await;
+    }
+
+    /// Sets which version of [`Self::watched`] all other instances know; none without others.
+    pub fn set_heard(&self, version: Option<i64>) {
+        self.peers.heard.send_replace(version);
+    }
+
+    /// Returns once the other instances know of all subscribers here: a commit elsewhere is then in the tables, or will
+    /// be told. False: one of them does not answer.
+    pub async fn heard(&self) -> bool {
+        let version = self.version.load(Ordering::SeqCst);
+        let mut heard = self.peers.heard.subscribe();
+        let heard = heard.wait_for(|heard| heard.is_none_or(|heard| heard >= version));
+        tokio::time::timeout(HEARD_TIMEOUT, heard).await.is_ok()
+    }
+
+    /// What the other instances are to be told; once.
+    pub fn take_relayed(&self) -> Option<Receiver<Vec<Event>>> {
+        self.peers.relayed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether something waits to be told to the other instances.
+    #[must_use]
+    pub fn is_relaying(&self) -> bool {
+        self.peers.relay.capacity() < WAITING_RELAYED
+    }
+
+    /// Whether events for the other instances were lost since the last call.
+    pub fn has_lost_relayed(&self) -> bool {
+        self.peers.lost.swap(false, Ordering::SeqCst)
     }
 
     /// Adds a subscriber.
     pub fn subscribe(&self, sensor: SensorIdentifier) {
         let mut sensors = self.sensors.write().unwrap_or_else(PoisonError::into_inner);
-        *sensors.entry(sensor).or_default() += 1;
+        let subscribers = sensors.entry(sensor).or_default();
+        *subscribers += 1;
+        if *subscribers == 1 {
+            self.version.fetch_add(1, Ordering::SeqCst);
+            self.version_changed.notify_one();
+        }
         self.subscriber_count.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -150,14 +266,41 @@ impl Subscriptions {
             *subscribers.get_mut() -= 1;
             if *subscribers.get() == 0 {
                 subscribers.remove();
+                self.version.fetch_add(1, Ordering::SeqCst);
+                self.version_changed.notify_one();
             }
             self.subscriber_count.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
-    /// Publishes events of committed rows. If the channel to the hub is full they are lost, which sets
-    /// [`Self::has_lost`].
+    /// Publishes events of what was committed here.
     pub fn publish_batch(&self, events: Vec<Event>) {
+        if self.has_peers() {
+            let concerns_all = |what: &EventKind| {
+                matches!(what, EventKind::Configuration { .. } | EventKind::Deleted)
+            };
+            let relayed: Vec<Event> = events
+                .iter()
+                .filter(|it| concerns_all(&it.what) || self.has_remote(it.sensor))
+                .cloned()
+                .collect();
+            if !relayed.is_empty()
+                && let Err(TrySendError::Full(_)) = self.peers.relay.try_send(relayed)
+            {
+                self.peers.lost.store(true, Ordering::SeqCst);
+            }
+        }
+        self.send_to_hub(events);
+    }
+
+    /// Publishes events that another instance has told.
+    pub fn receive(&self, mut events: Vec<Event>) {
+        events.retain(|it| self.has_local(it.sensor));
+        self.send_to_hub(events);
+    }
+
+    /// If the channel to the hub is full they are lost, which sets [`Self::has_lost`].
+    fn send_to_hub(&self, events: Vec<Event>) {
         if !events.is_empty()
             && let Err(TrySendError::Full(_)) = self.hub.try_send(events)
         {
@@ -165,9 +308,9 @@ impl Subscriptions {
         }
     }
 
-    /// Publishes one event, if its sensor has a subscriber.
+    /// Publishes one event, a step of a configuration or a deletion.
     pub fn publish(&self, sensor: SensorIdentifier, what: EventKind) {
-        if self.is_subscribed(sensor) {
+        if self.has_peers() || self.is_subscribed(sensor) {
             self.publish_batch(vec![Event { sensor, what }]);
         }
     }

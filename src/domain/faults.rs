@@ -73,6 +73,12 @@ tasks! {
     Hub = "hub",
     /// The check of the rights of event streams.
     AccessWatch = "access_watch",
+    /// The task that keeps the leader's lock.
+    Leader = "leader",
+    /// The task that knows the other instances.
+    Peers = "peers",
+    /// The task that tells the other instances of commits.
+    Relay = "relay",
     /// An HTTP request, and what it leaves running.
     Request = "request",
 }

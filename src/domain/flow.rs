@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Timestamp;
@@ -16,7 +16,8 @@ pub struct Flow {
 }
 
 /// The load at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FlowSnapshot {
     /// Messages in the inbound window: received, not settled.
     pub window_messages: u64,

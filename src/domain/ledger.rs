@@ -86,6 +86,27 @@ pub struct LedgerSnapshot {
     pub unknown: LedgerEntry,
 }
 
+/// Of several instances.
+impl std::iter::Sum for LedgerSnapshot {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let add = |one: LedgerEntry, other: LedgerEntry| LedgerEntry {
+            received: one.received + other.received,
+            committed: one.committed + other.committed,
+            duplicate: one.duplicate + other.duplicate,
+            rejected: one.rejected + other.rejected,
+            in_flight: one.in_flight + other.in_flight,
+            released: one.released + other.released,
+            replayed: one.replayed + other.replayed,
+        };
+        all.fold(Self::default(), |sum, it| Self {
+            measurements: add(sum.measurements, it.measurements),
+            log_messages: add(sum.log_messages, it.log_messages),
+            heartbeats: add(sum.heartbeats, it.heartbeats),
+            unknown: add(sum.unknown, it.unknown),
+        })
+    }
+}
+
 impl LedgerSnapshot {
     /// The entries with their names.
     #[must_use]

@@ -12,6 +12,7 @@ mod flow;
 mod health;
 mod identifier;
 mod item;
+mod leadership;
 mod ledger;
 mod event;
 mod password;
@@ -33,6 +34,7 @@ pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
 pub use item::{Heartbeat, Items, Kind, LogMessage, Measurement, Severity, content_digest};
+pub use leadership::Leadership;
 pub use ledger::{
     KindCounts, LEDGER_ENTRY_COUNT, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names,
 };

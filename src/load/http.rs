@@ -88,6 +88,13 @@ impl HttpClient {
         self.send(Method::GET, path, None).await?.json()
     }
 
+    /// The ledgers of all instances together, since they started.
+    pub(crate) async fn ledgers(&self) -> anyhow::Result<LedgerSnapshot> {
+        let mut instances: Value = self.read("/api/v1/instances").await?;
+        let items = instances["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        items.into_iter().map(|mut it| Ok(serde_json::from_value(it["ledger"].take())?)).sum()
+    }
+
     /// The service's ledger, since it started.
     pub(crate) async fn ledger(&self) -> anyhow::Result<LedgerSnapshot> {
         let mut status: Value = self.read("/api/v1/status").await?;

@@ -172,6 +172,12 @@ metrics! {
         "Failed rounds of housekeeping");
     pub housekeeping_success: float("tributary_housekeeping_success_timestamp_seconds",
         "Time of the last successful round of housekeeping, in Unix seconds; 0 before the first");
+    pub leader: gauge("tributary_leader",
+        "1 while this instance leads: housekeeping, roll-up and outbox");
+    pub instances: gauge("tributary_instances",
+        "Instances that are alive, as far as this one knows");
+    pub instance_listener_up: gauge("tributary_instance_listener_up",
+        "1 while other instances are notified by PostgreSQL, 0 while they are polled");
     pub access_listener_up: gauge("tributary_access_listener_up",
         "1 while changes of access are notified by PostgreSQL, 0 while they are polled");
     pub activity_fold_failures: counter("tributary_activity_fold_failures_total",

@@ -5,6 +5,7 @@
 mod actor;
 mod refusals;
 mod outbox;
+mod outbox_round;
 mod protocol;
 mod registry;
 mod router;
@@ -16,10 +17,11 @@ mod uplink_buffer;
 
 use std::str::FromStr;
 
-pub use outbox::{Downlink, Outbox, PublisherHandle, Republish, Wake};
+pub use outbox::{Outbox, Republish, Wake};
+pub use outbox_round::{Downlink, PublisherHandle};
 pub use protocol::{
     Acknowledged, ActorStats, Deleted, Duplicates, GetActorStats, GetSnapshot, ReceiptStats,
-    SetDesiredRevision, Snapshot,
+    Refresh, SetDesiredRevision, Snapshot,
 };
 pub use refusals::Refusal;
 pub use router::{Router, RouterHandles};

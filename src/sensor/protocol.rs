@@ -22,6 +22,11 @@ pub struct SetDesiredRevision {
     pub revision: i32,
 }
 
+/// To the supervisor: read again what the tables say of all sensors with an actor. Another instance may have changed it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Refresh;
+
 /// To the supervisor.
 #[derive(Debug, Message)]
 #[rtype(result = "ActorStats")]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use actix::{Addr, Context};
 
 use super::actor::{ActorShared, SensorActor};
-use super::protocol::{HandleUplink, Retire, SetDesiredRevision};
+use super::protocol::{HandleUplink, Retire, SetAcknowledgedRevision, SetDesiredRevision};
 use crate::domain::{Reason, SensorIdentifier, Task, Timestamp, Uplink};
 use crate::metrics::Metrics;
 use crate::store::KnownSensor;
@@ -187,6 +187,24 @@ impl Registry {
                 pending.desired_revision = pending.desired_revision.max(Some(message.revision));
             }
             None => {}
+        }
+    }
+
+    /// The sensors with an actor.
+    pub(super) fn active(&self) -> Vec<SensorIdentifier> {
+        let is_active = |slot: &Slot| matches!(slot, Slot::Active { .. });
+        self.slots.iter().filter(|(_, slot)| is_active(slot)).map(|(sensor, _)| *sensor).collect()
+    }
+
+    /// Tells the sensor's actor what the tables say.
+    #[expect(clippy::disallowed_methods, reason = "every five minutes, or after a loss")]
+    pub(super) fn refresh(&self, known: &KnownSensor) {
+        let Some(address) = self.address(known.identifier) else { return };
+        if let Some(revision) = known.desired_revision {
+            address.do_send(SetDesiredRevision { sensor: known.identifier, revision });
+        }
+        if let Some((revision, success)) = known.last_acknowledged {
+            address.do_send(SetAcknowledgedRevision { revision, success });
         }
     }
 

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::protocol::{
     Acknowledged, ActorStats, CountDuplicates, Deleted, Duplicates, GetActorStats, GetSnapshot,
-    SetAcknowledgedRevision, SetDesiredRevision, Snapshot,
+    Refresh, SetAcknowledgedRevision, SetDesiredRevision, Snapshot,
 };
 use super::registry::Registry;
 use super::{Config, UnknownSensor};
@@ -278,6 +278,26 @@ impl Handler<SetDesiredRevision> for Supervisor {
 
     fn handle(&mut self, message: SetDesiredRevision, _: &mut Context<Self>) {
         self.registry.borrow_mut().set_desired_revision(message);
+    }
+}
+
+impl Handler<Refresh> for Supervisor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Refresh: Refresh, _: &mut Context<Self>) -> Self::Result {
+        let (store, registry) = (self.store.clone(), Rc::clone(&self.registry));
+        Box::pin(async move {
+            let sensors = registry.borrow().active();
+            for sensors in sensors.chunks(LOOK_UP_BATCH) {
+                match store.known_sensors(sensors).await {
+                    Ok(known) => known.iter().for_each(|it| registry.borrow().refresh(it)),
+                    Err(error) => {
+                        debug!(%error, "the sensors could not be read again");
+                        return;
+                    }
+                }
+            }
+        })
     }
 }
 

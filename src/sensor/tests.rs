@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::domain::{
-    AckTokens, Heartbeat, Items, Kind, Ledger, RawMessage, SensorIdentifier, Subscriptions,
-    Timestamp, Uplink,
+    AckTokens, Heartbeat, Items, Kind, Leadership, Ledger, RawMessage, SensorIdentifier,
+    Subscriptions, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
 use crate::store::{self, KnownSensor, Store};
@@ -128,7 +128,7 @@ async fn waking_the_outbox_while_the_database_is_unavailable_adds_no_attempt() {
     let (migrated, is_migrated) = watch::channel(true);
     let store = Store::new(&nowhere()).held_until(is_migrated);
     let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
-    let store = (store, Tasks::default());
+    let store = (store, Tasks::default(), Leadership::always());
     let outbox = Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     let failures = || u32::try_from(metrics.outbox_failures.get()).unwrap();
     while failures() == 0 {

@@ -63,7 +63,7 @@ pub async fn run(
     let mut interrupts = JoinSet::new();
     interrupts.spawn_local(listen(stop));
     let http = HttpClient::new(&options.api, options.api_ca.clone(), token.as_ref())?;
-    let before = http.ledger().await?;
+    let before = http.ledgers().await?;
     let registered = tokio::select! {
         registered = Box::pin(registration::register(&http, &options)) => registered?,
         _ = stopped.changed() => bail!("interrupted before anything was published"),
@@ -139,7 +139,7 @@ async fn settle(
 ) -> anyhow::Result<Balances> {
     let (mut progressed_at, mut finished) = (Instant::now(), 0);
     loop {
-        let ledger = http.ledger().await;
+        let ledger = http.ledgers().await;
         let balances = ledger.and_then(|after| {
             Balances::between(published, before, &after)
                 .context("the service was restarted during the run, and its ledger with it")

@@ -2,6 +2,7 @@
 //! writers have separate pools, so that neither can starve the other.
 
 mod ingest;
+mod instances;
 mod configurations;
 mod sensors;
 mod query;
@@ -39,6 +40,9 @@ pub use ingest::acknowledge::Acknowledgement;
 pub use ingest::commit::{Committed, Committer, Uncommitted};
 pub use ingest::insert::CopyMode;
 pub use ingest::replays::Replayed;
+pub use instances::leader_lock::LeaderLock;
+pub use instances::relay::{InstanceListener, RelayedBatch};
+pub use instances::rows::{Heard, InstanceRow};
 pub use maintenance::activity::{
     Activity, ActivityTotals, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
 };

@@ -245,6 +245,11 @@ impl Hub {
         sensors.chain(fleet).for_each(|queue| queue.close(CloseReason::Shutdown));
     }
 
+    /// Ends the streams of sensors: another instance may have committed what they were not told.
+    pub fn end_incomplete(&self) {
+        self.close_sensors(CloseReason::Overrun);
+    }
+
     fn close_sensors(&self, reason: CloseReason) {
         let mut readers = self.lock();
         readers.sensors.values().flatten().for_each(|queue| queue.close(reason));

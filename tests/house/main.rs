@@ -22,12 +22,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("sensor", &["writer", "store", "domain", "metrics", "tasks"]),
     ("mqtt", &["sensor", "wire", "store", "domain", "metrics", "tasks", "tls"]),
     ("streams", &["store", "domain", "metrics"]),
+    ("instances", &["sensor", "streams", "store", "domain", "metrics"]),
     ("replay", &["sensor", "wire", "store", "domain"]),
     // The log's level is changed over HTTP.
     // It changes the log filter of telemetry.
     (
         "api",
         &[
+            "instances",
             "replay",
             "streams",
             "sensor",
@@ -68,6 +70,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "api",
             "config",
             "domain",
+            "instances",
             "metrics",
             "mqtt",
             "probes",

@@ -1,10 +1,16 @@
 //! Several instances of one group: each message goes to one of them, and what one leaves behind is not lost.
 
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
 use crate::brokers::server;
+use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::events::Events;
 use crate::support::postgres::Database;
-use crate::support::said::measurement;
+use crate::support::said::{heartbeat, measurement};
 use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
 use crate::support::service::{Account, Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
@@ -193,4 +199,177 @@ async fn a_broker_without_shared_subscriptions_is_reported() {
         }
     })
     .await;
+}
+
+/// The measurements that the stream tells of, in order.
+async fn told(stream: &mut Events, wanted: usize) -> Vec<f64> {
+    let mut timestamps = Vec::new();
+    while timestamps.len() < wanted {
+        let event = stream.next().await.expect("it goes on");
+        if event.name == "measurement" {
+            timestamps.push(event.data["value"]["temperature"].as_f64().unwrap());
+        }
+    }
+    timestamps
+}
+
+#[actix_rt::test]
+async fn a_stream_tells_of_what_every_instance_commits() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let other = instance(&database, broker, "2", &[]).await;
+    know_each_other(&[&one, &other]).await;
+    let sensor = one.create_sensor("streamed").await;
+    let path = format!("/api/v1/sensors/{sensor}/stream");
+    let mut streams =
+        [Events::open(&one.url(), &path, "").await, Events::open(&other.url(), &path, "").await];
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+
+    publish(&client, &format!("{}/measurements/{sensor}", database.name), 1..41).await;
+
+    for stream in &mut streams {
+        let mut timestamps = told(stream, 40).await;
+        timestamps.sort_by(f64::total_cmp);
+        let all: Vec<f64> = (1..41).map(f64::from).collect();
+        assert_eq!(timestamps, all, "each once, whoever committed it");
+    }
+    let accounts = settled(&[&one, &other], 40).await;
+    assert!(accounts.iter().all(|it| it.committed > 0), "{accounts:?}");
+}
+
+/// Waits until each instance lists all.
+async fn know_each_other(instances: &[&Service]) -> Vec<Value> {
+    eventually(PATIENCE, async || {
+        let mut lists = Vec::new();
+        for instance in instances {
+            let known = Reading::of(instance).await.sum("tributary_instances", &[]) as usize;
+            let (_, list) = instance.get("/api/v1/instances").await?;
+            if known != instances.len() || list["items"].as_array().map(Vec::len) != Some(known) {
+                return Err(format!("{known} known: {list}"));
+            }
+            lists.push(list);
+        }
+        Ok(lists)
+    })
+    .await
+}
+
+/// Waits until one of the instances leads, and returns its place.
+async fn leader(instances: &[&Service]) -> usize {
+    eventually(PATIENCE, async || {
+        let mut leaders = Vec::new();
+        for (place, instance) in instances.iter().enumerate() {
+            if Reading::of(instance).await.sum("tributary_leader", &[]) == 1.0 {
+                leaders.push(place);
+            }
+        }
+        match leaders[..] {
+            [leader] => Ok(leader),
+            _ => Err(format!("{leaders:?}")),
+        }
+    })
+    .await
+}
+
+#[actix_rt::test]
+async fn a_configuration_is_published_once_by_whoever_leads() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let mut instances = vec![
+        instance(&database, broker, "1", &[]).await,
+        instance(&database, broker, "2", &[]).await,
+    ];
+    know_each_other(&instances.iter().collect::<Vec<_>>()).await;
+    let sensor = instances[0].create_sensor("configured").await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    client.subscribe(&format!("{}/configurations/{sensor}", database.name)).await;
+    let path = format!("/api/v1/sensors/{sensor}/configurations");
+    let led_by = leader(&instances.iter().collect::<Vec<_>>()).await;
+
+    // Posted at the one that does not lead, again and again: each within a second or two, by the leader.
+    for revision in 1..=5 {
+        let began = Instant::now();
+        let body = json!({ "interval": revision });
+        let (status, answer) = instances[1 - led_by].post(&path, &body).await.unwrap();
+        assert_eq!(status, 202, "{answer}");
+        client.wait_for_messages(revision).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}: not by a poll", began.elapsed());
+    }
+    // The death of the leader.
+    instances[led_by].kill();
+    let survivor = &instances[1 - led_by];
+    let began = Instant::now();
+    leader(&[survivor]).await;
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    let (status, _) = survivor.post(&path, &json!({ "interval": 6 })).await.unwrap();
+    assert_eq!(status, 202);
+
+    let published = client.wait_for_messages(6).await;
+    let revisions: Vec<Value> = published
+        .iter()
+        .map(|it| serde_json::from_str::<Value>(&it.payload).unwrap()["revision"].clone())
+        .collect();
+    assert_eq!(revisions, [1, 2, 3, 4, 5, 6].map(Value::from), "each once");
+}
+
+/// The actor of an instance learns of a revision, and of its acknowledgement, that went through the other one.
+#[actix_rt::test]
+async fn an_actor_knows_what_went_through_another_instance() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let other = instance(&database, broker, "2", &[]).await;
+    know_each_other(&[&one, &other]).await;
+    let sensor = one.create_sensor("known").await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    client.subscribe(&format!("{}/configurations/{sensor}", database.name)).await;
+    // Both have an actor.
+    publish(&client, &topic, 1..11).await;
+    settled(&[&one, &other], 10).await;
+
+    let configurations = format!("/api/v1/sensors/{sensor}/configurations");
+    let (status, _) = other.post(&configurations, &json!({ "interval": 1 })).await.unwrap();
+    assert_eq!(status, 202);
+    client.wait_for_messages(1).await;
+    let heartbeats = format!("{}/heartbeats/{sensor}", database.name);
+    client.publish(&heartbeats, heartbeat(1, 20.0, true)).await.unwrap();
+
+    for instance in [&one, &other] {
+        eventually(PATIENCE, async || {
+            let path = format!("/api/v1/sensors/{sensor}/live");
+            let (_, live) = instance.get(&path).await?;
+            let known = ["desired_revision", "last_acknowledged_revision"];
+            if known.iter().all(|it| live["live"][it] == 1) {
+                Ok(())
+            } else {
+                Err(live.to_string())
+            }
+        })
+        .await;
+    }
+}
+
+/// What an instance has committed may be untold when it dies: the streams of the others say so.
+#[actix_rt::test]
+async fn a_stream_ends_when_another_instance_dies_and_not_when_it_stops() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let mut others =
+        [instance(&database, broker, "2", &[]).await, instance(&database, broker, "3", &[]).await];
+    know_each_other(&[&one, &others[0], &others[1]]).await;
+    let sensor = one.create_sensor("bereft").await;
+    let path = format!("/api/v1/sensors/{sensor}/stream");
+    let mut stream = Events::open(&one.url(), &path, "").await;
+    others[0].terminate().await;
+    know_each_other(&[&one, &others[1]]).await;
+    let before_death = one.log();
+    assert!(!before_death.contains("an instance has died"), "{before_death}");
+    others[1].kill();
+
+    let last = loop {
+        let event = stream.next().await.expect("it says why it ends");
+        if event.name == "dropped" {
+            break event;
+        }
+    };
+    assert_eq!(last.data["reason"], "overrun", "{last:?}");
 }

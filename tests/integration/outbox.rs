@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use actix::Actor as _;
 use tokio::sync::{mpsc, watch};
 use tributary::config::read_store;
-use tributary::domain::{Ledger, NetworkIdentifier, SensorIdentifier, Subscriptions, Timestamp};
+use tributary::domain::{
+    Leadership, Ledger, NetworkIdentifier, SensorIdentifier, Subscriptions, Timestamp,
+};
 use tributary::metrics::Metrics;
 use tributary::sensor::{Outbox, PublisherHandle, Wake};
 use tributary::store::{NewSensor, PendingConfiguration, Store, migrate};
@@ -101,7 +103,7 @@ async fn a_publisher_that_hangs_ends_the_round_and_what_waits_is_published_after
     let (down, mut goes_down) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
     let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
-    let store = (store, Tasks::default());
+    let store = (store, Tasks::default(), Leadership::always());
     let _outbox =
         Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     let began = Instant::now();
@@ -135,7 +137,7 @@ async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
     let (down, mut goes_down) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
     let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
-    let store = (store, Tasks::default());
+    let store = (store, Tasks::default(), Leadership::always());
     let outbox = Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     // Nobody acknowledges.
     let mut a_try_fails = async || {

@@ -65,7 +65,7 @@ impl Committed {
     fn after_commit(batch: Batch, account: Account, subscriptions: &Subscriptions) -> Self {
         // After COMMIT: a subscriber that was there before it gets these rows as events; one that
         // subscribes later reads them from the tables.
-        let events = if subscriptions.is_empty() {
+        let events = if subscriptions.is_empty() && !subscriptions.has_peers() {
             Vec::new()
         } else {
             gather(subscriptions, &batch, &account.stored, &account.acknowledgements)

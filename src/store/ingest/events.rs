@@ -1,5 +1,5 @@
 //! The events of a commit: its new rows of sensors with subscribers, and the revisions that they
-//! acknowledged. Called after COMMIT, and only if there are subscribers. Duplicates cause no event.
+//! acknowledged. Called after COMMIT, and only if there are subscribers or other instances. Duplicates cause no event.
 
 use super::copy;
 use crate::domain::{Batch, Event, EventKind, Kind, RowRef, Step, Subscriptions};
@@ -22,7 +22,11 @@ pub(in crate::store) fn gather(
             }
         }
     }
-    for it in acknowledgements.iter().filter(|it| subscriptions.is_subscribed(it.sensor)) {
+    // The actors of other instances have to know.
+    let has_peers = subscriptions.has_peers();
+    for it in
+        acknowledgements.iter().filter(|it| has_peers || subscriptions.is_subscribed(it.sensor))
+    {
         let step = if it.success { Step::Acknowledged } else { Step::Failed };
         let what = EventKind::Configuration { revision: it.revision, step };
         events.push(Event { sensor: it.sensor, what });

@@ -103,6 +103,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/sensors/{identifier}/configurations/{revision}", Viewer, Own, 200),
         route(Method::POST, "/api/v1/sensors/{identifier}/configurations/{revision}/republish", Operator, Own, 202),
         route(Method::GET, "/api/v1/ingest", Admin, Whole, 200),
+        route(Method::GET, "/api/v1/instances", Admin, Whole, 200),
         route(Method::POST, "/api/v1/ingest/pause", Admin, Whole, 200),
         route(Method::POST, "/api/v1/ingest/resume", Admin, Whole, 200),
         route(Method::PUT, "/api/v1/ingest/log-level", Admin, Whole, 200).with(r#"{"filter":"info"}"#),

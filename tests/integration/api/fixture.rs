@@ -16,9 +16,10 @@ use bytes::Bytes;
 use serde_json::Value;
 use tributary::api::{self, SupervisorHandle};
 use tributary::domain::{
-    Faults, Flow, Health, Ledger, NetworkIdentifier, Part, Role, Scope, SensorIdentifier,
-    Subscriptions, Timestamp, Token,
+    Faults, Flow, Health, Leadership, Ledger, NetworkIdentifier, Part, Role, Scope,
+    SensorIdentifier, Subscriptions, Timestamp, Token,
 };
+use tributary::instances::Identity;
 use tributary::metrics::Metrics;
 use tributary::sensor::{
     ActorStats, Deleted, GetActorStats, GetSnapshot, Republish, SetDesiredRevision, Snapshot, Wake,
@@ -26,6 +27,8 @@ use tributary::sensor::{
 use tributary::store::{self, NewToken, Store};
 use tributary::streams::{self, Hub};
 use tributary::telemetry::LogFilter;
+
+use uuid::Uuid;
 
 use crate::support::postgres::{Database, Postgres, connect};
 
@@ -350,6 +353,13 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         metrics,
         ledger,
         health: Arc::default(),
+        identity: Identity {
+            identifier: Uuid::new_v4(),
+            client_id: "tributary".into(),
+            host: "localhost".into(),
+            started_at: Timestamp::now(),
+        },
+        leadership: Leadership::always(),
         tasks: tributary::tasks::Tasks::default(),
         settings: api::Settings {
             topic_prefix: String::new(),

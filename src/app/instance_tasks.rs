@@ -1,0 +1,40 @@
+//! Starts the tasks by which several instances share one database. Called once by `app`. They run to the end of the
+//! process.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::BackgroundTasks;
+use crate::domain::Task;
+use crate::instances::{self, Identity, Peers, PeersHandles};
+use crate::store::{self, InstanceListener, LeaderLock};
+
+impl BackgroundTasks {
+    /// The leader's lock, and what the instances tell each other.
+    pub(super) fn spawn_instances(
+        &self,
+        config: &store::Config,
+        leading: watch::Sender<bool>,
+        identity: Identity,
+        handles: PeersHandles,
+    ) {
+        let subscriptions = Arc::clone(self.hub.subscriptions());
+        let (instance, mut sequence) = (identity.identifier, 0);
+        let mut lock = LeaderLock::new(config);
+        self.supervise(Task::Leader, async move |it| {
+            instances::lead(&mut lock, &leading, &it.metrics, it.tasks.faults()).await;
+        });
+        let mut listener = InstanceListener::new(config);
+        let mut peers = Peers::new(identity, self.store.clone(), handles);
+        self.supervise(Task::Peers, async move |it| {
+            peers.run(&mut listener, &it.metrics, it.tasks.faults()).await;
+        });
+        let Some(mut relayed) = subscriptions.take_relayed() else { return };
+        self.supervise(Task::Relay, async move |it| {
+            let events = (&mut relayed, &mut sequence);
+            let faults = it.tasks.faults();
+            instances::relay(&it.store, instance, &subscriptions, events, faults).await;
+        });
+    }
+}

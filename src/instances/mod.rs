@@ -1,0 +1,11 @@
+//! Several instances on one database. `leader` decides which of them does the work that one does for all, `peers` knows
+//! who else is alive, `relay` tells the others of commits. The tables are the truth: a notification only hastens the
+//! next look.
+
+mod leader;
+mod peers;
+mod relay;
+
+pub use leader::lead;
+pub use peers::{Identity, Peers, PeersHandles};
+pub use relay::relay;

@@ -1,0 +1,303 @@
+//! Knows the other instances: writes this one's row, reads theirs, and passes on what they have told. Run by `app` as a
+//! task. A notification starts a round at once; without one there is a round each second or two, so a broken listener
+//! costs time only.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use crate::domain::{
+    Event, EventKind, Faults, Flow, Leadership, Ledger, SensorIdentifier, Step, Subscriptions,
+    Task, Timestamp, pause,
+};
+use crate::metrics::Metrics;
+use crate::sensor::{Acknowledged, Deleted, Outbox, Refresh, SetDesiredRevision, Supervisor, Wake};
+use crate::store::{Acknowledgement, Heard, InstanceListener, InstanceRow, Store, StoreError};
+use crate::streams::Hub;
+
+/// See `relay`.
+const FIRST_BATCH: i64 = 2;
+
+/// A row is alive for ten seconds.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Without notifications.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What arrives meanwhile is read in one round.
+const ROUND_PAUSE: Duration = Duration::from_millis(10);
+
+/// What this process may have missed for other reasons than those it sees.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Who this process is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// New with each start.
+    pub identifier: Uuid,
+    /// `MQTT_CLIENT_ID`
+    pub client_id: String,
+    /// The host's name.
+    pub host: String,
+    /// When the process began.
+    pub started_at: Timestamp,
+}
+
+/// Who is told what the others have told.
+#[derive(Clone)]
+pub struct PeersHandles {
+    /// Of the sensors' actors.
+    pub supervisor: Addr<Supervisor>,
+    /// Publishes configurations.
+    pub outbox: Addr<Outbox>,
+    /// The open streams.
+    pub hub: Arc<Hub>,
+    /// Written into this instance's row.
+    pub ledger: Arc<Ledger>,
+    /// Written into this instance's row.
+    pub flow: Arc<Flow>,
+    /// Written into this instance's row.
+    pub leadership: Leadership,
+}
+
+/// How far the batches of an instance were read.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    /// The number of the last one.
+    at: i64,
+    /// Whether the next one must follow it.
+    is_exact: bool,
+}
+
+/// The other instances, as far as this one knows.
+pub struct Peers {
+    identity: Identity,
+    store: Store,
+    handles: PeersHandles,
+    cursors: BTreeMap<Uuid, Cursor>,
+    /// What the row says now.
+    written: Option<(Heard, i64, bool)>,
+    written_at: Instant,
+}
+
+impl Peers {
+    /// Knows nobody yet.
+    #[must_use]
+    pub fn new(identity: Identity, store: Store, handles: PeersHandles) -> Self {
+        let (cursors, written, written_at) = (BTreeMap::new(), None, Instant::now());
+        Self { identity, store, handles, cursors, written, written_at }
+    }
+
+    /// Runs for ever.
+    pub async fn run(
+        &mut self,
+        listener: &mut InstanceListener,
+        metrics: &Metrics,
+        faults: &Faults,
+    ) {
+        let subscriptions = Arc::clone(self.handles.hub.subscriptions());
+        let mut leadership = self.handles.leadership.clone();
+        let (mut failures, mut refreshed_at, mut retry_at) = (0, Instant::now(), Instant::now());
+        let mut listener_failures = 0;
+        loop {
+            if !listener.is_listening() && retry_at <= Instant::now() {
+                match listener.listen().await {
+                    Ok(()) => listener_failures = 0,
+                    Err(error) => {
+                        listener_failures += 1;
+                        retry_at = Instant::now() + pause(listener_failures, rand::random());
+                        if listener_failures == 1 {
+                            warn!(%error, "not listening for the other instances; polling every second");
+                        }
+                    }
+                }
+            }
+            metrics.instance_listener_up.set(listener.is_listening().into());
+            faults.at(Task::Peers);
+            match self.round().await {
+                Ok(others) => {
+                    failures = 0;
+                    metrics.instances.set(others as i64 + 1);
+                    if others > 0 && refreshed_at.elapsed() >= REFRESH_INTERVAL {
+                        refreshed_at = Instant::now();
+                        self.refresh().await;
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        warn!(%error, "the other instances could not be read; it will be retried");
+                    }
+                }
+            }
+            tokio::time::sleep(ROUND_PAUSE).await;
+            let wait = if listener.is_listening() { HEARTBEAT_INTERVAL } else { POLL_INTERVAL };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = listener.changed() => {}
+                () = subscriptions.watch_changed() => {}
+                () = leadership.changed() => {}
+            }
+        }
+    }
+
+    /// Returns how many others are alive.
+    async fn round(&mut self) -> Result<usize, StoreError> {
+        let subscriptions = Arc::clone(self.handles.hub.subscriptions());
+        let mut missed = false;
+        let mut others = self.store.instances().await?;
+        others.retain(|it| it.identifier != self.identity.identifier);
+        for it in others.iter().filter(|it| it.is_alive) {
+            if !self.cursors.contains_key(&it.identifier) {
+                info!(client_id = it.client_id, host = it.host, "another instance is alive");
+                // All that a later one has told is meant for us, too.
+                let is_later = it.started_at > self.identity.started_at;
+                let at = match is_later {
+                    true => FIRST_BATCH - 1,
+                    false => self.store.last_relayed(it.identifier).await?,
+                };
+                let is_exact = is_later || at > 0;
+                self.cursors.insert(it.identifier, Cursor { at, is_exact });
+            }
+        }
+        // Before it is said to be heard.
+        let alive: Vec<&InstanceRow> = others.iter().filter(|it| it.is_alive).collect();
+        let watched: HashSet<_> = alive.iter().flat_map(|it| it.watched.iter().copied()).collect();
+        subscriptions.set_peers(watched, !alive.is_empty());
+        let heard: Heard = alive.iter().map(|it| (it.identifier, it.watch_version)).collect();
+        self.write(&subscriptions, heard).await?;
+        let mine = |it: &&InstanceRow| it.heard.get(&self.identity.identifier).copied();
+        subscriptions.set_heard(alive.iter().map(|it| mine(it).unwrap_or(-1)).min());
+
+        missed |= self.read_batches().await?;
+        for it in others.iter().filter(|it| !it.is_alive) {
+            if self.cursors.remove(&it.identifier).is_some() {
+                warn!(client_id = it.client_id, "an instance has died; it may not have told all");
+                missed = true;
+            }
+        }
+        self.cursors.retain(|identifier, _| others.iter().any(|it| it.identifier == *identifier));
+        if missed {
+            self.handles.hub.end_incomplete();
+            self.refresh().await;
+        }
+        Ok(alive.len())
+    }
+
+    /// Writes the row if it is due or says something else.
+    async fn write(
+        &mut self,
+        subscriptions: &Subscriptions,
+        heard: Heard,
+    ) -> Result<(), StoreError> {
+        let (watched, watch_version) = subscriptions.watched();
+        let is_leader = self.handles.leadership.is_leader();
+        let says = (heard, watch_version, is_leader);
+        let announces = self.written.as_ref() != Some(&says);
+        if !announces && self.written_at.elapsed() < HEARTBEAT_INTERVAL {
+            return Ok(());
+        }
+        let row = self.row(watched, &says);
+        self.store.write_instance(&row, announces).await?;
+        if is_leader && announces {
+            self.store.prune_instances().await?;
+        }
+        (self.written, self.written_at) = (Some(says), Instant::now());
+        Ok(())
+    }
+
+    fn row(
+        &self,
+        watched: Vec<SensorIdentifier>,
+        (heard, watch_version, is_leader): &(Heard, i64, bool),
+    ) -> InstanceRow {
+        let identity = self.identity.clone();
+        InstanceRow {
+            identifier: identity.identifier,
+            client_id: identity.client_id,
+            host: identity.host,
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: identity.started_at,
+            heartbeat_at: Timestamp::now(),
+            is_alive: true,
+            is_leader: *is_leader,
+            ledger: self.handles.ledger.snapshot(),
+            flow: self.handles.flow.snapshot(),
+            watched,
+            watch_version: *watch_version,
+            heard: heard.clone(),
+        }
+    }
+
+    /// Returns whether something was missed.
+    async fn read_batches(&mut self) -> Result<bool, StoreError> {
+        let mut missed = false;
+        loop {
+            let after: Vec<(Uuid, i64)> =
+                self.cursors.iter().map(|(id, it)| (*id, it.at)).collect();
+            if after.is_empty() {
+                return Ok(missed);
+            }
+            let batches = self.store.relayed(&after).await?;
+            if batches.is_empty() {
+                return Ok(missed);
+            }
+            for batch in batches {
+                let next = Cursor { at: batch.sequence, is_exact: true };
+                if let Some(cursor) = self.cursors.insert(batch.instance, next) {
+                    missed |= cursor.is_exact && batch.sequence != cursor.at + 1;
+                }
+                self.pass_on(batch.events).await;
+            }
+        }
+    }
+
+    async fn pass_on(&self, events: Vec<Event>) {
+        let (mut acknowledged, mut deleted, mut wakes) = (Vec::new(), Vec::new(), false);
+        for Event { sensor, what } in &events {
+            let sensor = *sensor;
+            match *what {
+                EventKind::Configuration { revision, step: Step::Pending } => {
+                    wakes = true;
+                    let message = SetDesiredRevision { sensor, revision };
+                    told(self.handles.supervisor.send(message).await);
+                }
+                EventKind::Configuration {
+                    revision,
+                    step: step @ (Step::Acknowledged | Step::Failed),
+                } => {
+                    let success = step == Step::Acknowledged;
+                    acknowledged.push(Acknowledgement { sensor, revision, success });
+                }
+                EventKind::Deleted => deleted.push(sensor),
+                _ => {}
+            }
+        }
+        wakes |= !deleted.is_empty();
+        if !acknowledged.is_empty() {
+            told(self.handles.supervisor.send(Acknowledged(acknowledged)).await);
+        }
+        if !deleted.is_empty() {
+            told(self.handles.supervisor.send(Deleted(deleted)).await);
+        }
+        if wakes {
+            told(self.handles.outbox.send(Wake).await);
+        }
+        self.handles.hub.subscriptions().receive(events);
+    }
+
+    async fn refresh(&self) {
+        told(self.handles.supervisor.send(Refresh).await);
+    }
+}
+
+fn told(sent: Result<(), actix::MailboxError>) {
+    if let Err(error) = sent {
+        debug!(%error, "an actor has ended");
+    }
+}

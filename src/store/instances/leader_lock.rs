@@ -1,0 +1,67 @@
+//! The session advisory lock of the leader. Called once a second by the task that leads. At most one process believes
+//! that it holds the lock.
+//!
+//! Invariant: PostgreSQL releases the lock when it has heard nothing for [`IDLE_TIMEOUT`], so also where the connection
+//! is half-open. Whoever calls [`LeaderLock::hold`] once a second has given up before: after a second and
+//! [`ANSWER_TIMEOUT`].
+
+use std::time::Duration;
+
+use crate::store::connections::connector::Connector;
+use crate::store::connections::pooled_client::PooledClient;
+use crate::store::{Config, StoreError};
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// More than a second and [`ANSWER_TIMEOUT`].
+const IDLE_TIMEOUT: &str = "set idle_session_timeout = '5s'";
+
+const TRY_LOCK: &str = "select pg_try_advisory_lock(hashtextextended('tributary leader', 0))";
+const STILL_THERE: &str = "select true";
+
+/// The lock, and the connection that holds it.
+#[derive(Debug)]
+pub struct LeaderLock {
+    connector: Connector,
+    client: Option<PooledClient>,
+    is_held: bool,
+}
+
+impl LeaderLock {
+    /// Not held, and without a connection.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let connector = Connector::new(config, "tributary-leader").with_session(IDLE_TIMEOUT);
+        Self { connector, client: None, is_held: false }
+    }
+
+    /// Whether this process holds the lock; takes it if nobody does.
+    ///
+    /// # Errors
+    /// When the database does not answer in time; the lock then counts as lost.
+    pub async fn hold(&mut self) -> Result<bool, StoreError> {
+        let held = tokio::time::timeout(ANSWER_TIMEOUT, self.try_hold()).await;
+        let held = held.unwrap_or(Err(StoreError::Silence { waited: ANSWER_TIMEOUT }));
+        self.is_held = matches!(held, Ok(true));
+        if held.is_err() {
+            self.client = None;
+        }
+        held
+    }
+
+    async fn try_hold(&mut self) -> Result<bool, StoreError> {
+        let client = match self.client.take() {
+            Some(client) if !client.is_closed() => client,
+            _ => {
+                self.is_held = false;
+                self.connector.connect_within(ANSWER_TIMEOUT).await?
+            }
+        };
+        // So that it is closed, and the lock released, if this future is dropped.
+        client.set_abandoned(true);
+        let statement = if self.is_held { STILL_THERE } else { TRY_LOCK };
+        let is_held = client.query_one(statement, &[]).await?.try_get(0)?;
+        self.client = Some(client);
+        Ok(is_held)
+    }
+}

@@ -1,0 +1,138 @@
+//! The row of each instance, which says that it is alive and what it does. Written and read by the task that knows the
+//! others, and read by the API. The database's clock says who is alive.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{Json, Type};
+use uuid::Uuid;
+
+use crate::domain::{FlowSnapshot, LedgerSnapshot, SensorIdentifier, Timestamp};
+use crate::store::background::uuids;
+use crate::store::columns::{Parameters, timestamp};
+use crate::store::{Store, StoreError};
+
+/// By instance, the version of its watched sensors that is known.
+pub type Heard = BTreeMap<Uuid, i64>;
+
+/// One instance.
+#[derive(Clone, Debug)]
+pub struct InstanceRow {
+    /// Of this process: a restart is another instance.
+    pub identifier: Uuid,
+    /// `MQTT_CLIENT_ID`
+    pub client_id: String,
+    /// The host's name.
+    pub host: String,
+    /// Of the program.
+    pub version: String,
+    /// When the process began.
+    pub started_at: Timestamp,
+    /// When the row was written.
+    pub heartbeat_at: Timestamp,
+    /// Whether the row is recent.
+    pub is_alive: bool,
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// Its ledger then.
+    pub ledger: LedgerSnapshot,
+    /// Its window and queue then.
+    pub flow: FlowSnapshot,
+    /// Sensors with an open stream there.
+    pub watched: Vec<SensorIdentifier>,
+    /// Counts the changes of `watched`.
+    pub watch_version: i64,
+    /// What it knows of the others.
+    pub heard: Heard,
+}
+
+const WRITE: &str = "\
+with written as (
+    insert into instance (identifier, client_id, host, version, start_timestamp, heartbeat_timestamp, is_leader,
+        ledger, flow, watched_sensors, watch_version, heard)
+    values ($1, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10, $11)
+    on conflict (identifier) do update set
+        heartbeat_timestamp = excluded.heartbeat_timestamp, is_leader = excluded.is_leader,
+        ledger = excluded.ledger, flow = excluded.flow, watched_sensors = excluded.watched_sensors,
+        watch_version = excluded.watch_version, heard = excluded.heard
+    returning identifier
+)
+select pg_notify('tributary_instances', '') from written where $12";
+
+/// Of those that died, the row is kept for ten minutes.
+const READ: &str = "\
+select identifier, client_id, host, version, start_timestamp, heartbeat_timestamp,
+       heartbeat_timestamp > now() - interval '10 seconds', is_leader, ledger, flow,
+       watched_sensors, watch_version, heard
+from instance
+where heartbeat_timestamp > now() - interval '10 minutes'
+order by client_id, start_timestamp";
+
+const FORGET: &str = "\
+with gone as (delete from instance where identifier = $1 returning identifier)
+select pg_notify('tributary_instances', '') from gone";
+
+const PRUNE: &str =
+    "delete from instance where heartbeat_timestamp < now() - interval '10 minutes'";
+
+impl Store {
+    /// Writes the row of this instance; `announces` wakes the others.
+    pub async fn write_instance(
+        &self,
+        row: &InstanceRow,
+        announces: bool,
+    ) -> Result<(), StoreError> {
+        let started_at = row.started_at.to_jiff();
+        let watched = uuids(&row.watched);
+        let parameters: Parameters<'_> = &[
+            (&row.identifier, Type::UUID),
+            (&row.client_id, Type::TEXT),
+            (&row.host, Type::TEXT),
+            (&row.version, Type::TEXT),
+            (&started_at, Type::TIMESTAMPTZ),
+            (&row.is_leader, Type::BOOL),
+            (&Json(&row.ledger), Type::JSONB),
+            (&Json(&row.flow), Type::JSONB),
+            (&watched, Type::UUID_ARRAY),
+            (&row.watch_version, Type::INT8),
+            (&Json(&row.heard), Type::JSONB),
+            (&announces, Type::BOOL),
+        ];
+        self.rows(WRITE, parameters).await.map(drop)
+    }
+
+    /// The instances that are alive, and those that died within ten minutes.
+    pub async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {
+        let rows = self.rows(READ, &[]).await?;
+        Ok(rows.iter().map(instance).collect::<Result<_, _>>()?)
+    }
+
+    /// Deletes the row of an instance that ends.
+    pub async fn forget_instance(&self, identifier: Uuid) -> Result<(), StoreError> {
+        self.rows(FORGET, &[(&identifier, Type::UUID)]).await.map(drop)
+    }
+
+    /// Deletes the rows of those that died.
+    pub async fn prune_instances(&self) -> Result<(), StoreError> {
+        self.execute(PRUNE, &[]).await.map(drop)
+    }
+}
+
+fn instance(row: &Row) -> Result<InstanceRow, tokio_postgres::Error> {
+    let watched: Vec<Uuid> = row.try_get(10)?;
+    Ok(InstanceRow {
+        identifier: row.try_get(0)?,
+        client_id: row.try_get(1)?,
+        host: row.try_get(2)?,
+        version: row.try_get(3)?,
+        started_at: timestamp(row, 4)?,
+        heartbeat_at: timestamp(row, 5)?,
+        is_alive: row.try_get(6)?,
+        is_leader: row.try_get(7)?,
+        ledger: row.try_get::<_, Json<_>>(8)?.0,
+        flow: row.try_get::<_, Json<_>>(9)?.0,
+        watched: watched.into_iter().map(SensorIdentifier).collect(),
+        watch_version: row.try_get(11)?,
+        heard: row.try_get::<_, Json<_>>(12)?.0,
+    })
+}
