@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::mqtt::{InboundHandles, StopSignals};
 use crate::probes;
 use crate::replay::Replays;
-use crate::store::{self, AccessWatch, Bundler, Housekeeper, Store};
+use crate::store::{self, AccessWatch, Housekeeper, RollUp, Store};
 use crate::streams::{self, Hub};
 use crate::tasks::Tasks;
 use crate::telemetry::LogFilter;
@@ -42,10 +42,10 @@ const INGEST_CONNECTIONS: u32 = 2;
 /// For tokens, sessions and readiness, which must not wait for reads.
 const ACCESS_CONNECTIONS: u32 = 2;
 
-/// For purges of deleted sensors, and bundles on demand.
+/// For purges of deleted sensors.
 const WORK_CONNECTIONS: u32 = 3;
 
-/// For housekeeping, bundles, counts and replays. The API's connections are opened by its own threads.
+/// For housekeeping, the roll-up and replays. The API's connections are opened by its own threads.
 const BACKGROUND_CONNECTIONS: u32 = 4;
 
 /// The row of an instance that has ended is too old after ten seconds anyway.
@@ -315,10 +315,11 @@ struct BackgroundTasks {
 
 impl BackgroundTasks {
     fn spawn(&self, config: &store::Config, fleet: Arc<streams::Fleet>) {
-        if config.measurement_bundles {
-            let bundler = Bundler::new(self.store.clone());
-            self.supervise(Task::Bundler, async move |it| bundler.run(it.tasks.faults()).await);
-        }
+        let roll_up = RollUp::new(self.store.clone(), config);
+        self.supervise(Task::RollUp, async move |it| {
+            let report = |due_since| it.metrics.rollup_due.set(due_since);
+            roll_up.run(it.leadership.clone(), it.tasks.faults(), report).await;
+        });
         self.supervise(Task::Census, async |it| {
             probes::watch_tables(&it.store, &it.metrics, it.tasks.faults()).await;
         });

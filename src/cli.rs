@@ -2,6 +2,7 @@
 //! person at the terminal.
 
 mod access;
+mod rollup;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -62,6 +63,9 @@ pub enum Command {
     /// Build an optional index.
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Work on the counts and sums by hour.
+    #[command(subcommand)]
+    Rollup(rollup::RollupCommand),
     /// Create, list and revoke tokens of the API.
     #[command(subcommand)]
     Token(access::TokenCommand),
@@ -124,6 +128,7 @@ impl Cli {
             Command::CheckConfig => return Ok(check_config(env_file)),
             Command::Migrate { engine } => migrate(engine).await?,
             Command::Index(IndexCommand::LogSearch) => index_log_messages().await?,
+            Command::Rollup(command) => rollup::run(command, &read_store(environment)?).await?,
             Command::Token(command) => access::token(command, &store()?).await?,
             Command::User(command) => access::user(command, &store()?).await?,
             Command::Health => health().await?,

@@ -1,13 +1,11 @@
-//! Measurements of a sensor, aggregated by bucket of time, for charts of weeks. Reads the store's bundles, and
-//! creates them where that pays. Buckets begin at the same times whatever range is requested.
+//! Measurements of a sensor, aggregated by bucket of time, for charts of weeks and years. Buckets begin at the same
+//! times whatever range is requested.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web;
 use serde::{Deserialize, Serialize};
-use tracing::debug;
 use utoipa::IntoParams;
 
 use super::Context;
@@ -16,13 +14,13 @@ use super::caller::Caller;
 use super::cursor::{self, Position};
 use super::fields::{self, Attributes, Limit};
 use super::measurements::few;
-use super::page::{Listing, TimeRangeQuery, after};
+use super::page::{TimeRangeQuery, after};
 use super::path::{Path, SensorPath};
 use super::problem::Problem;
 use super::query::{And, Query};
 use super::routes::Routes;
-use crate::domain::{SensorIdentifier, Task, Timestamp};
-use crate::store::{Aggregate, Aggregation, BUCKET_ORIGIN, Store};
+use crate::domain::Timestamp;
+use crate::store::{Aggregate, Aggregates, Aggregation, Source};
 
 /// Lines in one chart.
 const MAX_ATTRIBUTES: usize = 8;
@@ -44,6 +42,19 @@ pub(super) struct BucketItem {
     bucket_timestamp: jiff::Timestamp,
     /// The numbers of each attribute that has any in this bucket.
     attributes: BTreeMap<String, Numbers>,
+}
+
+/// One page of buckets.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = MeasurementBucketListing)]
+pub(super) struct BucketListing {
+    /// No more than `limit`.
+    items: Vec<BucketItem>,
+    /// What to give as `cursor` for the next page; null on the last.
+    next: Option<String>,
+    /// `rollup`: from the sums by hour, which outlive the measurements (from the measurements where an hour is not
+    /// summed up). `rows`: from the measurements.
+    source: Source,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -96,14 +107,16 @@ impl Position for Bucket {
 /// Count, least, mean and greatest of each attribute, oldest bucket first. Only numbers count: texts,
 /// booleans and null are left out, and so is a number of 1e300 or more. A bucket without a number is
 /// left out. Buckets are counted from Monday, 1970-01-05T00:00:00Z, in UTC; the first and the last may
-/// be cut by `from` and `to`.
+/// be cut by `from` and `to`. Buckets of whole hours are read from the roll-up, which outlives the
+/// measurements; an item for an hour that was over for ten minutes is in it within about a minute. Other
+/// buckets, and names with a dot, are read from the measurements; `source` says which.
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/measurements/aggregates",
     operation_id = "aggregate_measurements",
     tag = "measurements",
     responses(
-        (status = 200, description = "One page", body = Listing<BucketItem>),
+        (status = 200, description = "One page", body = BucketListing),
     )
 )]
 async fn list(
@@ -120,74 +133,14 @@ async fn list(
     let after = after::<Bucket>(Bucket::TAG, query.cursor.as_deref())?;
 
     let to = range.to.unwrap_or_else(Timestamp::now);
-    let grid = Grid { bucket_secs };
-    let from = range.from.unwrap_or_else(|| to.saturating_sub(grid.length(limit)));
+    let from = range.from.unwrap_or_else(|| Aggregation::before(to, bucket_secs, limit));
     let from = after.map_or(from, |Bucket(after)| after.max(from)).max(Timestamp::default());
     let _turn = context.store.long_read(caller.holder()).await?;
-    let end = page_end(&context.store, sensor, (from, to), (grid, limit)).await?;
-    let aggregation = Aggregation { from, to: to.min(end).max(from), bucket_secs, attributes };
-    let aggregates = context.store.aggregate_measurements(sensor, &aggregation).await;
-    let is_slow = match &aggregates {
-        Ok(aggregates) => aggregates.as_ref().is_some_and(|aggregates| aggregates.is_slow),
-        // Without bundles, the next request would time out too.
-        Err(error) => error.is_timeout(),
-    };
-    if is_slow {
-        let range = (aggregation.from, aggregation.to);
-        let (tasks, bundle) = (context.tasks.clone(), bundle(context.work.clone(), sensor, range));
-        actix_web::rt::spawn(async move { tasks.watch(Task::Request, bundle).await });
-    }
-    let aggregates = aggregates?.ok_or_else(Problem::sensor_not_found)?;
-    let next = match end < to {
-        true => context.store.nth_measurement(sensor, (end, to), 0).await?,
-        false => None,
-    };
-    Ok(HttpResponse::Ok().json(Listing {
-        items: items(aggregates.rows),
-        next: next.map(|next| cursor::encode(&Bucket(grid.floor(next)))),
-    }))
-}
-
-/// Creates bundles for the next request.
-async fn bundle(store: Store, sensor: SensorIdentifier, range: (Timestamp, Timestamp)) {
-    if let Err(error) = store.bundle(sensor, range).await {
-        debug!(%sensor, %error, "bundling measurements failed");
-    }
-}
-
-/// The end of a page: `limit` buckets after its beginning, or later if most buckets are empty. `limit`
-/// measurements occupy at most `limit` buckets.
-async fn page_end(
-    store: &Store,
-    sensor: SensorIdentifier,
-    (from, to): (Timestamp, Timestamp),
-    (grid, limit): (Grid, u32),
-) -> Result<Timestamp, Problem> {
-    let end = grid.floor(from).saturating_add(grid.length(limit));
-    if end >= to {
-        return Ok(end);
-    }
-    let next = store.nth_measurement(sensor, (from, to), limit).await?;
-    Ok(next.map_or(to, |next| grid.floor(next).max(end)))
-}
-
-#[derive(Clone, Copy)]
-struct Grid {
-    bucket_secs: u32,
-}
-
-impl Grid {
-    fn length(self, buckets: u32) -> Duration {
-        Duration::from_secs(u64::from(self.bucket_secs) * u64::from(buckets))
-    }
-
-    /// The beginning of the bucket that contains a timestamp.
-    fn floor(self, moment: Timestamp) -> Timestamp {
-        let length = i64::from(self.bucket_secs) * 1_000_000;
-        let origin = BUCKET_ORIGIN.unix_microseconds();
-        let since = moment.unix_microseconds() - origin;
-        Timestamp::from_unix_microseconds(since.div_euclid(length) * length + origin)
-    }
+    let aggregation = Aggregation { from, to: to.max(from), bucket_secs, attributes, limit };
+    let aggregates = context.store.aggregate_measurements(sensor, &aggregation).await?;
+    let Aggregates { rows, source, next } = aggregates.ok_or_else(Problem::sensor_not_found)?;
+    let next = next.map(|next| cursor::encode(&Bucket(next)));
+    Ok(HttpResponse::Ok().json(BucketListing { items: items(rows), next, source }))
 }
 
 fn items(rows: Vec<Aggregate>) -> Vec<BucketItem> {
@@ -213,16 +166,6 @@ fn items(rows: Vec<Aggregate>) -> Vec<BucketItem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_week_begins_on_monday_and_a_day_at_midnight() {
-        let at = |text: &str| Timestamp::from(text.parse::<jiff::Timestamp>().unwrap());
-        let floor = |bucket_secs, text| Grid { bucket_secs }.floor(at(text));
-        assert_eq!(floor(7 * 86_400, "2026-11-24T12:00:00Z"), at("2026-11-23T00:00:00Z"));
-        assert_eq!(floor(86_400, "2026-11-24T12:00:00Z"), at("2026-11-24T00:00:00Z"));
-        assert_eq!(floor(86_400, "1970-01-01T12:00:00Z"), at("1970-01-01T00:00:00Z"));
-        assert_eq!(floor(1, "2026-11-24T12:00:00.9Z"), at("2026-11-24T12:00:00Z"));
-    }
 
     #[test]
     fn attributes_of_one_bucket_stand_together() {

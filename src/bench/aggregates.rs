@@ -14,18 +14,18 @@ use super::service::{Batches, Service};
 use super::test_bed::{Run, TestBed};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::load::Account;
-use crate::store::{Bench, Bundled, bundles_of_28_days};
+use crate::store::{Bench, RolledUp};
 
 const MINUTES: u64 = 28 * 24 * 60;
 /// Each is asked first for all of its rows in buckets of one length, so that nothing of it is cached then.
 const SENSORS: usize = 4;
-/// They are not registered: their rows lie between the others and are not bundled. Their values are larger, so that
+/// They are not registered: their rows lie between the others and are not rolled up. Their values are larger, so that
 /// a minute of all sensors fills a page.
 const OTHERS: u64 = 12;
 /// Buckets, and the measurements that they hold: all, or those of the first page.
 const BUCKETS: [(&str, u64); 6] = [
     ("1h", MINUTES),
-    ("5000s", MINUTES),
+    ("6h", MINUTES),
     ("1d", MINUTES),
     ("30d", MINUTES),
     ("60s", 1_000),
@@ -35,8 +35,8 @@ const BUCKETS: [(&str, u64); 6] = [
 const REPETITIONS: usize = 9;
 /// The rows are inserted in this many parts at once.
 const PARTS: i64 = 2;
-/// About 12,000 rows are bundled per second.
-const BUNDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// About 10,000 rows are rolled up per second.
+const ROLLUP_TIMEOUT: Duration = Duration::from_secs(90);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) async fn aggregates(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
@@ -58,44 +58,39 @@ pub(super) async fn aggregates(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let inserted: u64 = try_join_all(parts).await?.into_iter().sum();
     ensure!(inserted == row_count, "{inserted} of {row_count} rows were inserted");
     drop(progress);
-    run.database.count_activity(asked).await?;
+    run.database.ask_for_rollup().await?;
     bed.checkpoint().await;
 
     let mut service = Service::spawn(run.settings(bed))?;
     service.ready().await?;
-    let bundled = bundles(bed, &run).await?;
+    let rolled_up = rollup(bed, &run).await?;
     let mut row = requests(bed, &service, asked, (bound(0), bound(PARTS))).await?;
     (row.rows_in_tables, row.distinct_items) = (row_count, row_count);
-    row.notes.push(format!("the rows of {} sensors are scattered; before, {bundled}", all.len()));
+    row.notes.push(format!("the rows of {} sensors are scattered; before, {rolled_up}", all.len()));
     service.stop().await?;
     bed.clear().await?;
     Ok(vec![row])
 }
 
-/// Waits until the service has bundled the rows. Returns what that cost PostgreSQL.
-async fn bundles(bed: &TestBed, run: &Run) -> anyhow::Result<String> {
+/// Waits until the service has rolled the rows up. Returns what that cost PostgreSQL.
+async fn rollup(bed: &TestBed, run: &Run) -> anyhow::Result<String> {
     let meters = bed.meters(None, vec![run.database.backend_pid().await?]);
-    let (first, before) = (run.database.bundled().await?, meters.read());
-    let (started_at, wanted) =
-        (Instant::now(), SENSORS as u64 * bundles_of_28_days(Timestamp::now()));
-    let progress = bed.progress("aggregates: bundles of four hours", Some(wanted));
+    let (before, started_at) = (meters.read(), Instant::now());
+    let progress = bed.progress("aggregates: days that are due", None);
     loop {
-        let Bundled { bundles, rows } = run.database.bundled().await?;
-        progress.set_position(bundles);
-        if bundles >= wanted {
-            let (rows, seconds) = (rows - first.rows, started_at.elapsed().as_secs_f64());
+        let RolledUp { days, due } = run.database.rolled_up().await?;
+        progress.set_position(due);
+        if days > 0 && due == 0 {
+            let (rows, seconds) = (SENSORS as u64 * MINUTES, started_at.elapsed().as_secs_f64());
             let cost = meters.since(before)[1].map_or_else(String::new, |time| {
-                let cost = time.as_secs_f64() * 1e6 / rows.max(1) as f64;
+                let cost = time.as_secs_f64() * 1e6 / rows as f64;
                 format!(", {cost:.1} µs of PostgreSQL's CPU a row")
             });
             return Ok(format!(
-                "{bundles} bundles were created: {rows} rows in {seconds:.1} s{cost}"
+                "{rows} rows were rolled up into {days} days in {seconds:.1} s{cost}"
             ));
         }
-        ensure!(
-            started_at.elapsed() < BUNDLE_TIMEOUT,
-            "{bundles} of {wanted} bundles within {BUNDLE_TIMEOUT:?}"
-        );
+        ensure!(started_at.elapsed() < ROLLUP_TIMEOUT, "{due} due after {ROLLUP_TIMEOUT:?}");
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn mixed(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
         Invention { log_share: 0.05, heartbeat_share: 0.05, bad_share: 0.01, ..measurements };
     let content = Content::Invented(invention);
     let backlog = Fleet { content, ..of_1(bed, SENSORS) };
-    Ok(vec![drain(bed, &backlog, "mixed", 1).await?])
+    Ok(vec![drain(bed, &backlog, ("mixed", Journal::Written), 1).await?])
 }
 
 async fn drain_against(
@@ -50,7 +50,7 @@ async fn drain_against(
 ) -> anyhow::Result<Vec<Row>> {
     let (mut rows, mut rounds) = (Vec::new(), Vec::new());
     for round in 1..=bed.rounds {
-        let row = drain(bed, backlog, name, round).await?;
+        let row = drain(bed, backlog, (name, Journal::Written), round).await?;
         if baseline.is_installed().await {
             let theirs = baseline.drain(bed, backlog, &format!("{name}, round {round}")).await?;
             rounds.push((row.items_per_second, row.items as f64 / theirs.as_secs_f64()));
@@ -60,10 +60,25 @@ async fn drain_against(
     Ok(vec![Row::median_of(rows).against(baseline.name(), rounds)])
 }
 
+/// What commits do with the journal of the roll-up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Journal {
+    Written,
+    Discarded,
+}
+
 /// Drains it once.
-async fn drain(bed: &TestBed, backlog: &Fleet, name: &str, round: u32) -> anyhow::Result<Row> {
+async fn drain(
+    bed: &TestBed,
+    backlog: &Fleet,
+    (name, journal): (&str, Journal),
+    round: u32,
+) -> anyhow::Result<Row> {
     let step = format!("{name}, round {round}");
     let run = bed.run(&backlog.identifiers).await?;
+    if journal == Journal::Discarded {
+        run.database.discard_journal().await?;
+    }
     // Its session and its subscriptions remain with the broker.
     let mut first = Service::spawn(run.settings(bed))?;
     first.ready().await?;
@@ -96,7 +111,7 @@ async fn in_turn(
     let mut all: Vec<Vec<Row>> = vec![Vec::new(); backlogs.len()];
     for round in 1..=rounds.min(bed.rounds) {
         for ((name, backlog), rows) in backlogs.iter().zip(&mut all) {
-            rows.push(drain(bed, backlog, name, round).await?);
+            rows.push(drain(bed, backlog, (name, Journal::Written), round).await?);
         }
     }
     Ok(all)
@@ -113,6 +128,20 @@ fn compared(all: Vec<Vec<Row>>) -> Vec<Row> {
         if index == 0 { row } else { row.against(&base[0].name, rounds) }
     });
     rows.collect()
+}
+
+/// The same backlog from 100,000 sensors, with and without the journal of the roll-up, in turn.
+pub(super) async fn rollup(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
+    const FLEET: usize = 100_000;
+    let backlog = of_1(bed, FLEET);
+    let names = [("rollup-none", Journal::Discarded), ("rollup", Journal::Written)];
+    let mut all = vec![Vec::new(), Vec::new()];
+    for round in 1..=bed.rounds {
+        for (name, rows) in names.iter().zip(&mut all) {
+            rows.push(drain(bed, &backlog, *name, round).await?);
+        }
+    }
+    Ok(compared(all))
 }
 
 /// The same backlog from ever more sensors.

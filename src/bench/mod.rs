@@ -77,6 +77,8 @@ enum Scenario {
     Overload,
     /// 200 requests per second while ingest runs as fast as possible, and the same without them.
     Reads,
+    /// A backlog of 300,000 messages from 100,000 sensors, with and without the journal of the roll-up.
+    Rollup,
     /// Aggregates over four weeks of one sensor among others, in buckets from 1 s to 30 d.
     Aggregates,
 }
@@ -92,6 +94,7 @@ impl Scenario {
             Self::Mixed => backlog::mixed(bed).await,
             Self::Overload => overload::overload(bed).await,
             Self::Reads => reads::reads(bed).await,
+            Self::Rollup => backlog::rollup(bed).await,
             Self::Aggregates => aggregates::aggregates(bed).await,
         }
     }

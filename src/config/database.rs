@@ -26,7 +26,6 @@ impl Settings<'_> {
             last_good_address: Arc::default(),
             readers: self.number("DATABASE_READERS", 4, 1..=256)?,
             read_timeout_secs: self.number("DATABASE_READ_TIMEOUT_SECS", 10, 1..=3_600)?,
-            measurement_bundles: self.flag("MEASUREMENT_BUNDLES", true)?,
             receipt_times: self.timestamp_missing()? == wire::TimestampMissing::Receipt,
             exports: self.number("EXPORTS_AT_ONCE", 2, 1..=64)?,
             idempotency_hours: self.number("IDEMPOTENCY_HOURS", 24, 1..=8_760)?,
@@ -43,6 +42,7 @@ impl Settings<'_> {
             log_message_retention_days: self.retention("RETENTION_LOG_MESSAGE_DAYS", 120)?,
             measurement_retention_days: self.retention("RETENTION_MEASUREMENT_DAYS", 0)?,
             heartbeat_retention_days: self.retention("RETENTION_HEARTBEAT_DAYS", 120)?,
+            rollup_retention_days: self.retention("RETENTION_ROLLUP_DAYS", 0)?,
         })
     }
 

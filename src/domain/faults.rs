@@ -61,10 +61,10 @@ tasks! {
     Replayer = "replayer",
     /// Opening the writers' connections before they are needed.
     WriterConnections = "writer_connections",
-    /// The fold of the activity journal.
+    /// The fold of the roll-up's journal.
     Fold = "fold",
-    /// The bundles of measurements.
-    Bundler = "bundler",
+    /// The sums of the roll-up.
+    RollUp = "rollup",
     /// Partitions and retention.
     Housekeeping = "housekeeping",
     /// The sizes of the tables, for the metrics.

@@ -181,9 +181,11 @@ metrics! {
     pub access_listener_up: gauge("tributary_access_listener_up",
         "1 while changes of access are notified by PostgreSQL, 0 while they are polled");
     pub activity_fold_failures: counter("tributary_activity_fold_failures_total",
-        "Folds of the activity journal that failed, each retried");
+        "Folds of the roll-up's journal that failed, each retried");
     pub activity_folded: age("tributary_activity_fold_age_seconds",
-        "Seconds since the activity journal was last folded completely");
+        "Seconds since the roll-up's journal was last folded completely");
+    pub rollup_due: age("tributary_rollup_lag_seconds",
+        "Seconds since the oldest hour whose measurements are not summed up could have been; 0 if there is none");
     pub task_panics: counters("tributary_task_panics_total",
         "Panics of tasks, each of which was started again or ended the process", &["task"]);
     pub http_requests: counters("tributary_http_requests_total",
@@ -277,9 +279,13 @@ impl Metrics {
         for probe in &*probes {
             probe(self);
         }
-        for age in
-            [&self.window_oldest, &self.writer_oldest, &self.outbox_oldest, &self.activity_folded]
-        {
+        for age in [
+            &self.window_oldest,
+            &self.writer_oldest,
+            &self.outbox_oldest,
+            &self.activity_folded,
+            &self.rollup_due,
+        ] {
             age.refresh();
         }
         self.copy_ledger();

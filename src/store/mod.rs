@@ -4,6 +4,7 @@
 mod ingest;
 mod instances;
 mod configurations;
+mod rollup;
 mod sensors;
 mod query;
 mod access;
@@ -43,24 +44,17 @@ pub use ingest::replays::Replayed;
 pub use instances::leader_lock::LeaderLock;
 pub use instances::relay::{InstanceListener, RelayedBatch};
 pub use instances::rows::{Heard, InstanceRow};
-pub use maintenance::activity::{
-    Activity, ActivityTotals, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of,
-};
 pub use maintenance::benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, create_tables, encode_measurements,
 };
-pub(crate) use maintenance::benchmark::{
-    Bundled, TableCounts, Watch, bundles_of_28_days, copy_line, copy_script,
-};
-pub use maintenance::bundles::Bundler;
+pub(crate) use maintenance::benchmark::{RolledUp, TableCounts, Watch, copy_line, copy_script};
 pub use maintenance::clock::Clocks;
-pub use maintenance::fold::{FOLD_STATEMENTS, Fold};
 pub use maintenance::housekeeping::{BlockedPartitions, Housekeeper};
 pub use maintenance::log_index::{IndexError, index_log_messages};
 pub use migrations::{engine_of, migrate, migrate_to};
 pub use pool::Store;
-pub use query::activity_page::SensorActivity;
-pub use query::aggregates::Aggregates;
+pub use query::activity_page::{ActivityTotals, SensorActivity};
+pub use query::aggregates::{Aggregates, Source};
 pub use query::attributes::{Attribute, Attributes};
 pub use query::export::{CutOff, ExportError, ExportStream};
 pub use query::export_statement::{Export, ExportFormat, ExportOf};
@@ -74,12 +68,16 @@ pub use query::rows::{
 pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
 pub use query::sensor_summary::{SensorSummary, StateCount};
 pub use query::stored_rejections::{ReplayRange, StoredRejection, StoredRejectionPage};
-pub use query::sums::{Aggregate, Aggregation, BUCKET_ORIGIN};
 pub use query::turns::LongRead;
+pub use rollup::aggregation::{Aggregate, Aggregation};
+pub use rollup::fold::{Fold, fold_statements};
+pub use rollup::hours::{Activity, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bucket_of};
+pub use rollup::rebuild::Rebuilder;
+pub use rollup::recount::RollUp;
 pub use sensors::changes::{NewSensor, SensorChange, SensorError};
 pub use sensors::lookups::{KnownSensor, Whereabouts};
 
-/// `DATABASE_…`, `PARTITION_…`, `COMPRESS_AFTER_DAYS`, `RETENTION_…`, `FUTURE_TOLERANCE_SECS`, `MEASUREMENT_BUNDLES`, `EXPORTS_AT_ONCE`,
+/// `DATABASE_…`, `PARTITION_…`, `COMPRESS_AFTER_DAYS`, `RETENTION_…`, `FUTURE_TOLERANCE_SECS`, `EXPORTS_AT_ONCE`,
 /// `IDEMPOTENCY_HOURS`
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -97,8 +95,6 @@ pub struct Config {
     pub receipt_times: bool,
     /// `EXPORTS_AT_ONCE`
     pub exports: u32,
-    /// `MEASUREMENT_BUNDLES`: whether a sensor's measurements are bundled for aggregates.
-    pub measurement_bundles: bool,
     /// `IDEMPOTENCY_HOURS`: how long a repeated request gets the first response.
     pub idempotency_hours: u32,
     /// `DATABASE_STATEMENT_TIMEOUT_SECS`
@@ -119,4 +115,6 @@ pub struct Config {
     pub measurement_retention_days: Option<u32>,
     /// `RETENTION_HEARTBEAT_DAYS`; none keeps them for ever.
     pub heartbeat_retention_days: Option<u32>,
+    /// `RETENTION_ROLLUP_DAYS`: of counts and sums by hour; none keeps them for ever.
+    pub rollup_retention_days: Option<u32>,
 }

@@ -42,7 +42,7 @@ const EXPORT_SESSION: &str = "set statement_timeout = 0; set tcp_user_timeout = 
 pub(super) const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Fails unless the migrations have been applied.
-const LATEST_TABLE: &str = "select name from engine limit 0";
+const LATEST_TABLE: &str = "select to_hour from rollup_rebuild limit 0";
 
 pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
 
@@ -63,14 +63,12 @@ pub struct Store {
     pub(super) idempotency_hours: i32,
     /// `FUTURE_TOLERANCE_SECS`
     pub(super) future_tolerance: Duration,
-    /// One bundling on demand at a time; none if bundles are disabled.
-    pub(super) bundle_permit: Option<Arc<Semaphore>>,
     pub(super) export_permits: Arc<Semaphore>,
     pub(super) max_exports: u32,
     /// The running exports of each caller.
     pub(super) exporting_callers: Callers,
     pub(super) export_connector: Connector,
-    /// Entries of the activity journal that one transaction folds.
+    /// Entries of the roll-up's journal that one transaction folds.
     pub(super) fold_entries: Arc<AtomicUsize>,
     engine: Arc<OnceCell<&'static dyn Engine>>,
 }
@@ -104,7 +102,6 @@ impl Store {
             migrated: watch::channel(true).1,
             idempotency_hours: i32::try_from(config.idempotency_hours).unwrap_or(i32::MAX),
             future_tolerance: Duration::from_secs(config.future_tolerance_secs.into()),
-            bundle_permit: config.measurement_bundles.then(|| Arc::new(Semaphore::new(1))),
             export_permits: Arc::new(Semaphore::new(config.exports as usize)),
             max_exports: config.exports,
             exporting_callers: Callers::default(),

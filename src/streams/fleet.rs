@@ -142,7 +142,7 @@ impl Fleet {
     pub async fn run(&self, faults: &Faults) {
         // If an earlier run ended during a fold, its changes are unknown.
         self.lock().totals = None;
-        let (mut failures, mut pruned) = (0, None);
+        let mut failures = 0;
         let mut folded_at = Instant::now();
         loop {
             let wait = if failures > 0 { pause(failures, rand::random()) } else { CHANGE_INTERVAL };
@@ -155,7 +155,7 @@ impl Fleet {
                 continue;
             }
             faults.at(Task::Fold);
-            let outcome = self.round(&mut pruned).await;
+            let outcome = self.round().await;
             if let Err(error) = outcome {
                 failures += 1;
                 self.metrics.activity_fold_failures.inc();
@@ -174,15 +174,9 @@ impl Fleet {
         }
     }
 
-    async fn round(&self, pruned: &mut Option<i32>) -> Result<(), StoreError> {
+    async fn round(&self) -> Result<(), StoreError> {
         let present = bucket_of(Timestamp::now());
         self.fold(|changed| self.apply(changed, present)).await?;
-        if *pruned != Some(present) {
-            *pruned = Some(present);
-            if let Err(error) = self.store.prune_activity().await {
-                debug!(%error, "old counts are left until the next bucket begins");
-            }
-        }
         let is_due = {
             let mut state = self.lock();
             if state.totals.as_ref().is_some_and(|it| it.read_at.elapsed() >= READ_INTERVAL) {

@@ -93,7 +93,7 @@ impl Model {
     pub(super) fn apply(&mut self, changed: &[Activity]) {
         for it in changed {
             let sums = self.sums.entry(it.network).or_default().entry(it.bucket).or_default();
-            *sums = sum(*sums, it.added);
+            *sums = *sums + it.added;
         }
     }
 
@@ -149,17 +149,9 @@ impl Model {
         let total = |bucket: i32| {
             in_scope()
                 .filter_map(|(_, buckets)| buckets.get(&bucket))
-                .fold(Counts::default(), |total, it| sum(total, *it))
+                .fold(Counts::default(), |total, it| total + *it)
         };
         buckets.into_iter().map(|bucket| bucket_counts(bucket, total(bucket))).collect()
-    }
-}
-
-fn sum(one: Counts, other: Counts) -> Counts {
-    Counts {
-        measurements: one.measurements + other.measurements,
-        log_messages: one.log_messages + other.log_messages,
-        heartbeats: one.heartbeats + other.heartbeats,
     }
 }
 

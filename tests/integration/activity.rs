@@ -1,10 +1,10 @@
-//! The fold of the activity journal: exact, linear in the number of sensors, and never stuck behind
+//! The fold of the roll-up's journal: exact, linear in the number of sensors, and never stuck behind
 //! a batch that is too large, another instance or a deletion.
 
 use futures_util::future;
 use serde_json::Value;
-use tributary::domain::Timestamp;
-use tributary::store::{self, FOLD_STATEMENTS, Store, bucket_of};
+use tributary::domain::{SensorIdentifier, Timestamp};
+use tributary::store::{self, Store, fold_statements};
 
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
@@ -16,8 +16,11 @@ use crate::support::service::{Service, count, database};
 use crate::support::store::config;
 use crate::support::wait::{PATIENCE, eventually};
 
-const WAITS_FOR_A_SENSOR: &str = "select count(*) from pg_stat_activity \
-    where wait_event_type = 'Lock' and query like '%for key share' and datname = current_database()";
+const WAITS_FOR_A_DELETION: &str = "select count(*) from pg_stat_activity \
+    where wait_event = 'advisory' and query like '%advisory_xact_lock($1)' and datname = current_database()";
+
+/// What a fold and a deletion do not do side by side.
+const ROLLUP_LOCK: i64 = 0x7472_6963;
 
 async fn execute(database: &Database, statements: &str) {
     connect(&database.url).await.unwrap().batch_execute(statements).await.unwrap();
@@ -40,10 +43,10 @@ fn sensors(count: u32) -> String {
 /// The journal of commits of `per_commit` sensors each, every sensor with 2 measurements and 1
 /// heartbeat.
 fn journal(per_commit: u32) -> String {
-    let bucket = bucket_of(Timestamp::now());
+    let hour = Timestamp::now().unix_microseconds() / 3_600_000_000;
     format!(
-        "insert into activity_journal (sensors, buckets, kinds, counts)
-         select array_agg(identifier), array_agg({bucket}), array_agg(kind::smallint), array_agg(n)
+        "insert into sensor_hour_journal (sensors, hours, kinds, counts)
+         select array_agg(identifier), array_agg({hour}), array_agg(kind::smallint), array_agg(n)
          from sensor, (values (0, 2), (2, 1)) as entry (kind, n)
          group by (name::integer - 1) / {per_commit};"
     )
@@ -63,13 +66,15 @@ async fn fold_all(store: &Store) -> usize {
 /// Each of this many sensors was counted `times`, and nothing is left in the journal.
 async fn assert_counted(database: &Database, sensors: i64, times: i64) {
     let right = format!(
-        "select count(*) from activity where measurement_count = {} and log_message_count = 0
-         and heartbeat_count = {times}",
+        "select count(*) from sensor_hour
+         where (select sum(n) from unnest(measurement_counts) n) = {}
+           and (select sum(n) from unnest(log_message_counts) n) = 0
+           and (select sum(n) from unnest(heartbeat_counts) n) = {times}",
         2 * times
     );
     assert_eq!(count(database, &right).await, sensors);
-    assert_eq!(count(database, "select count(*) from activity").await, sensors);
-    assert_eq!(count(database, "select count(*) from activity_journal").await, 0);
+    assert_eq!(count(database, "select count(*) from sensor_hour").await, sensors);
+    assert_eq!(count(database, "select count(*) from sensor_hour_journal").await, 0);
 }
 
 /// PostgreSQL cancels a statement of more than `DATABASE_READ_TIMEOUT_SECS` (10 s). A fold that joins
@@ -100,15 +105,16 @@ async fn no_statement_of_a_fold_joins() {
     let sensors = "select array_agg(identifier order by identifier)::text from sensor";
     let sensors: String = client.query_one(sensors, &[]).await.unwrap().get(0);
     let ones = format!("{{{}}}", ["1"; 5_000].join(","));
+    let times = format!("{{{}}}", ["now"; 5_000].join(","));
     let parameters = [
         ("bigint, bigint", "100000, 2000".to_owned()),
         ("uuid[]", format!("'{sensors}'")),
         (
-            "uuid[], integer[], bigint[], bigint[], bigint[]",
-            format!("'{sensors}', '{ones}', '{ones}', '{ones}', '{ones}'"),
+            "integer, uuid[], integer[], integer[], integer[], integer[], timestamptz[]",
+            format!("5, '{sensors}', '{ones}', '{ones}', '{ones}', '{ones}', '{times}'"),
         ),
     ];
-    for (statement, (types, values)) in FOLD_STATEMENTS.iter().zip(parameters) {
+    for (statement, (types, values)) in fold_statements().iter().zip(parameters) {
         let prepare = format!("deallocate all; prepare fold ({types}) as {statement}");
         client.batch_execute(&prepare).await.unwrap();
         let explain = format!("explain (format json) execute fold ({values})");
@@ -128,7 +134,7 @@ async fn two_instances_fold_each_entry_once() {
     for _ in 0..20 {
         execute(&database, &journal(100)).await;
     }
-    // Both lock the same rows of `activity`, in the same order: neither is a victim of a deadlock.
+    // Both change the same rows of `sensor_hour`: neither is a victim of a deadlock.
     future::join(fold_all(&one), fold_all(&other)).await;
     assert_counted(&database, 2_000, 20).await;
 }
@@ -143,7 +149,7 @@ async fn a_fold_that_times_out_is_halved_until_it_does_not() {
         &database,
         "create function wait() returns trigger language plpgsql as
              'begin perform pg_sleep(0.02); return new; end';
-         create trigger wait before insert on activity for each row execute function wait()",
+         create trigger wait before insert on sensor_hour for each row execute function wait()",
     )
     .await;
     let mut config = config(&database);
@@ -160,9 +166,11 @@ async fn a_sensor_deleted_meanwhile_fails_no_fold() {
     let store = Store::new(&config(&database));
     let mut deleter = connect(&database.url).await.unwrap();
     let deletion = deleter.transaction().await.unwrap();
-    deletion.batch_execute("delete from sensor where name = '2'").await.unwrap();
+    let delete =
+        format!("select pg_advisory_xact_lock({ROLLUP_LOCK}); delete from sensor where name = '2'");
+    deletion.batch_execute(&delete).await.unwrap();
     let (changed, ()) = future::join(fold_all(&store), async {
-        eventually(PATIENCE, async || match count(&database, WAITS_FOR_A_SENSOR).await {
+        eventually(PATIENCE, async || match count(&database, WAITS_FOR_A_DELETION).await {
             1 => Ok(()),
             seen => Err(seen),
         })
@@ -172,6 +180,35 @@ async fn a_sensor_deleted_meanwhile_fails_no_fold() {
     .await;
     assert_eq!(changed, 2);
     assert_counted(&database, 2, 1).await;
+}
+
+/// Entries of its earlier life are not counted.
+#[actix_rt::test]
+async fn a_sensor_that_was_created_again_begins_with_nothing() {
+    let database = migrated().await;
+    execute(&database, &sensors(2)).await;
+    execute(&database, &journal(2)).await;
+    let store = Store::new(&config(&database));
+    let one: uuid::Uuid = connect(&database.url)
+        .await
+        .unwrap()
+        .query_one("select identifier from sensor where name = '1'", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert!(store.delete_sensor(SensorIdentifier(one)).await.unwrap());
+    execute(&database, &format!("insert into sensor (identifier, name) values ('{one}', '1')"))
+        .await;
+
+    assert_eq!(fold_all(&store).await, 1);
+    execute(&database, "delete from sensor where name = '2'").await;
+    execute(&database, &journal(2)).await;
+    assert_eq!(fold_all(&store).await, 1);
+    let kept = format!(
+        "select measurement_counts[cardinality(measurement_counts)]::bigint
+        from sensor_hour where sensor_identifier = '{one}'"
+    );
+    assert_eq!(count(&database, &kept).await, 2);
 }
 
 /// Every commit takes a lock that a deletion takes exclusively.
@@ -185,12 +222,13 @@ async fn a_deletion_that_waits_for_a_fold_holds_up_no_commit() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let mut folder = connect(&database.url).await.unwrap();
     let fold = folder.transaction().await.unwrap();
-    fold.batch_execute("select from sensor order by identifier for key share").await.unwrap();
+    let lock = format!("select pg_advisory_xact_lock_shared({ROLLUP_LOCK})");
+    fold.batch_execute(&lock).await.unwrap();
 
     let path = format!("/api/v1/sensors/{deleted}");
     let (deletion, ()) = future::join(service.request("DELETE", &path, None), async {
-        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
-            and query like '%from sensor where identifier%' and datname = current_database()";
+        let waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory' \
+            and query like '%advisory_xact_lock($1)' and datname = current_database()";
         eventually(PATIENCE, async || match count(&database, waiting).await {
             1 => Ok(()),
             seen => Err(seen),
@@ -215,7 +253,7 @@ async fn a_fold_that_fails_is_counted_and_made_up_for() {
     events.expect("fleet").await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
 
-    execute(&database, "alter table activity rename to activity_elsewhere").await;
+    execute(&database, "alter table sensor_hour rename to sensor_hour_elsewhere").await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(Timestamp::now().unix_seconds())).await.unwrap();
     let age = |reading: &Reading| reading.sum("tributary_activity_fold_age_seconds", &[]);
@@ -226,7 +264,7 @@ async fn a_fold_that_fails_is_counted_and_made_up_for() {
     })
     .await;
 
-    execute(&database, "alter table activity_elsewhere rename to activity").await;
+    execute(&database, "alter table sensor_hour_elsewhere rename to sensor_hour").await;
     // Read anew, after the failure.
     let first = events.expect("fleet").await;
     let path = first["activity_path"].as_str().unwrap();

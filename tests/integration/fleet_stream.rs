@@ -24,15 +24,25 @@ const MAX_GROWTH_BYTES: u64 = 64 << 20;
 /// Inserts sensors with counts in every bucket.
 async fn fill(database: &Database) {
     let client = connect(&database.url).await.unwrap();
+    let present = now() / 14_400;
+    let first_day = (present - BUCKETS + 1) / 6;
     client
         .batch_execute(&format!(
             "insert into sensor (identifier, name)
              select gen_random_uuid(), 'sensor ' || n from generate_series(1, {SENSORS}) n;
-             insert into activity (sensor_identifier, bucket, measurement_count,
-                log_message_count, heartbeat_count)
-             select identifier, floor(extract(epoch from now()) / 14400)::integer - n, 1000 + n, n, 1
-             from sensor, generate_series(0, {BUCKETS} - 1) n;
-             analyze sensor; analyze activity"
+             insert into sensor_hour (sensor_identifier, day, measurement_counts,
+                log_message_counts, heartbeat_counts)
+             select identifier, date '1970-01-01' + day, measurements, log_messages, heartbeats
+             from sensor, (
+                 select hour / 24 as day, array_agg(is_first * (1000 + n) order by hour) as measurements,
+                     array_agg(is_first * n order by hour) as log_messages,
+                     array_agg(is_first order by hour) as heartbeats
+                 from generate_series({first_day} * 24, {present} * 4 + 3) hour
+                 cross join lateral (select {present} - hour / 4 as n) as ago
+                 cross join lateral (select (hour % 4 = 0 and n < {BUCKETS})::integer as is_first) as it
+                 group by 1
+             ) as days;
+             analyze sensor; analyze sensor_hour"
         ))
         .await
         .unwrap();
@@ -69,8 +79,8 @@ async fn a_large_fleet_is_read_by_many_within_bounded_memory() {
 
     // A reader may be slow: what changes of all sensors comes in bounded events.
     let client = connect(&database.url).await.unwrap();
-    let change = "insert into activity_journal (sensors, buckets, kinds, counts)
-        select array_agg(identifier), array_agg(floor(extract(epoch from now()) / 14400)::integer),
+    let change = "insert into sensor_hour_journal (sensors, hours, kinds, counts)
+        select array_agg(identifier), array_agg(floor(extract(epoch from now()) / 3600)::integer),
             array_agg(0::smallint), array_agg(1) from sensor";
     client.batch_execute(change).await.unwrap();
     for reader in &mut readers {
@@ -94,7 +104,7 @@ async fn a_large_fleet_is_read_by_many_within_bounded_memory() {
         path = format!("{ACTIVITY}&cursor={next}");
     }
     assert_eq!(sensors, SENSORS);
-    let sum = "select sum(measurement_count)::bigint from activity";
+    let sum = "select sum(n)::bigint from sensor_hour, unnest(measurement_counts) n";
     assert_eq!(measurements, count(&database, sum).await);
     let (_, page) = service.get(&format!("{ACTIVITY}&from={}", now())).await.unwrap();
     assert_eq!(page["items"].as_array().unwrap().len(), 1_000);

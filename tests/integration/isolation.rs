@@ -273,7 +273,7 @@ async fn a_message_that_is_refused_for_no_item_of_it_is_rejected_whole() {
     let client = connect(&scene.database.url).await.unwrap();
     let refuse = "create function refuse() returns trigger language plpgsql
         as $$ begin if 2 <= any (new.counts) then raise exception 'not two'; end if; return new; end $$;
-        create trigger refuse before insert on activity_journal for each row
+        create trigger refuse before insert on sensor_hour_journal for each row
         execute function refuse()";
     client.batch_execute(refuse).await.unwrap();
     let now = tributary::domain::Timestamp::now().unix_seconds().floor();

@@ -140,12 +140,12 @@ async fn no_event_precedes_its_commit() {
 
     let mut locker = connect(&rig.database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
-    lock.batch_execute("lock table activity_journal in access exclusive mode").await.unwrap();
+    lock.batch_execute("lock table sensor_hour_journal in access exclusive mode").await.unwrap();
     // Of today, so that it is counted.
     rig.say("measurements", &sensor, measurement(now())).await;
     // The COPY is done, the COMMIT waits behind the journal.
     let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
-        and query like 'insert into activity_journal%' and datname = current_database()";
+        and query like 'insert into sensor_hour_journal%' and datname = current_database()";
     eventually(PATIENCE, async || match count(&rig.database, waiting).await {
         1 => Ok(()),
         seen => Err(seen),
@@ -212,7 +212,7 @@ async fn the_fleet_is_counted_exactly_whatever_is_killed() {
     let deleted = rig.service.request("DELETE", &format!("/api/v1/sensors/{sensor}"), None).await;
     assert_eq!(deleted.unwrap().0, 204);
     assert_eq!(
-        count(&rig.database, "select count(distinct sensor_identifier) from activity").await,
+        count(&rig.database, "select count(distinct sensor_identifier) from sensor_hour").await,
         1
     );
 }

@@ -30,11 +30,7 @@ async fn every_other_task_panics_once_and_goes_on() {
     let database = database().await;
     let others = || Task::ALL.into_iter().filter(|task| !ESSENTIAL.contains(task));
     let faults = once(others());
-    let settings = [
-        ("TRIBUTARY_FAULTS", faults.as_str()),
-        ("MEASUREMENT_BUNDLES", "true"),
-        ("SENSOR_IDLE_SECS", "3600"),
-    ];
+    let settings = [("TRIBUTARY_FAULTS", faults.as_str()), ("SENSOR_IDLE_SECS", "3600")];
     let service = Service::start(&database, broker, &settings).await;
     let sensor = service.create_sensor("steady").await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;

@@ -1,47 +1,44 @@
-//! Writes the activity journal: counts of what a commit stored, by sensor, bucket and kind. Called by
-//! the commit, before COMMIT: one row, in the same transaction as the rows that it counts.
+//! Writes the journal of the roll-up: counts of what a commit stored, by sensor, hour and kind. Called by the
+//! commit, before COMMIT: one row, in the same transaction as the rows that it counts.
 
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::domain::{Kind, RowRef, Timestamp};
+use crate::domain::{Kind, RowRef};
 use crate::store::ingest::writer_connection::WriterConnection;
-use crate::store::{BUCKETS, bucket_of};
+use crate::store::rollup::hours::hour_of;
 
-/// Items older than the last [`BUCKETS`], or more than one bucket in the future, are not counted.
 pub(in crate::store) async fn write(
     connection: &WriterConnection,
     stored: &[Vec<RowRef>; Kind::ALL.len()],
 ) -> Result<(), tokio_postgres::Error> {
-    let Entries { sensors, buckets, kinds, counts } = entries(stored, bucket_of(Timestamp::now()));
+    let Entries { sensors, hours, kinds, counts } = entries(stored);
     if sensors.is_empty() {
         return Ok(());
     }
-    let parameters: [&(dyn ToSql + Sync); 4] = [&sensors, &buckets, &kinds, &counts];
+    let parameters: [&(dyn ToSql + Sync); 4] = [&sensors, &hours, &kinds, &counts];
     connection.client.execute(&connection.journal, &parameters).await.map(drop)
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Entries {
     sensors: Vec<Uuid>,
-    buckets: Vec<i32>,
+    hours: Vec<i32>,
     kinds: Vec<i16>,
     counts: Vec<i32>,
 }
 
 /// Rows are sorted by sensor and time, so that the rows of one entry are adjacent.
-fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()], present: i32) -> Entries {
+fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()]) -> Entries {
     let mut entries = Entries::default();
     for (kind, rows) in stored.iter().enumerate() {
-        let key = |row: &RowRef| (row.sensor, bucket_of(row.timestamp));
+        let key = |row: &RowRef| (row.sensor, hour_of(row.timestamp));
         for run in rows.chunk_by(|one, next| key(one) == key(next)) {
-            let (sensor, bucket) = key(&run[0]);
-            if bucket > present - BUCKETS && bucket <= present + 1 {
-                entries.sensors.push(sensor.0);
-                entries.buckets.push(bucket);
-                entries.kinds.push(kind as i16);
-                entries.counts.push(i32::try_from(run.len()).unwrap_or(i32::MAX));
-            }
+            let (sensor, hour) = key(&run[0]);
+            entries.sensors.push(sensor.0);
+            entries.hours.push(hour);
+            entries.kinds.push(kind as i16);
+            entries.counts.push(i32::try_from(run.len()).unwrap_or(i32::MAX));
         }
     }
     entries
@@ -50,37 +47,33 @@ fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()], present: i32) -> Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::SensorIdentifier;
-    use crate::store::bucket_begin;
+    use crate::domain::{SensorIdentifier, Timestamp};
+    use crate::store::rollup::hours::hour_begin;
 
-    const PRESENT: i32 = 123_456;
-
-    fn row(sensor: SensorIdentifier, bucket: i32, second: i64) -> RowRef {
-        let begin = bucket_begin(bucket).unix_microseconds();
+    fn row(sensor: SensorIdentifier, hour: i32, second: i64) -> RowRef {
+        let begin = hour_begin(hour).unix_microseconds();
         let timestamp = Timestamp::from_unix_microseconds(begin + second * 1_000_000);
         RowRef { sensor, timestamp, digest: 0, uplink: 0, item: 0 }
     }
 
     #[test]
-    fn a_journal_entry_counts_one_sensor_bucket_and_kind() {
+    fn a_journal_entry_counts_one_sensor_hour_and_kind() {
         let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
         let measurements = vec![
-            row(one, PRESENT - BUCKETS, 0),
-            row(one, PRESENT - 1, 0),
-            row(one, PRESENT - 1, 14_399),
-            row(one, PRESENT, 0),
-            row(other, PRESENT + 1, 0),
-            row(other, PRESENT + 2, 0),
+            row(one, 0, 0),
+            row(one, 7, 0),
+            row(one, 7, 3_599),
+            row(one, 8, 0),
+            row(other, 8, 0),
         ];
-        let heartbeats = vec![row(one, PRESENT, 1)];
-        let entries = entries(&[measurements, Vec::new(), heartbeats], PRESENT);
+        let heartbeats = vec![row(one, 8, 1)];
         assert_eq!(
-            entries,
+            entries(&[measurements, Vec::new(), heartbeats]),
             Entries {
-                sensors: vec![one.0, one.0, other.0, one.0],
-                buckets: vec![PRESENT - 1, PRESENT, PRESENT + 1, PRESENT],
-                kinds: vec![0, 0, 0, 2],
-                counts: vec![2, 1, 1, 1],
+                sensors: vec![one.0, one.0, one.0, other.0, one.0],
+                hours: vec![0, 7, 8, 8, 8],
+                kinds: vec![0, 0, 0, 0, 2],
+                counts: vec![1, 2, 1, 1, 1],
             }
         );
     }

@@ -148,7 +148,7 @@ const SELECT_TOMBSTONES: &str = "select identifier from deleted_sensor where ide
 
 /// One row per commit.
 const JOURNAL: &str = "\
-insert into activity_journal (sensors, buckets, kinds, counts) values ($1, $2, $3, $4)";
+insert into sensor_hour_journal (sensors, hours, kinds, counts) values ($1, $2, $3, $4)";
 
 /// A heartbeat that was received before the revision was sent refers to another configuration.
 const ACKNOWLEDGE: &str = "\

@@ -3,12 +3,11 @@
 
 use tokio_postgres::{Row, Statement};
 
-use super::activity::{BUCKETS, bucket_of};
-use super::bundles::SETTLED;
 use crate::domain::{Batch, Kind, Measurement, RowRef, SensorIdentifier, Timestamp};
 use crate::store::connections::connector::Connector;
 use crate::store::connections::pooled_client::PooledClient;
 use crate::store::ingest::copy::{Encoder, MEASUREMENT_COLUMNS};
+use crate::store::rollup::hours::END_HOUR;
 use crate::store::{Config, Housekeeper, Store, StoreError, migrate};
 
 /// Prefix of the benchmark's database names.
@@ -57,18 +56,14 @@ from generate_series($2::timestamptz, $3::timestamptz - interval '1 second', int
 cross join unnest($1::uuid[]) with ordinality as publishing (sensor, number)
 order by created";
 
-/// Counts the activity as the service does. Parameters: sensors, the bucket before the first.
-const COUNT_ACTIVITY: &str = "\
-insert into activity
-    (sensor_identifier, bucket, measurement_count, log_message_count, heartbeat_count)
-select sensor_identifier, floor(extract(epoch from creation_timestamp) / 14400)::integer, count(*), 0, 0
-from measurement
-where sensor_identifier = any ($1)
-group by 1, 2
-having floor(extract(epoch from creation_timestamp) / 14400)::integer > $2";
+/// Asks the service to count all rows. Parameter: the hour after the last.
+const ASK_FOR_ROLLUP: &str = "\
+insert into rollup_rebuild (from_hour, to_hour) values (0, $1)";
 
-const BUNDLED: &str = "\
-select count(*), coalesce(sum(row_count), 0)::int8 from measurement_bundle where lines is not null";
+/// Days in the roll-up, and those with hours that are over and not summed up.
+const ROLLED_UP: &str = "\
+select count(*), count(*) filter (where recount_at <= now()) + (select count(*) from rollup_rebuild)
+from sensor_hour";
 
 /// Items in the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -80,17 +75,12 @@ pub(crate) struct TableCounts {
     pub(crate) rejected: u64,
 }
 
-/// Bundles with measurements.
+/// Days of sensors in the roll-up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Bundled {
-    pub(crate) bundles: u64,
-    pub(crate) rows: u64,
-}
-
-/// The number of bundles of a sensor that has published for 28 days.
-pub(crate) fn bundles_of_28_days(now: Timestamp) -> u64 {
-    let last = bucket_of(now.saturating_sub(SETTLED)) - 1;
-    u64::try_from(last - (bucket_of(now) - BUCKETS)).unwrap_or(0)
+pub(crate) struct RolledUp {
+    pub(crate) days: u64,
+    /// Of them, and of rebuilds, those that are due.
+    pub(crate) due: u64,
 }
 
 /// A connection of the benchmark.
@@ -165,21 +155,21 @@ impl Bench {
         Ok(self.client.execute(INSERT_MEASUREMENTS, &[&all, &from, &to, &few]).await?)
     }
 
-    /// Counts the activity of these sensors, so that their measurements are bundled, and vacuums the table, as
-    /// autovacuum does with a table that grows.
-    pub(crate) async fn count_activity(
-        &self,
-        sensors: &[SensorIdentifier],
-    ) -> Result<(), StoreError> {
-        let sensors: Vec<uuid::Uuid> = sensors.iter().map(|sensor| sensor.0).collect();
-        let before = bucket_of(Timestamp::now()) - BUCKETS;
-        self.client.execute(COUNT_ACTIVITY, &[&sensors, &before]).await?;
+    /// Asks the service to roll all measurements up, and vacuums the table, as autovacuum does with a table that grows.
+    pub(crate) async fn ask_for_rollup(&self) -> Result<(), StoreError> {
+        self.client.execute(ASK_FOR_ROLLUP, &[&END_HOUR]).await?;
         Ok(self.client.batch_execute("vacuum analyze measurement").await?)
     }
 
-    pub(crate) async fn bundled(&self) -> Result<Bundled, StoreError> {
-        let row = self.client.query_one(BUNDLED, &[]).await?;
-        Ok(Bundled { bundles: count(&row, 0), rows: count(&row, 1) })
+    /// Lets commits write nothing into the journal of the roll-up.
+    pub(crate) async fn discard_journal(&self) -> Result<(), StoreError> {
+        let rule = "create rule discard as on insert to sensor_hour_journal do instead nothing";
+        Ok(self.client.batch_execute(rule).await?)
+    }
+
+    pub(crate) async fn rolled_up(&self) -> Result<RolledUp, StoreError> {
+        let row = self.client.query_one(ROLLED_UP, &[]).await?;
+        Ok(RolledUp { days: count(&row, 0), due: count(&row, 1) })
     }
 
     /// Counts all rows.

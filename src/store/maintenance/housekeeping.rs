@@ -9,12 +9,14 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::bundles::delete_bundles;
 use super::clock::Clocks;
 use super::partitions::Intervals;
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
+use crate::store::columns::Parameters;
 use crate::store::engines::engine::{Compression, Kept, Retention};
 use crate::store::ingest::writer_connection::table;
+use crate::store::rollup::lock::{LOCK, ROLLUP_LOCK};
+use crate::store::rollup::recount::is_behind;
 use crate::store::{Config, Store, StoreError};
 
 /// A purge starts with the deletion; these were interrupted.
@@ -27,6 +29,14 @@ const DELETE_TOMBSTONES: &str = "\
 delete from deleted_sensor
 where clearance_timestamp is not null and purge_timestamp is not null
     and deletion_timestamp < $1 - interval '1 day'";
+
+/// Parameters: day, rows. In parts, so that a fold does not wait for long.
+const DELETE_HOURS: &str = "\
+delete from sensor_hour
+where ctid = any (array(select ctid from sensor_hour where day < date '1970-01-01' + $1 limit $2))";
+
+/// About a second.
+const HOURS_AT_ONCE: i64 = 50_000;
 
 /// A round may read whole partitions before it drops them, and purge deleted sensors.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
@@ -47,7 +57,7 @@ pub struct BlockedPartitions {
 pub struct Housekeeper {
     store: Store,
     intervals: Intervals,
-    partition_days: u32,
+    rollup_retention_days: Option<u32>,
     retention: [(Kind, Option<u32>); Kind::ALL.len()],
     compress_after_days: Option<u32>,
     kept: Mutex<[Kept; Kind::ALL.len()]>,
@@ -60,7 +70,7 @@ impl Housekeeper {
         Self {
             store,
             intervals: Intervals::new(config),
-            partition_days: config.partition_days,
+            rollup_retention_days: config.rollup_retention_days,
             retention: [
                 (Kind::Measurement, config.measurement_retention_days),
                 (Kind::LogMessage, config.log_message_retention_days),
@@ -132,17 +142,20 @@ impl Housekeeper {
         let mut outcome = Ok(());
         for (kind, days) in self.retention {
             let Some(days) = days else { continue };
+            if kind == Kind::Measurement && is_behind(client, now).await? {
+                tracing::warn!(
+                    "no measurement is deleted by its age until the roll-up has summed up the hours that are over"
+                );
+                continue;
+            }
             let retention = Retention { table: table(kind), days, now };
             match engine.expire(client, &retention, &mut kept[kind as usize]).await {
                 Ok(count) => blocked[kind as usize].to_drop = count,
                 Err(error) => outcome = outcome.and(Err(error)),
             }
-            if kind == Kind::Measurement {
-                // The last of its rows goes with its partition, so much later.
-                let days = u64::from(days) + u64::from(self.partition_days);
-                let before = now.saturating_sub(Duration::from_secs(days * 86_400));
-                outcome = outcome.and(delete_bundles(client, before).await);
-            }
+        }
+        if let Some(days) = self.rollup_retention_days {
+            outcome = outcome.and(delete_hours(client, now, days).await);
         }
         if let Some(days) = self.compress_after_days {
             let before = now.saturating_sub(Duration::from_secs(u64::from(days) * 86_400));
@@ -164,5 +177,20 @@ impl Housekeeper {
             self.store.resume_purge(SensorIdentifier(row.get(0))).await?;
         }
         Ok(())
+    }
+}
+
+async fn delete_hours(client: &mut Client, now: Timestamp, days: u32) -> Result<(), StoreError> {
+    let before = now.saturating_sub(Duration::from_secs(u64::from(days) * 86_400));
+    let day = (before.unix_microseconds() / 86_400_000_000) as i32;
+    let parameters: Parameters<'_> = &[(&day, Type::INT4), (&HOURS_AT_ONCE, Type::INT8)];
+    loop {
+        let transaction = client.transaction().await?;
+        transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
+        let deleted = transaction.execute_typed(DELETE_HOURS, parameters).await?;
+        transaction.commit().await?;
+        if deleted < HOURS_AT_ONCE as u64 {
+            return Ok(());
+        }
     }
 }

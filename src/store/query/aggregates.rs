@@ -1,9 +1,7 @@
-//! Aggregates of a sensor's measurements by time bucket. Called by the API. The result always matches
-//! the present rows, also if some arrived late.
+//! Aggregates of a sensor's measurements by time bucket. Called by the API. Buckets of whole hours are read from the
+//! roll-up, except for hours whose sums do not hold (yet), and others from the rows.
 //!
-//! A sensor's rows are scattered among those of other sensors, and reading weeks of them takes seconds.
-//! Therefore they are read from bundles, if the bundle's row count and xor of digests match those of
-//! the rows. Both are read from the index alone, 20 times as fast as the rows.
+//! Invariant: an item counts once, from the roll-up or from the rows, because each hour is read from one of them.
 
 use std::pin::pin;
 
@@ -11,66 +9,66 @@ use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::sums::{Aggregate, Aggregation, Sums};
+use super::hour_page::{HourPage, Range, is_in};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
-use crate::store::maintenance::bundles::whole_periods;
 use crate::store::pool::CHECKOUT_TIMEOUT;
+use crate::store::rollup::aggregation::{Aggregate, Aggregation, Sums};
+use crate::store::rollup::hours::{HOUR_SECS, SETTLED};
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
-
-/// Up to this many unbundled rows, bundling the range is not worth its cost.
-const FEW_ROWS: usize = 2_000;
 
 /// The aggregates of a range.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Aggregates {
     /// By bucket, then by attribute; attributes without a number are omitted.
     pub rows: Vec<Aggregate>,
-    /// Whether the range should be bundled: [`Store::bundle`].
-    pub is_slow: bool,
+    /// What they were read from.
+    pub source: Source,
+    /// The beginning of the next page.
+    pub next: Option<Timestamp>,
 }
 
-/// The up-to-date bundles, and the rows of the other periods, which include partial periods at the ends
-/// of the range. `offset 0` prevents a plan that reads all rows first. Parameters: sensor, from, to.
-const READ: &str = "\
-with seen as materialized (
-    select date_bin('4 hours', creation_timestamp, '1970-01-05Z') as period,
-           count(*)::integer as row_count, bit_xor(digest) as digest_xor
-    from measurement
-    where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp < $3
-    group by 1
-), kept as materialized (
-    select period, moments, lines
-    from seen join (
-        select * from measurement_bundle
-        where sensor_identifier = $1 and period >= $2 and period < $3 and lines is not null
-    ) bundle using (period, row_count, digest_xor)
-), runs as (
-    -- The periods without a bundle; adjacent ones form one run.
-    select min(period) as first, max(period) + interval '4 hours' as last
-    from (
-        select period, period - row_number() over (order by period) * interval '4 hours' as run
-        from seen where not exists (select from kept where kept.period = seen.period)
-    ) numbered
-    group by run
-)
-select moments, lines from kept
-union all
-select array[creation_timestamp], value::text
-from runs cross join lateral (
-    select creation_timestamp, value
-    from measurement
-    where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp < $3
-      and creation_timestamp >= runs.first and creation_timestamp < runs.last
-    offset 0
-) measurements";
+/// What aggregates were read from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The sums by hour, and the rows of hours that are not summed up.
+    Rollup,
+    /// The rows.
+    Rows,
+}
+
+/// Parameters: sensor, from, to.
+const VALUES: &str = "\
+select creation_timestamp, value::text
+from measurement
+where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp < $3";
+
+/// Parameters: sensor, first and last day, number.
+const HOURS: &str = "\
+select day - date '1970-01-01', measurement_counts, sums::text
+from sensor_hour
+where sensor_identifier = $1
+  and day >= date '1970-01-01' + $2 and day <= date '1970-01-01' + $3
+order by day limit $4";
+
+/// Until then, counts are missing.
+const IS_REBUILDING: &str = "select 1 from rollup_rebuild limit 1";
 
 /// Parameters: sensor, from, to, number of measurements before it.
 const NTH: &str = "\
 select creation_timestamp from measurement
 where sensor_identifier = $1 and creation_timestamp >= $2 and creation_timestamp < $3
 order by creation_timestamp offset $4 limit 1";
+
+impl Aggregation {
+    /// Paths into nested values are not in the roll-up.
+    fn is_rolled_up(&self) -> bool {
+        i64::from(self.bucket_secs) % HOUR_SECS == 0
+            && self.attributes.iter().all(|attribute| !attribute.contains('.'))
+    }
+}
 
 impl Store {
     /// Aggregates a sensor's measurements; none if the sensor does not exist.
@@ -79,25 +77,100 @@ impl Store {
         sensor: SensorIdentifier,
         aggregation: &Aggregation,
     ) -> Result<Option<Aggregates>, StoreError> {
-        let mut sums = Sums::new(aggregation);
-        let range = (aggregation.from, aggregation.to);
-        let single_row_count = self
-            .each_value(sensor, range, |created, value| sums.add(created.into(), value))
-            .await?;
-        Ok(single_row_count.map(|single_row_count| Aggregates {
-            rows: sums.finish(),
-            is_slow: single_row_count > FEW_ROWS,
-        }))
+        let now = Timestamp::now();
+        let is_rolled_up = aggregation.is_rolled_up()
+            && aggregation.from < now.saturating_sub(SETTLED)
+            && self.rows(IS_REBUILDING, &[]).await?.is_empty();
+        if is_rolled_up {
+            self.aggregate_hours(sensor, aggregation, now).await
+        } else {
+            self.aggregate_rows(sensor, aggregation).await
+        }
     }
 
-    /// Passes every value of a sensor in a range to `visit`, in no order. Returns how many were read as rows
-    /// that could have been bundled; none if the sensor does not exist.
+    /// From the rows. A page ends `limit` buckets after its beginning, or later if most of them are empty: `limit`
+    /// measurements are in at most `limit` buckets.
+    async fn aggregate_rows(
+        &self,
+        sensor: SensorIdentifier,
+        aggregation: &Aggregation,
+    ) -> Result<Option<Aggregates>, StoreError> {
+        let &Aggregation { from, to, limit, .. } = aggregation;
+        let mut end = aggregation.after(from, limit);
+        if end < to {
+            let next = self.nth_measurement(sensor, (from, to), limit).await?;
+            end = next.map_or(to, |next| aggregation.floor(next).max(end));
+        }
+        let mut sums = Sums::new(aggregation);
+        let range = (from, to.min(end).max(from));
+        let add = |created: jiff::Timestamp, value: &str| sums.add(created.into(), value);
+        if self.each_value(sensor, range, add).await?.is_none() {
+            return Ok(None);
+        }
+        let next = match end < to {
+            true => self.nth_measurement(sensor, (end, to), 0).await?,
+            false => None,
+        };
+        let next = next.map(|next| aggregation.floor(next));
+        Ok(Some(Aggregates { rows: sums.finish(), source: Source::Rows, next }))
+    }
+
+    /// From the roll-up. The page ends with the present bucket: what is in the future is read from the rows.
+    async fn aggregate_hours(
+        &self,
+        sensor: SensorIdentifier,
+        aggregation: &Aggregation,
+        now: Timestamp,
+    ) -> Result<Option<Aggregates>, StoreError> {
+        let mut page = HourPage::new(aggregation, now);
+        let exists = self.within(async {
+            let until = Instant::now() + CHECKOUT_TIMEOUT;
+            let _turn = self.hot_read(until).await?;
+            let connection = self.connection_by(until).await?;
+            let parameters: Parameters<'_> = &[
+                (&sensor.0, Type::UUID),
+                (&page.hours.0.div_euclid(24), Type::INT4),
+                (&(page.hours.1 - 1).div_euclid(24), Type::INT4),
+                (&page.max_days(), Type::INT8),
+            ];
+            let days = connection.query_typed(HOURS, parameters).await?;
+            page.add_days(&days)?;
+            let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+            let exists = connection.query_typed_opt(SENSOR_EXISTS, identifier).await?.is_some();
+            Ok::<_, StoreError>(exists)
+        });
+        if !exists.await? {
+            return Ok(None);
+        }
+        let (ranges, wanted) = page.ranges();
+        for range in ranges {
+            let add = |created: jiff::Timestamp, value: &str| {
+                let created = created.into();
+                if is_in(&wanted, created) {
+                    page.sums.add(created, value);
+                }
+            };
+            self.each_value(sensor, range, add).await?;
+        }
+        let next = match page.next() {
+            Some(next) => Some(next),
+            None if page.end < aggregation.to => {
+                let range = (page.end, aggregation.to);
+                let next = self.nth_measurement(sensor, range, 0).await?;
+                next.map(|next| aggregation.floor(next))
+            }
+            None => None,
+        };
+        Ok(Some(Aggregates { rows: page.sums.finish(), source: Source::Rollup, next }))
+    }
+
+    /// Passes every value of a sensor in a range to `visit`, in no order; none if the sensor does not exist.
     pub(super) async fn each_value(
         &self,
         sensor: SensorIdentifier,
-        range: (Timestamp, Timestamp),
+        range: Range,
         mut visit: impl FnMut(jiff::Timestamp, &str),
-    ) -> Result<Option<usize>, StoreError> {
+    ) -> Result<Option<()>, StoreError> {
         let (from, to) = (range.0.to_jiff(), range.1.to_jiff());
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&sensor.0, Type::UUID), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
@@ -108,39 +181,25 @@ impl Store {
             let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
             let (exists, rows) = tokio::try_join!(
                 connection.query_typed_opt(SENSOR_EXISTS, identifier),
-                connection.query_typed_raw(READ, parameters),
+                connection.query_typed_raw(VALUES, parameters),
             )?;
             if exists.is_none() {
                 return Ok(None);
             }
-            let whole = whole_periods(range, Timestamp::now());
-            let could_be_bundled = |created: jiff::Timestamp| {
-                whole.is_some_and(|(from, to)| (from..to).contains(&created.into()))
-            };
-            let mut single_row_count = 0;
-            // Streamed, so that never more than one bundle is in memory.
             let mut rows = pin!(rows);
             while let Some(row) = rows.try_next().await? {
-                let (timestamps, lines): (Vec<jiff::Timestamp>, &str) =
-                    (row.try_get(0)?, row.try_get(1)?);
-                if let [created] = timestamps[..] {
-                    single_row_count += usize::from(could_be_bundled(created));
-                }
-                // A newline within a string is escaped as `\\n`.
-                for (created, line) in timestamps.into_iter().zip(lines.split('\n')) {
-                    visit(created, line);
-                }
+                visit(row.try_get(0)?, row.try_get(1)?);
             }
-            Ok(Some(single_row_count))
+            Ok(Some(()))
         })
         .await
     }
 
     /// The timestamp of a sensor's n-th measurement in a range, from 0.
-    pub async fn nth_measurement(
+    async fn nth_measurement(
         &self,
         sensor: SensorIdentifier,
-        (from, to): (Timestamp, Timestamp),
+        (from, to): Range,
         n: u32,
     ) -> Result<Option<Timestamp>, StoreError> {
         let (from, to) = (from.to_jiff(), to.to_jiff());

@@ -14,6 +14,7 @@ use crate::domain::{Kind, SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, timestamp};
 use crate::store::engines::engine::Engine;
 use crate::store::pool::CHECKOUT_TIMEOUT;
+use crate::store::rollup::lock::{LOCK, ROLLUP_LOCK};
 use crate::store::sensors::lookups::LOCK_SENSOR;
 use crate::store::{Store, StoreError};
 
@@ -31,8 +32,8 @@ const PURGE_TIMEOUT: Duration = Duration::from_secs(8 * 31 * 60);
 
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
-/// A fold adds none afterwards: it locks the sensors first, and finds that this one does not exist.
-const DELETE_ACTIVITY: &str = "delete from activity where sensor_identifier = $1";
+/// A fold or rebuild adds none afterwards: it takes [`ROLLUP_LOCK`], and then finds that this sensor does not exist.
+const DELETE_HOURS: &str = "delete from sensor_hour where sensor_identifier = $1";
 
 const INSERT_TOMBSTONE: &str = "\
 insert into deleted_sensor (identifier) values ($1)
@@ -80,7 +81,7 @@ enum OtherPurge {
 }
 
 impl Store {
-    /// Deletes a sensor, its configurations and its activity, and inserts its tombstone; false if the sensor does not
+    /// Deletes a sensor, its configurations and its hours, and inserts its tombstone; false if the sensor does not
     /// exist. [`Store::purge_sensor`] then deletes its rows.
     ///
     /// # Errors
@@ -92,17 +93,15 @@ impl Store {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
             let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-            // A fold of activity can lock the sensor for seconds. Waits for it before taking the lock
-            // that all commits need.
+            // A fold can hold its lock for seconds. Waits for both before taking the lock that all commits need.
+            transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
             transaction.query_typed(LOCK_SENSOR, sensor).await?;
             transaction.batch_execute(DELETION_LOCK_TIMEOUT).await?;
-            transaction
-                .query_typed("select pg_advisory_xact_lock($1)", &[(&DELETION_LOCK, Type::INT8)])
-                .await?;
+            transaction.query_typed(LOCK, &[(&DELETION_LOCK, Type::INT8)]).await?;
             if transaction.query_typed_opt(DELETE, sensor).await?.is_none() {
                 return Ok(false);
             }
-            transaction.query_typed(DELETE_ACTIVITY, sensor).await?;
+            transaction.query_typed(DELETE_HOURS, sensor).await?;
             transaction.query_typed(INSERT_TOMBSTONE, sensor).await?;
             transaction.commit().await?;
             Ok(true)

@@ -1,10 +1,10 @@
 //! What a sensor measured is summed up by bucket of time, and always says what the rows say.
 
 use serde_json::{Value, json};
-use tributary::domain::SensorIdentifier;
+use tributary::domain::{SensorIdentifier, Timestamp};
+use tributary::store::{Rebuilder, Store};
 
-use super::fixture::Api;
-use crate::support::wait::{PATIENCE, eventually};
+use super::fixture::{Api, store_config};
 
 /// 2023-11-13T00:00:00Z, a Monday.
 const MONDAY: i64 = 1_699_833_600;
@@ -57,50 +57,78 @@ async fn numbers_are_summed_up_and_others_left_out() {
     let cut = format!("bucket=1d&attributes=n&from={}&to={}", MONDAY + 15, MONDAY + 45);
     assert_eq!(counts(&aggregates(&api, &one, &cut).await, "n"), [3]);
     let none = aggregates(&api, &one, "bucket=1d&attributes=n").await;
-    assert_eq!(none, json!({ "items": [], "next": null }), "nothing lately");
+    assert_eq!(none, json!({ "items": [], "next": null, "source": "rollup" }), "nothing lately");
 }
 
 #[actix_rt::test]
-async fn what_is_kept_is_what_the_rows_say() {
+async fn whole_hours_come_from_the_roll_up_and_others_from_the_rows() {
     let api = Api::start().await;
-    let (identifier, one) = measured(&api, "one", 4_320).await;
-    let to = MONDAY + 43_200;
-    let query = format!("attributes=n,mixed&from={MONDAY}&to={to}&bucket=");
-    let (hours, odd) = (format!("{query}1h"), format!("{query}5000"));
-    let fresh = (aggregates(&api, &one, &hours).await, aggregates(&api, &one, &odd).await);
-    assert_eq!(counts(&fresh.0, "n"), [360; 12]);
+    let (_, one) = measured(&api, "one", 4_320).await;
+    let query = format!("attributes=n,mixed&from={MONDAY}&to={}&bucket=", MONDAY + 43_200);
+    let (hours, day, odd) = (format!("{query}1h"), format!("{query}1d"), format!("{query}5000"));
+    let read = async || {
+        let (hours, day) =
+            (aggregates(&api, &one, &hours).await, aggregates(&api, &one, &day).await);
+        (hours, day, aggregates(&api, &one, &odd).await)
+    };
 
-    // 4,320 rows by themselves are many, so they are bundled.
-    let kept = "select count(*) from measurement_bundle where lines is not null";
-    eventually(PATIENCE, async || match api.count(kept).await {
-        3 => Ok(()),
-        other => Err(other),
-    })
-    .await;
-    assert_eq!(aggregates(&api, &one, &hours).await, fresh.0);
-    assert_eq!(aggregates(&api, &one, &odd).await, fresh.1);
-    // Falsified, so that it shows whether they are read.
-    let falsify =
-        r#"update measurement_bundle set lines = replace(lines, '"n": 3,', '"n": 99999,')"#;
-    api.execute(falsify).await;
-    let read = aggregates(&api, &one, &hours).await;
-    assert_eq!(read["items"][0]["attributes"]["n"]["max"], 99_999.0, "the bundles are read");
+    // Not yet rolled up, so that they are read from the rows.
+    api.execute("insert into rollup_rebuild (from_hour, to_hour) values (0, 1)").await;
+    let (mut hours_of_rows, mut day_of_rows, odd_of_rows) = read().await;
+    assert_eq!(hours_of_rows["source"], "rows");
+    assert_eq!(
+        (counts(&hours_of_rows, "n"), counts(&day_of_rows, "n")),
+        (vec![360; 12], vec![4_320])
+    );
 
-    // Late rows; and one whose place another took.
+    roll_up(&api).await;
+    hours_of_rows["source"] = "rollup".into();
+    day_of_rows["source"] = "rollup".into();
+    assert_eq!(read().await, (hours_of_rows, day_of_rows.clone(), odd_of_rows));
+
+    // They outlive the rows, also for a part of a day; a partial hour does not.
+    api.execute("delete from measurement").await;
+    let (hours_left, day_left, odd_left) = read().await;
+    assert_eq!((counts(&hours_left, "n"), &day_left), (vec![360; 12], &day_of_rows));
+    assert_eq!(odd_left, json!({ "items": [], "next": null, "source": "rows" }));
+    let part = format!("bucket=1d&attributes=n&from={}&to={}", MONDAY + 1_800, MONDAY + 9_000);
+    assert_eq!(counts(&aggregates(&api, &one, &part).await, "n"), [360]);
+}
+
+#[actix_rt::test]
+async fn pages_of_hours_skip_what_is_empty() {
+    let api = Api::start().await;
+    let (identifier, one) = measured(&api, "one", 1_440).await;
     api.execute(&format!(
-        "insert into measurement select '{identifier}', to_timestamp({MONDAY} + n * 600 + 1), now(),
-             n, 0, '{{\"n\":-5}}' from generate_series(0, 5) n;
-         update measurement set digest = digest + 1, value = '{{\"n\":1000000}}'
-         where creation_timestamp = to_timestamp({MONDAY} + 3600)"
+        "insert into measurement values
+         ('{identifier}', to_timestamp({MONDAY} + 86400 * 300 + 61), now(), 1, 0, '{{\"n\":5}}')"
     ))
     .await;
-    let late = aggregates(&api, &one, &hours).await;
-    let first = &late["items"][0]["attributes"]["n"];
-    assert_eq!(
-        (&first["count"], &first["min"], &first["max"]),
-        (&json!(366), &json!(-5.0), &json!(359.0))
-    );
-    assert_eq!(late["items"][1]["attributes"]["n"]["max"], 1_000_000.0);
+    roll_up(&api).await;
+    let query =
+        format!("bucket=1h&attributes=n&limit=3&from={MONDAY}&to={}", MONDAY + 86_400 * 400);
+    let seen = pages(&api, &one, &query).await;
+    assert_eq!(seen, [vec![0, 3_600, 7_200], vec![10_800, 86_400 * 300]]);
+}
+
+/// The beginnings of the buckets of each page.
+async fn pages(api: &Api, one: &str, query: &str) -> Vec<Vec<i64>> {
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = aggregates(api, one, &format!("{query}{cursor}")).await;
+        let starts = page["items"].as_array().unwrap().iter().map(|it| it["timestamp"].as_f64());
+        seen.push(starts.map(|it| it.unwrap() as i64 - MONDAY).collect());
+        let Some(next) = page["next"].as_str() else { return seen };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+/// Counts and sums up what `measured` has inserted.
+async fn roll_up(api: &Api) {
+    let config = store_config(&api.database.url, &[]);
+    api.execute("delete from rollup_rebuild").await;
+    let rebuilder = Rebuilder::new(Store::new(&config), &config);
+    rebuilder.rebuild(Timestamp::default(), Timestamp::now(), |_| ()).await.unwrap();
 }
 
 #[actix_rt::test]
@@ -115,15 +143,7 @@ async fn pages_skip_what_is_empty() {
     let to = MONDAY + 86_400 * 400;
     let query = format!("bucket=60s&attributes=n&limit=3&from={MONDAY}&to={to}");
 
-    let (mut seen, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = aggregates(&api, &one, &format!("{query}{cursor}")).await;
-        let starts = page["items"].as_array().unwrap().iter().map(|it| it["timestamp"].as_f64());
-        seen.push(starts.map(|it| it.unwrap() as i64 - MONDAY).collect::<Vec<_>>());
-        let Some(next) = page["next"].as_str() else { break };
-        cursor = format!("&cursor={next}");
-    }
-
+    let seen = pages(&api, &one, &query).await;
     let later = 86_400 * 300 + 60;
     assert_eq!(seen, [vec![0, 60, 120], vec![180, 240], vec![later]]);
 }
@@ -138,8 +158,9 @@ async fn numbers_beyond_a_double_break_nothing() {
          from generate_series(1, 4) n"
     ))
     .await;
+    roll_up(&api).await;
     for bucket in ["1s", "1h"] {
-        let to = MONDAY + 60;
+        let to = MONDAY + 3_600;
         let query = format!("bucket={bucket}&attributes=n&from={MONDAY}&to={to}");
         let page = aggregates(&api, &one, &query).await;
         assert_eq!(counts(&page, "n").iter().sum::<i64>(), 3, "{page}");

@@ -242,8 +242,11 @@ async fn activity_is_read_of_some_sensors() {
     let mut sensors = Vec::new();
     for name in ["a", "b", "c"] {
         let (one, _) = api.create_sensor(name).await;
-        let bucket = "floor(extract(epoch from now()) / 14400)::integer";
-        api.execute(&format!("insert into activity values ('{one}', {bucket}, 1, 0, 0)")).await;
+        // Whatever the hour is: the bucket of the day's first hour is over, or the present one.
+        let day = "(now() at time zone 'utc')::date";
+        let one_each =
+            format!("insert into sensor_hour values ('{one}', {day}, '{{1}}', '{{0}}', '{{0}}')");
+        api.execute(&one_each).await;
         sensors.push(one.to_string());
     }
     let some = format!("/api/v1/activity?sensors={},{}", sensors[0], sensors[2]);

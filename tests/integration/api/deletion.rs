@@ -40,14 +40,17 @@ async fn a_deleted_sensor_leaves_nothing_but_the_record_of_its_deletion() {
     let (other, _) = api.create_sensor("two").await;
     api.execute(&(rows_of(identifier) + &rows_of(other))).await;
     for sensor in [identifier, other] {
-        api.execute(&format!("insert into activity values ('{sensor}', 1, 1, 0, 0)")).await;
+        api.execute(&format!(
+            "insert into sensor_hour values ('{sensor}', '1970-01-01', '{{1}}', '{{0}}', '{{0}}')"
+        ))
+        .await;
     }
     api.post(&format!("{one}/configurations"), "{}").await.expect(202);
 
     api.ask(Method::DELETE, &one).await.expect(204);
 
     assert_eq!(api.count(ROWS).await, 5, "those of the other sensor");
-    assert_eq!(api.count("select count(*) from activity").await, 1);
+    assert_eq!(api.count("select count(*) from sensor_hour").await, 1);
     assert_eq!(api.count("select count(*) from deleted_sensor").await, 1);
     assert_eq!(api.told().last(), Some(&Told::Deleted(vec![identifier])));
     api.get(&one).await.expect(404);

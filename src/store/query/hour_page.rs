@@ -1,0 +1,196 @@
+//! A page of aggregates from the roll-up: which hours its sums hold for, and which ranges are read from the rows.
+//! Called by `aggregates`. Pure but for the rows that it is given.
+
+use tokio_postgres::Row;
+
+use crate::domain::Timestamp;
+use crate::store::rollup::aggregation::{Aggregation, Sums};
+use crate::store::rollup::hours::{SETTLED, hour_begin, hour_of};
+use crate::store::rollup::sums::StoredHours;
+
+/// Ranges of rows that are read one after the other; more are read as one, whose other rows are ignored.
+const MAX_RANGES: usize = 16;
+
+pub(super) type Range = (Timestamp, Timestamp);
+
+/// The state of a page.
+pub(super) struct HourPage<'a> {
+    of: &'a Aggregation,
+    pub(super) sums: Sums<'a>,
+    /// The whole hours of the page that are over; the end is exclusive.
+    pub(super) hours: (i32, i32),
+    /// The end of the page; what is later is not read.
+    pub(super) end: Timestamp,
+    /// To be read from the rows, adjacent ones joined.
+    ranges: Vec<Range>,
+    /// Whether the end was moved because there is more.
+    is_cut: bool,
+}
+
+impl<'a> HourPage<'a> {
+    /// The page ends with the present bucket: what is in the future is read from the rows.
+    pub(super) fn new(of: &'a Aggregation, now: Timestamp) -> Self {
+        let end = of.to.min(of.after(now, 1)).max(of.from);
+        let first = hour_of(of.from) + i32::from(hour_begin(hour_of(of.from)) < of.from);
+        let settled = hour_of(end.min(now.saturating_sub(SETTLED)));
+        let hours = (first, settled.max(first));
+        let mut page =
+            Self { of, sums: Sums::new(of), hours, end, ranges: Vec::new(), is_cut: false };
+        page.read_rows((of.from, hour_begin(first).min(end)));
+        page
+    }
+
+    /// Days to read, so that there are more buckets than the limit unless those are all.
+    pub(super) fn max_days(&self) -> i64 {
+        let bucket_days = i64::from(self.of.bucket_secs).div_euclid(86_400) + 2;
+        (i64::from(self.of.limit) + 1) * bucket_days
+    }
+
+    /// Adds the days in their order: `day`, `measurement_counts`, `sums`.
+    pub(super) fn add_days(&mut self, days: &[Row]) -> Result<(), tokio_postgres::Error> {
+        for row in days {
+            let counts: Vec<Option<i32>> = row.try_get(1)?;
+            self.add_day(row.try_get(0)?, &counts, row.try_get(2)?);
+        }
+        if let Some(last) = days.last().filter(|_| days.len() as i64 == self.max_days()) {
+            let day: i32 = last.try_get(0)?;
+            self.cut(hour_begin((day + 1) * 24));
+        }
+        let (begin, end) = (hour_begin(self.hours.1), self.end);
+        self.read_rows((begin.max(self.of.from), end));
+        Ok(())
+    }
+
+    fn add_day(&mut self, day: i32, counts: &[Option<i32>], sums: Option<&str>) {
+        let stored: StoredHours<'_> =
+            sums.and_then(|sums| serde_json::from_str(sums).ok()).unwrap_or_default();
+        for (count, of_day) in counts.iter().zip(0u8..) {
+            let (hour, count) = (day * 24 + i32::from(of_day), count.unwrap_or(0));
+            let begin = hour_begin(hour);
+            if count == 0 || !(self.hours.0..self.hours.1).contains(&hour) || begin >= self.end {
+                continue;
+            }
+            match stored.get(&of_day) {
+                Some((of, Some(sums))) if *of == count => self.sums.add_hour(begin, sums),
+                _ => {
+                    self.sums.touch(begin);
+                    self.read_rows((begin, hour_begin(hour + 1)));
+                }
+            }
+            if let Some(over) = self.sums.first_over_limit() {
+                self.cut(over);
+            }
+        }
+    }
+
+    /// Ends the page earlier, with a whole bucket.
+    fn cut(&mut self, at: Timestamp) {
+        let at = self.of.floor(at);
+        if at < self.end {
+            (self.end, self.is_cut) = (at, true);
+        }
+    }
+
+    fn read_rows(&mut self, (from, to): Range) {
+        if from >= to {
+            return;
+        }
+        match self.ranges.last_mut() {
+            Some(last) if last.1 == from => last.1 = to,
+            _ => self.ranges.push((from, to)),
+        }
+    }
+
+    /// The ranges to read, and those whose rows count.
+    pub(super) fn ranges(&self) -> (Vec<Range>, Vec<Range>) {
+        let within = |&(from, to): &Range| (from, to.min(self.end));
+        let wanted: Vec<Range> =
+            self.ranges.iter().map(within).filter(|(from, to)| from < to).collect();
+        match &wanted[..] {
+            [first, .., last] if wanted.len() > MAX_RANGES => (vec![(first.0, last.1)], wanted),
+            _ => (wanted.clone(), wanted),
+        }
+    }
+
+    /// The beginning of the next page, unless this is the last.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.sums.first_over_limit().or_else(|| self.is_cut.then_some(self.end))
+    }
+}
+
+/// Whether a timestamp is in one of the sorted ranges.
+pub(super) fn is_in(ranges: &[Range], timestamp: Timestamp) -> bool {
+    let after = ranges.partition_point(|(from, _)| *from <= timestamp);
+    after.checked_sub(1).is_some_and(|at| timestamp < ranges[at].1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i32 = 20_000;
+
+    fn hour(hour: i32) -> Timestamp {
+        hour_begin(DAY * 24 + hour)
+    }
+
+    fn aggregation(from: Timestamp, to: Timestamp, limit: u32) -> Aggregation {
+        Aggregation { from, to, bucket_secs: 3_600, attributes: vec!["a".into()], limit }
+    }
+
+    fn late(from: Timestamp, minutes: u64) -> Timestamp {
+        from.saturating_add(std::time::Duration::from_secs(60 * minutes))
+    }
+
+    #[test]
+    fn partial_hours_and_hours_without_valid_sums_are_read_from_the_rows() {
+        let of = aggregation(late(hour(1), 30), late(hour(9), 5), 100);
+        let mut page = HourPage::new(&of, late(hour(9), 5));
+        let sums = r#"{"2":[1,{"a":[1,5.0,5.0,5.0]}],"3":[1,{}],"4":[7,null],"6":[1,{}]}"#;
+        page.add_day(
+            DAY,
+            &[Some(1), Some(1), Some(1), Some(2), Some(7), None, Some(1)],
+            Some(sums),
+        );
+        page.add_days(&[]).unwrap();
+        let expected = vec![
+            (late(hour(1), 30), hour(2)),
+            (hour(3), hour(5)),
+            // Not settled: the hour is over for five minutes.
+            (hour(8), late(hour(9), 5)),
+        ];
+        assert_eq!(page.ranges(), (expected.clone(), expected));
+        let rows = page.sums.finish();
+        assert_eq!((rows.len(), rows[0].bucket, rows[0].maximum), (1, hour(2), 5.0));
+    }
+
+    #[test]
+    fn a_page_ends_with_its_last_bucket() {
+        let of = aggregation(hour(0), hour(24), 2);
+        let mut page = HourPage::new(&of, hour(100));
+        page.add_day(DAY, &[Some(1), None, Some(1), Some(1), Some(1)], None);
+        page.add_days(&[]).unwrap();
+        assert_eq!(page.next(), Some(hour(3)));
+        assert_eq!(page.ranges().0, [(hour(0), hour(1)), (hour(2), hour(3))]);
+    }
+
+    #[test]
+    fn many_ranges_are_read_as_one() {
+        let of = aggregation(hour(0), hour(72), 100);
+        let mut page = HourPage::new(&of, hour(100));
+        for day in 0..3 {
+            let counts = [0; 24].map(|_| None::<i32>);
+            let counts: Vec<_> =
+                counts.iter().enumerate().map(|(at, _)| Some(at as i32 % 2)).collect();
+            page.add_day(DAY + day, &counts, None);
+        }
+        page.add_days(&[]).unwrap();
+        let (read, wanted) = page.ranges();
+        assert_eq!((read, wanted.len()), (vec![(hour(1), hour(72))], 36));
+        assert!(
+            is_in(&wanted, late(hour(1), 59))
+                && !is_in(&wanted, hour(2))
+                && !is_in(&wanted, hour(0))
+        );
+    }
+}

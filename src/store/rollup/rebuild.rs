@@ -1,0 +1,370 @@
+//! Counts a range of hours again from the rows, sensor by sensor: for `tributary rollup rebuild`, and after the
+//! migration that made the roll-up. Exact beside running ingest: what the journal still holds is not counted twice.
+//!
+//! Invariant: counts of hours whose rows may have been dropped by their age are not lowered, and their sums are kept.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use tokio::sync::Mutex;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+use tokio_postgres::{IsolationLevel, Transaction};
+use uuid::Uuid;
+
+use super::fold::{Commit, Sums};
+use super::hours::{Counts, hour_begin, hour_of};
+use super::lock::ROLLUP_LOCK;
+use super::sums::StoredHours;
+use crate::domain::{Kind, Timestamp};
+use crate::store::columns::Parameters;
+use crate::store::ingest::writer_connection::table;
+use crate::store::{Config, Store, StoreError};
+
+/// Sensors of one transaction at first; then as many as take about [`TARGET`].
+const FIRST_SENSORS: i64 = 8;
+const MAX_SENSORS: i64 = 1_024;
+
+/// Folds and deletions wait for a transaction.
+const TARGET: Duration = Duration::from_millis(500);
+
+const STATEMENT_TIMEOUT: &str = "set local statement_timeout = '10min'";
+
+/// PostgreSQL cancels each statement earlier, unless it is unreachable.
+const REBUILD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// Between attempts while a fold is running.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
+
+/// Parameters: the sensor before the first, number.
+const SENSORS: &str = "\
+select identifier, creation_timestamp from sensor where $1::uuid is null or identifier > $1
+order by identifier limit $2";
+
+const JOURNAL: &str =
+    "select commit_timestamp, sensors, hours, kinds, counts from sensor_hour_journal";
+
+/// Parameters: sensors, first and last day.
+const DAYS: &str = "\
+select sensor_identifier, day - date '1970-01-01', measurement_counts, log_message_counts,
+    heartbeat_counts, sums::text
+from sensor_hour
+where sensor_identifier = any ($1) and day >= date '1970-01-01' + $2 and day <= date '1970-01-01' + $3";
+
+/// Parameters: sensor, day, counts by kind, when to sum up, sums that are kept.
+const STORE: &str = "\
+insert into sensor_hour (sensor_identifier, day, measurement_counts, log_message_counts,
+    heartbeat_counts, recount_at, sums)
+values ($1, date '1970-01-01' + $2, $3, $4, $5, $6, $7::text::jsonb)
+on conflict (sensor_identifier, day) do update
+set measurement_counts = excluded.measurement_counts, log_message_counts = excluded.log_message_counts,
+    heartbeat_counts = excluded.heartbeat_counts, recount_at = excluded.recount_at, sums = excluded.sums";
+
+const WAITING: &str = "\
+select identifier, from_hour, to_hour, last_sensor from rollup_rebuild order by identifier limit 1";
+
+const CONTINUE: &str = "update rollup_rebuild set last_sensor = $2 where identifier = $1";
+
+const END: &str = "delete from rollup_rebuild where identifier = $1";
+
+/// Rows of a kind by sensor and hour. Parameters: sensors, from, to.
+fn count_rows(kind: Kind) -> String {
+    format!(
+        "select sensor_identifier, date_bin('1 hour', creation_timestamp, '1970-01-01Z'), count(*)
+         from {}
+         where sensor_identifier = any ($1) and creation_timestamp >= $2 and creation_timestamp < $3
+         group by 1, 2",
+        table(kind)
+    )
+}
+
+/// Counts again.
+#[derive(Debug)]
+pub struct Rebuilder {
+    store: Store,
+    retention_days: [Option<u32>; Kind::ALL.len()],
+    /// Sensors of the next transaction.
+    sensors: Mutex<i64>,
+}
+
+/// The counts of a sensor's day, by kind and hour, and its sums.
+#[derive(Default)]
+struct Day {
+    counts: [Vec<i32>; Kind::ALL.len()],
+    sums: Option<String>,
+}
+
+/// The first hour of each kind whose rows cannot have been dropped.
+type Kept = [i32; Kind::ALL.len()];
+
+impl Day {
+    fn set(&mut self, kind: Kind, hour_of_day: usize, count: i32) {
+        let counts = &mut self.counts[kind as usize];
+        if count > 0 && counts.len() <= hour_of_day {
+            counts.resize(hour_of_day + 1, 0);
+        }
+        if let Some(known) = counts.get_mut(hour_of_day) {
+            *known = count;
+        }
+    }
+
+    fn get(&self, kind: Kind, hour_of_day: usize) -> i32 {
+        self.counts[kind as usize].get(hour_of_day).copied().unwrap_or(0)
+    }
+
+    /// The sums of hours that cannot be summed up again, or are not in the range.
+    fn kept_sums(&self, is_kept: impl Fn(u8) -> bool) -> Option<String> {
+        let mut stored: StoredHours<'_> = serde_json::from_str(self.sums.as_deref()?).ok()?;
+        stored.retain(|hour, _| is_kept(*hour));
+        serde_json::to_string(&stored).ok()
+    }
+}
+
+impl Rebuilder {
+    /// The retention of `config` says which rows may have been dropped.
+    #[must_use]
+    pub fn new(store: Store, config: &Config) -> Self {
+        let retention_days = [
+            config.measurement_retention_days,
+            config.log_message_retention_days,
+            config.heartbeat_retention_days,
+        ];
+        Self { store, retention_days, sensors: Mutex::new(FIRST_SENSORS) }
+    }
+
+    /// Counts a range again, of whole hours, and sums it up. Passes the number of sensors to `each`.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a statement times out.
+    pub async fn rebuild(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        mut each: impl FnMut(u64),
+    ) -> Result<(), StoreError> {
+        // The hour of `to` too, unless it is its beginning.
+        let end = hour_of(to) + i32::from(hour_begin(hour_of(to)) < to);
+        while !self.store.fold_activity().await?.is_complete {}
+        let (mut last, mut count) = (None, 0);
+        while let Some((next, sensors)) = self.some((hour_of(from), end), last).await? {
+            last = Some(next);
+            count += sensors;
+            each(count);
+        }
+        while !self.store.recount().await? {}
+        Ok(())
+    }
+
+    /// Continues the rebuild that the database asks for by a part; true if there is none.
+    pub(super) async fn resume(&self) -> Result<bool, StoreError> {
+        let waiting = self.store.rows(WAITING, &[]).await?;
+        let Some(row) = waiting.first() else { return Ok(true) };
+        let (identifier, hours, last) =
+            (row.try_get::<_, i32>(0)?, (row.try_get(1)?, row.try_get(2)?), row.try_get(3)?);
+        match self.some(hours, last).await? {
+            Some((last, _)) => {
+                let parameters: Parameters<'_> = &[(&identifier, Type::INT4), (&last, Type::UUID)];
+                self.store.execute(CONTINUE, parameters).await?;
+            }
+            None => {
+                self.store.execute(END, &[(&identifier, Type::INT4)]).await?;
+                tracing::info!("the roll-up was counted from the rows");
+            }
+        }
+        Ok(false)
+    }
+
+    /// Counts the sensors after this one, and returns the last of them; none if there are no more.
+    async fn some(
+        &self,
+        hours: (i32, i32),
+        after: Option<Uuid>,
+    ) -> Result<Option<(Uuid, u64)>, StoreError> {
+        Store::answered_within(REBUILD_TIMEOUT, async {
+            let mut limit = self.sensors.lock().await;
+            loop {
+                let started_at = Instant::now();
+                match self.transact(hours, after, *limit).await {
+                    Ok(Some(done)) => {
+                        let elapsed = started_at.elapsed();
+                        *limit = match elapsed > TARGET {
+                            true => (*limit / 2).max(1),
+                            false if elapsed < TARGET / 4 => (*limit * 2).min(MAX_SENSORS),
+                            false => *limit,
+                        };
+                        return Ok(done);
+                    }
+                    Ok(None) => {}
+                    // A fold was committed between our snapshot and our lock.
+                    Err(error)
+                        if error.sqlstate() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+                    Err(error) => return Err(error),
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        })
+        .await
+    }
+
+    /// None if a fold is running. Rows and journal are read in one snapshot.
+    async fn transact(
+        &self,
+        (from, to): (i32, i32),
+        after: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Option<Option<(Uuid, u64)>>, StoreError> {
+        let mut connection = self.store.connection().await?;
+        let transaction = connection
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .start()
+            .await?;
+        transaction.batch_execute(STATEMENT_TIMEOUT).await?;
+        let lock: Parameters<'_> = &[(&ROLLUP_LOCK, Type::INT8)];
+        if !transaction.query_typed_one(TRY_LOCK, lock).await?.try_get::<_, bool>(0)? {
+            return Ok(None);
+        }
+        let parameters: Parameters<'_> = &[(&after, Type::UUID), (&limit, Type::INT8)];
+        let sensors = transaction.query_typed(SENSORS, parameters).await?;
+        let sensors: BTreeMap<Uuid, jiff::Timestamp> = sensors
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, tokio_postgres::Error>>()?;
+        let Some((last, _)) = sensors.last_key_value() else { return Ok(Some(None)) };
+        let done = (*last, sensors.len() as u64);
+
+        let mut pending = Sums::new();
+        for row in transaction.query_typed(JOURNAL, &[]).await? {
+            Commit::read(&row)?.add_to(&mut pending, |sensor| sensors.get(&sensor).copied());
+        }
+        let identifiers: Vec<Uuid> = sensors.into_keys().collect();
+        let counted = counted(&transaction, &identifiers, (from, to), &pending).await?;
+        let mut days = days(&transaction, &identifiers, (from, to)).await?;
+        for (sensor, hour) in counted.keys() {
+            days.entry((*sensor, hour.div_euclid(24))).or_default();
+        }
+        let kept = self.kept(Timestamp::now());
+        for ((sensor, day), stored) in &mut days {
+            for hour in (*day * 24..*day * 24 + 24).filter(|hour| (from..to).contains(hour)) {
+                let counted = counted.get(&(*sensor, hour)).copied().unwrap_or_default();
+                recount(stored, hour, counted, &kept);
+            }
+        }
+        let is_kept = |hour: i32| hour < kept[0] || !(from..to).contains(&hour);
+        for chunk in days.into_iter().collect::<Vec<_>>().chunks(500) {
+            let stores = chunk.iter().map(|(key, day)| store(&transaction, *key, day, is_kept));
+            try_join_all(stores).await?;
+        }
+        transaction.commit().await?;
+        Ok(Some(Some(done)))
+    }
+
+    fn kept(&self, now: Timestamp) -> Kept {
+        self.retention_days.map(|days| {
+            let length = days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+            // One hour more, which may be a part of the last dropped partition.
+            length.map_or(i32::MIN, |length| hour_of(now.saturating_sub(length)) + 1)
+        })
+    }
+}
+
+fn recount(day: &mut Day, hour: i32, counted: Counts, kept: &Kept) {
+    let hour_of_day = hour.rem_euclid(24) as usize;
+    for (kind, count) in
+        Kind::ALL.into_iter().zip([counted.measurements, counted.log_messages, counted.heartbeats])
+    {
+        let count = i32::try_from(count.max(0)).unwrap_or(i32::MAX);
+        let may_be_dropped = hour < kept[kind as usize];
+        let least = if may_be_dropped { day.get(kind, hour_of_day) } else { 0 };
+        day.set(kind, hour_of_day, count.max(least));
+    }
+}
+
+/// What the rows say, without what is still in the journal.
+async fn counted(
+    transaction: &Transaction<'_>,
+    sensors: &Vec<Uuid>,
+    (from, to): (i32, i32),
+    pending: &Sums,
+) -> Result<Sums, StoreError> {
+    let (begin, end) = (hour_begin(from).to_jiff(), hour_begin(to).to_jiff());
+    let parameters: Parameters<'_> =
+        &[(sensors, Type::UUID_ARRAY), (&begin, Type::TIMESTAMPTZ), (&end, Type::TIMESTAMPTZ)];
+    let mut sums = Sums::new();
+    for kind in Kind::ALL {
+        for row in transaction.query_typed(&count_rows(kind), parameters).await? {
+            let hour = hour_of(row.try_get::<_, jiff::Timestamp>(1)?.into());
+            let sum = sums.entry((row.try_get(0)?, hour)).or_default();
+            *sum.of(kind) += row.try_get::<_, i64>(2)?;
+        }
+    }
+    for (key, pending) in pending {
+        if let Some(sum) = sums.get_mut(key) {
+            *sum = *sum - *pending;
+        }
+    }
+    Ok(sums)
+}
+
+async fn days(
+    transaction: &Transaction<'_>,
+    sensors: &Vec<Uuid>,
+    (from, to): (i32, i32),
+) -> Result<BTreeMap<(Uuid, i32), Day>, StoreError> {
+    let (first, last) = (from.div_euclid(24), (to - 1).div_euclid(24));
+    let parameters: Parameters<'_> =
+        &[(sensors, Type::UUID_ARRAY), (&first, Type::INT4), (&last, Type::INT4)];
+    let rows = transaction.query_typed(DAYS, parameters).await?;
+    let day = |row: &tokio_postgres::Row| {
+        let counts = |column| -> Result<Vec<i32>, tokio_postgres::Error> {
+            let counts: Vec<Option<i32>> = row.try_get(column)?;
+            Ok(counts.into_iter().map(|count| count.unwrap_or(0)).collect())
+        };
+        let day = Day { counts: [counts(2)?, counts(3)?, counts(4)?], sums: row.try_get(5)? };
+        Ok(((row.try_get(0)?, row.try_get(1)?), day))
+    };
+    rows.iter().map(day).collect()
+}
+
+async fn store(
+    transaction: &Transaction<'_>,
+    (sensor, number): (Uuid, i32),
+    day: &Day,
+    is_kept: impl Fn(i32) -> bool,
+) -> Result<(), StoreError> {
+    let [measurements, log_messages, heartbeats] = &day.counts;
+    let sums = day.kept_sums(|hour| is_kept(number * 24 + i32::from(hour)));
+    let is_due = measurements.iter().any(|count| *count > 0);
+    let recount_at = is_due.then(|| Timestamp::now().to_jiff());
+    let parameters: Parameters<'_> = &[
+        (&sensor, Type::UUID),
+        (&number, Type::INT4),
+        (measurements, Type::INT4_ARRAY),
+        (log_messages, Type::INT4_ARRAY),
+        (heartbeats, Type::INT4_ARRAY),
+        (&recount_at, Type::TIMESTAMPTZ),
+        (&sums, Type::TEXT),
+    ];
+    transaction.execute_typed(STORE, parameters).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_rows_that_may_have_been_dropped_are_not_lowered() {
+        let mut day = Day::default();
+        day.set(Kind::Measurement, 3, 5);
+        let one = Counts { measurements: 1, ..Counts::default() };
+        recount(&mut day, 3, one, &[4, i32::MIN, i32::MIN]);
+        assert_eq!(day.counts[0], [0, 0, 0, 5]);
+        recount(&mut day, 3, one, &[3, i32::MIN, i32::MIN]);
+        recount(&mut day, 6, one, &[3, i32::MIN, i32::MIN]);
+        assert_eq!(day.counts[0], [0, 0, 0, 1, 0, 0, 1]);
+    }
+}

@@ -1,0 +1,355 @@
+//! The roll-up says what the rows say: with late items, duplicates, deletions and rebuilds beside it; and it outlives
+//! the rows.
+
+use std::collections::BTreeMap;
+
+use futures_util::future;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::json;
+use tributary::domain::{SensorIdentifier, Subscriptions, Timestamp};
+use tributary::store::{
+    self, Aggregates, Aggregation, Committer, CopyMode, Housekeeper, Rebuilder, RollUp, Source,
+    Store,
+};
+
+use crate::support::postgres::{Database, connect};
+use crate::support::service::{count, database};
+use crate::support::store::{batch_from, config};
+
+const HOUR_SECS: i64 = 3_600;
+
+struct Scene {
+    database: Database,
+    config: store::Config,
+    store: Store,
+    committer: Committer,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let database = database().await;
+        store::migrate(&config(&database)).await.unwrap();
+        Self::on(database)
+    }
+
+    fn on(database: Database) -> Self {
+        let config = config(&database);
+        let committer = Committer::new(&config, 2).publishing_to(Subscriptions::none());
+        Self { store: Store::new(&config), committer, database, config }
+    }
+
+    async fn execute(&self, statements: &str) {
+        connect(&self.database.url).await.unwrap().batch_execute(statements).await.unwrap();
+    }
+
+    async fn sensor(&self) -> SensorIdentifier {
+        let sensor = SensorIdentifier::random();
+        self.create(sensor).await;
+        sensor
+    }
+
+    async fn create(&self, sensor: SensorIdentifier) {
+        self.execute(&format!(
+            "insert into sensor (identifier, name) values ('{sensor}', '{sensor}')"
+        ))
+        .await;
+    }
+
+    /// Commits measurements of `n` at these Unix seconds, as the writer does.
+    async fn commit(&self, sensor: SensorIdentifier, items: &[(i64, i64)]) {
+        let item = |(second, n)| json!({ "revision": 0, "timestamp": second, "value": { "n": n } });
+        let items: Vec<_> = items.iter().copied().map(item).collect();
+        let payload = json!({ "measurements": items }).to_string();
+        let batch = batch_from(sensor, "measurements", &payload);
+        let outcome = self.committer.commit(batch, CopyMode::Staged).await;
+        assert!(outcome.is_ok(), "{:?}", outcome.err().map(|it| it.error));
+    }
+
+    async fn fold(&self) {
+        while !self.store.fold_activity().await.unwrap().is_complete {}
+    }
+
+    /// Sums up what is due in the next quarter of an hour, too.
+    async fn recount(&self) {
+        let soon = Timestamp::from_unix_microseconds(
+            Timestamp::now().unix_microseconds() + 900 * 1_000_000,
+        );
+        while !self.store.recount_at(soon).await.unwrap() {}
+    }
+
+    async fn rebuild(&self, from: i64, to: i64) {
+        let at = |second: i64| Timestamp::from_unix_microseconds(second * 1_000_000);
+        let rebuilder = Rebuilder::new(self.store.clone(), &self.config);
+        rebuilder.rebuild(at(from), at(to), |_| ()).await.unwrap();
+    }
+
+    async fn aggregates(&self, sensor: SensorIdentifier, bucket_secs: u32) -> Aggregates {
+        let aggregation = Aggregation {
+            from: Timestamp::default(),
+            to: Timestamp::now(),
+            bucket_secs,
+            attributes: vec!["n".into()],
+            limit: 10_000,
+        };
+        self.store.aggregate_measurements(sensor, &aggregation).await.unwrap().unwrap()
+    }
+
+    /// Count, minimum, sum and maximum of `n` by hour, from the rows.
+    async fn hours(&self, sensor: SensorIdentifier) -> BTreeMap<i64, (i64, i64, i64, i64)> {
+        let sums = format!(
+            "select floor(extract(epoch from creation_timestamp) / 3600)::bigint, count(*),
+                 min((value->'n')::bigint), sum((value->'n')::bigint)::bigint, max((value->'n')::bigint)
+             from measurement where sensor_identifier = '{sensor}' group by 1"
+        );
+        let rows = connect(&self.database.url).await.unwrap().query(&sums, &[]).await.unwrap();
+        rows.iter().map(|it| (it.get(0), (it.get(1), it.get(2), it.get(3), it.get(4)))).collect()
+    }
+
+    async fn assert_true(&self, sensor: SensorIdentifier, context: &str) {
+        let expected = self.hours(sensor).await;
+        let aggregates = self.aggregates(sensor, 3_600).await;
+        let told: BTreeMap<_, _> = aggregates
+            .rows
+            .iter()
+            .map(|it| {
+                let hour = it.bucket.unix_microseconds() / 3_600_000_000;
+                let sum = (it.mean * it.count as f64).round() as i64;
+                (hour, (it.count, it.minimum as i64, sum, it.maximum as i64))
+            })
+            .collect();
+        assert_eq!((aggregates.source, told), (Source::Rollup, expected), "{context}");
+    }
+}
+
+/// The number of hours of a sensor whose sums differ from those of its rows, or are missing.
+fn differences(sensor: SensorIdentifier) -> String {
+    format!(
+        "with rows as (
+             select floor(extract(epoch from creation_timestamp) / 3600)::integer as hour, count(*) as n,
+                 jsonb_build_array(count(*), jsonb_build_object('n', jsonb_build_array(count(*),
+                     min((value->'n')::bigint), sum((value->'n')::bigint), max((value->'n')::bigint)))) as sums
+             from measurement where sensor_identifier = '{sensor}' group by 1
+         ), kept as (
+             select (day - date '1970-01-01') * 24 + place - 1 as hour, n, sums->(place - 1)::text as sums
+             from sensor_hour cross join unnest(measurement_counts) with ordinality as counts (n, place)
+             where sensor_identifier = '{sensor}' and n > 0
+         )
+         select count(*) from rows full join kept using (hour)
+         where rows.n is distinct from kept.n or rows.sums is distinct from kept.sums"
+    )
+}
+
+/// The beginning of the present hour.
+fn present() -> i64 {
+    (Timestamp::now().unix_seconds() as i64).div_euclid(HOUR_SECS) * HOUR_SECS
+}
+
+#[actix_rt::test]
+async fn an_hour_is_summed_up_again_after_late_items() {
+    let scene = Scene::new().await;
+    let (sensor, hour) = (scene.sensor().await, present() - 5 * HOUR_SECS);
+    scene.commit(sensor, &[(hour, 1), (hour + 60, 2)]).await;
+    scene.fold().await;
+    scene.recount().await;
+    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+    // What is read shows by it whether it came from the roll-up.
+    let falsify =
+        format!(r#"update sensor_hour set sums = replace(sums::text, '{}', '77.0')::jsonb"#, "2.0");
+    scene.execute(&falsify).await;
+    assert_eq!(scene.aggregates(sensor, 3_600).await.rows[0].maximum, 77.0);
+
+    scene.commit(sensor, &[(hour + 30, 3), (hour + 60, 2)]).await;
+    scene.fold().await;
+    scene.assert_true(sensor, "the sums do not hold any more").await;
+    scene.recount().await;
+    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+    let due = "select count(*) from sensor_hour where recount_at is not null";
+    assert_eq!(count(&scene.database, due).await, 0);
+}
+
+/// Whatever happens in which order, and beside what: once the journal is folded, aggregates are those of the rows;
+/// once everything is summed up, so is the roll-up.
+#[actix_rt::test]
+async fn the_roll_up_is_always_what_the_rows_say() {
+    for seed in 0..4 {
+        let scene = Scene::new().await;
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut sensors = vec![scene.sensor().await, scene.sensor().await, scene.sensor().await];
+        let mut sent: Vec<(SensorIdentifier, Vec<(i64, i64)>)> = Vec::new();
+        for step in 0..40 {
+            let sensor = sensors[random.random_range(0..sensors.len())];
+            let items: Vec<_> = (0..random.random_range(1..20))
+                .map(|_| {
+                    let ago = random.random_range(1..50 * HOUR_SECS);
+                    (Timestamp::now().unix_seconds() as i64 - ago, random.random_range(-9..10))
+                })
+                .collect();
+            let from = present() - random.random_range(0..60) * HOUR_SECS;
+            match random.random_range(0..9) {
+                0 if !sent.is_empty() => {
+                    let (sensor, items) = &sent[random.random_range(0..sent.len())];
+                    if sensors.contains(sensor) {
+                        scene.commit(*sensor, items).await;
+                    }
+                }
+                1 => scene.fold().await,
+                2 => scene.recount().await,
+                3 => {
+                    future::join(scene.recount(), scene.commit(sensor, &items)).await;
+                }
+                4 => {
+                    let rebuild = scene.rebuild(from, from + 20 * HOUR_SECS);
+                    future::join3(rebuild, scene.commit(sensor, &items), scene.fold()).await;
+                }
+                5 if random.random_bool(0.5) => {
+                    scene.store.delete_sensor(sensor).await.unwrap();
+                    scene.store.purge_sensor(sensor).await.unwrap();
+                    scene.execute("delete from deleted_sensor").await;
+                    if random.random_bool(0.5) {
+                        scene.create(sensor).await;
+                    } else {
+                        let new = scene.sensor().await;
+                        sensors.retain(|it| *it != sensor);
+                        sensors.push(new);
+                    }
+                }
+                6 => {
+                    scene.fold().await;
+                    scene.assert_true(sensor, &format!("seed {seed}, step {step}")).await;
+                }
+                _ => {
+                    scene.commit(sensor, &items).await;
+                    sent.push((sensor, items));
+                }
+            }
+        }
+        scene.fold().await;
+        scene.recount().await;
+        for sensor in sensors {
+            scene.assert_true(sensor, &format!("seed {seed}, at the end")).await;
+            // The present hour is not over.
+            let differences = differences(sensor).replace(
+                "select count(*) from rows full",
+                &format!(
+                    "select count(*) filter (where hour < {}) from rows full",
+                    (Timestamp::now().unix_seconds() as i64 - 600).div_euclid(HOUR_SECS)
+                ),
+            );
+            assert_eq!(count(&scene.database, &differences).await, 0, "seed {seed}");
+        }
+        assert!(sent.len() > 3);
+    }
+}
+
+/// A measurement of 30 weeks ago, in a partition of its own.
+async fn old_measurement(scene: &Scene, sensor: SensorIdentifier) -> i64 {
+    let begin = count(
+        &scene.database,
+        "select extract(epoch from date_trunc('week', now(), 'UTC') - interval '30 weeks')::bigint",
+    )
+    .await;
+    scene.commit(sensor, &[(begin + 60, 4), (begin + 120, 6)]).await;
+    scene.execute("update measurement set receipt_timestamp = now() - interval '29 weeks'").await;
+    begin
+}
+
+#[actix_rt::test]
+async fn sums_outlive_their_rows_which_wait_for_them() {
+    let mut scene = Scene::new().await;
+    scene.config.measurement_retention_days = Some(100);
+    let sensor = scene.sensor().await;
+    let begin = old_measurement(&scene, sensor).await;
+    let rows = "select count(*) from measurement";
+    let keep_house = async || {
+        Housekeeper::new(scene.store.clone(), &scene.config).round().await.unwrap();
+    };
+
+    scene
+        .execute("update sensor_hour_journal set commit_timestamp = now() - interval '29 weeks'")
+        .await;
+    scene.execute("update sensor set creation_timestamp = now() - interval '40 weeks'").await;
+    keep_house().await;
+    assert_eq!(count(&scene.database, rows).await, 2, "they are in the journal");
+    scene.fold().await;
+    scene.execute("update sensor_hour set recount_at = now() - interval '2 hours'").await;
+    keep_house().await;
+    assert_eq!(count(&scene.database, rows).await, 2, "they are not summed up");
+    scene.recount().await;
+    keep_house().await;
+    assert_eq!(count(&scene.database, rows).await, 0);
+    let sums = scene.aggregates(sensor, 3_600).await;
+    assert_eq!((sums.source, sums.rows.len()), (Source::Rollup, 1));
+    assert_eq!((sums.rows[0].count, sums.rows[0].mean), (2, 5.0));
+
+    // A late item is counted; it does not take the place of the sums. A rebuild keeps them, too.
+    scene.commit(sensor, &[(begin + 180, 100)]).await;
+    scene.fold().await;
+    scene.recount().await;
+    assert_eq!(scene.aggregates(sensor, 3_600).await.rows, sums.rows);
+    scene.rebuild(begin, begin + HOUR_SECS).await;
+    assert_eq!(scene.aggregates(sensor, 3_600).await.rows, sums.rows);
+    let counted = "select measurement_counts[1]::bigint from sensor_hour";
+    assert_eq!(count(&scene.database, counted).await, 3);
+}
+
+#[actix_rt::test]
+async fn the_roll_up_has_a_retention_of_its_own() {
+    let mut scene = Scene::new().await;
+    scene.config.rollup_retention_days = Some(10);
+    let sensor = scene.sensor().await;
+    scene
+        .execute(&format!(
+            "insert into sensor_hour
+         select '{sensor}', (now() at time zone 'utc')::date - ago, '{{1}}', '{{0}}', '{{0}}'
+         from generate_series(0, 19) ago"
+        ))
+        .await;
+    Housekeeper::new(scene.store.clone(), &scene.config).round().await.unwrap();
+    assert_eq!(count(&scene.database, "select count(*) from sensor_hour").await, 11);
+}
+
+#[actix_rt::test]
+async fn an_upgrade_rolls_up_what_is_stored() {
+    let database = database().await;
+    let mut client = connect(&database.url).await.unwrap();
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let mut migrations = refinery::load_sql_migrations(directory).unwrap();
+    migrations.sort();
+    let before = refinery::Runner::new(&migrations)
+        .set_target(refinery::Target::Version(FIRST_WITH_ROLLUP - 1));
+    before.run_async(&mut client).await.unwrap();
+    let sensor = SensorIdentifier::random();
+    let hour = present() - 30 * HOUR_SECS;
+    client
+        .batch_execute(&format!(
+            "insert into sensor (identifier, name) values ('{sensor}', 'before');
+             insert into measurement select '{sensor}', to_timestamp({hour} + n * 600), now(), n, 0,
+                 jsonb_build_object('n', n) from generate_series(0, 11) n;
+             insert into heartbeat values ('{sensor}', to_timestamp({hour}), now(), 1, 0, true);
+             insert into measurement values ('{sensor}', to_timestamp(60), now(), 1, 0, '{{\"n\":1}}');
+             insert into activity values ('{sensor}', {hour} / 14400, 12, 0, 1);
+             insert into activity_journal (sensors, buckets, kinds, counts)
+             values (array['{sensor}'::uuid], array[{hour} / 14400], array[0::smallint], array[12])"
+        ))
+        .await
+        .unwrap();
+
+    store::migrate(&config(&database)).await.unwrap();
+    let scene = Scene::on(database);
+    // Until the rows are rolled up, they are read.
+    let aggregates = scene.aggregates(sensor, 3_600).await;
+    assert_eq!((aggregates.source, aggregates.rows.len()), (Source::Rows, 3));
+    scene.commit(sensor, &[(hour + 61, 9)]).await;
+    RollUp::new(scene.store.clone(), &scene.config).round(|_| ()).await.unwrap();
+    scene.fold().await;
+    scene.recount().await;
+
+    scene.assert_true(sensor, "upgraded").await;
+    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+    let heartbeats = "select sum(n)::bigint from sensor_hour, unnest(heartbeat_counts) n";
+    assert_eq!(count(&scene.database, heartbeats).await, 1);
+    assert_eq!(count(&scene.database, "select count(*) from rollup_rebuild").await, 0);
+}
+
+const FIRST_WITH_ROLLUP: i32 = 19;
