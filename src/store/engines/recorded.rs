@@ -105,7 +105,8 @@ impl EngineName {
 
 const EXTENSION: &str = "select extversion from pg_extension where extname = $1";
 
-const COORDINATOR: &str = "select citus_is_coordinator()";
+/// Also on a single node, which `citus_is_coordinator()` does not count before it has a table.
+const COORDINATOR: &str = "select groupid = 0 from pg_dist_local_group";
 
 const RECORDED: &str = "select name from engine";
 
