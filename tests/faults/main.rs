@@ -31,6 +31,9 @@ struct Options {
     /// These faults together; --list names them
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     fault: Vec<Fault>,
+    /// Several instances: two or three of their faults in each run, sometimes with another one
+    #[arg(long)]
+    instances: bool,
     /// Faults last as long as in production, not a few seconds
     #[arg(long)]
     long: bool,
@@ -55,7 +58,7 @@ fn fault(name: &str) -> Result<Fault, String> {
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.list {
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().chain(Fault::OF_INSTANCES) {
             println!("{}", fault.name());
         }
         return ExitCode::SUCCESS;
@@ -86,7 +89,8 @@ async fn play(options: Options) -> ExitCode {
     println!("{HEADER}");
     let mut failed = Vec::new();
     for seed in options.seed..options.seed + options.runs {
-        let mut plan = Plan::of(seed, scale);
+        let plan_of = if options.instances { Plan::of_instances } else { Plan::of };
+        let mut plan = plan_of(seed, scale);
         if !options.fault.is_empty() {
             plan.faults.clone_from(&options.fault);
         }

@@ -50,3 +50,14 @@ async fn a_wrong_clock_a_publication_and_a_generated_column() {
     let operators = [Fault::PostgresPublication, Fault::PostgresGeneratedColumn];
     play(7, &[&operators[..], &[Fault::PostgresWrongClock]].concat()).await;
 }
+
+#[actix_rt::test]
+async fn three_instances_of_which_one_is_killed_drained_and_added() {
+    play(8, &[Fault::InstanceKilled, Fault::InstanceDrained, Fault::InstanceAdded]).await;
+}
+
+#[actix_rt::test]
+async fn a_rolling_restart_a_dead_leader_and_an_instance_that_is_cut_off() {
+    let faults = [Fault::InstancesRestarted, Fault::LeaderKilled, Fault::InstanceHalfOpen];
+    play(9, &faults).await;
+}

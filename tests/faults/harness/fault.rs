@@ -8,19 +8,25 @@ use rand::rngs::StdRng;
 use serde_json::json;
 
 use super::run::Run;
-use super::{broker, operators, postgres, replication, service};
+use super::{broker, instances, operators, postgres, replication, service};
 use crate::support::server::Place;
 
 macro_rules! faults {
-    ($($variant:ident = $name:literal,)+) => {
+    ($($variant:ident = $name:literal,)+; $($of_instances:ident = $name_of_instances:literal,)+) => {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub(crate) enum Fault { $($variant,)+ }
+        pub(crate) enum Fault { $($variant,)+ $($of_instances,)+ }
 
         impl Fault {
+            /// Those of one instance.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// Those that take several instances.
+            pub(crate) const OF_INSTANCES: &'static [Self] = &[$(Self::$of_instances,)+];
 
             pub(crate) const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
+                match self {
+                    $(Self::$variant => $name,)+
+                    $(Self::$of_instances => $name_of_instances,)+
+                }
             }
         }
     };
@@ -69,6 +75,13 @@ faults! {
     InputTimes = "input-times",
     InputDeleted = "input-deleted",
     InputCreated = "input-created",
+    ;
+    InstanceKilled = "instance-killed",
+    InstanceDrained = "instance-drained",
+    InstanceAdded = "instance-added",
+    InstancesRestarted = "instances-restarted",
+    InstanceHalfOpen = "instance-half-open",
+    LeaderKilled = "leader-killed",
 }
 
 /// A planned panic.
@@ -122,8 +135,19 @@ impl Scale {
 }
 
 impl Fault {
+    /// Those that are played beside faults of several instances.
+    pub(crate) const BESIDE_INSTANCES: &'static [Self] = &[
+        Self::ServiceKilled,
+        Self::ServiceKilledBeforePuback,
+        Self::PostgresTerminated,
+        Self::PostgresRestarted,
+        Self::BrokerRestarted,
+        Self::BrokerClosed,
+        Self::InputTwice,
+    ];
+
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|fault| fault.name() == name)
+        Self::ALL.iter().chain(Self::OF_INSTANCES).copied().find(|fault| fault.name() == name)
     }
 
     /// Those of them that can be combined, and that the servers of this run allow.
@@ -151,7 +175,10 @@ impl Fault {
     pub(crate) const fn silences_commits(self) -> bool {
         matches!(
             self,
-            Self::PostgresHalfOpen | Self::PostgresFailedOver | Self::PostgresCommitWaits
+            Self::PostgresHalfOpen
+                | Self::PostgresFailedOver
+                | Self::PostgresCommitWaits
+                | Self::InstanceHalfOpen
         )
     }
 
@@ -199,6 +226,12 @@ impl Fault {
             Self::BrokerFrozen => broker::frozen(run).await,
             Self::BrokerRefusesLogin => broker::refuses_login(run).await,
             Self::BrokerLosesSession => broker::loses_session(run).await,
+            Self::InstanceKilled => instances::killed(run, rng).await,
+            Self::InstanceDrained => instances::drained_by_command(run, rng).await,
+            Self::InstanceAdded => instances::added_and_drained(run, rng).await,
+            Self::InstancesRestarted => instances::restarted_in_turn(run, rng).await,
+            Self::InstanceHalfOpen => instances::half_open(run, rng).await,
+            Self::LeaderKilled => instances::leader_killed(run, rng).await,
             Self::InputDeleted => {
                 let path = format!("/api/v1/sensors/{}", run.deleted_sensor);
                 run.process_runs.insist("DELETE", &path, None).await;

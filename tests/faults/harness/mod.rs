@@ -6,6 +6,7 @@ mod broker;
 mod compare;
 pub(crate) mod fault;
 mod fleet;
+mod instances;
 pub(crate) mod test_bed;
 pub(crate) mod process_runs;
 mod operators;
@@ -64,6 +65,17 @@ impl Plan {
         };
         Self { seed, faults, scale }
     }
+
+    /// Several instances: two or three of their faults, and in half of the runs another one.
+    pub(crate) fn of_instances(seed: u64, scale: Scale) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let count = rng.random_range(2..=3);
+        let mut faults: Vec<Fault> = Fault::OF_INSTANCES.sample(&mut rng, count).copied().collect();
+        if rng.random_bool(0.5) {
+            faults.extend(Fault::BESIDE_INSTANCES.sample(&mut rng, 1));
+        }
+        Self { seed, faults, scale }
+    }
 }
 
 /// Makes a run.
@@ -98,6 +110,9 @@ async fn settle(plan: &Plan, run: Run<'_>, started_at: Instant) -> Report {
     let said = fleet.finish().await;
 
     let client = rest(&run).await;
+    if let Some(companions) = &run.companions {
+        companions.rest(&run).await;
+    }
     if plan.faults.contains(&Fault::InputCreated) {
         replay(&run).await;
     }

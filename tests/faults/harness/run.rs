@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::fault::{Fault, Scale};
 use super::fleet::{Fleet, Shared};
+use super::instances::{self, Companions};
 use super::messages::{Expected, MAX_ITEMS, MAX_PAYLOAD_BYTES, MessageSource, Workload};
 use super::process_runs::{GRACE_SECS, ProcessRuns};
 use super::proxy::Proxy;
@@ -50,6 +51,8 @@ pub(crate) struct Run<'a> {
     pub(crate) to_database: Mutex<Proxy>,
     pub(crate) puback_check: Rc<PubackCheck>,
     pub(crate) process_runs: Rc<ProcessRuns>,
+    /// The other instances, where a fault takes several.
+    pub(crate) companions: Option<Companions>,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) fleet: Fleet,
     /// The number of the next item.
@@ -101,10 +104,20 @@ impl<'a> Run<'a> {
         let workload = Rc::new(Workload { receipt_times, ..workload });
         let database_url = url(&database, &to_database, standby.as_ref());
         let settings = settings(faults, &workload, (database_url, to_broker.port()), scale, rng);
+        let has_group = faults.iter().any(|it| Fault::OF_INSTANCES.contains(it));
+        let alone = settings;
+        let settings = match has_group {
+            true => instances::member(&alone, &database, "kept"),
+            false => alone.clone(),
+        };
         let borrowed: Vec<(&str, &str)> =
             settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut service = Service::start_unready(&database, &broker, &borrowed);
         service.ready().await;
+        let companions = match has_group {
+            true => Some(Companions::start(&database, &broker, &alone, port(&database.url)).await),
+            false => None,
+        };
         create_sensors(&database, sensors.iter().chain([&deleted_sensor])).await;
         let panics = faults.iter().any(|fault| fault.panics().is_some());
         let process_runs = ProcessRuns::keep(service, panics);
@@ -147,6 +160,7 @@ impl<'a> Run<'a> {
             to_database: Mutex::new(to_database),
             puback_check,
             process_runs,
+            companions,
             settings,
             fleet,
             numbers,
