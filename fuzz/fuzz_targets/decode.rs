@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn check_items(uplink: &Uplink) {
     match &uplink.items {
-        Items::Nothing | Items::Heartbeats(_) => {}
+        Items::Nothing | Items::AlreadyHandled(_) | Items::Heartbeats(_) => {}
         Items::Measurements(items) => {
             for item in items {
                 let text = uplink.message.bytes(item.value);
