@@ -33,6 +33,8 @@ use crate::store::Committed;
 use crate::tasks::Tasks;
 use crate::wire::Decoder;
 
+const SECONDS_PER_DAY: u32 = 86_400;
+
 /// What the loop reports to.
 #[derive(Clone, Debug)]
 pub struct InboundHandles {
@@ -171,7 +173,6 @@ impl Inbound {
     }
 
     fn options(&self) -> ConnectOptions {
-        const SECONDS_PER_DAY: u32 = 86_400;
         ConnectOptions {
             client_id: self.config.client_id.clone(),
             clean_start: false,
@@ -203,6 +204,7 @@ impl Inbound {
     async fn session(&mut self, client: Client) -> SessionEnd {
         let session_present = client.session_present();
         let has_shared = client.packet().shared_subscription_available;
+        let granted_secs = client.packet().session_expiry_interval_secs;
         let mut session =
             Session::new(client, self.decoder.limits().payload_bytes, self.config.keep_alive_secs);
         if session_present && self.handles.flow.paused_since().is_some() {
@@ -212,6 +214,15 @@ impl Inbound {
         }
         info!(session_present, broker = self.config.broker.authority(), "connected for ingest");
         self.handles.metrics.broker_connects.with_label_values(&["ingest"]).inc();
+        let asked_secs = self.config.session_expiry_days * SECONDS_PER_DAY;
+        if let Some(granted_secs) = granted_secs.filter(|granted| *granted < asked_secs) {
+            warn!(
+                granted_secs,
+                asked_secs,
+                "the broker keeps our session for less than MQTT_SESSION_EXPIRY_DAYS; after that time without \
+                 us it loses the backlog"
+            );
+        }
         if !session_present {
             self.actor_failures.clear();
             if self.had_session {

@@ -2,11 +2,16 @@
 //! the connection of ingest and for that of publishing.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream as BlockingStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
 
 use crate::support::broker::Broker;
+use crate::support::certificates::Files;
 use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
-use crate::support::service::{Service, database};
+use crate::support::service::{HOSTS, Service, database};
 use crate::support::wait::{PATIENCE, eventually};
 
 /// Answers each packet as `answer` does; none ends the connection, nothing is silence.
@@ -22,7 +27,7 @@ pub(crate) fn server(answer: fn(first_byte: u8) -> Option<&'static [u8]>) -> Str
 }
 
 /// Packets of less than 128 bytes, as those before the first PUBLISH are.
-fn serve(mut stream: TcpStream, answer: fn(u8) -> Option<&'static [u8]>) -> Option<()> {
+fn serve(mut stream: BlockingStream, answer: fn(u8) -> Option<&'static [u8]>) -> Option<()> {
     loop {
         let mut header = [0; 2];
         stream.read_exact(&mut header).ok()?;
@@ -87,6 +92,21 @@ async fn the_reason_with_which_the_broker_disconnects_is_reported() {
 }
 
 #[actix_rt::test]
+async fn a_broker_that_keeps_the_session_for_less_time_is_reported() {
+    // Session Expiry Interval 300 s, as ejabberd answers by default.
+    let scripted = ScriptedBroker::start(&[0x11, 0, 0, 1, 0x2c], |_| ScriptedAnswer::Puback(0));
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let service = Service::start(&database, broker, &[("MQTT_URL", scripted.url())]).await;
+    let log = service.log();
+    let warned = log.lines().any(|line| {
+        line.contains("keeps our session for less than MQTT_SESSION_EXPIRY_DAYS")
+            && line.contains("granted_secs=300 asked_secs=604800")
+    });
+    assert!(warned, "{log}");
+}
+
+#[actix_rt::test]
 async fn a_broker_that_takes_qos_0_only_is_reported() {
     // Maximum QoS 0.
     let scripted = ScriptedBroker::start(&[0x24, 0], |_| ScriptedAnswer::Puback(0));
@@ -103,4 +123,60 @@ async fn a_broker_that_takes_qos_0_only_is_reported() {
         answer => Err(format!("{answer:?}\n{}", service.log())),
     })
     .await;
+}
+
+/// On both connections, each with a share of the time. Takes a mount namespace, for a name with two addresses.
+#[actix_rt::test]
+async fn an_address_that_swallows_packets_is_passed_over() {
+    let allowed = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("left out: this machine allows no mount namespace (unshare --map-root-user)");
+        return;
+    }
+    let broker = Broker::shared().await;
+    // The C library sorts the address from which it would connect first.
+    let (_sockets, port) = blackhole();
+    let forwarder = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let authority = broker.url().rsplit(['/', '@']).next().unwrap().to_owned();
+    actix_rt::spawn(async move {
+        while let Ok((mut client, _)) = forwarder.accept().await {
+            let authority = authority.clone();
+            actix_rt::spawn(async move {
+                let mut server = TcpStream::connect(&authority).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+            });
+        }
+    });
+    let files = Files::new();
+    let hosts = files.put("hosts", "127.0.0.1 localhost several.test\n127.0.0.2 several.test\n");
+    let url = format!("mqtt://several.test:{port}");
+    let database = database().await;
+    let settings = [("MQTT_URL", url.as_str()), (HOSTS, hosts.as_str())];
+    let started_at = Instant::now();
+    let service = Service::start(&database, broker, &settings).await;
+    // Half of the 6 s that a connection may take went to the first address.
+    assert!(started_at.elapsed() >= Duration::from_secs(3), "it was not tried first");
+    let log = service.log();
+    let is_said = |sentence: &str| log.lines().any(|line| line.contains(sentence));
+    assert!(is_said("connected for ingest") && is_said("connected for publishing"), "{log}");
+    assert!(!is_said("no connection for"), "neither failed before: {log}");
+}
+
+/// Its queue is full: it answers no SYN.
+fn blackhole() -> (Vec<socket2::Socket>, u16) {
+    let socket =
+        || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let listener = socket();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    for _ in 0..8 {
+        let filler = socket();
+        filler.set_nonblocking(true).unwrap();
+        drop(filler.connect(&address));
+        sockets.push(filler);
+    }
+    (sockets, address.as_socket().unwrap().port())
 }

@@ -261,12 +261,27 @@ pub(crate) fn client(secure: bool) -> awc::Client {
     awc::Client::builder().connector(awc::Connector::new().rustls_0_23(tls)).finish()
 }
 
+/// In place of a setting: a file that takes the place of `/etc/hosts` for the service alone.
+pub(crate) const HOSTS: &str = "hosts";
+
+/// Where `unshare`, `sh` and `mount` are.
+const SYSTEM: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 fn spawn(command: &str, settings: &[(String, String)], log: &PathBuf) -> Child {
     let append = || File::options().append(true).create(true).open(log).expect("a log file");
     let binary = variable("TRIBUTARY_TEST_BINARY");
-    Command::new(binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tributary")))
-        .arg(command)
+    let binary = binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tributary"));
+    let hosts = settings.iter().find(|(name, _)| name == HOSTS).map(|(_, file)| file);
+    let mut process = Command::new(if hosts.is_some() { "unshare" } else { binary });
+    if let Some(hosts) = hosts {
+        let script = format!("mount --bind {hosts} /etc/hosts && exec {binary} {command}");
+        process.args(["--map-root-user", "--mount", "sh", "-c", &script]);
+    } else {
+        process.arg(command);
+    }
+    process
         .env_clear()
+        .env("PATH", SYSTEM)
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .current_dir(std::env::temp_dir())
         .stdin(Stdio::null())
