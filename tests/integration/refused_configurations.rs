@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
+use crate::support::postgres::connect;
 use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
-use crate::support::service::{Service, client as client_of_http, database};
+use crate::support::service::{Service, client as client_of_http, count, database};
 use crate::support::wait::{PATIENCE, eventually};
 
 /// What the others may wait.
@@ -169,4 +170,32 @@ async fn both_connections_keep_the_servers_keep_alive() {
         fewest => Err(fewest),
     })
     .await;
+}
+
+/// As many as it takes are on their way at once, and not one more: the broker answers only three together.
+#[actix_rt::test]
+async fn a_small_receive_maximum_is_kept_and_used_up() {
+    // Receive Maximum 3.
+    let scripted = ScriptedBroker::start(&[0x21, 0, 3], |_| ScriptedAnswer::PubackTogether(3));
+    let database = database().await;
+    let config = tributary::config::read_store(|name| {
+        (name == "DATABASE_URL").then(|| database.url.clone())
+    });
+    tributary::store::migrate(&config.unwrap()).await.unwrap();
+    let client = connect(&database.url).await.unwrap();
+    let statement = "insert into sensor (identifier, name)
+            select gen_random_uuid(), number::text from generate_series(1, 9) number;
+        insert into configuration (sensor_identifier, revision, value)
+            select identifier, 1, '{}' from sensor";
+    client.batch_execute(statement).await.unwrap();
+    let broker = Broker::shared().await;
+    let service = Service::start(&database, broker, &[("MQTT_URL", scripted.url())]).await;
+    let published = "select count(*) from configuration where publication_timestamp is not null";
+    eventually(PATIENCE, async || match count(&database, published).await {
+        9 => Ok(()),
+        other => Err((other, service.log())),
+    })
+    .await;
+    assert_eq!(scripted.published().len(), 9, "none was given up and sent again");
+    assert_eq!(scripted.overruns(), 0);
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Database, connect};
-use crate::support::said::measurement;
+use crate::support::said::{heartbeat, measurement};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -111,34 +111,83 @@ async fn a_retained_message_in_a_new_session_is_no_activity() {
     let database = database().await;
     let broker = Broker::shared().await;
     let mut service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
-    let (sensor, deleted) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+    let [sensor, deleted, just_deleted] = [(); 3].map(|()| Uuid::new_v4().to_string());
     let client = client(&database).await;
-    for sensor in [&sensor, &deleted] {
+    for sensor in [&sensor, &deleted, &just_deleted] {
         let topic = format!("{}/measurements/{sensor}", database.name);
         client.publish_retained(&topic, measurement(1.0)).await.unwrap();
     }
-    until(&database, ROWS, 2).await;
+    until(&database, ROWS, 3).await;
     let before = last_seen(&service, &sensor).await;
     assert!(before.is_string(), "published while we listen, it is activity");
-    let path = format!("/api/v1/sensors/{deleted}");
-    assert_eq!(service.request("DELETE", &path, None).await.unwrap().0, 204);
+    let path = |sensor: &str| format!("/api/v1/sensors/{sensor}");
+    for sensor in [&deleted, &just_deleted] {
+        assert_eq!(service.request("DELETE", &path(sensor), None).await.unwrap().0, 204);
+    }
     // As the housekeeping does after a day.
-    execute(&database, "delete from deleted_sensor").await;
+    let forget = format!("delete from deleted_sensor where identifier = '{deleted}'");
+    execute(&database, &forget).await;
     assert!(service.terminate().await.success());
 
     let client_id = format!("{}-new", database.name);
     let settings = [("UNKNOWN_SENSOR", "register"), ("MQTT_CLIENT_ID", client_id.as_str())];
-    let service = Service::start(&database, broker, &settings).await;
-    let account = service.until(|it| it.received == 2 && it.in_flight == 0).await;
-    assert_eq!((account.duplicate, account.rejected), (1, 1));
+    let mut service = Service::start(&database, broker, &settings).await;
+    let account = service.until(|it| it.received == 3 && it.in_flight == 0).await;
+    assert_eq!((account.duplicate, account.rejected), (1, 2));
+    // What it has seen is stored at the latest when it stops.
+    assert!(service.terminate().await.success());
+    service.start_again().await;
     assert_eq!(last_seen(&service, &sensor).await, before);
-    assert_eq!(service.get(&path).await.unwrap().0, 404);
+    for sensor in [&deleted, &just_deleted] {
+        assert_eq!(service.get(&path(sensor)).await.unwrap().0, 404);
+    }
 
     // Its next message that is not retained registers it.
     let topic = format!("{}/measurements/{deleted}", database.name);
     client.publish(&topic, measurement(2.0)).await.unwrap();
     service.until(|it| it.committed == 1).await;
-    assert_eq!(service.get(&path).await.unwrap().0, 200);
+    assert_eq!(service.get(&path(&deleted)).await.unwrap().0, 200);
+}
+
+#[actix_rt::test]
+async fn a_retained_heartbeat_in_a_new_session_acknowledges_nothing() {
+    let database = database().await;
+    let broker = Broker::shared().await;
+    let mut service = Service::start(&database, broker, &[]).await;
+    let sensor = service.create_sensor("roof").await;
+    let client = client(&database).await;
+    let topic = format!("{}/heartbeats/{sensor}", database.name);
+    // From before there was such a revision: of another server, or of an earlier life of the sensor.
+    client.publish_retained(&topic, heartbeat(1, 1.0, false)).await.unwrap();
+    let is_settled = |it: crate::support::service::Account| it.received == 1 && it.in_flight == 0;
+    service.until_of("heartbeats", is_settled).await;
+    let before = last_seen(&service, &sensor).await;
+    let path = format!("/api/v1/sensors/{sensor}/configurations");
+    assert_eq!(service.post(&path, &json!({})).await.unwrap().1["revision"], 1);
+    let state = async |service: &Service| -> Value {
+        service.get(&path).await.unwrap().1["items"][0]["state"].clone()
+    };
+    eventually(PATIENCE, async || match state(&service).await {
+        published if published == "published" => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    assert!(service.terminate().await.success());
+
+    let client_id = format!("{}-new", database.name);
+    let mut service = Service::start(&database, broker, &[("MQTT_CLIENT_ID", &client_id)]).await;
+    let account = service.until_of("heartbeats", is_settled).await;
+    assert_eq!(account.duplicate, 1);
+    assert_eq!(state(&service).await, "published");
+    assert!(service.terminate().await.success());
+    service.start_again().await;
+    assert_eq!(last_seen(&service, &sensor).await, before);
+    client.publish(&topic, heartbeat(1, 2.0, true)).await.unwrap();
+    eventually(PATIENCE, async || match state(&service).await {
+        acknowledged if acknowledged == "acknowledged" => Ok(()),
+        other => Err(other),
+    })
+    .await;
 }
 
 #[actix_rt::test]

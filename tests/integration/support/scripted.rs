@@ -3,13 +3,17 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What it does with a PUBLISH.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ScriptedAnswer {
     /// PUBACK with this Reason Code.
     Puback(u8),
+    /// The same with Success, once so many of this connection wait for it.
+    PubackTogether(usize),
     /// No answer, ever.
     Withhold,
     /// Closes the connection.
@@ -23,6 +27,7 @@ pub(crate) struct ScriptedBroker {
     url: String,
     published: Arc<Mutex<Vec<String>>>,
     pings: Arc<Mutex<Vec<usize>>>,
+    overruns: Arc<AtomicUsize>,
 }
 
 impl ScriptedBroker {
@@ -33,14 +38,25 @@ impl ScriptedBroker {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("mqtt://{}", listener.local_addr().unwrap());
-        let (published, pings) = (Arc::default(), Arc::default());
-        let broker = Self { url, published: Arc::clone(&published), pings: Arc::clone(&pings) };
+        let broker = Self {
+            url,
+            published: Arc::default(),
+            pings: Arc::default(),
+            overruns: Arc::default(),
+        };
+        let (published, pings, overruns) = (
+            Arc::clone(&broker.published),
+            Arc::clone(&broker.pings),
+            Arc::clone(&broker.overruns),
+        );
         let script: Arc<Script> = Arc::new(script);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (script, published) = (Arc::clone(&script), Arc::clone(&published));
-                let pings = Arc::clone(&pings);
-                std::thread::spawn(move || serve(stream, properties, &*script, &published, &pings));
+                let (pings, overruns) = (Arc::clone(&pings), Arc::clone(&overruns));
+                std::thread::spawn(move || {
+                    serve(stream, (properties, &*script), &published, &pings, &overruns)
+                });
             }
         });
         broker
@@ -55,6 +71,11 @@ impl ScriptedBroker {
         self.published.lock().unwrap().clone()
     }
 
+    /// How often something was sent while as many PUBACKs were held as [`ScriptedAnswer::PubackTogether`] says.
+    pub(crate) fn overruns(&self) -> usize {
+        self.overruns.load(Ordering::SeqCst)
+    }
+
     /// The PINGREQs of that of the first two connections with fewer.
     pub(crate) fn fewest_pings(&self) -> usize {
         let pings = self.pings.lock().unwrap();
@@ -64,16 +85,17 @@ impl ScriptedBroker {
 
 fn serve(
     mut stream: TcpStream,
-    properties: &[u8],
-    script: &Script,
+    (properties, script): (&[u8], &Script),
     published: &Mutex<Vec<String>>,
     pings: &Mutex<Vec<usize>>,
+    overruns: &AtomicUsize,
 ) -> Option<()> {
     let connection = {
         let mut pings = pings.lock().unwrap();
         pings.push(0);
         pings.len() - 1
     };
+    let mut held: Vec<u8> = Vec::new();
     loop {
         let (first, body) = packet(&mut stream)?;
         let answer = match first >> 4 {
@@ -89,6 +111,17 @@ fn serve(
                 match script(&topic) {
                     ScriptedAnswer::Puback(reason) => {
                         vec![0x40, 4, packet_id[0], packet_id[1], reason, 0]
+                    }
+                    ScriptedAnswer::PubackTogether(count) => {
+                        let puback = [0x40, 2, packet_id[0], packet_id[1]];
+                        held.extend(puback);
+                        if held.len() < count * puback.len() {
+                            continue;
+                        }
+                        if sends_more(&stream)? {
+                            overruns.fetch_add(1, Ordering::SeqCst);
+                        }
+                        std::mem::take(&mut held)
                     }
                     ScriptedAnswer::Withhold => continue,
                     ScriptedAnswer::Close => return None,
@@ -112,6 +145,14 @@ fn serve(
         };
         stream.write_all(&answer).ok()?;
     }
+}
+
+/// Whether anything follows, although nothing is answered. What is wrongly sent follows at once.
+fn sends_more(stream: &TcpStream) -> Option<bool> {
+    stream.set_read_timeout(Some(Duration::from_millis(200))).ok()?;
+    let more = stream.peek(&mut [0]).is_ok_and(|count| count > 0);
+    stream.set_read_timeout(None).ok()?;
+    Some(more)
 }
 
 /// The first byte, and what follows the fixed header.
