@@ -13,6 +13,7 @@ use tributary::store::{
     Store,
 };
 
+use crate::access::tributary;
 use crate::support::postgres::{Database, connect};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
@@ -353,3 +354,40 @@ async fn an_upgrade_rolls_up_what_is_stored() {
 }
 
 const FIRST_WITH_ROLLUP: i32 = 19;
+
+/// Rows that no commit has journalled, and rows that somebody has deleted.
+#[actix_rt::test]
+async fn the_command_counts_a_range_again() {
+    let scene = Scene::new().await;
+    let (sensor, hour) = (scene.sensor().await, present() - 5 * HOUR_SECS);
+    scene.commit(sensor, &[(hour, 1), (hour + HOUR_SECS, 2)]).await;
+    scene.fold().await;
+    scene.recount().await;
+    scene
+        .execute(&format!(
+            "delete from measurement where creation_timestamp = to_timestamp({hour});
+             insert into measurement select '{sensor}', to_timestamp({hour} + {HOUR_SECS} + n), now(), n, 0,
+                 jsonb_build_object('n', n) from generate_series(10, 14) n"
+        ))
+        .await;
+    let rebuild = |to: i64| {
+        let at = |second: i64| {
+            Timestamp::from_unix_microseconds(second * 1_000_000).to_jiff().to_string()
+        };
+        let arguments = ["rollup", "rebuild", "--from", &at(hour), "--to", &at(to)];
+        tributary(&scene.database, &arguments, "")
+    };
+
+    let refused = rebuild(hour);
+    assert_eq!(refused.status.code(), Some(1));
+    let sentence = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(sentence, "tributary: --to must be later than --from\n");
+    let done = rebuild(hour + 2 * HOUR_SECS);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(
+        String::from_utf8(done.stdout).unwrap(),
+        "Counted and summed up the rows of 1 sensors.\n"
+    );
+    scene.assert_true(sensor, "rebuilt").await;
+    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+}

@@ -12,7 +12,6 @@ use tokio_postgres::types::Type;
 use super::clock::Clocks;
 use super::partitions::Intervals;
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
-use crate::store::columns::Parameters;
 use crate::store::engines::engine::{Compression, Kept, Retention};
 use crate::store::ingest::writer_connection::table;
 use crate::store::rollup::lock::{LOCK, ROLLUP_LOCK};
@@ -30,13 +29,12 @@ delete from deleted_sensor
 where clearance_timestamp is not null and purge_timestamp is not null
     and deletion_timestamp < $1 - interval '1 day'";
 
-/// Parameters: day, rows. In parts, so that a fold does not wait for long.
-const DELETE_HOURS: &str = "\
-delete from sensor_hour
-where ctid = any (array(select ctid from sensor_hour where day < date '1970-01-01' + $1 limit $2))";
+/// Only the pages with such days are read. Parameter: the first day that is kept.
+const OLDEST_DAY: &str = "\
+select min(day) - date '1970-01-01' from sensor_hour where day < date '1970-01-01' + $1";
 
-/// About a second.
-const HOURS_AT_ONCE: i64 = 50_000;
+/// One day at a time, because a fold waits for it.
+const DELETE_DAY: &str = "delete from sensor_hour where day = date '1970-01-01' + $1";
 
 /// A round may read whole partitions before it drops them, and purge deleted sensors.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
@@ -183,14 +181,12 @@ impl Housekeeper {
 async fn delete_hours(client: &mut Client, now: Timestamp, days: u32) -> Result<(), StoreError> {
     let before = now.saturating_sub(Duration::from_secs(u64::from(days) * 86_400));
     let day = (before.unix_microseconds() / 86_400_000_000) as i32;
-    let parameters: Parameters<'_> = &[(&day, Type::INT4), (&HOURS_AT_ONCE, Type::INT8)];
     loop {
+        let oldest = client.query_typed_one(OLDEST_DAY, &[(&day, Type::INT4)]).await?;
+        let Some(oldest) = oldest.try_get::<_, Option<i32>>(0)? else { return Ok(()) };
         let transaction = client.transaction().await?;
         transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
-        let deleted = transaction.execute_typed(DELETE_HOURS, parameters).await?;
+        transaction.execute_typed(DELETE_DAY, &[(&oldest, Type::INT4)]).await?;
         transaction.commit().await?;
-        if deleted < HOURS_AT_ONCE as u64 {
-            return Ok(());
-        }
     }
 }
