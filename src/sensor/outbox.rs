@@ -106,6 +106,8 @@ impl Outbox {
     fn run(&mut self, context: &mut Context<Self>) {
         let is_leader = self.leadership.is_leader();
         if !is_leader && self.republish.is_empty() {
+            // No retry is left, so the next message must not wait for one.
+            self.database_unavailable = false;
             return;
         }
         self.woken = true;

@@ -15,7 +15,7 @@ use tributary::sensor::{Outbox, PublisherHandle, Wake};
 use tributary::store::{NewSensor, PendingConfiguration, Store, migrate};
 use tributary::tasks::Tasks;
 
-use crate::support::postgres::Database;
+use crate::support::postgres::{Database, connect};
 use crate::support::service::database;
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -160,4 +160,33 @@ async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
         a_try_fails().await;
     }
     assert!(rest.elapsed() > Duration::from_secs(5), "{:?}", rest.elapsed());
+}
+
+/// An outage fails a round, and takes the leadership before the round is tried again.
+#[actix_rt::test]
+async fn an_outage_that_takes_the_leadership_leaves_the_outbox_ready_for_its_return() {
+    let (database, store) = store().await;
+    sensor(&store, "waits").await;
+    let (down, mut goes_down) = mpsc::channel(1);
+    let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
+    let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let (leads, leadership) = Leadership::new();
+    let client = connect(&database.url).await.unwrap();
+    client.batch_execute("alter table configuration rename to unavailable").await.unwrap();
+    let parts = (store, Tasks::default(), leadership);
+    let outbox = Outbox::new(parts, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
+    leads.send_replace(true);
+    eventually(PATIENCE, async || match metrics.outbox_failures.get() {
+        0 => Err(()),
+        _ => Ok(()),
+    })
+    .await;
+    leads.send_replace(false);
+    // Longer than the pause before the second attempt, which finds that another instance leads.
+    actix_rt::time::sleep(Duration::from_secs(3)).await;
+    client.batch_execute("alter table unavailable rename to configuration").await.unwrap();
+    leads.send_replace(true);
+    outbox.send(Wake).await.unwrap();
+    let downlink = actix_rt::time::timeout(PATIENCE, goes_down.recv()).await.unwrap().unwrap();
+    downlink.published.send(Ok(())).unwrap();
 }

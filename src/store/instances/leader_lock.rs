@@ -16,7 +16,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// More than a second and [`ANSWER_TIMEOUT`].
 const IDLE_TIMEOUT: &str = "set idle_session_timeout = '5s'";
 
-const TRY_LOCK: &str = "select pg_try_advisory_lock(hashtextextended('tributary leader', 0))";
+/// A standby has locks of its own.
+const TRY_LOCK: &str = "\
+select not pg_is_in_recovery() and pg_try_advisory_lock(hashtextextended('tributary leader', 0))";
 const STILL_THERE: &str = "select true";
 
 /// The lock, and the connection that holds it.
