@@ -22,6 +22,9 @@ use crate::{api, bench, listen, simulate, store, telemetry};
 /// Shorter than the timeout of a container's health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// For reading the database's engine, which `check-config` can do without.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
+
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRIBUTARY_COMMIT"), ")");
 
 /// Stores the MQTT messages of sensor fleets in PostgreSQL, each item exactly once, and publishes the sensors'
@@ -50,8 +53,8 @@ pub enum Command {
     Drain,
     /// Print every setting with its source, and all problems; secrets are hidden.
     ///
-    /// Reads the files that settings name, and connects to nothing. Exits with 1 if serve would not start with
-    /// these settings.
+    /// Reads the files that settings name, and asks the database for its engine, for at most 3 s; connects to nothing
+    /// else. Exits with 1 if serve would not start with these settings.
     CheckConfig,
     /// Create or upgrade the tables of DATABASE_URL.
     Migrate {
@@ -125,7 +128,7 @@ impl Cli {
         match self.command {
             Command::Serve => serve(Config::read(environment)?).await?,
             Command::Drain => serve(Config::read(environment)?.draining()?).await?,
-            Command::CheckConfig => return Ok(check_config(env_file)),
+            Command::CheckConfig => return Ok(check_config(env_file).await),
             Command::Migrate { engine } => migrate(engine).await?,
             Command::Index(IndexCommand::LogSearch) => index_log_messages().await?,
             Command::Rollup(command) => rollup::run(command, &read_store(environment)?).await?,
@@ -159,10 +162,26 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]
-fn check_config(env_file: &EnvFile) -> ExitCode {
+async fn check_config(env_file: &EnvFile) -> ExitCode {
     let inspection = Inspection::of(environment, env_file);
     println!("{inspection}");
-    if inspection.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let Some(config) = read_store(environment).ok().filter(|_| inspection.problems.is_empty())
+    else {
+        return ExitCode::FAILURE;
+    };
+    match tokio::time::timeout(ENGINE_TIMEOUT, store::engine_of(&config)).await {
+        Ok(Ok(engine)) => println!("The database's engine is {}.", engine.name()),
+        Ok(Err(error)) if error.is_unusable_setup() => {
+            println!("The service would not start: {error}.");
+            return ExitCode::FAILURE;
+        }
+        Ok(Err(error)) if error.lacks_tables() => {
+            println!("The database has no engine yet: run tributary migrate.");
+        }
+        Ok(Err(error)) => println!("The database's engine is unknown: {error}."),
+        Err(_elapsed) => println!("The database's engine is unknown: no answer within 3 s."),
+    }
+    ExitCode::SUCCESS
 }
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]

@@ -1,16 +1,12 @@
--- The hot tables, and what is rolled up of them, distributed by sensor and colocated. All else stays on the coordinator:
--- it is small, and its foreign keys cannot lead to distributed tables.
+-- The hot tables, distributed by sensor and colocated. All else stays on the coordinator: it is small, its foreign keys
+-- cannot lead to distributed tables, and Citus does not pass the parameters on with which `sensor_hour` is upserted.
 do $$
 declare
-    name text;
     shards integer := current_setting('tributary.citus_shards');
 begin
     perform create_distributed_table('measurement', 'sensor_identifier', shard_count => shards, colocate_with => 'none');
-    foreach name in array array['log_message', 'heartbeat', 'sensor_hour'] loop
-        if to_regclass(name) is not null then
-            perform create_distributed_table(name, 'sensor_identifier', colocate_with => 'measurement');
-        end if;
-    end loop;
+    perform create_distributed_table('log_message', 'sensor_identifier', colocate_with => 'measurement');
+    perform create_distributed_table('heartbeat', 'sensor_identifier', colocate_with => 'measurement');
 end $$;
 
 update engine set name = 'citus';

@@ -154,7 +154,7 @@ async fn a_distributed_partition_goes_after_the_retention_and_so_do_old_rows_els
         "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '101 days', 0, 0, '{}')".into(),
         "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '99 days', 0, 0, '{}')".into(),
     ] {
-        // Citus has no answer to `now()` as the begin of a partition, nor to several commands in one string.
+        // Citus takes no several commands in one string.
         admin.batch_execute(&statement).await.unwrap();
     }
 
@@ -373,10 +373,13 @@ async fn a_missing_extension_is_one_sentence() {
     assert_eq!(count(&database, "select count(*) from pg_class where relname = 'sensor'").await, 0);
 
     // The database was moved to another server.
+    assert!(run(&["check-config"]).1.contains("has no engine yet"));
     assert_eq!(run(&["migrate"]).0, Some(0));
+    assert!(run(&["check-config"]).1.contains("engine is postgres"));
     let admin = connect(&database.url).await.unwrap();
     admin.batch_execute("update engine set name = 'timescaledb'").await.unwrap();
     let (code, text) = run(&["serve"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("it is not installed in the database"), "{text}");
+    assert_eq!(run(&["check-config"]).0, Some(1));
 }
