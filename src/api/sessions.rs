@@ -90,7 +90,7 @@ pub(super) async fn open(
     let address = request.peer_addr().map(|address| address.ip());
     let network = body.network.map(|network| network.0);
     let look_up = context.access.user_named(&name, network);
-    let found = checks.check((&name, address), password, look_up).await?;
+    let found = checks.check((&name, address), password, &context.access, look_up).await?;
     let failed = || {
         tracing::info!(?address, "sign-in failed");
         Problem::sign_in_failed(CHALLENGE)

@@ -1,6 +1,6 @@
 //! Checks passwords, with limits against guessing that keep no other user out. Used by `sessions.rs`. An unknown
 //! name takes as long as a known one; few passwords are checked at a time, on threads that serve nothing else;
-//! its memory is bounded.
+//! its memory is bounded. Failures count over all instances: first here, and then in a table.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::web;
 use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
 
 use super::peer;
 use super::problem::{Kind, Problem};
 use super::rate_limiter::{Rate, RateLimiter};
 use super::sign_in_queue::SignInQueue;
 use crate::domain::is_password;
-use crate::store::StoreError;
+use crate::store::{SignInBucket, Store, StoreError};
 
 /// Failures of one address with one name: five, then one every ten seconds. Failures of other addresses with that
 /// name do not count: an attacker who knows a name could lock its user out.
@@ -27,11 +28,24 @@ const BY_ADDRESS: Rate = Rate { burst: 30, interval: Duration::from_secs(2) };
 /// Those that were turned away count, or all who guess would be newcomers for ever.
 const LATELY: Rate = Rate { burst: 1_000, interval: Duration::from_secs(60) };
 
+const DETAIL: &str = "too many failed sign-ins";
+
 /// A check takes a core for tens of milliseconds, and 19 MiB; ingest needs the cores.
 const CHECKS_AT_ONCE: usize = 2;
 
 /// The name, and the address or network.
 type Attempt = (String, Option<IpAddr>);
+
+/// The same limits over all instances.
+fn shared_buckets((name, network): &Attempt) -> [SignInBucket; 2] {
+    let bucket = |Rate { burst, interval }, counted: String| SignInBucket {
+        key: Sha256::digest(counted).into(),
+        interval_secs: interval.as_secs_f64(),
+        burst,
+    };
+    let address = bucket(BY_ADDRESS, format!("address {network:?}"));
+    [address, bucket(BY_NAME, format!("name {network:?} {name}"))]
+}
 
 pub(super) struct SignInChecks {
     by_name: Mutex<RateLimiter<Attempt>>,
@@ -59,6 +73,7 @@ impl SignInChecks {
         &self,
         (name, address): (&str, Option<IpAddr>),
         password: SecretString,
+        store: &Store,
         look_up: impl Future<Output = Result<Option<(U, String)>, StoreError>>,
     ) -> Result<Option<(U, String)>, Problem> {
         let network = address.map(peer::network);
@@ -69,12 +84,18 @@ impl SignInChecks {
             self.put_back(&attempt);
             return Err(Problem::later(Kind::Busy, "too many sign in at once"));
         };
+        let buckets = shared_buckets(&attempt);
+        let taken = store.take_sign_ins(&buckets).await.inspect_err(|_| self.put_back(&attempt))?;
+        if !taken {
+            return Err(Problem::too_many_requests(DETAIL, BY_NAME.interval));
+        }
         let found = look_up.await.inspect_err(|_| self.put_back(&attempt))?;
         let kept = found.as_ref().map(|(_, kept)| kept.clone());
         let fits = web::block(move || is_password(&password, kept.as_deref())).await;
         if !fits.map_err(Problem::internal)? {
             return Ok(None);
         }
+        store.put_back_sign_ins(&buckets).await?;
         self.put_back(&attempt);
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         lately.put_back(&attempt.1);
@@ -83,7 +104,6 @@ impl SignInChecks {
 
     /// Returns how often that address has tried lately.
     fn count(&self, attempt: &Attempt) -> Result<u32, Problem> {
-        const DETAIL: &str = "too many failed sign-ins";
         let (now, network) = (Instant::now(), &attempt.1);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = by_address.take(network, now);

@@ -24,6 +24,7 @@ use std::sync::atomic::AtomicUsize;
 
 pub use access::access_watch::{AccessWatch, Existing};
 pub use access::networks::{AccessError, Network};
+pub use access::sign_ins::SignInBucket;
 pub use access::tokens::{NewToken, TokenRow};
 pub use access::users::{NewUser, UserChange, UserRow};
 pub use configurations::outbox::{PendingConfiguration, RefusedConfiguration};

@@ -28,6 +28,9 @@ const FOLD_INTERVAL: Duration = Duration::from_secs(60);
 /// were created, moved or deleted. The readers get a new `fleet` event.
 const READ_INTERVAL: Duration = Duration::from_secs(300);
 
+/// The same while other instances are alive, which fold part of the journal.
+const READ_INTERVAL_OF_SEVERAL: Duration = Duration::from_secs(10);
+
 /// Between attempts while the database is unavailable, however many readers arrive.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -178,8 +181,12 @@ impl Fleet {
         let present = bucket_of(Timestamp::now());
         self.fold(|changed| self.apply(changed, present)).await?;
         let is_due = {
+            let read_interval = match self.hub.subscriptions().has_peers() {
+                true => READ_INTERVAL_OF_SEVERAL,
+                false => READ_INTERVAL,
+            };
             let mut state = self.lock();
-            if state.totals.as_ref().is_some_and(|it| it.read_at.elapsed() >= READ_INTERVAL) {
+            if state.totals.as_ref().is_some_and(|it| it.read_at.elapsed() >= read_interval) {
                 state.totals = None;
             }
             let is_wanted = std::mem::take(&mut state.is_wanted);

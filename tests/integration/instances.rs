@@ -373,3 +373,20 @@ async fn a_stream_ends_when_another_instance_dies_and_not_when_it_stops() {
     };
     assert_eq!(last.data["reason"], "overrun", "{last:?}");
 }
+
+/// Whoever guesses at one instance is no newcomer at the other.
+#[actix_rt::test]
+async fn failed_sign_ins_count_over_all_instances() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[("AUTH", "on")]).await;
+    let other = instance(&database, broker, "2", &[("AUTH", "on")]).await;
+    let guess = async |at: &Service, name: &str| {
+        let body = json!({ "name": name, "password": "a guess of a password" });
+        at.post("/api/v1/sessions", &body).await.unwrap().0
+    };
+    for _ in 0..5 {
+        assert_eq!(guess(&one, "someone").await, 401);
+    }
+    assert_eq!(guess(&other, "someone").await, 429);
+    assert_eq!(guess(&other, "another").await, 401, "only that name");
+}
