@@ -26,7 +26,7 @@ pub(super) fn routes(routes: &mut Routes) {
 ///
 /// By the sensors' clocks, ordered by identifier; sensors without an item in that time are left out. A
 /// page holds at most 16,800 counts: 100 sensors with all their buckets, so fewer than `limit` if need
-/// be. The counts are up to a minute old, and up to two seconds while the fleet's stream is open.
+/// be. The counts are up to ten seconds old, and up to two seconds while the fleet's stream is open.
 /// Together with that stream: open it first, then read the pages, and keep the greater of two
 /// counts, since a count of a bucket only grows. When the stream sends `fleet` again, read the pages
 /// again, with `from` two buckets before the last page was read if the counts until then are at hand.

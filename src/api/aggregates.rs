@@ -108,8 +108,7 @@ impl Position for Bucket {
 /// booleans and null are left out, and so is a number of 1e300 or more. A bucket without a number is
 /// left out. Buckets are counted from Monday, 1970-01-05T00:00:00Z, in UTC; the first and the last may
 /// be cut by `from` and `to`. Buckets of whole hours are read from the roll-up, which outlives the
-/// measurements; an item for an hour that was over for ten minutes is in it within about a minute. Other
-/// buckets, and names with a dot, are read from the measurements; `source` says which.
+/// measurements. Other buckets, and names with a dot, are read from the measurements; `source` says which.
 #[utoipa::path(
     get,
     path = "/api/v1/sensors/{identifier}/measurements/aggregates",

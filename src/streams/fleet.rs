@@ -1,5 +1,5 @@
 //! The fleet's stream: totals per four hours over 28 days, then their changes. The task [`Fleet::run`] folds the
-//! journal that the commits write into the counts, every two seconds while a reader exists and once a minute
+//! journal that the commits write into the counts, every two seconds while a reader exists and every ten
 //! otherwise; [`Fleet::read`] opens a stream. The tables are read once for all readers, never by HTTP workers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use crate::store::{Activity, Store, StoreError, bucket_of};
 const CHANGE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often the journal is folded without a reader, so that it stays small.
-const FOLD_INTERVAL: Duration = Duration::from_secs(60);
+const FOLD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The totals are read again this often, for what other instances have folded and for sensors that
 /// were created, moved or deleted. The readers get a new `fleet` event.

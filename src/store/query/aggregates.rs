@@ -53,6 +53,13 @@ where sensor_identifier = $1
   and day >= date '1970-01-01' + $2 and day <= date '1970-01-01' + $3
 order by day limit $4";
 
+/// The hours of a sensor with measurements that are not in its counts yet. Parameter: sensor.
+const JOURNALLED: &str = "\
+select distinct hour
+from sensor_hour_journal
+cross join lateral unnest(sensors, hours, kinds) as entry (sensor, hour, kind)
+where sensors @> array[$1] and sensor = $1 and kind = 0";
+
 /// Until then, counts are missing.
 const IS_REBUILDING: &str = "select 1 from rollup_rebuild limit 1";
 
@@ -133,9 +140,13 @@ impl Store {
                 (&(page.hours.1 - 1).div_euclid(24), Type::INT4),
                 (&page.max_days(), Type::INT8),
             ];
+            // First: what is folded meanwhile is in the counts, and what is committed meanwhile in neither.
+            let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+            for row in connection.query_typed(JOURNALLED, identifier).await? {
+                page.journalled.insert(row.try_get(0)?);
+            }
             let days = connection.query_typed(HOURS, parameters).await?;
             page.add_days(&days)?;
-            let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
             let exists = connection.query_typed_opt(SENSOR_EXISTS, identifier).await?.is_some();
             Ok::<_, StoreError>(exists)
         });

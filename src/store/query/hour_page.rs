@@ -1,6 +1,8 @@
 //! A page of aggregates from the roll-up: which hours its sums hold for, and which ranges are read from the rows.
 //! Called by `aggregates`. Pure but for the rows that it is given.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Row;
 
 use crate::domain::Timestamp;
@@ -21,7 +23,9 @@ pub(super) struct HourPage<'a> {
     pub(super) hours: (i32, i32),
     /// The end of the page; what is later is not read.
     pub(super) end: Timestamp,
-    /// To be read from the rows, adjacent ones joined.
+    /// Hours with measurements that are not counted yet.
+    pub(super) journalled: BTreeSet<i32>,
+    /// To be read from the rows, in any order.
     ranges: Vec<Range>,
     /// Whether the end was moved because there is more.
     is_cut: bool,
@@ -34,8 +38,8 @@ impl<'a> HourPage<'a> {
         let first = hour_of(of.from) + i32::from(hour_begin(hour_of(of.from)) < of.from);
         let settled = hour_of(end.min(now.saturating_sub(SETTLED)));
         let hours = (first, settled.max(first));
-        let mut page =
-            Self { of, sums: Sums::new(of), hours, end, ranges: Vec::new(), is_cut: false };
+        let (sums, journalled) = (Sums::new(of), BTreeSet::new());
+        let mut page = Self { of, sums, hours, end, journalled, ranges: Vec::new(), is_cut: false };
         page.read_rows((of.from, hour_begin(first).min(end)));
         page
     }
@@ -56,6 +60,15 @@ impl<'a> HourPage<'a> {
             let day: i32 = last.try_get(0)?;
             self.cut(hour_begin((day + 1) * 24));
         }
+        for hour in std::mem::take(&mut self.journalled) {
+            if (self.hours.0..self.hours.1).contains(&hour) && hour_begin(hour) < self.end {
+                self.sums.touch(hour_begin(hour));
+                self.read_rows((hour_begin(hour), hour_begin(hour + 1)));
+            }
+        }
+        if let Some(over) = self.sums.first_over_limit() {
+            self.cut(over);
+        }
         let (begin, end) = (hour_begin(self.hours.1), self.end);
         self.read_rows((begin.max(self.of.from), end));
         Ok(())
@@ -67,7 +80,12 @@ impl<'a> HourPage<'a> {
         for (count, of_day) in counts.iter().zip(0u8..) {
             let (hour, count) = (day * 24 + i32::from(of_day), count.unwrap_or(0));
             let begin = hour_begin(hour);
-            if count == 0 || !(self.hours.0..self.hours.1).contains(&hour) || begin >= self.end {
+            let is_journalled = self.journalled.contains(&hour);
+            if count == 0
+                || is_journalled
+                || !(self.hours.0..self.hours.1).contains(&hour)
+                || begin >= self.end
+            {
                 continue;
             }
             match stored.get(&of_day) {
@@ -95,17 +113,22 @@ impl<'a> HourPage<'a> {
         if from >= to {
             return;
         }
-        match self.ranges.last_mut() {
-            Some(last) if last.1 == from => last.1 = to,
-            _ => self.ranges.push((from, to)),
-        }
+        self.ranges.push((from, to));
     }
 
-    /// The ranges to read, and those whose rows count.
+    /// The ranges to read, and those whose rows count, in their order and adjacent ones joined.
     pub(super) fn ranges(&self) -> (Vec<Range>, Vec<Range>) {
-        let within = |&(from, to): &Range| (from, to.min(self.end));
-        let wanted: Vec<Range> =
-            self.ranges.iter().map(within).filter(|(from, to)| from < to).collect();
+        let mut ranges: Vec<Range> =
+            self.ranges.iter().map(|&(from, to)| (from, to.min(self.end))).collect();
+        ranges.retain(|(from, to)| from < to);
+        ranges.sort_unstable();
+        let mut wanted: Vec<Range> = Vec::new();
+        for (from, to) in ranges {
+            match wanted.last_mut() {
+                Some(last) if last.1 == from => last.1 = to,
+                _ => wanted.push((from, to)),
+            }
+        }
         match &wanted[..] {
             [first, .., last] if wanted.len() > MAX_RANGES => (vec![(first.0, last.1)], wanted),
             _ => (wanted.clone(), wanted),
@@ -172,6 +195,18 @@ mod tests {
         page.add_days(&[]).unwrap();
         assert_eq!(page.next(), Some(hour(3)));
         assert_eq!(page.ranges().0, [(hour(0), hour(1)), (hour(2), hour(3))]);
+    }
+
+    #[test]
+    fn an_hour_in_the_journal_is_read_from_the_rows() {
+        let of = aggregation(hour(0), hour(9), 100);
+        let mut page = HourPage::new(&of, hour(100));
+        page.journalled.extend([DAY * 24 + 1, DAY * 24 + 5, DAY * 24 + 20]);
+        let sums = r#"{"0":[1,{"a":[1,5.0,5.0,5.0]}],"1":[1,{"a":[1,5.0,5.0,5.0]}]}"#;
+        page.add_day(DAY, &[Some(1), Some(1)], Some(sums));
+        page.add_days(&[]).unwrap();
+        assert_eq!(page.ranges().1, [(hour(1), hour(2)), (hour(5), hour(6))]);
+        assert_eq!(page.sums.finish().len(), 1);
     }
 
     #[test]
