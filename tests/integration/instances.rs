@@ -274,10 +274,8 @@ async fn leader(instances: &[&Service]) -> usize {
 #[actix_rt::test]
 async fn a_configuration_is_published_once_by_whoever_leads() {
     let (broker, database) = (Broker::shared().await, database().await);
-    let mut instances = vec![
-        instance(&database, broker, "1", &[]).await,
-        instance(&database, broker, "2", &[]).await,
-    ];
+    let mut instances =
+        [instance(&database, broker, "1", &[]).await, instance(&database, broker, "2", &[]).await];
     know_each_other(&instances.iter().collect::<Vec<_>>()).await;
     let sensor = instances[0].create_sensor("configured").await;
     let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
