@@ -205,7 +205,8 @@ async fn the_roll_up_is_always_what_the_rows_say() {
                 }
                 4 => {
                     let rebuild = scene.rebuild(from, from + 20 * HOUR_SECS);
-                    future::join3(rebuild, scene.commit(sensor, &items), scene.fold()).await;
+                    Box::pin(future::join3(rebuild, scene.commit(sensor, &items), scene.fold()))
+                        .await;
                 }
                 5 if random.random_bool(0.5) => {
                     scene.store.delete_sensor(sensor).await.unwrap();
