@@ -88,7 +88,7 @@ fn an_item_without_a_timestamp_is_dated_by_its_receipt_if_it_cannot_come_again()
     let fast = format!(
         r#"[{item},{{"timestamp":null,"value":{{}}}},{{"timestamp":5,"value":{{}}}},{item}]"#
     );
-    let careful = format!("{}", fast.replace("]", ",NaN]"));
+    let careful = fast.replace(']', ",NaN]");
     for (payload, refused) in [(&fast, 0), (&careful, 1)] {
         let uplink = decode_timed(payload.as_bytes(), |message| message.delivered_once = true);
         let Items::Measurements(items) = &uplink.items else { panic!("{uplink:?}") };
