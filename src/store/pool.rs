@@ -42,7 +42,7 @@ const EXPORT_SESSION: &str = "set statement_timeout = 0; set tcp_user_timeout = 
 pub(super) const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Fails unless the migrations have been applied.
-const LATEST_TABLE: &str = "select to_hour from rollup_rebuild limit 0";
+const LATEST_TABLE: &str = "select limit_timestamp from retention_limit limit 0";
 
 pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
 

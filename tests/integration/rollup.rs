@@ -18,6 +18,8 @@ use crate::support::postgres::{Database, connect};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
 
+mod rebuild;
+
 const HOUR_SECS: i64 = 3_600;
 
 struct Scene {

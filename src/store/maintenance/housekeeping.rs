@@ -12,9 +12,11 @@ use tokio_postgres::types::Type;
 use super::clock::Clocks;
 use super::partitions::Intervals;
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
+use crate::store::columns::Parameters;
 use crate::store::engines::engine::{Compression, Kept, Retention};
 use crate::store::ingest::writer_connection::table;
 use crate::store::rollup::lock::{LOCK, ROLLUP_LOCK};
+use crate::store::rollup::rebuild::is_rebuilding;
 use crate::store::rollup::recount::is_behind;
 use crate::store::{Config, Store, StoreError};
 
@@ -28,6 +30,11 @@ const DELETE_TOMBSTONES: &str = "\
 delete from deleted_sensor
 where clearance_timestamp is not null and purge_timestamp is not null
     and deletion_timestamp < $1 - interval '1 day'";
+
+/// Committed before anything is deleted, so that a rebuild knows what may be missing, whatever the setting is then.
+/// Parameters: table, time.
+const RECORD_LIMIT: &str = "\
+update retention_limit set limit_timestamp = $2 where table_name = $1 and limit_timestamp < $2";
 
 /// Only the pages with such days are read. Parameter: the first day that is kept.
 const OLDEST_DAY: &str = "\
@@ -140,13 +147,25 @@ impl Housekeeper {
         let mut outcome = Ok(());
         for (kind, days) in self.retention {
             let Some(days) = days else { continue };
-            if kind == Kind::Measurement && is_behind(client, now).await? {
+            let waits = match kind {
+                Kind::Measurement => is_behind(client, now).await?,
+                Kind::LogMessage | Kind::Heartbeat => is_rebuilding(client).await?,
+            };
+            if waits {
                 tracing::warn!(
-                    "no measurement is deleted by its age until the roll-up has summed up the hours that are over"
+                    table = table(kind),
+                    "nothing is deleted by its age until the roll-up has counted and summed up the hours that are over"
                 );
                 continue;
             }
             let retention = Retention { table: table(kind), days, now };
+            let limit = retention.limit().to_jiff();
+            let limit: Parameters<'_> =
+                &[(&retention.table, Type::TEXT), (&limit, Type::TIMESTAMPTZ)];
+            if let Err(error) = client.execute_typed(RECORD_LIMIT, limit).await {
+                outcome = outcome.and(Err(error.into()));
+                continue;
+            }
             match engine.expire(client, &retention, &mut kept[kind as usize]).await {
                 Ok(count) => blocked[kind as usize].to_drop = count,
                 Err(error) => outcome = outcome.and(Err(error)),

@@ -6,6 +6,7 @@ pub(super) mod aggregation;
 pub(super) mod fold;
 pub(super) mod hours;
 pub(super) mod lock;
+mod parts;
 pub(super) mod rebuild;
 pub(super) mod recount;
 pub(super) mod sums;

@@ -1,7 +1,7 @@
 //! Counts a range of hours again from the rows, sensor by sensor: for `tributary rollup rebuild`, and after the
 //! migration that made the roll-up. Exact beside running ingest: what the journal still holds is not counted twice.
 //!
-//! Invariant: counts of hours whose rows may have been dropped by their age are not lowered, and their sums are kept.
+//! Invariant: counts of hours whose rows may have been deleted by their age are not lowered, and their sums are kept.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,12 +10,13 @@ use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{IsolationLevel, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 use uuid::Uuid;
 
 use super::fold::{Commit, Sums};
 use super::hours::{Counts, hour_begin, hour_of};
 use super::lock::ROLLUP_LOCK;
+use super::parts::{Kept, part};
 use super::sums::StoredHours;
 use crate::domain::{Kind, Timestamp};
 use crate::store::columns::Parameters;
@@ -24,7 +25,7 @@ use crate::store::{Config, Store, StoreError};
 
 /// Sensors of one transaction at first; then as many as take about [`TARGET`].
 const FIRST_SENSORS: i64 = 8;
-const MAX_SENSORS: i64 = 1_024;
+const MAX_SENSORS: i64 = 256;
 
 /// Folds and deletions wait for a transaction.
 const TARGET: Duration = Duration::from_millis(500);
@@ -44,8 +45,12 @@ const SENSORS: &str = "\
 select identifier, creation_timestamp from sensor where $1::uuid is null or identifier > $1
 order by identifier limit $2";
 
-const JOURNAL: &str =
-    "select commit_timestamp, sensors, hours, kinds, counts from sensor_hour_journal";
+/// Parameters: sensors, from, to.
+const JOURNAL: &str = "\
+select commit_timestamp, array_agg(sensor), array_agg(hour), array_agg(kind), array_agg(added)
+from sensor_hour_journal, unnest(sensors, hours, kinds, counts) as entry (sensor, hour, kind, added)
+where sensor = any ($1) and hour >= $2 and hour < $3
+group by identifier, commit_timestamp";
 
 /// Parameters: sensors, first and last day.
 const DAYS: &str = "\
@@ -67,6 +72,9 @@ const WAITING: &str = "\
 select identifier, from_hour, to_hour, last_sensor from rollup_rebuild order by identifier limit 1";
 
 const CONTINUE: &str = "update rollup_rebuild set last_sensor = $2 where identifier = $1";
+
+const NEXT_PART: &str =
+    "update rollup_rebuild set to_hour = $2, last_sensor = null where identifier = $1";
 
 const END: &str = "delete from rollup_rebuild where identifier = $1";
 
@@ -97,9 +105,6 @@ struct Day {
     sums: Option<String>,
 }
 
-/// The first hour of each kind whose rows cannot have been dropped.
-type Kept = [i32; Kind::ALL.len()];
-
 impl Day {
     fn set(&mut self, kind: Kind, hour_of_day: usize, count: i32) {
         let counts = &mut self.counts[kind as usize];
@@ -124,7 +129,7 @@ impl Day {
 }
 
 impl Rebuilder {
-    /// The retention of `config` says which rows may have been dropped.
+    /// The retention of `config` and the one that the database records say which rows may have been deleted.
     #[must_use]
     pub fn new(store: Store, config: &Config) -> Self {
         let retention_days = [
@@ -148,11 +153,16 @@ impl Rebuilder {
         // The hour of `to` too, unless it is its beginning.
         let end = hour_of(to) + i32::from(hour_begin(hour_of(to)) < to);
         while !self.store.fold_activity().await?.is_complete {}
-        let (mut last, mut count) = (None, 0);
-        while let Some((next, sensors)) = self.some((hour_of(from), end), last).await? {
-            last = Some(next);
-            count += sensors;
-            each(count);
+        let (from, mut to) = (hour_of(from), end);
+        while from < to {
+            let begin = part((from, to), hour_of(Timestamp::now()));
+            let (mut last, mut count) = (None, 0);
+            while let Some((next, sensors)) = self.some((begin, to), last).await? {
+                last = Some(next);
+                count += sensors;
+                each(count);
+            }
+            to = begin;
         }
         while !self.store.recount().await? {}
         Ok(())
@@ -162,12 +172,18 @@ impl Rebuilder {
     pub(super) async fn resume(&self) -> Result<bool, StoreError> {
         let waiting = self.store.rows(WAITING, &[]).await?;
         let Some(row) = waiting.first() else { return Ok(true) };
-        let (identifier, hours, last) =
-            (row.try_get::<_, i32>(0)?, (row.try_get(1)?, row.try_get(2)?), row.try_get(3)?);
-        match self.some(hours, last).await? {
+        let (identifier, from, to): (i32, i32, i32) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        // Later calls for the same part begin at the same hour or later: no sensor misses one.
+        let begin = part((from, to), hour_of(Timestamp::now()));
+        match self.some((begin, to), row.try_get(3)?).await? {
             Some((last, _)) => {
                 let parameters: Parameters<'_> = &[(&identifier, Type::INT4), (&last, Type::UUID)];
                 self.store.execute(CONTINUE, parameters).await?;
+            }
+            None if begin > from => {
+                let parameters: Parameters<'_> = &[(&identifier, Type::INT4), (&begin, Type::INT4)];
+                self.store.execute(NEXT_PART, parameters).await?;
             }
             None => {
                 self.store.execute(END, &[(&identifier, Type::INT4)]).await?;
@@ -185,6 +201,10 @@ impl Rebuilder {
     ) -> Result<Option<(Uuid, u64)>, StoreError> {
         Store::answered_within(REBUILD_TIMEOUT, async {
             let mut limit = self.sensors.lock().await;
+            if after.is_none() {
+                // Other hours may have more rows.
+                *limit = FIRST_SENSORS;
+            }
             loop {
                 let started_at = Instant::now();
                 match self.transact(hours, after, *limit).await {
@@ -198,7 +218,7 @@ impl Rebuilder {
                         return Ok(done);
                     }
                     Ok(None) => {}
-                    // A fold was committed between our snapshot and our lock.
+                    // A fold or a deletion by age was committed between our snapshot and our lock.
                     Err(error)
                         if error.sqlstate() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
                     Err(error) => return Err(error),
@@ -227,6 +247,7 @@ impl Rebuilder {
         if !transaction.query_typed_one(TRY_LOCK, lock).await?.try_get::<_, bool>(0)? {
             return Ok(None);
         }
+        let kept = Kept::read(&transaction, self.retention_days, Timestamp::now()).await?;
         let parameters: Parameters<'_> = &[(&after, Type::UUID), (&limit, Type::INT8)];
         let sensors = transaction.query_typed(SENSORS, parameters).await?;
         let sensors: BTreeMap<Uuid, jiff::Timestamp> = sensors
@@ -236,38 +257,31 @@ impl Rebuilder {
         let Some((last, _)) = sensors.last_key_value() else { return Ok(Some(None)) };
         let done = (*last, sensors.len() as u64);
 
+        let identifiers: Vec<Uuid> = sensors.keys().copied().collect();
+        let journal: Parameters<'_> =
+            &[(&identifiers, Type::UUID_ARRAY), (&from, Type::INT4), (&to, Type::INT4)];
         let mut pending = Sums::new();
-        for row in transaction.query_typed(JOURNAL, &[]).await? {
+        for row in transaction.query_typed(JOURNAL, journal).await? {
             Commit::read(&row)?.add_to(&mut pending, |sensor| sensors.get(&sensor).copied());
         }
-        let identifiers: Vec<Uuid> = sensors.into_keys().collect();
         let counted = counted(&transaction, &identifiers, (from, to), &pending).await?;
         let mut days = days(&transaction, &identifiers, (from, to)).await?;
         for (sensor, hour) in counted.keys() {
             days.entry((*sensor, hour.div_euclid(24))).or_default();
         }
-        let kept = self.kept(Timestamp::now());
         for ((sensor, day), stored) in &mut days {
             for hour in (*day * 24..*day * 24 + 24).filter(|hour| (from..to).contains(hour)) {
                 let counted = counted.get(&(*sensor, hour)).copied().unwrap_or_default();
                 recount(stored, hour, counted, &kept);
             }
         }
-        let is_kept = |hour: i32| hour < kept[0] || !(from..to).contains(&hour);
+        let is_kept = |hour| kept.contains(Kind::Measurement, hour) || !(from..to).contains(&hour);
         for chunk in days.into_iter().collect::<Vec<_>>().chunks(500) {
             let stores = chunk.iter().map(|(key, day)| store(&transaction, *key, day, is_kept));
             try_join_all(stores).await?;
         }
         transaction.commit().await?;
         Ok(Some(Some(done)))
-    }
-
-    fn kept(&self, now: Timestamp) -> Kept {
-        self.retention_days.map(|days| {
-            let length = days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
-            // One hour more, which may be a part of the last dropped partition.
-            length.map_or(i32::MIN, |length| hour_of(now.saturating_sub(length)) + 1)
-        })
     }
 }
 
@@ -277,10 +291,14 @@ fn recount(day: &mut Day, hour: i32, counted: Counts, kept: &Kept) {
         Kind::ALL.into_iter().zip([counted.measurements, counted.log_messages, counted.heartbeats])
     {
         let count = i32::try_from(count.max(0)).unwrap_or(i32::MAX);
-        let may_be_dropped = hour < kept[kind as usize];
-        let least = if may_be_dropped { day.get(kind, hour_of_day) } else { 0 };
+        let least = if kept.contains(kind, hour) { day.get(kind, hour_of_day) } else { 0 };
         day.set(kind, hour_of_day, count.max(least));
     }
+}
+
+/// Whether the database asks for a rebuild that has not ended.
+pub(in crate::store) async fn is_rebuilding(client: &Client) -> Result<bool, StoreError> {
+    Ok(client.query_typed_opt(WAITING, &[]).await?.is_some())
 }
 
 /// What the rows say, without what is still in the journal.
@@ -335,7 +353,12 @@ async fn store(
     day: &Day,
     is_kept: impl Fn(i32) -> bool,
 ) -> Result<(), StoreError> {
-    let [measurements, log_messages, heartbeats] = &day.counts;
+    // PostgreSQL extends an empty array from the place that is set, and not from 1.
+    let [measurements, log_messages, heartbeats] = &day.counts.each_ref().map(|counts| {
+        let mut counts = counts.clone();
+        counts.resize(counts.len().max(1), 0);
+        counts
+    });
     let sums = day.kept_sums(|hour| is_kept(number * 24 + i32::from(hour)));
     let is_due = measurements.iter().any(|count| *count > 0);
     let recount_at = is_due.then(|| Timestamp::now().to_jiff());
@@ -357,14 +380,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_of_rows_that_may_have_been_dropped_are_not_lowered() {
+    fn counts_of_rows_that_may_have_been_deleted_are_not_lowered() {
+        let before = |first| Kept { before: [first, i32::MIN, i32::MIN], present: 10 };
         let mut day = Day::default();
         day.set(Kind::Measurement, 3, 5);
         let one = Counts { measurements: 1, ..Counts::default() };
-        recount(&mut day, 3, one, &[4, i32::MIN, i32::MIN]);
+        recount(&mut day, 3, one, &before(4));
         assert_eq!(day.counts[0], [0, 0, 0, 5]);
-        recount(&mut day, 3, one, &[3, i32::MIN, i32::MIN]);
-        recount(&mut day, 6, one, &[3, i32::MIN, i32::MIN]);
+        recount(&mut day, 3, one, &before(3));
+        recount(&mut day, 6, one, &before(3));
         assert_eq!(day.counts[0], [0, 0, 0, 1, 0, 0, 1]);
+        day.set(Kind::Measurement, 11, 2);
+        recount(&mut day, 11, one, &before(3));
+        assert_eq!(day.counts[0][11], 2, "it is later than now");
     }
 }

@@ -3,7 +3,8 @@
 //! of is stored beside them.
 //!
 //! Invariant: the sums of an hour hold only while their number of measurements is the hour's count. If fewer rows exist
-//! than were counted, the others were dropped by their age: the sums made before are kept, without later items.
+//! than were counted, the others were dropped by their age: the sums made before are kept, without later items; if
+//! there are none, none are made, and what is left is read from the rows.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -47,7 +48,7 @@ const TRY_LOCK: &str = "select pg_try_advisory_xact_lock(hashtextextended('tribu
 
 /// Parameters: now, number.
 const DUE: &str = "\
-select sensor_identifier, day - date '1970-01-01', measurement_counts, sums::text
+select sensor_identifier, day - date '1970-01-01', measurement_counts, sums::text, recount_at
 from sensor_hour where recount_at <= $1
 order by recount_at limit $2";
 
@@ -57,13 +58,14 @@ select sensor_identifier, creation_timestamp, value::text
 from measurement
 where sensor_identifier = any ($1) and creation_timestamp >= $2 and creation_timestamp < $3";
 
-/// If more was counted since, the day stays due. Parameters: sensor, day, sums of some hours, the counts that were
-/// read, when to sum up next.
+/// If more was counted since, the day stays due; if it was rebuilt since, it has another time to be summed up, and what
+/// was read does not hold. Parameters: sensor, day, sums of some hours, the counts that were read, when to sum up next,
+/// when it was due.
 const STORE: &str = "\
 update sensor_hour
 set sums = coalesce(sums, '{}') || $3::text::jsonb,
     recount_at = case when measurement_counts = $4 then $5 else recount_at end
-where sensor_identifier = $1 and day = date '1970-01-01' + $2";
+where sensor_identifier = $1 and day = date '1970-01-01' + $2 and recount_at = $6";
 
 const OLDEST_DUE: &str = "select min(recount_at) from sensor_hour where recount_at is not null";
 
@@ -80,12 +82,14 @@ struct Day {
     day: i32,
     counts: Vec<Option<i32>>,
     sums: Option<String>,
+    recount_at: jiff::Timestamp,
 }
 
 impl Day {
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
         let (sensor, day) = (row.try_get(0)?, row.try_get(1)?);
-        Ok(Self { sensor, day, counts: row.try_get(2)?, sums: row.try_get(3)? })
+        let (counts, sums, recount_at) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        Ok(Self { sensor, day, counts, sums, recount_at })
     }
 
     fn stored(&self) -> StoredHours<'_> {
@@ -128,12 +132,13 @@ impl Due {
         for (hour, count) in &self.hours {
             let (of_day, new) = (hour.rem_euclid(24) as u8, read.get(&(self.day.sensor, *hour)));
             let new = new.unwrap_or(&none);
-            let kept = before.get(&of_day).filter(|_| new.row_count < *count);
-            let of = match kept {
-                Some((_, kept)) => (*count, kept.clone()),
-                None => (new.row_count.max(*count), new.stored()),
+            let of_hour = if new.row_count < *count {
+                let kept = before.get(&of_day).and_then(|(_, kept)| kept.clone());
+                (*count, kept)
+            } else {
+                (new.row_count, new.stored())
             };
-            sums.insert(of_day, of);
+            sums.insert(of_day, of_hour);
         }
         serde_json::to_string(&sums).expect("finite numbers under names are JSON")
     }
@@ -301,6 +306,7 @@ async fn store_sums(
         (&sums, Type::TEXT),
         (&due.day.counts, Type::INT4_ARRAY),
         (&next, Type::TIMESTAMPTZ),
+        (&due.day.recount_at, Type::TIMESTAMPTZ),
     ];
     client.execute_typed(STORE, parameters).await?;
     Ok(())
@@ -323,7 +329,8 @@ mod tests {
 
     fn due(counts: &[Option<i32>], sums: &str, now_hour: i32) -> Due {
         let (counts, sums) = (counts.to_vec(), Some(sums.to_owned()));
-        let day = Day { sensor: Uuid::nil(), day: DAY, counts, sums };
+        let recount_at = jiff::Timestamp::UNIX_EPOCH;
+        let day = Day { sensor: Uuid::nil(), day: DAY, counts, sums, recount_at };
         Due::new(day, hour_begin(DAY * 24 + now_hour).saturating_add(SETTLED))
     }
 
@@ -336,10 +343,12 @@ mod tests {
 
     #[test]
     fn sums_of_dropped_rows_are_kept() {
-        let due = due(&[Some(3), Some(1)], r#"{"0":[2,{"a":[2,1.0,3.0,2.0]}]}"#, 9);
+        let due = due(&[Some(3), Some(2)], r#"{"0":[2,{"a":[2,1.0,3.0,2.0]}]}"#, 9);
         let mut late = HourSums::default();
         late.add(r#"{"a":9}"#);
-        let read = BTreeMap::from([((Uuid::nil(), DAY * 24), late)]);
-        assert_eq!(due.sums(&read), r#"{"0":[3,{"a":[2,1.0,3.0,2.0]}],"1":[1,{}]}"#);
+        let hour = |hour| (Uuid::nil(), DAY * 24 + hour);
+        let read = BTreeMap::from([(hour(0), late.clone()), (hour(1), late)]);
+        // Of the second hour there are no earlier ones, and the sums of one of its two rows would look complete.
+        assert_eq!(due.sums(&read), r#"{"0":[3,{"a":[2,1.0,3.0,2.0]}],"1":[2,null]}"#);
     }
 }

@@ -21,6 +21,9 @@ use crate::store::{Store, StoreError};
 /// The advisory lock between commits (shared) and deletions (exclusive).
 pub(in crate::store) const DELETION_LOCK: i64 = 0x7472_6962;
 
+/// A fold can hold [`ROLLUP_LOCK`] for seconds; later folds wait behind us.
+const ROLLUP_LOCK_TIMEOUT: &str = "set local lock_timeout = '5s'";
+
 /// All commits wait while a deletion waits for one of them.
 const DELETION_LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
 
@@ -32,7 +35,8 @@ const PURGE_TIMEOUT: Duration = Duration::from_secs(8 * 31 * 60);
 
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
-/// A fold or rebuild adds none afterwards: it takes [`ROLLUP_LOCK`], and then finds that this sensor does not exist.
+/// A fold or rebuild adds none afterwards: it waits for [`ROLLUP_LOCK`], and then finds that the sensor does not
+/// exist.
 const DELETE_HOURS: &str = "delete from sensor_hour where sensor_identifier = $1";
 
 const INSERT_TOMBSTONE: &str = "\
@@ -85,7 +89,7 @@ impl Store {
     /// exist. [`Store::purge_sensor`] then deletes its rows.
     ///
     /// # Errors
-    /// When the database is unavailable, or a commit or another deletion takes longer than a second.
+    /// When the database is unavailable, a fold takes longer than five seconds, or a commit longer than one.
     pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         self.within(async {
             let turn = timeout(CHECKOUT_TIMEOUT, self.deletion_permit.acquire()).await;
@@ -93,15 +97,16 @@ impl Store {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
             let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
-            // A fold can hold its lock for seconds. Waits for both before taking the lock that all commits need.
+            // What takes long comes before the lock that all commits need.
+            transaction.batch_execute(ROLLUP_LOCK_TIMEOUT).await?;
             transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
             transaction.query_typed(LOCK_SENSOR, sensor).await?;
+            transaction.query_typed(DELETE_HOURS, sensor).await?;
             transaction.batch_execute(DELETION_LOCK_TIMEOUT).await?;
             transaction.query_typed(LOCK, &[(&DELETION_LOCK, Type::INT8)]).await?;
             if transaction.query_typed_opt(DELETE, sensor).await?.is_none() {
                 return Ok(false);
             }
-            transaction.query_typed(DELETE_HOURS, sensor).await?;
             transaction.query_typed(INSERT_TOMBSTONE, sensor).await?;
             transaction.commit().await?;
             Ok(true)
