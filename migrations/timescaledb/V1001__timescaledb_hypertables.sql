@@ -1,6 +1,21 @@
 -- The hot tables as hypertables of TimescaleDB. There is no default partition: `<table>_outlier` stores the rows whose
 -- interval is not in `chunk_interval`, so that wrong clocks do not make chunks. Reads use the view with the table's name.
 -- An interval is never deleted: a row goes to the same table each time, and the unique indexes find its duplicates.
+do $$
+declare
+    name text;
+    has_rows boolean;
+begin
+    -- Nothing moves the rows, and a service may still be writing.
+    foreach name in array array['measurement', 'log_message', 'heartbeat'] loop
+        execute format('lock table %I in access exclusive mode', name);
+        execute format('select exists (select 1 from %I)', name) into has_rows;
+        if has_rows then
+            raise exception 'the table % has rows already; another engine needs a new database', name;
+        end if;
+    end loop;
+end $$;
+
 create table chunk_interval (
     table_name text not null,
     begin_timestamp timestamptz not null,
