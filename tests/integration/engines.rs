@@ -16,7 +16,7 @@ use crate::support::store::{batch_from, config};
 const DAY: f64 = 86_400.0;
 
 /// What TimescaleDB offers, as far as it is used: a chunk is a table that inherits from its hypertable.
-const STAND_IN: &str = "\
+pub(crate) const STAND_IN: &str = "\
 create schema timescaledb_information;
 create table timescaledb_information.chunks (
     hypertable_schema name default 'public', hypertable_name name, chunk_schema name default 'public',
@@ -49,10 +49,11 @@ do $$ begin
 end $$;
 set tributary.partition_days = '7';";
 
-const STEPS: &str = include_str!("../../migrations/timescaledb/V1001__timescaledb_hypertables.sql");
+pub(crate) const STEPS: &str =
+    include_str!("../../migrations/timescaledb/V1001__timescaledb_hypertables.sql");
 
 /// With the tables of TimescaleDB; none if the tests run on another extension.
-async fn hypertables() -> Option<Database> {
+pub(crate) async fn hypertables() -> Option<Database> {
     let database = database().await;
     match engine() {
         EngineName::TimescaleDb => Some(database),
@@ -68,7 +69,7 @@ async fn hypertables() -> Option<Database> {
 }
 
 /// What Citus offers, as far as it is used: all shards are the table itself.
-const CITUS_STAND_IN: &str = "\
+pub(crate) const CITUS_STAND_IN: &str = "\
 create function create_distributed_table(
     relation regclass, distribution_column text, shard_count integer default 8, colocate_with text default 'default'
 ) returns void language sql as 'select';
@@ -77,7 +78,8 @@ language sql as 'select pg_total_relation_size($1)';
 create function citus_relation_size(regclass) returns bigint language sql as 'select pg_relation_size($1)';
 set tributary.citus_shards = '4';";
 
-const CITUS_STEPS: &str = include_str!("../../migrations/citus/V2001__citus_distribution.sql");
+pub(crate) const CITUS_STEPS: &str =
+    include_str!("../../migrations/citus/V2001__citus_distribution.sql");
 
 /// With the tables of Citus; none if the tests run on another extension.
 async fn distributed() -> Option<Database> {
@@ -152,6 +154,7 @@ async fn a_distributed_partition_goes_after_the_retention_and_so_do_old_rows_els
         ),
         format!("insert into measurement values (gen_random_uuid(), '{begin}', '{begin}', 0, 0, '{{}}')"),
         "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '101 days', 0, 0, '{}')".into(),
+        "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '200 days', 0, 0, '{}')".into(),
         "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '99 days', 0, 0, '{}')".into(),
     ] {
         // Citus takes no several commands in one string.
@@ -218,7 +221,7 @@ async fn a_deleted_sensor_is_purged_from_the_chunks_and_the_outliers() {
 }
 
 /// A chunk that began so many weeks ago, with a row of its first second that was received then.
-async fn old_chunk(database: &Database, weeks: i32) {
+pub(crate) async fn old_chunk(database: &Database, weeks: i32) {
     let admin = connect(&database.url).await.unwrap();
     let begin = format!("(date_trunc('week', now(), 'UTC') - interval '{weeks} weeks')");
     let mut table = "measurement_chunks".to_owned();

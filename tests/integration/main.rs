@@ -11,6 +11,7 @@ mod brokers;
 mod clients;
 mod configuration_states;
 mod configurations;
+mod chunks;
 mod connecting;
 mod contract;
 mod devices;

@@ -10,8 +10,9 @@ use tokio_postgres::types::Type;
 use super::engine::{Done, Engine, Kept, NewPartition, Retention, TableCensus};
 use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, in_transaction, stored_columns};
 use super::partition::{exists, is_duplicate_or_overlap};
-use super::retention::drop_partitions;
+use super::retention::{MAX_DELETED_ROWS, SCAN_TIMEOUT, drop_partitions};
 use crate::domain::{Kind, Timestamp};
+use crate::store::StoreError;
 
 /// Citus changes the shards of a table one after the other, so that the statements of one transaction use the same
 /// connections to a worker.
@@ -19,6 +20,9 @@ const SEQUENTIAL: &str = "set local citus.multi_shard_modify_mode = 'sequential'
 
 /// Creating a partition changes each shard; moving rows out of the default partition goes through the coordinator.
 const LOCKED_AT_MOST: Duration = Duration::from_secs(30);
+
+/// What expires between two rounds.
+const DELETED_AT_ONCE: Duration = Duration::from_secs(3_600);
 
 /// Parameter: table.
 const CENSUS: &str = "\
@@ -69,14 +73,7 @@ impl Engine for Citus {
     ) -> Done<'a, usize> {
         Box::pin(async {
             let waiting = drop_partitions(retention, client, kept).await?;
-            // By pages, as on PostgreSQL, is not possible: the rows are on the workers.
-            let delete =
-                format!("delete from {}_default where receipt_timestamp < $1", retention.table);
-            let limit = retention.limit().to_jiff();
-            let deleted = client.execute_typed(&delete, &[(&limit, Type::TIMESTAMPTZ)]).await?;
-            if deleted > 0 {
-                tracing::info!(table = retention.table, deleted, "expired rows deleted");
-            }
+            delete_expired_rows(retention, client).await?;
             Ok(waiting)
         })
     }
@@ -97,6 +94,36 @@ impl Engine for Citus {
             Ok(tables)
         })
     }
+}
+
+/// From the default partition, an hour of receipt per transaction. By pages, as on PostgreSQL, is not possible: the rows
+/// are on the workers.
+async fn delete_expired_rows(retention: &Retention, client: &mut Client) -> Result<(), StoreError> {
+    let table = format!("{}_default", retention.table);
+    let oldest = format!("select min(receipt_timestamp) from {table} where receipt_timestamp < $1");
+    let delete = format!("delete from {table} where receipt_timestamp < $1");
+    let limit = retention.limit();
+    let mut deleted = 0;
+    while deleted <= MAX_DELETED_ROWS {
+        let transaction = client.transaction().await?;
+        transaction.batch_execute(SCAN_TIMEOUT).await?;
+        let parameters = [(&limit.to_jiff() as _, Type::TIMESTAMPTZ)];
+        let row = transaction.query_typed_one(&oldest, &parameters).await?;
+        let Some(oldest) = row.try_get::<_, Option<jiff::Timestamp>>(0)? else { break };
+        let end = Timestamp::from(oldest).saturating_add(DELETED_AT_ONCE).min(limit).to_jiff();
+        deleted += transaction.execute_typed(&delete, &[(&end, Type::TIMESTAMPTZ)]).await?;
+        transaction.commit().await?;
+    }
+    if deleted > MAX_DELETED_ROWS {
+        tracing::warn!(
+            table,
+            deleted,
+            "more rows may have expired than are deleted per round; the next round continues"
+        );
+    } else if deleted > 0 {
+        tracing::info!(table, deleted, "expired rows deleted");
+    }
+    Ok(())
 }
 
 /// Grants, statistics targets and storage parameters are left out: Citus passes on to the shards what an operator sets.

@@ -110,6 +110,11 @@ pub(in crate::store) trait Engine: Debug + Send + Sync {
         )
     }
 
+    /// Set in each transaction that purges a sensor.
+    fn purge_setting(&self) -> &'static str {
+        ""
+    }
+
     /// Repairs what an earlier version left incomplete in a table's partitions.
     fn complete<'a>(&'a self, _client: &'a Client, _table: &'static str) -> Done<'a, ()> {
         Box::pin(async { Ok(()) })

@@ -6,5 +6,6 @@ pub(super) mod partition;
 pub(super) mod retention;
 pub(super) mod postgres;
 pub(super) mod timescaledb;
+mod chunks;
 pub(super) mod citus;
 pub(super) mod recorded;

@@ -18,14 +18,14 @@ use crate::store::StoreError;
 pub(in crate::store) const MAX_DROPPED_PARTITIONS: usize = 4;
 
 /// Rows deleted from one default partition per round, for the same reason: 2,700 per second for an hour.
-const MAX_DELETED_ROWS: u64 = 10_000_000;
+pub(in crate::store) const MAX_DELETED_ROWS: u64 = 10_000_000;
 
 /// Pages of the default partition (16 MiB, some 100,000 rows) per transaction: the insertion of an equal
 /// row waits for the transaction that deletes it.
 const PAGES_AT_ONCE: i64 = 2_048;
 
 /// Enough to read a partition of 180 GB at 100 MB/s.
-const SCAN_TIMEOUT: &str = "set local statement_timeout = '30min'";
+pub(in crate::store) const SCAN_TIMEOUT: &str = "set local statement_timeout = '30min'";
 
 /// The partitions that end before a time, the oldest first: their names in SQL, and their names once
 /// detached. Parameters: table, time.

@@ -4,17 +4,14 @@
 //! Invariant: a row goes to the hypertable if its interval is in `chunk_interval`, and else to the outliers. So equal
 //! rows always meet in one table, whose unique index finds them.
 
-use std::time::Duration;
-
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use super::chunks::{LOCKED_AT_MOST, chunks, compress, drop_expired};
 use super::engine::{Compression, Done, Engine, Kept, NewPartition, Retention, TableCensus};
-use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, got_lock, in_transaction, stored_columns};
-use super::retention::{MAX_DROPPED_PARTITIONS, delete_expired_rows, newest_receipt};
+use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, in_transaction, stored_columns};
+use super::retention::delete_expired_rows;
 use crate::domain::{Kind, Timestamp};
-use crate::store::StoreError;
 use crate::store::columns::Parameters;
 
 /// Whether the interval is recorded. Parameters: table, its begin, its end.
@@ -24,36 +21,6 @@ select exists (
     where table_name = $1 and begin_timestamp = $2 and end_timestamp = $3
 )";
 
-/// Chunks that end before a time, the oldest first; the name is quoted. Parameters: hypertable, time, whether only those
-/// that are not compressed.
-const OLD_CHUNKS: &str = "\
-select format('%I.%I', chunk_schema, chunk_name), range_start, range_end
-from timescaledb_information.chunks
-where hypertable_name = $1 and hypertable_schema = current_schema() and range_end <= $2
-    and not ($3 and is_compressed)
-order by range_end";
-
-const DROP_CHUNK: &str =
-    "select drop_chunks($1::text::regclass, older_than => $2, newer_than => $3)";
-
-/// Compression is not in the edition under the Apache licence.
-const CAN_COMPRESS: &str =
-    "select coalesce(current_setting('timescaledb.license', true) = 'timescale', false)";
-
-const IS_COMPRESSIBLE: &str = "\
-select exists (
-    select 1 from timescaledb_information.hypertables
-    where hypertable_name = $1 and hypertable_schema = current_schema() and compression_enabled
-)";
-
-/// Chunks of one table compressed per round: a chunk takes seconds per million rows.
-const MAX_COMPRESSED_CHUNKS: usize = 4;
-
-const COMPRESSION_TIMEOUT: &str = "set local statement_timeout = '30min'";
-
-/// Writers of late rows wait while the chunk that expires is read for the last time.
-const LOCKED_AT_MOST: Duration = Duration::from_secs(10);
-
 /// Parameters: hypertable, table of outliers.
 const CENSUS: &str = "\
 select count(*), max(range_end),
@@ -61,10 +28,6 @@ select count(*), max(range_end),
     pg_relation_size($2::text::regclass)
 from timescaledb_information.chunks
 where hypertable_name = $1 and hypertable_schema = current_schema()";
-
-fn chunks(table: &str) -> String {
-    format!("{table}_chunks")
-}
 
 fn outliers(table: &str) -> String {
     format!("{table}_outlier")
@@ -106,6 +69,11 @@ impl Engine for TimescaleDb {
         )
     }
 
+    /// By default TimescaleDB refuses to delete more than 100,000 compressed rows.
+    fn purge_setting(&self) -> &'static str {
+        "set local timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
+    }
+
     fn create<'a>(&'a self, client: &'a Client, new: &'a NewPartition) -> Done<'a, ()> {
         Box::pin(async {
             let (from, to) = (new.from.to_jiff(), new.to.to_jiff());
@@ -127,9 +95,9 @@ impl Engine for TimescaleDb {
         kept: &'a mut Kept,
     ) -> Done<'a, usize> {
         Box::pin(async {
-            let waiting = drop_expired(client, retention, kept).await?;
+            let waiting = drop_expired(client, retention, kept).await;
             delete_expired_rows(retention, &outliers(retention.table), client).await?;
-            Ok(waiting)
+            waiting
         })
     }
 
@@ -182,156 +150,6 @@ async fn record(client: &Client, new: &NewPartition) -> Result<(), tokio_postgre
     client.batch_execute(&begin).await?;
     let columns = stored_columns(client, &chunks(new.table)).await?;
     client.batch_execute(&record_statements(new, &columns)).await
-}
-
-/// A chunk: its name in SQL, and its interval.
-struct Chunk {
-    name: String,
-    from: jiff::Timestamp,
-    to: jiff::Timestamp,
-}
-
-async fn old_chunks(
-    client: &Client,
-    table: &str,
-    end: Timestamp,
-    only_uncompressed: bool,
-) -> Result<Vec<Chunk>, StoreError> {
-    let parameters = [
-        (&chunks(table) as _, Type::TEXT),
-        (&end.to_jiff() as _, Type::TIMESTAMPTZ),
-        (&only_uncompressed as _, Type::BOOL),
-    ];
-    let rows = client.query_typed(OLD_CHUNKS, &parameters).await?;
-    let chunk = |row: &tokio_postgres::Row| {
-        Ok(Chunk { name: row.try_get(0)?, from: row.try_get(1)?, to: row.try_get(2)? })
-    };
-    rows.iter().map(chunk).collect()
-}
-
-async fn drop_expired(
-    client: &mut Client,
-    retention: &Retention,
-    kept: &mut Kept,
-) -> Result<usize, StoreError> {
-    let expired = old_chunks(client, retention.table, retention.limit(), false).await?;
-    kept.retain(|name, until| {
-        retention.now < *until && expired.iter().any(|chunk| chunk.name == *name)
-    });
-    let (mut dropped, mut waiting) = (0, 0);
-    for chunk in expired {
-        if kept.contains_key(&chunk.name) {
-            continue;
-        }
-        if dropped == MAX_DROPPED_PARTITIONS {
-            tracing::warn!(
-                table = retention.table,
-                dropped,
-                "more chunks have expired than are dropped per round; the next round continues"
-            );
-            break;
-        }
-        if let Some(newest) = newest_receipt(client, &chunk.name).await?
-            && newest > retention.limit()
-        {
-            tracing::info!(chunk = chunk.name, received_at = %newest.to_jiff(), "chunk kept: a row in it was received within the retention");
-            kept.insert(chunk.name, newest.saturating_add(retention.length()));
-            continue;
-        }
-        match drop_chunk(client, retention, &chunk).await? {
-            true => dropped += 1,
-            false => waiting += 1,
-        }
-    }
-    Ok(waiting)
-}
-
-/// False if another session holds a lock, or a row has arrived since the chunk was read.
-async fn drop_chunk(
-    client: &mut Client,
-    retention: &Retention,
-    chunk: &Chunk,
-) -> Result<bool, StoreError> {
-    let transaction = client.transaction().await?;
-    let lock = format!(
-        "{LOCK_TIMEOUT}; {PARTITIONS_LOCK}; set local statement_timeout = {};
-         lock table {} in exclusive mode",
-        LOCKED_AT_MOST.as_millis(),
-        chunk.name
-    );
-    if !got_lock(transaction.batch_execute(&lock).await)? {
-        return Ok(false);
-    }
-    let late = format!("select exists (select 1 from {} where receipt_timestamp > $1)", chunk.name);
-    let limit = retention.limit().to_jiff();
-    match transaction.query_typed_one(&late, &[(&limit, Type::TIMESTAMPTZ)]).await {
-        // Reading it takes longer than writers of late rows may wait.
-        Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
-            tracing::warn!(
-                chunk = chunk.name,
-                "expired chunk not dropped: reading it once more takes too long; compress it"
-            );
-            return Ok(false);
-        }
-        late => {
-            if late?.try_get(0)? {
-                return Ok(false);
-            }
-        }
-    }
-    let parameters = [
-        (&chunks(retention.table) as _, Type::TEXT),
-        (&chunk.to as _, Type::TIMESTAMPTZ),
-        (&chunk.from as _, Type::TIMESTAMPTZ),
-    ];
-    let dropped = transaction.query_typed(DROP_CHUNK, &parameters).await.map(drop);
-    if !got_lock(dropped)? {
-        return Ok(false);
-    }
-    transaction.commit().await?;
-    tracing::info!(chunk = chunk.name, "expired chunk dropped");
-    Ok(true)
-}
-
-async fn compress(client: &mut Client, compression: Compression) -> Result<(), StoreError> {
-    let Compression { table, before } = compression;
-    let hypertable = chunks(table);
-    if !client.query_typed_one(CAN_COMPRESS, &[]).await?.try_get(0)? {
-        return Ok(());
-    }
-    let old = old_chunks(client, table, before, true).await?;
-    if old.is_empty() {
-        return Ok(());
-    }
-    let name = [(&hypertable as _, Type::TEXT)];
-    if !client.query_typed_one(IS_COMPRESSIBLE, &name).await?.try_get::<_, bool>(0)? {
-        client
-            .batch_execute(&format!(
-                "begin; {LOCK_TIMEOUT}; {}; commit",
-                enable_compression(&hypertable)
-            ))
-            .await?;
-    }
-    for chunk in old.into_iter().take(MAX_COMPRESSED_CHUNKS) {
-        let transaction = client.transaction().await?;
-        transaction.batch_execute(&format!("{LOCK_TIMEOUT}; {COMPRESSION_TIMEOUT}")).await?;
-        let compress =
-            format!("select compress_chunk('{}', if_not_compressed => true)", chunk.name);
-        if got_lock(transaction.batch_execute(&compress).await)? {
-            transaction.commit().await?;
-            tracing::info!(chunk = chunk.name, "chunk compressed");
-        }
-    }
-    Ok(())
-}
-
-/// Reads of one sensor decompress only its rows, and its equal rows are found.
-fn enable_compression(hypertable: &str) -> String {
-    format!(
-        "alter table {hypertable} set (timescaledb.compress, \
-         timescaledb.compress_segmentby = 'sensor_identifier', \
-         timescaledb.compress_orderby = 'creation_timestamp, digest')"
-    )
 }
 
 #[cfg(test)]

@@ -151,6 +151,7 @@ impl Store {
             for statement in purge_statements(engine) {
                 let transaction = connection.transaction().await?;
                 transaction.batch_execute(PURGE_STATEMENT_TIMEOUT).await?;
+                transaction.batch_execute(engine.purge_setting()).await?;
                 match other_purge {
                     OtherPurge::WaitFor => drop(transaction.query_typed(PURGE_LOCK, sensor).await?),
                     OtherPurge::Skip => {
