@@ -7,6 +7,7 @@
 mod housekeeping;
 mod ingest_pipeline;
 mod instance_tasks;
+mod registration;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use self::housekeeping::run_housekeeping;
 use self::ingest_pipeline::{IngestPipeline, PipelineEnd};
+use self::registration::Registration;
 use crate::api::{self, SupervisorHandle};
 use crate::config::Config;
 use crate::domain::{
@@ -48,17 +50,13 @@ const WORK_CONNECTIONS: u32 = 3;
 /// For housekeeping, the roll-up and replays. The API's connections are opened by its own threads.
 const BACKGROUND_CONNECTIONS: u32 = 4;
 
-/// The row of an instance that has ended is too old after ten seconds anyway.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Time for HTTP requests in progress to finish.
 const HTTP_GRACE_SECS: u64 = 5;
 
 /// A running service.
 pub struct App {
     address: SocketAddr,
-    instance: Uuid,
-    background: Store,
+    registration: Registration,
     ledger: Arc<Ledger>,
     server: actix_server::Server,
     ingest: Arbiter,
@@ -178,7 +176,8 @@ impl App {
             leadership,
         };
         background_tasks.spawn(&config.store, fleet);
-        background_tasks.spawn_instances(&config.store, leading, identity.clone(), peers_handles);
+        let registration =
+            background_tasks.spawn_instances(&config.store, leading, identity, peers_handles);
         let published = Arc::clone(&hub);
         actix_rt::spawn(async move {
             let work = async || published.run(&mut events, tasks.faults()).await;
@@ -192,8 +191,7 @@ impl App {
         info!(%address, version = env!("CARGO_PKG_VERSION"), "tributary started");
         Ok(Self {
             address,
-            instance: identity.identifier,
-            background,
+            registration,
             ledger,
             server,
             ingest,
@@ -224,12 +222,11 @@ impl App {
     /// `shutdown` ends a second time.
     ///
     /// # Errors
-    /// When a migration or an essential part fails. The process should be restarted; the broker keeps
+    /// When a migration or an essential part fails, or when that ends a drain. The process should be restarted; the broker keeps
     /// unacknowledged messages.
     pub async fn run_until(self, mut shutdown: impl AsyncFnMut()) -> anyhow::Result<()> {
         let Self {
-            instance,
-            background,
+            registration,
             server,
             ingest,
             writing,
@@ -252,17 +249,21 @@ impl App {
                 info!("draining before the process ends; a second signal stops it at once");
                 drain.send_replace(true);
                 shutdown().await;
-                warn!("stopped before it was drained; the broker keeps the session");
             }
         };
         let mut has_ended = false;
+        let mut is_undrained = false;
         let failure = tokio::select! {
-            () = shutdown => None,
+            () = shutdown => {
+                is_undrained = drain_on_stop;
+                None
+            }
             failure = failure_of(migration) => Some(failure),
             end = &mut pipeline_ended => {
                 has_ended = true;
                 match end {
                     Ok(PipelineEnd::Drained) => None,
+                    Ok(PipelineEnd::NotDrained(cause)) => Some(anyhow!(cause)),
                     Ok(PipelineEnd::Failed(cause)) => Some(anyhow!("{cause}; restart the process")),
                     end => Some(anyhow!("ingest stopped unexpectedly: {end:?}")),
                 }
@@ -285,16 +286,11 @@ impl App {
         {
             warn!("ingest did not stop within twice the grace period");
         }
-        // The others then know that this one has told all. What it has not told, they have missed.
-        if !hub.subscriptions().is_relaying() {
-            let forgotten = background.forget_instance(instance);
-            if !matches!(tokio::time::timeout(GOODBYE_TIMEOUT, forgotten).await, Ok(Ok(()))) {
-                debug!("the row of this instance remains until it is too old");
-            }
-        }
+        registration.end().await;
         stop(ingest)?;
         stop(writing)?;
-        failure.map_or(Ok(()), Err)
+        let undrained = || anyhow!("stopped before the session was drained; the broker keeps it");
+        failure.or_else(|| is_undrained.then(undrained)).map_or(Ok(()), Err)
     }
 }
 
@@ -335,12 +331,12 @@ impl BackgroundTasks {
         });
     }
 
-    fn supervise(&self, task: Task, mut work: impl AsyncFnMut(&Self) + 'static) {
+    fn supervise(&self, task: Task, mut work: impl AsyncFnMut(&Self) + 'static) -> JoinHandle<()> {
         let it = self.clone();
         actix_rt::spawn(async move {
             it.store.migrated().await;
             it.tasks.supervise(task, async || work(&it).await).await;
-        });
+        })
     }
 }
 

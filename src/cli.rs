@@ -49,7 +49,7 @@ pub enum Command {
     ///
     /// It takes MQTT_SHARED_GROUP: the other members of the group receive what is published from then on. A running
     /// instance is drained by SIGTERM with DRAIN_ON_STOP=true. SIGTERM ends the command early; the broker then keeps the
-    /// session, and the exit status is 1.
+    /// session, and the exit status is 1, as it is where the broker has no such session.
     Drain,
     /// Print every setting with its source, and all problems; secrets are hidden.
     ///

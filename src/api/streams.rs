@@ -7,7 +7,6 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, HeaderName};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
-use tracing::debug;
 
 use super::Context;
 use super::access::Access;
@@ -89,7 +88,8 @@ async fn sensor(
     let reader = context.streams.hub.read_sensor(grant(&caller), sensor, seen)?;
     context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
     if !context.streams.hub.subscriptions().heard().await {
-        debug!("an instance does not answer; it may tell of its first commits too late");
+        let problem = "another instance does not answer yet; what it commits would be missed";
+        return Err(Problem::later(Kind::NotReady, problem));
     }
     Ok(stream(reader))
 }

@@ -31,6 +31,9 @@ const LAST_SEEN_GRACE: Duration = Duration::from_secs(3);
 const TAKEN_OVER: &str = "another process uses this client id and has taken the session over, with what it holds; \
     stop it first";
 
+const NO_SESSION: &str = "the broker has no session of this client id, so nothing was drained; is MQTT_CLIENT_ID the one of the \
+    instance that has ended?";
+
 /// As actix' own.
 const WRITER_MAILBOX: usize = 16;
 
@@ -40,6 +43,8 @@ pub(super) enum PipelineEnd {
     Shutdown,
     /// The session at the broker is ended.
     Drained,
+    /// There is no session that could be drained; why, as a sentence.
+    NotDrained(&'static str),
     /// The inbound loop, or an actor, which nothing restarts; why, as a sentence.
     Failed(String),
 }
@@ -143,7 +148,8 @@ impl IngestPipeline {
             end = tasks.watch(Task::Ingest, ingest) => match end {
                 Ok(InboundEnd::Shutdown) => PipelineEnd::Shutdown,
                 Ok(InboundEnd::Drained) => PipelineEnd::Drained,
-                Ok(InboundEnd::TakenOver) => PipelineEnd::Failed(TAKEN_OVER.into()),
+                Ok(InboundEnd::NoSession) => PipelineEnd::NotDrained(NO_SESSION),
+                Ok(InboundEnd::TakenOver) => PipelineEnd::NotDrained(TAKEN_OVER),
                 Err(panic) => PipelineEnd::Failed(panic.to_string()),
             },
             end = outbox_end => failed(Task::Outbox, end.ok()),

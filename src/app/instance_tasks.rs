@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::BackgroundTasks;
+use super::registration::Registration;
 use crate::domain::Task;
 use crate::instances::{self, Identity, Peers, PeersHandles};
 use crate::store::{self, InstanceListener, LeaderLock};
@@ -18,7 +19,7 @@ impl BackgroundTasks {
         leading: watch::Sender<bool>,
         identity: Identity,
         handles: PeersHandles,
-    ) {
+    ) -> Registration {
         let subscriptions = Arc::clone(self.hub.subscriptions());
         let (instance, mut sequence) = (identity.identifier, 0);
         let mut lock = LeaderLock::new(config);
@@ -27,14 +28,18 @@ impl BackgroundTasks {
         });
         let mut listener = InstanceListener::new(config);
         let mut peers = Peers::new(identity, self.store.clone(), handles);
-        self.supervise(Task::Peers, async move |it| {
-            peers.run(&mut listener, &it.metrics, it.tasks.faults()).await;
+        let (stop, mut stopped) = watch::channel(false);
+        let peers = self.supervise(Task::Peers, async move |it| {
+            peers.run(&mut listener, &mut stopped, &it.metrics, it.tasks.faults()).await;
         });
-        let Some(mut relayed) = subscriptions.take_relayed() else { return };
-        self.supervise(Task::Relay, async move |it| {
-            let events = (&mut relayed, &mut sequence);
-            let faults = it.tasks.faults();
-            instances::relay(&it.store, instance, &subscriptions, events, faults).await;
-        });
+        if let Some(mut relayed) = subscriptions.relayed().take_receiver() {
+            let subscriptions = Arc::clone(&subscriptions);
+            self.supervise(Task::Relay, async move |it| {
+                let events = (&mut relayed, &mut sequence);
+                let faults = it.tasks.faults();
+                instances::relay(&it.store, instance, &subscriptions, events, faults).await;
+            });
+        }
+        Registration { instance, store: self.store.clone(), subscriptions, peers, stop }
     }
 }

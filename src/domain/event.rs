@@ -6,21 +6,28 @@
 
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Notify, watch};
 
+use super::byte_queue::ByteQueue;
 use super::{SensorIdentifier, Severity, Timestamp};
 
 /// Batches that wait for the hub. Further ones are lost, and the hub reports that to its readers.
 const WAITING_BATCHES: usize = 32;
 
-/// Batches that wait to be told to the other instances. Further ones are lost, and the others see the gap.
-const WAITING_RELAYED: usize = 1_000;
+/// Events that wait to be told to the other instances, in bytes. Further ones are lost, and the others see the gap.
+const WAITING_RELAYED: u32 = 16 << 20;
+
+/// What an event takes beside its texts; more than its size in memory.
+const EVENT_BYTES: usize = 256;
+
+/// How long events of other instances wait for the hub, which is then being restarted.
+const HUB_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a new stream waits until the other instances know of it: they look at least every two seconds.
 const HEARD_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,6 +39,21 @@ pub struct Event {
     pub sensor: SensorIdentifier,
     /// What happened.
     pub what: EventKind,
+}
+
+impl Event {
+    /// Bytes in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        EVENT_BYTES
+            + match &self.what {
+                EventKind::Measurement { value, .. } => value.len(),
+                EventKind::LogMessage { subject, details, .. } => {
+                    subject.len() + details.as_ref().map_or(0, |it| it.len())
+                }
+                _ => 0,
+            }
+    }
 }
 
 /// What happened.
@@ -123,24 +145,20 @@ struct Peers {
     /// Sensors with subscribers there.
     watched: RwLock<foldhash::HashSet<SensorIdentifier>>,
     watched_count: AtomicUsize,
-    /// The version that all of them know; none without others.
+    /// The version that all of them know; none without others. Until it is known whether there are others, nobody knows
+    /// any.
     heard: watch::Sender<Option<i64>>,
-    relay: Sender<Vec<Event>>,
-    relayed: Mutex<Option<Receiver<Vec<Event>>>>,
-    lost: AtomicBool,
+    relayed: ByteQueue<Vec<Event>>,
 }
 
 impl Default for Peers {
     fn default() -> Self {
-        let (relay, relayed) = channel(WAITING_RELAYED);
         Self {
             exist: AtomicBool::new(false),
             watched: RwLock::default(),
             watched_count: AtomicUsize::new(0),
-            heard: watch::Sender::new(None),
-            relay,
-            relayed: Mutex::new(Some(relayed)),
-            lost: AtomicBool::new(false),
+            heard: watch::Sender::new(Some(-1)),
+            relayed: ByteQueue::new(WAITING_RELAYED),
         }
     }
 }
@@ -231,20 +249,10 @@ impl Subscriptions {
         tokio::time::timeout(HEARD_TIMEOUT, heard).await.is_ok()
     }
 
-    /// What the other instances are to be told; once.
-    pub fn take_relayed(&self) -> Option<Receiver<Vec<Event>>> {
-        self.peers.relayed.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Whether something waits to be told to the other instances.
+    /// What the other instances are to be told.
     #[must_use]
-    pub fn is_relaying(&self) -> bool {
-        self.peers.relay.capacity() < WAITING_RELAYED
-    }
-
-    /// Whether events for the other instances were lost since the last call.
-    pub fn has_lost_relayed(&self) -> bool {
-        self.peers.lost.swap(false, Ordering::SeqCst)
+    pub const fn relayed(&self) -> &ByteQueue<Vec<Event>> {
+        &self.peers.relayed
     }
 
     /// Adds a subscriber.
@@ -284,19 +292,24 @@ impl Subscriptions {
                 .filter(|it| concerns_all(&it.what) || self.has_remote(it.sensor))
                 .cloned()
                 .collect();
-            if !relayed.is_empty()
-                && let Err(TrySendError::Full(_)) = self.peers.relay.try_send(relayed)
-            {
-                self.peers.lost.store(true, Ordering::SeqCst);
+            if !relayed.is_empty() {
+                let bytes = relayed.iter().map(Event::bytes).sum();
+                self.peers.relayed.put(relayed, bytes);
             }
         }
         self.send_to_hub(events);
     }
 
-    /// Publishes events that another instance has told.
-    pub fn receive(&self, mut events: Vec<Event>) {
+    /// Publishes events that another instance has told. Waits for the hub: what another instance has told in a minute
+    /// may arrive at once.
+    pub async fn receive(&self, mut events: Vec<Event>) {
         events.retain(|it| self.has_local(it.sensor));
-        self.send_to_hub(events);
+        if !events.is_empty()
+            && let Err(SendTimeoutError::Timeout(_)) =
+                self.hub.send_timeout(events, HUB_TIMEOUT).await
+        {
+            self.lost.store(true, Ordering::SeqCst);
+        }
     }
 
     /// If the channel to the hub is full they are lost, which sets [`Self::has_lost`].
@@ -324,6 +337,7 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     #[test]
     fn a_sensor_is_watched_until_the_last_one_leaves() {
@@ -354,5 +368,29 @@ mod tests {
         subscriptions.publish(sensor, EventKind::Deleted);
         assert!(subscriptions.has_lost() && !subscriptions.has_lost());
         assert_eq!(events.try_recv().unwrap(), [Event { sensor, what: EventKind::Deleted }]);
+    }
+
+    #[actix_rt::test]
+    async fn nobody_knows_of_a_subscriber_before_the_others_were_read() {
+        let (subscriptions, _news) = Subscriptions::new();
+        assert!(subscriptions.heard().now_or_never().is_none());
+        subscriptions.set_heard(None);
+        assert!(subscriptions.heard().await, "there are none");
+    }
+
+    #[actix_rt::test]
+    async fn events_of_other_instances_wait_for_the_hub() {
+        let (subscriptions, mut events) = Subscriptions::new();
+        let sensor = SensorIdentifier::random();
+        subscriptions.subscribe(sensor);
+        let event = Event { sensor, what: EventKind::Deleted };
+        for _ in 0..WAITING_BATCHES {
+            subscriptions.receive(vec![event.clone()]).await;
+        }
+        let mut one_more = std::pin::pin!(subscriptions.receive(vec![event.clone()]));
+        assert!(one_more.as_mut().now_or_never().is_none());
+        events.recv().await.unwrap();
+        one_more.await;
+        assert!(!subscriptions.has_lost());
     }
 }

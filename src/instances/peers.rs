@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -25,6 +26,9 @@ const FIRST_BATCH: i64 = 2;
 
 /// A row is alive for ten seconds.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Less than the ten seconds: the others may have given this instance up meanwhile, and told it nothing.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(8);
 
 /// Without notifications.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,6 +86,7 @@ pub struct Peers {
     cursors: BTreeMap<Uuid, Cursor>,
     /// What the row says now.
     written: Option<(Heard, i64, bool)>,
+    /// When the last statement that wrote it began.
     written_at: Instant,
 }
 
@@ -93,10 +98,11 @@ impl Peers {
         Self { identity, store, handles, cursors, written, written_at }
     }
 
-    /// Runs for ever.
+    /// Runs until `stop`, and then no longer writes the row.
     pub async fn run(
         &mut self,
         listener: &mut InstanceListener,
+        stop: &mut watch::Receiver<bool>,
         metrics: &Metrics,
         faults: &Faults,
     ) {
@@ -105,6 +111,9 @@ impl Peers {
         let (mut failures, mut refreshed_at, mut retry_at) = (0, Instant::now(), Instant::now());
         let mut listener_failures = 0;
         loop {
+            if let Err(error) = listener.check().await {
+                warn!(%error, "the connection that listens for the other instances has failed");
+            }
             if !listener.is_listening() && retry_at <= Instant::now() {
                 match listener.listen().await {
                     Ok(()) => listener_failures = 0,
@@ -142,6 +151,7 @@ impl Peers {
                 () = listener.changed() => {}
                 () = subscriptions.watch_changed() => {}
                 () = leadership.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
             }
         }
     }
@@ -155,6 +165,8 @@ impl Peers {
         for it in others.iter().filter(|it| it.is_alive) {
             if !self.cursors.contains_key(&it.identifier) {
                 info!(client_id = it.client_id, host = it.host, "another instance is alive");
+                // What it has committed before it knew of this one, it has not told.
+                missed = true;
                 // All that a later one has told is meant for us, too.
                 let is_later = it.started_at > self.identity.started_at;
                 let at = match is_later {
@@ -170,7 +182,8 @@ impl Peers {
         let watched: HashSet<_> = alive.iter().flat_map(|it| it.watched.iter().copied()).collect();
         subscriptions.set_peers(watched, !alive.is_empty());
         let heard: Heard = alive.iter().map(|it| (it.identifier, it.watch_version)).collect();
-        self.write(&subscriptions, heard).await?;
+        let was_silent = self.write(&subscriptions, heard).await?;
+        missed |= was_silent && !self.cursors.is_empty();
         let mine = |it: &&InstanceRow| it.heard.get(&self.identity.identifier).copied();
         subscriptions.set_heard(alive.iter().map(|it| mine(it).unwrap_or(-1)).min());
 
@@ -189,26 +202,29 @@ impl Peers {
         Ok(alive.len())
     }
 
-    /// Writes the row if it is due or says something else.
+    /// Writes the row if it is due or says something else. True: it was so old that the others may have given this
+    /// instance up.
     async fn write(
         &mut self,
         subscriptions: &Subscriptions,
         heard: Heard,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (watched, watch_version) = subscriptions.watched();
         let is_leader = self.handles.leadership.is_leader();
         let says = (heard, watch_version, is_leader);
         let announces = self.written.as_ref() != Some(&says);
         if !announces && self.written_at.elapsed() < HEARTBEAT_INTERVAL {
-            return Ok(());
+            return Ok(false);
         }
         let row = self.row(watched, &says);
+        let began_at = Instant::now();
         self.store.write_instance(&row, announces).await?;
         if is_leader && announces {
             self.store.prune_instances().await?;
         }
-        (self.written, self.written_at) = (Some(says), Instant::now());
-        Ok(())
+        let was_silent = self.written_at.elapsed() > GIVEN_UP_AFTER;
+        (self.written, self.written_at) = (Some(says), began_at);
+        Ok(was_silent)
     }
 
     fn row(
@@ -247,13 +263,15 @@ impl Peers {
             if batches.is_empty() {
                 return Ok(missed);
             }
+            let mut events = Vec::new();
             for batch in batches {
                 let next = Cursor { at: batch.sequence, is_exact: true };
                 if let Some(cursor) = self.cursors.insert(batch.instance, next) {
                     missed |= cursor.is_exact && batch.sequence != cursor.at + 1;
                 }
-                self.pass_on(batch.events).await;
+                events.extend(batch.events);
             }
+            self.pass_on(events).await;
         }
     }
 
@@ -288,7 +306,7 @@ impl Peers {
         if wakes {
             told(self.handles.outbox.send(Wake).await);
         }
-        self.handles.hub.subscriptions().receive(events);
+        self.handles.hub.subscriptions().receive(events).await;
     }
 
     async fn refresh(&self) {

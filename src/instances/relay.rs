@@ -1,19 +1,22 @@
 //! Tells the other instances of what this one has committed: rows of sensors that have an open stream there, and steps
-//! of configurations. Run by `app` as a task, outside the path of a message. What cannot be told in time leaves a gap,
-//! which the others see.
+//! of configurations. Run by `app` as a task, outside the path of a message. What cannot be told in time, or at all,
+//! leaves a gap, which the others see.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::domain::{Event, Faults, Subscriptions, Task, pause};
+use crate::domain::{Event, Faults, Held, Subscriptions, Task, pause};
 use crate::store::Store;
 
-/// Batches told in one statement.
+/// Batches of commits taken at once.
 const AT_ONCE: usize = 100;
+
+/// What one row holds, unless a single event is larger.
+const ROW_BYTES: usize = 1 << 20;
 
 /// Batches are kept for a minute: the others have read them, or see the gap.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(20);
@@ -23,39 +26,67 @@ pub async fn relay(
     store: &Store,
     instance: Uuid,
     subscriptions: &Arc<Subscriptions>,
-    (events, sequence): (&mut Receiver<Vec<Event>>, &mut i64),
+    (events, sequence): (&mut UnboundedReceiver<Held<Vec<Event>>>, &mut i64),
     faults: &Faults,
 ) {
     let mut prune = tokio::time::interval(PRUNE_INTERVAL);
     prune.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut batches = Vec::new();
-    // 1 at first, so that the first batch is number 2; and a gap after a panic, which has lost a batch.
-    *sequence += 1;
+    let mut waiting = Vec::new();
+    // A panic has lost a batch.
+    let mut has_lost = *sequence > 0;
+    // So that the first batch is number 2.
+    *sequence = (*sequence).max(1);
     loop {
+        if subscriptions.relayed().has_lost() {
+            warn!("events arrive faster than the other instances can be told; their streams end");
+            has_lost = true;
+        }
+        if std::mem::take(&mut has_lost) {
+            // Shows the gap at once.
+            *sequence += 2;
+            write(store, instance, *sequence, &[]).await;
+        }
+        waiting.clear();
         faults.at(Task::Relay);
         tokio::select! {
             _ = prune.tick() => {
                 if subscriptions.has_peers() && let Err(error) = store.prune_relayed().await {
                     debug!(%error, "old batches of events remain");
                 }
-                continue;
             }
-            received = events.recv_many(&mut batches, AT_ONCE) => if received == 0 { return },
+            received = events.recv_many(&mut waiting, AT_ONCE) => if received == 0 { return },
         }
-        if subscriptions.has_lost_relayed() {
-            warn!("events arrive faster than the other instances can be told; their streams end");
+        let events: Vec<Event> =
+            waiting.iter_mut().flat_map(|it| std::mem::take(&mut it.content)).collect();
+        let mut rest = events.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |it: &&Event| {
+                bytes += it.bytes();
+                bytes <= ROW_BYTES
+            };
+            let (row, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
             *sequence += 1;
-        }
-        *sequence += 1;
-        let told: Vec<Event> = batches.drain(..).flatten().collect();
-        let mut failures = 0;
-        // The number makes repetitions harmless.
-        while let Err(error) = store.relay(instance, *sequence, &told).await {
-            failures += 1;
-            if failures == 1 {
-                warn!(%error, "the other instances could not be told of events; it will be retried");
-            }
-            tokio::time::sleep(pause(failures, rand::random())).await;
+            has_lost |= !write(store, instance, *sequence, row).await;
+            rest = later;
         }
     }
+}
+
+/// False: the database refuses this batch.
+async fn write(store: &Store, instance: Uuid, sequence: i64, events: &[Event]) -> bool {
+    let mut failures = 0;
+    // The number makes repetitions harmless.
+    while let Err(error) = store.relay(instance, sequence, events).await {
+        if !error.is_unavailable() {
+            warn!(%error, "the other instances cannot be told of some events; their streams end");
+            return false;
+        }
+        failures += 1;
+        if failures == 1 {
+            warn!(%error, "the other instances could not be told of events; it will be retried");
+        }
+        tokio::time::sleep(pause(failures, rand::random())).await;
+    }
+    true
 }

@@ -22,6 +22,17 @@ const QUIET_ANSWERS: u32 = 3;
 /// Between two PINGREQs.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Where the broker and we want no keep-alive.
+const SILENCE_WITHOUT_KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// How long the broker may answer none of the PINGREQs of a drain.
+const fn longest_silence(keep_alive_secs: u16) -> Duration {
+    match keep_alive_secs {
+        0 => SILENCE_WITHOUT_KEEP_ALIVE,
+        secs => Duration::from_secs(secs as u64),
+    }
+}
+
 /// Whether the session is empty. Pure.
 #[derive(Debug, Default)]
 struct Quiet {
@@ -104,7 +115,7 @@ impl Inbound {
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard_at = Instant::now();
-        let silence = Duration::from_secs(session.keep_alive_secs.max(1).into());
+        let silence = longest_silence(session.keep_alive_secs);
         loop {
             let next_sequence = self.window.next_sequence();
             tokio::select! {
@@ -121,7 +132,7 @@ impl Inbound {
                         // Nothing is read, so an answer could not arrive.
                         heard_at = Instant::now();
                     } else if heard_at.elapsed() > silence {
-                        return Err(SessionEnd::Silent(session.keep_alive_secs));
+                        return Err(SessionEnd::Silent(silence.as_secs()));
                     }
                     if session.left {
                         quiet.asked(self.window.len());
@@ -181,6 +192,12 @@ mod tests {
         quiet.published();
         assert!(!ask(&mut quiet, 1), "in flight");
         assert!(!ask(&mut quiet, 0) && !ask(&mut quiet, 0) && ask(&mut quiet, 0));
+    }
+
+    #[test]
+    fn a_broker_without_keep_alive_has_time_to_answer() {
+        assert_eq!(longest_silence(0), SILENCE_WITHOUT_KEEP_ALIVE);
+        assert_eq!(longest_silence(5), Duration::from_secs(5));
     }
 
     #[test]

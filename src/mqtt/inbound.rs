@@ -16,7 +16,7 @@ use ntex_mqtt::v5::client::Client;
 use prometheus::local::LocalHistogram;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, interval_at, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::receipt_clock::ReceiptClock;
 use super::session::{Session, SessionEnd};
@@ -69,6 +69,10 @@ pub struct Inbound {
     all_acknowledged: Rc<Notify>,
     /// This process has been connected before.
     had_session: bool,
+    /// The session has no subscriptions of an earlier release, or from before the group.
+    has_left_former: bool,
+    /// Started only to drain a session that exists.
+    is_drain: bool,
     pub(super) stop: StopSignals,
 }
 
@@ -90,6 +94,7 @@ impl Inbound {
         metrics.window_messages_limit.set(config.receive_maximum.into());
         metrics.window_bytes_limit.set(i64::try_from(config.window_bytes).unwrap_or(i64::MAX));
         let puback_seconds = metrics.puback_seconds.local();
+        let is_drain = *stop.drain.borrow();
         Self {
             config,
             decoder,
@@ -104,6 +109,8 @@ impl Inbound {
             puback_seconds,
             all_acknowledged: Rc::default(),
             had_session: false,
+            has_left_former: false,
+            is_drain,
             stop,
         }
     }
@@ -122,6 +129,7 @@ impl Inbound {
             match end {
                 SessionEnd::Shutdown => break,
                 SessionEnd::Drained => outcome = InboundEnd::Drained,
+                SessionEnd::NoSession => outcome = InboundEnd::NoSession,
                 SessionEnd::TakenOver if *self.stop.drain.borrow() => {
                     outcome = InboundEnd::TakenOver
                 }
@@ -224,6 +232,14 @@ impl Inbound {
             );
         }
         if !session_present {
+            if self.is_drain && !self.had_session {
+                // This connection has created one.
+                if let Err(error) = session.end().await {
+                    debug!(%error, "the connection ended before DISCONNECT");
+                }
+                return SessionEnd::NoSession;
+            }
+            self.has_left_former = true;
             self.actor_failures.clear();
             if self.had_session {
                 warn!(
@@ -231,7 +247,7 @@ impl Inbound {
                 );
             }
         }
-        if session_present && !self.had_session {
+        if !self.has_left_former {
             let topics = self.decoder.topics();
             session.former_filters = topics.former_filters();
             if self.config.shared_group.is_some() {
@@ -249,6 +265,7 @@ impl Inbound {
                 Err(end) => end,
             }
         };
+        self.has_left_former |= session.left_former;
         if matches!(end, SessionEnd::Draining) {
             end = self.drain(&mut session).await;
         }
@@ -288,7 +305,7 @@ impl Inbound {
                         was_stopped = false;
                         session.ping()
                     } else {
-                        Err(SessionEnd::Silent(session.keep_alive_secs))
+                        Err(SessionEnd::Silent(session.keep_alive_secs.into()))
                     }
                 }
                 packet = session.io.recv(&session.codec), if !self.window.is_full() && !stopped => {

@@ -5,7 +5,7 @@
 use std::num::NonZeroU16;
 
 use ntex_mqtt::v5::codec;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::drain::refused_unsubscription;
 use super::inbound::{Inbound, InboundHandles};
@@ -61,7 +61,13 @@ impl PacketSource for Session {
                     None => self.left = true,
                 }
             }
-            codec::Packet::UnsubscribeAck(_) => debug!("left former subscriptions"),
+            codec::Packet::UnsubscribeAck(answer) => match refused_unsubscription(answer) {
+                Some(problem) => warn!("former subscriptions remain: {problem}"),
+                None => {
+                    self.left_former = true;
+                    debug!("left former subscriptions");
+                }
+            },
             _ => {}
         }
         Ok(())

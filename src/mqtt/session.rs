@@ -21,6 +21,8 @@ pub(super) enum SessionEnd {
     Draining,
     #[error("drained")]
     Drained,
+    #[error("the broker has no session for this client id, so there is nothing to drain")]
+    NoSession,
     #[error("the broker closed the connection")]
     Closed,
     #[error("the broker ended the session: {0}")]
@@ -30,7 +32,7 @@ pub(super) enum SessionEnd {
     )]
     TakenOver,
     #[error("no answer from the broker for {0} s")]
-    Silent(u16),
+    Silent(u64),
     #[error("the connection failed: {0}")]
     Unreachable(String),
     #[error("the connection failed: {0}")]
@@ -52,7 +54,7 @@ impl SessionEnd {
     pub(super) const fn cause(&self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
-            Self::Draining | Self::Drained => "drain",
+            Self::Draining | Self::Drained | Self::NoSession => "drain",
             Self::Closed => "closed",
             Self::Disconnected(_) => "disconnected",
             Self::TakenOver => "taken_over",
@@ -76,6 +78,8 @@ pub(super) struct Session {
     pub(super) subscribed: bool,
     /// To be unsubscribed from after SUBACK: the session may have them from an earlier release.
     pub(super) former_filters: Vec<String>,
+    /// UNSUBACK for those was received.
+    pub(super) left_former: bool,
     /// UNSUBACK for all filters was received.
     pub(super) left: bool,
     /// PINGRESPs received; read by `drain`.
@@ -96,6 +100,7 @@ impl Session {
             received_since_ping: true,
             subscribed: false,
             former_filters: Vec::new(),
+            left_former: false,
             left: false,
             ping_answers: 0,
             keep_alive_secs,

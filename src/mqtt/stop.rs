@@ -23,6 +23,8 @@ pub enum InboundEnd {
     Shutdown,
     /// The session is ended.
     Drained,
+    /// There was no session to drain.
+    NoSession,
     /// The session could not be drained, because another process has it.
     TakenOver,
 }

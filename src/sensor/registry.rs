@@ -2,6 +2,7 @@
 //! Invariant: a message is either with an actor or waits here for the look-up of its sensor; in both
 //! cases its token is in the inbound window (or in a page of a replay), which bounds both.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -196,9 +197,15 @@ impl Registry {
         self.slots.iter().filter(|(_, slot)| is_active(slot)).map(|(sensor, _)| *sensor).collect()
     }
 
-    /// Tells the sensor's actor what the tables say.
+    /// Tells the actors of `sensors` what the tables say, and stops those of deleted sensors.
+    pub(super) fn refresh(&mut self, sensors: &[SensorIdentifier], known: &[KnownSensor]) {
+        known.iter().for_each(|it| self.refresh_one(it));
+        let known: HashSet<_> = known.iter().map(|it| it.identifier).collect();
+        sensors.iter().filter(|it| !known.contains(it)).for_each(|it| self.retire(*it));
+    }
+
     #[expect(clippy::disallowed_methods, reason = "every five minutes, or after a loss")]
-    pub(super) fn refresh(&self, known: &KnownSensor) {
+    fn refresh_one(&self, known: &KnownSensor) {
         let Some(address) = self.address(known.identifier) else { return };
         if let Some(revision) = known.desired_revision {
             address.do_send(SetDesiredRevision { sensor: known.identifier, revision });

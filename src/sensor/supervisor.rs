@@ -290,7 +290,7 @@ impl Handler<Refresh> for Supervisor {
             let sensors = registry.borrow().active();
             for sensors in sensors.chunks(LOOK_UP_BATCH) {
                 match store.known_sensors(sensors).await {
-                    Ok(known) => known.iter().for_each(|it| registry.borrow().refresh(it)),
+                    Ok(known) => registry.borrow_mut().refresh(sensors, &known),
                     Err(error) => {
                         debug!(%error, "the sensors could not be read again");
                         return;

@@ -179,6 +179,21 @@ async fn a_drain_whose_session_is_taken_over_fails() {
     assert!(log.contains("another process uses this client id"), "{log}");
 }
 
+/// A wrong client id would otherwise look like success.
+#[actix_rt::test]
+async fn a_drain_without_a_session_fails() {
+    // CONNACK without Session Present.
+    let empty = server(|first_byte| (first_byte == 0x10).then_some(b"\x20\x03\x00\x00\x00"));
+    let (broker, database) = (Broker::shared().await, database().await);
+    let settings = [("MQTT_URL", empty.as_str()), ("MQTT_SHARED_GROUP", &database.name)];
+    let mut drain = Service::start_unready(&database, broker, &settings);
+    drain.kill();
+    drain.start_command("drain");
+    let (status, log) = (drain.ended().await, drain.log());
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("nothing was drained"), "{log}");
+}
+
 #[actix_rt::test]
 async fn a_broker_without_shared_subscriptions_is_reported() {
     let scripted = ScriptedBroker::start(&[0x2a, 0], |_| ScriptedAnswer::Puback(0));

@@ -27,6 +27,7 @@ mod grants;
 mod instances;
 mod isolation;
 mod log_search;
+mod joining;
 mod listen;
 mod live;
 mod metrics;

@@ -2,6 +2,7 @@
 //! them, read by the others. A batch is there once, however often it is written; one that is missing shows as a gap.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -14,8 +15,11 @@ use crate::store::connections::connector::Connector;
 use crate::store::connections::pooled_client::PooledClient;
 use crate::store::{Config, Store, StoreError};
 
-/// Batches read at once; the next read continues.
-const READ_LIMIT: i64 = 200;
+/// Batches of up to a megabyte read at once; the next read continues.
+const READ_LIMIT: i64 = 20;
+
+/// For connecting and listening, and for an answer.
+const LISTENER_TIMEOUT: Duration = Duration::from_secs(2);
 
 const WRITE: &str = "\
 with written as (
@@ -249,12 +253,26 @@ impl InstanceListener {
     /// Connects, and listens.
     ///
     /// # Errors
-    /// When the database is unavailable.
+    /// When the database is unavailable, or does not answer in time.
     pub async fn listen(&mut self) -> Result<(), StoreError> {
         self.client = None;
-        let client = self.connector.connect().await?;
-        client.set_abandoned(true);
-        client.batch_execute("listen tributary_instances").await?;
+        let listening = async {
+            let client = self.connector.connect().await?;
+            client.set_abandoned(true);
+            client.batch_execute("listen tributary_instances").await?;
+            Ok::<_, StoreError>(client)
+        };
+        self.client = Some(in_time(listening).await?);
+        Ok(())
+    }
+
+    /// Closes a connection that does not answer: a half-open one would never tell anything.
+    ///
+    /// # Errors
+    /// When it was closed.
+    pub async fn check(&mut self) -> Result<(), StoreError> {
+        let Some(client) = self.client.take() else { return Ok(()) };
+        in_time(async { Ok(client.batch_execute("select 1").await?) }).await?;
         self.client = Some(client);
         Ok(())
     }
@@ -263,6 +281,11 @@ impl InstanceListener {
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let outcome = tokio::time::timeout(LISTENER_TIMEOUT, work).await;
+    outcome.unwrap_or(Err(StoreError::Silence { waited: LISTENER_TIMEOUT }))
 }
 
 #[cfg(test)]

@@ -323,6 +323,8 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     let apart = |readers| Store::new(&store::Config { readers, ..config.clone() });
     let (access, work) = (apart(2), apart(3));
     let (subscriptions, mut events) = Subscriptions::new();
+    // There is no other instance.
+    subscriptions.set_heard(None);
     let hub = Hub::new(streams::Config::default(), subscriptions);
     actix_rt::spawn({
         let hub = Arc::clone(&hub);
