@@ -19,7 +19,6 @@ const IDLE_TIMEOUT: &str = "set idle_session_timeout = '5s'";
 /// A standby has locks of its own.
 const TRY_LOCK: &str = "\
 select not pg_is_in_recovery() and pg_try_advisory_lock(hashtextextended('tributary leader', 0))";
-const STILL_THERE: &str = "select true";
 
 /// The lock, and the connection that holds it.
 #[derive(Debug)]
@@ -59,10 +58,11 @@ impl LeaderLock {
                 self.connector.connect_within(ANSWER_TIMEOUT).await?
             }
         };
+        // An old primary that has become read-only gives way to the new one, whose lock is another.
+        client.health_check("", ANSWER_TIMEOUT).await?;
         // So that it is closed, and the lock released, if this future is dropped.
         client.set_abandoned(true);
-        let statement = if self.is_held { STILL_THERE } else { TRY_LOCK };
-        let is_held = client.query_one(statement, &[]).await?.try_get(0)?;
+        let is_held = self.is_held || client.query_one(TRY_LOCK, &[]).await?.try_get(0)?;
         self.client = Some(client);
         Ok(is_held)
     }

@@ -266,13 +266,13 @@ impl InstanceListener {
         Ok(())
     }
 
-    /// Closes a connection that does not answer: a half-open one would never tell anything.
+    /// Closes a connection that does not answer, or whose server has become read-only: neither notifies of anything.
     ///
     /// # Errors
     /// When it was closed.
     pub async fn check(&mut self) -> Result<(), StoreError> {
         let Some(client) = self.client.take() else { return Ok(()) };
-        in_time(async { Ok(client.batch_execute("select 1").await?) }).await?;
+        client.health_check("", LISTENER_TIMEOUT).await?;
         self.client = Some(client);
         Ok(())
     }
