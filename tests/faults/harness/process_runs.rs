@@ -58,6 +58,15 @@ impl ProcessRuns {
         process_runs
     }
 
+    /// Waits until broker and database are there.
+    pub(crate) async fn ready(&self) {
+        eventually(PATIENCE, async || match self.get("/readyz").await {
+            Ok((200, _)) => Ok(()),
+            answer => Err((answer, self.log())),
+        })
+        .await;
+    }
+
     /// SIGKILL; the process is restarted.
     pub(crate) fn kill(&self) {
         let mut service = self.service.borrow_mut();

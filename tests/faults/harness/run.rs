@@ -112,15 +112,16 @@ impl<'a> Run<'a> {
         };
         let borrowed: Vec<(&str, &str)> =
             settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut service = Service::start_unready(&database, &broker, &borrowed);
-        service.ready().await;
+        let panics = faults.iter().any(|fault| fault.panics().is_some());
+        let service = Service::start_unready(&database, &broker, &borrowed);
+        // From the start: a planned panic may end the process before it is ready.
+        let process_runs = ProcessRuns::keep(service, panics);
+        process_runs.ready().await;
         let companions = match has_group {
             true => Some(Companions::start(&database, &broker, &alone, port(&database.url)).await),
             false => None,
         };
         create_sensors(&database, sensors.iter().chain([&deleted_sensor])).await;
-        let panics = faults.iter().any(|fault| fault.panics().is_some());
-        let process_runs = ProcessRuns::keep(service, panics);
 
         let numbers = Rc::new(Cell::new(1));
         let sources = (0..PUBLISHERS)
