@@ -34,7 +34,7 @@ where
         Envelope::<W, C> { member: kind.envelope_member(), payload, rules, reads: PhantomData };
     let text = std::str::from_utf8(trim_payload(payload)).ok()?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let items = if text.trim_start().starts_with('[') {
+    let items = if text.trim_ascii_start().starts_with('[') {
         let Envelope { payload, rules, reads, .. } = envelope;
         Array { payload, rules, reads }.deserialize(&mut deserializer)
     } else {

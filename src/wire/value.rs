@@ -242,22 +242,23 @@ impl<'a> Scan<'a> {
         }
     }
 
+    // Here and in `scalar` the position is a local while bytes are skipped: it stays in a register.
+    #[inline]
     fn string(&mut self) -> Result<Cow<'a, str>, Flaw> {
         let start = self.at;
-        self.at += 1;
+        let mut end = start + 1;
         let mut escaped = false;
-        loop {
-            match self.peek() {
+        while let Some(byte) = self.json.as_bytes().get(end) {
+            match byte {
                 b'"' => break,
                 b'\\' => {
                     escaped = true;
-                    self.at += 2;
+                    end += 2;
                 }
-                0 => break,
-                _ => self.at += 1,
+                _ => end += 1,
             }
         }
-        self.at += 1;
+        self.at = end + 1;
         if !escaped {
             let text = self.json.get(start + 1..self.at - 1).ok_or(Flaw::NotAnObject)?;
             return Ok(Cow::Borrowed(text));
@@ -270,6 +271,7 @@ impl<'a> Scan<'a> {
         Ok(Cow::Owned(text))
     }
 
+    #[inline]
     fn scalar(&mut self, key: &str) -> Result<(), Flaw> {
         match self.peek() {
             b'"' => self.string().map(drop),
@@ -287,10 +289,19 @@ impl<'a> Scan<'a> {
             }
             _ => {
                 let start = self.at;
-                while matches!(self.peek(), b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') {
-                    self.at += 1;
+                let mut end = start;
+                let mut has_exponent = false;
+                while let Some(byte) = self.json.as_bytes().get(end) {
+                    match byte {
+                        b'0'..=b'9' | b'-' | b'+' | b'.' => {}
+                        b'e' | b'E' => has_exponent = true,
+                        _ => break,
+                    }
+                    end += 1;
                 }
-                if fits_numeric(self.json.get(start..self.at).ok_or(Flaw::NotAnObject)?) {
+                self.at = end;
+                let is_short = !has_exponent && end - start <= MAX_FRACTION_DIGITS;
+                if is_short || fits_numeric(self.json.get(start..end).ok_or(Flaw::NotAnObject)?) {
                     Ok(())
                 } else {
                     Err(Flaw::Number(key.to_owned()))
@@ -303,7 +314,6 @@ impl<'a> Scan<'a> {
 /// Leading and trailing zeros count as digits, so this is a little stricter than `numeric` itself.
 fn fits_numeric(number: &str) -> bool {
     let (mantissa, exponent) = match number.find(['e', 'E']) {
-        None if number.len() <= MAX_FRACTION_DIGITS => return true,
         None => (number, 0),
         Some(at) => match number[at + 1..].parse::<i32>() {
             Ok(exponent) => (&number[..at], i64::from(exponent)),
