@@ -94,7 +94,7 @@ impl Tasks {
         }
     }
 
-    /// Starts an actor on this thread. An actor that has panicked is gone, and its mailbox with it.
+    /// Starts an actor on this thread. A panic ends the actor and drops its mailbox.
     pub fn run_actor<A: Actor<Context = Context<A>>>(
         &self,
         task: Task,

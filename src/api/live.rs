@@ -19,7 +19,7 @@ use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::StoreError;
 
-/// The tables are waited for no longer than this; the question who calls may have taken as long.
+/// Longest wait for the tables. Authentication before it may have waited as long.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) fn routes(routes: &mut Routes) {

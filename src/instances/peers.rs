@@ -190,7 +190,10 @@ impl Peers {
         missed |= self.read_batches().await?;
         for it in others.iter().filter(|it| !it.is_alive) {
             if self.cursors.remove(&it.identifier).is_some() {
-                warn!(client_id = it.client_id, "an instance has died; it may not have told all");
+                warn!(
+                    client_id = it.client_id,
+                    "another instance has ended without a stop; some of its events may be missing"
+                );
                 missed = true;
             }
         }
