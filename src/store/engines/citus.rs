@@ -83,13 +83,7 @@ impl Engine for Citus {
             let mut tables = Vec::new();
             for table in Kind::ALL.map(Kind::name) {
                 let row = client.query_typed_one(CENSUS, &[(&table, Type::TEXT)]).await?;
-                tables.push(TableCensus {
-                    table: table.to_owned(),
-                    partitions: row.try_get(0)?,
-                    end: row.try_get::<_, Option<jiff::Timestamp>>(1)?.map(Timestamp::from),
-                    bytes: row.try_get(2)?,
-                    default_bytes: row.try_get(3)?,
-                });
+                tables.push(TableCensus::read(table.to_owned(), &row)?);
             }
             Ok(tables)
         })

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Row};
 
 use crate::domain::{Kind, Timestamp};
 use crate::store::StoreError;
@@ -69,6 +69,19 @@ pub struct TableCensus {
     pub bytes: i64,
     /// The size of its default partition, without indexes.
     pub default_bytes: i64,
+}
+
+impl TableCensus {
+    /// From the first four columns of a row, in the order of the fields.
+    pub(super) fn read(table: String, row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            table,
+            partitions: row.try_get(0)?,
+            end: row.try_get::<_, Option<jiff::Timestamp>>(1)?.map(Timestamp::from),
+            bytes: row.try_get(2)?,
+            default_bytes: row.try_get(3)?,
+        })
+    }
 }
 
 /// What differs between the engines.

@@ -5,15 +5,15 @@ use tokio_postgres::Client;
 
 use super::engine::{Done, Engine, Kept, NewPartition, Retention, TableCensus};
 use super::{partition, retention};
-use crate::domain::{Kind, Timestamp};
+use crate::domain::Kind;
 
 /// Parameter: tables.
 const CENSUS: &str = "\
-select parent.relname::text,
-    count(*) filter (where bound <> 'DEFAULT'),
+select count(*) filter (where bound <> 'DEFAULT'),
     max((regexp_match(bound, $$TO \\('([^']+)'\\)$$))[1]::timestamptz),
     coalesce(sum(pg_total_relation_size(child)), 0)::int8,
-    coalesce(sum(pg_relation_size(child)) filter (where bound = 'DEFAULT'), 0)::int8
+    coalesce(sum(pg_relation_size(child)) filter (where bound = 'DEFAULT'), 0)::int8,
+    parent.relname::text
 from pg_class parent
 join (
     select inhparent, inhrelid as child, pg_get_expr(relpartbound, pg_class.oid) as bound
@@ -46,16 +46,7 @@ impl Engine for Postgres {
     fn census<'a>(&'a self, client: &'a Client) -> Done<'a, Vec<TableCensus>> {
         Box::pin(async {
             let rows = client.query(CENSUS, &[&Kind::ALL.map(Kind::name).as_slice()]).await?;
-            let table = |row: &tokio_postgres::Row| {
-                Ok(TableCensus {
-                    table: row.try_get(0)?,
-                    partitions: row.try_get(1)?,
-                    end: row.try_get::<_, Option<jiff::Timestamp>>(2)?.map(Timestamp::from),
-                    bytes: row.try_get(3)?,
-                    default_bytes: row.try_get(4)?,
-                })
-            };
-            rows.iter().map(table).collect()
+            rows.iter().map(|row| TableCensus::read(row.try_get(4)?, row)).collect()
         })
     }
 }

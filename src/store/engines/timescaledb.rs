@@ -11,7 +11,7 @@ use super::chunks::{LOCKED_AT_MOST, chunks, compress, drop_expired};
 use super::engine::{Compression, Done, Engine, Kept, NewPartition, Retention, TableCensus};
 use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, in_transaction, stored_columns};
 use super::retention::delete_expired_rows;
-use crate::domain::{Kind, Timestamp};
+use crate::domain::Kind;
 use crate::store::columns::Parameters;
 
 /// Whether the interval is recorded. Parameters: table, its begin, its end.
@@ -112,13 +112,7 @@ impl Engine for TimescaleDb {
                 let names =
                     [(&chunks(table) as _, Type::TEXT), (&outliers(table) as _, Type::TEXT)];
                 let row = client.query_typed_one(CENSUS, &names).await?;
-                tables.push(TableCensus {
-                    table: table.to_owned(),
-                    partitions: row.try_get(0)?,
-                    end: row.try_get::<_, Option<jiff::Timestamp>>(1)?.map(Timestamp::from),
-                    bytes: row.try_get(2)?,
-                    default_bytes: row.try_get(3)?,
-                });
+                tables.push(TableCensus::read(table.to_owned(), &row)?);
             }
             Ok(tables)
         })
@@ -155,6 +149,7 @@ async fn record(client: &Client, new: &NewPartition) -> Result<(), tokio_postgre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Timestamp;
 
     #[test]
     fn a_row_goes_to_the_chunks_only_if_its_interval_is_recorded() {
