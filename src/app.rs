@@ -93,7 +93,8 @@ impl App {
         let background = store_of("background", BACKGROUND_CONNECTIONS);
         probes::watch_health(&metrics, Arc::clone(&health));
         let grace = Duration::from_secs(config.shutdown_grace_secs);
-        let (leading, leadership) = Leadership::new();
+        let (leads_until, leadership) = Leadership::new();
+        probes::watch_leadership(&metrics, leadership.clone());
         let (shutdown, shutdown_receiver) = watch::channel(false);
         let (drain, drain_receiver) = watch::channel(config.drain);
         let (ingest, writing) = (Arbiter::new(), Arbiter::new());
@@ -177,7 +178,7 @@ impl App {
         };
         background_tasks.spawn(&config.store, fleet);
         let registration =
-            background_tasks.spawn_instances(&config.store, leading, identity, peers_handles);
+            background_tasks.spawn_instances(&config.store, leads_until, identity, peers_handles);
         let published = Arc::clone(&hub);
         actix_rt::spawn(async move {
             let work = async || published.run(&mut events, tasks.faults()).await;

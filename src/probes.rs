@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::domain::{Faults, Health, Part, Task};
+use crate::domain::{Faults, Health, Leadership, Part, Task};
 use crate::metrics::Metrics;
 use crate::store::{PoolUse, Store};
 use crate::tasks::Tasks;
@@ -21,6 +21,11 @@ pub fn watch_health(metrics: &Metrics, health: Arc<Health>) {
             metrics.part_up.with_label_values(&[part.name()]).set(up);
         }
     });
+}
+
+/// Updates whether this instance leads, whenever the metrics are read.
+pub fn watch_leadership(metrics: &Metrics, leadership: Leadership) {
+    metrics.before_reading(move |metrics| metrics.leader.set(leadership.is_leader().into()));
 }
 
 /// Updates how often tasks have panicked, whenever the metrics are read.

@@ -2,6 +2,7 @@
 //! process.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -16,7 +17,7 @@ impl BackgroundTasks {
     pub(super) fn spawn_instances(
         &self,
         config: &store::Config,
-        leading: watch::Sender<bool>,
+        leads_until: watch::Sender<Option<Instant>>,
         identity: Identity,
         handles: PeersHandles,
     ) -> Registration {
@@ -24,7 +25,7 @@ impl BackgroundTasks {
         let (instance, mut sequence) = (identity.identifier, 0);
         let mut lock = LeaderLock::new(config);
         self.supervise(Task::Leader, async move |it| {
-            instances::lead(&mut lock, &leading, &it.metrics, it.tasks.faults()).await;
+            instances::lead(&mut lock, &leads_until, it.tasks.faults()).await;
         });
         let mut listener = InstanceListener::new(config);
         let mut peers = Peers::new(identity, self.store.clone(), handles);

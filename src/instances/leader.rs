@@ -1,33 +1,42 @@
 //! Keeps the leader's lock, or tries to get it. Run by `app` as a task. The leader does housekeeping, the roll-up and
 //! the outbox; after its death another one leads within some six seconds, at once if its connection was closed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::domain::{Faults, Task};
-use crate::metrics::Metrics;
 use crate::store::LeaderLock;
 
-/// See [`LeaderLock`], whose timeouts depend on it.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Never returns; `leadership` is notified of each change.
+/// Never returns; passes to `leads_until` how long this process leads, from each time that it has the lock.
 pub async fn lead(
     lock: &mut LeaderLock,
-    leadership: &watch::Sender<bool>,
-    metrics: &Metrics,
+    leads_until: &watch::Sender<Option<Instant>>,
     faults: &Faults,
 ) {
     let mut is_failing = false;
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let was_leader = leads_until.borrow().is_some();
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = lock.disconnected(), if was_leader => {}
+        }
+        if lock.is_lost() {
+            // Another instance may have it by now.
+            leads_until.send_replace(None);
+        }
+        // PostgreSQL counts from its answer.
+        let asked_at = Instant::now();
         let held = lock.hold().await;
         faults.at(Task::Leader);
         let (is_leader, has_failed) = (matches!(held, Ok(true)), held.is_err());
-        let was_leader = *leadership.borrow();
-        leadership.send_if_modified(|now| std::mem::replace(now, is_leader) != is_leader);
-        metrics.leader.set(is_leader.into());
+        leads_until.send_replace(is_leader.then(|| asked_at + LeaderLock::TERM));
         match held {
             Ok(_) if is_leader && !was_leader => {
                 info!("this instance leads: it does housekeeping, the roll-up and the outbox");
@@ -44,6 +53,5 @@ pub async fn lead(
             Err(error) => debug!(%error, "this instance still cannot lead"),
         }
         is_failing = has_failed;
-        tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -113,6 +113,7 @@ impl Peers {
         loop {
             if let Err(error) = listener.check().await {
                 warn!(%error, "the connection that listens for the other instances has failed");
+                retry_at = Instant::now() + pause(1, rand::random());
             }
             if !listener.is_listening() && retry_at <= Instant::now() {
                 match listener.listen().await {

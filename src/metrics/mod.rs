@@ -31,6 +31,15 @@ const LONG_SECONDS: &[f64] = &[
     300.0, 1_800.0,
 ];
 
+/// What only the leader measures. Without it the values of a former leader would be old.
+const OF_THE_LEADER: [&str; 5] = [
+    "tributary_outbox_waiting",
+    "tributary_outbox_oldest_seconds",
+    "tributary_partitions_waiting",
+    "tributary_housekeeping_success_timestamp_seconds",
+    "tributary_rollup_lag_seconds",
+];
+
 /// Updates gauges when the metrics are read.
 type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
 
@@ -289,10 +298,11 @@ impl Metrics {
             age.refresh();
         }
         self.copy_ledger();
+        let mut families = self.registry.gather();
+        let is_leader = self.leader.get() == 1;
+        families.retain(|it| is_leader || !OF_THE_LEADER.contains(&it.name()));
         let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("writing to a Vec does not fail");
+        TextEncoder::new().encode(&families, &mut text).expect("writing to a Vec does not fail");
         drop(probes);
         String::from_utf8_lossy(&text).into_owned()
     }

@@ -18,6 +18,19 @@ fn the_ledger_is_in_the_text() {
     assert!(text.contains(r#"tributary_items_in_flight{kind="measurements"} 6"#), "{text}");
 }
 
+#[test]
+fn only_the_leader_gives_out_what_the_leader_measures() {
+    let metrics = Metrics::new(Arc::new(Ledger::default()));
+    metrics.partitions_waiting.with_label_values(&["measurement", "make"]).set(1);
+    for leads in [false, true, false] {
+        metrics.leader.set(leads.into());
+        let text = metrics.render();
+        for name in OF_THE_LEADER {
+            assert_eq!(text.contains(name), leads, "{name}");
+        }
+    }
+}
+
 const TABLE: &str = include_str!("../../docs/METRICS.md");
 
 /// Whoever names metrics.

@@ -112,6 +112,21 @@ async fn a_primary_that_becomes_read_only_and_stays_up_is_left_for_the_new_one()
         }
     })
     .await;
+    // The leader's lock and the notifications of other instances are of the new one.
+    let leads = "select count(*) from pg_locks join pg_stat_activity using (pid)
+                 where locktype = 'advisory' and granted and application_name = 'tributary-leader'";
+    let listens =
+        "select count(*) from pg_stat_activity where application_name = 'tributary-instances'";
+    eventually(PATIENCE, async || {
+        let mut counts = Vec::new();
+        for (server, statement) in
+            [(&admin, leads), (&admin, listens), (&client_of_new, leads), (&client_of_new, listens)]
+        {
+            counts.push(server.query_one(statement, &[]).await.unwrap().get::<_, i64>(0));
+        }
+        if counts == [0, 0, 1, 1] { Ok(()) } else { Err(counts) }
+    })
+    .await;
 }
 
 #[actix_rt::test]

@@ -27,7 +27,6 @@ mod grants;
 mod instances;
 mod isolation;
 mod log_search;
-mod joining;
 mod listen;
 mod live;
 mod metrics;

@@ -170,22 +170,23 @@ async fn an_outage_that_takes_the_leadership_leaves_the_outbox_ready_for_its_ret
     let (down, mut goes_down) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
     let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
-    let (leads, leadership) = Leadership::new();
+    let (leads_until, leadership) = Leadership::new();
+    let later = Instant::now() + Duration::from_secs(600);
     let client = connect(&database.url).await.unwrap();
     client.batch_execute("alter table configuration rename to unavailable").await.unwrap();
     let parts = (store, Tasks::default(), leadership);
     let outbox = Outbox::new(parts, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
-    leads.send_replace(true);
+    leads_until.send_replace(Some(later));
     eventually(PATIENCE, async || match metrics.outbox_failures.get() {
         0 => Err(()),
         _ => Ok(()),
     })
     .await;
-    leads.send_replace(false);
+    leads_until.send_replace(None);
     // Longer than the pause before the second attempt, which finds that another instance leads.
     actix_rt::time::sleep(Duration::from_secs(3)).await;
     client.batch_execute("alter table unavailable rename to configuration").await.unwrap();
-    leads.send_replace(true);
+    leads_until.send_replace(Some(later));
     outbox.send(Wake).await.unwrap();
     let downlink = actix_rt::time::timeout(PATIENCE, goes_down.recv()).await.unwrap().unwrap();
     downlink.published.send(Ok(())).unwrap();

@@ -56,7 +56,7 @@ pub(in crate::store) struct Connector {
     postgres: tokio_postgres::Config,
     ssl: Ssl,
     session: String,
-    /// Notified of each PostgreSQL notification.
+    /// Notified of each PostgreSQL notification, and of the end of a connection.
     notified: Option<Arc<Notify>>,
     /// Whether its connections detect that a standby did not confirm a commit.
     watches_commits: bool,
@@ -84,7 +84,7 @@ impl Connector {
         Self { postgres, ssl, session, notified: None, watches_commits: false, last_good }
     }
 
-    /// The same connector; its connections notify `notified` of each PostgreSQL notification.
+    /// The same connector; its connections notify `notified` of each PostgreSQL notification, and of their end.
     pub(in crate::store) fn notifying(self, notified: Arc<Notify>) -> Self {
         Self { notified: Some(notified), ..self }
     }
@@ -233,6 +233,8 @@ impl Connector {
                     _ => {}
                 }
             }
+            drop(connection);
+            notified.inspect(|notified| notified.notify_one());
         });
         Ok(client)
     }

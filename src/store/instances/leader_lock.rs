@@ -1,11 +1,14 @@
 //! The session advisory lock of the leader. Called once a second by the task that leads. At most one process believes
 //! that it holds the lock.
 //!
-//! Invariant: PostgreSQL releases the lock when it has heard nothing for [`IDLE_TIMEOUT`], so also where the connection
-//! is half-open. Whoever calls [`LeaderLock::hold`] once a second has given up before: after a second and
-//! [`ANSWER_TIMEOUT`].
+//! Invariant: PostgreSQL releases the lock when it has received nothing for [`IDLE_TIMEOUT`], so also where the
+//! connection is half-open. A holder leads for [`LeaderLock::TERM`] from the start of its last successful
+//! [`LeaderLock::hold`], which is shorter.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::store::connections::connector::Connector;
 use crate::store::connections::pooled_client::PooledClient;
@@ -13,7 +16,7 @@ use crate::store::{Config, StoreError};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// More than a second and [`ANSWER_TIMEOUT`].
+/// More than [`LeaderLock::TERM`].
 const IDLE_TIMEOUT: &str = "set idle_session_timeout = '5s'";
 
 /// A standby has locks of its own.
@@ -24,16 +27,34 @@ select not pg_is_in_recovery() and pg_try_advisory_lock(hashtextextended('tribut
 #[derive(Debug)]
 pub struct LeaderLock {
     connector: Connector,
+    disconnected: Arc<Notify>,
     client: Option<PooledClient>,
     is_held: bool,
 }
 
 impl LeaderLock {
+    /// Two answers that take [`ANSWER_TIMEOUT`] each are in time.
+    pub const TERM: Duration = Duration::from_secs(4);
+
     /// Not held, and without a connection.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let connector = Connector::new(config, "tributary-leader").with_session(IDLE_TIMEOUT);
-        Self { connector, client: None, is_held: false }
+        let disconnected = Arc::new(Notify::new());
+        let connector = Connector::new(config, "tributary-leader")
+            .with_session(IDLE_TIMEOUT)
+            .notifying(Arc::clone(&disconnected));
+        Self { connector, disconnected, client: None, is_held: false }
+    }
+
+    /// Whether there is no connection: PostgreSQL has released the lock, if it was held.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.client.as_ref().is_none_or(|client| client.is_closed())
+    }
+
+    /// Returns when the connection may have ended.
+    pub async fn disconnected(&self) {
+        self.disconnected.notified().await;
     }
 
     /// Whether this process holds the lock; takes it if nobody does.

@@ -1,0 +1,107 @@
+//! The end of an instance's session at the broker: everything in it is stored, or the drain fails.
+
+use super::{client_id, instance, publish, settled};
+use crate::brokers::server;
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::service::{Service, count, database};
+use crate::support::wait::{PATIENCE, eventually};
+
+#[actix_rt::test]
+async fn a_killed_instances_session_is_drained_by_command() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let mut other = instance(&database, broker, "2", &[]).await;
+    let sensor = one.create_sensor("drained").await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    other.kill();
+    // Its kept session still gets a share.
+    publish(&client, &topic, 1..301).await;
+    let rows = "select count(*) from measurement";
+    // mosquitto deals in turn.
+    settled(&[&one], 150).await;
+
+    other.start_command("drain");
+    let status = other.ended().await;
+
+    assert!(status.success(), "{status}:\n{}", other.log());
+    assert_eq!(count(&database, rows).await, 300);
+    let session = Client::resume(broker.url(), &client_id(&database, "2")).await;
+    assert!(!session.session_present(), "the session is ended");
+    publish(&client, &topic, 301..401).await;
+    settled(&[&one], 250).await;
+    assert_eq!(count(&database, rows).await, 400, "the last one has the group to itself");
+}
+
+#[actix_rt::test]
+async fn an_instance_drains_on_sigterm_while_messages_arrive() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let mut other = instance(&database, broker, "2", &[("DRAIN_ON_STOP", "true")]).await;
+    let sensor = one.create_sensor("busy").await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    let mut published = 0;
+    let mut exit_status = None;
+    eventually(PATIENCE, async || {
+        publish(&client, &topic, published + 1..published + 51).await;
+        published += 50;
+        if published == 200 {
+            other.tell_to_stop();
+        }
+        exit_status = other.exit_status();
+        if exit_status.is_some() { Ok(()) } else { Err(format!("{published}: {}", other.log())) }
+    })
+    .await;
+
+    assert!(exit_status.is_some_and(|it| it.success()), "{}", other.log());
+    let session = Client::resume(broker.url(), &client_id(&database, "2")).await;
+    assert!(!session.session_present(), "the session is ended");
+    eventually(PATIENCE, async || {
+        let stored = count(&database, "select count(*) from measurement").await;
+        if stored == i64::from(published) { Ok(()) } else { Err((stored, published)) }
+    })
+    .await;
+}
+
+/// The one that has the session has its messages, too.
+#[actix_rt::test]
+async fn a_drain_whose_session_is_taken_over_fails() {
+    // CONNACK with Session Present, and DISCONNECT with Session taken over as the answer to UNSUBSCRIBE.
+    let taken_over = server(|first_byte| match first_byte {
+        0x10 => Some(b"\x20\x03\x01\x00\x00"),
+        0xa2 => Some(b"\xe0\x01\x8e"),
+        _ => Some(b""),
+    });
+    let (broker, database) = (Broker::shared().await, database().await);
+    let settings = [
+        ("MQTT_URL", taken_over.as_str()),
+        ("MQTT_SHARED_GROUP", &database.name),
+        ("MQTT_CLIENT_ID", &database.name),
+        ("MIGRATE_ON_START", "false"),
+    ];
+    let mut drain = Service::start_unready(&database, broker, &settings);
+    drain.kill();
+    drain.start_command("drain");
+
+    let (status, log) = (drain.ended().await, drain.log());
+
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("another process uses this client id"), "{log}");
+}
+
+/// A wrong client id would otherwise look like success.
+#[actix_rt::test]
+async fn a_drain_without_a_session_fails() {
+    // CONNACK without Session Present.
+    let empty = server(|first_byte| (first_byte == 0x10).then_some(b"\x20\x03\x00\x00\x00"));
+    let (broker, database) = (Broker::shared().await, database().await);
+    let settings = [("MQTT_URL", empty.as_str()), ("MQTT_SHARED_GROUP", &database.name)];
+    let mut drain = Service::start_unready(&database, broker, &settings);
+    drain.kill();
+    drain.start_command("drain");
+    let (status, log) = (drain.ended().await, drain.log());
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("nothing was drained"), "{log}");
+}
