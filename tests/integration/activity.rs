@@ -110,8 +110,8 @@ async fn no_statement_of_a_fold_joins() {
         ("bigint, bigint", "100000, 2000".to_owned()),
         ("uuid[]", format!("'{sensors}'")),
         (
-            "integer, uuid[], integer[], integer[], integer[], integer[], timestamptz[]",
-            format!("5, '{sensors}', '{ones}', '{ones}', '{ones}', '{ones}', '{times}'"),
+            "uuid[], integer[], integer[], integer[], integer[], timestamptz[]",
+            format!("'{sensors}', '{ones}', '{ones}', '{ones}', '{ones}', '{times}'"),
         ),
     ];
     for (statement, (types, values)) in fold_statements().iter().zip(parameters) {

@@ -58,38 +58,46 @@ values ($1, $2, $3, $4, $5)";
 const SENSORS: &str = "\
 select identifier, network_identifier, creation_timestamp from sensor where identifier = any ($1)";
 
-/// Adds the counts of one hour of the day ($1), and returns the bucket's counts.
-static ADD: LazyLock<String> = LazyLock::new(|| {
+/// Adds the counts of one hour of the day, and returns the bucket's counts: a statement for each hour, because Citus
+/// loses a parameter of `on conflict do update` when the rows come from the coordinator. Parameters: sensors, days,
+/// counts by kind, when to sum up.
+static ADD: LazyLock<[String; 24]> = LazyLock::new(|| std::array::from_fn(add_statement));
+
+fn add_statement(hour_of_day: usize) -> String {
     let [m, l, h] = ["measurement_counts", "log_message_counts", "heartbeat_counts"];
-    let first = "(($1 - 1) / 4 * 4)";
-    let before = "array_fill(0, array[$1 - 1])";
-    let add =
-        |counts| format!("{counts}[$1] = coalesce(known.{counts}[$1], 0) + excluded.{counts}[$1]");
+    let (bucket, position) = (hour_of_day / 4, hour_of_day + 1);
+    let first = (bucket * 4).to_string();
+    let before = format!("array_fill(0, array[{hour_of_day}])");
+    let add = |counts| {
+        format!(
+            "{counts}[{position}] = coalesce(known.{counts}[{position}], 0) + excluded.{counts}[{position}]"
+        )
+    };
     format!(
         "\
 insert into sensor_hour as known
     (sensor_identifier, day, {m}, {l}, {h}, recount_at)
 select sensor, date '1970-01-01' + day, {before} || measurements, {before} || log_messages,
     {before} || heartbeats, case when measurements > 0 then recount_at end
-from unnest($2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::timestamptz[])
+from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::timestamptz[])
     as added (sensor, day, measurements, log_messages, heartbeats, recount_at)
 on conflict (sensor_identifier, day) do update
 set {}, {}, {}, recount_at = least(known.recount_at, excluded.recount_at)
-returning sensor_identifier, (day - date '1970-01-01') * 6 + ($1 - 1) / 4, {}, {}, {}",
+returning sensor_identifier, (day - date '1970-01-01') * 6 + {bucket}, {}, {}, {}",
         add(m),
         add(l),
         add(h),
-        bucket_sum(m, first),
-        bucket_sum(l, first),
-        bucket_sum(h, first)
+        bucket_sum(m, &first),
+        bucket_sum(l, &first),
+        bucket_sum(h, &first)
     )
-});
+}
 
 /// The statements whose work depends on the number of sensors, for the test of their plans.
 #[doc(hidden)]
 #[must_use]
 pub fn fold_statements() -> [&'static str; 3] {
-    [TAKE, SENSORS, &ADD]
+    [TAKE, SENSORS, &ADD[4]]
 }
 
 /// The result of one transaction.
@@ -292,7 +300,8 @@ async fn add(
     // A statement for each hour of the day, in which no row occurs twice. Of the totals of a bucket, the last holds.
     let mut totals = BTreeMap::new();
     for hour_of_day in 0..24 {
-        let of_hour = sums.iter().filter(|((_, hour), _)| hour.rem_euclid(24) == hour_of_day);
+        let of_hour =
+            sums.iter().filter(|((_, hour), _)| hour.rem_euclid(24) as usize == hour_of_day);
         for row in add_hours(transaction, hour_of_day, of_hour).await? {
             let key: (Uuid, i32) = (row.try_get(0)?, row.try_get(1)?);
             totals.insert(key, Counts::read(&row, 2)?);
@@ -315,7 +324,7 @@ async fn add(
 
 async fn add_hours(
     transaction: &Transaction<'_>,
-    hour_of_day: i32,
+    hour_of_day: usize,
     counts: impl Iterator<Item = (&(Uuid, i32), &Counts)>,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     let saturated = |count: i64| i32::try_from(count).unwrap_or(i32::MAX);
@@ -334,9 +343,7 @@ async fn add_hours(
     if sensors.is_empty() {
         return Ok(Vec::new());
     }
-    let place = hour_of_day + 1;
     let parameters: Parameters<'_> = &[
-        (&place, Type::INT4),
         (&sensors, Type::UUID_ARRAY),
         (&days, Type::INT4_ARRAY),
         (&measurements, Type::INT4_ARRAY),
@@ -344,5 +351,5 @@ async fn add_hours(
         (&heartbeats, Type::INT4_ARRAY),
         (&recount_at, Type::TIMESTAMPTZ_ARRAY),
     ];
-    transaction.query_typed(&ADD, parameters).await
+    transaction.query_typed(&ADD[hour_of_day], parameters).await
 }
