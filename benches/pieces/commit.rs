@@ -24,7 +24,9 @@ pub(crate) fn commit(criterion: &mut Criterion) {
         let admin = Bench::connect(&config).await.expect("the server answers");
         admin.create_database(&name).await.expect("the user may make databases");
         config.postgres.dbname(&name);
-        store::create_tables(&config).await.expect("the database is empty");
+        store::create_tables(&config, store::EngineName::default())
+            .await
+            .expect("the database is empty");
         admin
     });
     measure(criterion, &system, &config);

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use super::test_bed::{Run, TestBed};
 use crate::domain::{AckTokens, Items, Kind, RawMessage, Timestamp};
 use crate::load::{Fleet, Message};
-use crate::store::{copy_line, copy_script, without_password};
+use crate::store::{EngineName, copy_line, copy_script, without_password};
 use crate::wire::{Decoder, Limits};
 
 /// Rows in one transaction of psql.
@@ -66,7 +66,7 @@ impl Baseline {
             }
             Self::PsqlCopy => {
                 let _progress = bed.progress(&step, backlog.limit);
-                let files = write_files(backlog, &run)?;
+                let files = write_files(backlog, &run, bed.engine)?;
                 bed.checkpoint().await;
                 finished(&mut psql(&run, &files.path().join(SCRIPT))?).await?
             }
@@ -127,7 +127,7 @@ pub(super) async fn broker_settings(
 }
 
 /// Writes the rows of a load into text files, for a transaction each, and a script that copies them.
-fn write_files(backlog: &Fleet, run: &Run) -> anyhow::Result<TempDir> {
+fn write_files(backlog: &Fleet, run: &Run, engine: EngineName) -> anyhow::Result<TempDir> {
     let directory = tempfile::tempdir()?;
     let decoder = Decoder::new(run.topics.clone(), Limits::DEFAULT);
     let (mut files, mut rows, mut count) = (Vec::new(), Vec::new(), 0);
@@ -144,7 +144,8 @@ fn write_files(backlog: &Fleet, run: &Run) -> anyhow::Result<TempDir> {
             }
         }
     }
-    std::fs::write(directory.path().join(SCRIPT), copy_script(files.iter().map(PathBuf::as_path)))?;
+    let script = copy_script(engine, files.iter().map(PathBuf::as_path));
+    std::fs::write(directory.path().join(SCRIPT), script)?;
     Ok(directory)
 }
 

@@ -26,6 +26,7 @@ use anyhow::{Context as _, ensure};
 use self::report::{Report, Row};
 use self::test_bed::TestBed;
 use crate::config::BenchServers;
+use crate::store::EngineName;
 
 /// The command line of `tributary bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,6 +50,9 @@ pub struct Options {
     /// Write the results to this file, as a chart in SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// What stores the rows; the server needs its extension.
+    #[arg(long, value_enum, default_value_t)]
+    engine: EngineName,
     /// Settings of the broker to mention in the results: brokers do not tell theirs.
     #[arg(long, value_name = "TEXT")]
     broker_settings: Option<String>,
@@ -111,7 +115,8 @@ pub async fn run(
     interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     ensure!((0.001..=100.0).contains(&options.scale), "--scale takes a number from 0.001 to 100");
-    let bed = TestBed::open(servers, (options.scale, options.rounds, options.quiet)).await?;
+    let &Options { scale, rounds, quiet, engine, .. } = options;
+    let bed = TestBed::open(servers, (scale, rounds, quiet, engine)).await?;
     let outcome = tokio::select! {
         outcome = measure(options, &bed) => outcome,
         () = interrupted => Err(anyhow::anyhow!("interrupted")),

@@ -16,7 +16,7 @@ use crate::config::BenchServers;
 use crate::domain::SensorIdentifier;
 use crate::load::{Account, Connection, Fleet, Stop, Totals, progress};
 use crate::mqtt::BrokerUrl;
-use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench};
+use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench, EngineName};
 use crate::wire::Topics;
 
 pub(super) struct TestBed {
@@ -25,6 +25,7 @@ pub(super) struct TestBed {
     pub(super) scale: f64,
     pub(super) rounds: u32,
     quiet: bool,
+    pub(super) engine: EngineName,
     postgres_pid: Option<u32>,
     admin: Bench,
     /// Names of the runs whose databases and sessions exist.
@@ -45,7 +46,7 @@ pub(super) struct Run {
 impl TestBed {
     pub(super) async fn open(
         servers: BenchServers,
-        (scale, rounds, quiet): (f64, u32, bool),
+        (scale, rounds, quiet, engine): (f64, u32, bool, EngineName),
     ) -> anyhow::Result<Self> {
         let admin = Bench::connect(&servers.store)
             .await
@@ -56,7 +57,17 @@ impl TestBed {
         };
         let client_options = client_options(&servers.mqtt.broker)?;
         let runs = RefCell::default();
-        Ok(Self { servers, scale, rounds, quiet, postgres_pid, admin, runs, client_options })
+        Ok(Self {
+            servers,
+            scale,
+            rounds,
+            quiet,
+            engine,
+            postgres_pid,
+            admin,
+            runs,
+            client_options,
+        })
     }
 
     pub(super) fn scaled(&self, count: u64) -> u64 {
@@ -73,7 +84,9 @@ impl TestBed {
     }
 
     pub(super) async fn database_settings(&self) -> anyhow::Result<Vec<(String, String)>> {
-        Ok(self.admin.settings().await?)
+        let mut settings = self.admin.settings().await?;
+        settings.push(("engine".to_owned(), self.engine.name().to_owned()));
+        Ok(settings)
     }
 
     /// The surroundings of another measurement: a migrated database with these sensors in it.
@@ -84,7 +97,7 @@ impl TestBed {
         self.admin.create_database(&name).await.context("creating a database")?;
         let mut store = self.servers.store.clone();
         store.postgres.dbname(&name);
-        store::create_tables(&store).await?;
+        store::create_tables(&store, self.engine).await?;
         let database = Bench::connect(&store).await?;
         database.register(sensors).await?;
         Ok(Run {

@@ -8,7 +8,7 @@ use crate::store::connections::connector::Connector;
 use crate::store::connections::pooled_client::PooledClient;
 use crate::store::ingest::copy::{Encoder, MEASUREMENT_COLUMNS};
 use crate::store::rollup::hours::END_HOUR;
-use crate::store::{Config, Housekeeper, Store, StoreError, migrate};
+use crate::store::{Config, EngineName, Housekeeper, Store, StoreError, migrate_to};
 
 /// Prefix of the benchmark's database names.
 pub const BENCHMARK_DATABASE_PREFIX: &str = "tributary_bench_";
@@ -219,8 +219,8 @@ impl Watch {
 ///
 /// # Errors
 /// When the database is unavailable, or not empty.
-pub async fn create_tables(config: &Config) -> Result<(), StoreError> {
-    migrate(config).await?;
+pub async fn create_tables(config: &Config, engine: EngineName) -> Result<(), StoreError> {
+    migrate_to(config, Some(engine)).await?;
     Housekeeper::new(Store::new(config), config).round().await.map(drop)
 }
 
@@ -234,9 +234,13 @@ pub fn encode_measurements(batch: &Batch, rows: &[RowRef]) -> usize {
 }
 
 /// The script with which `psql` copies these files, one transaction per file.
-pub(crate) fn copy_script<'a>(files: impl Iterator<Item = &'a std::path::Path>) -> String {
+pub(crate) fn copy_script<'a>(
+    engine: EngineName,
+    files: impl Iterator<Item = &'a std::path::Path>,
+) -> String {
+    let table = engine.engine().tables(Kind::Measurement).swap_remove(0);
     let copy = |file: &std::path::Path| {
-        format!("\\copy measurement ({MEASUREMENT_COLUMNS}) from '{}'\n", file.display())
+        format!("\\copy {table} ({MEASUREMENT_COLUMNS}) from '{}'\n", file.display())
     };
     files.map(copy).collect()
 }
