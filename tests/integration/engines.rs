@@ -73,13 +73,16 @@ pub(crate) const CITUS_STAND_IN: &str = "\
 create function create_distributed_table(
     relation regclass, distribution_column text, shard_count integer default 8, colocate_with text default 'default'
 ) returns void language sql as 'select';
+create function truncate_local_data_after_distributing_table(regclass) returns void language sql as 'select';
 create function citus_total_relation_size(regclass, fail_on_error boolean) returns bigint
 language sql as 'select pg_total_relation_size($1)';
 create function citus_relation_size(regclass) returns bigint language sql as 'select pg_relation_size($1)';
 set tributary.citus_shards = '4';";
 
-pub(crate) const CITUS_STEPS: &str =
-    include_str!("../../migrations/citus/V2001__citus_distribution.sql");
+pub(crate) const CITUS_STEPS: &str = concat!(
+    include_str!("../../migrations/citus/V2001__citus_distribution.sql"),
+    include_str!("../../migrations/citus/V2002__sensor_hour.sql"),
+);
 
 /// With the tables of Citus; none if the tests run on another extension.
 async fn distributed() -> Option<Database> {
@@ -122,6 +125,17 @@ async fn a_distributed_partition_takes_over_its_rows_after_it_was_attached() {
     let measurements = census.iter().find(|it| it.table == "measurement").unwrap();
     assert!(measurements.partitions == 3 && measurements.bytes > 0, "{census:?}");
     assert!(measurements.end.is_some() && measurements.default_bytes > 0, "{census:?}");
+}
+
+#[actix_rt::test]
+async fn the_roll_up_is_on_the_nodes_of_its_rows() {
+    if engine() != EngineName::Citus {
+        return;
+    }
+    let colocated = "select count(*) from pg_dist_partition as hot
+        join pg_dist_partition as rollup using (colocationid, partmethod)
+        where hot.logicalrelid = 'measurement'::regclass and rollup.logicalrelid = 'sensor_hour'::regclass";
+    assert_eq!(count(&database().await, colocated).await, 1);
 }
 
 #[actix_rt::test]

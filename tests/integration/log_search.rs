@@ -3,10 +3,12 @@
 
 use std::process::{Command, Stdio};
 
+use tributary::store::EngineName;
+
 use crate::access::{refused, said, tributary};
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::connect;
+use crate::support::postgres::{connect, skipped_on};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -30,6 +32,9 @@ fn log_message(days_ago: i32) -> String {
 
 #[actix_rt::test]
 async fn the_index_is_built_beside_ingest_inherited_and_used() {
+    if skipped_on(&[EngineName::TimescaleDb, EngineName::Citus], "the index is not offered") {
+        return;
+    }
     let (broker, database) = (Broker::shared().await, database().await);
     let service = Service::start(&database, broker, &[]).await;
     let sensor = service.create_sensor("talkative").await;

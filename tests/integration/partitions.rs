@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tributary::domain::{SensorIdentifier, Timestamp};
-use tributary::store::{self, Committer, CopyMode, Housekeeper, Store, StoreError};
+use tributary::store::{self, Committer, CopyMode, EngineName, Housekeeper, Store, StoreError};
 
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::{Database, Postgres, connect};
+use crate::support::postgres::{Database, Postgres, connect, skipped_on, without_partitions};
 use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch, config};
@@ -29,6 +29,9 @@ async fn partition_of(database: &Database, table: &str, second: f64) -> (String,
 
 #[actix_rt::test]
 async fn sane_moments_get_a_partition_and_others_the_default() {
+    if without_partitions() {
+        return;
+    }
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -52,6 +55,9 @@ async fn sane_moments_get_a_partition_and_others_the_default() {
 
 #[actix_rt::test]
 async fn a_new_partition_takes_over_what_the_default_one_holds() {
+    if without_partitions() {
+        return;
+    }
     let database = database().await;
     let config = config(&database);
     store::migrate(&config).await.unwrap();
@@ -115,6 +121,9 @@ pub(crate) async fn housekept(service: &Service) {
 /// nothing to delete.
 #[actix_rt::test]
 async fn a_publication_of_all_tables_stops_nothing() {
+    if without_partitions() {
+        return;
+    }
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -187,6 +196,12 @@ from pg_class where oid = $1::text::regclass";
 
 #[actix_rt::test]
 async fn a_new_partition_has_all_that_its_table_has() {
+    if skipped_on(
+        &[EngineName::TimescaleDb, EngineName::Citus],
+        "a partition of its table inherits less",
+    ) {
+        return;
+    }
     let database = database().await;
     let config = config(&database);
     store::migrate(&config).await.unwrap();
@@ -223,6 +238,9 @@ async fn a_new_partition_has_all_that_its_table_has() {
 /// Whatever keeps it from being made: here a user's trigger.
 #[actix_rt::test]
 async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
+    if without_partitions() {
+        return;
+    }
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -262,6 +280,9 @@ async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
 /// Who reads everything holds the default partition, which is locked to make another one.
 #[actix_rt::test]
 async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
+    if without_partitions() {
+        return;
+    }
     let database = database().await;
     let config = config(&database);
     store::migrate(&config).await.unwrap();
@@ -292,6 +313,9 @@ async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
 /// what the service has made.
 #[actix_rt::test]
 async fn a_partition_belongs_to_the_owner_of_its_table() {
+    if without_partitions() {
+        return;
+    }
     let postgres = Postgres::start().await;
     let mut database = postgres.create_database(None).await;
     let admin = connect(&database.url).await.unwrap();

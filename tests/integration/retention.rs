@@ -12,7 +12,7 @@ use tributary::store::{
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::{Database, Postgres, Settings, connect};
+use crate::support::postgres::{Database, Postgres, Settings, connect, without_partitions};
 use crate::support::said::{log_message, measurement};
 use crate::support::server::Place;
 use crate::support::service::{Service, count, database};
@@ -116,6 +116,9 @@ async fn a_wrong_clock_of_the_database_deletes_nothing() {
 
 #[actix_rt::test]
 async fn a_partition_goes_when_nothing_in_it_was_received_within_the_retention() {
+    if without_partitions() {
+        return;
+    }
     let database = database().await;
     store::migrate(&config(&database)).await.unwrap();
     let admin = connect(&database.url).await.unwrap();
@@ -150,6 +153,9 @@ async fn a_partition_goes_when_nothing_in_it_was_received_within_the_retention()
 
 #[actix_rt::test]
 async fn many_partitions_go_a_few_at_a_time() {
+    if without_partitions() {
+        return;
+    }
     let database = database().await;
     store::migrate(&config(&database)).await.unwrap();
     let admin = connect(&database.url).await.unwrap();
@@ -170,6 +176,9 @@ async fn many_partitions_go_a_few_at_a_time() {
 /// As if the process had ended in between, or a row had come in.
 #[actix_rt::test]
 async fn what_was_detached_is_dropped_and_its_late_rows_stay() {
+    if without_partitions() {
+        return;
+    }
     let database = database().await;
     store::migrate(&config(&database)).await.unwrap();
     let admin = connect(&database.url).await.unwrap();
@@ -212,6 +221,9 @@ async fn slowest_commit_beside<T>(
 /// A dump or a forgotten session reads the tables: COPY would wait behind whoever waits for it.
 #[actix_rt::test]
 async fn ingest_does_not_wait_for_whoever_reads_for_long() {
+    if without_partitions() {
+        return;
+    }
     let database = database().await;
     let config = config(&database);
     store::migrate(&config).await.unwrap();

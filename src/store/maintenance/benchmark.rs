@@ -62,8 +62,8 @@ insert into rollup_rebuild (from_hour, to_hour) values (0, $1)";
 
 /// Days in the roll-up, and those with hours that are over and not summed up.
 const ROLLED_UP: &str = "\
-select count(*), count(*) filter (where recount_at <= now()) + (select count(*) from rollup_rebuild)
-from sensor_hour";
+select (select count(*) from sensor_hour),
+    (select count(*) from sensor_hour where recount_at <= now()) + (select count(*) from rollup_rebuild)";
 
 /// Items in the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -33,7 +33,8 @@ static DAY: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Parameters: first and last bucket, scope or null, identifier after which to continue or null, limit,
-/// identifiers or null, first and last day.
+/// identifiers or null, first and last day. Grouped by sensor, because Citus then runs it on the shards; in no order,
+/// which PostgreSQL would sort by once per array.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "\
@@ -42,16 +43,13 @@ from sensor
 cross join lateral (
     select array_agg(bucket) as buckets, array_agg(measurements) as measurements,
         array_agg(log_messages) as log_messages, array_agg(heartbeats) as heartbeats
-    from (
-        select of_bucket.* from {}
-        where sensor_identifier = identifier
-          and day >= date '1970-01-01' + $7 and day <= date '1970-01-01' + $8
-          and bucket >= $1 and bucket <= $2 and measurements + log_messages + heartbeats > 0
-        order by bucket
-    ) as ordered
+    from {}
+    where sensor_identifier = identifier
+      and day >= date '1970-01-01' + $7 and day <= date '1970-01-01' + $8
+      and bucket >= $1 and bucket <= $2 and measurements + log_messages + heartbeats > 0
+    group by sensor_identifier
 ) as counted
-where buckets is not null
-  and ($3::uuid is null or network_identifier = $3)
+where ($3::uuid is null or network_identifier = $3)
   and ($4::uuid is null or identifier > $4)
   and ($6::uuid[] is null or identifier = any ($6))
 order by identifier limit $5",
@@ -183,6 +181,7 @@ fn sensor_activity(row: &Row) -> Result<SensorActivity, tokio_postgres::Error> {
         log_messages,
         heartbeats,
     });
-    let sensor = SensorIdentifier(row.try_get(0)?);
-    Ok(SensorActivity { sensor, buckets: buckets.into_iter().zip(counts).collect() })
+    let mut buckets: Vec<_> = buckets.into_iter().zip(counts).collect();
+    buckets.sort_unstable_by_key(|(bucket, _)| *bucket);
+    Ok(SensorActivity { sensor: SensorIdentifier(row.try_get(0)?), buckets })
 }

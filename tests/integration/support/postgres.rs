@@ -20,8 +20,8 @@ use super::wait::{PATIENCE, eventually};
 
 /// Tests kill processes, never the machine: what the kernel has taken is durable enough for them.
 const SETTINGS: &[&str] =
-    &["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=10"];
-const DURABLE: &[&str] = &["max_connections=200", "max_prepared_transactions=10"];
+    &["fsync=off", "full_page_writes=off", "max_connections=200", "max_prepared_transactions=200"];
+const DURABLE: &[&str] = &["max_connections=200", "max_prepared_transactions=200"];
 
 /// The engine that each test's database is migrated for: `TRIBUTARY_TEST_ENGINE`, else PostgreSQL itself.
 pub(crate) fn engine() -> EngineName {
@@ -29,6 +29,25 @@ pub(crate) fn engine() -> EngineName {
     named.map_or(EngineName::Postgres, |name| {
         EngineName::from_str(&name, true).expect("TRIBUTARY_TEST_ENGINE names an engine")
     })
+}
+
+/// Whether a test cannot apply to the engine of this run; then it prints why.
+pub(crate) fn skipped_on(engines: &[EngineName], why: &str) -> bool {
+    let skipped = engines.contains(&engine());
+    if skipped {
+        eprintln!("skipped on {}: {why}", engine().name());
+    }
+    skipped
+}
+
+/// Whether a test that begins with an empty database cannot apply to the engine of this run.
+pub(crate) fn without_empty_databases() -> bool {
+    skipped_on(&[EngineName::TimescaleDb, EngineName::Citus], "its databases are migrated before")
+}
+
+/// Whether a test about the partitions of PostgreSQL cannot apply to the engine of this run.
+pub(crate) fn without_partitions() -> bool {
+    skipped_on(&[EngineName::TimescaleDb], "it has chunks, and no partitions")
 }
 
 /// A statement about the table `measurement`, for the tables where the engine keeps its rows.
@@ -247,12 +266,16 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
     });
     let settings = if differs.durable { DURABLE } else { SETTINGS };
     let standby = differs.primary.as_ref().map(|_| STANDBY);
-    let preloaded = match engine() {
-        EngineName::Postgres => None,
-        other => Some(format!("shared_preload_libraries={}", other.name())),
+    let preloaded: &[&str] = match engine() {
+        EngineName::Postgres => &[],
+        EngineName::TimescaleDb => &["shared_preload_libraries=timescaledb"],
+        // It connects to itself: without TLS, for which it would look for certificates in the home of another account.
+        EngineName::Citus => {
+            &["shared_preload_libraries=citus", "citus.node_conninfo=sslmode=disable"]
+        }
     };
-    let settings = settings.iter().copied().chain(tls).chain(standby).map(str::to_owned);
-    let settings = settings.chain(preloaded);
+    let settings = settings.iter().chain(preloaded).copied().chain(tls).chain(standby);
+    let settings = settings.map(str::to_owned);
     let mut variables: Vec<_> = differs.tls.iter().flat_map(ServerTls::variables).collect();
     variables.push(("POSTGRES_HBA", differs.host_based_access.to_owned()));
     if let Some(offset) = differs.clock {
