@@ -18,9 +18,15 @@ use crate::support::postgres::{Database, connect};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
 
+mod months;
 mod rebuild;
 
 const HOUR_SECS: i64 = 3_600;
+
+/// The beginning of a week, and of a day.
+const MONDAY: i64 = 4 * 24 * HOUR_SECS;
+
+type Sums = BTreeMap<i64, (i64, i64, i64, i64)>;
 
 struct Scene {
     database: Database,
@@ -84,6 +90,13 @@ impl Scene {
         while !self.store.recount_at(soon).await.unwrap() {}
     }
 
+    /// Sums up the months that are due in the next hour, too.
+    async fn recount_months(&self) {
+        let soon = Timestamp::now().unix_microseconds() + HOUR_SECS * 1_000_000;
+        let soon = Timestamp::from_unix_microseconds(soon);
+        while !self.store.recount_months_at(soon).await.unwrap() {}
+    }
+
     async fn rebuild(&self, from: i64, to: i64) {
         let at = |second: i64| Timestamp::from_unix_microseconds(second * 1_000_000);
         let rebuilder = Rebuilder::new(self.store.clone(), &self.config);
@@ -101,10 +114,10 @@ impl Scene {
         self.store.aggregate_measurements(sensor, &aggregation).await.unwrap().unwrap()
     }
 
-    /// Count, minimum, sum and maximum of `n` by hour, from the rows.
-    async fn hours(&self, sensor: SensorIdentifier) -> BTreeMap<i64, (i64, i64, i64, i64)> {
+    /// Count, minimum, sum and maximum of `n` by bucket, counted from a Monday, from the rows.
+    async fn buckets(&self, sensor: SensorIdentifier, bucket_secs: u32) -> Sums {
         let sums = format!(
-            "select floor(extract(epoch from creation_timestamp) / 3600)::bigint, count(*),
+            "select floor((extract(epoch from creation_timestamp) - {MONDAY}) / {bucket_secs})::bigint, count(*),
                  min((value->'n')::bigint), sum((value->'n')::bigint)::bigint, max((value->'n')::bigint)
              from measurement where sensor_identifier = '{sensor}' group by 1"
         );
@@ -113,18 +126,22 @@ impl Scene {
     }
 
     async fn assert_true(&self, sensor: SensorIdentifier, context: &str) {
-        let expected = self.hours(sensor).await;
-        let aggregates = self.aggregates(sensor, 3_600).await;
-        let told: BTreeMap<_, _> = aggregates
-            .rows
-            .iter()
-            .map(|it| {
-                let hour = it.bucket.unix_microseconds() / 3_600_000_000;
-                let sum = (it.mean * it.count as f64).round() as i64;
-                (hour, (it.count, it.minimum as i64, sum, it.maximum as i64))
-            })
-            .collect();
-        assert_eq!((aggregates.source, told), (Source::Rollup, expected), "{context}");
+        for bucket_secs in [3_600, 86_400, 7 * 86_400] {
+            let expected = self.buckets(sensor, bucket_secs).await;
+            let aggregates = self.aggregates(sensor, bucket_secs).await;
+            let told: Sums = aggregates
+                .rows
+                .iter()
+                .map(|it| {
+                    let since = it.bucket.unix_microseconds() / 1_000_000 - MONDAY;
+                    let sum = (it.mean * it.count as f64).round() as i64;
+                    let bucket = since.div_euclid(bucket_secs.into());
+                    (bucket, (it.count, it.minimum as i64, sum, it.maximum as i64))
+                })
+                .collect();
+            let told = (aggregates.source, told);
+            assert_eq!(told, (Source::Rollup, expected), "{context}, {bucket_secs} s");
+        }
     }
 }
 
@@ -186,14 +203,18 @@ async fn the_roll_up_is_always_what_the_rows_say() {
         let mut sent: Vec<(SensorIdentifier, Vec<(i64, i64)>)> = Vec::new();
         for step in 0..40 {
             let sensor = sensors[random.random_range(0..sensors.len())];
+            let is_late = random.random_bool(0.3);
             let items: Vec<_> = (0..random.random_range(1..20))
                 .map(|_| {
-                    let ago = random.random_range(1..50 * HOUR_SECS);
+                    let ago = match is_late {
+                        true => random.random_range(40 * 24..110 * 24) * HOUR_SECS,
+                        false => random.random_range(1..50 * HOUR_SECS),
+                    };
                     (Timestamp::now().unix_seconds() as i64 - ago, random.random_range(-9..10))
                 })
                 .collect();
             let from = present() - random.random_range(0..60) * HOUR_SECS;
-            match random.random_range(0..9) {
+            match random.random_range(0..11) {
                 0 if !sent.is_empty() => {
                     let (sensor, items) = &sent[random.random_range(0..sent.len())];
                     if sensors.contains(sensor) {
@@ -222,7 +243,12 @@ async fn the_roll_up_is_always_what_the_rows_say() {
                         sensors.push(new);
                     }
                 }
-                6 => {
+                6 => scene.recount_months().await,
+                7 => {
+                    let months = scene.recount_months();
+                    future::join3(months, scene.commit(sensor, &items), scene.fold()).await;
+                }
+                8 => {
                     scene.assert_true(sensor, &format!("seed {seed}, step {step}")).await;
                 }
                 _ => {
@@ -233,6 +259,9 @@ async fn the_roll_up_is_always_what_the_rows_say() {
         }
         scene.fold().await;
         scene.recount().await;
+        scene.recount_months().await;
+        let months = "select count(*) from sensor_month where recount_at is null";
+        assert!(count(&scene.database, months).await > 0);
         for sensor in sensors {
             scene.assert_true(sensor, &format!("seed {seed}, at the end")).await;
             // The present hour is not over.

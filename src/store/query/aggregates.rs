@@ -8,6 +8,7 @@ use std::pin::pin;
 use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 use super::hour_page::{HourPage, Range, is_in};
 use crate::domain::{SensorIdentifier, Timestamp};
@@ -52,6 +53,15 @@ from sensor_hour
 where sensor_identifier = $1
   and day >= date '1970-01-01' + $2 and day <= date '1970-01-01' + $3
 order by day limit $4";
+
+/// Parameters: sensor, first days of the first and the last month, number.
+const MONTHS: &str = "\
+select month - date '1970-01-01', (month + interval '1 month')::date - date '1970-01-01', sums::text
+from sensor_month
+where sensor_identifier = $1
+  and month >= date '1970-01-01' + $2 and month <= date '1970-01-01' + $3
+  and recount_at is null
+order by month limit $4";
 
 /// The hours of a sensor with measurements that are not in its counts yet. Parameter: sensor.
 const JOURNALLED: &str = "\
@@ -134,19 +144,26 @@ impl Store {
             let until = Instant::now() + CHECKOUT_TIMEOUT;
             let _turn = self.hot_read(until).await?;
             let connection = self.connection_by(until).await?;
-            let parameters: Parameters<'_> = &[
-                (&sensor.0, Type::UUID),
-                (&page.hours.0.div_euclid(24), Type::INT4),
-                (&(page.hours.1 - 1).div_euclid(24), Type::INT4),
-                (&page.max_days(), Type::INT8),
-            ];
             // First: what is folded meanwhile is in the counts, and what is committed meanwhile in neither.
             let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
             for row in connection.query_typed(JOURNALLED, identifier).await? {
                 page.journalled.insert(row.try_get(0)?);
             }
-            let days = connection.query_typed(HOURS, parameters).await?;
-            page.add_days(&days)?;
+            let months = match aggregation.has_whole_days() {
+                true => read(&connection, MONTHS, sensor, page.months(), page.max_months()).await?,
+                false => Vec::new(),
+            };
+            let mut max_days = page.max_days();
+            for range in page.add_months(&months)? {
+                let days = read(&connection, HOURS, sensor, range, max_days).await?;
+                page.add_days(&days)?;
+                max_days -= days.len() as i64;
+                if let Some(last) = days.last().filter(|_| max_days == 0) {
+                    page.end_after(last)?;
+                    break;
+                }
+            }
+            page.complete();
             let exists = connection.query_typed_opt(SENSOR_EXISTS, identifier).await?.is_some();
             Ok::<_, StoreError>(exists)
         });
@@ -230,4 +247,16 @@ impl Store {
         })
         .await
     }
+}
+
+async fn read(
+    client: &Client,
+    statement: &str,
+    sensor: SensorIdentifier,
+    (first, last): (i32, i32),
+    limit: i64,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let parameters: Parameters<'_> =
+        &[(&sensor.0, Type::UUID), (&first, Type::INT4), (&last, Type::INT4), (&limit, Type::INT8)];
+    client.query_typed(statement, parameters).await
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use tokio_postgres::Row;
 
 use crate::domain::Timestamp;
+use crate::store::StoreError;
 use crate::store::rollup::aggregation::{Aggregation, Sums};
 use crate::store::rollup::hours::{SETTLED, hour_begin, hour_of};
-use crate::store::rollup::sums::StoredHours;
+use crate::store::rollup::sums::{StoredHours, StoredMonth, valid_hours};
 
 /// Ranges of rows that are read one after the other; more are read as one, whose other rows are ignored.
 const MAX_RANGES: usize = 16;
@@ -46,20 +47,85 @@ impl<'a> HourPage<'a> {
 
     /// Days to read, so that there are more buckets than the limit unless those are all.
     pub(super) fn max_days(&self) -> i64 {
-        let bucket_days = i64::from(self.of.bucket_secs).div_euclid(86_400) + 2;
-        (i64::from(self.of.limit) + 1) * bucket_days
+        let bucket_days = i64::from(self.of.bucket_secs).div_euclid(86_400);
+        (i64::from(self.of.limit) + 1)
+            * (bucket_days + if self.of.has_whole_days() { 0 } else { 2 })
     }
 
-    /// Adds the days in their order: `day`, `measurement_counts`, `sums`.
+    /// Months to read, likewise.
+    pub(super) fn max_months(&self) -> i64 {
+        let bucket_months = i64::from(self.of.bucket_secs).div_euclid(28 * 86_400) + 1;
+        (i64::from(self.of.limit) + 1) * bucket_months
+    }
+
+    /// The first days of the months to read; the last may end too late.
+    pub(super) fn months(&self) -> (i32, i32) {
+        (-(-self.hours.0).div_euclid(24), self.hours.1.div_euclid(24) - 28)
+    }
+
+    /// Adds the months in their order: first day, first day of the next month, `sums`. Returns the ranges of days to
+    /// read otherwise, in their order; the last is inclusive.
+    pub(super) fn add_months(&mut self, months: &[Row]) -> Result<Vec<(i32, i32)>, StoreError> {
+        let (mut begin, last) = (self.hours.0.div_euclid(24), (self.hours.1 - 1).div_euclid(24));
+        let mut ranges = Vec::new();
+        for row in months {
+            let (first, next): (i32, i32) = (row.try_get(0)?, row.try_get(1)?);
+            let days: &str = row.try_get(2)?;
+            let Ok(days) = serde_json::from_str(days) else { continue };
+            if next * 24 > self.hours.1 {
+                break;
+            }
+            ranges.push((begin, first - 1));
+            ranges.extend(self.add_month(first, &days));
+            begin = next;
+        }
+        if months.len() as i64 == self.max_months() {
+            self.cut(hour_begin(begin * 24));
+        } else {
+            ranges.push((begin, last));
+        }
+        ranges.retain(|(first, last)| first <= last);
+        Ok(ranges)
+    }
+
+    /// Returns the days to read otherwise.
+    fn add_month(&mut self, first: i32, days: &StoredMonth<'_>) -> Vec<(i32, i32)> {
+        let mut others = Vec::new();
+        for (number, sums) in days {
+            let day = first + number;
+            match sums {
+                Some(sums) if !self.is_journalled(day) => {
+                    self.sums.add_stored(hour_begin(day * 24), sums);
+                }
+                _ => others.push((day, day)),
+            }
+        }
+        others
+    }
+
+    /// Whether measurements of a day are not counted yet.
+    fn is_journalled(&self, day: i32) -> bool {
+        self.journalled.range(day * 24..day * 24 + 24).next().is_some()
+    }
+
+    /// Adds days in their order: `day`, `measurement_counts`, `sums`.
     pub(super) fn add_days(&mut self, days: &[Row]) -> Result<(), tokio_postgres::Error> {
         for row in days {
             let counts: Vec<Option<i32>> = row.try_get(1)?;
             self.add_day(row.try_get(0)?, &counts, row.try_get(2)?);
         }
-        if let Some(last) = days.last().filter(|_| days.len() as i64 == self.max_days()) {
-            let day: i32 = last.try_get(0)?;
-            self.cut(hour_begin((day + 1) * 24));
-        }
+        Ok(())
+    }
+
+    /// Ends the page after a day: later ones were not read.
+    pub(super) fn end_after(&mut self, day: &Row) -> Result<(), tokio_postgres::Error> {
+        let day: i32 = day.try_get(0)?;
+        self.cut(hour_begin((day + 1) * 24));
+        Ok(())
+    }
+
+    /// Completes the page when all days are added.
+    pub(super) fn complete(&mut self) {
         for hour in std::mem::take(&mut self.journalled) {
             if (self.hours.0..self.hours.1).contains(&hour) && hour_begin(hour) < self.end {
                 self.sums.touch(hour_begin(hour));
@@ -71,12 +137,23 @@ impl<'a> HourPage<'a> {
         }
         let (begin, end) = (hour_begin(self.hours.1), self.end);
         self.read_rows((begin.max(self.of.from), end));
-        Ok(())
     }
 
     fn add_day(&mut self, day: i32, counts: &[Option<i32>], sums: Option<&str>) {
         let stored: StoredHours<'_> =
             sums.and_then(|sums| serde_json::from_str(sums).ok()).unwrap_or_default();
+        let begin = hour_begin(day * 24);
+        let is_whole = self.of.has_whole_days()
+            && self.hours.0 <= day * 24
+            && (day + 1) * 24 <= self.hours.1
+            && begin < self.end
+            && !self.is_journalled(day);
+        if let Some(hours) = is_whole.then(|| valid_hours(counts, &stored)).flatten() {
+            if !hours.is_empty() {
+                self.sums.add_day(begin, &hours);
+            }
+            return;
+        }
         for (count, of_day) in counts.iter().zip(0u8..) {
             let (hour, count) = (day * 24 + i32::from(of_day), count.unwrap_or(0));
             let begin = hour_begin(hour);
@@ -89,7 +166,7 @@ impl<'a> HourPage<'a> {
                 continue;
             }
             match stored.get(&of_day) {
-                Some((of, Some(sums))) if *of == count => self.sums.add_hour(begin, sums),
+                Some((of, Some(sums))) if *of == count => self.sums.add_stored(begin, sums),
                 _ => {
                     self.sums.touch(begin);
                     self.read_rows((begin, hour_begin(hour + 1)));
@@ -106,6 +183,7 @@ impl<'a> HourPage<'a> {
         let at = self.of.floor(at);
         if at < self.end {
             (self.end, self.is_cut) = (at, true);
+            self.sums.cut(at);
         }
     }
 
@@ -175,7 +253,7 @@ mod tests {
             &[Some(1), Some(1), Some(1), Some(2), Some(7), None, Some(1)],
             Some(sums),
         );
-        page.add_days(&[]).unwrap();
+        page.complete();
         let expected = vec![
             (late(hour(1), 30), hour(2)),
             (hour(3), hour(5)),
@@ -192,7 +270,7 @@ mod tests {
         let of = aggregation(hour(0), hour(24), 2);
         let mut page = HourPage::new(&of, hour(100));
         page.add_day(DAY, &[Some(1), None, Some(1), Some(1), Some(1)], None);
-        page.add_days(&[]).unwrap();
+        page.complete();
         assert_eq!(page.next(), Some(hour(3)));
         assert_eq!(page.ranges().0, [(hour(0), hour(1)), (hour(2), hour(3))]);
     }
@@ -204,8 +282,21 @@ mod tests {
         page.journalled.extend([DAY * 24 + 1, DAY * 24 + 5, DAY * 24 + 20]);
         let sums = r#"{"0":[1,{"a":[1,5.0,5.0,5.0]}],"1":[1,{"a":[1,5.0,5.0,5.0]}]}"#;
         page.add_day(DAY, &[Some(1), Some(1)], Some(sums));
-        page.add_days(&[]).unwrap();
+        page.complete();
         assert_eq!(page.ranges().1, [(hour(1), hour(2)), (hour(5), hour(6))]);
+        assert_eq!(page.sums.finish().len(), 1);
+    }
+
+    #[test]
+    fn a_day_of_a_month_is_read_by_hour_if_it_must_be() {
+        let of = Aggregation { bucket_secs: 86_400, ..aggregation(hour(0), hour(96), 100) };
+        let mut page = HourPage::new(&of, hour(200));
+        page.journalled.insert((DAY + 2) * 24 + 23);
+        let month = r#"{"0":{"a":[1,5.0,5.0,5.0]},"1":null,"2":{"a":[1,6.0,6.0,6.0]}}"#;
+        let others = page.add_month(DAY, &serde_json::from_str(month).unwrap());
+        assert_eq!(others, [(DAY + 1, DAY + 1), (DAY + 2, DAY + 2)]);
+        page.complete();
+        assert_eq!(page.ranges().1, [(hour(71), hour(72))]);
         assert_eq!(page.sums.finish().len(), 1);
     }
 
@@ -219,7 +310,7 @@ mod tests {
                 counts.iter().enumerate().map(|(at, _)| Some(at as i32 % 2)).collect();
             page.add_day(DAY + day, &counts, None);
         }
-        page.add_days(&[]).unwrap();
+        page.complete();
         let (read, wanted) = page.ranges();
         assert_eq!((read, wanted.len()), (vec![(hour(1), hour(72))], 36));
         assert!(

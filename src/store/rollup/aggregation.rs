@@ -26,6 +26,11 @@ pub struct Aggregation {
 }
 
 impl Aggregation {
+    /// Whether each day is in one bucket.
+    pub(in crate::store) const fn has_whole_days(&self) -> bool {
+        self.bucket_secs.is_multiple_of(86_400)
+    }
+
     fn length(&self) -> i64 {
         i64::from(self.bucket_secs) * 1_000_000
     }
@@ -110,15 +115,35 @@ impl<'a> Sums<'a> {
         });
     }
 
-    /// Adds what was summed up of an hour.
-    pub(in crate::store) fn add_hour(&mut self, begin: Timestamp, stored: &StoredSums<'_>) {
+    /// Adds what was summed up of an hour or day.
+    pub(in crate::store) fn add_stored(&mut self, begin: Timestamp, stored: &StoredSums<'_>) {
         let attributes = &self.of.attributes;
         let sums = self.bucket(begin);
         for (attribute, sum) in attributes.iter().zip(sums) {
-            if let Some(of_hour) = stored.get(attribute.as_str()) {
-                sum.merge(*of_hour);
+            if let Some(stored) = stored.get(attribute.as_str()) {
+                sum.merge(*stored);
             }
         }
+    }
+
+    /// Adds what was summed up of the hours of a day: first to each other, as in the row of its month, so that the
+    /// answer does not depend on which of them is read.
+    pub(in crate::store) fn add_day(&mut self, begin: Timestamp, hours: &[&StoredSums<'_>]) {
+        let attributes = &self.of.attributes;
+        for (attribute, sum) in attributes.iter().zip(self.bucket(begin)) {
+            let mut of_day = Sum::default();
+            for of_hour in hours.iter().filter_map(|hour| hour.get(attribute.as_str())) {
+                of_day.merge(*of_hour);
+            }
+            if of_day.count > 0 {
+                sum.merge(of_day.stored());
+            }
+        }
+    }
+
+    /// Removes the buckets from this one on.
+    pub(in crate::store) fn cut(&mut self, at: Timestamp) {
+        self.buckets.split_off(&self.of.bucket(at));
     }
 
     /// Notes that the bucket of a timestamp is not empty.
@@ -157,7 +182,7 @@ impl<'a> Sums<'a> {
 mod tests {
     use serde_json::value::RawValue;
 
-    use super::super::sums::HourSums;
+    use super::super::sums::{HourSums, day_sums};
     use super::*;
 
     fn summed(attributes: &[&str], values: &[(i64, &str)]) -> Vec<Aggregate> {
@@ -256,12 +281,35 @@ mod tests {
             }
             let json = serde_json::to_string(&of_hour.stored()).unwrap();
             let stored: StoredSums<'_> = serde_json::from_str(&json).unwrap();
-            sums.add_hour(Timestamp::from_unix_microseconds(hour as i64 * 3_600_000_000), &stored);
+            sums.add_stored(
+                Timestamp::from_unix_microseconds(hour as i64 * 3_600_000_000),
+                &stored,
+            );
         }
         let aggregate = &sums.finish()[..];
         let [it] = aggregate else { panic!("{aggregate:?}") };
         assert_eq!((it.count, it.minimum, it.maximum), (3, -4.0, 2.5));
         assert_eq!(it.mean, -0.5 / 3.0);
+    }
+
+    #[test]
+    fn a_week_is_the_same_from_the_hours_and_from_the_days_of_its_months() {
+        let (from, attributes) = (Timestamp::default(), vec!["a".into()]);
+        let aggregation =
+            Aggregation { from, to: from, bucket_secs: 7 * 86_400, attributes, limit: 1 };
+        let (mut by_hour, mut by_day) = (Sums::new(&aggregation), Sums::new(&aggregation));
+        for day in 4..11 {
+            let hours = [0.1, 1e16, 0.3, -1e16, 1e-9].map(|number| {
+                let mut of_hour = HourSums::default();
+                of_hour.add(&format!(r#"{{"a":{}}}"#, number * f64::from(day)));
+                of_hour.stored().unwrap()
+            });
+            let begin = Timestamp::from_unix_microseconds(i64::from(day) * 86_400_000_000);
+            by_hour.add_day(begin, &hours.each_ref()[..]);
+            by_day.add_stored(begin, &day_sums(&hours.each_ref()[..]).unwrap());
+        }
+        let (by_hour, by_day) = (by_hour.finish(), by_day.finish());
+        assert_eq!((by_hour.len(), by_hour), (1, by_day));
     }
 
     #[test]

@@ -38,10 +38,10 @@ const MAX_DAYS: i64 = 500;
 const MAX_ROWS: i64 = 20_000;
 
 /// An hour with many rows takes longer than other statements may.
-const STATEMENT_TIMEOUT: &str = "set local statement_timeout = '10min'";
+pub(super) const STATEMENT_TIMEOUT: &str = "set local statement_timeout = '10min'";
 
 /// PostgreSQL cancels each statement earlier, unless it is unreachable.
-const RECOUNT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+pub(super) const RECOUNT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// One process at a time: a second one would sum up the same.
 const TRY_LOCK: &str = "select pg_try_advisory_xact_lock(hashtextextended('tributary roll-up', 0))";
@@ -201,7 +201,9 @@ impl RollUp {
             report(due_since);
             let late = due_since.is_some_and(|it| it.saturating_add(LATE) < Timestamp::now());
             let started_at = Instant::now();
-            let is_complete = self.store.recount().await? && self.rebuilder.resume().await?;
+            let is_complete = self.store.recount().await?
+                && self.rebuilder.resume().await?
+                && self.store.recount_months().await?;
             if is_complete {
                 report(self.store.recount_due_since().await?);
                 return Ok(());

@@ -18,6 +18,9 @@ pub(in crate::store) type StoredSums<'a> = BTreeMap<Cow<'a, str>, (i64, f64, f64
 /// The hours of a day that were summed up: the number of measurements, and their sums unless there are too many.
 pub(in crate::store) type StoredHours<'a> = BTreeMap<u8, (i32, Option<StoredSums<'a>>)>;
 
+/// The days of a month with measurements, from 0: their sums, unless they are to be read by hour.
+pub(in crate::store) type StoredMonth<'a> = BTreeMap<i32, Option<StoredSums<'a>>>;
+
 /// Attributes of an hour in the roll-up. A sensor with more puts data into their names; its hours are read from the
 /// rows.
 const MAX_HOUR_ATTRIBUTES: usize = 128;
@@ -45,13 +48,36 @@ impl HourSums {
     }
 
     /// As the roll-up stores them.
-    pub(in crate::store) fn stored(&self) -> Option<StoredSums<'_>> {
-        let stored = |(name, sum): (&'_ String, &Sum)| {
-            (Cow::Owned(name.clone()), (sum.count, sum.minimum, sum.total(), sum.maximum))
-        };
-        let fits = self.attributes.len() <= MAX_HOUR_ATTRIBUTES;
-        fits.then(|| self.attributes.iter().map(stored).collect())
+    pub(in crate::store) fn stored(&self) -> Option<StoredSums<'static>> {
+        stored(&self.attributes)
     }
+}
+
+fn stored<N: AsRef<str>>(sums: &BTreeMap<N, Sum>) -> Option<StoredSums<'static>> {
+    let stored = |(name, sum): (&N, &Sum)| (Cow::Owned(name.as_ref().to_owned()), sum.stored());
+    (sums.len() <= MAX_HOUR_ATTRIBUTES).then(|| sums.iter().map(stored).collect())
+}
+
+/// The hours of a day that have measurements, unless the sums of one of them do not hold.
+pub(in crate::store) fn valid_hours<'a, 'b>(
+    counts: &[Option<i32>],
+    stored: &'b StoredHours<'a>,
+) -> Option<Vec<&'b StoredSums<'a>>> {
+    let counts = counts.iter().map(|count| count.unwrap_or(0)).zip(0u8..);
+    let valid = |(count, hour): (i32, u8)| match stored.get(&hour) {
+        Some((of, Some(sums))) if *of == count => Some(sums),
+        _ => None,
+    };
+    counts.filter(|(count, _)| *count > 0).map(valid).collect()
+}
+
+/// The sums of a day from those of its hours, unless it has too many attributes.
+pub(super) fn day_sums(hours: &[&StoredSums<'_>]) -> Option<StoredSums<'static>> {
+    let mut sums = BTreeMap::<&str, Sum>::new();
+    for (name, of_hour) in hours.iter().copied().flatten() {
+        sums.entry(name).or_default().merge(*of_hour);
+    }
+    stored(&sums)
 }
 
 /// The sum of one attribute in one bucket.
@@ -100,6 +126,10 @@ impl Sum {
 
     fn total(&self) -> f64 {
         self.total + self.lost
+    }
+
+    pub(super) fn stored(&self) -> (i64, f64, f64, f64) {
+        (self.count, self.minimum, self.total(), self.maximum)
     }
 
     pub(super) fn mean(&self) -> f64 {

@@ -1,0 +1,132 @@
+//! The sums of a month's days: they are read instead of the hours, and end with any change of one.
+
+use super::*;
+
+const DAY_SECS: u32 = 86_400;
+
+/// The first second of the month before the present one.
+async fn last_month(scene: &Scene) -> i64 {
+    let first =
+        "select extract(epoch from date_trunc('month', now(), 'UTC') - interval '1 month')::bigint";
+    count(&scene.database, first).await
+}
+
+/// A sensor with five days of the month before, and today.
+async fn summed_up() -> (Scene, SensorIdentifier, i64) {
+    let scene = Scene::new().await;
+    let (sensor, begin) = (scene.sensor().await, last_month(&scene).await);
+    let items: Vec<_> = (0..5)
+        .flat_map(|day| [0, 5, 23].map(|hour| (begin + (day * 24 + hour) * HOUR_SECS, day + hour)))
+        .chain([(Timestamp::now().unix_seconds() as i64, 7)])
+        .collect();
+    scene.commit(sensor, &items).await;
+    scene.fold().await;
+    scene.recount().await;
+    scene.recount_months().await;
+    (scene, sensor, begin)
+}
+
+async fn months(scene: &Scene, condition: &str) -> i64 {
+    let months = format!("select count(*) from sensor_month where {condition}");
+    count(&scene.database, &months).await
+}
+
+#[actix_rt::test]
+async fn a_month_is_read_until_one_of_its_days_changes() {
+    let (scene, sensor, begin) = summed_up().await;
+    assert_eq!(months(&scene, "recount_at is null").await, 1);
+    scene.assert_true(sensor, "summed up").await;
+    // What is read shows by it whether it came from the month.
+    let falsify = async || {
+        scene
+            .execute("update sensor_month set sums = replace(sums::text, '27.0]', '77.0]')::json")
+            .await;
+        let days = scene.aggregates(sensor, DAY_SECS).await;
+        assert_eq!((days.rows.len(), days.rows[4].maximum), (6, 77.0));
+    };
+    falsify().await;
+    assert_eq!(scene.aggregates(sensor, 3_600).await.rows[14].maximum, 27.0, "the hours are not");
+
+    scene.commit(sensor, &[(begin + 4 * 24 * HOUR_SECS + 1, 3)]).await;
+    scene.assert_true(sensor, "the late item is in the journal").await;
+    scene.fold().await;
+    scene.assert_true(sensor, "the month does not hold any more").await;
+    scene.recount_months().await;
+    assert_eq!(months(&scene, "recount_at is null").await, 0, "an hour is not summed up");
+    scene.recount().await;
+    scene.execute("update sensor_month set recount_at = now()").await;
+    scene.recount_months().await;
+    falsify().await;
+    scene.rebuild(begin, begin + HOUR_SECS).await;
+    scene.assert_true(sensor, "rebuilt").await;
+
+    scene.store.delete_sensor(sensor).await.unwrap();
+    assert_eq!(months(&scene, "true").await, 0);
+}
+
+#[actix_rt::test]
+async fn a_day_with_an_hour_that_is_not_summed_up_is_read_by_hour() {
+    let (scene, sensor, _) = summed_up().await;
+    scene
+        .execute("update sensor_hour set sums = sums - '5' where sums->'5'->1->'n'->>1 = '7.0'")
+        .await;
+    scene.recount_months().await;
+    assert_eq!(months(&scene, r#"recount_at is null and sums::text like '%"2":null%'"#).await, 1);
+    scene.assert_true(sensor, "one day is not in the month").await;
+}
+
+#[actix_rt::test]
+async fn pages_of_days_are_the_same_with_and_without_months() {
+    let (scene, sensor, begin) = summed_up().await;
+    // The first day is not whole.
+    let first = Timestamp::from_unix_microseconds((begin + HOUR_SECS) * 1_000_000);
+    let pages = async || {
+        let (mut from, mut pages) = (Some(first), Vec::new());
+        while let Some(begin) = from {
+            let aggregation = Aggregation {
+                from: begin,
+                to: Timestamp::now(),
+                bucket_secs: DAY_SECS,
+                attributes: vec!["n".into()],
+                limit: 2,
+            };
+            let page =
+                scene.store.aggregate_measurements(sensor, &aggregation).await.unwrap().unwrap();
+            from = page.next;
+            pages.push(page.rows);
+        }
+        pages
+    };
+    let with = pages().await;
+    assert_eq!(with.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+    scene.execute("delete from sensor_month").await;
+    assert_eq!(pages().await, with);
+}
+
+#[actix_rt::test]
+async fn a_month_that_is_over_is_summed_up_for_each_sensor_with_days_in_it() {
+    let (mut scene, sensor, begin) = summed_up().await;
+    let silent = scene.sensor().await;
+    scene
+        .execute(&format!(
+            "delete from sensor_month;
+             update sensor_month_progress set month = (to_timestamp({begin}) at time zone 'utc')::date - interval '1 month'"
+        ))
+        .await;
+    scene.recount_months().await;
+    let is_over = "date_trunc('month', (now() at time zone 'utc') - interval '3 days') > month";
+    let (expected, all) = (
+        months(&scene, &format!("recount_at is null and {is_over}")).await,
+        months(&scene, "true").await,
+    );
+    assert_eq!(expected, all);
+    let day =
+        count(&scene.database, "select extract(day from now() at time zone 'utc')::bigint").await;
+    assert_eq!(all, i64::from(day > 3), "after three days");
+    assert_eq!(months(&scene, &format!("sensor_identifier = '{silent}'")).await, 0);
+    scene.assert_true(sensor, "summed up").await;
+
+    scene.config.rollup_retention_days = Some(0);
+    Housekeeper::new(scene.store.clone(), &scene.config).round().await.unwrap();
+    assert_eq!(months(&scene, "true").await, 0);
+}
