@@ -72,7 +72,11 @@ pub(crate) async fn hypertables() -> Option<Database> {
 pub(crate) const CITUS_STAND_IN: &str = "\
 create function create_distributed_table(
     relation regclass, distribution_column text, shard_count integer default 8, colocate_with text default 'default'
-) returns void language sql as 'select';
+) returns void language plpgsql as $$ begin
+    if exists (select from pg_trigger where tgrelid = relation and not tgisinternal) then
+        raise exception 'cannot distribute % because it has triggers', relation;
+    end if;
+end $$;
 create function truncate_local_data_after_distributing_table(regclass) returns void language sql as 'select';
 create function citus_total_relation_size(regclass, fail_on_error boolean) returns bigint
 language sql as 'select pg_total_relation_size($1)';
