@@ -9,12 +9,12 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tributary::domain::{SensorIdentifier, Subscriptions, Timestamp};
 use tributary::store::{
-    self, Aggregates, Aggregation, Committer, CopyMode, Housekeeper, Rebuilder, RollUp, Source,
-    Store,
+    self, Aggregates, Aggregation, Committer, CopyMode, EngineName, Housekeeper, Rebuilder, RollUp,
+    Source, Store,
 };
 
 use crate::access::tributary;
-use crate::support::postgres::{Database, connect, without_empty_databases};
+use crate::support::postgres::{Database, connect, engine, without_empty_databases};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
 
@@ -261,7 +261,7 @@ async fn the_roll_up_is_always_what_the_rows_say() {
         scene.recount().await;
         scene.recount_months().await;
         let months = "select count(*) from sensor_month where recount_at is null";
-        assert!(count(&scene.database, months).await > 0);
+        assert_eq!(count(&scene.database, months).await > 0, engine() != EngineName::Citus);
         for sensor in sensors {
             scene.assert_true(sensor, &format!("seed {seed}, at the end")).await;
             // The present hour is not over.

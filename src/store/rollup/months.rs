@@ -49,6 +49,11 @@ const STORE: &str = "\
 update sensor_month set sums = $3::text::json, recount_at = null
 where sensor_identifier = $1 and month = date '1970-01-01' + $2";
 
+/// Whether a month may be next. None ever is on Citus, which refuses [`INSERT_NEXT`].
+const HAS_NEXT: &str = "\
+select 1 from sensor_month_progress
+where month < date_trunc('month', (now() at time zone 'utc') - interval '3 days')";
+
 /// Inserts the rows of some sensors for the next month, if it ended more than three days ago: most late items have
 /// arrived by then. Parameter: number of sensors.
 const INSERT_NEXT: &str = "\
@@ -93,13 +98,15 @@ impl Store {
             let parameters: Parameters<'_> =
                 &[(&now.to_jiff(), Type::TIMESTAMPTZ), (&MAX_MONTHS, Type::INT8)];
             let due = transaction.query_typed(DUE, parameters).await?;
-            let done = if due.is_empty() {
+            let done = if !due.is_empty() {
+                try_join_all(due.iter().map(|row| recount(transaction.client(), row))).await?;
+                false
+            } else if transaction.query_typed_opt(HAS_NEXT, &[]).await?.is_none() {
+                true
+            } else {
                 transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
                 let sensors: Parameters<'_> = &[(&MAX_SENSORS, Type::INT8)];
                 transaction.execute_typed(INSERT_NEXT, sensors).await? == 0
-            } else {
-                try_join_all(due.iter().map(|row| recount(transaction.client(), row))).await?;
-                false
             };
             transaction.commit().await?;
             Ok(done)

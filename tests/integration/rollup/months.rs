@@ -1,6 +1,7 @@
 //! The sums of a month's days: they are read instead of the hours, and end with any change of one.
 
 use super::*;
+use crate::support::postgres::skipped_on;
 
 const DAY_SECS: u32 = 86_400;
 
@@ -26,6 +27,10 @@ async fn summed_up() -> (Scene, SensorIdentifier, i64) {
     (scene, sensor, begin)
 }
 
+fn without_months() -> bool {
+    skipped_on(&[EngineName::Citus], "it keeps no sums of months")
+}
+
 async fn months(scene: &Scene, condition: &str) -> i64 {
     let months = format!("select count(*) from sensor_month where {condition}");
     count(&scene.database, &months).await
@@ -33,6 +38,9 @@ async fn months(scene: &Scene, condition: &str) -> i64 {
 
 #[actix_rt::test]
 async fn a_month_is_read_until_one_of_its_days_changes() {
+    if without_months() {
+        return;
+    }
     let (scene, sensor, begin) = summed_up().await;
     assert_eq!(months(&scene, "recount_at is null").await, 1);
     scene.assert_true(sensor, "summed up").await;
@@ -66,6 +74,9 @@ async fn a_month_is_read_until_one_of_its_days_changes() {
 
 #[actix_rt::test]
 async fn a_day_with_an_hour_that_is_not_summed_up_is_read_by_hour() {
+    if without_months() {
+        return;
+    }
     let (scene, sensor, _) = summed_up().await;
     scene
         .execute("update sensor_hour set sums = sums - '5' where sums->'5'->1->'n'->>1 = '7.0'")
@@ -77,6 +88,9 @@ async fn a_day_with_an_hour_that_is_not_summed_up_is_read_by_hour() {
 
 #[actix_rt::test]
 async fn pages_of_days_are_the_same_with_and_without_months() {
+    if without_months() {
+        return;
+    }
     let (scene, sensor, begin) = summed_up().await;
     // The first day is not whole.
     let first = Timestamp::from_unix_microseconds((begin + HOUR_SECS) * 1_000_000);
@@ -105,6 +119,9 @@ async fn pages_of_days_are_the_same_with_and_without_months() {
 
 #[actix_rt::test]
 async fn a_month_that_is_over_is_summed_up_for_each_sensor_with_days_in_it() {
+    if without_months() {
+        return;
+    }
     let (mut scene, sensor, begin) = summed_up().await;
     let silent = scene.sensor().await;
     scene

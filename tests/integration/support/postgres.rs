@@ -270,9 +270,13 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
         EngineName::Postgres => &[],
         EngineName::TimescaleDb => &["shared_preload_libraries=timescaledb"],
         // It connects to itself: without TLS, for which it would look for certificates in the home of another account.
-        EngineName::Citus => {
-            &["shared_preload_libraries=citus", "citus.node_conninfo=sslmode=disable"]
-        }
+        // Each database has a worker, which ends the prepared transactions of dead sessions.
+        EngineName::Citus => &[
+            "shared_preload_libraries=citus",
+            "citus.node_conninfo=sslmode=disable",
+            "max_worker_processes=500",
+            "citus.recover_2pc_interval=1s",
+        ],
     };
     let settings = settings.iter().chain(preloaded).copied().chain(tls).chain(standby);
     let settings = settings.map(str::to_owned);
