@@ -29,8 +29,8 @@ use crate::store::maintenance::partitions::Partitions;
 use crate::store::sensors::deletion::DELETION_LOCK;
 use crate::store::{Config, StoreError};
 
-/// Upper bound if the server stops responding: a partition's own statements end after 10 s each.
-const CREATION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// For one partition, if the server stops responding: its own statements end after 10 s each.
+const CREATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A COMMIT without WAL records does not wait for a standby. This one writes a record, so that the rows of
 /// an earlier transaction whose wait was cancelled are confirmed, too. One at a time: abandoned attempts
@@ -245,15 +245,17 @@ impl Committer {
                 Ok(connection.client.simple_query("").await.map(drop)?)
             })
             .await?;
-            self.answered(&connection, CREATION_TIMEOUT, async {
-                let WriterConnection { client, engine, .. } = &*connection;
-                let outcome = self.partitions.ensure(*engine, client, not_yet_known).await;
-                if outcome.is_err() {
-                    roll_back(&connection).await;
-                }
-                outcome
-            })
-            .await?;
+            for partition in not_yet_known {
+                self.answered(&connection, CREATION_TIMEOUT, async {
+                    let WriterConnection { client, engine, .. } = &*connection;
+                    let outcome = self.partitions.ensure(*engine, client, partition).await;
+                    if outcome.is_err() {
+                        roll_back(&connection).await;
+                    }
+                    outcome
+                })
+                .await?;
+            }
         }
         self.answered(&connection, self.timeout, async {
             let outcome = transact((&connection, &self.partitions), batch, rows, mode).await;

@@ -121,8 +121,8 @@ impl Partitions {
         }
     }
 
-    /// Creates the partitions that do not exist yet. If one cannot be created now, the default partition
-    /// stores its rows until the partition exists; they are then moved.
+    /// Creates a partition that does not exist yet. If that is impossible now, the default partition stores its rows
+    /// until the partition exists; they are then moved.
     ///
     /// # Errors
     /// When the connection is lost.
@@ -130,28 +130,25 @@ impl Partitions {
         &self,
         engine: &dyn Engine,
         client: &Client,
-        partitions: Vec<(Kind, i64)>,
+        (kind, interval): (Kind, i64),
     ) -> Result<(), StoreError> {
-        for (kind, interval) in partitions {
-            if !self.back_offs()[kind as usize].is_over() {
-                continue;
+        if !self.back_offs()[kind as usize].is_over() {
+            return Ok(());
+        }
+        match engine.create(client, &self.intervals.partition(kind, interval)).await {
+            Ok(()) => {
+                self.known().insert((kind, interval));
+                self.back_offs()[kind as usize] = BackOff::default();
             }
-            match engine.create(client, &self.intervals.partition(kind, interval)).await {
-                Ok(()) => {
-                    self.known().insert((kind, interval));
-                    self.back_offs()[kind as usize] = BackOff::default();
-                }
-                Err(error) if is_lost(&error) => return Err(error),
-                Err(error) => {
-                    let (pause, is_new) =
-                        self.back_offs()[kind as usize].back_off(error.to_string());
-                    let (partition, again_secs) =
-                        (self.intervals.name(kind, interval), pause.as_secs());
-                    if is_new {
-                        tracing::warn!(partition, %error, again_secs, "partition not created: its rows go to the default partition until it is");
-                    } else {
-                        tracing::debug!(partition, %error, again_secs, "partition still not created");
-                    }
+            Err(error) if is_lost(&error) => return Err(error),
+            Err(error) => {
+                let (pause, is_new) = self.back_offs()[kind as usize].back_off(error.to_string());
+                let (partition, again_secs) =
+                    (self.intervals.name(kind, interval), pause.as_secs());
+                if is_new {
+                    tracing::warn!(partition, %error, again_secs, "partition not created: its rows go to the default partition until it is");
+                } else {
+                    tracing::debug!(partition, %error, again_secs, "partition still not created");
                 }
             }
         }
