@@ -1,6 +1,7 @@
 //! A client of the service's HTTP API. Used by `simulate` to register sensors and to read the ledger, and by
 //! `bench` to watch the service under measurement. A failure is one sentence: what was asked, what came back.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use anyhow::{Context as _, anyhow, bail};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::domain::LedgerSnapshot;
 use crate::tls;
@@ -18,6 +21,9 @@ use crate::tls;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// By instance; each start is another one.
+pub(crate) type Ledgers = BTreeMap<Uuid, LedgerSnapshot>;
 
 #[derive(Clone)]
 pub(crate) struct HttpClient {
@@ -88,11 +94,19 @@ impl HttpClient {
         self.send(Method::GET, path, None).await?.json()
     }
 
-    /// The ledgers of all instances together, since they started.
-    pub(crate) async fn ledgers(&self) -> anyhow::Result<LedgerSnapshot> {
-        let mut instances: Value = self.read("/api/v1/instances").await?;
-        let items = instances["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        items.into_iter().map(|mut it| Ok(serde_json::from_value(it["ledger"].take())?)).sum()
+    /// The ledger of each instance, since it started.
+    pub(crate) async fn ledgers(&self) -> anyhow::Result<Ledgers> {
+        #[derive(Deserialize)]
+        struct Instances {
+            items: Vec<Instance>,
+        }
+        #[derive(Deserialize)]
+        struct Instance {
+            identifier: Uuid,
+            ledger: LedgerSnapshot,
+        }
+        let Instances { items } = self.read("/api/v1/instances").await?;
+        Ok(items.into_iter().map(|it| (it.identifier, it.ledger)).collect())
     }
 
     /// The service's ledger, since it started.

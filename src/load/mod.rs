@@ -16,7 +16,7 @@ mod sensors;
 
 pub(crate) use account::{Account, Message};
 pub(crate) use fleet::Fleet;
-pub(crate) use http::HttpClient;
+pub(crate) use http::{HttpClient, Ledgers};
 pub(crate) use pace::Rate;
 pub(crate) use progress::{count, progress};
 pub(crate) use publisher::{Connection, Event, Stop, Totals, latencies, record};

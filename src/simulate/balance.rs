@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::domain::{LedgerEntry, LedgerSnapshot};
-use crate::load::{Account, count};
+use crate::load::{Account, Ledgers, count};
 
 /// Items of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) enum LedgerCheck {
 }
 
 impl LedgerCheck {
-    /// Whether nothing is missing. Beside other publishers that is all that the ledger can tell.
+    /// Whether nothing is missing. Beside other publishers that is all that the ledger can show.
     pub(super) const fn is_good(&self) -> bool {
         matches!(self, Self::Exact | Self::ExactWithDuplicates | Self::Foreign(_))
     }
@@ -60,16 +60,15 @@ impl fmt::Display for LedgerCheck {
 }
 
 impl Balance {
-    /// None where the service counts less than before: it was restarted, and its ledger with it.
-    fn between(published: u64, before: LedgerEntry, after: LedgerEntry) -> Option<Self> {
+    const fn between(published: u64, before: LedgerEntry, after: LedgerEntry) -> Self {
         let ledger = LedgerEntry {
-            received: after.received.checked_sub(before.received)?,
-            committed: after.committed.checked_sub(before.committed)?,
-            duplicate: after.duplicate.checked_sub(before.duplicate)?,
-            rejected: after.rejected.checked_sub(before.rejected)?,
+            received: after.received.saturating_sub(before.received),
+            committed: after.committed.saturating_sub(before.committed),
+            duplicate: after.duplicate.saturating_sub(before.duplicate),
+            rejected: after.rejected.saturating_sub(before.rejected),
             ..after
         };
-        Some(Self { published, ledger })
+        Self { published, ledger }
     }
 
     const fn stored(&self) -> u64 {
@@ -78,17 +77,16 @@ impl Balance {
 }
 
 impl Balances {
-    pub(super) fn between(
-        account: &Account,
-        before: &LedgerSnapshot,
-        after: &LedgerSnapshot,
-    ) -> Option<Self> {
+    /// Of the instances of `after`: one that has joined began with an empty ledger, one that has ended took its with it.
+    pub(super) fn between(account: &Account, before: &Ledgers, after: &Ledgers) -> Self {
+        let before: LedgerSnapshot = after.keys().filter_map(|it| before.get(it)).copied().sum();
+        let after: LedgerSnapshot = after.values().copied().sum();
         let (before, after, mut balances) = (before.entries(), after.entries(), Self::default());
         for (kind, balance) in balances.0.iter_mut().enumerate() {
             let published = account.kinds[kind].published;
-            *balance = Balance::between(published, before[kind].1, after[kind].1)?;
+            *balance = Balance::between(published, before[kind].1, after[kind].1);
         }
-        Some(balances)
+        balances
     }
 
     /// Whether everything has arrived, and none is in flight.
@@ -162,9 +160,31 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_service_is_noticed_and_items_in_flight_are_waited_for() {
-        let before = balance(0, 10, 0, 0).ledger;
-        assert_eq!(Balance::between(5, before, LedgerEntry::default()), None);
+    fn ledgers_are_compared_by_instance() {
+        let ledgers = |counts: &[(u128, u64)]| -> Ledgers {
+            let ledger = |committed| LedgerSnapshot {
+                measurements: balance(0, committed, 0, 0).ledger,
+                ..LedgerSnapshot::default()
+            };
+            counts.iter().map(|(id, count)| (uuid::Uuid::from_u128(*id), ledger(*count))).collect()
+        };
+        let before = ledgers(&[(1, 1_000), (2, 50)]);
+        for (after, committed) in [
+            (ledgers(&[(1, 1_010), (2, 50)]), 10),
+            // One has joined.
+            (ledgers(&[(1, 1_010), (2, 51), (3, 7)]), 18),
+            // One has ended, which had counted more than all others.
+            (ledgers(&[(2, 55)]), 5),
+            // One was restarted.
+            (ledgers(&[(2, 55), (4, 3)]), 8),
+        ] {
+            let balances = Balances::between(&Account::default(), &before, &after);
+            assert_eq!(balances.0[0].ledger.committed, committed, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn items_in_flight_are_waited_for() {
         let mut balances = of_measurements(balance(100, 94, 1, 5));
         assert!(balances.are_settled() && !balances.are_stored());
         balances.0[0].ledger.in_flight = 1;

@@ -1,4 +1,4 @@
-//! `tributary simulate`: a fleet of simulated sensors publishes at the broker, and the service's ledger tells what
+//! `tributary simulate`: a fleet of simulated sensors publishes at the broker, and the service's ledger shows what
 //! became of it. Called by the command line. It promises that every published item is accounted for in the
 //! summary, or that the summary counts the missing ones.
 //!
@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,9 +26,8 @@ use tracing::info;
 pub use options::Options;
 pub use summary::Summary;
 
-use crate::domain::LedgerSnapshot;
 use crate::load::{
-    Account, Content, Fleet, HttpClient, Invention, Rate, Series, Stop, Totals, progress,
+    Account, Content, Fleet, HttpClient, Invention, Ledgers, Rate, Series, Stop, Totals, progress,
 };
 use crate::mqtt;
 use crate::wire::Topics;
@@ -134,30 +133,30 @@ fn fleet(options: &Options, mqtt: &mqtt::Config) -> anyhow::Result<Fleet> {
 async fn settle(
     http: &HttpClient,
     published: &Account,
-    before: &LedgerSnapshot,
+    before: &Ledgers,
     stop: &watch::Receiver<Stop>,
 ) -> anyhow::Result<Balances> {
     let (mut progressed_at, mut finished) = (Instant::now(), 0);
     loop {
-        let ledger = http.ledgers().await;
-        let balances = ledger.and_then(|after| {
-            Balances::between(published, before, &after)
-                .context("the service was restarted during the run, and its ledger with it")
+        let balances = http.ledgers().await.map(|after| {
+            let has_ended = before.keys().any(|it| !after.contains_key(it));
+            (Balances::between(published, before, &after), has_ended)
         });
         let now = Instant::now();
-        if let Ok(balances) = &balances {
+        let mut is_over = now >= progressed_at + SETTLE_TIMEOUT || *stop.borrow() == Stop::Now;
+        if let Ok((balances, _)) = &balances {
             if balances.are_stored() {
                 return Ok(*balances);
             }
             if balances.finished() > finished {
                 (finished, progressed_at) = (balances.finished(), now);
             }
-            if balances.are_settled() && now >= progressed_at + SETTLE_STABLE {
-                return Ok(*balances);
-            }
+            is_over |= balances.are_settled() && now >= progressed_at + SETTLE_STABLE;
         }
-        if now >= progressed_at + SETTLE_TIMEOUT || *stop.borrow() == Stop::Now {
-            return balances;
+        if is_over {
+            let (balances, has_ended) = balances?;
+            ensure!(!has_ended, "an instance ended during the run, and its ledger with it");
+            return Ok(balances);
         }
         sleep(POLL_INTERVAL).await;
     }
