@@ -28,8 +28,11 @@ const FOLD_INTERVAL: Duration = Duration::from_secs(10);
 /// were created, moved or deleted. The readers get a new `fleet` event.
 const READ_INTERVAL: Duration = Duration::from_secs(300);
 
-/// The same while other instances are alive, which fold part of the journal.
+/// The same at least while other instances are alive, which fold part of the journal.
 const READ_INTERVAL_OF_SEVERAL: Duration = Duration::from_secs(10);
+
+/// And this many times as long as a read takes: with many sensors it reads millions of rows.
+const READ_PAUSE_FACTOR: u32 = 100;
 
 /// Between attempts while the database is unavailable, however many readers arrive.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,6 +80,8 @@ struct State {
 struct Totals {
     model: Model,
     read_at: Instant,
+    /// How long the read took.
+    read_time: Duration,
     /// The current bucket.
     present: i32,
     /// The first event by scope, until something changes.
@@ -181,21 +186,21 @@ impl Fleet {
         let present = bucket_of(Timestamp::now());
         self.fold(|changed| self.apply(changed, present)).await?;
         let is_due = {
-            let read_interval = match self.hub.subscriptions().has_peers() {
-                true => READ_INTERVAL_OF_SEVERAL,
-                false => READ_INTERVAL,
-            };
+            let has_peers = self.hub.subscriptions().has_peers();
+            let is_old =
+                |it: &Totals| it.read_at.elapsed() >= read_interval(has_peers, it.read_time);
             let mut state = self.lock();
-            if state.totals.as_ref().is_some_and(|it| it.read_at.elapsed() >= read_interval) {
+            if state.totals.as_ref().is_some_and(is_old) {
                 state.totals = None;
             }
             let is_wanted = std::mem::take(&mut state.is_wanted);
             state.totals.is_none() && (is_wanted || !self.hub.fleet_scopes().is_empty())
         };
         if is_due {
+            let began_at = Instant::now();
             let model = Model::new(self.store.read_activity().await?);
-            let mut totals =
-                Totals { model, read_at: Instant::now(), present, beginnings: Vec::new() };
+            let (read_at, read_time) = (Instant::now(), began_at.elapsed());
+            let mut totals = Totals { model, read_at, read_time, present, beginnings: Vec::new() };
             let mut state = self.lock();
             for scope in self.hub.fleet_scopes() {
                 self.hub.restart_fleet(scope, &totals.beginning(scope));
@@ -227,5 +232,27 @@ impl Fleet {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_interval(has_peers: bool, read_time: Duration) -> Duration {
+    match has_peers {
+        true => (read_time * READ_PAUSE_FACTOR).clamp(READ_INTERVAL_OF_SEVERAL, READ_INTERVAL),
+        false => READ_INTERVAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_read_is_repeated_less_often() {
+        for (has_peers, milliseconds, seconds) in
+            [(false, 1, 300), (true, 1, 10), (true, 500, 50), (true, 60_000, 300)]
+        {
+            let interval = read_interval(has_peers, Duration::from_millis(milliseconds));
+            assert_eq!(interval.as_secs(), seconds, "{milliseconds} ms");
+        }
     }
 }
