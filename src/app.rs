@@ -129,6 +129,8 @@ impl App {
             client_id: config.mqtt.client_id.clone(),
             host: config.host.clone(),
             started_at,
+            topic_prefix: config.mqtt.topic_prefix.clone(),
+            broker: format!("{}:{}", config.mqtt.broker.host, config.mqtt.broker.port),
         };
         let peers_handles = PeersHandles {
             supervisor: supervisor.clone(),

@@ -75,8 +75,8 @@ pub(super) struct Accepted {
 /// The body is the configuration: an object whose members are strings, numbers, booleans or null, and with
 /// `NESTED_VALUES=store` also objects and arrays, to a depth of 16. It
 /// becomes the next revision, is committed, and then published to the sensor. With an
-/// `Idempotency-Key` a repeated request gets the first answer, for a day if nothing else is set, and is
-/// told so by `Idempotency-Replayed: true`. The request is the same if its body is, byte by byte: with
+/// `Idempotency-Key` a repeated request gets the first answer, for a day if nothing else is set, with
+/// `Idempotency-Replayed: true`. The request is the same if its body is, byte by byte: with
 /// its members in another order it is another one, which is 422.
 #[utoipa::path(
     post,
@@ -87,7 +87,7 @@ pub(super) struct Accepted {
          description = "1 to 255 characters; all requests of this sensor with this key are one")),
     request_body(content = Object, example = json!({ "interval_secs": 60 })),
     responses(
-        (status = 202, description = "Committed; it is on its way", body = Accepted),
+        (status = 202, description = "Committed; it will be published", body = Accepted),
     )
 )]
 async fn create(
@@ -178,7 +178,7 @@ async fn one(
     operation_id = "republish_configuration",
     tag = "configurations",
     responses(
-        (status = 202, description = "It is on its way", body = Accepted),
+        (status = 202, description = "It will be published again", body = Accepted),
         (status = 409, description = "There is a newer one"),
     )
 )]

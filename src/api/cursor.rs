@@ -152,7 +152,7 @@ impl Position for String {
     }
 }
 
-/// Sensors, by name or by when they were last heard; the identifier is the tie-break.
+/// Sensors, by name or by `last_seen`; the identifier is the tie-break.
 impl Position for SensorKey {
     const TAG: u8 = b's';
 

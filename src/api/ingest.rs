@@ -95,7 +95,7 @@ pub(super) struct LogLevelBody {
 /// The state of ingest
 #[utoipa::path(
     get, path = "/api/v1/ingest", tag = "ingest", operation_id = "read_ingest",
-    responses((status = 200, description = "What is on its way, and its bounds", body = State)),
+    responses((status = 200, description = "What is in flight, and its bounds", body = State)),
 )]
 async fn state(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     Ok(answer(&context))

@@ -43,6 +43,13 @@ pub(super) struct Instance {
     /// The memory that they occupy.
     window_bytes: u64,
     ledger: LedgerSnapshot,
+    /// `MQTT_TOPIC_PREFIX`
+    topic_prefix: String,
+    /// Host and port of `MQTT_URL`
+    broker: String,
+    /// Whether topic prefix or broker are other ones than those of the instance that answers: such instances must not
+    /// share a database, unless both brokers are one cluster.
+    differs: bool,
 }
 
 /// The instances that are alive
@@ -66,6 +73,7 @@ fn instance(row: InstanceRow, context: &Context) -> Instance {
         true => (context.ledger.snapshot(), context.ingest.flow.snapshot()),
         false => (row.ledger, row.flow),
     };
+    let differs = row.differs_from(&context.identity.topic_prefix, &context.identity.broker);
     let FlowSnapshot { window_messages, window_bytes, .. } = flow;
     Instance {
         identifier: row.identifier,
@@ -79,5 +87,8 @@ fn instance(row: InstanceRow, context: &Context) -> Instance {
         window_messages,
         window_bytes,
         ledger,
+        topic_prefix: row.topic_prefix,
+        broker: row.broker,
+        differs,
     }
 }

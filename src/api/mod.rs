@@ -144,7 +144,7 @@ impl Config {
     pub const DEFAULT_ADDRESS: &'static str = "127.0.0.1:8080";
 }
 
-/// Binds the address and prepares the server, which then wants to be awaited or spawned; tells the
+/// Binds the address and prepares the server, which then wants to be awaited or spawned; returns the
 /// address that it got, which differs from the setting where that says port 0. Signals are left
 /// to the caller: stop it by its handle.
 ///

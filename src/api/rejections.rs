@@ -33,7 +33,7 @@ pub(super) struct RejectionItem {
     topic: String,
     #[schema(value_type = Option<uuid::Uuid>)]
     sensor_identifier: Option<SensorIdentifier>,
-    /// Null where the topic does not tell it.
+    /// Null where the topic does not contain it.
     #[schema(value_type = Option<KindName>)]
     kind: Option<String>,
     /// The item's index in its message, from 0; null where the whole message was rejected.

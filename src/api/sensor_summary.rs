@@ -21,7 +21,7 @@ use super::routes::Routes;
 use crate::domain::{NetworkIdentifier, Scope, Timestamp};
 use crate::store::{self, ConfigurationState};
 
-/// Who was not heard for so long is silent, unless the query says otherwise.
+/// A sensor without a message for so long is silent, unless the query says otherwise.
 const SILENCE: Duration = Duration::from_secs(3_600);
 
 /// Counts are given again for so long.
@@ -69,7 +69,7 @@ impl SummaryCache {
 pub(super) struct SensorSummary {
     /// All that the caller may see, or those of the network.
     sensors: u64,
-    /// Those not heard since `silent_since`; never heard is silent.
+    /// Those without a message since `silent_since`, or without any.
     silent: u64,
     silent_since: jiff::Timestamp,
     /// By the state of the newest configuration; each state is there.
@@ -115,7 +115,7 @@ struct SummaryQuery {
     /// Those of one network
     #[param(inline)]
     network: Option<Identifier>,
-    /// Silent is who was not heard since: RFC 3339 or Unix seconds; an hour ago, by default
+    /// Silent is a sensor without a message since: RFC 3339 or Unix seconds; an hour ago, by default
     #[param(inline)]
     silent_since: Option<Time>,
 }

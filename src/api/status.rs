@@ -26,7 +26,7 @@ pub(super) fn routes(routes: &mut Routes) {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
-    /// Who answers, where there are several; `/api/v1/instances` tells of all.
+    /// Who answers, where there are several; `/api/v1/instances` lists all.
     instance: Instance,
     version: &'static str,
     commit: &'static str,

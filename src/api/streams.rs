@@ -47,7 +47,7 @@ pub(super) fn routes(routes: &mut Routes) {
 /// `FleetSnapshot`). Each `activity` after it gives the counts that have changed, as they are now
 /// (`FleetChange`): of at most 2,000 counts of sensors, and `sensors_not_listed` says of how many
 /// sensors there are more. `fleet` comes again every five minutes, and instead of all that waits for a
-/// client that reads too slowly: it replaces what was told before. An event has at most 512 KiB.
+/// client that reads too slowly: it replaces what was sent before. An event has at most 512 KiB.
 /// `dropped` is the last event and says why. `Last-Event-ID` changes nothing.
 #[utoipa::path(
     get, path = "/api/v1/streams/sensors", tag = "streams", operation_id = "stream_fleet",
@@ -68,7 +68,7 @@ async fn fleet(caller: Caller, context: web::Data<Context>) -> Result<HttpRespon
 /// First `open` (the schema `StreamOpened`); then `measurement`, `log_message` and `heartbeat`, with the
 /// members that the lists have (`Measurement`, `LogMessage`, `Heartbeat`), and `configuration`
 /// (`StreamConfiguration`) when one is `pending`, `published`, `acknowledged` or `failed`. What was
-/// there before is not told again. `dropped` (`StreamDropped`) is the last event and says why:
+/// there before is not sent again. `dropped` (`StreamDropped`) is the last event and says why:
 /// `too_slow`, `overrun`, `deleted`, `revoked` or `shutdown`. Past events are not kept: with `Last-Event-ID`, `open` says in
 /// `missed_since` from when on the lists hold what the client has missed.
 #[utoipa::path(
@@ -87,7 +87,7 @@ async fn sensor(
     // The stream is opened first, so that it reports a deletion that happens meanwhile.
     let reader = context.streams.hub.read_sensor(grant(&caller), sensor, seen)?;
     context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
-    if !context.streams.hub.subscriptions().heard().await {
+    if !context.streams.hub.subscriptions().known_to_peers().await {
         let problem = "another instance does not answer yet; what it commits would be missed";
         return Err(Problem::later(Kind::NotReady, problem));
     }

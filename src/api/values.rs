@@ -176,12 +176,12 @@ mod tests {
 
     #[test]
     fn names_are_told_apart() {
-        let told = |text| names(text).map(|names| names.join("|"));
-        assert_eq!(told("a").as_deref(), Some("a"));
-        assert_eq!(told(r"a b,c\,d,\\").as_deref(), Some(r"a b|c,d|\"));
+        let parsed = |text| names(text).map(|names| names.join("|"));
+        assert_eq!(parsed("a").as_deref(), Some("a"));
+        assert_eq!(parsed(r"a b,c\,d,\\").as_deref(), Some(r"a b|c,d|\"));
         let long = "x".repeat(65);
         for text in ["", "a,", ",a", "a\\", "a\0", &long] {
-            assert_eq!(told(text), None, "{text:?}");
+            assert_eq!(parsed(text), None, "{text:?}");
         }
     }
 }

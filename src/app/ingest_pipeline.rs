@@ -126,11 +126,15 @@ impl IngestPipeline {
             }
         });
         let (store, mut shutdown) = (self.store, self.stop.shutdown);
-        // Until the migrations are applied, messages stay in the broker.
+        // Until the migrations are applied and the other instances are known, messages stay in the broker.
+        let ready = async {
+            store.migrated().await;
+            self.subscriptions.joined().await;
+        };
         let ingest = async {
             tokio::select! {
                 biased;
-                () = store.migrated() => inbound.run().await,
+                () = ready => inbound.run().await,
                 _ = shutdown.wait_for(|shutdown| *shutdown) => InboundEnd::Shutdown,
             }
         };

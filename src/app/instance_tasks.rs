@@ -13,7 +13,7 @@ use crate::instances::{self, Identity, Peers, PeersHandles};
 use crate::store::{self, InstanceListener, LeaderLock};
 
 impl BackgroundTasks {
-    /// The leader's lock, and what the instances tell each other.
+    /// The leader's lock, and what the instances relay to each other.
     pub(super) fn spawn_instances(
         &self,
         config: &store::Config,

@@ -1,5 +1,5 @@
 //! The end of an instance's row. Made by `instance_tasks`, called by `app` at an orderly stop. The row is deleted only
-//! once the others have been told of everything.
+//! once everything is relayed to the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Once the others have been told of everything, deletes the row: they then know that they have missed nothing.
+    /// Once everything is relayed to the others, deletes the row: they then know that they have missed nothing.
     pub(super) async fn end(self) {
         let ended = async {
             if !self.subscriptions.relayed().emptied().await {

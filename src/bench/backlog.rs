@@ -158,8 +158,8 @@ pub(super) async fn fleet(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     let mut rows = compared(all);
     for (index, row) in rows.iter_mut().enumerate().skip(1) {
         // At a small scale not every sensor has its turn.
-        let heard = (bed.scaled(BACKLOG) as usize).min(SIZES[index]);
-        let more = heard.saturating_sub(SENSORS).max(1) as f64;
+        let expected = (bed.scaled(BACKLOG) as usize).min(SIZES[index]);
+        let more = expected.saturating_sub(SENSORS).max(1) as f64;
         let (at_peak, at_end) =
             ((rss[index].0 - rss[0].0) / more, (rss[index].1 - rss[0].1) / more);
         row.figures.insert("rss_bytes_per_sensor", at_peak);

@@ -53,7 +53,7 @@ pub struct Options {
     /// What stores the rows; the server needs its extension.
     #[arg(long, value_enum, default_value_t)]
     engine: EngineName,
-    /// Settings of the broker to mention in the results: brokers do not tell theirs.
+    /// Settings of the broker to mention in the results: brokers do not report theirs.
     #[arg(long, value_name = "TEXT")]
     broker_settings: Option<String>,
     /// Show no progress.

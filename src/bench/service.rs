@@ -54,7 +54,7 @@ pub(super) fn settled_items(ledger: &LedgerSnapshot) -> u64 {
 impl Service {
     /// Starts it, without waiting for anything.
     pub(super) fn spawn(settings: Vec<(&'static str, String)>) -> anyhow::Result<Self> {
-        // Asking for port 0 would not tell us which one it got.
+        // Asking for port 0 would not show which one it got.
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.to_string();
         let log = NamedTempFile::new().context("the service's log")?;
         let file = log.reopen()?;

@@ -1,5 +1,5 @@
 //! A queue between tasks, bounded by the bytes of what waits or is worked on. Filled on the path of commits by
-//! `Subscriptions`, which never waits; emptied by the task that tells the other instances. Something refused is
+//! `Subscriptions`, which never waits; emptied by the task that relays to the other instances. Something refused is
 //! reported once, and [`ByteQueue::emptied`] returns when everything was dealt with.
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -20,7 +20,7 @@ use super::{SensorIdentifier, Severity, Timestamp};
 /// Batches that wait for the hub. Further ones are lost, and the hub reports that to its readers.
 const WAITING_BATCHES: usize = 32;
 
-/// Events that wait to be told to the other instances, in bytes. Further ones are lost, and the others see the gap.
+/// Events that wait to be relayed to the other instances, in bytes. Further ones are lost, and the others see the gap.
 const WAITING_RELAYED: u32 = 16 << 20;
 
 /// What an event takes beside its texts; more than its size in memory.
@@ -30,7 +30,10 @@ const EVENT_BYTES: usize = 256;
 const HUB_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a new stream waits until the other instances know of it: they look at least every two seconds.
-const HEARD_TIMEOUT: Duration = Duration::from_secs(3);
+const PEERS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Of [`Peers::known_version`], until it is known whether there are others: nobody knows any version.
+const UNREAD: Option<i64> = Some(i64::MIN);
 
 /// One event of a sensor.
 #[derive(Clone, PartialEq, Debug)]
@@ -145,19 +148,19 @@ struct Peers {
     /// Sensors with subscribers there.
     watched: RwLock<foldhash::HashSet<SensorIdentifier>>,
     watched_count: AtomicUsize,
-    /// The version that all of them know; none without others. Until it is known whether there are others, nobody knows
-    /// any.
-    heard: watch::Sender<Option<i64>>,
+    /// The version that all of them know; none without others.
+    known_version: watch::Sender<Option<i64>>,
     relayed: ByteQueue<Vec<Event>>,
 }
 
 impl Default for Peers {
     fn default() -> Self {
         Self {
-            exist: AtomicBool::new(false),
+            // Until that is known, whatever concerns all is relayed.
+            exist: AtomicBool::new(true),
             watched: RwLock::default(),
             watched_count: AtomicUsize::new(0),
-            heard: watch::Sender::new(Some(-1)),
+            known_version: watch::Sender::new(UNREAD),
             relayed: ByteQueue::new(WAITING_RELAYED),
         }
     }
@@ -183,7 +186,9 @@ impl Subscriptions {
     /// Without a hub, for tests and benchmarks.
     #[must_use]
     pub fn none() -> Arc<Self> {
-        Self::new().0
+        let subscriptions = Self::new().0;
+        subscriptions.set_peers([], false);
+        subscriptions
     }
 
     /// Whether no sensor has a subscriber, here or elsewhere. Checked once per batch, on the hot path.
@@ -209,7 +214,7 @@ impl Subscriptions {
         self.peers.watched.read().unwrap_or_else(PoisonError::into_inner).contains(&sensor)
     }
 
-    /// Whether another instance is alive, which is told of every configuration.
+    /// Whether another instance may be alive, to which every configuration is relayed.
     #[must_use]
     pub fn has_peers(&self) -> bool {
         self.peers.exist.load(Ordering::SeqCst)
@@ -236,20 +241,26 @@ impl Subscriptions {
     }
 
     /// Sets which version of [`Self::watched`] all other instances know; none without others.
-    pub fn set_heard(&self, version: Option<i64>) {
-        self.peers.heard.send_replace(version);
+    pub fn set_known_version(&self, version: Option<i64>) {
+        self.peers.known_version.send_replace(version);
+    }
+
+    /// Returns once it is known whether there are other instances: what is committed from then on reaches them.
+    pub async fn joined(&self) {
+        let mut known = self.peers.known_version.subscribe();
+        drop(known.wait_for(|known| *known != UNREAD).await);
     }
 
     /// Returns once the other instances know of all subscribers here: a commit elsewhere is then in the tables, or will
-    /// be told. False: one of them does not answer.
-    pub async fn heard(&self) -> bool {
+    /// be relayed. False: one of them does not answer.
+    pub async fn known_to_peers(&self) -> bool {
         let version = self.version.load(Ordering::SeqCst);
-        let mut heard = self.peers.heard.subscribe();
-        let heard = heard.wait_for(|heard| heard.is_none_or(|heard| heard >= version));
-        tokio::time::timeout(HEARD_TIMEOUT, heard).await.is_ok()
+        let mut known = self.peers.known_version.subscribe();
+        let known = known.wait_for(|known| known.is_none_or(|known| known >= version));
+        tokio::time::timeout(PEERS_TIMEOUT, known).await.is_ok()
     }
 
-    /// What the other instances are to be told.
+    /// What is to be relayed to the other instances.
     #[must_use]
     pub const fn relayed(&self) -> &ByteQueue<Vec<Event>> {
         &self.peers.relayed
@@ -300,7 +311,7 @@ impl Subscriptions {
         self.send_to_hub(events);
     }
 
-    /// Publishes events that another instance has told. Waits for the hub: what another instance has told in a minute
+    /// Publishes events that another instance has relayed. Waits for the hub: what it has relayed in a minute
     /// may arrive at once.
     pub async fn receive(&self, mut events: Vec<Event>) {
         events.retain(|it| self.has_local(it.sensor));
@@ -335,62 +346,4 @@ impl Subscriptions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt as _;
-
-    #[test]
-    fn a_sensor_is_watched_until_the_last_one_leaves() {
-        let (subscriptions, _news) = Subscriptions::new();
-        let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
-        assert!(subscriptions.is_empty());
-        subscriptions.subscribe(one);
-        subscriptions.subscribe(one);
-        assert!(subscriptions.is_subscribed(one) && !subscriptions.is_subscribed(other));
-        subscriptions.unsubscribe(one);
-        subscriptions.unsubscribe(other);
-        assert!(subscriptions.is_subscribed(one));
-        subscriptions.unsubscribe(one);
-        assert!(subscriptions.is_empty() && !subscriptions.is_subscribed(one));
-    }
-
-    #[test]
-    fn news_is_told_to_those_who_watch_and_never_waited_for() {
-        let (subscriptions, mut events) = Subscriptions::new();
-        let sensor = SensorIdentifier::random();
-        subscriptions.publish(sensor, EventKind::Deleted);
-        assert!(events.try_recv().is_err(), "nobody watches");
-        subscriptions.subscribe(sensor);
-        for _ in 0..WAITING_BATCHES {
-            subscriptions.publish(sensor, EventKind::Deleted);
-        }
-        assert!(!subscriptions.has_lost());
-        subscriptions.publish(sensor, EventKind::Deleted);
-        assert!(subscriptions.has_lost() && !subscriptions.has_lost());
-        assert_eq!(events.try_recv().unwrap(), [Event { sensor, what: EventKind::Deleted }]);
-    }
-
-    #[actix_rt::test]
-    async fn nobody_knows_of_a_subscriber_before_the_others_were_read() {
-        let (subscriptions, _news) = Subscriptions::new();
-        assert!(subscriptions.heard().now_or_never().is_none());
-        subscriptions.set_heard(None);
-        assert!(subscriptions.heard().await, "there are none");
-    }
-
-    #[actix_rt::test]
-    async fn events_of_other_instances_wait_for_the_hub() {
-        let (subscriptions, mut events) = Subscriptions::new();
-        let sensor = SensorIdentifier::random();
-        subscriptions.subscribe(sensor);
-        let event = Event { sensor, what: EventKind::Deleted };
-        for _ in 0..WAITING_BATCHES {
-            subscriptions.receive(vec![event.clone()]).await;
-        }
-        let mut one_more = std::pin::pin!(subscriptions.receive(vec![event.clone()]));
-        assert!(one_more.as_mut().now_or_never().is_none());
-        events.recv().await.unwrap();
-        one_more.await;
-        assert!(!subscriptions.has_lost());
-    }
-}
+mod tests;

@@ -77,7 +77,7 @@ tasks! {
     Leader = "leader",
     /// The task that knows the other instances.
     Peers = "peers",
-    /// The task that tells the other instances of commits.
+    /// The task that relays events to the other instances.
     Relay = "relay",
     /// An HTTP request, and what it leaves running.
     Request = "request",

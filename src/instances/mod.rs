@@ -1,5 +1,5 @@
 //! Several instances on one database. `leader` decides which of them does the work that one does for all, `peers` knows
-//! who else is alive, `relay` tells the others of commits. The tables are the truth: a notification only hastens the
+//! who else is alive, `relay` passes commits to the others. The tables are the truth: a notification only hastens the
 //! next look.
 
 mod leader;

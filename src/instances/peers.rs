@@ -1,4 +1,4 @@
-//! Knows the other instances: writes this one's row, reads theirs, and passes on what they have told. Run by `app` as a
+//! Knows the other instances: writes this one's row, reads theirs, and passes on what they relay. Run by `app` as a
 //! task. A notification starts a round at once; without one there is a round each second or two, so a broken listener
 //! costs time only.
 
@@ -18,7 +18,9 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::sensor::{Acknowledged, Deleted, Outbox, Refresh, SetDesiredRevision, Supervisor, Wake};
-use crate::store::{Acknowledgement, Heard, InstanceListener, InstanceRow, Store, StoreError};
+use crate::store::{
+    Acknowledgement, InstanceListener, InstanceRow, KnownVersions, Store, StoreError,
+};
 use crate::streams::Hub;
 
 /// See `relay`.
@@ -27,7 +29,7 @@ const FIRST_BATCH: i64 = 2;
 /// A row is alive for ten seconds.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Less than the ten seconds: the others may have given this instance up meanwhile, and told it nothing.
+/// Less than the ten seconds: the others may have given this instance up meanwhile, and relayed nothing to it.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(8);
 
 /// Without notifications.
@@ -50,9 +52,13 @@ pub struct Identity {
     pub host: String,
     /// When the process began.
     pub started_at: Timestamp,
+    /// `MQTT_TOPIC_PREFIX`
+    pub topic_prefix: String,
+    /// Host and port of `MQTT_URL`
+    pub broker: String,
 }
 
-/// Who is told what the others have told.
+/// Who receives what the others relay.
 #[derive(Clone)]
 pub struct PeersHandles {
     /// Of the sensors' actors.
@@ -76,6 +82,9 @@ struct Cursor {
     at: i64,
     /// Whether the next one must follow it.
     is_exact: bool,
+    is_alive: bool,
+    /// Whether it relays to this one.
+    is_mutual: bool,
 }
 
 /// The other instances, as far as this one knows.
@@ -84,8 +93,10 @@ pub struct Peers {
     store: Store,
     handles: PeersHandles,
     cursors: BTreeMap<Uuid, Cursor>,
+    /// Whether the others were read.
+    has_joined: bool,
     /// What the row says now.
-    written: Option<(Heard, i64, bool)>,
+    written: Option<(KnownVersions, i64, bool)>,
     /// When the last statement that wrote it began.
     written_at: Instant,
 }
@@ -95,7 +106,7 @@ impl Peers {
     #[must_use]
     pub fn new(identity: Identity, store: Store, handles: PeersHandles) -> Self {
         let (cursors, written, written_at) = (BTreeMap::new(), None, Instant::now());
-        Self { identity, store, handles, cursors, written, written_at }
+        Self { identity, store, handles, cursors, has_joined: false, written, written_at }
     }
 
     /// Runs until `stop`, and then no longer writes the row.
@@ -143,6 +154,10 @@ impl Peers {
                     if failures == 1 {
                         warn!(%error, "the other instances could not be read; it will be retried");
                     }
+                    if !self.has_joined && !error.is_unavailable() {
+                        // Messages must not wait for a missing grant.
+                        subscriptions.set_known_version(Some(-1));
+                    }
                 }
             }
             tokio::time::sleep(ROUND_PAUSE).await;
@@ -160,37 +175,40 @@ impl Peers {
     /// Returns how many others are alive.
     async fn round(&mut self) -> Result<usize, StoreError> {
         let subscriptions = Arc::clone(self.handles.hub.subscriptions());
-        let mut missed = false;
+        if !self.has_joined {
+            // Of two instances that start at once, one then knows the other before its first commit.
+            self.write(&subscriptions, KnownVersions::new()).await?;
+        }
+        let (mut missed, mut is_stale) = (false, false);
         let mut others = self.store.instances().await?;
         others.retain(|it| it.identifier != self.identity.identifier);
         for it in others.iter().filter(|it| it.is_alive) {
-            if !self.cursors.contains_key(&it.identifier) {
-                info!(client_id = it.client_id, host = it.host, "another instance is alive");
-                // What it has committed before it knew of this one, it has not told.
-                missed = true;
-                // All that a later one has told is meant for us, too.
-                let is_later = it.started_at > self.identity.started_at;
-                let at = match is_later {
-                    true => FIRST_BATCH - 1,
-                    false => self.store.last_relayed(it.identifier).await?,
-                };
-                let is_exact = is_later || at > 0;
-                self.cursors.insert(it.identifier, Cursor { at, is_exact });
+            match self.cursors.get_mut(&it.identifier) {
+                Some(cursor) => missed |= !std::mem::replace(&mut cursor.is_alive, true),
+                None => self.meet(it).await?,
+            }
+            let is_mutual = it.known_versions.contains_key(&self.identity.identifier);
+            if let Some(cursor) = self.cursors.get_mut(&it.identifier) {
+                // An actor may be older than that.
+                is_stale |= is_mutual && !std::mem::replace(&mut cursor.is_mutual, true);
             }
         }
-        // Before it is said to be heard.
+        // Before it is reported as known.
         let alive: Vec<&InstanceRow> = others.iter().filter(|it| it.is_alive).collect();
         let watched: HashSet<_> = alive.iter().flat_map(|it| it.watched.iter().copied()).collect();
         subscriptions.set_peers(watched, !alive.is_empty());
-        let heard: Heard = alive.iter().map(|it| (it.identifier, it.watch_version)).collect();
-        let was_silent = self.write(&subscriptions, heard).await?;
+        let known = alive.iter().map(|it| (it.identifier, it.watch_version)).collect();
+        let was_silent = self.write(&subscriptions, known).await?;
         missed |= was_silent && !self.cursors.is_empty();
-        let mine = |it: &&InstanceRow| it.heard.get(&self.identity.identifier).copied();
-        subscriptions.set_heard(alive.iter().map(|it| mine(it).unwrap_or(-1)).min());
+        let mine = |it: &&InstanceRow| it.known_versions.get(&self.identity.identifier).copied();
+        self.has_joined = true;
+        subscriptions.set_known_version(alive.iter().map(|it| mine(it).unwrap_or(-1)).min());
 
         missed |= self.read_batches().await?;
         for it in others.iter().filter(|it| !it.is_alive) {
-            if self.cursors.remove(&it.identifier).is_some() {
+            if let Some(cursor) = self.cursors.get_mut(&it.identifier)
+                && std::mem::take(&mut cursor.is_alive)
+            {
                 warn!(
                     client_id = it.client_id,
                     "another instance has ended without a stop; some of its events may be missing"
@@ -201,9 +219,34 @@ impl Peers {
         self.cursors.retain(|identifier, _| others.iter().any(|it| it.identifier == *identifier));
         if missed {
             self.handles.hub.end_incomplete();
+        }
+        if missed || is_stale {
             self.refresh().await;
         }
         Ok(alive.len())
+    }
+
+    /// Begins to read the batches of another instance.
+    async fn meet(&mut self, other: &InstanceRow) -> Result<(), StoreError> {
+        let InstanceRow { identifier, client_id, host, topic_prefix, broker, .. } = other;
+        info!(client_id, host, "another instance is alive");
+        if other.differs_from(&self.identity.topic_prefix, &self.identity.broker) {
+            warn!(
+                client_id,
+                topic_prefix,
+                broker,
+                "another instance on this database has another MQTT_TOPIC_PREFIX or broker: \
+                 configurations reach only the sensors of the one that leads"
+            );
+        }
+        // A later one knew of this one before its first commit.
+        let at = match self.has_joined {
+            true => FIRST_BATCH - 1,
+            false => self.store.last_relayed(*identifier).await?,
+        };
+        let (is_exact, is_mutual) = (self.has_joined || at > 0, self.has_joined);
+        self.cursors.insert(*identifier, Cursor { at, is_exact, is_alive: true, is_mutual });
+        Ok(())
     }
 
     /// Writes the row if it is due or says something else. True: it was so old that the others may have given this
@@ -211,11 +254,11 @@ impl Peers {
     async fn write(
         &mut self,
         subscriptions: &Subscriptions,
-        heard: Heard,
+        known: KnownVersions,
     ) -> Result<bool, StoreError> {
         let (watched, watch_version) = subscriptions.watched();
         let is_leader = self.handles.leadership.is_leader();
-        let says = (heard, watch_version, is_leader);
+        let says = (known, watch_version, is_leader);
         let announces = self.written.as_ref() != Some(&says);
         if !announces && self.written_at.elapsed() < HEARTBEAT_INTERVAL {
             return Ok(false);
@@ -234,7 +277,7 @@ impl Peers {
     fn row(
         &self,
         watched: Vec<SensorIdentifier>,
-        (heard, watch_version, is_leader): &(Heard, i64, bool),
+        (known, watch_version, is_leader): &(KnownVersions, i64, bool),
     ) -> InstanceRow {
         let identity = self.identity.clone();
         InstanceRow {
@@ -250,7 +293,9 @@ impl Peers {
             flow: self.handles.flow.snapshot(),
             watched,
             watch_version: *watch_version,
-            heard: heard.clone(),
+            known_versions: known.clone(),
+            topic_prefix: identity.topic_prefix,
+            broker: identity.broker,
         }
     }
 
@@ -269,9 +314,9 @@ impl Peers {
             }
             let mut events = Vec::new();
             for batch in batches {
-                let next = Cursor { at: batch.sequence, is_exact: true };
-                if let Some(cursor) = self.cursors.insert(batch.instance, next) {
+                if let Some(cursor) = self.cursors.get_mut(&batch.instance) {
                     missed |= cursor.is_exact && batch.sequence != cursor.at + 1;
+                    (cursor.at, cursor.is_exact) = (batch.sequence, true);
                 }
                 events.extend(batch.events);
             }
@@ -287,7 +332,7 @@ impl Peers {
                 EventKind::Configuration { revision, step: Step::Pending } => {
                     wakes = true;
                     let message = SetDesiredRevision { sensor, revision };
-                    told(self.handles.supervisor.send(message).await);
+                    delivered(self.handles.supervisor.send(message).await);
                 }
                 EventKind::Configuration {
                     revision,
@@ -302,23 +347,23 @@ impl Peers {
         }
         wakes |= !deleted.is_empty();
         if !acknowledged.is_empty() {
-            told(self.handles.supervisor.send(Acknowledged(acknowledged)).await);
+            delivered(self.handles.supervisor.send(Acknowledged(acknowledged)).await);
         }
         if !deleted.is_empty() {
-            told(self.handles.supervisor.send(Deleted(deleted)).await);
+            delivered(self.handles.supervisor.send(Deleted(deleted)).await);
         }
         if wakes {
-            told(self.handles.outbox.send(Wake).await);
+            delivered(self.handles.outbox.send(Wake).await);
         }
         self.handles.hub.subscriptions().receive(events).await;
     }
 
     async fn refresh(&self) {
-        told(self.handles.supervisor.send(Refresh).await);
+        delivered(self.handles.supervisor.send(Refresh).await);
     }
 }
 
-fn told(sent: Result<(), actix::MailboxError>) {
+fn delivered(sent: Result<(), actix::MailboxError>) {
     if let Err(error) = sent {
         debug!(%error, "an actor has ended");
     }

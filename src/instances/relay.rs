@@ -1,5 +1,5 @@
-//! Tells the other instances of what this one has committed: rows of sensors that have an open stream there, and steps
-//! of configurations. Run by `app` as a task, outside the path of a message. What cannot be told in time, or at all,
+//! Relays what this instance has committed to the others: rows of sensors that have an open stream there, and steps
+//! of configurations. Run by `app` as a task, outside the path of a message. What cannot be relayed in time, or at all,
 //! leaves a gap, which the others see.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const ROW_BYTES: usize = 1 << 20;
 /// Batches are kept for a minute: the others have read them, or see the gap.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Tells for ever what `events` receives.
+/// Relays for ever what `events` receives.
 pub async fn relay(
     store: &Store,
     instance: Uuid,
@@ -38,13 +38,15 @@ pub async fn relay(
     *sequence = (*sequence).max(1);
     loop {
         if subscriptions.relayed().has_lost() {
-            warn!("events arrive faster than the other instances can be told; their streams end");
+            warn!(
+                "events arrive faster than they can be relayed to the other instances; their streams end"
+            );
             has_lost = true;
         }
-        if std::mem::take(&mut has_lost) {
-            // Shows the gap at once.
+        if has_lost {
+            // Shows the gap at once, or with the next event.
             *sequence += 2;
-            write(store, instance, *sequence, &[]).await;
+            has_lost = !write(store, instance, *sequence, &[]).await;
         }
         waiting.clear();
         faults.at(Task::Relay);
@@ -79,12 +81,12 @@ async fn write(store: &Store, instance: Uuid, sequence: i64, events: &[Event]) -
     // The number makes repetitions harmless.
     while let Err(error) = store.relay(instance, sequence, events).await {
         if !error.is_unavailable() {
-            warn!(%error, "the other instances cannot be told of some events; their streams end");
+            warn!(%error, "some events cannot be relayed to the other instances; their streams end");
             return false;
         }
         failures += 1;
         if failures == 1 {
-            warn!(%error, "the other instances could not be told of events; it will be retried");
+            warn!(%error, "events could not be relayed to the other instances; it will be retried");
         }
         tokio::time::sleep(pause(failures, rand::random())).await;
     }

@@ -45,7 +45,7 @@ struct Quiet {
 }
 
 impl Quiet {
-    /// A PINGREQ is sent. One behind another tells nothing.
+    /// A PINGREQ is sent. One behind another proves nothing.
     const fn asked(&mut self, in_flight: usize) {
         self.is_quiet = self.unanswered == 0 && in_flight == 0;
         self.unanswered += 1;

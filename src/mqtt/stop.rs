@@ -1,4 +1,4 @@
-//! What ends the inbound loop, and how it ended. Made by `app`, which tells the one and is told the other. A loop that
+//! What ends the inbound loop, and how it ended. Made by `app`, which sends the one and receives the other. A loop that
 //! has ended has acknowledged only what was committed.
 
 use std::time::Duration;

@@ -179,7 +179,7 @@ impl Registry {
         }
     }
 
-    /// Tells the sensor's actor, now or once it is started.
+    /// Notifies the sensor's actor, now or once it is started.
     #[expect(clippy::disallowed_methods, reason = "one per HTTP request, each of them awaited")]
     pub(super) fn set_desired_revision(&mut self, message: SetDesiredRevision) {
         match self.slots.get_mut(&message.sensor) {
@@ -197,7 +197,7 @@ impl Registry {
         self.slots.iter().filter(|(_, slot)| is_active(slot)).map(|(sensor, _)| *sensor).collect()
     }
 
-    /// Tells the actors of `sensors` what the tables say, and stops those of deleted sensors.
+    /// Passes to the actors of `sensors` what the tables say, and stops those of deleted sensors.
     pub(super) fn refresh(&mut self, sensors: &[SensorIdentifier], known: &[KnownSensor]) {
         known.iter().for_each(|it| self.refresh_one(it));
         let known: HashSet<_> = known.iter().map(|it| it.identifier).collect();

@@ -44,7 +44,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts the supervisor on this thread, and tells of its end. `writer` starts the writer, which
+    /// Starts the supervisor on this thread, and reports its end. `writer` starts the writer, which
     /// reports to it.
     #[must_use]
     pub fn start(

@@ -47,7 +47,7 @@ pub enum StoreError {
     /// PostgreSQL refused, or the connection failed.
     #[error("{}", sentence(.0))]
     Postgres(tokio_postgres::Error),
-    /// A COPY was refused for a row that may be stored already, although the SQLSTATE does not tell: Citus.
+    /// A COPY was refused for a row that may be stored already, although the SQLSTATE does not show it: Citus.
     #[error("{}", sentence(.0))]
     RefusedCopy(tokio_postgres::Error),
     /// The migrations could not be applied.
@@ -291,7 +291,7 @@ pub(super) fn sentence(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// The missing grant, if PostgreSQL's message tells it; only English messages do.
+/// The missing grant, if PostgreSQL's message names it; only English messages do.
 fn what_to_grant(refusal: &str) -> String {
     let quoted = refusal.split('"').nth(1).unwrap_or_default();
     let object = |prefix| refusal.strip_prefix(prefix);

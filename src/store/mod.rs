@@ -44,7 +44,7 @@ pub use ingest::insert::CopyMode;
 pub use ingest::replays::Replayed;
 pub use instances::leader_lock::LeaderLock;
 pub use instances::relay::{InstanceListener, RelayedBatch};
-pub use instances::rows::{Heard, InstanceRow};
+pub use instances::rows::{InstanceRow, KnownVersions};
 pub use maintenance::benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, create_tables, encode_measurements,
 };

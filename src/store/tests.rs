@@ -39,13 +39,13 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let received = Rc::<RefCell<Vec<String>>>::default();
-        let (hears, (count, open)) = (Rc::clone(&received), watch::channel(0));
+        let (statements, (count, open)) = (Rc::clone(&received), watch::channel(0));
         actix_rt::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (hears, count) = (Rc::clone(&hears), count.clone());
+                let (statements, count) = (Rc::clone(&statements), count.clone());
                 actix_rt::spawn(async move {
                     count.send_modify(|count| *count += 1);
-                    drop(serve(stream, answers, &hears).await);
+                    drop(serve(stream, answers, &statements).await);
                     count.send_modify(|count| *count -= 1);
                 });
             }

@@ -140,7 +140,7 @@ impl Hub {
         self.lock().granted.len()
     }
 
-    /// Opens the stream of a sensor, with the rows committed from now on. The first event tells what the client has
+    /// Opens the stream of a sensor, with the rows committed from now on. The first event says what the client has
     /// missed since `seen`, its last event.
     ///
     /// # Errors
@@ -202,7 +202,7 @@ impl Hub {
     }
 
     /// Dispatches events until every sender has closed. After a panic, readers of sensors may have missed
-    /// something, and are told so.
+    /// something, and are closed.
     pub async fn run(&self, events: &mut Receiver<Vec<Event>>, faults: &Faults) {
         if std::mem::replace(&mut self.lock().has_run, true) {
             self.close_sensors(CloseReason::Overrun);
@@ -245,7 +245,7 @@ impl Hub {
         sensors.chain(fleet).for_each(|queue| queue.close(CloseReason::Shutdown));
     }
 
-    /// Ends the streams of sensors: another instance may have committed what they were not told.
+    /// Ends the streams of sensors: another instance may have committed what was not relayed.
     pub fn end_incomplete(&self) {
         self.close_sensors(CloseReason::Overrun);
     }

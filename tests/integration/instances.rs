@@ -187,3 +187,26 @@ async fn failed_sign_ins_count_over_all_instances() {
     assert_eq!(guess(&other, "someone").await, 429);
     assert_eq!(guess(&other, "another").await, 401, "only that name");
 }
+
+#[actix_rt::test]
+async fn an_instance_with_another_topic_prefix_is_reported() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let same = instance(&database, broker, "2", &[]).await;
+    let prefix = format!("{}/site", database.name);
+    let other = instance(&database, broker, "3", &[("MQTT_TOPIC_PREFIX", &prefix)]).await;
+
+    let lists = know_each_other(&[&one, &same, &other]).await;
+
+    let differing: Vec<_> = lists
+        .iter()
+        .map(|list| {
+            let items = list["items"].as_array().unwrap();
+            items.iter().map(|it| it["differs"].as_bool().unwrap()).collect::<Vec<_>>()
+        })
+        .collect();
+    let of_first = vec![false, false, true];
+    assert_eq!(differing, [of_first.clone(), of_first, vec![true, true, false]], "{lists:?}");
+    let sentence = "has another MQTT_TOPIC_PREFIX or broker";
+    assert!(one.log().contains(sentence) && other.log().contains(sentence), "{}", one.log());
+}

@@ -1,5 +1,5 @@
-//! What several instances share beside the data: the leader's lock, a row for each instance, and what they tell each
-//! other.
+//! What several instances share beside the data: the leader's lock, a row for each instance, and the events that they
+//! relay to each other.
 
 pub(super) mod leader_lock;
 pub(super) mod relay;

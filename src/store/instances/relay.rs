@@ -1,4 +1,4 @@
-//! Events that one instance tells the others of, in batches by sequence number. Written by the instance that committed
+//! Events that one instance passes to the others, in batches by sequence number. Written by the instance that committed
 //! them, read by the others. A batch is there once, however often it is written; one that is missing shows as a gap.
 
 use std::sync::Arc;
@@ -44,7 +44,7 @@ const PRUNE: &str =
 
 /// As it is stored; times in microseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
-enum Told {
+enum StoredEvent {
     Measurement {
         at: i64,
         received_at: i64,
@@ -75,7 +75,7 @@ enum Told {
     Deleted,
 }
 
-/// What another instance has told.
+/// What another instance has relayed.
 #[derive(Debug)]
 pub struct RelayedBatch {
     /// Who.
@@ -87,20 +87,20 @@ pub struct RelayedBatch {
 }
 
 impl Store {
-    /// Tells the other instances of these.
+    /// Relays these to the other instances.
     pub async fn relay(
         &self,
         instance: Uuid,
         sequence: i64,
         events: &[Event],
     ) -> Result<(), StoreError> {
-        let told: Vec<_> = events.iter().map(|it| (it.sensor.0, tell(&it.what))).collect();
+        let stored: Vec<_> = events.iter().map(|it| (it.sensor.0, stored(&it.what))).collect();
         let parameters: Parameters<'_> =
-            &[(&instance, Type::UUID), (&sequence, Type::INT8), (&Json(&told), Type::JSONB)];
+            &[(&instance, Type::UUID), (&sequence, Type::INT8), (&Json(&stored), Type::JSONB)];
         self.rows(WRITE, parameters).await.map(drop)
     }
 
-    /// What these instances have told after the batches of these numbers, in order.
+    /// What these instances have relayed after the batches of these numbers, in order.
     pub async fn relayed(&self, after: &[(Uuid, i64)]) -> Result<Vec<RelayedBatch>, StoreError> {
         let (instances, sequences): (Vec<Uuid>, Vec<i64>) = after.iter().copied().unzip();
         let parameters: Parameters<'_> = &[
@@ -110,10 +110,10 @@ impl Store {
         ];
         let mut batches = Vec::new();
         for row in self.rows(READ, parameters).await? {
-            let told: Json<Vec<(Uuid, Told)>> = row.try_get(2)?;
-            let events = told.0.into_iter().filter_map(|(sensor, told)| {
+            let stored: Json<Vec<(Uuid, StoredEvent)>> = row.try_get(2)?;
+            let events = stored.0.into_iter().filter_map(|(sensor, stored)| {
                 // A step of a later release is none of ours.
-                Some(Event { sensor: SensorIdentifier(sensor), what: heard(told)? })
+                Some(Event { sensor: SensorIdentifier(sensor), what: event(stored)? })
             });
             batches.push(RelayedBatch {
                 instance: row.try_get(0)?,
@@ -136,10 +136,10 @@ impl Store {
     }
 }
 
-fn tell(what: &EventKind) -> Told {
+fn stored(what: &EventKind) -> StoredEvent {
     match what {
         EventKind::Measurement { timestamp, received_at, timed_at_receipt, revision, value } => {
-            Told::Measurement {
+            StoredEvent::Measurement {
                 at: timestamp.unix_microseconds(),
                 received_at: received_at.unix_microseconds(),
                 timed_at_receipt: *timed_at_receipt,
@@ -155,7 +155,7 @@ fn tell(what: &EventKind) -> Told {
             severity,
             subject,
             details,
-        } => Told::LogMessage {
+        } => StoredEvent::LogMessage {
             at: timestamp.unix_microseconds(),
             received_at: received_at.unix_microseconds(),
             timed_at_receipt: *timed_at_receipt,
@@ -165,7 +165,7 @@ fn tell(what: &EventKind) -> Told {
             details: details.clone(),
         },
         EventKind::Heartbeat { timestamp, received_at, timed_at_receipt, revision, success } => {
-            Told::Heartbeat {
+            StoredEvent::Heartbeat {
                 at: timestamp.unix_microseconds(),
                 received_at: received_at.unix_microseconds(),
                 timed_at_receipt: *timed_at_receipt,
@@ -174,16 +174,16 @@ fn tell(what: &EventKind) -> Told {
             }
         }
         EventKind::Configuration { revision, step } => {
-            Told::Configuration { revision: *revision, step: step.name().to_owned() }
+            StoredEvent::Configuration { revision: *revision, step: step.name().to_owned() }
         }
-        EventKind::Deleted => Told::Deleted,
+        EventKind::Deleted => StoredEvent::Deleted,
     }
 }
 
-fn heard(told: Told) -> Option<EventKind> {
+fn event(stored: StoredEvent) -> Option<EventKind> {
     let time = Timestamp::from_unix_microseconds;
-    Some(match told {
-        Told::Measurement { at, received_at, timed_at_receipt, revision, value } => {
+    Some(match stored {
+        StoredEvent::Measurement { at, received_at, timed_at_receipt, revision, value } => {
             EventKind::Measurement {
                 timestamp: time(at),
                 received_at: time(received_at),
@@ -192,7 +192,7 @@ fn heard(told: Told) -> Option<EventKind> {
                 value: value.into(),
             }
         }
-        Told::LogMessage {
+        StoredEvent::LogMessage {
             at,
             received_at,
             timed_at_receipt,
@@ -209,7 +209,7 @@ fn heard(told: Told) -> Option<EventKind> {
             subject,
             details,
         },
-        Told::Heartbeat { at, received_at, timed_at_receipt, revision, success } => {
+        StoredEvent::Heartbeat { at, received_at, timed_at_receipt, revision, success } => {
             EventKind::Heartbeat {
                 timestamp: time(at),
                 received_at: time(received_at),
@@ -218,15 +218,15 @@ fn heard(told: Told) -> Option<EventKind> {
                 success,
             }
         }
-        Told::Configuration { revision, step } => EventKind::Configuration {
+        StoredEvent::Configuration { revision, step } => EventKind::Configuration {
             revision,
             step: Step::ALL.into_iter().find(|it| it.name() == step)?,
         },
-        Told::Deleted => EventKind::Deleted,
+        StoredEvent::Deleted => EventKind::Deleted,
     })
 }
 
-/// A LISTEN connection: tells when another instance may have written something.
+/// A LISTEN connection: notifies when another instance may have written something.
 #[derive(Debug)]
 pub struct InstanceListener {
     connector: Connector,
@@ -244,7 +244,7 @@ impl InstanceListener {
         Self { connector, changed, client: None }
     }
 
-    /// Whether it would be told.
+    /// Whether it would be notified.
     #[must_use]
     pub fn is_listening(&self) -> bool {
         self.client.as_ref().is_some_and(|client| !client.is_closed())
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_heard() {
+    fn an_event_is_the_same_after_storing() {
         let time = Timestamp::from_unix_microseconds(1_795_883_642_000_001);
         for what in [
             EventKind::Measurement {
@@ -322,8 +322,8 @@ mod tests {
             EventKind::Configuration { revision: 7, step: Step::Failed },
             EventKind::Deleted,
         ] {
-            let text = serde_json::to_string(&tell(&what)).unwrap();
-            assert_eq!(heard(serde_json::from_str(&text).unwrap()), Some(what), "{text}");
+            let text = serde_json::to_string(&stored(&what)).unwrap();
+            assert_eq!(event(serde_json::from_str(&text).unwrap()), Some(what), "{text}");
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::store::columns::{Parameters, timestamp};
 use crate::store::{Store, StoreError};
 
 /// By instance, the version of its watched sensors that is known.
-pub type Heard = BTreeMap<Uuid, i64>;
+pub type KnownVersions = BTreeMap<Uuid, i64>;
 
 /// One instance.
 #[derive(Clone, Debug)]
@@ -43,27 +43,40 @@ pub struct InstanceRow {
     /// Counts the changes of `watched`.
     pub watch_version: i64,
     /// What it knows of the others.
-    pub heard: Heard,
+    pub known_versions: KnownVersions,
+    /// `MQTT_TOPIC_PREFIX`; empty where an earlier release has written the row.
+    pub topic_prefix: String,
+    /// Host and port of `MQTT_URL`; may be empty, too.
+    pub broker: String,
+}
+
+impl InstanceRow {
+    /// Whether it serves other topics, or another broker.
+    #[must_use]
+    pub fn differs_from(&self, topic_prefix: &str, broker: &str) -> bool {
+        let differs = |its: &str, other: &str| !its.is_empty() && its != other;
+        differs(&self.topic_prefix, topic_prefix) || differs(&self.broker, broker)
+    }
 }
 
 const WRITE: &str = "\
 with written as (
     insert into instance (identifier, client_id, host, version, start_timestamp, heartbeat_timestamp, is_leader,
-        ledger, flow, watched_sensors, watch_version, heard)
-    values ($1, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10, $11)
+        ledger, flow, watched_sensors, watch_version, heard, topic_prefix, broker)
+    values ($1, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10, $11, $12, $13)
     on conflict (identifier) do update set
         heartbeat_timestamp = excluded.heartbeat_timestamp, is_leader = excluded.is_leader,
         ledger = excluded.ledger, flow = excluded.flow, watched_sensors = excluded.watched_sensors,
         watch_version = excluded.watch_version, heard = excluded.heard
     returning identifier
 )
-select pg_notify('tributary_instances', '') from written where $12";
+select pg_notify('tributary_instances', '') from written where $14";
 
 /// Of those that died, the row is kept for ten minutes.
 const READ: &str = "\
 select identifier, client_id, host, version, start_timestamp, heartbeat_timestamp,
        heartbeat_timestamp > now() - interval '10 seconds', is_leader, ledger, flow,
-       watched_sensors, watch_version, heard
+       watched_sensors, watch_version, heard, topic_prefix, broker
 from instance
 where heartbeat_timestamp > now() - interval '10 minutes'
 order by client_id, start_timestamp";
@@ -95,7 +108,9 @@ impl Store {
             (&Json(&row.flow), Type::JSONB),
             (&watched, Type::UUID_ARRAY),
             (&row.watch_version, Type::INT8),
-            (&Json(&row.heard), Type::JSONB),
+            (&Json(&row.known_versions), Type::JSONB),
+            (&row.topic_prefix, Type::TEXT),
+            (&row.broker, Type::TEXT),
             (&announces, Type::BOOL),
         ];
         self.rows(WRITE, parameters).await.map(drop)
@@ -133,6 +148,8 @@ fn instance(row: &Row) -> Result<InstanceRow, tokio_postgres::Error> {
         flow: row.try_get::<_, Json<_>>(9)?.0,
         watched: watched.into_iter().map(SensorIdentifier).collect(),
         watch_version: row.try_get(11)?,
-        heard: row.try_get::<_, Json<_>>(12)?.0,
+        known_versions: row.try_get::<_, Json<_>>(12)?.0,
+        topic_prefix: row.try_get(13)?,
+        broker: row.try_get(14)?,
     })
 }

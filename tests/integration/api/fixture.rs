@@ -324,7 +324,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
     let (access, work) = (apart(2), apart(3));
     let (subscriptions, mut events) = Subscriptions::new();
     // There is no other instance.
-    subscriptions.set_heard(None);
+    subscriptions.set_known_version(None);
     let hub = Hub::new(streams::Config::default(), subscriptions);
     actix_rt::spawn({
         let hub = Arc::clone(&hub);
@@ -360,6 +360,8 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
             client_id: "tributary".into(),
             host: "localhost".into(),
             started_at: Timestamp::now(),
+            topic_prefix: String::new(),
+            broker: "localhost:1883".into(),
         },
         leadership: Leadership::always(),
         tasks: tributary::tasks::Tasks::default(),

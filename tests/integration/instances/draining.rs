@@ -4,6 +4,7 @@ use super::{client_id, instance, publish, settled};
 use crate::brokers::server;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::postgres::connect;
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -104,4 +105,34 @@ async fn a_drain_without_a_session_fails() {
     let (status, log) = (drain.ended().await, drain.log());
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("nothing was drained"), "{log}");
+}
+
+/// Nothing can be stored meanwhile, so the drain has no end of its own.
+#[actix_rt::test]
+async fn a_second_sigterm_ends_a_drain_and_the_session_stays() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let settings = [("DRAIN_ON_STOP", "true"), ("SHUTDOWN_GRACE_SECS", "1")];
+    let mut one = instance(&database, broker, "1", &settings).await;
+    let sensor = one.create_sensor("held").await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    let blocker = connect(&database.url).await.unwrap();
+    blocker.batch_execute("begin; lock table measurement").await.unwrap();
+    publish(&client, &format!("{}/measurements/{sensor}", database.name), 1..11).await;
+    one.until(|account| account.in_flight == 10).await;
+
+    one.tell_to_stop();
+    eventually(PATIENCE, async || {
+        let log = one.log();
+        if log.contains("draining before the process ends") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    one.tell_to_stop();
+    let (status, log) = (one.ended().await, one.log());
+
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("stopped before the session was drained"), "{log}");
+    blocker.batch_execute("rollback").await.unwrap();
+    one.start_again().await;
+    settled(&[&one], 10).await;
+    assert_eq!(count(&database, "select count(*) from measurement").await, 10);
 }

@@ -4,13 +4,15 @@ use super::{client_id, instance, know_each_other, publish, settled};
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::events::Events;
-use crate::support::service::{Service, database};
+use crate::support::postgres::connect;
+use crate::support::service::database;
 
-/// The measurements that the stream tells of, in order.
-async fn told(stream: &mut Events, wanted: usize) -> Vec<f64> {
+/// The measurements of the stream, in order.
+async fn streamed(stream: &mut Events, wanted: usize) -> Vec<f64> {
     let mut timestamps = Vec::new();
     while timestamps.len() < wanted {
         let event = stream.next().await.expect("it goes on");
+        assert_ne!(event.name, "dropped", "{event:?}");
         if event.name == "measurement" {
             timestamps.push(event.data["value"]["temperature"].as_f64().unwrap());
         }
@@ -19,7 +21,7 @@ async fn told(stream: &mut Events, wanted: usize) -> Vec<f64> {
 }
 
 #[actix_rt::test]
-async fn a_stream_tells_of_what_every_instance_commits() {
+async fn a_stream_has_what_every_instance_commits() {
     let (broker, database) = (Broker::shared().await, database().await);
     let one = instance(&database, broker, "1", &[]).await;
     let other = instance(&database, broker, "2", &[]).await;
@@ -33,7 +35,7 @@ async fn a_stream_tells_of_what_every_instance_commits() {
     publish(&client, &format!("{}/measurements/{sensor}", database.name), 1..41).await;
 
     for stream in &mut streams {
-        let mut timestamps = told(stream, 40).await;
+        let mut timestamps = streamed(stream, 40).await;
         timestamps.sort_by(f64::total_cmp);
         let all: Vec<f64> = (1..41).map(f64::from).collect();
         assert_eq!(timestamps, all, "each once, whoever committed it");
@@ -42,7 +44,7 @@ async fn a_stream_tells_of_what_every_instance_commits() {
     assert!(accounts.iter().all(|it| it.committed > 0), "{accounts:?}");
 }
 
-/// What an instance has committed may be untold when it dies: the streams of the others say so.
+/// What an instance has committed may not be relayed when it dies: the streams of the others say so.
 #[actix_rt::test]
 async fn a_stream_ends_when_another_instance_dies_and_not_when_it_stops() {
     let (broker, database) = (Broker::shared().await, database().await);
@@ -68,19 +70,58 @@ async fn a_stream_ends_when_another_instance_dies_and_not_when_it_stops() {
     assert_eq!(last.data["reason"], "overrun", "{last:?}");
 }
 
-/// What the newcomer commits before it knows of the stream, it does not tell.
+/// What waits in the session of the newcomer is committed as soon as it can.
 #[actix_rt::test]
-async fn a_stream_ends_when_another_instance_joins() {
+async fn a_stream_goes_on_when_another_instance_joins() {
     let (broker, database) = (Broker::shared().await, database().await);
-    let names = [format!("{}-1", database.name), format!("{}-2", database.name)];
-    let settings = |name| [("MQTT_SHARED_GROUP", database.name.as_str()), ("MQTT_CLIENT_ID", name)];
-    let one = Service::start(&database, broker, &settings(&names[0])).await;
+    let one = instance(&database, broker, "1", &[]).await;
+    let mut other = instance(&database, broker, "2", &[]).await;
     let sensor = one.create_sensor("joined").await;
+    other.terminate().await;
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+    let topic = format!("{}/measurements/{sensor}", database.name);
+    publish(&client, &topic, 1..101).await;
+    // mosquitto deals in turn.
+    settled(&[&one], 50).await;
+    know_each_other(&[&one]).await;
     let path = format!("/api/v1/sensors/{sensor}/stream");
     let mut stream = Events::open(&one.url(), &path, "").await;
     stream.expect("open").await;
 
-    let _other = Service::start(&database, broker, &settings(&names[1])).await;
+    other.start_again().await;
+    publish(&client, &topic, 101..151).await;
 
-    assert_eq!(stream.expect("dropped").await["reason"], "overrun");
+    let mut timestamps = streamed(&mut stream, 100).await;
+    timestamps.sort_by(f64::total_cmp);
+    let expected: Vec<f64> = (2..101).step_by(2).chain(101..151).map(f64::from).collect();
+    let odd: Vec<f64> = (1..101).step_by(2).chain(101..151).map(f64::from).collect();
+    assert!(timestamps == expected || timestamps == odd, "each once: {timestamps:?}");
+}
+
+/// What PostgreSQL refuses is missing in the streams of the others, which say so.
+#[actix_rt::test]
+async fn a_stream_ends_when_a_batch_of_events_is_refused() {
+    let (broker, database) = (Broker::shared().await, database().await);
+    let one = instance(&database, broker, "1", &[]).await;
+    let other = instance(&database, broker, "2", &[]).await;
+    know_each_other(&[&one, &other]).await;
+    let sensor = one.create_sensor("refused").await;
+    let path = format!("/api/v1/sensors/{sensor}/stream");
+    let mut stream = Events::open(&one.url(), &path, "").await;
+    stream.expect("open").await;
+    let refuse = "alter table relayed_batch add check (events = '[]') not valid";
+    connect(&database.url).await.unwrap().batch_execute(refuse).await.unwrap();
+    let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
+
+    // One of them goes to the other instance.
+    publish(&client, &format!("{}/measurements/{sensor}", database.name), 1..3).await;
+
+    let last = loop {
+        let event = stream.next().await.expect("it says why it ends");
+        if event.name == "dropped" {
+            break event;
+        }
+    };
+    assert_eq!(last.data["reason"], "overrun", "{last:?}");
+    assert!(other.log().contains("cannot be relayed"), "{}", other.log());
 }
