@@ -102,7 +102,9 @@ macro_rules! is_stale {
     };
 }
 
-pub(super) const STATE: &str = concat!(
+pub(super) const IS_STALE: &str = is_stale!();
+
+const STATE: &str = concat!(
     "case when ",
     is_stale!(),
     " then 'stale' else coalesce(n.state, 'none') end as configuration_state"

@@ -3,7 +3,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::sensor_list::{NEWEST, STATE};
+use super::sensor_list::{IS_STALE, NEWEST};
 use crate::domain::{NetworkIdentifier, Scope, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::{ConfigurationState, Store, StoreError};
@@ -32,16 +32,17 @@ impl Store {
         silent_since: Timestamp,
     ) -> Result<SensorSummary, StoreError> {
         let statement = format!(
-            "select configuration_state, count(*),
-                    count(*) filter (where last_seen_timestamp is null or last_seen_timestamp < $3)
+            // Grouped by what PostgreSQL expects few values of: otherwise it sorts all sensors.
+            "select case when is_stale then 'stale' else coalesce(state, 'none') end, sensors, silent
              from (
-                 select s.last_seen_timestamp, {STATE}
+                 select n.state, ({IS_STALE}) is true as is_stale, count(*) as sensors,
+                     count(*) filter (where last_seen_timestamp is null or last_seen_timestamp < $3) as silent
                  from sensor s
                  {NEWEST}
                  where ($1::uuid is null or s.network_identifier = $1)
                    and ($2::uuid is null or s.network_identifier = $2)
-             ) sensor
-             group by configuration_state"
+                 group by 1, 2
+             ) sensor"
         );
         let uuid = |network: Option<NetworkIdentifier>| network.map(|network| network.0);
         let (own, network) = (uuid(scope.network()), uuid(network));
