@@ -7,7 +7,7 @@ use actix_web::http::header::{
 };
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse, Responder};
-use rust_embed::Embed;
+use rust_embed::{Embed, EmbeddedFile};
 
 use super::access::Access;
 use super::problem::{Kind, Problem};
@@ -59,8 +59,7 @@ async fn page(tokens: web::Data<TokenCache>) -> impl Responder {
 
 async fn asset(request: HttpRequest) -> Result<impl Responder, Problem> {
     let name = request.match_info().get("file").unwrap_or_default();
-    let file = Files::get(&format!("assets/{name}"));
-    let file = file.ok_or_else(|| Problem::new(Kind::RouteNotFound, "no file of the dashboard"))?;
+    let file = file(&format!("assets/{name}"), "no file of the dashboard")?;
     // Weak, because the compressed and the plain representation share it.
     let digest = &file.metadata.sha256_hash()[..16];
     let tag = EntityTag::new_weak(digest.iter().map(|byte| format!("{byte:02x}")).collect());
@@ -82,8 +81,13 @@ async fn asset(request: HttpRequest) -> Result<impl Responder, Problem> {
         .body(Bytes::from(file.data.into_owned())))
 }
 
+/// A file of `web/dist`.
+pub(super) fn file(path: &str, problem: &'static str) -> Result<EmbeddedFile, Problem> {
+    Files::get(path).ok_or_else(|| Problem::new(Kind::RouteNotFound, problem))
+}
+
 /// The media types of the files in `web/dist`.
-fn media_type(name: &str) -> &'static str {
+pub(super) fn media_type(name: &str) -> &'static str {
     match name.rsplit('.').next() {
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",

@@ -1,19 +1,19 @@
 //! The document of the API (OpenAPI 3.1), derived from the routes and the handlers' annotations, and the page
 //! that shows it. What all operations share is added here and in `openapi_answers.rs`. The page loads nothing
-//! from elsewhere: its assets are in the binary.
+//! from elsewhere: its script and style are built with the dashboard.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
-use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse, Responder};
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpResponse, Responder};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::access::Access;
-use super::openapi_answers;
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Document, Problem};
 use super::routes::Routes;
+use super::{dashboard, openapi_answers};
 use crate::streams::{Change, Configured, Dropped, Opened, Snapshot};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -68,17 +68,12 @@ static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
     text.into()
 });
 
-/// The page's settings: no badge of an external validator.
-static PAGE: LazyLock<Arc<utoipa_swagger_ui::Config<'static>>> = LazyLock::new(|| {
-    let config = utoipa_swagger_ui::Config::from(DOCUMENT);
-    Arc::new(config.validator_url("none").persist_authorization(false).filter(true))
-});
-
 pub(super) fn routes(routes: &mut Routes) {
     const ACCESS: Access = Access::OpenIf(|config| config.docs_open);
     routes.add(ACCESS, __path_read_document, read_document);
     routes.add_page(ACCESS, "/docs", to_the_page);
-    routes.add_page(ACCESS, "/docs/{file:.*}", page);
+    routes.add_page(ACCESS, "/docs/", page);
+    routes.add_page(ACCESS, "/docs/{file}", page_file);
 }
 
 /// This document
@@ -97,26 +92,34 @@ async fn to_the_page() -> impl Responder {
         .body(format!("The page is at /docs/, and the document that it shows at {DOCUMENT}\n"))
 }
 
-async fn page(request: HttpRequest) -> Result<impl Responder, Problem> {
-    let file = request.match_info().get("file").unwrap_or_default();
-    let found = utoipa_swagger_ui::serve(file, Arc::clone(&PAGE)).map_err(|error| {
-        Problem::internal(std::io::Error::other(format!("the page cannot be made: {error}")))
-    })?;
-    let found = found.ok_or_else(|| Problem::new(Kind::RouteNotFound, "no file of the page"))?;
-    let is_frame = found.content_type.starts_with("text/html");
-    let bytes = if is_frame { readable(&found.bytes) } else { found.bytes.to_vec() };
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, found.content_type))
+async fn page() -> impl Responder {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((CACHE_CONTROL, "max-age=3600"))
-        .body(bytes))
+        .body(PAGE.clone())
 }
 
-/// Adds to the page, which is empty until its script runs, a list for readers without JavaScript.
-fn readable(frame: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(frame);
-    text.replace("</body>", &format!("{}</body>", *WITHOUT_SCRIPT)).into_bytes()
+async fn page_file(file: web::Path<String>) -> Result<impl Responder, Problem> {
+    let found = dashboard::file(&format!("docs/{file}"), "no file of the page")?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, dashboard::media_type(&file)))
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((CACHE_CONTROL, "max-age=3600"))
+        .body(found.data.into_owned()))
 }
+
+/// The page is empty until its script runs; readers without JavaScript find a list of the operations.
+static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Tributary: API</title>\n\
+         <link rel=\"stylesheet\" href=\"swagger-ui.css\">\n<div id=\"swagger-ui\"></div>\n\
+         <script src=\"swagger-ui-bundle.js\"></script>\n<script src=\"page.js\"></script>\n{}</html>\n",
+        *WITHOUT_SCRIPT
+    );
+    page.into()
+});
 
 /// Every operation, one per line.
 static WITHOUT_SCRIPT: LazyLock<String> = LazyLock::new(|| {

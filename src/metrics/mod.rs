@@ -3,6 +3,7 @@
 //! metrics are read. Labels are bounded, never a sensor's identifier.
 
 mod age;
+mod process;
 mod register;
 
 use std::fmt;

@@ -7,6 +7,7 @@ use prometheus::{
 };
 
 use super::Age;
+use super::process::{self, Process};
 
 const CONSTANT_NAMES: &str = "the names of metrics are constants, each used once";
 
@@ -133,23 +134,14 @@ impl Register {
         self.add((name, Form::Histogram, labels), HistogramVec::new(options, labels))
     }
 
-    /// The process collector of the library: memory, CPU time, open files, threads.
+    /// Those of the process itself, where the system has them.
     pub(super) fn process(&mut self) {
-        #[cfg(target_os = "linux")]
-        {
-            let collector = prometheus::process_collector::ProcessCollector::for_self();
-            self.registry.register(Box::new(collector)).expect(CONSTANT_NAMES);
-            for (name, form) in [
-                ("process_cpu_seconds_total", Form::Counter),
-                ("process_max_fds", Form::Gauge),
-                ("process_open_fds", Form::Gauge),
-                ("process_resident_memory_bytes", Form::Gauge),
-                ("process_start_time_seconds", Form::Gauge),
-                ("process_threads", Form::Gauge),
-                ("process_virtual_memory_bytes", Form::Gauge),
-            ] {
-                self.descriptions.push(Description { name, form, labels: Vec::new() });
-            }
+        if let Some(process) = Process::new() {
+            self.registry.register(Box::new(process)).expect(CONSTANT_NAMES);
+            self.descriptions.extend(process::METRICS.map(|(name, _)| {
+                let form = if name == process::CPU { Form::Counter } else { Form::Gauge };
+                Description { name, form, labels: Vec::new() }
+            }));
         }
     }
 }

@@ -52,7 +52,7 @@ pub enum StoreError {
     RefusedCopy(tokio_postgres::Error),
     /// The migrations could not be applied.
     #[error("migration failed: {0}")]
-    Migration(#[from] refinery::Error),
+    Migration(#[from] refinery_core::Error),
     /// Rejections contain whatever a sensor sent, so the database must support all of Unicode.
     #[error(
         "the database's encoding is {0}, Tributary needs UTF8: create database … encoding 'UTF8' template template0"
@@ -251,7 +251,7 @@ fn is_transient_state(state: &SqlState) -> bool {
 }
 
 /// The PostgreSQL error that made a migration fail.
-fn postgres_within(error: &refinery::Error) -> Option<&tokio_postgres::Error> {
+fn postgres_within(error: &refinery_core::Error) -> Option<&tokio_postgres::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(postgres) = error.downcast_ref() {

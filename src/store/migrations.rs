@@ -5,7 +5,7 @@
 //! that changes a hot table must work on every engine, before and after the engine's own steps.
 
 use clap::ValueEnum as _;
-use refinery::{Migration, Runner};
+use refinery_core::{Migration, Runner};
 use tokio_postgres::Client;
 
 use super::connections::connector::Connector;
@@ -14,9 +14,8 @@ use super::engines::recorded::{EngineName, recorded};
 use super::{Config, StoreError};
 use crate::domain::Kind;
 
-mod embedded {
-    refinery::embed_migrations!("migrations");
-}
+/// Name and text of each file in `migrations`, listed by the build script.
+const STEPS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 const MIGRATION_LOCK: &str = "select pg_advisory_lock(hashtextextended('tributary migrations', 0))";
 
@@ -99,21 +98,17 @@ async fn may_choose(client: &Client, earlier: EngineName) -> Result<(), StoreErr
     Ok(())
 }
 
-/// The common steps and those of the engine. All count as unversioned for refinery, so that it applies them also if a
-/// step with a higher number has been applied.
-fn steps(engine: EngineName) -> Result<Vec<Migration>, refinery::Error> {
-    let all = embedded::migrations::runner();
-    let of_engine = all.get_migrations().iter().filter(|step| {
+/// The common steps and those of the engine. All count as unversioned (U, not V) for refinery, so that it applies them
+/// also if a step with a higher number has been applied.
+fn steps(engine: EngineName) -> Result<Vec<Migration>, refinery_core::Error> {
+    let steps =
+        STEPS.iter().map(|(name, text)| Migration::unapplied(&name.replacen('V', "U", 1), text));
+    let is_needed = |step: &Migration| {
         let owner =
             EngineName::value_variants().iter().find(|it| it.steps().contains(&step.version()));
         owner.is_none_or(|owner| *owner == engine || *owner == EngineName::Postgres)
-    });
-    of_engine
-        .map(|step| {
-            let name = format!("U{}__{}", step.version(), step.name());
-            Migration::unapplied(&name, step.sql().unwrap_or_default())
-        })
-        .collect()
+    };
+    steps.filter(|step| step.as_ref().map_or(true, is_needed)).collect()
 }
 
 /// As its file is named.

@@ -353,10 +353,10 @@ async fn an_upgrade_rolls_up_what_is_stored() {
     let database = database().await;
     let mut client = connect(&database.url).await.unwrap();
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-    let mut migrations = refinery::load_sql_migrations(directory).unwrap();
+    let mut migrations = refinery_core::load_sql_migrations(directory).unwrap();
     migrations.sort();
-    let before = refinery::Runner::new(&migrations)
-        .set_target(refinery::Target::Version(FIRST_WITH_ROLLUP - 1));
+    let before = refinery_core::Runner::new(&migrations)
+        .set_target(refinery_core::Target::Version(FIRST_WITH_ROLLUP - 1));
     before.run_async(&mut client).await.unwrap();
     let sensor = SensorIdentifier::random();
     let hour = present() - 30 * HOUR_SECS;

@@ -512,6 +512,12 @@ test("a page whose own clock is wrong shows times by the service's", async () =>
   }
 });
 
+test("the page of the API shows an operation, and loads nothing from elsewhere", async () => {
+  const visitor = await visit("/docs/");
+  await shows(visitor.page.getByText("/api/v1/sensors/{identifier}/live"));
+  await visitor.close();
+});
+
 test("with AUTH=off nobody is asked", async () => {
   await service.stopServing();
   await service.serve({ AUTH: "off", NESTED_VALUES: "store" });

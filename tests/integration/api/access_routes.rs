@@ -51,14 +51,15 @@ impl Route {
 }
 
 /// What is open, or may be by a setting; `POST /sessions` is how one gets a token.
-const OPEN: [&str; 7] = [
+const OPEN: [&str; 8] = [
     "/healthz",
     "/readyz",
     "/metrics",
     "/sessions",
     "/api/v1/openapi.json",
     "/docs",
-    "/docs/{file:.*}",
+    "/docs/",
+    "/docs/{file}",
 ];
 
 /// What has no end, and is asked in `streams.rs`.

