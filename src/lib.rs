@@ -45,7 +45,8 @@
 //! Invariant: received = committed + duplicate + rejected + in flight, in items, per kind, at every
 //! moment ([`domain::Ledger`]).
 //!
-//! Invariant: everything that grows has a bound, documented at its constant.
+//! Invariant: every queue has a bound, documented at its constant. Sensors have none: `UNKNOWN_SENSOR=register` relies on
+//! the broker to refuse those that it does not know.
 
 pub mod config;
 pub mod telemetry;

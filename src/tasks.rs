@@ -85,7 +85,7 @@ impl Tasks {
     pub async fn watch<T>(&self, task: Task, work: impl Future<Output = T>) -> Result<T, Panic> {
         let mut work = Box::pin(work);
         let outcome = AssertUnwindSafe(work.as_mut()).catch_unwind().await;
-        // An actor that is dropped runs once more.
+        // When an actor's context is dropped, actix polls it once more: it can process messages, and panic again.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(work)));
         let outcome = outcome.map_err(|payload| self.record(task, &*payload));
         match dropped {
@@ -94,7 +94,7 @@ impl Tasks {
         }
     }
 
-    /// Starts an actor on this thread. A panic ends the actor and drops its mailbox.
+    /// Starts an actor on this thread. A panic ends the actor; messages that are still in its mailbox are dropped.
     pub fn run_actor<A: Actor<Context = Context<A>>>(
         &self,
         task: Task,

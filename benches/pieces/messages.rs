@@ -39,7 +39,7 @@ impl Messages {
         }
     }
 
-    /// Message so-and-so, of so many items.
+    /// The message of this number, with this many items.
     pub(crate) fn message(&self, number: usize, items: usize) -> RawMessage {
         let sensor = self.sensors[number % self.sensors.len()];
         let mut payload = String::from(r#"{"measurements":["#);

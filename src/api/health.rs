@@ -94,7 +94,7 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
 
 /// What is measured, for Prometheus
 ///
-/// Of the whole service, whoever asks: a token of one network sees it too. No sensor and no network is
+/// Of the whole service, for every token: a token of one network reads it too. No sensor and no network is
 /// named. Without a token where `METRICS_OPEN=true`.
 #[utoipa::path(
     get, path = "/metrics", tag = "service", operation_id = "read_metrics",

@@ -21,7 +21,7 @@ use super::routes::Routes;
 use crate::domain::{NetworkIdentifier, Scope, Timestamp};
 use crate::store::{self, ConfigurationState};
 
-/// A sensor without a message for so long is silent, unless the query says otherwise.
+/// A sensor without a message for this long is silent, unless the query says otherwise.
 const SILENCE: Duration = Duration::from_secs(3_600);
 
 /// Counts are given again for so long.
@@ -39,8 +39,8 @@ struct Question {
     silent_since: Timestamp,
 }
 
-/// The counts that were asked for lately: all dashboards ask the same, and to count 100,000 sensors takes
-/// most of a second. One is counted at a time, and whoever asks the same meanwhile gets its answer.
+/// The latest counts: all dashboards send the same query, and counting 100,000 sensors takes most of a second. One
+/// query is counted at a time; equal queries that arrive meanwhile get its result.
 #[derive(Default)]
 pub(super) struct SummaryCache(Mutex<Vec<(Question, Instant, store::SensorSummary)>>);
 

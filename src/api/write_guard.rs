@@ -194,7 +194,7 @@ mod tests {
     const LIMITS: WriteLimits =
         WriteLimits { timeout: Duration::from_secs(60), min_bytes_per_sec: 1_000 };
 
-    /// Takes so many bytes every so many seconds; returns when it is cut off, within ten minutes.
+    /// Takes `bytes` every `every_secs` seconds; returns when it is cut off, within ten minutes.
     fn cut_off_after(bytes: usize, every_secs: u64, waits_for_us_secs: u64) -> Option<u64> {
         let start = Instant::now();
         let (mut pace, mut second) = (Pace::default(), 0);

@@ -15,8 +15,7 @@ pub struct RawMessage {
     pub may_be_stored: bool,
     /// A retained message that the broker delivers to a new session, so it may be old.
     pub retained: bool,
-    /// Nothing delivers it again: it arrived at QoS 0, and was not retained. So does the replay of such a message,
-    /// which its row in `rejection` bounds to one.
+    /// Nothing delivers it again: it arrived at QoS 0 and was not retained, or it is the replay of such a message.
     pub delivered_once: bool,
     /// The row of `rejection` that is replayed; none for a message from the broker.
     pub replayed_from: Option<i64>,

@@ -1,4 +1,4 @@
-//! What can never be stored, and why. Made by `wire` and the writer, stored by `store`. A rejection is
+//! What was not stored, and why; some of it can be replayed later. Made by `wire` and the writer, stored by `store`. A rejection is
 //! committed in the same transaction as the rows beside it, before its message is acknowledged.
 
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! The inbound loop: receives PUBLISHes, routes them, and sends a PUBACK for each once it is settled by a
 //! `Committed`. Started by `app`; runs until shutdown, over as many connections as it takes. Invariant:
-//! it never acknowledges in `Drop` and UNSUBSCRIBEs from what it needs only to be drained, so the broker keeps what
-//! is not acknowledged.
+//! nothing is acknowledged in `Drop`, and it UNSUBSCRIBEs only to drain its session, so the broker keeps what is not
+//! acknowledged.
 //!
 //! It uses ntex-mqtt's codec without its dispatcher, which closes the connection when Receive Maximum is
 //! reached, and answers a Packet Identifier in use with 0x91, which acknowledges it. Here a full window

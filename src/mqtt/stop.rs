@@ -1,5 +1,4 @@
-//! What ends the inbound loop, and how it ended. Made by `app`, which sends the one and receives the other. A loop that
-//! has ended has acknowledged only what was committed.
+//! The request to end the inbound loop, which `app` sends, and the outcome, which it waits for. A loop that has ended has acknowledged only what was committed.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The actor of one sensor: updates the sensor's state for each message and passes its rows to the
-//! writer. The registry starts it and sends it messages. A panic in it loses only the message that it
-//! was processing and those behind it, which the broker delivers again.
+//! writer. The registry starts it and sends it messages. A panic in it loses the message that it
+//! was processing and those behind it; the connection is then closed, and the broker delivers again what was not
+//! acknowledged.
 
 use std::rc::Rc;
 

@@ -80,7 +80,7 @@ impl SensorState {
         let Some(desired) = self.snapshot.desired_revision else { return false };
         let acknowledged = self.snapshot.last_acknowledged_revision.is_some_and(|it| it >= desired);
         if acknowledged {
-            // Under no configuration from the server is behind any.
+            // A sensor that reports no revision lacks the desired one.
             return self.snapshot.last_acknowledged_success == Some(true)
                 && reported < Some(desired);
         }

@@ -1,6 +1,5 @@
-//! The readers' pool, for everything off the hot path: the registry's look-ups, the outbox, the API,
-//! housekeeping. [`Store`] is used by all of them. Every call ends in bounded time, also if the database
-//! stops responding.
+//! A pool for everything but the writers. `app` opens one [`Store`] each for look-ups and the outbox, the API,
+//! authentication, purges and the background. Every call ends in bounded time, also if the database stops responding.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -6,7 +6,7 @@ use crate::domain::{Batch, Rejection, SensorIdentifier, Timestamp};
 
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 
-/// Sensors with their own budget; further ones share one, because so many identifiers are made up.
+/// Sensors with their own budget; further ones share one, because an attacker can invent identifiers.
 const MAX_BUDGETS: usize = 100_000;
 
 /// The rejections of the current hour.

@@ -20,7 +20,7 @@ pub(super) const REPLAY_ITEMS: usize = 2_000;
 /// load; over 20 ms it saves nothing more and only adds latency.
 const MAX_REST: Duration = Duration::from_millis(20);
 
-/// A batch of at most so many messages is followed by the next one at once.
+/// A batch of at most this many messages is followed by the next one at once.
 const FEW_MESSAGES: usize = 4;
 
 /// The messages that wait, and the running deliveries.
@@ -66,7 +66,7 @@ pub(super) const fn next(load: Load) -> Option<Next> {
     }
 }
 
-/// The pause after a delivery of so many messages. After a few there is none: where the broker keeps only a few in
+/// The pause after a delivery. After a few messages there is none: where the broker keeps only a few in
 /// flight (a small Receive Maximum, or ejabberd with one), the next ones come once these are acknowledged.
 pub(super) fn rest(took: Duration, messages: usize) -> Duration {
     if messages <= FEW_MESSAGES { Duration::ZERO } else { took.min(MAX_REST) }

@@ -69,7 +69,7 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// Uses the readers' pool, so that no writer waits for it.
+    /// `store` is the background pool, so that no writer and no API read waits for it.
     #[must_use]
     pub fn new(store: Store, config: &Config) -> Self {
         Self {

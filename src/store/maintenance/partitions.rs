@@ -2,8 +2,8 @@
 //! housekeeping and by commits.
 //!
 //! Invariant: partitions are created only for timestamps within the last `PARTITION_PAST_DAYS` and the
-//! next interval, so their number is bounded whatever a sensor's clock shows; the default partition
-//! stores the other rows.
+//! next interval, so their number is bounded whatever a sensor's clock shows; other rows are stored
+//! in the default partition, or in the outlier table of TimescaleDB.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -146,7 +146,7 @@ impl Partitions {
                 let (partition, again_secs) =
                     (self.intervals.name(kind, interval), pause.as_secs());
                 if is_new {
-                    tracing::warn!(partition, %error, again_secs, "partition not created: its rows go to the default partition until it is");
+                    tracing::warn!(partition, %error, again_secs, "partition not created: until it is, its rows are stored with the outliers");
                 } else {
                     tracing::debug!(partition, %error, again_secs, "partition still not created");
                 }

@@ -285,12 +285,10 @@ impl Rebuilder {
     }
 }
 
-fn recount(day: &mut Day, hour: i32, counted: Counts, kept: &Kept) {
+fn recount(day: &mut Day, hour: i32, mut counted: Counts, kept: &Kept) {
     let hour_of_day = hour.rem_euclid(24) as usize;
-    for (kind, count) in
-        Kind::ALL.into_iter().zip([counted.measurements, counted.log_messages, counted.heartbeats])
-    {
-        let count = i32::try_from(count.max(0)).unwrap_or(i32::MAX);
+    for kind in Kind::ALL {
+        let count = i32::try_from((*counted.of(kind)).max(0)).unwrap_or(i32::MAX);
         let least = if kept.contains(kind, hour) { day.get(kind, hour_of_day) } else { 0 };
         day.set(kind, hour_of_day, count.max(least));
     }

@@ -152,7 +152,7 @@ pub struct RollUp {
 }
 
 impl RollUp {
-    /// Uses the readers' pool, so that no writer waits for it.
+    /// `store` is the background pool, so that no writer and no API read waits for it.
     #[must_use]
     pub fn new(store: Store, config: &Config) -> Self {
         Self { rebuilder: Rebuilder::new(store.clone(), config), store }

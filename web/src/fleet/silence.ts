@@ -1,4 +1,4 @@
-// Who is silent: a sensor that was not heard for an hour.
+// A sensor is silent if nothing was received from it for an hour.
 import { nowSeconds } from "../parts/clock";
 
 const SILENCE_S = 3_600;
