@@ -1,8 +1,11 @@
 //! The fault harness in short: a few seeds of those that `scripts/faults` plays by the hundred.
 
+use tributary::store::EngineName;
+
 use crate::harness::fault::{Fault, Scale};
 use crate::harness::test_bed::TestBed;
 use crate::harness::{Plan, run};
+use crate::support::postgres::skipped_on;
 
 /// Plays these faults together.
 async fn play(seed: u64, faults: &[Fault]) {
@@ -47,6 +50,13 @@ async fn a_primary_that_stays_up_and_a_commit_that_waits() {
 
 #[actix_rt::test]
 async fn a_wrong_clock_a_publication_and_a_generated_column() {
+    let others = [EngineName::TimescaleDb, EngineName::Citus];
+    if skipped_on(
+        &others,
+        "a publication of all tables and a generated column need PostgreSQL's partitions",
+    ) {
+        return;
+    }
     let operators = [Fault::PostgresPublication, Fault::PostgresGeneratedColumn];
     play(7, &[&operators[..], &[Fault::PostgresWrongClock]].concat()).await;
 }
