@@ -126,11 +126,10 @@ async fn what_breaks_a_unique_constraint_of_the_users_is_rejected() {
     for deferral in ["", "deferrable initially deferred"] {
         let scene = Scene::new(&[]).await;
         let client = connect(&scene.database.url).await.unwrap();
-        let rule = &on_table(
-            "alter table measurement add constraint one_at_a_time \
-                    unique (sensor_identifier, creation_timestamp)",
+        let rule = format!(
+            "alter table measurement add unique (sensor_identifier, creation_timestamp) {deferral}"
         );
-        client.batch_execute(&format!("{rule} {deferral}")).await.unwrap();
+        client.batch_execute(&on_table(&rule)).await.unwrap();
         let item = |second, value| {
             format!(r#"{{"revision":0,"timestamp":{second},"value":{{"a":{value}}}}}"#)
         };
