@@ -14,7 +14,7 @@ use tributary::store::{
 };
 
 use crate::access::tributary;
-use crate::support::postgres::{Database, connect, engine, without_empty_databases};
+use crate::support::postgres::{Database, connect, engine, on_table, without_empty_databases};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
 
@@ -286,7 +286,8 @@ async fn old_measurement(scene: &Scene, sensor: SensorIdentifier) -> i64 {
     )
     .await;
     scene.commit(sensor, &[(begin + 60, 4), (begin + 120, 6)]).await;
-    scene.execute("update measurement set receipt_timestamp = now() - interval '29 weeks'").await;
+    let received = "update measurement set receipt_timestamp = now() - interval '29 weeks'";
+    scene.execute(&on_table(received)).await;
     begin
 }
 

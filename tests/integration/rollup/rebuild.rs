@@ -10,7 +10,7 @@ use tributary::domain::{SensorIdentifier, Timestamp};
 use tributary::store::{self, CopyMode, EngineName, Housekeeper, Source};
 
 use super::{FIRST_WITH_ROLLUP, HOUR_SECS, Scene, differences, old_measurement, present};
-use crate::support::postgres::{connect, skipped_on, without_empty_databases};
+use crate::support::postgres::{connect, on_table, skipped_on, without_empty_databases};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
 use crate::support::wait::{PATIENCE, eventually};
@@ -238,7 +238,7 @@ async fn nothing_is_deleted_by_its_age_before_an_upgrade_has_counted_it() {
     for table in ["log_message", "heartbeat"] {
         let received =
             format!("update {table} set receipt_timestamp = now() - interval '199 days'");
-        scene.execute(&received).await;
+        scene.execute(&on_table(&received)).await;
     }
     let rows = "select (select count(*) from log_message) + (select count(*) from heartbeat)";
     scene.execute("insert into rollup_rebuild (from_hour, to_hour) values (0, 1)").await;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use clap::ValueEnum as _;
 use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
+use tributary::domain::Kind;
 use tributary::store::{self, EngineName};
 use url::Url;
 
@@ -50,12 +51,17 @@ pub(crate) fn without_partitions() -> bool {
     skipped_on(&[EngineName::TimescaleDb], "it has chunks, and no partitions")
 }
 
-/// A statement about the table `measurement`, for the tables where the engine keeps its rows.
+/// A statement about a hot table, for the tables where the engine keeps its rows.
 pub(crate) fn on_table(statement: &str) -> String {
     match engine() {
-        EngineName::TimescaleDb => ["measurement_chunks", "measurement_outlier"]
-            .map(|table| statement.replacen("measurement", table, 1))
-            .join("; "),
+        EngineName::TimescaleDb => {
+            let tables = Kind::ALL.map(Kind::name);
+            let table = tables.into_iter().find(|table| statement.contains(table));
+            let table = table.expect("the statement names a hot table");
+            ["chunks", "outlier"]
+                .map(|part| statement.replacen(table, &format!("{table}_{part}"), 1))
+                .join("; ")
+        }
         EngineName::Postgres | EngineName::Citus => statement.to_owned(),
     }
 }
