@@ -329,6 +329,20 @@ fn a_file_holds_one_idea() {
 }
 
 /// docs/ARCHITECTURE.md names things as `src/file.rs::name`, and bounds as `src/file.rs::NAME = value`.
+/// Two would be applied as one, and the second refused.
+#[test]
+fn no_two_migrations_have_the_same_number() {
+    let files = fs::read_dir("migrations").unwrap().map(|entry| entry.unwrap().file_name());
+    let mut numbers: Vec<String> = files
+        .filter_map(|name| Some(name.into_string().unwrap().split_once("__")?.0.to_owned()))
+        .collect();
+    let count = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert!(count > 20);
+    assert_eq!(numbers.len(), count, "{numbers:?}");
+}
+
 #[test]
 fn what_the_architecture_page_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
