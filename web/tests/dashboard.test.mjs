@@ -347,6 +347,30 @@ test("the ledger sums up to zero, and ingest is paused and resumed", async () =>
   await visitor.close();
 });
 
+test("the ingest page sums the ledgers of all instances", async () => {
+  const other = await service.another();
+  const visitor = await visit("/ingest");
+  const { page } = visitor;
+  const instances = page.getByRole("table", { name: "Instances", exact: true });
+  await shows(instances.getByRole("row", { name: /-other/ }));
+  await shows(instances.getByRole("row", { name: /this one/ }));
+  assert.equal(await instances.getByRole("cell", { name: "yes" }).count(), 1);
+  const received = async (table) => {
+    const texts = await table.locator("tbody tr td:nth-child(2)").allTextContents();
+    return texts.reduce((sum, text) => sum + Number(text.replaceAll(",", "")), 0);
+  };
+  await until("the sum is larger than each ledger", async () => {
+    const ofAll = await received(page.getByRole("table", { name: "Ledger of all instances" }));
+    const ofOne = await received(page.getByRole("table", { name: "Ledger of this instance" }));
+    const listed = await instances.locator("tbody tr td:nth-child(5)").allTextContents();
+    return listed.length === 2 && listed.every((text) => text !== "0") && ofAll > ofOne;
+  });
+  await visitor.screenshot("ingest-instances");
+  await other();
+  await page.getByRole("table", { name: "Ledger", exact: true }).waitFor();
+  await visitor.close();
+});
+
 test("a network, a token and a user are created and removed", async () => {
   const visitor = await visit("/access");
   const { page } = visitor;

@@ -1,4 +1,4 @@
-// What is on its way through ingest, against its bounds.
+// What is in flight, against its bounds.
 import type { Schemas } from "../api/client";
 
 const MEBIBYTE = 1 << 20;
@@ -8,8 +8,8 @@ export function Gauges({ ingest }: { ingest: Schemas["Ingest"] }) {
   const mebibytes = (bytes: number) =>
     (bytes / MEBIBYTE).toLocaleString(undefined, { maximumFractionDigits: 1 });
   return (
-    <section aria-labelledby="on-its-way">
-      <h2 id="on-its-way">On its way</h2>
+    <section aria-labelledby="in-flight">
+      <h2 id="in-flight">In flight</h2>
       <dl class="facts gauges">
         <Gauge
           name="Window, messages"

@@ -7,6 +7,7 @@ import { useResource } from "../parts/use-resource";
 import { type Caller, hasRoleInAll } from "../session/session";
 import { ConnectionTable } from "./connection-table";
 import { Gauges } from "./gauges";
+import { InstanceTable, totalLedger } from "./instance-table";
 import { LedgerTable } from "./ledger-table";
 import { RateCharts } from "./rate-charts";
 import { useSamples } from "./samples";
@@ -21,9 +22,16 @@ export function Ingest({ caller }: { caller: Caller }) {
     [isAdmin],
     REFRESH_MS,
   );
+  const instances = useResource(
+    async (signal) => (isAdmin ? (await body(client.GET("/api/v1/instances", { signal }))).items : null),
+    [isAdmin],
+    REFRESH_MS,
+  );
   const samples = useSamples();
   const action = useAction();
   const shown = status.data;
+  // Alone, an instance is the whole service.
+  const group = instances.data && instances.data.length > 1 ? instances.data : null;
   const isPaused = shown?.ingest_paused_since != null;
   const toggle = () =>
     action.run(async () => {
@@ -53,10 +61,19 @@ export function Ingest({ caller }: { caller: Caller }) {
           </span>
         )}
       </p>
-      <ProblemMessage problem={action.problem ?? status.problem ?? ingest.problem} />
+      <ProblemMessage problem={action.problem ?? status.problem ?? ingest.problem ?? instances.problem} />
       {shown && (
         <>
-          <LedgerTable ledger={shown.ledger} />
+          {group && (
+            <>
+              <LedgerTable
+                name="Ledger of all instances"
+                ledger={totalLedger(group.map((it) => it.ledger))}
+              />
+              <InstanceTable instances={group} />
+            </>
+          )}
+          <LedgerTable name={group ? "Ledger of this instance" : "Ledger"} ledger={shown.ledger} />
           <RateCharts samples={samples} />
           {ingest.data && <Gauges ingest={ingest.data} />}
           <ConnectionTable connections={shown.connections} />

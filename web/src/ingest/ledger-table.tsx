@@ -1,4 +1,6 @@
 // The ledger: received = committed + duplicate + rejected + in flight, per kind. The rest must be zero.
+
+import { useId } from "preact/hooks";
 import type { Schemas } from "../api/client";
 import { Scrolls } from "../parts/scrolls";
 
@@ -13,11 +15,12 @@ export function restOf(entry: Schemas["LedgerEntry"]): number {
   return entry.received - entry.committed - entry.duplicate - entry.rejected - entry.in_flight;
 }
 
-export function LedgerTable({ ledger }: { ledger: Schemas["LedgerSnapshot"] }) {
+export function LedgerTable({ name, ledger }: { name: string; ledger: Schemas["LedgerSnapshot"] }) {
+  const id = useId();
   return (
-    <Scrolls labelledBy="ledger">
-      <table class="ledger" aria-labelledby="ledger">
-        <caption id="ledger">Ledger</caption>
+    <Scrolls labelledBy={id}>
+      <table class="ledger" aria-labelledby={id}>
+        <caption id={id}>{name}</caption>
         <thead>
           <tr>
             <th scope="col">Items</th>

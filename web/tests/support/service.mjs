@@ -126,17 +126,36 @@ export class Service {
   }
 
   async serve(settings = {}) {
+    this.process = await this.#serveAt(this.base, settings);
+  }
+
+  async #serveAt(base, settings) {
     const env = { ...this.environment, ...settings };
-    this.process = spawn(PROGRAM, ["serve"], { env, stdio: ["ignore", "pipe", "inherit"] });
-    this.process.stdout.resume();
+    const process = spawn(PROGRAM, ["serve"], { env, stdio: ["ignore", "pipe", "inherit"] });
+    process.stdout.resume();
     await until(
       "the service is ready",
       async () => {
-        if (this.process.exitCode !== null) throw new Error("the service ended at its start");
-        return (await fetch(`${this.base}/readyz`).catch(() => null))?.ok;
+        if (process.exitCode !== null) throw new Error("the service ended at its start");
+        return (await fetch(`${base}/readyz`).catch(() => null))?.ok;
       },
       START_MS,
     );
+    return process;
+  }
+
+  /** A second instance on the same database; returns what stops it. */
+  async another() {
+    const address = `127.0.0.1:${await freePort()}`;
+    const other = await this.#serveAt(`http://${address}`, {
+      HTTP_ADDR: address,
+      MQTT_CLIENT_ID: `${this.environment.MQTT_CLIENT_ID}-other`,
+    });
+    return async () => {
+      const ended = once(other, "exit");
+      other.kill("SIGTERM");
+      await ended;
+    };
   }
 
   async stopServing() {
