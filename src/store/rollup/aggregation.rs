@@ -211,11 +211,11 @@ mod tests {
             (5, r#"{"a": {"a": 5}}"#),
             (6, r#"["a", 5]"#),
         ];
-        let told: Vec<_> = summed(&["a", "b"], &values)
+        let found: Vec<_> = summed(&["a", "b"], &values)
             .into_iter()
             .map(|it| (it.attribute, it.count, it.minimum, it.mean, it.maximum))
             .collect();
-        assert_eq!(told, [("a".into(), 2, -2.5, -0.75, 1.0), ("b".into(), 1, 7.0, 7.0, 7.0)]);
+        assert_eq!(found, [("a".into(), 2, -2.5, -0.75, 1.0), ("b".into(), 1, 7.0, 7.0, 7.0)]);
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
             (2, r#"{"a": {"b": 8}, "a.b": "x"}"#),
             (3, r#"{"a": 7, "a.c": {"0": 1}}"#),
         ];
-        let told: Vec<_> = summed(&["a", "a.b", "a.c.0", "a.c.1.d", "a.x"], &values)
+        let found: Vec<_> = summed(&["a", "a.b", "a.c.0", "a.c.1.d", "a.x"], &values)
             .into_iter()
             .map(|it| (it.attribute, it.count, it.minimum, it.maximum))
             .collect();
@@ -236,18 +236,18 @@ mod tests {
             ("a.c.0", 1, 5.0, 5.0),
             ("a.c.1.d", 1, 6.0, 6.0),
         ];
-        assert_eq!(told, expected.map(|(name, count, min, max)| (name.into(), count, min, max)));
+        assert_eq!(found, expected.map(|(name, count, min, max)| (name.into(), count, min, max)));
     }
 
     #[test]
     fn buckets_are_counted_from_monday() {
         let monday = BUCKET_ORIGIN.unix_microseconds() / 1_000_000;
         let values = [(monday + 60, r#"{"a":1}"#), (monday - 1, r#"{"a":2}"#), (monday, "{}")];
-        let told: Vec<_> = summed(&["a"], &values)
+        let found: Vec<_> = summed(&["a"], &values)
             .iter()
             .map(|it| (it.bucket.unix_microseconds() / 1_000_000 - monday, it.count))
             .collect();
-        assert_eq!(told, [(-60, 1), (60, 1)]);
+        assert_eq!(found, [(-60, 1), (60, 1)]);
     }
 
     #[test]
