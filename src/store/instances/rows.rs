@@ -59,6 +59,8 @@ impl InstanceRow {
     }
 }
 
+/// The row may be lost with the server. So its COMMIT waits for no disk and no standby: without its row, an instance
+/// receives no messages, and counts as dead.
 const WRITE: &str = "\
 with written as (
     insert into instance (identifier, client_id, host, version, start_timestamp, heartbeat_timestamp, is_leader,
@@ -70,7 +72,8 @@ with written as (
         watch_version = excluded.watch_version, heard = excluded.heard
     returning identifier
 )
-select pg_notify('tributary_instances', '') from written where $14";
+select set_config('synchronous_commit', 'off', true), case when $14 then pg_notify('tributary_instances', '') end
+from written";
 
 /// Of those that died, the row is kept for ten minutes.
 const READ: &str = "\
@@ -83,7 +86,7 @@ order by client_id, start_timestamp";
 
 const FORGET: &str = "\
 with gone as (delete from instance where identifier = $1 returning identifier)
-select pg_notify('tributary_instances', '') from gone";
+select set_config('synchronous_commit', 'off', true), pg_notify('tributary_instances', '') from gone";
 
 const PRUNE: &str =
     "delete from instance where heartbeat_timestamp < now() - interval '10 minutes'";
