@@ -114,7 +114,7 @@ static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     let page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>Tributary: API</title>\n\
-         <link rel=\"stylesheet\" href=\"swagger-ui.css\">\n<div id=\"swagger-ui\"></div>\n\
+         <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"swagger-ui.css\">\n<div id=\"swagger-ui\"></div>\n\
          <script src=\"swagger-ui-bundle.js\"></script>\n<script src=\"page.js\"></script>\n{}</html>\n",
         *WITHOUT_SCRIPT
     );
