@@ -5,7 +5,7 @@ use tributary::store::{self, Committer, CopyMode, StoreError};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::{Postgres, connect, on_table};
+use crate::support::postgres::{Postgres, connect, on_table, without_empty_databases};
 use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch, config};
@@ -240,6 +240,9 @@ async fn not_ready(service: &mut Service, why: &str) {
 
 #[actix_rt::test]
 async fn migrations_that_fail_end_the_service() {
+    if without_empty_databases() {
+        return;
+    }
     let broker = Broker::shared().await;
     let database = database().await;
     let client = connect(&database.url).await.unwrap();

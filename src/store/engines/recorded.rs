@@ -74,8 +74,12 @@ impl EngineName {
         if self.minimum().is_some() {
             let create = format!("create extension if not exists {}", self.name());
             if let Err(error) = client.batch_execute(&create).await {
-                let reason = StoreError::from(error).to_string();
-                return Err(StoreError::Extension { name: self.name(), reason });
+                let error = StoreError::from(error);
+                // A standby or a lost connection says nothing about the extension.
+                if error.is_read_only() || error.sqlstate().is_none() {
+                    return Err(error);
+                }
+                return Err(StoreError::Extension { name: self.name(), reason: error.to_string() });
             }
         }
         self.check_extension(client).await

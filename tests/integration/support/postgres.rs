@@ -276,11 +276,13 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
         EngineName::Postgres => &[],
         EngineName::TimescaleDb => &["shared_preload_libraries=timescaledb"],
         // It connects to itself: without TLS, for which it would look for certificates in the home of another account.
-        // Each database has a worker, which ends the prepared transactions of dead sessions.
+        // Each database has a worker, which ends the prepared transactions of dead sessions, and each session others.
         EngineName::Citus => &[
             "shared_preload_libraries=citus",
             "citus.node_conninfo=sslmode=disable",
             "max_worker_processes=500",
+            "max_connections=1000",
+            "max_prepared_transactions=1000",
             "citus.recover_2pc_interval=1s",
         ],
     };
