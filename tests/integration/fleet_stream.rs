@@ -26,8 +26,7 @@ async fn fill(database: &Database) {
     let client = connect(&database.url).await.unwrap();
     let present = now() / 14_400;
     let first_day = (present - BUCKETS + 1) / 6;
-    client
-        .batch_execute(&format!(
+    let statements = format!(
             "insert into sensor (identifier, name)
              select gen_random_uuid(), 'sensor ' || n from generate_series(1, {SENSORS}) n;
              insert into sensor_hour (sensor_identifier, day, measurement_counts,
@@ -43,9 +42,11 @@ async fn fill(database: &Database) {
                  group by 1
              ) as days;
              analyze sensor; analyze sensor_hour"
-        ))
-        .await
-        .unwrap();
+    );
+    // Citus refuses them in one transaction.
+    for statement in statements.split(';') {
+        client.batch_execute(statement).await.unwrap();
+    }
 }
 
 /// The greatest memory that the service has had until now.
