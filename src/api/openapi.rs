@@ -93,20 +93,20 @@ async fn to_the_page() -> impl Responder {
 }
 
 async fn page() -> impl Responder {
-    HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header((CACHE_CONTROL, "max-age=3600"))
-        .body(PAGE.clone())
+    answer("text/html; charset=utf-8", PAGE.clone())
 }
 
 async fn page_file(file: web::Path<String>) -> Result<impl Responder, Problem> {
     let found = dashboard::file(&format!("docs/{file}"), "no file of the page")?;
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, dashboard::media_type(&file)))
+    Ok(answer(dashboard::media_type(&file), found.data.into_owned().into()))
+}
+
+fn answer(media_type: &'static str, body: Bytes) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, media_type))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((CACHE_CONTROL, "max-age=3600"))
-        .body(found.data.into_owned()))
+        .body(body)
 }
 
 /// The page is empty until its script runs; readers without JavaScript find a list of the operations.

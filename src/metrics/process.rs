@@ -20,10 +20,7 @@ pub(super) const METRICS: [(&str, &str); 7] = [
     ("process_virtual_memory_bytes", "Virtual memory; not a measure of memory use"),
 ];
 
-/// USER_HZ is 100 wherever Rust's standard library runs.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// The time of the boot does not depend on it.
+/// USER_HZ is 100 wherever Rust's standard library runs. Nothing that is read here depends on the rest.
 const SYSTEM: ExplicitSystemInfo = ExplicitSystemInfo {
     boot_time_secs: 0,
     ticks_per_second: 100,
@@ -86,13 +83,14 @@ fn read() -> Option<[f64; METRICS.len()]> {
         LimitValue::Value(limit) => limit as f64,
         LimitValue::Unlimited => f64::INFINITY,
     };
+    let seconds = |ticks: u64| ticks as f64 / SYSTEM.ticks_per_second as f64;
     let boot = KernelStats::from_file("/proc/stat", &SYSTEM).ok()?.btime as f64;
     Some([
-        (stat.utime + stat.stime) as f64 / TICKS_PER_SECOND,
+        seconds(stat.utime + stat.stime),
         max_files,
         std::fs::read_dir("/proc/self/fd").ok()?.count() as f64,
         status.vmrss? as f64 * 1_024.0,
-        boot + stat.starttime as f64 / TICKS_PER_SECOND,
+        boot + seconds(stat.starttime),
         status.threads as f64,
         status.vmsize? as f64 * 1_024.0,
     ])
