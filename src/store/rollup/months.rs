@@ -49,20 +49,19 @@ const STORE: &str = "\
 update sensor_month set sums = $3::text::json, recount_at = null
 where sensor_identifier = $1 and month = date '1970-01-01' + $2";
 
-/// Whether a month may be next. None ever is on Citus, which refuses [`INSERT_NEXT`].
-const HAS_NEXT: &str = "\
-select 1 from sensor_month_progress
+/// The month whose sensors get a row next, if it ended more than three days ago: most late items have arrived by then;
+/// and the last sensor that got one. None ever is on Citus, which refuses [`INSERT_NEXT`].
+const NEXT: &str = "\
+select month - date '1970-01-01', last_sensor from sensor_month_progress
 where month < date_trunc('month', (now() at time zone 'utc') - interval '3 days')";
 
-/// Inserts the rows of some sensors for the next month, if it ended more than three days ago: most late items have
-/// arrived by then. Parameter: number of sensors.
+/// Inserts the rows of some sensors for this month. Parameters: first day, the last sensor that has one, number of
+/// sensors.
 const INSERT_NEXT: &str = "\
 with next as (
-    select month, last_sensor from sensor_month_progress
-    where month < date_trunc('month', (now() at time zone 'utc') - interval '3 days')
+    select date '1970-01-01' + $1 as month
 ), part as (
-    select identifier from sensor where identifier > (select last_sensor from next)
-    order by identifier limit $1
+    select identifier from sensor where identifier > $2 order by identifier limit $3
 ), added as (
     insert into sensor_month (sensor_identifier, month, recount_at)
     select identifier, month, now() from part cross join next
@@ -77,7 +76,7 @@ with next as (
 update sensor_month_progress
 set month = case when exists (select from last) then month else month + interval '1 month' end,
     last_sensor = coalesce((select identifier from last), '00000000-0000-0000-0000-000000000000')
-where exists (select from next)";
+where month = (select month from next) and last_sensor = $2";
 
 impl Store {
     /// Sums up some of the months that are due, in one transaction. Returns whether none was left.
@@ -101,12 +100,17 @@ impl Store {
             let done = if !due.is_empty() {
                 try_join_all(due.iter().map(|row| recount(transaction.client(), row))).await?;
                 false
-            } else if transaction.query_typed_opt(HAS_NEXT, &[]).await?.is_none() {
-                true
-            } else {
+            } else if let Some(next) = transaction.query_typed_opt(NEXT, &[]).await? {
+                let (month, last_sensor): (i32, Uuid) = (next.try_get(0)?, next.try_get(1)?);
                 transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
-                let sensors: Parameters<'_> = &[(&MAX_SENSORS, Type::INT8)];
-                transaction.execute_typed(INSERT_NEXT, sensors).await? == 0
+                let parameters: Parameters<'_> = &[
+                    (&month, Type::INT4),
+                    (&last_sensor, Type::UUID),
+                    (&MAX_SENSORS, Type::INT8),
+                ];
+                transaction.execute_typed(INSERT_NEXT, parameters).await? == 0
+            } else {
+                true
             };
             transaction.commit().await?;
             Ok(done)
