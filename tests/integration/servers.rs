@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tributary::store::EngineName;
+
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
-use crate::support::postgres::{Postgres, connect};
+use crate::support::postgres::{Postgres, connect, skipped_on};
 use crate::support::wait::{PATIENCE, eventually};
 
 #[tokio::test]
@@ -63,6 +65,9 @@ async fn a_killed_backend_ends_its_session_and_the_server_recovers() {
 
 #[tokio::test]
 async fn databases_are_apart_and_begin_as_their_template() {
+    if skipped_on(&[EngineName::Citus], "its maintenance daemon stays connected to a template") {
+        return;
+    }
     let postgres = Postgres::shared().await;
     let template = postgres.create_database(None).await;
     let client = connect(&template.url).await.unwrap();

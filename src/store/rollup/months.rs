@@ -103,11 +103,8 @@ impl Store {
             } else if let Some(next) = transaction.query_typed_opt(NEXT, &[]).await? {
                 let (month, last_sensor): (i32, Uuid) = (next.try_get(0)?, next.try_get(1)?);
                 transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
-                let parameters: Parameters<'_> = &[
-                    (&month, Type::INT4),
-                    (&last_sensor, Type::UUID),
-                    (&MAX_SENSORS, Type::INT8),
-                ];
+                let parameters: Parameters<'_> =
+                    &[(&month, Type::INT4), (&last_sensor, Type::UUID), (&MAX_SENSORS, Type::INT8)];
                 transaction.execute_typed(INSERT_NEXT, parameters).await? == 0
             } else {
                 true
