@@ -210,13 +210,11 @@ impl App {
     }
 
     /// The HTTP server's address.
-    #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The counts of all items.
-    #[must_use]
     pub fn ledger(&self) -> Arc<Ledger> {
         Arc::clone(&self.ledger)
     }

@@ -56,14 +56,12 @@ pub struct Config {
 }
 
 /// The environment of this process, as [`Config::read`] wants it.
-#[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 /// The URL of the service's API, for the commands that call it: `http://HTTP_ADDR`, or `https://` with a certificate.
-#[must_use]
 pub fn default_api_url() -> String {
     let set = |name| environment(name).filter(|value| !value.is_empty());
     let scheme = if set("HTTP_CERTIFICATE_FILE").is_some() { "https" } else { "http" };

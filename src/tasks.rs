@@ -48,13 +48,11 @@ impl fmt::Debug for Tasks {
 
 impl Tasks {
     /// With faults that a test injects.
-    #[must_use]
     pub fn new(faults: Faults) -> Self {
         Self(Arc::new(Inner { faults, panics: Default::default() }))
     }
 
     /// None in production.
-    #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.0.faults
     }

@@ -99,7 +99,6 @@ pub struct Telemetry {
 
 impl Telemetry {
     /// Changes the log's filter.
-    #[must_use]
     pub fn filter(&self) -> LogFilter {
         self.filter.clone()
     }
@@ -130,7 +129,6 @@ impl fmt::Debug for LogFilter {
 
 impl LogFilter {
     /// For tests, which log nothing.
-    #[must_use]
     pub fn nothing() -> Self {
         Self::new("off", |_| Ok(()))
     }
@@ -143,7 +141,6 @@ impl LogFilter {
     }
 
     /// The current filter.
-    #[must_use]
     pub fn present(&self) -> String {
         self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

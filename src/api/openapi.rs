@@ -141,7 +141,6 @@ static WITHOUT_SCRIPT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The whole document.
-#[must_use]
 pub fn document() -> Value {
     let mut document = serde_json::to_value(Frame::openapi()).expect("a document of texts is JSON");
     document["info"] = json!({
@@ -179,7 +178,6 @@ pub fn document() -> Value {
 
 /// The same without examples, headers and problems, which are most of it: `web/openapi.json`, from which
 /// the dashboard's types are generated.
-#[must_use]
 pub fn document_of_types() -> Value {
     fn reduce(value: &mut Value) {
         match value {

@@ -28,7 +28,6 @@ pub struct SupervisorHandle {
 
 impl SupervisorHandle {
     /// A handle to a supervisor and an outbox, or to their replacements in a test.
-    #[must_use]
     pub fn new<S, O>(supervisor: &Addr<S>, outbox: &Addr<O>) -> Self
     where
         S: Actor

@@ -19,7 +19,6 @@ pub struct EnvFile {
 
 impl EnvFile {
     /// Whether this variable's value came from the file.
-    #[must_use]
     pub fn holds(&self, name: &str) -> bool {
         self.names.contains(name)
     }

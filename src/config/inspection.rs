@@ -21,7 +21,6 @@ pub struct Inspection {
 
 impl Inspection {
     /// Reads all settings, also after a problem.
-    #[must_use]
     pub fn of(environment: impl Fn(&str) -> Option<String>, file: &EnvFile) -> Self {
         let settings = Settings::lenient(&environment);
         // A problem that ends the reading is added.

@@ -26,7 +26,6 @@ impl Role {
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
 
     /// The name in the tables and the API.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -61,13 +60,11 @@ impl NetworkIdentifier {
     pub const DEFAULT: Self = Self(Uuid::nil());
 
     /// Version 4.
-    #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
     /// Reads the hyphenated form, in either case.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         super::SensorIdentifier::parse(text).map(|identifier| Self(identifier.0))
     }
@@ -90,13 +87,11 @@ pub enum Scope {
 
 impl Scope {
     /// None means all networks.
-    #[must_use]
     pub fn of(network: Option<NetworkIdentifier>) -> Self {
         network.map_or(Self::All, Self::Network)
     }
 
     /// The reverse of [`Self::of`]; a parameter of SQL statements.
-    #[must_use]
     pub const fn network(self) -> Option<NetworkIdentifier> {
         match self {
             Self::All => None,
@@ -105,7 +100,6 @@ impl Scope {
     }
 
     /// Whether it includes a network.
-    #[must_use]
     pub fn covers(self, network: NetworkIdentifier) -> bool {
         self.network().is_none_or(|own| own == network)
     }

@@ -14,7 +14,6 @@ const STANDOFF: Duration = Duration::from_secs(15);
 
 /// The pause after the n-th failure in a row (from 1). `jitter` in 0 .. 1 spreads processes that failed
 /// together over the second half of it.
-#[must_use]
 pub fn pause(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let longest = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
@@ -23,7 +22,6 @@ pub fn pause(failures: u32, jitter: f64) -> Duration {
 
 /// The pause after the n-th failure in a row of work that disturbs others, such as by waiting for a lock:
 /// 1 min, 2 min, at most 30 min.
-#[must_use]
 pub fn long_pause(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     Duration::from_secs(60).saturating_mul(1 << doublings).min(Duration::from_secs(30 * 60))
@@ -31,14 +29,12 @@ pub fn long_pause(failures: u32) -> Duration {
 
 /// The pause after the n-th refusal of one thing in a row, which others do not wait for: 1 s, 4 s, 16 s, at most
 /// 10 min.
-#[must_use]
 pub fn refusal_pause(refusals: u32) -> Duration {
     Duration::from_secs(1 << (2 * refusals.saturating_sub(1).min(10))).min(Duration::from_secs(600))
 }
 
 /// Failures in a row after a connection ended that `lasted` this long. A stable one resets the count;
 /// connections that end at once let the pauses grow.
-#[must_use]
 pub fn failures_after(failures: u32, lasted: Duration) -> u32 {
     if lasted >= STABLE { 1 } else { failures.saturating_add(1) }
 }
@@ -46,7 +42,6 @@ pub fn failures_after(failures: u32, lasted: Duration) -> u32 {
 /// The pause after another process has taken our session over, as the broker says or as
 /// [`is_contested`] concludes (mosquitto 2.0 only closes the connection). Without it, two processes
 /// would take the session from each other for ever.
-#[must_use]
 pub fn standoff(jitter: f64) -> Duration {
     STANDOFF.mul_f64(1.0 + jitter.clamp(0.0, 1.0))
 }
@@ -56,7 +51,6 @@ const EARLY_CLOSURES: u32 = 5;
 
 /// Whether another process seems to use our client identifier. `closures`: connections in a row that
 /// the broker closed, counted by [`failures_after`].
-#[must_use]
 pub const fn is_contested(closures: u32) -> bool {
     closures >= EARLY_CLOSURES
 }

@@ -53,7 +53,6 @@ pub struct Rows {
 
 impl Rows {
     /// New and maybe duplicate rows, sorted by key.
-    #[must_use]
     pub fn all(&self) -> Vec<RowRef> {
         let mut all = [&self.new[..], &self.maybe_duplicate[..]].concat();
         all.sort_unstable();
@@ -63,7 +62,6 @@ impl Rows {
 
 impl Batch {
     /// A batch of these messages.
-    #[must_use]
     pub fn new(uplinks: Boxed) -> Self {
         let mut size = BatchSize::default();
         for uplink in &uplinks {
@@ -79,7 +77,6 @@ impl Batch {
     }
 
     /// The messages.
-    #[must_use]
     pub fn uplinks(&self) -> &[Box<Uplink>] {
         &self.uplinks
     }
@@ -96,19 +93,16 @@ impl Batch {
     }
 
     /// Whether there are no messages.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.uplinks.is_empty()
     }
 
     /// The number of items, including rejected ones.
-    #[must_use]
     pub fn item_count(&self) -> usize {
         self.size.items
     }
 
     /// The memory that its messages occupy.
-    #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.size.bytes
     }
@@ -148,7 +142,6 @@ impl Batch {
     ///
     /// # Panics
     /// Never: a batch holds fewer than 2³² messages, and a message fewer items.
-    #[must_use]
     pub fn rows(&self, kind: Kind) -> Rows {
         let mut row_refs = Vec::with_capacity(self.size.items);
         for (index, uplink) in self.uplinks.iter().enumerate() {

@@ -14,7 +14,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The payload without a byte order mark before it (RFC 8259, section 8.1) and NUL bytes after it, which C
 /// firmware sends with `strlen + 1`.
-#[must_use]
 pub fn trim_payload(payload: &[u8]) -> &[u8] {
     // Few payloads have either, and each is checked by one byte.
     let mut trimmed = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);

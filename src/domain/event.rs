@@ -46,7 +46,6 @@ pub struct Event {
 
 impl Event {
     /// Bytes in memory, about.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         EVENT_BYTES
             + match &self.what {
@@ -117,7 +116,6 @@ impl Step {
     pub const ALL: [Self; 4] = [Self::Pending, Self::Published, Self::Acknowledged, Self::Failed];
 
     /// The name in the API.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -184,7 +182,6 @@ impl Subscriptions {
     }
 
     /// Without a hub, for tests and benchmarks.
-    #[must_use]
     pub fn none() -> Arc<Self> {
         let subscriptions = Self::new().0;
         subscriptions.set_peers([], false);
@@ -192,7 +189,6 @@ impl Subscriptions {
     }
 
     /// Whether no sensor has a subscriber, here or elsewhere. Checked once per batch, on the hot path.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         // Sequentially consistent: a subscriber that subscribes and then reads the tables finds each
         // commit in the tables or among the events.
@@ -201,7 +197,6 @@ impl Subscriptions {
     }
 
     /// Whether this sensor has a subscriber, here or elsewhere.
-    #[must_use]
     pub fn is_subscribed(&self, sensor: SensorIdentifier) -> bool {
         !self.is_empty() && (self.has_local(sensor) || self.has_remote(sensor))
     }
@@ -215,7 +210,6 @@ impl Subscriptions {
     }
 
     /// Whether another instance may be alive, to which every configuration is relayed.
-    #[must_use]
     pub fn has_peers(&self) -> bool {
         self.peers.exist.load(Ordering::SeqCst)
     }
@@ -229,7 +223,6 @@ impl Subscriptions {
     }
 
     /// The sensors with subscribers here, and the version of this set.
-    #[must_use]
     pub fn watched(&self) -> (Vec<SensorIdentifier>, i64) {
         let sensors = self.sensors.read().unwrap_or_else(PoisonError::into_inner);
         (sensors.keys().copied().collect(), self.version.load(Ordering::SeqCst))
@@ -261,7 +254,6 @@ impl Subscriptions {
     }
 
     /// What is to be relayed to the other instances.
-    #[must_use]
     pub const fn relayed(&self) -> &ByteQueue<Vec<Event>> {
         &self.peers.relayed
     }

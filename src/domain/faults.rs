@@ -24,7 +24,6 @@ macro_rules! tasks {
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$task),+];
 
             /// For the log, `tributary_task_panics_total` and `TRIBUTARY_FAULTS`.
-            #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$task => $name,)+
@@ -92,7 +91,6 @@ pub struct Faults {
 
 impl Faults {
     /// A sensor's actor panics at each message that matches.
-    #[must_use]
     pub fn actor_panics(condition: impl Fn(&Uplink) -> bool + Send + Sync + 'static) -> Self {
         Self { actor_panics: Some(Arc::new(condition)), countdowns: None }
     }

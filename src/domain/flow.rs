@@ -85,19 +85,16 @@ impl Flow {
     }
 
     /// None if reading is not stopped.
-    #[must_use]
     pub fn paused_since(&self) -> Option<Timestamp> {
         *self.paused_since.borrow()
     }
 
     /// For the inbound loop.
-    #[must_use]
     pub fn subscribe_to_pause(&self) -> watch::Receiver<Option<Timestamp>> {
         self.paused_since.subscribe()
     }
 
     /// The present load.
-    #[must_use]
     pub fn snapshot(&self) -> FlowSnapshot {
         *self.lock()
     }

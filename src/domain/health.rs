@@ -21,7 +21,6 @@ impl Part {
     pub const ALL: [Self; 3] = [Self::Ingest, Self::Publishing, Self::Writing];
 
     /// The name in the API.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ingest => "broker_ingest",
@@ -71,7 +70,6 @@ impl Health {
     }
 
     /// The condition of a part.
-    #[must_use]
     pub fn condition(&self, part: Part) -> Condition {
         self.lock()[part as usize].clone()
     }

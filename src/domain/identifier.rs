@@ -13,13 +13,11 @@ pub struct SensorIdentifier(pub Uuid);
 
 impl SensorIdentifier {
     /// Version 4.
-    #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
     /// Reads the hyphenated form, in upper or lower case.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         const HYPHENATED_LENGTH: usize = 36;
         if text.len() != HYPHENATED_LENGTH {

@@ -24,7 +24,6 @@ impl Kind {
     pub const ALL: [Self; 3] = [Self::Measurement, Self::LogMessage, Self::Heartbeat];
 
     /// The name in the `rejection` table, and of the kind's own table.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Measurement => "measurement",
@@ -34,7 +33,6 @@ impl Kind {
     }
 
     /// The topic level before the sensor identifier.
-    #[must_use]
     pub const fn topic_level(self) -> &'static str {
         match self {
             Self::Measurement => "measurements",
@@ -44,7 +42,6 @@ impl Kind {
     }
 
     /// The name of the payload's array.
-    #[must_use]
     pub const fn envelope_member(self) -> &'static str {
         match self {
             Self::Measurement => "measurements",
@@ -83,7 +80,6 @@ impl Severity {
     pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Error];
 
     /// The name in the payload and the table.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -93,7 +89,6 @@ impl Severity {
     }
 
     /// The reverse of [`Self::name`].
-    #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|severity| severity.name() == name)
     }
@@ -150,7 +145,6 @@ pub enum Items {
 
 impl Items {
     /// The kind of those that are to be stored.
-    #[must_use]
     pub const fn kind(&self) -> Option<Kind> {
         match self {
             Self::Nothing | Self::AlreadyHandled(_) => None,
@@ -161,7 +155,6 @@ impl Items {
     }
 
     /// The number of items to store.
-    #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Self::Nothing | Self::AlreadyHandled(_) => 0,
@@ -172,13 +165,11 @@ impl Items {
     }
 
     /// Whether there are no items to store.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The highest revision of the items, none if they have none; none if there is no item.
-    #[must_use]
     pub fn newest_revision(&self) -> Option<Option<i32>> {
         match self {
             Self::Nothing | Self::AlreadyHandled(_) => None,
@@ -189,7 +180,6 @@ impl Items {
     }
 
     /// How many of them are of a later time than this.
-    #[must_use]
     pub fn count_later_than(&self, time: Timestamp) -> u64 {
         let count = match self {
             Self::Nothing | Self::AlreadyHandled(_) => 0,
@@ -201,7 +191,6 @@ impl Items {
     }
 
     /// Whether the timestamps of some are those of their receipt.
-    #[must_use]
     pub fn has_timed_at_receipt(&self) -> bool {
         match self {
             Self::Nothing | Self::AlreadyHandled(_) => false,
@@ -212,7 +201,6 @@ impl Items {
     }
 
     /// Timestamp and digest of an item: with the sensor, the key of its row.
-    #[must_use]
     pub fn identity(&self, index: usize) -> (Timestamp, u64) {
         match self {
             Self::Nothing | Self::AlreadyHandled(_) => unreachable!("there is no item"),
@@ -237,7 +225,6 @@ impl Items {
 /// A 64-bit hash of an item's revision and content. Items of a sensor with the same timestamp and digest
 /// are duplicates. It need not resist an attacker: a collision only costs a sensor its own item. No
 /// revision and -1, which the wire also takes for none, are the same.
-#[must_use]
 pub fn content_digest(revision: Option<i32>, parts: &[&[u8]]) -> u64 {
     let seed = u64::from(revision.unwrap_or(-1).cast_unsigned());
     if let [only] = parts {

@@ -25,14 +25,12 @@ impl Leadership {
     }
 
     /// The leader for ever, for a process without others.
-    #[must_use]
     pub fn always() -> Self {
         let century = Duration::from_secs(100 * 365 * 24 * 3_600);
         Self { leads_until: watch::channel(Some(Instant::now() + century)).1, known: true }
     }
 
     /// Whether it is the leader now.
-    #[must_use]
     pub fn is_leader(&self) -> bool {
         is_later(*self.leads_until.borrow())
     }

@@ -22,7 +22,6 @@ const fn slot(kind: Option<Kind>) -> usize {
 }
 
 /// The names of the entries in the API and in the metrics.
-#[must_use]
 pub const fn ledger_names() -> [&'static str; LEDGER_ENTRY_COUNT] {
     ["measurements", "log_messages", "heartbeats", "unknown"]
 }
@@ -50,7 +49,6 @@ pub struct LedgerEntry {
 
 impl LedgerEntry {
     /// Whether the invariant holds.
-    #[must_use]
     pub const fn balances(&self) -> bool {
         self.received == self.committed + self.duplicate + self.rejected + self.in_flight
     }
@@ -67,7 +65,6 @@ impl KindCounts {
     }
 
     /// In the order of [`ledger_names`].
-    #[must_use]
     pub const fn counts(self) -> [u64; LEDGER_ENTRY_COUNT] {
         self.0
     }
@@ -109,7 +106,6 @@ impl std::iter::Sum for LedgerSnapshot {
 
 impl LedgerSnapshot {
     /// The entries with their names.
-    #[must_use]
     pub fn entries(&self) -> [(&'static str, LedgerEntry); LEDGER_ENTRY_COUNT] {
         let [measurements, log_messages, heartbeats, unknown] = ledger_names();
         [
@@ -151,13 +147,11 @@ impl Tally {
     }
 
     /// Whether an item was in the database already.
-    #[must_use]
     pub fn has_duplicates(&self) -> bool {
         self.0.iter().any(|it| it.duplicate > 0)
     }
 
     /// The number of items of the batch.
-    #[must_use]
     pub fn item_count(&self) -> u64 {
         self.0.iter().map(|it| it.committed + it.duplicate + it.rejected).sum()
     }
@@ -213,7 +207,6 @@ impl Ledger {
     }
 
     /// The present counts.
-    #[must_use]
     pub fn snapshot(&self) -> LedgerSnapshot {
         let [measurements, log_messages, heartbeats, unknown] = *self.lock();
         LedgerSnapshot { measurements, log_messages, heartbeats, unknown }

@@ -18,7 +18,6 @@ const MAX_CHARACTERS: usize = 200;
 static PLACEHOLDER_HASH: LazyLock<String> = LazyLock::new(|| hash(&SecretString::from("nobody's")));
 
 /// Whether the length is within both limits.
-#[must_use]
 pub fn is_usable_password(password: &str) -> bool {
     (MIN_CHARACTERS..=MAX_CHARACTERS).contains(&password.chars().count())
 }

@@ -28,7 +28,6 @@ pub struct RawMessage {
 
 impl RawMessage {
     /// Copies topic and payload, because a slice would keep the whole read buffer in memory.
-    #[must_use]
     pub fn new(topic: &str, payload: &[u8], received_at: Timestamp, may_be_stored: bool) -> Self {
         let mut buffer = Vec::with_capacity(topic.len() + payload.len());
         buffer.extend_from_slice(topic.as_bytes());
@@ -47,14 +46,12 @@ impl RawMessage {
     }
 
     /// A message that the broker had retained, which most sessions before may have received.
-    #[must_use]
     pub fn retained(topic: &str, payload: &[u8], received_at: Timestamp) -> Self {
         let may_be_stored = true;
         Self { retained: true, ..Self::new(topic, payload, received_at, may_be_stored) }
     }
 
     /// A message that is replayed from a row of `rejection`.
-    #[must_use]
     pub fn replayed(topic: &str, payload: &[u8], received_at: Timestamp, rejection: i64) -> Self {
         let may_be_stored = true;
         let message = Self::new(topic, payload, received_at, may_be_stored);
@@ -62,38 +59,32 @@ impl RawMessage {
     }
 
     /// Whether it was published just now, as far as we know.
-    #[must_use]
     pub const fn is_present(&self) -> bool {
         !self.retained && self.replayed_from.is_none()
     }
 
     /// When an item was received that has no timestamp: each a microsecond after the one before.
-    #[must_use]
     pub const fn time_of_item(&self, index: u32) -> Timestamp {
         self.received_at.plus_microseconds(self.first_item.saturating_add(index))
     }
 
     /// The topic.
-    #[must_use]
     pub fn topic(&self) -> &str {
         std::str::from_utf8(&self.buffer[..self.topic_length as usize])
             .expect("the topic was copied from a str")
     }
 
     /// The payload.
-    #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.buffer[self.topic_length as usize..]
     }
 
     /// A part of the payload.
-    #[must_use]
     pub fn bytes(&self, range: ByteRange) -> &[u8] {
         &self.payload()[range.start as usize..range.end as usize]
     }
 
     /// A part of the payload that outlives the message and shares its memory.
-    #[must_use]
     pub fn keep(&self, range: ByteRange) -> Bytes {
         let start = self.topic_length as usize;
         self.buffer.slice(start + range.start as usize..start + range.end as usize)
@@ -103,19 +94,16 @@ impl RawMessage {
     ///
     /// # Panics
     /// When it is not a part of the payload.
-    #[must_use]
     pub fn keep_part(&self, part: &[u8]) -> Bytes {
         self.buffer.slice_ref(part)
     }
 
     /// The payload, which outlives the message and shares its memory.
-    #[must_use]
     pub fn keep_payload(&self) -> Bytes {
         self.buffer.slice(self.topic_length as usize..)
     }
 
     /// The size of topic and payload.
-    #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.buffer.len()
     }

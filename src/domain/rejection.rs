@@ -41,7 +41,6 @@ pub struct RejectionDigest(pub u128);
 
 impl RejectionDigest {
     /// Hashes a message in memory.
-    #[must_use]
     pub fn of(topic: &str, payload: &[u8]) -> Self {
         let mut hasher = Self::begin(topic);
         hasher.update(payload);
@@ -49,7 +48,6 @@ impl RejectionDigest {
     }
 
     /// A hasher that has consumed the topic, for a payload that is not kept in memory.
-    #[must_use]
     pub fn begin(topic: &str) -> Xxh3 {
         let mut hasher = Xxh3::new();
         hasher.update(&(topic.len() as u64).to_le_bytes());
@@ -70,7 +68,6 @@ macro_rules! reasons {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The code in the table.
-            #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }
             }

@@ -12,7 +12,6 @@ pub(super) fn split<'a>(member: &str, payload: &'a [u8]) -> Option<Vec<&'a [u8]>
 
 /// The first value in an element that no JSON parser reads: the path of its members, and its text. `None` if
 /// the element is malformed in another way.
-#[must_use]
 pub fn malformed_value(element: &str) -> Option<(String, &str)> {
     Scan { bytes: element.as_bytes(), at: 0 }.malformed_value(element)
 }

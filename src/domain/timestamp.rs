@@ -18,21 +18,18 @@ impl Timestamp {
     pub const MAX_UNIX_SECONDS: f64 = 253_402_207_200.0;
 
     /// The time of this machine's clock.
-    #[must_use]
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// From microseconds since the Unix epoch.
-    #[must_use]
     pub const fn from_unix_microseconds(microseconds: i64) -> Self {
         Self(microseconds)
     }
 
     /// From Unix seconds with a fraction, rounded to the microsecond; none outside
     /// 0 ..= [`Self::MAX_UNIX_SECONDS`].
-    #[must_use]
     pub fn from_unix_seconds(seconds: f64) -> Option<Self> {
         if !(0.0..=Self::MAX_UNIX_SECONDS).contains(&seconds) {
             return None;
@@ -45,38 +42,32 @@ impl Timestamp {
     }
 
     /// This time plus a duration.
-    #[must_use]
     pub fn saturating_add(self, time: Duration) -> Self {
         Self(self.0.saturating_add(microseconds(time)))
     }
 
     /// This time minus a duration.
-    #[must_use]
     pub fn saturating_sub(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(microseconds(time)))
     }
 
     /// This time plus this many microseconds.
-    #[must_use]
     pub const fn plus_microseconds(self, count: u32) -> Self {
         Self(self.0.saturating_add(count as i64))
     }
 
     /// Microseconds since the Unix epoch.
-    #[must_use]
     pub const fn unix_microseconds(self) -> i64 {
         self.0
     }
 
     /// Unix seconds with a fraction, as on the wire.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "the wire's own precision")]
     pub fn unix_seconds(self) -> f64 {
         (self.0 / 1_000_000) as f64 + (self.0 % 1_000_000) as f64 / MICROSECONDS_PER_SECOND
     }
 
     /// Seconds since an earlier time; 0 if that is later.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "microseconds of many years fit an f64")]
     pub const fn seconds_since(self, earlier: Self) -> f64 {
         let passed = self.0.saturating_sub(earlier.0);
@@ -84,13 +75,11 @@ impl Timestamp {
     }
 
     /// The binary form of `timestamptz`: microseconds since 2000-01-01.
-    #[must_use]
     pub const fn postgres_microseconds(self) -> i64 {
         self.0 - POSTGRES_EPOCH_MICROSECONDS
     }
 
     /// For the database driver and the API.
-    #[must_use]
     pub fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX)
     }

@@ -22,27 +22,23 @@ pub struct TokenDigest(pub [u8; RANDOM_BYTES]);
 
 impl Token {
     /// A new token.
-    #[must_use]
     pub fn random() -> Self {
         let bytes: [u8; RANDOM_BYTES] = rand::random();
         Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// None if the text does not have the form of a token.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
         (bytes.len() == RANDOM_BYTES).then(|| Self(text.to_owned()))
     }
 
     /// The clear text, to be shown once.
-    #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
     /// The digest to store.
-    #[must_use]
     pub fn digest(&self) -> TokenDigest {
         TokenDigest(Sha256::digest(self.0.as_bytes()).into())
     }

@@ -30,7 +30,6 @@ pub struct Uplink {
 
 impl Uplink {
     /// The number of items, including rejected ones, as the ledger counts them as received.
-    #[must_use]
     pub fn item_count(&self) -> u32 {
         let rejected: u32 = self.rejections.iter().map(|rejection| rejection.item_count).sum();
         match self.items {
@@ -44,7 +43,6 @@ impl Uplink {
 
     /// The memory that it occupies, including its rejections, which can be a hundred times larger than
     /// the message.
-    #[must_use]
     pub fn size_bytes(&self) -> usize {
         let rejections = self.rejections.iter();
         let grown: usize =
@@ -62,7 +60,6 @@ impl Uplink {
     }
 
     /// A rejection of the whole message, counted as one item.
-    #[must_use]
     pub fn rejection(&self, digest: RejectionDigest, reason: Reason, detail: String) -> Rejection {
         Rejection {
             received_at: self.message.received_at,
@@ -81,7 +78,6 @@ impl Uplink {
     }
 
     /// The message's digest, computed once: its rejections share it.
-    #[must_use]
     pub fn digest(&self) -> RejectionDigest {
         self.rejections.first().map_or_else(
             || RejectionDigest::of(self.message.topic(), self.message.payload()),

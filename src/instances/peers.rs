@@ -103,7 +103,6 @@ pub struct Peers {
 
 impl Peers {
     /// Knows nobody yet.
-    #[must_use]
     pub fn new(identity: Identity, store: Store, handles: PeersHandles) -> Self {
         let (cursors, written, written_at) = (BTreeMap::new(), None, Instant::now());
         Self { identity, store, handles, cursors, has_joined: false, written, written_at }

@@ -90,7 +90,6 @@ macro_rules! metrics {
         impl Metrics {
             /// # Panics
             /// Never: the names are constants, and a test constructs them.
-            #[must_use]
             pub fn new(ledger: Arc<Ledger>) -> Self {
                 let mut register = Register::new();
                 let messages = register_process_and_messages(&mut register);
@@ -242,7 +241,6 @@ struct MessageCounters {
 
 impl Metrics {
     /// A test compares them with docs/METRICS.md.
-    #[must_use]
     pub fn descriptions(&self) -> &[Description] {
         &self.descriptions
     }
@@ -282,7 +280,6 @@ impl Metrics {
     ///
     /// # Panics
     /// Never: writing to a `Vec` does not fail.
-    #[must_use]
     pub fn render(&self) -> String {
         // Locked until the end: two readers must not copy the ledger at the same time.
         let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,7 +24,6 @@ pub enum Form {
 
 impl Form {
     /// The name in Prometheus and docs/METRICS.md.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",

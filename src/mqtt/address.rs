@@ -73,7 +73,6 @@ pub enum BrokerUrlError {
 
 impl BrokerUrl {
     /// Never to be printed.
-    #[must_use]
     pub fn password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
@@ -96,7 +95,6 @@ impl BrokerUrl {
 
     /// The URL without its password. A user name with special characters is hidden too: it may contain
     /// the password, if the colon was percent-encoded.
-    #[must_use]
     pub fn shown(&self) -> String {
         let scheme = if self.secure { "mqtts" } else { "mqtt" };
         let is_plain = |user: &str| {
@@ -111,7 +109,6 @@ impl BrokerUrl {
     }
 
     /// `host:port`, for logs.
-    #[must_use]
     pub fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }

@@ -78,7 +78,6 @@ pub struct Inbound {
 
 impl Inbound {
     /// A loop that has not started.
-    #[must_use]
     pub fn new(
         config: Config,
         decoder: Decoder,

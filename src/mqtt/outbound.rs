@@ -41,7 +41,6 @@ pub struct Outbound {
 
 impl Outbound {
     /// Publishes what `downlinks` receives.
-    #[must_use]
     pub fn new(
         config: Config,
         topics: Topics,

@@ -78,7 +78,6 @@ pub struct Replays(mpsc::Sender<(ReplayRequest, Answer)>);
 
 impl Replays {
     /// The two ends of the channel.
-    #[must_use]
     pub fn new() -> (Self, ReplayRequests) {
         let (sender, receiver) = mpsc::channel(REQUEST_CAPACITY);
         (Self(sender), receiver)
@@ -127,7 +126,6 @@ pub struct Replayer {
 
 impl Replayer {
     /// Processes the requests of [`Replays`].
-    #[must_use]
     pub fn new(requests: ReplayRequests, handles: ReplayerHandles) -> Self {
         let (ack_tokens, lost) = AckTokens::new();
         let (in_flight, quarantined) = (InFlight::default(), foldhash::HashSet::default());

@@ -59,7 +59,6 @@ pub struct Outbox {
 
 impl Outbox {
     /// An outbox that has not started.
-    #[must_use]
     pub fn new(
         (store, tasks, leadership): (Store, Tasks, Leadership),
         publisher: PublisherHandle,

@@ -102,7 +102,6 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// When the last message of any kind was received.
-    #[must_use]
     pub fn last_receipt(&self) -> Option<Timestamp> {
         [&self.measurements, &self.log_messages, &self.heartbeats]
             .into_iter()

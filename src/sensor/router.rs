@@ -88,7 +88,6 @@ impl Router {
     }
 
     /// For those who ask about sensors.
-    #[must_use]
     pub fn supervisor(&self) -> Addr<Supervisor> {
         self.supervisor.clone()
     }

@@ -22,7 +22,6 @@ pub struct Summary {
 
 impl Summary {
     /// 0 if every item is accounted for, else 1.
-    #[must_use]
     pub const fn exit_code(&self) -> u8 {
         if self.check.is_good() { 0 } else { 1 }
     }

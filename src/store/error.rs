@@ -115,7 +115,6 @@ pub enum Recovery {
 
 /// The recovery from an error. An item is rejected only for an error about the data itself; an unknown
 /// error is retried, because a retry loses nothing.
-#[must_use]
 pub fn recovery(error: &StoreError) -> Recovery {
     match error {
         StoreError::Postgres(error) => error.code().map_or(Recovery::Retry, recovery_for),
@@ -152,7 +151,6 @@ fn recovery_for(state: &SqlState) -> Recovery {
 
 impl StoreError {
     /// The SQLSTATE, if PostgreSQL reported the error.
-    #[must_use]
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Postgres(error) => error.code(),
@@ -162,39 +160,33 @@ impl StoreError {
 
     /// Whether the database cannot be used until somebody changes what it runs on: an unsupported pooler is in use, or
     /// the engine's extension is missing or unknown.
-    #[must_use]
     pub const fn is_unusable_setup(&self) -> bool {
         matches!(self, Self::TransactionPooling | Self::Extension { .. } | Self::UnknownEngine(_))
     }
 
     /// Whether the server does not accept writes.
-    #[must_use]
     pub fn is_read_only(&self) -> bool {
         matches!(self, Self::ReadOnly)
             || self.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
     /// Whether a statement timed out.
-    #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Silence { .. }) || self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
     }
 
     /// Whether waiting for a lock timed out.
-    #[must_use]
     pub fn is_locked_out(&self) -> bool {
         self.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
     /// Whether tables are missing: the migrations have not been applied.
-    #[must_use]
     pub fn lacks_tables(&self) -> bool {
         let missing = [&SqlState::UNDEFINED_TABLE, &SqlState::UNDEFINED_COLUMN];
         self.sqlstate().is_some_and(|state| missing.contains(&state))
     }
 
     /// Why the TLS handshake failed, if it did.
-    #[must_use]
     pub fn handshake_problem(&self) -> Option<String> {
         match self {
             Self::Postgres(error) => handshake_reason(error),
@@ -204,7 +196,6 @@ impl StoreError {
     }
 
     /// The constraint that was violated, if one was.
-    #[must_use]
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.as_db_error().and_then(|error| error.constraint()),
@@ -213,7 +204,6 @@ impl StoreError {
     }
 
     /// Whether the database is unreachable or cannot be written to now, as opposed to refusing a statement.
-    #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::PoolTimeout { .. }

@@ -74,7 +74,6 @@ pub struct Store {
 
 impl Store {
     /// Connects on first use; the database may be unavailable before.
-    #[must_use]
     pub fn new(config: &Config) -> Self {
         let secs = config.read_timeout_secs;
         let session = format!("set statement_timeout = '{secs}s'; {READER_SESSION}");
@@ -151,7 +150,6 @@ impl Store {
     }
 
     /// The state of its pool.
-    #[must_use]
     pub fn pool_use(&self) -> PoolUse {
         PoolUse::of(&self.pool)
     }

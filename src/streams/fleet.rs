@@ -101,7 +101,6 @@ impl Totals {
 
 impl Fleet {
     /// Reads from this store, and sends through this hub.
-    #[must_use]
     pub fn new(hub: Arc<Hub>, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
         metrics.activity_folded.set(Some(Timestamp::now()));
         let (state, wanted) = (Mutex::default(), Notify::new());

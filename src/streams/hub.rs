@@ -123,19 +123,16 @@ impl Granted {
 
 impl Hub {
     /// Creates a hub that subscribes for its readers.
-    #[must_use]
     pub fn new(config: Config, subscriptions: Arc<Subscriptions>) -> Arc<Self> {
         Arc::new(Self { config, subscriptions, readers: Mutex::default() })
     }
 
     /// The subscriptions of its readers.
-    #[must_use]
     pub const fn subscriptions(&self) -> &Arc<Subscriptions> {
         &self.subscriptions
     }
 
     /// How many streams are open.
-    #[must_use]
     pub fn reader_count(&self) -> usize {
         self.lock().granted.len()
     }

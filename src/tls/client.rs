@@ -64,7 +64,6 @@ impl Client {
     }
 
     /// The configuration for the next handshake.
-    #[must_use]
     pub fn configuration(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.0.current())
     }

@@ -7,7 +7,6 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 /// The sentence for the rustls error among the sources of `error`; `None` if there is none.
-#[must_use]
 pub fn handshake_reason(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {

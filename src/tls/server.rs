@@ -31,7 +31,6 @@ impl Server {
     }
 
     /// The configuration for the next handshake.
-    #[must_use]
     pub fn configuration(&self) -> ServerConfig {
         ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

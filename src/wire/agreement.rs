@@ -9,7 +9,6 @@ use crate::domain::{Kind, Timestamp, trim_payload};
 
 /// How the two passes differ, if they do. The fast one may give up at an escape that could be a lone
 /// surrogate in the name of an unknown member.
-#[must_use]
 pub fn disagreement(kind: Kind, payload: &str, limits: Limits) -> Option<String> {
     let Limits { items_per_message: items, nested_values, timestamp_missing, .. } = limits;
     let in_place = match timestamp_missing {

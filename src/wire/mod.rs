@@ -86,19 +86,16 @@ type Refusal = (Reason, String);
 
 impl Decoder {
     /// A decoder for these topics.
-    #[must_use]
     pub const fn new(topics: Topics, limits: Limits) -> Self {
         Self { topics, limits }
     }
 
     /// The topics that it decodes.
-    #[must_use]
     pub const fn topics(&self) -> &Topics {
         &self.topics
     }
 
     /// The limits on messages.
-    #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
     }
@@ -167,7 +164,6 @@ impl Decoder {
 
 /// The payload of a retained configuration. A retained message without payload clears the topic
 /// [MQTT-3.3.1-6].
-#[must_use]
 pub fn configuration_payload(configuration: Option<&(i32, String)>) -> String {
     configuration.map_or_else(String::new, |(revision, value)| {
         format!(r#"{{"revision":{revision},"configuration":{value}}}"#)
@@ -175,7 +171,6 @@ pub fn configuration_payload(configuration: Option<&(i32, String)>) -> String {
 }
 
 /// A payload with this one item.
-#[must_use]
 pub fn envelop(kind: Kind, item: &[u8]) -> Vec<u8> {
     [b"{\"", kind.envelope_member().as_bytes(), b"\":[", item, b"]}"].concat()
 }

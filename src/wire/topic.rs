@@ -24,46 +24,39 @@ pub struct Topics {
 
 impl Topics {
     /// `prefix`: without a trailing `/`; may be empty.
-    #[must_use]
     pub fn new(prefix: &str) -> Self {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         Self { prefix: prefix.into() }
     }
 
     /// The topic filters to subscribe to. They match near misses, which are then recorded as rejected.
-    #[must_use]
     pub fn filters(&self) -> Vec<String> {
         LEVELS.iter().map(|(level, _)| format!("{}{level}/#", self.prefix)).collect()
     }
 
     /// The same as shared subscriptions of this group: each message goes to one member [MQTT-4.8.2].
-    #[must_use]
     pub fn shared_filters(&self, group: &str) -> Vec<String> {
         self.filters().iter().map(|filter| format!("$share/{group}/{filter}")).collect()
     }
 
     /// The topic filters of releases before these. A session may still have them, and a broker may then
     /// deliver each message twice.
-    #[must_use]
     pub fn former_filters(&self) -> Vec<String> {
         Kind::ALL.iter().map(|kind| self.below(*kind, "+")).collect()
     }
 
     /// The topic of a sensor's configuration.
-    #[must_use]
     pub fn configuration(&self, sensor: SensorIdentifier) -> String {
         format!("{}configurations/{sensor}", self.prefix)
     }
 
     /// Whether this is the topic of a sensor's configuration.
-    #[must_use]
     pub fn is_configuration(&self, topic: &str) -> bool {
         let level = topic.rsplit('/').next().and_then(SensorIdentifier::parse);
         level.is_some_and(|sensor| self.configuration(sensor) == topic)
     }
 
     /// The topic that a sensor publishes on.
-    #[must_use]
     pub fn of(&self, kind: Kind, sensor: SensorIdentifier) -> String {
         self.below(kind, &sensor.to_string())
     }
@@ -74,7 +67,6 @@ impl Topics {
 
     /// The reverse of [`Self::of`], which also takes the topics of other clients; none if the topic is another one, or names no sensor. An identifier in upper case
     /// is refused, because a sensor that subscribes to its configuration in the same way would never receive it.
-    #[must_use]
     pub fn parse(&self, topic: &str) -> Option<(Kind, SensorIdentifier)> {
         let is_upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
         self.kind_of(topic)

@@ -23,7 +23,6 @@ const PLACEHOLDER: &str = "<sensor-identifier>";
 
 impl TopicFlaw {
     /// Of a topic that `topics` does not parse.
-    #[must_use]
     pub fn of(topics: &Topics, topic: &str) -> Self {
         Self::below_a_kind(topics, topic).unwrap_or_else(|| Self::elsewhere(topics, topic))
     }

@@ -58,7 +58,6 @@ pub enum Flaw {
 
 impl Flaw {
     /// The code under which it is recorded.
-    #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NotAnObject => Reason::InvalidValue,

@@ -39,7 +39,6 @@ pub struct WriterActor<C> {
 
 impl<C: Commit> WriterActor<C> {
     /// Not started yet.
-    #[must_use]
     pub fn new(config: Config, committer: C, reports: Reports) -> Self {
         let budget = RejectionBudget::new(config.rejections_per_sensor_hour);
         Self {

@@ -56,7 +56,6 @@ struct Listener {
 
 impl AccessWatch {
     /// Call [`Self::listen`] next.
-    #[must_use]
     pub fn new(config: &Config, store: Store) -> Self {
         let changed = Arc::new(Notify::new());
         let connector = Connector::new(config, "tributary-listen").notifying(Arc::clone(&changed));
@@ -64,7 +63,6 @@ impl AccessWatch {
     }
 
     /// Whether the LISTEN connection is open.
-    #[must_use]
     pub fn is_listening(&self) -> bool {
         self.listener.as_ref().is_some_and(|listener| !listener.client.is_closed())
     }

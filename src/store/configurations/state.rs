@@ -29,7 +29,6 @@ impl ConfigurationState {
         [Self::None, Self::Pending, Self::Published, Self::Acknowledged, Self::Failed, Self::Stale];
 
     /// The name in the API.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",

@@ -77,7 +77,6 @@ pub fn read_url(text: &str) -> Result<(tokio_postgres::Config, Ssl), UrlError> {
 }
 
 /// A server's settings without the password.
-#[must_use]
 pub fn describe(postgres: &tokio_postgres::Config, ssl: &Ssl) -> String {
     let host = |host: &Host| match host {
         Host::Tcp(name) => name.clone(),
@@ -106,7 +105,6 @@ pub fn without_password(text: &str) -> Result<String, UrlError> {
 }
 
 /// A placeholder, to continue reading the settings after an invalid URL.
-#[must_use]
 pub fn placeholder() -> (tokio_postgres::Config, Ssl) {
     (tokio_postgres::Config::new(), Ssl::disabled())
 }

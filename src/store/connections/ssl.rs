@@ -28,7 +28,6 @@ pub enum SslMode {
 
 impl SslMode {
     /// The value of `sslmode`.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Disable => "disable",

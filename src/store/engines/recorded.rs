@@ -28,7 +28,6 @@ pub enum EngineName {
 
 impl EngineName {
     /// As it is recorded, and the name of its extension.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",

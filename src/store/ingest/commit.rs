@@ -144,7 +144,6 @@ pub struct Committer {
 
 impl Committer {
     /// A committer without subscribers. Its pool connects on first use, or in [`Self::connect`].
-    #[must_use]
     pub fn new(config: &Config, connections: u32) -> Self {
         let last_connect_error = LastConnectError::default();
         Self {
@@ -159,7 +158,6 @@ impl Committer {
     }
 
     /// The state of its pool.
-    #[must_use]
     pub fn pool_use(&self) -> PoolUse {
         PoolUse::of(&self.pool)
     }

@@ -37,7 +37,6 @@ impl LeaderLock {
     pub const TERM: Duration = Duration::from_secs(4);
 
     /// Not held, and without a connection.
-    #[must_use]
     pub fn new(config: &Config) -> Self {
         let disconnected = Arc::new(Notify::new());
         let connector = Connector::new(config, "tributary-leader")
@@ -47,7 +46,6 @@ impl LeaderLock {
     }
 
     /// Whether there is no connection: PostgreSQL has released the lock, if it was held.
-    #[must_use]
     pub fn is_lost(&self) -> bool {
         self.client.as_ref().is_none_or(|client| client.is_closed())
     }

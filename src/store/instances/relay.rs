@@ -236,7 +236,6 @@ pub struct InstanceListener {
 
 impl InstanceListener {
     /// Call [`Self::listen`] next.
-    #[must_use]
     pub fn new(config: &Config) -> Self {
         let changed = Arc::new(Notify::new());
         let connector =
@@ -245,7 +244,6 @@ impl InstanceListener {
     }
 
     /// Whether it would be notified.
-    #[must_use]
     pub fn is_listening(&self) -> bool {
         self.client.as_ref().is_some_and(|client| !client.is_closed())
     }

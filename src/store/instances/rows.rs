@@ -52,7 +52,6 @@ pub struct InstanceRow {
 
 impl InstanceRow {
     /// Whether it serves other topics, or another broker.
-    #[must_use]
     pub fn differs_from(&self, topic_prefix: &str, broker: &str) -> bool {
         let differs = |its: &str, other: &str| !its.is_empty() && its != other;
         differs(&self.topic_prefix, topic_prefix) || differs(&self.broker, broker)

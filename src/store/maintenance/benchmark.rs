@@ -226,7 +226,6 @@ pub async fn create_tables(config: &Config, engine: EngineName) -> Result<(), St
 
 /// Encodes the COPY stream of these measurements, for the benches. Returns its length.
 #[doc(hidden)]
-#[must_use]
 pub fn encode_measurements(batch: &Batch, rows: &[RowRef]) -> usize {
     let mut stream = Encoder::begin(false);
     let rows = stream.rows(Kind::Measurement, batch, rows);

@@ -31,7 +31,6 @@ impl Clocks {
     }
 
     /// How many seconds the database's clock is ahead of ours; negative if it is behind.
-    #[must_use]
     pub fn database_ahead_secs(self) -> f64 {
         self.database.seconds_since(self.ours) - self.ours.seconds_since(self.database)
     }

@@ -70,7 +70,6 @@ pub struct Housekeeper {
 
 impl Housekeeper {
     /// `store` is the background pool, so that no writer and no API read waits for it.
-    #[must_use]
     pub fn new(store: Store, config: &Config) -> Self {
         Self {
             store,

@@ -49,7 +49,6 @@ pub struct FleetLogRow {
 
 impl FleetLogRow {
     /// The key after which a list continues.
-    #[must_use]
     pub const fn key(&self) -> FleetLogKey {
         FleetLogKey { row: self.message.key, sensor: self.sensor }
     }

@@ -72,7 +72,6 @@ pub enum SensorKey {
 
 impl SensorKey {
     /// Whether it is a key of this order.
-    #[must_use]
     pub const fn suits(&self, order: SensorOrder) -> bool {
         matches!(
             (self, order),
@@ -84,7 +83,6 @@ impl SensorKey {
 
 impl Sensor {
     /// The key after which a list in this order continues.
-    #[must_use]
     pub fn key(&self, order: SensorOrder) -> SensorKey {
         match order {
             SensorOrder::Name => SensorKey::Name(self.name.clone(), self.identifier),

@@ -57,7 +57,6 @@ impl Aggregation {
     }
 
     /// The timestamp this many buckets before another.
-    #[must_use]
     pub fn before(to: Timestamp, bucket_secs: u32, buckets: u32) -> Timestamp {
         to.saturating_sub(Duration::from_secs(u64::from(bucket_secs) * u64::from(buckets)))
     }

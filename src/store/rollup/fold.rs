@@ -95,7 +95,6 @@ returning sensor_identifier, (day - date '1970-01-01') * 6 + {bucket}, {}, {}, {
 
 /// The statements whose work depends on the number of sensors, for the test of their plans.
 #[doc(hidden)]
-#[must_use]
 pub fn fold_statements() -> [&'static str; 3] {
     [TAKE, SENSORS, &ADD[4]]
 }

@@ -107,13 +107,11 @@ pub(in crate::store) fn hour_begin(hour: i32) -> Timestamp {
 }
 
 /// The bucket of a timestamp.
-#[must_use]
 pub const fn bucket_of(timestamp: Timestamp) -> i32 {
     hour_of(timestamp).div_euclid(BUCKET_HOURS)
 }
 
 /// The first timestamp of a bucket.
-#[must_use]
 pub fn bucket_begin(bucket: i32) -> Timestamp {
     hour_begin(bucket * BUCKET_HOURS)
 }

@@ -130,7 +130,6 @@ impl Day {
 
 impl Rebuilder {
     /// The retention of `config` and the one that the database records say which rows may have been deleted.
-    #[must_use]
     pub fn new(store: Store, config: &Config) -> Self {
         let retention_days = [
             config.measurement_retention_days,

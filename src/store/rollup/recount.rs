@@ -153,7 +153,6 @@ pub struct RollUp {
 
 impl RollUp {
     /// `store` is the background pool, so that no writer and no API read waits for it.
-    #[must_use]
     pub fn new(store: Store, config: &Config) -> Self {
         Self { rebuilder: Rebuilder::new(store.clone(), config), store }
     }
