@@ -44,7 +44,7 @@ pub struct ClientOptions {
 
 /// A client for any number of connections.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<Renewed<Arc<ClientConfig>>>);
+pub struct Client(Arc<Renewed<ClientConfig>>);
 
 impl Client {
     /// Reads the files.
@@ -59,13 +59,13 @@ impl Client {
         if let Some(Identity { certificate, key }) = &options.identity {
             files.extend([certificate.clone(), key.clone()]);
         }
-        let renewed = Renewed::new(files, move || configuration(&options).map(Arc::new))?;
+        let renewed = Renewed::new(files, move || configuration(&options))?;
         Ok(Self(Arc::new(renewed)))
     }
 
     /// The configuration for the next handshake.
     pub fn configuration(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.0.current())
+        self.0.current()
     }
 }
 

@@ -14,10 +14,7 @@ use super::renewed::Renewed;
 
 /// A certificate and its key.
 #[derive(Clone, Debug)]
-pub struct Server(Arc<Shown>);
-
-#[derive(Debug)]
-struct Shown(Renewed<Arc<CertifiedKey>>);
+pub struct Server(Arc<Renewed<CertifiedKey>>);
 
 impl Server {
     /// Reads the files.
@@ -26,8 +23,8 @@ impl Server {
     /// When a file cannot be used, or the key does not belong to the certificate.
     pub fn new(certificate: PathBuf, key: PathBuf) -> Result<Self, FileError> {
         let files = vec![certificate.clone(), key.clone()];
-        let load = move || certified_key(&certificate, &key).map(Arc::new);
-        Ok(Self(Arc::new(Shown(Renewed::new(files, load)?))))
+        let load = move || certified_key(&certificate, &key);
+        Ok(Self(Arc::new(Renewed::new(files, load)?)))
     }
 
     /// The configuration for the next handshake.
@@ -36,13 +33,13 @@ impl Server {
             .with_safe_default_protocol_versions()
             .expect("ring has the suites of TLS 1.2 and 1.3")
             .with_no_client_auth()
-            .with_cert_resolver(Arc::<Shown>::clone(&self.0))
+            .with_cert_resolver(self.0.clone())
     }
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for Renewed<CertifiedKey> {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.current()))
+        Some(self.current())
     }
 }
 
