@@ -132,11 +132,6 @@ impl Hub {
         &self.subscriptions
     }
 
-    /// How many streams are open.
-    pub fn reader_count(&self) -> usize {
-        self.lock().granted.len()
-    }
-
     /// Opens the stream of a sensor, with the rows committed from now on. The first event says what the client has
     /// missed since `seen`, its last event.
     ///
@@ -202,7 +197,7 @@ impl Hub {
     /// something, and are closed.
     pub async fn run(&self, events: &mut Receiver<Vec<Event>>, faults: &Faults) {
         if std::mem::replace(&mut self.lock().has_run, true) {
-            self.close_sensors(CloseReason::Overrun);
+            self.end_incomplete();
         }
         let mut last_id = 0;
         while let Some(batch) = events.recv().await {
@@ -211,7 +206,7 @@ impl Hub {
                 warn!(
                     "events arrive faster than they can be dispatched; closing the streams of sensors"
                 );
-                self.close_sensors(CloseReason::Overrun);
+                self.end_incomplete();
             }
             for (index, Event { sensor, what }) in batch.into_iter().enumerate() {
                 last_id = Timestamp::now().unix_microseconds().max(last_id + 1);
@@ -242,14 +237,12 @@ impl Hub {
         sensors.chain(fleet).for_each(|queue| queue.close(CloseReason::Shutdown));
     }
 
-    /// Ends the streams of sensors: another instance may have committed what was not relayed.
+    /// Ends the streams of sensors where events may be missing, also those that another instance committed and did not
+    /// relay.
     pub fn end_incomplete(&self) {
-        self.close_sensors(CloseReason::Overrun);
-    }
-
-    fn close_sensors(&self, reason: CloseReason) {
         let mut readers = self.lock();
-        readers.sensors.values().flatten().for_each(|queue| queue.close(reason));
+        let queues = readers.sensors.values().flatten();
+        queues.for_each(|queue| queue.close(CloseReason::Overrun));
         readers.sensors.clear();
     }
 

@@ -65,8 +65,9 @@ async fn who_goes_leaves_nothing_behind_and_makes_room() {
     assert!(hub.subscriptions().is_empty());
     assert_eq!(hub.fleet_scopes(), [None]);
     drop(second);
-    assert_eq!((hub.reader_count(), hub.fleet_scopes().len()), (0, 0));
-    assert!(hub.read_sensor(GRANT, sensor, None).is_ok());
+    assert!(hub.fleet_scopes().is_empty());
+    let again = [(); 2].map(|()| hub.read_sensor(GRANT, sensor, None));
+    assert!(again.iter().all(Result::is_ok));
 }
 
 #[actix_rt::test]
