@@ -105,13 +105,13 @@ async fn drain(
 /// Drains several backlogs in turn.
 async fn in_turn(
     bed: &TestBed,
-    backlogs: &[(String, Fleet)],
+    backlogs: &[(String, Fleet, Journal)],
     rounds: u32,
 ) -> anyhow::Result<Vec<Vec<Row>>> {
     let mut all: Vec<Vec<Row>> = vec![Vec::new(); backlogs.len()];
     for round in 1..=rounds.min(bed.rounds) {
-        for ((name, backlog), rows) in backlogs.iter().zip(&mut all) {
-            rows.push(drain(bed, backlog, (name, Journal::Written), round).await?);
+        for ((name, backlog, journal), rows) in backlogs.iter().zip(&mut all) {
+            rows.push(drain(bed, backlog, (name, *journal), round).await?);
         }
     }
     Ok(all)
@@ -134,20 +134,17 @@ fn compared(all: Vec<Vec<Row>>) -> Vec<Row> {
 pub(super) async fn rollup(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     const FLEET: usize = 100_000;
     let backlog = of_1(bed, FLEET);
-    let names = [("rollup-none", Journal::Discarded), ("rollup", Journal::Written)];
-    let mut all = vec![Vec::new(), Vec::new()];
-    for round in 1..=bed.rounds {
-        for (name, rows) in names.iter().zip(&mut all) {
-            rows.push(drain(bed, &backlog, *name, round).await?);
-        }
-    }
-    Ok(compared(all))
+    let backlogs = [
+        ("rollup-none".into(), backlog.clone(), Journal::Discarded),
+        ("rollup".into(), backlog, Journal::Written),
+    ];
+    Ok(compared(in_turn(bed, &backlogs, bed.rounds).await?))
 }
 
 /// The same backlog from ever more sensors.
 pub(super) async fn fleet(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     const SIZES: [usize; 3] = [SENSORS, 10_000, 100_000];
-    let backlogs = SIZES.map(|size| (format!("fleet-{size}"), of_1(bed, size)));
+    let backlogs = SIZES.map(|size| (format!("fleet-{size}"), of_1(bed, size), Journal::Written));
     let all = in_turn(bed, &backlogs, OWN_ROUNDS).await?;
     let mean = |rows: &[Row], bytes: fn(&Row) -> u64| {
         rows.iter().map(|row| bytes(row) as f64).sum::<f64>() / rows.len() as f64
@@ -180,7 +177,7 @@ pub(super) async fn redelivery(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
         let suffix = if lag > 0 { "-later" } else { "" };
         let copies = Copies { share: f64::from(percent) / 100.0, lag };
         let backlog = Fleet { copies, ..of_100(bed, MESSAGES) };
-        (format!("redelivery-{percent}%{suffix}"), backlog)
+        (format!("redelivery-{percent}%{suffix}"), backlog, Journal::Written)
     };
     let mut rows = Vec::new();
     for (percent, rounds) in [(1, OWN_ROUNDS), (10, 1), (100, 1)] {

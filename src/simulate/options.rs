@@ -30,7 +30,8 @@ pub struct Options {
     pub sensors: Option<usize>,
 
     /// Messages per second of each sensor
-    #[arg(long, value_name = "RATE", default_value = "1", value_parser = rate)]
+    #[arg(long, value_name = "RATE", default_value = "1",
+          value_parser = |text: &str| number(text, 1e-6, 1e6))]
     pub rate: f64,
 
     /// Measurements in each message
@@ -74,7 +75,8 @@ pub struct Options {
     pub time_column: Option<String>,
 
     /// Keep the gaps of the series, FACTOR times as fast as it was recorded
-    #[arg(long, value_name = "FACTOR", requires = "replay", value_parser = speed)]
+    #[arg(long, value_name = "FACTOR", requires = "replay",
+          value_parser = |text: &str| number(text, 1e-6, 1e12))]
     pub speed: Option<f64>,
 
     /// Prefix of the sensors' names: NAME-0001 and so on. Existing sensors of the network are used, the
@@ -120,14 +122,6 @@ fn api(text: &str) -> Result<String, String> {
         return Err(FORM.into());
     }
     Ok(text.trim_end_matches('/').to_owned())
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    number(text, 1e-6, 1e6)
-}
-
-fn speed(text: &str) -> Result<f64, String> {
-    number(text, 1e-6, 1e12)
 }
 
 /// A share of 0 to 1, written in percent.

@@ -8,8 +8,8 @@ use rand::{Rng, RngExt as _};
 use super::payload::{Revision, UnixSeconds};
 use crate::domain::{Kind, Timestamp};
 
-/// `%` is the revision, `@` the timestamp, `#` the same in nanoseconds, `$` the kind's envelope member.
-const ITEMS: [&str; 16] = [
+/// Bad items of a measurements message. `%` is the revision, `@` the timestamp, `#` the same in nanoseconds, `$` the kind's envelope member.
+pub(super) const ITEMS: [&str; 16] = [
     r#"{"revision":%,"timestamp":@,"value":{"temperature":{"celsius":21.37}}}"#,
     r#"{"revision":%,"timestamp":@,"value":[21.37,45.2]}"#,
     r#"{"revision":%,"timestamp":@}"#,
@@ -29,7 +29,8 @@ const ITEMS: [&str; 16] = [
     r#""21.37 at @""#,
 ];
 
-const LOG_MESSAGES: [&str; 5] = [
+/// Log messages with one bad item.
+pub(super) const LOG_MESSAGES: [&str; 5] = [
     r#"{"log_messages":[{"severity":"catastrophe","revision":%,"timestamp":@,"subject":"The CPU is burning"}]}"#,
     r#"{"log_messages":[{"severity":"info","revision":%,"timestamp":@,"subject":""}]}"#,
     r#"{"log_messages":[{"severity":"info","revision":%,"timestamp":@}]}"#,
@@ -37,7 +38,8 @@ const LOG_MESSAGES: [&str; 5] = [
     r#"{"log_messages":[{"severity":"info","revision":%,"sent":@,"subject":"Clock set"}]}"#,
 ];
 
-const MESSAGES: [&str; 6] = [
+/// Payloads that are broken as a whole.
+pub(super) const MESSAGES: [&str; 6] = [
     "temperature=21.37;at=@",
     r#"{"$":[{"revision":0,"timestamp":@"#,
     r#"{"$":{"sent":@}}"#,
@@ -52,30 +54,13 @@ pub(super) fn spoils_message(random: &mut impl Rng) -> bool {
     random.random_ratio(1, 8)
 }
 
-/// A bad item of a measurements message.
-pub(super) fn measurement(
-    revision: Revision,
-    taken_at: Timestamp,
-    random: &mut impl Rng,
-    out: &mut Vec<u8>,
-) {
-    let template = ITEMS.choose(random).expect("there are some");
-    out.extend(filled(template, revision, taken_at, Kind::Measurement));
-}
-
-/// A log message with one bad item.
-pub(super) fn log_message(
-    revision: Revision,
-    written_at: Timestamp,
+/// One of these, chosen at random.
+pub(super) fn one_of(
+    templates: &[&str],
+    (revision, at, kind): (Revision, Timestamp, Kind),
     random: &mut impl Rng,
 ) -> Vec<u8> {
-    let template = LOG_MESSAGES.choose(random).expect("there are some");
-    filled(template, revision, written_at, Kind::LogMessage)
-}
-
-/// A payload that is broken as a whole.
-pub(super) fn message(kind: Kind, at: Timestamp, random: &mut impl Rng) -> Vec<u8> {
-    filled(MESSAGES.choose(random).expect("there are some"), Revision(None), at, kind)
+    filled(templates.choose(random).expect("there are some"), revision, at, kind)
 }
 
 /// In Latin-1, which is ASCII for all templates but one.

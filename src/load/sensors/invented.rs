@@ -100,7 +100,8 @@ impl Inventor {
                 if invention.bad_share > 0.0 && self.random.random_bool(invention.bad_share) {
                     bad += 1;
                     is_first_bad |= age + 1 == items;
-                    flaws::measurement(revision, taken_at, &mut self.random, out);
+                    let item = (revision, taken_at, kind);
+                    out.extend(flaws::one_of(&flaws::ITEMS, item, &mut self.random));
                     out.push(b',');
                 } else {
                     item(out, revision, taken_at, self.weather(taken_at, invention.is_varied));
@@ -108,7 +109,8 @@ impl Inventor {
             }
         });
         if is_first_bad && flaws::spoils_message(&mut self.random) {
-            let payload = flaws::message(kind, self.latest, &mut self.random);
+            let message = (Revision(None), self.latest, kind);
+            let payload = flaws::one_of(&flaws::MESSAGES, message, &mut self.random);
             return (Sent { kind, items: 1, bad: 1, copy: false }, payload);
         }
         (Sent { kind, items, bad, copy: false }, out)
@@ -156,9 +158,11 @@ impl Inventor {
         let (kind, written_at) = (Kind::LogMessage, self.later_than_all(now));
         if self.random.random_bool(invention.bad_share) {
             let payload = if flaws::spoils_message(&mut self.random) {
-                flaws::message(kind, written_at, &mut self.random)
+                let message = (Revision(None), written_at, kind);
+                flaws::one_of(&flaws::MESSAGES, message, &mut self.random)
             } else {
-                flaws::log_message(revision, written_at, &mut self.random)
+                let message = (revision, written_at, kind);
+                flaws::one_of(&flaws::LOG_MESSAGES, message, &mut self.random)
             };
             return (Sent { kind, items: 1, bad: 1, copy: false }, payload);
         }
