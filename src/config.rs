@@ -9,8 +9,6 @@ mod env_file;
 mod error;
 mod http;
 mod inspection;
-#[cfg(test)]
-mod mangled_urls;
 mod settings;
 
 use secrecy::SecretString;
@@ -144,11 +142,12 @@ impl Config {
                 self.limits.payload_bytes, self.mqtt.window_bytes
             )));
         }
-        if !self.http.access.required && !is_loopback(&self.http.address) {
+        let address = &self.http.address;
+        let host = address.rsplit_once(':').map_or(&**address, |(host, _port)| host);
+        if !self.http.access.required && !api::is_loopback(host) {
             return Err(ConfigError::Contradiction(format!(
-                "AUTH=off lets everyone in, and HTTP_ADDR={} can be reached from outside: \
-                 use AUTH=on, or a loopback address",
-                self.http.address
+                "AUTH=off lets everyone in, and HTTP_ADDR={address} can be reached from outside: \
+                 use AUTH=on, or a loopback address"
             )));
         }
         if !self.http.access.required && self.http.cors_origins.iter().any(|it| it == "*") {
@@ -160,13 +159,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Whether only this machine can reach it. A name other than `localhost` may resolve to any address.
-fn is_loopback(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse().is_ok_and(|it: std::net::IpAddr| it.is_loopback())
 }
 
 /// Only what `migrate` and the like need.

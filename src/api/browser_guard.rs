@@ -65,7 +65,8 @@ fn is_ours(authority: &str, request: &HttpRequest) -> bool {
     is_loopback(authority.host()) && port == connection.local_address.port()
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether only this machine can reach it. A name other than `localhost` may resolve to any address.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     address.eq_ignore_ascii_case("localhost")
         || address.parse().is_ok_and(|it: std::net::IpAddr| it.is_loopback())

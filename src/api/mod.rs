@@ -103,6 +103,7 @@ use token_cache::TokenCache;
 use write_guard::WriteLimits;
 
 pub use access::AccessConfig;
+pub(crate) use browser_guard::is_loopback;
 pub use context::{Context, Ingest, Settings, Streams};
 pub use listeners::check_address;
 pub use openapi::{document, document_of_types};

@@ -29,6 +29,7 @@ mod isolation;
 mod log_search;
 mod listen;
 mod live;
+mod mangled_urls;
 mod metrics;
 mod outages;
 mod outbox;

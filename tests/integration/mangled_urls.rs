@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{Config, EnvFile, Inspection};
+use tributary::config::{Config, EnvFile, Inspection};
 
 /// Contained in every part of a password.
 const SECRET: &str = "s3cret";
@@ -126,7 +126,9 @@ fn shows_nothing(name: &str, url: &str) -> Result<(), TestCaseError> {
     prop_assert_eq!(read.is_ok(), inspection.problems.is_empty());
     let mut seen = format!("{inspection} {inspection:?} {read:?}");
     match read {
-        Ok(config) => seen += &crate::store::describe(&config.store.postgres, &config.store.ssl),
+        Ok(config) => {
+            seen += &tributary::store::describe(&config.store.postgres, &config.store.ssl)
+        }
         Err(error) => seen += &error.to_string(),
     }
     let line = seen.lines().find(|line| line.to_lowercase().contains(SECRET));
