@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::field_error::FieldError;
 use super::limits;
-use super::payload;
+use super::payload::{self, Unpacker};
 use super::problem::{Kind, Problem};
 
 /// A body, read into a struct.
@@ -61,17 +61,17 @@ impl FromRequest for Body {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let checked = check_headers(request).and_then(|()| payload::Encoding::of(request));
-        let encoding = match checked {
-            Ok(encoding) => encoding,
+        let max_bytes = limits::max_body_bytes(request);
+        let checked = check_headers(request).and_then(|()| Unpacker::of(request, max_bytes));
+        let unpacker = match checked {
+            Ok(unpacker) => unpacker,
             Err(problem) => return Box::pin(ready(Err(problem))),
         };
         let timeout = limits::body_timeout(request);
-        let max_bytes = limits::max_body_bytes(request);
         let announced_bytes = content_length(request);
         let payload = payload.take();
         Box::pin(async move {
-            let bytes = payload::read(payload, encoding, max_bytes, announced_bytes);
+            let bytes = payload::read(payload, unpacker, max_bytes, announced_bytes);
             let bytes = tokio::time::timeout(timeout, bytes).await.map_err(|_elapsed| {
                 Problem::new(Kind::RequestTimeout, "the body was not received in time")
             })??;

@@ -264,16 +264,8 @@ impl From<Configuration> for ConfigurationItem {
     }
 }
 
-/// The `configuration` of a sensor that is being created.
-pub(super) fn configuration_member(
-    json: &str,
-    nested_values: NestedValues,
-) -> Result<String, Problem> {
-    usable(json, "/configuration", nested_values)
-}
-
 /// The text of a JSON value, if it is a valid configuration; `at` is its pointer in the body.
-fn usable(json: &str, at: &str, nested_values: NestedValues) -> Result<String, Problem> {
+pub(super) fn usable(json: &str, at: &str, nested_values: NestedValues) -> Result<String, Problem> {
     match check(json, nested_values) {
         Ok(()) => Ok(json.to_owned()),
         Err(Flawed { flaw, path }) => {

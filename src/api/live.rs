@@ -39,20 +39,6 @@ pub(super) struct LiveState {
     live: Option<Snapshot>,
 }
 
-impl LiveState {
-    fn new(
-        sensor: SensorIdentifier,
-        network: Option<NetworkIdentifier>,
-        noted_at: Option<Timestamp>,
-        live: Option<Snapshot>,
-    ) -> Self {
-        // The actor is ahead of the table.
-        let last_seen_at = noted_at.max(live.as_ref().and_then(Snapshot::last_receipt));
-        let last_seen_timestamp = last_seen_at.map(Timestamp::to_jiff);
-        Self { sensor_identifier: sensor, network, last_seen_timestamp, live }
-    }
-}
-
 /// What a sensor's actor knows of it, also while the database is unavailable
 ///
 /// Its desired, acknowledged and reported revisions, and how much of each kind was received and when.
@@ -75,17 +61,22 @@ async fn one(
     let (found, live) = tokio::join!(asked, context.supervisor.snapshot(sensor));
     let found =
         found.unwrap_or(Err(StoreError::PoolTimeout { waited: LOOK_UP_TIMEOUT, last: None }));
-    let state = match found {
-        Ok(Some(it)) if scope.covers(it.network) => {
-            LiveState::new(sensor, Some(it.network), it.last_seen_at, live)
-        }
+    let (network, noted_at) = match found {
+        Ok(Some(it)) if scope.covers(it.network) => (Some(it.network), it.last_seen_at),
         Ok(_) => return Err(Problem::sensor_not_found()),
         // To which network the sensor belongs is unknown then.
-        Err(error) if error.is_unavailable() && scope == Scope::All => match live {
-            Some(live) => LiveState::new(sensor, None, None, Some(live)),
-            None => return Err(error.into()),
-        },
+        Err(error) if error.is_unavailable() && scope == Scope::All && live.is_some() => {
+            (None, None)
+        }
         Err(error) => return Err(error.into()),
     };
-    Ok(HttpResponse::Ok().json(state))
+    // The actor is ahead of the table.
+    let last_seen_at = noted_at.max(live.as_ref().and_then(Snapshot::last_receipt));
+    let last_seen_timestamp = last_seen_at.map(Timestamp::to_jiff);
+    Ok(HttpResponse::Ok().json(LiveState {
+        sensor_identifier: sensor,
+        network,
+        last_seen_timestamp,
+        live,
+    }))
 }

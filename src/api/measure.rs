@@ -13,6 +13,9 @@ use super::Context;
 
 const NO_ROUTE: &str = "none";
 
+/// A bounded set of labels: clients can invent methods.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 /// Updates `tributary_http_…`.
 pub(super) async fn measure(
     request: ServiceRequest,
@@ -41,18 +44,8 @@ pub(super) async fn measure(
     outcome
 }
 
-/// A bounded set of labels: clients can invent methods.
 fn method_name(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 /// Decrements the gauge when dropped, also when the client disconnects.

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::cursor::{self, Position};
 use super::fields::{Limit, RowOrder, Time};
 use super::problem::Problem;
+use super::query::And;
 use crate::store::{Order, Page, RowKey, RowPage, Selection, TimeRange};
 
 /// Items of a page, unless the query says otherwise.
@@ -68,22 +69,13 @@ impl TimeRangeQuery {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
-pub(super) struct RowsQuery {
-    /// From this time on: RFC 3339 or Unix seconds
-    #[param(inline)]
-    from: Option<Time>,
-    /// Before this time: RFC 3339 or Unix seconds
-    #[param(inline)]
-    to: Option<Time>,
+pub(super) struct OrderQuery {
     /// `desc`: newest first
     #[param(inline, default = "desc")]
     order: Option<RowOrder>,
-    /// Items of a page
-    #[param(inline, default = 100)]
-    limit: Option<Limit>,
-    /// The `next` of the page before
-    cursor: Option<String>,
 }
+
+pub(super) type RowsQuery = And<And<TimeRangeQuery, OrderQuery>, PageQuery>;
 
 impl RowsQuery {
     /// Of the rows of the kind of this tag; with the tag of the list.
@@ -97,11 +89,11 @@ impl RowsQuery {
         self,
         kind: u8,
     ) -> Result<(TimeRange, Order, Page<P>, u8), Problem> {
-        let Self { from, to, order, limit, cursor } = self;
+        let And(And(range, OrderQuery { order }), page) = self;
         let order = order.map_or_else(Order::default, |order| order.0);
         let list = cursor::rows(kind, order);
-        let range = TimeRangeQuery { from, to }.range()?;
-        let page = PageQuery { limit, cursor }.page_of::<P>(list)?;
+        let range = range.range()?;
+        let page = page.page_of::<P>(list)?;
         Ok((range, order, page, list))
     }
 }

@@ -16,45 +16,18 @@ use super::problem::{Kind, Problem};
 const MAX_DRAINED_BYTES: usize = 1 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The content codings that a body may have ([RFC 9110, 8.4]).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Encoding {
-    Identity,
-    Gzip,
-    Deflate,
-}
-
-impl Encoding {
-    /// # Errors
-    /// 415 for any other coding, and for several.
-    pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        let mut headers = request.headers().get_all(CONTENT_ENCODING);
-        let named = match (headers.next(), headers.next()) {
-            (None, _) => return Ok(Self::Identity),
-            (Some(one), None) => one.to_str().unwrap_or("?").trim().to_ascii_lowercase(),
-            (Some(_), Some(_)) => "several".into(),
-        };
-        match &*named {
-            "identity" => Ok(Self::Identity),
-            "gzip" => Ok(Self::Gzip),
-            "deflate" => Ok(Self::Deflate),
-            _ => Err(Problem::unsupported_media_type("a body is plain, gzip or deflate")),
-        }
-    }
-}
-
 /// # Errors
 /// 413 where it exceeds the limit, compressed or decompressed; 400 where it ends early or does not match its
 /// Content-Encoding.
 pub(super) async fn read(
     mut payload: Payload,
-    encoding: Encoding,
+    unpacker: Unpacker,
     max_bytes: usize,
     announced_bytes: Option<usize>,
 ) -> Result<Vec<u8>, Problem> {
     let unpacked = match announced_bytes.is_some_and(|bytes| bytes > max_bytes) {
         true => Err(io::ErrorKind::FileTooLarge.into()),
-        false => unpack(&mut payload, encoding, max_bytes).await,
+        false => unpack(&mut payload, unpacker, max_bytes).await,
     };
     let error = match unpacked {
         Ok(bytes) => return Ok(bytes),
@@ -72,10 +45,9 @@ pub(super) async fn read(
 
 async fn unpack(
     payload: &mut Payload,
-    encoding: Encoding,
+    mut unpacker: Unpacker,
     max_bytes: usize,
 ) -> io::Result<Vec<u8>> {
-    let mut unpacker = Unpacker::new(encoding, max_bytes);
     // Bounded too: a compressed stream can be endless and decompress to nothing.
     let mut received_bytes = 0;
     while let Some(chunk) = payload.next().await {
@@ -103,19 +75,29 @@ async fn drain(mut payload: Payload) {
     drop(tokio::time::timeout(DRAIN_TIMEOUT, drained).await);
 }
 
-enum Unpacker {
+/// Of the content codings that a body may have ([RFC 9110, 8.4]).
+pub(super) enum Unpacker {
     Identity(Bounded),
     Gzip(Box<GzDecoder<Bounded>>),
     Deflate(Box<ZlibDecoder<Bounded>>),
 }
 
 impl Unpacker {
-    fn new(encoding: Encoding, max_bytes: usize) -> Self {
+    /// # Errors
+    /// 415 for any other coding, and for several.
+    pub(super) fn of(request: &HttpRequest, max_bytes: usize) -> Result<Self, Problem> {
         let unpacked = Bounded { bytes: Vec::new(), max_bytes };
-        match encoding {
-            Encoding::Identity => Self::Identity(unpacked),
-            Encoding::Gzip => Self::Gzip(Box::new(GzDecoder::new(unpacked))),
-            Encoding::Deflate => Self::Deflate(Box::new(ZlibDecoder::new(unpacked))),
+        let mut headers = request.headers().get_all(CONTENT_ENCODING);
+        let named = match (headers.next(), headers.next()) {
+            (None, _) => return Ok(Self::Identity(unpacked)),
+            (Some(one), None) => one.to_str().unwrap_or("?").trim().to_ascii_lowercase(),
+            (Some(_), Some(_)) => "several".into(),
+        };
+        match &*named {
+            "identity" => Ok(Self::Identity(unpacked)),
+            "gzip" => Ok(Self::Gzip(Box::new(GzDecoder::new(unpacked)))),
+            "deflate" => Ok(Self::Deflate(Box::new(ZlibDecoder::new(unpacked)))),
+            _ => Err(Problem::unsupported_media_type("a body is plain, gzip or deflate")),
         }
     }
 
@@ -138,7 +120,7 @@ impl Unpacker {
 }
 
 /// Accepts at most `max_bytes`. The decoders write 32 KiB at a time.
-struct Bounded {
+pub(super) struct Bounded {
     bytes: Vec<u8>,
     max_bytes: usize,
 }
@@ -160,6 +142,7 @@ impl Write for Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::test::TestRequest;
 
     #[test]
     fn no_more_is_unpacked_than_may_be() {
@@ -169,7 +152,8 @@ mod tests {
             encoder.finish().unwrap()
         };
         let unpack = |packed: &[u8]| {
-            let mut unpacker = Unpacker::new(Encoding::Gzip, 100_000);
+            let request = TestRequest::default().insert_header((CONTENT_ENCODING, "gzip"));
+            let mut unpacker = Unpacker::of(&request.to_http_request(), 100_000).unwrap();
             unpacker.write(packed)?;
             unpacker.finish()
         };

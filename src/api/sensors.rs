@@ -14,7 +14,7 @@ use super::access::Access;
 use super::answer::created;
 use super::body::Json;
 use super::caller::Caller;
-use super::configurations::configuration_member;
+use super::configurations;
 use super::fields::{self, Name, Network, not_null};
 use super::metadata::usable_metadata;
 use super::path::{Path, SensorPath};
@@ -210,8 +210,9 @@ fn new_sensor(
 ) -> Result<NewSensor, Problem> {
     let network = network_in(own, body.network)?.or(own.network());
     let identifier = body.identifier.map(|identifier| identifier.0);
-    let configuration =
-        body.configuration.map(|json| configuration_member(json.get(), nested_values));
+    let configuration = body
+        .configuration
+        .map(|json| configurations::usable(json.get(), "/configuration", nested_values));
     Ok(NewSensor {
         identifier: identifier.unwrap_or_else(SensorIdentifier::random),
         network: network.unwrap_or(NetworkIdentifier::DEFAULT),

@@ -1,6 +1,8 @@
 //! Sessions: a user exchanges name and password for a token that expires or is revoked. A wrong name and a wrong
 //! password get the same response, after the same time.
 
+use std::time::Duration;
+
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse, Responder};
@@ -20,15 +22,12 @@ use super::token_cache::TokenCache;
 use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
 use crate::store::NewToken;
 
-const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
-
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::Open, __path_open, open).fails_with(&[
         Kind::SignInFailed,
         Kind::TooManyRequests,
         Kind::Busy,
         Kind::DatabaseUnavailable,
-        Kind::Busy,
         Kind::ReadTimeout,
     ]);
     routes.add(Access::VIEWER, __path_current, current);
@@ -98,9 +97,8 @@ pub(super) async fn open(
     let (user, kept) = found.ok_or_else(failed)?;
 
     let token = Token::random();
-    let lasts = i64::from(tokens.config.session_hours) * MICROSECONDS_PER_HOUR;
-    let expires_at =
-        Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + lasts);
+    let lasts = Duration::from_secs(u64::from(tokens.config.session_hours) * 3_600);
+    let expires_at = Timestamp::now().saturating_add(lasts);
     let new = NewToken {
         name: user.name.clone(),
         digest: token.digest(),

@@ -3,7 +3,7 @@
 //! its memory is bounded. Failures count over all instances: first here, and then in a table.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
@@ -48,20 +48,24 @@ fn shared_buckets((name, network): &Attempt) -> [SignInBucket; 2] {
 }
 
 pub(super) struct SignInChecks {
-    by_name: Mutex<RateLimiter<Attempt>>,
-    by_address: Mutex<RateLimiter<Option<IpAddr>>>,
-    lately: Mutex<RateLimiter<Option<IpAddr>>>,
+    limits: Mutex<Limits>,
     queue: Arc<SignInQueue>,
+}
+
+struct Limits {
+    by_name: RateLimiter<Attempt>,
+    by_address: RateLimiter<Option<IpAddr>>,
+    lately: RateLimiter<Option<IpAddr>>,
 }
 
 impl SignInChecks {
     pub(super) fn new() -> Self {
-        Self {
-            by_name: Mutex::new(RateLimiter::new(BY_NAME)),
-            by_address: Mutex::new(RateLimiter::new(BY_ADDRESS)),
-            lately: Mutex::new(RateLimiter::new(LATELY)),
-            queue: SignInQueue::new(CHECKS_AT_ONCE),
-        }
+        let limits = Limits {
+            by_name: RateLimiter::new(BY_NAME),
+            by_address: RateLimiter::new(BY_ADDRESS),
+            lately: RateLimiter::new(LATELY),
+        };
+        Self { limits: Mutex::new(limits), queue: SignInQueue::new(CHECKS_AT_ONCE) }
     }
 
     /// The user with this name and password, as `look_up` finds it with the stored hash; none for an unknown name
@@ -97,31 +101,30 @@ impl SignInChecks {
         }
         store.put_back_sign_ins(&buckets).await?;
         self.put_back(&attempt);
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        lately.put_back(&attempt.1);
+        self.limits().lately.put_back(&attempt.1);
         Ok(found)
     }
 
     /// Returns how often that address has tried lately.
     fn count(&self, attempt: &Attempt) -> Result<u32, Problem> {
         let (now, network) = (Instant::now(), &attempt.1);
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = by_address.take(network, now);
+        let mut limits = self.limits();
+        let taken = limits.by_address.take(network, now);
+        let taken = taken.and_then(|_| limits.by_name.take(attempt, now));
         taken.map_err(|wait| Problem::too_many_requests(DETAIL, wait))?;
-        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = by_name.take(attempt, now);
-        taken.map_err(|wait| Problem::too_many_requests(DETAIL, wait))?;
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempts = lately.used(network, now);
+        let attempts = limits.lately.used(network, now);
         // One with more has its place at the end anyway.
-        lately.take(network, now).ok();
+        limits.lately.take(network, now).ok();
         Ok(attempts)
     }
 
     fn put_back(&self, attempt: &Attempt) {
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        by_address.put_back(&attempt.1);
-        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.put_back(attempt);
+        let mut limits = self.limits();
+        limits.by_address.put_back(&attempt.1);
+        limits.by_name.put_back(attempt);
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,12 +14,6 @@ use super::{Context, Settings, health};
 use crate::domain::{LedgerSnapshot, Part, Timestamp};
 use crate::sensor::ActorStats;
 
-/// The commit of the build, if known.
-const COMMIT: &str = match option_env!("TRIBUTARY_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
-
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_status, status);
 }
@@ -83,7 +77,7 @@ async fn status(context: web::Data<Context>, _: Caller) -> impl Responder {
             is_leader: context.leadership.is_leader(),
         },
         version: env!("CARGO_PKG_VERSION"),
-        commit: COMMIT,
+        commit: env!("TRIBUTARY_COMMIT"),
         started_at: context.started_at.to_jiff(),
         connections: Connections {
             broker_ingest: connection(&context, Part::Ingest),

@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Handler, Message, Recipient};
+use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 use tracing::warn;
 
 use crate::domain::SensorIdentifier;
@@ -30,17 +29,12 @@ impl SupervisorHandle {
     /// A handle to a supervisor and an outbox, or to their replacements in a test.
     pub fn new<S, O>(supervisor: &Addr<S>, outbox: &Addr<O>) -> Self
     where
-        S: Actor
+        S: Actor<Context = Context<S>>
             + Handler<GetSnapshot>
             + Handler<GetActorStats>
             + Handler<SetDesiredRevision>
             + Handler<Deleted>,
-        S::Context: ToEnvelope<S, GetSnapshot>
-            + ToEnvelope<S, GetActorStats>
-            + ToEnvelope<S, SetDesiredRevision>
-            + ToEnvelope<S, Deleted>,
-        O: Actor + Handler<Wake> + Handler<Republish>,
-        O::Context: ToEnvelope<O, Wake> + ToEnvelope<O, Republish>,
+        O: Actor<Context = Context<O>> + Handler<Wake> + Handler<Republish>,
     {
         Self {
             get_snapshot: supervisor.clone().recipient(),

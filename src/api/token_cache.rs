@@ -32,7 +32,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_TOKENS: usize = 10_000;
 
 /// `last_used` of a token is updated at most this often.
-const NOTE_USE_EVERY_MICROSECONDS: i64 = 60_000_000;
+const NOTE_USE_EVERY_SECS: f64 = 60.0;
 
 /// The key of the rate limit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -175,11 +175,8 @@ impl TokenCache {
     }
 
     fn note_use(&self, row: &TokenRow) {
-        let now = Timestamp::now().unix_microseconds();
-        let noted = row
-            .last_used_at
-            .is_some_and(|at| now - at.unix_microseconds() < NOTE_USE_EVERY_MICROSECONDS);
-        if noted {
+        let now = Timestamp::now();
+        if row.last_used_at.is_some_and(|at| now.seconds_since(at) < NOTE_USE_EVERY_SECS) {
             return;
         }
         let (store, token) = (self.store.clone(), row.identifier);

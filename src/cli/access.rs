@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
@@ -16,8 +17,7 @@ use crate::domain::{
 use crate::store::{AccessError, NewToken, NewUser, Page, Store, StoreError, TokenRow};
 
 const MAX_NAME_CHARACTERS: usize = 200;
-const MAX_DAYS: i64 = 36_600;
-const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+const MAX_DAYS: u64 = 36_600;
 
 /// A larger file is not a password.
 const MAX_PASSWORD_BYTES: u64 = 4_096;
@@ -30,8 +30,8 @@ pub enum TokenCommand {
         #[command(flatten)]
         grant: Grant,
         /// It expires after this number of days [default: never]
-        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
-        expires_in: Option<i64>,
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=MAX_DAYS))]
+        expires_in: Option<u64>,
     },
     /// List the tokens, without their text; sessions are left out.
     List,
@@ -110,12 +110,10 @@ pub(super) async fn user(command: UserCommand, store: &Store) -> anyhow::Result<
     say(&format!("Created the user {} ({identifier}), {}.", new.name, new.role))
 }
 
-async fn create_token(grant: Grant, expires_in: Option<i64>, store: &Store) -> anyhow::Result<()> {
+async fn create_token(grant: Grant, expires_in: Option<u64>, store: &Store) -> anyhow::Result<()> {
     let token = Token::random();
-    let expires_at = expires_in.map(|days| {
-        let now = Timestamp::now().unix_microseconds();
-        Timestamp::from_unix_microseconds(now + days * MICROSECONDS_PER_DAY)
-    });
+    let lasts = |days| Duration::from_secs(days * 86_400);
+    let expires_at = expires_in.map(|days| Timestamp::now().saturating_add(lasts(days)));
     let new = NewToken {
         name: grant.name,
         digest: token.digest(),
