@@ -296,7 +296,8 @@ impl Metrics {
             age.refresh();
         }
         self.copy_ledger();
-        let mut families = self.registry.gather();
+        let mut families = process::families();
+        families.extend(self.registry.gather());
         let is_leader = self.leader.get() == 1;
         families.retain(|it| is_leader || !OF_THE_LEADER.contains(&it.name()));
         let mut text = Vec::new();

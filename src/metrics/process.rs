@@ -3,7 +3,6 @@
 
 use procfs_core::process::{LimitValue, Limits, Stat, Status};
 use procfs_core::{ExplicitSystemInfo, FromRead as _, FromReadSI as _, KernelStats};
-use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
 /// The only counter among them.
@@ -28,32 +27,10 @@ const SYSTEM: ExplicitSystemInfo = ExplicitSystemInfo {
     is_little_endian: cfg!(target_endian = "little"),
 };
 
-#[derive(Debug)]
-pub(super) struct Process {
-    descriptions: Vec<Desc>,
-}
-
-impl Process {
-    /// None where there is no /proc.
-    pub(super) fn new() -> Option<Self> {
-        read()?;
-        let describe = |(name, help): (&str, &str)| {
-            Desc::new(name.into(), help.into(), Vec::new(), Default::default())
-        };
-        let descriptions = METRICS.map(describe).into_iter().collect::<Result<_, _>>();
-        Some(Self { descriptions: descriptions.expect("the names are constants") })
-    }
-}
-
-impl Collector for Process {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<proto::MetricFamily> {
-        let values = read().into_iter().flatten();
-        values.zip(METRICS).map(|(value, (name, help))| family(name, help, value)).collect()
-    }
+/// Sorted by name; none where there is no /proc.
+pub(super) fn families() -> Vec<proto::MetricFamily> {
+    let values = read().into_iter().flatten();
+    values.zip(METRICS).map(|(value, (name, help))| family(name, help, value)).collect()
 }
 
 fn family(name: &str, help: &str, value: f64) -> proto::MetricFamily {

@@ -7,7 +7,7 @@ use prometheus::{
 };
 
 use super::Age;
-use super::process::{self, Process};
+use super::process;
 
 const CONSTANT_NAMES: &str = "the names of metrics are constants, each used once";
 
@@ -133,10 +133,9 @@ impl Register {
         self.add((name, Form::Histogram, labels), HistogramVec::new(options, labels))
     }
 
-    /// Those of the process itself, where the system has them.
+    /// Describes those of the process itself, where the system has them.
     pub(super) fn process(&mut self) {
-        if let Some(process) = Process::new() {
-            self.registry.register(Box::new(process)).expect(CONSTANT_NAMES);
+        if !process::families().is_empty() {
             self.descriptions.extend(process::METRICS.map(|(name, _)| {
                 let form = if name == process::CPU { Form::Counter } else { Form::Gauge };
                 Description { name, form, labels: Vec::new() }
