@@ -84,21 +84,14 @@ struct ChartQuery {
     cursor: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Bucket(Timestamp);
 
 impl Position for Bucket {
     const TAG: u8 = b'b';
 
-    fn write(&self) -> Vec<u8> {
-        self.0.unix_microseconds().to_be_bytes().into()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let moment = i64::from_be_bytes(bytes.try_into().ok()?);
-        let last = Timestamp::from_unix_seconds(Timestamp::MAX_UNIX_SECONDS)?;
-        let is_usable = (0..=last.unix_microseconds()).contains(&moment);
-        is_usable.then(|| Self(Timestamp::from_unix_microseconds(moment)))
+    fn is_usable(&self) -> bool {
+        cursor::is_moment(self.0)
     }
 }
 

@@ -3,25 +3,27 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::domain::{SensorIdentifier, Timestamp};
+use crate::domain::Timestamp;
 use crate::store::{FleetLogKey, Order, ReplayRange, RowKey, SensorKey};
 
 /// Outside these years there is no row, and the database refuses the value.
-fn is_moment(microseconds: i64) -> bool {
-    microseconds >= 0 && jiff::Timestamp::from_microsecond(microseconds).is_ok()
+pub(super) fn is_moment(at: Timestamp) -> bool {
+    (0.0..=Timestamp::MAX_UNIX_SECONDS).contains(&at.unix_seconds())
 }
 
 /// The key by which a list is sorted.
-pub(super) trait Position: Sized {
+pub(super) trait Position: Serialize + DeserializeOwned {
     /// Distinguishes the cursors of different lists. Lists with the same key use tags of their own instead.
     const TAG: u8;
 
-    fn write(&self) -> Vec<u8>;
-
-    /// The reverse of [`Position::write`].
-    fn read(bytes: &[u8]) -> Option<Self>;
+    /// Whether the database takes it.
+    fn is_usable(&self) -> bool {
+        true
+    }
 }
 
 /// Tags of lists with the same key. A sensor's rows have two for each kind: see [`rows`].
@@ -47,7 +49,7 @@ pub(super) fn encode<P: Position>(position: &P) -> String {
 /// The cursor of a position in the list of this tag.
 pub(super) fn encode_in<P: Position>(list: u8, position: &P) -> String {
     let mut bytes = vec![list];
-    bytes.extend(position.write());
+    serde_json::to_writer(&mut bytes, position).expect("a key is JSON, and a Vec takes it");
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -58,26 +60,16 @@ pub(super) fn decode<P: Position>(cursor: &str) -> Option<P> {
 /// The position of a cursor of the list of this tag.
 pub(super) fn decode_in<P: Position>(list: u8, cursor: &str) -> Option<P> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    let (tag, rest) = bytes.split_first()?;
-    (*tag == list).then(|| P::read(rest)).flatten()
+    let (_, rest) = bytes.split_first().filter(|(tag, _)| **tag == list)?;
+    serde_json::from_slice(rest).ok().filter(P::is_usable)
 }
 
 /// Measurements, log messages and heartbeats.
 impl Position for RowKey {
     const TAG: u8 = b't';
 
-    fn write(&self) -> Vec<u8> {
-        [self.timestamp.unix_microseconds().to_be_bytes(), self.digest.to_be_bytes()].concat()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (timestamp, digest) = bytes.split_first_chunk()?;
-        let timestamp = i64::from_be_bytes(*timestamp);
-        is_moment(timestamp).then_some(())?;
-        Some(Self {
-            timestamp: Timestamp::from_unix_microseconds(timestamp),
-            digest: i64::from_be_bytes(digest.try_into().ok()?),
-        })
+    fn is_usable(&self) -> bool {
+        is_moment(self.timestamp)
     }
 }
 
@@ -85,70 +77,32 @@ impl Position for RowKey {
 impl Position for FleetLogKey {
     const TAG: u8 = FLEET_LOG;
 
-    fn write(&self) -> Vec<u8> {
-        [self.sensor.0.as_bytes().as_slice(), &self.row.write()].concat()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (sensor, row) = bytes.split_first_chunk()?;
-        let sensor = SensorIdentifier(Uuid::from_bytes(*sensor));
-        Some(Self { row: RowKey::read(row)?, sensor })
+    fn is_usable(&self) -> bool {
+        self.row.is_usable()
     }
 }
 
 /// Configurations, by revision.
 impl Position for i32 {
     const TAG: u8 = b'r';
-
-    fn write(&self) -> Vec<u8> {
-        self.to_be_bytes().into()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_be_bytes)
-    }
 }
 
 /// Rejections, by their number.
 impl Position for i64 {
     const TAG: u8 = b'j';
-
-    fn write(&self) -> Vec<u8> {
-        self.to_be_bytes().into()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_be_bytes)
-    }
 }
 
 /// A replay.
 impl Position for ReplayRange {
     const TAG: u8 = b'p';
-
-    fn write(&self) -> Vec<u8> {
-        [self.after.to_be_bytes(), self.until.to_be_bytes()].concat()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (after, until) = bytes.split_first_chunk()?;
-        Some(Self {
-            after: i64::from_be_bytes(*after),
-            until: i64::from_be_bytes(until.try_into().ok()?),
-        })
-    }
 }
 
 /// Networks, by name.
 impl Position for String {
     const TAG: u8 = b'n';
 
-    fn write(&self) -> Vec<u8> {
-        self.as_bytes().into()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        Self::from_utf8(bytes.into()).ok().filter(|name| !name.contains('\0'))
+    fn is_usable(&self) -> bool {
+        !self.contains('\0')
     }
 }
 
@@ -156,30 +110,10 @@ impl Position for String {
 impl Position for SensorKey {
     const TAG: u8 = b's';
 
-    fn write(&self) -> Vec<u8> {
+    fn is_usable(&self) -> bool {
         match self {
-            Self::Name(name, sensor) => {
-                [b"n".as_slice(), sensor.0.as_bytes(), name.as_bytes()].concat()
-            }
-            Self::LastSeen(at, sensor) => {
-                let moment = at.unix_microseconds().to_be_bytes();
-                [b"l".as_slice(), sensor.0.as_bytes(), &moment].concat()
-            }
-        }
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (kind, rest) = bytes.split_first()?;
-        let (sensor, key) = rest.split_first_chunk()?;
-        let sensor = SensorIdentifier(Uuid::from_bytes(*sensor));
-        match kind {
-            b'n' => <String as Position>::read(key).map(|name| Self::Name(name, sensor)),
-            b'l' => {
-                let moment = i64::from_be_bytes(key.try_into().ok()?);
-                is_moment(moment).then_some(())?;
-                Some(Self::LastSeen(Timestamp::from_unix_microseconds(moment), sensor))
-            }
-            _ => None,
+            Self::Name(name, _) => name.is_usable(),
+            Self::LastSeen(at, _) => is_moment(*at),
         }
     }
 }
@@ -187,19 +121,12 @@ impl Position for SensorKey {
 /// Tokens and users, by identifier.
 impl Position for Uuid {
     const TAG: u8 = b'u';
-
-    fn write(&self) -> Vec<u8> {
-        self.as_bytes().into()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_bytes)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::SensorIdentifier;
     use proptest::prelude::*;
 
     #[test]

@@ -167,15 +167,8 @@ impl From<LogQuery> for LogFilter {
 impl Position for SummaryKey {
     const TAG: u8 = b'l';
 
-    fn write(&self) -> Vec<u8> {
-        format!("{}\0{}", self.severity, self.subject).into()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let (severity, subject) = text.split_once('\0')?;
-        let is_usable = SEVERITIES.contains(&severity) && !subject.contains('\0');
-        is_usable.then(|| Self { severity: severity.into(), subject: subject.into() })
+    fn is_usable(&self) -> bool {
+        SEVERITIES.contains(&&*self.severity) && self.subject.is_usable()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Log messages of all sensors in one list, by the sensors' clocks. Called by the API. A page's key remains
 //! valid after inserts, and PostgreSQL bounds a page also in bytes.
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -26,7 +27,7 @@ pub struct FleetLogFilter {
 }
 
 /// The key of a row among those of all sensors, and its order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FleetLogKey {
     /// The key among the rows of its sensor.
     pub row: RowKey,

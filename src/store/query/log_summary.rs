@@ -1,6 +1,7 @@
 //! Counts a sensor's log messages by severity and subject. Called by the API. The counts include all rows
 //! that match the filter; their order is fixed, with a key to continue.
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -12,7 +13,7 @@ use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 /// The key of a line of the summary, and its order.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SummaryKey {
     /// info, warning or error.
     pub severity: String,

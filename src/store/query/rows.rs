@@ -1,6 +1,7 @@
 //! The rows that reads return to the API, and the selections that the API passes. Plain values. Times have
 //! microseconds; values are as PostgreSQL prints them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
@@ -89,7 +90,7 @@ pub struct HeartbeatFilter {
 }
 
 /// The key of a sensor's row, and its order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct RowKey {
     /// By the sensor's clock.
     pub timestamp: Timestamp,

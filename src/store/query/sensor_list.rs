@@ -1,6 +1,7 @@
 //! Lists and reads sensors. Called by the API. A list's key remains valid after inserts; the state of the
 //! newest configuration is computed by one statement for lists and single sensors.
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
@@ -62,7 +63,7 @@ pub enum SensorOrder {
 }
 
 /// The last sensor of a page, after which the list continues.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum SensorKey {
     /// Ordered by name.
     Name(String, SensorIdentifier),

@@ -1,6 +1,7 @@
 //! Stored rejections: lists them (newest first), reads them for a replay (oldest first), and deletes
 //! them. Called by the API and the replayer. Pages are bounded in rows and in bytes.
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -40,7 +41,7 @@ pub struct StoredRejection {
 }
 
 /// The rejections that a replay has not read yet; none that were recorded after it began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReplayRange {
     /// The identifier of the last rejection that was read.
     pub after: i64,
