@@ -125,18 +125,6 @@ mod tests {
         tasks.panics().find(|(it, _)| *it == task).unwrap().1
     }
 
-    #[actix_rt::test]
-    async fn what_panics_is_started_again_with_its_state() {
-        let tasks = Tasks::default();
-        let mut runs = 0;
-        let work = async || {
-            runs += 1;
-            assert!(runs > 2, "run {runs}");
-        };
-        tasks.supervise(Task::Hub, work).await;
-        assert_eq!((runs, count(&tasks, Task::Hub), count(&tasks, Task::Fold)), (3, 2, 0));
-    }
-
     #[derive(actix::Message)]
     #[rtype(result = "()")]
     struct Hello;

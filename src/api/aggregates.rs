@@ -154,24 +154,3 @@ fn items(rows: Vec<Aggregate>) -> Vec<BucketItem> {
     }
     items.into_iter().map(|(_, item)| item).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attributes_of_one_bucket_stand_together() {
-        let row = |secs: i64, attribute: &str| Aggregate {
-            bucket: Timestamp::from_unix_microseconds(secs * 1_000_000),
-            attribute: attribute.into(),
-            count: 1,
-            minimum: 1.0,
-            mean: 2.0,
-            maximum: 3.0,
-        };
-        let items = items(vec![row(0, "a"), row(0, "b"), row(60, "a")]);
-        let names: Vec<Vec<_>> = items.iter().map(|it| it.attributes.keys().collect()).collect();
-        assert_eq!(names, [vec!["a", "b"], vec!["a"]]);
-        assert_eq!(items[1].timestamp, 60.0);
-    }
-}

@@ -111,22 +111,3 @@ impl FromRequest for Caller {
         ready(Self::of(request))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::NetworkIdentifier;
-
-    #[test]
-    fn a_role_suffices_for_itself_and_those_before_it() {
-        for (at, role) in Role::ALL.into_iter().enumerate() {
-            let scope = Scope::Network(NetworkIdentifier::DEFAULT);
-            let caller = Caller { role, scope, ..Caller::anybody() };
-            for (needed_at, needed) in Role::ALL.into_iter().enumerate() {
-                assert_eq!(caller.check(needed, false).is_ok(), needed_at <= at, "{role} {needed}");
-                assert!(caller.check(needed, true).is_err());
-            }
-        }
-        assert!(Caller::anybody().check(Role::Admin, true).is_ok());
-    }
-}

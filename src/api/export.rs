@@ -180,27 +180,3 @@ impl From<ExportError> for Problem {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    #[test]
-    fn the_client_says_what_it_reads() {
-        for (accept, expected) in [
-            ("*/*", ExportFormat::Csv),
-            ("text/csv", ExportFormat::Csv),
-            ("application/x-ndjson;q=0.9, */*", ExportFormat::NdJson),
-            ("text/html, application/ndjson", ExportFormat::NdJson),
-            ("application/*", ExportFormat::NdJson),
-            ("text/*, application/*", ExportFormat::Csv),
-        ] {
-            let request = TestRequest::default().insert_header(("accept", accept));
-            assert_eq!(accepted(&request.to_http_request()), expected, "{accept}");
-        }
-        let silent = TestRequest::default().to_http_request();
-        assert_eq!(accepted(&silent), ExportFormat::Csv);
-    }
-}

@@ -308,17 +308,3 @@ fn severity(text: &str) -> Option<SeverityName> {
 fn severities(text: &str) -> Option<Vec<SeverityName>> {
     text.split(',').map(severity).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn severities_are_told_apart() {
-        let named: Vec<_> = severities("error,info").unwrap().iter().map(|it| it.0).collect();
-        assert_eq!(named, ["error", "info"]);
-        for text in ["", "error,", "Error", "debug", "error, info"] {
-            assert!(severities(text).is_none(), "{text:?}");
-        }
-    }
-}

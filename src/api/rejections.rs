@@ -208,16 +208,3 @@ pub(super) async fn within(
 pub(super) fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
     *filter == RejectionFilter::default() && !all
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_text_where_they_are_text() {
-        let json = |bytes: &[u8]| serde_json::to_value(Raw::from(bytes.to_vec())).unwrap();
-        assert_eq!(json(b"{\"a\":1"), serde_json::json!({ "raw": "{\"a\":1" }));
-        assert_eq!(json(b""), serde_json::json!({ "raw": "" }));
-        assert_eq!(json(b"\xff\0"), serde_json::json!({ "raw_base64": "/wA=" }));
-    }
-}

@@ -127,16 +127,3 @@ fn log(cause: &(dyn std::error::Error + 'static)) {
         _ => error!(%cause, "request failed"),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_forge_a_log_line_is_no_identifier() {
-        assert!(is_harmless("81bf7042-e20f-4a97-ac44-c15853e3618f"));
-        for text in ["", "a b", "a\nb", "a\"b", "ä", &"x".repeat(129)] {
-            assert!(!is_harmless(text), "{text}");
-        }
-    }
-}

@@ -194,55 +194,14 @@ mod tests {
     use crate::domain::Timestamp;
     use crate::wire::{Limits, Topics};
 
-    const SENSOR: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
-
     fn observed() -> Observed {
         let limits = Limits { payload_bytes: 1_000, items_per_message: 10, ..Limits::DEFAULT };
         Observed::new(Decoder::new(Topics::new("a"), limits))
     }
 
-    fn add(observed: &mut Observed, topic: &str, payload: &[u8], retained: bool) {
-        let message = match retained {
-            true => RawMessage::retained(topic, payload, Timestamp::now()),
-            false => RawMessage::new(topic, payload, Timestamp::now(), false),
-        };
-        observed.add(&message);
-    }
-
     #[test]
-    fn tells_of_each_topic_whether_it_is_taken() {
-        let mut observed = observed();
-        let good = format!("a/heartbeats/{SENSOR}");
-        let (ours, bad) =
-            (format!("a/configurations/{SENSOR}"), format!("a/measurements/{SENSOR}"));
-        add(
-            &mut observed,
-            &good,
-            br#"{"heartbeats":[{"revision":0,"timestamp":1,"success":true}]}"#,
-            true,
-        );
-        add(&mut observed, &good, b"", false);
-        add(&mut observed, &ours, b"{}", true);
-        add(
-            &mut observed,
-            &bad,
-            br#"{"measurements":[{"revision":0,"timestamp":1,"value":{}},{}]}"#,
-            false,
-        );
-        add(&mut observed, &format!("/measurement/{SENSOR}"), b"\xff\x1b[2J", false);
-        add(&mut observed, &good.to_uppercase(), &[b'x'; 2_000], false);
-        let report = observed.report("in 1 s");
-        for line in [
-            "6 messages on 5 topics in 1 s".into(),
-            format!("/measurement/{SENSOR}\n  1 message, such as \\xff\\u{{1b}}[2J\n  not taken: it is not a topic of Tributary; expected a/measurements/{SENSOR}"),
-            "  1 message, 1 of them retained, such as {}\n  a configuration, from Tributary to the sensor".into(),
-            "such as {\"measurements\":[{\"revision\":0,\"timestamp\":1,\"value\":{}},{}]}\n  not taken: 1 of 2 items; item 1: invalid_timestamp: ".into(),
-            "success\":true}]}\n  taken\n".into(),
-        ] {
-            assert!(report.contains(&line), "{line}\n\n{report}");
-        }
-        assert!(report.ends_with("  taken\n"), "what is taken comes last: {report}");
-        assert!(report.contains(&format!("{}…\n", "x".repeat(MAX_EXAMPLE_BYTES))), "{report}");
+    fn what_could_confuse_a_terminal_is_escaped() {
+        assert_eq!(escaped(b"\xff\x1b[2J \xc3\xa9"), r"\xff\u{1b}[2J é");
     }
 
     #[test]
@@ -250,7 +209,8 @@ mod tests {
         let mut observed = observed();
         let long = "x".repeat(60_000);
         for number in 0..MAX_TOPICS + 7 {
-            add(&mut observed, &format!("{number}/{long}"), long.as_bytes(), false);
+            let topic = format!("{number}/{long}");
+            observed.add(&RawMessage::new(&topic, long.as_bytes(), Timestamp::now(), false));
         }
         assert_eq!(observed.topics.len(), MAX_TOPICS);
         let size = |(name, topic): (&String, &Topic)| match &topic.verdict {

@@ -48,10 +48,7 @@ impl<T> Renewed<T> {
 
     /// The current value.
     pub(super) fn current(&self) -> Arc<T> {
-        self.current_at(Instant::now())
-    }
-
-    fn current_at(&self, now: Instant) -> Arc<T> {
+        let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(state.looked_at) >= LOOK_INTERVAL {
             state.looked_at = now;
@@ -87,38 +84,4 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
         Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
     };
     files.iter().map(stamp).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tls::Role;
-
-    #[test]
-    fn a_change_is_seen_and_a_broken_one_changes_nothing() {
-        let file = std::env::temp_dir().join(format!("tributary-renewed-{}", std::process::id()));
-        std::fs::write(&file, "1").unwrap();
-        let read = {
-            let file = file.clone();
-            move || {
-                let text = std::fs::read_to_string(&file).unwrap();
-                text.parse::<u32>().map_err(|_| FileError::new(Role::Key, &file, "is no number"))
-            }
-        };
-        let renewed = Renewed::new(vec![file.clone()], read).unwrap();
-        let mut now = Instant::now();
-        let mut later = || {
-            now += LOOK_INTERVAL;
-            *renewed.current_at(now)
-        };
-        assert_eq!(later(), 1);
-        std::fs::write(&file, "22").unwrap();
-        assert_eq!(later(), 22);
-        std::fs::write(&file, "three").unwrap();
-        assert_eq!(later(), 22);
-        std::fs::remove_file(&file).unwrap();
-        std::fs::write(&file, "4444").unwrap();
-        assert_eq!(later(), 4444);
-        std::fs::remove_file(&file).unwrap();
-    }
 }

@@ -45,12 +45,15 @@ async fn each_topic_is_told_with_its_verdict() {
     }
     let log = format!("a/log-messages/{sensor}");
     client.publish(&log, "not json").await.unwrap();
+    let partly = format!("a/measurements/{sensor}");
+    let payload = r#"{"measurements":[{"revision":0,"timestamp":1,"value":{}},{}]}"#;
+    client.publish(&partly, payload).await.unwrap();
 
     let (mut report, mut errors) = (String::new(), String::new());
     child.stdout.take().unwrap().read_to_string(&mut report).unwrap();
     stderr.read_to_string(&mut errors).unwrap();
     assert!(child.wait().unwrap().success(), "{errors}");
-    assert!(report.starts_with("7 messages on 5 topics in 8 s at mqtt://"), "{report}");
+    assert!(report.starts_with("8 messages on 6 topics in 8 s at mqtt://"), "{report}");
     let expected =
         format!("not taken: it is not a topic of Tributary; expected a/measurements/{unknown}");
     for topic in [format!("/a/measurements/{unknown}"), format!("Measurements/{unknown}")] {
@@ -64,6 +67,8 @@ async fn each_topic_is_told_with_its_verdict() {
         report.contains(&format!("{log}\n  1 message, such as not json\n  not taken: not_json: ")),
         "{report}"
     );
+    let expected = "not taken: 1 of 2 items; item 1: invalid_timestamp: ";
+    assert!(report.contains(&format!("such as {payload}\n  {expected}")), "{report}");
     assert!(report.contains("a configuration, from Tributary to the sensor"), "{report}");
     assert!(report.ends_with("  taken\n"), "{report}");
     // The service has received its two.

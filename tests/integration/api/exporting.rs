@@ -217,6 +217,8 @@ async fn an_export_comes_as_the_client_takes_it() {
         ("", "application/*", "application/x-ndjson"),
         ("", "text/html", "text/csv; charset=utf-8"),
         ("", "application/json, application/jsonl", "application/x-ndjson"),
+        ("", "application/x-ndjson;q=0.9, */*", "application/x-ndjson"),
+        ("", "text/*, application/*", "text/csv; charset=utf-8"),
         // What the query says holds.
         ("?format=csv", "application/json", "text/csv; charset=utf-8"),
     ] {

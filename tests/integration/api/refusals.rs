@@ -26,6 +26,8 @@ async fn a_member_at_fault_is_pointed_to() {
         ("{}".to_owned(), "/name"),
         ("[]".into(), ""),
         ("\"name\"".into(), ""),
+        (r#"["name"]"#.into(), ""),
+        ("7".into(), ""),
         (r#"{"name":""}"#.into(), "/name"),
         (r#"{"name":7}"#.into(), "/name"),
         (r#"{"name":null}"#.into(), "/name"),
@@ -33,6 +35,7 @@ async fn a_member_at_fault_is_pointed_to() {
         (r#"{"name":"\ud800"}"#.into(), "/name"),
         (format!(r#"{{"name":"{long}"}}"#), "/name"),
         (r#"{"name":"a","name":"b"}"#.into(), "/name"),
+        (r#"{"name":"a","n\u0061me":"b"}"#.into(), "/name"),
         (r#"{"name":"a","nam/e~":1}"#.into(), "/nam~1e~0"),
         (r#"{"name":"a","identifier":"7"}"#.into(), "/identifier"),
         (r#"{"name":"a","identifier":7}"#.into(), "/identifier"),
@@ -97,6 +100,9 @@ async fn a_parameter_at_fault_is_named() {
         ("/api/v1/sensors?limit=0", "limit"),
         ("/api/v1/sensors?limit=1001", "limit"),
         ("/api/v1/sensors?limit=x", "limit"),
+        ("/api/v1/sensors?limit=", "limit"),
+        ("/api/v1/sensors?Limit=1", "Limit"),
+        ("/api/v1/sensors?cursor=", "cursor"),
         ("/api/v1/sensors?cursor=%00", "cursor"),
         ("/api/v1/sensors?name=%00", "name"),
         ("/api/v1/sensors?unknown=1", "unknown"),
@@ -165,7 +171,7 @@ async fn a_body_is_json_of_a_bounded_size() {
     let headers = [("content-type", "application/json"), ("content-encoding", "br")];
     let answer = api.send(Method::POST, path, &headers, good).await;
     assert_problem(answer, 415, "unsupported-media-type");
-    for body in ["", "{", "name", r#"{"name":"x"} {}"#] {
+    for body in ["", "{", "name", r#"{"name":"x""#, r#"{"name":"x"} {}"#] {
         assert_problem(api.post(path, body).await, 400, "invalid-json");
     }
     let headers = [("content-type", "application/json")];
@@ -185,9 +191,10 @@ async fn a_requests_identifier_comes_back() {
         assert_problem(answer, 404, "route-not-found")["request_id"].as_str().unwrap().to_owned()
     };
     assert_eq!(ask("trace-7/a").await, "trace-7/a");
-    let ours = ask("a b\"c").await;
-    assert!(SensorIdentifier::parse(&ours).is_some(), "{ours}");
-    assert_ne!(ask(&"x".repeat(129)).await.len(), 129);
+    for given in ["", "a b", "a\"c", "ä", &"x".repeat(129)] {
+        let ours = ask(given).await;
+        assert!(SensorIdentifier::parse(&ours).is_some(), "{given}: {ours}");
+    }
     let fine = api.get("/healthz").await;
     assert_eq!(fine.header("x-request-id").len(), 36);
 }
