@@ -91,7 +91,7 @@ impl Scope {
         network.map_or(Self::All, Self::Network)
     }
 
-    /// The reverse of [`Self::of`]; a parameter of SQL statements.
+    /// The reverse of [`Self::of`].
     pub const fn network(self) -> Option<NetworkIdentifier> {
         match self {
             Self::All => None,

@@ -1,27 +1,68 @@
 //! Parameters of statements, and columns of rows. Used by every statement that is not prepared
 //! beforehand. The text of a `jsonb` is passed on as PostgreSQL prints it.
 
-use serde_json::value::RawValue;
-use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use std::error::Error;
 
-use crate::domain::Timestamp;
+use bytes::BytesMut;
+use serde_json::value::RawValue;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use uuid::Uuid;
+
+use crate::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier, Timestamp};
+use crate::store::ConfigurationState;
 
 /// Parameters with their types, so that preparing a statement costs no extra round trip.
 pub(in crate::store) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
-pub(in crate::store) fn timestamp(
-    row: &Row,
-    index: usize,
-) -> Result<Timestamp, tokio_postgres::Error> {
-    row.try_get::<_, jiff::Timestamp>(index).map(Into::into)
+/// Makes each of our types a parameter and a column: `$of` is how a type of the driver is made of its value, and
+/// `$from` the reverse.
+macro_rules! stored_as {
+    ($($own:ty as $driver:ty: |$value:ident| $of:expr, |$stored:ident| $from:expr;)+) => {$(
+        impl ToSql for $own {
+            fn to_sql(
+                &self,
+                column: &Type,
+                out: &mut BytesMut,
+            ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+                let $value = *self;
+                <$driver as ToSql>::to_sql(&$of, column, out)
+            }
+
+            fn accepts(column: &Type) -> bool {
+                <$driver as ToSql>::accepts(column)
+            }
+
+            to_sql_checked!();
+        }
+
+        impl<'a> FromSql<'a> for $own {
+            fn from_sql(
+                column: &Type,
+                raw: &'a [u8],
+            ) -> Result<Self, Box<dyn Error + Sync + Send>> {
+                let $stored = <$driver as FromSql>::from_sql(column, raw)?;
+                $from
+            }
+
+            fn from_sql_null(column: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+                let $stored = <$driver as FromSql>::from_sql_null(column)?;
+                $from
+            }
+
+            fn accepts(column: &Type) -> bool {
+                <$driver as FromSql>::accepts(column)
+            }
+        }
+    )+};
 }
 
-pub(in crate::store) fn optional_timestamp(
-    row: &Row,
-    index: usize,
-) -> Result<Option<Timestamp>, tokio_postgres::Error> {
-    Ok(row.try_get::<_, Option<jiff::Timestamp>>(index)?.map(Into::into))
+stored_as! {
+    SensorIdentifier as Uuid: |sensor| sensor.0, |uuid| Ok(Self(uuid));
+    NetworkIdentifier as Uuid: |network| network.0, |uuid| Ok(Self(uuid));
+    Timestamp as jiff::Timestamp: |time| time.to_jiff(), |time| Ok(time.into());
+    Scope as Option<NetworkIdentifier>: |scope| scope.network(), |network| Ok(Self::of(network));
+    Role as &str: |role| role.name(), |name| Ok(name.parse()?);
+    ConfigurationState as &str: |state| state.name(), |name| Ok(name.parse()?);
 }
 
 pub(in crate::store) fn raw_json(text: String) -> Box<RawValue> {

@@ -171,6 +171,15 @@ impl Store {
         turn.ok().flatten().ok_or(late)
     }
 
+    /// A turn of a read of a hot table, to be kept until it ends, and a connection for it.
+    pub(super) async fn hot_connection(
+        &self,
+    ) -> Result<(SemaphorePermit<'_>, Checkout<'_>), StoreError> {
+        let until = Instant::now() + CHECKOUT_TIMEOUT;
+        let turn = self.hot_read(until).await?;
+        Ok((turn, self.connection_by(until).await?))
+    }
+
     /// A connection that has passed its health check, so that no query waits for a server that has stopped
     /// responding.
     ///

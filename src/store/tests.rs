@@ -136,7 +136,7 @@ async fn how_to_plan_is_said_where_it_changes() {
     let page = async || {
         let reader = store.unchecked_connection(soon()).await.unwrap();
         let identifier: super::columns::Parameters<'_> =
-            &[(&sensor.0, tokio_postgres::types::Type::UUID)];
+            &[(&sensor, tokio_postgres::types::Type::UUID)];
         let asked = tokio::join!(
             biased;
             reader.health_check(Planning::Once, soon()),

@@ -11,7 +11,6 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::tokens::scope;
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::connections::connector::Connector;
@@ -115,7 +114,7 @@ async fn read(
     tokens: &[Uuid],
     sensors: &[Uuid],
 ) -> Result<Existing, tokio_postgres::Error> {
-    let now = Timestamp::now().to_jiff();
+    let now = Timestamp::now();
     let of_tokens: Parameters<'_> = &[(&tokens, Type::UUID_ARRAY), (&now, Type::TIMESTAMPTZ)];
     let of_sensors: Parameters<'_> = &[(&sensors, Type::UUID_ARRAY)];
     let (tokens, sensors) = tokio::try_join!(
@@ -124,11 +123,10 @@ async fn read(
     )?;
     let mut existing = Existing::default();
     for row in &tokens {
-        existing.tokens.insert(row.try_get(0)?, scope(row.try_get(1)?));
+        existing.tokens.insert(row.try_get(0)?, row.try_get(1)?);
     }
     for row in &sensors {
-        let network = NetworkIdentifier(row.try_get(1)?);
-        existing.sensors.insert(SensorIdentifier(row.try_get(0)?), network);
+        existing.sensors.insert(row.try_get(0)?, row.try_get(1)?);
     }
     Ok(existing)
 }

@@ -4,7 +4,6 @@
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
-use uuid::Uuid;
 
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::store::columns::Parameters;
@@ -85,20 +84,13 @@ impl Store {
         scope: Scope,
         page: &Page<String>,
     ) -> Result<Vec<Network>, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let (own, any): (Option<Uuid>, Option<Uuid>) = (scope.network().map(|it| it.0), None);
-            let limit = page.row_count();
-            let parameters: Parameters<'_> = &[
-                (&own, Type::UUID),
-                (&any, Type::UUID),
-                (&page.after, Type::TEXT),
-                (&limit, Type::INT8),
-            ];
-            let rows = connection.query_typed(SELECT, parameters).await?;
-            Ok(rows.iter().map(network).collect::<Result<_, _>>()?)
-        })
-        .await
+        let parameters: Parameters<'_> = &[
+            (&scope, Type::UUID),
+            (&Scope::All, Type::UUID),
+            (&page.after, Type::TEXT),
+            (&page.row_count(), Type::INT8),
+        ];
+        self.list(SELECT, parameters, network).await
     }
 
     /// One network.
@@ -145,7 +137,7 @@ impl Store {
     ) -> Result<Option<Network>, AccessError> {
         self.within(async {
             let connection = self.connection().await?;
-            let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID), (&name, Type::TEXT)];
+            let parameters: Parameters<'_> = &[(&identifier, Type::UUID), (&name, Type::TEXT)];
             connection.execute_typed(statement, parameters).await?;
             Ok(select_one(&connection, identifier).await?)
         })
@@ -158,11 +150,7 @@ impl Store {
     /// # Errors
     /// When it has sensors, or the database is unavailable.
     pub async fn delete_network(&self, identifier: NetworkIdentifier) -> Result<bool, AccessError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            Ok(connection.execute_typed(DELETE, &[(&identifier.0, Type::UUID)]).await? > 0)
-        })
-        .await
+        Ok(self.change::<AccessError>(DELETE, &[(&identifier, Type::UUID)]).await? > 0)
     }
 
     /// Whether a network contains this sensor.
@@ -171,12 +159,8 @@ impl Store {
         network: NetworkIdentifier,
         sensor: SensorIdentifier,
     ) -> Result<bool, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let parameters: Parameters<'_> = &[(&sensor.0, Type::UUID), (&network.0, Type::UUID)];
-            Ok(connection.query_typed_opt(CONTAINS, parameters).await?.is_some())
-        })
-        .await
+        let parameters: Parameters<'_> = &[(&sensor, Type::UUID), (&network, Type::UUID)];
+        Ok(self.one(CONTAINS, parameters, |_| Ok(())).await?.is_some())
     }
 }
 
@@ -184,22 +168,20 @@ async fn select_one(
     client: &Client,
     identifier: NetworkIdentifier,
 ) -> Result<Option<Network>, tokio_postgres::Error> {
-    let (any, after): (Option<Uuid>, Option<&str>) = (None, None);
-    let one: i64 = 1;
     let parameters: Parameters<'_> = &[
-        (&any, Type::UUID),
-        (&identifier.0, Type::UUID),
-        (&after, Type::TEXT),
-        (&one, Type::INT8),
+        (&Scope::All, Type::UUID),
+        (&identifier, Type::UUID),
+        (&None::<&str>, Type::TEXT),
+        (&1_i64, Type::INT8),
     ];
     client.query_typed_opt(SELECT, parameters).await?.as_ref().map(network).transpose()
 }
 
 fn network(row: &Row) -> Result<Network, tokio_postgres::Error> {
     Ok(Network {
-        identifier: NetworkIdentifier(row.try_get(0)?),
+        identifier: row.try_get(0)?,
         name: row.try_get(1)?,
-        created_at: row.try_get::<_, jiff::Timestamp>(2)?.into(),
+        created_at: row.try_get(2)?,
         sensor_count: row.try_get(3)?,
     })
 }

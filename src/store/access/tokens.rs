@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
-use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, TokenDigest};
+use crate::domain::{Role, Scope, Timestamp, TokenDigest};
 use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
 
@@ -95,26 +95,13 @@ const DELETE_EXPIRED: &str =
 impl Store {
     /// The token with this digest, if it is valid now.
     pub async fn token_of(&self, digest: TokenDigest) -> Result<Option<TokenRow>, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let statement = format!("select {COLUMNS} from token {HOLDER}");
-            let digest = digest.0.as_slice();
-            let row = connection.query_typed_opt(&statement, &[(&digest, Type::BYTEA)]).await?;
-            Ok(row.as_ref().map(token).transpose()?)
-        })
-        .await
+        let statement = format!("select {COLUMNS} from token {HOLDER}");
+        self.one(&statement, &[(&digest.0.as_slice(), Type::BYTEA)], token).await
     }
 
     /// Records that the token was used now.
     pub async fn update_last_used(&self, token: Uuid) -> Result<(), StoreError> {
-        self.within(async {
-            self.connection()
-                .await?
-                .execute_typed(UPDATE_LAST_USED, &[(&token, Type::UUID)])
-                .await?;
-            Ok(())
-        })
-        .await
+        self.change(UPDATE_LAST_USED, &[(&token, Type::UUID)]).await.map(drop)
     }
 
     /// Stores a token, and returns its identifier. Also deletes expired tokens.
@@ -135,16 +122,10 @@ impl Store {
         scope: Scope,
         page: &Page<Uuid>,
     ) -> Result<Vec<TokenRow>, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let (network, limit) = (scope.network().map(|network| network.0), page.row_count());
-            let parameters: Parameters<'_> =
-                &[(&network, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
-            let statement = format!("select {COLUMNS} from token {LIST}");
-            let rows = connection.query_typed(&statement, parameters).await?;
-            Ok(rows.iter().map(token).collect::<Result<_, _>>()?)
-        })
-        .await
+        let limit = page.row_count();
+        let parameters: Parameters<'_> =
+            &[(&scope, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
+        self.list(&format!("select {COLUMNS} from token {LIST}"), parameters, token).await
     }
 
     /// One token of a scope.
@@ -153,47 +134,25 @@ impl Store {
         scope: Scope,
         identifier: Uuid,
     ) -> Result<Option<TokenRow>, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let network = scope.network().map(|network| network.0);
-            let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
-            let statement = format!("select {COLUMNS} from token {ONE}");
-            let row = connection.query_typed_opt(&statement, parameters).await?;
-            Ok(row.as_ref().map(token).transpose()?)
-        })
-        .await
+        let parameters: Parameters<'_> = &[(&scope, Type::UUID), (&identifier, Type::UUID)];
+        self.one(&format!("select {COLUMNS} from token {ONE}"), parameters, token).await
     }
 
     /// Revokes a token of a scope; false if it does not exist.
     pub async fn revoke_token(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let network = scope.network().map(|network| network.0);
-            let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
-            Ok(connection.execute_typed(REVOKE, parameters).await? > 0)
-        })
-        .await
+        let parameters: Parameters<'_> = &[(&scope, Type::UUID), (&identifier, Type::UUID)];
+        Ok(self.change::<StoreError>(REVOKE, parameters).await? > 0)
     }
 
     /// Revokes the token of this name, if there is only one; gives how many there are.
     pub async fn revoke_token_named(&self, name: &str) -> Result<i64, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            Ok(connection
-                .query_typed_one(REVOKE_NAMED, &[(&name, Type::TEXT)])
-                .await?
-                .try_get(0)?)
-        })
-        .await
+        let count = self.one(REVOKE_NAMED, &[(&name, Type::TEXT)], |row| row.try_get(0)).await?;
+        Ok(count.expect("a count is one row"))
     }
 
     /// Ends a session; false if it does not exist.
     pub async fn end_session(&self, identifier: Uuid) -> Result<bool, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            Ok(connection.execute_typed(END_SESSION, &[(&identifier, Type::UUID)]).await? > 0)
-        })
-        .await
+        Ok(self.change::<StoreError>(END_SESSION, &[(&identifier, Type::UUID)]).await? > 0)
     }
 }
 
@@ -203,44 +162,29 @@ pub(super) async fn insert(
     new: &NewToken,
 ) -> Result<Uuid, tokio_postgres::Error> {
     let identifier = Uuid::new_v4();
-    let (digest, role) = (new.digest.0.as_slice(), new.role.name());
-    let network = new.scope.network().map(|network| network.0);
-    let expires_at = new.expires_at.map(Timestamp::to_jiff);
-    let now = Timestamp::now().to_jiff();
-    client.execute_typed(DELETE_EXPIRED, &[(&now, Type::TIMESTAMPTZ)]).await?;
+    client.execute_typed(DELETE_EXPIRED, &[(&Timestamp::now(), Type::TIMESTAMPTZ)]).await?;
     let parameters: Parameters<'_> = &[
         (&identifier, Type::UUID),
         (&new.name, Type::TEXT),
-        (&digest, Type::BYTEA),
-        (&role, Type::TEXT),
-        (&network, Type::UUID),
+        (&new.digest.0.as_slice(), Type::BYTEA),
+        (&new.role, Type::TEXT),
+        (&new.scope, Type::UUID),
         (&new.user, Type::UUID),
-        (&expires_at, Type::TIMESTAMPTZ),
+        (&new.expires_at, Type::TIMESTAMPTZ),
     ];
     client.execute_typed(INSERT, parameters).await?;
     Ok(identifier)
 }
 
 fn token(row: &Row) -> Result<TokenRow, tokio_postgres::Error> {
-    let timestamp = |index: usize| -> Result<Option<Timestamp>, tokio_postgres::Error> {
-        Ok(row.try_get::<_, Option<jiff::Timestamp>>(index)?.map(Into::into))
-    };
     Ok(TokenRow {
         identifier: row.try_get(0)?,
         name: row.try_get(1)?,
-        role: role(row.try_get(2)?),
-        scope: scope(row.try_get(3)?),
+        role: row.try_get(2)?,
+        scope: row.try_get(3)?,
         user: row.try_get(4)?,
-        created_at: row.try_get::<_, jiff::Timestamp>(5)?.into(),
-        expires_at: timestamp(6)?,
-        last_used_at: timestamp(7)?,
+        created_at: row.try_get(5)?,
+        expires_at: row.try_get(6)?,
+        last_used_at: row.try_get(7)?,
     })
-}
-
-pub(in crate::store) fn role(text: &str) -> Role {
-    text.parse().expect("a check constraint allows no other")
-}
-
-pub(in crate::store) fn scope(network: Option<Uuid>) -> Scope {
-    Scope::of(network.map(NetworkIdentifier))
 }

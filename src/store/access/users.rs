@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::tokens::{self, NewToken, role, scope};
+use super::tokens::{self, NewToken};
 use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
@@ -104,22 +104,17 @@ impl Store {
     /// # Errors
     /// When the name is taken, the network does not exist, or the database is unavailable.
     pub async fn create_user(&self, new: &NewUser) -> Result<Uuid, AccessError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let (identifier, role) = (Uuid::new_v4(), new.role.name());
-            let network = new.scope.network().map(|network| network.0);
-            let parameters: Parameters<'_> = &[
-                (&identifier, Type::UUID),
-                (&new.name, Type::TEXT),
-                (&new.password_hash, Type::TEXT),
-                (&role, Type::TEXT),
-                (&network, Type::UUID),
-                (&new.signs_in_with_network, Type::BOOL),
-            ];
-            connection.execute_typed(INSERT, parameters).await?;
-            Ok(identifier)
-        })
-        .await
+        let identifier = Uuid::new_v4();
+        let parameters: Parameters<'_> = &[
+            (&identifier, Type::UUID),
+            (&new.name, Type::TEXT),
+            (&new.password_hash, Type::TEXT),
+            (&new.role, Type::TEXT),
+            (&new.scope, Type::UUID),
+            (&new.signs_in_with_network, Type::BOOL),
+        ];
+        self.change::<AccessError>(INSERT, parameters).await?;
+        Ok(identifier)
     }
 
     /// The users of a scope, one more than the page holds if there are more.
@@ -128,16 +123,10 @@ impl Store {
         scope: Scope,
         page: &Page<Uuid>,
     ) -> Result<Vec<UserRow>, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let (network, limit) = (scope.network().map(|network| network.0), page.row_count());
-            let parameters: Parameters<'_> =
-                &[(&network, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
-            let statement = format!("select {COLUMNS} from account {LIST}");
-            let rows = connection.query_typed(&statement, parameters).await?;
-            Ok(rows.iter().map(user).collect::<Result<_, _>>()?)
-        })
-        .await
+        let limit = page.row_count();
+        let parameters: Parameters<'_> =
+            &[(&scope, Type::UUID), (&page.after, Type::UUID), (&limit, Type::INT8)];
+        self.list(&format!("select {COLUMNS} from account {LIST}"), parameters, user).await
     }
 
     /// One user of a scope.
@@ -159,16 +148,9 @@ impl Store {
         name: &str,
         network: Option<NetworkIdentifier>,
     ) -> Result<Option<(UserRow, String)>, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let network = network.map(|network| network.0);
-            let parameters: Parameters<'_> = &[(&name, Type::TEXT), (&network, Type::UUID)];
-            let statement = format!("select {COLUMNS}, password_hash from account {SIGNS_IN}");
-            let row = connection.query_typed_opt(&statement, parameters).await?;
-            let Some(row) = row else { return Ok(None) };
-            Ok(Some((user(&row)?, row.try_get(6)?)))
-        })
-        .await
+        let parameters: Parameters<'_> = &[(&name, Type::TEXT), (&network, Type::UUID)];
+        let statement = format!("select {COLUMNS}, password_hash from account {SIGNS_IN}");
+        self.one(&statement, parameters, |row| Ok((user(row)?, row.try_get(6)?))).await
     }
 
     /// Changes a user of a scope, and ends the user's sessions; none if the user does not exist.
@@ -185,15 +167,13 @@ impl Store {
         self.within(async {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
-            let own_network = own.network().map(|network| network.0);
-            let role = change.role.map(Role::name);
             let moves = change.scope.is_some();
-            let network = change.scope.and_then(Scope::network).map(|network| network.0);
+            let network = change.scope.and_then(Scope::network);
             let parameters: Parameters<'_> = &[
-                (&own_network, Type::UUID),
+                (&own, Type::UUID),
                 (&identifier, Type::UUID),
                 (&change.password_hash, Type::TEXT),
-                (&role, Type::TEXT),
+                (&change.role, Type::TEXT),
                 (&moves, Type::BOOL),
                 (&network, Type::UUID),
             ];
@@ -209,13 +189,8 @@ impl Store {
 
     /// Deletes a user of a scope, and the user's sessions; false if the user does not exist.
     pub async fn delete_user(&self, scope: Scope, identifier: Uuid) -> Result<bool, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let network = scope.network().map(|network| network.0);
-            let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
-            Ok(connection.execute_typed(DELETE, parameters).await? > 0)
-        })
-        .await
+        let parameters: Parameters<'_> = &[(&scope, Type::UUID), (&identifier, Type::UUID)];
+        Ok(self.change::<StoreError>(DELETE, parameters).await? > 0)
     }
 
     /// Creates a session for a user who has signed in; none if the user was changed or deleted since
@@ -230,12 +205,11 @@ impl Store {
         self.within(async {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
-            let (role, network) = (user.role.name(), user.scope.network().map(|it| it.0));
             let parameters: Parameters<'_> = &[
                 (&user.identifier, Type::UUID),
                 (&password_hash, Type::TEXT),
-                (&role, Type::TEXT),
-                (&network, Type::UUID),
+                (&user.role, Type::TEXT),
+                (&user.scope, Type::UUID),
             ];
             if transaction.query_typed_opt(LOCK_UNCHANGED, parameters).await?.is_none() {
                 return Ok(None);
@@ -254,8 +228,7 @@ async fn select_one(
     scope: Scope,
     identifier: Uuid,
 ) -> Result<Option<UserRow>, tokio_postgres::Error> {
-    let network = scope.network().map(|network| network.0);
-    let parameters: Parameters<'_> = &[(&network, Type::UUID), (&identifier, Type::UUID)];
+    let parameters: Parameters<'_> = &[(&scope, Type::UUID), (&identifier, Type::UUID)];
     let statement = format!("select {COLUMNS} from account {ONE}");
     client.query_typed_opt(&statement, parameters).await?.as_ref().map(user).transpose()
 }
@@ -264,9 +237,9 @@ fn user(row: &Row) -> Result<UserRow, tokio_postgres::Error> {
     Ok(UserRow {
         identifier: row.try_get(0)?,
         name: row.try_get(1)?,
-        role: role(row.try_get(2)?),
-        scope: scope(row.try_get(3)?),
-        created_at: row.try_get::<_, jiff::Timestamp>(4)?.into(),
+        role: row.try_get(2)?,
+        scope: row.try_get(3)?,
+        created_at: row.try_get(4)?,
         signs_in_with_network: row.try_get(5)?,
     })
 }

@@ -4,11 +4,9 @@
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::background::uuids;
-use crate::store::columns::{Parameters, timestamp};
+use crate::store::columns::Parameters;
 use crate::store::{Store, StoreError};
 
 /// A configuration to be published.
@@ -121,7 +119,6 @@ impl Store {
         after: Option<SensorIdentifier>,
         limit: i64,
     ) -> Result<Vec<PendingConfiguration>, StoreError> {
-        let after = after.map(|sensor| sensor.0);
         let rows = self.rows(UNPUBLISHED, &[(&after, Type::UUID), (&limit, Type::INT8)]).await?;
         Ok(rows.iter().map(pending).collect::<Result<_, _>>()?)
     }
@@ -131,7 +128,7 @@ impl Store {
         &self,
         sensors: &[SensorIdentifier],
     ) -> Result<Vec<PendingConfiguration>, StoreError> {
-        let rows = self.rows(NEWEST, &[(&uuids(sensors), Type::UUID_ARRAY)]).await?;
+        let rows = self.rows(NEWEST, &[(&sensors, Type::UUID_ARRAY)]).await?;
         Ok(rows.iter().map(pending).collect::<Result<_, _>>()?)
     }
 
@@ -143,14 +140,14 @@ impl Store {
         if sent.is_empty() {
             return Ok(());
         }
-        let sensors: Vec<Uuid> = sent.iter().map(|it| it.sensor.0).collect();
+        let sensors: Vec<_> = sent.iter().map(|it| it.sensor).collect();
         let revisions: Vec<i32> = sent.iter().map(|it| it.revision).collect();
-        let created: Vec<_> = sent.iter().map(|it| it.created_at.to_jiff()).collect();
+        let created: Vec<_> = sent.iter().map(|it| it.created_at).collect();
         let sent: Parameters<'_> = &[
             (&sensors, Type::UUID_ARRAY),
             (&revisions, Type::INT4_ARRAY),
             (&created, Type::TIMESTAMPTZ_ARRAY),
-            (&Timestamp::now().to_jiff(), Type::TIMESTAMPTZ),
+            (&Timestamp::now(), Type::TIMESTAMPTZ),
         ];
         self.execute(RECORD_SENDING, sent).await?;
         Ok(())
@@ -167,10 +164,9 @@ impl Store {
         if published.is_empty() {
             return Ok(());
         }
-        let sensors: Vec<Uuid> = published.iter().map(|(sensor, ..)| sensor.0).collect();
+        let sensors: Vec<_> = published.iter().map(|(sensor, ..)| *sensor).collect();
         let revisions: Vec<i32> = published.iter().map(|(_, revision, _)| *revision).collect();
-        let created: Vec<_> =
-            published.iter().map(|(.., created_at)| created_at.to_jiff()).collect();
+        let created: Vec<_> = published.iter().map(|(.., created_at)| *created_at).collect();
         let published: Parameters<'_> = &[
             (&sensors, Type::UUID_ARRAY),
             (&revisions, Type::INT4_ARRAY),
@@ -192,9 +188,9 @@ impl Store {
         if refused.is_empty() {
             return Ok(());
         }
-        let sensors: Vec<Uuid> = refused.iter().map(|it| it.sensor.0).collect();
+        let sensors: Vec<_> = refused.iter().map(|it| it.sensor).collect();
         let revisions: Vec<i32> = refused.iter().map(|it| it.revision).collect();
-        let created: Vec<_> = refused.iter().map(|it| it.created_at.to_jiff()).collect();
+        let created: Vec<_> = refused.iter().map(|it| it.created_at).collect();
         let problems: Vec<&str> = refused.iter().map(|it| it.problem.as_str()).collect();
         let is_final: Vec<bool> = refused.iter().map(|it| it.is_final).collect();
         let refused: Parameters<'_> = &[
@@ -214,9 +210,8 @@ impl Store {
         after: Option<SensorIdentifier>,
         limit: i64,
     ) -> Result<Vec<SensorIdentifier>, StoreError> {
-        let after = after.map(|sensor| sensor.0);
         let rows = self.rows(UNCLEARED, &[(&after, Type::UUID), (&limit, Type::INT8)]).await?;
-        Ok(rows.iter().map(|row| SensorIdentifier(row.get(0))).collect())
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Records these as cleared.
@@ -227,8 +222,7 @@ impl Store {
         if cleared.is_empty() {
             return Ok(());
         }
-        let sensors = uuids(cleared);
-        let sensors: Parameters<'_> = &[(&sensors, Type::UUID_ARRAY)];
+        let sensors: Parameters<'_> = &[(&cleared, Type::UUID_ARRAY)];
         self.execute(RECORD_CLEARANCES, sensors).await?;
         self.execute(RESTORE, sensors).await?;
         Ok(())
@@ -237,9 +231,9 @@ impl Store {
 
 fn pending(row: &Row) -> Result<PendingConfiguration, tokio_postgres::Error> {
     Ok(PendingConfiguration {
-        sensor: SensorIdentifier(row.try_get(0)?),
+        sensor: row.try_get(0)?,
         revision: row.try_get(1)?,
         value: row.try_get(2)?,
-        created_at: timestamp(row, 3)?,
+        created_at: row.try_get(3)?,
     })
 }

@@ -114,8 +114,7 @@ impl Store {
         self.within(async {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
-            let locked =
-                transaction.query_typed_opt(LOCK_SENSOR, &[(&sensor.0, Type::UUID)]).await?;
+            let locked = transaction.query_typed_opt(LOCK_SENSOR, &[(&sensor, Type::UUID)]).await?;
             if locked.is_none() {
                 return Ok(None);
             }
@@ -127,12 +126,12 @@ impl Store {
                 return Ok(Some(before));
             }
             let created = transaction
-                .query_typed_one(INSERT_NEXT, &[(&sensor.0, Type::UUID), (&value, Type::TEXT)])
+                .query_typed_one(INSERT_NEXT, &[(&sensor, Type::UUID), (&value, Type::TEXT)])
                 .await?;
             let revision: i32 = created.try_get(0)?;
             if let Some(Idempotency { key, body_digest }) = idempotency {
                 let remembered: Parameters<'_> = &[
-                    (&sensor.0, Type::UUID),
+                    (&sensor, Type::UUID),
                     (key, Type::TEXT),
                     (&body_digest.as_slice(), Type::BYTEA),
                     (&revision, Type::INT4),
@@ -152,7 +151,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let parameters: Parameters<'_> =
-            &[(&now.to_jiff(), Type::TIMESTAMPTZ), (&self.idempotency_hours, Type::INT4)];
+            &[(&now, Type::TIMESTAMPTZ), (&self.idempotency_hours, Type::INT4)];
         client.execute_typed(DELETE_KEYS, parameters).await?;
         Ok(())
     }
@@ -164,7 +163,7 @@ impl Store {
         Idempotency { key, body_digest }: &Idempotency,
     ) -> Result<Option<Creation>, tokio_postgres::Error> {
         let parameters: Parameters<'_> =
-            &[(&sensor.0, Type::UUID), (key, Type::TEXT), (&self.idempotency_hours, Type::INT4)];
+            &[(&sensor, Type::UUID), (key, Type::TEXT), (&self.idempotency_hours, Type::INT4)];
         let Some(row) = transaction.query_typed_opt(REPEATED, parameters).await? else {
             return Ok(None);
         };
@@ -178,7 +177,7 @@ impl Store {
         sensor: SensorIdentifier,
         revision: Option<i32>,
     ) -> Result<Option<Option<Configuration>>, StoreError> {
-        let parameters: Parameters<'_> = &[(&sensor.0, Type::UUID), (&revision, Type::INT4)];
+        let parameters: Parameters<'_> = &[(&sensor, Type::UUID), (&revision, Type::INT4)];
         let rows = self.rows_of_sensor(sensor, ONE, parameters, configuration).await?;
         Ok(rows.map(|rows| rows.into_iter().next()))
     }
@@ -192,23 +191,20 @@ impl Store {
     ) -> Result<Option<Vec<Configuration>>, StoreError> {
         let limit = page.row_count();
         let parameters: Parameters<'_> =
-            &[(&sensor.0, Type::UUID), (&page.after, Type::INT4), (&limit, Type::INT8)];
+            &[(&sensor, Type::UUID), (&page.after, Type::INT4), (&limit, Type::INT8)];
         self.rows_of_sensor(sensor, LIST, parameters, configuration).await
     }
 }
 
 fn configuration(row: &Row) -> Result<Configuration, tokio_postgres::Error> {
-    let timestamp = |index: usize| -> Result<Option<Timestamp>, tokio_postgres::Error> {
-        Ok(row.try_get::<_, Option<jiff::Timestamp>>(index)?.map(Into::into))
-    };
     Ok(Configuration {
         revision: row.try_get(0)?,
         value: raw_json(row.try_get(1)?),
-        state: row.try_get::<_, &str>(8)?.parse().expect("the column has no other"),
-        created_at: row.try_get::<_, jiff::Timestamp>(2)?.into(),
-        published_at: timestamp(3)?,
-        acknowledged_at: timestamp(4)?,
-        acknowledgement_received_at: timestamp(5)?,
+        state: row.try_get(8)?,
+        created_at: row.try_get(2)?,
+        published_at: row.try_get(3)?,
+        acknowledged_at: row.try_get(4)?,
+        acknowledgement_received_at: row.try_get(5)?,
         success: row.try_get(6)?,
         problem: row.try_get(7)?,
     })

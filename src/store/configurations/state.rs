@@ -42,9 +42,9 @@ impl ConfigurationState {
 }
 
 impl FromStr for ConfigurationState {
-    type Err = ();
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(())
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|state| state.name() == text).ok_or("there is no such state")
     }
 }

@@ -59,8 +59,8 @@ pub(super) fn chunks(table: &str) -> String {
 /// A chunk: its name in SQL, and its interval.
 struct Chunk {
     name: String,
-    from: jiff::Timestamp,
-    to: jiff::Timestamp,
+    from: Timestamp,
+    to: Timestamp,
     is_compressed: bool,
     /// The index by receipt: its name in SQL, and without the schema.
     index: (String, String),
@@ -74,7 +74,7 @@ async fn old_chunks(
 ) -> Result<Vec<Chunk>, StoreError> {
     let parameters = [
         (&chunks(table) as _, Type::TEXT),
-        (&end.to_jiff() as _, Type::TIMESTAMPTZ),
+        (&end as _, Type::TIMESTAMPTZ),
         (&only_uncompressed as _, Type::BOOL),
     ];
     let rows = client.query_typed(OLD_CHUNKS, &parameters).await?;
@@ -176,7 +176,7 @@ async fn try_drop_chunk(
         return Ok(false);
     }
     let late = format!("select exists (select 1 from {} where receipt_timestamp > $1)", chunk.name);
-    let limit = retention.limit().to_jiff();
+    let limit = retention.limit();
     let late = transaction.query_typed_one(&late, &[(&limit, Type::TIMESTAMPTZ)]).await?;
     if late.try_get(0)? {
         return Ok(false);

@@ -101,10 +101,10 @@ async fn delete_expired_rows(retention: &Retention, client: &mut Client) -> Resu
     while deleted <= MAX_DELETED_ROWS {
         let transaction = client.transaction().await?;
         transaction.batch_execute(SCAN_TIMEOUT).await?;
-        let parameters = [(&limit.to_jiff() as _, Type::TIMESTAMPTZ)];
+        let parameters = [(&limit as _, Type::TIMESTAMPTZ)];
         let row = transaction.query_typed_one(&oldest, &parameters).await?;
-        let Some(oldest) = row.try_get::<_, Option<jiff::Timestamp>>(0)? else { break };
-        let end = Timestamp::from(oldest).saturating_add(DELETED_AT_ONCE).min(limit).to_jiff();
+        let Some(oldest) = row.try_get::<_, Option<Timestamp>>(0)? else { break };
+        let end = oldest.saturating_add(DELETED_AT_ONCE).min(limit);
         deleted += transaction.execute_typed(&delete, &[(&end, Type::TIMESTAMPTZ)]).await?;
         transaction.commit().await?;
     }

@@ -77,7 +77,7 @@ impl TableCensus {
         Ok(Self {
             table,
             partitions: row.try_get(0)?,
-            end: row.try_get::<_, Option<jiff::Timestamp>>(1)?.map(Timestamp::from),
+            end: row.try_get(1)?,
             bytes: row.try_get(2)?,
             default_bytes: row.try_get(3)?,
         })

@@ -79,7 +79,7 @@ async fn drop_expired(
     client: &mut Client,
     kept: &mut Kept,
 ) -> Result<usize, StoreError> {
-    let limit = retention.limit().to_jiff();
+    let limit = retention.limit();
     let expired = client
         .query_typed(EXPIRED, &[(&retention.table, Type::TEXT), (&limit, Type::TIMESTAMPTZ)])
         .await?;
@@ -172,7 +172,7 @@ async fn drop_detached(
         "insert into {table} ({columns}) overriding system value
          select {columns} from {name} where receipt_timestamp > $1 on conflict do nothing"
     );
-    let limit = retention.limit().to_jiff();
+    let limit = retention.limit();
     let rescued = transaction.execute_typed(&rescue, &[(&limit, Type::TIMESTAMPTZ)]).await?;
     transaction.batch_execute(&format!("drop table {name}")).await?;
     transaction.commit().await?;
@@ -189,7 +189,7 @@ pub(in crate::store) async fn delete_expired_rows(
     let size =
         format!("select pg_relation_size('{table}') / current_setting('block_size')::bigint");
     let pages: i64 = client.query_typed_one(&size, &[]).await?.try_get(0)?;
-    let limit = retention.limit().to_jiff();
+    let limit = retention.limit();
     let mut deleted = 0;
     let mut first = 0;
     while first < pages {
@@ -226,5 +226,5 @@ pub(in crate::store) async fn newest_receipt(
     let newest = format!("select max(receipt_timestamp) from {partition}");
     let newest = transaction.query_typed_one(&newest, &[]).await?;
     transaction.commit().await?;
-    Ok(newest.try_get::<_, Option<jiff::Timestamp>>(0)?.map(Timestamp::from))
+    Ok(newest.try_get(0)?)
 }

@@ -76,9 +76,11 @@ impl Engine for TimescaleDb {
 
     fn create<'a>(&'a self, client: &'a Client, new: &'a NewPartition) -> Done<'a, ()> {
         Box::pin(async {
-            let (from, to) = (new.from.to_jiff(), new.to.to_jiff());
-            let interval: Parameters<'_> =
-                &[(&new.table, Type::TEXT), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
+            let interval: Parameters<'_> = &[
+                (&new.table, Type::TEXT),
+                (&new.from, Type::TIMESTAMPTZ),
+                (&new.to, Type::TIMESTAMPTZ),
+            ];
             if client.query_typed_one(HAS_INTERVAL, interval).await?.try_get(0)? {
                 return Ok(());
             }

@@ -3,11 +3,8 @@
 
 use std::collections::hash_map::Entry;
 
-use jiff::Timestamp;
-use uuid::Uuid;
-
 use super::copy;
-use crate::domain::{Batch, Heartbeat, RowRef, SensorIdentifier, Uplink};
+use crate::domain::{Batch, Heartbeat, RowRef, SensorIdentifier, Timestamp, Uplink};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::WriterConnection;
 
@@ -35,11 +32,11 @@ pub(in crate::store) async fn write(
     let column = |of: fn(&(SensorIdentifier, &Uplink, &Heartbeat)) -> Timestamp| -> Vec<Timestamp> {
         first.iter().map(of).collect()
     };
-    let sensors: Vec<Uuid> = first.iter().map(|(sensor, ..)| sensor.0).collect();
+    let sensors: Vec<_> = first.iter().map(|(sensor, ..)| *sensor).collect();
     let revisions: Vec<i32> =
         first.iter().filter_map(|(.., heartbeat)| heartbeat.revision).collect();
-    let timestamp = column(|(.., heartbeat)| heartbeat.timestamp.to_jiff());
-    let received = column(|(_, uplink, _)| uplink.message.received_at.to_jiff());
+    let timestamp = column(|(.., heartbeat)| heartbeat.timestamp);
+    let received = column(|(_, uplink, _)| uplink.message.received_at);
     let success: Vec<bool> = first.iter().map(|(.., heartbeat)| heartbeat.success).collect();
     let rows = connection
         .client
@@ -48,7 +45,7 @@ pub(in crate::store) async fn write(
     Ok(rows
         .iter()
         .map(|row| Acknowledgement {
-            sensor: SensorIdentifier(row.get(0)),
+            sensor: row.get(0),
             revision: row.get(1),
             success: row.get(2),
         })

@@ -11,7 +11,6 @@ use bb8::{Pool, PooledConnection};
 use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
 use super::acknowledge::{self, Acknowledgement};
 use super::events::gather;
@@ -350,11 +349,11 @@ async fn begin(
     connection: &WriterConnection,
     rows: &[(Kind, Rows)],
 ) -> Result<Vec<SensorIdentifier>, StoreError> {
-    let mut sensors: Vec<Uuid> = Vec::new();
+    let mut sensors: Vec<SensorIdentifier> = Vec::new();
     for (_, rows) in rows {
         for rows in [&rows.new, &rows.maybe_duplicate] {
             sensors.extend(
-                rows.chunk_by(|one, next| one.sensor == next.sensor).map(|run| run[0].sensor.0),
+                rows.chunk_by(|one, next| one.sensor == next.sensor).map(|run| run[0].sensor),
             );
         }
     }
@@ -365,7 +364,7 @@ async fn begin(
     let parameters: [&(dyn ToSql + Sync); 1] = [&sensors];
     let deleted = connection.client.query(&connection.tombstones, &parameters);
     let ((), deleted) = tokio::try_join!(begin, deleted)?;
-    Ok(deleted.iter().map(|row| SensorIdentifier(row.get(0))).collect())
+    Ok(deleted.iter().map(|row| row.get(0)).collect())
 }
 
 fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {

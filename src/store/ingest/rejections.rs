@@ -62,9 +62,9 @@ pub(in crate::store) async fn insert(
     connection: &WriterConnection,
     kept: &[&Rejection],
 ) -> Result<Vec<Row>, StoreError> {
-    let received: Vec<_> = kept.iter().map(|it| it.received_at.to_jiff()).collect();
+    let received: Vec<_> = kept.iter().map(|it| it.received_at).collect();
     let topics: Vec<_> = kept.iter().map(|it| storable(&it.topic)).collect();
-    let sensors: Vec<_> = kept.iter().map(|it| it.sensor.map(|sensor| sensor.0)).collect();
+    let sensors: Vec<_> = kept.iter().map(|it| it.sensor).collect();
     let kinds: Vec<_> = kept.iter().map(|it| it.kind.map(Kind::name)).collect();
     let indices: Vec<_> = kept.iter().map(|it| it.item_index.map(narrow)).collect();
     let counts: Vec<_> = kept.iter().map(|it| narrow(it.item_count)).collect();

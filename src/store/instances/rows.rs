@@ -8,8 +8,7 @@ use tokio_postgres::types::{Json, Type};
 use uuid::Uuid;
 
 use crate::domain::{FlowSnapshot, LedgerSnapshot, SensorIdentifier, Timestamp};
-use crate::store::background::uuids;
-use crate::store::columns::{Parameters, timestamp};
+use crate::store::columns::Parameters;
 use crate::store::{Store, StoreError};
 
 /// By instance, the version of its watched sensors that is known.
@@ -97,18 +96,16 @@ impl Store {
         row: &InstanceRow,
         announces: bool,
     ) -> Result<(), StoreError> {
-        let started_at = row.started_at.to_jiff();
-        let watched = uuids(&row.watched);
         let parameters: Parameters<'_> = &[
             (&row.identifier, Type::UUID),
             (&row.client_id, Type::TEXT),
             (&row.host, Type::TEXT),
             (&row.version, Type::TEXT),
-            (&started_at, Type::TIMESTAMPTZ),
+            (&row.started_at, Type::TIMESTAMPTZ),
             (&row.is_leader, Type::BOOL),
             (&Json(&row.ledger), Type::JSONB),
             (&Json(&row.flow), Type::JSONB),
-            (&watched, Type::UUID_ARRAY),
+            (&row.watched, Type::UUID_ARRAY),
             (&row.watch_version, Type::INT8),
             (&Json(&row.known_versions), Type::JSONB),
             (&row.topic_prefix, Type::TEXT),
@@ -136,19 +133,18 @@ impl Store {
 }
 
 fn instance(row: &Row) -> Result<InstanceRow, tokio_postgres::Error> {
-    let watched: Vec<Uuid> = row.try_get(10)?;
     Ok(InstanceRow {
         identifier: row.try_get(0)?,
         client_id: row.try_get(1)?,
         host: row.try_get(2)?,
         version: row.try_get(3)?,
-        started_at: timestamp(row, 4)?,
-        heartbeat_at: timestamp(row, 5)?,
+        started_at: row.try_get(4)?,
+        heartbeat_at: row.try_get(5)?,
         is_alive: row.try_get(6)?,
         is_leader: row.try_get(7)?,
         ledger: row.try_get::<_, Json<_>>(8)?.0,
         flow: row.try_get::<_, Json<_>>(9)?.0,
-        watched: watched.into_iter().map(SensorIdentifier).collect(),
+        watched: row.try_get(10)?,
         watch_version: row.try_get(11)?,
         known_versions: row.try_get::<_, Json<_>>(12)?.0,
         topic_prefix: row.try_get(13)?,

@@ -209,9 +209,8 @@ impl Watch {
         sensor: SensorIdentifier,
         (first, last): (Timestamp, Timestamp),
     ) -> Result<Vec<Timestamp>, StoreError> {
-        let (first, last) = (first.to_jiff(), last.to_jiff());
-        let rows = self.client.query(&self.visible, &[&sensor.0, &first, &last]).await?;
-        Ok(rows.iter().map(|row| row.get::<_, jiff::Timestamp>(0).into()).collect())
+        let rows = self.client.query(&self.visible, &[&sensor, &first, &last]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::domain::Timestamp;
-use crate::store::columns::timestamp;
 use crate::store::pool::BACKGROUND_TIMEOUT;
 use crate::store::{Store, StoreError};
 
@@ -27,7 +26,7 @@ impl Clocks {
         let row = client.query_typed_one("select clock_timestamp()", &[]).await?;
         // The middle of the round trip, so that a slow answer does not count as a difference.
         let half = Duration::from_secs_f64(Timestamp::now().seconds_since(sent_at) / 2.0);
-        Ok(Self { ours: sent_at.saturating_add(half), database: timestamp(&row, 0)? })
+        Ok(Self { ours: sent_at.saturating_add(half), database: row.try_get(0)? })
     }
 
     /// How many seconds the database's clock is ahead of ours; negative if it is behind.

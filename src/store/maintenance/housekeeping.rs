@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 
 use super::clock::Clocks;
 use super::partitions::Intervals;
-use crate::domain::{Kind, SensorIdentifier, Timestamp};
+use crate::domain::{Kind, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::engines::engine::{Compression, Kept, Retention};
 use crate::store::ingest::writer_connection::table;
@@ -158,9 +158,8 @@ impl Housekeeper {
                 continue;
             }
             let retention = Retention { table: table(kind), days, now };
-            let limit = retention.limit().to_jiff();
             let limit: Parameters<'_> =
-                &[(&retention.table, Type::TEXT), (&limit, Type::TIMESTAMPTZ)];
+                &[(&retention.table, Type::TEXT), (&retention.limit(), Type::TIMESTAMPTZ)];
             if let Err(error) = client.execute_typed(RECORD_LIMIT, limit).await {
                 outcome = outcome.and(Err(error.into()));
                 continue;
@@ -181,8 +180,7 @@ impl Housekeeper {
             }
         }
         outcome = outcome.and(self.store.delete_old_keys(client, now).await);
-        let deleted =
-            client.execute_typed(DELETE_TOMBSTONES, &[(&now.to_jiff(), Type::TIMESTAMPTZ)]).await;
+        let deleted = client.execute_typed(DELETE_TOMBSTONES, &[(&now, Type::TIMESTAMPTZ)]).await;
         outcome.and(Ok(deleted.map(drop)?))
     }
 
@@ -190,7 +188,7 @@ impl Housekeeper {
     async fn resume_purges(&self) -> Result<(), StoreError> {
         let unpurged = self.store.connection().await?.query(UNPURGED_SENSORS, &[]).await?;
         for row in unpurged {
-            self.store.resume_purge(SensorIdentifier(row.get(0))).await?;
+            self.store.resume_purge(row.get(0)).await?;
         }
         Ok(())
     }

@@ -152,22 +152,18 @@ impl Store {
         let first = from.map_or(oldest, |from| bucket_of(from).clamp(oldest, present + 1));
         let bucket_count = (present + 1 - first).unsigned_abs().max(1);
         let page = Page { limit: page.limit.min(MAX_COUNTS / bucket_count), ..page };
-        let (network, limit) = (scope.network().map(|network| network.0), page.row_count());
+        let limit = page.row_count();
         let parameters: Parameters<'_> = &[
             (&first, Type::INT4),
             (&present, Type::INT4),
-            (&network, Type::UUID),
+            (&scope, Type::UUID),
             (&page.after, Type::UUID),
             (&limit, Type::INT8),
             (&sensors, Type::UUID_ARRAY),
             (&first.div_euclid(DAY_BUCKETS), Type::INT4),
             (&present.div_euclid(DAY_BUCKETS), Type::INT4),
         ];
-        self.within(async {
-            let rows = self.connection().await?.query_typed(&PAGE, parameters).await?;
-            Ok((rows.iter().map(sensor_activity).collect::<Result<_, _>>()?, page))
-        })
-        .await
+        Ok((self.list(&PAGE, parameters, sensor_activity).await?, page))
     }
 }
 
@@ -183,5 +179,5 @@ fn sensor_activity(row: &Row) -> Result<SensorActivity, tokio_postgres::Error> {
     });
     let mut buckets: Vec<_> = buckets.into_iter().zip(counts).collect();
     buckets.sort_unstable_by_key(|(bucket, _)| *bucket);
-    Ok(SensorActivity { sensor: SensorIdentifier(row.try_get(0)?), buckets })
+    Ok(SensorActivity { sensor: row.try_get(0)?, buckets })
 }

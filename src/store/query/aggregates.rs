@@ -6,14 +6,12 @@
 use std::pin::pin;
 
 use futures_util::TryStreamExt as _;
-use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::hour_page::{HourPage, Range, is_in};
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::columns::{Parameters, timestamp};
-use crate::store::pool::CHECKOUT_TIMEOUT;
+use crate::store::columns::Parameters;
 use crate::store::rollup::aggregation::{Aggregate, Aggregation, Sums};
 use crate::store::rollup::hours::{HOUR_SECS, SETTLED};
 use crate::store::sensors::lookups::SENSOR_EXISTS;
@@ -120,7 +118,7 @@ impl Store {
         }
         let mut sums = Sums::new(aggregation);
         let range = (from, to.min(end).max(from));
-        let add = |created: jiff::Timestamp, value: &str| sums.add(created.into(), value);
+        let add = |created: Timestamp, value: &str| sums.add(created, value);
         if self.each_value(sensor, range, add).await?.is_none() {
             return Ok(None);
         }
@@ -141,11 +139,9 @@ impl Store {
     ) -> Result<Option<Aggregates>, StoreError> {
         let mut page = HourPage::new(aggregation, now);
         let exists = self.within(async {
-            let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let _turn = self.hot_read(until).await?;
-            let connection = self.connection_by(until).await?;
+            let (_turn, connection) = self.hot_connection().await?;
             // First: what is folded meanwhile is in the counts, and what is committed meanwhile in neither.
-            let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+            let identifier: Parameters<'_> = &[(&sensor, Type::UUID)];
             for row in connection.query_typed(JOURNALLED, identifier).await? {
                 page.journalled.insert(row.try_get(0)?);
             }
@@ -172,8 +168,7 @@ impl Store {
         }
         let (ranges, wanted) = page.ranges();
         for range in ranges {
-            let add = |created: jiff::Timestamp, value: &str| {
-                let created = created.into();
+            let add = |created: Timestamp, value: &str| {
                 if is_in(&wanted, created) {
                     page.sums.add(created, value);
                 }
@@ -197,16 +192,14 @@ impl Store {
         &self,
         sensor: SensorIdentifier,
         range: Range,
-        mut visit: impl FnMut(jiff::Timestamp, &str),
+        mut visit: impl FnMut(Timestamp, &str),
     ) -> Result<Option<()>, StoreError> {
-        let (from, to) = (range.0.to_jiff(), range.1.to_jiff());
+        let (from, to) = range;
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&sensor.0, Type::UUID), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
+            [(&sensor, Type::UUID), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
         self.within(async {
-            let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let _turn = self.hot_read(until).await?;
-            let connection = self.connection_by(until).await?;
-            let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+            let (_turn, connection) = self.hot_connection().await?;
+            let identifier: Parameters<'_> = &[(&sensor, Type::UUID)];
             let (exists, rows) = tokio::try_join!(
                 connection.query_typed_opt(SENSOR_EXISTS, identifier),
                 connection.query_typed_raw(VALUES, parameters),
@@ -230,20 +223,17 @@ impl Store {
         (from, to): Range,
         n: u32,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let (from, to) = (from.to_jiff(), to.to_jiff());
         let n = i64::from(n);
         let parameters: Parameters<'_> = &[
-            (&sensor.0, Type::UUID),
+            (&sensor, Type::UUID),
             (&from, Type::TIMESTAMPTZ),
             (&to, Type::TIMESTAMPTZ),
             (&n, Type::INT8),
         ];
         self.within(async {
-            let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let _turn = self.hot_read(until).await?;
-            let connection = self.connection_by(until).await?;
+            let (_turn, connection) = self.hot_connection().await?;
             let row = connection.query_typed_opt(NTH, parameters).await?;
-            Ok(row.map(|row| timestamp(&row, 0)).transpose()?)
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
         })
         .await
     }
@@ -257,6 +247,6 @@ async fn read(
     limit: i64,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     let parameters: Parameters<'_> =
-        &[(&sensor.0, Type::UUID), (&first, Type::INT4), (&last, Type::INT4), (&limit, Type::INT8)];
+        &[(&sensor, Type::UUID), (&first, Type::INT4), (&last, Type::INT4), (&limit, Type::INT8)];
     client.query_typed(statement, parameters).await
 }

@@ -44,7 +44,7 @@ impl Store {
         range: (Timestamp, Timestamp),
     ) -> Result<Option<Attributes>, StoreError> {
         let mut seen = Seen::default();
-        let read = self.each_value(sensor, range, |created, value| seen.add(created.into(), value));
+        let read = self.each_value(sensor, range, |created, value| seen.add(created, value));
         let exists = read.await?.is_some();
         Ok(exists.then(|| seen.finish()))
     }

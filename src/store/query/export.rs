@@ -224,10 +224,10 @@ impl Work {
     async fn all(&mut self) -> Result<(), Halt> {
         self.gathered.extend_from_slice(self.export.header().as_bytes());
         let (sensor, network) = match self.export.of {
-            ExportOf::Sensor(sensor) => (Some(sensor.0), None),
-            ExportOf::Network(network) => (None, Some(network.0)),
+            ExportOf::Sensor(sensor) => (Some(sensor), None),
+            ExportOf::Network(network) => (None, Some(network)),
         };
-        let mut after: Option<Uuid> = None;
+        let mut after = None;
         loop {
             let rows = self
                 .client
@@ -242,8 +242,8 @@ impl Work {
                 )
                 .await?;
             for row in &rows {
-                let sensor: Uuid = row.try_get(0)?;
-                self.one(SensorIdentifier(sensor)).await?;
+                let sensor: SensorIdentifier = row.try_get(0)?;
+                self.one(sensor).await?;
                 after = Some(sensor);
             }
             if network.is_none() || rows.is_empty() {

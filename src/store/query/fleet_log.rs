@@ -2,17 +2,15 @@
 //! valid after inserts, and PostgreSQL bounds a page also in bytes.
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::hot_page::{PAGE_BYTES, is_followed, near};
 use super::pages::log_message;
 use super::rows::{LogFilter, LogMessageRow, Order, Page, RowKey, RowPage, Selection, TimeRange};
-use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
+use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier};
 use crate::store::columns::Parameters;
-
-use crate::store::pool::{CHECKOUT_TIMEOUT, Checkout};
+use crate::store::pool::Checkout;
 use crate::store::{Store, StoreError};
 
 /// Conditions that a listed log message fulfils.
@@ -68,9 +66,7 @@ impl Store {
         // Planning for all partitions takes longer than reading the page; see `pages`.
         let (first, is_all) = near(&selection);
         self.within(async {
-            let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let _turn = self.hot_read(until).await?;
-            let connection = self.connection_by(until).await?;
+            let (_turn, connection) = self.hot_connection().await?;
             let mut rows = page_of(&connection, (first.range, order), page, filter).await?;
             let limit = page.limit as usize;
             if !is_all && rows.len() <= limit && !is_followed(&rows)? {
@@ -129,19 +125,16 @@ from (
 where coalesce(bytes, 0) < {PAGE_BYTES}
 {sorted}"
     );
-    let uuid = |network: Option<NetworkIdentifier>| network.map(|network| network.0);
-    let (own, network) = (uuid(filter.scope.network()), uuid(filter.network));
-    let (from, to) = (range.from.map(Timestamp::to_jiff), range.to.map(Timestamp::to_jiff));
     let (severities, pattern) = (filter.log.severities(), filter.log.pattern());
     let after = page.after;
-    let timestamp = after.map(|key| key.row.timestamp.to_jiff());
+    let timestamp = after.map(|key| key.row.timestamp);
     let digest = after.map(|key| key.row.digest);
-    let sensor = after.map(|key| key.sensor.0);
+    let sensor = after.map(|key| key.sensor);
     let parameters: Parameters<'_> = &[
-        (&own, Type::UUID),
-        (&network, Type::UUID),
-        (&from, Type::TIMESTAMPTZ),
-        (&to, Type::TIMESTAMPTZ),
+        (&filter.scope, Type::UUID),
+        (&filter.network, Type::UUID),
+        (&range.from, Type::TIMESTAMPTZ),
+        (&range.to, Type::TIMESTAMPTZ),
         (&severities, Type::TEXT_ARRAY),
         (&pattern, Type::TEXT),
         (&timestamp, Type::TIMESTAMPTZ),
@@ -154,8 +147,8 @@ where coalesce(bytes, 0) < {PAGE_BYTES}
 fn fleet_log_row(row: &Row) -> Result<FleetLogRow, tokio_postgres::Error> {
     Ok(FleetLogRow {
         message: log_message(row)?,
-        sensor: SensorIdentifier(row.try_get(8)?),
+        sensor: row.try_get(8)?,
         sensor_name: row.try_get(9)?,
-        network: NetworkIdentifier(row.try_get(10)?),
+        network: row.try_get(10)?,
     })
 }

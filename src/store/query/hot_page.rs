@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::rows::{Order, RowPage, Selection, TimeRange};
+use super::rows::{Order, RowKey, RowPage, Selection, TimeRange};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::Parameters;
 use crate::store::connections::reader::{Planning, Reader};
@@ -52,7 +52,7 @@ impl<'a> Conditions<'a> {
         Self {
             text: "sensor_identifier = $1".to_owned(),
             has_text: false,
-            parameters: vec![(&sensor.0, Type::UUID)],
+            parameters: vec![(sensor, Type::UUID)],
         }
     }
 
@@ -70,32 +70,13 @@ impl<'a> Conditions<'a> {
     }
 }
 
-/// The bounds of a page, in the driver's types.
-pub(super) struct Bounds {
-    from: Option<jiff::Timestamp>,
-    to: Option<jiff::Timestamp>,
-    after: Option<(jiff::Timestamp, i64)>,
-}
-
-impl Bounds {
-    pub(super) fn of(selection: &Selection) -> Self {
-        let Selection { range: TimeRange { from, to }, page, .. } = selection;
-        Self {
-            from: from.map(Timestamp::to_jiff),
-            to: to.map(Timestamp::to_jiff),
-            after: page.after.map(|key| (key.timestamp.to_jiff(), key.digest)),
-        }
-    }
-}
-
 impl<'a> Table<'a> {
     /// The statement and its parameters. The condition on the timestamp alone is implied by the one on the
     /// key, but only it excludes partitions. The limit is not a parameter, because a generic plan would
     /// expect many rows.
     pub(super) fn page(
         &self,
-        selection: &Selection,
-        bounds: &'a Bounds,
+        selection: &'a Selection,
     ) -> (String, Vec<(&'a (dyn ToSql + Sync), Type)>) {
         let limit = selection.page.row_count();
         let (operator, direction) = match selection.order {
@@ -103,13 +84,13 @@ impl<'a> Table<'a> {
             Order::OldestFirst => (">", "asc"),
         };
         let mut conditions = self.conditions.clone();
-        if let Some(from) = &bounds.from {
+        if let Some(from) = &selection.range.from {
             conditions.and("creation_timestamp >= {}", from, Type::TIMESTAMPTZ);
         }
-        if let Some(to) = &bounds.to {
+        if let Some(to) = &selection.range.to {
             conditions.and("creation_timestamp < {}", to, Type::TIMESTAMPTZ);
         }
-        if let Some((timestamp, digest)) = &bounds.after {
+        if let Some(RowKey { timestamp, digest }) = &selection.page.after {
             let placeholder = conditions.bind(digest, Type::INT8);
             let condition = format!(
                 "creation_timestamp {operator}= {{}} \
@@ -187,9 +168,8 @@ impl Store {
         table: &Table<'_>,
     ) -> Result<Option<Vec<Row>>, StoreError> {
         let (first, is_all) = near(selection);
-        let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
-        let bounds = Bounds::of(&first);
-        let (page, parameters) = table.page(&first, &bounds);
+        let identifier: Parameters<'_> = &[(&sensor, Type::UUID)];
+        let (page, parameters) = table.page(&first);
         let is_planned_anew = !self.engine(reader).await?.plans_once()
             || table.conditions.has_text && has_log_index(reader, until).await?;
         let planning = if is_planned_anew { Planning::Anew } else { Planning::Once };
@@ -206,8 +186,7 @@ impl Store {
         if is_all || rows.len() > selection.page.limit as usize || is_followed(&rows)? {
             return Ok(Some(rows));
         }
-        let bounds = Bounds::of(selection);
-        let (page, parameters) = table.page(selection, &bounds);
+        let (page, parameters) = table.page(selection);
         reader.query_planned(planning, &page, &parameters).await.map(Some)
     }
 }
@@ -250,7 +229,7 @@ pub(super) fn near(selection: &Selection) -> (Selection, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Page, RowKey};
+    use crate::store::Page;
 
     fn days(count: i64) -> Timestamp {
         Timestamp::from_unix_microseconds(count * 86_400_000_000)

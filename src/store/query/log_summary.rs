@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::rows::{LogFilter, Page, TimeRange};
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::columns::{Parameters, timestamp};
+use crate::store::columns::Parameters;
 use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
@@ -65,15 +65,14 @@ impl Store {
         (range, filter): (TimeRange, &LogFilter),
         page: &Page<SummaryKey>,
     ) -> Result<Option<Vec<LogSummary>>, StoreError> {
-        let (from, to) = (range.from.map(Timestamp::to_jiff), range.to.map(Timestamp::to_jiff));
         let severity = page.after.as_ref().map(|key| key.severity.as_str());
         let subject = page.after.as_ref().map(|key| key.subject.as_str());
         let limit = page.row_count();
         let (severities, pattern) = (filter.severities(), filter.pattern());
         let parameters: Parameters<'_> = &[
-            (&sensor.0, Type::UUID),
-            (&from, Type::TIMESTAMPTZ),
-            (&to, Type::TIMESTAMPTZ),
+            (&sensor, Type::UUID),
+            (&range.from, Type::TIMESTAMPTZ),
+            (&range.to, Type::TIMESTAMPTZ),
             (&severity, Type::TEXT),
             (&subject, Type::TEXT),
             (&limit, Type::INT8),
@@ -91,7 +90,7 @@ fn summary(row: &Row) -> Result<LogSummary, tokio_postgres::Error> {
         count: row.try_get(2)?,
         first_revision: row.try_get(3)?,
         last_revision: row.try_get(4)?,
-        first_at: timestamp(row, 5)?,
-        last_at: timestamp(row, 6)?,
+        first_at: row.try_get(5)?,
+        last_at: row.try_get(6)?,
     })
 }

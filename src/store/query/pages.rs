@@ -4,14 +4,14 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::hot_page::{Bounds, Conditions, Table};
+use super::hot_page::{Conditions, Table};
 use super::members;
 use super::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Newest, Order, Page,
     RowKey, RowPage, Selection, TimeRange,
 };
 use crate::domain::{SensorIdentifier, Timestamp};
-use crate::store::columns::{raw_json, timestamp};
+use crate::store::columns::raw_json;
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -49,8 +49,7 @@ impl Store {
         let table = measurements("value::text as value", Conditions::of(&sensor));
         self.within(async {
             let rows = self.hot_read_of(async |reader, until| {
-                let bounds = Bounds::of(&future);
-                let (page, parameters) = table.page(&future, &bounds);
+                let (page, parameters) = table.page(&future);
                 tokio::try_join!(
                     biased;
                     self.hot_rows(reader, until, sensor, &past, &table),
@@ -108,7 +107,7 @@ impl Store {
         let read = |row: &Row| {
             Ok(HeartbeatRow {
                 key: key(row)?,
-                received_at: timestamp(row, 2)?,
+                received_at: row.try_get(2)?,
                 timed_at_receipt: timed_at_receipt(row)?,
                 revision: row.try_get(4)?,
                 success: row.try_get(5)?,
@@ -149,7 +148,7 @@ fn measurements<'a>(value: &str, conditions: Conditions<'a>) -> Table<'a> {
 pub(super) fn log_message(row: &Row) -> Result<LogMessageRow, tokio_postgres::Error> {
     Ok(LogMessageRow {
         key: key(row)?,
-        received_at: timestamp(row, 2)?,
+        received_at: row.try_get(2)?,
         timed_at_receipt: timed_at_receipt(row)?,
         revision: row.try_get(4)?,
         severity: row.try_get(5)?,
@@ -161,7 +160,7 @@ pub(super) fn log_message(row: &Row) -> Result<LogMessageRow, tokio_postgres::Er
 fn measurement(row: &Row) -> Result<MeasurementRow, tokio_postgres::Error> {
     Ok(MeasurementRow {
         key: key(row)?,
-        received_at: timestamp(row, 2)?,
+        received_at: row.try_get(2)?,
         timed_at_receipt: timed_at_receipt(row)?,
         revision: row.try_get(4)?,
         value: raw_json(row.try_get(5)?),
@@ -173,5 +172,5 @@ fn timed_at_receipt(row: &Row) -> Result<bool, tokio_postgres::Error> {
 }
 
 pub(super) fn key(row: &Row) -> Result<RowKey, tokio_postgres::Error> {
-    Ok(RowKey { timestamp: timestamp(row, 0)?, digest: row.try_get(1)? })
+    Ok(RowKey { timestamp: row.try_get(0)?, digest: row.try_get(1)? })
 }

@@ -1,13 +1,10 @@
 //! Counts rejections by reason. Called by the API. The counts include all rejections that match the filter.
 
-use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::rows::RejectionFilter;
-use super::stored_rejections::{CONDITIONS, Conditions};
+use super::stored_rejections::{CONDITIONS, conditions};
 use crate::domain::Timestamp;
-use crate::store::columns::timestamp;
-use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 /// The rejections of one reason.
@@ -36,12 +33,9 @@ impl Store {
              from rejection where {CONDITIONS}
              group by reason order by 2 desc, 1"
         );
-        let conditions = Conditions::of(filter);
-        let parameters = conditions.with(&[]);
+        let parameters = conditions(filter, &[]);
         self.within(async {
-            let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let _turn = self.hot_read(until).await?;
-            let connection = self.connection_by(until).await?;
+            let (_turn, connection) = self.hot_connection().await?;
             let rows = connection.query_typed(&statement, &parameters).await?;
             Ok(rows.iter().map(rejection_count).collect::<Result<_, _>>()?)
         })
@@ -54,7 +48,7 @@ fn rejection_count(row: &Row) -> Result<RejectionCount, tokio_postgres::Error> {
         reason: row.try_get(0)?,
         rejections: row.try_get(1)?,
         items: row.try_get(2)?,
-        first_at: timestamp(row, 3)?,
-        last_at: timestamp(row, 4)?,
+        first_at: row.try_get(3)?,
+        last_at: row.try_get(4)?,
     })
 }

@@ -3,9 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{GenericClient, Row};
-use uuid::Uuid;
 
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, containing, raw_json};
@@ -196,47 +195,33 @@ impl Store {
         filter: &SensorFilter,
         order: SensorOrder,
     ) -> Result<Vec<Sensor>, StoreError> {
-        self.within(async {
-            let connection = self.connection().await?;
-            let uuid = |network: Option<NetworkIdentifier>| network.map(|network| network.0);
-            let (own, network) = (uuid(filter.scope.network()), uuid(filter.network));
-            let silent_since = filter.silent_since.map(Timestamp::to_jiff);
-            let limit = page.row_count();
-            let part_of_name = filter.part_of_name.as_deref().map(containing);
-            let (mut after, mut name, mut last_seen) =
-                <(Option<Uuid>, Option<&str>, Option<jiff::Timestamp>)>::default();
-            match &page.after {
-                None => {}
-                Some(SensorKey::Name(key, sensor)) => {
-                    (after, name) = (Some(sensor.0), Some(key.as_str()))
-                }
-                Some(SensorKey::LastSeen(key, sensor)) => {
-                    (after, last_seen) = (Some(sensor.0), Some(key.to_jiff()));
-                }
+        let limit = page.row_count();
+        let part_of_name = filter.part_of_name.as_deref().map(containing);
+        let (mut after, mut name, mut last_seen) = (None, None, None);
+        match &page.after {
+            None => {}
+            Some(SensorKey::Name(key, sensor)) => (after, name) = (Some(*sensor), Some(key)),
+            Some(SensorKey::LastSeen(key, sensor)) => {
+                (after, last_seen) = (Some(*sensor), Some(*key));
             }
-            let key: &(dyn tokio_postgres::types::ToSql + Sync) = match order {
-                SensorOrder::Name => &name,
-                SensorOrder::LastSeen | SensorOrder::LastSeenDescending => &last_seen,
-            };
-            let key_type = match order {
-                SensorOrder::Name => Type::TEXT,
-                SensorOrder::LastSeen | SensorOrder::LastSeenDescending => Type::TIMESTAMPTZ,
-            };
-            let parameters: Parameters<'_> = &[
-                (&own, Type::UUID),
-                (&network, Type::UUID),
-                (&filter.name, Type::TEXT),
-                (&silent_since, Type::TIMESTAMPTZ),
-                (&part_of_name, Type::TEXT),
-                (&after, Type::UUID),
-                (key, key_type),
-                (&limit, Type::INT8),
-            ];
-            let statement = list(order, filter.state);
-            let rows = connection.query_typed(&statement, parameters).await?;
-            Ok(rows.iter().map(sensor).collect::<Result<_, _>>()?)
-        })
-        .await
+        }
+        let key: (&(dyn ToSql + Sync), Type) = match order {
+            SensorOrder::Name => (&name, Type::TEXT),
+            SensorOrder::LastSeen | SensorOrder::LastSeenDescending => {
+                (&last_seen, Type::TIMESTAMPTZ)
+            }
+        };
+        let parameters: Parameters<'_> = &[
+            (&filter.scope, Type::UUID),
+            (&filter.network, Type::UUID),
+            (&filter.name, Type::TEXT),
+            (&filter.silent_since, Type::TIMESTAMPTZ),
+            (&part_of_name, Type::TEXT),
+            (&after, Type::UUID),
+            key,
+            (&limit, Type::INT8),
+        ];
+        self.list(&list(order, filter.state), parameters, sensor).await
     }
 
     /// One sensor.
@@ -253,24 +238,22 @@ pub(in crate::store) async fn select_one<C: GenericClient>(
     client: &C,
     identifier: SensorIdentifier,
 ) -> Result<Option<Sensor>, tokio_postgres::Error> {
-    let parameters: Parameters<'_> = &[(&identifier.0, Type::UUID)];
+    let parameters: Parameters<'_> = &[(&identifier, Type::UUID)];
     let one = with_state("(select * from sensor where identifier = $1)");
     let rows = client.query_typed(&select(&one), parameters).await?;
     rows.first().map(sensor).transpose()
 }
 
 fn sensor(row: &Row) -> Result<Sensor, tokio_postgres::Error> {
-    let last_seen: Option<jiff::Timestamp> = row.try_get("last_seen_timestamp")?;
-    let state: &str = row.try_get("configuration_state")?;
     Ok(Sensor {
-        identifier: SensorIdentifier(row.try_get("identifier")?),
-        network: NetworkIdentifier(row.try_get("network_identifier")?),
+        identifier: row.try_get("identifier")?,
+        network: row.try_get("network_identifier")?,
         name: row.try_get("name")?,
         metadata: raw_json(row.try_get("metadata")?),
-        created_at: row.try_get::<_, jiff::Timestamp>("creation_timestamp")?.into(),
-        last_seen_at: last_seen.map(Into::into),
+        created_at: row.try_get("creation_timestamp")?,
+        last_seen_at: row.try_get("last_seen_timestamp")?,
         newest_revision: row.try_get("newest_revision")?,
-        configuration_state: state.parse().expect("the statement names no other"),
+        configuration_state: row.try_get("configuration_state")?,
         last_acknowledged_revision: row.try_get("last_acknowledged_revision")?,
     })
 }

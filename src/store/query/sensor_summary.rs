@@ -1,6 +1,7 @@
 //! Counts sensors by the state of their newest configuration. Called by the API. The states are computed as in
 //! `sensor_list`.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::sensor_list::{IS_STALE, NEWEST};
@@ -44,23 +45,15 @@ impl Store {
                  group by 1, 2
              ) sensor"
         );
-        let uuid = |network: Option<NetworkIdentifier>| network.map(|network| network.0);
-        let (own, network) = (uuid(scope.network()), uuid(network));
-        let silent_since = silent_since.to_jiff();
         let parameters: Parameters<'_> =
-            &[(&own, Type::UUID), (&network, Type::UUID), (&silent_since, Type::TIMESTAMPTZ)];
-        self.within(async {
-            let rows = self.connection().await?.query_typed(&statement, parameters).await?;
-            let count = |row: &tokio_postgres::Row| {
-                let state: &str = row.try_get(0)?;
-                Ok(StateCount {
-                    state: state.parse().expect("the statement names no other"),
-                    sensors: row.try_get::<_, i64>(1)?.unsigned_abs(),
-                    silent: row.try_get::<_, i64>(2)?.unsigned_abs(),
-                })
-            };
-            Ok(rows.iter().map(count).collect::<Result<_, tokio_postgres::Error>>()?)
-        })
-        .await
+            &[(&scope, Type::UUID), (&network, Type::UUID), (&silent_since, Type::TIMESTAMPTZ)];
+        let count = |row: &Row| {
+            Ok(StateCount {
+                state: row.try_get(0)?,
+                sensors: row.try_get::<_, i64>(1)?.unsigned_abs(),
+                silent: row.try_get::<_, i64>(2)?.unsigned_abs(),
+            })
+        };
+        self.list(&statement, parameters, count).await
     }
 }

@@ -2,15 +2,12 @@
 //! them. Called by the API and the replayer. Pages are bounded in rows and in bytes.
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::rows::{Page, RejectionFilter, RejectionRow, RowPage};
-use crate::domain::{Kind, RejectionDigest, SensorIdentifier, Timestamp};
-use crate::store::columns::timestamp;
+use crate::domain::{Kind, RejectionDigest, Timestamp};
 use crate::store::ingest::rejections::named;
-use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::{Store, StoreError};
 
 /// Limit of the rejected bytes on a page to replay; one row is always included.
@@ -71,43 +68,22 @@ pub(in crate::store) const CONDITIONS: &str = "\
 
 const NEWEST: &str = "select coalesce(max(identifier), 0) from rejection";
 
-/// A [`RejectionFilter`] as the parameters of [`CONDITIONS`].
-pub(in crate::store) struct Conditions<'a> {
+/// A [`RejectionFilter`] as the parameters of [`CONDITIONS`], followed by others.
+pub(in crate::store) fn conditions<'a>(
     filter: &'a RejectionFilter,
-    sensor: Option<uuid::Uuid>,
-    since: Option<jiff::Timestamp>,
-    until: Option<jiff::Timestamp>,
-    network: Option<uuid::Uuid>,
-}
-
-impl<'a> Conditions<'a> {
-    pub(in crate::store) fn of(filter: &'a RejectionFilter) -> Self {
-        Self {
-            filter,
-            sensor: filter.sensor.map(|sensor| sensor.0),
-            since: filter.since.map(Timestamp::to_jiff),
-            until: filter.until.map(Timestamp::to_jiff),
-            network: filter.network.map(|network| network.0),
-        }
-    }
-
-    /// The parameters, followed by others.
-    pub(in crate::store) fn with(
-        &'a self,
-        rest: &[(&'a (dyn ToSql + Sync), Type)],
-    ) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![
-            (&self.filter.identifiers, Type::INT8_ARRAY),
-            (&self.sensor, Type::UUID),
-            (&self.filter.reason, Type::TEXT),
-            (&self.filter.kind, Type::TEXT),
-            (&self.since, Type::TIMESTAMPTZ),
-            (&self.until, Type::TIMESTAMPTZ),
-            (&self.network, Type::UUID),
-        ];
-        parameters.extend(rest.iter().cloned());
-        parameters
-    }
+    rest: &[(&'a (dyn ToSql + Sync), Type)],
+) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![
+        (&filter.identifiers, Type::INT8_ARRAY),
+        (&filter.sensor, Type::UUID),
+        (&filter.reason, Type::TEXT),
+        (&filter.kind, Type::TEXT),
+        (&filter.since, Type::TIMESTAMPTZ),
+        (&filter.until, Type::TIMESTAMPTZ),
+        (&filter.network, Type::UUID),
+    ];
+    parameters.extend(rest.iter().cloned());
+    parameters
 }
 
 impl Store {
@@ -134,12 +110,9 @@ impl Store {
              where ahead < {PAGE_BYTES} order by identifier desc limit $9 - 1"
         );
         let limit = page.row_count();
-        let conditions = Conditions::of(filter);
-        let parameters = conditions.with(&[(&page.after, Type::INT8), (&limit, Type::INT8)]);
+        let parameters = conditions(filter, &[(&page.after, Type::INT8), (&limit, Type::INT8)]);
         self.within(async {
-            let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let _turn = self.hot_read(until).await?;
-            let connection = self.connection_by(until).await?;
+            let (_turn, connection) = self.hot_connection().await?;
             let rows = connection.query_typed(&statement, &parameters).await?;
             let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(10))?;
             let more = found > rows.len() as i64;
@@ -181,8 +154,7 @@ impl Store {
                  where ahead < $11 order by identifier limit $10 - 1"
             );
             let one_more = i64::from(limit) + 1;
-            let conditions = Conditions::of(filter);
-            let parameters = conditions.with(&[
+            let parameters = conditions(filter, &[
                 (&range.after, Type::INT8),
                 (&range.until, Type::INT8),
                 (&one_more, Type::INT8),
@@ -206,9 +178,7 @@ impl Store {
         limit: u32,
     ) -> Result<u64, StoreError> {
         self.within(async {
-            let until = Instant::now() + CHECKOUT_TIMEOUT;
-            let _turn = self.hot_read(until).await?;
-            let connection = self.connection_by(until).await?;
+            let (_turn, connection) = self.hot_connection().await?;
             let statement = format!(
                 "delete from rejection where identifier in (
                      select identifier from rejection where {CONDITIONS}
@@ -216,8 +186,7 @@ impl Store {
                  ) returning identifier"
             );
             let limit = i64::from(limit);
-            let conditions = Conditions::of(filter);
-            let parameters = conditions.with(&[(&limit, Type::INT8)]);
+            let parameters = conditions(filter, &[(&limit, Type::INT8)]);
             Ok(connection.query_typed(&statement, &parameters).await?.len() as u64)
         })
         .await
@@ -228,7 +197,7 @@ fn stored_rejection(row: &Row) -> Result<StoredRejection, tokio_postgres::Error>
     Ok(StoredRejection {
         delivered_once: row.try_get(8)?,
         identifier: row.try_get(0)?,
-        received_at: timestamp(row, 1)?,
+        received_at: row.try_get(1)?,
         topic: row.try_get(2)?,
         kind: row.try_get::<_, Option<&str>>(3)?.and_then(named),
         item_index: row.try_get::<_, Option<i32>>(4)?.and_then(|index| index.try_into().ok()),
@@ -240,9 +209,9 @@ fn stored_rejection(row: &Row) -> Result<StoredRejection, tokio_postgres::Error>
 fn rejection(row: &Row) -> Result<RejectionRow, tokio_postgres::Error> {
     Ok(RejectionRow {
         identifier: row.try_get(0)?,
-        received_at: timestamp(row, 1)?,
+        received_at: row.try_get(1)?,
         topic: row.try_get(2)?,
-        sensor: row.try_get::<_, Option<uuid::Uuid>>(3)?.map(SensorIdentifier),
+        sensor: row.try_get(3)?,
         kind: row.try_get(4)?,
         item_index: row.try_get(5)?,
         item_count: row.try_get(6)?,

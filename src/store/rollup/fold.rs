@@ -337,7 +337,7 @@ async fn add_hours(
         log_messages.push(saturated(counts.log_messages));
         heartbeats.push(saturated(counts.heartbeats));
         // Also after a late item, so that an hour to which many arrive is not summed up for each.
-        recount_at.push(hour_begin(hour + 1).max(now).saturating_add(SETTLED).to_jiff());
+        recount_at.push(hour_begin(hour + 1).max(now).saturating_add(SETTLED));
     }
     if sensors.is_empty() {
         return Ok(Vec::new());

@@ -95,7 +95,7 @@ impl Store {
             let transaction = connection.transaction().await?;
             transaction.batch_execute(STATEMENT_TIMEOUT).await?;
             let parameters: Parameters<'_> =
-                &[(&now.to_jiff(), Type::TIMESTAMPTZ), (&MAX_MONTHS, Type::INT8)];
+                &[(&now, Type::TIMESTAMPTZ), (&MAX_MONTHS, Type::INT8)];
             let due = transaction.query_typed(DUE, parameters).await?;
             let done = if !due.is_empty() {
                 try_join_all(due.iter().map(|row| recount(transaction.client(), row))).await?;

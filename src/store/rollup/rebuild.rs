@@ -305,13 +305,13 @@ async fn counted(
     (from, to): (i32, i32),
     pending: &Sums,
 ) -> Result<Sums, StoreError> {
-    let (begin, end) = (hour_begin(from).to_jiff(), hour_begin(to).to_jiff());
+    let (begin, end) = (hour_begin(from), hour_begin(to));
     let parameters: Parameters<'_> =
         &[(sensors, Type::UUID_ARRAY), (&begin, Type::TIMESTAMPTZ), (&end, Type::TIMESTAMPTZ)];
     let mut sums = Sums::new();
     for kind in Kind::ALL {
         for row in transaction.query_typed(&count_rows(kind), parameters).await? {
-            let hour = hour_of(row.try_get::<_, jiff::Timestamp>(1)?.into());
+            let hour = hour_of(row.try_get(1)?);
             let sum = sums.entry((row.try_get(0)?, hour)).or_default();
             *sum.of(kind) += row.try_get::<_, i64>(2)?;
         }
@@ -358,7 +358,7 @@ async fn store(
     });
     let sums = day.kept_sums(|hour| is_kept(number * 24 + i32::from(hour)));
     let is_due = measurements.iter().any(|count| *count > 0);
-    let recount_at = is_due.then(|| Timestamp::now().to_jiff());
+    let recount_at = is_due.then(Timestamp::now);
     let parameters: Parameters<'_> = &[
         (&sensor, Type::UUID),
         (&number, Type::INT4),

@@ -21,7 +21,7 @@ use super::lock::{LOCK, ROLLUP_LOCK};
 use super::rebuild::Rebuilder;
 use super::sums::{HourSums, StoredHours};
 use crate::domain::{Faults, Leadership, Task, Timestamp, pause};
-use crate::store::columns::{Parameters, optional_timestamp};
+use crate::store::columns::Parameters;
 use crate::store::{Config, Store, StoreError};
 
 /// Pause after each transaction, as a multiple of its duration.
@@ -218,7 +218,7 @@ impl Store {
     /// Since when the oldest hour is due, if one is.
     async fn recount_due_since(&self) -> Result<Option<Timestamp>, StoreError> {
         let rows = self.rows(OLDEST_DUE, &[]).await?;
-        let oldest = rows.first().map(|row| optional_timestamp(row, 0)).transpose()?.flatten();
+        let oldest = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
         Ok(oldest.filter(|oldest| *oldest <= Timestamp::now()))
     }
 
@@ -241,8 +241,7 @@ impl Store {
             if !transaction.query_typed_one(TRY_LOCK, &[]).await?.try_get::<_, bool>(0)? {
                 return Ok(true);
             }
-            let parameters: Parameters<'_> =
-                &[(&now.to_jiff(), Type::TIMESTAMPTZ), (&MAX_DAYS, Type::INT8)];
+            let parameters: Parameters<'_> = &[(&now, Type::TIMESTAMPTZ), (&MAX_DAYS, Type::INT8)];
             let rows = transaction.query_typed(DUE, parameters).await?;
             let mut row_count = 0;
             let mut due = Vec::new();
@@ -282,13 +281,12 @@ async fn read_sums(
     }
     let mut sums = BTreeMap::<_, HourSums>::new();
     for ((from, to), sensors) in ranges {
-        let (from, to) = (hour_begin(from).to_jiff(), hour_begin(to).to_jiff());
+        let (from, to) = (hour_begin(from), hour_begin(to));
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&sensors, Type::UUID_ARRAY), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
         let mut rows = pin!(client.query_typed_raw(MEASUREMENTS, parameters).await?);
         while let Some(row) = rows.try_next().await? {
-            let created: jiff::Timestamp = row.try_get(1)?;
-            let hour = hour_of(created.into());
+            let hour = hour_of(row.try_get(1)?);
             sums.entry((row.try_get(0)?, hour)).or_default().add(row.try_get(2)?);
         }
     }
@@ -300,13 +298,13 @@ async fn store_sums(
     due: &Due,
     sums: &BTreeMap<(Uuid, i32), HourSums>,
 ) -> Result<(), StoreError> {
-    let (sums, next) = (due.sums(sums), due.next.map(Timestamp::to_jiff));
+    let sums = due.sums(sums);
     let parameters: Parameters<'_> = &[
         (&due.day.sensor, Type::UUID),
         (&due.day.day, Type::INT4),
         (&sums, Type::TEXT),
         (&due.day.counts, Type::INT4_ARRAY),
-        (&next, Type::TIMESTAMPTZ),
+        (&due.next, Type::TIMESTAMPTZ),
         (&due.day.recount_at, Type::TIMESTAMPTZ),
     ];
     client.execute_typed(STORE, parameters).await?;
@@ -318,7 +316,7 @@ pub(in crate::store) async fn is_behind(
     client: &Client,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let parameters: Parameters<'_> = &[(&now.to_jiff(), Type::TIMESTAMPTZ)];
+    let parameters: Parameters<'_> = &[(&now, Type::TIMESTAMPTZ)];
     Ok(client.query_typed_one(IS_BEHIND, parameters).await?.try_get(0)?)
 }
 

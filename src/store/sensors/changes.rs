@@ -104,10 +104,10 @@ impl Store {
         self.within(async {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
-            let identifier = &new.identifier.0;
+            let identifier = &new.identifier;
             let parameters: Parameters<'_> = &[
                 (identifier, Type::UUID),
-                (&new.network.0, Type::UUID),
+                (&new.network, Type::UUID),
                 (&new.name, Type::TEXT),
                 (&new.metadata, Type::TEXT),
             ];
@@ -147,11 +147,10 @@ impl Store {
     ) -> Result<Option<Sensor>, SensorError> {
         self.within(async {
             let connection = self.connection().await?;
-            let network = change.network.map(|network| network.0);
             let parameters: Parameters<'_> = &[
-                (&identifier.0, Type::UUID),
+                (&identifier, Type::UUID),
                 (&change.name, Type::TEXT),
-                (&network, Type::UUID),
+                (&change.network, Type::UUID),
                 (&change.metadata, Type::TEXT),
             ];
             connection.execute_typed(CHANGE, parameters).await?;

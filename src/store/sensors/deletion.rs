@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
-use crate::store::columns::{Parameters, timestamp};
+use crate::store::columns::Parameters;
 use crate::store::engines::engine::Engine;
 use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::rollup::lock::{LOCK, ROLLUP_LOCK};
@@ -96,7 +96,7 @@ impl Store {
             let _turn = turn.map_err(|_elapsed| StoreError::Crowded("deletions of sensors"))?;
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
-            let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
+            let sensor: Parameters<'_> = &[(&identifier, Type::UUID)];
             // What takes long comes before the lock that all commits need.
             transaction.batch_execute(ROLLUP_LOCK_TIMEOUT).await?;
             transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
@@ -140,12 +140,12 @@ impl Store {
         Self::answered_within(PURGE_TIMEOUT, async {
             let _turn = self.purge_permits.acquire().await;
             let mut connection = self.connection().await?;
-            let sensor: Parameters<'_> = &[(&identifier.0, Type::UUID)];
+            let sensor: Parameters<'_> = &[(&identifier, Type::UUID)];
             let Some(deletion) = connection.query_typed_opt(UNPURGED_DELETION, sensor).await?
             else {
                 return Ok(Some(0));
             };
-            let deleted_at: Timestamp = timestamp(&deletion, 0)?;
+            let deleted_at: Timestamp = deletion.try_get(0)?;
             let mut row_count = 0;
             let engine = self.engine(&connection).await?;
             for statement in purge_statements(engine) {
@@ -165,7 +165,7 @@ impl Store {
                 transaction.commit().await?;
             }
             let deletion: Parameters<'_> =
-                &[(&identifier.0, Type::UUID), (&deleted_at.to_jiff(), Type::TIMESTAMPTZ)];
+                &[(&identifier, Type::UUID), (&deleted_at, Type::TIMESTAMPTZ)];
             connection.execute_typed(RECORD_PURGE, deletion).await?;
             Ok(Some(row_count))
         })

@@ -4,11 +4,9 @@
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
-use crate::store::background::uuids;
-use crate::store::columns::{Parameters, optional_timestamp};
+use crate::store::columns::Parameters;
 use crate::store::{Store, StoreError};
 
 pub(in crate::store) const SENSOR_EXISTS: &str = "select 1 from sensor where identifier = $1";
@@ -81,10 +79,10 @@ impl Store {
         &self,
         sensors: &[SensorIdentifier],
     ) -> Result<Vec<KnownSensor>, StoreError> {
-        let rows = self.rows(KNOWN, &[(&uuids(sensors), Type::UUID_ARRAY)]).await?;
+        let rows = self.rows(KNOWN, &[(&sensors, Type::UUID_ARRAY)]).await?;
         let known = |row: &Row| -> Result<KnownSensor, tokio_postgres::Error> {
             Ok(KnownSensor {
-                identifier: SensorIdentifier(row.try_get(0)?),
+                identifier: row.try_get(0)?,
                 desired_revision: row.try_get(1)?,
                 last_acknowledged: row.try_get::<_, Option<i32>>(2)?.zip(row.try_get(3)?),
             })
@@ -95,7 +93,7 @@ impl Store {
     /// Creates the missing ones of these sensors, each named by its identifier, unless it has a
     /// tombstone. Returns how many were created.
     pub async fn register_sensors(&self, sensors: &[SensorIdentifier]) -> Result<u64, StoreError> {
-        self.execute(REGISTER, &[(&uuids(sensors), Type::UUID_ARRAY)]).await
+        self.execute(REGISTER, &[(&sensors, Type::UUID_ARRAY)]).await
     }
 
     /// Updates when these sensors last sent a message.
@@ -103,8 +101,8 @@ impl Store {
         &self,
         seen: &[(SensorIdentifier, Timestamp)],
     ) -> Result<(), StoreError> {
-        let sensors: Vec<Uuid> = seen.iter().map(|(sensor, _)| sensor.0).collect();
-        let timestamps: Vec<jiff::Timestamp> = seen.iter().map(|(_, at)| at.to_jiff()).collect();
+        let (sensors, timestamps): (Vec<SensorIdentifier>, Vec<Timestamp>) =
+            seen.iter().copied().unzip();
         let parameters: Parameters<'_> =
             &[(&sensors, Type::UUID_ARRAY), (&timestamps, Type::TIMESTAMPTZ_ARRAY)];
         self.execute(UPDATE_LAST_SEEN, parameters).await.map(drop)
@@ -115,16 +113,9 @@ impl Store {
         &self,
         sensor: SensorIdentifier,
     ) -> Result<Option<Whereabouts>, StoreError> {
-        self.within(async {
-            let sensor: Parameters<'_> = &[(&sensor.0, Type::UUID)];
-            let row = self.connection().await?.query_typed_opt(WHEREABOUTS, sensor).await?;
-            let read = |row: Row| -> Result<_, tokio_postgres::Error> {
-                let network = NetworkIdentifier(row.try_get(0)?);
-                Ok(Whereabouts { network, last_seen_at: optional_timestamp(&row, 1)? })
-            };
-            Ok(row.map(read).transpose()?)
-        })
-        .await
+        let read =
+            |row: &Row| Ok(Whereabouts { network: row.try_get(0)?, last_seen_at: row.try_get(1)? });
+        self.one(WHEREABOUTS, &[(&sensor, Type::UUID)], read).await
     }
 
     /// The rows of a sensor; none if the sensor does not exist.
@@ -137,7 +128,7 @@ impl Store {
     ) -> Result<Option<Vec<T>>, StoreError> {
         self.within(async {
             let connection = self.connection().await?;
-            let identifier: Parameters<'_> = &[(&sensor.0, Type::UUID)];
+            let identifier: Parameters<'_> = &[(&sensor, Type::UUID)];
             // Pipelined: one round trip.
             let (exists, rows) = tokio::try_join!(
                 connection.query_typed_opt(SENSOR_EXISTS, identifier),
