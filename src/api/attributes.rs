@@ -1,7 +1,6 @@
 //! `GET /sensors/{identifier}/attributes`: the members of a sensor's values, from the measurements of a time range.
 //! Called by the dashboard, which draws a chart for each numeric one.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
@@ -17,42 +16,13 @@ use super::problem::Problem;
 use super::query::Query;
 use super::routes::Routes;
 use crate::domain::Timestamp;
-use crate::store;
+use crate::store::Attribute;
 
 /// The default range.
 const LOOK_BACK: Duration = Duration::from_secs(28 * 86_400);
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
-}
-
-/// A member of a sensor's values.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Attribute {
-    #[schema(example = "temperature")]
-    name: String,
-    /// The JSON types of its values.
-    #[schema(value_type = Vec<AttributeType>)]
-    types: BTreeSet<&'static str>,
-    /// The number of measurements in the range that have it.
-    count: u64,
-    /// Its first measurement in the range, by the sensor's clock.
-    first_creation_timestamp: jiff::Timestamp,
-    /// Its last measurement in the range, by the sensor's clock.
-    last_creation_timestamp: jiff::Timestamp,
-}
-
-/// A JSON type.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "it describes the names that the store gives")]
-pub(super) enum AttributeType {
-    String,
-    Number,
-    Boolean,
-    Null,
-    Object,
-    Array,
 }
 
 /// The members of a sensor's values.
@@ -65,18 +35,6 @@ pub(super) struct Attributes {
     /// The time range.
     from: jiff::Timestamp,
     to: jiff::Timestamp,
-}
-
-impl From<store::Attribute> for Attribute {
-    fn from(it: store::Attribute) -> Self {
-        Self {
-            name: it.name,
-            types: it.types,
-            count: it.count,
-            first_creation_timestamp: it.first_at.to_jiff(),
-            last_creation_timestamp: it.last_at.to_jiff(),
-        }
-    }
 }
 
 /// The members of a sensor's values: their names, types and times
@@ -104,7 +62,7 @@ async fn list(
     let found = context.store.list_attributes(path.sensor(), (from, to)).await?;
     let found = found.ok_or_else(Problem::sensor_not_found)?;
     Ok(HttpResponse::Ok().json(Attributes {
-        items: found.items.into_iter().map(Attribute::from).collect(),
+        items: found.items,
         more: found.more,
         from: from.to_jiff(),
         to: to.to_jiff(),

@@ -2,6 +2,8 @@
 //! and the outbox. The text is kept as received; an accepted configuration can be read by the database and by
 //! every sensor; a request repeated under its Idempotency-Key creates nothing and gets the first response.
 
+use std::convert::identity;
+
 use actix_web::http::header::{HeaderName, LOCATION};
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
@@ -21,8 +23,8 @@ use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::routes::Routes;
 use super::{Context, to_the_end};
-use crate::domain::{EventKind, SensorIdentifier, Step, Timestamp};
-use crate::store::{Configuration, ConfigurationState, Creation};
+use crate::domain::{EventKind, SensorIdentifier, Step};
+use crate::store::{Configuration, Creation};
 use crate::wire::value::{Flawed, NestedValues, check};
 
 /// Marks a response that repeats the first one.
@@ -36,30 +38,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes
         .add(Access::OPERATOR, __path_republish, republish)
         .fails_with(&[Kind::NotNewest, Kind::NotReady]);
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = Configuration)]
-pub(super) struct ConfigurationItem {
-    /// Its number: 1, 2, 3, …
-    revision: i32,
-    /// An object without nesting.
-    #[schema(value_type = Object, example = json!({ "interval_secs": 60 }))]
-    configuration: Box<RawValue>,
-    /// The first heartbeat of a revision decides between `acknowledged` and `failed`.
-    state: ConfigurationState,
-    /// When it was committed.
-    creation_timestamp: jiff::Timestamp,
-    /// When the broker acknowledged it. The heartbeat of a fast sensor may be received some milliseconds earlier.
-    publication_timestamp: Option<jiff::Timestamp>,
-    /// When the sensor acknowledged it, by the sensor's clock.
-    acknowledgement_timestamp: Option<jiff::Timestamp>,
-    /// The same, by the service's clock.
-    acknowledgement_receipt_timestamp: Option<jiff::Timestamp>,
-    /// Whether the sensor applied it, by its first heartbeat of this revision; later heartbeats do not change it.
-    success: Option<bool>,
-    /// Why the last attempt to publish it failed; it is retried with increasing delays.
-    problem: Option<String>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -135,7 +113,7 @@ async fn create(
     operation_id = "list_configurations",
     tag = "configurations",
     responses(
-        (status = 200, description = "One page", body = Listing<ConfigurationItem>),
+        (status = 200, description = "One page", body = Listing<Configuration>),
     )
 )]
 async fn list(
@@ -146,7 +124,7 @@ async fn list(
     let page = query.page::<i32>()?;
     let rows = context.store.list_configurations(path.sensor(), &page).await?;
     let rows = rows.ok_or_else(Problem::sensor_not_found)?;
-    Ok(listing(rows, &page, |row| row.revision, ConfigurationItem::from))
+    Ok(listing(rows, &page, |row| row.revision, identity))
 }
 
 /// One configuration of a sensor, with its state
@@ -156,7 +134,7 @@ async fn list(
     operation_id = "read_configuration",
     tag = "configurations",
     responses(
-        (status = 200, description = "The configuration", body = ConfigurationItem),
+        (status = 200, description = "The configuration", body = Configuration),
     )
 )]
 async fn one(
@@ -165,7 +143,7 @@ async fn one(
 ) -> Result<impl Responder, Problem> {
     let (sensor, revision) = path.named();
     let configuration = find(&context, sensor, revision).await?;
-    Ok(HttpResponse::Ok().json(ConfigurationItem::from(configuration)))
+    Ok(HttpResponse::Ok().json(configuration))
 }
 
 /// Publishes the newest configuration of a sensor once more
@@ -223,7 +201,7 @@ async fn compare(
     let to = query.to.and_then(|to| to.0);
     let old = find(&context, sensor, from).await?;
     let new = find(&context, sensor, to).await?;
-    let diff = diff((old.revision, &old.value), (new.revision, &new.value));
+    let diff = diff((old.revision, &old.configuration), (new.revision, &new.configuration));
     Ok(HttpResponse::Ok().json(diff.map_err(Problem::internal)?))
 }
 
@@ -244,24 +222,6 @@ async fn find(
 ) -> Result<Configuration, Problem> {
     let found = context.store.configuration(sensor, revision).await?;
     found.ok_or_else(Problem::sensor_not_found)?.ok_or_else(Problem::configuration_not_found)
-}
-
-impl From<Configuration> for ConfigurationItem {
-    fn from(row: Configuration) -> Self {
-        Self {
-            revision: row.revision,
-            configuration: row.value,
-            state: row.state,
-            creation_timestamp: row.created_at.to_jiff(),
-            publication_timestamp: row.published_at.map(Timestamp::to_jiff),
-            acknowledgement_timestamp: row.acknowledged_at.map(Timestamp::to_jiff),
-            acknowledgement_receipt_timestamp: row
-                .acknowledgement_received_at
-                .map(Timestamp::to_jiff),
-            success: row.success,
-            problem: row.problem,
-        }
-    }
 }
 
 /// The text of a JSON value, if it is a valid configuration; `at` is its pointer in the body.

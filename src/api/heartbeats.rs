@@ -1,9 +1,11 @@
 //! The heartbeats of a sensor, with which it acknowledges configurations. Lists every heartbeat, not only the
 //! first of a revision.
 
+use std::convert::identity;
+
 use actix_web::HttpResponse;
 use actix_web::web;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::access::Access;
@@ -21,37 +23,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
 }
 
-#[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = Heartbeat)]
-pub(super) struct HeartbeatItem {
-    /// By the sensor's clock, in Unix seconds.
-    timestamp: f64,
-    /// By the sensor's clock, as RFC 3339.
-    creation_timestamp: jiff::Timestamp,
-    /// When it reached the service.
-    receipt_timestamp: jiff::Timestamp,
-    /// The sensor named no time, so that its time is that of the receipt (`TIMESTAMP_MISSING=receipt`). Missing if false.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    timed_at_receipt: bool,
-    /// The revision that it acknowledges; null: the sensor runs under none from the server.
-    revision: Option<i32>,
-    /// Whether the sensor applied it.
-    success: bool,
-}
-
-impl From<HeartbeatRow> for HeartbeatItem {
-    fn from(row: HeartbeatRow) -> Self {
-        Self {
-            timestamp: row.key.timestamp.unix_seconds(),
-            creation_timestamp: row.key.timestamp.to_jiff(),
-            receipt_timestamp: row.received_at.to_jiff(),
-            timed_at_receipt: row.timed_at_receipt,
-            revision: row.revision,
-            success: row.success,
-        }
-    }
-}
-
 /// Heartbeats of a sensor, page by page
 ///
 /// Newest first by default. The first heartbeat of a revision acknowledges it, and says for
@@ -63,7 +34,7 @@ impl From<HeartbeatRow> for HeartbeatItem {
     operation_id = "list_heartbeats",
     tag = "heartbeats",
     responses(
-        (status = 200, description = "One page", body = Listing<HeartbeatItem>),
+        (status = 200, description = "One page", body = Listing<HeartbeatRow>),
     )
 )]
 async fn list(
@@ -83,7 +54,7 @@ async fn list(
     };
     let page = context.store.list_heartbeats(path.sensor(), &selection, filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
-    Ok(row_listing(list, page, |row| row.key, HeartbeatItem::from))
+    Ok(row_listing(list, page, |row| row.key, identity))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

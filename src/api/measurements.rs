@@ -1,10 +1,11 @@
 //! The measurements of a sensor: any range in either order, and the newest. The numbers of a value are those of
 //! the table, never converted to floating point.
 
+use std::convert::identity;
+
 use actix_web::HttpResponse;
 use actix_web::web;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::access::Access;
@@ -52,39 +53,6 @@ pub(super) fn few(Attributes(names): Attributes, max: usize) -> Result<Vec<Strin
     }
 }
 
-#[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = Measurement)]
-pub(super) struct MeasurementItem {
-    /// By the sensor's clock, in Unix seconds.
-    #[schema(example = 1_782_896_400.25)]
-    timestamp: f64,
-    /// By the sensor's clock, as RFC 3339.
-    creation_timestamp: jiff::Timestamp,
-    /// When it reached the service.
-    receipt_timestamp: jiff::Timestamp,
-    /// The sensor named no time, so that its time is that of the receipt (`TIMESTAMP_MISSING=receipt`). Missing if false.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    timed_at_receipt: bool,
-    /// The revision of the configuration under which it was taken; null: under none from the server.
-    revision: Option<i32>,
-    /// An object without nesting, its numbers as the sensor wrote them.
-    #[schema(value_type = Object, example = json!({ "temperature": 21.5 }))]
-    value: Box<RawValue>,
-}
-
-impl From<MeasurementRow> for MeasurementItem {
-    fn from(row: MeasurementRow) -> Self {
-        Self {
-            timestamp: row.key.timestamp.unix_seconds(),
-            creation_timestamp: row.key.timestamp.to_jiff(),
-            receipt_timestamp: row.received_at.to_jiff(),
-            timed_at_receipt: row.timed_at_receipt,
-            revision: row.revision,
-            value: row.value,
-        }
-    }
-}
-
 /// Measurements of a sensor, page by page
 ///
 /// Newest first by default. With `attributes`, only measurements that have one of these
@@ -95,7 +63,7 @@ impl From<MeasurementRow> for MeasurementItem {
     operation_id = "list_measurements",
     tag = "measurements",
     responses(
-        (status = 200, description = "One page", body = Listing<MeasurementItem>),
+        (status = 200, description = "One page", body = Listing<MeasurementRow>),
     )
 )]
 async fn list(
@@ -112,21 +80,7 @@ async fn list(
     };
     let page = context.store.list_measurements(path.sensor(), &selection, attributes.as_deref());
     let page = page.await?.ok_or_else(Problem::sensor_not_found)?;
-    Ok(row_listing(list, page, |row| row.key, MeasurementItem::from))
-}
-
-/// The newest measurement, and whether there are some of the future.
-#[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = LatestMeasurement)]
-pub(super) struct Latest {
-    #[serde(flatten)]
-    item: MeasurementItem,
-    /// Its timestamp is more than `FUTURE_TOLERANCE_SECS` ahead of the service's clock; the sensor has no
-    /// other measurement.
-    in_future: bool,
-    /// The sensor has newer measurements, all of them more than `FUTURE_TOLERANCE_SECS` ahead of the
-    /// service's clock.
-    newer_in_future: bool,
+    Ok(row_listing(list, page, |row| row.key, identity))
 }
 
 /// The newest measurement of a sensor, by its own clock
@@ -139,7 +93,7 @@ pub(super) struct Latest {
     operation_id = "latest_measurement",
     tag = "measurements",
     responses(
-        (status = 200, description = "The newest measurement", body = Latest),
+        (status = 200, description = "The newest measurement", body = Newest),
     )
 )]
 async fn latest(
@@ -150,6 +104,5 @@ async fn latest(
     let newest = newest.ok_or_else(Problem::sensor_not_found)?.ok_or_else(|| {
         Problem::new(Kind::MeasurementNotFound, "the sensor has not measured anything yet")
     })?;
-    let Newest { row, in_future, newer_in_future } = newest;
-    Ok(HttpResponse::Ok().json(Latest { item: row.into(), in_future, newer_in_future }))
+    Ok(HttpResponse::Ok().json(newest))
 }

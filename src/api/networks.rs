@@ -1,8 +1,10 @@
 //! Networks, which hold sensors: created, listed, renamed, deleted. A caller of one network sees only that one. A
 //! network that holds sensors cannot be deleted.
 
+use std::convert::identity;
+
 use actix_web::{HttpResponse, web};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Context;
@@ -28,16 +30,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN_OF_ALL, __path_delete, delete).fails_with(&[Kind::NetworkNotEmpty]);
 }
 
-#[derive(Serialize, ToSchema)]
-pub(super) struct NetworkItem {
-    #[schema(value_type = Uuid)]
-    identifier: NetworkIdentifier,
-    name: String,
-    creation_timestamp: jiff::Timestamp,
-    /// How many sensors it holds.
-    sensor_count: i64,
-}
-
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NetworkBody {
@@ -46,22 +38,11 @@ pub(super) struct NetworkBody {
     name: Name,
 }
 
-impl From<Network> for NetworkItem {
-    fn from(network: Network) -> Self {
-        Self {
-            identifier: network.identifier,
-            name: network.name,
-            creation_timestamp: network.created_at.to_jiff(),
-            sensor_count: network.sensor_count,
-        }
-    }
-}
-
 /// Creates a network.
 #[utoipa::path(
     post, path = "/api/v1/networks", tag = "networks", operation_id = "create_network",
     responses(
-        (status = 201, description = "The network", body = NetworkItem),
+        (status = 201, description = "The network", body = Network),
         (status = 409, description = "Another network has the name"),
     ),
 )]
@@ -72,13 +53,13 @@ async fn create(
     let network = context.store.create_network(NetworkIdentifier::random(), &body.name.0).await?;
     let network = network.ok_or_else(|| Problem::not_found(Kind::NetworkNotFound))?;
     let location = format!("/api/v1/networks/{}", network.identifier);
-    Ok(created(location, NetworkItem::from(network)))
+    Ok(created(location, network))
 }
 
 /// The networks that the caller may see, by name.
 #[utoipa::path(
     get, path = "/api/v1/networks", tag = "networks", operation_id = "list_networks",
-    responses((status = 200, description = "A page of networks", body = Listing<NetworkItem>)),
+    responses((status = 200, description = "A page of networks", body = Listing<Network>)),
 )]
 async fn list(
     context: web::Data<Context>,
@@ -87,27 +68,27 @@ async fn list(
 ) -> Result<HttpResponse, Problem> {
     let page = query.page::<String>()?;
     let networks = context.store.list_networks(caller.scope(), &page).await?;
-    Ok(listing(networks, &page, |network| network.name.clone(), NetworkItem::from))
+    Ok(listing(networks, &page, |network| network.name.clone(), identity))
 }
 
 /// One network.
 #[utoipa::path(
     get, path = "/api/v1/networks/{network}", tag = "networks", operation_id = "read_network",
-    responses((status = 200, description = "The network", body = NetworkItem)),
+    responses((status = 200, description = "The network", body = Network)),
 )]
 async fn one(
     context: web::Data<Context>,
     Path(path): Path<NetworkPath>,
 ) -> Result<HttpResponse, Problem> {
     let network = context.store.network(path.network()).await?;
-    found::<_, NetworkItem>(network, Kind::NetworkNotFound)
+    found::<_, Network>(network, Kind::NetworkNotFound)
 }
 
 /// Gives a network another name.
 #[utoipa::path(
     patch, path = "/api/v1/networks/{network}", tag = "networks", operation_id = "rename_network",
     responses(
-        (status = 200, description = "The network", body = NetworkItem),
+        (status = 200, description = "The network", body = Network),
         (status = 409, description = "Another network has the name"),
     ),
 )]
@@ -117,7 +98,7 @@ async fn rename(
     Json(body): Json<NetworkBody>,
 ) -> Result<HttpResponse, Problem> {
     let network = context.store.rename_network(path.network(), &body.name.0).await?;
-    found::<_, NetworkItem>(network, Kind::NetworkNotFound)
+    found::<_, Network>(network, Kind::NetworkNotFound)
 }
 
 /// Deletes an empty network, and the tokens and users that were for it alone. The default network stays.

@@ -1,6 +1,8 @@
 //! The list of sensors, filtered and sorted. Inserts leave no gap between pages; in the order of last_seen, a
 //! sensor that sends meanwhile moves.
 
+use std::convert::identity;
+
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -13,9 +15,8 @@ use super::page::{Listing, PageQuery, listing};
 use super::problem::Problem;
 use super::query::{And, Query};
 use super::routes::Routes;
-use super::sensors::SensorItem;
 use crate::domain::NetworkIdentifier;
-use crate::store::{SensorFilter, SensorKey, SensorOrder};
+use crate::store::{Sensor, SensorFilter, SensorKey, SensorOrder};
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_list, list);
@@ -24,7 +25,7 @@ pub(super) fn routes(routes: &mut Routes) {
 /// The sensors that the caller may see.
 #[utoipa::path(
     get, path = "/api/v1/sensors", tag = "sensors", operation_id = "list_sensors",
-    responses((status = 200, description = "A page of sensors", body = Listing<SensorItem>)),
+    responses((status = 200, description = "A page of sensors", body = Listing<Sensor>)),
 )]
 async fn list(
     context: web::Data<Context>,
@@ -45,7 +46,7 @@ async fn list(
         return Err(Problem::parameter("cursor", "it is of a list in another order"));
     }
     let sensors = context.store.list_sensors(&page, &filter, order).await?;
-    Ok(listing(sensors, &page, |sensor| sensor.key(order), SensorItem::from))
+    Ok(listing(sensors, &page, |sensor| sensor.key(order), identity))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

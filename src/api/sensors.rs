@@ -23,7 +23,7 @@ use super::routes::Routes;
 use super::{Context, to_the_end};
 use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Task, Timestamp};
 use crate::sensor::Snapshot;
-use crate::store::{ConfigurationState, NewSensor, Sensor, SensorChange, SensorError};
+use crate::store::{NewSensor, Sensor, SensorChange, SensorError};
 use crate::wire::value::NestedValues;
 
 /// How long a creation waits for the purge of an earlier sensor with the same identifier.
@@ -42,27 +42,9 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct SensorItem {
-    #[schema(value_type = Uuid)]
-    identifier: SensorIdentifier,
-    #[schema(value_type = Uuid)]
-    network: NetworkIdentifier,
-    name: String,
-    /// Not sent to the sensor.
-    #[schema(value_type = Object)]
-    metadata: Box<RawValue>,
-    creation_timestamp: jiff::Timestamp,
-    /// When its last message was received; updated every few seconds.
-    last_seen_timestamp: Option<jiff::Timestamp>,
-    newest_revision: Option<i32>,
-    configuration_state: ConfigurationState,
-    last_acknowledged_revision: Option<i32>,
-}
-
-#[derive(Serialize, ToSchema)]
 pub(super) struct SensorDetail {
     #[serde(flatten)]
-    item: SensorItem,
+    item: Sensor,
     /// Null where it sent nothing for a while.
     live: Option<Snapshot>,
 }
@@ -109,22 +91,6 @@ pub(super) struct SensorChangeBody {
     metadata: Option<Box<RawValue>>,
 }
 
-impl From<Sensor> for SensorItem {
-    fn from(sensor: Sensor) -> Self {
-        Self {
-            identifier: sensor.identifier,
-            network: sensor.network,
-            name: sensor.name,
-            metadata: sensor.metadata,
-            creation_timestamp: sensor.created_at.to_jiff(),
-            last_seen_timestamp: sensor.last_seen_at.map(Timestamp::to_jiff),
-            newest_revision: sensor.newest_revision,
-            configuration_state: sensor.configuration_state,
-            last_acknowledged_revision: sensor.last_acknowledged_revision,
-        }
-    }
-}
-
 impl From<SensorError> for Problem {
     fn from(error: SensorError) -> Self {
         match error {
@@ -160,7 +126,7 @@ impl From<SensorError> for Problem {
 #[utoipa::path(
     post, path = "/api/v1/sensors", tag = "sensors", operation_id = "create_sensor",
     responses(
-        (status = 201, description = "The sensor", body = SensorItem),
+        (status = 201, description = "The sensor", body = Sensor),
         (status = 409, description = "Another sensor has the name or the identifier"),
     ),
 )]
@@ -184,7 +150,7 @@ async fn create(
     })
     .await?;
     let location = format!("/api/v1/sensors/{}", sensor.identifier);
-    Ok(created(location, SensorItem::from(sensor)))
+    Ok(created(location, sensor))
 }
 
 /// Continues an interrupted purge, unless another process does so; returns whether it finished in time. It
@@ -247,15 +213,16 @@ async fn one(
         tokio::join!(context.store.sensor(identifier), context.supervisor.snapshot(identifier));
     let mut sensor = sensor?.ok_or_else(Problem::sensor_not_found)?;
     // The actor is ahead of the table.
-    sensor.last_seen_at = sensor.last_seen_at.max(live.as_ref().and_then(Snapshot::last_receipt));
-    Ok(HttpResponse::Ok().json(SensorDetail { item: sensor.into(), live }))
+    let received_at = live.as_ref().and_then(Snapshot::last_receipt).map(Timestamp::to_jiff);
+    sensor.last_seen_timestamp = sensor.last_seen_timestamp.max(received_at);
+    Ok(HttpResponse::Ok().json(SensorDetail { item: sensor, live }))
 }
 
 /// Renames a sensor, moves it to another network, or replaces its metadata.
 #[utoipa::path(
     patch, path = "/api/v1/sensors/{identifier}", tag = "sensors", operation_id = "change_sensor",
     responses(
-        (status = 200, description = "The sensor", body = SensorItem),
+        (status = 200, description = "The sensor", body = Sensor),
         (status = 409, description = "Another sensor of the network has the name"),
     ),
 )]
@@ -276,7 +243,7 @@ async fn change(
         sensor.ok_or_else(Problem::sensor_not_found)
     })
     .await?;
-    Ok(HttpResponse::Ok().json(SensorItem::from(sensor)))
+    Ok(HttpResponse::Ok().json(sensor))
 }
 
 /// Deletes a sensor with all its rows, and clears its retained configuration.

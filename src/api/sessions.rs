@@ -19,7 +19,7 @@ use super::problem::{Kind, Problem};
 use super::routes::Routes;
 use super::sign_in_checks::SignInChecks;
 use super::token_cache::TokenCache;
-use crate::domain::{NetworkIdentifier, Role, Timestamp, Token};
+use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, Token};
 use crate::store::NewToken;
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -103,7 +103,7 @@ pub(super) async fn open(
         name: user.name.clone(),
         digest: token.digest(),
         role: user.role,
-        scope: user.scope,
+        scope: Scope::of(user.network),
         expires_at: Some(expires_at),
         user: Some(user.identifier),
     };
@@ -118,7 +118,7 @@ pub(super) async fn open(
             session: Session {
                 name: user.name,
                 role: user.role,
-                network: user.scope.network(),
+                network: user.network,
                 expiry_timestamp: Some(expires_at.to_jiff()),
             },
         }))

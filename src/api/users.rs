@@ -1,9 +1,11 @@
 //! Users, who sign in with a password: created, listed, changed, deleted by admins, within the caller's scope. A
 //! password is never shown; a change ends the user's sessions.
 
+use std::convert::identity;
+
 use actix_web::{HttpResponse, web};
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -20,7 +22,7 @@ use super::routes::Routes;
 use super::token_cache::TokenCache;
 use super::tokens::scope_in;
 use super::{Context, cursor};
-use crate::domain::{NetworkIdentifier, Role, Scope, hash_password};
+use crate::domain::{Role, Scope, hash_password};
 use crate::store::{NewUser, UserChange, UserRow};
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -29,20 +31,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN, __path_one, one);
     routes.add(Access::ADMIN, __path_change, change).fails_with(&[Kind::NameTaken]);
     routes.add(Access::ADMIN, __path_delete, delete);
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct UserItem {
-    identifier: Uuid,
-    name: String,
-    role: Role,
-    /// The one network in which the role holds; null for all.
-    #[schema(value_type = Option<Uuid>)]
-    network: Option<NetworkIdentifier>,
-    creation_timestamp: jiff::Timestamp,
-    /// Whether signing in takes the network beside the name: the user was created by an admin of that
-    /// network alone, and the name is unique in it alone.
-    signs_in_with_network: bool,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -75,19 +63,6 @@ pub(super) struct UserChangeBody {
     network: Option<Option<Network>>,
 }
 
-impl From<UserRow> for UserItem {
-    fn from(row: UserRow) -> Self {
-        Self {
-            identifier: row.identifier,
-            name: row.name,
-            role: row.role,
-            network: row.scope.network(),
-            creation_timestamp: row.created_at.to_jiff(),
-            signs_in_with_network: row.signs_in_with_network,
-        }
-    }
-}
-
 /// Slow on purpose, so not on an HTTP worker.
 async fn hashed(password: SecretString) -> Result<String, Problem> {
     web::block(move || hash_password(&password)).await.map_err(Problem::internal)
@@ -100,7 +75,7 @@ async fn hashed(password: SecretString) -> Result<String, Problem> {
 #[utoipa::path(
     post, path = "/api/v1/users", tag = "access", operation_id = "create_user",
     responses(
-        (status = 201, description = "The user", body = UserItem),
+        (status = 201, description = "The user", body = UserRow),
         (status = 409, description = "Another user has the name"),
     ),
 )]
@@ -121,13 +96,13 @@ async fn create(
     let identifier = context.store.create_user(&new).await?;
     let row = context.store.user(caller.scope(), identifier).await?;
     let row = row.ok_or_else(|| Problem::not_found(Kind::UserNotFound))?;
-    Ok(created(format!("/api/v1/users/{identifier}"), UserItem::from(row)))
+    Ok(created(format!("/api/v1/users/{identifier}"), row))
 }
 
 /// The users of the caller's scope, by identifier.
 #[utoipa::path(
     get, path = "/api/v1/users", tag = "access", operation_id = "list_users",
-    responses((status = 200, description = "A page of users", body = Listing<UserItem>)),
+    responses((status = 200, description = "A page of users", body = Listing<UserRow>)),
 )]
 async fn list(
     context: web::Data<Context>,
@@ -136,13 +111,13 @@ async fn list(
 ) -> Result<HttpResponse, Problem> {
     let page = query.page_of::<Uuid>(cursor::USERS)?;
     let rows = context.store.list_users(caller.scope(), &page).await?;
-    Ok(listing_in(cursor::USERS, rows, &page, (|row: &UserRow| row.identifier, UserItem::from)))
+    Ok(listing_in(cursor::USERS, rows, &page, (|row: &UserRow| row.identifier, identity)))
 }
 
 /// One user.
 #[utoipa::path(
     get, path = "/api/v1/users/{user}", tag = "access", operation_id = "read_user",
-    responses((status = 200, description = "The user", body = UserItem)),
+    responses((status = 200, description = "The user", body = UserRow)),
 )]
 async fn one(
     context: web::Data<Context>,
@@ -150,14 +125,14 @@ async fn one(
     Path(path): Path<UserPath>,
 ) -> Result<HttpResponse, Problem> {
     let row = context.store.user(caller.scope(), path.user.0).await?;
-    found::<_, UserItem>(row, Kind::UserNotFound)
+    found::<_, UserRow>(row, Kind::UserNotFound)
 }
 
 /// Changes password, role or network of a user, and ends the user's sessions.
 #[utoipa::path(
     patch, path = "/api/v1/users/{user}", tag = "access", operation_id = "change_user",
     responses(
-        (status = 200, description = "The user", body = UserItem),
+        (status = 200, description = "The user", body = UserRow),
         (status = 409, description = "Another user has the name where this one is to go"),
     ),
 )]
@@ -180,7 +155,7 @@ async fn change(
     let change = UserChange { password_hash, role: body.role, scope };
     let row = context.store.change_user(own, path.user.0, &change).await?;
     tokens.forget_all();
-    found::<_, UserItem>(row, Kind::UserNotFound)
+    found::<_, UserRow>(row, Kind::UserNotFound)
 }
 
 /// Deletes a user, and ends the user's sessions.

@@ -124,8 +124,9 @@ impl Scene {
         let newest = self.store.configuration(sensor, None).await.unwrap().unwrap()?;
         let revision = newest.revision - back;
         let found = self.store.configuration(sensor, Some(revision)).await.unwrap().unwrap()?;
-        let value = found.value.get().to_owned();
-        Some(PendingConfiguration { sensor, revision, value, created_at: found.created_at })
+        let created_at = found.creation_timestamp.into();
+        let value = found.configuration.get().to_owned();
+        Some(PendingConfiguration { sensor, revision, value, created_at })
     }
 
     async fn take(&self, sensor: SensorIdentifier, step: &Step) {

@@ -32,7 +32,7 @@ fn session(user: &UserRow) -> NewToken {
         name: user.name.clone(),
         digest: Token::random().digest(),
         role: user.role,
-        scope: user.scope,
+        scope: Scope::of(user.network),
         expires_at: Some(Timestamp::from_unix_seconds(4_000_000_000.0).unwrap()),
         user: Some(user.identifier),
     }

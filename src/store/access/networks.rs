@@ -1,24 +1,25 @@
 //! Networks: groups of sensors, to which a role can be limited. Called by the API. A network can be
 //! deleted only if it has no sensors, and the default network never.
 
+use serde::Serialize;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
+use utoipa::ToSchema;
 
-use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
+use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier};
 use crate::store::columns::Parameters;
 use crate::store::{Page, Store, StoreError};
 
-/// A network.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = NetworkItem)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct Network {
-    /// Its identifier.
+    #[schema(value_type = Uuid)]
     pub identifier: NetworkIdentifier,
-    /// Its name, which is unique.
     pub name: String,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// The number of its sensors.
+    pub creation_timestamp: jiff::Timestamp,
+    /// How many sensors it holds.
     pub sensor_count: i64,
 }
 
@@ -181,7 +182,7 @@ fn network(row: &Row) -> Result<Network, tokio_postgres::Error> {
     Ok(Network {
         identifier: row.try_get(0)?,
         name: row.try_get(1)?,
-        created_at: row.try_get(2)?,
+        creation_timestamp: row.try_get(2)?,
         sensor_count: row.try_get(3)?,
     })
 }

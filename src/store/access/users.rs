@@ -1,12 +1,14 @@
 //! Users, who sign in with a password; stored in the table `account`. Called by the API and the command
 //! line. A change of a user's role, scope or password ends the user's sessions in the same transaction.
 
+use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::tokens::{self, NewToken};
-use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp};
+use crate::domain::{NetworkIdentifier, Role, Scope};
 use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
 
@@ -36,20 +38,19 @@ pub struct UserChange {
     pub scope: Option<Scope>,
 }
 
-/// A user.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = UserItem)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct UserRow {
-    /// The user's identifier.
     pub identifier: Uuid,
-    /// The name with which the user signs in.
     pub name: String,
-    /// What the user may do.
     pub role: Role,
-    /// The networks in which the role applies.
-    pub scope: Scope,
-    /// When the user was created.
-    pub created_at: Timestamp,
-    /// The name alone may be another network's user.
+    /// The one network in which the role holds; null for all.
+    #[schema(value_type = Option<Uuid>)]
+    pub network: Option<NetworkIdentifier>,
+    pub creation_timestamp: jiff::Timestamp,
+    /// Whether signing in takes the network beside the name: the user was created by an admin of that
+    /// network alone, and the name is unique in it alone.
     pub signs_in_with_network: bool,
 }
 
@@ -209,7 +210,7 @@ impl Store {
                 (&user.identifier, Type::UUID),
                 (&password_hash, Type::TEXT),
                 (&user.role, Type::TEXT),
-                (&user.scope, Type::UUID),
+                (&user.network, Type::UUID),
             ];
             if transaction.query_typed_opt(LOCK_UNCHANGED, parameters).await?.is_none() {
                 return Ok(None);
@@ -238,8 +239,8 @@ fn user(row: &Row) -> Result<UserRow, tokio_postgres::Error> {
         identifier: row.try_get(0)?,
         name: row.try_get(1)?,
         role: row.try_get(2)?,
-        scope: row.try_get(3)?,
-        created_at: row.try_get(4)?,
+        network: row.try_get(3)?,
+        creation_timestamp: row.try_get(4)?,
         signs_in_with_network: row.try_get(5)?,
     })
 }

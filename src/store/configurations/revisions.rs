@@ -2,9 +2,11 @@
 //! acknowledgement. Called by the API. A sensor's revisions are 1, 2, 3, … without a gap, also if several are created
 //! concurrently; an idempotency key creates one revision.
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Transaction};
+use utoipa::ToSchema;
 
 use super::state::ConfigurationState;
 use crate::domain::{SensorIdentifier, Timestamp};
@@ -12,26 +14,27 @@ use crate::store::columns::{Parameters, raw_json};
 use crate::store::sensors::lookups::LOCK_SENSOR;
 use crate::store::{Page, SensorError, Store, StoreError};
 
-/// One configuration of a sensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct Configuration {
-    /// The revision.
+    /// Its number: 1, 2, 3, …
     pub revision: i32,
-    /// The text of a JSON object, as PostgreSQL prints it.
-    pub value: Box<RawValue>,
-    /// Its state.
+    /// An object without nesting.
+    #[schema(value_type = Object, example = json!({ "interval_secs": 60 }))]
+    pub configuration: Box<RawValue>,
+    /// The first heartbeat of a revision decides between `acknowledged` and `failed`.
     pub state: ConfigurationState,
     /// When it was committed.
-    pub created_at: Timestamp,
-    /// When the broker acknowledged it.
-    pub published_at: Option<Timestamp>,
+    pub creation_timestamp: jiff::Timestamp,
+    /// When the broker acknowledged it. The heartbeat of a fast sensor may be received some milliseconds earlier.
+    pub publication_timestamp: Option<jiff::Timestamp>,
     /// When the sensor acknowledged it, by the sensor's clock.
-    pub acknowledged_at: Option<Timestamp>,
-    /// When we received that acknowledgement.
-    pub acknowledgement_received_at: Option<Timestamp>,
-    /// Whether the sensor could apply it.
+    pub acknowledgement_timestamp: Option<jiff::Timestamp>,
+    /// The same, by the service's clock.
+    pub acknowledgement_receipt_timestamp: Option<jiff::Timestamp>,
+    /// Whether the sensor applied it, by its first heartbeat of this revision; later heartbeats do not change it.
     pub success: Option<bool>,
-    /// Why the broker last refused it.
+    /// Why the last attempt to publish it failed; it is retried with increasing delays.
     pub problem: Option<String>,
 }
 
@@ -199,12 +202,12 @@ impl Store {
 fn configuration(row: &Row) -> Result<Configuration, tokio_postgres::Error> {
     Ok(Configuration {
         revision: row.try_get(0)?,
-        value: raw_json(row.try_get(1)?),
+        configuration: raw_json(row.try_get(1)?),
         state: row.try_get(8)?,
-        created_at: row.try_get(2)?,
-        published_at: row.try_get(3)?,
-        acknowledged_at: row.try_get(4)?,
-        acknowledgement_received_at: row.try_get(5)?,
+        creation_timestamp: row.try_get(2)?,
+        publication_timestamp: row.try_get(3)?,
+        acknowledgement_timestamp: row.try_get(4)?,
+        acknowledgement_receipt_timestamp: row.try_get(5)?,
         success: row.try_get(6)?,
         problem: row.try_get(7)?,
     })

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::{Store, StoreError};
@@ -12,19 +14,34 @@ use crate::store::{Store, StoreError};
 /// A sensor with more members puts data into their names, of which a list would be useless.
 const MAX_ATTRIBUTES: usize = 1_000;
 
-/// One member of the values.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A member of a sensor's values.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct Attribute {
-    /// Its name.
+    #[schema(example = "temperature")]
     pub name: String,
-    /// The JSON types of its values, sorted.
+    /// The JSON types of its values.
+    #[schema(value_type = Vec<AttributeType>)]
     pub types: BTreeSet<&'static str>,
-    /// The number of measurements that have it.
+    /// The number of measurements in the range that have it.
     pub count: u64,
-    /// Its earliest timestamp in the range, by the sensor's clock.
-    pub first_at: Timestamp,
-    /// Its latest timestamp.
-    pub last_at: Timestamp,
+    /// Its first measurement in the range, by the sensor's clock.
+    pub first_creation_timestamp: jiff::Timestamp,
+    /// Its last measurement in the range, by the sensor's clock.
+    pub last_creation_timestamp: jiff::Timestamp,
+}
+
+/// A JSON type.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes the names of the types")]
+enum AttributeType {
+    String,
+    Number,
+    Boolean,
+    Null,
+    Object,
+    Array,
 }
 
 /// The members of the values in a range.
@@ -44,7 +61,8 @@ impl Store {
         range: (Timestamp, Timestamp),
     ) -> Result<Option<Attributes>, StoreError> {
         let mut seen = Seen::default();
-        let read = self.each_value(sensor, range, |created, value| seen.add(created, value));
+        let read =
+            self.each_value(sensor, range, |created, value| seen.add(created.to_jiff(), value));
         let exists = read.await?.is_some();
         Ok(exists.then(|| seen.finish()))
     }
@@ -58,7 +76,7 @@ struct Seen {
 
 impl Seen {
     /// Adds the members of a value, which is a JSON object.
-    fn add(&mut self, created: Timestamp, value: &str) {
+    fn add(&mut self, created: jiff::Timestamp, value: &str) {
         let members: BTreeMap<Cow<'_, str>, &RawValue> = match serde_json::from_str(value) {
             Ok(members) => members,
             Err(error) => {
@@ -72,14 +90,20 @@ impl Seen {
             if let Some(known) = self.by_name.get_mut(&*name) {
                 known.types.insert(of_type);
                 known.count += 1;
-                known.first_at = known.first_at.min(created);
-                known.last_at = known.last_at.max(created);
+                known.first_creation_timestamp = known.first_creation_timestamp.min(created);
+                known.last_creation_timestamp = known.last_creation_timestamp.max(created);
             } else if self.by_name.len() == MAX_ATTRIBUTES {
                 self.more = true;
             } else {
                 let (name, types) = (name.into_owned(), BTreeSet::from([of_type]));
-                let new = Attribute { name, types, count: 1, first_at: created, last_at: created };
-                self.by_name.insert(new.name.clone(), new);
+                let new = Attribute {
+                    name: name.clone(),
+                    types,
+                    count: 1,
+                    first_creation_timestamp: created,
+                    last_creation_timestamp: created,
+                };
+                self.by_name.insert(name, new);
             }
         }
     }
@@ -104,8 +128,8 @@ fn type_of(json: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_unix_microseconds(seconds * 1_000_000)
+    fn at(seconds: i64) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(seconds).unwrap()
     }
 
     #[test]
@@ -119,7 +143,8 @@ mod tests {
         assert_eq!(names, ["a \"b\"", "on", "sky", "wind"]);
         let wind = &attributes.items[3];
         assert_eq!(wind.types, BTreeSet::from(["null", "number"]));
-        assert_eq!((wind.count, wind.first_at, wind.last_at), (2, at(1), at(2)));
+        assert_eq!(wind.count, 2);
+        assert_eq!((wind.first_creation_timestamp, wind.last_creation_timestamp), (at(1), at(2)));
         assert!(!attributes.more);
     }
 

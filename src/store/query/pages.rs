@@ -105,9 +105,12 @@ impl Store {
         filter: HeartbeatFilter,
     ) -> Result<Option<RowPage<HeartbeatRow>>, StoreError> {
         let read = |row: &Row| {
+            let key = key(row)?;
             Ok(HeartbeatRow {
-                key: key(row)?,
-                received_at: row.try_get(2)?,
+                key,
+                timestamp: key.timestamp.unix_seconds(),
+                creation_timestamp: row.try_get(0)?,
+                receipt_timestamp: row.try_get(2)?,
                 timed_at_receipt: timed_at_receipt(row)?,
                 revision: row.try_get(4)?,
                 success: row.try_get(5)?,
@@ -158,9 +161,12 @@ pub(super) fn log_message(row: &Row) -> Result<LogMessageRow, tokio_postgres::Er
 }
 
 fn measurement(row: &Row) -> Result<MeasurementRow, tokio_postgres::Error> {
+    let key = key(row)?;
     Ok(MeasurementRow {
-        key: key(row)?,
-        received_at: row.try_get(2)?,
+        key,
+        timestamp: key.timestamp.unix_seconds(),
+        creation_timestamp: row.try_get(0)?,
+        receipt_timestamp: row.try_get(2)?,
         timed_at_receipt: timed_at_receipt(row)?,
         revision: row.try_get(4)?,
         value: raw_json(row.try_get(5)?),

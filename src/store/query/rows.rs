@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
 use crate::store::columns::containing;
@@ -98,25 +99,41 @@ pub struct RowKey {
     pub digest: i64,
 }
 
-/// A row of `measurement`.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the columns of the table")]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Measurement)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct MeasurementRow {
+    #[serde(skip)]
     pub key: RowKey,
-    pub received_at: Timestamp,
+    /// By the sensor's clock, in Unix seconds.
+    #[schema(example = 1_782_896_400.25)]
+    pub timestamp: f64,
+    /// By the sensor's clock, as RFC 3339.
+    pub creation_timestamp: jiff::Timestamp,
+    /// When it reached the service.
+    pub receipt_timestamp: jiff::Timestamp,
+    /// The sensor named no time, so that its time is that of the receipt (`TIMESTAMP_MISSING=receipt`). Missing if false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub timed_at_receipt: bool,
+    /// The revision of the configuration under which it was taken; null: under none from the server.
     pub revision: Option<i32>,
+    /// An object without nesting, its numbers as the sensor wrote them.
+    #[schema(value_type = Object, example = json!({ "temperature": 21.5 }))]
     pub value: Box<RawValue>,
 }
 
-/// The newest measurement of a sensor, and whether timestamps are in the future.
-#[derive(Clone, Debug)]
+/// The newest measurement, and whether there are some of the future.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = LatestMeasurement)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct Newest {
-    /// The measurement.
+    #[serde(flatten)]
     pub row: MeasurementRow,
-    /// All measurements are ahead of our clock by more than `FUTURE_TOLERANCE_SECS`.
+    /// Its timestamp is more than `FUTURE_TOLERANCE_SECS` ahead of the service's clock; the sensor has no
+    /// other measurement.
     pub in_future: bool,
-    /// There are newer measurements, which are ahead by more than that.
+    /// The sensor has newer measurements, all of them more than `FUTURE_TOLERANCE_SECS` ahead of the
+    /// service's clock.
     pub newer_in_future: bool,
 }
 
@@ -133,14 +150,24 @@ pub struct LogMessageRow {
     pub details: Option<String>,
 }
 
-/// A row of `heartbeat`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the columns of the table")]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
+#[schema(as = Heartbeat)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct HeartbeatRow {
+    #[serde(skip)]
     pub key: RowKey,
-    pub received_at: Timestamp,
+    /// By the sensor's clock, in Unix seconds.
+    pub timestamp: f64,
+    /// By the sensor's clock, as RFC 3339.
+    pub creation_timestamp: jiff::Timestamp,
+    /// When it reached the service.
+    pub receipt_timestamp: jiff::Timestamp,
+    /// The sensor named no time, so that its time is that of the receipt (`TIMESTAMP_MISSING=receipt`). Missing if false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub timed_at_receipt: bool,
+    /// The revision that it acknowledges; null: the sensor runs under none from the server.
     pub revision: Option<i32>,
+    /// Whether the sensor applied it.
     pub success: bool,
 }
 

@@ -5,31 +5,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{GenericClient, Row};
+use utoipa::ToSchema;
 
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::store::columns::{Parameters, containing, raw_json};
 use crate::store::{ConfigurationState, Page, Store, StoreError};
 
-/// A sensor, with the state of its configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = SensorItem)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct Sensor {
-    /// The identifier in its topics.
+    #[schema(value_type = Uuid)]
     pub identifier: SensorIdentifier,
-    /// Its network.
+    #[schema(value_type = Uuid)]
     pub network: NetworkIdentifier,
-    /// Its name, unique in its network.
     pub name: String,
-    /// A JSON object for the operator's use, as PostgreSQL prints it.
+    /// Not sent to the sensor.
+    #[schema(value_type = Object)]
     pub metadata: Box<RawValue>,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When its last message was received, as stored.
-    pub last_seen_at: Option<Timestamp>,
-    /// Its newest revision.
+    pub creation_timestamp: jiff::Timestamp,
+    /// When its last message was received; updated every few seconds.
+    pub last_seen_timestamp: Option<jiff::Timestamp>,
     pub newest_revision: Option<i32>,
-    /// The state of its newest revision.
     pub configuration_state: ConfigurationState,
-    /// The newest revision that it has acknowledged.
     pub last_acknowledged_revision: Option<i32>,
 }
 
@@ -87,7 +85,8 @@ impl Sensor {
         match order {
             SensorOrder::Name => SensorKey::Name(self.name.clone(), self.identifier),
             SensorOrder::LastSeen | SensorOrder::LastSeenDescending => {
-                SensorKey::LastSeen(self.last_seen_at.unwrap_or_default(), self.identifier)
+                let last_seen = self.last_seen_timestamp.map(Timestamp::from);
+                SensorKey::LastSeen(last_seen.unwrap_or_default(), self.identifier)
             }
         }
     }
@@ -250,8 +249,8 @@ fn sensor(row: &Row) -> Result<Sensor, tokio_postgres::Error> {
         network: row.try_get("network_identifier")?,
         name: row.try_get("name")?,
         metadata: raw_json(row.try_get("metadata")?),
-        created_at: row.try_get("creation_timestamp")?,
-        last_seen_at: row.try_get("last_seen_timestamp")?,
+        creation_timestamp: row.try_get("creation_timestamp")?,
+        last_seen_timestamp: row.try_get("last_seen_timestamp")?,
         newest_revision: row.try_get("newest_revision")?,
         configuration_state: row.try_get("configuration_state")?,
         last_acknowledged_revision: row.try_get("last_acknowledged_revision")?,
