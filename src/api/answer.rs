@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::problem::{Kind, Problem};
 
 /// 200 with the resource, or 404.
-pub(super) fn found<R, T: Serialize + From<R>>(
-    row: Option<R>,
+pub(super) fn found(
+    item: Option<impl Serialize>,
     not_found: Kind,
 ) -> Result<HttpResponse, Problem> {
-    let row = row.ok_or_else(|| Problem::not_found(not_found))?;
-    Ok(HttpResponse::Ok().json(T::from(row)))
+    let item = item.ok_or_else(|| Problem::not_found(not_found))?;
+    Ok(HttpResponse::Ok().json(item))
 }
 
 /// 201 with the resource and its location.

@@ -81,7 +81,7 @@ async fn one(
     Path(path): Path<NetworkPath>,
 ) -> Result<HttpResponse, Problem> {
     let network = context.store.network(path.network()).await?;
-    found::<_, Network>(network, Kind::NetworkNotFound)
+    found(network, Kind::NetworkNotFound)
 }
 
 /// Gives a network another name.
@@ -98,7 +98,7 @@ async fn rename(
     Json(body): Json<NetworkBody>,
 ) -> Result<HttpResponse, Problem> {
     let network = context.store.rename_network(path.network(), &body.name.0).await?;
-    found::<_, Network>(network, Kind::NetworkNotFound)
+    found(network, Kind::NetworkNotFound)
 }
 
 /// Deletes an empty network, and the tokens and users that were for it alone. The default network stays.

@@ -163,7 +163,7 @@ async fn one(
     Path(path): Path<TokenPath>,
 ) -> Result<HttpResponse, Problem> {
     let row = context.store.token(caller.scope(), path.token.0).await?;
-    found::<_, TokenItem>(row, Kind::TokenNotFound)
+    found(row.map(TokenItem::from), Kind::TokenNotFound)
 }
 
 /// Revokes a token at once.

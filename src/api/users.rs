@@ -125,7 +125,7 @@ async fn one(
     Path(path): Path<UserPath>,
 ) -> Result<HttpResponse, Problem> {
     let row = context.store.user(caller.scope(), path.user.0).await?;
-    found::<_, UserRow>(row, Kind::UserNotFound)
+    found(row, Kind::UserNotFound)
 }
 
 /// Changes password, role or network of a user, and ends the user's sessions.
@@ -155,7 +155,7 @@ async fn change(
     let change = UserChange { password_hash, role: body.role, scope };
     let row = context.store.change_user(own, path.user.0, &change).await?;
     tokens.forget_all();
-    found::<_, UserRow>(row, Kind::UserNotFound)
+    found(row, Kind::UserNotFound)
 }
 
 /// Deletes a user, and ends the user's sessions.
