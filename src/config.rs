@@ -22,6 +22,7 @@ use error::HIDDEN;
 pub use inspection::Inspection;
 use settings::Settings;
 
+use crate::sensor::UnknownSensor;
 use crate::{api, mqtt, sensor, store, streams, telemetry, wire, writer};
 
 /// All settings of `tributary serve`.
@@ -103,7 +104,10 @@ impl Config {
             mqtt: settings.mqtt()?,
             limits: settings.limits()?,
             sensor: sensor::Config {
-                unknown: settings.word("UNKNOWN_SENSOR", "reject")?,
+                unknown: settings.word(
+                    "UNKNOWN_SENSOR",
+                    [("reject", UnknownSensor::Reject), ("register", UnknownSensor::Register)],
+                )?,
                 idle_secs: settings.number("SENSOR_IDLE_SECS", 900, 1..=86_400)?,
                 republish_secs: settings.number("CONFIGURATION_REPUBLISH_SECS", 60, 1..=86_400)?,
                 future_tolerance_secs: store.future_tolerance_secs,
@@ -122,7 +126,10 @@ impl Config {
             store,
             telemetry: telemetry::Config {
                 filter: settings.checked("LOG_FILTER", "info", telemetry::check_filter)?,
-                format: settings.word("LOG_FORMAT", "text")?,
+                format: settings.word(
+                    "LOG_FORMAT",
+                    [("text", telemetry::Format::Text), ("json", telemetry::Format::Json)],
+                )?,
                 export: settings.endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::Export::Off)?,
                 service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
             },

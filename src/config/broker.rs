@@ -4,6 +4,7 @@ use secrecy::ExposeSecret as _;
 
 use super::error::{ConfigError, HIDDEN};
 use super::settings::{SOMEWHERE, SecretNames, Settings, malformed, two_passwords};
+use crate::wire::value::NestedValues;
 use crate::{mqtt, tls, wire};
 
 pub(super) const MQTT_URL: SecretNames = ("MQTT_URL", "MQTT_URL_FILE");
@@ -105,14 +106,18 @@ impl Settings<'_> {
     }
 
     pub(super) fn timestamp_missing(&self) -> Result<wire::TimestampMissing, ConfigError> {
-        self.word("TIMESTAMP_MISSING", "reject")
+        use wire::TimestampMissing::{Receipt, Reject};
+        self.word("TIMESTAMP_MISSING", [("reject", Reject), ("receipt", Receipt)])
     }
 
     pub(super) fn limits(&self) -> Result<wire::Limits, ConfigError> {
         Ok(wire::Limits {
             payload_bytes: self.number("MAX_PAYLOAD_BYTES", 1 << 20, 64..=256 << 20)?,
             items_per_message: self.number("MAX_ITEMS_PER_MESSAGE", 10_000, 1..=1_000_000)?,
-            nested_values: self.word("NESTED_VALUES", "reject")?,
+            nested_values: self.word(
+                "NESTED_VALUES",
+                [("reject", NestedValues::Reject), ("store", NestedValues::Store)],
+            )?,
             timestamp_missing: self.timestamp_missing()?,
         })
     }

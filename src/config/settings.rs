@@ -199,16 +199,21 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// One of several words.
-    pub(super) fn word<W>(&self, name: &'static str, default: &str) -> Result<W, ConfigError>
-    where
-        W: FromStr<Err = String>,
-    {
-        let text = self.text(name, default);
-        text.parse().or_else(|problem| {
-            let fallback = default.parse().expect("a default is one of the words");
-            self.refuse(ConfigError::Invalid { name, value: text, problem }, fallback)
-        })
+    /// One of two words, of which the first is the default.
+    pub(super) fn word<W>(
+        &self,
+        name: &'static str,
+        [(first, default), (second, other)]: [(&str, W); 2],
+    ) -> Result<W, ConfigError> {
+        let text = self.text(name, first);
+        match text.as_str() {
+            it if it == first => Ok(default),
+            it if it == second => Ok(other),
+            _ => {
+                let problem = format!("expected {first} or {second}");
+                self.refuse(ConfigError::Invalid { name, value: text, problem }, default)
+            }
+        }
     }
 
     /// A secret, from its variable or from the file that `<name>_FILE` names. `show` returns what may be shown of it.

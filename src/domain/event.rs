@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Notify, watch};
@@ -58,22 +59,25 @@ impl Event {
     }
 }
 
-/// What happened.
-#[derive(Clone, PartialEq, Debug)]
+/// What happened. Serialized as other instances read it, also those of another release.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum EventKind {
     /// A measurement was stored; see [`super::Measurement`].
     #[expect(missing_docs, reason = "the fields of the item")]
     Measurement {
+        #[serde(rename = "at")]
         timestamp: Timestamp,
         timed_at_receipt: bool,
         received_at: Timestamp,
         revision: Option<i32>,
         /// The text of a JSON object, as sent.
+        #[serde(with = "as_text")]
         value: Bytes,
     },
     /// A log message was stored; see [`super::LogMessage`].
     #[expect(missing_docs, reason = "the fields of the item")]
     LogMessage {
+        #[serde(rename = "at")]
         timestamp: Timestamp,
         timed_at_receipt: bool,
         received_at: Timestamp,
@@ -85,6 +89,7 @@ pub enum EventKind {
     /// A heartbeat was stored, which may repeat an acknowledgement; see [`super::Heartbeat`].
     #[expect(missing_docs, reason = "the fields of the item")]
     Heartbeat {
+        #[serde(rename = "at")]
         timestamp: Timestamp,
         timed_at_receipt: bool,
         received_at: Timestamp,
@@ -98,8 +103,25 @@ pub enum EventKind {
     Deleted,
 }
 
+/// The bytes of a text, as that text.
+mod as_text {
+    use bytes::Bytes;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&String::from_utf8_lossy(text))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Bytes, D::Error> {
+        String::deserialize(deserializer).map(Into::into)
+    }
+}
+
 /// The state that a configuration has reached.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Committed, not yet published.
     Pending,

@@ -1,7 +1,7 @@
 //! The items that a message carries: measurements, log messages, heartbeats. Decoded by `wire`, stored
 //! by `store`. Values stay in the payload as they were sent; an item holds their byte range.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
@@ -67,7 +67,8 @@ pub struct Measurement {
 }
 
 /// The severity of a log message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names of the protocol")]
 pub enum Severity {
     Info,

@@ -15,7 +15,8 @@ const MIN_CHARACTERS: usize = 12;
 const MAX_CHARACTERS: usize = 200;
 
 /// Verified for unknown users, so that the answer takes as long.
-static PLACEHOLDER_HASH: LazyLock<String> = LazyLock::new(|| hash(&SecretString::from("nobody's")));
+static PLACEHOLDER_HASH: LazyLock<String> =
+    LazyLock::new(|| hash_password(&SecretString::from("nobody's")));
 
 /// Whether the length is within both limits.
 pub fn is_usable_password(password: &str) -> bool {
@@ -25,7 +26,8 @@ pub fn is_usable_password(password: &str) -> bool {
 /// A PHC string with its own salt, to be stored.
 #[must_use]
 pub fn hash_password(password: &SecretString) -> String {
-    hash(password)
+    let hash = argon2id().hash_password(password.expose_secret().as_bytes());
+    hash.expect("the parameters are fixed, and the system gives random bytes").to_string()
 }
 
 /// Whether the password matches the stored hash. Takes as long if there is none.
@@ -37,11 +39,6 @@ pub fn is_password(password: &SecretString, stored: Option<&str>) -> bool {
     let password = password.expose_secret().as_bytes();
     let matches = parsed.is_ok_and(|parsed| argon2id().verify_password(password, &parsed).is_ok());
     matches && stored.is_some()
-}
-
-fn hash(password: &SecretString) -> String {
-    let hash = argon2id().hash_password(password.expose_secret().as_bytes());
-    hash.expect("the parameters are fixed, and the system gives random bytes").to_string()
 }
 
 /// 19 MiB and two passes: the smaller setting that OWASP recommends, because many may sign in at once.

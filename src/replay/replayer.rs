@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
-use super::in_flight::{InFlight, ReplayedMessage};
 use super::message::{NotReplayable, message};
-use crate::domain::{AckTokens, Faults, KindCounts, Ledger, LostToken, RawMessage, Reason, Task};
+use crate::domain::{
+    AckTokens, Faults, Kind, KindCounts, Ledger, LostToken, RawMessage, Reason, Task,
+};
 use crate::sensor::Router;
 use crate::store::{Committed, RejectionFilter, ReplayRange, Replayed, Store, StoreError};
 use crate::wire::Decoder;
@@ -112,13 +113,26 @@ pub struct ReplayerHandles {
     pub replayed: mpsc::UnboundedReceiver<Committed>,
 }
 
+/// A message in flight.
+#[derive(Clone, Copy)]
+struct ReplayedMessage {
+    /// The identifier of its row of `rejection`.
+    rejection: i64,
+    /// The kind under which the ledger counts it.
+    kind: Option<Kind>,
+    /// The number of items that the ledger counts.
+    items: u32,
+}
+
 /// The replayer, before it runs.
 pub struct Replayer {
     requests: ReplayRequests,
     handles: ReplayerHandles,
     ack_tokens: AckTokens,
     lost: mpsc::UnboundedReceiver<LostToken>,
-    in_flight: InFlight,
+    /// At most one page, by the sequence numbers of their tokens, which are never reused.
+    in_flight: foldhash::HashMap<u64, ReplayedMessage>,
+    next_sequence: u64,
     /// Rejections that made an actor panic. This process does not send them to an actor again, because the
     /// panic also loses new messages of the sensor.
     quarantined: foldhash::HashSet<i64>,
@@ -128,8 +142,8 @@ impl Replayer {
     /// Processes the requests of [`Replays`].
     pub fn new(requests: ReplayRequests, handles: ReplayerHandles) -> Self {
         let (ack_tokens, lost) = AckTokens::new();
-        let (in_flight, quarantined) = (InFlight::default(), foldhash::HashSet::default());
-        Self { requests, handles, ack_tokens, lost, in_flight, quarantined }
+        let (in_flight, quarantined) = Default::default();
+        Self { requests, handles, ack_tokens, lost, in_flight, next_sequence: 0, quarantined }
     }
 
     /// Runs until the last [`Replays`] is dropped.
@@ -180,7 +194,7 @@ impl Replayer {
     }
 
     /// Whether nothing is in flight.
-    pub(crate) const fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }
 
@@ -193,7 +207,9 @@ impl Replayer {
     }
 
     pub(crate) fn admit(&mut self, rejection: i64, message: RawMessage) {
-        let ack_token = self.ack_tokens.issue(self.in_flight.next_sequence());
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let ack_token = self.ack_tokens.issue(sequence);
         let mut uplink = self.handles.decoder.decode(message, ack_token);
         let quarantined = self.quarantined.contains(&rejection);
         if quarantined {
@@ -201,7 +217,7 @@ impl Replayer {
             uplink.reject(Reason::ActorFailed, detail.into());
         }
         let replayed = ReplayedMessage { rejection, kind: uplink.kind, items: uplink.item_count() };
-        self.in_flight.admit(replayed);
+        self.in_flight.insert(sequence, replayed);
         let mut arrivals = KindCounts::default();
         arrivals.add(replayed.kind, replayed.items);
         self.handles.ledger.replay(arrivals);
@@ -214,14 +230,14 @@ impl Replayer {
         let in_flight = &mut self.in_flight;
         let arrived = ack_tokens
             .into_iter()
-            .filter_map(|ack_token| in_flight.remove(ack_token.settle()))
+            .filter_map(|ack_token| in_flight.remove(&ack_token.settle()))
             .map(|it| (it.kind, it.items));
         self.handles.ledger.settle(arrived, &tally);
         report.outcome += replayed;
     }
 
     fn lose(&mut self, lost: LostToken, report: &mut ReplayReport) {
-        let Some(replayed) = self.in_flight.remove(lost.sequence) else { return };
+        let Some(replayed) = self.in_flight.remove(&lost.sequence) else { return };
         self.handles.ledger.release_replayed(replayed.kind, replayed.items);
         report.failed += 1;
         if lost.caused_panic {

@@ -15,8 +15,6 @@ mod supervisor;
 pub(crate) mod tests;
 mod uplink_buffer;
 
-use std::str::FromStr;
-
 pub use outbox::{Outbox, Republish, Wake};
 pub use outbox_round::{Downlink, PublisherHandle};
 pub use protocol::{
@@ -47,16 +45,4 @@ pub enum UnknownSensor {
     Reject,
     /// Create the sensor.
     Register,
-}
-
-impl FromStr for UnknownSensor {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "reject" => Ok(Self::Reject),
-            "register" => Ok(Self::Register),
-            _ => Err("expected reject or register".into()),
-        }
-    }
 }

@@ -16,8 +16,7 @@ use super::connections::last_connect_error::{LastConnectError, PoolUse};
 use super::connections::reader::{Planning, ReaderManager};
 use super::engines::engine::Engine;
 use super::engines::recorded::recorded;
-use super::query::callers::Callers;
-use super::query::turns::{LongRead, Turns};
+use super::query::turns::{CallerTurns, LongRead, Turns};
 use super::{Config, StoreError};
 
 /// For getting a connection, including its health check. The API must answer within 2 s when the
@@ -64,8 +63,7 @@ pub struct Store {
     pub(super) future_tolerance: Duration,
     pub(super) export_permits: Arc<Semaphore>,
     pub(super) max_exports: u32,
-    /// The running exports of each caller.
-    pub(super) exporting_callers: Callers,
+    pub(super) exports_of_callers: Arc<CallerTurns>,
     pub(super) export_connector: Connector,
     /// Entries of the roll-up's journal that one transaction folds.
     pub(super) fold_entries: Arc<AtomicUsize>,
@@ -102,7 +100,7 @@ impl Store {
             future_tolerance: Duration::from_secs(config.future_tolerance_secs.into()),
             export_permits: Arc::new(Semaphore::new(config.exports as usize)),
             max_exports: config.exports,
-            exporting_callers: Callers::default(),
+            exports_of_callers: Arc::new(CallerTurns::new((config.exports / 2).max(1))),
             export_connector: Connector::new(config, "tributary-export")
                 .with_session(EXPORT_SESSION),
             fold_entries: Arc::new(AtomicUsize::new(usize::MAX)),

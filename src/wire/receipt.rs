@@ -5,8 +5,6 @@
 //! payload: the broker may reuse the identifier as soon as it has our PUBACK [MQTT-2.2.1-4], and we do not learn
 //! whether it has. A key made of the content would store two equal readings once.
 
-use std::str::FromStr;
-
 use crate::domain::{RawMessage, Timestamp};
 
 /// `TIMESTAMP_MISSING`: what to do with an item whose `timestamp` is missing or null.
@@ -17,18 +15,6 @@ pub enum TimestampMissing {
     Reject,
     /// Store it at the time of receipt, unless it may be delivered again.
     Receipt,
-}
-
-impl FromStr for TimestampMissing {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "reject" => Ok(Self::Reject),
-            "receipt" => Ok(Self::Receipt),
-            _ => Err("expected reject or receipt".into()),
-        }
-    }
 }
 
 /// What an item gets in place of a timestamp.

@@ -3,7 +3,6 @@
 //! (`\u0000`, lone surrogates, numbers out of the range of `numeric`), nesting, and repeated keys.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -110,18 +109,6 @@ impl NestedValues {
         match self {
             Self::Reject => 1,
             Self::Store => MAX_DEPTH,
-        }
-    }
-}
-
-impl FromStr for NestedValues {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "reject" => Ok(Self::Reject),
-            "store" => Ok(Self::Store),
-            _ => Err("expected reject or store".into()),
         }
     }
 }

@@ -109,8 +109,6 @@ mod tests {
         let next = |waiting_items| next(Load { waiting_items, resting: true, ..IDLE });
         assert_eq!(next(1), None);
         assert_eq!(next(ANOTHER_WRITER_ITEMS), Some(Next::Delivered));
-        assert_eq!(rest(Duration::from_millis(2), 100), Duration::from_millis(2));
-        assert_eq!(rest(Duration::from_secs(2), 100), MAX_REST);
     }
 
     #[test]

@@ -179,16 +179,6 @@ async fn replays_have_batches_of_their_own_and_take_turns() {
 }
 
 #[actix_rt::test]
-async fn what_arrives_during_a_write_is_the_next_batch() {
-    let mut rig = Rig::new(1, &[]);
-    rig.write(0..1).await;
-    rig.write(1..4).await;
-    rig.open();
-    assert_eq!(rig.next().await, [0]);
-    assert_eq!(rig.next().await, [1, 2, 3]);
-}
-
-#[actix_rt::test]
 async fn nothing_is_settled_until_the_commit_returned() {
     let mut rig = Rig::new(1, &[]);
     rig.write(0..1).await;

@@ -2,19 +2,16 @@
 //! end when their grant ends. While the LISTEN connection is open, each change is reported at its COMMIT;
 //! without it, the tables are read through the pool.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
-use tokio::sync::Notify;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier, Timestamp};
 use crate::store::columns::Parameters;
-use crate::store::connections::connector::Connector;
-use crate::store::connections::pooled_client::PooledClient;
+use crate::store::connections::listener::Listener;
 use crate::store::{Config, Store, StoreError};
 
 /// For connecting, and for a query on the LISTEN connection: leaves time for the pool within the two
@@ -42,51 +39,33 @@ pub struct Existing {
 /// A LISTEN connection, and a pool as a fallback.
 #[derive(Debug)]
 pub struct AccessWatch {
-    connector: Connector,
-    changed: Arc<Notify>,
-    listener: Option<Listener>,
+    listener: Listener,
     store: Store,
-}
-
-#[derive(Debug)]
-struct Listener {
-    client: PooledClient,
 }
 
 impl AccessWatch {
     /// Call [`Self::listen`] next.
     pub fn new(config: &Config, store: Store) -> Self {
-        let changed = Arc::new(Notify::new());
-        let connector = Connector::new(config, "tributary-listen").notifying(Arc::clone(&changed));
-        Self { connector, changed, listener: None, store }
+        let listener = Listener::new(config, "tributary-listen", LISTEN, LISTENER_TIMEOUT);
+        Self { listener, store }
     }
 
     /// Whether the LISTEN connection is open.
     pub fn is_listening(&self) -> bool {
-        self.listener.as_ref().is_some_and(|listener| !listener.client.is_closed())
+        self.listener.is_listening()
     }
 
     /// Connects, and listens.
     pub async fn listen(&mut self) -> Result<(), StoreError> {
-        self.listener = None;
-        let listening = async {
-            let listener = Listener { client: self.connector.connect().await? };
-            // So that the connection is closed when it is dropped.
-            listener.client.set_abandoned(true);
-            listener.client.batch_execute(LISTEN).await?;
-            Ok::<_, StoreError>(listener)
-        };
-        let listener = tokio::time::timeout(LISTENER_TIMEOUT, listening).await;
-        self.listener =
-            Some(listener.unwrap_or(Err(StoreError::Silence { waited: LISTENER_TIMEOUT }))?);
+        self.listener.listen().await?;
         // Earlier changes were not reported.
-        self.changed.notify_one();
+        self.listener.changed.notify_one();
         Ok(())
     }
 
     /// Returns when something may have changed.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        self.listener.changed.notified().await;
     }
 
     /// Returns which of these exist.
@@ -96,13 +75,13 @@ impl AccessWatch {
         sensors: &[Uuid],
     ) -> Result<Existing, StoreError> {
         if self.is_listening()
-            && let Some(listener) = &self.listener
+            && let Some(client) = &self.listener.client
         {
-            let read = read(&listener.client, tokens, sensors);
+            let read = read(client, tokens, sensors);
             if let Ok(Ok(existing)) = tokio::time::timeout(LISTENER_TIMEOUT, read).await {
                 return Ok(existing);
             }
-            self.listener = None;
+            self.listener.client = None;
         }
         let connection = self.store.connection().await?;
         Ok(read(&connection, tokens, sensors).await?)

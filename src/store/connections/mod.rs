@@ -5,6 +5,7 @@ mod connection_string;
 pub(super) mod connector;
 mod database_url;
 pub(super) mod last_connect_error;
+pub(super) mod listener;
 pub(super) mod pooled_client;
 mod pooler;
 pub(super) mod reader;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::store::connections::connector::Connector;
-use crate::store::connections::pooled_client::PooledClient;
+use crate::store::connections::pooled_client::{PooledClient, in_time};
 use crate::store::{Config, StoreError};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,8 +60,7 @@ impl LeaderLock {
     /// # Errors
     /// When the database does not answer in time; the lock then counts as lost.
     pub async fn hold(&mut self) -> Result<bool, StoreError> {
-        let held = tokio::time::timeout(ANSWER_TIMEOUT, self.try_hold()).await;
-        let held = held.unwrap_or(Err(StoreError::Silence { waited: ANSWER_TIMEOUT }));
+        let held = in_time(ANSWER_TIMEOUT, self.try_hold()).await;
         self.is_held = matches!(held, Ok(true));
         if held.is_err() {
             self.client = None;

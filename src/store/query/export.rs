@@ -22,11 +22,10 @@ use tokio_postgres::types::Type;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::callers::CallersExport;
 use super::csv;
 use super::export_statement::{Export, ExportFormat, ExportOf};
 use crate::domain::SensorIdentifier;
-use crate::store::connections::pooled_client::PooledClient;
+use crate::store::connections::pooled_client::{PooledClient, in_time};
 use crate::store::sensors::lookups::SENSOR_EXISTS;
 use crate::store::{Store, StoreError};
 
@@ -35,9 +34,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// Chunks that wait for the reader; PostgreSQL waits while there are this many.
 const CHUNKS_WAITING: usize = 2;
-
-/// One caller may run the limit of exports divided by this.
-const CALLER_SHARE_DIVISOR: u32 = 2;
 
 const EXPORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -145,15 +141,13 @@ impl Store {
         export: Export,
         caller: Option<Uuid>,
     ) -> Result<Option<ExportStream>, ExportError> {
-        let limit = (self.max_exports / CALLER_SHARE_DIVISOR).max(1);
-        let share = CallersExport::begin(&self.exporting_callers, caller, limit);
-        let share = share.ok_or(ExportError::CallerBusy(limit))?;
+        let callers = &self.exports_of_callers;
+        let share = caller.map(|caller| callers.of(caller).try_acquire_owned()).transpose();
+        let share = share.map_err(|_none_left| ExportError::CallerBusy(callers.share))?;
         let permit = Arc::clone(&self.export_permits).try_acquire_owned();
         let permit = permit.map_err(|_none_left| ExportError::Busy(self.max_exports))?;
         let client = self.export_connection().await?;
-        let exists = tokio::time::timeout(EXPORT_CONNECT_TIMEOUT, begin(&client, export.of)).await;
-        let silence = StoreError::Silence { waited: EXPORT_CONNECT_TIMEOUT };
-        if !exists.map_err(|_elapsed| silence)?? {
+        if !in_time(EXPORT_CONNECT_TIMEOUT, begin(&client, export.of)).await? {
             return Ok(None);
         }
         let (chunks, mut rest) = mpsc::channel(CHUNKS_WAITING);
@@ -184,7 +178,7 @@ struct Work {
     export: Export,
     chunks: mpsc::Sender<Piece>,
     gathered: BytesMut,
-    _permit: (OwnedSemaphorePermit, CallersExport),
+    _permit: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// Why an export ends early.

@@ -3,7 +3,6 @@
 pub(super) mod activity_page;
 pub(super) mod aggregates;
 pub(super) mod attributes;
-pub(super) mod callers;
 mod csv;
 pub(super) mod export;
 pub(super) mod export_statement;

@@ -50,18 +50,6 @@ impl std::ops::Add for Counts {
     }
 }
 
-impl std::ops::Sub for Counts {
-    type Output = Self;
-
-    fn sub(self, other: Self) -> Self {
-        Self {
-            measurements: self.measurements - other.measurements,
-            log_messages: self.log_messages - other.log_messages,
-            heartbeats: self.heartbeats - other.heartbeats,
-        }
-    }
-}
-
 impl Counts {
     pub(in crate::store) const fn of(&mut self, kind: Kind) -> &mut i64 {
         match kind {

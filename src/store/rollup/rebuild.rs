@@ -318,7 +318,9 @@ async fn counted(
     }
     for (key, pending) in pending {
         if let Some(sum) = sums.get_mut(key) {
-            *sum = *sum - *pending;
+            sum.measurements -= pending.measurements;
+            sum.log_messages -= pending.log_messages;
+            sum.heartbeats -= pending.heartbeats;
         }
     }
     Ok(sums)

@@ -1,0 +1,54 @@
+//! A LISTEN connection, on which PostgreSQL reports at their COMMIT that something has changed. Used by the watch of
+//! access and by the relay between instances. Whoever waits for a change is also woken when the connection ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::connector::Connector;
+use super::pooled_client::{PooledClient, in_time};
+use crate::store::{Config, StoreError};
+
+#[derive(Debug)]
+pub(in crate::store) struct Listener {
+    connector: Connector,
+    statement: &'static str,
+    /// For connecting and listening.
+    timeout: Duration,
+    pub(in crate::store) changed: Arc<Notify>,
+    pub(in crate::store) client: Option<PooledClient>,
+}
+
+impl Listener {
+    /// Call [`Self::listen`] next.
+    pub(in crate::store) fn new(
+        config: &Config,
+        name: &str,
+        statement: &'static str,
+        timeout: Duration,
+    ) -> Self {
+        let changed = Arc::new(Notify::new());
+        let connector = Connector::new(config, name).notifying(Arc::clone(&changed));
+        Self { connector, statement, timeout, changed, client: None }
+    }
+
+    /// Whether the connection is open.
+    pub(in crate::store) fn is_listening(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| !client.is_closed())
+    }
+
+    /// Connects, and listens.
+    pub(in crate::store) async fn listen(&mut self) -> Result<(), StoreError> {
+        self.client = None;
+        let listening = async {
+            let client = self.connector.connect().await?;
+            // So that the connection is closed when it is dropped.
+            client.set_abandoned(true);
+            client.batch_execute(self.statement).await?;
+            Ok::<_, StoreError>(client)
+        };
+        self.client = Some(in_time(self.timeout, listening).await?);
+        Ok(())
+    }
+}
