@@ -29,6 +29,12 @@ pub struct Uplink {
 }
 
 impl Uplink {
+    /// A message of which nothing is decoded yet.
+    pub fn new(message: RawMessage, ack_token: AckToken) -> Self {
+        let (sensor, kind, items, rejections) = (None, None, Items::Nothing, Vec::new());
+        Self { sensor, kind, items, rejections, message, ack_token }
+    }
+
     /// The number of items, including rejected ones, as the ledger counts them as received.
     pub fn item_count(&self) -> u32 {
         let rejected: u32 = self.rejections.iter().map(|rejection| rejection.item_count).sum();
@@ -137,13 +143,11 @@ mod tests {
         let (timestamp, digest, revision, success) = (Timestamp::default(), 0, Some(0), true);
         let timed_at_receipt = false;
         let heartbeat = Heartbeat { timestamp, timed_at_receipt, digest, revision, success };
+        let message = RawMessage::new("heartbeats/x", payload, timestamp, false);
         Uplink {
-            sensor: None,
             kind: Some(Kind::Heartbeat),
             items: Items::Heartbeats(SmallVec::from_elem(heartbeat, 3)),
-            rejections: Vec::new(),
-            message: RawMessage::new("heartbeats/x", payload, timestamp, false),
-            ack_token: AckTokens::new().0.issue(0),
+            ..Uplink::new(message, AckTokens::new().0.issue(0))
         }
     }
 

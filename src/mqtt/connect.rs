@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::BrokerUrl;
+use super::session::reason;
 use super::stream::{DelayedReads, Stream};
 use crate::tls::{self, handshake_reason};
 
@@ -194,12 +195,8 @@ fn connect_packet(broker: &BrokerUrl, options: &ConnectOptions) -> codec::Connec
 fn connect_failure(error: ClientError<Box<codec::ConnectAck>>) -> ConnectFailure {
     match error {
         ClientError::Ack(refusal) => {
-            let reason = refusal.reason_code;
-            let why = match &refusal.reason_string {
-                Some(text) => format!("{reason:?} ({text})"),
-                None => format!("{reason:?}"),
-            };
-            ConnectFailure::Refused(why)
+            let text = refusal.reason_string.as_ref();
+            ConnectFailure::Refused(reason(refusal.reason_code, text))
         }
         ClientError::Disconnected(Some(error)) => error.into(),
         ClientError::Disconnected(None) => ConnectFailure::Io(io::Error::new(

@@ -199,9 +199,13 @@ impl Session {
 
 /// Why the broker ends the connection, as it says itself.
 pub(super) fn disconnect_reason(disconnect: &codec::Disconnect) -> String {
-    let reason = disconnect.reason_code;
-    match &disconnect.reason_string {
-        Some(text) => format!("{reason:?} ({text})"),
-        None => format!("{reason:?}"),
+    reason(disconnect.reason_code, disconnect.reason_string.as_ref())
+}
+
+/// A reason code, with what the broker says in words.
+pub(super) fn reason(code: impl std::fmt::Debug, text: Option<&impl std::fmt::Display>) -> String {
+    match text {
+        Some(text) => format!("{code:?} ({text})"),
+        None => format!("{code:?}"),
     }
 }

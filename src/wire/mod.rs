@@ -176,14 +176,7 @@ pub fn envelop(kind: Kind, item: &[u8]) -> Vec<u8> {
 }
 
 fn bare(kind: Option<Kind>, message: RawMessage, ack_token: AckToken) -> Box<Uplink> {
-    Box::new(Uplink {
-        sensor: None,
-        kind,
-        items: Items::Nothing,
-        rejections: Vec::new(),
-        message,
-        ack_token,
-    })
+    Box::new(Uplink { kind, ..Uplink::new(message, ack_token) })
 }
 
 /// The whole message is refused.

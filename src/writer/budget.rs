@@ -59,19 +59,13 @@ impl RejectionBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AckTokens, Items, RawMessage, Reason, Uplink};
+    use crate::domain::{AckTokens, RawMessage, Reason, Uplink};
 
     fn flood(sensor: Option<SensorIdentifier>, count: usize) -> Batch {
         let (ack_tokens, _lost) = AckTokens::new();
         let refused = |sequence| {
-            let mut uplink = Uplink {
-                sensor,
-                kind: None,
-                items: Items::Nothing,
-                rejections: Vec::new(),
-                message: RawMessage::new("t", b"", Timestamp::default(), false),
-                ack_token: ack_tokens.issue(sequence),
-            };
+            let message = RawMessage::new("t", b"", Timestamp::default(), false);
+            let mut uplink = Uplink { sensor, ..Uplink::new(message, ack_tokens.issue(sequence)) };
             uplink.reject(Reason::UnknownTopic, String::new());
             uplink.rejections[0].item_count = 2;
             Box::new(uplink)

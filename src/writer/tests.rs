@@ -10,9 +10,7 @@ use actix::{Actor, Addr, Context, Handler};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
-use crate::domain::{
-    AckTokens, Batch, Health, Items, Kind, Ledger, Part, RawMessage, Timestamp, Uplink,
-};
+use crate::domain::{AckTokens, Batch, Health, Kind, Ledger, Part, RawMessage, Timestamp, Uplink};
 use crate::metrics::Metrics;
 use crate::store::{Committed, CopyMode, StoreError, Uncommitted};
 
@@ -134,14 +132,8 @@ impl Rig {
         for sequence in sequences {
             let mut message = RawMessage::new("t", b"", Timestamp::default(), false);
             message.replayed_from = replayed_from;
-            let mut uplink = Uplink {
-                sensor: None,
-                kind: Some(Kind::Measurement),
-                items: Items::Nothing,
-                rejections: vec![],
-                message,
-                ack_token: self.ack_tokens.issue(sequence),
-            };
+            let mut uplink = Uplink::new(message, self.ack_tokens.issue(sequence));
+            uplink.kind = Some(Kind::Measurement);
             uplink.reject(crate::domain::Reason::NotJson, String::new());
             self.writer.send(Write(vec![Box::new(uplink)])).await.unwrap();
         }

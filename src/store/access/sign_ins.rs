@@ -43,9 +43,6 @@ pub struct SignInBucket {
 
 impl Store {
     /// Takes a token from each of these buckets; false if one of them is empty.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn take_sign_ins(&self, buckets: &[SignInBucket]) -> Result<bool, StoreError> {
         let (keys, intervals) = columns(buckets);
         let rooms: Vec<f64> =
@@ -59,9 +56,6 @@ impl Store {
     }
 
     /// Puts the tokens back: the sign-in succeeded.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
     pub async fn put_back_sign_ins(&self, buckets: &[SignInBucket]) -> Result<(), StoreError> {
         let (keys, intervals) = columns(buckets);
         let parameters: Parameters<'_> =

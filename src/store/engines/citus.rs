@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::engine::{Done, Engine, Kept, NewPartition, Retention, TableCensus};
-use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, in_transaction, stored_columns};
+use super::locks::{begin, in_transaction, stored_columns};
 use super::partition::{exists, is_duplicate_or_overlap};
 use super::retention::{MAX_DELETED_ROWS, SCAN_TIMEOUT, drop_partitions};
 use crate::domain::{Kind, Timestamp};
@@ -16,7 +16,7 @@ use crate::store::StoreError;
 
 /// Citus changes the shards of a table one after the other, so that the statements of one transaction use the same
 /// connections to a worker.
-const SEQUENTIAL: &str = "set local citus.multi_shard_modify_mode = 'sequential'";
+const SEQUENTIAL: &str = "set local citus.multi_shard_modify_mode = 'sequential'; ";
 
 /// Creating a partition changes each shard; moving rows out of the default partition goes through the coordinator.
 const LOCKED_AT_MOST: Duration = Duration::from_secs(30);
@@ -141,11 +141,7 @@ fn statements(new: &NewPartition, columns: &str) -> Vec<String> {
 }
 
 async fn create(client: &Client, new: &NewPartition) -> Result<(), tokio_postgres::Error> {
-    let timeout = LOCKED_AT_MOST.as_millis();
-    let begin = format!(
-        "begin; set local statement_timeout = {timeout}; {LOCK_TIMEOUT}; {SEQUENTIAL}; {PARTITIONS_LOCK}"
-    );
-    client.batch_execute(&begin).await?;
+    begin(client, LOCKED_AT_MOST, SEQUENTIAL).await?;
     let columns = stored_columns(client, new.table).await?;
     // Citus takes no several commands in one string.
     for statement in statements(new, &columns) {

@@ -1,6 +1,8 @@
 //! Locks on the hot tables, and a table's columns. Used by whatever creates or drops partitions or chunks.
 //! A strong lock is waited for at most 1 s, because a session that waits for one makes all later ones wait.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -13,6 +15,19 @@ pub(in crate::store) const LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
 /// One session at a time creates or drops partitions.
 pub(in crate::store) const PARTITIONS_LOCK: &str =
     "select pg_advisory_xact_lock(hashtextextended('tributary partitions', 0))";
+
+/// Begins a transaction that creates or drops partitions, for [`in_transaction`]. `settings` end with a semicolon.
+pub(in crate::store) async fn begin(
+    client: &Client,
+    locked_at_most: Duration,
+    settings: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let timeout = locked_at_most.as_millis();
+    let begin = format!(
+        "begin; set local statement_timeout = {timeout}; {LOCK_TIMEOUT}; {settings}{PARTITIONS_LOCK}"
+    );
+    client.batch_execute(&begin).await
+}
 
 /// False if another session holds it, or another process has already dropped or renamed the table.
 pub(in crate::store) fn got_lock(

@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::engine::NewPartition;
-use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, in_transaction, stored_columns};
+use super::locks::{self, in_transaction, stored_columns};
 use crate::store::StoreError;
 
 /// ATTACH reads the default partition while it is locked, and so does moving rows out of it. If that
@@ -179,11 +179,7 @@ pub(in crate::store) async fn give_identities(
 }
 
 async fn begin(client: &Client, table: &str) -> Result<(), tokio_postgres::Error> {
-    let timeout = LOCKED_AT_MOST.as_millis();
-    let begin = format!(
-        "begin; set local statement_timeout = {timeout}; {LOCK_TIMEOUT}; {PARTITIONS_LOCK}"
-    );
-    client.batch_execute(&begin).await?;
+    locks::begin(client, LOCKED_AT_MOST, "").await?;
     client.query_typed(AS_THE_TABLE, &[(&table, Type::TEXT)]).await.map(drop)
 }
 

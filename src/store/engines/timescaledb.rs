@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::chunks::{LOCKED_AT_MOST, chunks, compress, drop_expired};
 use super::engine::{Compression, Done, Engine, Kept, NewPartition, Retention, TableCensus};
-use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, in_transaction, stored_columns};
+use super::locks::{begin, in_transaction, stored_columns};
 use super::retention::delete_expired_rows;
 use crate::domain::Kind;
 use crate::store::columns::Parameters;
@@ -139,11 +139,7 @@ fn record_statements(new: &NewPartition, columns: &str) -> String {
 }
 
 async fn record(client: &Client, new: &NewPartition) -> Result<(), tokio_postgres::Error> {
-    let timeout = LOCKED_AT_MOST.as_millis();
-    let begin = format!(
-        "begin; set local statement_timeout = {timeout}; {LOCK_TIMEOUT}; {PARTITIONS_LOCK}"
-    );
-    client.batch_execute(&begin).await?;
+    begin(client, LOCKED_AT_MOST, "").await?;
     let columns = stored_columns(client, &chunks(new.table)).await?;
     client.batch_execute(&record_statements(new, &columns)).await
 }

@@ -124,12 +124,6 @@ pub(super) struct Commit {
     counts: Vec<i32>,
 }
 
-/// A sensor that exists.
-struct KnownSensor {
-    network: Uuid,
-    created_at: jiff::Timestamp,
-}
-
 pub(super) type Sums = BTreeMap<(Uuid, i32), Counts>;
 
 impl Commit {
@@ -280,16 +274,13 @@ async fn add(
         return Ok(Vec::new());
     }
     let known = transaction.query_typed(SENSORS, &[(&sensors, Type::UUID_ARRAY)]).await?;
-    let known: foldhash::HashMap<Uuid, KnownSensor> = known
+    let known: foldhash::HashMap<Uuid, (Uuid, jiff::Timestamp)> = known
         .iter()
-        .map(|row| {
-            let sensor = KnownSensor { network: row.try_get(1)?, created_at: row.try_get(2)? };
-            Ok((row.try_get(0)?, sensor))
-        })
+        .map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))))
         .collect::<Result<_, tokio_postgres::Error>>()?;
     let mut sums = Sums::new();
     for commit in &journal.commits {
-        commit.add_to(&mut sums, |sensor| known.get(&sensor).map(|it| it.created_at));
+        commit.add_to(&mut sums, |sensor| known.get(&sensor).map(|(_, created_at)| *created_at));
     }
     let mut added = BTreeMap::<(Uuid, i32), Counts>::new();
     for ((sensor, hour), counts) in &sums {
@@ -313,7 +304,7 @@ async fn add(
         .filter(|((_, bucket), _)| shown(*bucket))
         .map(|((sensor, bucket), counts)| Activity {
             sensor: SensorIdentifier(sensor),
-            network: known[&sensor].network,
+            network: known[&sensor].0,
             bucket,
             counts,
             added: added[&(sensor, bucket)],

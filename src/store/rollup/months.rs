@@ -80,9 +80,6 @@ where month = (select month from next) and last_sensor = $2";
 
 impl Store {
     /// Sums up some of the months that are due, in one transaction. Returns whether none was left.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or a statement times out.
     pub async fn recount_months(&self) -> Result<bool, StoreError> {
         self.recount_months_at(Timestamp::now()).await
     }

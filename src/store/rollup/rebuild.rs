@@ -140,9 +140,6 @@ impl Rebuilder {
     }
 
     /// Counts a range again, of whole hours, and sums it up. Passes the number of sensors to `each`.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or a statement times out.
     pub async fn rebuild(
         &self,
         from: Timestamp,

@@ -224,9 +224,6 @@ impl Store {
 
     /// Sums up some of the hours that are due, in one transaction. Returns whether those were all, or another process
     /// is doing so.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or a statement times out.
     pub async fn recount(&self) -> Result<bool, StoreError> {
         self.recount_at(Timestamp::now()).await
     }
