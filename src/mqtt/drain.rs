@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::inbound::Inbound;
-use super::session::{Session, SessionEnd};
+use super::session::{LEAVING, Session, SessionEnd};
 use crate::domain::Part;
 
 /// PINGREQs in a row that are answered without a PUBLISH between.
@@ -109,7 +109,7 @@ impl Inbound {
     }
 
     async fn empty(&mut self, session: &mut Session) -> Result<(), SessionEnd> {
-        session.leave(&self.all_filters())?;
+        session.unsubscribe(LEAVING, &self.all_filters())?;
         info!(in_flight = self.window.len(), "draining: unsubscribing");
         let mut quiet = Quiet::default();
         let mut ping = interval(PING_INTERVAL);

@@ -10,7 +10,7 @@ use tracing::{debug, error, warn};
 use super::drain::refused_unsubscription;
 use super::inbound::{Inbound, InboundHandles};
 use super::publish_assembly::{PublishAssembly, ReceivedPublish};
-use super::session::{LEAVING, Session, SessionEnd, disconnect_reason};
+use super::session::{FORMER, LEAVING, Session, SessionEnd, disconnect_reason};
 use super::window::WindowEntry;
 use crate::domain::{KindCounts, Part, RawMessage, Reason, Task, Timestamp, Uplink};
 
@@ -49,7 +49,7 @@ impl PacketSource for Session {
     fn set_subscribed(&mut self) -> Result<(), SessionEnd> {
         self.subscribed = true;
         let former = std::mem::take(&mut self.former_filters);
-        if former.is_empty() { Ok(()) } else { self.unsubscribe(&former) }
+        if former.is_empty() { Ok(()) } else { self.unsubscribe(FORMER, &former) }
     }
 
     fn answered(&mut self, answer: &codec::Packet) -> Result<(), SessionEnd> {

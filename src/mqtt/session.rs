@@ -9,6 +9,9 @@ use ntex_mqtt::v5::{QoS, codec};
 
 use super::publish_assembly::PublishAssembly;
 
+/// Packet Identifier of the UNSUBSCRIBE from filters that match nothing which the present ones do not match.
+pub(super) const FORMER: NonZeroU16 = NonZeroU16::MIN.saturating_add(1);
+
 /// Packet Identifier of the UNSUBSCRIBE from all filters.
 pub(super) const LEAVING: NonZeroU16 = NonZeroU16::MIN.saturating_add(2);
 
@@ -138,18 +141,11 @@ impl Session {
         }
     }
 
-    /// From filters that match nothing which the present ones do not match.
-    pub(super) fn unsubscribe(&self, filters: &[String]) -> Result<(), SessionEnd> {
-        const PACKET_ID: NonZeroU16 = NonZeroU16::MIN.saturating_add(1);
-        self.unsubscribe_as(PACKET_ID, filters)
-    }
-
-    /// From all filters.
-    pub(super) fn leave(&self, filters: &[String]) -> Result<(), SessionEnd> {
-        self.unsubscribe_as(LEAVING, filters)
-    }
-
-    fn unsubscribe_as(&self, packet_id: NonZeroU16, filters: &[String]) -> Result<(), SessionEnd> {
+    pub(super) fn unsubscribe(
+        &self,
+        packet_id: NonZeroU16,
+        filters: &[String],
+    ) -> Result<(), SessionEnd> {
         self.send(codec::Packet::Unsubscribe(codec::Unsubscribe {
             packet_id,
             user_properties: Vec::new(),

@@ -179,7 +179,7 @@ async fn what_the_path_and_the_housekeeping_ask_ends_whatever_the_database_does(
         store.census(),
         store.fold_activity(),
         store.read_activity(),
-        store.recount(),
+        store.recount(crate::domain::Timestamp::now()),
         store.purge_sensor(sensor),
         store.known_sensors(&[sensor]),
         store.register_sensors(&[sensor]),

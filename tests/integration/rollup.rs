@@ -87,14 +87,14 @@ impl Scene {
         let soon = Timestamp::from_unix_microseconds(
             Timestamp::now().unix_microseconds() + 900 * 1_000_000,
         );
-        while !self.store.recount_at(soon).await.unwrap() {}
+        while !self.store.recount(soon).await.unwrap() {}
     }
 
     /// Sums up the months that are due in the next hour, too.
     async fn recount_months(&self) {
         let soon = Timestamp::now().unix_microseconds() + HOUR_SECS * 1_000_000;
         let soon = Timestamp::from_unix_microseconds(soon);
-        while !self.store.recount_months_at(soon).await.unwrap() {}
+        while !self.store.recount_months(soon).await.unwrap() {}
     }
 
     async fn rebuild(&self, from: i64, to: i64) {

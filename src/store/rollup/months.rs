@@ -80,13 +80,7 @@ where month = (select month from next) and last_sensor = $2";
 
 impl Store {
     /// Sums up some of the months that are due, in one transaction. Returns whether none was left.
-    pub async fn recount_months(&self) -> Result<bool, StoreError> {
-        self.recount_months_at(Timestamp::now()).await
-    }
-
-    /// The same, as if it were this time.
-    #[doc(hidden)]
-    pub async fn recount_months_at(&self, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn recount_months(&self, now: Timestamp) -> Result<bool, StoreError> {
         Self::answered_within(RECOUNT_TIMEOUT, async {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;

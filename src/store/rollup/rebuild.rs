@@ -160,7 +160,7 @@ impl Rebuilder {
             }
             to = begin;
         }
-        while !self.store.recount().await? {}
+        while !self.store.recount(Timestamp::now()).await? {}
         Ok(())
     }
 

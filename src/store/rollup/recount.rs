@@ -200,9 +200,9 @@ impl RollUp {
             report(due_since);
             let late = due_since.is_some_and(|it| it.saturating_add(LATE) < Timestamp::now());
             let started_at = Instant::now();
-            let is_complete = self.store.recount().await?
+            let is_complete = self.store.recount(Timestamp::now()).await?
                 && self.rebuilder.resume().await?
-                && self.store.recount_months().await?;
+                && self.store.recount_months(Timestamp::now()).await?;
             if is_complete {
                 report(self.store.recount_due_since().await?);
                 return Ok(());
@@ -224,13 +224,7 @@ impl Store {
 
     /// Sums up some of the hours that are due, in one transaction. Returns whether those were all, or another process
     /// is doing so.
-    pub async fn recount(&self) -> Result<bool, StoreError> {
-        self.recount_at(Timestamp::now()).await
-    }
-
-    /// The same, as if it were this time.
-    #[doc(hidden)]
-    pub async fn recount_at(&self, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn recount(&self, now: Timestamp) -> Result<bool, StoreError> {
         Self::answered_within(RECOUNT_TIMEOUT, async {
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;

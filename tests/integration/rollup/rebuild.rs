@@ -189,7 +189,7 @@ async fn a_recount_stores_nothing_that_a_rebuild_has_overtaken() {
     };
     let soon =
         Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + 900 * 1_000_000);
-    let (recounted, ()) = tokio::join!(scene.store.recount_at(soon), overtake);
+    let (recounted, ()) = tokio::join!(scene.store.recount(soon), overtake);
     recounted.unwrap();
     let stored = "select count(*) from sensor_hour where sums is not null";
     assert_eq!((count(&scene.database, stored).await, count(&scene.database, DUE).await), (0, 1));
