@@ -72,14 +72,17 @@ impl Events {
         }
     }
 
-    /// The next event; none when the stream has ended.
+    /// The next event; none when the stream has ended. Comments, which come without end, do not prolong the wait.
     pub(crate) async fn next(&mut self) -> Option<Event> {
-        loop {
-            match self.next_or_comment().await {
-                Some(Event { comment: true, .. }) => {}
-                other => return other,
+        let next = async {
+            loop {
+                match self.next_or_comment().await {
+                    Some(Event { comment: true, .. }) => {}
+                    other => return other,
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, next).await.expect("an event comes in time")
     }
 
     /// The next event, which has this name.
