@@ -36,7 +36,7 @@ use crate::replay::Replays;
 use crate::store::{self, AccessWatch, Housekeeper, RollUp, Store};
 use crate::streams::{self, Hub};
 use crate::tasks::Tasks;
-use crate::telemetry::LogFilter;
+use crate::telemetry::LogFilterHandle;
 
 /// For sensor look-ups and the outbox. Separate from the API's, whose slow reads would delay messages.
 const INGEST_CONNECTIONS: u32 = 2;
@@ -73,7 +73,11 @@ pub struct App {
 impl App {
     /// # Errors
     /// When the HTTP address cannot be bound.
-    pub async fn start(config: Config, faults: Faults, log: LogFilter) -> anyhow::Result<Self> {
+    pub async fn start(
+        config: Config,
+        faults: Faults,
+        log: LogFilterHandle,
+    ) -> anyhow::Result<Self> {
         let started_at = Timestamp::now();
         let (migrated_sender, migrated) = watch::channel(!config.migrate_on_start);
         let ledger = Arc::new(Ledger::default());
@@ -141,7 +145,8 @@ impl App {
             leadership: leadership.clone(),
         };
 
-        let fleet = streams::Fleet::new(Arc::clone(&hub), background.clone(), Arc::clone(&metrics));
+        let fleet =
+            streams::FleetStream::new(Arc::clone(&hub), background.clone(), Arc::clone(&metrics));
         let context = api::Context {
             streams: api::Streams { hub: Arc::clone(&hub), fleet: Arc::clone(&fleet) },
             ingest: api::Ingest {
@@ -311,7 +316,7 @@ struct BackgroundTasks {
 }
 
 impl BackgroundTasks {
-    fn spawn(&self, config: &store::Config, fleet: Arc<streams::Fleet>) {
+    fn spawn(&self, config: &store::Config, fleet: Arc<streams::FleetStream>) {
         let roll_up = RollUp::new(self.store.clone(), config);
         self.supervise(Task::RollUp, async move |it| {
             let report = |due_since| it.metrics.rollup_due.set(due_since);

@@ -20,7 +20,7 @@ pub use env_file::{EnvFile, load_env_file};
 pub use error::ConfigError;
 use error::HIDDEN;
 pub use inspection::Inspection;
-use settings::Settings;
+use settings::SettingsReader;
 
 use crate::sensor::UnknownSensor;
 use crate::{api, mqtt, sensor, store, streams, telemetry, wire, writer};
@@ -73,7 +73,7 @@ pub fn default_api_url() -> String {
 /// # Errors
 /// When its file cannot be read.
 pub fn api_token() -> Result<Option<SecretString>, ConfigError> {
-    Settings::strict(&environment).secret(("API_TOKEN", "API_TOKEN_FILE"), |_| HIDDEN.into())
+    SettingsReader::strict(&environment).secret(("API_TOKEN", "API_TOKEN_FILE"), |_| HIDDEN.into())
 }
 
 impl Config {
@@ -82,7 +82,7 @@ impl Config {
     /// # Errors
     /// At the first variable that is missing, malformed or contradicts another.
     pub fn read(environment: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        Self::assemble(&Settings::strict(&environment))
+        Self::assemble(&SettingsReader::strict(&environment))
     }
 
     /// The same, to drain the session of this client id and end. Its API is at a free port.
@@ -98,7 +98,7 @@ impl Config {
         Ok(Self { drain: true, migrate_on_start: false, ..self })
     }
 
-    fn assemble(settings: &Settings<'_>) -> Result<Self, ConfigError> {
+    fn assemble(settings: &SettingsReader<'_>) -> Result<Self, ConfigError> {
         let store = settings.store()?;
         let config = Self {
             mqtt: settings.mqtt()?,
@@ -130,7 +130,8 @@ impl Config {
                     "LOG_FORMAT",
                     [("text", telemetry::Format::Text), ("json", telemetry::Format::Json)],
                 )?,
-                export: settings.endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::Export::Off)?,
+                export: settings
+                    .endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::SpanExport::Off)?,
                 service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
             },
             host: broker::host_name(),
@@ -175,7 +176,7 @@ impl Config {
 pub fn read_store(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<store::Config, ConfigError> {
-    Settings::strict(&environment).store()
+    SettingsReader::strict(&environment).store()
 }
 
 /// Only what a client of the broker needs.
@@ -185,7 +186,7 @@ pub fn read_store(
 pub fn read_mqtt(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<mqtt::Config, ConfigError> {
-    Settings::strict(&environment).mqtt()
+    SettingsReader::strict(&environment).mqtt()
 }
 
 /// What a client of the broker needs that decodes messages.
@@ -195,7 +196,7 @@ pub fn read_mqtt(
 pub fn read_listen(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<(mqtt::Config, wire::Limits), ConfigError> {
-    let settings = Settings::strict(&environment);
+    let settings = SettingsReader::strict(&environment);
     Ok((settings.mqtt()?, settings.limits()?))
 }
 
@@ -236,7 +237,7 @@ pub struct BenchServers {
 pub fn read_bench(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<BenchServers, ConfigError> {
-    let settings = Settings::strict(&environment);
+    let settings = SettingsReader::strict(&environment);
     let pid = |name| settings.number(name, 0, 0..=u32::MAX).map(|pid| (pid > 0).then_some(pid));
     Ok(BenchServers {
         store: settings.store()?,

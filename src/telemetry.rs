@@ -22,21 +22,21 @@ pub struct Config {
     /// `LOG_FORMAT`
     pub format: Format,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`
-    pub export: Export,
+    pub export: SpanExport,
     /// `OTEL_SERVICE_NAME`
     pub service_name: String,
 }
 
 /// Where spans go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Export {
+pub enum SpanExport {
     /// No export.
     Off,
     /// To the collector at this URL, with OTLP over HTTP.
     To(String),
 }
 
-impl FromStr for Export {
+impl FromStr for SpanExport {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -80,14 +80,14 @@ const STRANGERS: &str = "actix_http::h1::dispatcher=off,actix_http::h1::decoder=
 #[derive(Debug)]
 #[must_use = "without `stop`, spans that are not exported yet are lost"]
 pub struct Telemetry {
-    filter: LogFilter,
+    filter: LogFilterHandle,
     #[cfg(feature = "otlp")]
     spans: Option<otlp::Spans>,
 }
 
 impl Telemetry {
     /// Changes the log's filter.
-    pub fn filter(&self) -> LogFilter {
+    pub fn filter(&self) -> LogFilterHandle {
         self.filter.clone()
     }
 
@@ -100,22 +100,22 @@ impl Telemetry {
     }
 }
 
-type Change = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
+type SetFilter = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
 
 /// The log's filter, which can be changed while the process runs.
 #[derive(Clone)]
-pub struct LogFilter {
+pub struct LogFilterHandle {
     present: Arc<Mutex<String>>,
-    change: Arc<Change>,
+    change: Arc<SetFilter>,
 }
 
-impl fmt::Debug for LogFilter {
+impl fmt::Debug for LogFilterHandle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("LogFilter").field(&self.present()).finish()
     }
 }
 
-impl LogFilter {
+impl LogFilterHandle {
     /// For tests, which log nothing.
     pub fn nothing() -> Self {
         Self::new("off", |_| Ok(()))
@@ -174,10 +174,10 @@ pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
     };
     let (filter, handle) = reload::Layer::new(filter);
     let change = move |it| handle.reload(it).map_err(|error| error.to_string());
-    let present = LogFilter::new(&config.filter, change);
+    let present = LogFilterHandle::new(&config.filter, change);
     let log = tracing_subscriber::registry().with(lines.with_filter(filter));
     #[cfg(feature = "otlp")]
-    if let Export::To(endpoint) = &config.export {
+    if let SpanExport::To(endpoint) = &config.export {
         let spans = otlp::Spans::start(endpoint, config.service_name.clone())?;
         log.with(spans.layer()).try_init()?;
         return Ok(Telemetry { filter: present, spans: Some(spans) });

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::connection::Connection;
+use super::connection::ClientStream;
 use super::handshakes::Handshakes;
 use super::peer;
 use crate::tls;
@@ -24,7 +24,7 @@ const PROTOCOLS: [(&[u8], Protocol); 2] =
     [(b"h2", Protocol::Http2), (b"http/1.1", Protocol::Http1)];
 
 /// What the server expects: the connection, its protocol by ALPN, and the client's address.
-pub(super) type Accepted = (Connection, Protocol, Option<SocketAddr>);
+pub(super) type Accepted = (ClientStream, Protocol, Option<SocketAddr>);
 
 /// One per listening address.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl Acceptor {
     pub(super) async fn accept(self, socket: TcpStream) -> io::Result<Accepted> {
         let client = socket.peer_addr()?;
         let Some(tls) = self.tls else {
-            let connection = Connection::plain(socket, self.local_address);
+            let connection = ClientStream::plain(socket, self.local_address);
             return Ok((connection, Protocol::Http1, Some(client)));
         };
         let mut handshake = self.handshakes.begin(peer::network(client.ip()));
@@ -65,6 +65,6 @@ impl Acceptor {
         let agreed = stream.get_ref().1.alpn_protocol();
         let protocol = PROTOCOLS.iter().find(|(name, _)| Some(*name) == agreed);
         let protocol = protocol.map_or(Protocol::Http1, |(_, protocol)| *protocol);
-        Ok((Connection::secure(stream, self.local_address), protocol, Some(client)))
+        Ok((ClientStream::secure(stream, self.local_address), protocol, Some(client)))
     }
 }

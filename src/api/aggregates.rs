@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use super::Context;
 use super::access::Access;
 use super::caller::Caller;
-use super::cursor::{self, Position};
+use super::cursor::{self, CursorKey};
 use super::fields::{self, Attributes, Limit};
 use super::measurements::few;
 use super::page::{TimeRangeQuery, after};
@@ -87,7 +87,7 @@ struct ChartQuery {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Bucket(Timestamp);
 
-impl Position for Bucket {
+impl CursorKey for Bucket {
     const TAG: u8 = b'b';
 
     fn is_usable(&self) -> bool {

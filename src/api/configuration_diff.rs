@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-type Members<'a> = BTreeMap<String, &'a RawValue>;
+type MembersByName<'a> = BTreeMap<String, &'a RawValue>;
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = ConfigurationDiff)]
@@ -17,17 +17,16 @@ pub(super) struct Diff<'a> {
     pub(super) to: i32,
     /// Members that only `to` has.
     #[schema(value_type = Object)]
-    pub(super) added: Members<'a>,
+    pub(super) added: MembersByName<'a>,
     /// Members that only `from` has.
     #[schema(value_type = Object)]
-    pub(super) removed: Members<'a>,
+    pub(super) removed: MembersByName<'a>,
     /// Members that both have, with different values.
-    pub(super) changed: BTreeMap<String, Change<'a>>,
+    pub(super) changed: BTreeMap<String, ConfigurationChange<'a>>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = ConfigurationChange)]
-pub(super) struct Change<'a> {
+pub(super) struct ConfigurationChange<'a> {
     /// Before.
     #[schema(value_type = Value)]
     from: &'a RawValue,
@@ -44,15 +43,15 @@ pub(super) fn diff<'a>(
     (from, old): (i32, &'a RawValue),
     (to, new): (i32, &'a RawValue),
 ) -> Result<Diff<'a>, serde_json::Error> {
-    let mut removed: Members<'a> = serde_json::from_str(old.get())?;
-    let mut added: Members<'a> = serde_json::from_str(new.get())?;
+    let mut removed: MembersByName<'a> = serde_json::from_str(old.get())?;
+    let mut added: MembersByName<'a> = serde_json::from_str(new.get())?;
     let mut changed = BTreeMap::new();
     added.retain(|name, new| match removed.remove(name) {
         None => true,
         Some(old) => {
             // A sensor gets the text, so 1 and 1.0 differ.
             if old.get() != new.get() {
-                changed.insert(name.clone(), Change { from: old, to: new });
+                changed.insert(name.clone(), ConfigurationChange { from: old, to: new });
             }
             false
         }

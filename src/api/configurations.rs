@@ -41,8 +41,7 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = ConfigurationAccepted)]
-pub(super) struct Accepted {
+pub(super) struct ConfigurationAccepted {
     #[schema(value_type = uuid::Uuid)]
     sensor_identifier: SensorIdentifier,
     revision: i32,
@@ -65,7 +64,7 @@ pub(super) struct Accepted {
          description = "1 to 255 characters; all requests of this sensor with this key are one")),
     request_body(content = Object, example = json!({ "interval_secs": 60 })),
     responses(
-        (status = 202, description = "Committed; it will be published", body = Accepted),
+        (status = 202, description = "Committed; it will be published", body = ConfigurationAccepted),
     )
 )]
 async fn create(
@@ -103,7 +102,7 @@ async fn create(
     if is_repeated {
         response.insert_header((REPLAYED, "true"));
     }
-    Ok(response.json(Accepted { sensor_identifier: sensor, revision }))
+    Ok(response.json(ConfigurationAccepted { sensor_identifier: sensor, revision }))
 }
 
 /// The configurations of a sensor, newest first, each with its state
@@ -156,7 +155,7 @@ async fn one(
     operation_id = "republish_configuration",
     tag = "configurations",
     responses(
-        (status = 202, description = "It will be published again", body = Accepted),
+        (status = 202, description = "It will be published again", body = ConfigurationAccepted),
         (status = 409, description = "There is a newer one"),
     )
 )]
@@ -178,7 +177,7 @@ async fn republish(
         let detail = "the publisher does not answer; the configuration is not published again";
         return Err(Problem::new(Kind::NotReady, detail).busy());
     }
-    let answer = Accepted { sensor_identifier: sensor, revision: newest };
+    let answer = ConfigurationAccepted { sensor_identifier: sensor, revision: newest };
     Ok(HttpResponse::Accepted().json(answer))
 }
 

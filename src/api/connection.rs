@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// The byte stream that the server reads and writes.
-pub(super) struct Connection {
+pub(super) struct ClientStream {
     socket: Socket,
     control: Rc<Control>,
 }
@@ -46,7 +46,7 @@ impl Control {
     }
 }
 
-impl Connection {
+impl ClientStream {
     pub(super) fn plain(socket: TcpStream, local_address: SocketAddr) -> Self {
         Self::new(Socket::Plain(socket), local_address, false)
     }
@@ -90,7 +90,7 @@ trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
 
-impl AsyncRead for Connection {
+impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -100,7 +100,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -13,7 +13,7 @@ use crate::replay::Replays;
 use crate::store::Store;
 use crate::streams::Hub;
 use crate::tasks::Tasks;
-use crate::telemetry::LogFilter;
+use crate::telemetry::LogFilterHandle;
 use crate::wire::value::NestedValues;
 
 /// The parts of the service that handlers use.
@@ -68,7 +68,7 @@ pub struct Streams {
     /// Of each sensor.
     pub hub: Arc<Hub>,
     /// Of the whole fleet.
-    pub fleet: Arc<crate::streams::Fleet>,
+    pub fleet: Arc<crate::streams::FleetStream>,
 }
 
 /// Ingest, as an operator sees it.
@@ -85,5 +85,5 @@ pub struct Ingest {
     /// `DATABASE_WRITERS`
     pub writers: u32,
     /// The log filter.
-    pub log: LogFilter,
+    pub log: LogFilterHandle,
 }

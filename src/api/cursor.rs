@@ -16,7 +16,7 @@ pub(super) fn is_moment(at: Timestamp) -> bool {
 }
 
 /// The key by which a list is sorted.
-pub(super) trait Position: Serialize + DeserializeOwned {
+pub(super) trait CursorKey: Serialize + DeserializeOwned {
     /// Distinguishes the cursors of different lists. Lists with the same key use tags of their own instead.
     const TAG: u8;
 
@@ -42,30 +42,30 @@ pub(super) const fn rows(kind: u8, order: Order) -> u8 {
     }
 }
 
-pub(super) fn encode<P: Position>(position: &P) -> String {
+pub(super) fn encode<P: CursorKey>(position: &P) -> String {
     encode_in(P::TAG, position)
 }
 
 /// The cursor of a position in the list of this tag.
-pub(super) fn encode_in<P: Position>(list: u8, position: &P) -> String {
+pub(super) fn encode_in<P: CursorKey>(list: u8, position: &P) -> String {
     let mut bytes = vec![list];
     serde_json::to_writer(&mut bytes, position).expect("a key is JSON, and a Vec takes it");
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub(super) fn decode<P: Position>(cursor: &str) -> Option<P> {
+pub(super) fn decode<P: CursorKey>(cursor: &str) -> Option<P> {
     decode_in(P::TAG, cursor)
 }
 
 /// The position of a cursor of the list of this tag.
-pub(super) fn decode_in<P: Position>(list: u8, cursor: &str) -> Option<P> {
+pub(super) fn decode_in<P: CursorKey>(list: u8, cursor: &str) -> Option<P> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
     let (_, rest) = bytes.split_first().filter(|(tag, _)| **tag == list)?;
     serde_json::from_slice(rest).ok().filter(P::is_usable)
 }
 
 /// Measurements, log messages and heartbeats.
-impl Position for RowKey {
+impl CursorKey for RowKey {
     const TAG: u8 = b't';
 
     fn is_usable(&self) -> bool {
@@ -74,7 +74,7 @@ impl Position for RowKey {
 }
 
 /// Log messages of all sensors.
-impl Position for FleetLogKey {
+impl CursorKey for FleetLogKey {
     const TAG: u8 = FLEET_LOG;
 
     fn is_usable(&self) -> bool {
@@ -83,22 +83,22 @@ impl Position for FleetLogKey {
 }
 
 /// Configurations, by revision.
-impl Position for i32 {
+impl CursorKey for i32 {
     const TAG: u8 = b'r';
 }
 
 /// Rejections, by their number.
-impl Position for i64 {
+impl CursorKey for i64 {
     const TAG: u8 = b'j';
 }
 
 /// A replay.
-impl Position for ReplayRange {
+impl CursorKey for ReplayRange {
     const TAG: u8 = b'p';
 }
 
 /// Networks, by name.
-impl Position for String {
+impl CursorKey for String {
     const TAG: u8 = b'n';
 
     fn is_usable(&self) -> bool {
@@ -107,7 +107,7 @@ impl Position for String {
 }
 
 /// Sensors, by name or by `last_seen`; the identifier is the tie-break.
-impl Position for SensorKey {
+impl CursorKey for SensorKey {
     const TAG: u8 = b's';
 
     fn is_usable(&self) -> bool {
@@ -119,7 +119,7 @@ impl Position for SensorKey {
 }
 
 /// Tokens and users, by identifier.
-impl Position for Uuid {
+impl CursorKey for Uuid {
     const TAG: u8 = b'u';
 }
 

@@ -24,7 +24,7 @@ const INGEST: &str = "ingest";
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Health)]
-pub(super) struct State {
+pub(super) struct HealthStatus {
     status: &'static str,
 }
 
@@ -37,17 +37,17 @@ pub(super) fn routes(routes: &mut Routes) {
 /// The process lives
 #[utoipa::path(
     get, path = "/healthz", tag = "service", operation_id = "is_alive",
-    responses((status = 200, description = "It does", body = State, example = json!({ "status": "alive" }))),
+    responses((status = 200, description = "It does", body = HealthStatus, example = json!({ "status": "alive" }))),
 )]
 async fn alive() -> impl Responder {
-    HttpResponse::Ok().json(State { status: "alive" })
+    HttpResponse::Ok().json(HealthStatus { status: "alive" })
 }
 
 /// The service can do its work
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "is_ready",
     responses(
-        (status = 200, description = "Broker and database are up", body = State, example = json!({ "status": "ready" })),
+        (status = 200, description = "Broker and database are up", body = HealthStatus, example = json!({ "status": "ready" })),
         (status = 503, description = "It cannot; `missing` says why"),
     ),
 )]
@@ -70,7 +70,7 @@ async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {
         missing.push(Missing { part: INGEST, problem, since: Some(since.to_jiff()) });
     }
     if missing.is_empty() {
-        Ok(HttpResponse::Ok().json(State { status: "ready" }))
+        Ok(HttpResponse::Ok().json(HealthStatus { status: "ready" }))
     } else {
         Err(Problem::not_ready(missing))
     }

@@ -26,19 +26,18 @@ pub(super) fn routes(routes: &mut Routes) {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Ingest)]
-pub(super) struct State {
+pub(super) struct IngestStatus {
     paused_since: Option<jiff::Timestamp>,
-    window: Window,
-    queue: Queue,
-    batches: Batches,
+    window: IngestWindow,
+    queue: IngestQueue,
+    batches: IngestBatches,
     writers: Writers,
-    connections: Connections,
+    connections: IngestConnections,
     log_filter: String,
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = IngestWindow)]
-pub(super) struct Window {
+pub(super) struct IngestWindow {
     messages: u64,
     max_messages: u64,
     bytes: u64,
@@ -46,15 +45,13 @@ pub(super) struct Window {
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = IngestQueue)]
-pub(super) struct Queue {
+pub(super) struct IngestQueue {
     messages: u64,
     items: u64,
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = IngestBatches)]
-pub(super) struct Batches {
+pub(super) struct IngestBatches {
     committed: u64,
     items: u64,
     last_items: u64,
@@ -70,8 +67,7 @@ pub(super) struct Writers {
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = IngestConnections)]
-pub(super) struct Connections {
+pub(super) struct IngestConnections {
     broker_ingest: Connection,
     database_writing: Connection,
 }
@@ -95,7 +91,7 @@ pub(super) struct LogLevelBody {
 /// The state of ingest
 #[utoipa::path(
     get, path = "/api/v1/ingest", tag = "ingest", operation_id = "read_ingest",
-    responses((status = 200, description = "What is in flight, and its bounds", body = State)),
+    responses((status = 200, description = "What is in flight, and its bounds", body = IngestStatus)),
 )]
 async fn state(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     Ok(answer(&context))
@@ -107,7 +103,7 @@ async fn state(context: web::Data<Context>) -> Result<impl Responder, Problem> {
 /// rest. The service is not ready until ingest is resumed or the process is restarted.
 #[utoipa::path(
     post, path = "/api/v1/ingest/pause", tag = "ingest", operation_id = "pause_ingest",
-    responses((status = 200, description = "It is paused", body = State)),
+    responses((status = 200, description = "It is paused", body = IngestStatus)),
 )]
 async fn pause(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     if context.ingest.flow.pause() {
@@ -119,7 +115,7 @@ async fn pause(context: web::Data<Context>) -> Result<impl Responder, Problem> {
 /// Resumes ingest
 #[utoipa::path(
     post, path = "/api/v1/ingest/resume", tag = "ingest", operation_id = "resume_ingest",
-    responses((status = 200, description = "It goes on", body = State)),
+    responses((status = 200, description = "It goes on", body = IngestStatus)),
 )]
 async fn resume(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     if context.ingest.flow.resume() {
@@ -131,16 +127,16 @@ async fn resume(context: web::Data<Context>) -> Result<impl Responder, Problem> 
 fn answer(context: &Context) -> HttpResponse {
     let ingest = &context.ingest;
     let flow = ingest.flow.snapshot();
-    HttpResponse::Ok().json(State {
+    HttpResponse::Ok().json(IngestStatus {
         paused_since: ingest.flow.paused_since().map(Timestamp::to_jiff),
-        window: Window {
+        window: IngestWindow {
             messages: flow.window_messages,
             max_messages: ingest.max_messages,
             bytes: flow.window_bytes,
             max_bytes: ingest.max_bytes,
         },
-        queue: Queue { messages: flow.waiting_messages, items: flow.waiting_items },
-        batches: Batches {
+        queue: IngestQueue { messages: flow.waiting_messages, items: flow.waiting_items },
+        batches: IngestBatches {
             committed: flow.batches,
             items: flow.batch_items,
             last_items: flow.last_batch_items,
@@ -148,7 +144,7 @@ fn answer(context: &Context) -> HttpResponse {
             max_items: ingest.max_batch_items,
         },
         writers: Writers { busy: flow.writing, connections: ingest.writers },
-        connections: Connections {
+        connections: IngestConnections {
             broker_ingest: connection(context, Part::Ingest),
             database_writing: connection(context, Part::Writing),
         },

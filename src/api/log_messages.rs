@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 
 use super::access::Access;
 use super::caller::Caller;
-use super::cursor::Position;
+use super::cursor::CursorKey;
 use super::fields::{SEVERITIES, SearchText, Severities, SeverityName};
 use super::page::{Listing, PageQuery, RowsQuery, TimeRangeQuery, listing, row_listing};
 use super::path::{Path, SensorPath};
@@ -58,8 +58,7 @@ impl From<LogMessageRow> for LogMessageItem {
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = LogMessageAggregate)]
-pub(super) struct Summary {
+pub(super) struct LogMessageAggregate {
     #[schema(value_type = SeverityName)]
     severity: String,
     subject: String,
@@ -74,7 +73,7 @@ pub(super) struct Summary {
     last_creation_timestamp: jiff::Timestamp,
 }
 
-impl From<LogSummary> for Summary {
+impl From<LogSummary> for LogMessageAggregate {
     fn from(line: LogSummary) -> Self {
         Self {
             severity: line.key.severity,
@@ -126,7 +125,7 @@ async fn list(
     operation_id = "aggregate_log_messages",
     tag = "log messages",
     responses(
-        (status = 200, description = "One page", body = Listing<Summary>),
+        (status = 200, description = "One page", body = Listing<LogMessageAggregate>),
     )
 )]
 async fn summarise(
@@ -140,7 +139,7 @@ async fn summarise(
     let lines =
         context.store.summarise_log_messages(path.sensor(), (range, &filter), &page).await?;
     let lines = lines.ok_or_else(Problem::sensor_not_found)?;
-    Ok(listing(lines, &page, |line| line.key.clone(), Summary::from))
+    Ok(listing(lines, &page, |line| line.key.clone(), LogMessageAggregate::from))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -164,7 +163,7 @@ impl From<LogQuery> for LogFilter {
 }
 
 /// Aggregates of a log, by severity and subject.
-impl Position for SummaryKey {
+impl CursorKey for SummaryKey {
     const TAG: u8 = b'l';
 
     fn is_usable(&self) -> bool {

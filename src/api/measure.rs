@@ -26,7 +26,7 @@ pub(super) async fn measure(
     let route = request.match_pattern().unwrap_or_else(|| NO_ROUTE.into());
     let method = method_name(request.method());
     let metrics = context.as_ref().map(|context| &context.metrics);
-    let in_flight = metrics.map(|metrics| InFlight::new(&metrics.http_requests_in_flight));
+    let in_flight = metrics.map(|metrics| RequestInFlight::new(&metrics.http_requests_in_flight));
     let outcome = next.call(request).await;
     drop(in_flight);
     if let Some(metrics) = metrics {
@@ -49,16 +49,16 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// Decrements the gauge when dropped, also when the client disconnects.
-struct InFlight(prometheus::IntGauge);
+struct RequestInFlight(prometheus::IntGauge);
 
-impl InFlight {
+impl RequestInFlight {
     fn new(gauge: &prometheus::IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for InFlight {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.dec();
     }

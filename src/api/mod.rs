@@ -92,7 +92,7 @@ use tracing_actix_web::TracingLogger;
 use crate::tls;
 use acceptor::Acceptor;
 use browser_guard::BrowserGuard;
-use connection::Connection;
+use connection::ClientStream;
 use handshakes::Handshakes;
 use limits::{BodyLimit, TimeLimit};
 use problem::Problem;
@@ -231,7 +231,7 @@ where
                     async move { shutdown.notified().await }
                 })
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-                .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
+                .on_connect_ext(|connection: &ClientStream, data: &mut Extensions| {
                     data.insert(connection.control());
                 })
                 .finish(map_config(application, |()| AppConfig::default()));

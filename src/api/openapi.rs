@@ -14,7 +14,7 @@ use super::access::Access;
 use super::problem::{Document, Problem};
 use super::routes::Routes;
 use super::{dashboard, openapi_answers};
-use crate::streams::{Change, Configured, Dropped, Opened, Snapshot};
+use crate::streams::{Configured, Dropped, FleetChange, FleetSnapshot, Opened};
 
 const DOCUMENT: &str = "/api/v1/openapi.json";
 
@@ -46,7 +46,7 @@ five seconds, and 400 where it is no HTTP. After either the connection is closed
 
 #[derive(OpenApi)]
 #[openapi(
-    components(schemas(Document<'_>, Opened, Configured, Dropped, Snapshot, Change)),
+    components(schemas(Document<'_>, Opened, Configured, Dropped, FleetSnapshot, FleetChange)),
     tags(
         (name = "sensors", description = "The devices that send"),
         (name = "configurations", description = "What is sent to sensors, and how far it has come"),

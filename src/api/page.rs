@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::cursor::{self, Position};
+use super::cursor::{self, CursorKey};
 use super::fields::{Limit, RowOrder, Time};
 use super::problem::Problem;
 use super::query::And;
@@ -24,19 +24,19 @@ pub(super) struct PageQuery {
 
 impl PageQuery {
     /// Of the list that is sorted by a key.
-    pub(super) fn page<P: Position>(self) -> Result<Page<P>, Problem> {
+    pub(super) fn page<P: CursorKey>(self) -> Result<Page<P>, Problem> {
         self.page_of(P::TAG)
     }
 
     /// Of the list of this tag.
-    pub(super) fn page_of<P: Position>(self, list: u8) -> Result<Page<P>, Problem> {
+    pub(super) fn page_of<P: CursorKey>(self, list: u8) -> Result<Page<P>, Problem> {
         let limit = self.limit.map_or(DEFAULT_LIMIT, |limit| limit.0);
         Ok(Page { limit, after: after(list, self.cursor.as_deref())? })
     }
 }
 
 /// The key after which a page begins.
-pub(super) fn after<P: Position>(list: u8, cursor: Option<&str>) -> Result<Option<P>, Problem> {
+pub(super) fn after<P: CursorKey>(list: u8, cursor: Option<&str>) -> Result<Option<P>, Problem> {
     let Some(cursor) = cursor else { return Ok(None) };
     let after = cursor::decode_in(list, cursor);
     after.map(Some).ok_or_else(|| {
@@ -85,7 +85,7 @@ impl RowsQuery {
     }
 
     /// The same of rows that are sorted by another key.
-    pub(super) fn parts<P: Position>(
+    pub(super) fn parts<P: CursorKey>(
         self,
         kind: u8,
     ) -> Result<(TimeRange, Order, Page<P>, u8), Problem> {
@@ -108,7 +108,7 @@ pub(super) struct Listing<T> {
 }
 
 /// The response with one page of rows; `key` is what the list is sorted by.
-pub(super) fn listing<R, T: Serialize, P: Position>(
+pub(super) fn listing<R, T: Serialize, P: CursorKey>(
     rows: Vec<R>,
     page: &Page<P>,
     key: impl Fn(&R) -> P,
@@ -118,7 +118,7 @@ pub(super) fn listing<R, T: Serialize, P: Position>(
 }
 
 /// The same of the list of this tag.
-pub(super) fn listing_in<R, T: Serialize, P: Position>(
+pub(super) fn listing_in<R, T: Serialize, P: CursorKey>(
     list: u8,
     mut rows: Vec<R>,
     page: &Page<P>,
@@ -132,7 +132,7 @@ pub(super) fn listing_in<R, T: Serialize, P: Position>(
 }
 
 /// The response with one page of rows, already limited by the store, of the list with this tag.
-pub(super) fn row_listing<R, T: Serialize, P: Position>(
+pub(super) fn row_listing<R, T: Serialize, P: CursorKey>(
     list: u8,
     page: RowPage<R>,
     key: impl Fn(&R) -> P,

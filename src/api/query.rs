@@ -22,11 +22,11 @@ pub(super) struct Query<T>(pub(super) T);
 #[derive(Debug)]
 pub(super) struct And<A, B>(pub(super) A, pub(super) B);
 
-pub(super) trait Parameters: Sized {
+pub(super) trait QueryParameters: Sized {
     fn read(query: &str) -> Result<Self, Problem>;
 }
 
-impl<T: DeserializeOwned + IntoParams> Parameters for T {
+impl<T: DeserializeOwned + IntoParams> QueryParameters for T {
     fn read(query: &str) -> Result<Self, Problem> {
         let pairs = url::form_urlencoded::parse(query.as_bytes());
         let deserializer = serde_urlencoded::Deserializer::new(pairs);
@@ -37,7 +37,7 @@ impl<T: DeserializeOwned + IntoParams> Parameters for T {
     }
 }
 
-impl<A: Parameters, B: Parameters> Parameters for And<A, B> {
+impl<A: QueryParameters, B: QueryParameters> QueryParameters for And<A, B> {
     fn read(query: &str) -> Result<Self, Problem> {
         Ok(Self(A::read(query)?, B::read(query)?))
     }
@@ -51,7 +51,7 @@ impl<A: IntoParams, B: IntoParams> IntoParams for And<A, B> {
     }
 }
 
-impl<T: Parameters + 'static> FromRequest for Query<T> {
+impl<T: QueryParameters + 'static> FromRequest for Query<T> {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 

@@ -9,26 +9,26 @@ const MAX_REMEMBERED: usize = 20_000;
 
 /// `burst` at once, then one per `interval`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Rate {
+pub(super) struct RequestRate {
     pub(super) burst: u32,
     pub(super) interval: Duration,
 }
 
 #[derive(Debug)]
 pub(super) struct RateLimiter<K> {
-    rate: Rate,
+    rate: RequestRate,
     /// When each bucket is full again; full ones can be evicted.
     full_at: foldhash::HashMap<K, Instant>,
 }
 
 impl<K: Eq + Hash + Clone> RateLimiter<K> {
-    pub(super) fn new(rate: Rate) -> Self {
+    pub(super) fn new(rate: RequestRate) -> Self {
         Self { rate, full_at: foldhash::HashMap::default() }
     }
 
     /// Takes one token, or returns how long to wait for one.
     pub(super) fn take(&mut self, key: &K, now: Instant) -> Result<(), Duration> {
-        let Rate { burst, interval } = self.rate;
+        let RequestRate { burst, interval } = self.rate;
         let full_at = self.full_at.get(key).copied().unwrap_or(now).max(now);
         let missing = full_at - now;
         let room = interval * burst.saturating_sub(1);
@@ -75,7 +75,7 @@ impl<K: Eq + Hash + Clone> RateLimiter<K> {
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate { burst: 3, interval: Duration::from_secs(10) };
+    const RATE: RequestRate = RequestRate { burst: 3, interval: Duration::from_secs(10) };
 
     #[test]
     fn a_burst_and_then_one_at_a_time() {

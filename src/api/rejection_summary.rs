@@ -35,8 +35,8 @@ pub(super) struct RejectionCount {
     last_receipt_timestamp: jiff::Timestamp,
 }
 
-impl From<store::RejectionCount> for RejectionCount {
-    fn from(it: store::RejectionCount) -> Self {
+impl From<store::ReasonCount> for RejectionCount {
+    fn from(it: store::ReasonCount) -> Self {
         Self {
             reason: it.reason,
             count: it.rejections,

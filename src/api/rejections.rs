@@ -103,7 +103,12 @@ async fn list(
     let filter = within(&context, caller.scope(), query.into()).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let rows = context.store.list_rejections(&page, &filter).await?;
-    Ok(row_listing(<i64 as cursor::Position>::TAG, rows, |row| row.identifier, RejectionItem::from))
+    Ok(row_listing(
+        <i64 as cursor::CursorKey>::TAG,
+        rows,
+        |row| row.identifier,
+        RejectionItem::from,
+    ))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]

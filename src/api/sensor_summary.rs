@@ -42,7 +42,7 @@ struct Question {
 /// The latest counts: all dashboards send the same query, and counting 100,000 sensors takes most of a second. One
 /// query is counted at a time; equal queries that arrive meanwhile get its result.
 #[derive(Default)]
-pub(super) struct SummaryCache(Mutex<Vec<(Question, Instant, store::SensorSummary)>>);
+pub(super) struct SummaryCache(Mutex<Vec<(Question, Instant, store::StateCounts)>>);
 
 impl SummaryCache {
     async fn counts(
@@ -50,7 +50,7 @@ impl SummaryCache {
         context: &Context,
         holder: Option<Uuid>,
         question: Question,
-    ) -> Result<store::SensorSummary, Problem> {
+    ) -> Result<store::StateCounts, Problem> {
         let mut recent = self.0.lock().await;
         recent.retain(|(_, counted_at, _)| counted_at.elapsed() < MAX_AGE);
         if let Some((_, _, counts)) = recent.iter().find(|(asked, ..)| *asked == question) {

@@ -53,12 +53,13 @@ pub(super) struct OpenedSession {
     #[schema(example = "trb_47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")]
     token: String,
     #[serde(flatten)]
-    session: Session,
+    session: SessionAnswer,
 }
 
 /// Who calls.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Session {
+#[schema(as = Session)]
+pub(super) struct SessionAnswer {
     /// Of the user, or of the token.
     name: String,
     role: Role,
@@ -115,7 +116,7 @@ pub(super) async fn open(
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(OpenedSession {
             token: token.reveal().to_owned(),
-            session: Session {
+            session: SessionAnswer {
                 name: user.name,
                 role: user.role,
                 network: user.network,
@@ -127,10 +128,10 @@ pub(super) async fn open(
 /// The caller of this request
 #[utoipa::path(
     get, path = "/api/v1/sessions/current", tag = "access", operation_id = "read_session",
-    responses((status = 200, description = "Who calls", body = Session)),
+    responses((status = 200, description = "Who calls", body = SessionAnswer)),
 )]
 pub(super) async fn current(caller: Caller) -> Result<impl Responder, Problem> {
-    Ok(HttpResponse::Ok().json(Session {
+    Ok(HttpResponse::Ok().json(SessionAnswer {
         name: caller.name().to_owned(),
         role: caller.role(),
         network: caller.scope().network(),

@@ -12,21 +12,21 @@ use sha2::{Digest as _, Sha256};
 
 use super::peer;
 use super::problem::{Kind, Problem};
-use super::rate_limiter::{Rate, RateLimiter};
+use super::rate_limiter::{RateLimiter, RequestRate};
 use super::sign_in_queue::SignInQueue;
 use crate::domain::is_password;
 use crate::store::{SignInBucket, Store, StoreError};
 
 /// Failures of one address with one name: five, then one every ten seconds. Failures of other addresses with that
 /// name do not count: an attacker who knows a name could lock its user out.
-const BY_NAME: Rate = Rate { burst: 5, interval: Duration::from_secs(10) };
+const BY_NAME: RequestRate = RequestRate { burst: 5, interval: Duration::from_secs(10) };
 
 /// Failures from one address, or one network of IPv6, which many users may share.
-const BY_ADDRESS: Rate = Rate { burst: 30, interval: Duration::from_secs(2) };
+const BY_ADDRESS: RequestRate = RequestRate { burst: 30, interval: Duration::from_secs(2) };
 
 /// Attempts of an address without success, by which those who wait are ordered: one is remembered for a minute.
 /// Those that were turned away count, or all who guess would be newcomers for ever.
-const LATELY: Rate = Rate { burst: 1_000, interval: Duration::from_secs(60) };
+const LATELY: RequestRate = RequestRate { burst: 1_000, interval: Duration::from_secs(60) };
 
 const DETAIL: &str = "too many failed sign-ins";
 
@@ -38,7 +38,7 @@ type Attempt = (String, Option<IpAddr>);
 
 /// The same limits over all instances.
 fn shared_buckets((name, network): &Attempt) -> [SignInBucket; 2] {
-    let bucket = |Rate { burst, interval }, counted: String| SignInBucket {
+    let bucket = |RequestRate { burst, interval }, counted: String| SignInBucket {
         key: Sha256::digest(counted).into(),
         interval_secs: interval.as_secs_f64(),
         burst,
@@ -48,11 +48,11 @@ fn shared_buckets((name, network): &Attempt) -> [SignInBucket; 2] {
 }
 
 pub(super) struct SignInChecks {
-    limits: Mutex<Limits>,
+    limits: Mutex<SignInLimits>,
     queue: Arc<SignInQueue>,
 }
 
-struct Limits {
+struct SignInLimits {
     by_name: RateLimiter<Attempt>,
     by_address: RateLimiter<Option<IpAddr>>,
     lately: RateLimiter<Option<IpAddr>>,
@@ -60,7 +60,7 @@ struct Limits {
 
 impl SignInChecks {
     pub(super) fn new() -> Self {
-        let limits = Limits {
+        let limits = SignInLimits {
             by_name: RateLimiter::new(BY_NAME),
             by_address: RateLimiter::new(BY_ADDRESS),
             lately: RateLimiter::new(LATELY),
@@ -124,7 +124,7 @@ impl SignInChecks {
         limits.by_name.put_back(attempt);
     }
 
-    fn limits(&self) -> MutexGuard<'_, Limits> {
+    fn limits(&self) -> MutexGuard<'_, SignInLimits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

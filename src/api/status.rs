@@ -21,7 +21,7 @@ pub(super) fn routes(routes: &mut Routes) {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
     /// Who answers, where there are several; `/api/v1/instances` lists all.
-    instance: Instance,
+    instance: StatusInstance,
     version: &'static str,
     commit: &'static str,
     started_at: jiff::Timestamp,
@@ -34,8 +34,7 @@ pub(super) struct Status {
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = StatusInstance)]
-pub(super) struct Instance {
+pub(super) struct StatusInstance {
     /// New with each start.
     identifier: Uuid,
     /// `MQTT_CLIENT_ID`
@@ -71,7 +70,7 @@ async fn status(context: web::Data<Context>, _: Caller) -> impl Responder {
     let (database, actors) =
         tokio::join!(health::database_problem(&context), context.supervisor.actor_stats());
     HttpResponse::Ok().json(Status {
-        instance: Instance {
+        instance: StatusInstance {
             identifier: context.identity.identifier,
             client_id: context.identity.client_id.clone(),
             is_leader: context.leadership.is_leader(),

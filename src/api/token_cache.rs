@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::AccessConfig;
 use super::caller::Caller;
 use super::problem::Problem;
-use super::rate_limiter::{Rate, RateLimiter};
+use super::rate_limiter::{RateLimiter, RequestRate};
 use crate::domain::{Timestamp, TokenDigest};
 use crate::store::{Store, StoreError, TokenRow};
 
@@ -68,7 +68,7 @@ struct Remembered {
 impl TokenCache {
     pub(super) fn new(store: Store, config: AccessConfig) -> Self {
         let interval = Duration::from_secs(1) / config.requests_per_second;
-        let rate = Rate { burst: config.requests_per_second, interval };
+        let rate = RequestRate { burst: config.requests_per_second, interval };
         Self {
             config,
             store,

@@ -40,7 +40,7 @@ pub(super) struct WriteLimits {
 
 /// How fast a client reads a response.
 #[derive(Clone, Copy, Debug, Default)]
-struct Pace {
+struct ReadPace {
     /// Since when the client has had unread bytes; `None` without unread bytes.
     since: Option<Instant>,
     /// The same, but not before the current average began.
@@ -51,7 +51,7 @@ struct Pace {
     bytes: u64,
 }
 
-impl Pace {
+impl ReadPace {
     /// The server took `bytes` of the response.
     fn hand(&mut self, bytes: usize, now: Instant) {
         self.bytes += bytes as u64;
@@ -101,7 +101,7 @@ pub(super) async fn guard(
             BodySize::Stream => false,
         };
         let watch = limits.zip(control).filter(|_| !is_small);
-        let watch = watch.map(|(limits, control)| Watch::begin(control, limits));
+        let watch = watch.map(|(limits, control)| PaceWatch::begin(control, limits));
         GuardedBody { body, rest: Bytes::new(), watch }
     }))
 }
@@ -111,7 +111,7 @@ pub(super) struct GuardedBody {
     body: BoxBody,
     /// Of the last chunk of `body`.
     rest: Bytes,
-    watch: Option<Watch>,
+    watch: Option<PaceWatch>,
 }
 
 impl MessageBody for GuardedBody {
@@ -141,34 +141,34 @@ impl MessageBody for GuardedBody {
 }
 
 /// Ends with the body.
-struct Watch {
-    pace: Rc<Cell<Pace>>,
+struct PaceWatch {
+    pace: Rc<Cell<ReadPace>>,
     looking: JoinHandle<()>,
 }
 
-impl Watch {
+impl PaceWatch {
     fn begin(control: Rc<Control>, limits: WriteLimits) -> Self {
-        let mut pace = Pace::default();
+        let mut pace = ReadPace::default();
         pace.hand(0, Instant::now());
         let pace = Rc::new(Cell::new(pace));
         let looking = actix_rt::spawn(look(Rc::downgrade(&pace), control, limits));
         Self { pace, looking }
     }
 
-    fn update(&self, change: impl FnOnce(&mut Pace, Instant)) {
+    fn update(&self, change: impl FnOnce(&mut ReadPace, Instant)) {
         let mut pace = self.pace.get();
         change(&mut pace, Instant::now());
         self.pace.set(pace);
     }
 }
 
-impl Drop for Watch {
+impl Drop for PaceWatch {
     fn drop(&mut self) {
         self.looking.abort();
     }
 }
 
-async fn look(pace: Weak<Cell<Pace>>, control: Rc<Control>, limits: WriteLimits) {
+async fn look(pace: Weak<Cell<ReadPace>>, control: Rc<Control>, limits: WriteLimits) {
     loop {
         tokio::time::sleep(limits.timeout / LOOKS).await;
         let Some(pace) = pace.upgrade() else { return };
@@ -197,7 +197,7 @@ mod tests {
     /// Takes `bytes` every `every_secs` seconds; returns when it is cut off, within ten minutes.
     fn cut_off_after(bytes: usize, every_secs: u64, waits_for_us_secs: u64) -> Option<u64> {
         let start = Instant::now();
-        let (mut pace, mut second) = (Pace::default(), 0);
+        let (mut pace, mut second) = (ReadPace::default(), 0);
         while second < 600 {
             let at = |second| start + Duration::from_secs(second);
             pace.taken(at(second));

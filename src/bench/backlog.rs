@@ -39,7 +39,7 @@ pub(super) async fn mixed(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
         Invention { log_share: 0.05, heartbeat_share: 0.05, bad_share: 0.01, ..measurements };
     let content = Content::Invented(invention);
     let backlog = Fleet { content, ..of_1(bed, SENSORS) };
-    Ok(vec![drain(bed, &backlog, ("mixed", Journal::Written), 1).await?])
+    Ok(vec![drain(bed, &backlog, ("mixed", JournalUse::Written), 1).await?])
 }
 
 async fn drain_against(
@@ -50,7 +50,7 @@ async fn drain_against(
 ) -> anyhow::Result<Vec<Row>> {
     let (mut rows, mut rounds) = (Vec::new(), Vec::new());
     for round in 1..=bed.rounds {
-        let row = drain(bed, backlog, (name, Journal::Written), round).await?;
+        let row = drain(bed, backlog, (name, JournalUse::Written), round).await?;
         if baseline.is_installed().await {
             let theirs = baseline.drain(bed, backlog, &format!("{name}, round {round}")).await?;
             rounds.push((row.items_per_second, row.items as f64 / theirs.as_secs_f64()));
@@ -62,7 +62,7 @@ async fn drain_against(
 
 /// What commits do with the journal of the roll-up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Journal {
+enum JournalUse {
     Written,
     Discarded,
 }
@@ -71,12 +71,12 @@ enum Journal {
 async fn drain(
     bed: &TestBed,
     backlog: &Fleet,
-    (name, journal): (&str, Journal),
+    (name, journal): (&str, JournalUse),
     round: u32,
 ) -> anyhow::Result<Row> {
     let step = format!("{name}, round {round}");
     let run = bed.run(&backlog.identifiers).await?;
-    if journal == Journal::Discarded {
+    if journal == JournalUse::Discarded {
         run.database.discard_journal().await?;
     }
     // Its session and its subscriptions remain with the broker.
@@ -105,7 +105,7 @@ async fn drain(
 /// Drains several backlogs in turn.
 async fn in_turn(
     bed: &TestBed,
-    backlogs: &[(String, Fleet, Journal)],
+    backlogs: &[(String, Fleet, JournalUse)],
     rounds: u32,
 ) -> anyhow::Result<Vec<Vec<Row>>> {
     let mut all: Vec<Vec<Row>> = vec![Vec::new(); backlogs.len()];
@@ -135,8 +135,8 @@ pub(super) async fn rollup(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     const FLEET: usize = 100_000;
     let backlog = of_1(bed, FLEET);
     let backlogs = [
-        ("rollup-none".into(), backlog.clone(), Journal::Discarded),
-        ("rollup".into(), backlog, Journal::Written),
+        ("rollup-none".into(), backlog.clone(), JournalUse::Discarded),
+        ("rollup".into(), backlog, JournalUse::Written),
     ];
     Ok(compared(in_turn(bed, &backlogs, bed.rounds).await?))
 }
@@ -144,7 +144,8 @@ pub(super) async fn rollup(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
 /// The same backlog from ever more sensors.
 pub(super) async fn fleet(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
     const SIZES: [usize; 3] = [SENSORS, 10_000, 100_000];
-    let backlogs = SIZES.map(|size| (format!("fleet-{size}"), of_1(bed, size), Journal::Written));
+    let backlogs =
+        SIZES.map(|size| (format!("fleet-{size}"), of_1(bed, size), JournalUse::Written));
     let all = in_turn(bed, &backlogs, OWN_ROUNDS).await?;
     let mean = |rows: &[Row], bytes: fn(&Row) -> u64| {
         rows.iter().map(|row| bytes(row) as f64).sum::<f64>() / rows.len() as f64
@@ -177,7 +178,7 @@ pub(super) async fn redelivery(bed: &TestBed) -> anyhow::Result<Vec<Row>> {
         let suffix = if lag > 0 { "-later" } else { "" };
         let copies = Copies { share: f64::from(percent) / 100.0, lag };
         let backlog = Fleet { copies, ..of_100(bed, MESSAGES) };
-        (format!("redelivery-{percent}%{suffix}"), backlog, Journal::Written)
+        (format!("redelivery-{percent}%{suffix}"), backlog, JournalUse::Written)
     };
     let mut rows = Vec::new();
     for (percent, rounds) in [(1, OWN_ROUNDS), (10, 1), (100, 1)] {

@@ -39,7 +39,7 @@ pub(super) struct Probe {
 }
 
 /// The connection, and the thread that drives it.
-type Held = (Watch, Thread);
+type ProbeConnection = (Watch, Thread);
 
 /// What it found.
 pub(super) struct Probed {
@@ -86,7 +86,7 @@ impl Probe {
 
     /// Ends the publishing, and waits until everything that it published is visible. The connection is to be held
     /// until the meters are read: a backend that ends leaves its CPU time to its parent.
-    pub(super) async fn stop(self) -> anyhow::Result<(Probed, Held)> {
+    pub(super) async fn stop(self) -> anyhow::Result<(Probed, ProbeConnection)> {
         self.stop.send_replace(Stop::Publishing);
         let (thread, (watch, probed)) = self.outcome.await?.context("probing")?;
         Ok((probed, (watch, thread)))

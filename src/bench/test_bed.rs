@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use super::meters::{self, Meters};
 use crate::config::BenchServers;
 use crate::domain::SensorIdentifier;
-use crate::load::{Account, Connection, Fleet, Stop, Totals, progress};
+use crate::load::{Account, Fleet, PublisherConnection, Stop, Totals, progress};
 use crate::mqtt::BrokerUrl;
 use crate::store::{self, BENCHMARK_DATABASE_PREFIX, Bench, EngineName};
 use crate::wire::Topics;
@@ -154,7 +154,7 @@ impl TestBed {
         for name in self.runs.take() {
             // A clean start ends the session and what is queued for it.
             for session in [mosquitto_session(&name), name.clone()] {
-                Connection::open(&self.servers.mqtt, &session, &[]).await?.close().await?;
+                PublisherConnection::open(&self.servers.mqtt, &session, &[]).await?.close().await?;
             }
             self.admin.drop_database(&name).await?;
         }

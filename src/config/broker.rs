@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 
 use super::error::{ConfigError, HIDDEN};
-use super::settings::{SOMEWHERE, SecretNames, Settings, malformed, two_passwords};
+use super::settings::{SOMEWHERE, SecretNames, SettingsReader, malformed, two_passwords};
 use crate::wire::value::NestedValues;
 use crate::{mqtt, tls, wire};
 
@@ -18,7 +18,7 @@ pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-impl Settings<'_> {
+impl SettingsReader<'_> {
     pub(super) fn mqtt(&self) -> Result<mqtt::Config, ConfigError> {
         let broker = self.broker()?;
         let check_prefix = |text: &str| wire::check_prefix(text).map_err(Into::into);
@@ -78,7 +78,8 @@ impl Settings<'_> {
             let options = tls::ClientOptions {
                 authority: Some(authority.map_or(tls::Authority::System, tls::Authority::File)),
                 check_name: true,
-                identity: identity.map(|(certificate, key)| tls::Identity { certificate, key }),
+                identity: identity
+                    .map(|(certificate, key)| tls::ClientIdentity { certificate, key }),
                 protocol: None,
             };
             return match tls::Client::new(options) {
@@ -86,9 +87,9 @@ impl Settings<'_> {
                 Err(problem) => self.refuse(
                     ConfigError::Unusable {
                         name: match problem.role {
-                            tls::Role::Authority => "MQTT_CA_FILE",
-                            tls::Role::Certificate => "MQTT_CERTIFICATE_FILE",
-                            tls::Role::Key => "MQTT_KEY_FILE",
+                            tls::FilePurpose::Authority => "MQTT_CA_FILE",
+                            tls::FilePurpose::Certificate => "MQTT_CERTIFICATE_FILE",
+                            tls::FilePurpose::Key => "MQTT_KEY_FILE",
                         },
                         problem,
                     },

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use secrecy::ExposeSecret as _;
 
 use super::error::{ConfigError, HIDDEN};
-use super::settings::{SecretNames, Settings, malformed, two_passwords};
+use super::settings::{SecretNames, SettingsReader, malformed, two_passwords};
 use crate::{store, wire};
 
 pub(super) const DATABASE_URL: SecretNames = ("DATABASE_URL", "DATABASE_URL_FILE");
 const DATABASE_PASSWORD: SecretNames = ("DATABASE_PASSWORD", "DATABASE_PASSWORD_FILE");
 
-impl Settings<'_> {
+impl SettingsReader<'_> {
     pub(super) fn store(&self) -> Result<store::Config, ConfigError> {
         let (mut postgres, ssl) = self.database()?;
         if let Some(password) = self.secret(DATABASE_PASSWORD, |_| HIDDEN.into())? {

@@ -1,10 +1,10 @@
 //! The settings of HTTP and of its streams. `config.rs` assembles them with the others.
 
 use super::error::ConfigError;
-use super::settings::Settings;
+use super::settings::SettingsReader;
 use crate::{api, streams, tls};
 
-impl Settings<'_> {
+impl SettingsReader<'_> {
     pub(super) fn http(&self) -> Result<api::Config, ConfigError> {
         Ok(api::Config {
             address: self.checked("HTTP_ADDR", api::Config::DEFAULT_ADDRESS, api::check_address)?,
@@ -30,7 +30,7 @@ impl Settings<'_> {
         let names = ("HTTP_CERTIFICATE_FILE", "HTTP_KEY_FILE");
         let Some((certificate, key)) = self.pair(names.0, names.1)? else { return Ok(None) };
         tls::Server::new(certificate, key).map(Some).or_else(|problem| {
-            let name = if problem.role == tls::Role::Key { names.1 } else { names.0 };
+            let name = if problem.role == tls::FilePurpose::Key { names.1 } else { names.0 };
             self.refuse(ConfigError::Unusable { name, problem }, None)
         })
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::settings::{Found, Origin, Settings};
+use super::settings::{Found, Origin, SettingsReader};
 use super::{Config, ConfigError, EnvFile};
 
 /// Read by other commands than `serve`.
@@ -22,7 +22,7 @@ pub struct Inspection {
 impl Inspection {
     /// Reads all settings, also after a problem.
     pub fn of(environment: impl Fn(&str) -> Option<String>, file: &EnvFile) -> Self {
-        let settings = Settings::lenient(&environment);
+        let settings = SettingsReader::lenient(&environment);
         // A problem that ends the reading is added.
         let unread = Config::assemble(&settings).err();
         let misspelt_by = |name: &String| Some((name.clone(), settings.meant_by(name)?));

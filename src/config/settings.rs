@@ -42,7 +42,7 @@ pub(super) struct Found {
     pub(super) origin: Origin,
 }
 
-pub(super) struct Settings<'a> {
+pub(super) struct SettingsReader<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     found: RefCell<Vec<Found>>,
     asked: RefCell<BTreeSet<String>>,
@@ -51,7 +51,7 @@ pub(super) struct Settings<'a> {
     problems: Option<RefCell<Vec<ConfigError>>>,
 }
 
-impl<'a> Settings<'a> {
+impl<'a> SettingsReader<'a> {
     /// Reading ends at the first problem.
     pub(super) fn strict(environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { environment, found: RefCell::default(), asked: RefCell::default(), problems: None }

@@ -33,7 +33,7 @@ const HUB_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a new stream waits until the other instances know of it: they look at least every two seconds.
 const PEERS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Of [`Peers::known_version`], until it is known whether there are others: nobody knows any version.
+/// Of [`PeerSubscriptions::known_version`], until it is known whether there are others: nobody knows any version.
 const UNREAD: Option<i64> = Some(i64::MIN);
 
 /// One event of a sensor.
@@ -158,12 +158,12 @@ pub struct Subscriptions {
     /// Counts the changes of the keys of `sensors`.
     version: AtomicI64,
     version_changed: Notify,
-    peers: Peers,
+    peers: PeerSubscriptions,
 }
 
 /// The other instances.
 #[derive(Debug)]
-struct Peers {
+struct PeerSubscriptions {
     exist: AtomicBool,
     /// Sensors with subscribers there.
     watched: RwLock<foldhash::HashSet<SensorIdentifier>>,
@@ -173,7 +173,7 @@ struct Peers {
     relayed: ByteQueue<Vec<Event>>,
 }
 
-impl Default for Peers {
+impl Default for PeerSubscriptions {
     fn default() -> Self {
         Self {
             // Until that is known, whatever concerns all is relayed.
@@ -198,7 +198,7 @@ impl Subscriptions {
             lost: AtomicBool::new(false),
             version: AtomicI64::new(0),
             version_changed: Notify::new(),
-            peers: Peers::default(),
+            peers: PeerSubscriptions::default(),
         };
         (Arc::new(subscriptions), events)
     }

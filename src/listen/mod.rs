@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use self::observed::Observed;
 use crate::config::parse_duration;
 use crate::domain::{RawMessage, Timestamp};
-use crate::load::{Connection, Event};
+use crate::load::{BrokerEvent, PublisherConnection};
 use crate::mqtt;
 use crate::wire::{Decoder, Limits, Topics};
 
@@ -39,7 +39,7 @@ pub async fn run(
     let decoder = Decoder::new(Topics::new(&mqtt.topic_prefix), limits);
     let client_id = format!("tributary-listen-{:08x}", rand::random::<u32>());
     let broker = mqtt.broker.shown();
-    let mut connection = Connection::open(&mqtt, &client_id, &[EVERYTHING.into()])
+    let mut connection = PublisherConnection::open(&mqtt, &client_id, &[EVERYTHING.into()])
         .await
         .with_context(|| format!("at {broker}"))?;
     announce(&broker, options.duration);
@@ -55,7 +55,7 @@ pub async fn run(
             () = sleep_until(ping_at) => {}
             events = connection.events(Duration::ZERO) => {
                 for event in events.with_context(|| format!("at {broker}"))? {
-                    if let Event::Publish { topic, payload, retain, at_most_once } = event {
+                    if let BrokerEvent::Publish { topic, payload, retain, at_most_once } = event {
                         let now = Timestamp::now();
                         let mut message = match retain {
                             true => RawMessage::retained(&topic, &payload, now),

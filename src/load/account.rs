@@ -36,7 +36,7 @@ impl Sent {
 
 /// Items of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Items {
+pub(crate) struct ItemCounts {
     /// All, including copies and bad ones.
     pub(crate) published: u64,
     /// Good ones, each once: the rows that must exist.
@@ -50,7 +50,7 @@ pub(crate) struct Items {
 pub(crate) struct Account {
     pub(crate) messages: u64,
     /// In the order of [`Kind::ALL`].
-    pub(crate) kinds: [Items; Kind::ALL.len()],
+    pub(crate) kinds: [ItemCounts; Kind::ALL.len()],
 }
 
 impl Account {

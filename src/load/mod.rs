@@ -19,5 +19,5 @@ pub(crate) use fleet::Fleet;
 pub(crate) use http::{HttpClient, Ledgers};
 pub(crate) use pace::Rate;
 pub(crate) use progress::{count, progress};
-pub(crate) use publisher::{Connection, Event, Stop, Totals, latencies, record};
+pub(crate) use publisher::{BrokerEvent, PublisherConnection, Stop, Totals, latencies, record};
 pub(crate) use sensors::{Content, Copies, Invention, Series, Unseen};

@@ -42,7 +42,7 @@ const OF_THE_LEADER: [&str; 5] = [
 ];
 
 /// Updates gauges when the metrics are read.
-type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
+type GaugeUpdate = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 macro_rules! type_of {
     (counter) => {
@@ -81,7 +81,7 @@ macro_rules! metrics {
         pub struct Metrics {
             registry: Registry,
             descriptions: Vec<Description>,
-            probes: Mutex<Vec<Probe>>,
+            probes: Mutex<Vec<GaugeUpdate>>,
             ledger: Arc<Ledger>,
             messages: [MessageCounters; LEDGER_ENTRY_COUNT],
             $(#[doc = concat!("`", $name, "`")] $visible $field: type_of!($form),)+

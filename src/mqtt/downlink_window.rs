@@ -14,7 +14,7 @@ pub(super) const PUBACK_DEADLINE: Duration = Duration::from_secs(5);
 /// Most in flight, whatever the broker's Receive Maximum: 64 KB each.
 const MAX_IN_FLIGHT: usize = 1_000;
 
-struct InFlight {
+struct SentPublish {
     packet_id: NonZeroU16,
     sent_at: Instant,
     /// None: given up. Its Packet Identifier stays in use [MQTT-2.2.1-3].
@@ -24,7 +24,7 @@ struct InFlight {
 /// The downlinks on their way.
 pub(super) struct DownlinkWindow {
     waiting: VecDeque<Downlink>,
-    in_flight: VecDeque<InFlight>,
+    in_flight: VecDeque<SentPublish>,
     /// The broker's Receive Maximum.
     most: usize,
     /// Grows by one with each PUBACK, from 1 after a connection ended with several in flight.
@@ -75,7 +75,7 @@ impl DownlinkWindow {
     }
 
     pub(super) fn sent(&mut self, packet_id: NonZeroU16, downlink: Downlink, sent_at: Instant) {
-        self.in_flight.push_back(InFlight { packet_id, sent_at, downlink: Some(downlink) });
+        self.in_flight.push_back(SentPublish { packet_id, sent_at, downlink: Some(downlink) });
     }
 
     /// The downlink of a PUBACK; none if it was given up.
@@ -93,7 +93,7 @@ impl DownlinkWindow {
 
     /// Removes those whose deadline has passed.
     pub(super) fn give_up(&mut self, now: Instant) -> Vec<Downlink> {
-        let late = |it: &&mut InFlight| it.sent_at + PUBACK_DEADLINE <= now;
+        let late = |it: &&mut SentPublish| it.sent_at + PUBACK_DEADLINE <= now;
         self.in_flight.iter_mut().filter(late).filter_map(|it| it.downlink.take()).collect()
     }
 

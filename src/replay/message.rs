@@ -7,7 +7,7 @@ use crate::wire;
 
 /// Why a rejection cannot be replayed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum NotReplayable {
+pub enum NotReplayableCause {
     /// The payload was over `MAX_PAYLOAD_BYTES`.
     #[error("only the beginning of the payload was stored")]
     Incomplete,
@@ -18,18 +18,18 @@ pub enum NotReplayable {
 
 /// `raw` is the payload if its digest is that of the message; else it is one item, or the beginning of a
 /// payload that was too large.
-pub(super) fn message(row: &StoredRejection) -> Result<RawMessage, NotReplayable> {
+pub(super) fn message(row: &StoredRejection) -> Result<RawMessage, NotReplayableCause> {
     let is_whole = RejectionDigest::of(&row.topic, &row.raw) == row.digest;
     let payload = match (row.item_index, is_whole) {
         (None, true) => Some(row.raw.clone()),
-        (None, false) => return Err(NotReplayable::Incomplete),
+        (None, false) => return Err(NotReplayableCause::Incomplete),
         (Some(index), true) => row.kind.and_then(|kind| {
             let items = elements(kind, &row.raw).ok()?;
             items.get(index as usize).map(|item| wire::envelop(kind, item))
         }),
         (Some(_), false) => row.kind.map(|kind| wire::envelop(kind, &row.raw)),
     };
-    let payload = payload.ok_or(NotReplayable::ItemNotFound)?;
+    let payload = payload.ok_or(NotReplayableCause::ItemNotFound)?;
     let mut message = RawMessage::replayed(&row.topic, &payload, row.received_at, row.identifier);
     message.delivered_once = row.delivered_once;
     message.first_item = row.item_index.unwrap_or(0);
@@ -57,7 +57,7 @@ mod tests {
         }
     }
 
-    fn payload(row: &StoredRejection) -> Result<String, NotReplayable> {
+    fn payload(row: &StoredRejection) -> Result<String, NotReplayableCause> {
         let message = message(row)?;
         assert_eq!((message.topic(), message.replayed_from), (TOPIC, Some(7)));
         assert!(message.may_be_stored, "it may be a row already");
@@ -86,8 +86,8 @@ mod tests {
     #[test]
     fn what_was_not_stored_is_not_replayed() {
         let beginning = rejection(None, &MESSAGE[..20], MESSAGE);
-        assert_eq!(payload(&beginning), Err(NotReplayable::Incomplete));
+        assert_eq!(payload(&beginning), Err(NotReplayableCause::Incomplete));
         let beyond = rejection(Some(2), MESSAGE, MESSAGE);
-        assert_eq!(payload(&beyond), Err(NotReplayable::ItemNotFound));
+        assert_eq!(payload(&beyond), Err(NotReplayableCause::ItemNotFound));
     }
 }

@@ -6,7 +6,7 @@
 mod message;
 mod replayer;
 
-pub use message::NotReplayable;
+pub use message::NotReplayableCause;
 pub use replayer::{
     ReplayError, ReplayReport, ReplayRequest, ReplayRequests, Replayer, ReplayerHandles, Replays,
 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
-use super::message::{NotReplayable, message};
+use super::message::{NotReplayableCause, message};
 use crate::domain::{
     AckTokens, Faults, Kind, KindCounts, Ledger, LostToken, RawMessage, Reason, Task,
 };
@@ -46,7 +46,7 @@ pub struct ReplayReport {
     /// Rejections that were lost because an actor panicked: they stay.
     pub failed: u64,
     /// Rejections that cannot be replayed, and why: they stay.
-    pub not_replayable: Vec<(i64, NotReplayable)>,
+    pub not_replayable: Vec<(i64, NotReplayableCause)>,
     /// The rejections that are left; none after the last page.
     pub rest: Option<ReplayRange>,
 }
@@ -68,14 +68,14 @@ pub enum ReplayError {
     Store(#[from] StoreError),
 }
 
-type Answer = oneshot::Sender<Result<ReplayReport, StoreError>>;
+type ReportSender = oneshot::Sender<Result<ReplayReport, StoreError>>;
 
 /// The requests that the replayer receives.
-pub type ReplayRequests = mpsc::Receiver<(ReplayRequest, Answer)>;
+pub type ReplayRequests = mpsc::Receiver<(ReplayRequest, ReportSender)>;
 
 /// Requests replays.
 #[derive(Clone, Debug)]
-pub struct Replays(mpsc::Sender<(ReplayRequest, Answer)>);
+pub struct Replays(mpsc::Sender<(ReplayRequest, ReportSender)>);
 
 impl Replays {
     /// The two ends of the channel.

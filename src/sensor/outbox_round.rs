@@ -74,7 +74,7 @@ pub(super) struct Round {
 }
 
 /// What was sent: a sensor's configuration, or its clearance.
-type Sent = (SensorIdentifier, Option<(i32, Timestamp)>);
+type SentConfiguration = (SensorIdentifier, Option<(i32, Timestamp)>);
 
 impl Round {
     pub(super) async fn run(&mut self) -> Result<usize, RoundFailure> {
@@ -126,8 +126,8 @@ impl Round {
     /// The answers of those that the broker or the publisher answered in time.
     async fn send(
         &self,
-        downlinks: impl Iterator<Item = (Sent, Option<(i32, String)>)>,
-    ) -> Vec<(Sent, Result<(), Refusal>)> {
+        downlinks: impl Iterator<Item = (SentConfiguration, Option<(i32, String)>)>,
+    ) -> Vec<(SentConfiguration, Result<(), Refusal>)> {
         let mut waiting = Vec::new();
         for (sent, configuration) in downlinks {
             let (published, answer) = oneshot::channel();
@@ -153,7 +153,7 @@ impl Round {
     /// How many were published or cleared, and how many were answered at all.
     async fn record(
         &mut self,
-        answers: Vec<(Sent, Result<(), Refusal>)>,
+        answers: Vec<(SentConfiguration, Result<(), Refusal>)>,
     ) -> Result<(usize, usize), StoreError> {
         let (mut published, mut cleared, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let answered = answers.len();

@@ -17,19 +17,19 @@ const CONCURRENCY: usize = 16;
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[derive(Deserialize)]
-struct Page<T> {
+struct ListedPage<T> {
     items: Vec<T>,
     next: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Sensor {
+struct ListedSensor {
     identifier: SensorIdentifier,
     network: NetworkIdentifier,
 }
 
 #[derive(Deserialize)]
-struct Network {
+struct ListedNetwork {
     identifier: NetworkIdentifier,
     name: String,
 }
@@ -61,9 +61,9 @@ pub(super) async fn register(
 async fn find_network(http: &HttpClient, name: &str) -> anyhow::Result<NetworkIdentifier> {
     let mut cursor = String::new();
     loop {
-        let page: Page<Network> =
+        let page: ListedPage<ListedNetwork> =
             http.read(&format!("/api/v1/networks?limit=1000{cursor}")).await?;
-        let is_wanted = |it: &&Network| it.name == name || it.identifier.to_string() == name;
+        let is_wanted = |it: &&ListedNetwork| it.name == name || it.identifier.to_string() == name;
         if let Some(network) = page.items.iter().find(is_wanted) {
             return Ok(network.identifier);
         }
@@ -88,7 +88,7 @@ async fn register_sensor(
         match answer.status {
             StatusCode::TOO_MANY_REQUESTS => tokio::time::sleep(PAUSE).await,
             StatusCode::CONFLICT => return find_sensor(http, name, network).await,
-            _ => return Ok(answer.json::<Sensor>()?.identifier),
+            _ => return Ok(answer.json::<ListedSensor>()?.identifier),
         }
     }
 }
@@ -99,7 +99,8 @@ async fn find_sensor(
     network: Option<NetworkIdentifier>,
 ) -> anyhow::Result<SensorIdentifier> {
     let query: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
-    let page: Page<Sensor> = http.read(&format!("/api/v1/sensors?name={query}")).await?;
+    let page: ListedPage<ListedSensor> =
+        http.read(&format!("/api/v1/sensors?name={query}")).await?;
     // A token of one network sees no other; for other tokens the conflict is in the default network.
     let network = network.unwrap_or(NetworkIdentifier::DEFAULT);
     let found = match &*page.items {

@@ -56,18 +56,18 @@ pub use migrations::{engine_of, migrate, migrate_to};
 pub use pool::Store;
 pub use query::activity_page::{ActivityTotals, SensorActivity};
 pub use query::aggregates::{Aggregates, Source};
-pub use query::attributes::{Attribute, Attributes};
+pub use query::attributes::{Attribute, FoundAttributes};
 pub use query::export::{CutOff, ExportError, ExportStream};
 pub use query::export_statement::{Export, ExportFormat, ExportOf};
 pub use query::fleet_log::{FleetLogFilter, FleetLogKey, FleetLogRow};
 pub use query::log_summary::{LogSummary, SummaryKey};
-pub use query::rejection_summary::RejectionCount;
+pub use query::rejection_summary::ReasonCount;
 pub use query::rows::{
     HeartbeatFilter, HeartbeatRow, LogFilter, LogMessageRow, MeasurementRow, Newest, Order, Page,
     RejectionFilter, RejectionRow, RowKey, RowPage, Selection, TimeRange,
 };
 pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
-pub use query::sensor_summary::{SensorSummary, StateCount};
+pub use query::sensor_summary::{StateCount, StateCounts};
 pub use query::stored_rejections::{ReplayRange, StoredRejection, StoredRejectionPage};
 pub use query::turns::LongRead;
 pub use rollup::aggregation::{Aggregate, Aggregation};

@@ -193,7 +193,7 @@ impl Store {
     }
 
     /// A connection that the caller must check first
-    /// ([`super::connections::reader::Reader::health_check`]), and replace if that fails.
+    /// ([`super::connections::reader::ReaderConnection::health_check`]), and replace if that fails.
     ///
     /// # Errors
     /// Those of [`Self::connection`].

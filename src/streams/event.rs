@@ -114,14 +114,14 @@ impl Times {
 }
 
 #[derive(Serialize)]
-struct Measurement<'a> {
+struct MeasurementEvent<'a> {
     #[serde(flatten)]
     times: Times,
     value: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
-struct LogMessage<'a> {
+struct LogMessageEvent<'a> {
     #[serde(flatten)]
     times: Times,
     severity: &'static str,
@@ -130,7 +130,7 @@ struct LogMessage<'a> {
 }
 
 #[derive(Serialize)]
-struct Heartbeat {
+struct HeartbeatEvent {
     #[serde(flatten)]
     times: Times,
     success: bool,
@@ -152,7 +152,7 @@ pub(super) fn sensor_event(what: &EventKind, id: i64) -> Option<Bytes> {
         EventKind::Measurement { timestamp, timed_at_receipt, received_at, revision, value } => {
             let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
             let value = serde_json::from_slice(value).ok();
-            event("measurement", id, &Measurement { times, value })
+            event("measurement", id, &MeasurementEvent { times, value })
         }
         EventKind::LogMessage {
             timestamp,
@@ -165,11 +165,11 @@ pub(super) fn sensor_event(what: &EventKind, id: i64) -> Option<Bytes> {
         } => {
             let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
             let (severity, details) = (severity.name(), details.as_deref());
-            event("log_message", id, &LogMessage { times, severity, subject, details })
+            event("log_message", id, &LogMessageEvent { times, severity, subject, details })
         }
         EventKind::Heartbeat { timestamp, timed_at_receipt, received_at, revision, success } => {
             let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
-            event("heartbeat", id, &Heartbeat { times, success: *success })
+            event("heartbeat", id, &HeartbeatEvent { times, success: *success })
         }
         EventKind::Configuration { revision, step } => {
             event("configuration", id, &Configured { revision: *revision, state: step.name() })

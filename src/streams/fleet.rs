@@ -1,6 +1,6 @@
-//! The fleet's stream: totals per four hours over 28 days, then their changes. The task [`Fleet::run`] folds the
+//! The fleet's stream: totals per four hours over 28 days, then their changes. The task [`FleetStream::run`] folds the
 //! journal that the commits write into the counts, every two seconds while a reader exists and every ten
-//! otherwise; [`Fleet::read`] opens a stream. The tables are read once for all readers, never by HTTP workers.
+//! otherwise; [`FleetStream::read`] opens a stream. The tables are read once for all readers, never by HTTP workers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub enum NotRead {
 
 /// The counts, and their readers.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct FleetStream {
     hub: Arc<Hub>,
     store: Store,
     metrics: Arc<Metrics>,
@@ -71,13 +71,13 @@ pub struct Fleet {
 #[derive(Debug, Default)]
 struct State {
     /// `None` without readers for a while, and after a failed fold, whose changes are unknown.
-    totals: Option<Totals>,
+    totals: Option<FleetTotals>,
     is_wanted: bool,
     failed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Totals {
+struct FleetTotals {
     model: Model,
     read_at: Instant,
     /// How long the read took.
@@ -88,7 +88,7 @@ struct Totals {
     beginnings: Vec<(Option<Uuid>, Bytes)>,
 }
 
-impl Totals {
+impl FleetTotals {
     fn beginning(&mut self, scope: Option<Uuid>) -> Bytes {
         if let Some((_, beginning)) = self.beginnings.iter().find(|(of, _)| *of == scope) {
             return beginning.clone();
@@ -99,7 +99,7 @@ impl Totals {
     }
 }
 
-impl Fleet {
+impl FleetStream {
     /// Reads from this store, and sends through this hub.
     pub fn new(hub: Arc<Hub>, store: Store, metrics: Arc<Metrics>) -> Arc<Self> {
         metrics.activity_folded.set(Some(Timestamp::now()));
@@ -187,7 +187,7 @@ impl Fleet {
         let is_due = {
             let has_peers = self.hub.subscriptions().has_peers();
             let is_old =
-                |it: &Totals| it.read_at.elapsed() >= read_interval(has_peers, it.read_time);
+                |it: &FleetTotals| it.read_at.elapsed() >= read_interval(has_peers, it.read_time);
             let mut state = self.lock();
             if state.totals.as_ref().is_some_and(is_old) {
                 state.totals = None;
@@ -199,7 +199,8 @@ impl Fleet {
             let began_at = Instant::now();
             let model = Model::new(self.store.read_activity().await?);
             let (read_at, read_time) = (Instant::now(), began_at.elapsed());
-            let mut totals = Totals { model, read_at, read_time, present, beginnings: Vec::new() };
+            let mut totals =
+                FleetTotals { model, read_at, read_time, present, beginnings: Vec::new() };
             let mut state = self.lock();
             for scope in self.hub.fleet_scopes() {
                 self.hub.restart_fleet(scope, &totals.beginning(scope));

@@ -15,10 +15,10 @@ mod queue;
 mod tests;
 
 pub(crate) use event::{Configured, Dropped, Opened};
-pub use fleet::{Fleet, NotRead};
+pub use fleet::{FleetStream, NotRead};
 pub use grants::check_grants;
 pub use hub::{Hub, NoRoom, Reader, StreamGrant};
-pub(crate) use model::{Change, SensorCounts, Snapshot};
+pub(crate) use model::{FleetChange, FleetSnapshot, SensorCounts};
 
 /// `STREAM_…`
 #[derive(Clone, Copy, Debug)]

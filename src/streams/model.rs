@@ -47,8 +47,7 @@ pub(crate) struct SensorCounts {
 
 /// The first event, and any that restarts the stream.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = FleetSnapshot)]
-pub(crate) struct Snapshot {
+pub(crate) struct FleetSnapshot {
     bucket_seconds: i64,
     /// The beginning of the first bucket; `to` is the end of the last.
     from: jiff::Timestamp,
@@ -64,8 +63,7 @@ pub(crate) struct Snapshot {
 
 /// Changed counts, as later events have them.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = FleetChange)]
-pub(crate) struct Change {
+pub(crate) struct FleetChange {
     totals: Vec<BucketCounts>,
     sensors: Vec<SensorCounts>,
     /// Sensors that have changed and are not listed.
@@ -104,10 +102,10 @@ impl Model {
     }
 
     /// The first event of a reader in this scope; `present` is the last bucket.
-    pub(super) fn snapshot(&self, scope: Option<Uuid>, present: i32) -> Snapshot {
+    pub(super) fn snapshot(&self, scope: Option<Uuid>, present: i32) -> FleetSnapshot {
         let first = present - BUCKETS + 1;
         let in_scope = self.sensor_counts.iter().filter(|(network, _)| is_in(scope, **network));
-        Snapshot {
+        FleetSnapshot {
             bucket_seconds: BUCKET_SECS,
             from: bucket_begin(first).to_jiff(),
             to: bucket_begin(present + 1).to_jiff(),
@@ -118,7 +116,7 @@ impl Model {
     }
 
     /// The changes that a reader in this scope may see, or `None`. `changed` is sorted by sensor and has been applied.
-    pub(super) fn change(&self, scope: Option<Uuid>, changed: &[Activity]) -> Option<Change> {
+    pub(super) fn change(&self, scope: Option<Uuid>, changed: &[Activity]) -> Option<FleetChange> {
         let (mut sensors, mut sensors_not_listed) = (Vec::new(), 0);
         let (mut buckets, mut count) = (BTreeSet::new(), 0);
         for same in
@@ -137,7 +135,7 @@ impl Model {
             sensors.push(SensorCounts::new(same[0].sensor, &counts));
         }
         let totals = self.totals(scope, buckets);
-        (!totals.is_empty()).then_some(Change { totals, sensors, sensors_not_listed })
+        (!totals.is_empty()).then_some(FleetChange { totals, sensors, sensors_not_listed })
     }
 
     fn totals(

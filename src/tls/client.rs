@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 
-use super::files::{FileError, Role, authorities, certificates, private_key, system_authorities};
+use super::files::{
+    FileError, FilePurpose, authorities, certificates, private_key, system_authorities,
+};
 use super::provider;
 use super::renewed::Renewed;
 use super::verify::AnyName;
@@ -22,7 +24,7 @@ pub enum Authority {
 
 /// The client certificate, for a server that requests one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Identity {
+pub struct ClientIdentity {
     /// The certificate and its intermediates, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
@@ -37,7 +39,7 @@ pub struct ClientOptions {
     /// Whether the certificate must match the host name.
     pub check_name: bool,
     /// `None`: no client certificate is sent.
-    pub identity: Option<Identity>,
+    pub identity: Option<ClientIdentity>,
     /// The ALPN protocol to offer, if any.
     pub protocol: Option<&'static str>,
 }
@@ -56,7 +58,7 @@ impl Client {
         if let Some(Authority::File(file)) = &options.authority {
             files.push(file.clone());
         }
-        if let Some(Identity { certificate, key }) = &options.identity {
+        if let Some(ClientIdentity { certificate, key }) = &options.identity {
             files.extend([certificate.clone(), key.clone()]);
         }
         let renewed = Renewed::new(files, move || configuration(&options))?;
@@ -82,8 +84,11 @@ fn configuration(options: &ClientOptions) -> Result<ClientConfig, FileError> {
     };
     let mut configuration = match &options.identity {
         None => builder.with_no_client_auth(),
-        Some(Identity { certificate, key }) => builder
-            .with_client_auth_cert(certificates(Role::Certificate, certificate)?, private_key(key)?)
+        Some(ClientIdentity { certificate, key }) => builder
+            .with_client_auth_cert(
+                certificates(FilePurpose::Certificate, certificate)?,
+                private_key(key)?,
+            )
             .map_err(|error| super::server::unfit(certificate, key, &error))?,
     };
     configuration.alpn_protocols = options.protocol.iter().map(|name| (*name).into()).collect();

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// What a file is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
+pub enum FilePurpose {
     /// The trusted certificate authorities.
     Authority,
     /// Our certificate and its intermediates.
@@ -23,7 +23,7 @@ pub enum Role {
 #[error("{} {problem}", file.display())]
 pub struct FileError {
     /// Its use.
-    pub role: Role,
+    pub role: FilePurpose,
     /// The file's path.
     pub file: PathBuf,
     /// What is wrong with it: the sentence after the file's path.
@@ -31,7 +31,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    pub(super) fn new(role: Role, file: &Path, problem: impl Into<String>) -> Self {
+    pub(super) fn new(role: FilePurpose, file: &Path, problem: impl Into<String>) -> Self {
         Self { role, file: file.to_owned(), problem: problem.into() }
     }
 }
@@ -39,11 +39,11 @@ impl FileError {
 /// The trusted authorities: the certificates in a file.
 pub(super) fn authorities(file: &Path) -> Result<RootCertStore, FileError> {
     let mut store = RootCertStore::empty();
-    for certificate in certificates(Role::Authority, file)? {
+    for certificate in certificates(FilePurpose::Authority, file)? {
         store.add(certificate).map_err(|error| {
             let problem =
                 format!("contains a certificate that cannot be used as an authority: {error}");
-            FileError::new(Role::Authority, file, problem)
+            FileError::new(FilePurpose::Authority, file, problem)
         })?;
     }
     Ok(store)
@@ -59,14 +59,14 @@ pub(super) fn system_authorities() -> Result<RootCertStore, FileError> {
         let problem =
             format!("contain no certificate{why}; install ca-certificates or name a file");
         let system = Path::new("the system's trusted roots");
-        return Err(FileError::new(Role::Authority, system, problem));
+        return Err(FileError::new(FilePurpose::Authority, system, problem));
     }
     Ok(store)
 }
 
 /// All certificates in a file; at least one.
 pub(super) fn certificates(
-    role: Role,
+    role: FilePurpose,
     file: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let text = read(role, file)?;
@@ -82,7 +82,7 @@ pub(super) fn certificates(
 
 /// The first private key in a file.
 pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
-    let text = read(Role::Key, file)?;
+    let text = read(FilePurpose::Key, file)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
         let encrypted = text.windows(b"ENCRYPTED".len()).any(|word| word == b"ENCRYPTED");
         let problem = if encrypted {
@@ -90,11 +90,11 @@ pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, FileErr
         } else {
             "contains no private key in PEM format"
         };
-        FileError::new(Role::Key, file, problem)
+        FileError::new(FilePurpose::Key, file, problem)
     })
 }
 
-fn read(role: Role, file: &Path) -> Result<Vec<u8>, FileError> {
+fn read(role: FilePurpose, file: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(file)
         .map_err(|error| FileError::new(role, file, format!("cannot be read: {error}")))
 }

@@ -9,8 +9,8 @@ mod renewed;
 mod server;
 mod verify;
 
-pub use client::{Authority, Client, ClientOptions, Identity};
-pub use files::{FileError, Role};
+pub use client::{Authority, Client, ClientIdentity, ClientOptions};
+pub use files::{FileError, FilePurpose};
 pub use reason::handshake_reason;
 pub use server::Server;
 

@@ -15,12 +15,12 @@ use super::FileError;
 /// The files are examined at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-type Load<T> = dyn Fn() -> Result<T, FileError> + Send + Sync;
+type ReadFiles<T> = dyn Fn() -> Result<T, FileError> + Send + Sync;
 
 /// The value, and the files that it was read from.
 pub(super) struct Renewed<T> {
     files: Vec<PathBuf>,
-    load: Box<Load<T>>,
+    load: Box<ReadFiles<T>>,
     state: Mutex<State<T>>,
 }
 

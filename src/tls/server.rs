@@ -8,7 +8,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
-use super::files::{FileError, Role, certificates, private_key};
+use super::files::{FileError, FilePurpose, certificates, private_key};
 use super::provider;
 use super::renewed::Renewed;
 
@@ -44,7 +44,7 @@ impl ResolvesServerCert for Renewed<CertifiedKey> {
 }
 
 fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, FileError> {
-    let chain = certificates(Role::Certificate, certificate)?;
+    let chain = certificates(FilePurpose::Certificate, certificate)?;
     CertifiedKey::from_der(chain, private_key(key)?, &provider())
         .map_err(|error| unfit(certificate, key, &error))
 }
@@ -54,12 +54,16 @@ pub(super) fn unfit(certificate: &Path, key: &Path, error: &Error) -> FileError 
     match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             let problem = format!("does not belong to the certificate {}", certificate.display());
-            FileError::new(Role::Key, key, problem)
+            FileError::new(FilePurpose::Key, key, problem)
         }
         Error::InvalidCertificate(_) => {
             let problem = format!("contains a certificate that cannot be used: {error}");
-            FileError::new(Role::Certificate, certificate, problem)
+            FileError::new(FilePurpose::Certificate, certificate, problem)
         }
-        _ => FileError::new(Role::Key, key, format!("contains a key that cannot be used: {error}")),
+        _ => FileError::new(
+            FilePurpose::Key,
+            key,
+            format!("contains a key that cannot be used: {error}"),
+        ),
     }
 }

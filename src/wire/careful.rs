@@ -10,7 +10,7 @@ use super::item::{
     split_message,
 };
 use super::receipt::InPlace;
-use super::{MessageRefusal, Refusal, RefusedItem, Rules, form, value};
+use super::{ItemRefusal, MessageRefusal, RefusedItem, Rules, form, value};
 use crate::domain::{
     Heartbeat, Items, Kind, LogMessage, Measurement, ObjectMembers, Reason, Severity, Timestamp,
     elements, malformed_value,
@@ -76,7 +76,7 @@ fn partition<'a, T>(
     elements: &'a [&'a [u8]],
     payload: &'a [u8],
     refused: &'a mut Vec<RefusedItem>,
-    read: impl Fn(&Members<'a>, u32) -> Result<T, Refusal> + 'a,
+    read: impl Fn(&Members<'a>, u32) -> Result<T, ItemRefusal> + 'a,
 ) -> impl Iterator<Item = T> + 'a {
     elements.iter().zip(0..).filter_map(move |(element, index)| {
         match members(element).and_then(|members| read(&members, index)) {
@@ -95,7 +95,7 @@ fn whole(reason: Reason, detail: String) -> MessageRefusal {
 
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
-fn members(element: &[u8]) -> Result<Members<'_>, Refusal> {
+fn members(element: &[u8]) -> Result<Members<'_>, ItemRefusal> {
     let text = std::str::from_utf8(element).map_err(|error| {
         (Reason::NotUtf8, format!("the item is not UTF-8 at byte {}", error.valid_up_to()))
     })?;
@@ -109,7 +109,7 @@ fn members(element: &[u8]) -> Result<Members<'_>, Refusal> {
     })
 }
 
-fn malformed(text: &str, error: &serde_json::Error) -> Refusal {
+fn malformed(text: &str, error: &serde_json::Error) -> ItemRefusal {
     let Some((path, value)) = malformed_value(text) else {
         return (Reason::InvalidItem, format!("the item is not JSON: {error}"));
     };
@@ -131,7 +131,7 @@ fn is_not_a_number(value: &str) -> bool {
 }
 
 impl<'a> Members<'a> {
-    fn optional(&self, name: &str) -> Result<Option<&'a RawValue>, Refusal> {
+    fn optional(&self, name: &str) -> Result<Option<&'a RawValue>, ItemRefusal> {
         let mut found = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| *value);
         let first = found.next();
         if found.next().is_some() {
@@ -145,14 +145,14 @@ impl<'a> Members<'a> {
         name: &str,
         reason: Reason,
         expected: &str,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, ItemRefusal> {
         let value = self.optional(name)?.ok_or_else(|| (reason, format!("{name} is missing")))?;
         serde_json::from_str(value.get()).map_err(|_| {
             (reason, format!("{name} is {}; expected {expected}", excerpt(value.get())))
         })
     }
 
-    fn revision(&self) -> Result<Option<i32>, Refusal> {
+    fn revision(&self) -> Result<Option<i32>, ItemRefusal> {
         let Some(value) = self.optional("revision")? else { return Ok(None) };
         let revision = serde_json::from_str(value.get()).ok();
         revision.and_then(accept_revision).ok_or_else(|| {
@@ -164,7 +164,7 @@ impl<'a> Members<'a> {
         })
     }
 
-    fn time(&self, rules: Rules) -> Result<ItemTime, Refusal> {
+    fn time(&self, rules: Rules) -> Result<ItemTime, ItemRefusal> {
         match self.optional("timestamp")? {
             Some(value) if value.get() != "null" => self.timestamp().map(ItemTime::of_sensor),
             missing => match rules.in_place {
@@ -177,7 +177,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn timestamp(&self) -> Result<Timestamp, Refusal> {
+    fn timestamp(&self) -> Result<Timestamp, ItemRefusal> {
         const EXPECTED: &str = "a number of Unix seconds from 0 to 253402207200";
         let seconds: f64 = self.read("timestamp", Reason::InvalidTimestamp, EXPECTED)?;
         Timestamp::from_unix_seconds(seconds).ok_or_else(|| {
@@ -192,20 +192,25 @@ impl<'a> Members<'a> {
         name: &str,
         reason: Reason,
         expected: &str,
-    ) -> Result<Option<String>, Refusal> {
+    ) -> Result<Option<String>, ItemRefusal> {
         match self.optional(name)? {
             Some(value) if value.get() != "null" => text(value, name, reason, expected).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn text(&self, name: &str, reason: Reason, expected: &str) -> Result<String, Refusal> {
+    fn text(&self, name: &str, reason: Reason, expected: &str) -> Result<String, ItemRefusal> {
         let value = self.optional(name)?.ok_or_else(|| (reason, format!("{name} is missing")))?;
         text(value, name, reason, expected)
     }
 }
 
-fn text(value: &RawValue, name: &str, reason: Reason, expected: &str) -> Result<String, Refusal> {
+fn text(
+    value: &RawValue,
+    name: &str,
+    reason: Reason,
+    expected: &str,
+) -> Result<String, ItemRefusal> {
     let text: String = serde_json::from_str(value.get()).map_err(|_| {
         if value.get().starts_with('"') {
             let half = format!("{name} contains a lone surrogate");
@@ -224,7 +229,7 @@ fn read_measurement(
     item: &Members<'_>,
     payload: &[u8],
     rules: Rules,
-) -> Result<Measurement, Refusal> {
+) -> Result<Measurement, ItemRefusal> {
     let revision = item.revision()?;
     let time = item.time(rules)?;
     let value = item
@@ -235,7 +240,7 @@ fn read_measurement(
     Ok(measurement(revision, time, value, payload))
 }
 
-fn read_log_message(item: &Members<'_>, rules: Rules) -> Result<LogMessage, Refusal> {
+fn read_log_message(item: &Members<'_>, rules: Rules) -> Result<LogMessage, ItemRefusal> {
     let severity = item.text("severity", Reason::InvalidSeverity, SEVERITY)?;
     let severity = Severity::parse(&severity).ok_or_else(|| {
         (
@@ -265,7 +270,7 @@ const TEXT: &str = "a non-empty string";
 
 const SEVERITY: &str = "info, warning or error";
 
-fn read_heartbeat(item: &Members<'_>, rules: Rules) -> Result<Heartbeat, Refusal> {
+fn read_heartbeat(item: &Members<'_>, rules: Rules) -> Result<Heartbeat, ItemRefusal> {
     let revision = item.revision()?;
     let time = item.time(rules)?;
     let success = item.read("success", Reason::InvalidSuccess, "true or false")?;

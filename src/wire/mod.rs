@@ -82,7 +82,7 @@ pub struct Decoder {
 }
 
 /// The code, and a sentence that says what is wrong and where.
-type Refusal = (Reason, String);
+type ItemRefusal = (Reason, String);
 
 impl Decoder {
     /// A decoder for these topics.
@@ -181,7 +181,7 @@ fn bare(kind: Option<Kind>, message: RawMessage, ack_token: AckToken) -> Box<Upl
 
 /// The whole message is refused.
 struct MessageRefusal {
-    refusal: Refusal,
+    refusal: ItemRefusal,
     item_count: u32,
 }
 
@@ -189,7 +189,7 @@ struct MessageRefusal {
 struct RefusedItem {
     index: u32,
     range: crate::domain::ByteRange,
-    refusal: Refusal,
+    refusal: ItemRefusal,
 }
 
 impl RefusedItem {

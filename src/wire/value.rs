@@ -118,7 +118,7 @@ impl NestedValues {
 /// # Errors
 /// The first flaw.
 pub fn check(json: &str, nested_values: NestedValues) -> Result<(), Flawed> {
-    let mut text = Scan { json, at: 0, nested_values };
+    let mut text = ValueScan { json, at: 0, nested_values };
     text.skip_space();
     if text.peek() != b'{' {
         return Err(Flaw::NotAnObject.into());
@@ -155,13 +155,13 @@ fn duplicate(key: &str) -> Flawed {
     Flawed::from(Flaw::DuplicateKey(key.to_owned())).within(key)
 }
 
-struct Scan<'a> {
+struct ValueScan<'a> {
     json: &'a str,
     at: usize,
     nested_values: NestedValues,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> ValueScan<'a> {
     /// The byte at the position; at the end NUL, which JSON does not contain.
     fn peek(&self) -> u8 {
         self.json.as_bytes().get(self.at).copied().unwrap_or(0)

@@ -1,10 +1,11 @@
 //! The rules of the house, held by a test: which layer may know which, where SQL stands, who reads
-//! the environment, who makes the proof of a commit, and how long a file may get.
+//! the environment, who makes the proof of a commit, how long a file may get, and that a name means one type.
 
 #![expect(clippy::unwrap_used, reason = "this is a test")]
 
 mod circles;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -325,6 +326,30 @@ fn a_file_holds_one_idea() {
             broken.push(format!("{}: does not say what it is", source.path.display()));
         }
     }
+    complain(&broken);
+}
+
+/// Told apart by their module or their field: what a module is configured with, and private parts.
+const MAY_SHARE: &[&str] = &["Config", "Options", "State", "Inner"];
+
+#[test]
+fn no_two_types_share_a_name() {
+    let mut files = BTreeMap::<String, Vec<String>>::new();
+    for source in sources() {
+        // Without associated types, which are indented.
+        for line in source.code.lines().filter(|line| !line.starts_with([' ', '/'])) {
+            let mut words = line.split(|it: char| !it.is_alphanumeric() && it != '_');
+            if words.any(|word| ["struct", "enum", "trait", "type"].contains(&word))
+                && let Some(name) = words.next()
+                && !MAY_SHARE.contains(&name)
+            {
+                files.entry(name.to_owned()).or_default().push(source.path.display().to_string());
+            }
+        }
+    }
+    assert!(files.len() > 300, "the types were found");
+    files.retain(|_, files| files.len() > 1);
+    let broken: Vec<_> = files.iter().map(|(name, files)| format!("{name}: {files:?}")).collect();
     complain(&broken);
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use tributary::app::App;
 use tributary::config::Config;
 use tributary::domain::Faults;
-use tributary::telemetry::LogFilter;
+use tributary::telemetry::LogFilterHandle;
 use uuid::Uuid;
 
 use crate::support::broker::Broker;
@@ -186,7 +186,7 @@ async fn with_poison(database: &Database, broker: &Broker, unknown_sensor: &str)
     let poison = Faults::actor_panics(|uplink| {
         uplink.message.payload().windows(6).any(|it| it == b"poison")
     });
-    App::start(Config::read(settings).unwrap(), poison, LogFilter::nothing()).await.unwrap()
+    App::start(Config::read(settings).unwrap(), poison, LogFilterHandle::nothing()).await.unwrap()
 }
 
 /// It takes what was delivered to its actor back to the broker, and that once.

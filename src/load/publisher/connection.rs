@@ -1,4 +1,4 @@
-//! One MQTT 5 connection that publishes at QoS 1 and subscribes, on ntex's codec; used by the publisher. It hands out what the broker sends as [`Event`]s, in order. As for ingest, the codec
+//! One MQTT 5 connection that publishes at QoS 1 and subscribes, on ntex's codec; used by the publisher. It hands out what the broker sends as [`BrokerEvent`]s, in order. As for ingest, the codec
 //! is driven by a loop of our own: thousands of PUBLISHes are in flight without a task or a channel each.
 
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the broker sent.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum BrokerEvent {
     /// A PUBACK.
     Acknowledged(NonZeroU16, codec::PublishAckReason),
     /// A PUBLISH on a subscribed topic.
@@ -29,18 +29,18 @@ pub(crate) enum Event {
 }
 
 /// An open, subscribed connection.
-pub(crate) struct Connection {
+pub(crate) struct PublisherConnection {
     io: IoBoxed,
     codec: codec::Codec,
     pub(super) receive_maximum: NonZeroU16,
-    received: VecDeque<Event>,
+    received: VecDeque<BrokerEvent>,
     pending_subscribes: usize,
     keep_alive: Duration,
     received_at: Instant,
     pinged_at: Instant,
 }
 
-impl Connection {
+impl PublisherConnection {
     /// Connects with a clean session, and subscribes to `filters` at QoS 1.
     pub(crate) async fn open(
         mqtt: &Config,
@@ -99,7 +99,10 @@ impl Connection {
 
     /// Waits for a packet, and then for `gather`, so that more packets arrive together. Nothing is lost when
     /// the future is dropped.
-    pub(crate) async fn events(&mut self, gather: Duration) -> anyhow::Result<VecDeque<Event>> {
+    pub(crate) async fn events(
+        &mut self,
+        gather: Duration,
+    ) -> anyhow::Result<VecDeque<BrokerEvent>> {
         while self.received.is_empty() {
             let packet = self.receive().await?;
             self.handle(packet)?;
@@ -176,10 +179,15 @@ impl Connection {
                 }
                 let codec::Publish { topic, retain, packet_id, .. } = publish;
                 let at_most_once = packet_id.is_none();
-                self.received.push_back(Event::Publish { topic, payload, retain, at_most_once });
+                self.received.push_back(BrokerEvent::Publish {
+                    topic,
+                    payload,
+                    retain,
+                    at_most_once,
+                });
             }
             Decoded::Packet(Packet::PublishAck(ack), _) => {
-                self.received.push_back(Event::Acknowledged(ack.packet_id, ack.reason_code));
+                self.received.push_back(BrokerEvent::Acknowledged(ack.packet_id, ack.reason_code));
             }
             Decoded::Packet(Packet::SubscribeAck(ack), _) => {
                 self.pending_subscribes = self.pending_subscribes.saturating_sub(1);

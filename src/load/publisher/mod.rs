@@ -24,7 +24,7 @@ use super::pace::Pace;
 use super::sensors::Sensors;
 use crate::domain::{Timestamp, pause};
 use crate::mqtt;
-pub(crate) use connection::{Connection, Event};
+pub(crate) use connection::{BrokerEvent, PublisherConnection};
 pub(super) use window::Window;
 
 /// How long, after the last message, the broker may take to acknowledge it.
@@ -139,14 +139,18 @@ impl Publisher {
         Ok(timing.started_at.elapsed())
     }
 
-    async fn open(&self) -> anyhow::Result<Connection> {
+    async fn open(&self) -> anyhow::Result<PublisherConnection> {
         let Self { mqtt, client_id, filters, .. } = self;
-        let opened = Connection::open(mqtt, client_id, filters).await;
+        let opened = PublisherConnection::open(mqtt, client_id, filters).await;
         opened
             .with_context(|| format!("no connection to the broker at {}", mqtt.broker.authority()))
     }
 
-    async fn run(mut self, mut connection: Connection, mut timing: Timing) -> anyhow::Result<()> {
+    async fn run(
+        mut self,
+        mut connection: PublisherConnection,
+        mut timing: Timing,
+    ) -> anyhow::Result<()> {
         while let Err(error) = self.converse(&mut connection, &mut timing).await {
             if !self.reconnect {
                 return Err(error);
@@ -174,7 +178,7 @@ impl Publisher {
     /// Publishes over one connection; returns when there is nothing left to do.
     async fn converse(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut PublisherConnection,
         timing: &mut Timing,
     ) -> anyhow::Result<()> {
         let republished = self.window.restart(connection.receive_maximum);
@@ -239,9 +243,9 @@ impl Publisher {
         self.window.push(message.topic, message.payload);
     }
 
-    fn handle(&mut self, event: Event, now: Instant) {
+    fn handle(&mut self, event: BrokerEvent, now: Instant) {
         match event {
-            Event::Acknowledged(id, reason) => {
+            BrokerEvent::Acknowledged(id, reason) => {
                 let Some(sent_at) = self.window.acknowledge(id) else { return };
                 self.acknowledged_at = now;
                 let totals = &mut *self.totals.borrow_mut();
@@ -256,7 +260,7 @@ impl Publisher {
                     totals.refused += 1;
                 }
             }
-            Event::Publish { topic, payload, .. } => {
+            BrokerEvent::Publish { topic, payload, .. } => {
                 let clock = Timestamp::now();
                 let answer = {
                     let counts = &mut self.totals.borrow_mut().configurations;
@@ -282,7 +286,7 @@ impl Publisher {
         due.map_or(now + IDLE, |due| due.max(now + self.tick).min(now + IDLE))
     }
 
-    async fn reconnect(&mut self, timing: &mut Timing) -> Option<Connection> {
+    async fn reconnect(&mut self, timing: &mut Timing) -> Option<PublisherConnection> {
         for failures in 1.. {
             let now = Instant::now();
             if timing.is_over(now) || self.sensors.has_ended() {

@@ -16,7 +16,7 @@ pub(crate) struct Window {
     max_messages: usize,
     /// The broker's [MQTT-3.3.4-9].
     receive_maximum: usize,
-    entries: VecDeque<Entry>,
+    entries: VecDeque<UnackedMessage>,
     /// Entries, from the front, that were sent on this connection.
     sent: usize,
     payload_bytes: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Window {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct UnackedMessage {
     id: NonZeroU16,
     sent_at: Option<Instant>,
     topic: ByteString,
@@ -52,7 +52,12 @@ impl Window {
     /// there is one for each configuration received.
     pub(super) fn push(&mut self, topic: ByteString, payload: Bytes) {
         self.payload_bytes += payload.len();
-        self.entries.push_back(Entry { id: NonZeroU16::MIN, sent_at: None, topic, payload });
+        self.entries.push_back(UnackedMessage {
+            id: NonZeroU16::MIN,
+            sent_at: None,
+            topic,
+            payload,
+        });
     }
 
     /// The next message to send, with its Packet Identifier.

@@ -51,7 +51,7 @@ pub(crate) struct Copies {
 /// The timestamps of measurements that were published and not seen in the database, and when that was.
 pub(crate) type Unseen = Arc<Mutex<BTreeMap<Timestamp, Instant>>>;
 
-struct Sensor {
+struct SimulatedSensor {
     identifier: SensorIdentifier,
     measurements: ByteString,
     inventor: Inventor,
@@ -62,7 +62,7 @@ struct Sensor {
 }
 
 #[derive(Deserialize)]
-struct Configuration<'a> {
+struct ReceivedConfiguration<'a> {
     revision: i32,
     #[serde(borrow)]
     configuration: &'a RawValue,
@@ -75,7 +75,7 @@ struct Wish {
     reject: serde_json::Value,
 }
 
-impl Sensor {
+impl SimulatedSensor {
     fn next(&mut self, content: &Content, now: Timestamp) -> (Sent, Vec<u8>) {
         let revision = Revision(self.revision);
         match content {
@@ -96,7 +96,7 @@ impl Sensor {
         now: Timestamp,
         counts: &mut Configurations,
     ) -> Option<Vec<u8>> {
-        let Ok(received) = serde_json::from_slice::<Configuration<'_>>(payload) else {
+        let Ok(received) = serde_json::from_slice::<ReceivedConfiguration<'_>>(payload) else {
             // An empty payload clears a retained configuration.
             counts.malformed += u64::from(!payload.is_empty());
             return None;
@@ -126,7 +126,7 @@ impl Sensor {
 const HEARTBEAT: Sent = Sent::good(Kind::Heartbeat, 1);
 
 pub(crate) struct Sensors {
-    sensors: Vec<Sensor>,
+    sensors: Vec<SimulatedSensor>,
     indices: HashMap<SensorIdentifier, usize>,
     topics: Topics,
     content: Rc<Content>,
@@ -149,14 +149,14 @@ impl Sensors {
         topics: &Topics,
         (content, seed): (Rc<Content>, u64),
     ) -> Self {
-        let sensor = |(number, identifier): (u64, &SensorIdentifier)| Sensor {
+        let sensor = |(number, identifier): (u64, &SensorIdentifier)| SimulatedSensor {
             identifier: *identifier,
             measurements: topics.of(Kind::Measurement, *identifier).into(),
             inventor: Inventor::new(seed, number),
             row: 0,
             revision: None,
         };
-        let sensors: Vec<Sensor> = sensors.map(sensor).collect();
+        let sensors: Vec<SimulatedSensor> = sensors.map(sensor).collect();
         let per_second = sensors.len() as f64 / HEARTBEAT_INTERVAL.as_secs_f64();
         Self {
             indices: (0..sensors.len()).map(|index| (sensors[index].identifier, index)).collect(),

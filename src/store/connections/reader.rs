@@ -34,14 +34,14 @@ pub(in crate::store) enum Planning {
 }
 
 /// A connection and its statements.
-pub(in crate::store) struct Reader {
+pub(in crate::store) struct ReaderConnection {
     client: PooledClient,
     statements: Mutex<HashMap<String, Statement>>,
     /// The last setting sent. Requests are sent in the order in which they are first polled.
     plans_once: AtomicBool,
 }
 
-impl Reader {
+impl ReaderConnection {
     fn new(client: PooledClient) -> Self {
         Self { client, statements: Mutex::default(), plans_once: AtomicBool::new(false) }
     }
@@ -117,7 +117,7 @@ impl Reader {
     }
 }
 
-impl Deref for Reader {
+impl Deref for ReaderConnection {
     type Target = Client;
 
     fn deref(&self) -> &Client {
@@ -125,7 +125,7 @@ impl Deref for Reader {
     }
 }
 
-impl DerefMut for Reader {
+impl DerefMut for ReaderConnection {
     fn deref_mut(&mut self) -> &mut Client {
         &mut self.client
     }
@@ -136,19 +136,19 @@ impl DerefMut for Reader {
 pub(in crate::store) struct ReaderManager(pub(in crate::store) Connector);
 
 impl ManageConnection for ReaderManager {
-    type Connection = Reader;
+    type Connection = ReaderConnection;
     type Error = StoreError;
 
-    async fn connect(&self) -> Result<Reader, StoreError> {
-        self.0.connect().await.map(Reader::new)
+    async fn connect(&self) -> Result<ReaderConnection, StoreError> {
+        self.0.connect().await.map(ReaderConnection::new)
     }
 
     /// Not called by the pool: callers check a connection themselves.
-    async fn is_valid(&self, reader: &mut Reader) -> Result<(), StoreError> {
+    async fn is_valid(&self, reader: &mut ReaderConnection) -> Result<(), StoreError> {
         reader.health_check(Planning::Anew, Instant::now() + HEALTH_CHECK_TIMEOUT).await
     }
 
-    fn has_broken(&self, reader: &mut Reader) -> bool {
+    fn has_broken(&self, reader: &mut ReaderConnection) -> bool {
         reader.is_lost()
     }
 }

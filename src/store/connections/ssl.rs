@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use tokio_postgres::config::Host;
 
-use crate::tls::{Authority, Client, ClientOptions, FileError, Identity, Role};
+use crate::tls::{Authority, Client, ClientIdentity, ClientOptions, FileError, FilePurpose};
 
 /// The ALPN protocol that PostgreSQL 17 requires for direct negotiation; older versions ignore it.
 const PROTOCOL: &str = "postgresql";
@@ -123,7 +123,7 @@ impl SslParameters {
         };
         let identity = match (self.certificate, self.key) {
             (Some(certificate), Some(key)) => {
-                Some(Identity { certificate: certificate.into(), key: key.into() })
+                Some(ClientIdentity { certificate: certificate.into(), key: key.into() })
             }
             (None, None) => None,
             (Some(_), None) => return Err(SslError::Alone("sslcert", "sslkey")),
@@ -149,9 +149,9 @@ impl SslParameters {
         };
         let client = Client::new(options).map_err(|problem| {
             let parameter = match problem.role {
-                Role::Authority => "sslrootcert",
-                Role::Certificate => "sslcert",
-                Role::Key => "sslkey",
+                FilePurpose::Authority => "sslrootcert",
+                FilePurpose::Certificate => "sslcert",
+                FilePurpose::Key => "sslkey",
             };
             SslError::File { parameter, problem }
         })?;

@@ -87,13 +87,13 @@ impl TlsConnect<Socket> for HostNegotiation {
 }
 
 impl Negotiation {
-    async fn start(&self, mut socket: Socket, host: &str) -> io::Result<Inner> {
-        let Some(client) = &self.ssl.client else { return Ok(Inner::Plain(socket)) };
+    async fn start(&self, mut socket: Socket, host: &str) -> io::Result<Transport> {
+        let Some(client) = &self.ssl.client else { return Ok(Transport::Plain(socket)) };
         if !self.is_direct {
             socket.write_all(&SSL_REQUEST).await?;
             let has_tls = socket.read_u8().await? == b'S';
             if !has_tls && self.ssl.mode == SslMode::Prefer {
-                return Ok(Inner::Plain(socket));
+                return Ok(Transport::Plain(socket));
             }
             if !has_tls {
                 return Err(io::Error::other("server does not support TLS"));
@@ -102,26 +102,26 @@ impl Negotiation {
         let mut tls = MakeRustlsConnect::new((*client.configuration()).clone());
         let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host);
         let connect = tls.map_err(io::Error::other)?;
-        Ok(Inner::Tls(Box::new(connect.connect(socket).await?)))
+        Ok(Transport::Tls(Box::new(connect.connect(socket).await?)))
     }
 }
 
-enum Inner {
+enum Transport {
     Plain(Socket),
     Tls(Box<RustlsStream>),
 }
 
 /// A stream that a [`Cutter`] can end.
 pub(super) struct CuttableStream {
-    inner: Inner,
+    inner: Transport,
     cutter: Cutter,
 }
 
 impl TlsStream for CuttableStream {
     fn channel_binding(&self) -> ChannelBinding {
         match &self.inner {
-            Inner::Plain(_) => ChannelBinding::none(),
-            Inner::Tls(stream) => stream.channel_binding(),
+            Transport::Plain(_) => ChannelBinding::none(),
+            Transport::Tls(stream) => stream.channel_binding(),
         }
     }
 }
@@ -134,8 +134,8 @@ impl AsyncRead for CuttableStream {
     ) -> Poll<io::Result<()>> {
         self.cutter.check(context)?;
         match &mut self.inner {
-            Inner::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Inner::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
+            Transport::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Transport::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
         }
     }
 }
@@ -148,24 +148,24 @@ impl AsyncWrite for CuttableStream {
     ) -> Poll<io::Result<usize>> {
         self.cutter.check(context)?;
         match &mut self.inner {
-            Inner::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Inner::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+            Transport::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Transport::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.cutter.check(context)?;
         match &mut self.inner {
-            Inner::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Inner::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Transport::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.cutter.check(context)?;
         match &mut self.inner {
-            Inner::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Inner::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Transport::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::engine::{Compression, Kept, Retention};
+use super::engine::{Compression, KeptPartitions, Retention};
 use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, got_lock};
 use super::retention::{MAX_DROPPED_PARTITIONS, SCAN_TIMEOUT, newest_receipt};
 use crate::domain::Timestamp;
@@ -94,7 +94,7 @@ async fn old_chunks(
 pub(super) async fn drop_expired(
     client: &mut Client,
     retention: &Retention,
-    kept: &mut Kept,
+    kept: &mut KeptPartitions,
 ) -> Result<usize, StoreError> {
     let expired = old_chunks(client, retention.table, retention.limit(), false).await?;
     kept.retain(|name, until| {

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::engine::{Done, Engine, Kept, NewPartition, Retention, TableCensus};
+use super::engine::{Done, Engine, KeptPartitions, NewPartition, Retention, TableCensus};
 use super::locks::{begin, in_transaction, stored_columns};
 use super::partition::{exists, is_duplicate_or_overlap};
 use super::retention::{MAX_DELETED_ROWS, SCAN_TIMEOUT, drop_partitions};
@@ -69,7 +69,7 @@ impl Engine for Citus {
         &'a self,
         client: &'a mut Client,
         retention: &'a Retention,
-        kept: &'a mut Kept,
+        kept: &'a mut KeptPartitions,
     ) -> Done<'a, usize> {
         Box::pin(async {
             let waiting = drop_partitions(retention, client, kept).await?;

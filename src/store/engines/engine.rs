@@ -26,7 +26,7 @@ pub(in crate::store) struct NewPartition {
 
 /// Expired partitions that hold a row within the retention, and until when: so that they are not read
 /// again in each round.
-pub(in crate::store) type Kept = HashMap<String, Timestamp>;
+pub(in crate::store) type KeptPartitions = HashMap<String, Timestamp>;
 
 /// The retention of one table.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ pub(in crate::store) trait Engine: Debug + Send + Sync {
         &'a self,
         client: &'a mut Client,
         retention: &'a Retention,
-        kept: &'a mut Kept,
+        kept: &'a mut KeptPartitions,
     ) -> Done<'a, usize>;
 
     /// Compresses old partitions, if the engine can.

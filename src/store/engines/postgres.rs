@@ -3,7 +3,7 @@
 
 use tokio_postgres::Client;
 
-use super::engine::{Done, Engine, Kept, NewPartition, Retention, TableCensus};
+use super::engine::{Done, Engine, KeptPartitions, NewPartition, Retention, TableCensus};
 use super::{partition, retention};
 use crate::domain::Kind;
 
@@ -38,7 +38,7 @@ impl Engine for Postgres {
         &'a self,
         client: &'a mut Client,
         retention: &'a Retention,
-        kept: &'a mut Kept,
+        kept: &'a mut KeptPartitions,
     ) -> Done<'a, usize> {
         Box::pin(retention::enforce(retention, client, kept))
     }

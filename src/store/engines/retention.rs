@@ -8,7 +8,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::engine::{Kept, Retention};
+use super::engine::{KeptPartitions, Retention};
 use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, got_lock, stored_columns};
 use crate::domain::Timestamp;
 use crate::store::StoreError;
@@ -51,7 +51,7 @@ where relname like $1 || '\\_p%\\_expired' and relkind in ('r', 'p') and not rel
 pub(in crate::store) async fn enforce(
     retention: &Retention,
     client: &mut Client,
-    kept: &mut Kept,
+    kept: &mut KeptPartitions,
 ) -> Result<usize, StoreError> {
     let waiting = drop_partitions(retention, client, kept).await?;
     delete_expired_rows(retention, &format!("{}_default", retention.table), client).await?;
@@ -62,7 +62,7 @@ pub(in crate::store) async fn enforce(
 pub(in crate::store) async fn drop_partitions(
     retention: &Retention,
     client: &mut Client,
-    kept: &mut Kept,
+    kept: &mut KeptPartitions,
 ) -> Result<usize, StoreError> {
     let detached = client.query_typed(DETACHED, &[(&retention.table, Type::TEXT)]).await?;
     let mut waiting = 0;
@@ -77,7 +77,7 @@ pub(in crate::store) async fn drop_partitions(
 async fn drop_expired(
     retention: &Retention,
     client: &mut Client,
-    kept: &mut Kept,
+    kept: &mut KeptPartitions,
 ) -> Result<usize, StoreError> {
     let limit = retention.limit();
     let expired = client

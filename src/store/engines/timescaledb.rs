@@ -8,7 +8,9 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::chunks::{LOCKED_AT_MOST, chunks, compress, drop_expired};
-use super::engine::{Compression, Done, Engine, Kept, NewPartition, Retention, TableCensus};
+use super::engine::{
+    Compression, Done, Engine, KeptPartitions, NewPartition, Retention, TableCensus,
+};
 use super::locks::{begin, in_transaction, stored_columns};
 use super::retention::delete_expired_rows;
 use crate::domain::Kind;
@@ -94,7 +96,7 @@ impl Engine for TimescaleDb {
         &'a self,
         client: &'a mut Client,
         retention: &'a Retention,
-        kept: &'a mut Kept,
+        kept: &'a mut KeptPartitions,
     ) -> Done<'a, usize> {
         Box::pin(async {
             let waiting = drop_expired(client, retention, kept).await;

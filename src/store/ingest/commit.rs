@@ -61,7 +61,7 @@ pub struct Committed {
 }
 
 impl Committed {
-    fn after_commit(batch: Batch, account: Account, subscriptions: &Subscriptions) -> Self {
+    fn after_commit(batch: Batch, account: BatchOutcome, subscriptions: &Subscriptions) -> Self {
         // After COMMIT: a subscriber that was there before it gets these rows as events; one that
         // subscribes later reads them from the tables.
         let events = if subscriptions.is_empty() && !subscriptions.has_peers() {
@@ -93,7 +93,11 @@ impl Committed {
 
     #[cfg(test)]
     pub(crate) fn pretend_with(batch: Batch, tally: Tally) -> Self {
-        Self::after_commit(batch, Account { tally, ..Account::default() }, &Subscriptions::none())
+        Self::after_commit(
+            batch,
+            BatchOutcome { tally, ..BatchOutcome::default() },
+            &Subscriptions::none(),
+        )
     }
 }
 
@@ -108,7 +112,7 @@ pub struct Uncommitted {
 
 /// The outcome of a batch, filled in step by step before COMMIT.
 #[derive(Debug, Default)]
-struct Account {
+struct BatchOutcome {
     tally: Tally,
     acknowledgements: Vec<Acknowledgement>,
     deleted: Vec<SensorIdentifier>,
@@ -118,7 +122,7 @@ struct Account {
     future: [u64; Kind::ALL.len()],
 }
 
-impl Account {
+impl BatchOutcome {
     fn count_future(&mut self, batch: &Batch, tolerance: Duration) {
         let is_future = |row: &&RowRef| {
             let received_at = batch.uplinks()[row.uplink as usize].message.received_at;
@@ -231,7 +235,7 @@ impl Committer {
             .map_err(|error| self.last_connect_error.checkout_error(error, WRITER_CHECKOUT_TIMEOUT))
     }
 
-    async fn write(&self, batch: &mut Batch, mode: CopyMode) -> Result<Account, StoreError> {
+    async fn write(&self, batch: &mut Batch, mode: CopyMode) -> Result<BatchOutcome, StoreError> {
         let connection = self.connection().await?;
         tracing::Span::current().record("connection", connection.backend);
         let rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
@@ -292,10 +296,11 @@ async fn transact(
     batch: &mut Batch,
     mut rows: [(Kind, Rows); Kind::ALL.len()],
     mode: CopyMode,
-) -> Result<Account, StoreError> {
-    let mut account = Account { deleted: begin(connection, &rows).await?, ..Account::default() };
+) -> Result<BatchOutcome, StoreError> {
+    let mut account =
+        BatchOutcome { deleted: begin(connection, &rows).await?, ..BatchOutcome::default() };
     reject_deleted(batch, &account.deleted);
-    let Account { tally, replayed, .. } = &mut account;
+    let BatchOutcome { tally, replayed, .. } = &mut account;
     let held = replays::lock(connection, batch, tally, replayed).await?;
     if !account.deleted.is_empty() || account.replayed.gone > 0 {
         rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
@@ -322,7 +327,7 @@ async fn transact(
     rejections::write(connection, batch, &mut account.tally).await?;
     rejections::supersede(connection, batch).await?;
     if let Some(held) = &held {
-        let Account { tally, replayed, .. } = &mut account;
+        let BatchOutcome { tally, replayed, .. } = &mut account;
         replays::settle(connection, batch, held, (tally, replayed)).await?;
     }
     for (kind, rows) in &mut rows {

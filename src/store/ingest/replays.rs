@@ -32,7 +32,7 @@ pub struct Replayed {
 }
 
 /// The locked rows, each with its `item_index`.
-pub(in crate::store) struct Held(BTreeMap<i64, Option<i32>>);
+pub(in crate::store) struct LockedRows(BTreeMap<i64, Option<i32>>);
 
 const LOCK: &str = "\
 select identifier, item_index from rejection where identifier = any ($1)
@@ -57,7 +57,7 @@ pub(in crate::store) async fn lock(
     batch: &mut Batch,
     tally: &mut Tally,
     replayed: &mut Replayed,
-) -> Result<Option<Held>, StoreError> {
+) -> Result<Option<LockedRows>, StoreError> {
     let identifiers: Vec<i64> =
         batch.uplinks().iter().filter_map(|uplink| uplink.message.replayed_from).collect();
     if identifiers.is_empty() {
@@ -73,14 +73,14 @@ pub(in crate::store) async fn lock(
             replayed.gone += 1;
         }
     }
-    Ok(Some(Held(held)))
+    Ok(Some(LockedRows(held)))
 }
 
 /// Deletes or updates the locked rows.
 pub(in crate::store) async fn settle(
     connection: &WriterConnection,
     batch: &Batch,
-    Held(held): &Held,
+    LockedRows(held): &LockedRows,
     (tally, replayed): (&mut Tally, &mut Replayed),
 ) -> Result<(), StoreError> {
     let mut removed: Vec<i64> = Vec::new();

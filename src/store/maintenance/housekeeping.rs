@@ -13,7 +13,7 @@ use super::clock::Clocks;
 use super::partitions::Intervals;
 use crate::domain::{Kind, Timestamp};
 use crate::store::columns::Parameters;
-use crate::store::engines::engine::{Compression, Kept, Retention};
+use crate::store::engines::engine::{Compression, KeptPartitions, Retention};
 use crate::store::ingest::writer_connection::table;
 use crate::store::rollup::lock::{LOCK, ROLLUP_LOCK};
 use crate::store::rollup::rebuild::is_rebuilding;
@@ -65,7 +65,7 @@ pub struct Housekeeper {
     rollup_retention_days: Option<u32>,
     retention: [(Kind, Option<u32>); Kind::ALL.len()],
     compress_after_days: Option<u32>,
-    kept: Mutex<[Kept; Kind::ALL.len()]>,
+    kept: Mutex<[KeptPartitions; Kind::ALL.len()]>,
 }
 
 impl Housekeeper {

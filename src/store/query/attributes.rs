@@ -46,7 +46,7 @@ enum AttributeType {
 
 /// The members of the values in a range.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Attributes {
+pub struct FoundAttributes {
     /// By name.
     pub items: Vec<Attribute>,
     /// Whether there are more than 1,000.
@@ -59,7 +59,7 @@ impl Store {
         &self,
         sensor: SensorIdentifier,
         range: (Timestamp, Timestamp),
-    ) -> Result<Option<Attributes>, StoreError> {
+    ) -> Result<Option<FoundAttributes>, StoreError> {
         let mut seen = Seen::default();
         let read =
             self.each_value(sensor, range, |created, value| seen.add(created.to_jiff(), value));
@@ -108,8 +108,8 @@ impl Seen {
         }
     }
 
-    fn finish(self) -> Attributes {
-        Attributes { items: self.by_name.into_values().collect(), more: self.more }
+    fn finish(self) -> FoundAttributes {
+        FoundAttributes { items: self.by_name.into_values().collect(), more: self.more }
     }
 }
 

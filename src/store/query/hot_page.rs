@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::rows::{Order, RowKey, RowPage, Selection, TimeRange};
 use crate::domain::{SensorIdentifier, Timestamp};
 use crate::store::columns::Parameters;
-use crate::store::connections::reader::{Planning, Reader};
+use crate::store::connections::reader::{Planning, ReaderConnection};
 use crate::store::maintenance::log_index::HAS_LOG_INDEX;
 use crate::store::pool::CHECKOUT_TIMEOUT;
 use crate::store::sensors::lookups::SENSOR_EXISTS;
@@ -122,7 +122,7 @@ impl Store {
     /// with a checked one.
     pub(super) async fn hot_read_of<T>(
         &self,
-        read: impl AsyncFn(&Reader, Instant) -> Result<T, StoreError>,
+        read: impl AsyncFn(&ReaderConnection, Instant) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let until = Instant::now() + CHECKOUT_TIMEOUT;
         let _turn = self.hot_read(until).await?;
@@ -161,7 +161,7 @@ impl Store {
     /// must succeed by `until`.
     pub(super) async fn hot_rows(
         &self,
-        reader: &Reader,
+        reader: &ReaderConnection,
         until: Instant,
         sensor: SensorIdentifier,
         selection: &Selection,
@@ -191,7 +191,7 @@ impl Store {
     }
 }
 
-async fn has_log_index(reader: &Reader, until: Instant) -> Result<bool, StoreError> {
+async fn has_log_index(reader: &ReaderConnection, until: Instant) -> Result<bool, StoreError> {
     reader.health_check(Planning::Anew, until).await?;
     Ok(reader.query_typed_one(HAS_LOG_INDEX, &[]).await?.try_get(0)?)
 }

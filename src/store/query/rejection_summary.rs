@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 
 /// The rejections of one reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RejectionCount {
+pub struct ReasonCount {
     /// The reason's code.
     pub reason: String,
     /// The number of rejections.
@@ -27,7 +27,7 @@ impl Store {
     pub async fn summarise_rejections(
         &self,
         filter: &RejectionFilter,
-    ) -> Result<Vec<RejectionCount>, StoreError> {
+    ) -> Result<Vec<ReasonCount>, StoreError> {
         let statement = format!(
             "select reason, count(*), sum(item_count), min(receipt_timestamp), max(receipt_timestamp)
              from rejection where {CONDITIONS}
@@ -43,8 +43,8 @@ impl Store {
     }
 }
 
-fn rejection_count(row: &Row) -> Result<RejectionCount, tokio_postgres::Error> {
-    Ok(RejectionCount {
+fn rejection_count(row: &Row) -> Result<ReasonCount, tokio_postgres::Error> {
+    Ok(ReasonCount {
         reason: row.try_get(0)?,
         rejections: row.try_get(1)?,
         items: row.try_get(2)?,

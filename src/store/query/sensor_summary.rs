@@ -21,7 +21,7 @@ pub struct StateCount {
 }
 
 /// States without a sensor are omitted.
-pub type SensorSummary = Vec<StateCount>;
+pub type StateCounts = Vec<StateCount>;
 
 impl Store {
     /// Counts the sensors of a scope, or of one network in it. A sensor is silent if it has sent no message
@@ -31,7 +31,7 @@ impl Store {
         scope: Scope,
         network: Option<NetworkIdentifier>,
         silent_since: Timestamp,
-    ) -> Result<SensorSummary, StoreError> {
+    ) -> Result<StateCounts, StoreError> {
         let statement = format!(
             // Grouped by what PostgreSQL expects few values of: otherwise it sorts all sensors.
             "select case when is_stale then 'stale' else coalesce(state, 'none') end, sensors, silent

@@ -111,12 +111,12 @@ pub struct Fold {
 /// Several rows of the journal.
 #[derive(Debug)]
 struct Journal {
-    commits: Vec<Commit>,
+    commits: Vec<JournalRow>,
 }
 
 /// One row of the journal.
 #[derive(Debug)]
-pub(super) struct Commit {
+pub(super) struct JournalRow {
     committed_at: jiff::Timestamp,
     sensors: Vec<Uuid>,
     hours: Vec<i32>,
@@ -124,9 +124,9 @@ pub(super) struct Commit {
     counts: Vec<i32>,
 }
 
-pub(super) type Sums = BTreeMap<(Uuid, i32), Counts>;
+pub(super) type JournalSums = BTreeMap<(Uuid, i32), Counts>;
 
-impl Commit {
+impl JournalRow {
     /// From the columns of [`TAKE`].
     pub(super) fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
@@ -152,7 +152,7 @@ impl Commit {
     /// since.
     pub(super) fn add_to(
         &self,
-        sums: &mut Sums,
+        sums: &mut JournalSums,
         created_at: impl Fn(Uuid) -> Option<jiff::Timestamp>,
     ) {
         let columns = self.sensors.iter().zip(&self.hours).zip(&self.kinds).zip(&self.counts);
@@ -174,7 +174,7 @@ impl Journal {
     }
 
     /// Splits off the entries over a limit: all of them are in the last commit.
-    fn split_off(&mut self, max_entries: usize) -> Option<Commit> {
+    fn split_off(&mut self, max_entries: usize) -> Option<JournalRow> {
         let over = self.entries().checked_sub(max_entries).filter(|over| *over > 0)?;
         let last = self.commits.last_mut()?;
         let at = last.sensors.len().saturating_sub(over);
@@ -243,14 +243,14 @@ async fn take(
     let (max_entries, max_rows) = (max_entries as i64, MAX_JOURNAL_ROWS as i64);
     let parameters: Parameters<'_> = &[(&max_entries, Type::INT8), (&max_rows, Type::INT8)];
     let rows = transaction.query_typed(TAKE, parameters).await?;
-    let mut commits = rows.iter().map(Commit::read).collect::<Result<Vec<_>, _>>()?;
+    let mut commits = rows.iter().map(JournalRow::read).collect::<Result<Vec<_>, _>>()?;
     commits.sort_by_key(|commit| commit.sensors.len());
     Ok(Journal { commits })
 }
 
 async fn put_back(
     transaction: &Transaction<'_>,
-    rest: &Commit,
+    rest: &JournalRow,
 ) -> Result<(), tokio_postgres::Error> {
     let parameters: Parameters<'_> = &[
         (&rest.committed_at, Type::TIMESTAMPTZ),
@@ -278,7 +278,7 @@ async fn add(
         .iter()
         .map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))))
         .collect::<Result<_, tokio_postgres::Error>>()?;
-    let mut sums = Sums::new();
+    let mut sums = JournalSums::new();
     for commit in &journal.commits {
         commit.add_to(&mut sums, |sensor| known.get(&sensor).map(|(_, created_at)| *created_at));
     }

@@ -23,14 +23,14 @@ select table_name, ceil(extract(epoch from limit_timestamp) / 3600)::integer
 from retention_limit for share";
 
 /// The hours whose rows may have been deleted by their age.
-pub(super) struct Kept {
+pub(super) struct DroppedHours {
     /// By kind.
     pub(super) before: [i32; Kind::ALL.len()],
     /// Later ones are of sensors whose clock is wrong; such rows are deleted by the time of their receipt.
     pub(super) present: i32,
 }
 
-impl Kept {
+impl DroppedHours {
     pub(super) const fn contains(&self, kind: Kind, hour: i32) -> bool {
         hour < self.before[kind as usize] || hour > self.present
     }

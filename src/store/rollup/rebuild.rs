@@ -13,10 +13,10 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 use uuid::Uuid;
 
-use super::fold::{Commit, Sums};
+use super::fold::{JournalRow, JournalSums};
 use super::hours::{Counts, hour_begin, hour_of};
 use super::lock::ROLLUP_LOCK;
-use super::parts::{Kept, part};
+use super::parts::{DroppedHours, part};
 use super::sums::StoredHours;
 use crate::domain::{Kind, Timestamp};
 use crate::store::columns::Parameters;
@@ -100,12 +100,12 @@ pub struct Rebuilder {
 
 /// The counts of a sensor's day, by kind and hour, and its sums.
 #[derive(Default)]
-struct Day {
+struct CountedDay {
     counts: [Vec<i32>; Kind::ALL.len()],
     sums: Option<String>,
 }
 
-impl Day {
+impl CountedDay {
     fn set(&mut self, kind: Kind, hour_of_day: usize, count: i32) {
         let counts = &mut self.counts[kind as usize];
         if count > 0 && counts.len() <= hour_of_day {
@@ -243,7 +243,8 @@ impl Rebuilder {
         if !transaction.query_typed_one(TRY_LOCK, lock).await?.try_get::<_, bool>(0)? {
             return Ok(None);
         }
-        let kept = Kept::read(&transaction, self.retention_days, Timestamp::now()).await?;
+        let dropped =
+            DroppedHours::read(&transaction, self.retention_days, Timestamp::now()).await?;
         let parameters: Parameters<'_> = &[(&after, Type::UUID), (&limit, Type::INT8)];
         let sensors = transaction.query_typed(SENSORS, parameters).await?;
         let sensors: BTreeMap<Uuid, jiff::Timestamp> = sensors
@@ -256,9 +257,9 @@ impl Rebuilder {
         let identifiers: Vec<Uuid> = sensors.keys().copied().collect();
         let journal: Parameters<'_> =
             &[(&identifiers, Type::UUID_ARRAY), (&from, Type::INT4), (&to, Type::INT4)];
-        let mut pending = Sums::new();
+        let mut pending = JournalSums::new();
         for row in transaction.query_typed(JOURNAL, journal).await? {
-            Commit::read(&row)?.add_to(&mut pending, |sensor| sensors.get(&sensor).copied());
+            JournalRow::read(&row)?.add_to(&mut pending, |sensor| sensors.get(&sensor).copied());
         }
         let counted = counted(&transaction, &identifiers, (from, to), &pending).await?;
         let mut days = days(&transaction, &identifiers, (from, to)).await?;
@@ -268,10 +269,11 @@ impl Rebuilder {
         for ((sensor, day), stored) in &mut days {
             for hour in (*day * 24..*day * 24 + 24).filter(|hour| (from..to).contains(hour)) {
                 let counted = counted.get(&(*sensor, hour)).copied().unwrap_or_default();
-                recount(stored, hour, counted, &kept);
+                recount(stored, hour, counted, &dropped);
             }
         }
-        let is_kept = |hour| kept.contains(Kind::Measurement, hour) || !(from..to).contains(&hour);
+        let is_kept =
+            |hour| dropped.contains(Kind::Measurement, hour) || !(from..to).contains(&hour);
         for chunk in days.into_iter().collect::<Vec<_>>().chunks(500) {
             let stores = chunk.iter().map(|(key, day)| store(&transaction, *key, day, is_kept));
             try_join_all(stores).await?;
@@ -281,11 +283,11 @@ impl Rebuilder {
     }
 }
 
-fn recount(day: &mut Day, hour: i32, mut counted: Counts, kept: &Kept) {
+fn recount(day: &mut CountedDay, hour: i32, mut counted: Counts, dropped: &DroppedHours) {
     let hour_of_day = hour.rem_euclid(24) as usize;
     for kind in Kind::ALL {
         let count = i32::try_from((*counted.of(kind)).max(0)).unwrap_or(i32::MAX);
-        let least = if kept.contains(kind, hour) { day.get(kind, hour_of_day) } else { 0 };
+        let least = if dropped.contains(kind, hour) { day.get(kind, hour_of_day) } else { 0 };
         day.set(kind, hour_of_day, count.max(least));
     }
 }
@@ -300,12 +302,12 @@ async fn counted(
     transaction: &Transaction<'_>,
     sensors: &Vec<Uuid>,
     (from, to): (i32, i32),
-    pending: &Sums,
-) -> Result<Sums, StoreError> {
+    pending: &JournalSums,
+) -> Result<JournalSums, StoreError> {
     let (begin, end) = (hour_begin(from), hour_begin(to));
     let parameters: Parameters<'_> =
         &[(sensors, Type::UUID_ARRAY), (&begin, Type::TIMESTAMPTZ), (&end, Type::TIMESTAMPTZ)];
-    let mut sums = Sums::new();
+    let mut sums = JournalSums::new();
     for kind in Kind::ALL {
         for row in transaction.query_typed(&count_rows(kind), parameters).await? {
             let hour = hour_of(row.try_get(1)?);
@@ -327,7 +329,7 @@ async fn days(
     transaction: &Transaction<'_>,
     sensors: &Vec<Uuid>,
     (from, to): (i32, i32),
-) -> Result<BTreeMap<(Uuid, i32), Day>, StoreError> {
+) -> Result<BTreeMap<(Uuid, i32), CountedDay>, StoreError> {
     let (first, last) = (from.div_euclid(24), (to - 1).div_euclid(24));
     let parameters: Parameters<'_> =
         &[(sensors, Type::UUID_ARRAY), (&first, Type::INT4), (&last, Type::INT4)];
@@ -337,7 +339,8 @@ async fn days(
             let counts: Vec<Option<i32>> = row.try_get(column)?;
             Ok(counts.into_iter().map(|count| count.unwrap_or(0)).collect())
         };
-        let day = Day { counts: [counts(2)?, counts(3)?, counts(4)?], sums: row.try_get(5)? };
+        let day =
+            CountedDay { counts: [counts(2)?, counts(3)?, counts(4)?], sums: row.try_get(5)? };
         Ok(((row.try_get(0)?, row.try_get(1)?), day))
     };
     rows.iter().map(day).collect()
@@ -346,7 +349,7 @@ async fn days(
 async fn store(
     transaction: &Transaction<'_>,
     (sensor, number): (Uuid, i32),
-    day: &Day,
+    day: &CountedDay,
     is_kept: impl Fn(i32) -> bool,
 ) -> Result<(), StoreError> {
     // PostgreSQL extends an empty array from the place that is set, and not from 1.
@@ -377,8 +380,8 @@ mod tests {
 
     #[test]
     fn counts_of_rows_that_may_have_been_deleted_are_not_lowered() {
-        let before = |first| Kept { before: [first, i32::MIN, i32::MIN], present: 10 };
-        let mut day = Day::default();
+        let before = |first| DroppedHours { before: [first, i32::MIN, i32::MIN], present: 10 };
+        let mut day = CountedDay::default();
         day.set(Kind::Measurement, 3, 5);
         let one = Counts { measurements: 1, ..Counts::default() };
         recount(&mut day, 3, one, &before(4));

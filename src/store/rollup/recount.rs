@@ -77,7 +77,7 @@ select exists (select 1 from sensor_hour where recount_at < $1 - interval '1 hou
     or exists (select 1 from rollup_rebuild)";
 
 /// A sensor's day that is due.
-struct Day {
+struct DueDay {
     sensor: Uuid,
     day: i32,
     counts: Vec<Option<i32>>,
@@ -85,7 +85,7 @@ struct Day {
     recount_at: jiff::Timestamp,
 }
 
-impl Day {
+impl DueDay {
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
         let (sensor, day) = (row.try_get(0)?, row.try_get(1)?);
         let (counts, sums, recount_at) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
@@ -110,14 +110,14 @@ impl Day {
 
 /// What is done with a day, and later.
 struct Due {
-    day: Day,
+    day: DueDay,
     /// The hours to sum up, with their counts.
     hours: Vec<(i32, i32)>,
     next: Option<Timestamp>,
 }
 
 impl Due {
-    fn new(day: Day, now: Timestamp) -> Self {
+    fn new(day: DueDay, now: Timestamp) -> Self {
         let settled_at = |hour: i32| hour_begin(hour + 1).saturating_add(SETTLED);
         let (hours, later): (Vec<_>, Vec<_>) =
             day.outdated().into_iter().partition(|(hour, _)| settled_at(*hour) <= now);
@@ -237,7 +237,7 @@ impl Store {
             let mut row_count = 0;
             let mut due = Vec::new();
             for row in &rows {
-                let day = Due::new(Day::read(row)?, now);
+                let day = Due::new(DueDay::read(row)?, now);
                 row_count += day.hours.iter().map(|(_, count)| i64::from(*count)).sum::<i64>();
                 // A day over the limit has a transaction of its own.
                 if row_count > MAX_ROWS && !due.is_empty() {
@@ -320,7 +320,7 @@ mod tests {
     fn due(counts: &[Option<i32>], sums: &str, now_hour: i32) -> Due {
         let (counts, sums) = (counts.to_vec(), Some(sums.to_owned()));
         let recount_at = jiff::Timestamp::UNIX_EPOCH;
-        let day = Day { sensor: Uuid::nil(), day: DAY, counts, sums, recount_at };
+        let day = DueDay { sensor: Uuid::nil(), day: DAY, counts, sums, recount_at };
         Due::new(day, hour_begin(DAY * 24 + now_hour).saturating_add(SETTLED))
     }
 

@@ -140,15 +140,15 @@ impl Sum {
 /// Passes the numbers among the members of a value to `each`.
 pub(super) fn each_number(value: &str, each: impl FnMut(&str, f64)) {
     let mut json = serde_json::Deserializer::from_str(value);
-    if let Err(error) = json.deserialize_map(Members(each)) {
+    if let Err(error) = json.deserialize_map(NumberVisitor(each)) {
         // Inserted by other means than the service, which stores only objects.
         tracing::debug!(column = error.column(), "value ignored: it is not a JSON object");
     }
 }
 
-struct Members<F>(F);
+struct NumberVisitor<F>(F);
 
-impl<'de, F: FnMut(&str, f64)> Visitor<'de> for Members<F> {
+impl<'de, F: FnMut(&str, f64)> Visitor<'de> for NumberVisitor<F> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,7 +156,7 @@ impl<'de, F: FnMut(&str, f64)> Visitor<'de> for Members<F> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Name(name)) = map.next_key()? {
+        while let Some(MemberName(name)) = map.next_key()? {
             if let Some(number) = number(map.next_value::<&RawValue>()?.get()) {
                 (self.0)(&name, number);
             }
@@ -167,7 +167,7 @@ impl<'de, F: FnMut(&str, f64)> Visitor<'de> for Members<F> {
 
 /// A name, borrowed unless it has an escape.
 #[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The member with this key as it stands, else at the path of keys and indices between its dots.
 pub(super) fn at_path<'a>(value: &'a str, attribute: &str) -> Option<&'a RawValue> {

@@ -26,7 +26,7 @@ use tributary::sensor::{
 };
 use tributary::store::{self, NewToken, Store};
 use tributary::streams::{self, Hub};
-use tributary::telemetry::LogFilter;
+use tributary::telemetry::LogFilterHandle;
 
 use uuid::Uuid;
 
@@ -331,7 +331,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         async move { hub.run(&mut events, &Faults::default()).await }
     });
     let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
-    let fleet = streams::Fleet::new(Arc::clone(&hub), store.clone(), Arc::clone(&metrics));
+    let fleet = streams::FleetStream::new(Arc::clone(&hub), store.clone(), Arc::clone(&metrics));
     actix_rt::spawn({
         let fleet = Arc::clone(&fleet);
         async move { fleet.run(&Faults::default()).await }
@@ -344,7 +344,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
             max_bytes: 256 << 20,
             max_batch_items: 50_000,
             writers: 2,
-            log: LogFilter::nothing(),
+            log: LogFilterHandle::nothing(),
         },
         store,
         access,
