@@ -72,9 +72,9 @@ pub enum Format {
 /// Libraries whose `info` and `warn` are of no use to an operator.
 const QUIET: &str = "actix_server=warn,ntex_service=warn,ntex_mqtt=error,refinery_core=warn";
 
-/// They log an error where a stranger sends something that is no HTTP. It is shown where the filter is
+/// They log an error where a client sends something that is not HTTP. It is shown where the filter is
 /// `debug` or `trace`, or names `actix_http`.
-const STRANGERS: &str = "actix_http::h1::dispatcher=off,actix_http::h1::decoder=off";
+const NOT_HTTP: &str = "actix_http::h1::dispatcher=off,actix_http::h1::decoder=off";
 
 /// The running log and export.
 #[derive(Debug)]
@@ -155,8 +155,8 @@ fn read(filter: &str) -> Result<EnvFilter, String> {
     let asks_for_them = filter.split(',').map(|it| it.trim().to_lowercase()).any(|directive| {
         ["debug", "trace"].contains(&&*directive) || directive.starts_with("actix_http")
     });
-    let strangers = if asks_for_them { "" } else { STRANGERS };
-    EnvFilter::try_new(format!("{QUIET},{strangers},{filter}")).map_err(|error| error.to_string())
+    let not_http = if asks_for_them { "" } else { NOT_HTTP };
+    EnvFilter::try_new(format!("{QUIET},{not_http},{filter}")).map_err(|error| error.to_string())
 }
 
 /// Logs to standard error.

@@ -34,7 +34,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::OpenIf(|config| config.metrics_open), __path_metrics, metrics);
 }
 
-/// The process lives
+/// The process is alive
 #[utoipa::path(
     get, path = "/healthz", tag = "service", operation_id = "is_alive",
     responses((status = 200, description = "It does", body = HealthStatus, example = json!({ "status": "alive" }))),

@@ -309,7 +309,7 @@ impl From<StoreError> for Problem {
             let detail = "ask for less: a shorter time range, or a text with more matches";
             return Self::new(Kind::ReadTimeout, detail).busy().caused_by(error);
         }
-        if let StoreError::Crowded(what) = error {
+        if let StoreError::LimitReached(what) = error {
             let detail = format!("too many {what} at once, of this caller or of all; try again");
             return Self::new(Kind::Busy, detail).busy();
         }

@@ -15,8 +15,8 @@ fn only_the_leader_gives_out_what_the_leader_measures() {
 
 const TABLE: &str = include_str!("../../docs/METRICS.md");
 
-/// Whoever names metrics.
-const READERS: [(&str, &str); 4] = [
+/// Texts that name metrics.
+const TEXTS: [(&str, &str); 4] = [
     ("dashboard", include_str!("../../scripts/deploy/grafana/tributary.json")),
     ("alert rules", include_str!("../../scripts/deploy/alerts.yml")),
     ("docs/OPERATIONS.md", include_str!("../../docs/OPERATIONS.md")),
@@ -65,10 +65,10 @@ fn what_is_described_is_what_is_given_out() {
 }
 
 #[test]
-fn whoever_names_a_metric_names_one_that_there_is() {
+fn a_metric_that_is_named_exists() {
     let descriptions = descriptions();
     let mut wrong = Vec::new();
-    for (reader, text) in READERS {
+    for (reader, text) in TEXTS {
         let uses = uses(text);
         for (name, labels) in &uses {
             let Some(metric) = descriptions.iter().find(|it| is_series_of(name, it)) else {
@@ -88,7 +88,7 @@ fn whoever_names_a_metric_names_one_that_there_is() {
 
 #[test]
 fn the_page_says_what_to_do_about_each_alert() {
-    let [_, (_, rules), (_, page), _] = READERS;
+    let [_, (_, rules), (_, page), _] = TEXTS;
     let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let missing: Vec<_> =
         alerts.clone().filter(|alert| !page.contains(&format!("`{alert}`"))).collect();

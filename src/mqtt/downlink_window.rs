@@ -1,6 +1,6 @@
-//! The downlinks on their way to the broker: those to be sent, and those without PUBACK. Used by `outbound`. Pure.
+//! The downlinks for the broker: those to be sent, and those without PUBACK. Used by `outbound`. Pure.
 //! Promises that of several downlinks in flight when a connection ends, only the one that is in flight alone the
-//! next time is blamed, and that one PUBACK that never comes delays nobody else.
+//! next time is blamed, and that one missing PUBACK does not delay the others.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;

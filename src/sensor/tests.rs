@@ -23,14 +23,14 @@ const EVENTS: u32 = 40;
 const TRIES: u32 = 15;
 
 /// Ignores all messages, in place of the writer, the outbox and the supervisor.
-pub(crate) struct Nobody;
+pub(crate) struct IgnoringActor;
 
-impl Actor for Nobody {
+impl Actor for IgnoringActor {
     type Context = Context<Self>;
 }
 
 macro_rules! ignores {
-    ($($message:ty),+) => { $(impl Handler<$message> for Nobody {
+    ($($message:ty),+) => { $(impl Handler<$message> for IgnoringActor {
         type Result = ();
         fn handle(&mut self, _: $message, _: &mut Context<Self>) {}
     })+ };
@@ -52,10 +52,10 @@ fn metrics() -> Arc<Metrics> {
 /// Look-ups fail at once: the database is unavailable.
 fn router(metrics: &Arc<Metrics>) -> Router {
     let unavailable = watch::channel(false).1;
-    let nobody = Nobody.start();
+    let ignoring = IgnoringActor.start();
     let handles = RouterHandles {
         store: Store::new(&nowhere()).held_until(unavailable),
-        outbox: nobody.clone().recipient(),
+        outbox: ignoring.clone().recipient(),
         metrics: Arc::clone(metrics),
         tasks: Tasks::default(),
     };
@@ -65,7 +65,7 @@ fn router(metrics: &Arc<Metrics>) -> Router {
         republish_secs: 60,
         future_tolerance_secs: 60,
     };
-    Router::start(config, handles, |_| nobody.recipient()).0
+    Router::start(config, handles, |_| ignoring.recipient()).0
 }
 
 fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {

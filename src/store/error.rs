@@ -79,7 +79,7 @@ pub enum StoreError {
     NotEmpty(&'static str),
     /// The limit of concurrent operations of this kind is reached.
     #[error("too many {0} at once")]
-    Crowded(&'static str),
+    LimitReached(&'static str),
     /// The migrations are being applied.
     #[error("the tables are being brought up to date")]
     Migrating,
@@ -134,7 +134,7 @@ pub fn recovery(error: &StoreError) -> Recovery {
         | StoreError::Extension { .. }
         | StoreError::EngineChosen(_)
         | StoreError::NotEmpty(_)
-        | StoreError::Crowded(_)
+        | StoreError::LimitReached(_)
         | StoreError::Migrating => Recovery::Retry,
     }
 }
@@ -224,7 +224,7 @@ impl StoreError {
             | Self::Extension { .. }
             | Self::EngineChosen(_)
             | Self::NotEmpty(_)
-            | Self::Crowded(_) => false,
+            | Self::LimitReached(_) => false,
         }
     }
 }

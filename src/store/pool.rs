@@ -159,7 +159,7 @@ impl Store {
     /// When there is no turn in this time.
     pub async fn long_read(&self, caller: Option<Uuid>) -> Result<LongRead, StoreError> {
         let turn = tokio::time::timeout(self.statement_timeout, self.turns.long(caller)).await;
-        turn.ok().flatten().ok_or(StoreError::Crowded("long reads"))
+        turn.ok().flatten().ok_or(StoreError::LimitReached("long reads"))
     }
 
     /// Waits for a turn of a read of a hot table.

@@ -30,7 +30,7 @@ const UNEXPLAINED_RETRIES: u32 = 3;
 /// synchronous_standby_names waits for.
 const SLOW_COMMIT: Duration = Duration::from_secs(5);
 
-/// Commits a batch: the seam at which tests replace the database.
+/// Commits a batch: tests replace the database here.
 pub trait Commit: Clone + Unpin + 'static {
     /// As [`Committer::commit`].
     fn commit(

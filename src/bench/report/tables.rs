@@ -1,4 +1,4 @@
-//! The report as Markdown, for the terminal, docs/BENCHMARKS.md and whoever keeps results: how fast and at what
+//! The report as Markdown, for the terminal, docs/BENCHMARKS.md and collected results: how fast and at what
 //! cost, how soon and how exactly, and the targets. Pure.
 
 use super::{Cost, Percentiles, Report, Row};

@@ -18,7 +18,7 @@ use crate::mqtt::inbound::{Inbound, InboundHandles};
 use crate::mqtt::publish_assembly::PublishAssembly;
 use crate::mqtt::{BrokerUrl, Config, StopSignals};
 use crate::replay::{ReplayReport, Replayer, ReplayerHandles, Replays};
-use crate::sensor::tests::{Nobody, nowhere};
+use crate::sensor::tests::{IgnoringActor, nowhere};
 use crate::sensor::{self, Router, RouterHandles, UnknownSensor};
 use crate::store::{KnownSensor, Store};
 use crate::tasks::Tasks;
@@ -45,15 +45,15 @@ impl Process {
             metrics: Arc::new(Metrics::new(Arc::clone(&ledger))),
             tasks: Tasks::default(),
         };
-        let nobody = Nobody.start();
+        let ignoring = IgnoringActor.start();
         let (settled, settled_receiver) = mpsc::unbounded_channel();
         let (replayed, replayed_receiver) = mpsc::unbounded_channel();
         let reports = Reports {
             settled,
             replayed,
-            acknowledged: nobody.clone().recipient(),
-            duplicates: nobody.clone().recipient(),
-            deleted: [nobody.clone().recipient(), nobody.clone().recipient()],
+            acknowledged: ignoring.clone().recipient(),
+            duplicates: ignoring.clone().recipient(),
+            deleted: [ignoring.clone().recipient(), ignoring.clone().recipient()],
             subscriptions: Subscriptions::none(),
             health: Arc::clone(&handles.health),
             flow: Arc::clone(&handles.flow),
@@ -72,7 +72,7 @@ impl Process {
         };
         let router_handles = RouterHandles {
             store: Store::new(&nowhere()),
-            outbox: nobody.recipient(),
+            outbox: ignoring.recipient(),
             metrics: Arc::clone(&handles.metrics),
             tasks: Tasks::new(faults),
         };

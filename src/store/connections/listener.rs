@@ -1,5 +1,5 @@
 //! A LISTEN connection, on which PostgreSQL reports at their COMMIT that something has changed. Used by the watch of
-//! access and by the relay between instances. Whoever waits for a change is also woken when the connection ends.
+//! access and by the relay between instances. Waiting for a change also ends when the connection does.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -111,7 +111,7 @@ async fn drop_expired(
             // Each attempt delays all writers, so there is only one per round.
             return Ok(expired.len() - index);
         }
-        // A detached partition delays nobody; if it is locked, the next round drops it.
+        // A detached partition delays no statement; if it is locked, the next round drops it.
         drop_detached(retention, client, detached).await?;
         dropped += 1;
     }

@@ -22,7 +22,7 @@ const MAX_MONTHS: i64 = 16;
 /// Sensors that get a row for a month in one transaction. A fold waits for it.
 const MAX_SENSORS: i64 = 500;
 
-/// Locked before their days are read: whoever changes a day meanwhile waits, and then ends the sums.
+/// Locked before their days are read: a transaction that changes a day meanwhile waits, and then ends the sums.
 /// Parameters: now, number.
 const DUE: &str = "\
 select sensor_identifier, month - date '1970-01-01', (month + interval '1 month')::date - date '1970-01-01'

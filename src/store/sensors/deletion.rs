@@ -93,7 +93,8 @@ impl Store {
     pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         self.within(async {
             let turn = timeout(CHECKOUT_TIMEOUT, self.deletion_permit.acquire()).await;
-            let _turn = turn.map_err(|_elapsed| StoreError::Crowded("deletions of sensors"))?;
+            let _turn =
+                turn.map_err(|_elapsed| StoreError::LimitReached("deletions of sensors"))?;
             let mut connection = self.connection().await?;
             let transaction = connection.transaction().await?;
             let sensor: Parameters<'_> = &[(&identifier, Type::UUID)];

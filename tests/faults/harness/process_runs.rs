@@ -92,12 +92,12 @@ impl ProcessRuns {
             }
             if last && let Some(status) = self.service.borrow_mut().exit_status() {
                 if !status.success() {
-                    self.report_violation(format!("told to stop, it ended with {status}"));
+                    self.report_violation(format!("asked to stop, it ended with {status}"));
                 }
                 break;
             }
             if started_at.elapsed() > grace {
-                self.report_violation(format!("told to stop, it still ran after {grace:?}"));
+                self.report_violation(format!("asked to stop, it still ran after {grace:?}"));
                 self.kill();
                 break;
             }
@@ -165,13 +165,13 @@ impl ProcessRuns {
             let ended = self.service.borrow_mut().exit_status();
             if let Some(status) = ended {
                 // A process that has just started does not handle SIGTERM yet.
-                let told = self.terminating.get()
+                let is_stopping = self.terminating.get()
                     && (status.success() || status.signal() == Some(SIGTERM));
                 let killed = status.signal() == Some(SIGKILL);
                 // Another program on this machine has taken the port: not a defect of the service.
                 let port_taken = status.code() == Some(1)
                     && self.log().lines().last().is_some_and(|last| last.contains("in use"));
-                if !told && !killed && !port_taken && !self.panics_expected {
+                if !is_stopping && !killed && !port_taken && !self.panics_expected {
                     self.report_violation(format!("it exited unplanned with {status}"));
                 }
                 self.terminating.set(false);
