@@ -149,7 +149,8 @@ async fn who_guesses_learns_nothing_and_is_slowed() {
         nobody["request_id"] = json!(null);
         assert_eq!(wrong, nobody, "one does not learn which names there are");
     }
-    assert!(unknown > known / 2 && known > unknown / 2, "{known:?} {unknown:?}");
+    // Without a password to verify an answer takes less than a twentieth, also on a busy machine.
+    assert!(unknown > known / 5 && known > unknown / 5, "{known:?} {unknown:?}");
 
     for name in ["ada", "nobody"] {
         let answer = sign_in(&api, name, PASSWORD).await;
