@@ -65,6 +65,11 @@ impl Uplink {
         self.rejections = vec![Rejection { item_count, ..rejection }];
     }
 
+    /// Whether items are rejected one by one, and not the whole message.
+    pub fn is_rejected_by_item(&self) -> bool {
+        self.rejections.iter().any(|rejection| rejection.item_index.is_some())
+    }
+
     /// A rejection of the whole message, counted as one item.
     pub fn rejection(&self, digest: RejectionDigest, reason: Reason, detail: String) -> Rejection {
         Rejection {

@@ -11,6 +11,9 @@ use crate::support::said::{heartbeat, measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{PATIENCE, eventually};
 
+/// A message of one item, which is rejected.
+const BAD: &str = r#"{"measurements":[{"revision":0,"timestamp":9,"value":{"a":{}}}]}"#;
+
 struct Scene {
     database: Database,
     service: Service,
@@ -382,12 +385,13 @@ async fn a_redelivery_that_is_stored_takes_its_rejection_away() {
     deletion.batch_execute("delete from measurement").await.unwrap();
     client.publish(&topic(&known), measurement(1.0)).await.unwrap();
     service.until(|account| account.in_flight == 1).await;
-    for half in [0..10_000, 10_000..20_000] {
+    client.publish(&topic(&sensor.to_string()), BAD).await.unwrap();
+    for half in [0..10_000, 10_000..19_999] {
         let said = measurements(half.map(f64::from));
         client.publish(&topic(&sensor.to_string()), said).await.unwrap();
     }
     eventually(PATIENCE, async || match count(&database, "select count(*) from rejection").await {
-        2 => Ok(()),
+        3 => Ok(()),
         other => Err(other),
     })
     .await;
@@ -398,8 +402,34 @@ async fn a_redelivery_that_is_stored_takes_its_rejection_away() {
 
     service.start_again().await;
     service.until(|account| account.received >= 20_001 && account.in_flight == 0).await;
-    assert_eq!(count(&database, "select count(*) from measurement").await, 20_001);
-    assert_eq!(count(&database, "select count(*) from rejection").await, 0);
+    assert_eq!(count(&database, "select count(*) from measurement").await, 20_000);
+    let client = connect(&database.url).await.unwrap();
+    let left = client.query("select reason from rejection", &[]).await.unwrap();
+    let left: Vec<String> = left.iter().map(|row| row.get(0)).collect();
+    assert_eq!(left, ["nested_value"], "the bad item is recorded once, with the reason of today");
+}
+
+/// A redelivery would be rejected as a whole, and the item be recorded twice.
+#[actix_rt::test]
+async fn a_bad_item_of_a_deleted_sensor_is_rejected_with_its_message() {
+    let scene = Scene::new(&[]).await;
+    scene.create_sensor().await;
+    scene.say("measurements", measurement(1.0)).await;
+    scene.service.until(|account| account.committed == 1).await;
+    // Its actor does not know of it, as while a deletion and a batch run at the same time.
+    let sensor = scene.sensor;
+    scene
+        .execute(&format!(
+            "insert into deleted_sensor (identifier) values ('{sensor}');
+             delete from sensor where identifier = '{sensor}'"
+        ))
+        .await;
+
+    scene.say("measurements", BAD).await;
+    scene.service.until(|account| account.received == 2 && account.in_flight == 0).await;
+    let (_, page) = scene.service.get("/api/v1/rejections").await.unwrap();
+    let item = &page["items"][0];
+    assert_eq!((&item["reason"], &item["item_index"]), (&json!("unknown_sensor"), &json!(null)));
 }
 
 #[actix_rt::test]

@@ -298,7 +298,7 @@ async fn transact(
     mode: CopyMode,
 ) -> Result<BatchOutcome, StoreError> {
     let mut account =
-        BatchOutcome { deleted: begin(connection, &rows).await?, ..BatchOutcome::default() };
+        BatchOutcome { deleted: begin(connection, batch, &rows).await?, ..BatchOutcome::default() };
     reject_deleted(batch, &account.deleted);
     let BatchOutcome { tally, replayed, .. } = &mut account;
     let held = replays::lock(connection, batch, tally, replayed).await?;
@@ -352,9 +352,12 @@ async fn transact(
 /// look-up.
 async fn begin(
     connection: &WriterConnection,
+    batch: &Batch,
     rows: &[(Kind, Rows)],
 ) -> Result<Vec<SensorIdentifier>, StoreError> {
-    let mut sensors: Vec<SensorIdentifier> = Vec::new();
+    // Also of messages without a row: a redelivery after the deletion is rejected as a whole, not by item.
+    let rejected = batch.uplinks().iter().filter(|it| it.is_rejected_by_item());
+    let mut sensors: Vec<SensorIdentifier> = rejected.filter_map(|uplink| uplink.sensor).collect();
     for (_, rows) in rows {
         for rows in [&rows.new, &rows.maybe_duplicate] {
             sensors.extend(
@@ -377,8 +380,12 @@ fn reject_deleted(batch: &mut Batch, deleted: &[SensorIdentifier]) {
         return;
     }
     for uplink in batch.uplinks_mut() {
-        if uplink.sensor.is_some_and(|sensor| deleted.contains(&sensor)) {
+        let is_deleted = uplink.sensor.is_some_and(|sensor| deleted.contains(&sensor));
+        if is_deleted && (uplink.is_rejected_by_item() || !uplink.items.is_empty()) {
+            // Unless all of it is over the limit per sensor and hour.
+            let kept = !uplink.items.is_empty() || uplink.rejections.iter().any(|it| it.kept);
             uplink.reject(Reason::UnknownSensor, "the sensor was deleted".into());
+            uplink.rejections[0].kept = kept;
         }
     }
 }

@@ -85,8 +85,8 @@ pub(in crate::store) async fn insert(
         .await?)
 }
 
-/// Deletes the earlier rejections of redelivered messages whose items are stored now, for example
-/// because their sensor has been created since.
+/// Deletes the earlier rejections of redelivered messages whose items are stored now, or rejected one by one, for
+/// example because their sensor has been created since.
 pub(in crate::store) async fn supersede(
     connection: &WriterConnection,
     batch: &Batch,
@@ -95,7 +95,8 @@ pub(in crate::store) async fn supersede(
     let again = batch.uplinks().iter().filter(|uplink| {
         uplink.message.may_be_stored
             && uplink.message.replayed_from.is_none()
-            && !uplink.items.is_empty()
+            && (!uplink.items.is_empty()
+                || uplink.is_rejected_by_item() && uplink.rejections.iter().all(|it| it.kept))
     });
     for uplink in again {
         let digest = Uuid::from_u128(uplink.digest().0);
