@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use super::columns::Parameters;
 use super::pool::BACKGROUND_TIMEOUT;
 use super::{Store, StoreError};
+
 impl Store {
     /// The rows of one statement of a request.
     pub(in crate::store) async fn list<T>(
