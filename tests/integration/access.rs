@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::measurement;
 use crate::support::postgres::{Database, Postgres, connect, without_empty_databases};
-use crate::support::said::measurement;
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Runs the binary on the database, and gives it this to read.
 pub(crate) fn tributary(database: &Database, arguments: &[&str], input: &str) -> Output {
@@ -32,7 +32,7 @@ pub(crate) fn tributary(database: &Database, arguments: &[&str], input: &str) ->
 }
 
 /// What it printed, where it did as it was told.
-pub(crate) fn said(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -47,7 +47,7 @@ pub(crate) fn refused(output: &Output) -> String {
 
 async fn ask(service: &Service, token: &str, path: &str) -> (u16, Value) {
     let request = awc::Client::default().get(format!("{}{path}", service.url()));
-    let mut answer = request.bearer_auth(token).timeout(PATIENCE).send().await.unwrap();
+    let mut answer = request.bearer_auth(token).timeout(TIMEOUT).send().await.unwrap();
     let body = answer.body().limit(1 << 20).await.unwrap();
     (answer.status().as_u16(), serde_json::from_slice(&body).unwrap_or(Value::Null))
 }
@@ -59,7 +59,7 @@ async fn a_token_of_the_command_line_opens_the_api_until_it_is_revoked() {
     assert_eq!(service.get("/api/v1/sensors").await.unwrap().0, 401);
 
     let create = ["token", "create", "--name", "me", "--role", "admin", "--expires-in", "7"];
-    let created = said(&tributary(&database, &create, ""));
+    let created = stdout(&tributary(&database, &create, ""));
     let token = created.lines().last().unwrap();
 
     assert!(token.starts_with("trb_") && token.len() == 47, "{created}");
@@ -68,13 +68,13 @@ async fn a_token_of_the_command_line_opens_the_api_until_it_is_revoked() {
     let expiry = session["expiry_timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let in_six_days = jiff::Timestamp::now() + Duration::from_secs(6 * 86_400);
     assert!(expiry > in_six_days && expiry < in_six_days + Duration::from_secs(86_400));
-    let listed = said(&tributary(&database, &["token", "list"], ""));
+    let listed = stdout(&tributary(&database, &["token", "list"], ""));
     assert!(listed.contains("me") && listed.contains("all networks"), "{listed}");
     assert!(!listed.contains(token), "{listed}");
     assert!(refused(&tributary(&database, &create, "")).contains("\"me\" already"));
 
-    assert_eq!(said(&tributary(&database, &["token", "revoke", "me"], "")), "Revoked.\n");
-    eventually(PATIENCE, async || {
+    assert_eq!(stdout(&tributary(&database, &["token", "revoke", "me"], "")), "Revoked.\n");
+    eventually(TIMEOUT, async || {
         let (status, _) = ask(&service, token, "/api/v1/sensors").await;
         if status == 401 { Ok(()) } else { Err(status) }
     })
@@ -84,7 +84,7 @@ async fn a_token_of_the_command_line_opens_the_api_until_it_is_revoked() {
     // In each network there may be one of this name.
     let network = ["--network", "00000000-0000-0000-0000-000000000000"];
     for more in [&[][..], &network] {
-        said(&tributary(&database, &[&create[..], more].concat(), ""));
+        stdout(&tributary(&database, &[&create[..], more].concat(), ""));
     }
     let sentence = refused(&tributary(&database, &["token", "revoke", "me"], ""));
     assert!(sentence.contains("2 tokens") && sentence.contains("identifier"), "{sentence}");
@@ -103,8 +103,8 @@ async fn without_tables_it_says_what_to_run() {
         let sentence = refused(&tributary(&database, arguments, ""));
         assert!(sentence.contains("run tributary migrate"), "{sentence}");
     }
-    said(&tributary(&database, &["migrate"], ""));
-    said(&tributary(&database, &create, ""));
+    stdout(&tributary(&database, &["migrate"], ""));
+    stdout(&tributary(&database, &create, ""));
     let nowhere = ["--network", "81bf7042-e20f-4a97-ac44-c15853e3618f"];
     let scoped = ["token", "create", "--name", "you", "--role", "viewer"];
     let sentence = refused(&tributary(&database, &[&scoped[..], &nowhere].concat(), ""));
@@ -118,12 +118,12 @@ async fn a_user_of_the_command_line_signs_in() {
     let network = "00000000-0000-0000-0000-000000000000";
     let create = ["user", "create", "--name", "ada", "--role", "operator", "--network", network];
     assert!(refused(&tributary(&database, &create, "short\n")).contains("12 to 200"));
-    said(&tributary(&database, &create, "correct horse battery\nnot this\n"));
+    stdout(&tributary(&database, &create, "correct horse battery\nnot this\n"));
     let file = std::env::temp_dir().join(format!("{}.password", database.name));
     std::fs::write(&file, "another long one\n").unwrap();
     let of_file = file.display().to_string();
     let bob = ["user", "create", "--name", "bob", "--role", "viewer", "--password-file", &of_file];
-    said(&tributary(&database, &bob, ""));
+    stdout(&tributary(&database, &bob, ""));
     std::fs::remove_file(&file).unwrap();
     assert!(refused(&tributary(&database, &bob, "")).contains(&of_file));
 
@@ -191,9 +191,9 @@ async fn a_simulated_fleet_shows_its_token() {
     let unasked = refused(&simulate("", &[]).await.unwrap());
     assert!(unasked.contains("401") && unasked.contains("API_TOKEN"), "{unasked}");
     let create = ["token", "create", "--name", "fleet", "--role", "admin"];
-    let created = said(&tributary(&database, &create, ""));
+    let created = stdout(&tributary(&database, &create, ""));
     let token = created.lines().last().unwrap();
-    let summary = said(&simulate(token, &[]).await.unwrap());
+    let summary = stdout(&simulate(token, &[]).await.unwrap());
     assert!(summary.contains("every item is accounted for"), "{summary}");
 
     // The sensors of a network are used, those of the same names in another are not.
@@ -205,7 +205,7 @@ async fn a_simulated_fleet_shows_its_token() {
     );
     connect(&database.url).await.unwrap().batch_execute(&made).await.unwrap();
     assert!(refused(&simulate(token, &["--network", "nord"]).await.unwrap()).contains("\"nord\""));
-    let summary = said(&simulate(token, &["--network", "north"]).await.unwrap());
+    let summary = stdout(&simulate(token, &["--network", "north"]).await.unwrap());
     assert!(summary.contains("every item is accounted for"), "{summary}");
     let spoke = format!("select count(*) from measurement where sensor_identifier = '{sensor}'");
     assert!(count(&database, &spoke).await > 0, "it is the network's own that speaks");
@@ -225,7 +225,7 @@ async fn when_a_sensor_was_last_heard_is_noted_beside_its_rows() {
     client.publish(&topic, measurement(1.0)).await.unwrap();
 
     let noted = "select count(*) from sensor where last_seen_timestamp is not null";
-    eventually(PATIENCE, async || match count(&database, noted).await {
+    eventually(TIMEOUT, async || match count(&database, noted).await {
         1 => Ok(()),
         other => Err(other),
     })
@@ -263,7 +263,7 @@ async fn what_the_actors_know_is_told_while_postgres_is_away() {
     connect(&database.url).await.unwrap().batch_execute(&statements).await.unwrap();
     let token = |name: &str, more: &[&str]| {
         let create = ["token", "create", "--name", name, "--role", "admin"];
-        let created = said(&tributary(&database, &[&create[..], more].concat(), ""));
+        let created = stdout(&tributary(&database, &[&create[..], more].concat(), ""));
         created.lines().last().unwrap().to_owned()
     };
     let (all, scoped) = (token("all", &[]), token("scoped", &["--network", &north.to_string()]));
@@ -273,7 +273,7 @@ async fn what_the_actors_know_is_told_while_postgres_is_away() {
     for sensor in [here, there, gone] {
         client.publish(&topic(sensor), measurement(1.0)).await.unwrap();
     }
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         match count(&database, "select count(*) from measurement").await {
             3 => Ok(()),
             rows => Err(rows),
@@ -298,7 +298,7 @@ async fn what_the_actors_know_is_told_while_postgres_is_away() {
     client.publish(&topic(here), measurement(2.0)).await.unwrap();
 
     // What waits to be committed is counted.
-    let state = eventually(PATIENCE, async || {
+    let state = eventually(TIMEOUT, async || {
         let began = Instant::now();
         let (status, state) = ask(&service, &all, &path(here)).await;
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
@@ -329,7 +329,7 @@ async fn what_the_actors_know_is_told_while_postgres_is_away() {
     }
 
     postgres.start_again().await;
-    eventually(PATIENCE, async || match ask(&service, &scoped, &path(gone)).await {
+    eventually(TIMEOUT, async || match ask(&service, &scoped, &path(gone)).await {
         (404, _) => Ok(()),
         other => Err(other),
     })

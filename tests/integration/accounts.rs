@@ -5,9 +5,9 @@ use rumqttc::v5::mqttbytes::v5::PubAckReason;
 
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
-use crate::support::said::{heartbeat, measurement};
+use crate::support::payloads::{heartbeat, measurement};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const ACCESS: &str = include_str!("../../scripts/mosquitto-acl.conf");
 const OURS: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
@@ -64,7 +64,7 @@ async fn a_sensor_speaks_for_itself_and_reads_its_own_configuration() {
     }
     // A near miss gets through, to be recorded.
     assert!(taken(sensor.publish(&format!("measurements/{OURS}/roof"), "{}").await.unwrap()));
-    service.until(|account| account.committed == 1 && account.rejected == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1 && entry.rejected == 1).await;
     let foreign = format!("select count(*) from measurement where sensor_identifier = '{ANOTHER}'");
     assert_eq!(count(&database, &foreign).await, 0);
 
@@ -78,7 +78,7 @@ async fn a_sensor_speaks_for_itself_and_reads_its_own_configuration() {
             "select count(*) from configuration \
              where sensor_identifier = '{identifier}' and publication_timestamp is not null"
         );
-        eventually(PATIENCE, async || match count(&database, &published).await {
+        eventually(TIMEOUT, async || match count(&database, &published).await {
             1 => Ok(()),
             count => Err((count, service.log())),
         })

@@ -10,11 +10,11 @@ use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::events::Events;
+use crate::support::payloads::measurement;
 use crate::support::postgres::{Database, connect, skipped_on};
-use crate::support::said::measurement;
 use crate::support::service::{Service, count, database};
 use crate::support::store::config;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const WAITS_FOR_A_DELETION: &str = "select count(*) from pg_stat_activity \
     where wait_event = 'advisory' and query like '%advisory_xact_lock($1)' and datname = current_database()";
@@ -173,7 +173,7 @@ async fn a_sensor_deleted_meanwhile_fails_no_fold() {
         format!("select pg_advisory_xact_lock({ROLLUP_LOCK}); delete from sensor where name = '2'");
     deletion.batch_execute(&delete).await.unwrap();
     let (changed, ()) = future::join(fold_all(&store), async {
-        eventually(PATIENCE, async || match count(&database, WAITS_FOR_A_DELETION).await {
+        eventually(TIMEOUT, async || match count(&database, WAITS_FOR_A_DELETION).await {
             1 => Ok(()),
             seen => Err(seen),
         })
@@ -232,14 +232,14 @@ async fn a_deletion_that_waits_for_a_fold_holds_up_no_commit() {
     let (deletion, ()) = future::join(service.request("DELETE", &path, None), async {
         let waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory' \
             and query like '%advisory_xact_lock($1)' and datname = current_database()";
-        eventually(PATIENCE, async || match count(&database, waiting).await {
+        eventually(TIMEOUT, async || match count(&database, waiting).await {
             1 => Ok(()),
             seen => Err(seen),
         })
         .await;
         let topic = format!("{}/measurements/{other}", database.name);
         client.publish(&topic, measurement(1.0)).await.unwrap();
-        service.until(|account| account.committed == 1).await;
+        service.wait_for_ledger(|entry| entry.committed == 1).await;
         fold.rollback().await.unwrap();
     })
     .await;
@@ -260,7 +260,7 @@ async fn a_fold_that_fails_is_counted_and_made_up_for() {
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(Timestamp::now().unix_seconds())).await.unwrap();
     let age = |reading: &Reading| reading.sum("tributary_activity_fold_age_seconds", &[]);
-    let failed = eventually(PATIENCE, async || {
+    let failed = eventually(TIMEOUT, async || {
         let reading = Reading::of(&service).await;
         let failures = reading.sum("tributary_activity_fold_failures_total", &[]);
         if failures > 0.0 && age(&reading) > 1.0 { Ok(age(&reading)) } else { Err(failures) }

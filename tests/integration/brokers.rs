@@ -12,7 +12,7 @@ use crate::support::broker::Broker;
 use crate::support::certificates::Files;
 use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
 use crate::support::service::{HOSTS, Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Answers each packet as `answer` does; none ends the connection, nothing is silence.
 pub(crate) fn server(answer: fn(first_byte: u8) -> Option<&'static [u8]>) -> String {
@@ -47,7 +47,7 @@ async fn reported(url: &str, sentence: &str) {
     let database = database().await;
     let broker = Broker::shared().await;
     let service = Service::start_unready(&database, broker, &[("MQTT_URL", url)]);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let (status, answer) = service.get("/readyz").await?;
         let missing = answer["missing"].to_string();
         let log = service.log();
@@ -114,7 +114,7 @@ async fn a_broker_that_takes_qos_0_only_is_reported() {
     let broker = Broker::shared().await;
     let service = Service::start_unready(&database, broker, &[("MQTT_URL", scripted.url())]);
     let sentence = "the broker takes QoS 0 only (Maximum QoS is 0)";
-    eventually(PATIENCE, async || match service.get("/readyz").await? {
+    eventually(TIMEOUT, async || match service.get("/readyz").await? {
         (503, answer)
             if answer.to_string().contains(sentence) && service.log().contains(sentence) =>
         {

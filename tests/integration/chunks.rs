@@ -7,7 +7,7 @@ use crate::engines::{CITUS_STAND_IN, CITUS_STEPS, STAND_IN, STEPS, hypertables, 
 use crate::support::postgres::{connect, engine};
 use crate::support::service::{count, database};
 use crate::support::store::config;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// A writer that commits between the check and the steps of the engine.
 #[actix_rt::test]
@@ -27,7 +27,7 @@ async fn an_engine_is_not_chosen_over_a_row_that_is_being_committed() {
         let waiting = "select count(*) from pg_locks where locktype = 'relation' and not granted
             and database = (select oid from pg_database where datname = current_database())";
         let commit = async {
-            eventually(PATIENCE, async || match count(&database, waiting).await {
+            eventually(TIMEOUT, async || match count(&database, waiting).await {
                 0 => Err("the steps do not wait yet"),
                 _ => Ok(()),
             })

@@ -12,7 +12,7 @@ use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{Database, connect};
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// What `scripts/test` sets: the package is installed from PyPI at its first run, which a plain `cargo test`
 /// should not do.
@@ -34,30 +34,30 @@ const RECORDED: [(&str, &str); 4] = [
     ("acknowledgments", r#"[{"revision": 1, "success": true, "timestamp": 1795883643.7}]"#),
 ];
 
-struct Scene {
+struct Fixture {
     broker: Broker,
     database: Database,
     service: Service,
     sensor: String,
 }
 
-impl Scene {
+impl Fixture {
     /// Under no prefix, with a configuration that the broker has.
     async fn new() -> Self {
         let broker = Broker::start().await;
         let database = database().await;
         let service = Service::start(&database, &broker, &[("MQTT_TOPIC_PREFIX", "")]).await;
         let sensor = service.create_sensor("python").await;
-        let scene = Self { broker, database, service, sensor };
-        let path = format!("/api/v1/sensors/{}/configurations", scene.sensor);
-        assert_eq!(scene.service.post(&path, &json!({ "rate": 1 })).await.unwrap().0, 202);
-        scene.until_configuration_is("published").await;
-        scene
+        let fixture = Self { broker, database, service, sensor };
+        let path = format!("/api/v1/sensors/{}/configurations", fixture.sensor);
+        assert_eq!(fixture.service.post(&path, &json!({ "rate": 1 })).await.unwrap().0, 202);
+        fixture.until_configuration_is("published").await;
+        fixture
     }
 
     async fn until_configuration_is(&self, state: &str) {
         let path = format!("/api/v1/sensors/{}/configurations", self.sensor);
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let (_, page) = self.service.get(&path).await?;
             let found = page["items"][0]["state"].to_string();
             if page["items"][0]["state"] == state { Ok(()) } else { Err(found) }
@@ -67,8 +67,8 @@ impl Scene {
 
     /// Waits until all that was recorded is stored.
     async fn stored(&self) {
-        self.service.until(|account| account.committed == 3 && account.rejected == 1).await;
-        self.service.until_of("log_messages", |account| account.committed == 1).await;
+        self.service.wait_for_ledger(|entry| entry.committed == 3 && entry.rejected == 1).await;
+        self.service.wait_for_ledger_of("log_messages", |entry| entry.committed == 1).await;
         self.until_configuration_is("acknowledged").await;
         let text = "select string_agg(line, ' | ' order by line collate \"C\") from (
                 select concat_ws(' ', 'm', revision, value) as line from measurement
@@ -87,13 +87,13 @@ impl Scene {
 
 #[actix_rt::test]
 async fn what_the_package_was_seen_to_send_is_stored() {
-    let scene = Scene::new().await;
-    let client = Client::connect(scene.broker.url(), "recorded").await;
+    let fixture = Fixture::new().await;
+    let client = Client::connect(fixture.broker.url(), "recorded").await;
     for (level, payload) in RECORDED {
-        let topic = format!("{level}/{}", scene.sensor);
+        let topic = format!("{level}/{}", fixture.sensor);
         client.publish_at_most_once(&topic, payload).await.unwrap();
     }
-    scene.stored().await;
+    fixture.stored().await;
 }
 
 #[actix_rt::test]
@@ -102,14 +102,14 @@ async fn what_the_package_sends_is_stored() {
         eprintln!("left out: scripts/test runs it, or {WANTED}=1 with Python and PyPI at hand");
         return;
     }
-    let scene = Scene::new().await;
-    let observer = Client::connect(scene.broker.url(), "observer").await;
+    let fixture = Fixture::new().await;
+    let observer = Client::connect(fixture.broker.url(), "observer").await;
     for level in ["measurements", "logs", "acknowledgments"] {
         observer.subscribe(&format!("{level}/+")).await;
     }
-    let url: Url = scene.broker.url().parse().unwrap();
+    let url: Url = fixture.broker.url().parse().unwrap();
     let port = url.port().unwrap().to_string();
-    let arguments = [url.host_str().unwrap().to_owned(), port, scene.sensor.clone()];
+    let arguments = [url.host_str().unwrap().to_owned(), port, fixture.sensor.clone()];
     tokio::task::spawn_blocking(move || {
         let python = environment();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/tenta_sensor.py");
@@ -117,9 +117,10 @@ async fn what_the_package_sends_is_stored() {
     })
     .await
     .unwrap();
-    scene.stored().await;
+    fixture.stored().await;
     let sent = observer.wait_for_messages(RECORDED.len()).await;
-    let expected = RECORDED.map(|(level, payload)| (format!("{level}/{}", scene.sensor), payload));
+    let expected =
+        RECORDED.map(|(level, payload)| (format!("{level}/{}", fixture.sensor), payload));
     assert!(
         sent.iter()
             .map(|it| (it.topic.clone(), it.payload.as_str()))

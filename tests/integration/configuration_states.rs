@@ -81,14 +81,14 @@ left join lateral (
     order by revision desc limit 1
 ) n on true";
 
-struct Scene {
+struct Fixture {
     store: Store,
     committer: Committer,
     reader: Client,
     _database: Database,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let database = database().await;
         let config = config(&database);
@@ -238,21 +238,21 @@ order by sensor_identifier";
 
 #[actix_rt::test]
 async fn the_newest_configuration_and_its_state_are_what_all_rows_say_after_any_history() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let sensors: Vec<_> =
         (1..=SENSORS).map(|n| SensorIdentifier(uuid::Uuid::from_u128(n))).collect();
     for sensor in &sensors {
-        scene.create(*sensor, false).await;
+        fixture.create(*sensor, false).await;
     }
     let history = proptest::collection::vec((0..sensors.len(), step()), 30..50);
     let mut runner = TestRunner::default();
     for _ in 0..HISTORIES {
         for sensor in &sensors {
-            scene.recreate(*sensor, true).await;
+            fixture.recreate(*sensor, true).await;
         }
         for (index, step) in history.new_tree(&mut runner).unwrap().current() {
-            scene.take(sensors[index], &step).await;
-            scene.assert_as_all_rows_say(&step).await;
+            fixture.take(sensors[index], &step).await;
+            fixture.assert_as_all_rows_say(&step).await;
         }
     }
 }

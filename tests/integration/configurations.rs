@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::{heartbeat, measurement};
 use crate::support::postgres::{Database, connect};
-use crate::support::said::{heartbeat, measurement};
-use crate::support::service::{Account, Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::service::{LedgerEntry, Service, count, database};
+use crate::support::wait::{TIMEOUT, eventually};
 
 async fn configure(service: &Service, sensor: &str, configuration: Value) -> i64 {
     let path = format!("/api/v1/sensors/{sensor}/configurations");
@@ -42,7 +42,7 @@ async fn a_configuration_goes_down_and_is_acknowledged() {
     let sent: Value = serde_json::from_str(&messages[0].payload).unwrap();
     let serial = json!({ "serial": 9_007_199_254_740_993_u64 });
     assert_eq!(sent, json!({ "revision": 1, "configuration": serial }), "no trip through f64");
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let newest = newest(&service, &sensor).await;
         if newest["publication_timestamp"].is_string() { Ok(()) } else { Err(newest) }
     })
@@ -54,7 +54,7 @@ async fn a_configuration_goes_down_and_is_acknowledged() {
     client.publish(&heartbeats, heartbeat(1, 1_700_000_000.25, false)).await.unwrap();
     client.publish(&heartbeats, heartbeat(1, 1_700_000_001.0, true)).await.unwrap();
     service.start_again().await;
-    let acknowledged = eventually(PATIENCE, async || {
+    let acknowledged = eventually(TIMEOUT, async || {
         let newest = newest(&service, &sensor).await;
         if newest["success"].is_boolean() { Ok(newest) } else { Err(newest) }
     })
@@ -88,7 +88,7 @@ async fn what_could_not_be_published_is_published_after_a_restart() {
     let newest: Value = serde_json::from_str(&messages.last().unwrap().payload).unwrap();
     assert_eq!(newest["revision"], 3, "the newest, and only that");
     let published = "select count(*) from configuration where publication_timestamp is not null";
-    eventually(PATIENCE, async || match count(&database, published).await {
+    eventually(TIMEOUT, async || match count(&database, published).await {
         1 => Ok(()),
         other => Err(other),
     })
@@ -108,7 +108,7 @@ async fn concurrent_configurations_of_one_sensor_never_collide() {
     revisions.sort_unstable();
     assert!(revisions.into_iter().eq(1..=20));
     // The sensor ends on the newest.
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let last = client.messages().last().map(|it| it.payload.clone()).unwrap_or_default();
         let sent: Value = serde_json::from_str(&last).unwrap_or_default();
         if sent["revision"] == 20 { Ok(()) } else { Err(last) }
@@ -126,7 +126,7 @@ async fn a_sensor_that_lags_gets_its_configuration_again() {
     client.subscribe(&topic(&database, "configurations", &sensor)).await;
     configure(&service, &sensor, json!({})).await;
     configure(&service, &sensor, json!({ "again": true })).await;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let newest = newest(&service, &sensor).await;
         if newest["publication_timestamp"].is_string() { Ok(()) } else { Err(newest) }
     })
@@ -135,7 +135,7 @@ async fn a_sensor_that_lags_gets_its_configuration_again() {
 
     let measurements = topic(&database, "measurements", &sensor);
     let mut second = 0.0;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         second += 1.0;
         client.publish(&measurements, measurement(second)).await.unwrap();
         let after = client.messages();
@@ -165,7 +165,7 @@ async fn until_published_again(client: &Client, measurements: &str, configuratio
     let received = || client.messages().iter().filter(|it| it.topic == configuration).count();
     let before = received();
     let mut second = 0.0;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         second += 1.0;
         client.publish(measurements, measurement(second)).await?;
         if received() > before { Ok(()) } else { Err(format!("{before} messages")) }
@@ -174,7 +174,7 @@ async fn until_published_again(client: &Client, measurements: &str, configuratio
 }
 
 async fn until_state(service: &Service, sensor: &str, state: &str) -> Value {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let newest = newest(service, sensor).await;
         if newest["state"] == state { Ok(newest) } else { Err(newest) }
     })
@@ -230,7 +230,7 @@ async fn a_first_configuration_that_the_broker_lost_is_published_again() {
     client.subscribe(&configuration).await;
     // It reports a number of its own, which happens to be that of the configuration.
     let measurement = r#"{"measurements":[{"revision":1,"timestamp":1,"value":{}}]}"#;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         client.publish(&topic(&database, "measurements", &sensor), measurement).await?;
         match client.messages().first() {
             Some(message) if message.topic == configuration => Ok(()),
@@ -254,12 +254,12 @@ async fn a_heartbeat_acknowledges_only_what_the_sensor_can_have_had() {
     let lock = locker.transaction().await.unwrap();
     lock.batch_execute("lock table heartbeat in access exclusive mode").await.unwrap();
     client.publish(&heartbeats, heartbeat(1, 1.0, true)).await.unwrap();
-    let in_flight = |account: Account| account.in_flight == 1;
-    service.until_of("heartbeats", in_flight).await;
+    let in_flight = |entry: LedgerEntry| entry.in_flight == 1;
+    service.wait_for_ledger_of("heartbeats", in_flight).await;
     configure(&service, &sensor, json!({})).await;
     until_state(&service, &sensor, "published").await;
     lock.rollback().await.unwrap();
-    service.until_of("heartbeats", |account| account.committed == 1).await;
+    service.wait_for_ledger_of("heartbeats", |entry| entry.committed == 1).await;
     assert_eq!(newest(&service, &sensor).await["state"], "published");
 
     client.publish(&heartbeats, heartbeat(1, 2.0, true)).await.unwrap();

@@ -13,11 +13,11 @@ use crate::partitions::housekept;
 use crate::support::broker::Broker;
 use crate::support::certificates::Files;
 use crate::support::client::Client;
+use crate::support::payloads::measurement;
 use crate::support::ports::free_port;
 use crate::support::postgres::{Database, Postgres, connect};
-use crate::support::said::measurement;
 use crate::support::service::{Service, client, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const ROWS: &str = "select count(*) from measurement";
 
@@ -44,7 +44,7 @@ async fn say(client: &Client, topic: &str, seconds: std::ops::Range<u32>) {
 
 /// An answer that is no JSON.
 async fn text(service: &Service, path: &str) -> (u16, String) {
-    let request = client(false).get(format!("{}{path}", service.url())).timeout(PATIENCE);
+    let request = client(false).get(format!("{}{path}", service.url())).timeout(TIMEOUT);
     let mut answer = request.send().await.unwrap();
     let body = answer.body().await.unwrap();
     (answer.status().as_u16(), String::from_utf8_lossy(&body).into_owned())
@@ -69,7 +69,7 @@ async fn a_primary_that_becomes_read_only_and_stays_up_is_left_for_the_new_one()
     let topic = format!("{name}/measurements/{}", uuid::Uuid::new_v4());
     let client = Client::connect(broker.url(), &format!("{name}-sensor")).await;
     say(&client, &topic, 0..5).await;
-    service.until(|account| account.committed == 5).await;
+    service.wait_for_ledger(|entry| entry.committed == 5).await;
     assert_eq!(count(&database, ROWS).await, 5);
 
     let admin = connect(&old.url("postgres")).await.unwrap();
@@ -81,19 +81,19 @@ async fn a_primary_that_becomes_read_only_and_stays_up_is_left_for_the_new_one()
     let client_of_new = connect(&new.url(name)).await.unwrap();
     let rows = async || -> i64 { client_of_new.query_one(ROWS, &[]).await.unwrap().get(0) };
     // A session hears of the reload a moment later: until then the old one takes rows.
-    eventually(PATIENCE, async || match (count(&database, ROWS).await, rows().await) {
+    eventually(TIMEOUT, async || match (count(&database, ROWS).await, rows().await) {
         (on_old, on_new) if on_old + on_new == 10 => Ok(()),
         other => Err((other, service.log())),
     })
     .await;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let row = admin.query_one("show default_transaction_read_only", &[]).await.unwrap();
         if row.get::<_, String>(0) == "on" { Ok(()) } else { Err("it is not read-only yet") }
     })
     .await;
     let on_old = count(&database, ROWS).await;
     say(&client, &topic, 10..15).await;
-    eventually(PATIENCE, async || match rows().await {
+    eventually(TIMEOUT, async || match rows().await {
         on_new if on_old + on_new == 15 => Ok(()),
         other => Err((other, service.log())),
     })
@@ -101,7 +101,7 @@ async fn a_primary_that_becomes_read_only_and_stays_up_is_left_for_the_new_one()
     assert!(rows().await >= 5 && count(&database, ROWS).await == on_old);
     // And so is all else that is asked, each time by a connection that was checked.
     service.create_sensor("on the new one").await;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         for _ in 0..8 {
             drop(service.get("/api/v1/sensors").await);
         }
@@ -117,7 +117,7 @@ async fn a_primary_that_becomes_read_only_and_stays_up_is_left_for_the_new_one()
                  where locktype = 'advisory' and granted and application_name = 'tributary-leader'";
     let listens =
         "select count(*) from pg_stat_activity where application_name = 'tributary-instances'";
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let mut counts = Vec::new();
         for (server, statement) in
             [(&admin, leads), (&admin, listens), (&client_of_new, leads), (&client_of_new, listens)]
@@ -169,14 +169,14 @@ async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
     let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     say(&client, &topic, 0..1).await;
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
     let admin = connect(&postgres.url("postgres")).await.unwrap();
     wait_for_standby(&admin, "gone").await;
     let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
     let writing = format!("{waiting} and application_name = 'tributary-write'");
     let asked_at = Instant::now();
     let sent = Cell::new(1);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         // Until a writer's session has reloaded its settings, its commits wait for nobody.
         if admin.query_one(&writing, &[]).await.unwrap().get::<_, i64>(0) == 0 {
             say(&client, &topic, sent.get()..sent.get() + 1).await;
@@ -202,12 +202,12 @@ async fn a_commit_that_waits_for_a_standby_is_told_within_seconds() {
     .await;
 
     wait_for_standby(&admin, "").await;
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((200, _)) => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    service.until(|account| account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.in_flight == 0).await;
     assert_eq!(count(&database, ROWS).await, i64::from(sent.get()));
 }
 
@@ -227,7 +227,7 @@ async fn waits_for_a_standby_however_often_it_is_cut_short(
     let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     client.publish(&topic, payload(0)).await.unwrap();
-    service.until(|account| account.received == 1 && account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.received == 1 && entry.in_flight == 0).await;
     let admin = connect(&postgres.url("postgres")).await.unwrap();
     wait_for_standby(&admin, "gone").await;
     // A session that was ended may remain: it removes its temporary tables, and waits for that COMMIT.
@@ -239,10 +239,10 @@ async fn waits_for_a_standby_however_often_it_is_cut_short(
         Ok(found.first().ok_or(log)?.get(0))
     };
     let mut sent = 1;
-    let first = eventually(PATIENCE, async || {
+    let first = eventually(TIMEOUT, async || {
         // Until a writer's session has reloaded its settings, its commits wait for nobody.
-        let account = service.account("measurements").await?;
-        if account.received == u64::from(sent) && account.in_flight == 0 {
+        let entry = service.ledger_entry("measurements").await?;
+        if entry.received == u64::from(sent) && entry.in_flight == 0 {
             client.publish(&topic, payload(sent)).await.map_err(|end| format!("{end:?}"))?;
             sent += 1;
         }
@@ -252,7 +252,7 @@ async fn waits_for_a_standby_however_often_it_is_cut_short(
 
     admin.execute("select pg_cancel_backend($1)", &[&first]).await.unwrap();
     let unconfirmed = "no synchronous standby has confirmed the commit";
-    eventually(PATIENCE, async || match service.log() {
+    eventually(TIMEOUT, async || match service.log() {
         log if log.contains(unconfirmed) => Ok(()),
         log => Err(log),
     })
@@ -260,25 +260,25 @@ async fn waits_for_a_standby_however_often_it_is_cut_short(
     assert_eq!(count(&database, rows).await, i64::from(sent), "it is committed at the primary");
 
     // The retry finds the row, and waits all the same. So does the one behind it.
-    let second = eventually(PATIENCE, async || other_than(&[], &service.log()).await).await;
+    let second = eventually(TIMEOUT, async || other_than(&[], &service.log()).await).await;
     admin.execute("select pg_terminate_backend($1)", &[&second]).await.unwrap();
     let known = [second];
-    let third = eventually(PATIENCE, async || other_than(&known, &service.log()).await).await;
-    let account = service.account("measurements").await.unwrap();
-    assert!(account.in_flight == 1 && account.balances(), "{account:?}");
+    let third = eventually(TIMEOUT, async || other_than(&known, &service.log()).await).await;
+    let entry = service.ledger_entry("measurements").await.unwrap();
+    assert!(entry.in_flight == 1 && entry.balances(), "{entry:?}");
 
     // What another process finds is no better confirmed.
     service.kill();
     admin.execute("select pg_terminate_backend($1)", &[&third]).await.unwrap();
     service.restart();
     let known = [second, third];
-    eventually(PATIENCE, async || other_than(&known, &service.log()).await).await;
+    eventually(TIMEOUT, async || other_than(&known, &service.log()).await).await;
     // An instance that starts receives messages, although its own row is not confirmed either.
-    service.until(|account| account.in_flight == 1 && account.received == 1).await;
+    service.wait_for_ledger(|entry| entry.in_flight == 1 && entry.received == 1).await;
 
     wait_for_standby(&admin, "").await;
-    let account = service.until(|account| account.in_flight == 0).await;
-    assert_eq!((account.received, account.duplicate), (1, 1), "{account:?}");
+    let entry = service.wait_for_ledger(|entry| entry.in_flight == 0).await;
+    assert_eq!((entry.received, entry.duplicate), (1, 1), "{entry:?}");
     assert_eq!(count(&database, rows).await, i64::from(sent));
 }
 
@@ -328,7 +328,7 @@ impl Pooler {
         }
         let process = command.arg(configuration).spawn().expect("pgbouncer is installed");
         let url = format!("postgres://postgres@127.0.0.1:{port}/{}", database.name);
-        eventually(PATIENCE, async || connect(&url).await.map(drop).map_err(|it| it.to_string()))
+        eventually(TIMEOUT, async || connect(&url).await.map(drop).map_err(|it| it.to_string()))
             .await;
         Self { process, url, _files: files }
     }
@@ -352,7 +352,7 @@ async fn a_pooler_in_session_mode_works_as_it_comes() {
     let topic = format!("{}/measurements/{sensor}", database.name);
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     say(&client, &topic, 0..20).await;
-    service.until(|account| account.committed == 20 && account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.committed == 20 && entry.in_flight == 0).await;
     assert_eq!(count(&database, ROWS).await, 20);
     let path = format!("/api/v1/sensors/{sensor}/measurements");
     assert_eq!(service.get(&path).await.unwrap().0, 200);

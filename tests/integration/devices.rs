@@ -3,13 +3,13 @@
 
 use serde_json::{Value, json};
 
+use crate::support::fixture::Fixture;
+use crate::support::payloads::heartbeat;
 use crate::support::postgres::connect;
-use crate::support::said::heartbeat;
-use crate::support::scene::Scene;
 use crate::support::service::count;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
-impl Scene {
+impl Fixture {
     async fn read(&self, rest: &str) -> Value {
         let path = format!("/api/v1/sensors/{}/{rest}", self.sensor);
         let (status, answer) = self.service.get(&path).await.unwrap();
@@ -30,10 +30,10 @@ impl Scene {
 
 #[actix_rt::test]
 async fn a_sensor_without_a_configuration_has_no_revision() {
-    let scene = Scene::new(&[]).await;
+    let fixture = Fixture::new(&[]).await;
     // Twice: the second time all of it is a duplicate.
     for _ in 0..2 {
-        scene
+        fixture
             .publish(
                 "measurements",
                 r#"{"measurements":[{"revision":null,"timestamp":1,"value":{"n":1}},
@@ -41,90 +41,91 @@ async fn a_sensor_without_a_configuration_has_no_revision() {
                     {"revision":0,"timestamp":4,"value":{"n":4}},{"revision":-2,"timestamp":5,"value":{"n":5}}]}"#,
             )
             .await;
-        scene
+        fixture
             .publish(
                 "log-messages",
                 r#"{"log_messages":[{"revision":null,"timestamp":1,"severity":"info","subject":"s"},
                     {"timestamp":2,"severity":"info","subject":"s"}]}"#,
             )
             .await;
-        scene
+        fixture
             .publish(
                 "heartbeats",
                 r#"{"heartbeats":[{"revision":-1,"timestamp":1,"success":true},{"timestamp":2,"success":true}]}"#,
             )
             .await;
     }
-    let service = &scene.service;
-    service.until(|account| account.received == 10 && account.in_flight == 0).await;
-    let measurements = service.account("measurements").await.unwrap();
+    let service = &fixture.service;
+    service.wait_for_ledger(|entry| entry.received == 10 && entry.in_flight == 0).await;
+    let measurements = service.ledger_entry("measurements").await.unwrap();
     assert_eq!((measurements.committed, measurements.duplicate, measurements.rejected), (4, 5, 1));
     for (kind, stored) in [("log_messages", 2), ("heartbeats", 2)] {
-        let account =
-            service.until_of(kind, |account| account.received == 4 && account.in_flight == 0).await;
-        assert_eq!((account.committed, account.duplicate), (stored, stored), "{kind}");
+        let entry = service
+            .wait_for_ledger_of(kind, |entry| entry.received == 4 && entry.in_flight == 0)
+            .await;
+        assert_eq!((entry.committed, entry.duplicate), (stored, stored), "{kind}");
     }
     for (table, rows) in [("measurement", 3), ("log_message", 2), ("heartbeat", 2)] {
         let query = format!("select count(*) from {table} where revision is null");
-        assert_eq!(scene.count(&query).await, rows, "{table}");
+        assert_eq!(fixture.count(&query).await, rows, "{table}");
     }
     let rejected =
         "select count(*) from rejection where reason = 'invalid_revision' and item_index = 4";
-    assert_eq!(scene.count(rejected).await, 1);
+    assert_eq!(fixture.count(rejected).await, 1);
 
     // Wherever rows are read.
     for list in ["measurements", "log-messages", "heartbeats"] {
-        let items = scene.read(&format!("{list}?order=asc")).await;
+        let items = fixture.read(&format!("{list}?order=asc")).await;
         assert_eq!(items["items"][0]["revision"], json!(null), "{list}");
     }
-    let summary = scene.read("log-messages/aggregates").await;
+    let summary = fixture.read("log-messages/aggregates").await;
     assert_eq!(summary["items"][0]["first_revision"], json!(null));
     assert_eq!(summary["items"][0]["count"], 2);
-    let lines = scene.text("measurements/export?format=ndjson").await;
+    let lines = fixture.text("measurements/export?format=ndjson").await;
     let revisions: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["revision"].clone())
         .collect();
     assert_eq!(revisions, [json!(null), json!(null), json!(null), json!(0)]);
-    let csv = scene.text("measurements/export").await;
+    let csv = fixture.text("measurements/export").await;
     assert!(csv.lines().nth(1).unwrap().contains(r#"Z,,"{""n"": 1}""#), "{csv}");
-    let (_, shown) = service.get(&format!("/api/v1/sensors/{}", scene.sensor)).await.unwrap();
+    let (_, shown) = service.get(&format!("/api/v1/sensors/{}", fixture.sensor)).await.unwrap();
     assert_eq!(shown["live"]["reported_revision"], json!(null));
 }
 
 #[actix_rt::test]
 async fn the_first_configuration_has_revision_1_and_an_older_sensor_keeps_its_0() {
-    let scene = Scene::new(&[]).await;
-    let path = format!("/api/v1/sensors/{}/configurations", scene.sensor);
-    let (_, answer) = scene.service.post(&path, &json!({})).await.unwrap();
+    let fixture = Fixture::new(&[]).await;
+    let path = format!("/api/v1/sensors/{}/configurations", fixture.sensor);
+    let (_, answer) = fixture.service.post(&path, &json!({})).await.unwrap();
     assert_eq!(answer["revision"], 1);
     // It says 0 for "none", and null; neither acknowledges anything.
-    scene.publish("heartbeats", heartbeat(0, 1.0, true)).await;
-    scene
+    fixture.publish("heartbeats", heartbeat(0, 1.0, true)).await;
+    fixture
         .publish("heartbeats", r#"{"heartbeats":[{"revision":null,"timestamp":2,"success":true}]}"#)
         .await;
-    let settled = |account: crate::support::service::Account| account.committed == 2;
-    scene.service.until_of("heartbeats", settled).await;
+    let settled = |entry: crate::support::service::LedgerEntry| entry.committed == 2;
+    fixture.service.wait_for_ledger_of("heartbeats", settled).await;
     let acknowledged =
         "select count(*) from configuration where acknowledgement_timestamp is not null";
-    assert_eq!(scene.count(acknowledged).await, 0);
+    assert_eq!(fixture.count(acknowledged).await, 0);
 
     // As an earlier version left it.
-    let older = scene.service.create_sensor("older").await;
-    let client = connect(&scene.database.url).await.unwrap();
+    let older = fixture.service.create_sensor("older").await;
+    let client = connect(&fixture.database.url).await.unwrap();
     let insert = format!(
         "insert into configuration (sensor_identifier, revision, value) values ('{older}', 0, '{{}}')"
     );
     client.batch_execute(&insert).await.unwrap();
     let path = format!("/api/v1/sensors/{older}/configurations");
-    let (_, answer) = scene.service.post(&path, &json!({})).await.unwrap();
+    let (_, answer) = fixture.service.post(&path, &json!({})).await.unwrap();
     assert_eq!(answer["revision"], 1);
-    assert_eq!(scene.service.get(&format!("{path}/0")).await.unwrap().0, 200);
+    assert_eq!(fixture.service.get(&format!("{path}/0")).await.unwrap().0, 200);
 }
 
 #[actix_rt::test]
 async fn a_malformed_item_harms_no_neighbour() {
-    let scene = Scene::new(&[]).await;
+    let fixture = Fixture::new(&[]).await;
     let malformed =
         ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "+1", "0x1F", "01", "'a'"];
     for (second, bad) in malformed.into_iter().enumerate() {
@@ -133,30 +134,30 @@ async fn a_malformed_item_harms_no_neighbour() {
         let at = 10 * second;
         let items = [item("1", at), item(bad, at + 1), item("2", at + 2)].join(", ");
         // As Python writes it, and as C does.
-        scene.publish("measurements", format!("{{\"measurements\": [{items}]}}")).await;
-        scene.publish("measurements", format!("\u{feff}[{items}]\0")).await;
+        fixture.publish("measurements", format!("{{\"measurements\": [{items}]}}")).await;
+        fixture.publish("measurements", format!("\u{feff}[{items}]\0")).await;
     }
     let log = r#"[{"timestamp":1,"severity":"info","subject":"a"},{"timestamp":NaN,"severity":"info","subject":"b"}]"#;
-    scene.publish("log-messages", log).await;
-    let service = &scene.service;
+    fixture.publish("log-messages", log).await;
+    let service = &fixture.service;
     let count = malformed.len() as u64;
-    let account =
-        service.until(|account| account.received == 6 * count && account.in_flight == 0).await;
+    let entry =
+        service.wait_for_ledger(|entry| entry.received == 6 * count && entry.in_flight == 0).await;
     // The second message of each pair differs in bytes, so its rejection is one of its own.
     assert_eq!(
-        (account.committed, account.duplicate, account.rejected),
+        (entry.committed, entry.duplicate, entry.rejected),
         (2 * count, 2 * count, 2 * count)
     );
     service
-        .until_of("log_messages", |account| account.committed == 1 && account.rejected == 1)
+        .wait_for_ledger_of("log_messages", |entry| entry.committed == 1 && entry.rejected == 1)
         .await;
 
     let reasons = "select count(*) from rejection where item_index = 1 and reason = ";
-    assert_eq!(scene.count(&format!("{reasons} 'not_a_number'")).await, 13);
-    assert_eq!(scene.count(&format!("{reasons} 'invalid_item'")).await, 8);
+    assert_eq!(fixture.count(&format!("{reasons} 'not_a_number'")).await, 13);
+    assert_eq!(fixture.count(&format!("{reasons} 'invalid_item'")).await, 8);
     let named = "select count(*) from rejection where kind = 'measurement' and raw like '{%}' \
         and (detail like 'value.t is %, which JSON does not have%' or detail like 'value.t is %, which is not JSON')";
-    assert_eq!(scene.count(named).await, 2 * count as i64);
+    assert_eq!(fixture.count(named).await, 2 * count as i64);
 
     // They are replayed by themselves, and refused again.
     let replay = "/api/v1/rejections/replay";
@@ -166,7 +167,7 @@ async fn a_malformed_item_harms_no_neighbour() {
 
 #[actix_rt::test]
 async fn a_payload_in_another_form_is_refused_by_its_name() {
-    let scene = Scene::new(&[]).await;
+    let fixture = Fixture::new(&[]).await;
     let json = r#"{"measurements":[{"timestamp":1,"value":{"t":1}}]}"#;
     let utf16: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
     // Python's `gzip.compress`, `zlib.compress` and `cbor2.dumps` begin like this.
@@ -177,23 +178,23 @@ async fn a_payload_in_another_form_is_refused_by_its_name() {
         (utf16.clone(), "UTF-16-encoded"),
         ([b"\xff\xfe", &utf16[..]].concat(), "UTF-16-encoded"),
     ] {
-        scene.publish("measurements", payload.clone()).await;
+        fixture.publish("measurements", payload.clone()).await;
         let expected = format!("the payload looks {form}; send plain JSON");
-        eventually(PATIENCE, async || {
-            let (_, page) = scene.service.get("/api/v1/rejections?limit=1").await?;
+        eventually(TIMEOUT, async || {
+            let (_, page) = fixture.service.get("/api/v1/rejections?limit=1").await?;
             let detail = page["items"][0]["detail"].as_str().unwrap_or_default().to_owned();
             if detail == expected { Ok(()) } else { Err(detail) }
         })
         .await;
     }
-    assert_eq!(scene.count("select count(*) from rejection").await, 5);
+    assert_eq!(fixture.count("select count(*) from rejection").await, 5);
 }
 
 #[actix_rt::test]
 async fn nested_values_are_stored_where_that_is_the_setting() {
-    let scene = Scene::new(&[("NESTED_VALUES", "store")]).await;
+    let fixture = Fixture::new(&[("NESTED_VALUES", "store")]).await;
     let deep = format!("{}1{}", r#"{"a":"#.repeat(17), "}".repeat(17));
-    scene
+    fixture
         .publish(
             "measurements",
             format!(
@@ -204,13 +205,13 @@ async fn nested_values_are_stored_where_that_is_the_setting() {
             ),
         )
         .await;
-    scene.service.until(|account| account.received == 4 && account.in_flight == 0).await;
+    fixture.service.wait_for_ledger(|entry| entry.received == 4 && entry.in_flight == 0).await;
     let deeper = "select count(*) from rejection where item_index = 3 and reason = 'nested_value' \
         and detail = 'in value: the member \"a\" is nested deeper than 16 levels'";
-    assert_eq!(scene.count(deeper).await, 1);
+    assert_eq!(fixture.count(deeper).await, 1);
 
     let bucket = "measurements/aggregates?bucket=1h&from=1782896400&to=1782900000";
-    let sums = scene.read(&format!("{bucket}&attributes=wind.speed,wind.gusts.1.max,wind")).await;
+    let sums = fixture.read(&format!("{bucket}&attributes=wind.speed,wind.gusts.1.max,wind")).await;
     assert_eq!(
         sums["items"][0]["attributes"],
         json!({
@@ -219,10 +220,10 @@ async fn nested_values_are_stored_where_that_is_the_setting() {
         })
     );
     let path = "measurements/export?attributes=wind.speed,wind.gusts.0,sky";
-    let csv = scene.text(path).await;
+    let csv = fixture.text(path).await;
     let lines: Vec<&str> = csv.lines().map(|line| line.splitn(6, ',').nth(5).unwrap()).collect();
     assert_eq!(lines, [r#""wind.speed","wind.gusts.0","sky""#, "3.5,5,clear", "4.5,,", ",,"]);
-    let lines = scene.text(&format!("{path}&format=ndjson")).await;
+    let lines = fixture.text(&format!("{path}&format=ndjson")).await;
     let values: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].clone())
@@ -235,76 +236,77 @@ async fn nested_values_are_stored_where_that_is_the_setting() {
             json!({ "sky": null }),
         ]
     );
-    let page = scene.read("measurements?order=asc&attributes=wind.gusts.1.max").await;
+    let page = fixture.read("measurements?order=asc&attributes=wind.gusts.1.max").await;
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
     assert_eq!(page["items"][0]["value"], json!({ "wind.gusts.1.max": 7 }));
 
     let configuration = json!({ "schedule": { "days": ["mo", "tu"], "rate": 60 } });
-    let topic = format!("{}/configurations/{}", scene.database.name, scene.sensor);
-    scene.client.subscribe(&topic).await;
-    let path = format!("/api/v1/sensors/{}/configurations", scene.sensor);
-    assert_eq!(scene.service.post(&path, &configuration).await.unwrap().0, 202);
-    let sent = scene.client.wait_for_messages(1).await;
+    let topic = format!("{}/configurations/{}", fixture.database.name, fixture.sensor);
+    fixture.client.subscribe(&topic).await;
+    let path = format!("/api/v1/sensors/{}/configurations", fixture.sensor);
+    assert_eq!(fixture.service.post(&path, &configuration).await.unwrap().0, 202);
+    let sent = fixture.client.wait_for_messages(1).await;
     let sent: Value = serde_json::from_str(&sent[0].payload).unwrap();
     assert_eq!(sent["configuration"], configuration);
     let (status, problem) =
-        scene.service.post(&path, &serde_json::from_str(&deep).unwrap()).await.unwrap();
+        fixture.service.post(&path, &serde_json::from_str(&deep).unwrap()).await.unwrap();
     assert_eq!((status, &problem["reason"]), (422, &json!("nested_value")), "{problem}");
     assert_eq!(problem["pointer"], "/a".repeat(16));
     let twice = r#"{"name":"two","configuration":{"a":[1,{"b/c":"\u0000"}]}}"#;
     let twice = serde_json::from_str(twice).unwrap();
-    let (status, problem) = scene.service.post("/api/v1/sensors", &twice).await.unwrap();
+    let (status, problem) = fixture.service.post("/api/v1/sensors", &twice).await.unwrap();
     assert_eq!((status, &problem["reason"]), (422, &json!("nul_character")), "{problem}");
     assert_eq!(problem["pointer"], "/configuration/a/1/b~1c");
-    let status = scene.service.get("/api/v1/status").await.unwrap().1;
+    let status = fixture.service.get("/api/v1/status").await.unwrap().1;
     assert_eq!(status["settings"]["nested_values"], "store", "clients learn of it");
-    assert_eq!(status["settings"]["topic_prefix"], json!(scene.database.name));
+    assert_eq!(status["settings"]["topic_prefix"], json!(fixture.database.name));
 }
 
 #[actix_rt::test]
 async fn an_item_without_a_timestamp_is_stored_at_its_receipt_where_that_is_the_setting() {
-    let mut scene = Scene::new(&[("TIMESTAMP_MISSING", "receipt")]).await;
-    let measurement = format!("{}/measurements/{}", scene.database.name, scene.sensor);
+    let mut fixture = Fixture::new(&[("TIMESTAMP_MISSING", "receipt")]).await;
+    let measurement = format!("{}/measurements/{}", fixture.database.name, fixture.sensor);
     let readings =
         r#"[{"value":{"t":1}},{"timestamp":null,"value":{"t":1}},{"timestamp":5,"value":{"t":1}}]"#;
     // Equal readings are readings, however fast they follow each other; what has a timestamp is a duplicate.
     for _ in 0..50 {
-        scene.client.publish_at_most_once(&measurement, readings).await.unwrap();
+        fixture.client.publish_at_most_once(&measurement, readings).await.unwrap();
     }
     for (kind, item) in [
         ("logs", r#"[{"severity":"info","message":"started"}]"#),
         ("heartbeats", r#"{"heartbeats":[{"success":true}]}"#),
     ] {
-        let topic = format!("{}/{kind}/{}", scene.database.name, scene.sensor);
-        scene.client.publish_at_most_once(&topic, item).await.unwrap();
+        let topic = format!("{}/{kind}/{}", fixture.database.name, fixture.sensor);
+        fixture.client.publish_at_most_once(&topic, item).await.unwrap();
     }
     // What may come again is not taken. A second one like it is no other rejection.
-    scene.publish("measurements", readings).await;
-    scene.publish("measurements", readings).await;
+    fixture.publish("measurements", readings).await;
+    fixture.publish("measurements", readings).await;
     let retained = r#"[{"value":{"t":2}}]"#;
-    scene.client.publish_retained_at_most_once(&measurement, retained).await.unwrap();
+    fixture.client.publish_retained_at_most_once(&measurement, retained).await.unwrap();
 
-    let service = &scene.service;
-    let account = service.until(|account| account.received == 157 && account.in_flight == 0).await;
-    assert_eq!((account.committed, account.duplicate, account.rejected), (102, 53, 2));
+    let service = &fixture.service;
+    let entry =
+        service.wait_for_ledger(|entry| entry.received == 157 && entry.in_flight == 0).await;
+    assert_eq!((entry.committed, entry.duplicate, entry.rejected), (102, 53, 2));
     for kind in ["log_messages", "heartbeats"] {
-        service.until_of(kind, |account| account.committed == 1).await;
+        service.wait_for_ledger_of(kind, |entry| entry.committed == 1).await;
     }
     let timed = "select count(distinct creation_timestamp) from measurement where timed_at_receipt \
         and creation_timestamp - receipt_timestamp between '0' and interval '1 microsecond'";
-    assert_eq!(scene.count(timed).await, 101);
+    assert_eq!(fixture.count(timed).await, 101);
     let sensors = "select count(*) from measurement where timed_at_receipt is null";
-    assert_eq!(scene.count(sensors).await, 1);
+    assert_eq!(fixture.count(sensors).await, 1);
     let refused = "select count(*) from rejection where reason = 'invalid_timestamp' \
         and detail like 'timestamp is % only at QoS 0, because a message of QoS 1 may be delivered twice'";
-    assert_eq!(scene.count(refused).await, 2);
+    assert_eq!(fixture.count(refused).await, 2);
 
     // The rows say so wherever they are read.
     for list in ["measurements", "log-messages", "heartbeats"] {
-        let page = scene.read(&format!("{list}?order=desc&limit=1")).await;
+        let page = fixture.read(&format!("{list}?order=desc&limit=1")).await;
         assert_eq!(page["items"][0]["timed_at_receipt"], true, "{list}: {page}");
     }
-    let oldest = scene.read("measurements?order=asc&limit=1").await;
+    let oldest = fixture.read("measurements?order=asc&limit=1").await;
     assert_eq!(oldest["items"][0].get("timed_at_receipt"), None);
     let (_, fleet) = service.get("/api/v1/log-messages").await.unwrap();
     assert_eq!(fleet["items"][0]["timed_at_receipt"], true, "{fleet}");
@@ -314,33 +316,33 @@ async fn an_item_without_a_timestamp_is_stored_at_its_receipt_where_that_is_the_
     let (_, report) = service.post(replay, &json!({ "all": true })).await.unwrap();
     assert_eq!((&report["kept"], &report["removed"]), (&json!(2), &json!(0)), "{report}");
     // A retained message comes again with each session, and would be another reading each time.
-    let session = format!("{}-another", scene.database.name);
-    scene.restart(&[("TIMESTAMP_MISSING", "receipt"), ("MQTT_CLIENT_ID", &session)]).await;
+    let session = format!("{}-another", fixture.database.name);
+    fixture.restart(&[("TIMESTAMP_MISSING", "receipt"), ("MQTT_CLIENT_ID", &session)]).await;
     let again = "select count(*) from rejection where detail like '%because a retained message%'";
-    eventually(PATIENCE, async || match scene.count(again).await {
+    eventually(TIMEOUT, async || match fixture.count(again).await {
         1 => Ok(()),
         other => Err(other),
     })
     .await;
-    assert_eq!(scene.count("select count(*) from measurement").await, 102);
+    assert_eq!(fixture.count("select count(*) from measurement").await, 102);
 }
 
 #[actix_rt::test]
 async fn what_was_rejected_for_want_of_a_timestamp_is_replayed_at_its_receipt() {
-    let mut scene = Scene::new(&[]).await;
-    let topic = format!("{}/measurements/{}", scene.database.name, scene.sensor);
+    let mut fixture = Fixture::new(&[]).await;
+    let topic = format!("{}/measurements/{}", fixture.database.name, fixture.sensor);
     let readings = r#"[{"value":{"t":1}},{"value":{"t":1}}]"#;
-    scene.client.publish_at_most_once(&topic, readings).await.unwrap();
-    scene.publish("measurements", r#"[{"value":{"t":2}}]"#).await;
-    scene.service.until(|account| account.rejected == 3).await;
+    fixture.client.publish_at_most_once(&topic, readings).await.unwrap();
+    fixture.publish("measurements", r#"[{"value":{"t":2}}]"#).await;
+    fixture.service.wait_for_ledger(|entry| entry.rejected == 3).await;
 
-    scene.restart(&[("TIMESTAMP_MISSING", "receipt")]).await;
+    fixture.restart(&[("TIMESTAMP_MISSING", "receipt")]).await;
     let replay = "/api/v1/rejections/replay";
     for (removed, kept) in [(2, 1), (0, 1)] {
-        let (_, report) = scene.service.post(replay, &json!({ "all": true })).await.unwrap();
+        let (_, report) = fixture.service.post(replay, &json!({ "all": true })).await.unwrap();
         assert_eq!((&report["removed"], &report["kept"]), (&json!(removed), &json!(kept)));
     }
     let stored =
         "select count(distinct creation_timestamp) from measurement where timed_at_receipt";
-    assert_eq!(scene.count(stored).await, 2);
+    assert_eq!(fixture.count(stored).await, 2);
 }

@@ -8,8 +8,8 @@ use tributary::store::{
     self, Committer, CopyMode, EngineName, Housekeeper, Recovery, Store, StoreError,
 };
 
+use crate::support::payloads::measurement;
 use crate::support::postgres::{Database, connect, engine};
-use crate::support::said::measurement;
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
 

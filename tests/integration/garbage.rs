@@ -7,12 +7,12 @@ use std::net::{Shutdown, TcpStream};
 use crate::support::broker::Broker;
 use crate::support::certificates::{Authority, Files};
 use crate::support::service::{Service, database};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::TIMEOUT;
 
 /// Sends this, and returns when the service has done with the connection.
 fn send(address: &str, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     // Whoever hangs up early makes the rest of either fail.
     let sent = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut answer = Vec::new();

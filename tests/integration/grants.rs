@@ -4,13 +4,13 @@
 use tokio_postgres::Client;
 use tributary::store::{self, Committer, CopyMode, EngineName, StoreError};
 
+use crate::support::payloads::measurement;
 use crate::support::postgres::{Database, Postgres, connect, skipped_on};
-use crate::support::said::measurement;
 use crate::support::service::count;
 use crate::support::store::{batch, config};
 
 /// The tables belong to the superuser, and the role `service` may use them.
-struct Scene {
+struct Fixture {
     /// As the superuser.
     database: Database,
     admin: Client,
@@ -19,7 +19,7 @@ struct Scene {
     _postgres: Postgres,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let postgres = Postgres::start().await;
         let mut database = postgres.create_database(None).await;
@@ -68,18 +68,18 @@ async fn row_level_security_with_a_policy_costs_no_connection() {
     if without_row_level_security() {
         return;
     }
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let secured = "alter table measurement enable row level security";
-    scene.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
-    let committer = Committer::new(&scene.config, 1);
+    fixture.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
+    let committer = Committer::new(&fixture.config, 1);
 
     committer.commit(batch(&measurement(1.0)), CopyMode::Direct).await.unwrap();
-    let backend = scene.backend().await;
+    let backend = fixture.backend().await;
     for second in 2..6 {
         let batch = batch(&measurement(f64::from(second)));
         committer.commit(batch, CopyMode::Direct).await.unwrap();
     }
-    assert_eq!((scene.measurements().await, scene.backend().await), (5, backend));
+    assert_eq!((fixture.measurements().await, fixture.backend().await), (5, backend));
 }
 
 #[actix_rt::test]
@@ -87,11 +87,11 @@ async fn row_level_security_that_begins_later_fails_one_batch_at_most() {
     if without_row_level_security() {
         return;
     }
-    let scene = Scene::new().await;
-    let committer = Committer::new(&scene.config, 1);
+    let fixture = Fixture::new().await;
+    let committer = Committer::new(&fixture.config, 1);
     committer.commit(batch(&measurement(1.0)), CopyMode::Direct).await.unwrap();
     let secured = "alter table measurement enable row level security";
-    scene.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
+    fixture.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
 
     let failed = committer.commit(batch(&measurement(2.0)), CopyMode::Direct).await.unwrap_err();
     assert_eq!(store::recovery(&failed.error), store::Recovery::Retry, "{}", failed.error);
@@ -99,7 +99,7 @@ async fn row_level_security_that_begins_later_fails_one_batch_at_most() {
         let batch = batch(&measurement(f64::from(second)));
         committer.commit(batch, CopyMode::Direct).await.unwrap();
     }
-    assert_eq!(scene.measurements().await, 5);
+    assert_eq!(fixture.measurements().await, 5);
 }
 
 /// PostgreSQL refuses such a COPY before its data, after which the driver reads each answer as that to
@@ -109,18 +109,18 @@ async fn a_connection_whose_copy_was_refused_is_not_used_again() {
     if skipped_on(&[EngineName::TimescaleDb], "`measurement` is a view") {
         return;
     }
-    let scene = Scene::new().await;
-    let committer = Committer::new(&scene.config, 1);
+    let fixture = Fixture::new().await;
+    let committer = Committer::new(&fixture.config, 1);
     for second in 0..20 {
         let batch = || batch(&measurement(f64::from(second)));
-        scene.admin.batch_execute("revoke insert on measurement from service").await.unwrap();
+        fixture.admin.batch_execute("revoke insert on measurement from service").await.unwrap();
         let refused = committer.commit(batch(), CopyMode::Direct).await.unwrap_err().error;
         assert!(refused.to_string().contains("permission denied"), "{second}: {refused}");
-        scene.admin.batch_execute("grant insert on measurement to service").await.unwrap();
+        fixture.admin.batch_execute("grant insert on measurement to service").await.unwrap();
         let committed = committer.commit(batch(), CopyMode::Direct).await;
         assert!(committed.is_ok(), "{second}: {:?}", committed.unwrap_err().error);
     }
-    assert_eq!(scene.measurements().await, 20);
+    assert_eq!(fixture.measurements().await, 20);
 }
 
 #[actix_rt::test]
@@ -128,10 +128,10 @@ async fn a_missing_right_is_named() {
     if without_row_level_security() {
         return;
     }
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let refused = async |statement: &str, named: &str| {
-        scene.admin.batch_execute(statement).await.unwrap();
-        let sentence = scene.refusal().await.to_string();
+        fixture.admin.batch_execute(statement).await.unwrap();
+        let sentence = fixture.refusal().await.to_string();
         assert!(sentence.ends_with(named), "{statement}: {sentence}");
     };
     refused(
@@ -147,10 +147,10 @@ async fn a_missing_right_is_named() {
     .await;
     let revoke = format!(
         "grant insert on measurement to service; revoke temporary on database {} from public",
-        scene.database.name
+        fixture.database.name
     );
     let named =
-        format!("; grant temporary on database {} to the service's role", scene.database.name);
+        format!("; grant temporary on database {} to the service's role", fixture.database.name);
     refused(&revoke, &named).await;
-    assert_eq!(scene.measurements().await, 0);
+    assert_eq!(fixture.measurements().await, 0);
 }

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
-use crate::support::said::measurement;
+use crate::support::payloads::measurement;
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const INGEST: &str = "/api/v1/ingest";
 const LOG_LEVEL: &str = "/api/v1/ingest/log-level";
@@ -28,7 +28,7 @@ async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
     let client = Client::connect(broker.url(), "sensor").await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(0.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
 
     let paused = turn(&service, "pause").await;
     assert!(paused["paused_since"].is_string(), "{paused}");
@@ -42,13 +42,13 @@ async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
         broker.log().lines().filter(|line| line.ends_with(&wanted)).count()
     };
     let before = pings(&broker);
-    eventually(PATIENCE, async || match pings(&broker) - before {
+    eventually(TIMEOUT, async || match pings(&broker) - before {
         0..4 => Err(service.log()),
         _ => Ok(()),
     })
     .await;
     assert!(!service.log().contains("no connection for ingest"), "{}", service.log());
-    assert_eq!(service.account("measurements").await.unwrap().received, 1);
+    assert_eq!(service.ledger_entry("measurements").await.unwrap().received, 1);
     assert_eq!(count(&database, "select count(*) from measurement").await, 1);
 
     // Everyone who asks is told.
@@ -59,7 +59,7 @@ async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
 
     let resumed = turn(&service, "resume").await;
     assert!(resumed["paused_since"].is_null(), "{resumed}");
-    service.until(|account| account.committed == 11 && account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.committed == 11 && entry.in_flight == 0).await;
     assert_eq!(service.get("/readyz").await.unwrap().0, 200);
     turn(&service, "resume").await;
 
@@ -69,7 +69,7 @@ async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
     broker.start_again().await;
     let client = Client::connect(broker.url(), "sensor").await;
     client.publish(&topic, measurement(20.0)).await.unwrap();
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let (_, state) = service.get(INGEST).await?;
         match state["connections"]["broker_ingest"]["up"].as_bool() {
             Some(true) if service.log().matches("connected for ingest").count() > 1 => Ok(()),
@@ -77,9 +77,9 @@ async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
         }
     })
     .await;
-    assert_eq!(service.account("measurements").await.unwrap().received, 11);
+    assert_eq!(service.ledger_entry("measurements").await.unwrap().received, 11);
     turn(&service, "resume").await;
-    service.until(|account| account.committed == 12).await;
+    service.wait_for_ledger(|entry| entry.committed == 12).await;
     assert_eq!(count(&database, "select count(*) from measurement").await, 12);
 }
 
@@ -95,7 +95,7 @@ async fn the_state_of_ingest_has_its_bounds_beside_it() {
     for second in 0..5 {
         client.publish(&topic, measurement(f64::from(second))).await.unwrap();
     }
-    service.until(|account| account.committed == 5).await;
+    service.wait_for_ledger(|entry| entry.committed == 5).await;
     let (_, state) = service.get(INGEST).await.unwrap();
     assert_eq!(state["window"]["max_messages"], 123);
     assert_eq!(state["window"]["messages"], 0);
@@ -116,14 +116,14 @@ async fn what_is_logged_can_be_changed() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(0.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
     assert!(!service.log().contains("batch committed"), "{}", service.log());
 
     let body = json!({ "filter": "warn,tributary=debug" });
     let (status, answer) = service.request("PUT", LOG_LEVEL, Some(&body)).await.unwrap();
     assert_eq!((status, &answer), (200, &body));
     client.publish(&topic, measurement(1.0)).await.unwrap();
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let log = service.log();
         if log.contains("batch committed") { Ok(()) } else { Err(log) }
     })
@@ -171,7 +171,7 @@ async fn the_writers_are_connected_before_the_first_message() {
     let _service = Service::start(&database, broker, &[("DATABASE_WRITERS", "3")]).await;
     let writers = "select count(*) from pg_stat_activity \
                    where application_name = 'tributary-write' and datname = current_database()";
-    eventually(PATIENCE, async || match count(&database, writers).await {
+    eventually(TIMEOUT, async || match count(&database, writers).await {
         3 => Ok(()),
         other => Err(other),
     })

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::{heartbeat, measurement};
 use crate::support::postgres::Database;
-use crate::support::said::{heartbeat, measurement};
 use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
-use crate::support::service::{Account, Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::service::{LedgerEntry, Service, count, database};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// An instance of the group that is named after the database.
 async fn instance(
@@ -34,11 +34,11 @@ fn client_id(database: &Database, name: &str) -> String {
 }
 
 /// Waits until the instances have settled this many measurements between them.
-async fn settled(instances: &[&Service], wanted: u64) -> Vec<Account> {
-    eventually(PATIENCE, async || {
+async fn settled(instances: &[&Service], wanted: u64) -> Vec<LedgerEntry> {
+    eventually(TIMEOUT, async || {
         let mut accounts = Vec::new();
         for instance in instances {
-            accounts.push(instance.account("measurements").await?);
+            accounts.push(instance.ledger_entry("measurements").await?);
         }
         assert!(accounts.iter().all(|it| it.balances()), "{accounts:?}");
         let settled: u64 = accounts.iter().map(|it| it.received - it.in_flight).sum();
@@ -55,7 +55,7 @@ async fn publish(client: &Client, topic: &str, timestamps: std::ops::Range<u32>)
 
 /// Waits until each instance lists all.
 async fn know_each_other(instances: &[&Service]) -> Vec<Value> {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let mut lists = Vec::new();
         for instance in instances {
             let known = Reading::of(instance).await.sum("tributary_instances", &[]) as usize;
@@ -100,7 +100,7 @@ async fn an_instance_that_joins_a_group_leaves_its_own_subscriptions() {
     let other = instance(&database, broker, "2", &[]).await;
     let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
     // The UNSUBSCRIBE follows the SUBACK that readiness tells of.
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let log = one.log();
         if log.contains("left former subscriptions") { Ok(()) } else { Err(log) }
     })
@@ -122,7 +122,7 @@ async fn a_broker_without_shared_subscriptions_is_reported() {
         ("MQTT_CLIENT_ID", &database.name),
     ];
     let service = Service::start_unready(&database, broker, &settings);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let (status, answer) = service.get("/readyz").await?;
         let sentence = "the broker has no shared subscriptions, which MQTT_SHARED_GROUP takes";
         if status == 503 && answer.to_string().contains(sentence) {
@@ -157,7 +157,7 @@ async fn an_actor_knows_what_went_through_another_instance() {
     client.publish(&heartbeats, heartbeat(1, 20.0, true)).await.unwrap();
 
     for instance in [&one, &other] {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let path = format!("/api/v1/sensors/{sensor}/live");
             let (_, live) = instance.get(&path).await?;
             let known = ["desired_revision", "last_acknowledged_revision"];

@@ -4,13 +4,13 @@
 use tributary::config::read_store;
 use tributary::store::migrate;
 
+use crate::support::fixture::Fixture;
+use crate::support::payloads::{measurement, measurements};
 use crate::support::postgres::{Postgres, connect, on_table};
-use crate::support::said::{measurement, measurements};
-use crate::support::scene::Scene;
 use crate::support::service::{count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
-impl Scene {
+impl Fixture {
     async fn rejections(&self) -> Vec<(String, Option<i32>, Vec<u8>)> {
         let client = connect(&self.database.url).await.unwrap();
         let rows = client
@@ -23,9 +23,9 @@ impl Scene {
 
 #[actix_rt::test]
 async fn one_bad_item_never_sinks_its_message() {
-    let scene = Scene::new(&[]).await;
+    let fixture = Fixture::new(&[]).await;
     let bad = r#"{"revision":0,"timestamp":2,"value":{"a":{"nested":true}}}"#;
-    scene
+    fixture
         .publish(
             "measurements",
             format!(
@@ -33,32 +33,32 @@ async fn one_bad_item_never_sinks_its_message() {
             ),
         )
         .await;
-    let account =
-        scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
-    assert_eq!((account.committed, account.rejected), (2, 1));
+    let entry =
+        fixture.service.wait_for_ledger(|entry| entry.received == 3 && entry.in_flight == 0).await;
+    assert_eq!((entry.committed, entry.rejected), (2, 1));
     assert_eq!(
-        scene.rejections().await,
+        fixture.rejections().await,
         [("nested_value".to_owned(), Some(1), bad.as_bytes().to_vec())]
     );
 }
 
 #[actix_rt::test]
 async fn one_bad_message_never_sinks_its_batch() {
-    let scene = Scene::new(&[("MAX_PAYLOAD_BYTES", "1000")]).await;
+    let fixture = Fixture::new(&[("MAX_PAYLOAD_BYTES", "1000")]).await;
     let large = format!(r#"{{"measurements":[],"padding":"{}"}}"#, "x".repeat(2_000));
     for second in 0..20 {
-        scene.publish("measurements", measurement(f64::from(second))).await;
+        fixture.publish("measurements", measurement(f64::from(second))).await;
         if second == 10 {
-            scene.publish("measurements", "{").await;
-            scene.publish("measurements", b"\xff\xfe".to_vec()).await;
-            scene.publish("measurements", large.clone()).await;
-            scene.publish("measurements", r#"{"heartbeats":[]}"#).await;
+            fixture.publish("measurements", "{").await;
+            fixture.publish("measurements", b"\xff\xfe".to_vec()).await;
+            fixture.publish("measurements", large.clone()).await;
+            fixture.publish("measurements", r#"{"heartbeats":[]}"#).await;
         }
     }
-    let account =
-        scene.service.until(|account| account.received == 24 && account.in_flight == 0).await;
-    assert_eq!((account.committed, account.rejected), (20, 4));
-    let rejections = scene.rejections().await;
+    let entry =
+        fixture.service.wait_for_ledger(|entry| entry.received == 24 && entry.in_flight == 0).await;
+    assert_eq!((entry.committed, entry.rejected), (20, 4));
+    let rejections = fixture.rejections().await;
     let reasons: Vec<&str> = rejections.iter().map(|(reason, ..)| reason.as_str()).collect();
     assert_eq!(reasons, ["not_json", "not_utf8", "payload_too_large", "invalid_shape"]);
     assert_eq!(rejections[1].2, b"\xff\xfe");
@@ -67,8 +67,8 @@ async fn one_bad_message_never_sinks_its_batch() {
 
 #[actix_rt::test]
 async fn one_refused_row_is_rejected_alone() {
-    let scene = Scene::new(&[]).await;
-    let client = connect(&scene.database.url).await.unwrap();
+    let fixture = Fixture::new(&[]).await;
+    let client = connect(&fixture.database.url).await.unwrap();
     // PostgreSQL refuses what the validation lets through: here by a rule of the operator's.
     client
         .batch_execute(&on_table("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
@@ -76,18 +76,18 @@ async fn one_refused_row_is_rejected_alone() {
         .unwrap();
     let mut waiting = Vec::new();
     for second in 0..40 {
-        waiting.push(scene.publish("measurements", measurement(f64::from(second))));
+        waiting.push(fixture.publish("measurements", measurement(f64::from(second))));
     }
-    waiting.push(scene.publish("measurements", measurements([100.0, 13.0, 101.0])));
+    waiting.push(fixture.publish("measurements", measurements([100.0, 13.0, 101.0])));
     for one in waiting {
         one.await;
     }
-    let account =
-        scene.service.until(|account| account.received == 43 && account.in_flight == 0).await;
+    let entry =
+        fixture.service.wait_for_ledger(|entry| entry.received == 43 && entry.in_flight == 0).await;
     // 13 was said twice: alone in a message, and between two good ones.
-    assert_eq!((account.committed, account.rejected), (41, 2), "{account:?}");
-    assert_eq!(count(&scene.database, "select count(*) from measurement").await, 41);
-    let mut rejections = scene.rejections().await;
+    assert_eq!((entry.committed, entry.rejected), (41, 2), "{entry:?}");
+    assert_eq!(count(&fixture.database, "select count(*) from measurement").await, 41);
+    let mut rejections = fixture.rejections().await;
     rejections.sort();
     for (_, _, raw) in &rejections {
         let raw = String::from_utf8_lossy(raw);
@@ -99,33 +99,33 @@ async fn one_refused_row_is_rejected_alone() {
 
 #[actix_rt::test]
 async fn a_flood_of_refused_rows_is_counted_and_not_kept() {
-    let scene = Scene::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
-    let client = connect(&scene.database.url).await.unwrap();
+    let fixture = Fixture::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
+    let client = connect(&fixture.database.url).await.unwrap();
     let rule =
         &on_table("alter table measurement add check ((value->>'temperature')::numeric < 100)");
     client.batch_execute(rule).await.unwrap();
     for second in 0..4 {
         let hot = f64::from(100 + 3 * second);
-        scene
+        fixture
             .publish("measurements", measurements([hot, f64::from(second), hot + 1.0, hot + 2.0]))
             .await;
     }
-    let account =
-        scene.service.until(|account| account.received == 16 && account.in_flight == 0).await;
-    assert_eq!((account.committed, account.rejected), (4, 12), "{account:?}");
-    let kept = count(&scene.database, "select count(*) from rejection").await;
+    let entry =
+        fixture.service.wait_for_ledger(|entry| entry.received == 16 && entry.in_flight == 0).await;
+    assert_eq!((entry.committed, entry.rejected), (4, 12), "{entry:?}");
+    let kept = count(&fixture.database, "select count(*) from rejection").await;
     let counted = "select coalesce(sum(item_count), 0)::bigint from rejection_overflow";
     // The hour may turn during the test.
     assert!((5..=10).contains(&kept), "{kept}");
-    assert_eq!(kept + count(&scene.database, counted).await, 12);
+    assert_eq!(kept + count(&fixture.database, counted).await, 12);
 }
 
 /// Whether it looks at once or at COMMIT, and whether what conflicts is there already or comes along.
 #[actix_rt::test]
 async fn what_breaks_a_unique_constraint_of_the_users_is_rejected() {
     for deferral in ["", "deferrable initially deferred"] {
-        let scene = Scene::new(&[]).await;
-        let client = connect(&scene.database.url).await.unwrap();
+        let fixture = Fixture::new(&[]).await;
+        let client = connect(&fixture.database.url).await.unwrap();
         let rule = format!(
             "alter table measurement add unique (sensor_identifier, creation_timestamp) {deferral}"
         );
@@ -134,17 +134,19 @@ async fn what_breaks_a_unique_constraint_of_the_users_is_rejected() {
             format!(r#"{{"revision":0,"timestamp":{second},"value":{{"a":{value}}}}}"#)
         };
         let said = |items: &[String]| format!(r#"{{"measurements":[{}]}}"#, items.join(","));
-        scene.publish("measurements", said(&[item(5, 1)])).await;
-        scene.publish("measurements", said(&[item(5, 2)])).await;
-        scene.publish("measurements", said(&[item(6, 1), item(6, 2), item(7, 1)])).await;
+        fixture.publish("measurements", said(&[item(5, 1)])).await;
+        fixture.publish("measurements", said(&[item(5, 2)])).await;
+        fixture.publish("measurements", said(&[item(6, 1), item(6, 2), item(7, 1)])).await;
 
-        let account =
-            scene.service.until(|account| account.received == 5 && account.in_flight == 0).await;
-        assert_eq!((account.committed, account.rejected), (3, 2), "{deferral}: {account:?}");
-        let rejections = scene.rejections().await;
+        let entry = fixture
+            .service
+            .wait_for_ledger(|entry| entry.received == 5 && entry.in_flight == 0)
+            .await;
+        assert_eq!((entry.committed, entry.rejected), (3, 2), "{deferral}: {entry:?}");
+        let rejections = fixture.rejections().await;
         let refused = |(reason, ..): &(String, _, _)| reason == "refused_by_database";
         assert!(rejections.iter().all(refused), "{rejections:?}");
-        assert_eq!(count(&scene.database, "select count(*) from measurement").await, 3);
+        assert_eq!(count(&fixture.database, "select count(*) from measurement").await, 3);
     }
 }
 
@@ -164,58 +166,61 @@ async fn migrate_refuses_a_database_that_is_not_utf8() {
 
 #[actix_rt::test]
 async fn two_values_at_one_timestamp_are_both_stored() {
-    let scene = Scene::new(&[]).await;
+    let fixture = Fixture::new(&[]).await;
     let item = |value| format!(r#"{{"revision":0,"timestamp":5,"value":{{"a":{value}}}}}"#);
-    scene
+    fixture
         .publish(
             "measurements",
             format!(r#"{{"measurements":[{},{},{}]}}"#, item(1), item(2), item(1)),
         )
         .await;
-    let account =
-        scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
-    assert_eq!((account.committed, account.duplicate), (2, 1));
-    assert_eq!(count(&scene.database, "select count(*) from measurement").await, 2);
+    let entry =
+        fixture.service.wait_for_ledger(|entry| entry.received == 3 && entry.in_flight == 0).await;
+    assert_eq!((entry.committed, entry.duplicate), (2, 1));
+    assert_eq!(count(&fixture.database, "select count(*) from measurement").await, 2);
 }
 
 #[actix_rt::test]
 async fn every_kind_finds_its_table() {
-    let scene = Scene::new(&[]).await;
-    scene
+    let fixture = Fixture::new(&[]).await;
+    fixture
         .publish(
             "log-messages",
             r#"{"log_messages":[{"severity":"warning","revision":0,"timestamp":0.0,"subject":"The CPU is burning","details":"Please call the fire department"},{"severity":"info","revision":0,"timestamp":0.0,"subject":"s"}]}"#,
         )
         .await;
-    scene
+    fixture
         .publish("heartbeats", r#"{"heartbeats":[{"revision":0,"timestamp":0.0,"success":true}]}"#)
         .await;
-    crate::support::wait::eventually(crate::support::wait::PATIENCE, async || {
-        let logs = scene.service.account("log_messages").await?;
-        let heartbeats = scene.service.account("heartbeats").await?;
+    crate::support::wait::eventually(crate::support::wait::TIMEOUT, async || {
+        let logs = fixture.service.ledger_entry("log_messages").await?;
+        let heartbeats = fixture.service.ledger_entry("heartbeats").await?;
         match (logs.committed, heartbeats.committed) {
             (2, 1) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    let (_, page) =
-        scene.service.get(&format!("/api/v1/sensors/{}/log-messages", scene.sensor)).await.unwrap();
+    let (_, page) = fixture
+        .service
+        .get(&format!("/api/v1/sensors/{}/log-messages", fixture.sensor))
+        .await
+        .unwrap();
     assert_eq!(page["items"].as_array().unwrap().len(), 2, "{page}");
 }
 
 #[actix_rt::test]
 async fn a_flood_of_rejections_is_counted_and_not_kept() {
-    let scene = Scene::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
+    let fixture = Fixture::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
     for number in 0..12 {
-        scene.publish("measurements", format!("garbage {number}")).await;
+        fixture.publish("measurements", format!("garbage {number}")).await;
     }
-    let account =
-        scene.service.until(|account| account.received == 12 && account.in_flight == 0).await;
-    assert_eq!(account.rejected, 12);
-    let kept = count(&scene.database, "select count(*) from rejection").await;
+    let entry =
+        fixture.service.wait_for_ledger(|entry| entry.received == 12 && entry.in_flight == 0).await;
+    assert_eq!(entry.rejected, 12);
+    let kept = count(&fixture.database, "select count(*) from rejection").await;
     let counted = count(
-        &scene.database,
+        &fixture.database,
         "select coalesce(sum(item_count), 0)::bigint from rejection_overflow",
     )
     .await;
@@ -228,18 +233,18 @@ async fn a_flood_of_rejections_is_counted_and_not_kept() {
 /// refused, and no other message waits for it.
 #[actix_rt::test]
 async fn an_acknowledgement_that_is_refused_is_rejected_alone() {
-    let scene = Scene::new(&[]).await;
-    let configurations = format!("/api/v1/sensors/{}/configurations", scene.sensor);
+    let fixture = Fixture::new(&[]).await;
+    let configurations = format!("/api/v1/sensors/{}/configurations", fixture.sensor);
     let (status, answer) =
-        scene.service.post(&configurations, &serde_json::json!({})).await.unwrap();
+        fixture.service.post(&configurations, &serde_json::json!({})).await.unwrap();
     assert_eq!(status, 202, "{answer}");
     let published = "select count(*) from configuration where publication_timestamp is not null";
-    eventually(PATIENCE, async || match count(&scene.database, published).await {
+    eventually(TIMEOUT, async || match count(&fixture.database, published).await {
         1 => Ok(()),
         count => Err(count),
     })
     .await;
-    let client = connect(&scene.database.url).await.unwrap();
+    let client = connect(&fixture.database.url).await.unwrap();
     let refuse = "create function refuse() returns trigger language plpgsql
         as $$ begin raise exception 'no acknowledgements today'; end $$;
         create trigger refuse before update of acknowledgement_timestamp on configuration
@@ -249,27 +254,27 @@ async fn an_acknowledgement_that_is_refused_is_rejected_alone() {
     let refused = format!(r#"{{"revision":{revision},"timestamp":1.0,"success":true}}"#);
     let good = r#"{"revision":77,"timestamp":2.0,"success":true}"#;
 
-    scene.publish("heartbeats", format!(r#"{{"heartbeats":[{good},{refused}]}}"#)).await;
-    scene.publish("measurements", measurement(1.0)).await;
+    fixture.publish("heartbeats", format!(r#"{{"heartbeats":[{good},{refused}]}}"#)).await;
+    fixture.publish("measurements", measurement(1.0)).await;
 
-    let account = scene.service.until(|account| account.committed == 1).await;
-    assert_eq!(account.in_flight, 0);
-    eventually(PATIENCE, async || match scene.service.account("heartbeats").await? {
-        account if (account.committed, account.rejected) == (1, 1) => Ok(()),
-        account => Err(format!("{account:?}")),
+    let entry = fixture.service.wait_for_ledger(|entry| entry.committed == 1).await;
+    assert_eq!(entry.in_flight, 0);
+    eventually(TIMEOUT, async || match fixture.service.ledger_entry("heartbeats").await? {
+        entry if (entry.committed, entry.rejected) == (1, 1) => Ok(()),
+        entry => Err(format!("{entry:?}")),
     })
     .await;
     let reason = "refused_by_database".to_owned();
-    assert_eq!(scene.rejections().await, [(reason, Some(1), refused.into_bytes())]);
+    assert_eq!(fixture.rejections().await, [(reason, Some(1), refused.into_bytes())]);
     let said = "select count(*) from rejection where detail like '%no acknowledgements today%'";
-    assert_eq!(count(&scene.database, said).await, 1);
+    assert_eq!(count(&fixture.database, said).await, 1);
 }
 
 /// What no item by itself explains is not tried for ever.
 #[actix_rt::test]
 async fn a_message_that_is_refused_for_no_item_of_it_is_rejected_whole() {
-    let scene = Scene::new(&[]).await;
-    let client = connect(&scene.database.url).await.unwrap();
+    let fixture = Fixture::new(&[]).await;
+    let client = connect(&fixture.database.url).await.unwrap();
     let refuse = "create function refuse() returns trigger language plpgsql
         as $$ begin if 2 <= any (new.counts) then raise exception 'not two'; end if; return new; end $$;
         create trigger refuse before insert on sensor_hour_journal for each row
@@ -278,12 +283,12 @@ async fn a_message_that_is_refused_for_no_item_of_it_is_rejected_whole() {
     let now = tributary::domain::Timestamp::now().unix_seconds().floor();
     let two = measurements([now, now]).replacen(r#""temperature""#, r#""other""#, 1);
 
-    scene.publish("measurements", two.clone()).await;
-    scene.publish("measurements", measurement(now - 1.0)).await;
+    fixture.publish("measurements", two.clone()).await;
+    fixture.publish("measurements", measurement(now - 1.0)).await;
 
-    let account =
-        scene.service.until(|account| account.received == 3 && account.in_flight == 0).await;
-    assert_eq!((account.committed, account.rejected), (1, 2), "{account:?}");
+    let entry =
+        fixture.service.wait_for_ledger(|entry| entry.received == 3 && entry.in_flight == 0).await;
+    assert_eq!((entry.committed, entry.rejected), (1, 2), "{entry:?}");
     let reason = "refused_by_database".to_owned();
-    assert_eq!(scene.rejections().await, [(reason, None, two.into_bytes())]);
+    assert_eq!(fixture.rejections().await, [(reason, None, two.into_bytes())]);
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
-use crate::support::said::{heartbeat, measurement};
+use crate::support::payloads::{heartbeat, measurement};
 use crate::support::service::{Service, database};
 
 #[actix_rt::test]
@@ -72,6 +72,6 @@ async fn each_topic_is_told_with_its_verdict() {
     assert!(report.contains("a configuration, from Tributary to the sensor"), "{report}");
     assert!(report.ends_with("  taken\n"), "{report}");
     // The service has received its two.
-    assert_eq!(service.account("heartbeats").await.unwrap().committed, 1);
+    assert_eq!(service.ledger_entry("heartbeats").await.unwrap().committed, 1);
     assert!(!service.log().contains("took the session over"));
 }

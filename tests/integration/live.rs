@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::said::{heartbeat, measurements};
+use crate::support::payloads::{heartbeat, measurements};
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 async fn live(service: &Service, sensor: &str) -> Value {
     let path = format!("/api/v1/sensors/{sensor}/live");
@@ -30,13 +30,13 @@ async fn repetitions_and_a_clock_that_is_not_set_are_told() {
     client.publish(&topic("measurements", &other), tips).await.unwrap();
 
     for (sensor, duplicates) in [(&sensor, 2), (&other, 1)] {
-        eventually(PATIENCE, async || match live(&service, sensor).await {
+        eventually(TIMEOUT, async || match live(&service, sensor).await {
             live if live["duplicate_items"] == duplicates => Ok(()),
             live => Err(live),
         })
         .await;
     }
-    let ledger = service.account("heartbeats").await.unwrap();
+    let ledger = service.ledger_entry("heartbeats").await.unwrap();
     assert_eq!((ledger.committed, ledger.duplicate), (1, 2));
     let clock = live(&service, &sensor).await["clock"].as_str().unwrap().to_owned();
     assert!(clock.starts_with("3 of 3 items are dated before 2000-01-01"), "{clock}");

@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 
 use tributary::store::EngineName;
 
-use crate::access::{refused, said, tributary};
+use crate::access::{refused, stdout, tributary};
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{connect, skipped_on};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const INDEX: [&str; 2] = ["index", "log-search"];
 
@@ -41,7 +41,7 @@ async fn the_index_is_built_beside_ingest_inherited_and_used() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/log-messages/{sensor}", database.name);
     client.publish(&topic, log_message(0)).await.unwrap();
-    service.until_of("log_messages", |account| account.committed == 1).await;
+    service.wait_for_ledger_of("log_messages", |entry| entry.committed == 1).await;
     let admin = connect(&database.url).await.unwrap();
     let insert = format!(
         "insert into log_message
@@ -76,24 +76,24 @@ async fn the_index_is_built_beside_ingest_inherited_and_used() {
         .unwrap();
     let waiting = "select count(*) from pg_stat_activity
         where datname = current_database() and application_name = 'tributary-index' and wait_event_type = 'Lock'";
-    eventually(PATIENCE, async || match count(&database, waiting).await {
+    eventually(TIMEOUT, async || match count(&database, waiting).await {
         1 => Ok(()),
         count => Err(count),
     })
     .await;
     client.publish(&topic, log_message(0)).await.unwrap();
-    service.until_of("log_messages", |account| account.committed == 2).await;
+    service.wait_for_ledger_of("log_messages", |entry| entry.committed == 2).await;
     writer.batch_execute("commit").await.unwrap();
-    let built = said(&building.wait_with_output().unwrap());
+    let built = stdout(&building.wait_with_output().unwrap());
     assert!(built.contains("Indexed log_message_default.\n"), "{built}");
     assert_eq!(count(&database, WITHOUT).await, 0, "{built}");
-    let again = said(&tributary(&database, &INDEX, ""));
+    let again = stdout(&tributary(&database, &INDEX, ""));
     assert_eq!(again.lines().count(), 1, "{again}");
 
     let partitions = "select count(*) from pg_inherits where inhparent = 'log_message'::regclass";
     let before = count(&database, partitions).await;
     client.publish(&topic, log_message(60)).await.unwrap();
-    service.until_of("log_messages", |account| account.committed == 3).await;
+    service.wait_for_ledger_of("log_messages", |entry| entry.committed == 3).await;
     assert_eq!(count(&database, partitions).await, before + 1);
     assert_eq!(count(&database, WITHOUT).await, 0, "a new partition inherits it");
 
@@ -102,7 +102,7 @@ async fn the_index_is_built_beside_ingest_inherited_and_used() {
     assert_eq!(count(&database, used).await, 0);
     let path = format!("/api/v1/sensors/{sensor}/log-messages");
     let is_used = async |at_least| {
-        eventually(PATIENCE, async || match count(&database, used).await {
+        eventually(TIMEOUT, async || match count(&database, used).await {
             scans if scans >= at_least => Ok(scans),
             scans => Err(scans),
         })

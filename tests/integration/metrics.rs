@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::{heartbeat, measurement, measurements};
 use crate::support::postgres::{Postgres, skipped_on};
-use crate::support::said::{heartbeat, measurement, measurements};
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// One reading.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ async fn at_rest_the_metrics_account_for_every_item() {
     let stranger = format!("{}/measurements/{}", database.name, Uuid::new_v4());
     client.publish(&stranger, measurement(1.0)).await.unwrap();
 
-    let reading = eventually(PATIENCE, async || {
+    let reading = eventually(TIMEOUT, async || {
         let reading = Reading::of(&service).await;
         assert!(reading.balances(), "{}", reading.0);
         let all = reading.sum("tributary_messages_total", &[("outcome", "settled")]);
@@ -82,8 +82,8 @@ async fn at_rest_the_metrics_account_for_every_item() {
     .await;
 
     let items = |outcome| reading.items("measurements", outcome);
-    let account = service.account("measurements").await.unwrap();
-    assert_eq!(items("received"), account.received as f64);
+    let entry = service.ledger_entry("measurements").await.unwrap();
+    assert_eq!(items("received"), entry.received as f64);
     assert_eq!([items("committed"), items("duplicate"), items("rejected")], [3.0, 3.0, 3.0]);
     assert_eq!(reading.items("heartbeats", "committed"), 1.0);
     assert_eq!(reading.in_flight("measurements"), 0.0);
@@ -114,10 +114,10 @@ async fn what_a_sensor_repeats_does_not_fail_the_copy_of_its_neighbours() {
     let topic = format!("{}/measurements/{sensor}", database.name);
     let failed = [("cause", "duplicate")];
     client.publish(&topic, measurement(1.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
     client.publish(&topic, measurement(1.0)).await.unwrap();
     client.publish(&topic, measurement(2.0)).await.unwrap();
-    service.until(|account| account.committed == 2 && account.duplicate == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 2 && entry.duplicate == 1).await;
     let reading = Reading::of(&service).await;
     assert_eq!(reading.sum("tributary_commit_retries_total", &failed), 0.0, "{}", reading.0);
 
@@ -125,7 +125,7 @@ async fn what_a_sensor_repeats_does_not_fail_the_copy_of_its_neighbours() {
     service.terminate().await;
     service.start_again().await;
     client.publish(&topic, measurement(2.0)).await.unwrap();
-    service.until(|account| account.duplicate == 1).await;
+    service.wait_for_ledger(|entry| entry.duplicate == 1).await;
     let reading = Reading::of(&service).await;
     assert_eq!(reading.sum("tributary_commit_retries_total", &failed), 1.0, "{}", reading.0);
 }
@@ -140,11 +140,11 @@ async fn what_waits_shows_by_its_age_and_its_cause() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(1.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
 
     postgres.stop_immediate().await;
     client.publish(&topic, measurement(2.0)).await.unwrap();
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let reading = Reading::of(&service).await;
         assert!(reading.balances(), "{}", reading.0);
         let waits = reading.sum("tributary_window_oldest_seconds", &[]) > 1.0
@@ -158,7 +158,7 @@ async fn what_waits_shows_by_its_age_and_its_cause() {
     .await;
 
     postgres.start_again().await;
-    service.until(|account| account.committed == 2).await;
+    service.wait_for_ledger(|entry| entry.committed == 2).await;
     let reading = Reading::of(&service).await;
     assert!(reading.sum("tributary_batch_seconds_sum", &[]) > 1.0, "{}", reading.0);
     assert_eq!(reading.sum("tributary_batches_writing", &[]), 0.0);
@@ -210,10 +210,10 @@ async fn rows_from_the_future_are_stored_and_counted() {
         let payload = measurements([1.0, in_2099, in_2099 + 1.0]);
         client.publish(&topic("measurements"), payload).await.unwrap();
         client.publish(&topic("heartbeats"), heartbeat(0, in_2099, true)).await.unwrap();
-        service.until(|account| account.in_flight == 0 && account.committed == 3).await;
+        service.wait_for_ledger(|entry| entry.in_flight == 0 && entry.committed == 3).await;
     }
 
-    let reading = eventually(PATIENCE, async || {
+    let reading = eventually(TIMEOUT, async || {
         let reading = Reading::of(&service).await;
         let items = |kind, outcome| reading.items(kind, outcome);
         let settled = items("measurements", "duplicate") == 3.0

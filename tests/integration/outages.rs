@@ -5,12 +5,12 @@ use tributary::store::{self, Committer, CopyMode, StoreError};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::{measurement, measurements};
 use crate::support::postgres::{Postgres, connect, on_table, without_empty_databases};
-use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch, config};
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::way::Way;
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::wait::{TIMEOUT, eventually};
 
 const ROWS: &str = "select count(*) from measurement";
 
@@ -33,23 +33,23 @@ async fn postgres_stopped_and_started_under_load() {
     let topic = format!("{}/measurements/{sensor}", database.name);
 
     say(&client, &topic, 0..500).await;
-    service.until(|account| account.committed > 0).await;
+    service.wait_for_ledger(|entry| entry.committed > 0).await;
     postgres.stop_immediate().await;
     say(&client, &topic, 500..1_000).await;
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, problem)) => Ok(problem),
         other => Err(format!("{other:?}")),
     })
     .await;
     let (status, _) = service.get("/healthz").await.unwrap();
     assert_eq!(status, 200, "the process lives");
-    let account = service.until(|account| account.received == 1_000).await;
-    assert!(account.in_flight >= 500, "{account:?}");
+    let entry = service.wait_for_ledger(|entry| entry.received == 1_000).await;
+    assert!(entry.in_flight >= 500, "{entry:?}");
 
     postgres.start_again().await;
-    service.until(|account| account.received == 1_000 && account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.received == 1_000 && entry.in_flight == 0).await;
     assert_eq!(count(&database, ROWS).await, 1_000);
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((200, _)) => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -62,7 +62,7 @@ async fn postgres_stopped_and_started_under_load() {
 async fn a_batch_whose_way_ends_in_the_middle_is_written_over_another_one() {
     let mut database = database().await;
     store::migrate(&config(&database)).await.unwrap();
-    let _way = Way::to(&mut database, 200_000).await;
+    let _proxy = TcpProxy::before(&mut database, 200_000).await;
     let mut config = config(&database);
     config.statement_timeout_secs = 1;
     let committer = Committer::new(&config, 1);
@@ -89,7 +89,7 @@ async fn broker_restarted_under_load() {
     let client = Client::connect(broker.url(), "sensor").await;
     say(&client, &topic, 0..500).await;
     broker.stop().await;
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, _)) => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -98,12 +98,12 @@ async fn broker_restarted_under_load() {
     let client = Client::connect(broker.url(), "sensor").await;
     say(&client, &topic, 500..1_000).await;
 
-    eventually(PATIENCE, async || match count(&database, ROWS).await {
+    eventually(TIMEOUT, async || match count(&database, ROWS).await {
         1_000 => Ok(()),
-        rows => Err((rows, service.account("measurements").await)),
+        rows => Err((rows, service.ledger_entry("measurements").await)),
     })
     .await;
-    service.until(|account| account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.in_flight == 0).await;
 }
 
 #[actix_rt::test]
@@ -120,9 +120,9 @@ async fn shutdown_drains() {
     let lock = locker.transaction().await.unwrap();
     lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
     say(&client, &topic, 0..200).await;
-    service.until(|account| account.in_flight == 200).await;
-    service.tell_to_stop();
-    eventually(PATIENCE, async || {
+    service.wait_for_ledger(|entry| entry.in_flight == 200).await;
+    service.send_sigterm();
+    eventually(TIMEOUT, async || {
         let log = service.log();
         if log.contains("waiting for messages in flight") { Ok(()) } else { Err(log) }
     })
@@ -135,8 +135,8 @@ async fn shutdown_drains() {
     // And acknowledged: the session has nothing left to deliver.
     service.start_again().await;
     say(&client, &topic, 200..201).await;
-    let account = service.until(|account| account.committed == 1).await;
-    assert_eq!(account.received, 1, "nothing was delivered again: {account:?}");
+    let entry = service.wait_for_ledger(|entry| entry.committed == 1).await;
+    assert_eq!(entry.received, 1, "nothing was delivered again: {entry:?}");
 }
 
 #[actix_rt::test]
@@ -153,7 +153,7 @@ async fn an_orderly_stop_leaves_the_session_and_its_backlog() {
     say(&client, &topic, 0..20_000).await;
 
     service.start_again().await;
-    service.until(|account| account.committed == 20_000 && account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.committed == 20_000 && entry.in_flight == 0).await;
 }
 
 #[actix_rt::test]
@@ -165,12 +165,12 @@ async fn a_database_without_tables_is_not_ready_and_loses_nothing() {
     let database = database().await;
     let settings = [("MIGRATE_ON_START", "false"), ("UNKNOWN_SENSOR", "register")];
     let mut service = Service::start_unready(&database, broker, &settings);
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, problem)) if problem.to_string().contains("tributary migrate") => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let log = service.log();
         if log.contains("subscribed") { Ok(()) } else { Err(log) }
     })
@@ -188,7 +188,7 @@ async fn a_database_without_tables_is_not_ready_and_loses_nothing() {
         .unwrap();
     assert!(String::from_utf8_lossy(&migrated.stdout).starts_with("Applied V1"), "{migrated:?}");
     service.ready().await;
-    service.until(|account| account.received == 10 && account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.received == 10 && entry.in_flight == 0).await;
     assert_eq!(count(&database, ROWS).await, 10);
 }
 
@@ -219,12 +219,12 @@ async fn http_is_served_before_the_database_is_there_and_while_its_tables_are_ma
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
     say(&client, &topic, 0..10).await;
-    service.until(|account| account.committed == 10 && account.in_flight == 0).await;
+    service.wait_for_ledger(|entry| entry.committed == 10 && entry.in_flight == 0).await;
 }
 
 /// It lives, and it says why it is not ready.
 async fn not_ready(service: &mut Service, why: &str) {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         assert_eq!(service.exit_status(), None, "{}", service.log());
         match service.get("/readyz").await {
             Ok((503, problem)) if problem.to_string().contains(why) => Ok(()),
@@ -267,7 +267,7 @@ async fn a_database_that_is_read_only_at_the_start_is_waited_for() {
     let read_only = format!("alter database {name} set default_transaction_read_only = on");
     admin.batch_execute(&read_only).await.unwrap();
     let mut service = Service::start_unready(&database, broker, &[]);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         assert_eq!(service.exit_status(), None, "{}", service.log());
         let log = service.log();
         if log.contains("ingest starts once it is available") { Ok(()) } else { Err(log) }

@@ -17,7 +17,7 @@ use tributary::tasks::Tasks;
 
 use crate::support::postgres::{Database, connect};
 use crate::support::service::database;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 async fn store() -> (Database, Store) {
     let database = database().await;
@@ -108,7 +108,7 @@ async fn a_publisher_that_hangs_ends_the_round_and_what_waits_is_published_after
         Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     let began = Instant::now();
     // 15 s for the second to be taken, and as long for the first to be answered.
-    eventually(2 * PATIENCE, async || match metrics.outbox_failures.get() {
+    eventually(2 * TIMEOUT, async || match metrics.outbox_failures.get() {
         0 => Err(began.elapsed()),
         _ => Ok(()),
     })
@@ -143,7 +143,7 @@ async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
     let mut a_try_fails = async || {
         let failures = metrics.outbox_failures.get();
         drop(goes_down.recv().await.unwrap());
-        eventually(PATIENCE, async || match metrics.outbox_failures.get() {
+        eventually(TIMEOUT, async || match metrics.outbox_failures.get() {
             count if count > failures => Ok(()),
             count => Err(count),
         })
@@ -177,7 +177,7 @@ async fn an_outage_that_takes_the_leadership_leaves_the_outbox_ready_for_its_ret
     let parts = (store, Tasks::default(), leadership);
     let outbox = Outbox::new(parts, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
     leads_until.send_replace(Some(later));
-    eventually(PATIENCE, async || match metrics.outbox_failures.get() {
+    eventually(TIMEOUT, async || match metrics.outbox_failures.get() {
         0 => Err(()),
         _ => Ok(()),
     })
@@ -188,6 +188,6 @@ async fn an_outage_that_takes_the_leadership_leaves_the_outbox_ready_for_its_ret
     client.batch_execute("alter table unavailable rename to configuration").await.unwrap();
     leads_until.send_replace(Some(later));
     outbox.send(Wake).await.unwrap();
-    let downlink = actix_rt::time::timeout(PATIENCE, goes_down.recv()).await.unwrap().unwrap();
+    let downlink = actix_rt::time::timeout(TIMEOUT, goes_down.recv()).await.unwrap().unwrap();
     downlink.published.send(Ok(())).unwrap();
 }

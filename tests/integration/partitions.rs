@@ -8,13 +8,13 @@ use tributary::store::{self, Committer, CopyMode, EngineName, Housekeeper, Store
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::{measurement, measurements};
 use crate::support::postgres::{
     Database, Postgres, connect, skipped_on, without_empty_databases, without_partitions,
 };
-use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch, config};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const DAY: f64 = 86_400.0;
 
@@ -45,7 +45,7 @@ async fn sane_moments_get_a_partition_and_others_the_default() {
     let (recent, in_2100) = (now - 30.0 * DAY, 4_102_444_800.0);
 
     client.publish(&topic, measurements([0.0, recent, now, in_2100])).await.unwrap();
-    service.until(|account| account.committed == 4).await;
+    service.wait_for_ledger(|entry| entry.committed == 4).await;
 
     for second in [0.0, in_2100] {
         assert_eq!(partition_of(&database, "measurement", second).await.0, "measurement_default");
@@ -100,7 +100,7 @@ async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
 
     postgres.freeze_backend(backend);
     let asked = committer.commit(batch(now - 60.0 * DAY), CopyMode::Direct);
-    let outcome = tokio::time::timeout(PATIENCE, asked).await;
+    let outcome = tokio::time::timeout(TIMEOUT, asked).await;
     postgres.thaw_backend(backend);
 
     let uncommitted = outcome.expect("it is given up").unwrap_err();
@@ -110,7 +110,7 @@ async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
 
 /// Waits for the housekeeping that every start begins with.
 pub(crate) async fn housekept(service: &Service) {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let reading = Reading::of(service).await;
         match reading.sum("tributary_housekeeping_success_timestamp_seconds", &[]) {
             0.0 => Err(reading),
@@ -145,7 +145,7 @@ async fn a_publication_of_all_tables_stops_nothing() {
 
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurements([now, one, other])).await.unwrap();
-    service.until(|account| account.committed == 3).await;
+    service.wait_for_ledger(|entry| entry.committed == 3).await;
 
     for (second, rows) in [(one, 2), (other, 1)] {
         let (partition, count) = partition_of(&database, "measurement", second).await;
@@ -263,7 +263,7 @@ async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
     let days = [30.0, 60.0, 90.0];
     for (day, number) in days.into_iter().zip(1..) {
         client.publish(&topic, measurement(now - day * DAY)).await.unwrap();
-        service.until(|account| account.committed == number).await;
+        service.wait_for_ledger(|entry| entry.committed == number).await;
     }
 
     assert_eq!(count(&database, "select count(*) from measurement_default").await, 3);

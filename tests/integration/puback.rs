@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
+use crate::support::payloads::{measurement, measurements};
 use crate::support::postgres::{connect, on_table};
-use crate::support::said::{measurement, measurements};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// PUBACKs that the broker has had from the service's session, by the broker's own log.
 fn pubacks(broker: &Broker, session: &str) -> usize {
@@ -29,8 +29,8 @@ async fn no_puback_before_commit() {
 
     // One goes through, to see that a PUBACK would be seen.
     sensor_client.publish(&topic, measurement(1.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
-    eventually(PATIENCE, async || match pubacks(&broker, &database.name) {
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
+    eventually(TIMEOUT, async || match pubacks(&broker, &database.name) {
         1 => Ok(()),
         count => Err(count),
     })
@@ -41,10 +41,10 @@ async fn no_puback_before_commit() {
     let lock = locker.transaction().await.unwrap();
     lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
     sensor_client.publish(&topic, measurement(2.0)).await.unwrap();
-    service.until(|account| account.in_flight == 1).await;
+    service.wait_for_ledger(|entry| entry.in_flight == 1).await;
     let waiting = "select count(*) from pg_stat_activity \
         where wait_event_type = 'Lock' and (query like 'copy measurement%' or query like 'with routed%') and datname = current_database()";
-    eventually(PATIENCE, async || match count(&database, waiting).await {
+    eventually(TIMEOUT, async || match count(&database, waiting).await {
         1 => Ok(()),
         count => Err(count),
     })
@@ -52,8 +52,8 @@ async fn no_puback_before_commit() {
     assert_eq!(pubacks(&broker, &database.name), 1, "the COMMIT has not returned");
 
     lock.rollback().await.unwrap();
-    service.until(|account| account.committed == 2).await;
-    eventually(PATIENCE, async || match pubacks(&broker, &database.name) {
+    service.wait_for_ledger(|entry| entry.committed == 2).await;
+    eventually(TIMEOUT, async || match pubacks(&broker, &database.name) {
         2 => Ok(()),
         count => Err(count),
     })
@@ -71,7 +71,7 @@ async fn a_redelivery_after_a_kill_adds_no_row() {
 
     // Some are committed and acknowledged, some wait behind a lock when the service is killed.
     sensor_client.publish(&topic, measurements((0..50).map(f64::from))).await.unwrap();
-    service.until(|account| account.committed == 50).await;
+    service.wait_for_ledger(|entry| entry.committed == 50).await;
     let mut locker = connect(&database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
     lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
@@ -81,20 +81,22 @@ async fn a_redelivery_after_a_kill_adds_no_row() {
     // The same as an earlier one, as a sensor repeats itself, and a bad one.
     sensor_client.publish(&topic, measurement(7.0)).await.unwrap();
     sensor_client.publish(&topic, "no JSON").await.unwrap();
-    service.until(|account| account.in_flight == 12).await;
+    service.wait_for_ledger(|entry| entry.in_flight == 12).await;
     service.kill();
     lock.rollback().await.unwrap();
 
     service.start_again().await;
-    let account = service.until(|account| account.received >= 12 && account.in_flight == 0).await;
-    assert_eq!(account.rejected, 1, "{account:?}");
+    let entry = service.wait_for_ledger(|entry| entry.received >= 12 && entry.in_flight == 0).await;
+    assert_eq!(entry.rejected, 1, "{entry:?}");
     assert_eq!(count(&database, "select count(*) from measurement").await, 60);
     assert_eq!(count(&database, "select count(*) from rejection").await, 1);
 
     // Once more everything, the bad one too: nothing changes.
     sensor_client.publish(&topic, measurements((0..60).map(f64::from))).await.unwrap();
     sensor_client.publish(&topic, "no JSON").await.unwrap();
-    service.until(|after| after.received == account.received + 61 && after.in_flight == 0).await;
+    service
+        .wait_for_ledger(|after| after.received == entry.received + 61 && after.in_flight == 0)
+        .await;
     assert_eq!(count(&database, "select count(*) from measurement").await, 60);
     assert_eq!(count(&database, "select count(*) from rejection").await, 1);
 }
@@ -108,13 +110,13 @@ async fn an_idle_service_commits_a_lone_message_at_once() {
     let sensor_client = Client::connect(broker.url(), &format!("{}-lone", database.name)).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     sensor_client.publish(&topic, measurement(0.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
 
     // No linger: far below what a timer for gathering batches would be when a test can see it.
     let begun = Instant::now();
     let reason = sensor_client.publish(&topic, measurement(1.0)).await.unwrap();
     assert_eq!(reason, PubAckReason::Success);
-    service.until(|account| account.committed == 2).await;
+    service.wait_for_ledger(|entry| entry.committed == 2).await;
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
@@ -127,5 +129,5 @@ async fn a_message_at_qos_0_is_stored_too() {
     let sensor_client = Client::connect(broker.url(), &format!("{}-q0", database.name)).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     sensor_client.publish_at_most_once(&topic, measurement(0.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
 }

@@ -11,7 +11,7 @@ use crate::support::client::Client;
 use crate::support::postgres::connect;
 use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
 use crate::support::service::{Service, client as client_of_http, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// What the others may wait.
 const SECONDS: Duration = Duration::from_secs(12);
@@ -149,7 +149,7 @@ async fn a_broker_without_retained_messages_is_reported_in_one_sentence() {
     let database = database().await;
     let service = Service::start_unready(&database, &broker, &[]);
     let sentence = "does not keep retained messages";
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, answer)) if answer.to_string().contains(sentence) => Ok(()),
         answer => Err((answer, service.log())),
     })
@@ -165,7 +165,7 @@ async fn both_connections_keep_the_servers_keep_alive() {
     let broker = Broker::shared().await;
     let settings = [("MQTT_URL", scripted.url()), ("MQTT_KEEP_ALIVE_SECS", "120")];
     let _service = Service::start(&database, broker, &settings).await;
-    eventually(PATIENCE, async || match scripted.fewest_pings() {
+    eventually(TIMEOUT, async || match scripted.fewest_pings() {
         fewest if fewest >= 2 => Ok(()),
         fewest => Err(fewest),
     })
@@ -191,7 +191,7 @@ async fn a_small_receive_maximum_is_kept_and_used_up() {
     let broker = Broker::shared().await;
     let service = Service::start(&database, broker, &[("MQTT_URL", scripted.url())]).await;
     let published = "select count(*) from configuration where publication_timestamp is not null";
-    eventually(PATIENCE, async || match count(&database, published).await {
+    eventually(TIMEOUT, async || match count(&database, published).await {
         9 => Ok(()),
         other => Err((other, service.log())),
     })

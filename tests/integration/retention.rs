@@ -12,12 +12,12 @@ use tributary::store::{
 use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::{log_message, measurement};
 use crate::support::postgres::{Database, Postgres, Settings, connect, without_partitions};
-use crate::support::said::{log_message, measurement};
-use crate::support::server::Place;
+use crate::support::server::Launcher;
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch_of, config};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// A partition of log messages as it was made so many weeks ago, with a row that was received then.
 fn old_partition(weeks: u32) -> String {
@@ -61,7 +61,7 @@ select (select count(*) from measurement) + (select count(*) from log_message)
 
 #[actix_rt::test]
 async fn a_wrong_clock_of_the_database_deletes_nothing() {
-    if Place::of_this_run() == Place::Docker {
+    if Launcher::of_this_run() == Launcher::Docker {
         eprintln!("not tried: the image of PostgreSQL has no libfaketime");
         return;
     }
@@ -76,7 +76,7 @@ async fn a_wrong_clock_of_the_database_deletes_nothing() {
     let now = Timestamp::now().unix_seconds();
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(now)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
     let admin = connect(&database.url).await.unwrap();
     admin.execute(OF_TODAY, &[&now]).await.unwrap();
 
@@ -97,7 +97,7 @@ async fn a_wrong_clock_of_the_database_deletes_nothing() {
 
     let left: i64 = admin.query_one(LEFT, &[&now]).await.unwrap().get(0);
     assert_eq!(left, 6);
-    let ahead = eventually(PATIENCE, async || {
+    let ahead = eventually(TIMEOUT, async || {
         let reading = Reading::of(&service).await;
         match reading.sum("tributary_database_clock_ahead_seconds", &[]) {
             0.0 => Err(reading),
@@ -107,7 +107,7 @@ async fn a_wrong_clock_of_the_database_deletes_nothing() {
     .await;
     assert!((ahead - 200.0 * 86_400.0).abs() < 60.0, "{ahead}");
     let warned = "the database's clock and ours differ";
-    eventually(PATIENCE, async || match service.log().contains(warned) {
+    eventually(TIMEOUT, async || match service.log().contains(warned) {
         true => Ok(()),
         false => Err(service.log()),
     })

@@ -28,14 +28,14 @@ const MONDAY: i64 = 4 * 24 * HOUR_SECS;
 
 type Sums = BTreeMap<i64, (i64, i64, i64, i64)>;
 
-struct Scene {
+struct Fixture {
     database: Database,
     config: store::Config,
     store: Store,
     committer: Committer,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let database = database().await;
         store::migrate(&config(&database)).await.unwrap();
@@ -170,26 +170,26 @@ fn present() -> i64 {
 
 #[actix_rt::test]
 async fn an_hour_is_summed_up_again_after_late_items() {
-    let scene = Scene::new().await;
-    let (sensor, hour) = (scene.sensor().await, present() - 5 * HOUR_SECS);
-    scene.commit(sensor, &[(hour, 1), (hour + 60, 2)]).await;
-    scene.fold().await;
-    scene.recount().await;
-    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+    let fixture = Fixture::new().await;
+    let (sensor, hour) = (fixture.sensor().await, present() - 5 * HOUR_SECS);
+    fixture.commit(sensor, &[(hour, 1), (hour + 60, 2)]).await;
+    fixture.fold().await;
+    fixture.recount().await;
+    assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
     // What is read shows by it whether it came from the roll-up.
     let falsify =
         format!(r#"update sensor_hour set sums = replace(sums::text, '{}', '77.0')::jsonb"#, "2.0");
-    scene.execute(&falsify).await;
-    assert_eq!(scene.aggregates(sensor, 3_600).await.rows[0].maximum, 77.0);
+    fixture.execute(&falsify).await;
+    assert_eq!(fixture.aggregates(sensor, 3_600).await.rows[0].maximum, 77.0);
 
-    scene.commit(sensor, &[(hour + 30, 3), (hour + 60, 2)]).await;
-    scene.assert_true(sensor, "the late item is in the journal").await;
-    scene.fold().await;
-    scene.assert_true(sensor, "the sums do not hold any more").await;
-    scene.recount().await;
-    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+    fixture.commit(sensor, &[(hour + 30, 3), (hour + 60, 2)]).await;
+    fixture.assert_true(sensor, "the late item is in the journal").await;
+    fixture.fold().await;
+    fixture.assert_true(sensor, "the sums do not hold any more").await;
+    fixture.recount().await;
+    assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
     let due = "select count(*) from sensor_hour where recount_at is not null";
-    assert_eq!(count(&scene.database, due).await, 0);
+    assert_eq!(count(&fixture.database, due).await, 0);
 }
 
 /// Whatever happens in which order, and beside what: aggregates are those of the rows, and once everything is summed up,
@@ -197,9 +197,10 @@ async fn an_hour_is_summed_up_again_after_late_items() {
 #[actix_rt::test]
 async fn the_roll_up_is_always_what_the_rows_say() {
     for seed in 0..4 {
-        let scene = Scene::new().await;
+        let fixture = Fixture::new().await;
         let mut random = StdRng::seed_from_u64(seed);
-        let mut sensors = vec![scene.sensor().await, scene.sensor().await, scene.sensor().await];
+        let mut sensors =
+            vec![fixture.sensor().await, fixture.sensor().await, fixture.sensor().await];
         let mut sent: Vec<(SensorIdentifier, Vec<(i64, i64)>)> = Vec::new();
         for step in 0..40 {
             let sensor = sensors[random.random_range(0..sensors.len())];
@@ -218,52 +219,56 @@ async fn the_roll_up_is_always_what_the_rows_say() {
                 0 if !sent.is_empty() => {
                     let (sensor, items) = &sent[random.random_range(0..sent.len())];
                     if sensors.contains(sensor) {
-                        scene.commit(*sensor, items).await;
+                        fixture.commit(*sensor, items).await;
                     }
                 }
-                1 => scene.fold().await,
-                2 => scene.recount().await,
+                1 => fixture.fold().await,
+                2 => fixture.recount().await,
                 3 => {
-                    future::join(scene.recount(), scene.commit(sensor, &items)).await;
+                    future::join(fixture.recount(), fixture.commit(sensor, &items)).await;
                 }
                 4 => {
-                    let rebuild = scene.rebuild(from, from + 20 * HOUR_SECS);
-                    Box::pin(future::join3(rebuild, scene.commit(sensor, &items), scene.fold()))
-                        .await;
+                    let rebuild = fixture.rebuild(from, from + 20 * HOUR_SECS);
+                    Box::pin(future::join3(
+                        rebuild,
+                        fixture.commit(sensor, &items),
+                        fixture.fold(),
+                    ))
+                    .await;
                 }
                 5 if random.random_bool(0.5) => {
-                    scene.store.delete_sensor(sensor).await.unwrap();
-                    scene.store.purge_sensor(sensor).await.unwrap();
-                    scene.execute("delete from deleted_sensor").await;
+                    fixture.store.delete_sensor(sensor).await.unwrap();
+                    fixture.store.purge_sensor(sensor).await.unwrap();
+                    fixture.execute("delete from deleted_sensor").await;
                     if random.random_bool(0.5) {
-                        scene.create(sensor).await;
+                        fixture.create(sensor).await;
                     } else {
-                        let new = scene.sensor().await;
+                        let new = fixture.sensor().await;
                         sensors.retain(|it| *it != sensor);
                         sensors.push(new);
                     }
                 }
-                6 => scene.recount_months().await,
+                6 => fixture.recount_months().await,
                 7 => {
-                    let months = scene.recount_months();
-                    future::join3(months, scene.commit(sensor, &items), scene.fold()).await;
+                    let months = fixture.recount_months();
+                    future::join3(months, fixture.commit(sensor, &items), fixture.fold()).await;
                 }
                 8 => {
-                    scene.assert_true(sensor, &format!("seed {seed}, step {step}")).await;
+                    fixture.assert_true(sensor, &format!("seed {seed}, step {step}")).await;
                 }
                 _ => {
-                    scene.commit(sensor, &items).await;
+                    fixture.commit(sensor, &items).await;
                     sent.push((sensor, items));
                 }
             }
         }
-        scene.fold().await;
-        scene.recount().await;
-        scene.recount_months().await;
+        fixture.fold().await;
+        fixture.recount().await;
+        fixture.recount_months().await;
         let months = "select count(*) from sensor_month where recount_at is null";
-        assert_eq!(count(&scene.database, months).await > 0, engine() != EngineName::Citus);
+        assert_eq!(count(&fixture.database, months).await > 0, engine() != EngineName::Citus);
         for sensor in sensors {
-            scene.assert_true(sensor, &format!("seed {seed}, at the end")).await;
+            fixture.assert_true(sensor, &format!("seed {seed}, at the end")).await;
             // The present hour is not over.
             let differences = differences(sensor).replace(
                 "select count(*) from rows full",
@@ -272,78 +277,78 @@ async fn the_roll_up_is_always_what_the_rows_say() {
                     (Timestamp::now().unix_seconds() as i64 - 600).div_euclid(HOUR_SECS)
                 ),
             );
-            assert_eq!(count(&scene.database, &differences).await, 0, "seed {seed}");
+            assert_eq!(count(&fixture.database, &differences).await, 0, "seed {seed}");
         }
         assert!(sent.len() > 3);
     }
 }
 
 /// A measurement of 30 weeks ago, in a partition of its own.
-async fn old_measurement(scene: &Scene, sensor: SensorIdentifier) -> i64 {
+async fn old_measurement(fixture: &Fixture, sensor: SensorIdentifier) -> i64 {
     let begin = count(
-        &scene.database,
+        &fixture.database,
         "select extract(epoch from date_trunc('week', now(), 'UTC') - interval '30 weeks')::bigint",
     )
     .await;
-    scene.commit(sensor, &[(begin + 60, 4), (begin + 120, 6)]).await;
+    fixture.commit(sensor, &[(begin + 60, 4), (begin + 120, 6)]).await;
     let received = "update measurement set receipt_timestamp = now() - interval '29 weeks'";
-    scene.execute(&on_table(received)).await;
+    fixture.execute(&on_table(received)).await;
     begin
 }
 
 #[actix_rt::test]
 async fn sums_outlive_their_rows_which_wait_for_them() {
-    let mut scene = Scene::new().await;
-    scene.config.measurement_retention_days = Some(100);
-    let sensor = scene.sensor().await;
-    let begin = old_measurement(&scene, sensor).await;
+    let mut fixture = Fixture::new().await;
+    fixture.config.measurement_retention_days = Some(100);
+    let sensor = fixture.sensor().await;
+    let begin = old_measurement(&fixture, sensor).await;
     let rows = "select count(*) from measurement";
     let keep_house = async || {
-        Housekeeper::new(scene.store.clone(), &scene.config).round().await.unwrap();
+        Housekeeper::new(fixture.store.clone(), &fixture.config).round().await.unwrap();
     };
 
-    scene
+    fixture
         .execute("update sensor_hour_journal set commit_timestamp = now() - interval '29 weeks'")
         .await;
-    scene.execute("update sensor set creation_timestamp = now() - interval '40 weeks'").await;
+    fixture.execute("update sensor set creation_timestamp = now() - interval '40 weeks'").await;
     keep_house().await;
-    assert_eq!(count(&scene.database, rows).await, 2, "they are in the journal");
-    scene.fold().await;
-    scene.execute("update sensor_hour set recount_at = now() - interval '2 hours'").await;
+    assert_eq!(count(&fixture.database, rows).await, 2, "they are in the journal");
+    fixture.fold().await;
+    fixture.execute("update sensor_hour set recount_at = now() - interval '2 hours'").await;
     keep_house().await;
-    assert_eq!(count(&scene.database, rows).await, 2, "they are not summed up");
-    scene.recount().await;
+    assert_eq!(count(&fixture.database, rows).await, 2, "they are not summed up");
+    fixture.recount().await;
     keep_house().await;
-    assert_eq!(count(&scene.database, rows).await, 0);
-    let sums = scene.aggregates(sensor, 3_600).await;
+    assert_eq!(count(&fixture.database, rows).await, 0);
+    let sums = fixture.aggregates(sensor, 3_600).await;
     assert_eq!((sums.source, sums.rows.len()), (Source::Rollup, 1));
     assert_eq!((sums.rows[0].count, sums.rows[0].mean), (2, 5.0));
 
     // A late item is counted; it does not take the place of the sums. A rebuild keeps them, too.
-    scene.commit(sensor, &[(begin + 180, 100)]).await;
-    scene.fold().await;
-    scene.recount().await;
-    assert_eq!(scene.aggregates(sensor, 3_600).await.rows, sums.rows);
-    scene.rebuild(begin, begin + HOUR_SECS).await;
-    assert_eq!(scene.aggregates(sensor, 3_600).await.rows, sums.rows);
+    fixture.commit(sensor, &[(begin + 180, 100)]).await;
+    fixture.fold().await;
+    fixture.recount().await;
+    assert_eq!(fixture.aggregates(sensor, 3_600).await.rows, sums.rows);
+    fixture.rebuild(begin, begin + HOUR_SECS).await;
+    assert_eq!(fixture.aggregates(sensor, 3_600).await.rows, sums.rows);
     let counted = "select measurement_counts[1]::bigint from sensor_hour";
-    assert_eq!(count(&scene.database, counted).await, 3);
+    assert_eq!(count(&fixture.database, counted).await, 3);
 }
 
 #[actix_rt::test]
 async fn the_roll_up_has_a_retention_of_its_own() {
-    let mut scene = Scene::new().await;
-    scene.config.rollup_retention_days = Some(10);
-    let sensor = scene.sensor().await;
-    scene
+    let mut fixture = Fixture::new().await;
+    fixture.config.rollup_retention_days = Some(10);
+    let sensor = fixture.sensor().await;
+    fixture
         .execute(&format!(
             "insert into sensor_hour
          select '{sensor}', (now() at time zone 'utc')::date - ago, '{{1}}', '{{0}}', '{{0}}'
          from generate_series(0, 19) ago"
         ))
         .await;
-    Housekeeper::new(scene.store.clone(), &scene.config).round().await.unwrap();
-    assert_eq!(count(&scene.database, "select count(*) from sensor_hour").await, 11);
+    Housekeeper::new(fixture.store.clone(), &fixture.config).round().await.unwrap();
+    assert_eq!(count(&fixture.database, "select count(*) from sensor_hour").await, 11);
 }
 
 #[actix_rt::test]
@@ -376,20 +381,20 @@ async fn an_upgrade_rolls_up_what_is_stored() {
         .unwrap();
 
     store::migrate(&config(&database)).await.unwrap();
-    let scene = Scene::on(database);
+    let fixture = Fixture::on(database);
     // Until the rows are rolled up, they are read.
-    let aggregates = scene.aggregates(sensor, 3_600).await;
+    let aggregates = fixture.aggregates(sensor, 3_600).await;
     assert_eq!((aggregates.source, aggregates.rows.len()), (Source::Rows, 3));
-    scene.commit(sensor, &[(hour + 61, 9)]).await;
-    RollUp::new(scene.store.clone(), &scene.config).round(|_| ()).await.unwrap();
-    scene.fold().await;
-    scene.recount().await;
+    fixture.commit(sensor, &[(hour + 61, 9)]).await;
+    RollUp::new(fixture.store.clone(), &fixture.config).round(|_| ()).await.unwrap();
+    fixture.fold().await;
+    fixture.recount().await;
 
-    scene.assert_true(sensor, "upgraded").await;
-    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+    fixture.assert_true(sensor, "upgraded").await;
+    assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
     let heartbeats = "select sum(n)::bigint from sensor_hour, unnest(heartbeat_counts) n";
-    assert_eq!(count(&scene.database, heartbeats).await, 1);
-    assert_eq!(count(&scene.database, "select count(*) from rollup_rebuild").await, 0);
+    assert_eq!(count(&fixture.database, heartbeats).await, 1);
+    assert_eq!(count(&fixture.database, "select count(*) from rollup_rebuild").await, 0);
 }
 
 const FIRST_WITH_ROLLUP: i32 = 19;
@@ -397,12 +402,12 @@ const FIRST_WITH_ROLLUP: i32 = 19;
 /// Rows that no commit has journalled, and rows that somebody has deleted.
 #[actix_rt::test]
 async fn the_command_counts_a_range_again() {
-    let scene = Scene::new().await;
-    let (sensor, hour) = (scene.sensor().await, present() - 5 * HOUR_SECS);
-    scene.commit(sensor, &[(hour, 1), (hour + HOUR_SECS, 2)]).await;
-    scene.fold().await;
-    scene.recount().await;
-    scene
+    let fixture = Fixture::new().await;
+    let (sensor, hour) = (fixture.sensor().await, present() - 5 * HOUR_SECS);
+    fixture.commit(sensor, &[(hour, 1), (hour + HOUR_SECS, 2)]).await;
+    fixture.fold().await;
+    fixture.recount().await;
+    fixture
         .execute(&format!(
             "delete from measurement where creation_timestamp = to_timestamp({hour});
              insert into measurement select '{sensor}', to_timestamp({hour} + {HOUR_SECS} + n), now(), n, 0,
@@ -414,7 +419,7 @@ async fn the_command_counts_a_range_again() {
             Timestamp::from_unix_microseconds(second * 1_000_000).to_jiff().to_string()
         };
         let arguments = ["rollup", "rebuild", "--from", &at(hour), "--to", &at(to)];
-        tributary(&scene.database, &arguments, "")
+        tributary(&fixture.database, &arguments, "")
     };
 
     let refused = rebuild(hour);
@@ -427,6 +432,6 @@ async fn the_command_counts_a_range_again() {
         String::from_utf8(done.stdout).unwrap(),
         "Counted and summed up the rows of 1 sensors.\n"
     );
-    scene.assert_true(sensor, "rebuilt").await;
-    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+    fixture.assert_true(sensor, "rebuilt").await;
+    assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
 }

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::said::{heartbeat, measurement};
+use crate::support::payloads::{heartbeat, measurement};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Of each part.
 const MESSAGES: u32 = 200;
@@ -32,7 +32,7 @@ async fn nothing_is_lost_and_nothing_is_doubled_at_a_broker_of_another_make() {
     let topic = |kind: &str| format!("{}/{kind}/{sensor}", database.name);
     let stored = async |rows: u32| {
         let query = "select count(*) from measurement";
-        eventually(PATIENCE, async || match count(&database, query).await {
+        eventually(TIMEOUT, async || match count(&database, query).await {
             found if found == i64::from(rows) => Ok(()),
             found => Err(found),
         })
@@ -43,14 +43,14 @@ async fn nothing_is_lost_and_nothing_is_doubled_at_a_broker_of_another_make() {
 
     // A near miss, and a message of nobody.
     client.publish(&format!("{}/roof", topic("measurements")), "{}").await.unwrap();
-    let account = service.until(|account| account.rejected == 1 && account.in_flight == 0).await;
-    assert_eq!((account.committed, account.duplicate), (u64::from(MESSAGES), 0));
+    let entry = service.wait_for_ledger(|entry| entry.rejected == 1 && entry.in_flight == 0).await;
+    assert_eq!((entry.committed, entry.duplicate), (u64::from(MESSAGES), 0));
 
     // A configuration goes down, retained, and is acknowledged.
     let path = format!("/api/v1/sensors/{sensor}/configurations");
     assert_eq!(service.post(&path, &json!({ "interval": 1 })).await.unwrap().0, 202);
     let state = async |wanted: &str| {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let newest: Value = service.get(&path).await?.1["items"][0].clone();
             if newest["state"] == wanted { Ok(()) } else { Err(newest.to_string()) }
         })

@@ -8,7 +8,7 @@ use crate::support::broker::{Broker, Settings};
 use crate::support::certificates::{Authority, Files};
 use crate::support::postgres::{self, Database, Postgres, connect};
 use crate::support::service::{self, Service, count};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Both passwords hold it, so that one search finds either.
 const SECRET: &str = "s3cret";
@@ -66,7 +66,7 @@ async fn passwords_from_files_are_used_and_not_shown() {
     let ours = "select count(*) from pg_stat_activity where usename = 'guarded'";
     assert!(count(&database, ours).await > 0);
     // On a busy machine the first connection with SCRAM takes longer than a request waits for one.
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         match service.post("/api/v1/sensors", &json!({ "name": "guarded" })).await {
             Ok((201, _)) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -75,7 +75,7 @@ async fn passwords_from_files_are_used_and_not_shown() {
     .await;
 
     postgres.stop_immediate().await;
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, _)) => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -97,7 +97,7 @@ async fn a_refused_password_is_not_shown() {
         ("LOG_FILTER", "trace"),
     ];
     let service = Service::start_unready(&database, &broker, &settings);
-    let log = eventually(PATIENCE, async || {
+    let log = eventually(TIMEOUT, async || {
         let log = service.log();
         let refused = log.contains("SQLSTATE 28P01") && log.contains("NotAuthorized");
         if refused && service.get("/healthz").await.is_ok() { Ok(log) } else { Err(log) }
@@ -316,7 +316,7 @@ fn check_config_fails_where_serve_does_and_names_misspelt_settings() {
 /// Shows a token, and returns the status and the `token` of the answer.
 async fn ask(service: &Service, token: &str, path: &str, body: &Value) -> (u16, Option<String>) {
     let request = service::client(true).post(format!("{}{path}", service.url()));
-    let request = request.bearer_auth(token).timeout(PATIENCE);
+    let request = request.bearer_auth(token).timeout(TIMEOUT);
     let mut answer = request.send_json(body).await.unwrap();
     let status = answer.status().as_u16();
     let body: Value = answer.json().await.unwrap_or(Value::Null);

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::{heartbeat, measurement, measurements};
 use crate::support::postgres::Database;
-use crate::support::said::{heartbeat, measurement, measurements};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 #[actix_rt::test]
 async fn an_unknown_sensor_is_rejected_until_it_is_created() {
@@ -24,8 +24,8 @@ async fn an_unknown_sensor_is_rejected_until_it_is_created() {
     let topic = format!("{}/measurements/{identifier}", database.name);
 
     client.publish(&topic, measurements([1.0, 2.0, 3.0])).await.unwrap();
-    let account = service.until(|account| account.received == 3 && account.in_flight == 0).await;
-    assert_eq!(account.rejected, 3, "counted in items");
+    let entry = service.wait_for_ledger(|entry| entry.received == 3 && entry.in_flight == 0).await;
+    assert_eq!(entry.rejected, 3, "counted in items");
     let (_, page) = service.get("/api/v1/rejections").await.unwrap();
     assert_eq!(page["items"][0]["reason"], "unknown_sensor", "{page}");
     assert_eq!(page["items"][0]["sensor_identifier"], json!(identifier), "{page}");
@@ -33,8 +33,8 @@ async fn an_unknown_sensor_is_rejected_until_it_is_created() {
     let body = json!({ "name": "late", "identifier": identifier });
     assert_eq!(service.post("/api/v1/sensors", &body).await.unwrap().0, 201);
     client.publish(&topic, measurement(4.0)).await.unwrap();
-    let account = service.until(|account| account.received == 4 && account.in_flight == 0).await;
-    assert_eq!(account.committed, 1, "known as soon as it is created");
+    let entry = service.wait_for_ledger(|entry| entry.received == 4 && entry.in_flight == 0).await;
+    assert_eq!(entry.committed, 1, "known as soon as it is created");
 }
 
 #[actix_rt::test]
@@ -47,7 +47,7 @@ async fn an_unknown_sensor_is_registered_where_that_is_the_setting() {
     let topic = format!("{}/measurements/{identifier}", database.name);
 
     client.publish(&topic, measurements([1.0, 2.0])).await.unwrap();
-    service.until(|account| account.committed == 2).await;
+    service.wait_for_ledger(|entry| entry.committed == 2).await;
     let (status, sensor) = service.get(&format!("/api/v1/sensors/{identifier}")).await.unwrap();
     assert_eq!((status, &sensor["name"]), (200, &json!(identifier)), "{sensor}");
     assert_eq!(sensor["live"]["measurements"]["items"], 2, "{sensor}");
@@ -62,14 +62,15 @@ async fn a_deleted_sensor_leaves_no_row_and_speaks_in_vain() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurements((0..100).map(f64::from))).await.unwrap();
-    service.until(|account| account.committed == 100).await;
+    service.wait_for_ledger(|entry| entry.committed == 100).await;
 
     let path = format!("/api/v1/sensors/{sensor}");
     assert_eq!(service.request("DELETE", &path, None).await.unwrap().0, 204);
     assert_eq!(count(&database, "select count(*) from measurement").await, 0);
     client.publish(&topic, measurement(1_000.0)).await.unwrap();
-    let account = service.until(|account| account.received == 101 && account.in_flight == 0).await;
-    assert_eq!(account.rejected, 1);
+    let entry =
+        service.wait_for_ledger(|entry| entry.received == 101 && entry.in_flight == 0).await;
+    assert_eq!(entry.rejected, 1);
     assert_eq!(count(&database, "select count(*) from measurement").await, 0);
 }
 
@@ -87,8 +88,8 @@ async fn a_known_sensor_keeps_its_actor_beside_an_unknown_one() {
         client.publish(&topic, measurement(1.0)).await.unwrap();
     }
     service.start_again().await;
-    let account = service.until(|account| account.received == 2 && account.in_flight == 0).await;
-    assert_eq!((account.committed, account.rejected), (1, 1));
+    let entry = service.wait_for_ledger(|entry| entry.received == 2 && entry.in_flight == 0).await;
+    assert_eq!((entry.committed, entry.rejected), (1, 1));
     let (_, sensor) = service.get(&format!("/api/v1/sensors/{known}")).await.unwrap();
     assert_eq!(sensor["live"]["measurements"]["items"], 1, "{sensor}");
 }
@@ -106,7 +107,7 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let heartbeats = format!("{}/heartbeats/{sensor}", database.name);
     let published = "select count(*) from configuration where publication_timestamp is not null";
-    eventually(PATIENCE, async || match count(&database, published).await {
+    eventually(TIMEOUT, async || match count(&database, published).await {
         1 => Ok(()),
         count => Err(count),
     })
@@ -117,12 +118,12 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
         let (_, sensor) = service.get(&format!("/api/v1/sensors/{sensor}")).await.unwrap();
         sensor["live"].clone()
     };
-    eventually(PATIENCE, async || match live().await["last_acknowledged_revision"].as_i64() {
+    eventually(TIMEOUT, async || match live().await["last_acknowledged_revision"].as_i64() {
         Some(1) => Ok(()),
         other => Err(other),
     })
     .await;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let live = live().await;
         if live.is_null() { Ok(()) } else { Err(live) }
     })
@@ -133,7 +134,7 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
     assert_eq!(status, 202);
     let measurements = format!("{}/measurements/{sensor}", database.name);
     client.publish(&measurements, measurement(2.0)).await.unwrap();
-    let live = eventually(PATIENCE, async || {
+    let live = eventually(TIMEOUT, async || {
         let live = live().await;
         if live["measurements"]["messages"] == 1 { Ok(live) } else { Err(live) }
     })
@@ -161,7 +162,7 @@ async fn ten_thousand_sensors_have_an_actor_each() {
             outcome.unwrap();
         }
     }
-    service.until(|account| account.committed == 2 * SENSORS as u64).await;
+    service.wait_for_ledger(|entry| entry.committed == 2 * SENSORS as u64).await;
     let (_, status) = service.get("/api/v1/status").await.unwrap();
     assert_eq!(status["actors"]["alive"], json!(SENSORS as u64), "{status}");
     assert_eq!(count(&database, "select count(*) from sensor").await, SENSORS as i64);
@@ -199,7 +200,7 @@ async fn a_replayed_message_stops_its_actor_once() {
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let running = actix_rt::spawn(app.run_until(async move || drop((&mut stopped).await)));
     let post = async |path: &str, body: serde_json::Value| {
-        let request = awc::Client::default().post(format!("{url}{path}")).timeout(PATIENCE);
+        let request = awc::Client::default().post(format!("{url}{path}")).timeout(TIMEOUT);
         request.send_json(&body).await.unwrap().json::<serde_json::Value>().await.unwrap()
     };
     let sensor = Uuid::new_v4();
@@ -207,7 +208,7 @@ async fn a_replayed_message_stops_its_actor_once() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     // The subscription is there once a message arrives.
     let nowhere = format!("{}/log-messages/{}", database.name, Uuid::new_v4());
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         client.publish(&nowhere, "{").await.unwrap();
         match ledger.snapshot().log_messages.rejected {
             0 => Err(ledger.snapshot().log_messages),
@@ -216,7 +217,7 @@ async fn a_replayed_message_stops_its_actor_once() {
     })
     .await;
     client.publish(&topic, POISONED).await.unwrap();
-    eventually(PATIENCE, async || match ledger.snapshot().measurements {
+    eventually(TIMEOUT, async || match ledger.snapshot().measurements {
         entry if entry.rejected == 1 => Ok(()),
         entry => Err(entry),
     })
@@ -235,7 +236,7 @@ async fn a_replayed_message_stops_its_actor_once() {
     let reasons = "select count(*) from rejection where reason = 'actor_failed'";
     assert_eq!(count(&database, reasons).await, 1);
     client.publish(&topic, measurement(2.0)).await.unwrap();
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let entry = ledger.snapshot().measurements;
         assert!(entry.balances(), "{entry:?}");
         if entry.committed == 1 && entry.in_flight == 0 { Ok(()) } else { Err(entry) }
@@ -259,7 +260,7 @@ async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{}", database.name, Uuid::new_v4());
     // The subscription is there once a message arrives.
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         client.publish(&topic, measurement(0.0)).await.unwrap();
         match ledger.snapshot().measurements.committed {
             0 => Err(ledger.snapshot().measurements),
@@ -274,7 +275,7 @@ async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
         }
     }
 
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let entry = ledger.snapshot().measurements;
         assert!(entry.balances(), "{entry:?}");
         let done = entry.committed == 50 && entry.rejected == 1 && entry.in_flight == 0;

@@ -7,7 +7,7 @@ use tributary::store::EngineName;
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
 use crate::support::postgres::{Postgres, connect, skipped_on};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 #[tokio::test]
 #[should_panic(expected = "not within 50ms; last seen: Some(\"dark\")")]
@@ -55,7 +55,7 @@ async fn a_killed_backend_ends_its_session_and_the_server_recovers() {
 
     postgres.kill_backend(pid);
 
-    eventually(PATIENCE, async || match victim.batch_execute("select 1").await {
+    eventually(TIMEOUT, async || match victim.batch_execute("select 1").await {
         Ok(()) => Err("the session lives"),
         Err(_) => Ok(()),
     })
@@ -78,7 +78,7 @@ async fn databases_are_apart_and_begin_as_their_template() {
     drop(client);
     // A session that was just closed may still hold the template for a moment.
     let admin = connect(&postgres.url("postgres")).await.unwrap();
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let sessions = "select count(*) from pg_stat_activity where datname = $1";
         let count: i64 = admin.query_one(sessions, &[&template.name]).await.unwrap().get(0);
         if count == 0 { Ok(()) } else { Err(count) }
@@ -127,7 +127,7 @@ async fn a_killed_broker_ends_the_connection_and_comes_back() {
 
     broker.kill().await;
 
-    eventually(PATIENCE, async || client.end().ok_or("connected")).await;
+    eventually(TIMEOUT, async || client.end().ok_or("connected")).await;
     assert!(client.publish("after", "x").await.is_err());
     broker.start_again().await;
     Client::connect(broker.url(), "client").await.publish("after", "x").await.unwrap();
@@ -166,7 +166,7 @@ async fn a_broker_with_an_account_refuses_everyone_else_and_logs_packets_if_aske
     let client = Client::connect(broker.url(), "known").await;
     client.publish("topic", "x").await.unwrap();
 
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let log = broker.log();
         if log.contains("Sending PUBACK to known") { Ok(()) } else { Err(log) }
     })

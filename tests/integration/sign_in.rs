@@ -7,7 +7,7 @@ use tributary::store::{NewToken, NewUser, Store, UserChange, UserRow};
 use crate::support::postgres::{Database, connect};
 use crate::support::service::{count, database};
 use crate::support::store::config;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const SESSIONS: &str = "select count(*) from token where account_identifier is not null";
 
@@ -67,7 +67,7 @@ async fn a_change_that_comes_while_the_session_is_written_ends_it() {
             "select count(*) from pg_stat_activity
              where wait_event_type = 'Lock' and datname = current_database() and query like '{query}%'"
         );
-        eventually(PATIENCE, async || match count(&database, &waiting).await {
+        eventually(TIMEOUT, async || match count(&database, &waiting).await {
             1 => Ok(()),
             seen => Err(seen),
         })

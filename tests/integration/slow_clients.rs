@@ -14,7 +14,7 @@ use crate::support::broker::Broker;
 use crate::support::certificates::{Authority, Files};
 use crate::support::postgres::{Database, connect};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// More than the buffers of the systems between hold.
 const ROWS: u32 = 60_000;
@@ -28,14 +28,14 @@ const SIP_EVERY: Duration = Duration::from_millis(500);
 const RUNNING: &str = "select count(*) from pg_stat_activity
     where datname = current_database() and application_name = 'tributary-export'";
 
-struct Scene {
+struct Fixture {
     database: Database,
     service: Service,
     export: String,
     _files: Files,
 }
 
-async fn scene(settings: &[(&str, &str)], is_secure: bool) -> Scene {
+async fn fixture(settings: &[(&str, &str)], is_secure: bool) -> Fixture {
     let files = Files::new();
     let pair = Authority::new("ours").server(&["127.0.0.1"]);
     let certificate = files.put("http.pem", &pair.certificate);
@@ -57,10 +57,10 @@ async fn scene(settings: &[(&str, &str)], is_secure: bool) -> Scene {
     );
     client.batch_execute(&fill).await.unwrap();
     let export = format!("/api/v1/sensors/{sensor}/measurements/export?format=ndjson");
-    Scene { database, service, export, _files: files }
+    Fixture { database, service, export, _files: files }
 }
 
-impl Scene {
+impl Fixture {
     /// A connection of HTTP/2 whose streams have this window.
     async fn http2(&self, window: u32) -> SendRequest<&'static [u8]> {
         let options = ClientOptions {
@@ -91,7 +91,7 @@ impl Scene {
     }
 
     async fn nothing_is_left(&self) {
-        eventually(PATIENCE, async || match count(&self.database, RUNNING).await {
+        eventually(TIMEOUT, async || match count(&self.database, RUNNING).await {
             0 => Ok(()),
             running => Err(running),
         })
@@ -101,22 +101,22 @@ impl Scene {
 
 #[actix_rt::test]
 async fn a_client_of_http2_with_a_shut_window_is_cut_off() {
-    let scene = scene(&[], true).await;
-    for path in [&*scene.export, "/api/v1/status"] {
-        let mut client = scene.http2(0).await;
-        let mut body = scene.ask(&mut client, path).await;
-        let end = tokio::time::timeout(PATIENCE, body.data()).await;
+    let fixture = fixture(&[], true).await;
+    for path in [&*fixture.export, "/api/v1/status"] {
+        let mut client = fixture.http2(0).await;
+        let mut body = fixture.ask(&mut client, path).await;
+        let end = tokio::time::timeout(TIMEOUT, body.data()).await;
         assert!(matches!(end, Ok(Some(Err(_)))), "{path}: {end:?}");
     }
-    scene.nothing_is_left().await;
-    assert!(scene.service.log().contains("reads too slowly"), "{}", scene.service.log());
+    fixture.nothing_is_left().await;
+    assert!(fixture.service.log().contains("reads too slowly"), "{}", fixture.service.log());
 }
 
 #[actix_rt::test]
 async fn a_trickling_client_of_http2_is_cut_off_and_a_quick_one_gets_all() {
-    let scene = scene(&[MIN_BYTES_PER_SEC], true).await;
-    let mut client = scene.http2(1 << 20).await;
-    let mut body = scene.ask(&mut client, &scene.export).await;
+    let fixture = fixture(&[MIN_BYTES_PER_SEC], true).await;
+    let mut client = fixture.http2(1 << 20).await;
+    let mut body = fixture.ask(&mut client, &fixture.export).await;
     let mut bytes = 0;
     while let Some(piece) = body.data().await {
         bytes += piece.as_ref().unwrap().len();
@@ -125,7 +125,7 @@ async fn a_trickling_client_of_http2_is_cut_off_and_a_quick_one_gets_all() {
     let all = bytes;
     assert!(all > (ROWS * ROW_BYTES) as usize, "{all} bytes");
 
-    let mut body = scene.ask(&mut scene.http2(1 << 20).await, &scene.export).await;
+    let mut body = fixture.ask(&mut fixture.http2(1 << 20).await, &fixture.export).await;
     let mut bytes = 0;
     let sip = async {
         while let Some(piece) = body.data().await {
@@ -138,24 +138,24 @@ async fn a_trickling_client_of_http2_is_cut_off_and_a_quick_one_gets_all() {
         }
         false
     };
-    let is_cut_off = tokio::time::timeout(2 * PATIENCE, sip).await;
+    let is_cut_off = tokio::time::timeout(2 * TIMEOUT, sip).await;
     assert_eq!(is_cut_off, Ok(true), "after {bytes} bytes");
     assert!(bytes < all);
-    scene.nothing_is_left().await;
+    fixture.nothing_is_left().await;
 }
 
 #[actix_rt::test]
 async fn a_trickling_client_of_http1_is_cut_off_and_a_quick_one_gets_all() {
     // So long that the system, whose timeout is the same, sees the window open in between.
-    let scene = scene(&[MIN_BYTES_PER_SEC, ("HTTP_WRITE_TIMEOUT_SECS", "6")], false).await;
-    let host = scene.service.url().replace("http://", "");
+    let fixture = fixture(&[MIN_BYTES_PER_SEC, ("HTTP_WRITE_TIMEOUT_SECS", "6")], false).await;
+    let host = fixture.service.url().replace("http://", "");
     let ask = async || {
         let socket = TcpSocket::new_v4().unwrap();
         // What the system has received is read even after the connection was cut.
         socket.set_recv_buffer_size(64 << 10).unwrap();
         let mut socket = socket.connect(host.parse().unwrap()).await.unwrap();
         let request =
-            format!("GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n", scene.export);
+            format!("GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n", fixture.export);
         socket.write_all(request.as_bytes()).await.unwrap();
         socket
     };
@@ -173,7 +173,7 @@ async fn a_trickling_client_of_http1_is_cut_off_and_a_quick_one_gets_all() {
             tokio::time::sleep(SIP_EVERY).await;
         }
     };
-    let end = tokio::time::timeout(2 * PATIENCE, sips).await;
+    let end = tokio::time::timeout(2 * TIMEOUT, sips).await;
     assert!(end.is_ok() && bytes < whole.len(), "{bytes} bytes");
-    scene.nothing_is_left().await;
+    fixture.nothing_is_left().await;
 }

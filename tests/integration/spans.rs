@@ -7,9 +7,9 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::said::measurement;
+use crate::support::payloads::measurement;
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 type Bodies = Arc<Mutex<Vec<Vec<u8>>>>;
 
@@ -113,12 +113,12 @@ async fn a_batch_and_its_attempt_reach_the_collector() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(1.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
 
     // What is not exported yet is exported at the end.
     assert!(service.terminate().await.success());
 
-    let (batch, attempt) = eventually(PATIENCE, async || {
+    let (batch, attempt) = eventually(TIMEOUT, async || {
         let spans = spans(&bodies);
         let named = |name: &str| spans.iter().find(|span| span.name == name).cloned();
         named("batch").zip(named("attempt")).ok_or(spans)

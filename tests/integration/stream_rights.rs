@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::events::Events;
+use crate::support::payloads::measurement;
 use crate::support::postgres::{Database, Postgres, connect};
-use crate::support::said::measurement;
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const FLEET: &str = "/api/v1/streams/sensors";
 const DEFAULT_NETWORK: &str = "00000000-0000-0000-0000-000000000000";
@@ -51,7 +51,7 @@ impl Pair {
         let method = method.parse().unwrap();
         let request = awc::Client::default()
             .request(method, format!("{}{path}", self.second.url()))
-            .timeout(PATIENCE)
+            .timeout(TIMEOUT)
             .insert_header(("Authorization", format!("Bearer {}", self.admin)));
         let sent =
             if body.is_null() { request.send().await } else { request.send_json(body).await };
@@ -203,7 +203,7 @@ async fn a_listener_that_is_cut_off_is_replaced_by_the_poll_and_says_so() {
     let (_, viewer) = token(&pair.database, "viewer", "viewer", None).await;
     let mut events = pair.open(FLEET, &viewer).await;
     let metric = async |value: &str| {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let mut answer = awc::Client::default()
                 .get(format!("{}/metrics", pair.first.url()))
                 .insert_header(("Authorization", format!("Bearer {}", pair.admin)))

@@ -11,10 +11,10 @@ use uuid::Uuid;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::events::Events;
+use crate::support::payloads::{heartbeat, measurement, measurements};
 use crate::support::postgres::{Database, connect};
-use crate::support::said::{heartbeat, measurement, measurements};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const FLEET: &str = "/api/v1/streams/sensors";
 
@@ -146,7 +146,7 @@ async fn no_event_precedes_its_commit() {
     // The COPY is done, the COMMIT waits behind the journal.
     let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
         and query like 'insert into sensor_hour_journal%' and datname = current_database()";
-    eventually(PATIENCE, async || match count(&rig.database, waiting).await {
+    eventually(TIMEOUT, async || match count(&rig.database, waiting).await {
         1 => Ok(()),
         seen => Err(seen),
     })
@@ -169,8 +169,8 @@ async fn the_fleet_is_counted_exactly_whatever_is_killed() {
     // Older than 28 days, and the same again.
     rig.say("measurements", &sensor, measurements([now, now - 29.0 * 86_400.0])).await;
     rig.say("heartbeats", &sensor, heartbeat(0, now, true)).await;
-    rig.service.until(|account| account.committed == 4 && account.duplicate == 1).await;
-    eventually(PATIENCE, async || match rig.service.account("heartbeats").await?.committed {
+    rig.service.wait_for_ledger(|entry| entry.committed == 4 && entry.duplicate == 1).await;
+    eventually(TIMEOUT, async || match rig.service.ledger_entry("heartbeats").await?.committed {
         1 => Ok(()),
         seen => Err(seen.to_string()),
     })
@@ -197,11 +197,11 @@ async fn the_fleet_is_counted_exactly_whatever_is_killed() {
     let lock = locker.transaction().await.unwrap();
     lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
     rig.say("measurements", &sensor, measurements((0..50).map(|it| now - f64::from(it)))).await;
-    rig.service.until(|account| account.in_flight == 50).await;
+    rig.service.wait_for_ledger(|entry| entry.in_flight == 50).await;
     rig.service.kill();
     lock.rollback().await.unwrap();
     rig.service.start_again().await;
-    rig.service.until(|account| account.received >= 50 && account.in_flight == 0).await;
+    rig.service.wait_for_ledger(|entry| entry.received >= 50 && entry.in_flight == 0).await;
     let (_, first) = rig.fleet().await;
     let recent =
         "select count(*) from measurement where creation_timestamp > now() - interval '27 days'";
@@ -242,7 +242,7 @@ async fn a_thousand_read_at_once_and_one_more_than_may_is_refused() {
     // Who goes makes room.
     drop(readers);
     let path = format!("/api/v1/sensors/{sensor}/stream");
-    eventually(PATIENCE, async || match rig.open(&path, "").await.status() {
+    eventually(TIMEOUT, async || match rig.open(&path, "").await.status() {
         200 => Ok(()),
         status => Err(status),
     })
@@ -298,7 +298,7 @@ async fn a_reader_that_sleeps_keeps_its_place_for_a_time() {
         awake.expect("log_message").await;
     }
 
-    eventually(PATIENCE, async || match rig.open(&path, "").await.status() {
+    eventually(TIMEOUT, async || match rig.open(&path, "").await.status() {
         200 => Ok(()),
         status => Err(status),
     })
@@ -406,7 +406,7 @@ async fn a_stream_shows_its_network_and_ends_with_its_token() {
     let [(_, admin), (one, viewer), (_, stranger)] = &tokens[..] else { unreachable!() };
 
     rig.say("measurements", &here, measurement(now())).await;
-    rig.service.until(|account| account.committed == 1).await;
+    rig.service.wait_for_ledger(|entry| entry.committed == 1).await;
     let path = format!("/api/v1/sensors/{here}/stream");
     let open = async |path: &str, token: &str| Events::open(&guarded.url(), path, token).await;
     for path in [path.as_str(), FLEET] {

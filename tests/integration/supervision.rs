@@ -8,9 +8,9 @@ use crate::metrics::Reading;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::events::Events;
-use crate::support::said::{heartbeat, measurement};
+use crate::support::payloads::{heartbeat, measurement};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Those whose panic ends the process.
 const ESSENTIAL: [Task; 4] = [Task::Ingest, Task::Supervisor, Task::Writer, Task::Outbox];
@@ -50,7 +50,7 @@ async fn every_other_task_panics_once_and_goes_on() {
 
     // Messages, of which the actor, the delivery and the socket each lose some once.
     let mut sent = 0_u32;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         for _ in 0..50 {
             sent += 1;
             client.publish(&topic("measurements"), measurement(f64::from(sent))).await.unwrap();
@@ -63,11 +63,11 @@ async fn every_other_task_panics_once_and_goes_on() {
     .await;
     client.publish(&topic("heartbeats"), heartbeat(1, 1.0, true)).await.unwrap();
     let committed = u64::from(sent);
-    let account = service.until(|it| it.committed == committed && it.in_flight == 0).await;
+    let entry = service.wait_for_ledger(|it| it.committed == committed && it.in_flight == 0).await;
     assert_eq!(
         count(&database, "select count(*) from measurement").await,
         i64::from(sent),
-        "{account:?}"
+        "{entry:?}"
     );
 
     // The hub has lost an event; its readers are told, and come again.
@@ -78,8 +78,8 @@ async fn every_other_task_panics_once_and_goes_on() {
 
     // A replay that fails says so, and the next one works.
     client.publish(&topic("measurements"), "no JSON").await.unwrap();
-    service.until(|_| true).await;
-    eventually(PATIENCE, async || {
+    service.wait_for_ledger(|_| true).await;
+    eventually(TIMEOUT, async || {
         let stored = count(&database, "select count(*) from rejection").await;
         if stored == 1 { Ok(()) } else { Err(stored) }
     })
@@ -93,7 +93,7 @@ async fn every_other_task_panics_once_and_goes_on() {
     assert_eq!((status, &answer["kept"]), (200, &json!(1)), "{answer}");
 
     for task in others() {
-        eventually(PATIENCE, async || match panics(&service, task).await {
+        eventually(TIMEOUT, async || match panics(&service, task).await {
             1.0 => Ok(()),
             panics => Err((task, panics)),
         })
@@ -133,7 +133,7 @@ async fn the_process_ends_with_a_sentence_where_a_task_cannot_go_on() {
         // What was not acknowledged comes again.
         let _service = Service::start(&database, broker, &[]).await;
         if sensor.is_some() {
-            eventually(PATIENCE, async || {
+            eventually(TIMEOUT, async || {
                 match count(&database, "select count(*) from measurement").await {
                     1 => Ok(()),
                     stored => Err((task, stored)),

@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
+use crate::support::payloads::{heartbeat, measurement};
 use crate::support::postgres::{Database, connect};
-use crate::support::said::{heartbeat, measurement};
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const ROWS: &str = "select count(*) from measurement";
 const REJECTIONS: &str = "select count(*) from rejection";
@@ -18,8 +18,8 @@ async fn client(database: &Database) -> Client {
     Client::connect(Broker::shared().await.url(), &format!("{}-sensor", database.name)).await
 }
 
-async fn until(database: &Database, query: &str, expected: i64) {
-    eventually(PATIENCE, async || match count(database, query).await {
+async fn wait_for_count(database: &Database, query: &str, expected: i64) {
+    eventually(TIMEOUT, async || match count(database, query).await {
         found if found == expected => Ok(()),
         found => Err(format!("{query}: {found}")),
     })
@@ -53,7 +53,7 @@ async fn a_near_miss_is_recorded_with_the_topic_that_is_expected() {
     }
     client.publish(&format!("{prefix}/heartbeats"), "{}").await.unwrap();
     client.publish(&format!("{prefix}/heartbeats/"), "{}").await.unwrap();
-    until(&database, REJECTIONS, 6).await;
+    wait_for_count(&database, REJECTIONS, 6).await;
 
     let path = format!("/api/v1/rejections?sensor={sensor}");
     let (_, page) = service.get(&path).await.unwrap();
@@ -77,8 +77,8 @@ async fn a_near_miss_is_recorded_with_the_topic_that_is_expected() {
         let topic = format!("{prefix}/measurements/{sensor}/roof");
         client.publish(&topic, measurement(f64::from(second))).await.unwrap();
     }
-    let account = service.until(|it| it.received == 7 && it.in_flight == 0).await;
-    assert_eq!(account.rejected, 7);
+    let entry = service.wait_for_ledger(|it| it.received == 7 && it.in_flight == 0).await;
+    assert_eq!(entry.rejected, 7);
     assert_eq!(count(&database, REJECTIONS).await, 6);
     let over = "select sum(item_count)::bigint from rejection_overflow";
     assert_eq!(count(&database, over).await, 3);
@@ -95,11 +95,11 @@ async fn clearing_a_retained_message_is_no_rejection() {
     client.publish_retained(&topic, "").await.unwrap();
     client.publish_retained(&format!("{topic}/roof"), "").await.unwrap();
     client.publish(&topic, measurement(2.0)).await.unwrap();
-    let account = service.until(|it| it.committed == 2 && it.in_flight == 0).await;
-    assert_eq!((account.received, account.rejected), (2, 0));
+    let entry = service.wait_for_ledger(|it| it.committed == 2 && it.in_flight == 0).await;
+    assert_eq!((entry.received, entry.rejected), (2, 0));
     assert_eq!(count(&database, REJECTIONS).await, 0);
     // They are acknowledged even so.
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let (_, ingest) = service.get("/api/v1/ingest").await.unwrap();
         if ingest["window"]["messages"] == 0 { Ok(()) } else { Err(ingest) }
     })
@@ -117,7 +117,7 @@ async fn a_retained_message_in_a_new_session_is_no_activity() {
         let topic = format!("{}/measurements/{sensor}", database.name);
         client.publish_retained(&topic, measurement(1.0)).await.unwrap();
     }
-    until(&database, ROWS, 3).await;
+    wait_for_count(&database, ROWS, 3).await;
     let before = last_seen(&service, &sensor).await;
     assert!(before.is_string(), "published while we listen, it is activity");
     let path = |sensor: &str| format!("/api/v1/sensors/{sensor}");
@@ -132,8 +132,8 @@ async fn a_retained_message_in_a_new_session_is_no_activity() {
     let client_id = format!("{}-new", database.name);
     let settings = [("UNKNOWN_SENSOR", "register"), ("MQTT_CLIENT_ID", client_id.as_str())];
     let mut service = Service::start(&database, broker, &settings).await;
-    let account = service.until(|it| it.received == 3 && it.in_flight == 0).await;
-    assert_eq!((account.duplicate, account.rejected), (1, 2));
+    let entry = service.wait_for_ledger(|it| it.received == 3 && it.in_flight == 0).await;
+    assert_eq!((entry.duplicate, entry.rejected), (1, 2));
     // What it has seen is stored at the latest when it stops.
     assert!(service.terminate().await.success());
     service.start_again().await;
@@ -145,7 +145,7 @@ async fn a_retained_message_in_a_new_session_is_no_activity() {
     // Its next message that is not retained registers it.
     let topic = format!("{}/measurements/{deleted}", database.name);
     client.publish(&topic, measurement(2.0)).await.unwrap();
-    service.until(|it| it.committed == 1).await;
+    service.wait_for_ledger(|it| it.committed == 1).await;
     assert_eq!(service.get(&path(&deleted)).await.unwrap().0, 200);
 }
 
@@ -159,15 +159,16 @@ async fn a_retained_heartbeat_in_a_new_session_acknowledges_nothing() {
     let topic = format!("{}/heartbeats/{sensor}", database.name);
     // From before there was such a revision: of another server, or of an earlier life of the sensor.
     client.publish_retained(&topic, heartbeat(1, 1.0, false)).await.unwrap();
-    let is_settled = |it: crate::support::service::Account| it.received == 1 && it.in_flight == 0;
-    service.until_of("heartbeats", is_settled).await;
+    let is_settled =
+        |it: crate::support::service::LedgerEntry| it.received == 1 && it.in_flight == 0;
+    service.wait_for_ledger_of("heartbeats", is_settled).await;
     let before = last_seen(&service, &sensor).await;
     let path = format!("/api/v1/sensors/{sensor}/configurations");
     assert_eq!(service.post(&path, &json!({})).await.unwrap().1["revision"], 1);
     let state = async |service: &Service| -> Value {
         service.get(&path).await.unwrap().1["items"][0]["state"].clone()
     };
-    eventually(PATIENCE, async || match state(&service).await {
+    eventually(TIMEOUT, async || match state(&service).await {
         published if published == "published" => Ok(()),
         other => Err(other),
     })
@@ -176,14 +177,14 @@ async fn a_retained_heartbeat_in_a_new_session_acknowledges_nothing() {
 
     let client_id = format!("{}-new", database.name);
     let mut service = Service::start(&database, broker, &[("MQTT_CLIENT_ID", &client_id)]).await;
-    let account = service.until_of("heartbeats", is_settled).await;
-    assert_eq!(account.duplicate, 1);
+    let entry = service.wait_for_ledger_of("heartbeats", is_settled).await;
+    assert_eq!(entry.duplicate, 1);
     assert_eq!(state(&service).await, "published");
     assert!(service.terminate().await.success());
     service.start_again().await;
     assert_eq!(last_seen(&service, &sensor).await, before);
     client.publish(&topic, heartbeat(1, 2.0, true)).await.unwrap();
-    eventually(PATIENCE, async || match state(&service).await {
+    eventually(TIMEOUT, async || match state(&service).await {
         acknowledged if acknowledged == "acknowledged" => Ok(()),
         other => Err(other),
     })
@@ -198,7 +199,7 @@ async fn last_seen_survives_an_orderly_restart() {
     let client = client(&database).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(1.0)).await.unwrap();
-    service.until(|it| it.committed == 1).await;
+    service.wait_for_ledger(|it| it.committed == 1).await;
     let before = last_seen(&service, &sensor).await;
     assert!(service.terminate().await.success());
     service.start_again().await;
@@ -219,15 +220,16 @@ async fn a_session_with_the_subscriptions_of_an_earlier_release_receives_each_me
     client.publish(&topic, measurement(1.0)).await.unwrap();
 
     let service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
-    service.until(|it| it.committed == 1).await;
+    service.wait_for_ledger(|it| it.committed == 1).await;
     // The UNSUBSCRIBE may still be on its way.
     let mut sent = 1.0;
-    eventually(PATIENCE, async || {
-        let before = service.account("measurements").await?;
+    eventually(TIMEOUT, async || {
+        let before = service.ledger_entry("measurements").await?;
         sent += 1.0;
         client.publish(&topic, measurement(sent)).await.map_err(|end| end.clone())?;
-        let after =
-            service.until(|it| it.committed == before.committed + 1 && it.in_flight == 0).await;
+        let after = service
+            .wait_for_ledger(|it| it.committed == before.committed + 1 && it.in_flight == 0)
+            .await;
         if after.received == before.received + 1 { Ok(()) } else { Err(format!("{after:?}")) }
     })
     .await;

@@ -8,7 +8,7 @@ use tributary::domain::Reason;
 
 use crate::support::broker::Broker;
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/API.md");
@@ -80,7 +80,7 @@ async fn follow(steps: &[Step], settings: &[(&str, &str)]) {
             assert!(matches(expected, &said), "{script}\nsaid:\n{said}\nand not:\n{expected}");
             continue;
         }
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             // A script may fail until what it looks for is there.
             let said = try_run(&here, &variables.0)?;
             if matches(expected, &said) { Ok(()) } else { Err(format!("{script}\nsaid:\n{said}")) }

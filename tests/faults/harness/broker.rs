@@ -7,7 +7,7 @@ use super::proxy::Listener;
 use super::run::Run;
 use super::service::pause;
 use crate::support::client::Client;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// SIGKILL shortly after a save. The broker loses what it has acknowledged since: the publishers publish it again.
 pub(super) async fn killed(run: &Run<'_>, rng: &mut StdRng) {
@@ -40,7 +40,7 @@ pub(super) async fn half_open(run: &Run<'_>) {
     let to_broker = run.to_broker.lock().await;
     let before = to_broker.connection_count();
     to_broker.drop_bytes();
-    eventually(PATIENCE * 2, async || match to_broker.connection_count() {
+    eventually(TIMEOUT * 2, async || match to_broker.connection_count() {
         now if now > before => Ok(()),
         now => Err(now),
     })
@@ -78,7 +78,7 @@ pub(super) async fn loses_session(run: &Run<'_>) {
     to_broker.set_listener(Listener::Closed);
     to_broker.close_all();
     let _broker = run.broker.lock().await;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let clean_start = true;
         let other = Client::try_connect(&run.broker_url, &run.database.name, clean_start);
         other.await?.disconnect().await;
@@ -98,7 +98,7 @@ pub(super) async fn loses_session(run: &Run<'_>) {
     if !expects_session {
         return;
     }
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let told = run.process_runs.log().matches(said).count() > before;
         if told || run.process_runs.count.get() > life { Ok(()) } else { Err(()) }
     })

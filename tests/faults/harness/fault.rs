@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::run::Run;
 use super::{broker, instances, operators, postgres, replication, service};
-use crate::support::server::Place;
+use crate::support::server::Launcher;
 
 macro_rules! faults {
     ($($variant:ident = $name:literal,)+; $($of_instances:ident = $name_of_instances:literal,)+) => {
@@ -159,7 +159,7 @@ impl Fault {
             Self::BrokerKilled
             | Self::BrokerFrozen
             | Self::PostgresFailedOver
-            | Self::PostgresWrongClock => Place::of_this_run() == Place::Binaries,
+            | Self::PostgresWrongClock => Launcher::of_this_run() == Launcher::Binaries,
             Self::PostgresDiskFull => !has_own_server,
             _ => true,
         };

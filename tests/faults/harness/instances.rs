@@ -16,7 +16,7 @@ use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::Database;
 use crate::support::service::Service;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Beside the one that the harness keeps.
 const COMPANIONS: usize = 2;
@@ -89,7 +89,7 @@ impl Companions {
         let mut has_heard = vec![false; urls.len()];
         let mut sent = 0;
         // A session is a queue: who has the probe has had everything before it.
-        eventually(2 * PATIENCE, async || {
+        eventually(2 * TIMEOUT, async || {
             sent += 1;
             let heartbeat = format!(
                 r#"{{"heartbeats":[{{"revision":{PROBE_REVISION},"timestamp":{sent},"success":true}}]}}"#
@@ -103,7 +103,7 @@ impl Companions {
         })
         .await;
         for url in &urls {
-            eventually(2 * PATIENCE, async || {
+            eventually(2 * TIMEOUT, async || {
                 let (_, status) =
                     super::process_runs::request(url, "GET", "/api/v1/status", None).await?;
                 let ledger = status["ledger"].as_object().ok_or("no ledger")?;

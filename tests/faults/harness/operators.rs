@@ -6,7 +6,7 @@ use rand::seq::IndexedRandom as _;
 
 use super::messages::{WEEK_SECONDS, week_begin};
 use super::run::Run;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Clock errors on both sides of the retention (100 days) and of the tolerance (5 minutes).
 const OFFSETS: [&str; 4] = ["+200d", "-200d", "+2h", "-2h"];
@@ -16,7 +16,7 @@ pub(super) async fn publication(run: &Run<'_>) {
     // The first housekeeping of a database gives these their replica identity; until then deletions wait.
     let without_identity = "select count(*) from pg_class where relreplident = 'd' and relname in
         ('measurement_default', 'log_message_default', 'heartbeat_default')";
-    eventually(PATIENCE * 3, async || {
+    eventually(TIMEOUT * 3, async || {
         match run.client().await.query_one(without_identity, &[]).await {
             Ok(row) if row.get::<_, i64>(0) == 0 => Ok(()),
             other => Err(other.map(|row| row.get::<_, i64>(0))),
@@ -50,7 +50,7 @@ pub(super) async fn wrong_clock(run: &Run<'_>, rng: &mut StdRng) {
     let warned = "the database's clock and ours differ";
     let before = run.process_runs.log().matches(warned).count();
     run.process_runs.terminate(false).await;
-    eventually(PATIENCE * 3, async || match run.process_runs.log().matches(warned).count() {
+    eventually(TIMEOUT * 3, async || match run.process_runs.log().matches(warned).count() {
         now if now > before => Ok(()),
         now => Err(now),
     })
@@ -66,7 +66,7 @@ async fn set_clock(run: &Run<'_>, offset: &str) {
     }
     let is_right = offset == "+0";
     let clock = "select abs(extract(epoch from clock_timestamp())::float8 - $1) < 600";
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
         match run.client().await.query_one(clock, &[&now.as_secs_f64()]).await {
             Ok(row) if row.get::<_, bool>(0) == is_right => Ok(()),
@@ -86,7 +86,7 @@ fn none_refused(run: &Run<'_>, state: &str) {
 
 /// Retried, because other faults may prevent it.
 async fn change(run: &Run<'_>, statement: &str) {
-    eventually(PATIENCE * 3, async || {
+    eventually(TIMEOUT * 3, async || {
         let client = run.client().await;
         client.batch_execute(statement).await.map_err(|error| error.to_string())
     })
@@ -101,7 +101,7 @@ async fn ingest_another_week(run: &Run<'_>) {
     let end = begin + WEEK_SECONDS as f64;
     let rows = "select exists (select from measurement
         where creation_timestamp >= to_timestamp($1) and creation_timestamp < to_timestamp($2))";
-    eventually(PATIENCE * 3, async || {
+    eventually(TIMEOUT * 3, async || {
         let found = run.client().await.query_one(rows, &[&begin, &end]).await;
         match found.map(|row| row.get(0)) {
             Ok(true) => Ok(()),

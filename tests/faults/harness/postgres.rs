@@ -10,7 +10,7 @@ use super::proxy::Listener;
 use super::run::Run;
 use super::service::pause;
 use crate::support::postgres::connect;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const TICK: Duration = Duration::from_millis(20);
 
@@ -133,7 +133,7 @@ pub(super) async fn read_only(run: &Run<'_>) {
     // Faults that stop the server wait for this lock.
     let _postgres = run.postgres.lock().await;
     let set = async |value: &str| {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let client = run.client().await;
             let statement = format!("alter system set default_transaction_read_only = {value}");
             client.batch_execute(&statement).await.map_err(|error| error.to_string())?;
@@ -189,7 +189,7 @@ pub(super) async fn serialization(run: &Run<'_>) {
     if client.batch_execute(begin).await.is_ok() {
         tokio::time::sleep(run.scale.seconds(3.0, 10.0)).await;
     }
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let client = run.client().await;
         let end = "drop trigger if exists fails on measurement";
         client.batch_execute(end).await.map_err(|error| error.to_string())
@@ -202,7 +202,7 @@ pub(super) async fn half_open(run: &Run<'_>) {
     let to_database = run.to_database.lock().await;
     let before = to_database.connection_count();
     to_database.drop_bytes();
-    eventually(PATIENCE * 3, async || match to_database.connection_count() {
+    eventually(TIMEOUT * 3, async || match to_database.connection_count() {
         now if now > before => Ok(()),
         now => Err(now),
     })

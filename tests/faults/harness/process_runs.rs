@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::support::service::Service;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Between an exit and the next start.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
@@ -60,7 +60,7 @@ impl ProcessRuns {
 
     /// Waits until broker and database are there.
     pub(crate) async fn ready(&self) {
-        eventually(PATIENCE, async || match self.get("/readyz").await {
+        eventually(TIMEOUT, async || match self.get("/readyz").await {
             Ok((200, _)) => Ok(()),
             answer => Err((answer, self.log())),
         })
@@ -83,7 +83,7 @@ impl ProcessRuns {
         }
         let (life, started_at) = (self.count.get(), Instant::now());
         self.terminating.set(true);
-        self.service.borrow().tell_to_stop();
+        self.service.borrow().send_sigterm();
         // Plus 5 s for requests in progress, and 3 s for a debug build on a busy machine.
         let grace = Duration::from_secs(GRACE_SECS + 8);
         loop {
@@ -107,11 +107,11 @@ impl ProcessRuns {
     }
 
     /// SIGTERM, without waiting.
-    pub(crate) fn tell_to_stop(&self) {
+    pub(crate) fn send_sigterm(&self) {
         let mut service = self.service.borrow_mut();
         if service.exit_status().is_none() {
             self.terminating.set(true);
-            service.tell_to_stop();
+            service.send_sigterm();
         }
     }
 
@@ -127,7 +127,7 @@ impl ProcessRuns {
 
     /// Returns once the process has been restarted after this run.
     pub(crate) async fn restarted_after(&self, life: u64) {
-        eventually(PATIENCE, async || match self.count.get() {
+        eventually(TIMEOUT, async || match self.count.get() {
             now if now > life => Ok(()),
             now => Err(now),
         })
@@ -148,7 +148,7 @@ impl ProcessRuns {
 
     /// Repeats a request until it succeeds.
     pub(crate) async fn insist(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        eventually(PATIENCE * 2, async || {
+        eventually(TIMEOUT * 2, async || {
             match request(&self.url, method, path, body).await {
                 Ok((200..=299, answer)) => Ok(answer),
                 // The answer to an earlier attempt may have been lost.

@@ -21,7 +21,7 @@ const PUBACK: u8 = 4;
 const ASK_AT_ONCE: usize = 32;
 
 /// Longer than any query, shorter than a keep-alive.
-const PATIENCE: Duration = Duration::from_millis(800);
+const TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Items of which there is neither a row nor a rejection, and whose sensor was not deleted.
 const UNSETTLED: &str = "\
@@ -93,7 +93,7 @@ pub(crate) struct Verification {
 impl Verification {
     pub(crate) async fn ask(self) {
         let Self { puback_check, items } = self;
-        let count = match tokio::time::timeout(PATIENCE, puback_check.look(&items)).await {
+        let count = match tokio::time::timeout(TIMEOUT, puback_check.look(&items)).await {
             Ok(Some(unsettled)) => {
                 if !unsettled.is_empty() {
                     eprintln!("PUBACKs came before their COMMIT: {unsettled:?}");

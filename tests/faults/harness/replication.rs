@@ -12,7 +12,7 @@ use super::proxy::Proxy;
 use super::run::{Run, port};
 use super::service::pause;
 use crate::support::postgres::{Postgres, connect};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// After this long without a PUBACK, all PUBACKs of earlier commits have passed.
 const QUIET: Duration = Duration::from_millis(800);
@@ -32,7 +32,7 @@ impl Standby {
         admin.batch_execute(waits).await.expect("we are its superuser");
         name_standbys(&admin, "*").await.expect("we are its superuser");
         let synchronous = "select count(*) from pg_stat_replication where sync_state = 'sync'";
-        eventually(PATIENCE, async || match admin.query_one(synchronous, &[]).await {
+        eventually(TIMEOUT, async || match admin.query_one(synchronous, &[]).await {
             Ok(row) if row.get::<_, i64>(0) == 1 => Ok(()),
             other => Err(other.map(drop)),
         })
@@ -69,7 +69,7 @@ pub(super) async fn failed_over(run: &Run<'_>, rng: &mut StdRng) {
     std::mem::swap(&mut *run.to_database.lock().await, &mut standby.proxy);
     // The service has found the new primary.
     let sessions = format!("select count(*) from pg_stat_activity where {OURS}");
-    eventually(PATIENCE * 2, async || match run.client().await.query_one(&sessions, &[]).await {
+    eventually(TIMEOUT * 2, async || match run.client().await.query_one(&sessions, &[]).await {
         Ok(row) if row.get::<_, i64>(0) > 0 => Ok(()),
         other => Err(other.map(drop)),
     })
@@ -79,7 +79,7 @@ pub(super) async fn failed_over(run: &Run<'_>, rng: &mut StdRng) {
 /// COMMIT waits for a standby that does not exist, and `pg_cancel_backend` ends the waits.
 pub(super) async fn commit_waits(run: &Run<'_>) {
     // Earlier, the creation of the first partitions would wait, and no batch.
-    eventually(PATIENCE * 3, async || match run.puback_check.pubacks.get() {
+    eventually(TIMEOUT * 3, async || match run.puback_check.pubacks.get() {
         0 => Err("no PUBACK yet"),
         _ => Ok(()),
     })
@@ -118,7 +118,7 @@ pub(super) async fn commit_waits(run: &Run<'_>) {
 
 async fn wait_for_quiet(run: &Run<'_>) {
     let mut seen = (run.puback_check.pubacks.get(), Instant::now());
-    eventually(PATIENCE, async || match run.puback_check.pubacks.get() {
+    eventually(TIMEOUT, async || match run.puback_check.pubacks.get() {
         now if now != seen.0 => {
             seen = (now, Instant::now());
             Err(now)

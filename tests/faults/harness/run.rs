@@ -25,7 +25,7 @@ use super::test_bed::TestBed;
 use crate::support::broker::Broker;
 use crate::support::postgres::{Database, Postgres, Settings, connect};
 use crate::support::service::Service;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const SENSORS: usize = 20;
 const PUBLISHERS: usize = 3;
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
 
     /// A connection to the primary without the proxy, once it accepts one.
     pub(crate) async fn client(&self) -> tokio_postgres::Client {
-        eventually(PATIENCE * 2, async || {
+        eventually(TIMEOUT * 2, async || {
             connect(&self.primary_url()).await.map_err(|error| error.to_string())
         })
         .await

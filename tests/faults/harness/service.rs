@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use super::run::Run;
 use crate::support::ports::free_port;
 use crate::support::service::Service;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Two processes with one client identifier detect each other within this time.
 const CONTENTION: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ pub(super) async fn killed_before_puback(run: &Run<'_>, rng: &mut StdRng) {
 pub(super) async fn killed_in_drain(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..2 {
         let life = run.process_runs.count.get();
-        run.process_runs.tell_to_stop();
+        run.process_runs.send_sigterm();
         pause(rng, 1..40).await;
         run.process_runs.kill();
         run.process_runs.restarted_after(life).await;
@@ -88,7 +88,7 @@ pub(super) async fn twins(run: &Run<'_>) {
         let broker = run.broker.lock().await;
         Service::start_unready(&run.database, &broker, &settings)
     };
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let log = twin.log();
         if connections(&log) > 0 { Ok(()) } else { Err(log) }
     })

@@ -9,7 +9,7 @@ use tributary::domain::{Role, Scope};
 
 use super::fixture::Api;
 use crate::support::postgres::Postgres;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const TOKENS: &str = "/api/v1/tokens";
 const STATUS: &str = "/api/v1/status";
@@ -36,7 +36,7 @@ async fn a_token_is_shown_once_and_revoked_at_once() {
     assert!(!list.text.contains(&token), "{list:?}");
     assert!(list.expect(200)["items"].as_array().unwrap().len() == 2);
     assert_eq!(api.count("select count(*) from token where digest::text like '%trb%'").await, 0);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let one = api.call(Some(&admin), Method::GET, &path, None).await.expect(200);
         if one["last_used_timestamp"].is_string() { Ok(()) } else { Err(one) }
     })
@@ -58,7 +58,7 @@ async fn a_token_revoked_behind_its_back_is_refused_within_two_seconds() {
     api.call(Some(&token), Method::GET, STATUS, None).await.expect(200);
     api.execute("delete from token").await;
     let revoked = Instant::now();
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         match api.call(Some(&token), Method::GET, STATUS, None).await.status {
             401 => Ok(()),
             status => Err(status),
@@ -77,7 +77,7 @@ async fn an_expired_token_is_refused_even_if_it_is_at_hand() {
     let created = create(&api, &admin, body).await;
     let token = created["token"].as_str().unwrap();
     api.call(Some(token), Method::GET, STATUS, None).await.expect(200);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let status = api.call(Some(token), Method::GET, STATUS, None).await.status;
         assert!(status == 401 || jiff::Timestamp::now() < soon + Duration::from_secs(1));
         if status == 401 { Ok(()) } else { Err(status) }
@@ -200,7 +200,7 @@ async fn without_a_database_only_who_was_known_is_let_in() {
     let status = api.call(Some(&known), Method::GET, STATUS, None).await.expect(200);
     assert_eq!(status["connections"]["database"]["up"], false);
     postgres.start_again().await;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         match api.call(Some(&unknown), Method::GET, STATUS, None).await.status {
             200 => Ok(()),
             status => Err(status),

@@ -4,7 +4,7 @@ use actix_web::http::Method;
 use serde_json::json;
 use tributary::domain::SensorIdentifier;
 
-use super::fixture::{Answer, Api, Told};
+use super::fixture::{Answer, Api, SupervisorMessage};
 
 async fn create(api: &Api, one: &str, key: &str, body: &str) -> Answer {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
@@ -28,11 +28,14 @@ async fn a_repeated_request_gets_the_first_answer() {
     assert_eq!(other["type"], "/problems/idempotency-key-reused");
     assert_eq!(create(&api, &one, "b", r#"{"rate":1}"#).await.expect(202)["revision"], 2);
     assert_eq!(create(&api, &two, "a", r#"{"rate":9}"#).await.expect(202)["revision"], 1);
-    assert_eq!(api.told()[..2], [Told::Configured(sensor, 1), Told::Configured(sensor, 2)]);
+    assert_eq!(
+        api.supervisor_messages()[..2],
+        [SupervisorMessage::Configured(sensor, 1), SupervisorMessage::Configured(sensor, 2)]
+    );
 
     let api = api.start_again();
     assert_eq!(create(&api, &one, "a", r#"{"rate":1}"#).await.expect(202), first);
-    assert_eq!(api.told(), [], "nothing new is to be published");
+    assert_eq!(api.supervisor_messages(), [], "nothing new is to be published");
     assert_eq!(api.count("select count(*) from configuration").await, 3);
 
     api.execute("update idempotency_key set creation_timestamp = now() - interval '25 hours'")
@@ -142,11 +145,14 @@ async fn the_newest_configuration_is_published_again() {
     assert_eq!(republish("2").await.expect(202)["revision"], 2);
     assert_eq!(republish("newest").await.expect(202)["revision"], 2);
 
-    let told = api.told();
-    assert_eq!(told[2..], [Told::Republish(sensor), Told::Republish(sensor)]);
+    let messages = api.supervisor_messages();
+    assert_eq!(
+        messages[2..],
+        [SupervisorMessage::Republish(sensor), SupervisorMessage::Republish(sensor)]
+    );
     assert_eq!(republish("1").await.expect(409)["type"], "/problems/not-newest");
     assert_eq!(republish("3").await.expect(404)["type"], "/problems/configuration-not-found");
-    assert_eq!(api.told(), told);
+    assert_eq!(api.supervisor_messages(), messages);
     let answer = api.get(&format!("{one}/configurations/1/republish")).await;
     assert_eq!(answer.header("allow"), "POST");
     answer.expect(405);

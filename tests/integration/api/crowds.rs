@@ -11,7 +11,7 @@ use tributary::domain::{Role, Scope, SensorIdentifier};
 
 use super::fixture::Api;
 use crate::support::postgres::{Postgres, connect};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// What commits of batches take shared, and deletions alone.
 const DELETION_LOCK: i64 = 0x7472_6962;
@@ -70,7 +70,7 @@ async fn text_searches_of_one_token_leave_room_for_all_others() {
 
     let searches = join_all((0..8).map(|_| api.call(Some(&greedy), Method::GET, &search, None)));
     let meanwhile = async {
-        eventually(PATIENCE, async || match waiting(&api, "%from log_message%").await {
+        eventually(TIMEOUT, async || match waiting(&api, "%from log_message%").await {
             0 => Err("no search waits yet"),
             _ => Ok(()),
         })
@@ -99,7 +99,7 @@ async fn a_locked_table_takes_no_other_from_its_readers() {
 
     let pages = join_all((0..12).map(|_| api.call(Some(&admin), Method::GET, &page, None)));
     let meanwhile = async {
-        eventually(PATIENCE, async || match waiting(&api, "%from measurement%").await {
+        eventually(TIMEOUT, async || match waiting(&api, "%from measurement%").await {
             3 => Ok(()),
             count => Err(count),
         })
@@ -122,7 +122,7 @@ async fn purges_take_no_reader() {
     let deletions =
         join_all(sensors.iter().map(|it| api.call(Some(&admin), Method::DELETE, it, None)));
     let meanwhile = async {
-        eventually(PATIENCE, async || match waiting(&api, "delete from heartbeat%").await {
+        eventually(TIMEOUT, async || match waiting(&api, "delete from heartbeat%").await {
             2 => Ok(()),
             count => Err(count),
         })
@@ -171,7 +171,7 @@ async fn sixty_addresses_that_guess_keep_no_user_out() {
 
     let url = format!("{}/api/v1/sessions", api.base);
     let client = |address: [u8; 4]| {
-        awc::Client::builder().local_address(address.into()).timeout(PATIENCE).finish()
+        awc::Client::builder().local_address(address.into()).timeout(TIMEOUT).finish()
     };
     let sign_in = async |client: &awc::Client, name: String, password: &'static str| {
         let body = serde_json::json!({ "name": name, "password": password });
@@ -189,7 +189,7 @@ async fn sixty_addresses_that_guess_keep_no_user_out() {
         }
     };
     let user = async {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let guessers = answers.borrow().iter().map(|it| it.0).collect::<HashSet<_>>();
             if guessers.len() == 120 { Ok(()) } else { Err(guessers.len()) }
         })

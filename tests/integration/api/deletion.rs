@@ -7,9 +7,9 @@ use serde_json::json;
 use tributary::domain::SensorIdentifier;
 use tributary::store::{Housekeeper, Store};
 
-use super::fixture::{Api, Told, store_config};
+use super::fixture::{Api, SupervisorMessage, store_config};
 use crate::support::postgres::connect;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// What commits of batches take shared, and deletions alone.
 const DELETION_LOCK: i64 = 0x7472_6962;
@@ -52,7 +52,10 @@ async fn a_deleted_sensor_leaves_nothing_but_the_record_of_its_deletion() {
     assert_eq!(api.count(ROWS).await, 5, "those of the other sensor");
     assert_eq!(api.count("select count(*) from sensor_hour").await, 1);
     assert_eq!(api.count("select count(*) from deleted_sensor").await, 1);
-    assert_eq!(api.told().last(), Some(&Told::Deleted(vec![identifier])));
+    assert_eq!(
+        api.supervisor_messages().last(),
+        Some(&SupervisorMessage::Deleted(vec![identifier]))
+    );
     api.get(&one).await.expect(404);
     api.ask(Method::DELETE, &one).await.expect(404);
     api.create_sensor("one").await;
@@ -69,7 +72,7 @@ async fn a_batch_that_is_being_committed_leaves_no_row_behind_a_deletion() {
     let delete = async { api.ask(Method::DELETE, &one).await.expect(204) };
     let commit = async {
         let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
-        eventually(PATIENCE, async || match api.count(waiting).await {
+        eventually(TIMEOUT, async || match api.count(waiting).await {
             0 => Err("the deletion does not wait yet"),
             _ => Ok(()),
         })
@@ -130,7 +133,7 @@ async fn an_identifier_is_free_again_when_the_rows_are_gone_and_not_before() {
     let create = async {
         let purging = "select count(*) from pg_stat_activity where datname = current_database()
             and wait_event_type = 'Lock' and query like 'delete from heartbeat%'";
-        eventually(PATIENCE, async || match api.count(purging).await {
+        eventually(TIMEOUT, async || match api.count(purging).await {
             0 => Err("the purge does not wait yet"),
             _ => Ok(()),
         })
@@ -167,7 +170,7 @@ async fn a_purge_that_was_cut_short_is_carried_out() {
 
     // Whoever asked has set it going again.
     let purged = "select count(*) from deleted_sensor where purge_timestamp is not null";
-    eventually(PATIENCE, async || match api.count(purged).await {
+    eventually(TIMEOUT, async || match api.count(purged).await {
         0 => Err("it is not purged yet"),
         _ => Ok(()),
     })

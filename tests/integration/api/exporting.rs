@@ -12,7 +12,7 @@ use tributary::domain::SensorIdentifier;
 
 use super::fixture::Api;
 use crate::support::postgres::Postgres;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const DEFAULT_NETWORK: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -275,13 +275,13 @@ async fn an_export_that_nobody_reads_ends_at_the_database() {
     assert_eq!(refused.expect(503)["type"], "/problems/busy");
     drop(reading);
 
-    eventually(PATIENCE, async || match api.count(RUNNING).await {
+    eventually(TIMEOUT, async || match api.count(RUNNING).await {
         0 => Ok(()),
         other => Err(other),
     })
     .await;
     // The permit is given back as well.
-    let again = eventually(PATIENCE, async || match api.begin(&path).await {
+    let again = eventually(TIMEOUT, async || match api.begin(&path).await {
         mut answer if answer.status() == 200 => {
             let mut length = 0;
             while let Some(chunk) = answer.next().await {
@@ -344,7 +344,7 @@ async fn a_reader_that_sleeps_too_long_does_not_get_what_looks_whole() {
     let path = format!("{one}/measurements/export");
     for coding in [PLAIN, GZIP] {
         let sleep = async || {
-            eventually(PATIENCE, async || match api.count(RUNNING).await {
+            eventually(TIMEOUT, async || match api.count(RUNNING).await {
                 0 => Ok(()),
                 other => Err(other),
             })

@@ -32,25 +32,25 @@ use uuid::Uuid;
 
 use crate::support::postgres::{Database, Postgres, connect};
 
-/// What the fleet was told, in order.
+/// A message to the supervisor or to the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum SupervisorMessage {
     Configured(SensorIdentifier, i32),
     Republish(SensorIdentifier),
     Deleted(Vec<SensorIdentifier>),
 }
 
 /// In the place of the supervisor and the outbox.
-struct Witness {
-    told: Arc<Mutex<Vec<Told>>>,
+struct SupervisorStub {
+    messages: Arc<Mutex<Vec<SupervisorMessage>>>,
     live: Arc<Mutex<Option<Snapshot>>>,
 }
 
-impl Actor for Witness {
+impl Actor for SupervisorStub {
     type Context = ActorContext<Self>;
 }
 
-impl Handler<GetSnapshot> for Witness {
+impl Handler<GetSnapshot> for SupervisorStub {
     type Result = Option<Snapshot>;
 
     fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
@@ -58,37 +58,40 @@ impl Handler<GetSnapshot> for Witness {
     }
 }
 
-impl Handler<SetDesiredRevision> for Witness {
+impl Handler<SetDesiredRevision> for SupervisorStub {
     type Result = ();
 
     fn handle(&mut self, message: SetDesiredRevision, _: &mut Self::Context) {
-        self.told.lock().unwrap().push(Told::Configured(message.sensor, message.revision));
+        self.messages
+            .lock()
+            .unwrap()
+            .push(SupervisorMessage::Configured(message.sensor, message.revision));
     }
 }
 
-impl Handler<Republish> for Witness {
+impl Handler<Republish> for SupervisorStub {
     type Result = ();
 
     fn handle(&mut self, Republish(sensor): Republish, _: &mut Self::Context) {
-        self.told.lock().unwrap().push(Told::Republish(sensor));
+        self.messages.lock().unwrap().push(SupervisorMessage::Republish(sensor));
     }
 }
 
-impl Handler<Deleted> for Witness {
+impl Handler<Deleted> for SupervisorStub {
     type Result = ();
 
     fn handle(&mut self, message: Deleted, _: &mut Self::Context) {
-        self.told.lock().unwrap().push(Told::Deleted(message.0));
+        self.messages.lock().unwrap().push(SupervisorMessage::Deleted(message.0));
     }
 }
 
-impl Handler<Wake> for Witness {
+impl Handler<Wake> for SupervisorStub {
     type Result = ();
 
     fn handle(&mut self, Wake: Wake, _: &mut Self::Context) {}
 }
 
-impl Handler<GetActorStats> for Witness {
+impl Handler<GetActorStats> for SupervisorStub {
     type Result = ActorStats;
 
     fn handle(&mut self, _: GetActorStats, _: &mut Self::Context) -> ActorStats {
@@ -102,7 +105,7 @@ pub(super) struct Api {
     pub(super) ledger: Arc<Ledger>,
     pub(super) health: Arc<Health>,
     pub(super) live: Arc<Mutex<Option<Snapshot>>>,
-    told: Arc<Mutex<Vec<Told>>>,
+    messages: Arc<Mutex<Vec<SupervisorMessage>>>,
     client: awc::Client,
     pub(super) database: Database,
 }
@@ -169,9 +172,11 @@ impl Api {
 
     fn serve(database: Database, settings: &[(&str, &str)]) -> Self {
         let config = store_config(&database.url, settings);
-        let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
-        let witness = Witness { told: Arc::clone(&told), live: Arc::clone(&live) }.start();
-        let context = context(&config, &witness);
+        let (messages, live) =
+            <(Arc<Mutex<Vec<SupervisorMessage>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
+        let supervisor =
+            SupervisorStub { messages: Arc::clone(&messages), live: Arc::clone(&live) }.start();
+        let context = context(&config, &supervisor);
         let (ledger, health) = (Arc::clone(&context.ledger), Arc::clone(&context.health));
         Part::ALL.into_iter().for_each(|part| health.up(part));
         let fixed = [("HTTP_ADDR", "127.0.0.1:0"), ("HTTP_WORKERS", "2")];
@@ -180,14 +185,15 @@ impl Api {
         actix_rt::spawn(server);
         let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
         let base = format!("http://{address}");
-        Self { base, ledger, health, live, told, client, database }
+        Self { base, ledger, health, live, messages, client, database }
     }
 
     /// Binds an address for an API that will never be asked.
     pub(super) fn try_bind(address: &str) -> std::io::Result<(Server, SocketAddr)> {
-        let (told, live) = <(Arc<Mutex<Vec<Told>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
-        let witness = Witness { told, live }.start();
-        let context = context(&store_config("postgres://nowhere/x", &[]), &witness);
+        let (messages, live) =
+            <(Arc<Mutex<Vec<SupervisorMessage>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
+        let supervisor = SupervisorStub { messages, live }.start();
+        let context = context(&store_config("postgres://nowhere/x", &[]), &supervisor);
         api::bind(&http_config(&[("HTTP_ADDR", address)]), context)
     }
 
@@ -301,9 +307,9 @@ impl Api {
         (identifier, format!("/api/v1/sensors/{identifier}"))
     }
 
-    /// What the fleet was told so far.
-    pub(super) fn told(&self) -> Vec<Told> {
-        self.told.lock().unwrap().clone()
+    /// The messages that the supervisor and the outbox have received so far, in order.
+    pub(super) fn supervisor_messages(&self) -> Vec<SupervisorMessage> {
+        self.messages.lock().unwrap().clone()
     }
 
     /// Runs statements in the database, behind the API's back.
@@ -317,7 +323,7 @@ impl Api {
     }
 }
 
-fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
+fn context(config: &store::Config, supervisor: &Addr<SupervisorStub>) -> api::Context {
     let ledger = Arc::new(Ledger::default());
     let store = Store::new(config);
     let apart = |readers| Store::new(&store::Config { readers, ..config.clone() });
@@ -349,7 +355,7 @@ fn context(config: &store::Config, witness: &Addr<Witness>) -> api::Context {
         store,
         access,
         work,
-        supervisor: SupervisorHandle::new(witness, witness),
+        supervisor: SupervisorHandle::new(supervisor, supervisor),
         // Nobody hears: that is for the tests of the whole service.
         replays: tributary::replay::Replays::new().0,
         metrics,

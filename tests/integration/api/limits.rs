@@ -12,7 +12,7 @@ use super::fixture::Api;
 use crate::support::broker::Broker;
 use crate::support::postgres::{Postgres, connect};
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const SENSORS: &str = "/api/v1/sensors";
 
@@ -60,7 +60,7 @@ async fn an_answer_comes_in_time() {
     );
     connection.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(PATIENCE, connection.read_to_end(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, connection.read_to_end(&mut answer)).await.unwrap().unwrap();
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("application/problem+json"), "{answer}");
@@ -128,7 +128,7 @@ async fn each_line_of_the_log_names_its_request() {
     let answer = ask("/api/v1/sensors", "given-by-the-client").await;
     let named = answer.headers().get("x-request-id").unwrap().to_str().unwrap().to_owned();
     assert_eq!(named, "given-by-the-client");
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let log = service.log();
         let answered = log.lines().filter(|line| line.contains("request answered"));
         let unnamed = answered.clone().find(|line| !line.contains("request_id="));
@@ -147,7 +147,7 @@ async fn each_line_of_the_log_names_its_request() {
     let client = connect(&database.url).await.unwrap();
     client.batch_execute("alter table sensor rename to hidden").await.unwrap();
     assert_eq!(ask("/api/v1/sensors", "that-failed").await.status().as_u16(), 500);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let log = service.log();
         let failed = log.lines().find(|line| line.contains("request failed")).map(str::to_owned);
         failed.filter(|line| line.contains("that-failed")).ok_or(log)

@@ -9,8 +9,8 @@ use tributary::domain::{Part, Role, Scope};
 use super::access_routes::routes;
 use super::fixture::Api;
 use crate::support::postgres::{Postgres, connect};
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::way::Way;
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::wait::{TIMEOUT, eventually};
 
 #[actix_rt::test]
 async fn without_a_database_it_answers_503_within_two_seconds() {
@@ -40,7 +40,7 @@ async fn without_a_database_it_answers_503_within_two_seconds() {
     assert_eq!(status["connections"]["database"]["up"], false);
 
     postgres.start_again().await;
-    eventually(PATIENCE, async || match api.get(&one).await {
+    eventually(TIMEOUT, async || match api.get(&one).await {
         answer if answer.status == 200 => Ok(()),
         other => Err(other),
     })
@@ -72,13 +72,13 @@ const WITHOUT_TABLES: [&str; 3] = ["/api/v1/status", "/api/v1/ingest", "/api/v1/
 async fn no_read_waits_for_a_database_that_says_nothing() {
     let shared = Postgres::shared().await;
     let mut database = shared.create_database(None).await;
-    let way = Way::to(&mut database, usize::MAX).await;
+    let proxy = TcpProxy::before(&mut database, usize::MAX).await;
     let api = Api::start_in(database, &[("AUTH", "off")]).await;
     let (_, one) = api.create_sensor("one").await;
     // So that there are connections that seem to be good.
     futures_util::future::join_all((0..4).map(|_| api.get(&one))).await;
 
-    way.freeze(true);
+    proxy.freeze(true);
 
     let reads = reads(&one);
     assert!(reads.len() > 20, "{}", reads.len());
@@ -94,8 +94,8 @@ async fn no_read_waits_for_a_database_that_says_nothing() {
         let problem = answer.expect(503);
         assert_eq!(problem["type"], "/problems/database-unavailable", "{path}");
     }
-    way.freeze(false);
-    eventually(PATIENCE, async || match api.get(&one).await {
+    proxy.freeze(false);
+    eventually(TIMEOUT, async || match api.get(&one).await {
         answer if answer.status == 200 => Ok(()),
         other => Err(other),
     })
@@ -107,7 +107,7 @@ async fn no_read_waits_for_a_database_that_says_nothing() {
 async fn nobody_who_is_known_waits_longer() {
     let shared = Postgres::shared().await;
     let mut database = shared.create_database(None).await;
-    let way = Way::to(&mut database, usize::MAX).await;
+    let proxy = TcpProxy::before(&mut database, usize::MAX).await;
     let api = Api::start_in(database, &[]).await;
     let token = api.token(Role::Viewer, Scope::All).await;
     let sensor = format!("/api/v1/sensors/{}", uuid::Uuid::new_v4());
@@ -124,7 +124,7 @@ async fn nobody_who_is_known_waits_longer() {
     // The gate asks again who that is after a second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 
-    way.freeze(true);
+    proxy.freeze(true);
 
     let (answer, waited) = ask(&page).await;
     assert!(waited < Duration::from_secs(2), "{waited:?}");
@@ -146,7 +146,7 @@ async fn a_page_waits_for_a_locked_table() {
 
     let asked = api.get(&page);
     let unlocked = async {
-        eventually(PATIENCE, async || match api.count(waits).await {
+        eventually(TIMEOUT, async || match api.count(waits).await {
             1 => Ok(()),
             count => Err(count),
         })
@@ -185,7 +185,7 @@ async fn a_page_leaves_a_connection_that_says_nothing_for_another_one() {
         other.expect(200);
         // Before it is gone, there are two.
         let gone = format!("select count(*) from pg_stat_activity where pid = {silent}");
-        eventually(PATIENCE, async || match api.count(&gone).await {
+        eventually(TIMEOUT, async || match api.count(&gone).await {
             0 => Ok(()),
             count => Err(count),
         })

@@ -5,7 +5,7 @@ use serde_json::json;
 use tributary::domain::SensorIdentifier;
 use tributary::sensor::{ReceiptStats, Snapshot};
 
-use super::fixture::{Api, Told};
+use super::fixture::{Api, SupervisorMessage};
 
 #[actix_rt::test]
 async fn a_sensor_is_created_with_its_first_configuration() {
@@ -18,7 +18,7 @@ async fn a_sensor_is_created_with_its_first_configuration() {
     let created = created.expect(201);
     let identifier = SensorIdentifier::parse(created["identifier"].as_str().unwrap()).unwrap();
     assert_eq!(location, format!("/api/v1/sensors/{identifier}"));
-    assert_eq!(api.told(), [Told::Configured(identifier, 1)]);
+    assert_eq!(api.supervisor_messages(), [SupervisorMessage::Configured(identifier, 1)]);
     let one = api.get(&location).await.expect(200);
     assert_eq!(one["name"], "one");
     assert_eq!(one["newest_revision"], 1);
@@ -40,7 +40,7 @@ async fn a_client_may_choose_the_identifier() {
     assert_eq!(created["identifier"], json!(identifier));
     assert_eq!(created["newest_revision"], json!(null));
     assert_eq!(created["configuration_state"], "none");
-    assert_eq!(api.told(), [], "there is nothing to publish");
+    assert_eq!(api.supervisor_messages(), [], "there is nothing to publish");
     for (body, kind, pointer) in [
         (json!({ "name": "one" }), "/problems/name-taken", "/name"),
         (
@@ -106,12 +106,15 @@ async fn concurrent_configurations_get_consecutive_revisions() {
         .collect();
     revisions.sort_unstable();
     assert_eq!(revisions, (1..=20).collect::<Vec<_>>());
-    let mut told: Vec<_> = api.told();
-    told.sort_by_key(|told| match told {
-        Told::Configured(_, revision) => *revision,
-        Told::Republish(_) | Told::Deleted(_) => -1,
+    let mut messages: Vec<_> = api.supervisor_messages();
+    messages.sort_by_key(|messages| match messages {
+        SupervisorMessage::Configured(_, revision) => *revision,
+        SupervisorMessage::Republish(_) | SupervisorMessage::Deleted(_) => -1,
     });
-    assert_eq!(told, (1..=20).map(|r| Told::Configured(identifier, r)).collect::<Vec<_>>());
+    assert_eq!(
+        messages,
+        (1..=20).map(|r| SupervisorMessage::Configured(identifier, r)).collect::<Vec<_>>()
+    );
 }
 
 #[actix_rt::test]
@@ -171,9 +174,13 @@ async fn a_change_is_made_even_if_the_client_hangs_up() {
     assert!(hung_up.is_err(), "the sensor's row is locked");
     lock.commit().await.unwrap();
 
-    crate::support::wait::eventually(crate::support::wait::PATIENCE, async || {
-        let told = api.told();
-        if told == [Told::Configured(identifier, 1)] { Ok(()) } else { Err(told) }
+    crate::support::wait::eventually(crate::support::wait::TIMEOUT, async || {
+        let messages = api.supervisor_messages();
+        if messages == [SupervisorMessage::Configured(identifier, 1)] {
+            Ok(())
+        } else {
+            Err(messages)
+        }
     })
     .await;
 }

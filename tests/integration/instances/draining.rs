@@ -6,7 +6,7 @@ use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::connect;
 use crate::support::service::{Service, count, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 #[actix_rt::test]
 async fn a_killed_instances_session_is_drained_by_command() {
@@ -45,11 +45,11 @@ async fn an_instance_drains_on_sigterm_while_messages_arrive() {
     let topic = format!("{}/measurements/{sensor}", database.name);
     let mut published = 0;
     let mut exit_status = None;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         publish(&client, &topic, published + 1..published + 51).await;
         published += 50;
         if published == 200 {
-            other.tell_to_stop();
+            other.send_sigterm();
         }
         exit_status = other.exit_status();
         if exit_status.is_some() { Ok(()) } else { Err(format!("{published}: {}", other.log())) }
@@ -59,7 +59,7 @@ async fn an_instance_drains_on_sigterm_while_messages_arrive() {
     assert!(exit_status.is_some_and(|it| it.success()), "{}", other.log());
     let session = Client::resume(broker.url(), &client_id(&database, "2")).await;
     assert!(!session.session_present(), "the session is ended");
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let stored = count(&database, "select count(*) from measurement").await;
         if stored == i64::from(published) { Ok(()) } else { Err((stored, published)) }
     })
@@ -118,15 +118,15 @@ async fn a_second_sigterm_ends_a_drain_and_the_session_stays() {
     let blocker = connect(&database.url).await.unwrap();
     blocker.batch_execute("begin; lock table measurement").await.unwrap();
     publish(&client, &format!("{}/measurements/{sensor}", database.name), 1..11).await;
-    one.until(|account| account.in_flight == 10).await;
+    one.wait_for_ledger(|entry| entry.in_flight == 10).await;
 
-    one.tell_to_stop();
-    eventually(PATIENCE, async || {
+    one.send_sigterm();
+    eventually(TIMEOUT, async || {
         let log = one.log();
         if log.contains("draining before the process ends") { Ok(()) } else { Err(log) }
     })
     .await;
-    one.tell_to_stop();
+    one.send_sigterm();
     let (status, log) = (one.ended().await, one.log());
 
     assert_eq!(status.code(), Some(1), "{log}");

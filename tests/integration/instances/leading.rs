@@ -14,12 +14,12 @@ use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::service::{Service, database};
 use crate::support::store::config;
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::way::Way;
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Waits until one of the instances leads, and returns its place.
 async fn leader(instances: &[&Service]) -> usize {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let mut leaders = Vec::new();
         for (place, instance) in instances.iter().enumerate() {
             if Reading::of(instance).await.sum("tributary_leader", &[]) == 1.0 {
@@ -85,15 +85,15 @@ fn process(config: &store::Config) -> (impl Future<Output = ()> + use<>, Leaders
 async fn a_leader_that_is_cut_off_stops_before_another_one_leads() {
     let mut database = database().await;
     let direct = config(&database);
-    let way = Way::to(&mut database, usize::MAX).await;
+    let proxy = TcpProxy::before(&mut database, usize::MAX).await;
     let (one, mut leadership) = process(&config(&database));
     actix_rt::spawn(one);
-    timeout(PATIENCE, leadership.acquired()).await.unwrap();
+    timeout(TIMEOUT, leadership.acquired()).await.unwrap();
     let (other, mut of_other) = process(&direct);
     actix_rt::spawn(other);
-    way.freeze(true);
+    proxy.freeze(true);
 
-    timeout(PATIENCE, of_other.acquired()).await.unwrap();
+    timeout(TIMEOUT, of_other.acquired()).await.unwrap();
 
     assert!(!leadership.is_leader());
 }
@@ -106,12 +106,12 @@ async fn a_leader_that_is_blocked_stops_before_another_one_leads() {
     let mut one = Box::pin(one);
     tokio::select! {
         () = &mut one => {}
-        acquired = timeout(PATIENCE, leadership.acquired()) => acquired.unwrap(),
+        acquired = timeout(TIMEOUT, leadership.acquired()) => acquired.unwrap(),
     }
     let (other, mut of_other) = process(&config);
     actix_rt::spawn(other);
 
-    timeout(PATIENCE, of_other.acquired()).await.unwrap();
+    timeout(TIMEOUT, of_other.acquired()).await.unwrap();
 
     assert!(!leadership.is_leader());
     drop(one);

@@ -6,7 +6,7 @@ use crate::support::client::Client;
 use crate::support::events::Events;
 use crate::support::postgres::connect;
 use crate::support::service::database;
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// The measurements of the stream, in order.
 async fn streamed(stream: &mut Events, wanted: usize) -> Vec<f64> {
@@ -71,7 +71,7 @@ async fn a_stream_ends_when_another_instance_dies_and_not_when_it_stops() {
     };
     assert_eq!(last.data["reason"], "overrun", "{last:?}");
     let log = async || one.log().contains(death).then_some(()).ok_or_else(|| one.log());
-    eventually(PATIENCE, log).await;
+    eventually(TIMEOUT, log).await;
 }
 
 /// What waits in the session of the newcomer is committed as soon as it can.

@@ -6,34 +6,34 @@ use crate::support::postgres::skipped_on;
 const DAY_SECS: u32 = 86_400;
 
 /// The first second of the month before the present one.
-async fn last_month(scene: &Scene) -> i64 {
+async fn last_month(fixture: &Fixture) -> i64 {
     let first =
         "select extract(epoch from date_trunc('month', now(), 'UTC') - interval '1 month')::bigint";
-    count(&scene.database, first).await
+    count(&fixture.database, first).await
 }
 
 /// A sensor with five days of the month before, and today.
-async fn summed_up() -> (Scene, SensorIdentifier, i64) {
-    let scene = Scene::new().await;
-    let (sensor, begin) = (scene.sensor().await, last_month(&scene).await);
+async fn summed_up() -> (Fixture, SensorIdentifier, i64) {
+    let fixture = Fixture::new().await;
+    let (sensor, begin) = (fixture.sensor().await, last_month(&fixture).await);
     let items: Vec<_> = (0..5)
         .flat_map(|day| [0, 5, 23].map(|hour| (begin + (day * 24 + hour) * HOUR_SECS, day + hour)))
         .chain([(Timestamp::now().unix_seconds() as i64, 7)])
         .collect();
-    scene.commit(sensor, &items).await;
-    scene.fold().await;
-    scene.recount().await;
-    scene.recount_months().await;
-    (scene, sensor, begin)
+    fixture.commit(sensor, &items).await;
+    fixture.fold().await;
+    fixture.recount().await;
+    fixture.recount_months().await;
+    (fixture, sensor, begin)
 }
 
 fn without_months() -> bool {
     skipped_on(&[EngineName::Citus], "it keeps no sums of months")
 }
 
-async fn months(scene: &Scene, condition: &str) -> i64 {
+async fn months(fixture: &Fixture, condition: &str) -> i64 {
     let months = format!("select count(*) from sensor_month where {condition}");
-    count(&scene.database, &months).await
+    count(&fixture.database, &months).await
 }
 
 #[actix_rt::test]
@@ -41,35 +41,35 @@ async fn a_month_is_read_until_one_of_its_days_changes() {
     if without_months() {
         return;
     }
-    let (scene, sensor, begin) = summed_up().await;
-    assert_eq!(months(&scene, "recount_at is null").await, 1);
-    scene.assert_true(sensor, "summed up").await;
+    let (fixture, sensor, begin) = summed_up().await;
+    assert_eq!(months(&fixture, "recount_at is null").await, 1);
+    fixture.assert_true(sensor, "summed up").await;
     // What is read shows by it whether it came from the month.
     let falsify = async || {
-        scene
+        fixture
             .execute("update sensor_month set sums = replace(sums::text, '27.0]', '77.0]')::json")
             .await;
-        let days = scene.aggregates(sensor, DAY_SECS).await;
+        let days = fixture.aggregates(sensor, DAY_SECS).await;
         assert_eq!((days.rows.len(), days.rows[4].maximum), (6, 77.0));
     };
     falsify().await;
-    assert_eq!(scene.aggregates(sensor, 3_600).await.rows[14].maximum, 27.0, "the hours are not");
+    assert_eq!(fixture.aggregates(sensor, 3_600).await.rows[14].maximum, 27.0, "the hours are not");
 
-    scene.commit(sensor, &[(begin + 4 * 24 * HOUR_SECS + 1, 3)]).await;
-    scene.assert_true(sensor, "the late item is in the journal").await;
-    scene.fold().await;
-    scene.assert_true(sensor, "the month does not hold any more").await;
-    scene.recount_months().await;
-    assert_eq!(months(&scene, "recount_at is null").await, 0, "an hour is not summed up");
-    scene.recount().await;
-    scene.execute("update sensor_month set recount_at = now()").await;
-    scene.recount_months().await;
+    fixture.commit(sensor, &[(begin + 4 * 24 * HOUR_SECS + 1, 3)]).await;
+    fixture.assert_true(sensor, "the late item is in the journal").await;
+    fixture.fold().await;
+    fixture.assert_true(sensor, "the month does not hold any more").await;
+    fixture.recount_months().await;
+    assert_eq!(months(&fixture, "recount_at is null").await, 0, "an hour is not summed up");
+    fixture.recount().await;
+    fixture.execute("update sensor_month set recount_at = now()").await;
+    fixture.recount_months().await;
     falsify().await;
-    scene.rebuild(begin, begin + HOUR_SECS).await;
-    scene.assert_true(sensor, "rebuilt").await;
+    fixture.rebuild(begin, begin + HOUR_SECS).await;
+    fixture.assert_true(sensor, "rebuilt").await;
 
-    scene.store.delete_sensor(sensor).await.unwrap();
-    assert_eq!(months(&scene, "true").await, 0);
+    fixture.store.delete_sensor(sensor).await.unwrap();
+    assert_eq!(months(&fixture, "true").await, 0);
 }
 
 #[actix_rt::test]
@@ -77,13 +77,13 @@ async fn a_day_with_an_hour_that_is_not_summed_up_is_read_by_hour() {
     if without_months() {
         return;
     }
-    let (scene, sensor, _) = summed_up().await;
-    scene
+    let (fixture, sensor, _) = summed_up().await;
+    fixture
         .execute("update sensor_hour set sums = sums - '5' where sums->'5'->1->'n'->>1 = '7.0'")
         .await;
-    scene.recount_months().await;
-    assert_eq!(months(&scene, r#"recount_at is null and sums::text like '%"2":null%'"#).await, 1);
-    scene.assert_true(sensor, "one day is not in the month").await;
+    fixture.recount_months().await;
+    assert_eq!(months(&fixture, r#"recount_at is null and sums::text like '%"2":null%'"#).await, 1);
+    fixture.assert_true(sensor, "one day is not in the month").await;
 }
 
 #[actix_rt::test]
@@ -91,7 +91,7 @@ async fn pages_of_days_are_the_same_with_and_without_months() {
     if without_months() {
         return;
     }
-    let (scene, sensor, begin) = summed_up().await;
+    let (fixture, sensor, begin) = summed_up().await;
     // The first day is not whole.
     let first = Timestamp::from_unix_microseconds((begin + HOUR_SECS) * 1_000_000);
     let pages = async || {
@@ -105,7 +105,7 @@ async fn pages_of_days_are_the_same_with_and_without_months() {
                 limit: 2,
             };
             let page =
-                scene.store.aggregate_measurements(sensor, &aggregation).await.unwrap().unwrap();
+                fixture.store.aggregate_measurements(sensor, &aggregation).await.unwrap().unwrap();
             from = page.next;
             pages.push(page.rows);
         }
@@ -113,7 +113,7 @@ async fn pages_of_days_are_the_same_with_and_without_months() {
     };
     let with = pages().await;
     assert_eq!(with.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
-    scene.execute("delete from sensor_month").await;
+    fixture.execute("delete from sensor_month").await;
     assert_eq!(pages().await, with);
 }
 
@@ -122,28 +122,28 @@ async fn a_month_that_is_over_is_summed_up_for_each_sensor_with_days_in_it() {
     if without_months() {
         return;
     }
-    let (mut scene, sensor, begin) = summed_up().await;
-    let silent = scene.sensor().await;
-    scene
+    let (mut fixture, sensor, begin) = summed_up().await;
+    let silent = fixture.sensor().await;
+    fixture
         .execute(&format!(
             "delete from sensor_month;
              update sensor_month_progress set month = (to_timestamp({begin}) at time zone 'utc')::date - interval '1 month'"
         ))
         .await;
-    scene.recount_months().await;
+    fixture.recount_months().await;
     let is_over = "date_trunc('month', (now() at time zone 'utc') - interval '3 days') > month";
     let (expected, all) = (
-        months(&scene, &format!("recount_at is null and {is_over}")).await,
-        months(&scene, "true").await,
+        months(&fixture, &format!("recount_at is null and {is_over}")).await,
+        months(&fixture, "true").await,
     );
     assert_eq!(expected, all);
     let day =
-        count(&scene.database, "select extract(day from now() at time zone 'utc')::bigint").await;
+        count(&fixture.database, "select extract(day from now() at time zone 'utc')::bigint").await;
     assert_eq!(all, i64::from(day > 3), "after three days");
-    assert_eq!(months(&scene, &format!("sensor_identifier = '{silent}'")).await, 0);
-    scene.assert_true(sensor, "summed up").await;
+    assert_eq!(months(&fixture, &format!("sensor_identifier = '{silent}'")).await, 0);
+    fixture.assert_true(sensor, "summed up").await;
 
-    scene.config.rollup_retention_days = Some(0);
-    Housekeeper::new(scene.store.clone(), &scene.config).round().await.unwrap();
-    assert_eq!(months(&scene, "true").await, 0);
+    fixture.config.rollup_retention_days = Some(0);
+    Housekeeper::new(fixture.store.clone(), &fixture.config).round().await.unwrap();
+    assert_eq!(months(&fixture, "true").await, 0);
 }

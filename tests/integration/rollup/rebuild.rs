@@ -9,11 +9,11 @@ use serde_json::json;
 use tributary::domain::{SensorIdentifier, Timestamp};
 use tributary::store::{self, CopyMode, EngineName, Housekeeper, Source};
 
-use super::{FIRST_WITH_ROLLUP, HOUR_SECS, Scene, differences, old_measurement, present};
+use super::{FIRST_WITH_ROLLUP, Fixture, HOUR_SECS, differences, old_measurement, present};
 use crate::support::postgres::{connect, on_table, skipped_on, without_empty_databases};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 const ROLLUP_LOCK: i64 = 0x7472_6963;
 
@@ -24,7 +24,7 @@ const KINDS: [(&str, &str); 3] = [
 ];
 
 /// Commits one item of a kind at each of these Unix seconds.
-async fn commit(scene: &Scene, sensor: SensorIdentifier, kind: &str, seconds: &[i64]) {
+async fn commit(fixture: &Fixture, sensor: SensorIdentifier, kind: &str, seconds: &[i64]) {
     let items = |item: fn(i64) -> serde_json::Value| -> Vec<_> {
         seconds.iter().copied().map(item).collect()
     };
@@ -44,13 +44,13 @@ async fn commit(scene: &Scene, sensor: SensorIdentifier, kind: &str, seconds: &[
         }
     };
     let batch = batch_from(sensor, level, &payload.to_string());
-    let outcome = scene.committer.commit(batch, CopyMode::Staged).await;
+    let outcome = fixture.committer.commit(batch, CopyMode::Staged).await;
     assert!(outcome.is_ok(), "{:?}", outcome.err().map(|it| it.error));
 }
 
 /// The counts of all sensors by kind and hour, from the rows and from the roll-up.
-async fn assert_counts(scene: &Scene, context: &str) {
-    let client = connect(&scene.database.url).await.unwrap();
+async fn assert_counts(fixture: &Fixture, context: &str) {
+    let client = connect(&fixture.database.url).await.unwrap();
     for (table, counts) in KINDS {
         let read = async |statement: String| -> BTreeMap<(String, i64), i64> {
             let rows = client.query(&statement, &[]).await.unwrap();
@@ -70,116 +70,116 @@ async fn assert_counts(scene: &Scene, context: &str) {
     }
     let shifted = "select count(*) from sensor_hour where array_lower(measurement_counts, 1) is distinct from 1
         or array_lower(log_message_counts, 1) is distinct from 1 or array_lower(heartbeat_counts, 1) is distinct from 1";
-    assert_eq!(count(&scene.database, shifted).await, 0, "{context}");
+    assert_eq!(count(&fixture.database, shifted).await, 0, "{context}");
 }
 
 const DUE: &str = "select count(*) from sensor_hour where recount_at is not null";
 
 #[actix_rt::test]
 async fn a_measurement_is_counted_at_its_hour_after_a_rebuild_of_a_day_without_any() {
-    let scene = Scene::new().await;
-    let sensor = scene.sensor().await;
+    let fixture = Fixture::new().await;
+    let sensor = fixture.sensor().await;
     let day = present().div_euclid(86_400) * 86_400 - 2 * 86_400;
-    commit(&scene, sensor, "heartbeat", &[day + 60]).await;
-    scene.fold().await;
+    commit(&fixture, sensor, "heartbeat", &[day + 60]).await;
+    fixture.fold().await;
     // As before the migration that made the roll-up.
-    scene.execute("delete from sensor_hour").await;
-    scene.rebuild(day, day + 86_400).await;
-    commit(&scene, sensor, "measurement", &[day + 5 * HOUR_SECS]).await;
-    commit(&scene, sensor, "log_message", &[day + 9 * HOUR_SECS]).await;
-    scene.fold().await;
+    fixture.execute("delete from sensor_hour").await;
+    fixture.rebuild(day, day + 86_400).await;
+    commit(&fixture, sensor, "measurement", &[day + 5 * HOUR_SECS]).await;
+    commit(&fixture, sensor, "log_message", &[day + 9 * HOUR_SECS]).await;
+    fixture.fold().await;
 
-    assert_counts(&scene, "rebuilt").await;
-    scene.recount().await;
-    assert_eq!(count(&scene.database, DUE).await, 0);
-    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
-    scene.assert_true(sensor, "rebuilt").await;
+    assert_counts(&fixture, "rebuilt").await;
+    fixture.recount().await;
+    assert_eq!(count(&fixture.database, DUE).await, 0);
+    assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
+    fixture.assert_true(sensor, "rebuilt").await;
 }
 
 #[actix_rt::test]
 async fn counts_of_all_kinds_are_what_the_rows_say() {
     for seed in 0..3 {
-        let scene = Scene::new().await;
+        let fixture = Fixture::new().await;
         let mut random = StdRng::seed_from_u64(seed);
-        let sensors = [scene.sensor().await, scene.sensor().await];
+        let sensors = [fixture.sensor().await, fixture.sensor().await];
         for _ in 0..30 {
             let sensor = sensors[random.random_range(0..2)];
             let kind = KINDS[random.random_range(0..3)].0;
             let from = present() - random.random_range(0..100) * HOUR_SECS;
             match random.random_range(0..8) {
-                0 | 1 => scene.fold().await,
-                2 => scene.recount().await,
-                3 => scene.rebuild(from, from + 30 * HOUR_SECS).await,
+                0 | 1 => fixture.fold().await,
+                2 => fixture.recount().await,
+                3 => fixture.rebuild(from, from + 30 * HOUR_SECS).await,
                 4 => {
-                    scene.fold().await;
-                    scene.execute("delete from sensor_hour").await;
-                    scene.rebuild(present() - 100 * HOUR_SECS, present() + HOUR_SECS).await;
+                    fixture.fold().await;
+                    fixture.execute("delete from sensor_hour").await;
+                    fixture.rebuild(present() - 100 * HOUR_SECS, present() + HOUR_SECS).await;
                 }
                 _ => {
                     let seconds: Vec<_> = (0..random.random_range(1..4))
                         .map(|_| present() - random.random_range(1..90 * HOUR_SECS))
                         .collect();
-                    commit(&scene, sensor, kind, &seconds).await;
+                    commit(&fixture, sensor, kind, &seconds).await;
                 }
             }
         }
-        scene.fold().await;
-        assert_counts(&scene, &format!("seed {seed}")).await;
-        scene.rebuild(present() - 100 * HOUR_SECS, present() + HOUR_SECS).await;
-        assert_counts(&scene, &format!("seed {seed}, rebuilt")).await;
-        scene.recount().await;
-        assert_eq!(count(&scene.database, DUE).await, 0, "seed {seed}");
+        fixture.fold().await;
+        assert_counts(&fixture, &format!("seed {seed}")).await;
+        fixture.rebuild(present() - 100 * HOUR_SECS, present() + HOUR_SECS).await;
+        assert_counts(&fixture, &format!("seed {seed}, rebuilt")).await;
+        fixture.recount().await;
+        assert_eq!(count(&fixture.database, DUE).await, 0, "seed {seed}");
     }
 }
 
 #[actix_rt::test]
 async fn a_rebuild_knows_what_was_deleted_under_another_setting() {
-    let mut scene = Scene::new().await;
-    let sensor = scene.sensor().await;
-    let begin = old_measurement(&scene, sensor).await;
-    scene.fold().await;
-    scene.recount().await;
-    let sums = scene.aggregates(sensor, 3_600).await;
+    let mut fixture = Fixture::new().await;
+    let sensor = fixture.sensor().await;
+    let begin = old_measurement(&fixture, sensor).await;
+    fixture.fold().await;
+    fixture.recount().await;
+    let sums = fixture.aggregates(sensor, 3_600).await;
     assert_eq!((sums.source, sums.rows[0].count), (Source::Rollup, 2));
-    scene.config.measurement_retention_days = Some(100);
-    Housekeeper::new(scene.store.clone(), &scene.config).round().await.unwrap();
-    assert_eq!(count(&scene.database, "select count(*) from measurement").await, 0);
+    fixture.config.measurement_retention_days = Some(100);
+    Housekeeper::new(fixture.store.clone(), &fixture.config).round().await.unwrap();
+    assert_eq!(count(&fixture.database, "select count(*) from measurement").await, 0);
 
     for days in [None, Some(1_000)] {
-        scene.config.measurement_retention_days = days;
-        scene.rebuild(begin, begin + HOUR_SECS).await;
-        assert_eq!(scene.aggregates(sensor, 3_600).await.rows, sums.rows, "{days:?}");
+        fixture.config.measurement_retention_days = days;
+        fixture.rebuild(begin, begin + HOUR_SECS).await;
+        assert_eq!(fixture.aggregates(sensor, 3_600).await.rows, sums.rows, "{days:?}");
     }
 }
 
 #[actix_rt::test]
 async fn counts_of_hours_later_than_now_are_not_lowered() {
-    let scene = Scene::new().await;
-    let (sensor, later) = (scene.sensor().await, present() + 50 * HOUR_SECS);
+    let fixture = Fixture::new().await;
+    let (sensor, later) = (fixture.sensor().await, present() + 50 * HOUR_SECS);
     let insert_later = format!(
         "insert into sensor_hour values ('{sensor}', (to_timestamp({later}) at time zone 'utc')::date,
              array_fill(7, array[24]), '{{0}}', '{{0}}')"
     );
-    scene.execute(&insert_later).await;
-    scene.rebuild(present(), later + HOUR_SECS).await;
+    fixture.execute(&insert_later).await;
+    fixture.rebuild(present(), later + HOUR_SECS).await;
     let sum = "select sum(n)::bigint from sensor_hour, unnest(measurement_counts) n";
-    assert_eq!(count(&scene.database, sum).await, 7 * 24);
+    assert_eq!(count(&fixture.database, sum).await, 7 * 24);
 }
 
 /// A rebuild that comes between a recount's reading and its storing.
 #[actix_rt::test]
 async fn a_recount_stores_nothing_that_a_rebuild_has_overtaken() {
-    let scene = Scene::new().await;
-    let (sensor, hour) = (scene.sensor().await, present() - 5 * HOUR_SECS);
-    scene.commit(sensor, &[(hour, 1)]).await;
-    scene.fold().await;
-    let mut client = connect(&scene.database.url).await.unwrap();
+    let fixture = Fixture::new().await;
+    let (sensor, hour) = (fixture.sensor().await, present() - 5 * HOUR_SECS);
+    fixture.commit(sensor, &[(hour, 1)]).await;
+    fixture.fold().await;
+    let mut client = connect(&fixture.database.url).await.unwrap();
     let rebuild = client.transaction().await.unwrap();
     rebuild.query("select pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK]).await.unwrap();
 
     let overtake = async {
         let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
-        eventually(PATIENCE, async || match count(&scene.database, waiting).await {
+        eventually(TIMEOUT, async || match count(&fixture.database, waiting).await {
             0 => Err("the recount does not wait yet"),
             _ => Ok(()),
         })
@@ -189,13 +189,16 @@ async fn a_recount_stores_nothing_that_a_rebuild_has_overtaken() {
     };
     let soon =
         Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + 900 * 1_000_000);
-    let (recounted, ()) = tokio::join!(scene.store.recount(soon), overtake);
+    let (recounted, ()) = tokio::join!(fixture.store.recount(soon), overtake);
     recounted.unwrap();
     let stored = "select count(*) from sensor_hour where sums is not null";
-    assert_eq!((count(&scene.database, stored).await, count(&scene.database, DUE).await), (0, 1));
+    assert_eq!(
+        (count(&fixture.database, stored).await, count(&fixture.database, DUE).await),
+        (0, 1)
+    );
 
-    scene.recount().await;
-    assert_eq!(count(&scene.database, &differences(sensor)).await, 0);
+    fixture.recount().await;
+    assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
 }
 
 #[actix_rt::test]
@@ -204,11 +207,11 @@ async fn no_commit_waits_while_a_sensors_hours_are_deleted() {
     if skipped_on(&[EngineName::Citus], "a distributed table takes no trigger") {
         return;
     }
-    let scene = Scene::new().await;
-    let (sensor, hour) = (scene.sensor().await, present() - 5 * HOUR_SECS);
-    scene.commit(sensor, &[(hour, 1)]).await;
-    scene.fold().await;
-    scene
+    let fixture = Fixture::new().await;
+    let (sensor, hour) = (fixture.sensor().await, present() - 5 * HOUR_SECS);
+    fixture.commit(sensor, &[(hour, 1)]).await;
+    fixture.fold().await;
+    fixture
         .execute(&format!(
             "create function refuse() returns trigger language plpgsql as $$ begin
                  if exists (select 1 from pg_locks where locktype = 'advisory' and objid = {DELETION_LOCK}
@@ -223,31 +226,31 @@ async fn no_commit_waits_while_a_sensors_hours_are_deleted() {
              create trigger refuse before delete on sensor_hour for each row execute function refuse()"
         ))
         .await;
-    assert!(scene.store.delete_sensor(sensor).await.unwrap());
-    assert_eq!(count(&scene.database, "select count(*) from sensor_hour").await, 0);
+    assert!(fixture.store.delete_sensor(sensor).await.unwrap());
+    assert_eq!(count(&fixture.database, "select count(*) from sensor_hour").await, 0);
 }
 
 #[actix_rt::test]
 async fn nothing_is_deleted_by_its_age_before_an_upgrade_has_counted_it() {
-    let mut scene = Scene::new().await;
-    scene.config.log_message_retention_days = Some(100);
-    scene.config.heartbeat_retention_days = Some(100);
-    let (sensor, begin) = (scene.sensor().await, present() - 200 * 86_400);
-    commit(&scene, sensor, "log_message", &[begin]).await;
-    commit(&scene, sensor, "heartbeat", &[begin]).await;
+    let mut fixture = Fixture::new().await;
+    fixture.config.log_message_retention_days = Some(100);
+    fixture.config.heartbeat_retention_days = Some(100);
+    let (sensor, begin) = (fixture.sensor().await, present() - 200 * 86_400);
+    commit(&fixture, sensor, "log_message", &[begin]).await;
+    commit(&fixture, sensor, "heartbeat", &[begin]).await;
     for table in ["log_message", "heartbeat"] {
         let received =
             format!("update {table} set receipt_timestamp = now() - interval '199 days'");
-        scene.execute(&on_table(&received)).await;
+        fixture.execute(&on_table(&received)).await;
     }
     let rows = "select (select count(*) from log_message) + (select count(*) from heartbeat)";
-    scene.execute("insert into rollup_rebuild (from_hour, to_hour) values (0, 1)").await;
-    let housekeeper = Housekeeper::new(scene.store.clone(), &scene.config);
+    fixture.execute("insert into rollup_rebuild (from_hour, to_hour) values (0, 1)").await;
+    let housekeeper = Housekeeper::new(fixture.store.clone(), &fixture.config);
     housekeeper.round().await.unwrap();
-    assert_eq!(count(&scene.database, rows).await, 2);
-    scene.execute("delete from rollup_rebuild").await;
+    assert_eq!(count(&fixture.database, rows).await, 2);
+    fixture.execute("delete from rollup_rebuild").await;
     housekeeper.round().await.unwrap();
-    assert_eq!(count(&scene.database, rows).await, 0);
+    assert_eq!(count(&fixture.database, rows).await, 0);
 }
 
 #[actix_rt::test]

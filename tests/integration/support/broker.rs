@@ -11,8 +11,8 @@ use super::client::Client;
 use super::docker::Container;
 use super::ports::free_port;
 use super::process::Process;
-use super::server::{self, Place, Server, Service, variable};
-use super::wait::{PATIENCE, eventually};
+use super::server::{self, Launcher, Server, ServerSpec, variable};
+use super::wait::{TIMEOUT, eventually};
 
 const PRODUCTION: &str = include_str!("../../../scripts/mosquitto.conf");
 const LAST_SECTION: &str = "# --- What differs from machine to machine ---";
@@ -21,7 +21,7 @@ const LAST_SECTION: &str = "# --- What differs from machine to machine ---";
 const HOME_IN_CONTAINER: &str = "/tmp/tributary";
 
 /// Debian keeps the broker where only root has its PATH.
-const DEBIANS_PLACE: &str = "/usr/sbin";
+const DEBIAN_SBIN: &str = "/usr/sbin";
 
 /// How a broker differs from the others.
 #[derive(Clone, Default)]
@@ -53,7 +53,7 @@ impl Broker {
         static SHARED: OnceCell<Broker> = OnceCell::const_new();
         SHARED
             .get_or_init(async || match variable("MQTT_URL") {
-                Some(url) => Self { server: Server::Outside, url, tls_port: None },
+                Some(url) => Self { server: Server::External, url, tls_port: None },
                 None => Self::start().await,
             })
             .await
@@ -68,20 +68,20 @@ impl Broker {
     pub(crate) async fn start_with(settings: Settings) -> Self {
         let port = free_port();
         let tls_port = settings.tls.as_ref().map(|_| free_port());
-        let server = match Place::of_this_run() {
-            Place::Docker => {
+        let server = match Launcher::of_this_run() {
+            Launcher::Docker => {
                 let home = Path::new(HOME_IN_CONTAINER);
                 let second_port = tls_port.map(|port| (8883, port));
                 let service = service(&settings, ("1883", "8883"), home);
-                let service = Service { second_port, ..service };
+                let service = ServerSpec { second_port, ..service };
                 Server::Container(Container::start(service, port).await)
             }
-            Place::Binaries => {
+            Launcher::Binaries => {
                 let home = Process::home(port);
                 let listeners =
                     [port, tls_port.unwrap_or_default()].map(|port| format!("{port} 127.0.0.1"));
                 let service = service(&settings, (&listeners[0], &listeners[1]), &home);
-                Server::Process(Process::start(&service, home, Path::new(DEBIANS_PLACE)))
+                Server::Process(Process::start(&service, home, Path::new(DEBIAN_SBIN)))
             }
         };
         let account = settings
@@ -96,7 +96,7 @@ impl Broker {
     /// A broker of another make, as a process of this machine: scripts/setup installs it.
     pub(crate) async fn start_ejabberd() -> Self {
         let port = free_port();
-        let service = Service {
+        let service = ServerSpec {
             image: String::new(),
             user: "",
             inner_port: port,
@@ -106,7 +106,7 @@ impl Broker {
             variables: vec![("EJABBERD_PORT", port.to_string())],
             last_signal: "KILL",
         };
-        let process = Process::start(&service, Process::home(port), Path::new(DEBIANS_PLACE));
+        let process = Process::start(&service, Process::home(port), Path::new(DEBIAN_SBIN));
         let url = format!("mqtt://anyone:anything@127.0.0.1:{port}");
         let broker = Self { server: Server::Process(process), url, tls_port: None };
         broker.answers().await;
@@ -142,7 +142,7 @@ impl Broker {
         let inode = || std::fs::metadata(&store).map(|file| file.ino()).ok();
         let before = inode();
         self.server.signal("USR1").await;
-        eventually(PATIENCE, async || match inode() {
+        eventually(TIMEOUT, async || match inode() {
             now if now.is_some() && now != before => Ok(()),
             now => Err(now),
         })
@@ -171,16 +171,16 @@ impl Broker {
     }
 
     async fn answers(&self) {
-        let client = eventually(PATIENCE, async || {
+        let client = eventually(TIMEOUT, async || {
             let client = Client::try_connect(&self.url, "tributary-test-probe", true).await;
-            client.map_err(|error| self.server.silence(error))
+            client.map_err(|error| self.server.start_failure(error))
         })
         .await;
         client.disconnect().await;
     }
 }
 
-fn service(settings: &Settings, listeners: (&str, &str), home: &Path) -> Service {
+fn service(settings: &Settings, listeners: (&str, &str), home: &Path) -> ServerSpec {
     let mut variables =
         vec![("BROKER_CONF", configuration(settings, listeners, &home.display().to_string()))];
     let first = settings.account.map(|(user, password)| format!("{user}:{password}"));
@@ -189,7 +189,7 @@ fn service(settings: &Settings, listeners: (&str, &str), home: &Path) -> Service
     variables.push(("BROKER_ACCOUNTS", accounts.join("\n")));
     variables.push(("BROKER_ACL", settings.access.clone().unwrap_or_default()));
     variables.extend(settings.tls.iter().flat_map(ServerTls::variables));
-    Service {
+    ServerSpec {
         image: server::mosquitto_image(),
         user: "mosquitto",
         inner_port: 1883,

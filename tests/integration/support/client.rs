@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use url::Url;
 
-use super::wait::{PATIENCE, eventually};
+use super::wait::{TIMEOUT, eventually};
 
 /// Longer than any test, so that a session outlives its connection.
 const SESSION_EXPIRY_SECS: u32 = 3600;
@@ -157,7 +157,7 @@ impl Client {
 
     /// All that has arrived, as soon as it is at least `count` messages.
     pub(crate) async fn wait_for_messages(&self, count: usize) -> Vec<Message> {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let messages = self.messages();
             if messages.len() >= count { Ok(messages) } else { Err(messages) }
         })

@@ -1,5 +1,5 @@
 //! A server in a container, by testcontainers. Used by `server` when a Docker daemon answers and has the image.
-//! Promises what `process` promises, by the same means: the container is removed when the keeper's pipe closes.
+//! Promises what `process` promises, by the same means: a shell, the remover, removes the container when its pipe closes.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -11,11 +11,11 @@ use testcontainers::core::IntoContainerPort;
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{GenericImage, ImageExt};
 
-use super::server::Service;
+use super::server::ServerSpec;
 
-/// `$0` is the container. A process that is killed before it has said that the container is there may have left the
-/// daemon at work on it: so the keeper keeps trying for a while.
-const KEEPER: &str = r#"
+/// `$0` is the container. If this process is killed before it has written `created`, the daemon may still be creating the
+/// container: so the remover tries for 10 s.
+const REMOVER: &str = r#"
 remove() { docker rm --force --volumes "$0"; }
 if read -r _; then
   read -r _; remove
@@ -30,18 +30,18 @@ pub(crate) fn offers(image: &str) -> bool {
         || (docker(&["info"]).is_ok() && docker(&["pull", image]).is_ok())
 }
 
-/// A container and its keeper.
+/// A container and its remover.
 pub(crate) struct Container {
     name: String,
-    keeper: Child,
+    remover: Child,
     pipe: Option<ChildStdin>,
 }
 
 impl Container {
     /// Starts the service, reachable on loopback only, on `port`.
-    pub(crate) async fn start(service: Service, port: u16) -> Self {
+    pub(crate) async fn start(service: ServerSpec, port: u16) -> Self {
         let name = format!("tributary-test-{}-{port}", std::process::id());
-        let mut container = Self::keep(name);
+        let mut container = Self::with_remover(name);
         let (image, tag) = service.image.rsplit_once(':').unwrap_or((&service.image, "latest"));
         let ports = [Some((service.inner_port, port)), service.second_port];
         let bindings = ports.into_iter().flatten().map(|(inner, outer)| {
@@ -69,24 +69,24 @@ impl Container {
             request = request.with_env_var(variable, value);
         }
         let running = request.start().await.expect("the daemon has the image and the port is free");
-        // The keeper removes it, also when this process is killed, and a static has no drop to rely on.
+        // The remover removes it, also when this process is killed; a static is never dropped.
         std::mem::forget(running);
         let pipe = container.pipe.as_mut().expect("the pipe is open until drop");
-        writeln!(pipe, "created").expect("the keeper lives as long as we do");
+        writeln!(pipe, "created").expect("the remover runs until the pipe closes");
         container
     }
 
-    fn keep(name: String) -> Self {
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, &name])
+    fn with_remover(name: String) -> Self {
+        let mut remover = Command::new("sh")
+            .args(["-c", REMOVER, &name])
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("every Unix has sh");
-        let pipe = keeper.stdin.take();
-        Self { name, keeper, pipe }
+        let pipe = remover.stdin.take();
+        Self { name, remover, pipe }
     }
 
     /// Starts the server again, on the same port and the same files.
@@ -115,20 +115,20 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         drop(self.pipe.take());
-        if let Err(error) = self.keeper.wait() {
-            eprintln!("a container's keeper could not be waited for: {error}");
+        if let Err(error) = self.remover.wait() {
+            eprintln!("waiting for a container's remover failed: {error}");
         }
     }
 }
 
-/// What the command said, as `Err` if it failed.
+/// The command's output, as `Err` if it failed.
 fn docker(arguments: &[&str]) -> Result<String, String> {
     let output =
         Command::new("docker").args(arguments).output().map_err(|error| error.to_string())?;
-    let said = format!(
+    let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    if output.status.success() { Ok(said) } else { Err(said) }
+    if output.status.success() { Ok(text) } else { Err(text) }
 }

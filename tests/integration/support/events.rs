@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::wait::PATIENCE;
+use super::wait::TIMEOUT;
 
 /// An open stream.
 pub(crate) struct Events {
@@ -82,7 +82,7 @@ impl Events {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, next).await.expect("an event comes in time")
+        tokio::time::timeout(TIMEOUT, next).await.expect("an event comes in time")
     }
 
     /// The next event, which has this name.
@@ -94,7 +94,7 @@ impl Events {
 
     async fn read(&mut self) -> bool {
         let mut part = vec![0; 64 << 10];
-        let read = tokio::time::timeout(PATIENCE, self.connection.read(&mut part)).await;
+        let read = tokio::time::timeout(TIMEOUT, self.connection.read(&mut part)).await;
         let bytes = read.expect("something comes in time").unwrap_or(0);
         self.raw.extend_from_slice(&part[..bytes]);
         bytes > 0

@@ -16,8 +16,8 @@ use super::certificates::ServerTls;
 use super::docker::Container;
 use super::ports::free_port;
 use super::process::Process;
-use super::server::{self, Place, Server, Service, variable};
-use super::wait::{PATIENCE, eventually};
+use super::server::{self, Launcher, Server, ServerSpec, variable};
+use super::wait::{TIMEOUT, eventually};
 
 /// Tests kill processes, never the machine: what the kernel has taken is durable enough for them.
 const SETTINGS: &[&str] =
@@ -78,9 +78,9 @@ pub(crate) struct Settings {
     pub(crate) host_based_access: &'static str,
     /// It waits for its disk, as in production.
     pub(crate) durable: bool,
-    /// How far its clock is off, as libfaketime has it: `+200d`. Needs [`Place::Binaries`].
+    /// How far its clock is off, as libfaketime has it: `+200d`. Needs [`Launcher::Binaries`].
     pub(crate) clock: Option<&'static str>,
-    /// The server that it is a standby of. Needs [`Place::Binaries`].
+    /// The server that it is a standby of. Needs [`Launcher::Binaries`].
     pub(crate) primary: Option<String>,
 }
 
@@ -105,7 +105,7 @@ impl Postgres {
         SHARED
             .get_or_init(async || match variable("DATABASE_URL") {
                 Some(named) => Self {
-                    server: Server::Outside,
+                    server: Server::External,
                     base: named.parse().expect("DATABASE_URL is a URL"),
                 },
                 None => Self::start().await,
@@ -121,11 +121,11 @@ impl Postgres {
     /// A server of one's own that differs from the others.
     pub(crate) async fn start_with(settings: &Settings) -> Self {
         let port = free_port();
-        let server = match Place::of_this_run() {
-            Place::Docker => {
+        let server = match Launcher::of_this_run() {
+            Launcher::Docker => {
                 Server::Container(Container::start(service(settings, "*", 5432), port).await)
             }
-            Place::Binaries => {
+            Launcher::Binaries => {
                 let service = service(settings, "127.0.0.1", port);
                 let start =
                     move || Process::start(&service, Process::home(port), &newest_binaries());
@@ -187,7 +187,7 @@ impl Postgres {
             let config = tributary::config::read_store(settings).expect("the URL is one");
             store::migrate_to(&config, Some(engine())).await.expect("the engine is there");
         }
-        let outside = matches!(self.server, Server::Outside);
+        let outside = matches!(self.server, Server::External);
         let dropped_through = outside.then(|| self.base.as_str().to_owned());
         Database { url: self.url(&name), name, dropped_through }
     }
@@ -226,8 +226,8 @@ impl Postgres {
     /// Returns when the server takes connections.
     pub(crate) async fn answers(&self) {
         let ask = async || connect(self.base.as_str()).await?.batch_execute("select 1").await;
-        eventually(PATIENCE, async || {
-            ask().await.map_err(|error| self.server.silence(error.to_string()))
+        eventually(TIMEOUT, async || {
+            ask().await.map_err(|error| self.server.start_failure(error.to_string()))
         })
         .await;
     }
@@ -262,7 +262,7 @@ pub(crate) async fn connect(url: &str) -> Result<tokio_postgres::Client, tokio_p
     Ok(client)
 }
 
-fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Service {
+fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> ServerSpec {
     let place = [format!("listen_addresses={listen_addresses}"), format!("port={inner_port}")];
     let tls = differs.tls.iter().flat_map(|tls| {
         let authority = tls.client_authority.as_ref().map(|_| "ssl_ca_file=../authority.pem");
@@ -303,7 +303,7 @@ fn service(differs: &Settings, listen_addresses: &str, inner_port: u16) -> Servi
     if let Some(primary) = &differs.primary {
         variables.push(("POSTGRES_PRIMARY", primary.clone()));
     }
-    Service {
+    ServerSpec {
         image: server::postgres_image(),
         user: "postgres",
         inner_port,

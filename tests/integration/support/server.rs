@@ -9,16 +9,16 @@ use super::process::Process;
 
 /// Where private servers run on this machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Launcher {
     Docker,
     Binaries,
 }
 
-impl Place {
+impl Launcher {
     /// The same for every server of a run: `TRIBUTARY_TEST_SERVERS`, else Docker if it offers both images, else binaries.
     pub(crate) fn of_this_run() -> Self {
-        static PLACE: OnceLock<Place> = OnceLock::new();
-        *PLACE.get_or_init(|| match variable("TRIBUTARY_TEST_SERVERS").as_deref() {
+        static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
+        *LAUNCHER.get_or_init(|| match variable("TRIBUTARY_TEST_SERVERS").as_deref() {
             Some("docker") => Self::Docker,
             Some("binaries") => Self::Binaries,
             Some(other) => panic!("TRIBUTARY_TEST_SERVERS is docker or binaries, not {other}"),
@@ -31,7 +31,7 @@ impl Place {
 }
 
 /// What is to run, in either place.
-pub(crate) struct Service {
+pub(crate) struct ServerSpec {
     pub(crate) image: String,
     /// The account inside the image.
     pub(crate) user: &'static str,
@@ -67,12 +67,12 @@ pub(crate) fn mosquitto_image() -> String {
 }
 
 /// Why a server did not answer; its log is fetched when that is printed, not at every look.
-pub(crate) struct Silence<'a> {
+pub(crate) struct StartFailure<'a> {
     error: String,
     server: &'a Server,
 }
 
-impl std::fmt::Debug for Silence<'_> {
+impl std::fmt::Debug for StartFailure<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}; the server's log: {}", self.error, self.server.log())
     }
@@ -83,7 +83,7 @@ pub(crate) enum Server {
     Process(Process),
     Container(Container),
     /// Named by a variable; it is not ours to stop.
-    Outside,
+    External,
 }
 
 impl Server {
@@ -93,7 +93,7 @@ impl Server {
         self.elsewhere(move |server| match server {
             Self::Process(process) => process.end(signal),
             Self::Container(container) => container.end(signal),
-            Self::Outside => panic!("a test that stops a server starts its own"),
+            Self::External => panic!("a test that stops a server starts its own"),
         })
         .await;
     }
@@ -102,7 +102,7 @@ impl Server {
     pub(crate) async fn signal(&mut self, signal: &'static str) {
         self.elsewhere(move |server| match server {
             Self::Process(process) => process.signal(signal),
-            Self::Container(_) | Self::Outside => panic!("only a process of ours is signalled"),
+            Self::Container(_) | Self::External => panic!("only a process of ours is signalled"),
         })
         .await;
     }
@@ -111,7 +111,7 @@ impl Server {
     pub(crate) fn file(&self, name: &str) -> Option<std::path::PathBuf> {
         match self {
             Self::Process(process) => Some(process.file(name)),
-            Self::Container(_) | Self::Outside => None,
+            Self::Container(_) | Self::External => None,
         }
     }
 
@@ -120,7 +120,7 @@ impl Server {
         self.elsewhere(|server| match server {
             Self::Process(process) => process.start_again(),
             Self::Container(container) => container.start_again(),
-            Self::Outside => panic!("a test that restarts a server starts its own"),
+            Self::External => panic!("a test that restarts a server starts its own"),
         })
         .await;
     }
@@ -134,7 +134,7 @@ impl Server {
                 assert!(status.expect("every Unix has sh").success(), "there is no process {pid}");
             }
             Self::Container(container) => container.signal_inside(signal, pid),
-            Self::Outside => panic!("a test that signals a backend starts its own server"),
+            Self::External => panic!("a test that signals a backend starts its own server"),
         }
     }
 
@@ -143,17 +143,17 @@ impl Server {
         match self {
             Self::Process(process) => process.log(),
             Self::Container(container) => container.log(),
-            Self::Outside => "(the log of a server named by a variable is elsewhere)".into(),
+            Self::External => "(the log of a server named by a variable is elsewhere)".into(),
         }
     }
 
     /// What is seen of a server that does not answer.
-    pub(crate) fn silence(&self, error: String) -> Silence<'_> {
-        Silence { error, server: self }
+    pub(crate) fn start_failure(&self, error: String) -> StartFailure<'_> {
+        StartFailure { error, server: self }
     }
 
     async fn elsewhere(&mut self, work: impl FnOnce(&mut Self) + Send + 'static) {
-        let mut server = std::mem::replace(self, Self::Outside);
+        let mut server = std::mem::replace(self, Self::External);
         let worked = tokio::task::spawn_blocking(move || {
             work(&mut server);
             server

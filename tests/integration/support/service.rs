@@ -12,7 +12,7 @@ use super::broker::Broker;
 use super::ports::free_port;
 use super::postgres::{Database, Postgres, connect};
 use super::server::variable;
-use super::wait::{PATIENCE, eventually};
+use super::wait::{TIMEOUT, eventually};
 
 /// What one test runs on: a database of its own, a topic prefix of its own, and the service.
 pub(crate) struct Service {
@@ -22,9 +22,9 @@ pub(crate) struct Service {
     child: Child,
 }
 
-/// The account of one kind.
+/// The ledger entry of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Account {
+pub(crate) struct LedgerEntry {
     pub(crate) received: u64,
     pub(crate) committed: u64,
     pub(crate) duplicate: u64,
@@ -32,7 +32,7 @@ pub(crate) struct Account {
     pub(crate) in_flight: u64,
 }
 
-impl Account {
+impl LedgerEntry {
     pub(crate) fn balances(self) -> bool {
         self.received == self.committed + self.duplicate + self.rejected + self.in_flight
     }
@@ -78,7 +78,7 @@ impl Service {
 
     /// Waits until broker and database are there.
     pub(crate) async fn ready(&mut self) {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("the service ended with {status}:\n{}", self.log());
             }
@@ -123,12 +123,12 @@ impl Service {
 
     /// SIGTERM, and how it ended.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        self.tell_to_stop();
+        self.send_sigterm();
         self.ended().await
     }
 
     /// SIGTERM.
-    pub(crate) fn tell_to_stop(&self) {
+    pub(crate) fn send_sigterm(&self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
         assert!(sent.success(), "it was alive");
@@ -136,7 +136,7 @@ impl Service {
 
     /// How it ended.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        eventually(PATIENCE, async || match self.child.try_wait().expect("it was ours") {
+        eventually(TIMEOUT, async || match self.child.try_wait().expect("it was ours") {
             Some(status) => Ok(status),
             None => Err(self.log()),
         })
@@ -179,9 +179,8 @@ impl Service {
         body: Option<&Value>,
     ) -> Result<(u16, Value), String> {
         let method = method.parse().expect("it is a method");
-        let mut request = client(self.secure())
-            .request(method, format!("{}{path}", self.url()))
-            .timeout(PATIENCE);
+        let mut request =
+            client(self.secure()).request(method, format!("{}{path}", self.url())).timeout(TIMEOUT);
         // With AUTH=off a POST without a body says so, too.
         if request.get_method() == actix_web::http::Method::POST {
             request = request.insert_header(("content-type", "application/json"));
@@ -204,12 +203,12 @@ impl Service {
         answer["identifier"].as_str().unwrap().to_owned()
     }
 
-    /// The account of `measurements`, `log_messages`, `heartbeats` or `unknown`.
-    pub(crate) async fn account(&self, kind: &str) -> Result<Account, String> {
+    /// The ledger entry of `measurements`, `log_messages`, `heartbeats` or `unknown`.
+    pub(crate) async fn ledger_entry(&self, kind: &str) -> Result<LedgerEntry, String> {
         let (_, status) = self.get("/api/v1/status").await?;
         let entry = &status["ledger"][kind];
         let number = |name: &str| entry[name].as_u64().ok_or(format!("no {name} in {status}"));
-        Ok(Account {
+        Ok(LedgerEntry {
             received: number("received")?,
             committed: number("committed")?,
             duplicate: number("duplicate")?,
@@ -218,17 +217,24 @@ impl Service {
         })
     }
 
-    /// Waits until the account of measurements fulfils this.
-    pub(crate) async fn until(&self, wanted: impl Fn(Account) -> bool) -> Account {
-        self.until_of("measurements", wanted).await
+    /// Waits until the ledger entry of measurements satisfies `wanted`.
+    pub(crate) async fn wait_for_ledger(
+        &self,
+        wanted: impl Fn(LedgerEntry) -> bool,
+    ) -> LedgerEntry {
+        self.wait_for_ledger_of("measurements", wanted).await
     }
 
-    /// Waits until the account of one kind fulfils this.
-    pub(crate) async fn until_of(&self, kind: &str, wanted: impl Fn(Account) -> bool) -> Account {
-        eventually(PATIENCE, async || {
-            let account = self.account(kind).await?;
-            assert!(account.balances(), "{account:?}");
-            if wanted(account) { Ok(account) } else { Err(format!("{account:?}")) }
+    /// Waits until the ledger entry of one kind satisfies `wanted`.
+    pub(crate) async fn wait_for_ledger_of(
+        &self,
+        kind: &str,
+        wanted: impl Fn(LedgerEntry) -> bool,
+    ) -> LedgerEntry {
+        eventually(TIMEOUT, async || {
+            let entry = self.ledger_entry(kind).await?;
+            assert!(entry.balances(), "{entry:?}");
+            if wanted(entry) { Ok(entry) } else { Err(format!("{entry:?}")) }
         })
         .await
     }

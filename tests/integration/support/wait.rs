@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what should take milliseconds: a slow machine passes, a wrong state fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Short beside what is waited for, long beside what a look costs.
 const INTERVAL: Duration = Duration::from_millis(10);

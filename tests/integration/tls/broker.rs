@@ -8,9 +8,9 @@ use tributary::mqtt::{self, ConnectOptions};
 use crate::support::broker::{Broker, Settings};
 use crate::support::certificates::{Authority, Files, ServerTls};
 use crate::support::client::Client;
-use crate::support::said::{heartbeat, measurement};
+use crate::support::payloads::{heartbeat, measurement};
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// How a connection with these settings goes: `connected`, or why not.
 async fn attempt(settings: &[(&str, &str)]) -> String {
@@ -158,7 +158,7 @@ async fn the_service_and_a_fleet_run_over_tls() {
     let sensor_client = Client::connect(broker.url(), "sensor").await;
     let topic = |kind: &str| format!("{}/{kind}/{sensor}", database.name);
     sensor_client.publish(&topic("measurements"), measurement(1.0)).await.unwrap();
-    service.until(|account| account.committed == 1).await;
+    service.wait_for_ledger(|entry| entry.committed == 1).await;
     sensor_client.subscribe(&topic("configurations")).await;
     let path = format!("/api/v1/sensors/{sensor}/configurations");
     service.post(&path, &serde_json::json!({ "interval": 5 })).await.unwrap();
@@ -166,8 +166,8 @@ async fn the_service_and_a_fleet_run_over_tls() {
     assert!(messages[0].payload.contains("interval"), "{messages:?}");
     sensor_client.publish(&topic("heartbeats"), heartbeat(0, 2.0, true)).await.unwrap();
     // What comes later would be counted with what the fleet says.
-    eventually(PATIENCE, async || match service.account("heartbeats").await {
-        Ok(account) if account.committed == 1 => Ok(()),
+    eventually(TIMEOUT, async || match service.ledger_entry("heartbeats").await {
+        Ok(entry) if entry.committed == 1 => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
@@ -207,7 +207,7 @@ async fn the_reason_of_a_failed_handshake_is_in_the_log_and_in_readiness() {
 
     let reason =
         "the TLS handshake failed: the server's certificate is not signed by a trusted authority";
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, problem)) if problem.to_string().matches(reason).count() == 2 => Ok(()),
         other => Err(format!("{other:?}")),
     })

@@ -10,7 +10,7 @@ use crate::support::broker::Broker;
 use crate::support::certificates::{Authority, Files, ServerTls};
 use crate::support::postgres::{Database, Postgres, Settings, connect};
 use crate::support::service::{Service, count};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// Who may come in which way.
 const HOST_BASED_ACCESS: &str = "\
@@ -194,12 +194,12 @@ async fn the_service_runs_with_verify_full_and_says_why_it_cannot() {
     );
     let reason =
         "the TLS handshake failed: the server's certificate is not signed by a trusted authority";
-    eventually(PATIENCE, async || match service.get("/readyz").await {
+    eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, problem)) if problem.to_string().contains(reason) => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let log = service.log();
         if log.contains(reason) { Ok(()) } else { Err(log) }
     })

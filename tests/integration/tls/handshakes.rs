@@ -12,7 +12,7 @@ use tributary::tls::{self, ClientOptions};
 use crate::support::broker::Broker;
 use crate::support::certificates::{Authority, Files};
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// A socket from this address of the loopback network.
 fn connect(from: IpAddr, to: SocketAddr) -> TcpStream {
@@ -51,7 +51,7 @@ async fn six_hundred_silent_connections_hold_up_nobody() {
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let session = ClientConnection::new(tls.clone(), name).unwrap();
         let mut connection = StreamOwned::new(session, connect(from, address));
-        connection.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.sock.set_read_timeout(Some(TIMEOUT)).unwrap();
         connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
         let mut answer = [0; 15];
         connection.read_exact(&mut answer).unwrap();
@@ -62,7 +62,7 @@ async fn six_hundred_silent_connections_hold_up_nobody() {
     for socket in &silent {
         socket.set_nonblocking(true).unwrap();
     }
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let is_open = |mut socket: &TcpStream| {
             let read = socket.read(&mut [0; 1]);
             read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)

@@ -13,7 +13,7 @@ use tributary::tls::{self, Authority as Trusted, ClientOptions};
 use crate::support::broker::Broker;
 use crate::support::certificates::{Authority, Files, Pair};
 use crate::support::service::{Service, database};
-use crate::support::wait::{PATIENCE, eventually};
+use crate::support::wait::{TIMEOUT, eventually};
 
 /// A connection that says what it was shown.
 struct Connection(StreamOwned<ClientConnection, TcpStream>);
@@ -21,7 +21,7 @@ struct Connection(StreamOwned<ClientConnection, TcpStream>);
 impl Connection {
     fn open(url: &str, tls: &tls::Client, name: &'static str) -> Result<Self, String> {
         let tcp = TcpStream::connect(url.trim_start_matches("https://")).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_read_timeout(Some(TIMEOUT)).unwrap();
         let name = ServerName::try_from(name).unwrap();
         let session = ClientConnection::new(tls.configuration(), name).unwrap();
         let mut connection = Self(StreamOwned::new(session, tcp));
@@ -89,7 +89,7 @@ async fn a_renewed_certificate_is_shown_and_no_connection_notices() {
     // A new certificate without its key changes nothing, and is spoken of.
     let second = ours.server(&["127.0.0.1", "localhost"]);
     files.put("http.pem", &second.certificate);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         assert_eq!(open().shown(), certificate(&first));
         let log = service.log();
         let says = "the old certificates stay in use";
@@ -102,7 +102,7 @@ async fn a_renewed_certificate_is_shown_and_no_connection_notices() {
     .await;
 
     files.put("http.key", &second.key);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let shown = open().shown();
         if shown == certificate(&second) { Ok(()) } else { Err("the old one") }
     })

@@ -1,10 +1,10 @@
 // Who uses the dashboard. The token is kept in `sessionStorage`: it ends with the tab, and no other site
-// can have it sent. With AUTH=off nobody is asked.
-import type { Schemas } from "../api/client";
+// can make the browser send it. With AUTH=off there is no sign-in.
+import type { components } from "../api/schema";
 import { createStore } from "../store";
 
-export type Caller = Schemas["Session"];
-export type Role = Schemas["Role"];
+export type Caller = components["schemas"]["Session"];
+export type Role = components["schemas"]["Role"];
 
 export type Session =
   | { status: "starting" }

@@ -1,5 +1,5 @@
-//! What stands between the service and a database, and can keep to itself what is said: its connections stay
-//! open then, as on a way of which one end is gone. Promises that no byte is changed.
+//! A TCP proxy between the service and a database. Used by tests of half-open connections: it can stop forwarding while
+//! the connections stay open. Promises that it changes no byte.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -8,14 +8,15 @@ use tokio::sync::watch;
 
 use super::postgres::Database;
 
-/// A way; new connections are not taken any more when its test has ended.
-pub(crate) struct Way {
+/// A proxy on a free port of loopback; it ends with the runtime of its test.
+pub(crate) struct TcpProxy {
     frozen: watch::Sender<bool>,
 }
 
-impl Way {
-    /// Leads to this database, whose address it takes. Of the first connection so many bytes get through.
-    pub(crate) async fn to(database: &mut Database, first_bytes: usize) -> Self {
+impl TcpProxy {
+    /// Starts a proxy to this database, and puts the proxy's address into the database's URL. Only the first
+    /// `first_bytes` bytes that a client sends on the first connection are forwarded.
+    pub(crate) async fn before(database: &mut Database, first_bytes: usize) -> Self {
         let mut url: url::Url = database.url.parse().unwrap();
         let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -34,13 +35,13 @@ impl Way {
         Self { frozen }
     }
 
-    /// Keeps everything back, or lets it go on.
+    /// Stops forwarding, or continues it.
     pub(crate) fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
     }
 }
 
-/// The end of one direction is the end of both.
+/// Forwards in both directions until one of them ends.
 async fn connect(
     client: TcpStream,
     server: TcpStream,
@@ -50,12 +51,12 @@ async fn connect(
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
     tokio::select! {
-        () = carry(client_reads, server_writes, frozen.clone(), bytes) => {}
-        () = carry(server_reads, client_writes, frozen, usize::MAX) => {}
+        () = forward(client_reads, server_writes, frozen.clone(), bytes) => {}
+        () = forward(server_reads, client_writes, frozen, usize::MAX) => {}
     }
 }
 
-async fn carry(
+async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut frozen: watch::Receiver<bool>,

@@ -5,14 +5,14 @@ use super::client::Client;
 use super::postgres::Database;
 use super::service::{Service, database};
 
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     pub(crate) database: Database,
     pub(crate) service: Service,
     pub(crate) client: Client,
     pub(crate) sensor: String,
 }
 
-impl Scene {
+impl Fixture {
     pub(crate) async fn new(settings: &[(&str, &str)]) -> Self {
         let broker = Broker::shared().await;
         let database = database().await;
