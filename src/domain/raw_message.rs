@@ -13,6 +13,8 @@ pub struct RawMessage {
     /// Its items may be stored already: the broker set DUP or RETAIN, it is a replay, or the writer stored an
     /// equal message recently.
     pub may_be_stored: bool,
+    /// The broker set DUP: an earlier delivery of it may have been committed.
+    pub redelivered: bool,
     /// A retained message that the broker delivers to a new session, so it may be old.
     pub retained: bool,
     /// Nothing delivers it again: it arrived at QoS 0 and was not retained, or it is the replay of such a message.
@@ -35,6 +37,7 @@ impl RawMessage {
         Self {
             received_at,
             may_be_stored,
+            redelivered: false,
             retained: false,
             delivered_once: false,
             replayed_from: None,

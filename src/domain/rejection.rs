@@ -35,7 +35,7 @@ pub struct Rejection {
     pub digest: RejectionDigest,
 }
 
-/// A 128-bit hash of topic and payload.
+/// A 128-bit hash of topic and payload, and of the time of receipt where that is part of the items.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RejectionDigest(pub u128);
 
@@ -44,6 +44,14 @@ impl RejectionDigest {
     pub fn of(topic: &str, payload: &[u8]) -> Self {
         let mut hasher = Self::begin(topic);
         hasher.update(payload);
+        Self(hasher.digest128())
+    }
+
+    /// Hashes a message that nothing delivers again, and the time of its receipt.
+    pub fn of_received_at(topic: &str, payload: &[u8], received_at: Timestamp) -> Self {
+        let mut hasher = Self::begin(topic);
+        hasher.update(payload);
+        hasher.update(&received_at.unix_microseconds().to_le_bytes());
         Self(hasher.digest128())
     }
 
@@ -138,6 +146,9 @@ mod tests {
     fn the_digest_tells_topic_from_payload() {
         assert_eq!(RejectionDigest::of("a", b"b"), RejectionDigest::of("a", b"b"));
         assert_ne!(RejectionDigest::of("a", b"bc"), RejectionDigest::of("ab", b"c"));
+        let received_at =
+            |at| RejectionDigest::of_received_at("a", b"b", Timestamp::from_unix_microseconds(at));
+        assert_ne!(received_at(1), received_at(2));
     }
 
     #[test]

@@ -88,12 +88,17 @@ impl Uplink {
         }
     }
 
-    /// The message's digest, computed once: its rejections share it.
+    /// The message's digest, computed once: its rejections share it. Items that are timed at their receipt make it
+    /// another message than an equal one that was received at another time.
     pub fn digest(&self) -> RejectionDigest {
-        self.rejections.first().map_or_else(
-            || RejectionDigest::of(self.message.topic(), self.message.payload()),
-            |rejection| rejection.digest,
-        )
+        let (topic, payload) = (self.message.topic(), self.message.payload());
+        match self.rejections.first() {
+            _ if self.message.delivered_once && self.items.has_timed_at_receipt() => {
+                RejectionDigest::of_received_at(topic, payload, self.message.received_at)
+            }
+            Some(rejection) => rejection.digest,
+            None => RejectionDigest::of(topic, payload),
+        }
     }
 
     /// Marks the message as stored or rejected by another transaction. Returns the number of its items,

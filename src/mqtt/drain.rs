@@ -128,7 +128,7 @@ impl Inbound {
                     }
                 }
                 _ = ping.tick() => {
-                    if self.window.is_full() {
+                    if !self.window.has_room() {
                         // Nothing is read, so an answer could not arrive.
                         heard_at = Instant::now();
                     } else if heard_at.elapsed() > silence {
@@ -139,7 +139,7 @@ impl Inbound {
                     }
                     session.ping()?;
                 }
-                packet = session.io.recv(&session.codec), if !self.window.is_full() => {
+                packet = session.io.recv(&session.codec), if self.window.has_room() => {
                     heard_at = Instant::now();
                     let had_left = session.left;
                     self.read(session, packet)?;

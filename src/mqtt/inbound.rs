@@ -307,12 +307,12 @@ impl Inbound {
                         Err(SessionEnd::Silent(session.keep_alive_secs.into()))
                     }
                 }
-                packet = session.io.recv(&session.codec), if !self.window.is_full() && !stopped => {
+                packet = session.io.recv(&session.codec), if self.window.has_room() && !stopped => {
                     has_read = true;
                     self.read(session, packet)
                 }
             };
-            was_stopped |= self.window.is_full();
+            was_stopped |= !self.window.has_room();
             if let Err(end) = step.and_then(|()| self.acknowledge(Some(session))) {
                 return end;
             }

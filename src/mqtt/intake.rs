@@ -113,7 +113,7 @@ impl Inbound {
             outcome = self.handle_packet(packets, packet, received_at, &mut read);
             taken += 1;
             // Checked before the next is decoded: a decoded packet must be processed.
-            if outcome.is_err() || taken == PACKETS_PER_READ || self.window.is_full() {
+            if outcome.is_err() || taken == PACKETS_PER_READ || !self.window.has_room() {
                 break;
             }
             packet = match packets.next() {
@@ -184,6 +184,7 @@ impl Inbound {
             true => RawMessage::retained(&publish.topic, &payload, received_at),
             false => RawMessage::new(&publish.topic, &payload, received_at, publish.dup),
         };
+        message.redelivered = publish.dup;
         message.delivered_once = publish.packet_id.is_none() && !publish.retain;
         let ack_token = self.ack_tokens.issue(self.window.next_sequence());
         let mut uplink = match oversized {

@@ -239,7 +239,7 @@ impl World {
             if is_quiet && replayer.is_idle() {
                 return true;
             }
-            if self.broker.has_more() && !inbound.window.is_full() {
+            if self.broker.has_more() && inbound.window.has_room() {
                 continue;
             }
             let mut report = ReplayReport::default();

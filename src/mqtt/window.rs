@@ -1,6 +1,7 @@
 //! The messages that were received and not yet acknowledged, in the order of arrival. Kept by the inbound
 //! loop; pure. Invariant: PUBACKs leave in the order of the PUBLISHes on the connection [MQTT-4.6.0-2];
-//! messages of an earlier connection are counted and bounded, but never acknowledged.
+//! messages of an earlier connection are counted and bounded, but never acknowledged, and a connection is not read
+//! before they have left: a redelivery is not decided on while its first delivery is still being committed.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
@@ -35,6 +36,8 @@ pub(super) struct InboundWindow {
     entries: VecDeque<(WindowEntry, EntryState)>,
     /// The sequence number of `entries[0]`.
     first: u64,
+    /// The sequence number of the first message of the present connection.
+    first_of_connection: u64,
     bytes: usize,
     max_messages: usize,
     max_bytes: usize,
@@ -42,7 +45,14 @@ pub(super) struct InboundWindow {
 
 impl InboundWindow {
     pub(super) const fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { entries: VecDeque::new(), first: 0, bytes: 0, max_messages, max_bytes }
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            first_of_connection: 0,
+            bytes: 0,
+            max_messages,
+            max_bytes,
+        }
     }
 
     /// Of the message that is admitted next.
@@ -55,9 +65,11 @@ impl InboundWindow {
         self.entries.push_back((entry, EntryState::InFlight));
     }
 
-    /// The last message admitted may exceed the limit in bytes by its own size.
-    pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= self.max_messages || self.bytes >= self.max_bytes
+    /// Whether another message may be read. The last message admitted may exceed the limit in bytes by its own size.
+    pub(super) fn has_room(&self) -> bool {
+        self.entries.len() < self.max_messages
+            && self.bytes < self.max_bytes
+            && self.first >= self.first_of_connection
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -122,6 +134,7 @@ impl InboundWindow {
         for (entry, _) in &mut self.entries {
             entry.packet_id = None;
         }
+        self.first_of_connection = self.next_sequence();
     }
 }
 
@@ -184,11 +197,12 @@ mod tests {
         let mut window = InboundWindow::new(2, 1_000);
         window.admit(entry(1));
         window.connection_ended();
-        window.admit(entry(1));
-        assert!(window.is_full());
-        window.settle(1);
-        assert_eq!(acknowledged(&mut window), [0; 0], "the older one is still in flight");
+        assert!(!window.has_room(), "the older one is still in flight");
         window.settle(0);
+        assert_eq!(acknowledged(&mut window), [0; 0]);
+        assert!(window.has_room());
+        window.admit(entry(1));
+        window.settle(1);
         assert_eq!(acknowledged(&mut window), [1]);
     }
 
@@ -196,9 +210,9 @@ mod tests {
     fn is_bounded_in_messages_and_in_bytes() {
         let mut window = InboundWindow::new(3, 20);
         window.admit(entry(1));
-        assert!(!window.is_full());
+        assert!(window.has_room());
         window.admit(entry(2));
-        assert!(window.is_full(), "20 bytes");
+        assert!(!window.has_room(), "20 bytes");
     }
 
     proptest! {

@@ -19,7 +19,8 @@ pub enum NotReplayableCause {
 /// `raw` is the payload if its digest is that of the message; else it is one item, or the beginning of a
 /// payload that was too large.
 pub(super) fn message(row: &StoredRejection) -> Result<RawMessage, NotReplayableCause> {
-    let is_whole = RejectionDigest::of(&row.topic, &row.raw) == row.digest;
+    let is_whole = row.digest == RejectionDigest::of(&row.topic, &row.raw)
+        || row.digest == RejectionDigest::of_received_at(&row.topic, &row.raw, row.received_at);
     let payload = match (row.item_index, is_whole) {
         (None, true) => Some(row.raw.clone()),
         (None, false) => return Err(NotReplayableCause::Incomplete),
@@ -72,6 +73,9 @@ mod tests {
     fn a_message_is_replayed_unchanged() {
         assert_eq!(payload(&rejection(None, MESSAGE, MESSAGE)), Ok(MESSAGE.into()));
         assert_eq!(payload(&rejection(None, "{", "{")), Ok("{".into()));
+        let row = rejection(None, MESSAGE, MESSAGE);
+        let digest = RejectionDigest::of_received_at(TOPIC, MESSAGE.as_bytes(), row.received_at);
+        assert_eq!(payload(&StoredRejection { digest, ..row }), Ok(MESSAGE.into()));
     }
 
     #[test]

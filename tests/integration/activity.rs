@@ -200,6 +200,7 @@ async fn a_sensor_that_was_created_again_begins_with_nothing() {
         .unwrap()
         .get(0);
     assert!(store.delete_sensor(SensorIdentifier(one)).await.unwrap());
+    store.purge_sensor(SensorIdentifier(one)).await.unwrap();
     execute(&database, &format!("insert into sensor (identifier, name) values ('{one}', '1')"))
         .await;
 

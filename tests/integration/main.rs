@@ -35,6 +35,7 @@ mod outages;
 mod outbox;
 mod partitions;
 mod puback;
+mod recreated_sensors;
 mod refused_configurations;
 mod rejections;
 mod replay;

@@ -122,7 +122,7 @@ impl Process {
     }
 
     pub(super) fn deliver(&mut self, broker: &mut Broker) {
-        if self.inbound.window.is_full() {
+        if !self.inbound.window.has_room() {
             return;
         }
         let mut connection =

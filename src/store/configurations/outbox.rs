@@ -87,16 +87,23 @@ where configuration.sensor_identifier = sent.sensor_identifier
     and configuration.creation_timestamp = sent.creation_timestamp
     and configuration.sent_timestamp is null";
 
-/// A slow instance may overwrite a newer retained configuration that another instance published.
-/// Therefore the newest revision is marked as unpublished again. This needs no lock, which an instance
-/// that stops responding could hold.
+/// A slow instance may overwrite a newer retained configuration that another instance published, also one of a sensor
+/// that was created again. Therefore the newest revision is marked as unpublished again. This needs no lock, which an
+/// instance that stops responding could hold.
 const PUBLISH_AGAIN: &str = "\
 update configuration set publication_timestamp = null
-from unnest($1::uuid[], $2::int4[]) as published (sensor_identifier, revision)
+from unnest($1::uuid[], $2::int4[], $3::timestamptz[])
+    as published (sensor_identifier, revision, creation_timestamp)
 where configuration.sensor_identifier = published.sensor_identifier
-    and configuration.revision > published.revision
+    and (configuration.revision, configuration.creation_timestamp)
+        is distinct from (published.revision, published.creation_timestamp)
     and configuration.publication_timestamp is not null
     and configuration.is_newest";
+
+/// As [`PUBLISH_AGAIN`], for a sensor that was deleted and whose retained configuration was cleared.
+const CLEAR_AGAIN: &str = "\
+update deleted_sensor set clearance_timestamp = null
+where identifier = any ($1) and clearance_timestamp is not null";
 
 const UNCLEARED: &str = "\
 select identifier from deleted_sensor
@@ -173,7 +180,8 @@ impl Store {
             (&created, Type::TIMESTAMPTZ_ARRAY),
         ];
         self.execute(RECORD_PUBLICATIONS, published).await?;
-        self.execute(PUBLISH_AGAIN, &published[..2]).await?;
+        self.execute(PUBLISH_AGAIN, published).await?;
+        self.execute(CLEAR_AGAIN, &published[..1]).await?;
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! Records which revisions the heartbeats of a batch acknowledge. Called by the commit, within its
 //! transaction. The first heartbeat for a revision wins; one without a revision acknowledges none.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 
 use super::copy;
-use crate::domain::{Batch, Heartbeat, RowRef, SensorIdentifier, Timestamp, Uplink};
+use crate::domain::{Batch, Heartbeat, RowRef, Rows, SensorIdentifier, Timestamp, Uplink};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::WriterConnection;
 
@@ -17,6 +18,20 @@ pub struct Acknowledgement {
     pub revision: i32,
     /// Whether the sensor could apply it.
     pub success: bool,
+}
+
+/// The heartbeats that can acknowledge a revision: not a redelivered one that was committed before, because the
+/// revision may have been sent since. `stored` are those of `rows.maybe_duplicate` that were new.
+pub(in crate::store) fn first_deliveries<'a>(
+    batch: &'a Batch,
+    rows: &'a Rows,
+    stored: &'a [RowRef],
+) -> impl Iterator<Item = &'a RowRef> {
+    let stored: BTreeSet<&RowRef> = stored.iter().collect();
+    let is_first = move |row: &&RowRef| {
+        !batch.uplinks()[row.uplink as usize].message.redelivered || stored.contains(row)
+    };
+    rows.new.iter().chain(rows.maybe_duplicate.iter().filter(is_first))
 }
 
 /// Returns the revisions that were not acknowledged before.

@@ -300,6 +300,7 @@ async fn transact(
     let mut account =
         BatchOutcome { deleted: begin(connection, batch, &rows).await?, ..BatchOutcome::default() };
     reject_deleted(batch, &account.deleted);
+    rejections::keep_together(batch);
     let BatchOutcome { tally, replayed, .. } = &mut account;
     let held = replays::lock(connection, batch, tally, replayed).await?;
     if !account.deleted.is_empty() || account.replayed.gone > 0 {
@@ -322,7 +323,8 @@ async fn transact(
         }
     }
     let heartbeats = &rows[Kind::Heartbeat as usize].1;
-    let heartbeats = heartbeats.new.iter().chain(&heartbeats.maybe_duplicate);
+    let stored = &account.stored[Kind::Heartbeat as usize];
+    let heartbeats = acknowledge::first_deliveries(batch, heartbeats, stored);
     account.acknowledgements = acknowledge::write(connection, batch, heartbeats).await?;
     rejections::write(connection, batch, &mut account.tally).await?;
     rejections::supersede(connection, batch).await?;

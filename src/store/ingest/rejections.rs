@@ -85,6 +85,16 @@ pub(in crate::store) async fn insert(
         .await?)
 }
 
+/// Of a redelivered message that may be recorded as a whole, the bad items are recorded all or not at all: the limit
+/// per sensor and hour may have been reached between two of them.
+pub(in crate::store) fn keep_together(batch: &mut Batch) {
+    for uplink in batch.uplinks_mut() {
+        if uplink.message.may_be_stored && uplink.rejections.iter().any(|it| it.kept) {
+            uplink.rejections.iter_mut().for_each(|rejection| rejection.kept = true);
+        }
+    }
+}
+
 /// Deletes the earlier rejections of redelivered messages whose items are stored now, or rejected one by one, for
 /// example because their sensor has been created since.
 pub(in crate::store) async fn supersede(

@@ -54,9 +54,9 @@ const PUT_BACK: &str = "\
 insert into sensor_hour_journal (commit_timestamp, sensors, hours, kinds, counts)
 values ($1, $2, $3, $4, $5)";
 
-/// The sensors that exist.
-const SENSORS: &str = "\
-select identifier, network_identifier, creation_timestamp from sensor where identifier = any ($1)";
+/// The sensors that exist. The journal has no entry of an earlier sensor with the same identifier: the purge removes them.
+const SENSORS: &str =
+    "select identifier, network_identifier from sensor where identifier = any ($1)";
 
 /// Adds the counts of one hour of the day, and returns the bucket's counts: a statement for each hour, because Citus
 /// loses a parameter of `on conflict do update` when the rows come from the coordinator. Parameters: sensors, days,
@@ -148,18 +148,9 @@ impl JournalRow {
         }
     }
 
-    /// Adds the entries of sensors that were created before this commit. The others were deleted, or created again
-    /// since.
-    pub(super) fn add_to(
-        &self,
-        sums: &mut JournalSums,
-        created_at: impl Fn(Uuid) -> Option<jiff::Timestamp>,
-    ) {
+    pub(super) fn add_to(&self, sums: &mut JournalSums) {
         let columns = self.sensors.iter().zip(&self.hours).zip(&self.kinds).zip(&self.counts);
         for (((sensor, hour), kind), count) in columns {
-            if created_at(*sensor).is_none_or(|created_at| created_at > self.committed_at) {
-                continue;
-            }
             let sum = sums.entry((*sensor, *hour)).or_default();
             if let Some(kind) = Kind::ALL.get(usize::from(kind.unsigned_abs())) {
                 *sum.of(*kind) += i64::from(*count);
@@ -274,14 +265,14 @@ async fn add(
         return Ok(Vec::new());
     }
     let known = transaction.query_typed(SENSORS, &[(&sensors, Type::UUID_ARRAY)]).await?;
-    let known: foldhash::HashMap<Uuid, (Uuid, jiff::Timestamp)> = known
+    let networks: foldhash::HashMap<Uuid, Uuid> = known
         .iter()
-        .map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))))
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect::<Result<_, tokio_postgres::Error>>()?;
     let mut sums = JournalSums::new();
-    for commit in &journal.commits {
-        commit.add_to(&mut sums, |sensor| known.get(&sensor).map(|(_, created_at)| *created_at));
-    }
+    journal.commits.iter().for_each(|commit| commit.add_to(&mut sums));
+    // The others were deleted.
+    sums.retain(|(sensor, _), _| networks.contains_key(sensor));
     let mut added = BTreeMap::<(Uuid, i32), Counts>::new();
     for ((sensor, hour), counts) in &sums {
         let sum = added.entry((*sensor, hour.div_euclid(BUCKET_HOURS))).or_default();
@@ -304,7 +295,7 @@ async fn add(
         .filter(|((_, bucket), _)| shown(*bucket))
         .map(|((sensor, bucket), counts)| Activity {
             sensor: SensorIdentifier(sensor),
-            network: known[&sensor].0,
+            network: networks[&sensor],
             bucket,
             counts,
             added: added[&(sensor, bucket)],

@@ -42,7 +42,7 @@ const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
 
 /// Parameters: the sensor before the first, number.
 const SENSORS: &str = "\
-select identifier, creation_timestamp from sensor where $1::uuid is null or identifier > $1
+select identifier from sensor where $1::uuid is null or identifier > $1
 order by identifier limit $2";
 
 /// Parameters: sensors, from, to.
@@ -247,19 +247,16 @@ impl Rebuilder {
             DroppedHours::read(&transaction, self.retention_days, Timestamp::now()).await?;
         let parameters: Parameters<'_> = &[(&after, Type::UUID), (&limit, Type::INT8)];
         let sensors = transaction.query_typed(SENSORS, parameters).await?;
-        let sensors: BTreeMap<Uuid, jiff::Timestamp> = sensors
-            .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<Result<_, tokio_postgres::Error>>()?;
-        let Some((last, _)) = sensors.last_key_value() else { return Ok(Some(None)) };
-        let done = (*last, sensors.len() as u64);
+        let identifiers: Vec<Uuid> =
+            sensors.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let Some(last) = identifiers.last() else { return Ok(Some(None)) };
+        let done = (*last, identifiers.len() as u64);
 
-        let identifiers: Vec<Uuid> = sensors.keys().copied().collect();
         let journal: Parameters<'_> =
             &[(&identifiers, Type::UUID_ARRAY), (&from, Type::INT4), (&to, Type::INT4)];
         let mut pending = JournalSums::new();
         for row in transaction.query_typed(JOURNAL, journal).await? {
-            JournalRow::read(&row)?.add_to(&mut pending, |sensor| sensors.get(&sensor).copied());
+            JournalRow::read(&row)?.add_to(&mut pending);
         }
         let counted = counted(&transaction, &identifiers, (from, to), &pending).await?;
         let mut days = days(&transaction, &identifiers, (from, to)).await?;

@@ -30,8 +30,8 @@ const DELETION_LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
 /// Enough for a sensor of ten million rows.
 const PURGE_STATEMENT_TIMEOUT: &str = "set local statement_timeout = '30min'";
 
-/// PostgreSQL cancels each of the statements, of which there are at most eight, earlier, unless it is unreachable.
-const PURGE_TIMEOUT: Duration = Duration::from_secs(8 * 31 * 60);
+/// PostgreSQL cancels each of the statements, of which there are at most nine, earlier, unless it is unreachable.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(9 * 31 * 60);
 
 const DELETE: &str = "delete from sensor where identifier = $1 returning identifier";
 
@@ -40,13 +40,27 @@ const DELETE: &str = "delete from sensor where identifier = $1 returning identif
 const DELETE_HOURS: &str = "delete from sensor_hour where sensor_identifier = $1";
 
 const INSERT_TOMBSTONE: &str = "\
-insert into deleted_sensor (identifier) values ($1)
+insert into deleted_sensor (identifier, deletion_timestamp) values ($1, clock_timestamp())
 on conflict (identifier) do update
-set deletion_timestamp = now(), clearance_timestamp = null, purge_timestamp = null";
+set deletion_timestamp = excluded.deletion_timestamp, clearance_timestamp = null, purge_timestamp = null";
+
+/// Removes the sensor from the journal of the roll-up, so that its entries are not counted for a sensor that is created
+/// with its identifier after the purge. Run under [`ROLLUP_LOCK`]: a fold puts entries back.
+const PURGE_JOURNAL: &str = "\
+update sensor_hour_journal as journal
+set (sensors, hours, kinds, counts) = (
+    select coalesce(array_agg(sensor), '{}'), coalesce(array_agg(hour), '{}'),
+        coalesce(array_agg(kind), '{}'), coalesce(array_agg(added), '{}')
+    from unnest(journal.sensors, journal.hours, journal.kinds, journal.counts)
+        as entry (sensor, hour, kind, added)
+    where sensor <> $1
+)
+where $1 = any (journal.sensors) and exists (select 1 from deleted_sensor where identifier = $1)";
 
 /// Each statement reads the tombstone in the snapshot that selects the rows, so that no row of a sensor
-/// that was created again is deleted. Rejections received after the deletion stay: they record what the
-/// sensor sent since.
+/// that was created again is deleted. Rejections of messages received after the deletion stay: they record what the
+/// sensor sent since. Those of single items are older than the tombstone, whatever the clocks say: a commit that sees
+/// the tombstone rejects whole messages.
 fn purge_statements(engine: &dyn Engine) -> impl Iterator<Item = String> {
     let of_table = |table| {
         format!(
@@ -54,11 +68,14 @@ fn purge_statements(engine: &dyn Engine) -> impl Iterator<Item = String> {
              and exists (select 1 from deleted_sensor where identifier = $1)"
         )
     };
-    let rejections = [("rejection", "receipt_timestamp"), ("rejection_overflow", "hour")];
-    let of_rejections = |(table, column)| {
+    let rejections = [
+        ("rejection", "(item_index is not null or receipt_timestamp <= deletion_timestamp)"),
+        ("rejection_overflow", "hour <= deletion_timestamp"),
+    ];
+    let of_rejections = |(table, condition)| {
         format!(
-            "delete from {table} where sensor_identifier = $1 and {column} <= \
-             (select deletion_timestamp from deleted_sensor where identifier = $1)"
+            "delete from {table} using deleted_sensor as deleted \
+             where sensor_identifier = $1 and deleted.identifier = $1 and {condition}"
         )
     };
     let tables = Kind::ALL.map(|kind| engine.tables(kind)).into_iter().flatten();
@@ -165,6 +182,11 @@ impl Store {
                 row_count += transaction.execute_typed(&statement, sensor).await?;
                 transaction.commit().await?;
             }
+            let transaction = connection.transaction().await?;
+            transaction.batch_execute(PURGE_STATEMENT_TIMEOUT).await?;
+            transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
+            transaction.execute_typed(PURGE_JOURNAL, sensor).await?;
+            transaction.commit().await?;
             let deletion: Parameters<'_> =
                 &[(&identifier, Type::UUID), (&deleted_at, Type::TIMESTAMPTZ)];
             connection.execute_typed(RECORD_PURGE, deletion).await?;

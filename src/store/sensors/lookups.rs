@@ -30,10 +30,12 @@ left join lateral (
 ) older on true
 where sensor.identifier = any ($1)";
 
+/// One snapshot shows a sensor that is being deleted, or its tombstone: such a sensor is not created again.
 const REGISTER: &str = "\
 insert into sensor (identifier, name)
 select identifier, identifier::text from unnest($1::uuid[]) as missing (identifier)
-where not exists (select from deleted_sensor where deleted_sensor.identifier = missing.identifier)
+where not exists (select from sensor where sensor.identifier = missing.identifier)
+    and not exists (select from deleted_sensor where deleted_sensor.identifier = missing.identifier)
 on conflict do nothing";
 
 /// The rows are locked in one order, so that two processes do not deadlock.
