@@ -88,17 +88,22 @@ impl Uplink {
         }
     }
 
-    /// The message's digest, computed once: its rejections share it. Items that are timed at their receipt make it
-    /// another message than an equal one that was received at another time.
+    /// The message's digest, computed once: its rejections share it.
     pub fn digest(&self) -> RejectionDigest {
-        let (topic, payload) = (self.message.topic(), self.message.payload());
         match self.rejections.first() {
             _ if self.message.delivered_once && self.items.has_timed_at_receipt() => {
-                RejectionDigest::of_received_at(topic, payload, self.message.received_at)
+                self.digest_at_receipt()
             }
             Some(rejection) => rejection.digest,
-            None => RejectionDigest::of(topic, payload),
+            None => RejectionDigest::of(self.message.topic(), self.message.payload()),
         }
+    }
+
+    /// Differs from the digest of an equal message that was received at another time: for messages that nothing delivers
+    /// again, with items that have no timestamp of their own.
+    pub fn digest_at_receipt(&self) -> RejectionDigest {
+        let RawMessage { received_at, .. } = self.message;
+        RejectionDigest::of_received_at(self.message.topic(), self.message.payload(), received_at)
     }
 
     /// Marks the message as stored or rejected by another transaction. Returns the number of its items,

@@ -191,7 +191,7 @@ impl Inbound {
             None => self.decoder.decode(message, ack_token),
             Some(oversized) => self.decoder.refuse(message, oversized, ack_token),
         };
-        if uplink.message.delivered_once && uplink.items.has_timed_at_receipt() {
+        if uplink.message.delivered_once {
             self.receipt_clock.give(received_at, uplink.item_count());
         }
         let quarantined = publish.dup && self.quarantine(&mut uplink, publish.packet_id);

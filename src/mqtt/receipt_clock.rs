@@ -1,6 +1,6 @@
-//! Sees to it that no two items without timestamps get the same time, of which the same reading twice would be stored
-//! once. Asked by `intake` for each message; pure. A read has one time for all its messages, and an array gives each
-//! item a microsecond of its own.
+//! Gives the items of messages that nothing delivers again different times of receipt: of two equal readings without
+//! timestamps at one time, only one would be stored. Called by `intake` for each message; pure. All messages of one read
+//! of the socket have one time, and each item of an array gets another microsecond.
 
 use std::time::Duration;
 

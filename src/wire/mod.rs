@@ -125,13 +125,17 @@ impl Decoder {
         uplink.sensor = Some(sensor);
         match decode_payload(kind, &uplink.message, self.limits) {
             Ok((items, refused)) => {
+                uplink.items = items;
                 if !refused.is_empty() {
                     // Once for the message, not for each of its items.
-                    let digest = uplink.digest();
+                    let is_untimed = |it: &RefusedItem| it.refusal.0 == Reason::InvalidTimestamp;
+                    let digest = match uplink.message.delivered_once {
+                        true if refused.iter().any(is_untimed) => uplink.digest_at_receipt(),
+                        _ => uplink.digest(),
+                    };
                     let rejection = |item: RefusedItem| item.into_rejection(&uplink, digest);
                     uplink.rejections = refused.into_iter().map(rejection).collect();
                 }
-                uplink.items = items;
             }
             Err(MessageRefusal { refusal: (reason, detail), item_count }) => {
                 uplink.reject(reason, detail);
