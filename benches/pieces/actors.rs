@@ -1,6 +1,6 @@
-//! The hop through the actors: from the router through the actors of 1,000 sensors to an actor on
-//! another thread that gathers a batch as the writer does, and settles the ack tokens without writing
-//! anything. Per message.
+//! The way of a message through the actors: from the router through the actors of 1,000 sensors to an
+//! actor on another thread, which collects a batch as the writer does, and settles the ack tokens without
+//! writing. Times are per message.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,27 +21,27 @@ use crate::messages::Messages;
 
 const MESSAGES: usize = 20_000;
 
-/// As the inbound loop takes them in.
+/// The router yields after this many messages, as the inbound loop does.
 const READ_AT_ONCE: usize = 2_000;
 
-/// Stands for the writer.
-struct Gatherer {
-    waiting: Batch,
-    gathered: UnboundedSender<()>,
+/// Replaces the writer.
+struct BatchCollector {
+    batch: Batch,
+    collected: UnboundedSender<()>,
 }
 
-impl Actor for Gatherer {
+impl Actor for BatchCollector {
     type Context = Context<Self>;
 }
 
-impl Handler<Write> for Gatherer {
+impl Handler<Write> for BatchCollector {
     type Result = ();
 
     fn handle(&mut self, Write(uplinks): Write, _: &mut Context<Self>) {
-        uplinks.into_iter().for_each(|uplink| self.waiting.push(uplink));
-        if self.waiting.uplinks().len() == MESSAGES {
-            self.gathered.send(()).expect("the bench waits for it");
-            let batch = std::mem::take(&mut self.waiting);
+        uplinks.into_iter().for_each(|uplink| self.batch.push(uplink));
+        if self.batch.uplinks().len() == MESSAGES {
+            self.collected.send(()).expect("the benchmark keeps the receiver");
+            let batch = std::mem::take(&mut self.batch);
             let settled: u64 =
                 batch.into_uplinks().into_iter().map(|it| it.ack_token.settle()).sum();
             assert_eq!(settled, 0);
@@ -49,24 +49,24 @@ impl Handler<Write> for Gatherer {
     }
 }
 
-/// Stands for the outbox.
-struct Deaf;
+/// Replaces the outbox.
+struct IgnoreRepublish;
 
-impl Actor for Deaf {
+impl Actor for IgnoreRepublish {
     type Context = Context<Self>;
 }
 
-impl Handler<Republish> for Deaf {
+impl Handler<Republish> for IgnoreRepublish {
     type Result = ();
 
     fn handle(&mut self, _: Republish, _: &mut Context<Self>) {}
 }
 
 pub(crate) fn actors(criterion: &mut Criterion) {
-    // It lasts as long as the process: an actor whose runtime is dropped under it panics.
+    // Leaked, because an actor panics if its runtime is dropped first.
     let system = Box::leak(Box::new(System::new()));
     let messages = Messages::of(1_000);
-    let (router, mut gathered) = system.block_on(async { start(&messages) });
+    let (router, mut collected) = system.block_on(async { start(&messages) });
     let mut group = criterion.benchmark_group("actors");
     group.throughput(Throughput::Elements(MESSAGES as u64)).sample_size(20);
     group.bench_function("router to sensor to writer", |bencher| {
@@ -74,7 +74,7 @@ pub(crate) fn actors(criterion: &mut Criterion) {
             system.block_on(async {
                 let mut elapsed = Duration::ZERO;
                 for _ in 0..rounds {
-                    elapsed += hop(&router, &messages, &mut gathered).await;
+                    elapsed += send_all(&router, &messages, &mut collected).await;
                 }
                 elapsed
             })
@@ -84,11 +84,11 @@ pub(crate) fn actors(criterion: &mut Criterion) {
 }
 
 fn start(messages: &Messages) -> (Router, UnboundedReceiver<()>) {
-    let servers = |name: &str| match name {
+    let settings = |name: &str| match name {
         "DATABASE_URL" => Some("postgres://nobody@localhost:1/nothing".to_owned()),
         _ => None,
     };
-    let store = Store::new(&config::read_store(servers).expect("the settings are complete"));
+    let store = Store::new(&config::read_store(settings).expect("the settings are complete"));
     let sensor = Config {
         unknown: UnknownSensor::Reject,
         idle_secs: 3_600,
@@ -96,11 +96,15 @@ fn start(messages: &Messages) -> (Router, UnboundedReceiver<()>) {
         future_tolerance_secs: 3_600,
     };
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
-    let (sender, gathered) = unbounded_channel();
-    let gatherer = Gatherer { waiting: Batch::default(), gathered: sender };
-    let writer = Gatherer::start_in_arbiter(&Arbiter::new().handle(), |_| gatherer);
-    let handles =
-        RouterHandles { store, outbox: Deaf.start().recipient(), metrics, tasks: Tasks::default() };
+    let (sender, collected) = unbounded_channel();
+    let collector = BatchCollector { batch: Batch::default(), collected: sender };
+    let writer = BatchCollector::start_in_arbiter(&Arbiter::new().handle(), |_| collector);
+    let handles = RouterHandles {
+        store,
+        outbox: IgnoreRepublish.start().recipient(),
+        metrics,
+        tasks: Tasks::default(),
+    };
     let router = Router::start(sensor, handles, |_| writer.recipient()).0;
     for sensor in &messages.sensors {
         router.admit(&KnownSensor {
@@ -109,22 +113,22 @@ fn start(messages: &Messages) -> (Router, UnboundedReceiver<()>) {
             last_acknowledged: None,
         });
     }
-    (router, gathered)
+    (router, collected)
 }
 
-async fn hop(
+async fn send_all(
     router: &Router,
     messages: &Messages,
-    gathered: &mut UnboundedReceiver<()>,
+    collected: &mut UnboundedReceiver<()>,
 ) -> Duration {
     let uplinks = messages.uplinks(MESSAGES, 1);
-    let begun_at = Instant::now();
+    let started_at = Instant::now();
     for (number, uplink) in uplinks.into_iter().enumerate() {
         router.route(uplink);
         if number % READ_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
     }
-    gathered.recv().await.expect("the gatherer lives");
-    begun_at.elapsed()
+    collected.recv().await.expect("the collector runs");
+    started_at.elapsed()
 }

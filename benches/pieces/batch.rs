@@ -1,4 +1,4 @@
-//! A batch: merging messages and sorting their rows, and encoding the COPY stream of them.
+//! A batch: merging messages, sorting their rows, and encoding them as a COPY stream.
 
 use std::hint::black_box;
 
@@ -8,7 +8,7 @@ use tributary::store::encode_measurements;
 
 use crate::messages::Messages;
 
-/// Messages and items in each: a batch of live traffic, and two of a backlog.
+/// Messages, and items per message: one batch of live traffic, and two of a backlog.
 const SHAPES: [(usize, usize); 3] = [(100, 1), (30_000, 1), (500, 100)];
 
 pub(crate) fn batch(criterion: &mut Criterion) {
@@ -23,7 +23,7 @@ pub(crate) fn batch(criterion: &mut Criterion) {
                     let mut batch = Batch::default();
                     uplinks.into_iter().for_each(|uplink| batch.push(uplink));
                     let rows = batch.rows(Kind::Measurement);
-                    // Given back, so that dropping them is not measured.
+                    // Returned, so that dropping them is not measured.
                     (batch, rows)
                 },
                 BatchSize::LargeInput,

@@ -1,5 +1,5 @@
-//! The commit: one transaction of 1 to 50,000 rows on the server of DATABASE_URL, on a database
-//! made for it and dropped again; where no server is named, it is left out, and says so.
+//! The commit: one transaction of 1 to 50,000 rows on the server of DATABASE_URL, in a temporary
+//! database. Without DATABASE_URL it is skipped with a message.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ const ROWS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 50_000];
 
 pub(crate) fn commit(criterion: &mut Criterion) {
     let Ok(mut config) = config::read_store(environment) else {
-        leave_out();
+        report_skipped();
         return;
     };
     let system = System::new();
     let name = format!("{BENCHMARK_DATABASE_PREFIX}{}_pieces", std::process::id());
     let admin = system.block_on(async {
-        let admin = Bench::connect(&config).await.expect("the server answers");
-        admin.create_database(&name).await.expect("the user may make databases");
+        let admin = Bench::connect(&config).await.expect("the server is available");
+        admin.create_database(&name).await.expect("the role may create databases");
         config.postgres.dbname(&name);
         store::create_tables(&config, store::EngineName::default())
             .await
@@ -30,18 +30,18 @@ pub(crate) fn commit(criterion: &mut Criterion) {
         admin
     });
     measure(criterion, &system, &config);
-    system.block_on(admin.drop_database(&name)).expect("it was made above");
+    system.block_on(admin.drop_database(&name)).expect("the database was created above");
 }
 
-#[expect(clippy::print_stdout, reason = "a bench that is not run must not pass for one that is")]
-fn leave_out() {
-    println!("commit: left out, because DATABASE_URL names no server to commit on.");
+#[expect(clippy::print_stdout, reason = "a skipped benchmark must be visible")]
+fn report_skipped() {
+    println!("commit: skipped, because DATABASE_URL is not set.");
 }
 
 fn measure(criterion: &mut Criterion, system: &SystemRunner, config: &store::Config) {
     let messages = Messages::of(1_000);
     let connections = 1;
-    // Its pool wants a runtime to be made in.
+    // The pool must be created inside a runtime.
     let committer = system.block_on(async { Committer::new(config, connections) });
     let mut group = criterion.benchmark_group("commit");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
@@ -52,7 +52,8 @@ fn measure(criterion: &mut Criterion, system: &SystemRunner, config: &store::Con
                 system.block_on(async {
                     let mut elapsed = Duration::ZERO;
                     for _ in 0..rounds {
-                        elapsed += once(&committer, Batch::new(messages.uplinks(rows, 1))).await;
+                        elapsed +=
+                            commit_once(&committer, Batch::new(messages.uplinks(rows, 1))).await;
                     }
                     elapsed
                 })
@@ -62,10 +63,10 @@ fn measure(criterion: &mut Criterion, system: &SystemRunner, config: &store::Con
     group.finish();
 }
 
-async fn once(committer: &Committer, batch: Batch) -> Duration {
-    let begun_at = Instant::now();
+async fn commit_once(committer: &Committer, batch: Batch) -> Duration {
+    let started_at = Instant::now();
     let committed = committer.commit(batch, CopyMode::Direct).await.expect("every row is new");
-    let elapsed = begun_at.elapsed();
+    let elapsed = started_at.elapsed();
     committed.ack_tokens.into_iter().for_each(|ack_token| assert_eq!(ack_token.settle(), 0));
     elapsed
 }

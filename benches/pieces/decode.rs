@@ -1,4 +1,4 @@
-//! Decoding: from the PUBLISH's bytes to items that can be stored, at 1, 10 and 100 a message.
+//! Decoding: from the bytes of a PUBLISH to items that can be stored, with 1, 10 and 100 items per message.
 
 use std::hint::black_box;
 

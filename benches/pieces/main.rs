@@ -1,5 +1,5 @@
-//! The pieces of the path, each by itself: `cargo bench --bench pieces [FILTER]`. The whole path is
-//! measured by `tributary bench`.
+//! Benchmarks of the single stages of ingest: `cargo bench --bench pieces [FILTER]`. `tributary bench`
+//! measures all stages together.
 
 mod actors;
 mod batch;

@@ -1,5 +1,5 @@
-//! The messages that every bench works on: measurements of many sensors, as the broker delivers
-//! them. Each call makes new moments, so that no two items of a process are the same.
+//! The messages of all benchmarks: measurements of many sensors, as the broker delivers them. Every item
+//! has a new timestamp, so that no two items of a process are equal.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,24 +10,21 @@ use uuid::Uuid;
 
 const MICROSECONDS_PER_ITEM: i64 = 50;
 
-/// As a batch has them.
-type Boxed = Vec<Box<Uplink>>;
-
-/// Makes messages, and decodes them.
+/// Generates messages, and decodes them.
 pub(crate) struct Messages {
     decoder: Decoder,
     ack_tokens: AckTokens,
     pub(crate) sensors: Vec<SensorIdentifier>,
-    moment: AtomicI64,
+    next_timestamp: AtomicI64,
 }
 
 impl Messages {
     pub(crate) fn of(sensors: u128) -> Self {
         let limits =
             Limits { payload_bytes: 1 << 20, items_per_message: 10_000, ..Limits::DEFAULT };
-        // Nobody hears of lost tokens.
+        // The receiver of lost tokens is not needed.
         let (ack_tokens, _lost) = AckTokens::new();
-        // Spread as random ones are.
+        // Distributed like random identifiers.
         let sensor = |number: u128| {
             Uuid::from_u128((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_0c4b_a1d7_6e2b))
         };
@@ -35,23 +32,23 @@ impl Messages {
             decoder: Decoder::new(Topics::new(""), limits),
             ack_tokens,
             sensors: (0..sensors).map(|it| SensorIdentifier(sensor(it))).collect(),
-            moment: AtomicI64::new(Timestamp::now().unix_microseconds() - 3_600_000_000),
+            next_timestamp: AtomicI64::new(Timestamp::now().unix_microseconds() - 3_600_000_000),
         }
     }
 
-    /// The message of this number, with this many items.
+    /// The message with this number and this many items.
     pub(crate) fn message(&self, number: usize, items: usize) -> RawMessage {
         let sensor = self.sensors[number % self.sensors.len()];
         let mut payload = String::from(r#"{"measurements":["#);
         for item in 0..items {
-            let moment = self.moment.fetch_add(MICROSECONDS_PER_ITEM, Ordering::Relaxed);
-            let (seconds, rest) = (moment / 1_000_000, moment % 1_000_000);
+            let timestamp = self.next_timestamp.fetch_add(MICROSECONDS_PER_ITEM, Ordering::Relaxed);
+            let (seconds, rest) = (timestamp / 1_000_000, timestamp % 1_000_000);
             let separator = if item > 0 { "," } else { "" };
             write!(
                 payload,
                 r#"{separator}{{"revision":1,"timestamp":{seconds}.{rest:06},"value":{{"temperature":21.53,"humidity":47}}}}"#
             )
-            .expect("a String takes whatever is written to it");
+            .expect("writing to a String succeeds");
         }
         payload.push_str("]}");
         let may_be_stored = false;
@@ -63,8 +60,8 @@ impl Messages {
         self.decoder.decode(message, self.ack_tokens.issue(0))
     }
 
-    /// So many messages of so many items.
-    pub(crate) fn uplinks(&self, count: usize, items: usize) -> Boxed {
+    /// `count` messages of `items` items each.
+    pub(crate) fn uplinks(&self, count: usize, items: usize) -> Vec<Box<Uplink>> {
         (0..count).map(|number| self.decode(self.message(number, items))).collect()
     }
 }

@@ -1,6 +1,5 @@
-//! Any payload: no panic; every item is stored or rejected; what is to be stored is what the tables
-//! can hold; an item that is refused is refused for the same reason when it comes alone, which is
-//! how it is replayed.
+//! Any payload: no panic; every item is accepted or rejected; the tables can store every accepted item; and
+//! a rejected item is rejected for the same reason when it is decoded alone, as in a replay.
 
 #![no_main]
 
@@ -12,7 +11,10 @@ use tributary_fuzz::{decode, split};
 fuzz_target!(|input: &[u8]| {
     let Some((kind, payload)) = split(input) else { return };
     let uplink = decode(kind, payload);
-    assert!(uplink.item_count() > 0 || payload.is_empty(), "a message counts");
+    assert!(
+        uplink.item_count() > 0 || payload.is_empty(),
+        "a non-empty payload has at least one item"
+    );
     for item in 0..uplink.items.len() {
         let (timestamp, _) = uplink.items.identity(item);
         let latest = (Timestamp::MAX_UNIX_SECONDS * 1e6) as i64;
@@ -21,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     check_items(&uplink);
     for rejection in &uplink.rejections {
         let Some(index) = rejection.item_index else {
-            assert_eq!(&rejection.raw[..], payload, "the message is kept whole");
+            assert_eq!(&rejection.raw[..], payload, "the whole message is kept");
             continue;
         };
         assert!(index < uplink.item_count());
@@ -43,7 +45,7 @@ fn check_items(uplink: &Uplink) {
             for item in items {
                 let text = uplink.message.bytes(item.value);
                 let Ok(Value::Object(members)) = serde_json::from_slice(text) else {
-                    // serde_json reads numbers into f64, and refuses what is beyond; jsonb does not.
+                    // serde_json rejects numbers over the range of f64; jsonb stores them.
                     assert!(text.iter().any(|byte| b"eE".contains(byte)) || text.len() > 300);
                     continue;
                 };

@@ -1,4 +1,4 @@
-//! Any topic under any prefix: no panic, and what is read from a topic leads back to it.
+//! Any topic under any prefix: no panic, and a topic built from a parsed kind and sensor is parsed to the same values.
 
 #![no_main]
 

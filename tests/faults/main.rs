@@ -1,11 +1,11 @@
-//! The fault harness as a program. Called by `scripts/faults`. Promises a table with a row per run, and exit status 1 if
-//! something was lost, doubled or otherwise not as promised.
+//! The fault harness as a program. Called by `scripts/faults`. It prints a table with one row per run, and exits with status 1
+//! if an item was lost or stored twice, or another check failed.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first error")]
 
 mod harness;
 #[path = "../integration/support/mod.rs"]
-#[expect(dead_code, reason = "the integration tests use the rest")]
+#[expect(dead_code, reason = "only the integration tests use the other functions")]
 mod support;
 
 use std::io::Write as _;
@@ -22,28 +22,28 @@ use harness::{Plan, run};
 /// Injects faults, and compares what the broker acknowledged with the tables
 #[derive(Debug, Parser)]
 struct Options {
-    /// The first seed; a seed determines the faults and their times
+    /// Seed of the first run; a seed determines the faults and their times
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seed: u64,
     /// Number of runs, each with the next seed
     #[arg(long, default_value_t = 1)]
     runs: u64,
-    /// These faults together; --list names them
+    /// Inject these faults together in each run; --list prints their names
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     fault: Vec<Fault>,
-    /// Several instances: two or three of their faults in each run, sometimes with another one
+    /// Run several instances: two or three faults of instances in each run, sometimes with one other fault
     #[arg(long)]
     instances: bool,
-    /// Faults last as long as in production, not a few seconds
+    /// Let faults last as long as in production, instead of a few seconds
     #[arg(long)]
     long: bool,
     /// Append a line of JSON per run to this file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Instead: a soak of this many minutes, with one fault per minute
+    /// Instead, run a soak test of this many minutes, with one fault per minute
     #[arg(long)]
     soak: Option<u64>,
-    /// Draw the soak's memory to this SVG file
+    /// Write a chart of the soak test's memory use to this SVG file
     #[arg(long)]
     svg: Option<PathBuf>,
     /// List the faults
@@ -52,7 +52,7 @@ struct Options {
 }
 
 fn fault(name: &str) -> Result<Fault, String> {
-    Fault::named(name).ok_or_else(|| "there is no such fault; --list names them".into())
+    Fault::named(name).ok_or_else(|| "unknown fault; --list prints the names".into())
 }
 
 fn main() -> ExitCode {
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     actix_rt::System::new().block_on(async {
         match options.soak {
             Some(minutes) => soak(minutes, &options).await,
-            None => play(options).await,
+            None => run_all(options).await,
         }
     })
 }
@@ -83,7 +83,7 @@ async fn soak(minutes: u64, options: &Options) -> ExitCode {
     if soaked.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn play(options: Options) -> ExitCode {
+async fn run_all(options: Options) -> ExitCode {
     let test_bed = Rc::new(TestBed::prepare().await);
     let scale = if options.long { Scale::Long } else { Scale::Short };
     println!("{HEADER}");
@@ -94,10 +94,10 @@ async fn play(options: Options) -> ExitCode {
         if !options.fault.is_empty() {
             plan.faults.clone_from(&options.fault);
         }
-        plan.faults = Fault::playable(&plan.faults);
-        let (test_bed, played) = (Rc::clone(&test_bed), plan.clone());
+        plan.faults = Fault::supported(&plan.faults);
+        let (test_bed, task_plan) = (Rc::clone(&test_bed), plan.clone());
         // A separate task, so that a panic in one run does not end the others.
-        let outcome = actix_rt::spawn(async move { run(&played, &test_bed).await }).await;
+        let outcome = actix_rt::spawn(async move { run(&task_plan, &test_bed).await }).await;
         match outcome {
             Ok(report) => {
                 println!("{}", report.line());
@@ -110,8 +110,8 @@ async fn play(options: Options) -> ExitCode {
                     failed.push(seed);
                 }
             }
-            Err(surprise) => {
-                println!("| {seed:>5} | {:?}: {surprise}", plan.faults);
+            Err(error) => {
+                println!("| {seed:>5} | {:?}: {error}", plan.faults);
                 failed.push(seed);
             }
         }
@@ -119,6 +119,6 @@ async fn play(options: Options) -> ExitCode {
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("Not as promised: {failed:?}. scripts/faults --seed N plays one of them again.");
+    println!("Failed seeds: {failed:?}. scripts/faults --seed N repeats one of them.");
     ExitCode::FAILURE
 }

@@ -1,19 +1,19 @@
-//! The rules of the house, held by a test: which layer may know which, where SQL stands, who reads
-//! the environment, who makes the proof of a commit, how long a file may get, and that a name means one type.
+//! Code rules, checked by tests: which module may use which, where SQL, ntex and environment variables may
+//! be used, where commits are confirmed, how long a file may be, and that type names are unique.
 
 #![expect(clippy::unwrap_used, reason = "this is a test")]
 
-mod circles;
+mod cycles;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A longer file, its tests included, contains a second idea.
+/// The limit includes tests. A longer file should be split by topic.
 const MAX_LINES: usize = 400;
 
-/// Who may name whom in `crate::…`; what is not listed may name nothing of ours.
-const MAY_KNOW: &[(&str, &[&str])] = &[
+/// The modules that each module may name in `crate::…`. A module that is not listed here fails the test.
+const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("wire", &["domain"]),
     ("tls", &[]),
@@ -25,8 +25,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("streams", &["store", "domain", "metrics"]),
     ("instances", &["sensor", "streams", "store", "domain", "metrics"]),
     ("replay", &["sensor", "wire", "store", "domain"]),
-    // The log's level is changed over HTTP.
-    // It changes the log filter of telemetry.
+    // `telemetry`, because the log filter can be changed over HTTP.
     (
         "api",
         &[
@@ -107,7 +106,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 struct Source {
     path: PathBuf,
     module: String,
-    /// Without its tests, which are at its end.
+    /// Without the tests, which are at the end of the file.
     code: String,
     line_count: usize,
 }
@@ -139,11 +138,11 @@ fn sources() -> Vec<Source> {
             sources.push(Source { path: relative, module, code, line_count });
         }
     }
-    assert!(sources.len() > 30, "the sources were found");
+    assert!(sources.len() > 30, "too few sources found");
     sources
 }
 
-/// The lines that are code, with their numbers.
+/// The lines that are not comments, with their numbers.
 fn code_lines(source: &Source) -> impl Iterator<Item = (usize, &str)> {
     source
         .code
@@ -153,11 +152,11 @@ fn code_lines(source: &Source) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, line)| !line.starts_with("//"))
 }
 
-fn complain(broken: &[String]) {
-    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+fn assert_none(violations: &[String]) {
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
-/// `use crate::{a, b::c}` names a and b.
+/// Returns `a` and `b` for `use crate::{a, b::c}`.
 fn named_modules(line: &str) -> Vec<String> {
     let mut named = Vec::new();
     for after in line.split("crate::").skip(1) {
@@ -175,19 +174,19 @@ fn named_modules(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn each_layer_knows_only_those_below_it() {
-    let mut broken = Vec::new();
+fn each_module_uses_only_the_modules_that_are_listed_for_it() {
+    let mut violations = Vec::new();
     for source in &sources() {
-        let allowed = MAY_KNOW.iter().find(|(module, _)| *module == source.module);
+        let allowed = MAY_USE.iter().find(|(module, _)| *module == source.module);
         let Some((_, allowed)) = allowed else {
-            broken.push(format!("{}: no rule says whom it may know", source.path.display()));
+            violations.push(format!("{}: the module is missing in MAY_USE", source.path.display()));
             continue;
         };
         for (number, line) in code_lines(source) {
             for named in named_modules(line) {
                 if named != source.module && !allowed.contains(&named.as_str()) {
-                    broken.push(format!(
-                        "{}:{number}: {} may not know {named}",
+                    violations.push(format!(
+                        "{}:{number}: {} may not use {named}",
                         source.path.display(),
                         source.module
                     ));
@@ -195,11 +194,11 @@ fn each_layer_knows_only_those_below_it() {
             }
         }
     }
-    complain(&broken);
+    assert_none(&violations);
 }
 
 #[test]
-fn no_files_need_each_other() {
+fn no_files_depend_on_each_other() {
     let sources: Vec<_> = sources()
         .iter()
         .map(|source| {
@@ -214,27 +213,27 @@ fn no_files_need_each_other() {
             (module, code.join("\n"))
         })
         .collect();
-    assert_eq!(circles::circles(&sources), Vec::<Vec<String>>::new());
+    assert_eq!(cycles::cycles(&sources), Vec::<Vec<String>>::new());
 }
 
 #[test]
-fn ntex_stays_at_the_edge() {
-    let mut broken = Vec::new();
+fn only_mqtt_and_load_use_ntex() {
+    let mut violations = Vec::new();
     for source in &sources() {
         for (number, line) in code_lines(source) {
             if line.contains("ntex_")
                 && !line.contains("ntex_service=warn")
                 && !["load", "mqtt"].contains(&source.module.as_str())
             {
-                broken.push(format!("{}:{number}: {line}", source.path.display()));
+                violations.push(format!("{}:{number}: {line}", source.path.display()));
             }
         }
     }
-    complain(&broken);
+    assert_none(&violations);
 }
 
 #[test]
-fn sql_stands_in_the_store() {
+fn only_the_store_contains_sql() {
     const SQL: [&str; 7] = [
         "\"select ",
         "\"insert into ",
@@ -244,26 +243,26 @@ fn sql_stands_in_the_store() {
         "\"begin\"",
         "batch_execute(",
     ];
-    let mut broken = Vec::new();
+    let mut violations = Vec::new();
     for source in sources().iter().filter(|source| source.module != "store") {
         for (number, line) in code_lines(source) {
             if SQL.iter().any(|sql| line.contains(sql)) {
-                broken.push(format!("{}:{number}: {line}", source.path.display()));
+                violations.push(format!("{}:{number}: {line}", source.path.display()));
             }
         }
     }
-    complain(&broken);
+    assert_none(&violations);
 }
 
-/// The proof of a commit is made in one place, behind COMMIT, and the Success of a PUBACK in one.
+/// `Committed` is created in one place, after COMMIT, and a PUBACK with reason Success is sent in one place.
 #[test]
-fn only_a_commit_makes_a_puback() {
+fn a_puback_is_sent_only_after_a_commit() {
     let sources = sources();
-    let places = |needle: &str| -> Vec<String> {
+    let files_with = |needle: &str| -> Vec<String> {
         sources
             .iter()
-            // The simulated sensors acknowledge their own configurations; the benchmark's publisher
-            // reads the broker's PUBACKs and sends none.
+            // Without the simulated sensors, which acknowledge their configurations, and the benchmark's
+            // publisher, which only reads PUBACKs.
             .filter(|source| !["load"].contains(&source.module.as_str()))
             .flat_map(|source| {
                 code_lines(source)
@@ -272,21 +271,20 @@ fn only_a_commit_makes_a_puback() {
             })
             .collect()
     };
-    assert_eq!(places("Committed::after_commit("), ["store/ingest/commit.rs"]);
-    assert_eq!(places("Packet::PublishAck("), ["mqtt/session.rs"]);
-    assert_eq!(places(".puback("), ["mqtt/inbound.rs"]);
-    // The proof is all that the MQTT client knows of the store.
+    assert_eq!(files_with("Committed::after_commit("), ["store/ingest/commit.rs"]);
+    assert_eq!(files_with("Packet::PublishAck("), ["mqtt/session.rs"]);
+    assert_eq!(files_with(".puback("), ["mqtt/inbound.rs"]);
+    // `Committed` is the only type of the store that the MQTT client uses.
     let mqtt = sources.iter().filter(|source| source.module == "mqtt");
     for (_, line) in mqtt.flat_map(code_lines).filter(|(_, line)| line.contains("crate::store")) {
         assert_eq!(line, "use crate::store::Committed;");
     }
 }
 
-/// A route says who may call it, because it cannot be declared without; this holds that none is served
-/// that is not declared.
+/// A route in `Routes` cannot be declared without the role that may call it. No route may bypass `Routes`.
 #[test]
-fn no_route_is_served_that_is_not_declared() {
-    let mut broken = Vec::new();
+fn every_route_is_declared_in_routes() {
+    let mut violations = Vec::new();
     for source in sources().iter().filter(|source| source.module == "api") {
         let file = source.path.display().to_string();
         for (number, line) in code_lines(source).filter(|_| file != "api/routes.rs") {
@@ -294,67 +292,68 @@ fn no_route_is_served_that_is_not_declared() {
                 .iter()
                 .any(|it| line.contains(it))
             {
-                broken.push(format!("{file}:{number}: declare the route in `Routes`"));
+                violations.push(format!("{file}:{number}: declare the route in `Routes`"));
             }
         }
     }
-    complain(&broken);
+    assert_none(&violations);
 }
 
 #[test]
-fn only_the_settings_read_the_environment() {
-    let mut broken = Vec::new();
+fn only_config_reads_the_environment() {
+    let mut violations = Vec::new();
     for source in sources().iter().filter(|source| source.module != "config") {
         for (number, line) in code_lines(source) {
             if line.contains("env::var") {
-                broken.push(format!("{}:{number}: {line}", source.path.display()));
+                violations.push(format!("{}:{number}: {line}", source.path.display()));
             }
         }
     }
-    complain(&broken);
+    assert_none(&violations);
 }
 
 #[test]
-fn a_file_holds_one_idea() {
-    let mut broken = Vec::new();
+fn no_file_is_too_long_or_without_a_header() {
+    let mut violations = Vec::new();
     for source in &sources() {
         let lines = source.line_count;
         if lines > MAX_LINES {
-            broken.push(format!("{}: {lines} lines", source.path.display()));
+            violations.push(format!("{}: {lines} lines", source.path.display()));
         }
         if !source.code.starts_with("//!") {
-            broken.push(format!("{}: does not say what it is", source.path.display()));
+            violations
+                .push(format!("{}: does not start with a `//!` header", source.path.display()));
         }
     }
-    complain(&broken);
+    assert_none(&violations);
 }
 
-/// Told apart by their module or their field: what a module is configured with, and private parts.
-const MAY_SHARE: &[&str] = &["Config", "Options", "State", "Inner"];
+/// These names may be used for several types: settings of a module, and private types.
+const SHARED_NAMES: &[&str] = &["Config", "Options", "State", "Inner"];
 
 #[test]
 fn no_two_types_share_a_name() {
     let mut files = BTreeMap::<String, Vec<String>>::new();
     for source in sources() {
-        // Without associated types, which are indented.
+        // Associated types are indented, and are skipped.
         for line in source.code.lines().filter(|line| !line.starts_with([' ', '/'])) {
             let mut words = line.split(|it: char| !it.is_alphanumeric() && it != '_');
             if words.any(|word| ["struct", "enum", "trait", "type"].contains(&word))
                 && let Some(name) = words.next()
-                && !MAY_SHARE.contains(&name)
+                && !SHARED_NAMES.contains(&name)
             {
                 files.entry(name.to_owned()).or_default().push(source.path.display().to_string());
             }
         }
     }
-    assert!(files.len() > 300, "the types were found");
+    assert!(files.len() > 300, "too few types found");
     files.retain(|_, files| files.len() > 1);
-    let broken: Vec<_> = files.iter().map(|(name, files)| format!("{name}: {files:?}")).collect();
-    complain(&broken);
+    let violations: Vec<_> =
+        files.iter().map(|(name, files)| format!("{name}: {files:?}")).collect();
+    assert_none(&violations);
 }
 
-/// docs/ARCHITECTURE.md names things as `src/file.rs::name`, and bounds as `src/file.rs::NAME = value`.
-/// Two would be applied as one, and the second refused.
+/// Of two migrations with the same number, the second would be rejected.
 #[test]
 fn no_two_migrations_have_the_same_number() {
     let files = fs::read_dir("migrations").unwrap().map(|entry| entry.unwrap().file_name());
@@ -368,23 +367,24 @@ fn no_two_migrations_have_the_same_number() {
     assert_eq!(numbers.len(), count, "{numbers:?}");
 }
 
+/// docs/ARCHITECTURE.md refers to items as `src/file.rs::name`, and to constants as `src/file.rs::NAME = value`.
 #[test]
-fn what_the_architecture_page_names_exists() {
+fn every_reference_in_the_architecture_page_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
     let references = page.split('`').skip(1).step_by(2).filter(|code| code.starts_with("src/"));
-    let (mut broken, mut count) = (Vec::new(), 0);
+    let (mut violations, mut count) = (Vec::new(), 0);
     for reference in references {
         count += 1;
         let (file, name) = reference.split_once("::").unwrap_or((reference, ""));
         let path = root.join(file);
         let Ok(code) = fs::read_to_string(&path) else {
             if !path.is_dir() {
-                broken.push(format!("{reference}: no such file"));
+                violations.push(format!("{reference}: no such file"));
             }
             continue;
         };
-        let is_there = match name.split_once(" = ") {
+        let exists = match name.split_once(" = ") {
             Some((name, value)) => code.lines().any(|line| {
                 line.contains(&format!("const {name}:"))
                     && line.trim_end().ends_with(&format!(" = {value};"))
@@ -395,10 +395,11 @@ fn what_the_architecture_page_names_exists() {
                     .any(|after| code.contains(&format!("{form} {name}{after}")))
             }),
         };
-        if !name.is_empty() && !is_there {
-            broken.push(format!("{reference}: not defined there, or with another value"));
+        if !name.is_empty() && !exists {
+            violations
+                .push(format!("{reference}: not defined in this file, or with another value"));
         }
     }
-    assert!(count > 40, "the page names what it tells of");
-    complain(&broken);
+    assert!(count > 40, "too few references found");
+    assert_none(&violations);
 }

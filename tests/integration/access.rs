@@ -1,5 +1,5 @@
-//! Who may, with the real binary: whoever holds the database makes tokens and users on the command
-//! line, and the service that runs beside it takes them, and no others.
+//! Tokens and users with the real binary: an operator with access to the database creates them on
+//! the command line, and the running service accepts them and no others.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -15,8 +15,8 @@ use crate::support::postgres::{Database, Postgres, connect, without_empty_databa
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// Runs the binary on the database, and gives it this to read.
-pub(crate) fn tributary(database: &Database, arguments: &[&str], input: &str) -> Output {
+/// Runs the binary on the database with `input` as its stdin.
+pub(crate) fn run_tributary(database: &Database, arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .args(arguments)
         .env_clear()
@@ -31,21 +31,21 @@ pub(crate) fn tributary(database: &Database, arguments: &[&str], input: &str) ->
     child.wait_with_output().unwrap()
 }
 
-/// What it printed, where it did as it was told.
+/// The stdout of a command that succeeded.
 pub(crate) fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The one sentence with which it refused.
-pub(crate) fn refused(output: &Output) -> String {
+/// The single line that a failed command wrote to stderr.
+pub(crate) fn failure(output: &Output) -> String {
     assert!(!output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(text.trim().lines().count(), 1, "{text}");
     text
 }
 
-async fn ask(service: &Service, token: &str, path: &str) -> (u16, Value) {
+async fn get(service: &Service, token: &str, path: &str) -> (u16, Value) {
     let request = awc::Client::default().get(format!("{}{path}", service.url()));
     let mut answer = request.bearer_auth(token).timeout(TIMEOUT).send().await.unwrap();
     let body = answer.body().limit(1 << 20).await.unwrap();
@@ -53,79 +53,82 @@ async fn ask(service: &Service, token: &str, path: &str) -> (u16, Value) {
 }
 
 #[actix_rt::test]
-async fn a_token_of_the_command_line_opens_the_api_until_it_is_revoked() {
+async fn a_token_created_on_the_command_line_is_accepted_until_it_is_revoked() {
     let (broker, database) = (Broker::shared().await, database().await);
     let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
     assert_eq!(service.get("/api/v1/sensors").await.unwrap().0, 401);
 
     let create = ["token", "create", "--name", "me", "--role", "admin", "--expires-in", "7"];
-    let created = stdout(&tributary(&database, &create, ""));
+    let created = stdout(&run_tributary(&database, &create, ""));
     let token = created.lines().last().unwrap();
 
     assert!(token.starts_with("trb_") && token.len() == 47, "{created}");
-    let (status, session) = ask(&service, token, "/api/v1/sessions/current").await;
+    let (status, session) = get(&service, token, "/api/v1/sessions/current").await;
     assert_eq!((status, &session["name"], &session["role"]), (200, &json!("me"), &json!("admin")));
     let expiry = session["expiry_timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let in_six_days = jiff::Timestamp::now() + Duration::from_secs(6 * 86_400);
     assert!(expiry > in_six_days && expiry < in_six_days + Duration::from_secs(86_400));
-    let listed = stdout(&tributary(&database, &["token", "list"], ""));
+    let listed = stdout(&run_tributary(&database, &["token", "list"], ""));
     assert!(listed.contains("me") && listed.contains("all networks"), "{listed}");
     assert!(!listed.contains(token), "{listed}");
-    assert!(refused(&tributary(&database, &create, "")).contains("\"me\" already"));
+    assert!(failure(&run_tributary(&database, &create, "")).contains("\"me\" already"));
 
-    assert_eq!(stdout(&tributary(&database, &["token", "revoke", "me"], "")), "Revoked.\n");
+    assert_eq!(stdout(&run_tributary(&database, &["token", "revoke", "me"], "")), "Revoked.\n");
     eventually(TIMEOUT, async || {
-        let (status, _) = ask(&service, token, "/api/v1/sensors").await;
+        let (status, _) = get(&service, token, "/api/v1/sensors").await;
         if status == 401 { Ok(()) } else { Err(status) }
     })
     .await;
-    assert!(refused(&tributary(&database, &["token", "revoke", "me"], "")).contains("no token"));
+    assert!(
+        failure(&run_tributary(&database, &["token", "revoke", "me"], "")).contains("no token")
+    );
 
-    // In each network there may be one of this name.
+    // The name of a token is unique within its network only.
     let network = ["--network", "00000000-0000-0000-0000-000000000000"];
-    for more in [&[][..], &network] {
-        stdout(&tributary(&database, &[&create[..], more].concat(), ""));
+    for scope in [&[][..], &network] {
+        stdout(&run_tributary(&database, &[&create[..], scope].concat(), ""));
     }
-    let sentence = refused(&tributary(&database, &["token", "revoke", "me"], ""));
-    assert!(sentence.contains("2 tokens") && sentence.contains("identifier"), "{sentence}");
+    let message = failure(&run_tributary(&database, &["token", "revoke", "me"], ""));
+    assert!(message.contains("2 tokens") && message.contains("identifier"), "{message}");
     let log = service.log();
     assert!(!log.contains(token), "{log}");
 }
 
 #[actix_rt::test]
-async fn without_tables_it_says_what_to_run() {
+async fn commands_on_a_database_without_tables_name_tributary_migrate() {
     if without_empty_databases() {
         return;
     }
     let database = database().await;
     let create = ["token", "create", "--name", "me", "--role", "admin"];
     for arguments in [&create[..], &["token", "list"], &["token", "revoke", "me"]] {
-        let sentence = refused(&tributary(&database, arguments, ""));
-        assert!(sentence.contains("run tributary migrate"), "{sentence}");
+        let message = failure(&run_tributary(&database, arguments, ""));
+        assert!(message.contains("run tributary migrate"), "{message}");
     }
-    stdout(&tributary(&database, &["migrate"], ""));
-    stdout(&tributary(&database, &create, ""));
-    let nowhere = ["--network", "81bf7042-e20f-4a97-ac44-c15853e3618f"];
+    stdout(&run_tributary(&database, &["migrate"], ""));
+    stdout(&run_tributary(&database, &create, ""));
+    let unknown_network = ["--network", "81bf7042-e20f-4a97-ac44-c15853e3618f"];
     let scoped = ["token", "create", "--name", "you", "--role", "viewer"];
-    let sentence = refused(&tributary(&database, &[&scoped[..], &nowhere].concat(), ""));
-    assert!(sentence.contains("no such network"), "{sentence}");
+    let message = failure(&run_tributary(&database, &[&scoped[..], &unknown_network].concat(), ""));
+    assert!(message.contains("no such network"), "{message}");
 }
 
 #[actix_rt::test]
-async fn a_user_of_the_command_line_signs_in() {
+async fn a_user_created_on_the_command_line_signs_in() {
     let (broker, database) = (Broker::shared().await, database().await);
     let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
     let network = "00000000-0000-0000-0000-000000000000";
     let create = ["user", "create", "--name", "ada", "--role", "operator", "--network", network];
-    assert!(refused(&tributary(&database, &create, "short\n")).contains("12 to 200"));
-    stdout(&tributary(&database, &create, "correct horse battery\nnot this\n"));
+    assert!(failure(&run_tributary(&database, &create, "short\n")).contains("12 to 200"));
+    stdout(&run_tributary(&database, &create, "correct horse battery\nnot this\n"));
     let file = std::env::temp_dir().join(format!("{}.password", database.name));
     std::fs::write(&file, "another long one\n").unwrap();
-    let of_file = file.display().to_string();
-    let bob = ["user", "create", "--name", "bob", "--role", "viewer", "--password-file", &of_file];
-    stdout(&tributary(&database, &bob, ""));
+    let file_path = file.display().to_string();
+    let bob =
+        ["user", "create", "--name", "bob", "--role", "viewer", "--password-file", &file_path];
+    stdout(&run_tributary(&database, &bob, ""));
     std::fs::remove_file(&file).unwrap();
-    assert!(refused(&tributary(&database, &bob, "")).contains(&of_file));
+    assert!(failure(&run_tributary(&database, &bob, "")).contains(&file_path));
 
     for (name, password, role) in
         [("ada", "correct horse battery", "operator"), ("bob", "another long one", "viewer")]
@@ -134,14 +137,14 @@ async fn a_user_of_the_command_line_signs_in() {
         let (status, session) = service.post("/api/v1/sessions", &body).await.unwrap();
         assert_eq!((status, &session["role"]), (201, &json!(role)), "{session}");
         let token = session["token"].as_str().unwrap();
-        assert_eq!(ask(&service, token, "/api/v1/sensors").await.0, 200);
+        assert_eq!(get(&service, token, "/api/v1/sensors").await.0, 200);
     }
     let log = service.log();
     assert!(!log.contains("correct horse") && !log.contains("trb_"), "{log}");
 }
 
 #[actix_rt::test]
-async fn nobody_is_let_in_unasked_from_outside() {
+async fn auth_off_is_rejected_on_an_address_that_is_not_loopback() {
     let output = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .arg("serve")
         .env_clear()
@@ -154,15 +157,12 @@ async fn nobody_is_let_in_unasked_from_outside() {
         .current_dir(std::env::temp_dir())
         .output()
         .unwrap();
-    let sentence = refused(&output);
-    assert!(
-        sentence.contains("AUTH=off") && sentence.contains("HTTP_ADDR=0.0.0.0:0"),
-        "{sentence}"
-    );
+    let message = failure(&output);
+    assert!(message.contains("AUTH=off") && message.contains("HTTP_ADDR=0.0.0.0:0"), "{message}");
 }
 
 #[test]
-fn a_database_that_is_away_is_named() {
+fn an_unavailable_database_is_named_without_its_password() {
     let migrate = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .arg("migrate")
         .env_clear()
@@ -170,12 +170,12 @@ fn a_database_that_is_away_is_named() {
         .current_dir(std::env::temp_dir())
         .output()
         .unwrap();
-    let why = refused(&migrate);
-    assert!(why.contains("host=127.0.0.1 port=9") && !why.contains("s3cret"), "{why}");
+    let message = failure(&migrate);
+    assert!(message.contains("host=127.0.0.1 port=9") && !message.contains("s3cret"), "{message}");
 }
 
 #[actix_rt::test]
-async fn a_simulated_fleet_shows_its_token() {
+async fn simulate_uses_its_api_token_and_the_sensors_of_its_network() {
     let (broker, database) = (Broker::shared().await, database().await);
     let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
     let simulate = |token: &str, network: &[&str]| {
@@ -188,34 +188,35 @@ async fn a_simulated_fleet_shows_its_token() {
         command.current_dir(std::env::temp_dir());
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
-    let unasked = refused(&simulate("", &[]).await.unwrap());
-    assert!(unasked.contains("401") && unasked.contains("API_TOKEN"), "{unasked}");
+    let message = failure(&simulate("", &[]).await.unwrap());
+    assert!(message.contains("401") && message.contains("API_TOKEN"), "{message}");
     let create = ["token", "create", "--name", "fleet", "--role", "admin"];
-    let created = stdout(&tributary(&database, &create, ""));
+    let created = stdout(&run_tributary(&database, &create, ""));
     let token = created.lines().last().unwrap();
     let summary = stdout(&simulate(token, &[]).await.unwrap());
     assert!(summary.contains("every item is accounted for"), "{summary}");
 
-    // The sensors of a network are used, those of the same names in another are not.
+    // Another network has sensors of the same names; they are not used.
     let (north, sensor) = (Uuid::new_v4(), Uuid::new_v4());
-    let made = format!(
+    let statements = format!(
         "insert into network (identifier, name) values ('{north}', 'north');
          insert into sensor (identifier, network_identifier, name)
          values ('{sensor}', '{north}', 'simulated-0001')"
     );
-    connect(&database.url).await.unwrap().batch_execute(&made).await.unwrap();
-    assert!(refused(&simulate(token, &["--network", "nord"]).await.unwrap()).contains("\"nord\""));
+    connect(&database.url).await.unwrap().batch_execute(&statements).await.unwrap();
+    assert!(failure(&simulate(token, &["--network", "nord"]).await.unwrap()).contains("\"nord\""));
     let summary = stdout(&simulate(token, &["--network", "north"]).await.unwrap());
     assert!(summary.contains("every item is accounted for"), "{summary}");
-    let spoke = format!("select count(*) from measurement where sensor_identifier = '{sensor}'");
-    assert!(count(&database, &spoke).await > 0, "it is the network's own that speaks");
+    let of_sensor =
+        format!("select count(*) from measurement where sensor_identifier = '{sensor}'");
+    assert!(count(&database, &of_sensor).await > 0, "the network's sensor did not publish");
     let of_north = format!("select count(*) from sensor where network_identifier = '{north}'");
     assert_eq!(count(&database, &of_north).await, 2);
     assert_eq!(count(&database, "select count(*) from sensor").await, 4);
 }
 
 #[actix_rt::test]
-async fn when_a_sensor_was_last_heard_is_noted_beside_its_rows() {
+async fn last_seen_is_stored_after_a_commit_and_used_by_sort_and_filter() {
     let (broker, database) = (Broker::shared().await, database().await);
     let service = Service::start(&database, broker, &[]).await;
     let (sensor, other) = (service.create_sensor("one").await, service.create_sensor("two").await);
@@ -224,8 +225,8 @@ async fn when_a_sensor_was_last_heard_is_noted_beside_its_rows() {
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(1.0)).await.unwrap();
 
-    let noted = "select count(*) from sensor where last_seen_timestamp is not null";
-    eventually(TIMEOUT, async || match count(&database, noted).await {
+    let seen_sensors = "select count(*) from sensor where last_seen_timestamp is not null";
+    eventually(TIMEOUT, async || match count(&database, seen_sensors).await {
         1 => Ok(()),
         other => Err(other),
     })
@@ -241,36 +242,36 @@ async fn when_a_sensor_was_last_heard_is_noted_beside_its_rows() {
     assert_eq!(silent["items"][0]["identifier"], json!(other), "{silent}");
 }
 
-/// What is known of a sensor without the tables is told while they are away: to those who were known
-/// before, and of no sensor that is not known to be in their network.
+/// The live state comes from the actors. During an outage of PostgreSQL a cached token of all networks
+/// can read it; a token of one network gets 503, because the sensor's network cannot be checked.
 #[actix_rt::test]
-async fn what_the_actors_know_is_told_while_postgres_is_away() {
+async fn the_live_state_is_served_while_postgres_is_unavailable() {
     let broker = Broker::shared().await;
     let mut postgres = Postgres::start().await;
     let database = postgres.create_database(None).await;
     let service = Service::start(&database, broker, &[("AUTH", "on")]).await;
-    let [north, here, there, gone, silent] = [(); 5].map(|()| Uuid::new_v4());
+    let [north, inside, outside, moved, silent] = [(); 5].map(|()| Uuid::new_v4());
     let in_north = |sensor: Uuid| format!("('{sensor}', '{north}', '{sensor}')");
     let statements = format!(
         "insert into network (identifier, name) values ('{north}', 'north');
          insert into sensor (identifier, network_identifier, name) values {}, {}, {};
-         insert into sensor (identifier, name) values ('{there}', 'there');
-         insert into configuration (sensor_identifier, revision, value) values ('{here}', 4, '{{}}')",
-        in_north(here),
-        in_north(gone),
+         insert into sensor (identifier, name) values ('{outside}', 'there');
+         insert into configuration (sensor_identifier, revision, value) values ('{inside}', 4, '{{}}')",
+        in_north(inside),
+        in_north(moved),
         in_north(silent),
     );
     connect(&database.url).await.unwrap().batch_execute(&statements).await.unwrap();
-    let token = |name: &str, more: &[&str]| {
+    let token = |name: &str, scope: &[&str]| {
         let create = ["token", "create", "--name", name, "--role", "admin"];
-        let created = stdout(&tributary(&database, &[&create[..], more].concat(), ""));
+        let created = stdout(&run_tributary(&database, &[&create[..], scope].concat(), ""));
         created.lines().last().unwrap().to_owned()
     };
     let (all, scoped) = (token("all", &[]), token("scoped", &["--network", &north.to_string()]));
-    let unknown = token("unknown", &[]);
+    let uncached = token("unknown", &[]);
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = |sensor: Uuid| format!("{}/measurements/{sensor}", database.name);
-    for sensor in [here, there, gone] {
+    for sensor in [inside, outside, moved] {
         client.publish(&topic(sensor), measurement(1.0)).await.unwrap();
     }
     eventually(TIMEOUT, async || {
@@ -282,26 +283,26 @@ async fn what_the_actors_know_is_told_while_postgres_is_away() {
     .await;
     let path = |sensor: Uuid| format!("/api/v1/sensors/{sensor}/live");
     for (token, sensor, expected) in
-        [(&all, there, 200), (&scoped, here, 200), (&scoped, there, 404)]
+        [(&all, outside, 200), (&scoped, inside, 200), (&scoped, outside, 404)]
     {
-        assert_eq!(ask(&service, token, &path(sensor)).await.0, expected);
+        assert_eq!(get(&service, token, &path(sensor)).await.0, expected);
     }
-    let (status, state) = ask(&service, &scoped, &path(silent)).await;
+    let (status, state) = get(&service, &scoped, &path(silent)).await;
     assert_eq!((status, &state["live"]), (200, &Value::Null), "{state}");
-    let moved = awc::Client::default()
-        .patch(format!("{}/api/v1/sensors/{gone}", service.url()))
+    let patch = awc::Client::default()
+        .patch(format!("{}/api/v1/sensors/{moved}", service.url()))
         .bearer_auth(&all)
         .send_json(&json!({ "network": Uuid::nil() }));
-    assert_eq!(moved.await.unwrap().status(), 200);
+    assert_eq!(patch.await.unwrap().status(), 200);
 
     postgres.stop_immediate().await;
-    client.publish(&topic(here), measurement(2.0)).await.unwrap();
+    client.publish(&topic(inside), measurement(2.0)).await.unwrap();
 
-    // What waits to be committed is counted.
+    // The item that waits for its commit is counted.
     let state = eventually(TIMEOUT, async || {
-        let began = Instant::now();
-        let (status, state) = ask(&service, &all, &path(here)).await;
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        let started_at = Instant::now();
+        let (status, state) = get(&service, &all, &path(inside)).await;
+        assert!(started_at.elapsed() < Duration::from_secs(2), "{:?}", started_at.elapsed());
         assert_eq!(status, 200, "{state}");
         if state["live"]["measurements"]["items"] == 2 { Ok(state) } else { Err(state) }
     })
@@ -310,26 +311,26 @@ async fn what_the_actors_know_is_told_while_postgres_is_away() {
     assert_eq!(state["live"]["desired_revision"], 4, "{state}");
     assert_eq!(state["last_seen_timestamp"], state["live"]["measurements"]["last_receipt"]);
     for (token, sensor, expected) in [
-        (&all, here, 200),
-        (&all, there, 200),
-        (&all, gone, 200),
+        (&all, inside, 200),
+        (&all, outside, 200),
+        (&all, moved, 200),
         (&all, silent, 503),
-        (&scoped, here, 503),
-        (&scoped, there, 503),
+        (&scoped, inside, 503),
+        (&scoped, outside, 503),
         (&scoped, silent, 503),
-        (&unknown, here, 503),
+        (&uncached, inside, 503),
     ] {
-        let began = Instant::now();
-        let (status, answer) = ask(&service, token, &path(sensor)).await;
+        let started_at = Instant::now();
+        let (status, answer) = get(&service, token, &path(sensor)).await;
         assert_eq!(status, expected, "{answer}");
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(started_at.elapsed() < Duration::from_secs(2), "{:?}", started_at.elapsed());
         if status == 503 {
             assert_eq!(answer["type"], "/problems/database-unavailable");
         }
     }
 
     postgres.start_again().await;
-    eventually(TIMEOUT, async || match ask(&service, &scoped, &path(gone)).await {
+    eventually(TIMEOUT, async || match get(&service, &scoped, &path(moved)).await {
         (404, _) => Ok(()),
         other => Err(other),
     })

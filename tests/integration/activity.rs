@@ -1,12 +1,12 @@
-//! The fold of the roll-up's journal: exact, linear in the number of sensors, and never stuck behind
-//! a batch that is too large, another instance or a deletion.
+//! The fold of the roll-up's journal: exact, linear in the number of sensors, and not blocked by a batch
+//! that is too large, another instance or a deletion.
 
 use futures_util::future;
 use serde_json::Value;
 use tributary::domain::{SensorIdentifier, Timestamp};
 use tributary::store::{self, EngineName, Store, fold_statements};
 
-use crate::metrics::Reading;
+use crate::metrics::MetricsSnapshot;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::events::Events;
@@ -16,10 +16,10 @@ use crate::support::service::{Service, count, database};
 use crate::support::store::config;
 use crate::support::wait::{TIMEOUT, eventually};
 
-const WAITS_FOR_A_DELETION: &str = "select count(*) from pg_stat_activity \
+const WAITING_FOR_ROLLUP_LOCK: &str = "select count(*) from pg_stat_activity \
     where wait_event = 'advisory' and query like '%advisory_xact_lock($1)' and datname = current_database()";
 
-/// What a fold and a deletion do not do side by side.
+/// The advisory lock that serialises folds and deletions.
 const ROLLUP_LOCK: i64 = 0x7472_6963;
 
 async fn execute(database: &Database, statements: &str) {
@@ -32,7 +32,7 @@ async fn migrated() -> Database {
     database
 }
 
-/// This many sensors, named by their numbers from 1.
+/// SQL that inserts `count` sensors with the names 1 to `count`.
 fn sensors(count: u32) -> String {
     format!(
         "insert into sensor (identifier, name)
@@ -40,8 +40,8 @@ fn sensors(count: u32) -> String {
     )
 }
 
-/// The journal of commits of `per_commit` sensors each, every sensor with 2 measurements and 1
-/// heartbeat.
+/// SQL that inserts the journal of commits of `per_commit` sensors each; every sensor has 2
+/// measurements and 1 heartbeat.
 fn journal(per_commit: u32) -> String {
     let hour = Timestamp::now().unix_microseconds() / 3_600_000_000;
     format!(
@@ -63,24 +63,24 @@ async fn fold_all(store: &Store) -> usize {
     }
 }
 
-/// Each of this many sensors was counted `times`, and nothing is left in the journal.
+/// Asserts that each of `sensors` sensors was counted `times` times, and that the journal is empty.
 async fn assert_counted(database: &Database, sensors: i64, times: i64) {
-    let right = format!(
+    let expected = format!(
         "select count(*) from sensor_hour
          where (select sum(n) from unnest(measurement_counts) n) = {}
            and (select sum(n) from unnest(log_message_counts) n) = 0
            and (select sum(n) from unnest(heartbeat_counts) n) = {times}",
         2 * times
     );
-    assert_eq!(count(database, &right).await, sensors);
+    assert_eq!(count(database, &expected).await, sensors);
     assert_eq!(count(database, "select count(*) from sensor_hour").await, sensors);
     assert_eq!(count(database, "select count(*) from sensor_hour_journal").await, 0);
 }
 
-/// PostgreSQL cancels a statement of more than `DATABASE_READ_TIMEOUT_SECS` (10 s). A fold that joins
-/// what it has just computed takes minutes for this many.
+/// PostgreSQL cancels a statement after `DATABASE_READ_TIMEOUT_SECS` (10 s). A fold that joins its
+/// intermediate result takes minutes for 100,000 sensors.
 #[actix_rt::test]
-async fn a_hundred_thousand_sensors_are_folded_whatever_the_size_of_the_commits() {
+async fn a_hundred_thousand_sensors_are_folded_for_any_commit_size() {
     let database = migrated().await;
     execute(&database, &sensors(100_000)).await;
     let store = Store::new(&config(&database));
@@ -91,12 +91,12 @@ async fn a_hundred_thousand_sensors_are_folded_whatever_the_size_of_the_commits(
     }
 }
 
-/// A nested loop over sets of whose size PostgreSQL knows nothing is quadratic.
+/// PostgreSQL cannot estimate the size of these sets, and a nested loop over them is quadratic.
 #[actix_rt::test]
-async fn no_statement_of_a_fold_joins() {
+async fn no_fold_statement_contains_a_join() {
     fn nodes(plan: &Value) -> Vec<String> {
-        let below = plan["Plans"].as_array().into_iter().flatten().flat_map(nodes);
-        below.chain(plan["Node Type"].as_str().map(str::to_owned)).collect()
+        let children = plan["Plans"].as_array().into_iter().flatten().flat_map(nodes);
+        children.chain(plan["Node Type"].as_str().map(str::to_owned)).collect()
     }
     let database = migrated().await;
     execute(&database, &sensors(5_000)).await;
@@ -134,19 +134,19 @@ async fn two_instances_fold_each_entry_once() {
     for _ in 0..20 {
         execute(&database, &journal(100)).await;
     }
-    // Both change the same rows of `sensor_hour`: neither is a victim of a deadlock.
+    // Both update the same rows of `sensor_hour`, without a deadlock.
     future::join(fold_all(&one), fold_all(&other)).await;
     assert_counted(&database, 2_000, 20).await;
 }
 
 #[actix_rt::test]
-async fn a_fold_that_times_out_is_halved_until_it_does_not() {
-    if skipped_on(&[EngineName::Citus], "a distributed table takes no trigger") {
+async fn a_fold_that_times_out_is_halved_until_it_succeeds() {
+    if skipped_on(&[EngineName::Citus], "a distributed table cannot have a trigger") {
         return;
     }
     let database = migrated().await;
     execute(&database, &sensors(100)).await;
-    // One commit that takes 100 × 20 ms, twice what a statement may.
+    // The fold of one commit takes 100 × 20 ms, twice the statement timeout.
     execute(&database, &journal(100)).await;
     execute(
         &database,
@@ -162,7 +162,7 @@ async fn a_fold_that_times_out_is_halved_until_it_does_not() {
 }
 
 #[actix_rt::test]
-async fn a_sensor_deleted_meanwhile_fails_no_fold() {
+async fn a_concurrent_deletion_of_a_sensor_does_not_fail_a_fold() {
     let database = migrated().await;
     execute(&database, &sensors(3)).await;
     execute(&database, &journal(3)).await;
@@ -173,9 +173,9 @@ async fn a_sensor_deleted_meanwhile_fails_no_fold() {
         format!("select pg_advisory_xact_lock({ROLLUP_LOCK}); delete from sensor where name = '2'");
     deletion.batch_execute(&delete).await.unwrap();
     let (changed, ()) = future::join(fold_all(&store), async {
-        eventually(TIMEOUT, async || match count(&database, WAITS_FOR_A_DELETION).await {
+        eventually(TIMEOUT, async || match count(&database, WAITING_FOR_ROLLUP_LOCK).await {
             1 => Ok(()),
-            seen => Err(seen),
+            other => Err(other),
         })
         .await;
         deletion.commit().await.unwrap();
@@ -185,39 +185,39 @@ async fn a_sensor_deleted_meanwhile_fails_no_fold() {
     assert_counted(&database, 2, 1).await;
 }
 
-/// Entries of its earlier life are not counted.
+/// Journal entries from before its deletion are not counted.
 #[actix_rt::test]
-async fn a_sensor_that_was_created_again_begins_with_nothing() {
+async fn a_recreated_sensor_starts_with_zero_counts() {
     let database = migrated().await;
     execute(&database, &sensors(2)).await;
     execute(&database, &journal(2)).await;
     let store = Store::new(&config(&database));
-    let one: uuid::Uuid = connect(&database.url)
+    let sensor: uuid::Uuid = connect(&database.url)
         .await
         .unwrap()
         .query_one("select identifier from sensor where name = '1'", &[])
         .await
         .unwrap()
         .get(0);
-    assert!(store.delete_sensor(SensorIdentifier(one)).await.unwrap());
-    store.purge_sensor(SensorIdentifier(one)).await.unwrap();
-    execute(&database, &format!("insert into sensor (identifier, name) values ('{one}', '1')"))
+    assert!(store.delete_sensor(SensorIdentifier(sensor)).await.unwrap());
+    store.purge_sensor(SensorIdentifier(sensor)).await.unwrap();
+    execute(&database, &format!("insert into sensor (identifier, name) values ('{sensor}', '1')"))
         .await;
 
     assert_eq!(fold_all(&store).await, 1);
     execute(&database, "delete from sensor where name = '2'").await;
     execute(&database, &journal(2)).await;
     assert_eq!(fold_all(&store).await, 1);
-    let kept = format!(
+    let counted = format!(
         "select measurement_counts[cardinality(measurement_counts)]::bigint
-        from sensor_hour where sensor_identifier = '{one}'"
+        from sensor_hour where sensor_identifier = '{sensor}'"
     );
-    assert_eq!(count(&database, &kept).await, 2);
+    assert_eq!(count(&database, &counted).await, 2);
 }
 
-/// Every commit takes a lock that a deletion takes exclusively.
+/// Every commit takes in shared mode a lock that a deletion takes exclusively.
 #[actix_rt::test]
-async fn a_deletion_that_waits_for_a_fold_holds_up_no_commit() {
+async fn a_deletion_that_waits_for_a_fold_does_not_delay_commits() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -231,11 +231,9 @@ async fn a_deletion_that_waits_for_a_fold_holds_up_no_commit() {
 
     let path = format!("/api/v1/sensors/{deleted}");
     let (deletion, ()) = future::join(service.request("DELETE", &path, None), async {
-        let waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory' \
-            and query like '%advisory_xact_lock($1)' and datname = current_database()";
-        eventually(TIMEOUT, async || match count(&database, waiting).await {
+        eventually(TIMEOUT, async || match count(&database, WAITING_FOR_ROLLUP_LOCK).await {
             1 => Ok(()),
-            seen => Err(seen),
+            other => Err(other),
         })
         .await;
         let topic = format!("{}/measurements/{other}", database.name);
@@ -248,7 +246,7 @@ async fn a_deletion_that_waits_for_a_fold_holds_up_no_commit() {
 }
 
 #[actix_rt::test]
-async fn a_fold_that_fails_is_counted_and_made_up_for() {
+async fn a_failed_fold_is_counted_and_repeated() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -260,19 +258,19 @@ async fn a_fold_that_fails_is_counted_and_made_up_for() {
     execute(&database, "alter table sensor_hour rename to sensor_hour_elsewhere").await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurement(Timestamp::now().unix_seconds())).await.unwrap();
-    let age = |reading: &Reading| reading.sum("tributary_activity_fold_age_seconds", &[]);
+    let age = |reading: &MetricsSnapshot| reading.sum("tributary_activity_fold_age_seconds", &[]);
     let failed = eventually(TIMEOUT, async || {
-        let reading = Reading::of(&service).await;
+        let reading = MetricsSnapshot::of(&service).await;
         let failures = reading.sum("tributary_activity_fold_failures_total", &[]);
         if failures > 0.0 && age(&reading) > 1.0 { Ok(age(&reading)) } else { Err(failures) }
     })
     .await;
 
     execute(&database, "alter table sensor_hour_elsewhere rename to sensor_hour").await;
-    // Read anew, after the failure.
-    let first = events.expect("fleet").await;
-    let path = first["activity_path"].as_str().unwrap();
+    // The stream sends a new snapshot after the failure.
+    let snapshot = events.expect("fleet").await;
+    let path = snapshot["activity_path"].as_str().unwrap();
     let (_, listed) = service.get(path).await.unwrap();
     assert_eq!(listed["items"][0]["buckets"][0]["measurements"], 1, "{listed}");
-    assert!(age(&Reading::of(&service).await) < failed + 10.0);
+    assert!(age(&MetricsSnapshot::of(&service).await) < failed + 10.0);
 }

@@ -1,24 +1,23 @@
-//! The API over HTTP, on a real PostgreSQL; in the sensors' place stands one small actor that
-//! remembers what it was told.
+//! The API over HTTP, on a real PostgreSQL. An actor that records messages replaces the supervisor.
 
 mod access;
 mod access_routes;
-mod aggregating;
+mod aggregates;
 mod bodies;
-mod configuring;
-mod crowds;
+mod configurations;
+mod contention;
 mod dashboard;
 mod deletion;
-mod document;
-mod exporting;
+mod exports;
+mod filters;
 mod fixture;
 mod limits;
-mod narrowing;
 mod networks;
+mod openapi;
 mod outage;
+mod problems;
 mod reading;
-mod refusals;
-mod rejecting;
+mod rejections;
 mod sensor_lists;
 mod sessions;
 mod writing;

@@ -1,4 +1,4 @@
-//! What may not be lost or delayed when an engine is chosen, and when chunks of TimescaleDB expire or are compressed.
+//! No row is lost or delayed when an engine is chosen, and when chunks of TimescaleDB expire or are compressed.
 
 use tributary::domain::SensorIdentifier;
 use tributary::store::{self, EngineName, Housekeeper, Store};
@@ -9,9 +9,9 @@ use crate::support::service::{count, database};
 use crate::support::store::config;
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// A writer that commits between the check and the steps of the engine.
+/// A writer commits between the check for empty tables and the engine's migration.
 #[actix_rt::test]
-async fn an_engine_is_not_chosen_over_a_row_that_is_being_committed() {
+async fn an_engine_is_not_chosen_if_a_row_is_committed_meanwhile() {
     if engine() != EngineName::Postgres {
         return;
     }
@@ -28,7 +28,7 @@ async fn an_engine_is_not_chosen_over_a_row_that_is_being_committed() {
             and database = (select oid from pg_database where datname = current_database())";
         let commit = async {
             eventually(TIMEOUT, async || match count(&database, waiting).await {
-                0 => Err("the steps do not wait yet"),
+                0 => Err("the migration does not wait yet"),
                 _ => Ok(()),
             })
             .await;
@@ -46,9 +46,9 @@ async fn an_engine_is_not_chosen_over_a_row_that_is_being_committed() {
     }
 }
 
-/// Only the extension itself limits what a statement decompresses.
+/// TimescaleDB limits how many rows a statement decompresses; the stand-in has no limit.
 #[actix_rt::test]
-async fn a_sensor_with_very_many_compressed_rows_is_purged() {
+async fn a_sensor_with_110_000_compressed_rows_is_purged() {
     let Some(database) = hypertables().await else { return };
     let admin = connect(&database.url).await.unwrap();
     let sensor = SensorIdentifier::random();
@@ -70,7 +70,7 @@ async fn a_sensor_with_very_many_compressed_rows_is_purged() {
 }
 
 #[actix_rt::test]
-async fn chunks_that_take_too_long_to_read_again_wait_for_an_index_and_delay_nothing() {
+async fn chunks_whose_check_times_out_are_dropped_once_they_have_an_index() {
     let Some(database) = hypertables().await else { return };
     if engine() != EngineName::Postgres {
         return;

@@ -1,6 +1,6 @@
-//! Clients that speak this protocol today: what Hermes' sensors and the package `tenta` publish is stored, at
-//! their topics, in their form and at QoS 0. Called by `cargo test`, with the package itself where
-//! `scripts/test` finds Python, and with the bytes that it sent in any case.
+//! Existing clients of this protocol: what Hermes' sensors and the Python package `tenta` publish is stored, on
+//! their topics, in their format and at QoS 0. `scripts/test` also runs the package itself; every `cargo test`
+//! publishes its recorded payloads.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,13 +14,13 @@ use crate::support::postgres::{Database, connect};
 use crate::support::service::{Service, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// What `scripts/test` sets: the package is installed from PyPI at its first run, which a plain `cargo test`
+/// `scripts/test` sets this variable. The first run installs the package from PyPI, which a plain `cargo test`
 /// should not do.
-const WANTED: &str = "TRIBUTARY_TEST_CLIENTS";
+const ENABLED_BY: &str = "TRIBUTARY_TEST_CLIENTS";
 
 const PACKAGES: [&str; 2] = ["tenta==0.1.5", "paho-mqtt==2.2.0"];
 
-/// What `tenta_sensor.py` sends, as recorded at a broker.
+/// The payloads of `tenta_sensor.py`, as a broker received them.
 const RECORDED: [(&str, &str); 4] = [
     ("measurements", r#"[{"revision": null, "value": {"t": 20.2}, "timestamp": 1782896401.0}]"#),
     (
@@ -42,7 +42,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// Under no prefix, with a configuration that the broker has.
+    /// Without a topic prefix, with a published configuration.
     async fn new() -> Self {
         let broker = Broker::start().await;
         let database = database().await;
@@ -51,11 +51,11 @@ impl Fixture {
         let fixture = Self { broker, database, service, sensor };
         let path = format!("/api/v1/sensors/{}/configurations", fixture.sensor);
         assert_eq!(fixture.service.post(&path, &json!({ "rate": 1 })).await.unwrap().0, 202);
-        fixture.until_configuration_is("published").await;
+        fixture.wait_for_configuration_state("published").await;
         fixture
     }
 
-    async fn until_configuration_is(&self, state: &str) {
+    async fn wait_for_configuration_state(&self, state: &str) {
         let path = format!("/api/v1/sensors/{}/configurations", self.sensor);
         eventually(TIMEOUT, async || {
             let (_, page) = self.service.get(&path).await?;
@@ -65,19 +65,19 @@ impl Fixture {
         .await;
     }
 
-    /// Waits until all that was recorded is stored.
-    async fn stored(&self) {
+    /// Waits until all items of `RECORDED` are committed or rejected, and checks the rows.
+    async fn assert_recorded_is_stored(&self) {
         self.service.wait_for_ledger(|entry| entry.committed == 3 && entry.rejected == 1).await;
         self.service.wait_for_ledger_of("log_messages", |entry| entry.committed == 1).await;
-        self.until_configuration_is("acknowledged").await;
-        let text = "select string_agg(line, ' | ' order by line collate \"C\") from (
+        self.wait_for_configuration_state("acknowledged").await;
+        let rows = "select string_agg(line, ' | ' order by line collate \"C\") from (
                 select concat_ws(' ', 'm', revision, value) as line from measurement
                 union all select concat_ws(' ', 'l', revision, severity, subject, details) from log_message
                 union all select concat_ws(' ', 'h', revision, success) from heartbeat
                 union all select concat_ws(' ', 'r', item_index, reason) from rejection
             ) lines";
         let client = connect(&self.database.url).await.unwrap();
-        let stored: String = client.query_one(text, &[]).await.unwrap().get(0);
+        let stored: String = client.query_one(rows, &[]).await.unwrap().get(0);
         assert_eq!(
             stored,
             "h 1 t | l 0 error first line more | m 1 {\"t\": 20.3} | m {\"t\": 20.2} | m {\"t\": 20.4} | r 1 not_a_number"
@@ -86,20 +86,20 @@ impl Fixture {
 }
 
 #[actix_rt::test]
-async fn what_the_package_was_seen_to_send_is_stored() {
+async fn the_recorded_payloads_of_the_package_are_stored() {
     let fixture = Fixture::new().await;
     let client = Client::connect(fixture.broker.url(), "recorded").await;
     for (level, payload) in RECORDED {
         let topic = format!("{level}/{}", fixture.sensor);
         client.publish_at_most_once(&topic, payload).await.unwrap();
     }
-    fixture.stored().await;
+    fixture.assert_recorded_is_stored().await;
 }
 
 #[actix_rt::test]
-async fn what_the_package_sends_is_stored() {
-    if std::env::var_os(WANTED).is_none() {
-        eprintln!("left out: scripts/test runs it, or {WANTED}=1 with Python and PyPI at hand");
+async fn the_payloads_of_the_package_are_stored() {
+    if std::env::var_os(ENABLED_BY).is_none() {
+        eprintln!("skipped: needs {ENABLED_BY}=1, as scripts/test sets it");
         return;
     }
     let fixture = Fixture::new().await;
@@ -111,26 +111,27 @@ async fn what_the_package_sends_is_stored() {
     let port = url.port().unwrap().to_string();
     let arguments = [url.host_str().unwrap().to_owned(), port, fixture.sensor.clone()];
     tokio::task::spawn_blocking(move || {
-        let python = environment();
+        let python = python_with_packages();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/tenta_sensor.py");
         run(Command::new(python).arg(script).args(arguments));
     })
     .await
     .unwrap();
-    fixture.stored().await;
-    let sent = observer.wait_for_messages(RECORDED.len()).await;
+    fixture.assert_recorded_is_stored().await;
+    let published = observer.wait_for_messages(RECORDED.len()).await;
     let expected =
         RECORDED.map(|(level, payload)| (format!("{level}/{}", fixture.sensor), payload));
     assert!(
-        sent.iter()
+        published
+            .iter()
             .map(|it| (it.topic.clone(), it.payload.as_str()))
             .eq(expected.iter().map(|(topic, payload)| (topic.clone(), *payload))),
-        "the recorded bytes are those of the package: {sent:?}"
+        "the package publishes other payloads than RECORDED: {published:?}"
     );
 }
 
-/// A Python with the packages, made once.
-fn environment() -> std::path::PathBuf {
+/// The path of a Python interpreter with the packages, installed once.
+fn python_with_packages() -> std::path::PathBuf {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tenta").join(PACKAGES[0]);
     let python = directory.join("bin/python");
     let complete = directory.join("complete");

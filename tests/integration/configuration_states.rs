@@ -1,5 +1,5 @@
-//! What lists and counts of sensors read of a configuration's row is what all rows of the sensor say, after any
-//! history.
+//! The configuration state that lists and counts of sensors read from one row equals the state computed from all rows
+//! of the sensor, after any history.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::support::store::{batch_from, config};
 const HISTORIES: usize = 12;
 const SENSORS: u128 = 3;
 
-/// What happens to one of the sensors; `back` counts revisions from the newest.
+/// A change to one of the sensors; `back` is the number of revisions before the newest.
 #[derive(Clone, Debug)]
 enum Step {
     Post {
@@ -37,7 +37,7 @@ enum Step {
         back: i32,
         is_final: bool,
     },
-    /// The same again is a redelivery.
+    /// A repetition is a redelivery.
     Heartbeat {
         back: i32,
         success: bool,
@@ -66,7 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// By all rows of each sensor: its identifier, its newest revision, and its state.
+/// Computed from all rows of each sensor: its identifier, its newest revision and its state.
 const EXPECTED: &str = "\
 select s.identifier, n.revision,
     case when n.revision is null then 'none'
@@ -119,7 +119,7 @@ impl Fixture {
         self.store.record_clearances(&[sensor]).await.unwrap();
     }
 
-    /// The revision that is so many before the newest, if there is one.
+    /// The revision `back` before the newest, if it exists.
     async fn revision(&self, sensor: SensorIdentifier, back: i32) -> Option<PendingConfiguration> {
         let newest = self.store.configuration(sensor, None).await.unwrap().unwrap()?;
         let revision = newest.revision - back;
@@ -129,13 +129,13 @@ impl Fixture {
         Some(PendingConfiguration { sensor, revision, value, created_at })
     }
 
-    async fn take(&self, sensor: SensorIdentifier, step: &Step) {
+    async fn apply(&self, sensor: SensorIdentifier, step: &Step) {
         let (&Step::Send { back }
         | &Step::Publish { back }
         | &Step::Refuse { back, .. }
         | &Step::Heartbeat { back, .. }) = step
         else {
-            return self.take_whole(sensor, step).await;
+            return self.apply_to_sensor(sensor, step).await;
         };
         let Some(sent) = self.revision(sensor, back).await else { return };
         match *step {
@@ -156,7 +156,7 @@ impl Fixture {
                     sent.revision
                 );
                 let batch = || batch_from(sensor, "heartbeats", &heartbeat);
-                // A redelivery violates the unique index; the writer then goes by the staging table, too.
+                // A redelivery violates the unique index; the writer, too, then uses the staging table.
                 if self.committer.commit(batch(), mode).await.is_err() {
                     self.committer.commit(batch(), CopyMode::Staged).await.unwrap();
                 }
@@ -165,7 +165,7 @@ impl Fixture {
         }
     }
 
-    async fn take_whole(&self, sensor: SensorIdentifier, step: &Step) {
+    async fn apply_to_sensor(&self, sensor: SensorIdentifier, step: &Step) {
         match *step {
             Step::Post { at_once } => {
                 let post = || self.store.create_configuration(sensor, "{}", None);
@@ -179,11 +179,11 @@ impl Fixture {
                 self.store.update_last_seen(&[(sensor, at)]).await.unwrap();
             }
             Step::Recreate { configured } => self.recreate(sensor, configured).await,
-            _ => unreachable!("it concerns one revision"),
+            _ => unreachable!("`apply` handles changes of one revision"),
         }
     }
 
-    async fn assert_as_all_rows_say(&self, after: &Step) {
+    async fn assert_matches_all_rows(&self, after: &Step) {
         let rows = self.reader.query(EXPECTED, &[]).await.unwrap();
         let expected: BTreeMap<SensorIdentifier, (Option<i32>, String)> = rows
             .iter()
@@ -201,12 +201,12 @@ impl Fixture {
         }
         assert_eq!(self.list(None).await, expected, "after {after:?}");
         let unpublished = self.store.unpublished_configurations(None, 100).await.unwrap();
-        let known = self.reader.query(UNPUBLISHED, &[]).await.unwrap();
-        let known: Vec<_> =
-            known.iter().map(|row| (SensorIdentifier(row.get(0)), row.get(1))).collect();
+        let computed = self.reader.query(UNPUBLISHED, &[]).await.unwrap();
+        let computed: Vec<_> =
+            computed.iter().map(|row| (SensorIdentifier(row.get(0)), row.get(1))).collect();
         let unpublished: Vec<(SensorIdentifier, i32)> =
             unpublished.iter().map(|it| (it.sensor, it.revision)).collect();
-        assert_eq!(unpublished, known, "after {after:?}");
+        assert_eq!(unpublished, computed, "after {after:?}");
     }
 
     async fn list(
@@ -237,7 +237,7 @@ where publication_timestamp is null and revision =
 order by sensor_identifier";
 
 #[actix_rt::test]
-async fn the_newest_configuration_and_its_state_are_what_all_rows_say_after_any_history() {
+async fn the_stored_configuration_state_equals_the_computed_one_after_any_history() {
     let fixture = Fixture::new().await;
     let sensors: Vec<_> =
         (1..=SENSORS).map(|n| SensorIdentifier(uuid::Uuid::from_u128(n))).collect();
@@ -251,8 +251,8 @@ async fn the_newest_configuration_and_its_state_are_what_all_rows_say_after_any_
             fixture.recreate(*sensor, true).await;
         }
         for (index, step) in history.new_tree(&mut runner).unwrap().current() {
-            fixture.take(sensors[index], &step).await;
-            fixture.assert_as_all_rows_say(&step).await;
+            fixture.apply(sensors[index], &step).await;
+            fixture.assert_matches_all_rows(&step).await;
         }
     }
 }

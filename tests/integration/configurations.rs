@@ -1,4 +1,4 @@
-//! Configurations go down and are acknowledged, whatever restarts in between.
+//! Configurations are published and acknowledged, also across restarts of the service and the broker.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ fn topic(database: &Database, kind: &str, sensor: &str) -> String {
 }
 
 #[actix_rt::test]
-async fn a_configuration_goes_down_and_is_acknowledged() {
+async fn a_configuration_is_published_and_acknowledged_across_a_restart() {
     let broker = Broker::shared().await;
     let database = database().await;
     let mut service = Service::start(&database, broker, &[]).await;
@@ -41,14 +41,14 @@ async fn a_configuration_goes_down_and_is_acknowledged() {
     let messages = client.wait_for_messages(1).await;
     let sent: Value = serde_json::from_str(&messages[0].payload).unwrap();
     let serial = json!({ "serial": 9_007_199_254_740_993_u64 });
-    assert_eq!(sent, json!({ "revision": 1, "configuration": serial }), "no trip through f64");
+    assert_eq!(sent, json!({ "revision": 1, "configuration": serial }), "no conversion to f64");
     eventually(TIMEOUT, async || {
         let newest = newest(&service, &sensor).await;
         if newest["publication_timestamp"].is_string() { Ok(()) } else { Err(newest) }
     })
     .await;
 
-    // The service goes and comes between the configuration and its acknowledgement.
+    // The service restarts between the configuration and its acknowledgement.
     assert!(service.terminate().await.success());
     let heartbeats = topic(&database, "heartbeats", &sensor);
     client.publish(&heartbeats, heartbeat(1, 1_700_000_000.25, false)).await.unwrap();
@@ -62,14 +62,14 @@ async fn a_configuration_goes_down_and_is_acknowledged() {
     assert_eq!(acknowledged["success"], false, "the first acknowledgement wins");
     assert_eq!(acknowledged["acknowledgement_timestamp"], "2023-11-14T22:13:20.25Z");
 
-    // A newcomer finds it retained.
-    let newcomer = Client::connect(broker.url(), &format!("{}-newcomer", database.name)).await;
-    newcomer.subscribe(&topic(&database, "configurations", &sensor)).await;
-    assert!(newcomer.wait_for_messages(1).await[0].retain);
+    // A new subscriber receives it as a retained message.
+    let subscriber = Client::connect(broker.url(), &format!("{}-newcomer", database.name)).await;
+    subscriber.subscribe(&topic(&database, "configurations", &sensor)).await;
+    assert!(subscriber.wait_for_messages(1).await[0].retain);
 }
 
 #[actix_rt::test]
-async fn what_could_not_be_published_is_published_after_a_restart() {
+async fn after_an_outage_and_a_restart_only_the_newest_configuration_is_published() {
     let mut broker = Broker::start().await;
     let database = database().await;
     let mut service = Service::start(&database, &broker, &[]).await;
@@ -86,7 +86,7 @@ async fn what_could_not_be_published_is_published_after_a_restart() {
     client.subscribe(&topic(&database, "configurations", &sensor)).await;
     let messages = client.wait_for_messages(1).await;
     let newest: Value = serde_json::from_str(&messages.last().unwrap().payload).unwrap();
-    assert_eq!(newest["revision"], 3, "the newest, and only that");
+    assert_eq!(newest["revision"], 3, "only the newest is published");
     let published = "select count(*) from configuration where publication_timestamp is not null";
     eventually(TIMEOUT, async || match count(&database, published).await {
         1 => Ok(()),
@@ -96,7 +96,7 @@ async fn what_could_not_be_published_is_published_after_a_restart() {
 }
 
 #[actix_rt::test]
-async fn concurrent_configurations_of_one_sensor_never_collide() {
+async fn concurrent_configurations_of_one_sensor_get_consecutive_revisions() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -107,7 +107,7 @@ async fn concurrent_configurations_of_one_sensor_never_collide() {
     let mut revisions = futures_util::future::join_all(all).await;
     revisions.sort_unstable();
     assert!(revisions.into_iter().eq(1..=20));
-    // The sensor ends on the newest.
+    // The newest is published last.
     eventually(TIMEOUT, async || {
         let last = client.messages().last().map(|it| it.payload.clone()).unwrap_or_default();
         let sent: Value = serde_json::from_str(&last).unwrap_or_default();
@@ -117,7 +117,7 @@ async fn concurrent_configurations_of_one_sensor_never_collide() {
 }
 
 #[actix_rt::test]
-async fn a_sensor_that_lags_gets_its_configuration_again() {
+async fn a_configuration_is_republished_to_a_sensor_with_an_older_revision() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[("CONFIGURATION_REPUBLISH_SECS", "1")]).await;
@@ -145,7 +145,7 @@ async fn a_sensor_that_lags_gets_its_configuration_again() {
 }
 
 #[actix_rt::test]
-async fn a_deleted_sensors_configuration_is_cleared() {
+async fn the_retained_configuration_of_a_deleted_sensor_is_cleared() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -160,8 +160,8 @@ async fn a_deleted_sensors_configuration_is_cleared() {
     assert_eq!(messages[1].payload, "", "an empty retained message clears the topic");
 }
 
-/// Publishes measurements until the topic of the configuration has received one more message than before.
-async fn until_published_again(client: &Client, measurements: &str, configuration: &str) {
+/// Publishes measurements until one more message arrives on the topic of the configuration.
+async fn publish_until_republished(client: &Client, measurements: &str, configuration: &str) {
     let received = || client.messages().iter().filter(|it| it.topic == configuration).count();
     let before = received();
     let mut second = 0.0;
@@ -173,7 +173,7 @@ async fn until_published_again(client: &Client, measurements: &str, configuratio
     .await;
 }
 
-async fn until_state(service: &Service, sensor: &str, state: &str) -> Value {
+async fn wait_for_state(service: &Service, sensor: &str, state: &str) -> Value {
     eventually(TIMEOUT, async || {
         let newest = newest(service, sensor).await;
         if newest["state"] == state { Ok(newest) } else { Err(newest) }
@@ -182,38 +182,38 @@ async fn until_state(service: &Service, sensor: &str, state: &str) -> Value {
 }
 
 #[actix_rt::test]
-async fn a_refused_configuration_is_not_repeated() {
+async fn a_failed_configuration_is_not_republished() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[("CONFIGURATION_REPUBLISH_SECS", "1")]).await;
-    let (refuses, other) = (service.create_sensor("a").await, service.create_sensor("b").await);
+    let (failing, other) = (service.create_sensor("a").await, service.create_sensor("b").await);
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let of = |kind: &str, sensor: &str| topic(&database, kind, sensor);
-    for sensor in [&refuses, &other] {
+    for sensor in [&failing, &other] {
         client.subscribe(&of("configurations", sensor)).await;
         configure(&service, sensor, json!({})).await;
-        until_state(&service, sensor, "published").await;
+        wait_for_state(&service, sensor, "published").await;
     }
-    client.publish(&of("heartbeats", &refuses), heartbeat(1, 1.0, false)).await.unwrap();
-    until_state(&service, &refuses, "failed").await;
-    client.publish(&of("heartbeats", &refuses), heartbeat(0, 2.0, true)).await.unwrap();
+    client.publish(&of("heartbeats", &failing), heartbeat(1, 1.0, false)).await.unwrap();
+    wait_for_state(&service, &failing, "failed").await;
+    client.publish(&of("heartbeats", &failing), heartbeat(0, 2.0, true)).await.unwrap();
 
-    // The other one, which answers nothing, gets its own three times.
+    // The other sensor acknowledges nothing; its configuration is republished three times.
     let first = newest(&service, &other).await["publication_timestamp"].clone();
     for _ in 0..3 {
-        client.publish(&of("measurements", &refuses), measurement(1.0)).await.unwrap();
+        client.publish(&of("measurements", &failing), measurement(1.0)).await.unwrap();
         let topics = (of("measurements", &other), of("configurations", &other));
-        until_published_again(&client, &topics.0, &topics.1).await;
+        publish_until_republished(&client, &topics.0, &topics.1).await;
     }
     let received = client.messages();
-    let refused = received.iter().filter(|it| it.topic == of("configurations", &refuses));
-    assert_eq!(refused.count(), 1, "it has said that it does not take it");
-    // Else it would never be stale.
+    let of_failing = received.iter().filter(|it| it.topic == of("configurations", &failing));
+    assert_eq!(of_failing.count(), 1);
+    // Republication keeps the timestamp; otherwise the state would never become stale.
     assert_eq!(newest(&service, &other).await["publication_timestamp"], first);
 }
 
 #[actix_rt::test]
-async fn a_first_configuration_that_the_broker_lost_is_published_again() {
+async fn a_first_configuration_that_the_broker_lost_is_republished() {
     let mut broker = Broker::start().await;
     let database = database().await;
     let service =
@@ -221,14 +221,14 @@ async fn a_first_configuration_that_the_broker_lost_is_published_again() {
     let sensor = service.create_sensor("first").await;
     broker.save().await;
     configure(&service, &sensor, json!({})).await;
-    until_state(&service, &sensor, "published").await;
+    wait_for_state(&service, &sensor, "published").await;
     broker.kill().await;
     broker.start_again().await;
 
     let client = Client::connect(broker.url(), "sensor").await;
     let configuration = topic(&database, "configurations", &sensor);
     client.subscribe(&configuration).await;
-    // It reports a number of its own, which happens to be that of the configuration.
+    // The sensor reports a revision of its own numbering, equal to that of the configuration.
     let measurement = r#"{"measurements":[{"revision":1,"timestamp":1,"value":{}}]}"#;
     eventually(TIMEOUT, async || {
         client.publish(&topic(&database, "measurements", &sensor), measurement).await?;
@@ -241,7 +241,7 @@ async fn a_first_configuration_that_the_broker_lost_is_published_again() {
 }
 
 #[actix_rt::test]
-async fn a_heartbeat_acknowledges_only_what_the_sensor_can_have_had() {
+async fn a_heartbeat_received_before_a_configuration_does_not_acknowledge_it() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -257,11 +257,11 @@ async fn a_heartbeat_acknowledges_only_what_the_sensor_can_have_had() {
     let in_flight = |entry: LedgerEntry| entry.in_flight == 1;
     service.wait_for_ledger_of("heartbeats", in_flight).await;
     configure(&service, &sensor, json!({})).await;
-    until_state(&service, &sensor, "published").await;
+    wait_for_state(&service, &sensor, "published").await;
     lock.rollback().await.unwrap();
     service.wait_for_ledger_of("heartbeats", |entry| entry.committed == 1).await;
     assert_eq!(newest(&service, &sensor).await["state"], "published");
 
     client.publish(&heartbeats, heartbeat(1, 2.0, true)).await.unwrap();
-    until_state(&service, &sensor, "acknowledged").await;
+    wait_for_state(&service, &sensor, "acknowledged").await;
 }

@@ -1,5 +1,4 @@
-//! Devices as they are: what real firmware and real clients publish, on a real broker. Each situation here
-//! once lost data or broke a promise. Called by `cargo test`; a test waits until everything is settled.
+//! What real firmware and real clients publish, on a real broker. Each case once lost data or broke a guarantee.
 
 use serde_json::{Value, json};
 
@@ -31,7 +30,7 @@ impl Fixture {
 #[actix_rt::test]
 async fn a_sensor_without_a_configuration_has_no_revision() {
     let fixture = Fixture::new(&[]).await;
-    // Twice: the second time all of it is a duplicate.
+    // The second round has duplicates only.
     for _ in 0..2 {
         fixture
             .publish(
@@ -73,7 +72,7 @@ async fn a_sensor_without_a_configuration_has_no_revision() {
         "select count(*) from rejection where reason = 'invalid_revision' and item_index = 4";
     assert_eq!(fixture.count(rejected).await, 1);
 
-    // Wherever rows are read.
+    // All routes that read rows return null.
     for list in ["measurements", "log-messages", "heartbeats"] {
         let items = fixture.read(&format!("{list}?order=asc")).await;
         assert_eq!(items["items"][0]["revision"], json!(null), "{list}");
@@ -89,17 +88,17 @@ async fn a_sensor_without_a_configuration_has_no_revision() {
     assert_eq!(revisions, [json!(null), json!(null), json!(null), json!(0)]);
     let csv = fixture.text("measurements/export").await;
     assert!(csv.lines().nth(1).unwrap().contains(r#"Z,,"{""n"": 1}""#), "{csv}");
-    let (_, shown) = service.get(&format!("/api/v1/sensors/{}", fixture.sensor)).await.unwrap();
-    assert_eq!(shown["live"]["reported_revision"], json!(null));
+    let (_, sensor) = service.get(&format!("/api/v1/sensors/{}", fixture.sensor)).await.unwrap();
+    assert_eq!(sensor["live"]["reported_revision"], json!(null));
 }
 
 #[actix_rt::test]
-async fn the_first_configuration_has_revision_1_and_an_older_sensor_keeps_its_0() {
+async fn the_first_revision_is_1_and_an_existing_revision_0_is_kept() {
     let fixture = Fixture::new(&[]).await;
     let path = format!("/api/v1/sensors/{}/configurations", fixture.sensor);
     let (_, answer) = fixture.service.post(&path, &json!({})).await.unwrap();
     assert_eq!(answer["revision"], 1);
-    // It says 0 for "none", and null; neither acknowledges anything.
+    // Revision 0 and null mean "none"; neither acknowledges anything.
     fixture.publish("heartbeats", heartbeat(0, 1.0, true)).await;
     fixture
         .publish("heartbeats", r#"{"heartbeats":[{"revision":null,"timestamp":2,"success":true}]}"#)
@@ -110,7 +109,7 @@ async fn the_first_configuration_has_revision_1_and_an_older_sensor_keeps_its_0(
         "select count(*) from configuration where acknowledgement_timestamp is not null";
     assert_eq!(fixture.count(acknowledged).await, 0);
 
-    // As an earlier version left it.
+    // A row as an earlier version stored it.
     let older = fixture.service.create_sensor("older").await;
     let client = connect(&fixture.database.url).await.unwrap();
     let insert = format!(
@@ -124,7 +123,7 @@ async fn the_first_configuration_has_revision_1_and_an_older_sensor_keeps_its_0(
 }
 
 #[actix_rt::test]
-async fn a_malformed_item_harms_no_neighbour() {
+async fn a_malformed_item_does_not_affect_other_items() {
     let fixture = Fixture::new(&[]).await;
     let malformed =
         ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "+1", "0x1F", "01", "'a'"];
@@ -133,7 +132,7 @@ async fn a_malformed_item_harms_no_neighbour() {
             |value: &str, at: usize| format!(r#"{{"timestamp":{at},"value":{{"t":{value}}}}}"#);
         let at = 10 * second;
         let items = [item("1", at), item(bad, at + 1), item("2", at + 2)].join(", ");
-        // As Python writes it, and as C does.
+        // As Python writes it, and as C does, with a byte order mark and a terminating NUL.
         fixture.publish("measurements", format!("{{\"measurements\": [{items}]}}")).await;
         fixture.publish("measurements", format!("\u{feff}[{items}]\0")).await;
     }
@@ -143,7 +142,7 @@ async fn a_malformed_item_harms_no_neighbour() {
     let count = malformed.len() as u64;
     let entry =
         service.wait_for_ledger(|entry| entry.received == 6 * count && entry.in_flight == 0).await;
-    // The second message of each pair differs in bytes, so its rejection is one of its own.
+    // The messages of a pair differ in bytes, so each has its own rejection.
     assert_eq!(
         (entry.committed, entry.duplicate, entry.rejected),
         (2 * count, 2 * count, 2 * count)
@@ -159,18 +158,18 @@ async fn a_malformed_item_harms_no_neighbour() {
         and (detail like 'value.t is %, which JSON does not have%' or detail like 'value.t is %, which is not JSON')";
     assert_eq!(fixture.count(named).await, 2 * count as i64);
 
-    // They are replayed by themselves, and refused again.
+    // A replay rejects them again.
     let replay = "/api/v1/rejections/replay";
     let (status, report) = service.post(replay, &json!({ "all": true })).await.unwrap();
     assert_eq!((status, &report["kept"]), (200, &json!(21)), "{report}");
 }
 
 #[actix_rt::test]
-async fn a_payload_in_another_form_is_refused_by_its_name() {
+async fn a_payload_in_another_encoding_is_rejected_and_named() {
     let fixture = Fixture::new(&[]).await;
     let json = r#"{"measurements":[{"timestamp":1,"value":{"t":1}}]}"#;
     let utf16: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    // Python's `gzip.compress`, `zlib.compress` and `cbor2.dumps` begin like this.
+    // The first bytes of Python's `gzip.compress`, `zlib.compress` and `cbor2.dumps`.
     for (payload, form) in [
         (b"\x1f\x8b\x08\0\xf1\x8e\x1ei\x02\xff\xabV".to_vec(), "gzip-compressed"),
         (b"x\x9c\xabV\xca\x4dM,.-J".to_vec(), "zlib-compressed"),
@@ -191,7 +190,7 @@ async fn a_payload_in_another_form_is_refused_by_its_name() {
 }
 
 #[actix_rt::test]
-async fn nested_values_are_stored_where_that_is_the_setting() {
+async fn nested_values_are_stored_if_so_configured() {
     let fixture = Fixture::new(&[("NESTED_VALUES", "store")]).await;
     let deep = format!("{}1{}", r#"{"a":"#.repeat(17), "}".repeat(17));
     fixture
@@ -252,23 +251,23 @@ async fn nested_values_are_stored_where_that_is_the_setting() {
         fixture.service.post(&path, &serde_json::from_str(&deep).unwrap()).await.unwrap();
     assert_eq!((status, &problem["reason"]), (422, &json!("nested_value")), "{problem}");
     assert_eq!(problem["pointer"], "/a".repeat(16));
-    let twice = r#"{"name":"two","configuration":{"a":[1,{"b/c":"\u0000"}]}}"#;
-    let twice = serde_json::from_str(twice).unwrap();
-    let (status, problem) = fixture.service.post("/api/v1/sensors", &twice).await.unwrap();
+    let with_nul = r#"{"name":"two","configuration":{"a":[1,{"b/c":"\u0000"}]}}"#;
+    let with_nul = serde_json::from_str(with_nul).unwrap();
+    let (status, problem) = fixture.service.post("/api/v1/sensors", &with_nul).await.unwrap();
     assert_eq!((status, &problem["reason"]), (422, &json!("nul_character")), "{problem}");
     assert_eq!(problem["pointer"], "/configuration/a/1/b~1c");
     let status = fixture.service.get("/api/v1/status").await.unwrap().1;
-    assert_eq!(status["settings"]["nested_values"], "store", "clients learn of it");
+    assert_eq!(status["settings"]["nested_values"], "store");
     assert_eq!(status["settings"]["topic_prefix"], json!(fixture.database.name));
 }
 
 #[actix_rt::test]
-async fn an_item_without_a_timestamp_is_stored_at_its_receipt_where_that_is_the_setting() {
+async fn a_missing_timestamp_is_replaced_by_the_receipt_if_so_configured() {
     let mut fixture = Fixture::new(&[("TIMESTAMP_MISSING", "receipt")]).await;
     let measurement = format!("{}/measurements/{}", fixture.database.name, fixture.sensor);
     let readings =
         r#"[{"value":{"t":1}},{"timestamp":null,"value":{"t":1}},{"timestamp":5,"value":{"t":1}}]"#;
-    // Equal readings are readings, however fast they follow each other; what has a timestamp is a duplicate.
+    // All readings without a timestamp are stored, although equal; those with a timestamp are duplicates.
     for _ in 0..50 {
         fixture.client.publish_at_most_once(&measurement, readings).await.unwrap();
     }
@@ -279,7 +278,7 @@ async fn an_item_without_a_timestamp_is_stored_at_its_receipt_where_that_is_the_
         let topic = format!("{}/{kind}/{}", fixture.database.name, fixture.sensor);
         fixture.client.publish_at_most_once(&topic, item).await.unwrap();
     }
-    // What may come again is not taken. A second one like it is no other rejection.
+    // At QoS 1, which may redeliver, they are rejected; an equal second message adds no rejection.
     fixture.publish("measurements", readings).await;
     fixture.publish("measurements", readings).await;
     let retained = r#"[{"value":{"t":2}}]"#;
@@ -297,11 +296,11 @@ async fn an_item_without_a_timestamp_is_stored_at_its_receipt_where_that_is_the_
     assert_eq!(fixture.count(timed).await, 101);
     let sensors = "select count(*) from measurement where timed_at_receipt is null";
     assert_eq!(fixture.count(sensors).await, 1);
-    let refused = "select count(*) from rejection where reason = 'invalid_timestamp' \
+    let rejected = "select count(*) from rejection where reason = 'invalid_timestamp' \
         and detail like 'timestamp is % only at QoS 0, because a message of QoS 1 may be delivered twice'";
-    assert_eq!(fixture.count(refused).await, 2);
+    assert_eq!(fixture.count(rejected).await, 2);
 
-    // The rows say so wherever they are read.
+    // All routes that read rows mark them.
     for list in ["measurements", "log-messages", "heartbeats"] {
         let page = fixture.read(&format!("{list}?order=desc&limit=1")).await;
         assert_eq!(page["items"][0]["timed_at_receipt"], true, "{list}: {page}");
@@ -311,15 +310,16 @@ async fn an_item_without_a_timestamp_is_stored_at_its_receipt_where_that_is_the_
     let (_, fleet) = service.get("/api/v1/log-messages").await.unwrap();
     assert_eq!(fleet["items"][0]["timed_at_receipt"], true, "{fleet}");
 
-    // A replay does not take it either: the broker may deliver the message once more, even then.
+    // A replay rejects them, too: the broker may still redeliver the message.
     let replay = "/api/v1/rejections/replay";
     let (_, report) = service.post(replay, &json!({ "all": true })).await.unwrap();
     assert_eq!((&report["kept"], &report["removed"]), (&json!(2), &json!(0)), "{report}");
-    // A retained message comes again with each session, and would be another reading each time.
+    // Each session receives a retained message again, which would be another row each time.
     let session = format!("{}-another", fixture.database.name);
     fixture.restart(&[("TIMESTAMP_MISSING", "receipt"), ("MQTT_CLIENT_ID", &session)]).await;
-    let again = "select count(*) from rejection where detail like '%because a retained message%'";
-    eventually(TIMEOUT, async || match fixture.count(again).await {
+    let retained =
+        "select count(*) from rejection where detail like '%because a retained message%'";
+    eventually(TIMEOUT, async || match fixture.count(retained).await {
         1 => Ok(()),
         other => Err(other),
     })
@@ -328,21 +328,43 @@ async fn an_item_without_a_timestamp_is_stored_at_its_receipt_where_that_is_the_
 }
 
 #[actix_rt::test]
-async fn what_was_rejected_for_want_of_a_timestamp_is_replayed_at_its_receipt() {
+async fn items_rejected_without_a_timestamp_are_replayed_with_their_receipt() {
     let mut fixture = Fixture::new(&[]).await;
     let topic = format!("{}/measurements/{}", fixture.database.name, fixture.sensor);
     let readings = r#"[{"value":{"t":1}},{"value":{"t":1}}]"#;
-    fixture.client.publish_at_most_once(&topic, readings).await.unwrap();
+    // Equal readings: none is the redelivery of another.
+    for _ in 0..3 {
+        fixture.client.publish_at_most_once(&topic, readings).await.unwrap();
+    }
     fixture.publish("measurements", r#"[{"value":{"t":2}}]"#).await;
-    fixture.service.wait_for_ledger(|entry| entry.rejected == 3).await;
+    fixture.service.wait_for_ledger(|entry| entry.rejected == 7).await;
 
     fixture.restart(&[("TIMESTAMP_MISSING", "receipt")]).await;
     let replay = "/api/v1/rejections/replay";
-    for (removed, kept) in [(2, 1), (0, 1)] {
+    for (removed, kept) in [(6, 1), (0, 1)] {
         let (_, report) = fixture.service.post(replay, &json!({ "all": true })).await.unwrap();
         assert_eq!((&report["removed"], &report["kept"]), (&json!(removed), &json!(kept)));
     }
     let stored =
         "select count(distinct creation_timestamp) from measurement where timed_at_receipt";
-    assert_eq!(fixture.count(stored).await, 2);
+    assert_eq!(fixture.count(stored).await, 6);
+}
+
+#[actix_rt::test]
+async fn equal_readings_of_an_unknown_sensor_are_all_replayed() {
+    let fixture = Fixture::new(&[("TIMESTAMP_MISSING", "receipt")]).await;
+    let sensor = uuid::Uuid::new_v4();
+    let topic = format!("{}/measurements/{sensor}", fixture.database.name);
+    for _ in 0..10 {
+        let reading = r#"{"measurements":[{"value":{"t":21.5}}]}"#;
+        fixture.client.publish_at_most_once(&topic, reading).await.unwrap();
+    }
+    fixture.service.wait_for_ledger(|entry| entry.rejected == 10).await;
+
+    let create = json!({ "name": "late", "identifier": sensor });
+    assert_eq!(fixture.service.post("/api/v1/sensors", &create).await.unwrap().0, 201);
+    let replay = json!({ "all": true });
+    let (_, report) = fixture.service.post("/api/v1/rejections/replay", &replay).await.unwrap();
+    assert_eq!(report["removed"], 10, "{report}");
+    assert_eq!(fixture.count("select count(*) from measurement").await, 10);
 }

@@ -1,5 +1,5 @@
-//! The engines: chosen while the tables are empty, and exact whatever keeps the rows. Without the extension a stand-in
-//! of its functions carries TimescaleDB's tables, so that every statement is tried on plain PostgreSQL.
+//! The engines: chosen only while the tables are empty; each of them stores every row once. Without an extension, a
+//! stand-in for its functions is used, so that plain PostgreSQL runs every statement.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ use crate::support::store::{batch_from, config};
 
 const DAY: f64 = 86_400.0;
 
-/// What TimescaleDB offers, as far as it is used: a chunk is a table that inherits from its hypertable.
+/// The functions of TimescaleDB that are used. A chunk is a table that inherits from its hypertable.
 pub(crate) const STAND_IN: &str = "\
 create schema timescaledb_information;
 create table timescaledb_information.chunks (
@@ -52,7 +52,7 @@ set tributary.partition_days = '7';";
 pub(crate) const STEPS: &str =
     include_str!("../../migrations/timescaledb/V1001__timescaledb_hypertables.sql");
 
-/// With the tables of TimescaleDB; none if the tests run on another extension.
+/// A database with the tables of TimescaleDB; `None` if the tests run on another extension.
 pub(crate) async fn hypertables() -> Option<Database> {
     let database = database().await;
     match engine() {
@@ -68,7 +68,7 @@ pub(crate) async fn hypertables() -> Option<Database> {
     }
 }
 
-/// What Citus offers, as far as it is used: all shards are the table itself.
+/// The functions of Citus that are used. All shards are the table itself.
 pub(crate) const CITUS_STAND_IN: &str = "\
 create function create_distributed_table(
     relation regclass, distribution_column text, shard_count integer default 8, colocate_with text default 'default'
@@ -88,7 +88,7 @@ pub(crate) const CITUS_STEPS: &str = concat!(
     include_str!("../../migrations/citus/V2002__sensor_hour.sql"),
 );
 
-/// With the tables of Citus; none if the tests run on another extension.
+/// A database with the tables of Citus; `None` if the tests run on another extension.
 async fn distributed() -> Option<Database> {
     let database = database().await;
     match engine() {
@@ -105,7 +105,7 @@ async fn distributed() -> Option<Database> {
 }
 
 #[actix_rt::test]
-async fn a_distributed_partition_takes_over_its_rows_after_it_was_attached() {
+async fn rows_move_to_a_distributed_partition_after_it_is_attached() {
     let Some(database) = distributed().await else { return };
     let config = config(&database);
     let now = Timestamp::now().unix_seconds().floor();
@@ -132,7 +132,7 @@ async fn a_distributed_partition_takes_over_its_rows_after_it_was_attached() {
 }
 
 #[actix_rt::test]
-async fn the_roll_up_is_on_the_nodes_of_its_rows() {
+async fn the_roll_up_is_colocated_with_its_rows() {
     if engine() != EngineName::Citus {
         return;
     }
@@ -156,7 +156,7 @@ async fn a_duplicate_on_a_worker_sends_the_batch_through_the_staging_table() {
 }
 
 #[actix_rt::test]
-async fn a_distributed_partition_goes_after_the_retention_and_so_do_old_rows_elsewhere() {
+async fn an_expired_distributed_partition_and_other_expired_rows_are_deleted() {
     let Some(database) = distributed().await else { return };
     let config = store::Config { measurement_retention_days: Some(100), ..config(&database) };
     let admin = connect(&database.url).await.unwrap();
@@ -175,7 +175,7 @@ async fn a_distributed_partition_goes_after_the_retention_and_so_do_old_rows_els
         "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '200 days', 0, 0, '{}')".into(),
         "insert into measurement values (gen_random_uuid(), to_timestamp(0), now() - interval '99 days', 0, 0, '{}')".into(),
     ] {
-        // Citus takes no several commands in one string.
+        // Citus accepts only one command per string.
         admin.batch_execute(&statement).await.unwrap();
     }
 
@@ -190,18 +190,18 @@ fn batch(sensor: SensorIdentifier, second: f64) -> Batch {
     batch_from(sensor, "measurements", &measurement(second))
 }
 
-fn going_back(database: &Database, days: u32) -> store::Config {
+fn with_past_days(database: &Database, days: u32) -> store::Config {
     store::Config { partition_past_days: days, ..config(database) }
 }
 
 #[actix_rt::test]
-async fn a_row_meets_its_duplicate_whether_its_interval_is_recorded_or_not() {
+async fn a_duplicate_is_found_whether_its_interval_is_recorded_or_not() {
     let Some(database) = hypertables().await else { return };
     let (sensor, other) = (SensorIdentifier::random(), SensorIdentifier::random());
     let now = Timestamp::now().unix_seconds().floor();
     let old = now - 400.0 * DAY;
     let commit = async |days, sensor, second, mode| {
-        let committer = Committer::new(&going_back(&database, days), 1);
+        let committer = Committer::new(&with_past_days(&database, days), 1);
         committer.commit(batch(sensor, second), mode).await.unwrap();
         let counted = "select (select count(*) from measurement_chunks) * 100
             + (select count(*) from measurement_outlier) * 10 + (select count(*) from chunk_interval)";
@@ -209,12 +209,12 @@ async fn a_row_meets_its_duplicate_whether_its_interval_is_recorded_or_not() {
     };
 
     assert_eq!(commit(366, sensor, old, CopyMode::Direct).await, 10, "too old for a chunk");
-    assert_eq!(commit(366, sensor, old, CopyMode::Direct).await, 10, "the same again");
+    assert_eq!(commit(366, sensor, old, CopyMode::Direct).await, 10, "a duplicate");
     assert_eq!(commit(366, sensor, now, CopyMode::Direct).await, 111);
-    assert_eq!(commit(500, sensor, old, CopyMode::Staged).await, 202, "its interval took it over");
+    assert_eq!(commit(500, sensor, old, CopyMode::Staged).await, 202, "moved to its chunk");
     assert_eq!(commit(500, other, old, CopyMode::Direct).await, 302);
-    assert_eq!(commit(366, sensor, old, CopyMode::Direct).await, 302, "too old, and yet there");
-    assert_eq!(commit(366, sensor, now + 60.0 * DAY, CopyMode::Direct).await, 312, "the future");
+    assert_eq!(commit(366, sensor, old, CopyMode::Direct).await, 302, "a duplicate in a chunk");
+    assert_eq!(commit(366, sensor, now + 60.0 * DAY, CopyMode::Direct).await, 312, "an outlier");
     assert_eq!(count(&database, "select count(*) from measurement").await, 4);
 }
 
@@ -238,7 +238,7 @@ async fn a_deleted_sensor_is_purged_from_the_chunks_and_the_outliers() {
     assert_eq!(count(&database, "select count(*) from measurement").await, 1);
 }
 
-/// A chunk that began so many weeks ago, with a row of its first second that was received then.
+/// Creates a chunk that begins `weeks` weeks ago, with one row that was received at its beginning.
 pub(crate) async fn old_chunk(database: &Database, weeks: i32) {
     let admin = connect(&database.url).await.unwrap();
     let begin = format!("(date_trunc('week', now(), 'UTC') - interval '{weeks} weeks')");
@@ -259,13 +259,13 @@ pub(crate) async fn old_chunk(database: &Database, weeks: i32) {
 }
 
 #[actix_rt::test]
-async fn a_chunk_goes_when_nothing_in_it_was_received_within_the_retention() {
+async fn a_chunk_without_rows_received_within_the_retention_is_dropped() {
     let Some(database) = hypertables().await else { return };
     let config = store::Config { measurement_retention_days: Some(100), ..config(&database) };
     old_chunk(&database, 30).await;
     old_chunk(&database, 20).await;
     let admin = connect(&database.url).await.unwrap();
-    // Late rows go to the chunk of 20 weeks ago and to the outliers; one outlier has expired.
+    // Rows of the chunk of 20 weeks ago and of the outliers were received late; one outlier has expired.
     let late = "insert into measurement_outlier values
             (gen_random_uuid(), to_timestamp(0), now() - interval '99 days', 0, 0, '{}'),
             (gen_random_uuid(), to_timestamp(0), now() - interval '101 days', 0, 0, '{}');
@@ -287,7 +287,7 @@ async fn a_chunk_goes_when_nothing_in_it_was_received_within_the_retention() {
 }
 
 #[actix_rt::test]
-async fn a_chunk_is_compressed_once_it_is_old_enough_and_still_finds_duplicates() {
+async fn an_old_chunk_is_compressed_and_still_finds_duplicates() {
     let Some(database) = hypertables().await else { return };
     let config = store::Config { compress_after_days: Some(20), ..config(&database) };
     old_chunk(&database, 30).await;
@@ -299,15 +299,15 @@ async fn a_chunk_is_compressed_once_it_is_old_enough_and_still_finds_duplicates(
         assert_eq!(count(&database, compressed).await, 1);
     }
     let admin = connect(&database.url).await.unwrap();
-    let again = "insert into measurement_chunks select * from measurement where creation_timestamp < now() - interval '20 weeks'
+    let duplicate = "insert into measurement_chunks select * from measurement where creation_timestamp < now() - interval '20 weeks'
         on conflict do nothing";
     if engine() == EngineName::TimescaleDb {
-        assert_eq!(admin.execute(again, &[]).await.unwrap(), 0, "the row was compressed");
+        assert_eq!(admin.execute(duplicate, &[]).await.unwrap(), 0);
     }
     assert_eq!(count(&database, "select count(*) from measurement").await, 2);
 }
 
-/// What an operator's script says on PostgreSQL, too.
+/// An operator's script for PostgreSQL works here, too.
 #[actix_rt::test]
 async fn rows_are_inserted_and_deleted_by_the_name_of_their_table() {
     let Some(database) = hypertables().await else { return };
@@ -322,7 +322,7 @@ async fn rows_are_inserted_and_deleted_by_the_name_of_their_table() {
     assert_eq!(count(&database, "select count(*) from log_message").await, 1);
 }
 
-/// A page of one sensor reads an index in each table, sorts nothing, and ends at its limit.
+/// A page of one sensor reads one index per table, does not sort, and stops at its limit.
 #[actix_rt::test]
 async fn a_page_merges_the_indexes_of_chunks_and_outliers() {
     let Some(database) = hypertables().await else { return };
@@ -365,13 +365,13 @@ async fn an_engine_is_chosen_once_and_only_while_the_hot_tables_are_empty() {
     assert!(store::migrate_to(&config, Some(EngineName::Postgres)).await.unwrap().is_empty());
 }
 
-/// On a server without it.
+/// Needs a server without the extension.
 #[actix_rt::test]
-async fn a_missing_extension_is_one_sentence() {
+async fn a_missing_extension_is_reported_in_one_sentence() {
     let database = database().await;
     let available = "select count(*) from pg_available_extensions where name = 'timescaledb'";
     if engine() != EngineName::Postgres || count(&database, available).await > 0 {
-        eprintln!("not tried: the server has the extension");
+        eprintln!("skipped: the server has the extension");
         return;
     }
     let run = |arguments: &[&str]| {
@@ -393,7 +393,7 @@ async fn a_missing_extension_is_one_sentence() {
     assert!(text.contains("the extension timescaledb cannot be used"), "{text}");
     assert_eq!(count(&database, "select count(*) from pg_class where relname = 'sensor'").await, 0);
 
-    // The database was moved to another server.
+    // As if the database was moved to a server without the extension.
     assert!(run(&["check-config"]).1.contains("has no engine yet"));
     assert_eq!(run(&["migrate"]).0, Some(0));
     assert!(run(&["check-config"]).1.contains("engine is postgres"));

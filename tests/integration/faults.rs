@@ -1,4 +1,4 @@
-//! The fault harness in short: a few seeds of those that `scripts/faults` plays by the hundred.
+//! The fault harness with a few short seeds; `scripts/faults` runs hundreds.
 
 use tributary::store::EngineName;
 
@@ -7,9 +7,8 @@ use crate::harness::test_bed::TestBed;
 use crate::harness::{Plan, run};
 use crate::support::postgres::skipped_on;
 
-/// Plays these faults together.
-async fn play(seed: u64, faults: &[Fault]) {
-    let plan = Plan { seed, faults: Fault::playable(faults), scale: Scale::Short };
+async fn run_together(seed: u64, faults: &[Fault]) {
+    let plan = Plan { seed, faults: Fault::supported(faults), scale: Scale::Short };
     let test_bed = TestBed::prepare().await;
     let report = run(&plan, &test_bed).await;
     assert!(report.is_clean(), "{report:#?}");
@@ -18,37 +17,37 @@ async fn play(seed: u64, faults: &[Fault]) {
 
 #[actix_rt::test]
 async fn killed_service_and_killed_broker() {
-    play(1, &[Fault::ServiceKilled, Fault::BrokerKilled, Fault::InputTwice]).await;
+    run_together(1, &[Fault::ServiceKilled, Fault::BrokerKilled, Fault::InputTwice]).await;
 }
 
 #[actix_rt::test]
 async fn killed_before_puback_and_crashed_postgres() {
     let faults = [Fault::ServiceKilledBeforePuback, Fault::PostgresRestarted, Fault::InputCreated];
-    play(2, &faults).await;
+    run_together(2, &faults).await;
 }
 
 #[actix_rt::test]
 async fn panics_and_a_deadlock() {
     let faults = [Fault::PanicInActor, Fault::PanicInDelivery, Fault::PostgresDeadlock];
-    play(3, &faults).await;
+    run_together(3, &faults).await;
 }
 
 #[actix_rt::test]
 async fn half_open_connections() {
-    play(4, &[Fault::BrokerHalfOpen, Fault::PostgresHalfOpen, Fault::InputLimits]).await;
+    run_together(4, &[Fault::BrokerHalfOpen, Fault::PostgresHalfOpen, Fault::InputLimits]).await;
 }
 
 #[actix_rt::test]
 async fn a_lost_session_and_a_deleted_sensor() {
-    play(5, &[Fault::BrokerLosesSession, Fault::InputDeleted, Fault::InputGarbage]).await;
+    run_together(5, &[Fault::BrokerLosesSession, Fault::InputDeleted, Fault::InputGarbage]).await;
 }
 
 #[actix_rt::test]
-async fn a_primary_that_stays_up_and_a_commit_that_waits() {
+async fn a_failover_with_the_old_primary_up_and_a_commit_that_waits() {
     if skipped_on(&[EngineName::Citus], "its metadata names the node that has failed") {
         return;
     }
-    play(6, &[Fault::PostgresFailedOver, Fault::PostgresCommitWaits]).await;
+    run_together(6, &[Fault::PostgresFailedOver, Fault::PostgresCommitWaits]).await;
 }
 
 #[actix_rt::test]
@@ -61,16 +60,16 @@ async fn a_wrong_clock_a_publication_and_a_generated_column() {
         return;
     }
     let operators = [Fault::PostgresPublication, Fault::PostgresGeneratedColumn];
-    play(7, &[&operators[..], &[Fault::PostgresWrongClock]].concat()).await;
+    run_together(7, &[&operators[..], &[Fault::PostgresWrongClock]].concat()).await;
 }
 
 #[actix_rt::test]
-async fn three_instances_of_which_one_is_killed_drained_and_added() {
-    play(8, &[Fault::InstanceKilled, Fault::InstanceDrained, Fault::InstanceAdded]).await;
+async fn an_instance_killed_one_drained_and_one_added() {
+    run_together(8, &[Fault::InstanceKilled, Fault::InstanceDrained, Fault::InstanceAdded]).await;
 }
 
 #[actix_rt::test]
-async fn a_rolling_restart_a_dead_leader_and_an_instance_that_is_cut_off() {
+async fn a_rolling_restart_a_killed_leader_and_a_half_open_instance() {
     let faults = [Fault::InstancesRestarted, Fault::LeaderKilled, Fault::InstanceHalfOpen];
-    play(9, &faults).await;
+    run_together(9, &faults).await;
 }

@@ -1,5 +1,5 @@
-//! The fleet's stream with 3,000 sensors that spoke in each bucket: its events are bounded, the
-//! counts of each sensor come in pages, and the memory of the service stays as it was.
+//! The fleet's stream with 3,000 sensors that published in each bucket: its events are bounded, the
+//! counts per sensor are paged, and the memory of the service is bounded.
 
 use serde_json::Value;
 use tributary::domain::Timestamp;
@@ -15,10 +15,10 @@ const SENSORS: i64 = 3_000;
 const BUCKETS: i64 = 168;
 const READERS: usize = 20;
 
-/// An event of the fleet's stream has at most so many bytes.
+/// The largest event of the fleet's stream.
 const MAX_EVENT_BYTES: usize = 512 << 10;
 
-/// What the service may take beyond what it takes without readers.
+/// How much the readers may increase the memory of the service.
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
 /// Inserts sensors with counts in every bucket.
@@ -43,13 +43,13 @@ async fn fill(database: &Database) {
              ) as days;
              analyze sensor; analyze sensor_hour"
     );
-    // Citus refuses them in one transaction.
+    // Citus rejects them in one transaction.
     for statement in statements.split(';') {
         client.batch_execute(statement).await.unwrap();
     }
 }
 
-/// The greatest memory that the service has had until now.
+/// The peak resident memory of the service.
 fn peak_memory_bytes(service: &Service) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -59,7 +59,7 @@ fn peak_memory_bytes(service: &Service) -> u64 {
 
 #[actix_rt::test]
 #[cfg(target_os = "linux")]
-async fn a_large_fleet_is_read_by_many_within_bounded_memory() {
+async fn many_readers_of_a_large_fleet_use_bounded_memory() {
     let database = database().await;
     let service = Service::start(&database, Broker::shared().await, &[]).await;
     fill(&database).await;
@@ -78,7 +78,7 @@ async fn a_large_fleet_is_read_by_many_within_bounded_memory() {
         assert_eq!(first.data["totals"].as_array().unwrap().len() as i64, BUCKETS);
     }
 
-    // A reader may be slow: what changes of all sensors comes in bounded events.
+    // A change of all sensors arrives in bounded events, also if a reader is slow.
     let client = connect(&database.url).await.unwrap();
     let change = "insert into sensor_hour_journal (sensors, hours, kinds, counts)
         select array_agg(identifier), array_agg(floor(extract(epoch from now()) / 3600)::integer),
@@ -92,7 +92,7 @@ async fn a_large_fleet_is_read_by_many_within_bounded_memory() {
         assert_eq!(listed + change.data["sensors_not_listed"].as_i64().unwrap(), SENSORS);
     }
 
-    // Page by page there is all of it, and as many sensors more as fewer buckets are asked for.
+    // The pages return all sensors; with fewer buckets, a page has more sensors.
     let (mut sensors, mut measurements, mut path) = (0, 0, ACTIVITY.to_owned());
     loop {
         let (status, page) = service.get(&path).await.unwrap();

@@ -1,5 +1,5 @@
-//! What the service's role may not do is told in one sentence, and row-level security with a policy
-//! costs no connection.
+//! A missing privilege of the service's role is reported in one sentence, and row-level security with a
+//! policy closes no connection.
 
 use tokio_postgres::Client;
 use tributary::store::{self, Committer, CopyMode, EngineName, StoreError};
@@ -15,7 +15,7 @@ struct Fixture {
     database: Database,
     admin: Client,
     config: store::Config,
-    /// Roles belong to the server, so that it is one of its own.
+    /// Roles belong to a server, so that each fixture starts one.
     _postgres: Postgres,
 }
 
@@ -36,7 +36,7 @@ impl Fixture {
         Self { database, admin, config, _postgres: postgres }
     }
 
-    async fn refusal(&self) -> StoreError {
+    async fn commit_error(&self) -> StoreError {
         let committer = Committer::new(&self.config, 1);
         let refused = committer.commit(batch(&measurement(1.0)), CopyMode::Staged).await;
         refused.unwrap_err().error
@@ -53,7 +53,7 @@ impl Fixture {
     }
 }
 
-/// Whether security by row on `measurement` does not concern the tables with its rows.
+/// Whether row-level security on `measurement` does not apply to the tables that store its rows.
 fn without_row_level_security() -> bool {
     skipped_on(
         &[EngineName::TimescaleDb, EngineName::Citus],
@@ -64,13 +64,13 @@ fn without_row_level_security() -> bool {
 const POLICY: &str = "create policy all_rows on measurement to service using (true)";
 
 #[actix_rt::test]
-async fn row_level_security_with_a_policy_costs_no_connection() {
+async fn row_level_security_with_a_policy_closes_no_connection() {
     if without_row_level_security() {
         return;
     }
     let fixture = Fixture::new().await;
-    let secured = "alter table measurement enable row level security";
-    fixture.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
+    let enable = "alter table measurement enable row level security";
+    fixture.admin.batch_execute(&format!("{enable}; {POLICY}")).await.unwrap();
     let committer = Committer::new(&fixture.config, 1);
 
     committer.commit(batch(&measurement(1.0)), CopyMode::Direct).await.unwrap();
@@ -83,15 +83,15 @@ async fn row_level_security_with_a_policy_costs_no_connection() {
 }
 
 #[actix_rt::test]
-async fn row_level_security_that_begins_later_fails_one_batch_at_most() {
+async fn row_level_security_that_is_enabled_later_fails_one_batch_at_most() {
     if without_row_level_security() {
         return;
     }
     let fixture = Fixture::new().await;
     let committer = Committer::new(&fixture.config, 1);
     committer.commit(batch(&measurement(1.0)), CopyMode::Direct).await.unwrap();
-    let secured = "alter table measurement enable row level security";
-    fixture.admin.batch_execute(&format!("{secured}; {POLICY}")).await.unwrap();
+    let enable = "alter table measurement enable row level security";
+    fixture.admin.batch_execute(&format!("{enable}; {POLICY}")).await.unwrap();
 
     let failed = committer.commit(batch(&measurement(2.0)), CopyMode::Direct).await.unwrap_err();
     assert_eq!(store::recovery(&failed.error), store::Recovery::Retry, "{}", failed.error);
@@ -102,10 +102,10 @@ async fn row_level_security_that_begins_later_fails_one_batch_at_most() {
     assert_eq!(fixture.measurements().await, 5);
 }
 
-/// PostgreSQL refuses such a COPY before its data, after which the driver reads each answer as that to
-/// the request behind it.
+/// PostgreSQL rejects such a COPY before its data; from then on, the driver assigns each response to
+/// the next request.
 #[actix_rt::test]
-async fn a_connection_whose_copy_was_refused_is_not_used_again() {
+async fn a_connection_whose_copy_was_rejected_is_not_used_again() {
     if skipped_on(&[EngineName::TimescaleDb], "`measurement` is a view") {
         return;
     }
@@ -124,22 +124,22 @@ async fn a_connection_whose_copy_was_refused_is_not_used_again() {
 }
 
 #[actix_rt::test]
-async fn a_missing_right_is_named() {
+async fn a_missing_privilege_is_named() {
     if without_row_level_security() {
         return;
     }
     let fixture = Fixture::new().await;
-    let refused = async |statement: &str, named: &str| {
+    let assert_error_ends_with = async |statement: &str, named: &str| {
         fixture.admin.batch_execute(statement).await.unwrap();
-        let sentence = fixture.refusal().await.to_string();
-        assert!(sentence.ends_with(named), "{statement}: {sentence}");
+        let error = fixture.commit_error().await.to_string();
+        assert!(error.ends_with(named), "{statement}: {error}");
     };
-    refused(
+    assert_error_ends_with(
         "alter table measurement enable row level security",
         "; create a policy on measurement that lets the service's role select and insert all rows",
     )
     .await;
-    refused(
+    assert_error_ends_with(
         "alter table measurement disable row level security;
          revoke insert on measurement from service",
         "; grant select, insert, update, delete on measurement to the service's role",
@@ -151,6 +151,6 @@ async fn a_missing_right_is_named() {
     );
     let named =
         format!("; grant temporary on database {} to the service's role", fixture.database.name);
-    refused(&revoke, &named).await;
+    assert_error_ends_with(&revoke, &named).await;
     assert_eq!(fixture.measurements().await, 0);
 }

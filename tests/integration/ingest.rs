@@ -1,5 +1,5 @@
-//! Ingest under an operator's hand: a pause loses nothing and keeps the connection, and what is
-//! logged can be changed.
+//! An operator's control of ingest: a pause loses no message and keeps the connection; the log filter
+//! can be changed.
 
 use serde_json::json;
 
@@ -12,14 +12,15 @@ use crate::support::wait::{TIMEOUT, eventually};
 const INGEST: &str = "/api/v1/ingest";
 const LOG_LEVEL: &str = "/api/v1/ingest/log-level";
 
-async fn turn(service: &Service, how: &str) -> serde_json::Value {
-    let (status, state) = service.request("POST", &format!("{INGEST}/{how}"), None).await.unwrap();
+async fn post_ingest(service: &Service, action: &str) -> serde_json::Value {
+    let (status, state) =
+        service.request("POST", &format!("{INGEST}/{action}"), None).await.unwrap();
     assert_eq!(status, 200, "{state}");
     state
 }
 
 #[actix_rt::test]
-async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
+async fn a_pause_stops_reading_keeps_the_connection_and_loses_no_message() {
     let mut broker =
         Broker::start_with(Settings { log_packets: true, ..Settings::default() }).await;
     let database = database().await;
@@ -30,16 +31,16 @@ async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
     client.publish(&topic, measurement(0.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 1).await;
 
-    let paused = turn(&service, "pause").await;
+    let paused = post_ingest(&service, "pause").await;
     assert!(paused["paused_since"].is_string(), "{paused}");
-    assert_eq!(turn(&service, "pause").await["paused_since"], paused["paused_since"]);
+    assert_eq!(post_ingest(&service, "pause").await["paused_since"], paused["paused_since"]);
     for second in 1..=10 {
         client.publish(&topic, measurement(f64::from(second))).await.unwrap();
     }
-    // The connection is kept over several keep-alives, and nothing is read.
+    // The connection stays open for several keep-alive intervals, and nothing is read.
     let pings = |broker: &Broker| {
-        let wanted = format!("Received PINGREQ from {}", database.name);
-        broker.log().lines().filter(|line| line.ends_with(&wanted)).count()
+        let pingreq = format!("Received PINGREQ from {}", database.name);
+        broker.log().lines().filter(|line| line.ends_with(&pingreq)).count()
     };
     let before = pings(&broker);
     eventually(TIMEOUT, async || match pings(&broker) - before {
@@ -51,20 +52,20 @@ async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
     assert_eq!(service.ledger_entry("measurements").await.unwrap().received, 1);
     assert_eq!(count(&database, "select count(*) from measurement").await, 1);
 
-    // Everyone who asks is told.
+    // The pause is reported.
     let (status, ready) = service.get("/readyz").await.unwrap();
     assert_eq!((status, &ready["missing"][0]["part"]), (503, &json!("ingest")));
     let (_, status) = service.get("/api/v1/status").await.unwrap();
     assert_eq!(status["ingest_paused_since"], paused["paused_since"]);
 
-    let resumed = turn(&service, "resume").await;
+    let resumed = post_ingest(&service, "resume").await;
     assert!(resumed["paused_since"].is_null(), "{resumed}");
     service.wait_for_ledger(|entry| entry.committed == 11 && entry.in_flight == 0).await;
     assert_eq!(service.get("/readyz").await.unwrap().0, 200);
-    turn(&service, "resume").await;
+    post_ingest(&service, "resume").await;
 
-    // The broker is restarted during a pause: all that it took comes after it.
-    turn(&service, "pause").await;
+    // The broker restarts during a pause: the service receives its messages after the pause.
+    post_ingest(&service, "pause").await;
     broker.stop().await;
     broker.start_again().await;
     let client = Client::connect(broker.url(), "sensor").await;
@@ -78,13 +79,13 @@ async fn a_pause_stops_the_reading_keeps_the_connection_and_loses_nothing() {
     })
     .await;
     assert_eq!(service.ledger_entry("measurements").await.unwrap().received, 11);
-    turn(&service, "resume").await;
+    post_ingest(&service, "resume").await;
     service.wait_for_ledger(|entry| entry.committed == 12).await;
     assert_eq!(count(&database, "select count(*) from measurement").await, 12);
 }
 
 #[actix_rt::test]
-async fn the_state_of_ingest_has_its_bounds_beside_it() {
+async fn the_state_of_ingest_includes_its_bounds() {
     let broker = Broker::shared().await;
     let database = database().await;
     let settings = [("MQTT_RECEIVE_MAXIMUM", "123"), ("DATABASE_WRITERS", "1")];
@@ -108,7 +109,7 @@ async fn the_state_of_ingest_has_its_bounds_beside_it() {
 }
 
 #[actix_rt::test]
-async fn what_is_logged_can_be_changed() {
+async fn the_log_filter_can_be_changed() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[("LOG_FILTER", "warn")]).await;
@@ -144,11 +145,11 @@ async fn what_is_logged_can_be_changed() {
 }
 
 #[actix_rt::test]
-async fn what_ingest_does_not_take_is_refused() {
+async fn invalid_ingest_requests_are_rejected() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
-    for (method, path, status) in [
+    for (method, path, expected) in [
         ("GET", "/api/v1/ingest?x=1", 400),
         ("DELETE", INGEST, 405),
         ("GET", "/api/v1/ingest/pause", 405),
@@ -158,8 +159,8 @@ async fn what_ingest_does_not_take_is_refused() {
         ("GET", LOG_LEVEL, 405),
         ("PUT", LOG_LEVEL, 415),
     ] {
-        let (answered, problem) = service.request(method, path, None).await.unwrap();
-        assert_eq!(answered, status, "{method} {path}: {problem}");
+        let (status, problem) = service.request(method, path, None).await.unwrap();
+        assert_eq!(status, expected, "{method} {path}: {problem}");
     }
     assert!(service.get(INGEST).await.unwrap().1["paused_since"].is_null());
 }

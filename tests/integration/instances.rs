@@ -1,12 +1,12 @@
-//! Several instances of one group: each message goes to one of them, and what one leaves behind is not lost.
+//! Several instances of one group: each message is delivered to one of them, and no message of a stopped one is lost.
 
-mod draining;
-mod leading;
+mod drain;
+mod leader;
 mod streams;
 
 use serde_json::{Value, json};
 
-use crate::metrics::Reading;
+use crate::metrics::MetricsSnapshot;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::payloads::{heartbeat, measurement};
@@ -15,17 +15,17 @@ use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
 use crate::support::service::{LedgerEntry, Service, count, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// An instance of the group that is named after the database.
+/// Starts an instance of the group that is named after the database.
 async fn instance(
     database: &Database,
     broker: &Broker,
     name: &str,
-    more: &[(&str, &str)],
+    additional: &[(&str, &str)],
 ) -> Service {
     let client_id = client_id(database, name);
     let mut settings =
         vec![("MQTT_SHARED_GROUP", database.name.as_str()), ("MQTT_CLIENT_ID", &client_id)];
-    settings.extend(more);
+    settings.extend(additional);
     Service::start(database, broker, &settings).await
 }
 
@@ -33,16 +33,16 @@ fn client_id(database: &Database, name: &str) -> String {
     format!("{}-{name}", database.name)
 }
 
-/// Waits until the instances have settled this many measurements between them.
-async fn settled(instances: &[&Service], wanted: u64) -> Vec<LedgerEntry> {
+/// Waits until the instances together have settled `count` measurements.
+async fn wait_until_settled(instances: &[&Service], count: u64) -> Vec<LedgerEntry> {
     eventually(TIMEOUT, async || {
-        let mut accounts = Vec::new();
+        let mut entries = Vec::new();
         for instance in instances {
-            accounts.push(instance.ledger_entry("measurements").await?);
+            entries.push(instance.ledger_entry("measurements").await?);
         }
-        assert!(accounts.iter().all(|it| it.balances()), "{accounts:?}");
-        let settled: u64 = accounts.iter().map(|it| it.received - it.in_flight).sum();
-        if settled == wanted { Ok(accounts) } else { Err(format!("{accounts:?}")) }
+        assert!(entries.iter().all(|it| it.balances()), "{entries:?}");
+        let settled: u64 = entries.iter().map(|it| it.received - it.in_flight).sum();
+        if settled == count { Ok(entries) } else { Err(format!("{entries:?}")) }
     })
     .await
 }
@@ -53,12 +53,13 @@ async fn publish(client: &Client, topic: &str, timestamps: std::ops::Range<u32>)
     }
 }
 
-/// Waits until each instance lists all.
-async fn know_each_other(instances: &[&Service]) -> Vec<Value> {
+/// Waits until each instance lists all of them.
+async fn wait_until_all_are_listed(instances: &[&Service]) -> Vec<Value> {
     eventually(TIMEOUT, async || {
         let mut lists = Vec::new();
         for instance in instances {
-            let known = Reading::of(instance).await.sum("tributary_instances", &[]) as usize;
+            let known =
+                MetricsSnapshot::of(instance).await.sum("tributary_instances", &[]) as usize;
             let (_, list) = instance.get("/api/v1/instances").await?;
             if known != instances.len() || list["items"].as_array().map(Vec::len) != Some(known) {
                 return Err(format!("{known} known: {list}"));
@@ -71,7 +72,7 @@ async fn know_each_other(instances: &[&Service]) -> Vec<Value> {
 }
 
 #[actix_rt::test]
-async fn each_message_of_a_group_goes_to_one_instance() {
+async fn each_message_of_a_group_is_delivered_to_one_instance() {
     let (broker, database) = (Broker::shared().await, database().await);
     let one = instance(&database, broker, "1", &[]).await;
     let other = instance(&database, broker, "2", &[]).await;
@@ -81,25 +82,25 @@ async fn each_message_of_a_group_goes_to_one_instance() {
 
     publish(&client, &topic, 1..101).await;
 
-    let accounts = settled(&[&one, &other], 100).await;
-    let committed: Vec<_> = accounts.iter().map(|it| it.committed).collect();
-    assert_eq!(committed.iter().sum::<u64>(), 100, "{accounts:?}");
-    assert!(committed.iter().all(|it| *it > 20), "both have a share: {accounts:?}");
+    let entries = wait_until_settled(&[&one, &other], 100).await;
+    let committed: Vec<_> = entries.iter().map(|it| it.committed).collect();
+    assert_eq!(committed.iter().sum::<u64>(), 100, "{entries:?}");
+    assert!(committed.iter().all(|it| *it > 20), "both receive a share: {entries:?}");
     assert_eq!(count(&database, "select count(*) from measurement").await, 100);
 }
 
-/// A session that had subscriptions of its own gets each message once after the change to a group.
+/// A session with subscriptions that are not shared receives each message once after it joins a group.
 #[actix_rt::test]
-async fn an_instance_that_joins_a_group_leaves_its_own_subscriptions() {
+async fn an_instance_that_joins_a_group_unsubscribes_from_its_former_filters() {
     let (broker, database) = (Broker::shared().await, database().await);
     let name = client_id(&database, "1");
-    let mut alone = Service::start(&database, broker, &[("MQTT_CLIENT_ID", &name)]).await;
-    let sensor = alone.create_sensor("joined").await;
-    alone.terminate().await;
+    let mut single = Service::start(&database, broker, &[("MQTT_CLIENT_ID", &name)]).await;
+    let sensor = single.create_sensor("joined").await;
+    single.terminate().await;
     let one = instance(&database, broker, "1", &[]).await;
     let other = instance(&database, broker, "2", &[]).await;
     let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
-    // The UNSUBSCRIBE follows the SUBACK that readiness tells of.
+    // The service is ready after the SUBACK; the UNSUBSCRIBE follows.
     eventually(TIMEOUT, async || {
         let log = one.log();
         if log.contains("left former subscriptions") { Ok(()) } else { Err(log) }
@@ -108,8 +109,8 @@ async fn an_instance_that_joins_a_group_leaves_its_own_subscriptions() {
 
     publish(&client, &format!("{}/measurements/{sensor}", database.name), 1..101).await;
 
-    let accounts = settled(&[&one, &other], 100).await;
-    assert_eq!(accounts.iter().map(|it| it.duplicate).sum::<u64>(), 0, "{accounts:?}");
+    let entries = wait_until_settled(&[&one, &other], 100).await;
+    assert_eq!(entries.iter().map(|it| it.duplicate).sum::<u64>(), 0, "{entries:?}");
 }
 
 #[actix_rt::test]
@@ -134,20 +135,20 @@ async fn a_broker_without_shared_subscriptions_is_reported() {
     .await;
 }
 
-/// The actor of an instance learns of a revision, and of its acknowledgement, that went through the other one.
+/// A revision that was posted at the other instance, and its acknowledgement.
 #[actix_rt::test]
-async fn an_actor_knows_what_went_through_another_instance() {
+async fn an_actor_learns_of_changes_through_another_instance() {
     let (broker, database) = (Broker::shared().await, database().await);
     let one = instance(&database, broker, "1", &[]).await;
     let other = instance(&database, broker, "2", &[]).await;
-    know_each_other(&[&one, &other]).await;
+    wait_until_all_are_listed(&[&one, &other]).await;
     let sensor = one.create_sensor("known").await;
     let client = Client::connect(broker.url(), &client_id(&database, "sensor")).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.subscribe(&format!("{}/configurations/{sensor}", database.name)).await;
-    // Both have an actor.
+    // Both instances have an actor of the sensor.
     publish(&client, &topic, 1..11).await;
-    settled(&[&one, &other], 10).await;
+    wait_until_settled(&[&one, &other], 10).await;
 
     let configurations = format!("/api/v1/sensors/{sensor}/configurations");
     let (status, _) = other.post(&configurations, &json!({ "interval": 1 })).await.unwrap();
@@ -160,8 +161,8 @@ async fn an_actor_knows_what_went_through_another_instance() {
         eventually(TIMEOUT, async || {
             let path = format!("/api/v1/sensors/{sensor}/live");
             let (_, live) = instance.get(&path).await?;
-            let known = ["desired_revision", "last_acknowledged_revision"];
-            if known.iter().all(|it| live["live"][it] == 1) {
+            let revisions = ["desired_revision", "last_acknowledged_revision"];
+            if revisions.iter().all(|it| live["live"][it] == 1) {
                 Ok(())
             } else {
                 Err(live.to_string())
@@ -171,7 +172,6 @@ async fn an_actor_knows_what_went_through_another_instance() {
     }
 }
 
-/// Whoever guesses at one instance is no newcomer at the other.
 #[actix_rt::test]
 async fn failed_sign_ins_count_over_all_instances() {
     let (broker, database) = (Broker::shared().await, database().await);
@@ -185,7 +185,7 @@ async fn failed_sign_ins_count_over_all_instances() {
         assert_eq!(guess(&one, "someone").await, 401);
     }
     assert_eq!(guess(&other, "someone").await, 429);
-    assert_eq!(guess(&other, "another").await, 401, "only that name");
+    assert_eq!(guess(&other, "another").await, 401, "another name is not limited");
 }
 
 #[actix_rt::test]
@@ -196,7 +196,7 @@ async fn an_instance_with_another_topic_prefix_is_reported() {
     let prefix = format!("{}/site", database.name);
     let other = instance(&database, broker, "3", &[("MQTT_TOPIC_PREFIX", &prefix)]).await;
 
-    let lists = know_each_other(&[&one, &same, &other]).await;
+    let lists = wait_until_all_are_listed(&[&one, &same, &other]).await;
 
     let differing: Vec<_> = lists
         .iter()

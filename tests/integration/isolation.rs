@@ -1,12 +1,12 @@
-//! One bad item, one bad message, one row that PostgreSQL refuses: all neighbours are stored, and
-//! what is bad is recorded with its reason and its bytes.
+//! A bad item, a bad message or a row that PostgreSQL rejects: all others are stored, and the bad one
+//! is recorded with its reason and its bytes.
 
 use tributary::config::read_store;
 use tributary::store::migrate;
 
 use crate::support::fixture::Fixture;
 use crate::support::payloads::{measurement, measurements};
-use crate::support::postgres::{Postgres, connect, on_table};
+use crate::support::postgres::{Postgres, connect, for_engine_tables};
 use crate::support::service::{count, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
@@ -19,10 +19,23 @@ impl Fixture {
             .unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
     }
+
+    /// The first message waits for a lock, and the others collect behind it.
+    async fn publish_in_one_batch(&self, payloads: Vec<Vec<u8>>) {
+        let mut locker = connect(&self.database.url).await.unwrap();
+        let lock = locker.transaction().await.unwrap();
+        let statement = for_engine_tables("lock table measurement in access exclusive mode");
+        lock.batch_execute(&statement).await.unwrap();
+        let count = payloads.len() as u64;
+        let all = payloads.into_iter().map(|payload| self.publish("measurements", payload));
+        futures_util::future::join_all(all).await;
+        self.service.wait_for_ledger(|entry| entry.in_flight >= count).await;
+        lock.rollback().await.unwrap();
+    }
 }
 
 #[actix_rt::test]
-async fn one_bad_item_never_sinks_its_message() {
+async fn one_bad_item_does_not_reject_its_message() {
     let fixture = Fixture::new(&[]).await;
     let bad = r#"{"revision":0,"timestamp":2,"value":{"a":{"nested":true}}}"#;
     fixture
@@ -43,18 +56,15 @@ async fn one_bad_item_never_sinks_its_message() {
 }
 
 #[actix_rt::test]
-async fn one_bad_message_never_sinks_its_batch() {
+async fn one_bad_message_does_not_reject_its_batch() {
     let fixture = Fixture::new(&[("MAX_PAYLOAD_BYTES", "1000")]).await;
     let large = format!(r#"{{"measurements":[],"padding":"{}"}}"#, "x".repeat(2_000));
-    for second in 0..20 {
-        fixture.publish("measurements", measurement(f64::from(second))).await;
-        if second == 10 {
-            fixture.publish("measurements", "{").await;
-            fixture.publish("measurements", b"\xff\xfe".to_vec()).await;
-            fixture.publish("measurements", large.clone()).await;
-            fixture.publish("measurements", r#"{"heartbeats":[]}"#).await;
-        }
-    }
+    let mut payloads: Vec<Vec<u8>> =
+        (0..20).map(|second| measurement(f64::from(second)).into_bytes()).collect();
+    let bad =
+        [b"{".to_vec(), b"\xff\xfe".to_vec(), large.clone().into(), br#"{"heartbeats":[]}"#.into()];
+    payloads.splice(10..10, bad);
+    fixture.publish_in_one_batch(payloads).await;
     let entry =
         fixture.service.wait_for_ledger(|entry| entry.received == 24 && entry.in_flight == 0).await;
     assert_eq!((entry.committed, entry.rejected), (20, 4));
@@ -62,47 +72,43 @@ async fn one_bad_message_never_sinks_its_batch() {
     let reasons: Vec<&str> = rejections.iter().map(|(reason, ..)| reason.as_str()).collect();
     assert_eq!(reasons, ["not_json", "not_utf8", "payload_too_large", "invalid_shape"]);
     assert_eq!(rejections[1].2, b"\xff\xfe");
-    assert_eq!(rejections[2].2, &large.as_bytes()[..1_000], "its beginning is kept");
+    assert_eq!(rejections[2].2, &large.as_bytes()[..1_000], "only the first bytes are stored");
 }
 
 #[actix_rt::test]
-async fn one_refused_row_is_rejected_alone() {
+async fn one_row_that_postgres_rejects_is_rejected_alone() {
     let fixture = Fixture::new(&[]).await;
     let client = connect(&fixture.database.url).await.unwrap();
-    // PostgreSQL refuses what the validation lets through: here by a rule of the operator's.
+    // A constraint of the operator rejects a row that passes the validation.
     client
-        .batch_execute(&on_table("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
+        .batch_execute(&for_engine_tables("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
         .await
         .unwrap();
-    let mut waiting = Vec::new();
-    for second in 0..40 {
-        waiting.push(fixture.publish("measurements", measurement(f64::from(second))));
-    }
-    waiting.push(fixture.publish("measurements", measurements([100.0, 13.0, 101.0])));
-    for one in waiting {
-        one.await;
-    }
+    let messages = (0..40).map(|second| measurement(f64::from(second)).into_bytes());
+    let last = measurements([100.0, 13.0, 101.0]).into_bytes();
+    fixture.publish_in_one_batch(messages.chain([last]).collect()).await;
     let entry =
         fixture.service.wait_for_ledger(|entry| entry.received == 43 && entry.in_flight == 0).await;
-    // 13 was said twice: alone in a message, and between two good ones.
+    // 13 was published twice: alone in a message, and between two good items.
     assert_eq!((entry.committed, entry.rejected), (41, 2), "{entry:?}");
     assert_eq!(count(&fixture.database, "select count(*) from measurement").await, 41);
     let mut rejections = fixture.rejections().await;
     rejections.sort();
     for (_, _, raw) in &rejections {
         let raw = String::from_utf8_lossy(raw);
-        assert!(raw.starts_with(r#"{"revision":0,"timestamp":13,"#), "the item alone: {raw}");
+        assert!(raw.starts_with(r#"{"revision":0,"timestamp":13,"#), "more than the item: {raw}");
     }
-    let places: Vec<_> = rejections.iter().map(|(reason, at, _)| (reason.as_str(), *at)).collect();
-    assert_eq!(places, [("refused_by_database", Some(0)), ("refused_by_database", Some(1))]);
+    let reasons: Vec<_> = rejections.iter().map(|(reason, at, _)| (reason.as_str(), *at)).collect();
+    assert_eq!(reasons, [("refused_by_database", Some(0)), ("refused_by_database", Some(1))]);
 }
 
 #[actix_rt::test]
-async fn a_flood_of_refused_rows_is_counted_and_not_kept() {
+async fn a_flood_of_rejected_rows_is_counted_but_not_stored() {
     let fixture = Fixture::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
     let client = connect(&fixture.database.url).await.unwrap();
-    let rule =
-        &on_table("alter table measurement add check ((value->>'temperature')::numeric < 100)");
+    let rule = &for_engine_tables(
+        "alter table measurement add check ((value->>'temperature')::numeric < 100)",
+    );
     client.batch_execute(rule).await.unwrap();
     for second in 0..4 {
         let hot = f64::from(100 + 3 * second);
@@ -113,30 +119,30 @@ async fn a_flood_of_refused_rows_is_counted_and_not_kept() {
     let entry =
         fixture.service.wait_for_ledger(|entry| entry.received == 16 && entry.in_flight == 0).await;
     assert_eq!((entry.committed, entry.rejected), (4, 12), "{entry:?}");
-    let kept = count(&fixture.database, "select count(*) from rejection").await;
+    let stored = count(&fixture.database, "select count(*) from rejection").await;
     let counted = "select coalesce(sum(item_count), 0)::bigint from rejection_overflow";
-    // The hour may turn during the test.
-    assert!((5..=10).contains(&kept), "{kept}");
-    assert_eq!(kept + count(&fixture.database, counted).await, 12);
+    // A new hour may begin during the test.
+    assert!((5..=10).contains(&stored), "{stored}");
+    assert_eq!(stored + count(&fixture.database, counted).await, 12);
 }
 
-/// Whether it looks at once or at COMMIT, and whether what conflicts is there already or comes along.
+/// Checked at once or at COMMIT, against a stored row or a row of the same batch.
 #[actix_rt::test]
-async fn what_breaks_a_unique_constraint_of_the_users_is_rejected() {
+async fn rows_that_violate_an_operators_unique_constraint_are_rejected() {
     for deferral in ["", "deferrable initially deferred"] {
         let fixture = Fixture::new(&[]).await;
         let client = connect(&fixture.database.url).await.unwrap();
         let rule = format!(
             "alter table measurement add unique (sensor_identifier, creation_timestamp) {deferral}"
         );
-        client.batch_execute(&on_table(&rule)).await.unwrap();
+        client.batch_execute(&for_engine_tables(&rule)).await.unwrap();
         let item = |second, value| {
             format!(r#"{{"revision":0,"timestamp":{second},"value":{{"a":{value}}}}}"#)
         };
-        let said = |items: &[String]| format!(r#"{{"measurements":[{}]}}"#, items.join(","));
-        fixture.publish("measurements", said(&[item(5, 1)])).await;
-        fixture.publish("measurements", said(&[item(5, 2)])).await;
-        fixture.publish("measurements", said(&[item(6, 1), item(6, 2), item(7, 1)])).await;
+        let payload = |items: &[String]| format!(r#"{{"measurements":[{}]}}"#, items.join(","));
+        fixture.publish("measurements", payload(&[item(5, 1)])).await;
+        fixture.publish("measurements", payload(&[item(5, 2)])).await;
+        fixture.publish("measurements", payload(&[item(6, 1), item(6, 2), item(7, 1)])).await;
 
         let entry = fixture
             .service
@@ -144,13 +150,13 @@ async fn what_breaks_a_unique_constraint_of_the_users_is_rejected() {
             .await;
         assert_eq!((entry.committed, entry.rejected), (3, 2), "{deferral}: {entry:?}");
         let rejections = fixture.rejections().await;
-        let refused = |(reason, ..): &(String, _, _)| reason == "refused_by_database";
-        assert!(rejections.iter().all(refused), "{rejections:?}");
+        let is_refused = |(reason, ..): &(String, _, _)| reason == "refused_by_database";
+        assert!(rejections.iter().all(is_refused), "{rejections:?}");
         assert_eq!(count(&fixture.database, "select count(*) from measurement").await, 3);
     }
 }
 
-/// The topic and the details of a rejection may hold any character.
+/// The topic and the details of a rejection may contain any character.
 #[actix_rt::test]
 async fn migrate_refuses_a_database_that_is_not_utf8() {
     let database = database().await;
@@ -181,7 +187,7 @@ async fn two_values_at_one_timestamp_are_both_stored() {
 }
 
 #[actix_rt::test]
-async fn every_kind_finds_its_table() {
+async fn every_kind_is_stored_in_its_table() {
     let fixture = Fixture::new(&[]).await;
     fixture
         .publish(
@@ -192,7 +198,7 @@ async fn every_kind_finds_its_table() {
     fixture
         .publish("heartbeats", r#"{"heartbeats":[{"revision":0,"timestamp":0.0,"success":true}]}"#)
         .await;
-    crate::support::wait::eventually(crate::support::wait::TIMEOUT, async || {
+    eventually(TIMEOUT, async || {
         let logs = fixture.service.ledger_entry("log_messages").await?;
         let heartbeats = fixture.service.ledger_entry("heartbeats").await?;
         match (logs.committed, heartbeats.committed) {
@@ -210,7 +216,7 @@ async fn every_kind_finds_its_table() {
 }
 
 #[actix_rt::test]
-async fn a_flood_of_rejections_is_counted_and_not_kept() {
+async fn a_flood_of_rejected_messages_is_counted_but_not_stored() {
     let fixture = Fixture::new(&[("REJECTIONS_PER_SENSOR_HOUR", "5")]).await;
     for number in 0..12 {
         fixture.publish("measurements", format!("garbage {number}")).await;
@@ -218,21 +224,21 @@ async fn a_flood_of_rejections_is_counted_and_not_kept() {
     let entry =
         fixture.service.wait_for_ledger(|entry| entry.received == 12 && entry.in_flight == 0).await;
     assert_eq!(entry.rejected, 12);
-    let kept = count(&fixture.database, "select count(*) from rejection").await;
+    let stored = count(&fixture.database, "select count(*) from rejection").await;
     let counted = count(
         &fixture.database,
         "select coalesce(sum(item_count), 0)::bigint from rejection_overflow",
     )
     .await;
-    // The hour may turn during the test.
-    assert!((5..=10).contains(&kept), "{kept}");
-    assert_eq!(kept + counted, 12);
+    // A new hour may begin during the test.
+    assert!((5..=10).contains(&stored), "{stored}");
+    assert_eq!(stored + counted, 12);
 }
 
-/// A user's trigger refuses what a heartbeat brings about: that one is rejected, as if its row were
-/// refused, and no other message waits for it.
+/// An operator's trigger rejects the update that a heartbeat causes: the heartbeat is rejected as if
+/// PostgreSQL had rejected its row, and no other message waits for it.
 #[actix_rt::test]
-async fn an_acknowledgement_that_is_refused_is_rejected_alone() {
+async fn an_acknowledgement_that_postgres_rejects_is_rejected_alone() {
     let fixture = Fixture::new(&[]).await;
     let configurations = format!("/api/v1/sensors/{}/configurations", fixture.sensor);
     let (status, answer) =
@@ -266,13 +272,14 @@ async fn an_acknowledgement_that_is_refused_is_rejected_alone() {
     .await;
     let reason = "refused_by_database".to_owned();
     assert_eq!(fixture.rejections().await, [(reason, Some(1), refused.into_bytes())]);
-    let said = "select count(*) from rejection where detail like '%no acknowledgements today%'";
-    assert_eq!(count(&fixture.database, said).await, 1);
+    let with_detail =
+        "select count(*) from rejection where detail like '%no acknowledgements today%'";
+    assert_eq!(count(&fixture.database, with_detail).await, 1);
 }
 
-/// What no item by itself explains is not tried for ever.
+/// An error that no single item causes is not retried endlessly.
 #[actix_rt::test]
-async fn a_message_that_is_refused_for_no_item_of_it_is_rejected_whole() {
+async fn a_message_that_fails_only_as_a_whole_is_rejected_as_a_whole() {
     let fixture = Fixture::new(&[]).await;
     let client = connect(&fixture.database.url).await.unwrap();
     let refuse = "create function refuse() returns trigger language plpgsql

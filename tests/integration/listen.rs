@@ -1,5 +1,5 @@
-//! `tributary listen` beside the service: it finds what sensors publish on topics that the service does not take,
-//! and changes nothing.
+//! `tributary listen` while the service runs: it reports what sensors publish and the service does not accept, and
+//! changes nothing.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
@@ -12,8 +12,8 @@ use crate::support::payloads::{heartbeat, measurement};
 use crate::support::service::{Service, database};
 
 #[actix_rt::test]
-async fn each_topic_is_told_with_its_verdict() {
-    // It subscribes to everything, and so needs a broker without the topics of other tests.
+async fn each_topic_is_reported_with_its_verdict() {
+    // It subscribes to all topics, so it needs a broker without those of other tests.
     let broker = Broker::start_with(Settings::default()).await;
     let database = database().await;
     let service = Service::start(&database, &broker, &[("MQTT_TOPIC_PREFIX", "a")]).await;
@@ -33,7 +33,7 @@ async fn each_topic_is_told_with_its_verdict() {
         .unwrap();
     let mut line = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    // Written once it is subscribed.
+    // Written after it has subscribed.
     stderr.read_line(&mut line).unwrap();
     assert!(line.starts_with("Listening for 8 s"), "{line}");
 
@@ -71,7 +71,7 @@ async fn each_topic_is_told_with_its_verdict() {
     assert!(report.contains(&format!("such as {payload}\n  {expected}")), "{report}");
     assert!(report.contains("a configuration, from Tributary to the sensor"), "{report}");
     assert!(report.ends_with("  taken\n"), "{report}");
-    // The service has received its two.
+    // The service has received its messages, too.
     assert_eq!(service.ledger_entry("heartbeats").await.unwrap().committed, 1);
     assert!(!service.log().contains("took the session over"));
 }

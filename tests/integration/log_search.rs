@@ -1,11 +1,11 @@
-//! The index for searches in log messages: built by a command beside the running service, inherited by
-//! new partitions, and used.
+//! The index for searches in log messages: a command builds it while the service runs, new partitions
+//! inherit it, and queries use it.
 
 use std::process::{Command, Stdio};
 
 use tributary::store::EngineName;
 
-use crate::access::{refused, stdout, tributary};
+use crate::access::{failure, run_tributary, stdout};
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::postgres::{connect, skipped_on};
@@ -15,7 +15,7 @@ use crate::support::wait::{TIMEOUT, eventually};
 const INDEX: [&str; 2] = ["index", "log-search"];
 
 /// Partitions of the table without a valid part of the index.
-const WITHOUT: &str = "\
+const PARTITIONS_WITHOUT_INDEX: &str = "\
 select count(*) from pg_inherits partition
 where inhparent = 'log_message'::regclass and not exists (
     select from pg_partition_tree('log_message_text') tree join pg_index on indexrelid = tree.relid
@@ -31,7 +31,7 @@ fn log_message(days_ago: i32) -> String {
 }
 
 #[actix_rt::test]
-async fn the_index_is_built_beside_ingest_inherited_and_used() {
+async fn the_index_is_built_during_ingest_inherited_by_partitions_and_used() {
     if skipped_on(&[EngineName::TimescaleDb, EngineName::Citus], "the index is not offered") {
         return;
     }
@@ -52,10 +52,10 @@ async fn the_index_is_built_beside_ingest_inherited_and_used() {
     admin.batch_execute(&format!("{insert}; analyze log_message")).await.unwrap();
 
     admin.batch_execute("drop extension if exists pg_trgm cascade").await.unwrap();
-    let sentence = refused(&tributary(&database, &INDEX, ""));
-    assert!(sentence.contains("create extension pg_trgm"), "{sentence}");
+    let message = failure(&run_tributary(&database, &INDEX, ""));
+    assert!(message.contains("create extension pg_trgm"), "{message}");
 
-    // As after an interruption; and a writer has not committed yet.
+    // An invalid index, as an interruption leaves it, and a writer with an open transaction.
     let interrupted = "create extension pg_trgm;
         create index log_message_default_text on log_message_default (severity);
         update pg_index set indisvalid = false where indexrelid = 'log_message_default_text'::regclass";
@@ -86,40 +86,40 @@ async fn the_index_is_built_beside_ingest_inherited_and_used() {
     writer.batch_execute("commit").await.unwrap();
     let built = stdout(&building.wait_with_output().unwrap());
     assert!(built.contains("Indexed log_message_default.\n"), "{built}");
-    assert_eq!(count(&database, WITHOUT).await, 0, "{built}");
-    let again = stdout(&tributary(&database, &INDEX, ""));
-    assert_eq!(again.lines().count(), 1, "{again}");
+    assert_eq!(count(&database, PARTITIONS_WITHOUT_INDEX).await, 0, "{built}");
+    let second_run = stdout(&run_tributary(&database, &INDEX, ""));
+    assert_eq!(second_run.lines().count(), 1, "{second_run}");
 
     let partitions = "select count(*) from pg_inherits where inhparent = 'log_message'::regclass";
     let before = count(&database, partitions).await;
     client.publish(&topic, log_message(60)).await.unwrap();
     service.wait_for_ledger_of("log_messages", |entry| entry.committed == 3).await;
     assert_eq!(count(&database, partitions).await, before + 1);
-    assert_eq!(count(&database, WITHOUT).await, 0, "a new partition inherits it");
+    assert_eq!(count(&database, PARTITIONS_WITHOUT_INDEX).await, 0, "a new partition inherits it");
 
-    let used = "select coalesce(sum(idx_scan), 0)::bigint from pg_stat_user_indexes
+    let scan_count = "select coalesce(sum(idx_scan), 0)::bigint from pg_stat_user_indexes
         where indexrelname like 'log_message%_text'";
-    assert_eq!(count(&database, used).await, 0);
+    assert_eq!(count(&database, scan_count).await, 0);
     let path = format!("/api/v1/sensors/{sensor}/log-messages");
-    let is_used = async |at_least| {
-        eventually(TIMEOUT, async || match count(&database, used).await {
+    let wait_for_scans = async |at_least| {
+        eventually(TIMEOUT, async || match count(&database, scan_count).await {
             scans if scans >= at_least => Ok(scans),
             scans => Err(scans),
         })
         .await
     };
-    // A plan for any text expects to come upon one soon, and reads the messages one by one.
+    // A generic plan would expect an early match and read the messages one by one.
     for (limit, found) in [(1, 1), (50, 6)] {
         let path = format!("{path}?text=needle&limit={limit}");
         let (status, page) = service.get(&path).await.unwrap();
         let count = page["items"].as_array().map(Vec::len);
         assert_eq!((status, count), (200, Some(found)), "{page}");
         if limit == 1 {
-            is_used(1).await;
+            wait_for_scans(1).await;
         }
     }
-    let scans = count(&database, used).await;
+    let scans = count(&database, scan_count).await;
     let (status, page) = service.get(&format!("{path}/aggregates?text=needle")).await.unwrap();
     assert_eq!((status, page["items"].as_array().unwrap().len()), (200, 6), "{page}");
-    is_used(scans + 1).await;
+    wait_for_scans(scans + 1).await;
 }

@@ -1,19 +1,19 @@
-//! The one integration-test binary: a file per promise, all on real servers.
-//! `support` starts those servers; every other module holds the tests of what it is named after.
+//! The only integration-test binary: one file per guarantee, all on real servers.
+//! `support` starts the servers; each other module tests what it is named after.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
 mod access;
-mod accounts;
 mod activity;
 mod api;
+mod broker_acl;
 mod brokers;
 mod clients;
 mod configuration_states;
 mod configurations;
 mod chunks;
-mod connecting;
 mod contract;
+mod database_hosts;
 mod devices;
 mod engines;
 mod ingest;
@@ -28,7 +28,7 @@ mod instances;
 mod isolation;
 mod log_search;
 mod listen;
-mod live;
+mod live_state;
 mod mangled_urls;
 mod metrics;
 mod outages;

@@ -1,5 +1,5 @@
-//! A property test: however malformed a URL with a password is, nothing that is printed about it (an error, the
-//! settings, their `Debug`) contains the password.
+//! A property test: for any malformed URL with a password, no output about it (an error, the settings, their `Debug`)
+//! contains the password.
 
 use proptest::prelude::*;
 
@@ -8,13 +8,13 @@ use tributary::config::{Config, EnvFile, Inspection};
 /// Contained in every part of a password.
 const SECRET: &str = "s3cret";
 
-/// Characters that people have in passwords and do not encode.
+/// Characters that occur in passwords and that users do not encode.
 const SPECIAL: &[char] = &[
     '@', '?', '/', '#', ':', '&', '=', '%', ' ', '\'', '"', '\\', ';', ',', '+', '[', ']', '$',
     '!', '\n', '\t', '{', '}', '|', '^', '<', '>', '~', '\u{feff}', 'é', '€',
 ];
 
-/// Parts between which, and around which, there are special characters.
+/// One to three times `SECRET`, each after special characters and digits.
 fn password() -> impl Strategy<Value = String> {
     let special = prop::collection::vec(prop::sample::select(SPECIAL), 0..3);
     let part = (special, "[0-9]{0,2}")
@@ -26,7 +26,7 @@ fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// Ways to write a database's URL. `{}` is the password.
+/// Forms of a database's URL. `{}` is the password.
 const DATABASE: &[&str] = &[
     "postgres://u:{}@db.invalid:5432/d",
     "postgres://u:{}@db.invalid/d?sslmode=require",
@@ -77,7 +77,7 @@ const BROKER: &[&str] = &[
 const COLLECTOR: &[&str] =
     &["http://u:{}@collector.invalid:4318", "https://collector.invalid?key={}", "u:{}@c", "{}"];
 
-/// What else goes wrong on the way into the environment.
+/// Further mistakes in the environment.
 fn mangled(text: &str, how: usize) -> String {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     match how {
@@ -114,9 +114,9 @@ fn mangled(text: &str, how: usize) -> String {
     }
 }
 
-fn shows_nothing(name: &str, url: &str) -> Result<(), TestCaseError> {
-    let environment = |asked: &str| match asked {
-        _ if asked == name => Some(url.to_owned()),
+fn assert_password_is_hidden(name: &str, url: &str) -> Result<(), TestCaseError> {
+    let environment = |variable: &str| match variable {
+        _ if variable == name => Some(url.to_owned()),
         "DATABASE_URL" => Some("postgres://db.invalid/d".to_owned()),
         "MQTT_URL" => Some("mqtt://broker.invalid".to_owned()),
         _ => None,
@@ -124,14 +124,14 @@ fn shows_nothing(name: &str, url: &str) -> Result<(), TestCaseError> {
     let inspection = Inspection::of(environment, &EnvFile::default());
     let read = Config::read(environment);
     prop_assert_eq!(read.is_ok(), inspection.problems.is_empty());
-    let mut seen = format!("{inspection} {inspection:?} {read:?}");
+    let mut output = format!("{inspection} {inspection:?} {read:?}");
     match read {
         Ok(config) => {
-            seen += &tributary::store::describe(&config.store.postgres, &config.store.ssl)
+            output += &tributary::store::describe(&config.store.postgres, &config.store.ssl)
         }
-        Err(error) => seen += &error.to_string(),
+        Err(error) => output += &error.to_string(),
     }
-    let line = seen.lines().find(|line| line.to_lowercase().contains(SECRET));
+    let line = output.lines().find(|line| line.to_lowercase().contains(SECRET));
     prop_assert!(line.is_none(), "{name}={url:?} shows {line:?}");
     Ok(())
 }
@@ -156,6 +156,6 @@ proptest! {
             _ => COLLECTOR,
         };
         let password = if is_encoded { encoded(&password) } else { password };
-        shows_nothing(name, &mangled(&form.get(forms).replace("{}", &password), how))?;
+        assert_password_is_hidden(name, &mangled(&form.get(forms).replace("{}", &password), how))?;
     }
 }

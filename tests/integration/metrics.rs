@@ -1,4 +1,4 @@
-//! What Prometheus is told: the ledger, the latencies and the requests, from the real service.
+//! The metrics of the real service: the ledger, the latencies and the requests.
 
 use serde_json::json;
 use tributary::store::EngineName;
@@ -11,11 +11,11 @@ use crate::support::postgres::{Postgres, skipped_on};
 use crate::support::service::{Service, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// One reading.
+/// The body of one response of `/metrics`.
 #[derive(Debug)]
-pub(crate) struct Reading(String);
+pub(crate) struct MetricsSnapshot(String);
 
-impl Reading {
+impl MetricsSnapshot {
     pub(crate) async fn of(service: &Service) -> Self {
         let url = format!("{}/metrics", service.url());
         let mut answer = awc::Client::default().get(url).send().await.unwrap();
@@ -23,7 +23,7 @@ impl Reading {
         Self(String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// The sum of the series whose name and labels contain all of these.
+    /// The sum of the series with this name and all of these labels.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels: Vec<String> =
             labels.iter().map(|(label, value)| format!(r#"{label}="{value}""#)).collect();
@@ -46,8 +46,8 @@ impl Reading {
     fn balances(&self) -> bool {
         ["measurements", "log_messages", "heartbeats", "unknown"].iter().all(|kind| {
             let outcomes = ["committed", "duplicate", "rejected", "released"];
-            let rest: f64 = outcomes.iter().map(|outcome| self.items(kind, outcome)).sum();
-            self.items(kind, "received") == rest + self.in_flight(kind)
+            let ended: f64 = outcomes.iter().map(|outcome| self.items(kind, outcome)).sum();
+            self.items(kind, "received") == ended + self.in_flight(kind)
         })
     }
 }
@@ -66,11 +66,11 @@ async fn at_rest_the_metrics_account_for_every_item() {
     }
     client.publish(&topic("heartbeats"), heartbeat(0, 1.0, true)).await.unwrap();
     client.publish(&topic("measurements"), "no JSON").await.unwrap();
-    let stranger = format!("{}/measurements/{}", database.name, Uuid::new_v4());
-    client.publish(&stranger, measurement(1.0)).await.unwrap();
+    let unknown_sensor = format!("{}/measurements/{}", database.name, Uuid::new_v4());
+    client.publish(&unknown_sensor, measurement(1.0)).await.unwrap();
 
     let reading = eventually(TIMEOUT, async || {
-        let reading = Reading::of(&service).await;
+        let reading = MetricsSnapshot::of(&service).await;
         assert!(reading.balances(), "{}", reading.0);
         let all = reading.sum("tributary_messages_total", &[("outcome", "settled")]);
         if all == 6.0 && reading.sum("tributary_pubacks_sent_total", &[]) == 6.0 {
@@ -102,7 +102,7 @@ async fn at_rest_the_metrics_account_for_every_item() {
 }
 
 #[actix_rt::test]
-async fn what_a_sensor_repeats_does_not_fail_the_copy_of_its_neighbours() {
+async fn a_known_duplicate_does_not_fail_the_copy_of_its_batch() {
     if skipped_on(&[EngineName::TimescaleDb], "it stores rows of 1970 through the staging table") {
         return;
     }
@@ -118,20 +118,20 @@ async fn what_a_sensor_repeats_does_not_fail_the_copy_of_its_neighbours() {
     client.publish(&topic, measurement(1.0)).await.unwrap();
     client.publish(&topic, measurement(2.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 2 && entry.duplicate == 1).await;
-    let reading = Reading::of(&service).await;
+    let reading = MetricsSnapshot::of(&service).await;
     assert_eq!(reading.sum("tributary_commit_retries_total", &failed), 0.0, "{}", reading.0);
 
-    // Another life of the service has not seen it, and needs the way through the staging table.
+    // After a restart, the service does not know the duplicate and needs the staging table.
     service.terminate().await;
     service.start_again().await;
     client.publish(&topic, measurement(2.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.duplicate == 1).await;
-    let reading = Reading::of(&service).await;
+    let reading = MetricsSnapshot::of(&service).await;
     assert_eq!(reading.sum("tributary_commit_retries_total", &failed), 1.0, "{}", reading.0);
 }
 
 #[actix_rt::test]
-async fn what_waits_shows_by_its_age_and_its_cause() {
+async fn metrics_report_the_age_and_the_cause_of_a_waiting_message() {
     let broker = Broker::shared().await;
     let mut postgres = Postgres::start().await;
     let database = postgres.create_database(None).await;
@@ -145,27 +145,27 @@ async fn what_waits_shows_by_its_age_and_its_cause() {
     postgres.stop_immediate().await;
     client.publish(&topic, measurement(2.0)).await.unwrap();
     eventually(TIMEOUT, async || {
-        let reading = Reading::of(&service).await;
+        let reading = MetricsSnapshot::of(&service).await;
         assert!(reading.balances(), "{}", reading.0);
-        let waits = reading.sum("tributary_window_oldest_seconds", &[]) > 1.0
+        let is_reported = reading.sum("tributary_window_oldest_seconds", &[]) > 1.0
             && reading.sum("tributary_window_messages", &[]) == 1.0
             && reading.sum("tributary_window_bytes", &[]) > 0.0
             && reading.sum("tributary_batches_writing", &[]) == 1.0
             && reading.sum("tributary_commit_retries_total", &[("cause", "unavailable")]) > 0.0
             && reading.sum("tributary_part_up", &[("part", "database_writing")]) == 0.0;
-        if waits { Ok(()) } else { Err(reading.0) }
+        if is_reported { Ok(()) } else { Err(reading.0) }
     })
     .await;
 
     postgres.start_again().await;
     service.wait_for_ledger(|entry| entry.committed == 2).await;
-    let reading = Reading::of(&service).await;
+    let reading = MetricsSnapshot::of(&service).await;
     assert!(reading.sum("tributary_batch_seconds_sum", &[]) > 1.0, "{}", reading.0);
     assert_eq!(reading.sum("tributary_batches_writing", &[]), 0.0);
 }
 
 #[actix_rt::test]
-async fn requests_are_counted_by_the_template_of_their_route() {
+async fn requests_are_counted_by_route_template() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -181,7 +181,7 @@ async fn requests_are_counted_by_the_template_of_their_route() {
     }
     service.request("PUT", "/api/v1/sensors", Some(&json!({}))).await.unwrap();
 
-    let reading = Reading::of(&service).await;
+    let reading = MetricsSnapshot::of(&service).await;
     let requests = |route: &str, status: &str| {
         reading.sum("tributary_http_requests_total", &[("route", route), ("status", status)])
     };
@@ -193,7 +193,7 @@ async fn requests_are_counted_by_the_template_of_their_route() {
     assert!(!reading.0.contains(&sensor), "no identifier is a label");
     let timed = reading.sum("tributary_http_request_seconds_count", &[("route", template)]);
     assert_eq!(timed, 3.0, "{}", reading.0);
-    assert_eq!(reading.sum("tributary_http_requests_in_flight", &[]), 1.0, "the reading itself");
+    assert_eq!(reading.sum("tributary_http_requests_in_flight", &[]), 1.0, "this request");
 }
 
 #[actix_rt::test]
@@ -205,7 +205,7 @@ async fn rows_from_the_future_are_stored_and_counted() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = |level: &str| format!("{}/{level}/{sensor}", database.name);
     let in_2099 = 4_070_908_800.0;
-    // Twice: a duplicate is no new row.
+    // Twice: the metric does not count duplicates.
     for _ in 0..2 {
         let payload = measurements([1.0, in_2099, in_2099 + 1.0]);
         client.publish(&topic("measurements"), payload).await.unwrap();
@@ -214,7 +214,7 @@ async fn rows_from_the_future_are_stored_and_counted() {
     }
 
     let reading = eventually(TIMEOUT, async || {
-        let reading = Reading::of(&service).await;
+        let reading = MetricsSnapshot::of(&service).await;
         let items = |kind, outcome| reading.items(kind, outcome);
         let settled = items("measurements", "duplicate") == 3.0
             && items("heartbeats", "committed") + items("heartbeats", "duplicate") == 2.0;

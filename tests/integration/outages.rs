@@ -1,12 +1,12 @@
-//! PostgreSQL away, the broker away, the service told to stop: the PUBACKs wait, and in the end
-//! everything is there once.
+//! Outages of PostgreSQL and of the broker, and orderly stops of the service: PUBACKs are delayed, and
+//! each message is stored once.
 
 use tributary::store::{self, Committer, CopyMode, StoreError};
 
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::payloads::{measurement, measurements};
-use crate::support::postgres::{Postgres, connect, on_table, without_empty_databases};
+use crate::support::postgres::{Postgres, connect, for_engine_tables, without_empty_databases};
 use crate::support::service::{Service, count, database};
 use crate::support::store::{batch, config};
 use crate::support::tcp_proxy::TcpProxy;
@@ -14,10 +14,10 @@ use crate::support::wait::{TIMEOUT, eventually};
 
 const ROWS: &str = "select count(*) from measurement";
 
-/// Publishes a measurement for each of these seconds, and sees to it that the broker has each.
-async fn say(client: &Client, topic: &str, seconds: std::ops::Range<u32>) {
-    let all = seconds.map(|second| client.publish(topic, measurement(f64::from(second))));
-    for outcome in futures_util::future::join_all(all).await {
+/// Publishes one message per second of this range, and waits for the PUBACKs.
+async fn publish(client: &Client, topic: &str, seconds: std::ops::Range<u32>) {
+    let publishes = seconds.map(|second| client.publish(topic, measurement(f64::from(second))));
+    for outcome in futures_util::future::join_all(publishes).await {
         outcome.unwrap();
     }
 }
@@ -32,17 +32,17 @@ async fn postgres_stopped_and_started_under_load() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
 
-    say(&client, &topic, 0..500).await;
+    publish(&client, &topic, 0..500).await;
     service.wait_for_ledger(|entry| entry.committed > 0).await;
     postgres.stop_immediate().await;
-    say(&client, &topic, 500..1_000).await;
+    publish(&client, &topic, 500..1_000).await;
     eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, problem)) => Ok(problem),
         other => Err(format!("{other:?}")),
     })
     .await;
     let (status, _) = service.get("/healthz").await.unwrap();
-    assert_eq!(status, 200, "the process lives");
+    assert_eq!(status, 200);
     let entry = service.wait_for_ledger(|entry| entry.received == 1_000).await;
     assert!(entry.in_flight >= 500, "{entry:?}");
 
@@ -56,21 +56,23 @@ async fn postgres_stopped_and_started_under_load() {
     .await;
 }
 
-/// The connection is open at both ends then, and PostgreSQL would wait for the rest with the rows locked: whoever gives
-/// it up has to cut it.
+/// The connection stays open at both ends, and PostgreSQL waits for the rest with the rows locked: the service must
+/// close the connection.
 #[actix_rt::test]
-async fn a_batch_whose_way_ends_in_the_middle_is_written_over_another_one() {
+async fn a_batch_cut_off_during_copy_is_committed_on_another_connection() {
     let mut database = database().await;
     store::migrate(&config(&database)).await.unwrap();
-    let _proxy = TcpProxy::before(&mut database, 200_000).await;
+    let _proxy = TcpProxy::start_in_front_of(&mut database, 200_000).await;
     let mut config = config(&database);
     config.statement_timeout_secs = 1;
     let committer = Committer::new(&config, 1);
-    let said = measurements((0..5_000).map(f64::from));
-    assert!(said.len() > 300_000);
+    let payload = measurements((0..5_000).map(f64::from));
+    assert!(payload.len() > 300_000);
 
-    let cut_off =
-        committer.commit(batch(&said), CopyMode::Direct).await.expect_err("it is cut off");
+    let cut_off = committer
+        .commit(batch(&payload), CopyMode::Direct)
+        .await
+        .expect_err("the proxy cuts it off");
     assert!(matches!(cut_off.error, StoreError::Silence { .. }), "{:?}", cut_off.error);
 
     let written = committer.commit(cut_off.batch, CopyMode::Staged).await;
@@ -87,7 +89,7 @@ async fn broker_restarted_under_load() {
     let topic = format!("{}/measurements/{sensor}", database.name);
 
     let client = Client::connect(broker.url(), "sensor").await;
-    say(&client, &topic, 0..500).await;
+    publish(&client, &topic, 0..500).await;
     broker.stop().await;
     eventually(TIMEOUT, async || match service.get("/readyz").await {
         Ok((503, _)) => Ok(()),
@@ -96,7 +98,7 @@ async fn broker_restarted_under_load() {
     .await;
     broker.start_again().await;
     let client = Client::connect(broker.url(), "sensor").await;
-    say(&client, &topic, 500..1_000).await;
+    publish(&client, &topic, 500..1_000).await;
 
     eventually(TIMEOUT, async || match count(&database, ROWS).await {
         1_000 => Ok(()),
@@ -107,7 +109,7 @@ async fn broker_restarted_under_load() {
 }
 
 #[actix_rt::test]
-async fn shutdown_drains() {
+async fn shutdown_commits_messages_in_flight() {
     let broker = Broker::shared().await;
     let database = database().await;
     let mut service = Service::start(&database, broker, &[]).await;
@@ -115,11 +117,13 @@ async fn shutdown_drains() {
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{sensor}", database.name);
 
-    // A lock holds a commit up until SIGTERM has been given.
-    let mut locker = crate::support::postgres::connect(&database.url).await.unwrap();
-    let lock = locker.transaction().await.unwrap();
-    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
-    say(&client, &topic, 0..200).await;
+    // The lock blocks the commit until after SIGTERM.
+    let mut lock_holder = connect(&database.url).await.unwrap();
+    let lock = lock_holder.transaction().await.unwrap();
+    lock.batch_execute(&for_engine_tables("lock table measurement in access exclusive mode"))
+        .await
+        .unwrap();
+    publish(&client, &topic, 0..200).await;
     service.wait_for_ledger(|entry| entry.in_flight == 200).await;
     service.send_sigterm();
     eventually(TIMEOUT, async || {
@@ -128,19 +132,19 @@ async fn shutdown_drains() {
     })
     .await;
     lock.rollback().await.unwrap();
-    let status = service.ended().await;
+    let status = service.wait_for_exit().await;
     assert!(status.success(), "{status}");
-    assert_eq!(count(&database, ROWS).await, 200, "what was in flight is committed");
+    assert_eq!(count(&database, ROWS).await, 200);
 
-    // And acknowledged: the session has nothing left to deliver.
+    // The messages were acknowledged: the session delivers none of them again.
     service.start_again().await;
-    say(&client, &topic, 200..201).await;
+    publish(&client, &topic, 200..201).await;
     let entry = service.wait_for_ledger(|entry| entry.committed == 1).await;
-    assert_eq!(entry.received, 1, "nothing was delivered again: {entry:?}");
+    assert_eq!(entry.received, 1, "{entry:?}");
 }
 
 #[actix_rt::test]
-async fn an_orderly_stop_leaves_the_session_and_its_backlog() {
+async fn an_orderly_stop_keeps_the_session_and_its_queue() {
     let broker = Broker::shared().await;
     let database = database().await;
     let mut service = Service::start(&database, broker, &[]).await;
@@ -149,15 +153,15 @@ async fn an_orderly_stop_leaves_the_session_and_its_backlog() {
     let topic = format!("{}/measurements/{sensor}", database.name);
     assert!(service.terminate().await.success());
 
-    // More than is taken in at once, whatever that is.
-    say(&client, &topic, 0..20_000).await;
+    // More than the window of the service.
+    publish(&client, &topic, 0..20_000).await;
 
     service.start_again().await;
     service.wait_for_ledger(|entry| entry.committed == 20_000 && entry.in_flight == 0).await;
 }
 
 #[actix_rt::test]
-async fn a_database_without_tables_is_not_ready_and_loses_nothing() {
+async fn without_tables_the_service_is_not_ready_and_loses_no_message() {
     if without_empty_databases() {
         return;
     }
@@ -177,7 +181,7 @@ async fn a_database_without_tables_is_not_ready_and_loses_nothing() {
     .await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
-    say(&client, &topic, 0..10).await;
+    publish(&client, &topic, 0..10).await;
 
     let migrated = std::process::Command::new(env!("CARGO_BIN_EXE_tributary"))
         .arg("migrate")
@@ -187,43 +191,43 @@ async fn a_database_without_tables_is_not_ready_and_loses_nothing() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&migrated.stdout).starts_with("Applied V1"), "{migrated:?}");
-    service.ready().await;
+    service.wait_until_ready().await;
     service.wait_for_ledger(|entry| entry.received == 10 && entry.in_flight == 0).await;
     assert_eq!(count(&database, ROWS).await, 10);
 }
 
-/// Whoever asks meanwhile is told how it stands, and a stop is a stop.
+/// Requests get status 503 meanwhile, and SIGTERM stops the service.
 #[actix_rt::test]
-async fn http_is_served_before_the_database_is_there_and_while_its_tables_are_made() {
+async fn http_is_served_while_the_database_is_unavailable_and_during_migrations() {
     let broker = Broker::shared().await;
     let mut postgres = Postgres::start().await;
     let database = postgres.create_database(None).await;
-    // Outlives the server, and holds the migrations up.
+    // The prepared transaction survives the restart of PostgreSQL, and its lock blocks the migrations.
     let lock = "begin; select pg_advisory_xact_lock(hashtextextended('tributary migrations', 0)); \
                 prepare transaction 'migrating'";
     connect(&database.url).await.unwrap().batch_execute(lock).await.unwrap();
     postgres.stop_fast().await;
     let mut service = Service::start_unready(&database, broker, &[("UNKNOWN_SENSOR", "register")]);
-    not_ready(&mut service, "it does not answer").await;
-    assert!(service.terminate().await.success(), "it waits for nothing: {}", service.log());
+    assert_not_ready(&mut service, "it does not answer").await;
+    assert!(service.terminate().await.success(), "{}", service.log());
 
     service.restart();
-    not_ready(&mut service, "it does not answer").await;
+    assert_not_ready(&mut service, "it does not answer").await;
     postgres.start_again().await;
-    not_ready(&mut service, "its tables are being brought up to date").await;
+    assert_not_ready(&mut service, "its tables are being brought up to date").await;
     let log = service.log();
-    assert!(!log.contains("subscribed"), "ingest has begun: {log}");
+    assert!(!log.contains("subscribed"), "ingest has started: {log}");
     let client = connect(&database.url).await.unwrap();
     client.batch_execute("commit prepared 'migrating'").await.unwrap();
-    service.ready().await;
+    service.wait_until_ready().await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{}", database.name, uuid::Uuid::new_v4());
-    say(&client, &topic, 0..10).await;
+    publish(&client, &topic, 0..10).await;
     service.wait_for_ledger(|entry| entry.committed == 10 && entry.in_flight == 0).await;
 }
 
-/// It lives, and it says why it is not ready.
-async fn not_ready(service: &mut Service, why: &str) {
+/// The process runs, and `/readyz` returns this reason.
+async fn assert_not_ready(service: &mut Service, why: &str) {
     eventually(TIMEOUT, async || {
         assert_eq!(service.exit_status(), None, "{}", service.log());
         match service.get("/readyz").await {
@@ -242,7 +246,7 @@ async fn not_ready(service: &mut Service, why: &str) {
 }
 
 #[actix_rt::test]
-async fn migrations_that_fail_end_the_service() {
+async fn a_failed_migration_ends_the_service() {
     if without_empty_databases() {
         return;
     }
@@ -251,15 +255,15 @@ async fn migrations_that_fail_end_the_service() {
     let client = connect(&database.url).await.unwrap();
     client.batch_execute("create table measurement ()").await.unwrap();
     let mut service = Service::start_unready(&database, broker, &[]);
-    let status = service.ended().await;
+    let status = service.wait_for_exit().await;
     assert_eq!(status.code(), Some(1));
     let log = service.log();
     assert!(log.contains("migration failed") && log.contains("measurement"), "{log}");
 }
 
-/// As on a primary that has become a standby: the service waits for it, and does not end.
+/// This happens when a primary becomes a standby.
 #[actix_rt::test]
-async fn a_database_that_is_read_only_at_the_start_is_waited_for() {
+async fn the_service_waits_for_a_database_that_is_read_only_at_startup() {
     let broker = Broker::shared().await;
     let database = database().await;
     let admin = connect(&Postgres::shared().await.url("postgres")).await.unwrap();
@@ -276,5 +280,5 @@ async fn a_database_that_is_read_only_at_the_start_is_waited_for() {
 
     let writable = format!("alter database {name} reset default_transaction_read_only");
     admin.batch_execute(&writable).await.unwrap();
-    service.ready().await;
+    service.wait_until_ready().await;
 }

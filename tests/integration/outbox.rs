@@ -1,5 +1,5 @@
-//! The outbox's table: what is published is the newest, whoever publishes beside us, and a sensor that cannot be
-//! published to keeps nobody waiting.
+//! The outbox and its table: the newest revision is published even if several instances publish, and one
+//! configuration that cannot be published delays no other.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ fn publication(pending: &PendingConfiguration) -> (SensorIdentifier, i32, Timest
 }
 
 #[actix_rt::test]
-async fn an_older_revision_published_late_brings_the_newest_again() {
+async fn the_newest_revision_is_published_again_after_a_late_older_one() {
     let (_database, store) = store().await;
     let sensor = sensor(&store, "raced").await;
     let older = store.unpublished_configurations(None, 10).await.unwrap();
@@ -56,7 +56,7 @@ async fn an_older_revision_published_late_brings_the_newest_again() {
     let newest = store.unpublished_configurations(None, 10).await.unwrap();
     assert_eq!([older[0].revision, newest[0].revision], [1, 2]);
 
-    // Another instance is quicker with the newest, and then ours gets the older one through.
+    // Another instance publishes the newest revision first, and then this one publishes the older.
     store.record_publications(&[publication(&newest[0])]).await.unwrap();
     assert_eq!(store.unpublished_configurations(None, 10).await.unwrap(), []);
     store.record_publications(&[publication(&older[0])]).await.unwrap();
@@ -67,7 +67,7 @@ async fn an_older_revision_published_late_brings_the_newest_again() {
 }
 
 #[actix_rt::test]
-async fn a_clearance_that_comes_late_brings_the_configuration_again() {
+async fn a_late_clearance_makes_the_outbox_publish_the_configuration_again() {
     let (_database, store) = store().await;
     let identifier = sensor(&store, "first").await;
     store.delete_sensor(identifier).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_clearance_that_comes_late_brings_the_configuration_again() {
 }
 
 #[actix_rt::test]
-async fn a_page_goes_on_behind_the_last() {
+async fn a_page_starts_after_the_last_sensor_of_the_page_before() {
     let (_database, store) = store().await;
     for name in ["a", "b", "c"] {
         sensor(&store, name).await;
@@ -95,29 +95,29 @@ async fn a_page_goes_on_behind_the_last() {
     assert_eq!((first.len(), second.len(), sensors.len()), (2, 1, 3));
 }
 
-/// A publisher that hangs takes the first, answers nothing, and then takes nothing either.
+/// The publisher receives the first configuration, does not reply, and receives no other.
 #[actix_rt::test]
-async fn a_publisher_that_hangs_ends_the_round_and_what_waits_is_published_afterwards() {
+async fn a_hanging_publisher_ends_the_round_and_the_rest_is_published_later() {
     let (_database, store) = store().await;
     let sensors = [sensor(&store, "one").await, sensor(&store, "other").await];
-    let (down, mut goes_down) = mpsc::channel(1);
+    let (downlinks, mut received) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
-    let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let publisher = PublisherHandle { downlinks, connected: watch::channel(true).1 };
     let store = (store, Tasks::default(), Leadership::always());
     let _outbox =
         Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
-    let began = Instant::now();
-    // 15 s for the second to be taken, and as long for the first to be answered.
+    let start = Instant::now();
+    // 15 s until the second is received, and 15 s until the reply to the first.
     eventually(2 * TIMEOUT, async || match metrics.outbox_failures.get() {
-        0 => Err(began.elapsed()),
+        0 => Err(start.elapsed()),
         _ => Ok(()),
     })
     .await;
-    assert!(began.elapsed() > Duration::from_secs(15), "it gives the publisher its time");
+    assert!(start.elapsed() > Duration::from_secs(15));
     let mut published = Vec::new();
     while published.len() < sensors.len() {
-        let downlink = goes_down.recv().await.unwrap();
-        // The first was given up: nobody waits for its answer.
+        let downlink = received.recv().await.unwrap();
+        // The outbox no longer waits for the reply to the first.
         if downlink.published.send(Ok(())).is_ok() {
             published.push(downlink.sensor);
         }
@@ -129,20 +129,19 @@ async fn a_publisher_that_hangs_ends_the_round_and_what_waits_is_published_after
     );
 }
 
-/// Who wakes it while the broker is away is served at once, and leaves no pause of its own behind.
+/// A wake-up causes an attempt at once, and adds no pause of its own.
 #[actix_rt::test]
-async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
+async fn wake_ups_during_an_outage_do_not_add_up_pauses() {
     let (_database, store) = store().await;
     sensor(&store, "waits").await;
-    let (down, mut goes_down) = mpsc::channel(1);
+    let (downlinks, mut received) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
-    let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let publisher = PublisherHandle { downlinks, connected: watch::channel(true).1 };
     let store = (store, Tasks::default(), Leadership::always());
     let outbox = Outbox::new(store, publisher, Subscriptions::none(), Arc::clone(&metrics)).start();
-    // Nobody acknowledges.
-    let mut a_try_fails = async || {
+    let mut fail_one_attempt = async || {
         let failures = metrics.outbox_failures.get();
-        drop(goes_down.recv().await.unwrap());
+        drop(received.recv().await.unwrap());
         eventually(TIMEOUT, async || match metrics.outbox_failures.get() {
             count if count > failures => Ok(()),
             count => Err(count),
@@ -150,26 +149,26 @@ async fn however_many_wake_it_in_an_outage_there_is_one_pause() {
         .await;
     };
     for _ in 0..30 {
-        a_try_fails().await;
+        fail_one_attempt().await;
         outbox.send(Wake).await.unwrap();
     }
 
-    // The one that was woken last, and two after a pause, each of which is 2.5 to 5 s by now.
-    let rest = Instant::now();
+    // The attempt after the last wake-up, and two after a pause of 2.5 to 5 s each.
+    let start = Instant::now();
     for _ in 0..3 {
-        a_try_fails().await;
+        fail_one_attempt().await;
     }
-    assert!(rest.elapsed() > Duration::from_secs(5), "{:?}", rest.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
-/// An outage fails a round, and takes the leadership before the round is tried again.
+/// A round fails, and the instance loses the leadership before it tries the round again.
 #[actix_rt::test]
-async fn an_outage_that_takes_the_leadership_leaves_the_outbox_ready_for_its_return() {
+async fn the_outbox_publishes_again_after_it_lost_and_regained_the_leadership() {
     let (database, store) = store().await;
     sensor(&store, "waits").await;
-    let (down, mut goes_down) = mpsc::channel(1);
+    let (downlinks, mut received) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(Arc::new(Ledger::default())));
-    let publisher = PublisherHandle { downlinks: down, connected: watch::channel(true).1 };
+    let publisher = PublisherHandle { downlinks, connected: watch::channel(true).1 };
     let (leads_until, leadership) = Leadership::new();
     let later = Instant::now() + Duration::from_secs(600);
     let client = connect(&database.url).await.unwrap();
@@ -183,11 +182,11 @@ async fn an_outage_that_takes_the_leadership_leaves_the_outbox_ready_for_its_ret
     })
     .await;
     leads_until.send_replace(None);
-    // Longer than the pause before the second attempt, which finds that another instance leads.
+    // Longer than the pause before the second attempt, during which another instance leads.
     actix_rt::time::sleep(Duration::from_secs(3)).await;
     client.batch_execute("alter table unavailable rename to configuration").await.unwrap();
     leads_until.send_replace(Some(later));
     outbox.send(Wake).await.unwrap();
-    let downlink = actix_rt::time::timeout(TIMEOUT, goes_down.recv()).await.unwrap().unwrap();
+    let downlink = actix_rt::time::timeout(TIMEOUT, received.recv()).await.unwrap().unwrap();
     downlink.published.send(Ok(())).unwrap();
 }

@@ -1,11 +1,11 @@
-//! Partitions are made for sane moments, and take over what the default one holds of theirs.
+//! Partitions are created for plausible timestamps, and the rows of their range move there from the default partition.
 
 use std::time::Duration;
 
 use tributary::domain::{SensorIdentifier, Timestamp};
 use tributary::store::{self, Committer, CopyMode, EngineName, Housekeeper, Store, StoreError};
 
-use crate::metrics::Reading;
+use crate::metrics::MetricsSnapshot;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::payloads::{measurement, measurements};
@@ -18,8 +18,8 @@ use crate::support::wait::{TIMEOUT, eventually};
 
 const DAY: f64 = 86_400.0;
 
-/// The partition in which the measurement at this second lies, and how many lie with it. A shard of Citus has its number
-/// at the end of its name.
+/// The partition of the measurement at this second, and its number of rows. Removes the number that Citus appends to
+/// the name of a shard.
 async fn partition_of(database: &Database, table: &str, second: f64) -> (String, i64) {
     let client = connect(&database.url).await.unwrap();
     let query = format!(
@@ -31,7 +31,7 @@ async fn partition_of(database: &Database, table: &str, second: f64) -> (String,
 }
 
 #[actix_rt::test]
-async fn sane_moments_get_a_partition_and_others_the_default() {
+async fn only_plausible_timestamps_get_a_partition_of_their_own() {
     if without_partitions() {
         return;
     }
@@ -57,7 +57,7 @@ async fn sane_moments_get_a_partition_and_others_the_default() {
 }
 
 #[actix_rt::test]
-async fn a_new_partition_takes_over_what_the_default_one_holds() {
+async fn a_new_partition_takes_its_rows_from_the_default_partition() {
     if without_partitions() {
         return;
     }
@@ -68,8 +68,8 @@ async fn a_new_partition_takes_over_what_the_default_one_holds() {
     client
         .batch_execute(
             "insert into measurement
-             select gen_random_uuid(), moment, now(), 0, 0, '{}'
-             from unnest(array[now(), now() + interval '7 days', '1970-01-01'::timestamptz]) moment",
+             select gen_random_uuid(), created, now(), 0, 0, '{}'
+             from unnest(array[now(), now() + interval '7 days', '1970-01-01'::timestamptz]) created",
         )
         .await
         .unwrap();
@@ -78,13 +78,13 @@ async fn a_new_partition_takes_over_what_the_default_one_holds() {
 
     Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
 
-    assert_eq!(count(&database, in_default).await, 1, "1970 stays");
+    assert_eq!(count(&database, in_default).await, 1, "the row of 1970");
     assert_eq!(count(&database, "select count(*) from measurement").await, 3);
 }
 
-/// To make one may take half an hour; to find out that nobody is there must not.
+/// The creation of a partition may take half an hour; the detection of an unresponsive server must not.
 #[actix_rt::test]
-async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
+async fn an_unresponsive_server_is_detected_before_a_partition_is_created() {
     let postgres = Postgres::start().await;
     let database = postgres.create_database(None).await;
     let mut config = config(&database);
@@ -99,19 +99,19 @@ async fn a_silent_server_is_found_out_before_a_partition_is_waited_for() {
     let backend = i32::try_from(count(&database, writer).await).unwrap();
 
     postgres.freeze_backend(backend);
-    let asked = committer.commit(batch(now - 60.0 * DAY), CopyMode::Direct);
-    let outcome = tokio::time::timeout(TIMEOUT, asked).await;
+    let commit = committer.commit(batch(now - 60.0 * DAY), CopyMode::Direct);
+    let outcome = tokio::time::timeout(TIMEOUT, commit).await;
     postgres.thaw_backend(backend);
 
-    let uncommitted = outcome.expect("it is given up").unwrap_err();
+    let uncommitted = outcome.expect("the commit times out").unwrap_err();
     let StoreError::Silence { waited } = uncommitted.error else { panic!("{uncommitted:?}") };
-    assert_eq!(waited, Duration::from_secs(2), "twice the statement's timeout");
+    assert_eq!(waited, Duration::from_secs(2), "twice the statement timeout");
 }
 
-/// Waits for the housekeeping that every start begins with.
-pub(crate) async fn housekept(service: &Service) {
+/// Waits for the first round of housekeeping, which runs at every start.
+pub(crate) async fn wait_for_housekeeping(service: &Service) {
     eventually(TIMEOUT, async || {
-        let reading = Reading::of(service).await;
+        let reading = MetricsSnapshot::of(service).await;
         match reading.sum("tributary_housekeeping_success_timestamp_seconds", &[]) {
             0.0 => Err(reading),
             _ => Ok(()),
@@ -120,10 +120,9 @@ pub(crate) async fn housekept(service: &Service) {
     .await;
 }
 
-/// Who publishes a table cannot delete from it without a replica identity: not even where there is
-/// nothing to delete.
+/// PostgreSQL rejects a DELETE on a published table without a replica identity, even if no row matches.
 #[actix_rt::test]
-async fn a_publication_of_all_tables_stops_nothing() {
+async fn a_publication_of_all_tables_does_not_break_inserts_or_deletions() {
     let shards = "its shards have no replica identity, so that deletions fail";
     if without_partitions() || skipped_on(&[EngineName::Citus], shards) {
         return;
@@ -131,7 +130,7 @@ async fn a_publication_of_all_tables_stops_nothing() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
-    housekept(&service).await;
+    wait_for_housekeeping(&service).await;
     let sensor = service.create_sensor("published").await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let now = Timestamp::now().unix_seconds().floor();
@@ -159,7 +158,8 @@ async fn a_publication_of_all_tables_stops_nothing() {
     Housekeeper::new(store, &config).round().await.unwrap();
 }
 
-const USERS_OWN: &str = "\
+/// Changes that a user makes to the tables.
+const CUSTOMISATION: &str = "\
 alter table measurement
     add column day date not null generated always as ((creation_timestamp at time zone 'UTC')::date) stored,
     add column site text not null default 'here',
@@ -173,13 +173,13 @@ create statistics revisions (dependencies) on sensor_identifier, revision from m
 grant select on measurement to pg_monitor;
 grant update (site) on measurement to pg_monitor;";
 
-/// From PostgreSQL 18 on.
-const VIRTUAL: &str = "\
+/// Needs PostgreSQL 18.
+const VIRTUAL_COLUMN: &str = "\
 alter table measurement add column hour numeric
     generated always as (extract(hour from creation_timestamp at time zone 'UTC')) virtual";
 
-/// Columns of the partition $1 that differ from those of the table.
-const DIFFERENCES: &str = "\
+/// The number of columns of the partition $1 that differ from those of the table.
+const COLUMN_DIFFERENCES: &str = "\
 select count(*)
 from pg_attribute as of_table
 left join pg_attribute as of_part
@@ -193,16 +193,16 @@ where of_table.attrelid = 'measurement'::regclass and of_table.attnum > 0
        of_part.attstattarget, of_part.attacl::text,
        array(select option from unnest(of_part.attoptions) option where option not like 'pg\\_%'))";
 
-const OWN: &str = "\
+const PARTITION_PROPERTIES: &str = "\
 select relreplident::text, reloptions::text, has_table_privilege('pg_monitor', oid, 'select'),
        exists (select from pg_statistic_ext where stxrelid = pg_class.oid)
 from pg_class where oid = $1::text::regclass";
 
 #[actix_rt::test]
-async fn a_new_partition_has_all_that_its_table_has() {
+async fn a_new_partition_inherits_all_properties_of_its_table() {
     if skipped_on(
         &[EngineName::TimescaleDb, EngineName::Citus],
-        "a partition of its table inherits less",
+        "partitions inherit fewer properties",
     ) {
         return;
     }
@@ -210,9 +210,9 @@ async fn a_new_partition_has_all_that_its_table_has() {
     let config = config(&database);
     store::migrate(&config).await.unwrap();
     let admin = connect(&database.url).await.unwrap();
-    admin.batch_execute(USERS_OWN).await.unwrap();
+    admin.batch_execute(CUSTOMISATION).await.unwrap();
     if count(&database, "select current_setting('server_version_num')::bigint").await >= 180_000 {
-        admin.batch_execute(VIRTUAL).await.unwrap();
+        admin.batch_execute(VIRTUAL_COLUMN).await.unwrap();
     }
     let old = (Timestamp::now().unix_seconds() - 30.0 * DAY).floor();
     let in_default = "insert into measurement
@@ -220,8 +220,8 @@ async fn a_new_partition_has_all_that_its_table_has() {
     admin.execute(in_default, &[&old]).await.unwrap();
     let committer = Committer::new(&config, 1);
 
-    for path in [CopyMode::Direct, CopyMode::Staged] {
-        let committed = committer.commit(batch(&measurement(old)), path).await.unwrap();
+    for mode in [CopyMode::Direct, CopyMode::Staged] {
+        let committed = committer.commit(batch(&measurement(old)), mode).await.unwrap();
         assert_eq!(committed.deleted, []);
     }
 
@@ -230,25 +230,25 @@ async fn a_new_partition_has_all_that_its_table_has() {
     let complete = "select count(*) from measurement
         where site = 'here' and day = (creation_timestamp at time zone 'UTC')::date";
     assert_eq!(count(&database, complete).await, 3);
-    let differences: i64 = admin.query_one(DIFFERENCES, &[&partition]).await.unwrap().get(0);
+    let differences: i64 = admin.query_one(COLUMN_DIFFERENCES, &[&partition]).await.unwrap().get(0);
     assert_eq!(differences, 0);
-    let own = admin.query_one(OWN, &[&partition]).await.unwrap();
+    let properties = admin.query_one(PARTITION_PROPERTIES, &[&partition]).await.unwrap();
     let options = "{autovacuum_vacuum_insert_threshold=1234}";
-    let (identity, own_options): (&str, &str) = (own.get(0), own.get(1));
-    assert_eq!((identity, own_options), ("f", options));
-    assert!(own.get::<_, bool>(2) && own.get::<_, bool>(3), "{own:?}");
+    let (identity, found): (&str, &str) = (properties.get(0), properties.get(1));
+    assert_eq!((identity, found), ("f", options));
+    assert!(properties.get::<_, bool>(2) && properties.get::<_, bool>(3), "{properties:?}");
 }
 
-/// Whatever keeps it from being made: here a user's trigger.
+/// Here an event trigger rejects the creation.
 #[actix_rt::test]
-async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
+async fn rows_go_to_the_default_partition_if_theirs_cannot_be_created() {
     if without_partitions() {
         return;
     }
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
-    housekept(&service).await;
+    wait_for_housekeeping(&service).await;
     let sensor = service.create_sensor("refused").await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let admin = connect(&database.url).await.unwrap();
@@ -268,11 +268,12 @@ async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
 
     assert_eq!(count(&database, "select count(*) from measurement_default").await, 3);
     let log = service.log();
-    let told: Vec<_> = log.lines().filter(|line| line.contains("partition not created")).collect();
-    assert!(matches!(told[..], [one] if one.contains("no tables today")), "{told:?}");
+    let warnings: Vec<_> =
+        log.lines().filter(|line| line.contains("partition not created")).collect();
+    assert!(matches!(warnings[..], [one] if one.contains("no tables today")), "{warnings:?}");
 
     admin.batch_execute("drop event trigger refuse").await.unwrap();
-    // Another process, which has nothing postponed.
+    // A new committer has not postponed any partition.
     let committer = Committer::new(&config(&database), 1);
     for day in days {
         committer.commit(batch(&measurement(now - day * DAY)), CopyMode::Direct).await.unwrap();
@@ -281,9 +282,9 @@ async fn rows_go_to_the_default_partition_where_theirs_cannot_be_made() {
     assert_eq!(count(&database, "select count(*) from measurement").await, 6);
 }
 
-/// Who reads everything holds the default partition, which is locked to make another one.
+/// A long read locks the default partition, and the creation of another partition needs an exclusive lock on it.
 #[actix_rt::test]
-async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
+async fn commits_do_not_wait_for_a_partition_during_a_long_read() {
     if without_partitions() {
         return;
     }
@@ -296,7 +297,7 @@ async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
     let old = Timestamp::now().unix_seconds().floor() - 30.0 * DAY;
     let committer = Committer::new(&config, 2);
 
-    // The first of them finds out that it has to wait, and the others do not try.
+    // The first one times out on the lock, and the others do not try.
     for limit in [4, 1, 1] {
         let commit = committer.commit(batch(&measurement(old)), CopyMode::Direct);
         tokio::time::timeout(Duration::from_secs(limit), commit).await.unwrap().unwrap();
@@ -313,8 +314,8 @@ async fn a_partition_is_not_waited_for_while_somebody_reads_for_long() {
     assert!(partition.starts_with("measurement_p20") && rows == 4, "{partition} {rows}");
 }
 
-/// `migrate` ran as the tables' owner, and the service's role is a member of it: the owner can alter
-/// what the service has made.
+/// `migrate` runs as the owner of the tables, and the role of the service is a member of that role: the owner can alter
+/// the partitions that the service creates.
 #[actix_rt::test]
 async fn a_partition_belongs_to_the_owner_of_its_table() {
     if without_empty_databases() {
@@ -345,11 +346,11 @@ async fn a_partition_belongs_to_the_owner_of_its_table() {
     database.url = url;
     let (partition, _) = partition_of(&database, "measurement", month_ago).await;
     assert!(partition.starts_with("measurement_p20"), "{partition}");
-    let others = "select count(*) from pg_class
+    let foreign = "select count(*) from pg_class
         where relnamespace = 'public'::regnamespace and relowner <> 'owner'::regrole";
-    assert_eq!(count(&database, others).await, 0);
+    assert_eq!(count(&database, foreign).await, 0);
 
-    // A right was lost: the rows are stored all the same.
+    // Without the privilege to create tables the rows are stored in the default partition.
     admin.batch_execute("revoke create on schema public from pg_database_owner").await.unwrap();
     let two_months_ago = month_ago - 30.0 * DAY;
     committer.commit(batch(&measurement(two_months_ago)), CopyMode::Direct).await.unwrap();

@@ -1,4 +1,4 @@
-//! A PUBACK follows its COMMIT, and nothing that is redelivered changes anything.
+//! A PUBACK is sent after the COMMIT, and redelivered messages change nothing.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use tokio::time::Instant;
 use crate::support::broker::{Broker, Settings};
 use crate::support::client::Client;
 use crate::support::payloads::{measurement, measurements};
-use crate::support::postgres::{connect, on_table};
+use crate::support::postgres::{connect, for_engine_tables};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// PUBACKs that the broker has had from the service's session, by the broker's own log.
+/// The number of PUBACKs from this session in the log of the broker.
 fn pubacks(broker: &Broker, session: &str) -> usize {
-    let wanted = format!("Received PUBACK from {session} ");
-    broker.log().lines().filter(|line| line.contains(&wanted)).count()
+    let line_part = format!("Received PUBACK from {session} ");
+    broker.log().lines().filter(|line| line.contains(&line_part)).count()
 }
 
 #[actix_rt::test]
-async fn no_puback_before_commit() {
+async fn no_puback_is_sent_before_the_commit() {
     let broker = Broker::start_with(Settings { log_packets: true, ..Settings::default() }).await;
     let database = database().await;
     let service = Service::start(&database, &broker, &[]).await;
@@ -27,7 +27,7 @@ async fn no_puback_before_commit() {
     let sensor_client = Client::connect(broker.url(), "sensor").await;
     let topic = format!("{}/measurements/{sensor}", database.name);
 
-    // One goes through, to see that a PUBACK would be seen.
+    // First without a lock, to verify that the log shows a PUBACK.
     sensor_client.publish(&topic, measurement(1.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 1).await;
     eventually(TIMEOUT, async || match pubacks(&broker, &database.name) {
@@ -36,20 +36,22 @@ async fn no_puback_before_commit() {
     })
     .await;
 
-    // Then the table is locked: the COPY waits, and with it the COMMIT.
-    let mut locker = connect(&database.url).await.unwrap();
-    let lock = locker.transaction().await.unwrap();
-    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
+    // Then the locked table blocks the COPY.
+    let mut lock_holder = connect(&database.url).await.unwrap();
+    let lock = lock_holder.transaction().await.unwrap();
+    lock.batch_execute(&for_engine_tables("lock table measurement in access exclusive mode"))
+        .await
+        .unwrap();
     sensor_client.publish(&topic, measurement(2.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.in_flight == 1).await;
-    let waiting = "select count(*) from pg_stat_activity \
+    let blocked_copies = "select count(*) from pg_stat_activity \
         where wait_event_type = 'Lock' and (query like 'copy measurement%' or query like 'with routed%') and datname = current_database()";
-    eventually(TIMEOUT, async || match count(&database, waiting).await {
+    eventually(TIMEOUT, async || match count(&database, blocked_copies).await {
         1 => Ok(()),
         count => Err(count),
     })
     .await;
-    assert_eq!(pubacks(&broker, &database.name), 1, "the COMMIT has not returned");
+    assert_eq!(pubacks(&broker, &database.name), 1, "before the COMMIT");
 
     lock.rollback().await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 2).await;
@@ -69,16 +71,18 @@ async fn a_redelivery_after_a_kill_adds_no_row() {
     let sensor_client = Client::connect(broker.url(), "sensor").await;
     let topic = format!("{}/measurements/{sensor}", database.name);
 
-    // Some are committed and acknowledged, some wait behind a lock when the service is killed.
+    // Some are committed and acknowledged, and others wait for a lock when the service is killed.
     sensor_client.publish(&topic, measurements((0..50).map(f64::from))).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 50).await;
-    let mut locker = connect(&database.url).await.unwrap();
-    let lock = locker.transaction().await.unwrap();
-    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
+    let mut lock_holder = connect(&database.url).await.unwrap();
+    let lock = lock_holder.transaction().await.unwrap();
+    lock.batch_execute(&for_engine_tables("lock table measurement in access exclusive mode"))
+        .await
+        .unwrap();
     for second in 50..60 {
         sensor_client.publish(&topic, measurement(f64::from(second))).await.unwrap();
     }
-    // The same as an earlier one, as a sensor repeats itself, and a bad one.
+    // A duplicate, and a message that is rejected.
     sensor_client.publish(&topic, measurement(7.0)).await.unwrap();
     sensor_client.publish(&topic, "no JSON").await.unwrap();
     service.wait_for_ledger(|entry| entry.in_flight == 12).await;
@@ -91,7 +95,7 @@ async fn a_redelivery_after_a_kill_adds_no_row() {
     assert_eq!(count(&database, "select count(*) from measurement").await, 60);
     assert_eq!(count(&database, "select count(*) from rejection").await, 1);
 
-    // Once more everything, the bad one too: nothing changes.
+    // All of them again, including the rejected one.
     sensor_client.publish(&topic, measurements((0..60).map(f64::from))).await.unwrap();
     sensor_client.publish(&topic, "no JSON").await.unwrap();
     service
@@ -102,7 +106,7 @@ async fn a_redelivery_after_a_kill_adds_no_row() {
 }
 
 #[actix_rt::test]
-async fn an_idle_service_commits_a_lone_message_at_once() {
+async fn an_idle_service_commits_a_single_message_at_once() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -112,16 +116,16 @@ async fn an_idle_service_commits_a_lone_message_at_once() {
     sensor_client.publish(&topic, measurement(0.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 1).await;
 
-    // No linger: far below what a timer for gathering batches would be when a test can see it.
-    let begun = Instant::now();
+    // The writer does not wait for a batch to fill.
+    let start = Instant::now();
     let reason = sensor_client.publish(&topic, measurement(1.0)).await.unwrap();
     assert_eq!(reason, PubAckReason::Success);
     service.wait_for_ledger(|entry| entry.committed == 2).await;
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[actix_rt::test]
-async fn a_message_at_qos_0_is_stored_too() {
+async fn a_message_at_qos_0_is_stored() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;

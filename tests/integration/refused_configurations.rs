@@ -1,5 +1,5 @@
-//! A configuration that the broker does not take: it backs off by itself, log, metric and API name sensor and
-//! cause, and the configurations of others go out within seconds.
+//! A configuration that the broker refuses: the outbox retries it with a backoff of its own, log, metric and API
+//! name the sensor and the cause, and other sensors' configurations are published within seconds.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::support::scripted::{ScriptedAnswer, ScriptedBroker};
 use crate::support::service::{Service, client as client_of_http, count, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// What the others may wait.
-const SECONDS: Duration = Duration::from_secs(12);
+/// The time limit for the other sensors.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(12);
 
 async fn configure(service: &Service, sensor: &str, configuration: &Value) {
     let path = format!("/api/v1/sensors/{sensor}/configurations");
@@ -26,8 +26,8 @@ async fn newest(service: &Service, sensor: &str) -> Value {
     service.get(&path).await.unwrap().1["items"][0].clone()
 }
 
-async fn published(service: &Service, sensor: &str) {
-    eventually(SECONDS, async || {
+async fn assert_published(service: &Service, sensor: &str) {
+    eventually(PUBLISH_TIMEOUT, async || {
         let newest = newest(service, sensor).await;
         match newest["state"] == "published" && newest["problem"].is_null() {
             true => Ok(()),
@@ -37,11 +37,11 @@ async fn published(service: &Service, sensor: &str) {
     .await;
 }
 
-/// Waits until the API tells why, and asks log and metric, too.
-async fn refused(service: &Service, sensor: &str, cause: &str, words: &str) {
-    eventually(SECONDS, async || {
+/// Waits until the API returns the problem, and checks the log and the metric.
+async fn assert_refused(service: &Service, sensor: &str, cause: &str, problem: &str) {
+    eventually(PUBLISH_TIMEOUT, async || {
         let newest = newest(service, sensor).await;
-        match newest["state"] == "pending" && newest["problem"].to_string().contains(words) {
+        match newest["state"] == "pending" && newest["problem"].to_string().contains(problem) {
             true => Ok(()),
             false => Err((newest, service.log())),
         }
@@ -49,8 +49,8 @@ async fn refused(service: &Service, sensor: &str, cause: &str, words: &str) {
     .await;
     let log = service.log();
     assert!(
-        log.lines().any(|line| line.contains(sensor) && line.contains(words)),
-        "{words} of {sensor}:\n{log}"
+        log.lines().any(|line| line.contains(sensor) && line.contains(problem)),
+        "{problem} of {sensor}:\n{log}"
     );
     let metric = format!(r#"tributary_configurations_refused_total{{cause="{cause}"}}"#);
     let url = format!("{}/metrics", service.url());
@@ -59,12 +59,12 @@ async fn refused(service: &Service, sensor: &str, cause: &str, words: &str) {
     assert!(metrics.contains(&metric), "{metric}:\n{metrics}");
 }
 
-/// Three sensors, of which the script does this to the first.
-async fn one_of_three(answer: ScriptedAnswer, cause: &str, words: &str) {
-    let bad = Arc::new(Mutex::new(String::from("not known yet")));
-    let judged = Arc::clone(&bad);
+/// Creates three sensors; the broker gives this answer to the configurations of the first.
+async fn assert_others_published(answer: ScriptedAnswer, cause: &str, problem: &str) {
+    let bad_sensor = Arc::new(Mutex::new(String::from("not known yet")));
+    let suffix = Arc::clone(&bad_sensor);
     let scripted = ScriptedBroker::start(&[], move |topic| {
-        if topic.ends_with(&*judged.lock().unwrap()) { answer } else { ScriptedAnswer::Puback(0) }
+        if topic.ends_with(&*suffix.lock().unwrap()) { answer } else { ScriptedAnswer::Puback(0) }
     });
     let database = database().await;
     let broker = Broker::shared().await;
@@ -73,43 +73,45 @@ async fn one_of_three(answer: ScriptedAnswer, cause: &str, words: &str) {
     for name in ["a", "b", "c"] {
         sensors.push(service.create_sensor(name).await);
     }
-    bad.lock().unwrap().clone_from(&sensors[0]);
-    let began = Instant::now();
+    bad_sensor.lock().unwrap().clone_from(&sensors[0]);
+    let start = Instant::now();
     for sensor in &sensors {
         configure(&service, sensor, &json!({ "interval": 1 })).await;
     }
     for sensor in &sensors[1..] {
-        published(&service, sensor).await;
+        assert_published(&service, sensor).await;
     }
-    assert!(began.elapsed() < SECONDS, "{:?}", began.elapsed());
-    refused(&service, &sensors[0], cause, words).await;
+    assert!(start.elapsed() < PUBLISH_TIMEOUT, "{:?}", start.elapsed());
+    assert_refused(&service, &sensors[0], cause, problem).await;
 
-    // It is tried again, and a later one of another sensor does not wait for it.
+    // The outbox retries it, and a later configuration of another sensor does not wait for it.
     configure(&service, &sensors[1], &json!({ "interval": 2 })).await;
-    published(&service, &sensors[1]).await;
-    bad.lock().unwrap().push_str("nobody");
-    published(&service, &sensors[0]).await;
+    assert_published(&service, &sensors[1]).await;
+    bad_sensor.lock().unwrap().push_str("nobody");
+    assert_published(&service, &sensors[0]).await;
     let attempts = scripted.published().iter().filter(|it| it.ends_with(&sensors[0])).count();
     assert!((2..=8).contains(&attempts), "{attempts} attempts");
 }
 
 #[actix_rt::test]
-async fn a_connection_closed_on_one_configuration_delays_no_other() {
-    one_of_three(ScriptedAnswer::Close, "closed", "closed the connection").await;
+async fn a_connection_closed_on_one_configuration_delays_no_other_sensor() {
+    assert_others_published(ScriptedAnswer::Close, "closed", "closed the connection").await;
 }
 
 #[actix_rt::test]
-async fn a_withheld_puback_delays_no_other() {
-    one_of_three(ScriptedAnswer::Withhold, "unanswered", "did not acknowledge it within 5 s").await;
+async fn a_withheld_puback_delays_no_other_sensor() {
+    let problem = "did not acknowledge it within 5 s";
+    assert_others_published(ScriptedAnswer::Withhold, "unanswered", problem).await;
 }
 
 #[actix_rt::test]
-async fn a_puback_with_a_code_that_ntex_does_not_know_delays_no_other() {
-    one_of_three(ScriptedAnswer::Puback(0x9a), "refused", "Retain not supported (0x9A)").await;
+async fn a_puback_with_a_code_unknown_to_ntex_delays_no_other_sensor() {
+    let problem = "Retain not supported (0x9A)";
+    assert_others_published(ScriptedAnswer::Puback(0x9a), "refused", problem).await;
 }
 
 #[actix_rt::test]
-async fn a_configuration_that_mosquitto_finds_too_large_delays_no_other() {
+async fn a_configuration_too_large_for_mosquitto_delays_no_other_sensor() {
     let settings = Settings { more: "message_size_limit 2000", ..Settings::default() };
     let broker = Broker::start_with(settings).await;
     let database = database().await;
@@ -118,18 +120,18 @@ async fn a_configuration_that_mosquitto_finds_too_large_delays_no_other() {
     configure(&service, &large, &json!({ "text": "x".repeat(4_000) })).await;
     configure(&service, &small, &json!({ "text": "x" })).await;
 
-    published(&service, &small).await;
-    refused(&service, &large, "refused", "Packet too large (0x95)").await;
-    // A smaller one is tried at once.
+    assert_published(&service, &small).await;
+    assert_refused(&service, &large, "refused", "Packet too large (0x95)").await;
+    // A smaller configuration is published at once.
     let client = Client::connect(broker.url(), "sensor").await;
     client.subscribe(&format!("{}/configurations/{large}", database.name)).await;
     configure(&service, &large, &json!({ "text": "y" })).await;
-    published(&service, &large).await;
+    assert_published(&service, &large).await;
     assert_eq!(client.wait_for_messages(1).await.len(), 1);
 }
 
 #[actix_rt::test]
-async fn a_maximum_packet_size_is_kept() {
+async fn a_maximum_packet_size_is_respected() {
     // Maximum Packet Size 1,000.
     let scripted = ScriptedBroker::start(&[0x27, 0, 0, 3, 0xe8], |_| ScriptedAnswer::Puback(0));
     let database = database().await;
@@ -138,8 +140,8 @@ async fn a_maximum_packet_size_is_kept() {
     let (large, small) = (service.create_sensor("a").await, service.create_sensor("b").await);
     configure(&service, &large, &json!({ "text": "x".repeat(4_000) })).await;
     configure(&service, &small, &json!({ "text": "x" })).await;
-    published(&service, &small).await;
-    refused(&service, &large, "too_large", "Maximum Packet Size, 1000 bytes").await;
+    assert_published(&service, &small).await;
+    assert_refused(&service, &large, "too_large", "Maximum Packet Size, 1000 bytes").await;
 }
 
 #[actix_rt::test]
@@ -158,7 +160,7 @@ async fn a_broker_without_retained_messages_is_reported_in_one_sentence() {
 }
 
 #[actix_rt::test]
-async fn both_connections_keep_the_servers_keep_alive() {
+async fn both_connections_respect_the_server_keep_alive() {
     // Server Keep Alive 1 s.
     let scripted = ScriptedBroker::start(&[0x13, 0, 1], |_| ScriptedAnswer::Puback(0));
     let database = database().await;
@@ -172,9 +174,9 @@ async fn both_connections_keep_the_servers_keep_alive() {
     .await;
 }
 
-/// As many as it takes are on their way at once, and not one more: the broker answers only three together.
+/// The broker sends PUBACKs only for three PUBLISHes together, so that exactly three must be in flight.
 #[actix_rt::test]
-async fn a_small_receive_maximum_is_kept_and_used_up() {
+async fn a_small_receive_maximum_is_respected_and_fully_used() {
     // Receive Maximum 3.
     let scripted = ScriptedBroker::start(&[0x21, 0, 3], |_| ScriptedAnswer::PubackTogether(3));
     let database = database().await;
@@ -196,6 +198,6 @@ async fn a_small_receive_maximum_is_kept_and_used_up() {
         other => Err((other, service.log())),
     })
     .await;
-    assert_eq!(scripted.published().len(), 9, "none was given up and sent again");
+    assert_eq!(scripted.published().len(), 9, "each was sent once");
     assert_eq!(scripted.overruns(), 0);
 }

@@ -1,5 +1,5 @@
-//! What was rejected comes again: stored once, and gone from the table in the same transaction;
-//! whatever else happens at the same time.
+//! Replay of rejections: an accepted item is stored once, and its rejection is deleted in the same transaction, also
+//! during concurrent replays, redeliveries, deletions and kills.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -7,12 +7,12 @@ use uuid::Uuid;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::payloads::{heartbeat, measurement, measurements};
-use crate::support::postgres::{Database, connect, on_table};
+use crate::support::postgres::{Database, connect, for_engine_tables};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// A message of one item, which is rejected.
-const BAD: &str = r#"{"measurements":[{"revision":0,"timestamp":9,"value":{"a":{}}}]}"#;
+/// A message with one invalid item.
+const INVALID: &str = r#"{"measurements":[{"revision":0,"timestamp":9,"value":{"a":{}}}]}"#;
 
 struct Fixture {
     database: Database,
@@ -22,7 +22,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A service that does not know the sensor.
+    /// Starts a service; the sensor does not exist yet.
     async fn new(settings: &[(&str, &str)]) -> Self {
         let broker = Broker::shared().await;
         let database = database().await;
@@ -31,7 +31,7 @@ impl Fixture {
         Self { database, service, client, sensor: Uuid::new_v4() }
     }
 
-    async fn say(&self, kind: &str, payload: impl Into<Vec<u8>>) {
+    async fn publish(&self, kind: &str, payload: impl Into<Vec<u8>>) {
         let topic = format!("{}/{kind}/{}", self.database.name, self.sensor);
         self.client.publish(&topic, payload).await.unwrap();
     }
@@ -57,12 +57,12 @@ impl Fixture {
         count(&self.database, query).await
     }
 
-    /// Waits until so many commits wait for a lock.
-    async fn until_wait(&self, writers: i64) {
-        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+    /// Waits until this number of commits wait for a lock.
+    async fn wait_for_blocked_commits(&self, commits: i64) {
+        let blocked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
              and application_name = 'tributary-write' and datname = current_database()";
-        eventually(TIMEOUT, async || match self.count(waiting).await {
-            count if count == writers => Ok(()),
+        eventually(TIMEOUT, async || match self.count(blocked).await {
+            count if count == commits => Ok(()),
             other => Err(other),
         })
         .await;
@@ -77,7 +77,7 @@ impl Fixture {
     }
 }
 
-/// The numbers of a report that are not 0.
+/// The counts of a report that are not 0.
 fn counts(report: &Value) -> Vec<(&str, u64)> {
     let members = report.as_object().unwrap().iter();
     let mut counts: Vec<_> =
@@ -88,12 +88,12 @@ fn counts(report: &Value) -> Vec<(&str, u64)> {
 }
 
 #[actix_rt::test]
-async fn what_an_unknown_sensor_said_is_stored_once_it_is_created() {
+async fn messages_of_an_unknown_sensor_are_replayed_after_its_creation() {
     let fixture = Fixture::new(&[]).await;
-    fixture.say("measurements", measurements([1.0, 2.0, 3.0])).await;
-    fixture.say("heartbeats", heartbeat(1, 4.0, true)).await;
+    fixture.publish("measurements", measurements([1.0, 2.0, 3.0])).await;
+    fixture.publish("heartbeats", heartbeat(1, 4.0, true)).await;
     fixture
-        .say(
+        .publish(
             "log-messages",
             r#"{"log_messages":[{"severity":"info","revision":0,"timestamp":5,"subject":"s"}]}"#,
         )
@@ -109,7 +109,7 @@ async fn what_an_unknown_sensor_said_is_stored_once_it_is_created() {
 
     let too_early = fixture.replay(json!({ "sensor": fixture.sensor })).await;
     assert_eq!(counts(&too_early), [("kept", 3), ("refused_items", 5), ("replayed", 3)]);
-    assert_eq!(fixture.rejections().await, 3, "refused again, they stay, once");
+    assert_eq!(fixture.rejections().await, 3, "they are kept, without duplicates");
 
     let configuration =
         json!({ "name": "roof", "identifier": fixture.sensor, "configuration": {"a": 1} });
@@ -125,11 +125,11 @@ async fn what_an_unknown_sensor_said_is_stored_once_it_is_created() {
         .await
         .unwrap()
         .get(0);
-    assert_eq!(stored, received_at, "it is still the time when it came");
+    assert_eq!(stored, received_at, "the replay keeps the receipt timestamp");
     let acknowledged =
         "select count(*) from configuration where acknowledgement_timestamp is not null";
-    assert_eq!(fixture.count(acknowledged).await, 0, "the heartbeat came before the configuration");
-    // The account: three items received, twice replayed; refused again they are duplicates.
+    assert_eq!(fixture.count(acknowledged).await, 0, "the heartbeat is older");
+    // Three items were received, and replayed twice; those that are rejected again count as duplicates.
     let (_, status) = fixture.service.get("/api/v1/status").await.unwrap();
     let entry = &status["ledger"]["measurements"];
     assert_eq!(
@@ -141,16 +141,16 @@ async fn what_an_unknown_sensor_said_is_stored_once_it_is_created() {
 }
 
 #[actix_rt::test]
-async fn an_item_is_replayed_alone() {
+async fn each_item_is_replayed_on_its_own() {
     let fixture = Fixture::new(&[]).await;
     fixture.create_sensor().await;
-    // An operator's rule refuses one item, the service refuses another.
+    // A constraint of an operator rejects one item, and the service another.
     fixture
-        .execute(&on_table("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
+        .execute(&for_engine_tables("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
         .await;
     let nested = r#"{"revision":0,"timestamp":9,"value":{"a":{}}}"#;
-    let said = measurements([12.0, 13.0, 14.0]).replace("]}", &format!(",{nested}]}}"));
-    fixture.say("measurements", said).await;
+    let payload = measurements([12.0, 13.0, 14.0]).replace("]}", &format!(",{nested}]}}"));
+    fixture.publish("measurements", payload).await;
     fixture.service.wait_for_ledger(|entry| entry.received == 4 && entry.in_flight == 0).await;
     assert_eq!((fixture.measurements().await, fixture.rejections().await), (2, 2));
 
@@ -158,9 +158,9 @@ async fn an_item_is_replayed_alone() {
     assert_eq!(counts(&as_before), [("kept", 2), ("refused_items", 2), ("replayed", 2)]);
     assert_eq!((fixture.measurements().await, fixture.rejections().await), (2, 2));
     let kept = fixture.count("select sum(item_index)::bigint from rejection").await;
-    assert_eq!(kept, 1 + 3, "each still names its place in the message that it came in");
+    assert_eq!(kept, 1 + 3, "each keeps its index in the original message");
 
-    fixture.execute(&on_table("alter table measurement drop constraint cool")).await;
+    fixture.execute(&for_engine_tables("alter table measurement drop constraint cool")).await;
     let report = fixture.replay(json!({ "kind": "measurement" })).await;
     assert_eq!(
         counts(&report),
@@ -172,14 +172,14 @@ async fn an_item_is_replayed_alone() {
 }
 
 #[actix_rt::test]
-async fn a_message_that_is_good_in_part_leaves_its_bad_items() {
+async fn a_partly_valid_message_leaves_rejections_of_its_invalid_items() {
     let fixture = Fixture::new(&[]).await;
-    let bad = r#"{"revision":0,"timestamp":9,"value":{"a":{}}}"#;
-    let said = measurements([1.0, 2.0]).replace("]}", &format!(",{bad}]}}"));
-    fixture.say("measurements", said.clone()).await;
-    fixture.say("measurements", "no JSON").await;
+    let invalid = r#"{"revision":0,"timestamp":9,"value":{"a":{}}}"#;
+    let payload = measurements([1.0, 2.0]).replace("]}", &format!(",{invalid}]}}"));
+    fixture.publish("measurements", payload.clone()).await;
+    fixture.publish("measurements", "no JSON").await;
     fixture.service.wait_for_ledger(|entry| entry.received == 4 && entry.in_flight == 0).await;
-    assert_eq!(fixture.rejections().await, 2, "both whole: nobody knows the sensor");
+    assert_eq!(fixture.rejections().await, 2, "both as a whole: the sensor is unknown");
 
     fixture.create_sensor().await;
     let report = fixture.replay(json!({ "all": true })).await;
@@ -194,32 +194,32 @@ async fn a_message_that_is_good_in_part_leaves_its_bad_items() {
         .iter()
         .map(|it| (it["reason"].as_str().unwrap(), it["item_index"].as_i64()))
         .collect();
-    assert_eq!(now, [("nested_value", Some(2)), ("not_json", None)], "with the reason of today");
+    assert_eq!(now, [("nested_value", Some(2)), ("not_json", None)], "the reasons of the replay");
 
-    // The sensor repeats itself: nothing changes.
-    fixture.say("measurements", said).await;
+    // A duplicate changes nothing.
+    fixture.publish("measurements", payload).await;
     fixture.service.wait_for_ledger(|entry| entry.received == 11 && entry.in_flight == 0).await;
     assert_eq!((fixture.measurements().await, fixture.rejections().await), (2, 2));
 }
 
 #[actix_rt::test]
-async fn what_was_not_kept_whole_cannot_be_replayed() {
+async fn a_truncated_payload_cannot_be_replayed() {
     let fixture = Fixture::new(&[("MAX_PAYLOAD_BYTES", "1000")]).await;
     fixture.create_sensor().await;
-    fixture.say("measurements", measurements((0..100).map(f64::from))).await;
+    fixture.publish("measurements", measurements((0..100).map(f64::from))).await;
     fixture.service.wait_for_ledger(|entry| entry.received == 1 && entry.in_flight == 0).await;
     let report = fixture.replay(json!({ "reason": "payload_too_large" })).await;
     assert_eq!(counts(&report), []);
-    let flaw = &report["not_replayable"][0];
-    assert_eq!(flaw["detail"], "only the beginning of the payload was stored", "{report}");
+    let problem = &report["not_replayable"][0];
+    assert_eq!(problem["detail"], "only the beginning of the payload was stored", "{report}");
     assert_eq!(fixture.rejections().await, 1);
 }
 
 #[actix_rt::test]
-async fn pages_bound_a_replay_and_end_where_it_began() {
+async fn a_replay_in_pages_excludes_rejections_recorded_during_it() {
     let fixture = Fixture::new(&[]).await;
     for second in 0..25 {
-        fixture.say("measurements", measurement(f64::from(second))).await;
+        fixture.publish("measurements", measurement(f64::from(second))).await;
     }
     fixture.service.wait_for_ledger(|entry| entry.received == 25 && entry.in_flight == 0).await;
     let mut order = json!({ "reason": "unknown_sensor", "limit": 10 });
@@ -228,8 +228,8 @@ async fn pages_bound_a_replay_and_end_where_it_began() {
         let report = fixture.replay(order.clone()).await;
         replayed.push(report["replayed"].as_u64().unwrap());
         if replayed.len() == 1 {
-            // What comes during a replay is none of its.
-            fixture.say("measurements", measurement(100.0)).await;
+            // A rejection that is recorded during the replay.
+            fixture.publish("measurements", measurement(100.0)).await;
             fixture
                 .service
                 .wait_for_ledger(|entry| entry.received == 36 && entry.in_flight == 0)
@@ -246,13 +246,13 @@ async fn pages_bound_a_replay_and_end_where_it_began() {
     assert_eq!((fixture.measurements().await, fixture.rejections().await), (26, 0));
 }
 
-/// Both read the same rows, then wait behind a lock: the rows go once.
+/// Both read the same rows, and then wait for the same lock.
 #[actix_rt::test]
-async fn two_replays_at_once_store_each_item_once() {
+async fn two_concurrent_replays_store_each_item_once() {
     let broker = Broker::shared().await;
     let fixture = Fixture::new(&[]).await;
     for second in 0..20 {
-        fixture.say("measurements", measurement(f64::from(second))).await;
+        fixture.publish("measurements", measurement(f64::from(second))).await;
     }
     fixture.service.wait_for_ledger(|entry| entry.received == 20 && entry.in_flight == 0).await;
     fixture.create_sensor().await;
@@ -260,7 +260,7 @@ async fn two_replays_at_once_store_each_item_once() {
     let second =
         Service::start(&fixture.database, broker, &[("MQTT_CLIENT_ID", client_id.as_str())]).await;
 
-    // A writer that is still connecting would wait for the lock, too.
+    // A writer that is still connecting would also wait for the lock.
     eventually(TIMEOUT, async || {
         let ready = "select count(*) from pg_stat_activity where state = 'idle' \
              and application_name = 'tributary-write' and datname = current_database() \
@@ -272,9 +272,11 @@ async fn two_replays_at_once_store_each_item_once() {
     })
     .await;
 
-    let mut locker = connect(&fixture.database.url).await.unwrap();
-    let lock = locker.transaction().await.unwrap();
-    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
+    let mut lock_holder = connect(&fixture.database.url).await.unwrap();
+    let lock = lock_holder.transaction().await.unwrap();
+    lock.batch_execute(&for_engine_tables("lock table measurement in access exclusive mode"))
+        .await
+        .unwrap();
     let order = json!({ "all": true });
     let both = async {
         tokio::join!(
@@ -283,8 +285,8 @@ async fn two_replays_at_once_store_each_item_once() {
         )
     };
     let release = async {
-        // Each has read the page and begun its commit.
-        fixture.until_wait(2).await;
+        // Each has read the page and started its commit.
+        fixture.wait_for_blocked_commits(2).await;
         lock.rollback().await.unwrap();
     };
     let ((first, second), ()) = tokio::join!(both, release);
@@ -296,28 +298,28 @@ async fn two_replays_at_once_store_each_item_once() {
     assert_eq!((fixture.measurements().await, fixture.rejections().await), (20, 0));
 }
 
-/// The transaction that finds the row gone fails by its neighbour; the next one finds it gone, too.
+/// The first transaction finds one rejection deleted, and fails on the other item.
 #[actix_rt::test]
-async fn what_is_gone_is_counted_by_the_attempt_that_succeeds() {
+async fn a_deleted_rejection_is_counted_once_if_the_replay_is_retried() {
     let fixture = Fixture::new(&[]).await;
     for second in [12.0, 13.0] {
-        fixture.say("measurements", measurement(second)).await;
+        fixture.publish("measurements", measurement(second)).await;
     }
     fixture.service.wait_for_ledger(|entry| entry.received == 2 && entry.in_flight == 0).await;
     fixture.create_sensor().await;
     fixture
-        .execute(&on_table("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
+        .execute(&for_engine_tables("alter table measurement add constraint cool check ((value->>'temperature')::numeric <> 13)"))
         .await;
 
-    let mut deleter = connect(&fixture.database.url).await.unwrap();
-    let deletion = deleter.transaction().await.unwrap();
+    let mut deleting_client = connect(&fixture.database.url).await.unwrap();
+    let deletion = deleting_client.transaction().await.unwrap();
     let first = "delete from rejection where identifier = (select min(identifier) from rejection)";
     deletion.batch_execute(first).await.unwrap();
-    let deleted = async {
-        fixture.until_wait(1).await;
+    let commit_deletion = async {
+        fixture.wait_for_blocked_commits(1).await;
         deletion.commit().await.unwrap();
     };
-    let (report, ()) = tokio::join!(fixture.replay(json!({ "all": true })), deleted);
+    let (report, ()) = tokio::join!(fixture.replay(json!({ "all": true })), commit_deletion);
     assert_eq!(
         counts(&report),
         [("gone", 1), ("refused_items", 1), ("removed", 1), ("replayed", 2)]
@@ -326,21 +328,23 @@ async fn what_is_gone_is_counted_by_the_attempt_that_succeeds() {
 }
 
 #[actix_rt::test]
-async fn a_kill_in_a_replay_loses_nothing_and_doubles_nothing() {
+async fn a_kill_during_a_replay_loses_and_duplicates_nothing() {
     let mut fixture = Fixture::new(&[]).await;
     for second in 0..20 {
-        fixture.say("measurements", measurement(f64::from(second))).await;
+        fixture.publish("measurements", measurement(f64::from(second))).await;
     }
     fixture.service.wait_for_ledger(|entry| entry.received == 20 && entry.in_flight == 0).await;
     fixture.create_sensor().await;
 
-    let mut locker = connect(&fixture.database.url).await.unwrap();
-    let lock = locker.transaction().await.unwrap();
-    lock.batch_execute(&on_table("lock table measurement in access exclusive mode")).await.unwrap();
+    let mut lock_holder = connect(&fixture.database.url).await.unwrap();
+    let lock = lock_holder.transaction().await.unwrap();
+    lock.batch_execute(&for_engine_tables("lock table measurement in access exclusive mode"))
+        .await
+        .unwrap();
     let order = json!({ "all": true });
-    let killed = async {
+    let until_in_transaction = async {
         fixture.service.wait_for_ledger(|entry| entry.in_flight == 20).await;
-        // The rows are locked: its transaction is under way.
+        // The transaction of the replay has locked the rows.
         eventually(TIMEOUT, async || {
             let free =
                 "select count(*) from (select from rejection for update skip locked) as free";
@@ -353,7 +357,7 @@ async fn a_kill_in_a_replay_loses_nothing_and_doubles_nothing() {
     };
     tokio::select! {
         answer = fixture.service.post("/api/v1/rejections/replay", &order) => panic!("{answer:?}"),
-        () = killed => {}
+        () = until_in_transaction => {}
     }
     fixture.service.kill();
     lock.rollback().await.unwrap();
@@ -367,16 +371,16 @@ async fn a_kill_in_a_replay_loses_nothing_and_doubles_nothing() {
     })
     .await;
     let (before, left) = (fixture.measurements().await, fixture.rejections().await);
-    assert_eq!(before + left, 20, "each is in one of the two");
+    assert_eq!(before + left, 20, "each is stored or rejected");
 
     fixture.service.start_again().await;
     fixture.replay(order).await;
     assert_eq!((fixture.measurements().await, fixture.rejections().await), (20, 0));
 }
 
-/// The COMMIT is there, its PUBACK is not; then the sensor is created, and the broker delivers again.
+/// The rejection is committed without a PUBACK; then the sensor is created, and the broker redelivers the message.
 #[actix_rt::test]
-async fn a_redelivery_that_is_stored_takes_its_rejection_away() {
+async fn a_redelivery_that_is_stored_deletes_its_rejection() {
     let broker = Broker::start().await;
     let database = database().await;
     let mut service = Service::start(&database, &broker, &[]).await;
@@ -385,19 +389,19 @@ async fn a_redelivery_that_is_stored_takes_its_rejection_away() {
     let sensor = Uuid::new_v4();
     let topic = |sensor: &str| format!("{}/measurements/{sensor}", database.name);
 
-    // What the sensor repeats waits for a deletion that is not committed, and with it every PUBACK;
-    // so many items of an unknown sensor are a batch of their own, which commits.
+    // The duplicate waits for a deletion that is not committed, and all later PUBACKs wait for its PUBACK.
+    // The 20,000 items of the unknown sensor form a batch of their own, which is committed.
     client.publish(&topic(&known), measurement(1.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 1).await;
-    let mut deleter = connect(&database.url).await.unwrap();
-    let deletion = deleter.transaction().await.unwrap();
+    let mut deleting_client = connect(&database.url).await.unwrap();
+    let deletion = deleting_client.transaction().await.unwrap();
     deletion.batch_execute("delete from measurement").await.unwrap();
     client.publish(&topic(&known), measurement(1.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.in_flight == 1).await;
-    client.publish(&topic(&sensor.to_string()), BAD).await.unwrap();
+    client.publish(&topic(&sensor.to_string()), INVALID).await.unwrap();
     for half in [0..10_000, 10_000..19_999] {
-        let said = measurements(half.map(f64::from));
-        client.publish(&topic(&sensor.to_string()), said).await.unwrap();
+        let payload = measurements(half.map(f64::from));
+        client.publish(&topic(&sensor.to_string()), payload).await.unwrap();
     }
     eventually(TIMEOUT, async || match count(&database, "select count(*) from rejection").await {
         3 => Ok(()),
@@ -407,7 +411,7 @@ async fn a_redelivery_that_is_stored_takes_its_rejection_away() {
     service.kill();
     deletion.rollback().await.unwrap();
     let create = format!("insert into sensor (identifier, name) values ('{sensor}', 'late')");
-    deleter.batch_execute(&create).await.unwrap();
+    deleting_client.batch_execute(&create).await.unwrap();
 
     service.start_again().await;
     service.wait_for_ledger(|entry| entry.received >= 20_001 && entry.in_flight == 0).await;
@@ -415,17 +419,17 @@ async fn a_redelivery_that_is_stored_takes_its_rejection_away() {
     let client = connect(&database.url).await.unwrap();
     let left = client.query("select reason from rejection", &[]).await.unwrap();
     let left: Vec<String> = left.iter().map(|row| row.get(0)).collect();
-    assert_eq!(left, ["nested_value"], "the bad item is recorded once, with the reason of today");
+    assert_eq!(left, ["nested_value"], "the invalid item is recorded once, with its new reason");
 }
 
-/// A redelivery would be rejected as a whole, and the item be recorded twice.
+/// Otherwise a redelivery, which is rejected as a whole, would record the item a second time.
 #[actix_rt::test]
-async fn a_bad_item_of_a_deleted_sensor_is_rejected_with_its_message() {
+async fn an_invalid_item_of_a_deleted_sensor_is_rejected_with_its_message() {
     let fixture = Fixture::new(&[]).await;
     fixture.create_sensor().await;
-    fixture.say("measurements", measurement(1.0)).await;
+    fixture.publish("measurements", measurement(1.0)).await;
     fixture.service.wait_for_ledger(|entry| entry.committed == 1).await;
-    // Its actor does not know of it, as while a deletion and a batch run at the same time.
+    // Directly in the database: the actor does not know it, as in a race between a deletion and a batch.
     let sensor = fixture.sensor;
     fixture
         .execute(&format!(
@@ -434,7 +438,7 @@ async fn a_bad_item_of_a_deleted_sensor_is_rejected_with_its_message() {
         ))
         .await;
 
-    fixture.say("measurements", BAD).await;
+    fixture.publish("measurements", INVALID).await;
     fixture.service.wait_for_ledger(|entry| entry.received == 2 && entry.in_flight == 0).await;
     let (_, page) = fixture.service.get("/api/v1/rejections").await.unwrap();
     let item = &page["items"][0];
@@ -442,12 +446,12 @@ async fn a_bad_item_of_a_deleted_sensor_is_rejected_with_its_message() {
 }
 
 #[actix_rt::test]
-async fn rejections_are_found_and_deleted_by_what_they_are() {
+async fn rejections_are_filtered_and_deleted_by_their_properties() {
     let fixture = Fixture::new(&[]).await;
     fixture.create_sensor().await;
-    fixture.say("measurements", "no JSON").await;
-    fixture.say("measurements", "{}").await;
-    fixture.say("heartbeats", "{}").await;
+    fixture.publish("measurements", "no JSON").await;
+    fixture.publish("measurements", "{}").await;
+    fixture.publish("heartbeats", "{}").await;
     eventually(TIMEOUT, async || match fixture.rejections().await {
         3 => Ok(()),
         other => Err(other),
@@ -485,7 +489,7 @@ async fn rejections_are_found_and_deleted_by_what_they_are() {
 }
 
 #[actix_rt::test]
-async fn an_order_that_cannot_be_meant_is_refused() {
+async fn an_invalid_replay_order_is_rejected_with_the_pointer_to_its_member() {
     let fixture = Fixture::new(&[]).await;
     for (order, pointer) in [
         (json!({}), "/all"),

@@ -1,5 +1,4 @@
-//! Real weather, replayed: every value of the recorded series is read back from the API and from
-//! the table as it stands in the file.
+//! `simulate --replay` with recorded weather: the API and the table return every value of the file.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -12,8 +11,8 @@ use crate::support::service::{Service, count, database};
 
 const SERIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/seattle-weather.csv");
 
-/// By day: the cells beside the date, as they stand in the file.
-fn recorded() -> BTreeMap<String, BTreeMap<String, String>> {
+/// The cells of the file by day, without the date.
+fn read_series() -> BTreeMap<String, BTreeMap<String, String>> {
     let mut file = csv::Reader::from_path(SERIES).unwrap();
     let names = file.headers().unwrap().clone();
     file.records()
@@ -27,15 +26,15 @@ fn recorded() -> BTreeMap<String, BTreeMap<String, String>> {
 }
 
 #[actix_rt::test]
-async fn a_replayed_series_is_read_back_value_for_value() {
+async fn a_replayed_series_is_stored_and_served_without_changes() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
-    let recorded = recorded();
+    let recorded = read_series();
     assert_eq!(recorded.len(), 1_461);
 
-    let mut played = Command::new(env!("CARGO_BIN_EXE_tributary"));
-    played
+    let mut simulate = Command::new(env!("CARGO_BIN_EXE_tributary"));
+    simulate
         .args([
             "simulate",
             "--quiet",
@@ -51,10 +50,10 @@ async fn a_replayed_series_is_read_back_value_for_value() {
         .env("MQTT_URL", broker.url())
         .env("MQTT_TOPIC_PREFIX", &database.name)
         .current_dir(std::env::temp_dir());
-    let output = actix_rt::task::spawn_blocking(move || played.output().unwrap()).await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("every item is accounted for"), "{said}");
+    let output = actix_rt::task::spawn_blocking(move || simulate.output().unwrap()).await.unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("every item is accounted for"), "{stdout}");
 
     // From the table, as text.
     let client = connect(&database.url).await.unwrap();
@@ -85,7 +84,7 @@ async fn a_replayed_series_is_read_back_value_for_value() {
             let day = item["creation_timestamp"].as_str().unwrap()[..10].to_owned();
             let members = item["value"].as_object().unwrap().iter();
             let text = |member: &Value| match member {
-                Value::String(word) => word.clone(),
+                Value::String(text) => text.clone(),
                 number => number.to_string(),
             };
             let members = members.map(|(name, member)| (name.clone(), text(member))).collect();

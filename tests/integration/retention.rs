@@ -1,4 +1,4 @@
-//! Retention deletes what is over, and nothing else: whatever the clocks say, whoever reads.
+//! Retention deletes expired data and nothing else, also with a wrong clock of the database and during long reads.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tributary::store::{
     self, BlockedPartitions, Committer, CopyMode, Housekeeper, NewToken, Store,
 };
 
-use crate::metrics::Reading;
+use crate::metrics::MetricsSnapshot;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
 use crate::support::payloads::{log_message, measurement};
@@ -19,8 +19,8 @@ use crate::support::service::{Service, count, database};
 use crate::support::store::{batch_of, config};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// A partition of log messages as it was made so many weeks ago, with a row that was received then.
-fn old_partition(weeks: u32) -> String {
+/// Creates the partition of log messages of this many weeks ago, with a row that was received then.
+fn create_old_partition(weeks: u32) -> String {
     let begin = format!("(date_trunc('week', now(), 'UTC') - interval '{weeks} weeks')");
     format!(
         "create table log_message_p{weeks} partition of log_message
@@ -29,19 +29,19 @@ fn old_partition(weeks: u32) -> String {
     )
 }
 
-async fn old_partitions(database: &Database) -> i64 {
+async fn count_old_partitions(database: &Database) -> i64 {
     let attached = "select count(*) from pg_inherits
         where inhrelid::regclass::text ~ '^log_message_p[0-9]+$'";
     count(database, attached).await
 }
 
-async fn keep_house(database: &Database) {
+async fn run_housekeeping(database: &Database) {
     let config = config(database);
     Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
 }
 
-/// Everything that is deleted by its age, none of it old by our clock. The parameter is our clock.
-const OF_TODAY: &str = "\
+/// One row of each table with a retention, none of them expired. The parameter is the time of this machine.
+const INSERT_CURRENT_ROWS: &str = "\
 with clock as (select to_timestamp($1) as now),
 sensors as (select identifier from sensor limit 1),
 one as (insert into idempotency_key select identifier, 'key', '', 0, now from sensors, clock),
@@ -53,16 +53,16 @@ four as (insert into token (identifier, name, digest, role, expiry_timestamp)
     from clock)
 insert into log_message select gen_random_uuid(), to_timestamp(0), now, 0, 0, 'info', 's' from clock";
 
-const LEFT: &str = "\
+const COUNT_ROWS: &str = "\
 select (select count(*) from measurement) + (select count(*) from log_message)
      + (select count(*) from idempotency_key) + (select count(*) from deleted_sensor)
      + (select count(*) from sensor_hour where day = (to_timestamp($1) at time zone 'utc')::date - 1)
      + (select count(*) from token where name = 'ten days')";
 
 #[actix_rt::test]
-async fn a_wrong_clock_of_the_database_deletes_nothing() {
-    if Launcher::of_this_run() == Launcher::Docker {
-        eprintln!("not tried: the image of PostgreSQL has no libfaketime");
+async fn a_wrong_clock_of_the_database_does_not_expire_current_data() {
+    if Launcher::for_this_run() == Launcher::Docker {
+        eprintln!("skipped: the image of PostgreSQL has no libfaketime");
         return;
     }
     let settings = Settings { clock: Some("+200d"), ..Settings::default() };
@@ -78,7 +78,7 @@ async fn a_wrong_clock_of_the_database_deletes_nothing() {
     client.publish(&topic, measurement(now)).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 1).await;
     let admin = connect(&database.url).await.unwrap();
-    admin.execute(OF_TODAY, &[&now]).await.unwrap();
+    admin.execute(INSERT_CURRENT_ROWS, &[&now]).await.unwrap();
 
     let mut config = config(&database);
     config.measurement_retention_days = Some(100);
@@ -95,10 +95,10 @@ async fn a_wrong_clock_of_the_database_deletes_nothing() {
     };
     store.create_token(&token).await.unwrap();
 
-    let left: i64 = admin.query_one(LEFT, &[&now]).await.unwrap().get(0);
+    let left: i64 = admin.query_one(COUNT_ROWS, &[&now]).await.unwrap().get(0);
     assert_eq!(left, 6);
     let ahead = eventually(TIMEOUT, async || {
-        let reading = Reading::of(&service).await;
+        let reading = MetricsSnapshot::of(&service).await;
         match reading.sum("tributary_database_clock_ahead_seconds", &[]) {
             0.0 => Err(reading),
             ahead => Ok(ahead),
@@ -106,8 +106,8 @@ async fn a_wrong_clock_of_the_database_deletes_nothing() {
     })
     .await;
     assert!((ahead - 200.0 * 86_400.0).abs() < 60.0, "{ahead}");
-    let warned = "the database's clock and ours differ";
-    eventually(TIMEOUT, async || match service.log().contains(warned) {
+    let warning = "the database's clock and ours differ";
+    eventually(TIMEOUT, async || match service.log().contains(warning) {
         true => Ok(()),
         false => Err(service.log()),
     })
@@ -115,15 +115,15 @@ async fn a_wrong_clock_of_the_database_deletes_nothing() {
 }
 
 #[actix_rt::test]
-async fn a_partition_goes_when_nothing_in_it_was_received_within_the_retention() {
+async fn a_partition_is_dropped_once_all_its_rows_exceed_the_retention() {
     if without_partitions() {
         return;
     }
     let database = database().await;
     store::migrate(&config(&database)).await.unwrap();
     let admin = connect(&database.url).await.unwrap();
-    admin.batch_execute(&old_partition(30)).await.unwrap();
-    // A sensor whose clock is late says something today, and one that has no clock.
+    admin.batch_execute(&create_old_partition(30)).await.unwrap();
+    // A message received today with an old timestamp, and messages with timestamp 0.
     let late = "insert into log_message
         select gen_random_uuid(), creation_timestamp, now(), 1, 0, 'info', 's' from log_message;
         insert into log_message values
@@ -133,26 +133,26 @@ async fn a_partition_goes_when_nothing_in_it_was_received_within_the_retention()
             (gen_random_uuid(), to_timestamp(0), to_timestamp(0), 0, 0, '{}')";
     admin.batch_execute(late).await.unwrap();
 
-    keep_house(&database).await;
+    run_housekeeping(&database).await;
 
     let log_messages = "select count(*) from log_message";
-    assert_eq!(count(&database, log_messages).await, 3, "one was received 121 days ago");
-    assert_eq!(old_partitions(&database).await, 1);
+    assert_eq!(count(&database, log_messages).await, 3, "the row received 121 days ago is deleted");
+    assert_eq!(count_old_partitions(&database).await, 1);
 
     let aged = "update log_message set receipt_timestamp = now() - interval '120 days'
         where digest = 1";
     admin.batch_execute(aged).await.unwrap();
-    keep_house(&database).await;
+    run_housekeeping(&database).await;
 
     assert_eq!(count(&database, log_messages).await, 1);
-    assert_eq!(old_partitions(&database).await, 0);
+    assert_eq!(count_old_partitions(&database).await, 0);
     let tables = "select count(*) from pg_class where relname ~ '^log_message_p30'";
-    assert_eq!(count(&database, tables).await, 0, "dropped whole");
-    assert_eq!(count(&database, "select count(*) from measurement").await, 1, "kept for ever");
+    assert_eq!(count(&database, tables).await, 0);
+    assert_eq!(count(&database, "select count(*) from measurement").await, 1, "no retention");
 }
 
 #[actix_rt::test]
-async fn many_partitions_go_a_few_at_a_time() {
+async fn one_housekeeping_round_drops_at_most_four_partitions_the_oldest_first() {
     if without_partitions() {
         return;
     }
@@ -160,29 +160,29 @@ async fn many_partitions_go_a_few_at_a_time() {
     store::migrate(&config(&database)).await.unwrap();
     let admin = connect(&database.url).await.unwrap();
     for weeks in 30..36 {
-        admin.batch_execute(&old_partition(weeks)).await.unwrap();
+        admin.batch_execute(&create_old_partition(weeks)).await.unwrap();
     }
 
-    keep_house(&database).await;
-    assert_eq!(old_partitions(&database).await, 2);
+    run_housekeeping(&database).await;
+    assert_eq!(count_old_partitions(&database).await, 2);
     let oldest =
         "select count(*) from pg_class where relname in ('log_message_p30', 'log_message_p31')";
-    assert_eq!(count(&database, oldest).await, 2, "the oldest go first");
+    assert_eq!(count(&database, oldest).await, 2, "the oldest are dropped first");
 
-    keep_house(&database).await;
-    assert_eq!(old_partitions(&database).await, 0);
+    run_housekeeping(&database).await;
+    assert_eq!(count_old_partitions(&database).await, 0);
 }
 
-/// As if the process had ended in between, or a row had come in.
+/// The state after the process ended between the detach and the drop, with a row received meanwhile.
 #[actix_rt::test]
-async fn what_was_detached_is_dropped_and_its_late_rows_stay() {
+async fn a_detached_partition_is_dropped_and_its_late_rows_are_kept() {
     if without_partitions() {
         return;
     }
     let database = database().await;
     store::migrate(&config(&database)).await.unwrap();
     let admin = connect(&database.url).await.unwrap();
-    admin.batch_execute(&old_partition(30)).await.unwrap();
+    admin.batch_execute(&create_old_partition(30)).await.unwrap();
     for statement in [
         "insert into log_message
          select gen_random_uuid(), creation_timestamp, now(), 1, 0, 'info', 'late' from log_message",
@@ -192,7 +192,7 @@ async fn what_was_detached_is_dropped_and_its_late_rows_stay() {
         admin.batch_execute(statement).await.unwrap();
     }
 
-    keep_house(&database).await;
+    run_housekeeping(&database).await;
 
     let tables = "select count(*) from pg_class where relname ~ '^log_message_p30'";
     assert_eq!(count(&database, tables).await, 0);
@@ -201,8 +201,8 @@ async fn what_was_detached_is_dropped_and_its_late_rows_stay() {
     assert_eq!(count(&database, "select count(*) from log_message").await, 1);
 }
 
-/// The longest that a commit of a log message has taken, one after the other until `work` is done.
-async fn slowest_commit_beside<T>(
+/// Commits log messages one after the other until `work` is done, and returns the longest duration of a commit.
+async fn slowest_commit_during<T>(
     database: &Database,
     work: impl Future<Output = T>,
 ) -> (T, Duration) {
@@ -210,50 +210,50 @@ async fn slowest_commit_beside<T>(
     let mut slowest = Duration::ZERO;
     let mut work = pin!(work);
     loop {
-        let began = Instant::now();
+        let start = Instant::now();
         let message = log_message(Timestamp::now().unix_seconds());
         let committed = committer.commit(batch_of("log-messages", &message), CopyMode::Direct);
         committed.await.unwrap();
-        slowest = slowest.max(began.elapsed());
+        slowest = slowest.max(start.elapsed());
         if let Some(done) = work.as_mut().now_or_never() {
             return (done, slowest);
         }
     }
 }
 
-/// A dump or a forgotten session reads the tables: COPY would wait behind whoever waits for it.
+/// A dump or an idle transaction holds locks on the tables; if retention waits for such a lock, COPY queues behind it.
 #[actix_rt::test]
-async fn ingest_does_not_wait_for_whoever_reads_for_long() {
+async fn retention_does_not_block_commits_during_a_long_read() {
     if without_partitions() {
         return;
     }
     let database = database().await;
     let config = config(&database);
     store::migrate(&config).await.unwrap();
-    keep_house(&database).await;
+    run_housekeeping(&database).await;
     let admin = connect(&database.url).await.unwrap();
-    admin.batch_execute(&old_partition(30)).await.unwrap();
+    admin.batch_execute(&create_old_partition(30)).await.unwrap();
     let housekeeper = Housekeeper::new(Store::new(&config), &config);
     let to_drop = |waiting: [BlockedPartitions; Kind::ALL.len()]| waiting.map(|it| it.to_drop);
     let everything = "select count(*) from log_message";
     let now = Timestamp::now().unix_seconds();
-    let present = format!("{everything} where creation_timestamp = to_timestamp({now})");
+    let this_week = format!("{everything} where creation_timestamp = to_timestamp({now})");
 
-    // One holds all partitions, and one the table and the partition of this week.
-    for query in [everything, &present] {
+    // The first query locks all partitions, the second the table and the partition of this week.
+    for query in [everything, &this_week] {
         let mut reader = connect(&database.url).await.unwrap();
         let transaction = reader.transaction().await.unwrap();
         transaction.query_one(query, &[]).await.unwrap();
 
         let (round, slowest) =
-            slowest_commit_beside(&database, Box::pin(housekeeper.round())).await;
+            slowest_commit_during(&database, Box::pin(housekeeper.round())).await;
 
         assert_eq!(to_drop(round.unwrap()), [0, 1, 0]);
         assert!(slowest < Duration::from_secs(4), "{slowest:?}");
-        assert_eq!(old_partitions(&database).await, 1);
+        assert_eq!(count_old_partitions(&database).await, 1);
         transaction.rollback().await.unwrap();
     }
 
     assert_eq!(to_drop(housekeeper.round().await.unwrap()), [0, 0, 0]);
-    assert_eq!(old_partitions(&database).await, 0);
+    assert_eq!(count_old_partitions(&database).await, 0);
 }

@@ -1,5 +1,5 @@
-//! The roll-up says what the rows say: with late items, duplicates, deletions and rebuilds beside it; and it outlives
-//! the rows.
+//! The roll-up agrees with the rows, also with late items, duplicates, concurrent deletions and rebuilds; and its sums
+//! are kept after the rows are deleted.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,10 @@ use tributary::store::{
     Source, Store,
 };
 
-use crate::access::tributary;
-use crate::support::postgres::{Database, connect, engine, on_table, without_empty_databases};
+use crate::access::run_tributary;
+use crate::support::postgres::{
+    Database, connect, engine, for_engine_tables, without_empty_databases,
+};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
 
@@ -23,7 +25,7 @@ mod rebuild;
 
 const HOUR_SECS: i64 = 3_600;
 
-/// The beginning of a week, and of a day.
+/// The first Monday after the Unix epoch: a week starts here.
 const MONDAY: i64 = 4 * 24 * HOUR_SECS;
 
 type Sums = BTreeMap<i64, (i64, i64, i64, i64)>;
@@ -71,7 +73,7 @@ impl Fixture {
         let items: Vec<_> = items.iter().copied().map(item).collect();
         let payload = json!({ "measurements": items }).to_string();
         let mut batch = batch_from(sensor, "measurements", &payload);
-        // As the writer: a connection may take longer than it waits for.
+        // The writer also retries: a new connection can exceed its timeout.
         while let Err(failed) = self.committer.commit(batch, CopyMode::Staged).await {
             assert!(failed.error.is_unavailable(), "{:?}", failed.error);
             batch = failed.batch;
@@ -82,7 +84,7 @@ impl Fixture {
         while !self.store.fold_activity().await.unwrap().is_complete {}
     }
 
-    /// Sums up what is due in the next quarter of an hour, too.
+    /// Also sums up the hours that become due within 15 minutes.
     async fn recount(&self) {
         let soon = Timestamp::from_unix_microseconds(
             Timestamp::now().unix_microseconds() + 900 * 1_000_000,
@@ -90,7 +92,7 @@ impl Fixture {
         while !self.store.recount(soon).await.unwrap() {}
     }
 
-    /// Sums up the months that are due in the next hour, too.
+    /// Also sums up the months that become due within an hour.
     async fn recount_months(&self) {
         let soon = Timestamp::now().unix_microseconds() + HOUR_SECS * 1_000_000;
         let soon = Timestamp::from_unix_microseconds(soon);
@@ -114,7 +116,7 @@ impl Fixture {
         self.store.aggregate_measurements(sensor, &aggregation).await.unwrap().unwrap()
     }
 
-    /// Count, minimum, sum and maximum of `n` by bucket, counted from a Monday, from the rows.
+    /// Count, minimum, sum and maximum of `n` from the rows, by the number of buckets since `MONDAY`.
     async fn buckets(&self, sensor: SensorIdentifier, bucket_secs: u32) -> Sums {
         let sums = format!(
             "select floor((extract(epoch from creation_timestamp) - {MONDAY}) / {bucket_secs})::bigint, count(*),
@@ -125,11 +127,12 @@ impl Fixture {
         rows.iter().map(|it| (it.get(0), (it.get(1), it.get(2), it.get(3), it.get(4)))).collect()
     }
 
-    async fn assert_true(&self, sensor: SensorIdentifier, context: &str) {
+    /// The aggregates come from the roll-up, and equal those of the rows.
+    async fn assert_aggregates(&self, sensor: SensorIdentifier, context: &str) {
         for bucket_secs in [3_600, 86_400, 7 * 86_400] {
             let expected = self.buckets(sensor, bucket_secs).await;
             let aggregates = self.aggregates(sensor, bucket_secs).await;
-            let told: Sums = aggregates
+            let sums: Sums = aggregates
                 .rows
                 .iter()
                 .map(|it| {
@@ -139,8 +142,8 @@ impl Fixture {
                     (bucket, (it.count, it.minimum as i64, sum, it.maximum as i64))
                 })
                 .collect();
-            let told = (aggregates.source, told);
-            assert_eq!(told, (Source::Rollup, expected), "{context}, {bucket_secs} s");
+            let found = (aggregates.source, sums);
+            assert_eq!(found, (Source::Rollup, expected), "{context}, {bucket_secs} s");
         }
     }
 }
@@ -153,49 +156,49 @@ fn differences(sensor: SensorIdentifier) -> String {
                  jsonb_build_array(count(*), jsonb_build_object('n', jsonb_build_array(count(*),
                      min((value->'n')::bigint), sum((value->'n')::bigint), max((value->'n')::bigint)))) as sums
              from measurement where sensor_identifier = '{sensor}' group by 1
-         ), kept as (
-             select (day - date '1970-01-01') * 24 + place - 1 as hour, n, sums->(place - 1)::text as sums
-             from sensor_hour cross join unnest(measurement_counts) with ordinality as counts (n, place)
+         ), rolled_up as (
+             select (day - date '1970-01-01') * 24 + hour_number - 1 as hour, n, sums->(hour_number - 1)::text as sums
+             from sensor_hour cross join unnest(measurement_counts) with ordinality as counts (n, hour_number)
              where sensor_identifier = '{sensor}' and n > 0
          )
-         select count(*) from rows full join kept using (hour)
-         where rows.n is distinct from kept.n or rows.sums is distinct from kept.sums"
+         select count(*) from rows full join rolled_up using (hour)
+         where rows.n is distinct from rolled_up.n or rows.sums is distinct from rolled_up.sums"
     )
 }
 
-/// The beginning of the present hour.
-fn present() -> i64 {
+/// The start of the current hour.
+fn current_hour() -> i64 {
     (Timestamp::now().unix_seconds() as i64).div_euclid(HOUR_SECS) * HOUR_SECS
 }
 
 #[actix_rt::test]
 async fn an_hour_is_summed_up_again_after_late_items() {
     let fixture = Fixture::new().await;
-    let (sensor, hour) = (fixture.sensor().await, present() - 5 * HOUR_SECS);
+    let (sensor, hour) = (fixture.sensor().await, current_hour() - 5 * HOUR_SECS);
     fixture.commit(sensor, &[(hour, 1), (hour + 60, 2)]).await;
     fixture.fold().await;
     fixture.recount().await;
     assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
-    // What is read shows by it whether it came from the roll-up.
-    let falsify =
+    // The changed sum shows whether the aggregates come from the roll-up.
+    let change_sum =
         format!(r#"update sensor_hour set sums = replace(sums::text, '{}', '77.0')::jsonb"#, "2.0");
-    fixture.execute(&falsify).await;
+    fixture.execute(&change_sum).await;
     assert_eq!(fixture.aggregates(sensor, 3_600).await.rows[0].maximum, 77.0);
 
     fixture.commit(sensor, &[(hour + 30, 3), (hour + 60, 2)]).await;
-    fixture.assert_true(sensor, "the late item is in the journal").await;
+    fixture.assert_aggregates(sensor, "the journal contains a late item").await;
     fixture.fold().await;
-    fixture.assert_true(sensor, "the sums do not hold any more").await;
+    fixture.assert_aggregates(sensor, "the sums are outdated").await;
     fixture.recount().await;
     assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
     let due = "select count(*) from sensor_hour where recount_at is not null";
     assert_eq!(count(&fixture.database, due).await, 0);
 }
 
-/// Whatever happens in which order, and beside what: aggregates are those of the rows, and once everything is summed up,
-/// so is the roll-up.
+/// After random operations, some of them concurrent, the aggregates equal those of the rows. The roll-up also equals
+/// the rows once all hours are summed up.
 #[actix_rt::test]
-async fn the_roll_up_is_always_what_the_rows_say() {
+async fn the_roll_up_agrees_with_the_rows_after_random_operations() {
     for seed in 0..4 {
         let fixture = Fixture::new().await;
         let mut random = StdRng::seed_from_u64(seed);
@@ -214,7 +217,7 @@ async fn the_roll_up_is_always_what_the_rows_say() {
                     (Timestamp::now().unix_seconds() as i64 - ago, random.random_range(-9..10))
                 })
                 .collect();
-            let from = present() - random.random_range(0..60) * HOUR_SECS;
+            let from = current_hour() - random.random_range(0..60) * HOUR_SECS;
             match random.random_range(0..11) {
                 0 if !sent.is_empty() => {
                     let (sensor, items) = &sent[random.random_range(0..sent.len())];
@@ -254,7 +257,7 @@ async fn the_roll_up_is_always_what_the_rows_say() {
                     future::join3(months, fixture.commit(sensor, &items), fixture.fold()).await;
                 }
                 8 => {
-                    fixture.assert_true(sensor, &format!("seed {seed}, step {step}")).await;
+                    fixture.assert_aggregates(sensor, &format!("seed {seed}, step {step}")).await;
                 }
                 _ => {
                     fixture.commit(sensor, &items).await;
@@ -268,8 +271,8 @@ async fn the_roll_up_is_always_what_the_rows_say() {
         let months = "select count(*) from sensor_month where recount_at is null";
         assert_eq!(count(&fixture.database, months).await > 0, engine() != EngineName::Citus);
         for sensor in sensors {
-            fixture.assert_true(sensor, &format!("seed {seed}, at the end")).await;
-            // The present hour is not over.
+            fixture.assert_aggregates(sensor, &format!("seed {seed}, end")).await;
+            // The current hour is not summed up yet.
             let differences = differences(sensor).replace(
                 "select count(*) from rows full",
                 &format!(
@@ -292,18 +295,18 @@ async fn old_measurement(fixture: &Fixture, sensor: SensorIdentifier) -> i64 {
     .await;
     fixture.commit(sensor, &[(begin + 60, 4), (begin + 120, 6)]).await;
     let received = "update measurement set receipt_timestamp = now() - interval '29 weeks'";
-    fixture.execute(&on_table(received)).await;
+    fixture.execute(&for_engine_tables(received)).await;
     begin
 }
 
 #[actix_rt::test]
-async fn sums_outlive_their_rows_which_wait_for_them() {
+async fn rows_are_deleted_only_after_their_sums_and_the_sums_are_kept() {
     let mut fixture = Fixture::new().await;
     fixture.config.measurement_retention_days = Some(100);
     let sensor = fixture.sensor().await;
     let begin = old_measurement(&fixture, sensor).await;
     let rows = "select count(*) from measurement";
-    let keep_house = async || {
+    let run_housekeeping = async || {
         Housekeeper::new(fixture.store.clone(), &fixture.config).round().await.unwrap();
     };
 
@@ -311,20 +314,20 @@ async fn sums_outlive_their_rows_which_wait_for_them() {
         .execute("update sensor_hour_journal set commit_timestamp = now() - interval '29 weeks'")
         .await;
     fixture.execute("update sensor set creation_timestamp = now() - interval '40 weeks'").await;
-    keep_house().await;
-    assert_eq!(count(&fixture.database, rows).await, 2, "they are in the journal");
+    run_housekeeping().await;
+    assert_eq!(count(&fixture.database, rows).await, 2, "the journal contains them");
     fixture.fold().await;
     fixture.execute("update sensor_hour set recount_at = now() - interval '2 hours'").await;
-    keep_house().await;
-    assert_eq!(count(&fixture.database, rows).await, 2, "they are not summed up");
+    run_housekeeping().await;
+    assert_eq!(count(&fixture.database, rows).await, 2, "their sums are outdated");
     fixture.recount().await;
-    keep_house().await;
+    run_housekeeping().await;
     assert_eq!(count(&fixture.database, rows).await, 0);
     let sums = fixture.aggregates(sensor, 3_600).await;
     assert_eq!((sums.source, sums.rows.len()), (Source::Rollup, 1));
     assert_eq!((sums.rows[0].count, sums.rows[0].mean), (2, 5.0));
 
-    // A late item is counted; it does not take the place of the sums. A rebuild keeps them, too.
+    // A late item is counted, and the sums are kept. A rebuild also keeps them.
     fixture.commit(sensor, &[(begin + 180, 100)]).await;
     fixture.fold().await;
     fixture.recount().await;
@@ -336,7 +339,7 @@ async fn sums_outlive_their_rows_which_wait_for_them() {
 }
 
 #[actix_rt::test]
-async fn the_roll_up_has_a_retention_of_its_own() {
+async fn the_roll_up_has_its_own_retention() {
     let mut fixture = Fixture::new().await;
     fixture.config.rollup_retention_days = Some(10);
     let sensor = fixture.sensor().await;
@@ -352,7 +355,7 @@ async fn the_roll_up_has_a_retention_of_its_own() {
 }
 
 #[actix_rt::test]
-async fn an_upgrade_rolls_up_what_is_stored() {
+async fn an_upgrade_rolls_up_the_existing_rows() {
     if without_empty_databases() {
         return;
     }
@@ -365,7 +368,7 @@ async fn an_upgrade_rolls_up_what_is_stored() {
         .set_target(refinery_core::Target::Version(FIRST_WITH_ROLLUP - 1));
     before.run_async(&mut client).await.unwrap();
     let sensor = SensorIdentifier::random();
-    let hour = present() - 30 * HOUR_SECS;
+    let hour = current_hour() - 30 * HOUR_SECS;
     client
         .batch_execute(&format!(
             "insert into sensor (identifier, name) values ('{sensor}', 'before');
@@ -382,7 +385,7 @@ async fn an_upgrade_rolls_up_what_is_stored() {
 
     store::migrate(&config(&database)).await.unwrap();
     let fixture = Fixture::on(database);
-    // Until the rows are rolled up, they are read.
+    // Before the roll-up, the aggregates come from the rows.
     let aggregates = fixture.aggregates(sensor, 3_600).await;
     assert_eq!((aggregates.source, aggregates.rows.len()), (Source::Rows, 3));
     fixture.commit(sensor, &[(hour + 61, 9)]).await;
@@ -390,7 +393,7 @@ async fn an_upgrade_rolls_up_what_is_stored() {
     fixture.fold().await;
     fixture.recount().await;
 
-    fixture.assert_true(sensor, "upgraded").await;
+    fixture.assert_aggregates(sensor, "upgraded").await;
     assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
     let heartbeats = "select sum(n)::bigint from sensor_hour, unnest(heartbeat_counts) n";
     assert_eq!(count(&fixture.database, heartbeats).await, 1);
@@ -399,11 +402,11 @@ async fn an_upgrade_rolls_up_what_is_stored() {
 
 const FIRST_WITH_ROLLUP: i32 = 19;
 
-/// Rows that no commit has journalled, and rows that somebody has deleted.
+/// Includes rows that are not in the journal, and deleted rows.
 #[actix_rt::test]
-async fn the_command_counts_a_range_again() {
+async fn the_rebuild_command_recounts_a_range() {
     let fixture = Fixture::new().await;
-    let (sensor, hour) = (fixture.sensor().await, present() - 5 * HOUR_SECS);
+    let (sensor, hour) = (fixture.sensor().await, current_hour() - 5 * HOUR_SECS);
     fixture.commit(sensor, &[(hour, 1), (hour + HOUR_SECS, 2)]).await;
     fixture.fold().await;
     fixture.recount().await;
@@ -419,7 +422,7 @@ async fn the_command_counts_a_range_again() {
             Timestamp::from_unix_microseconds(second * 1_000_000).to_jiff().to_string()
         };
         let arguments = ["rollup", "rebuild", "--from", &at(hour), "--to", &at(to)];
-        tributary(&fixture.database, &arguments, "")
+        run_tributary(&fixture.database, &arguments, "")
     };
 
     let refused = rebuild(hour);
@@ -432,6 +435,6 @@ async fn the_command_counts_a_range_again() {
         String::from_utf8(done.stdout).unwrap(),
         "Counted and summed up the rows of 1 sensors.\n"
     );
-    fixture.assert_true(sensor, "rebuilt").await;
+    fixture.assert_aggregates(sensor, "rebuilt").await;
     assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
 }

@@ -1,4 +1,4 @@
-//! Passwords: from variables and from files, and nowhere to be seen, whatever goes wrong.
+//! Passwords from variables and from files: no log, answer, error or command line contains them.
 
 use std::process::Command;
 
@@ -10,10 +10,10 @@ use crate::support::postgres::{self, Database, Postgres, connect};
 use crate::support::service::{self, Service, count};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// Both passwords hold it, so that one search finds either.
+/// Part of every password, so that one search finds any of them.
 const SECRET: &str = "s3cret";
-const OF_DATABASE: &str = "s3cret-of-the-database";
-const OF_BROKER: &str = "s3cret-of-the-broker";
+const DATABASE_PASSWORD: &str = "s3cret-of-the-database";
+const BROKER_PASSWORD: &str = "s3cret-of-the-broker";
 
 async fn servers() -> (Postgres, Database, Broker) {
     let settings = postgres::Settings {
@@ -22,50 +22,50 @@ async fn servers() -> (Postgres, Database, Broker) {
     };
     let postgres = Postgres::start_with(&settings).await;
     let database = postgres.create_database(None).await;
-    let role = format!("create role guarded superuser login password '{OF_DATABASE}'");
+    let role = format!("create role guarded superuser login password '{DATABASE_PASSWORD}'");
     connect(&database.url).await.unwrap().batch_execute(&role).await.unwrap();
-    let account = Some(("tributary", OF_BROKER));
+    let account = Some(("tributary", BROKER_PASSWORD));
     let broker = Broker::start_with(Settings { account, ..Settings::default() }).await;
     (postgres, database, broker)
 }
 
-/// Without their passwords.
-fn urls(database: &Database, broker: &Broker) -> (String, String) {
+/// The URLs of both, without passwords.
+fn urls_without_passwords(database: &Database, broker: &Broker) -> (String, String) {
     let database = database.url.replace("postgres@", "guarded@");
-    (database, broker.url().replace(&format!(":{OF_BROKER}"), ""))
+    (database, broker.url().replace(&format!(":{BROKER_PASSWORD}"), ""))
 }
 
-/// All that can be seen of a service from outside.
-async fn seen(service: &Service) -> String {
-    let mut seen = service.log();
+/// The log, the answers and the command line of a service.
+async fn all_output(service: &Service) -> String {
+    let mut output = service.log();
     for path in ["/readyz", "/api/v1/status", "/api/v1/sensors", "/metrics"] {
-        seen.push_str(&format!("\n{path}: {:?}", service.get(path).await));
+        output.push_str(&format!("\n{path}: {:?}", service.get(path).await));
     }
     let pid = service.pid();
     let command_line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(command_line.contains("serve"), "{command_line}");
-    seen + &command_line
+    output + &command_line
 }
 
 #[actix_rt::test]
 async fn passwords_from_files_are_used_and_not_shown() {
     let (mut postgres, database, broker) = servers().await;
-    let (database_url, mqtt_url) = urls(&database, &broker);
+    let (database_url, mqtt_url) = urls_without_passwords(&database, &broker);
     let files = Files::new();
     let files_of = [
         ("DATABASE_URL_FILE", format!("{database_url}\n")),
-        ("DATABASE_PASSWORD_FILE", format!("{OF_DATABASE}\n")),
+        ("DATABASE_PASSWORD_FILE", format!("{DATABASE_PASSWORD}\n")),
         ("MQTT_URL_FILE", mqtt_url),
-        ("MQTT_PASSWORD_FILE", OF_BROKER.to_owned()),
+        ("MQTT_PASSWORD_FILE", BROKER_PASSWORD.to_owned()),
     ]
-    .map(|(name, text)| (name, files.put(name, &text)));
-    // Nothing but files, and whatever a library says.
+    .map(|(name, text)| (name, files.write(name, &text)));
+    // Only the files, and the logs of all libraries.
     let mut settings = vec![("DATABASE_URL", ""), ("MQTT_URL", ""), ("LOG_FILTER", "trace")];
     settings.extend(files_of.iter().map(|(name, path)| (*name, path.as_str())));
     let service = Service::start(&database, &broker, &settings).await;
-    let ours = "select count(*) from pg_stat_activity where usename = 'guarded'";
-    assert!(count(&database, ours).await > 0);
-    // On a busy machine the first connection with SCRAM takes longer than a request waits for one.
+    let sessions = "select count(*) from pg_stat_activity where usename = 'guarded'";
+    assert!(count(&database, sessions).await > 0);
+    // On a busy machine the first connection with SCRAM takes longer than the timeout of a request.
     eventually(TIMEOUT, async || {
         match service.post("/api/v1/sensors", &json!({ "name": "guarded" })).await {
             Ok((201, _)) => Ok(()),
@@ -80,15 +80,15 @@ async fn passwords_from_files_are_used_and_not_shown() {
         other => Err(format!("{other:?}")),
     })
     .await;
-    let seen = seen(&service).await;
-    assert!(seen.contains("TRACE"), "libraries speak too");
-    assert!(!seen.contains(SECRET), "{}", around(&seen));
+    let output = all_output(&service).await;
+    assert!(output.contains("TRACE"), "libraries also log");
+    assert!(!output.contains(SECRET), "{}", first_line_with_secret(&output));
 }
 
 #[actix_rt::test]
 async fn a_refused_password_is_not_shown() {
     let (_postgres, database, broker) = servers().await;
-    let (database_url, mqtt_url) = urls(&database, &broker);
+    let (database_url, mqtt_url) = urls_without_passwords(&database, &broker);
     let settings = [
         ("DATABASE_URL", database_url.as_str()),
         ("DATABASE_PASSWORD", "s3cret-but-wrong"),
@@ -103,11 +103,11 @@ async fn a_refused_password_is_not_shown() {
         if refused && service.get("/healthz").await.is_ok() { Ok(log) } else { Err(log) }
     })
     .await;
-    let seen = log + &seen(&service).await;
-    assert!(!seen.contains(SECRET), "{}", around(&seen));
+    let output = log + &all_output(&service).await;
+    assert!(!output.contains(SECRET), "{}", first_line_with_secret(&output));
 }
 
-/// What the binary says and how it ends.
+/// Whether the command succeeds, and its output.
 fn run(directory: &Files, arguments: &[&str], settings: &[(&str, &str)]) -> (bool, String) {
     let run = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .args(arguments)
@@ -116,19 +116,19 @@ fn run(directory: &Files, arguments: &[&str], settings: &[(&str, &str)]) -> (boo
         .current_dir(directory.directory())
         .output()
         .unwrap();
-    let said = [run.stdout, run.stderr].concat();
-    (run.status.success(), String::from_utf8(said).unwrap())
+    let output = [run.stdout, run.stderr].concat();
+    (run.status.success(), String::from_utf8(output).unwrap())
 }
 
 #[actix_rt::test]
-async fn no_error_shows_a_password() {
+async fn no_error_message_shows_a_password() {
     let (_postgres, database, broker) = servers().await;
-    let (database_url, mqtt_url) = urls(&database, &broker);
+    let (database_url, mqtt_url) = urls_without_passwords(&database, &broker);
     let files = Files::new();
-    let secret = files.put("secret", "s3cret-in-a-file");
+    let secret = files.write("secret", "s3cret-in-a-file");
     let wrong = database_url.replace("guarded@", "guarded:s3cret-and-wrong@");
     let api = ["simulate", "--api", "http://127.0.0.1:9", "--quiet"];
-    for (arguments, settings, says) in [
+    for (arguments, settings, expected) in [
         (&["migrate"][..], vec![("DATABASE_URL", wrong.as_str())], "28P01"),
         (&["migrate"], vec![("DATABASE_URL", "postgres://u:s3cret@h:port/d")], "DATABASE_URL"),
         (&["migrate"], vec![("DATABASE_URL", "user=u password='s3cret")], "malformed"),
@@ -151,14 +151,14 @@ async fn no_error_shows_a_password() {
         (&api, vec![("MQTT_URL", "mqtt://u:s3cret@h:port")], "MQTT_URL"),
         (&api, vec![("MQTT_URL", &mqtt_url), ("MQTT_PASSWORD_FILE", &secret)], "No answer"),
     ] {
-        let (success, said) = run(&files, arguments, &settings);
+        let (success, output) = run(&files, arguments, &settings);
         assert!(!success, "{settings:?}");
-        let (said, says) = (said.to_lowercase(), says.to_lowercase());
-        assert!(said.contains(&says) && !said.contains(SECRET), "{settings:?}: {said}");
+        let (output, expected) = (output.to_lowercase(), expected.to_lowercase());
+        assert!(output.contains(&expected) && !output.contains(SECRET), "{settings:?}: {output}");
     }
 }
 
-/// Each of these was written by somebody. The first is the URL, the second what the remedy says.
+/// URLs that users have written, each with part of the advice in the error message.
 const MALFORMED: &[(&str, &str)] = &[
     ("\"postgres://u:s3cret@h/d\"", "remove them"),
     ("'postgres://u:s3cret@h/d'", "remove them"),
@@ -213,14 +213,14 @@ fn no_malformed_url_shows_its_password() {
             assert!(output.contains(remedy), "{command} {url}: {output}");
         }
     }
-    // Only the URL's own form is taken for one: a byte order mark and capitals mean no harm.
+    // A byte order mark and capitals are accepted.
     for url in ["\u{feff}postgres://u:s3cret@h/d", "PostgreSQL://u:s3cret@h/d"] {
         let settings = [("DATABASE_URL", url), ("MQTT_URL", "mqtt://u:s3cret@127.0.0.1:1")];
         let (success, output) = run(&files, &["check-config"], &settings);
         assert!(success && output.contains("host=h port=5432 dbname=d user=u"), "{url}: {output}");
         assert!(!output.contains(SECRET), "{url}: {output}");
     }
-    // The secret where its file's name belongs.
+    // The secret instead of a file name.
     for name in ["DATABASE_PASSWORD_FILE", "DATABASE_URL_FILE", "MQTT_PASSWORD_FILE"] {
         let url = if name == "DATABASE_URL_FILE" { "" } else { "postgres://u@h/d" };
         let settings =
@@ -231,21 +231,21 @@ fn no_malformed_url_shows_its_password() {
 }
 
 #[test]
-fn check_config_tells_all_but_secrets() {
+fn check_config_prints_all_settings_without_secrets() {
     let files = Files::new();
-    let password = files.put("password", OF_DATABASE);
-    files.put(".env", "DATABASE_URL=postgres://guarded@db.example/fleet\nHTTP_WORKERS=3\n");
-    let mqtt_url = format!("mqtt://tributary:{OF_BROKER}@broker.example");
+    let password = files.write("password", DATABASE_PASSWORD);
+    files.write(".env", "DATABASE_URL=postgres://guarded@db.example/fleet\nHTTP_WORKERS=3\n");
+    let mqtt_url = format!("mqtt://tributary:{BROKER_PASSWORD}@broker.example");
     let settings = [
         ("DATABASE_PASSWORD_FILE", password.as_str()),
         ("MQTT_URL", &mqtt_url),
         ("HTTP_WORKERS", ""),
     ];
-    let (success, said) = run(&files, &["check-config"], &settings);
-    assert!(success, "{said}");
-    let origin = |name: &str| {
-        let line = said.lines().find(|line| line.starts_with(&format!("{name} ")));
-        line.unwrap_or_else(|| panic!("no {name}: {said}")).to_owned()
+    let (success, output) = run(&files, &["check-config"], &settings);
+    assert!(success, "{output}");
+    let line_of = |name: &str| {
+        let line = output.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}: {output}")).to_owned()
     };
     for (name, expected) in [
         ("DATABASE_URL", &["host=db.example port=5432 dbname=fleet user=guarded", ".env"][..]),
@@ -254,25 +254,25 @@ fn check_config_tells_all_but_secrets() {
         ("BATCH_MAX_ITEMS", &["50000", "default"]),
     ] {
         for part in expected {
-            assert!(origin(name).contains(part), "{said}");
+            assert!(line_of(name).contains(part), "{output}");
         }
     }
-    assert!(said.contains("\nNo problems found.\n") && !said.contains(SECRET), "{said}");
+    assert!(output.contains("\nNo problems found.\n") && !output.contains(SECRET), "{output}");
 
     let settings =
         [("MQTT_URL", mqtt_url.as_str()), ("MQTT_CA_FILE", "/no/such"), ("WINDOW_BYTES", "65536")];
-    let (success, said) = run(&files, &["check-config"], &settings);
-    assert!(!success && said.contains("2 problems:"), "{said}");
+    let (success, output) = run(&files, &["check-config"], &settings);
+    assert!(!success && output.contains("2 problems:"), "{output}");
     assert!(
-        said.contains("MQTT_CA_FILE is set, but") && said.contains("WINDOW_BYTES=65536"),
-        "{said}"
+        output.contains("MQTT_CA_FILE is set, but") && output.contains("WINDOW_BYTES=65536"),
+        "{output}"
     );
 
-    files.put(".env", "LOG_FORMAT=text\nDATABASE_PASSWORD=s3cret with spaces\n");
-    let (success, said) = run(&files, &["check-config"], &settings);
+    files.write(".env", "LOG_FORMAT=text\nDATABASE_PASSWORD=s3cret with spaces\n");
+    let (success, output) = run(&files, &["check-config"], &settings);
     assert!(
-        !success && said.contains("the line after LOG_FORMAT") && !said.contains(SECRET),
-        "{said}"
+        !success && output.contains("the line after LOG_FORMAT") && !output.contains(SECRET),
+        "{output}"
     );
 }
 
@@ -298,11 +298,11 @@ fn check_config_fails_where_serve_does_and_names_misspelt_settings() {
     }
     let misspelt =
         "DATABSE_URL=postgres://u:s3cret@h/d\nMQTT_TOPIC_PREFIXES=a\nPOSTGRES_DB=d\nAUTH=off\n";
-    files.put(".env", misspelt);
+    files.write(".env", misspelt);
     let settings =
         [("DATABASE_URL", "postgres://u@127.0.0.1:1/d"), ("MQTT_URL", "mqtt://127.0.0.1:1")];
     let (success, output) = run(&files, &["check-config"], &settings);
-    assert!(success, "it would start: {output}");
+    assert!(success, "{output}");
     for expected in [
         "DATABSE_URL in .env is not a known setting; did you mean DATABASE_URL?",
         "MQTT_TOPIC_PREFIXES in .env is not a known setting; did you mean MQTT_TOPIC_PREFIX?",
@@ -313,8 +313,8 @@ fn check_config_fails_where_serve_does_and_names_misspelt_settings() {
     assert!(!output.contains(SECRET) && !output.contains("POSTGRES_DB"), "{output}");
 }
 
-/// Shows a token, and returns the status and the `token` of the answer.
-async fn ask(service: &Service, token: &str, path: &str, body: &Value) -> (u16, Option<String>) {
+/// Sends a POST with this bearer token, and returns the status and the `token` of the answer.
+async fn post(service: &Service, token: &str, path: &str, body: &Value) -> (u16, Option<String>) {
     let request = service::client(true).post(format!("{}{path}", service.url()));
     let request = request.bearer_auth(token).timeout(TIMEOUT);
     let mut answer = request.send_json(body).await.unwrap();
@@ -324,14 +324,14 @@ async fn ask(service: &Service, token: &str, path: &str, body: &Value) -> (u16, 
 }
 
 #[actix_rt::test]
-async fn what_callers_show_and_the_key_of_https_are_in_no_log() {
+async fn no_log_contains_credentials_of_callers_or_the_key_of_https() {
     let (broker, database) = (Broker::shared().await, service::database().await);
     let files = Files::new();
     let ours = Authority::new("ours");
-    let authority = files.put("ours.pem", ours.certificate());
+    let authority = files.write("ours.pem", ours.certificate());
     let pair = ours.server(&["127.0.0.1"]);
-    let certificate = files.put("http.pem", &pair.certificate);
-    let key = files.put("http.key", &pair.key);
+    let certificate = files.write("http.pem", &pair.certificate);
+    let key = files.write("http.key", &pair.key);
     let settings = [
         ("AUTH", "on"),
         ("HTTP_CERTIFICATE_FILE", certificate.as_str()),
@@ -340,39 +340,38 @@ async fn what_callers_show_and_the_key_of_https_are_in_no_log() {
     ];
     let service = Service::start(&database, broker, &settings).await;
     let create = ["token", "create", "--name", "me", "--role", "admin"];
-    let (success, said) = run(&files, &create, &[("DATABASE_URL", &database.url)]);
-    let token = said.lines().last().unwrap();
-    assert!(success && token.starts_with("trb_"), "{said}");
+    let (success, output) = run(&files, &create, &[("DATABASE_URL", &database.url)]);
+    let token = output.lines().last().unwrap();
+    assert!(success && token.starts_with("trb_"), "{output}");
 
     let ada = json!({"name": "ada", "role": "operator", "password": "s3cret-of-ada, long enough"});
-    assert_eq!(ask(&service, token, "/api/v1/users", &ada).await.0, 201);
+    assert_eq!(post(&service, token, "/api/v1/users", &ada).await.0, 201);
     let right = json!({"name": "ada", "password": "s3cret-of-ada, long enough"});
-    let (status, session) = ask(&service, "trb_s3cret", "/api/v1/sessions", &right).await;
+    let (status, session) = post(&service, "trb_s3cret", "/api/v1/sessions", &right).await;
     assert_eq!(status, 201);
     let wrong = json!({"name": "ada", "password": "s3cret, but not hers"});
-    assert_eq!(ask(&service, token, "/api/v1/sessions", &wrong).await.0, 401);
+    assert_eq!(post(&service, token, "/api/v1/sessions", &wrong).await.0, 401);
     let second = json!({"name": "second", "role": "viewer"});
-    assert_eq!(ask(&service, "trb_s3cret", "/api/v1/tokens", &second).await.0, 401);
-    let (status, second) = ask(&service, token, "/api/v1/tokens", &second).await;
+    assert_eq!(post(&service, "trb_s3cret", "/api/v1/tokens", &second).await.0, 401);
+    let (status, second) = post(&service, token, "/api/v1/tokens", &second).await;
     assert_eq!(status, 201);
 
     let fleet = ["simulate", "--api", &service.url(), "--api-ca", &authority, "--quiet"];
-    let stranger =
+    let wrong_token =
         [("MQTT_URL", broker.url()), ("API_TOKEN", "trb_s3cret"), ("LOG_FILTER", "trace")];
-    let (success, said) = run(&files, &fleet, &stranger);
-    assert!(!success && said.contains("401") && !said.contains(SECRET), "{said}");
+    let (success, output) = run(&files, &fleet, &wrong_token);
+    assert!(!success && output.contains("401") && !output.contains(SECRET), "{output}");
 
-    let seen = seen(&service).await;
-    assert!(seen.contains("TRACE") && seen.contains("/api/v1/sessions"), "libraries speak too");
+    let output = all_output(&service).await;
+    assert!(output.contains("TRACE") && output.contains("/api/v1/sessions"), "libraries also log");
     let lines_of_key = pair.key.lines().filter(|line| !line.starts_with('-'));
-    let kept = [token, &session.unwrap(), &second.unwrap(), SECRET, "$argon2id$"];
-    for secret in kept.into_iter().chain(lines_of_key) {
-        let line = seen.lines().find(|line| line.contains(secret));
+    let secrets = [token, &session.unwrap(), &second.unwrap(), SECRET, "$argon2id$"];
+    for secret in secrets.into_iter().chain(lines_of_key) {
+        let line = output.lines().find(|line| line.contains(secret));
         assert!(line.is_none(), "{secret}: {line:?}");
     }
 }
 
-/// Where it stands in much text.
-fn around(text: &str) -> &str {
+fn first_line_with_secret(text: &str) -> &str {
     text.lines().find(|line| line.contains(SECRET)).unwrap_or_default()
 }

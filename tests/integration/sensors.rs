@@ -1,4 +1,4 @@
-//! Sensors known and unknown, many of them, and their actors.
+//! Known, unknown and deleted sensors, and their actors.
 
 use serde_json::json;
 use tributary::app::App;
@@ -25,7 +25,7 @@ async fn an_unknown_sensor_is_rejected_until_it_is_created() {
 
     client.publish(&topic, measurements([1.0, 2.0, 3.0])).await.unwrap();
     let entry = service.wait_for_ledger(|entry| entry.received == 3 && entry.in_flight == 0).await;
-    assert_eq!(entry.rejected, 3, "counted in items");
+    assert_eq!(entry.rejected, 3, "three items");
     let (_, page) = service.get("/api/v1/rejections").await.unwrap();
     assert_eq!(page["items"][0]["reason"], "unknown_sensor", "{page}");
     assert_eq!(page["items"][0]["sensor_identifier"], json!(identifier), "{page}");
@@ -34,11 +34,11 @@ async fn an_unknown_sensor_is_rejected_until_it_is_created() {
     assert_eq!(service.post("/api/v1/sensors", &body).await.unwrap().0, 201);
     client.publish(&topic, measurement(4.0)).await.unwrap();
     let entry = service.wait_for_ledger(|entry| entry.received == 4 && entry.in_flight == 0).await;
-    assert_eq!(entry.committed, 1, "known as soon as it is created");
+    assert_eq!(entry.committed, 1, "the sensor exists");
 }
 
 #[actix_rt::test]
-async fn an_unknown_sensor_is_registered_where_that_is_the_setting() {
+async fn an_unknown_sensor_is_created_if_the_setting_is_register() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
@@ -54,7 +54,7 @@ async fn an_unknown_sensor_is_registered_where_that_is_the_setting() {
 }
 
 #[actix_rt::test]
-async fn a_deleted_sensor_leaves_no_row_and_speaks_in_vain() {
+async fn a_deleted_sensor_has_no_rows_and_its_messages_are_rejected() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[]).await;
@@ -75,13 +75,13 @@ async fn a_deleted_sensor_leaves_no_row_and_speaks_in_vain() {
 }
 
 #[actix_rt::test]
-async fn a_known_sensor_keeps_its_actor_beside_an_unknown_one() {
+async fn a_known_sensor_gets_an_actor_if_it_is_looked_up_with_an_unknown_one() {
     let broker = Broker::shared().await;
     let database = database().await;
     let mut service = Service::start(&database, broker, &[]).await;
     let known = service.create_sensor("known").await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
-    // Both wait when the service comes back, and are looked up together.
+    // Both messages are queued when the service starts again, so that both sensors are looked up together.
     assert!(service.terminate().await.success());
     for sensor in [known.as_str(), &Uuid::new_v4().to_string()] {
         let topic = format!("{}/measurements/{sensor}", database.name);
@@ -95,7 +95,7 @@ async fn a_known_sensor_keeps_its_actor_beside_an_unknown_one() {
 }
 
 #[actix_rt::test]
-async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
+async fn an_idle_actor_stops_and_a_new_one_loads_its_state_from_the_database() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[("SENSOR_IDLE_SECS", "1")]).await;
@@ -128,7 +128,7 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
         if live.is_null() { Ok(()) } else { Err(live) }
     })
     .await;
-    // A newer revision, which it has not acknowledged, does not hide that.
+    // A newer revision without an acknowledgement does not hide the older acknowledgement.
     let configurations = format!("/api/v1/sensors/{sensor}/configurations");
     let (status, _) = service.post(&configurations, &json!({ "interval": 2 })).await.unwrap();
     assert_eq!(status, 202);
@@ -146,19 +146,19 @@ async fn an_idle_actor_retires_and_comes_back_with_what_the_tables_know() {
 }
 
 #[actix_rt::test]
-async fn ten_thousand_sensors_have_an_actor_each() {
+async fn ten_thousand_sensors_have_one_actor_each() {
     const SENSORS: u128 = 10_000;
     let broker = Broker::shared().await;
     let database = database().await;
     let service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     for round in 0..2 {
-        let said = (0..SENSORS).map(|number| {
+        let publishes = (0..SENSORS).map(|number| {
             let topic = format!("{}/measurements/{}", database.name, Uuid::from_u128(number + 1));
             let client = &client;
             async move { client.publish(&topic, measurement(f64::from(round))).await }
         });
-        for outcome in futures_util::future::join_all(said).await {
+        for outcome in futures_util::future::join_all(publishes).await {
             outcome.unwrap();
         }
     }
@@ -168,10 +168,10 @@ async fn ten_thousand_sensors_have_an_actor_each() {
     assert_eq!(count(&database, "select count(*) from sensor").await, SENSORS as i64);
 }
 
-const POISONED: &str = r#"{"measurements":[{"revision":0,"timestamp":1,"value":{"poison":1}}]}"#;
+const PANICS: &str = r#"{"measurements":[{"revision":0,"timestamp":1,"value":{"poison":1}}]}"#;
 
-/// A service in this process whose actors panic over that.
-async fn with_poison(database: &Database, broker: &Broker, unknown_sensor: &str) -> App {
+/// Starts a service in this process whose actors panic on `PANICS`.
+async fn start_with_faults(database: &Database, broker: &Broker, unknown_sensor: &str) -> App {
     let settings = |name: &str| {
         Some(match name {
             "DATABASE_URL" => database.url.clone(),
@@ -184,18 +184,18 @@ async fn with_poison(database: &Database, broker: &Broker, unknown_sensor: &str)
             _ => return None,
         })
     };
-    let poison = Faults::actor_panics(|uplink| {
+    let faults = Faults::actor_panics(|uplink| {
         uplink.message.payload().windows(6).any(|it| it == b"poison")
     });
-    App::start(Config::read(settings).unwrap(), poison, LogFilterHandle::nothing()).await.unwrap()
+    App::start(Config::read(settings).unwrap(), faults, LogFilterHandle::nothing()).await.unwrap()
 }
 
-/// It takes what was delivered to its actor back to the broker, and that once.
+/// A stop of the actor makes the broker redeliver all its messages in flight, so it must happen only once.
 #[actix_rt::test]
 async fn a_replayed_message_stops_its_actor_once() {
     let broker = Broker::shared().await;
     let database = database().await;
-    let app = with_poison(&database, broker, "reject").await;
+    let app = start_with_faults(&database, broker, "reject").await;
     let (ledger, url) = (app.ledger(), format!("http://{}/api/v1", app.address()));
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let running = actix_rt::spawn(app.run_until(async move || drop((&mut stopped).await)));
@@ -206,17 +206,17 @@ async fn a_replayed_message_stops_its_actor_once() {
     let sensor = Uuid::new_v4();
     let topic = format!("{}/measurements/{sensor}", database.name);
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
-    // The subscription is there once a message arrives.
-    let nowhere = format!("{}/log-messages/{}", database.name, Uuid::new_v4());
+    // The service is subscribed once it receives a message.
+    let unknown_sensor = format!("{}/log-messages/{}", database.name, Uuid::new_v4());
     eventually(TIMEOUT, async || {
-        client.publish(&nowhere, "{").await.unwrap();
+        client.publish(&unknown_sensor, "{").await.unwrap();
         match ledger.snapshot().log_messages.rejected {
             0 => Err(ledger.snapshot().log_messages),
             _ => Ok(()),
         }
     })
     .await;
-    client.publish(&topic, POISONED).await.unwrap();
+    client.publish(&topic, PANICS).await.unwrap();
     eventually(TIMEOUT, async || match ledger.snapshot().measurements {
         entry if entry.rejected == 1 => Ok(()),
         entry => Err(entry),
@@ -228,9 +228,9 @@ async fn a_replayed_message_stops_its_actor_once() {
         let report = post("/rejections/replay", json!({ "sensor": sensor })).await;
         ["replayed", "failed", "kept", "refused_items"].map(|name| report[name].as_u64().unwrap())
     };
-    assert_eq!(replay().await, [1, 1, 0, 0], "it stops its actor");
+    assert_eq!(replay().await, [1, 1, 0, 0], "the actor panics");
     for _ in 0..2 {
-        assert_eq!(replay().await, [1, 0, 1, 1], "it is not given to its actor");
+        assert_eq!(replay().await, [1, 0, 1, 1], "the message bypasses the actor");
     }
 
     let reasons = "select count(*) from rejection where reason = 'actor_failed'";
@@ -246,20 +246,20 @@ async fn a_replayed_message_stops_its_actor_once() {
     running.await.unwrap().unwrap();
 }
 
-/// An actor that panics is started again, its neighbours' messages come again and are stored, and
-/// the message that stops it twice is rejected.
+/// The actor is started again, the other messages in flight are redelivered and stored, and the message that causes
+/// two panics is rejected.
 #[actix_rt::test]
-async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
+async fn a_panic_in_an_actor_loses_no_message_except_the_one_that_causes_it() {
     let broker = Broker::shared().await;
     let database = database().await;
-    let app = with_poison(&database, broker, "register").await;
+    let app = start_with_faults(&database, broker, "register").await;
     let ledger = app.ledger();
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let running = actix_rt::spawn(app.run_until(async move || drop((&mut stopped).await)));
 
     let client = Client::connect(broker.url(), &format!("{}-sensor", database.name)).await;
     let topic = format!("{}/measurements/{}", database.name, Uuid::new_v4());
-    // The subscription is there once a message arrives.
+    // The service is subscribed once it receives a message.
     eventually(TIMEOUT, async || {
         client.publish(&topic, measurement(0.0)).await.unwrap();
         match ledger.snapshot().measurements.committed {
@@ -271,7 +271,7 @@ async fn a_panic_in_an_actor_costs_no_message_but_the_one_that_caused_it() {
     for second in 1..50 {
         client.publish(&topic, measurement(f64::from(second))).await.unwrap();
         if second == 25 {
-            client.publish(&topic, POISONED).await.unwrap();
+            client.publish(&topic, PANICS).await.unwrap();
         }
     }
 

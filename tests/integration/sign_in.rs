@@ -1,5 +1,4 @@
-//! A session has the role and the password that the user has, even if the user is changed while the
-//! sign-in is under way.
+//! A session never has an outdated role or password, also if the user is changed during the sign-in.
 
 use tributary::domain::{Role, Scope, Timestamp, Token};
 use tributary::store::{NewToken, NewUser, Store, UserChange, UserRow};
@@ -39,53 +38,53 @@ fn session(user: &UserRow) -> NewToken {
 }
 
 #[actix_rt::test]
-async fn a_change_during_the_check_of_the_password_prevents_the_session() {
+async fn a_change_of_the_user_during_the_password_check_prevents_the_session() {
     let database = database().await;
-    let (store, read) = user(&database).await;
+    let (store, outdated) = user(&database).await;
     for change in [
         UserChange { role: Some(Role::Viewer), ..UserChange::default() },
         UserChange { role: Some(Role::Admin), password_hash: Some("new".into()), scope: None },
     ] {
-        store.change_user(Scope::All, read.identifier, &change).await.unwrap();
-        assert_eq!(store.open_session(&read, "hash", &session(&read)).await.unwrap(), None);
+        store.change_user(Scope::All, outdated.identifier, &change).await.unwrap();
+        assert_eq!(store.open_session(&outdated, "hash", &session(&outdated)).await.unwrap(), None);
     }
-    let (now, hash) = store.user_named("user", None).await.unwrap().unwrap();
-    assert!(store.open_session(&now, &hash, &session(&now)).await.unwrap().is_some());
+    let (current, hash) = store.user_named("user", None).await.unwrap().unwrap();
+    assert!(store.open_session(&current, &hash, &session(&current)).await.unwrap().is_some());
     assert_eq!(count(&database, SESSIONS).await, 1);
 }
 
 #[actix_rt::test]
-async fn a_change_that_comes_while_the_session_is_written_ends_it() {
+async fn a_change_of_the_user_during_the_insert_of_the_session_revokes_it() {
     let database = database().await;
     let (store, user) = user(&database).await;
-    let mut locker = connect(&database.url).await.unwrap();
-    let lock = locker.transaction().await.unwrap();
+    let mut lock_holder = connect(&database.url).await.unwrap();
+    let lock = lock_holder.transaction().await.unwrap();
     lock.batch_execute("lock table token in share row exclusive mode").await.unwrap();
     let new = session(&user);
-    let waiting = async |query: &str| {
-        let waiting = format!(
+    let wait_for_blocked = async |query: &str| {
+        let blocked = format!(
             "select count(*) from pg_stat_activity
              where wait_event_type = 'Lock' and datname = current_database() and query like '{query}%'"
         );
-        eventually(TIMEOUT, async || match count(&database, &waiting).await {
+        eventually(TIMEOUT, async || match count(&database, &blocked).await {
             1 => Ok(()),
             seen => Err(seen),
         })
         .await;
     };
-    // The sign-in has looked, and waits to write; then the change comes.
+    // The sign-in has read the user, and waits to insert the session; then the user is changed.
     let sign_in = store.open_session(&user, "hash", &new);
     let change = UserChange { role: Some(Role::Viewer), ..UserChange::default() };
-    let changing = async {
-        waiting("delete from token where expiry").await;
+    let change_user = async {
+        wait_for_blocked("delete from token where expiry").await;
         let change = store.change_user(Scope::All, user.identifier, &change);
         let unlock = async {
-            waiting("update account").await;
+            wait_for_blocked("update account").await;
             lock.rollback().await.unwrap();
         };
         futures_util::future::join(change, unlock).await.0.unwrap();
     };
-    let (session, ()) = futures_util::future::join(sign_in, changing).await;
+    let (session, ()) = futures_util::future::join(sign_in, change_user).await;
     assert!(session.unwrap().is_some());
     assert_eq!(count(&database, SESSIONS).await, 0);
 }

@@ -1,5 +1,5 @@
-//! A client that takes nothing of an answer, or next to nothing, is cut off over HTTP/1 and HTTP/2, and what its
-//! answer held is free again. Who takes more is served to the end.
+//! The service closes the connection of a client that reads an answer too slowly, over HTTP/1 and HTTP/2, and frees the
+//! resources of that answer. Clients above the minimum rate get the whole answer.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::support::postgres::{Database, connect};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// More than the buffers of the systems between hold.
+/// More than the socket buffers of both sides hold.
 const ROWS: u32 = 60_000;
 const ROW_BYTES: u32 = 600;
 
-/// 32 KB/s, far below the least rate.
+/// The slow clients read 32 KB/s, far below this minimum rate.
 const MIN_BYTES_PER_SEC: (&str, &str) = ("HTTP_MIN_BYTES_PER_SEC", "150000");
-const SIP_BYTES: usize = 16 << 10;
-const SIP_EVERY: Duration = Duration::from_millis(500);
+const SLOW_READ_BYTES: usize = 16 << 10;
+const SLOW_READ_INTERVAL: Duration = Duration::from_millis(500);
 
 const RUNNING: &str = "select count(*) from pg_stat_activity
     where datname = current_database() and application_name = 'tributary-export'";
@@ -38,8 +38,8 @@ struct Fixture {
 async fn fixture(settings: &[(&str, &str)], is_secure: bool) -> Fixture {
     let files = Files::new();
     let pair = Authority::new("ours").server(&["127.0.0.1"]);
-    let certificate = files.put("http.pem", &pair.certificate);
-    let key = files.put("http.key", &pair.key);
+    let certificate = files.write("http.pem", &pair.certificate);
+    let key = files.write("http.key", &pair.key);
     let mut all = vec![("HTTP_WRITE_TIMEOUT_SECS", "2"), ("HTTP_WORKERS", "1")];
     if is_secure {
         all.extend([("HTTP_CERTIFICATE_FILE", certificate.as_str()), ("HTTP_KEY_FILE", &key)]);
@@ -61,7 +61,7 @@ async fn fixture(settings: &[(&str, &str)], is_secure: bool) -> Fixture {
 }
 
 impl Fixture {
-    /// A connection of HTTP/2 whose streams have this window.
+    /// An HTTP/2 connection whose streams have this window.
     async fn http2(&self, window: u32) -> SendRequest<&'static [u8]> {
         let options = ClientOptions {
             authority: None,
@@ -82,7 +82,7 @@ impl Fixture {
         client
     }
 
-    async fn ask(&self, client: &mut SendRequest<&'static [u8]>, path: &str) -> h2::RecvStream {
+    async fn get(&self, client: &mut SendRequest<&'static [u8]>, path: &str) -> h2::RecvStream {
         let request = http::Request::get(format!("{}{path}", self.service.url())).body(()).unwrap();
         let (answer, _) = client.send_request(request, true).unwrap();
         let answer = answer.await.unwrap();
@@ -90,7 +90,7 @@ impl Fixture {
         answer.into_body()
     }
 
-    async fn nothing_is_left(&self) {
+    async fn assert_no_export_is_running(&self) {
         eventually(TIMEOUT, async || match count(&self.database, RUNNING).await {
             0 => Ok(()),
             running => Err(running),
@@ -100,23 +100,23 @@ impl Fixture {
 }
 
 #[actix_rt::test]
-async fn a_client_of_http2_with_a_shut_window_is_cut_off() {
+async fn an_http2_client_with_a_closed_window_is_disconnected() {
     let fixture = fixture(&[], true).await;
     for path in [&*fixture.export, "/api/v1/status"] {
         let mut client = fixture.http2(0).await;
-        let mut body = fixture.ask(&mut client, path).await;
+        let mut body = fixture.get(&mut client, path).await;
         let end = tokio::time::timeout(TIMEOUT, body.data()).await;
         assert!(matches!(end, Ok(Some(Err(_)))), "{path}: {end:?}");
     }
-    fixture.nothing_is_left().await;
+    fixture.assert_no_export_is_running().await;
     assert!(fixture.service.log().contains("reads too slowly"), "{}", fixture.service.log());
 }
 
 #[actix_rt::test]
-async fn a_trickling_client_of_http2_is_cut_off_and_a_quick_one_gets_all() {
+async fn a_slow_http2_client_is_disconnected_and_a_fast_one_gets_the_whole_answer() {
     let fixture = fixture(&[MIN_BYTES_PER_SEC], true).await;
     let mut client = fixture.http2(1 << 20).await;
-    let mut body = fixture.ask(&mut client, &fixture.export).await;
+    let mut body = fixture.get(&mut client, &fixture.export).await;
     let mut bytes = 0;
     while let Some(piece) = body.data().await {
         bytes += piece.as_ref().unwrap().len();
@@ -125,33 +125,36 @@ async fn a_trickling_client_of_http2_is_cut_off_and_a_quick_one_gets_all() {
     let all = bytes;
     assert!(all > (ROWS * ROW_BYTES) as usize, "{all} bytes");
 
-    let mut body = fixture.ask(&mut fixture.http2(1 << 20).await, &fixture.export).await;
+    let mut body = fixture.get(&mut fixture.http2(1 << 20).await, &fixture.export).await;
     let mut bytes = 0;
-    let sip = async {
+    let read_slowly = async {
         while let Some(piece) = body.data().await {
             let Ok(piece) = piece else { return true };
             bytes += piece.len();
-            for sip in piece.chunks(SIP_BYTES) {
-                tokio::time::sleep(SIP_EVERY.mul_f64(sip.len() as f64 / SIP_BYTES as f64)).await;
-                body.flow_control().release_capacity(sip.len()).unwrap();
+            for part in piece.chunks(SLOW_READ_BYTES) {
+                tokio::time::sleep(
+                    SLOW_READ_INTERVAL.mul_f64(part.len() as f64 / SLOW_READ_BYTES as f64),
+                )
+                .await;
+                body.flow_control().release_capacity(part.len()).unwrap();
             }
         }
         false
     };
-    let is_cut_off = tokio::time::timeout(2 * TIMEOUT, sip).await;
-    assert_eq!(is_cut_off, Ok(true), "after {bytes} bytes");
+    let is_disconnected = tokio::time::timeout(2 * TIMEOUT, read_slowly).await;
+    assert_eq!(is_disconnected, Ok(true), "after {bytes} bytes");
     assert!(bytes < all);
-    fixture.nothing_is_left().await;
+    fixture.assert_no_export_is_running().await;
 }
 
 #[actix_rt::test]
-async fn a_trickling_client_of_http1_is_cut_off_and_a_quick_one_gets_all() {
-    // So long that the system, whose timeout is the same, sees the window open in between.
+async fn a_slow_http1_client_is_disconnected_and_a_fast_one_gets_the_whole_answer() {
+    // TCP_USER_TIMEOUT is equal: it must be long enough for the window to open in between.
     let fixture = fixture(&[MIN_BYTES_PER_SEC, ("HTTP_WRITE_TIMEOUT_SECS", "6")], false).await;
     let host = fixture.service.url().replace("http://", "");
-    let ask = async || {
+    let send_request = async || {
         let socket = TcpSocket::new_v4().unwrap();
-        // What the system has received is read even after the connection was cut.
+        // The client can read what the kernel has received even after the connection is closed.
         socket.set_recv_buffer_size(64 << 10).unwrap();
         let mut socket = socket.connect(host.parse().unwrap()).await.unwrap();
         let request =
@@ -160,20 +163,20 @@ async fn a_trickling_client_of_http1_is_cut_off_and_a_quick_one_gets_all() {
         socket
     };
     let mut whole = Vec::new();
-    ask().await.read_to_end(&mut whole).await.unwrap();
+    send_request().await.read_to_end(&mut whole).await.unwrap();
     assert!(whole.ends_with(b"\r\n0\r\n\r\n"), "{} bytes", whole.len());
 
-    let (mut slow, mut bytes, mut sip) = (ask().await, 0, vec![0; SIP_BYTES]);
-    let sips = async {
+    let (mut slow, mut bytes, mut buffer) = (send_request().await, 0, vec![0; SLOW_READ_BYTES]);
+    let read_slowly = async {
         loop {
-            match slow.read(&mut sip).await {
+            match slow.read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => bytes += count,
             }
-            tokio::time::sleep(SIP_EVERY).await;
+            tokio::time::sleep(SLOW_READ_INTERVAL).await;
         }
     };
-    let end = tokio::time::timeout(2 * TIMEOUT, sips).await;
+    let end = tokio::time::timeout(2 * TIMEOUT, read_slowly).await;
     assert!(end.is_ok() && bytes < whole.len(), "{bytes} bytes");
-    fixture.nothing_is_left().await;
+    fixture.assert_no_export_is_running().await;
 }

@@ -1,5 +1,4 @@
-//! Spans reach an OpenTelemetry collector. Only in a build with the feature:
-//! `scripts/test --features otlp spans::`.
+//! Spans are exported to an OpenTelemetry collector. Needs the feature: `scripts/test --features otlp spans::`.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +12,7 @@ use crate::support::wait::{TIMEOUT, eventually};
 
 type Bodies = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// What a collector gets to know of a span.
+/// A span as the collector receives it.
 #[derive(Clone, Debug)]
 struct Span {
     identifier: Vec<u8>,
@@ -22,7 +21,7 @@ struct Span {
     attributes: Vec<String>,
 }
 
-/// The fields of a protobuf message that are messages, texts or bytes, with their numbers.
+/// The length-delimited fields of a protobuf message (messages, strings, bytes), with their numbers.
 fn fields(mut message: &[u8]) -> Vec<(u64, &[u8])> {
     fn varint(message: &mut &[u8]) -> u64 {
         let mut value = 0;
@@ -68,7 +67,7 @@ fn text(message: &[u8], number: u64) -> String {
         .unwrap_or_default()
 }
 
-/// By opentelemetry/proto/trace/v1/trace.proto.
+/// See opentelemetry/proto/trace/v1/trace.proto.
 fn spans(bodies: &Bodies) -> Vec<Span> {
     let bodies = bodies.lock().unwrap();
     let resources = bodies.iter().flat_map(|body| children(body, 1));
@@ -85,15 +84,15 @@ fn spans(bodies: &Bodies) -> Vec<Span> {
 }
 
 #[actix_rt::test]
-async fn a_batch_and_its_attempt_reach_the_collector() {
+async fn spans_of_a_batch_and_its_attempt_are_exported_to_the_collector() {
     let bodies = Bodies::default();
-    let kept = web::Data::new(Arc::clone(&bodies));
-    let receive = async |kept: web::Data<Bodies>, body: web::Bytes| {
-        kept.lock().unwrap().push(body.to_vec());
+    let shared = web::Data::new(Arc::clone(&bodies));
+    let receive = async |bodies: web::Data<Bodies>, body: web::Bytes| {
+        bodies.lock().unwrap().push(body.to_vec());
         HttpResponse::Ok().content_type("application/x-protobuf").finish()
     };
     let collector = HttpServer::new(move || {
-        App::new().app_data(kept.clone()).route("/v1/traces", web::post().to(receive))
+        App::new().app_data(shared.clone()).route("/v1/traces", web::post().to(receive))
     })
     .workers(1)
     .disable_signals()
@@ -115,13 +114,13 @@ async fn a_batch_and_its_attempt_reach_the_collector() {
     client.publish(&topic, measurement(1.0)).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 1).await;
 
-    // What is not exported yet is exported at the end.
+    // The service exports the remaining spans when it ends.
     assert!(service.terminate().await.success());
 
     let (batch, attempt) = eventually(TIMEOUT, async || {
         let spans = spans(&bodies);
-        let named = |name: &str| spans.iter().find(|span| span.name == name).cloned();
-        named("batch").zip(named("attempt")).ok_or(spans)
+        let span_named = |name: &str| spans.iter().find(|span| span.name == name).cloned();
+        span_named("batch").zip(span_named("attempt")).ok_or(spans)
     })
     .await;
     assert_eq!(attempt.parent, batch.identifier);
@@ -129,9 +128,9 @@ async fn a_batch_and_its_attempt_reach_the_collector() {
         assert!(batch.attributes.contains(&attribute.to_owned()), "{batch:?}");
     }
     assert!(attempt.attributes.contains(&"connection".to_owned()), "{attempt:?}");
-    assert!(spans(&bodies).iter().any(|span| span.name == "request"), "those of HTTP too");
-    let named =
+    assert!(spans(&bodies).iter().any(|span| span.name == "request"), "spans of HTTP requests");
+    let has_service_name =
         bodies.lock().unwrap().iter().any(|it| it.windows(13).any(|it| it == b"field-station"));
-    assert!(named, "the service's name");
-    assert!(!service.log().contains("batch"), "the log stays at its own level");
+    assert!(has_service_name);
+    assert!(!service.log().contains("batch"), "LOG_FILTER still applies to the log");
 }

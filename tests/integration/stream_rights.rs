@@ -1,5 +1,5 @@
-//! A stream ends with its own right and with nobody else's, whoever ends it: this instance, another
-//! one, or the command line, with the notification or without.
+//! A stream ends when its own access right ends, and not with another one. This instance, another instance or the
+//! command line can revoke the right, with or without a notification.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ use crate::support::wait::{TIMEOUT, eventually};
 const FLEET: &str = "/api/v1/streams/sensors";
 const DEFAULT_NETWORK: &str = "00000000-0000-0000-0000-000000000000";
 
-/// Two instances on one database; streams are opened on the first, rights end on the second.
+/// Two instances with one database: tests open streams on the first, and revoke rights on the second.
 struct Pair {
     database: Database,
     first: Service,
@@ -38,7 +38,7 @@ impl Pair {
             ("MQTT_TOPIC_PREFIX", &second_client),
         ];
         let second = Service::start(&database, broker, &settings).await;
-        let (_, admin) = token(&database, "admin", "admin", None).await;
+        let (_, admin) = create_token(&database, "admin", "admin", None).await;
         Self { database, first, second, admin }
     }
 
@@ -46,8 +46,8 @@ impl Pair {
         connect(&self.database.url).await.unwrap().batch_execute(statement).await.unwrap();
     }
 
-    /// Asks the second instance as an administrator.
-    async fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+    /// Sends a request to the second instance as an administrator.
+    async fn request(&self, method: &str, path: &str, body: &Value) -> Value {
         let method = method.parse().unwrap();
         let request = awc::Client::default()
             .request(method, format!("{}{path}", self.second.url()))
@@ -62,11 +62,11 @@ impl Pair {
     }
 
     async fn create_sensor(&self, name: &str) -> String {
-        let sensor = self.ask("POST", "/api/v1/sensors", &json!({ "name": name })).await;
+        let sensor = self.request("POST", "/api/v1/sensors", &json!({ "name": name })).await;
         sensor["identifier"].as_str().unwrap().to_owned()
     }
 
-    /// Opens a stream on the first instance, and takes its first event.
+    /// Opens a stream on the first instance, and reads its first event.
     async fn open(&self, path: &str, token: &str) -> Events {
         let header = format!("Authorization: Bearer {token}\r\n");
         let mut events = Events::open(&self.first.url(), path, &header).await;
@@ -83,7 +83,7 @@ impl Pair {
     }
 }
 
-async fn token(
+async fn create_token(
     database: &Database,
     name: &str,
     role: &str,
@@ -100,9 +100,9 @@ async fn token(
     (identifier, token.reveal().to_owned())
 }
 
-async fn ends(events: &mut Events, reason: &str) {
+async fn assert_dropped(events: &mut Events, reason: &str) {
     loop {
-        let event = events.next().await.expect("it is told why it ends");
+        let event = events.next().await.expect("the last event has the reason");
         if event.name == "dropped" {
             assert_eq!(event.data["reason"], reason);
             break;
@@ -112,20 +112,20 @@ async fn ends(events: &mut Events, reason: &str) {
 }
 
 #[actix_rt::test]
-async fn a_token_that_another_instance_or_the_command_line_revokes_ends_its_streams_alone() {
+async fn a_token_revoked_by_another_instance_or_the_command_line_ends_only_its_streams() {
     let pair = Pair::start().await;
     let sensor = pair.create_sensor("sensor").await;
     let path = format!("/api/v1/sensors/{sensor}/stream");
-    let (one, by_api) = token(&pair.database, "by-api", "viewer", None).await;
-    let (_, by_command) = token(&pair.database, "by-command", "viewer", None).await;
-    let (_, kept) = token(&pair.database, "kept", "viewer", Some(DEFAULT_NETWORK)).await;
+    let (one, by_api) = create_token(&pair.database, "by-api", "viewer", None).await;
+    let (_, by_command) = create_token(&pair.database, "by-command", "viewer", None).await;
+    let (_, kept) = create_token(&pair.database, "kept", "viewer", Some(DEFAULT_NETWORK)).await;
     let mut of_api = [pair.open(&path, &by_api).await, pair.open(FLEET, &by_api).await];
     let mut of_command = pair.open(&path, &by_command).await;
     let mut kept = pair.open(&path, &kept).await;
 
-    pair.ask("DELETE", &format!("/api/v1/tokens/{one}"), &Value::Null).await;
+    pair.request("DELETE", &format!("/api/v1/tokens/{one}"), &Value::Null).await;
     for events in &mut of_api {
-        ends(events, "revoked").await;
+        assert_dropped(events, "revoked").await;
     }
     let revoked = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .args(["token", "revoke", "by-command"])
@@ -134,9 +134,9 @@ async fn a_token_that_another_instance_or_the_command_line_revokes_ends_its_stre
         .output()
         .unwrap();
     assert!(revoked.status.success(), "{revoked:?}");
-    ends(&mut of_command, "revoked").await;
+    assert_dropped(&mut of_command, "revoked").await;
 
-    // The other one goes on.
+    // The stream of the third token stays open.
     let client =
         Client::connect(Broker::shared().await.url(), &format!("{}-s", pair.database.name)).await;
     let topic = format!("{}/measurements/{sensor}", pair.database.name);
@@ -145,64 +145,64 @@ async fn a_token_that_another_instance_or_the_command_line_revokes_ends_its_stre
 }
 
 #[actix_rt::test]
-async fn a_sensor_that_is_moved_or_deleted_elsewhere_leaves_the_streams_that_may_not_follow() {
+async fn a_sensor_moved_or_deleted_by_another_instance_ends_streams_without_access() {
     let pair = Pair::start().await;
     let (moved, deleted) = (pair.create_sensor("moved").await, pair.create_sensor("deleted").await);
     let stream = |sensor: &str| format!("/api/v1/sensors/{sensor}/stream");
-    let (_, scoped) = token(&pair.database, "scoped", "viewer", Some(DEFAULT_NETWORK)).await;
-    let mut left = pair.open(&stream(&moved), &scoped).await;
+    let (_, scoped) = create_token(&pair.database, "scoped", "viewer", Some(DEFAULT_NETWORK)).await;
+    let mut revoked = pair.open(&stream(&moved), &scoped).await;
     let mut kept = pair.open(&stream(&moved), &pair.admin).await;
-    let mut gone = pair.open(&stream(&deleted), &pair.admin).await;
+    let mut ended = pair.open(&stream(&deleted), &pair.admin).await;
 
-    let network = pair.ask("POST", "/api/v1/networks", &json!({ "name": "elsewhere" })).await;
+    let network = pair.request("POST", "/api/v1/networks", &json!({ "name": "elsewhere" })).await;
     let body = json!({ "network": network["identifier"] });
-    pair.ask("PATCH", &format!("/api/v1/sensors/{moved}"), &body).await;
-    ends(&mut left, "revoked").await;
-    pair.ask("DELETE", &format!("/api/v1/sensors/{deleted}"), &Value::Null).await;
-    ends(&mut gone, "deleted").await;
-    pair.ask("DELETE", &format!("/api/v1/sensors/{moved}"), &Value::Null).await;
-    ends(&mut kept, "deleted").await;
+    pair.request("PATCH", &format!("/api/v1/sensors/{moved}"), &body).await;
+    assert_dropped(&mut revoked, "revoked").await;
+    pair.request("DELETE", &format!("/api/v1/sensors/{deleted}"), &Value::Null).await;
+    assert_dropped(&mut ended, "deleted").await;
+    pair.request("DELETE", &format!("/api/v1/sensors/{moved}"), &Value::Null).await;
+    assert_dropped(&mut kept, "deleted").await;
 }
 
 #[actix_rt::test]
-async fn a_user_that_is_changed_elsewhere_loses_the_streams_of_the_sessions() {
+async fn a_user_changed_by_another_instance_loses_the_streams_of_its_sessions() {
     let pair = Pair::start().await;
     let mut users = Vec::new();
     for name in ["changed", "kept"] {
         let body = json!({ "name": name, "password": "a long password", "role": "operator" });
-        let user = pair.ask("POST", "/api/v1/users", &body).await;
+        let user = pair.request("POST", "/api/v1/users", &body).await;
         let session = pair.sign_in(name).await;
         users.push((
             user["identifier"].as_str().unwrap().to_owned(),
             pair.open(FLEET, &session).await,
         ));
     }
-    let [(changed, ended), (kept, going)] = &mut users[..] else { unreachable!() };
-    pair.ask("PATCH", &format!("/api/v1/users/{changed}"), &json!({ "role": "viewer" })).await;
-    ends(ended, "revoked").await;
-    // Not by the change before it.
-    pair.ask("DELETE", &format!("/api/v1/users/{kept}"), &Value::Null).await;
-    ends(going, "revoked").await;
+    let [(changed, of_changed), (deleted, of_deleted)] = &mut users[..] else { unreachable!() };
+    pair.request("PATCH", &format!("/api/v1/users/{changed}"), &json!({ "role": "viewer" })).await;
+    assert_dropped(of_changed, "revoked").await;
+    // The change of the first user has not ended the stream of the second.
+    pair.request("DELETE", &format!("/api/v1/users/{deleted}"), &Value::Null).await;
+    assert_dropped(of_deleted, "revoked").await;
 }
 
 #[actix_rt::test]
-async fn without_a_notification_a_right_ends_by_the_poll() {
+async fn without_a_notification_the_poll_detects_a_revoked_token() {
     let pair = Pair::start().await;
-    let (_, viewer) = token(&pair.database, "viewer", "viewer", None).await;
+    let (_, viewer) = create_token(&pair.database, "viewer", "viewer", None).await;
     let mut events = pair.open(FLEET, &viewer).await;
-    // No trigger fires in such a session.
-    let silently =
+    // With this setting no trigger fires.
+    let delete_without_trigger =
         "set session_replication_role = replica; delete from token where name = 'viewer'";
-    pair.execute(silently).await;
-    ends(&mut events, "revoked").await;
+    pair.execute(delete_without_trigger).await;
+    assert_dropped(&mut events, "revoked").await;
 }
 
 #[actix_rt::test]
-async fn a_listener_that_is_cut_off_is_replaced_by_the_poll_and_says_so() {
+async fn a_disconnected_listener_is_replaced_by_the_poll_and_reported() {
     let pair = Pair::start().await;
-    let (_, viewer) = token(&pair.database, "viewer", "viewer", None).await;
+    let (_, viewer) = create_token(&pair.database, "viewer", "viewer", None).await;
     let mut events = pair.open(FLEET, &viewer).await;
-    let metric = async |value: &str| {
+    let wait_for_metric = async |value: &str| {
         eventually(TIMEOUT, async || {
             let mut answer = awc::Client::default()
                 .get(format!("{}/metrics", pair.first.url()))
@@ -217,17 +217,17 @@ async fn a_listener_that_is_cut_off_is_replaced_by_the_poll_and_says_so() {
         })
         .await;
     };
-    metric("1").await;
-    let inside = connect(&pair.database.url).await.unwrap();
-    let outside = connect(&Postgres::shared().await.url("postgres")).await.unwrap();
-    let allow = async |allowed: bool| {
+    wait_for_metric("1").await;
+    let connected = connect(&pair.database.url).await.unwrap();
+    let admin = connect(&Postgres::shared().await.url("postgres")).await.unwrap();
+    let allow_connections = async |allowed: bool| {
         let name = &pair.database.name;
         let statement = format!("alter database {name} allow_connections {allowed}");
-        outside.batch_execute(&statement).await.unwrap();
+        admin.batch_execute(&statement).await.unwrap();
     };
-    // Nobody connects any more; who is connected stays.
-    allow(false).await;
-    inside
+    // PostgreSQL rejects new connections, and keeps those that exist.
+    allow_connections(false).await;
+    connected
         .execute(
             "select pg_terminate_backend(pid) from pg_stat_activity
              where application_name = 'tributary-listen' and datname = current_database()",
@@ -235,10 +235,10 @@ async fn a_listener_that_is_cut_off_is_replaced_by_the_poll_and_says_so() {
         )
         .await
         .unwrap();
-    metric("0").await;
+    wait_for_metric("0").await;
     assert!(pair.first.log().contains("polling every second"), "{}", pair.first.log());
-    inside.batch_execute("delete from token where name = 'viewer'").await.unwrap();
-    ends(&mut events, "revoked").await;
-    allow(true).await;
-    metric("1").await;
+    connected.batch_execute("delete from token where name = 'viewer'").await.unwrap();
+    assert_dropped(&mut events, "revoked").await;
+    allow_connections(true).await;
+    wait_for_metric("1").await;
 }

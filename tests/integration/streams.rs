@@ -1,5 +1,5 @@
-//! Streams show what is committed: each row once and after its COMMIT, to as many as want to see it,
-//! and nothing waits for those who do not keep up.
+//! Streams send each committed row once and after its COMMIT to all their readers, and a slow reader delays neither the
+//! others nor ingest.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use crate::support::wait::{TIMEOUT, eventually};
 
 const FLEET: &str = "/api/v1/streams/sensors";
 
-/// What a test of streams stands on.
-struct Rig {
+/// A service with a database of its own, and an MQTT client.
+struct Fixture {
     database: Database,
     service: Service,
     client: Client,
 }
 
-impl Rig {
+impl Fixture {
     async fn start(settings: &[(&str, &str)]) -> Self {
         let broker = Broker::shared().await;
         let database = database().await;
@@ -34,7 +34,7 @@ impl Rig {
         Self { database, service, client }
     }
 
-    async fn say(&self, kind: &str, sensor: &str, payload: impl Into<String>) {
+    async fn publish(&self, kind: &str, sensor: &str, payload: impl Into<String>) {
         let topic = format!("{}/{kind}/{sensor}", self.database.name);
         self.client.publish(&topic, payload.into()).await.unwrap();
     }
@@ -50,7 +50,7 @@ impl Rig {
         Events::open(&self.service.url(), path, headers).await
     }
 
-    /// The counts of the fleet's stream, as it begins.
+    /// Opens the stream of the fleet, and returns its first event.
     async fn fleet(&self) -> (Events, Value) {
         let mut events = self.open(FLEET, "").await;
         assert_eq!(events.status(), 200, "{}", events.head);
@@ -73,176 +73,183 @@ fn measurements_in(sensor: &Value) -> i64 {
 }
 
 #[actix_rt::test]
-async fn a_sensor_is_heard_once_and_no_other_with_it() {
-    let rig = Rig::start(&[]).await;
-    let sensor = rig.service.create_sensor("heard").await;
-    let other = rig.service.create_sensor("other").await;
-    let mut events = rig.stream(&sensor).await;
+async fn a_stream_sends_each_new_row_of_its_sensor_once_and_none_of_others() {
+    let fixture = Fixture::start(&[]).await;
+    let sensor = fixture.service.create_sensor("heard").await;
+    let other = fixture.service.create_sensor("other").await;
+    let mut events = fixture.stream(&sensor).await;
 
-    rig.say("measurements", &other, measurement(1.0)).await;
-    rig.say("measurements", &sensor, measurements([1.5, 2.5])).await;
+    fixture.publish("measurements", &other, measurement(1.0)).await;
+    fixture.publish("measurements", &sensor, measurements([1.5, 2.5])).await;
     for timestamp in [1.5, 2.5] {
-        let shown = events.expect("measurement").await;
-        assert_eq!(shown["timestamp"], timestamp);
-        assert_eq!(shown["value"], json!({ "temperature": timestamp }));
+        let event = events.expect("measurement").await;
+        assert_eq!(event["timestamp"], timestamp);
+        assert_eq!(event["value"], json!({ "temperature": timestamp }));
     }
-    // The stream and the list say the same.
+    // The stream and the list return the same members.
     let list = format!("/api/v1/sensors/{sensor}/measurements?limit=1");
-    let (_, listed) = rig.service.get(&list).await.unwrap();
-    rig.say("measurements", &sensor, measurement(3.0)).await;
-    let members = |shown: &Value| shown.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let (_, listed) = fixture.service.get(&list).await.unwrap();
+    fixture.publish("measurements", &sensor, measurement(3.0)).await;
+    let members = |item: &Value| item.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(members(&events.expect("measurement").await), members(&listed["items"][0]));
 
-    // Two that are known, within a message and beside a new one: the new one is shown.
-    rig.say("measurements", &sensor, measurements([1.5, 2.5, 4.5])).await;
+    // A message with two duplicates and a new item: the stream sends the new item only.
+    fixture.publish("measurements", &sensor, measurements([1.5, 2.5, 4.5])).await;
     assert_eq!(events.expect("measurement").await["timestamp"], 4.5);
 
     let log = r#"{"log_messages":[{"severity":"error","revision":0,"timestamp":5,"subject":"a\n\nevent: x","details":null}]}"#;
-    rig.say("log-messages", &sensor, log).await;
-    let shown = events.expect("log_message").await;
-    assert_eq!((&shown["subject"], &shown["severity"]), (&json!("a\n\nevent: x"), &json!("error")));
-    assert_eq!(count(&rig.database, "select count(*) from measurement").await, 5);
+    fixture.publish("log-messages", &sensor, log).await;
+    let event = events.expect("log_message").await;
+    assert_eq!((&event["subject"], &event["severity"]), (&json!("a\n\nevent: x"), &json!("error")));
+    assert_eq!(count(&fixture.database, "select count(*) from measurement").await, 5);
 }
 
 #[actix_rt::test]
-async fn a_configuration_is_followed_to_its_end() {
-    let rig = Rig::start(&[]).await;
-    let sensor = rig.service.create_sensor("followed").await;
-    let mut events = rig.stream(&sensor).await;
+async fn a_stream_sends_every_state_of_a_configuration() {
+    let fixture = Fixture::start(&[]).await;
+    let sensor = fixture.service.create_sensor("followed").await;
+    let mut events = fixture.stream(&sensor).await;
     let path = format!("/api/v1/sensors/{sensor}/configurations");
-    let (status, _) = rig.service.post(&path, &json!({ "a": 1 })).await.unwrap();
+    let (status, _) = fixture.service.post(&path, &json!({ "a": 1 })).await.unwrap();
     assert_eq!(status, 202);
     let state = |state: &str| json!({ "revision": 1, "state": state });
     assert_eq!(events.expect("configuration").await, state("pending"));
     assert_eq!(events.expect("configuration").await, state("published"));
-    rig.say("heartbeats", &sensor, heartbeat(1, 10.0, true)).await;
+    fixture.publish("heartbeats", &sensor, heartbeat(1, 10.0, true)).await;
     assert_eq!(events.expect("heartbeat").await["success"], true);
     assert_eq!(events.expect("configuration").await, state("acknowledged"));
-    // Acknowledged for the first time only.
-    rig.say("heartbeats", &sensor, heartbeat(1, 11.0, true)).await;
-    rig.say("heartbeats", &sensor, heartbeat(1, 12.0, true)).await;
+    // Further acknowledgements cause no configuration event.
+    fixture.publish("heartbeats", &sensor, heartbeat(1, 11.0, true)).await;
+    fixture.publish("heartbeats", &sensor, heartbeat(1, 12.0, true)).await;
     events.expect("heartbeat").await;
     events.expect("heartbeat").await;
 
-    let deleted = rig.service.request("DELETE", &format!("/api/v1/sensors/{sensor}"), None).await;
+    let deleted =
+        fixture.service.request("DELETE", &format!("/api/v1/sensors/{sensor}"), None).await;
     assert_eq!(deleted.unwrap().0, 204);
     assert_eq!(events.expect("dropped").await["reason"], "deleted");
     assert_eq!(events.next().await, None);
 }
 
 #[actix_rt::test]
-async fn no_event_precedes_its_commit() {
-    let rig = Rig::start(&[("STREAM_KEEP_ALIVE_SECS", "1")]).await;
-    let sensor = rig.service.create_sensor("held").await;
-    let mut events = rig.stream(&sensor).await;
-    rig.say("measurements", &sensor, measurement(1.0)).await;
+async fn no_event_is_sent_before_its_commit() {
+    let fixture = Fixture::start(&[("STREAM_KEEP_ALIVE_SECS", "1")]).await;
+    let sensor = fixture.service.create_sensor("held").await;
+    let mut events = fixture.stream(&sensor).await;
+    fixture.publish("measurements", &sensor, measurement(1.0)).await;
     events.expect("measurement").await;
 
-    let mut locker = connect(&rig.database.url).await.unwrap();
-    let lock = locker.transaction().await.unwrap();
+    let mut lock_holder = connect(&fixture.database.url).await.unwrap();
+    let lock = lock_holder.transaction().await.unwrap();
     lock.batch_execute("lock table sensor_hour_journal in access exclusive mode").await.unwrap();
-    // Of today, so that it is counted.
-    rig.say("measurements", &sensor, measurement(now())).await;
-    // The COPY is done, the COMMIT waits behind the journal.
-    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+    // With the current time, so that the roll-up counts it.
+    fixture.publish("measurements", &sensor, measurement(now())).await;
+    // The COPY is done, and the insert into the journal waits for the lock.
+    let blocked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
         and query like 'insert into sensor_hour_journal%' and datname = current_database()";
-    eventually(TIMEOUT, async || match count(&rig.database, waiting).await {
+    eventually(TIMEOUT, async || match count(&fixture.database, blocked).await {
         1 => Ok(()),
         seen => Err(seen),
     })
     .await;
     for _ in 0..2 {
-        let quiet = events.next_or_comment().await.unwrap();
-        assert!(quiet.comment, "nothing is committed: {quiet:?}");
+        let event = events.next_or_comment().await.unwrap();
+        assert!(event.comment, "{event:?}");
     }
     lock.rollback().await.unwrap();
     assert!(events.expect("measurement").await["timestamp"].as_f64().unwrap() > 1.0);
 }
 
 #[actix_rt::test]
-async fn the_fleet_is_counted_exactly_whatever_is_killed() {
-    let mut rig = Rig::start(&[]).await;
-    let sensor = rig.service.create_sensor("counted").await;
-    let quiet = rig.service.create_sensor("quiet").await;
+async fn the_counts_of_the_fleet_are_exact_also_after_a_kill() {
+    let mut fixture = Fixture::start(&[]).await;
+    let sensor = fixture.service.create_sensor("counted").await;
+    let quiet = fixture.service.create_sensor("quiet").await;
     let now = now();
-    rig.say("measurements", &sensor, measurements([now, now - 1.0, now - 90_000.0])).await;
-    // Older than 28 days, and the same again.
-    rig.say("measurements", &sensor, measurements([now, now - 29.0 * 86_400.0])).await;
-    rig.say("heartbeats", &sensor, heartbeat(0, now, true)).await;
-    rig.service.wait_for_ledger(|entry| entry.committed == 4 && entry.duplicate == 1).await;
-    eventually(TIMEOUT, async || match rig.service.ledger_entry("heartbeats").await?.committed {
-        1 => Ok(()),
-        seen => Err(seen.to_string()),
+    fixture.publish("measurements", &sensor, measurements([now, now - 1.0, now - 90_000.0])).await;
+    // A duplicate, and an item older than 28 days.
+    fixture.publish("measurements", &sensor, measurements([now, now - 29.0 * 86_400.0])).await;
+    fixture.publish("heartbeats", &sensor, heartbeat(0, now, true)).await;
+    fixture.service.wait_for_ledger(|entry| entry.committed == 4 && entry.duplicate == 1).await;
+    eventually(TIMEOUT, async || {
+        match fixture.service.ledger_entry("heartbeats").await?.committed {
+            1 => Ok(()),
+            seen => Err(seen.to_string()),
+        }
     })
     .await;
 
-    let (mut events, first) = rig.fleet().await;
+    let (mut events, first) = fixture.fleet().await;
     assert_eq!(first["totals"].as_array().unwrap().len(), 168);
     assert_eq!((total(&first, "measurements"), total(&first, "heartbeats")), (3, 1));
     assert_eq!((&first["sensor_count"], first.get("sensors")), (&json!(2), None));
-    let (status, listed) = rig.service.get(first["activity_path"].as_str().unwrap()).await.unwrap();
+    let (status, listed) =
+        fixture.service.get(first["activity_path"].as_str().unwrap()).await.unwrap();
     assert_eq!(status, 200, "{listed}");
     assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(listed["items"][0]["identifier"], json!(sensor));
     assert_eq!(measurements_in(&listed["items"][0]), 3);
 
-    // A change gives the count as it is.
-    rig.say("measurements", &quiet, measurements([now, now - 1.0])).await;
+    // An activity event contains the new count.
+    fixture.publish("measurements", &quiet, measurements([now, now - 1.0])).await;
     let change = events.expect("activity").await;
     assert_eq!(change["sensors"][0]["identifier"], json!(quiet));
     assert_eq!(measurements_in(&change["sensors"][0]), 2);
 
-    // Killed while some wait for their commit; they come again, some of them known.
-    let mut locker = connect(&rig.database.url).await.unwrap();
-    let lock = locker.transaction().await.unwrap();
+    // A kill during a commit; the messages are redelivered, and two items are duplicates.
+    let mut lock_holder = connect(&fixture.database.url).await.unwrap();
+    let lock = lock_holder.transaction().await.unwrap();
     lock.batch_execute("lock table measurement in access exclusive mode").await.unwrap();
-    rig.say("measurements", &sensor, measurements((0..50).map(|it| now - f64::from(it)))).await;
-    rig.service.wait_for_ledger(|entry| entry.in_flight == 50).await;
-    rig.service.kill();
+    fixture
+        .publish("measurements", &sensor, measurements((0..50).map(|it| now - f64::from(it))))
+        .await;
+    fixture.service.wait_for_ledger(|entry| entry.in_flight == 50).await;
+    fixture.service.kill();
     lock.rollback().await.unwrap();
-    rig.service.start_again().await;
-    rig.service.wait_for_ledger(|entry| entry.received >= 50 && entry.in_flight == 0).await;
-    let (_, first) = rig.fleet().await;
+    fixture.service.start_again().await;
+    fixture.service.wait_for_ledger(|entry| entry.received >= 50 && entry.in_flight == 0).await;
+    let (_, first) = fixture.fleet().await;
     let recent =
         "select count(*) from measurement where creation_timestamp > now() - interval '27 days'";
-    assert_eq!(total(&first, "measurements"), count(&rig.database, recent).await);
+    assert_eq!(total(&first, "measurements"), count(&fixture.database, recent).await);
     assert_eq!(total(&first, "measurements"), 3 + 2 + 48);
 
-    // What is deleted is counted no more.
-    let deleted = rig.service.request("DELETE", &format!("/api/v1/sensors/{sensor}"), None).await;
+    // Deleted sensors are not counted.
+    let deleted =
+        fixture.service.request("DELETE", &format!("/api/v1/sensors/{sensor}"), None).await;
     assert_eq!(deleted.unwrap().0, 204);
     assert_eq!(
-        count(&rig.database, "select count(distinct sensor_identifier) from sensor_hour").await,
+        count(&fixture.database, "select count(distinct sensor_identifier) from sensor_hour").await,
         1
     );
 }
 
 #[actix_rt::test]
-async fn a_thousand_read_at_once_and_one_more_than_may_is_refused() {
+async fn a_thousand_readers_are_served_and_the_next_one_gets_503() {
     const READERS: usize = 1_000;
-    // A reader that left is noticed at the second event sent after that.
+    // The service detects a closed connection when it sends the second event.
     let settings = [("STREAM_MAX_READERS", "1000"), ("STREAM_KEEP_ALIVE_SECS", "2")];
-    let rig = Rig::start(&settings).await;
-    let sensor = rig.service.create_sensor("watched").await;
+    let fixture = Fixture::start(&settings).await;
+    let sensor = fixture.service.create_sensor("watched").await;
     let mut readers = Vec::new();
     for _ in 0..READERS {
-        readers.push(rig.stream(&sensor).await);
+        readers.push(fixture.stream(&sensor).await);
     }
     for path in [FLEET.to_owned(), format!("/api/v1/sensors/{sensor}/stream")] {
-        let refused = rig.open(&path, "").await;
+        let refused = fixture.open(&path, "").await;
         assert_eq!(refused.status(), 503, "{}", refused.head);
         assert!(refused.head.to_lowercase().contains("retry-after: "), "{}", refused.head);
     }
-    rig.say("measurements", &sensor, measurement(1.0)).await;
-    rig.say("measurements", &sensor, measurement(2.0)).await;
+    fixture.publish("measurements", &sensor, measurement(1.0)).await;
+    fixture.publish("measurements", &sensor, measurement(2.0)).await;
     for reader in &mut readers {
         assert_eq!(reader.expect("measurement").await["timestamp"], 1.0);
         assert_eq!(reader.expect("measurement").await["timestamp"], 2.0);
     }
-    // Who goes makes room.
+    // A disconnected reader frees its slot.
     drop(readers);
     let path = format!("/api/v1/sensors/{sensor}/stream");
-    eventually(TIMEOUT, async || match rig.open(&path, "").await.status() {
+    eventually(TIMEOUT, async || match fixture.open(&path, "").await.status() {
         200 => Ok(()),
         status => Err(status),
     })
@@ -250,77 +257,77 @@ async fn a_thousand_read_at_once_and_one_more_than_may_is_refused() {
 }
 
 #[actix_rt::test]
-async fn a_slow_reader_is_told_and_dropped_and_holds_up_nobody() {
-    // More than the sockets of both sides hold.
+async fn a_slow_reader_is_dropped_with_the_reason_and_delays_no_other() {
+    // More than the socket buffers of both sides hold.
     const MESSAGES: usize = 40;
-    let rig = Rig::start(&[]).await;
-    let sensor = rig.service.create_sensor("loud").await;
-    let mut slow = rig.stream(&sensor).await;
-    let mut quick = rig.stream(&sensor).await;
+    let fixture = Fixture::start(&[]).await;
+    let sensor = fixture.service.create_sensor("loud").await;
+    let mut slow = fixture.stream(&sensor).await;
+    let mut fast = fixture.stream(&sensor).await;
     let details = "x".repeat(900_000);
     for second in 0..MESSAGES {
         let log = format!(
             r#"{{"log_messages":[{{"severity":"info","revision":0,"timestamp":{second},"subject":"s","details":"{details}"}}]}}"#
         );
-        rig.say("log-messages", &sensor, log).await;
-        assert_eq!(quick.expect("log_message").await["timestamp"], json!(second as f64));
+        fixture.publish("log-messages", &sensor, log).await;
+        assert_eq!(fast.expect("log_message").await["timestamp"], json!(second as f64));
     }
     let mut seen = 0;
     let last = loop {
-        let event = slow.next().await.expect("it is told why it is dropped");
+        let event = slow.next().await.expect("the last event has the reason");
         if event.name == "dropped" {
             break event;
         }
         seen += 1;
     };
     assert_eq!(last.data["reason"], "too_slow");
-    assert!((1..MESSAGES).contains(&seen), "{seen} of {MESSAGES} were kept for it");
+    assert!((1..MESSAGES).contains(&seen), "{seen} of {MESSAGES} events");
     assert_eq!(slow.next().await, None);
 }
 
 #[actix_rt::test]
 #[cfg(target_os = "linux")]
-async fn a_reader_that_sleeps_keeps_its_place_for_a_time() {
+async fn a_reader_that_stops_reading_frees_its_slot_after_the_write_timeout() {
     let settings = [("STREAM_MAX_READERS", "2"), ("HTTP_WRITE_TIMEOUT_SECS", "2")];
-    let rig = Rig::start(&settings).await;
-    let sensor = rig.service.create_sensor("loud").await;
+    let fixture = Fixture::start(&settings).await;
+    let sensor = fixture.service.create_sensor("loud").await;
     let path = format!("/api/v1/sensors/{sensor}/stream");
-    let asleep = rig.stream(&sensor).await;
-    let mut awake = rig.stream(&sensor).await;
-    assert_eq!(rig.open(&path, "").await.status(), 503);
+    let paused = fixture.stream(&sensor).await;
+    let mut reading = fixture.stream(&sensor).await;
+    assert_eq!(fixture.open(&path, "").await.status(), 503);
 
     let details = "x".repeat(900_000);
     for second in 0..20 {
         let log = format!(
             r#"{{"log_messages":[{{"severity":"info","revision":0,"timestamp":{second},"subject":"s","details":"{details}"}}]}}"#
         );
-        rig.say("log-messages", &sensor, log).await;
-        awake.expect("log_message").await;
+        fixture.publish("log-messages", &sensor, log).await;
+        reading.expect("log_message").await;
     }
 
-    eventually(TIMEOUT, async || match rig.open(&path, "").await.status() {
+    eventually(TIMEOUT, async || match fixture.open(&path, "").await.status() {
         200 => Ok(()),
         status => Err(status),
     })
     .await;
-    rig.say("heartbeats", &sensor, heartbeat(1, 1.0, true)).await;
-    awake.expect("heartbeat").await;
-    drop(asleep);
+    fixture.publish("heartbeats", &sensor, heartbeat(1, 1.0, true)).await;
+    reading.expect("heartbeat").await;
+    drop(paused);
 }
 
 #[actix_rt::test]
-async fn open_streams_hold_up_no_shutdown() {
-    let mut rig = Rig::start(&[]).await;
-    let sensor = rig.service.create_sensor("open").await;
+async fn open_streams_do_not_delay_shutdown() {
+    let mut fixture = Fixture::start(&[]).await;
+    let sensor = fixture.service.create_sensor("open").await;
     let mut readers = Vec::new();
     for _ in 0..20 {
-        readers.push(rig.stream(&sensor).await);
+        readers.push(fixture.stream(&sensor).await);
     }
-    readers.push(rig.fleet().await.0);
-    let told_at = Instant::now();
-    assert!(rig.service.terminate().await.success());
-    // The server itself would wait five seconds for its connections.
-    assert!(told_at.elapsed() < Duration::from_secs(4), "{:?}", told_at.elapsed());
+    readers.push(fixture.fleet().await.0);
+    let stopped_at = Instant::now();
+    assert!(fixture.service.terminate().await.success());
+    // The HTTP server waits up to five seconds for open connections.
+    assert!(stopped_at.elapsed() < Duration::from_secs(4), "{:?}", stopped_at.elapsed());
     for mut reader in readers {
         assert_eq!(reader.expect("dropped").await["reason"], "shutdown");
         assert_eq!(reader.next().await, None);
@@ -328,25 +335,25 @@ async fn open_streams_hold_up_no_shutdown() {
 }
 
 #[actix_rt::test]
-async fn a_reader_that_comes_back_is_told_what_it_has_missed() {
-    let rig = Rig::start(&[]).await;
-    let sensor = rig.service.create_sensor("missed").await;
+async fn a_reader_that_reconnects_gets_the_range_that_it_missed() {
+    let fixture = Fixture::start(&[]).await;
+    let sensor = fixture.service.create_sensor("missed").await;
     let path = format!("/api/v1/sensors/{sensor}/stream");
-    let mut events = rig.open(&path, "").await;
+    let mut events = fixture.open(&path, "").await;
     assert_eq!(events.expect("open").await["missed_since"], Value::Null);
-    rig.say("measurements", &sensor, measurement(1.0)).await;
+    fixture.publish("measurements", &sensor, measurement(1.0)).await;
     let last = events.next().await.unwrap();
     drop(events);
-    let mut events = rig.open(&path, &format!("Last-Event-ID: {}\r\n", last.id.unwrap())).await;
+    let mut events = fixture.open(&path, &format!("Last-Event-ID: {}\r\n", last.id.unwrap())).await;
     let open = events.expect("open").await;
-    let moment = |name: &str| open[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-    assert!(moment("missed_since") < moment("from"), "{open}");
+    let timestamp = |name: &str| open[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(timestamp("missed_since") < timestamp("from"), "{open}");
 }
 
 #[actix_rt::test]
-async fn what_is_no_stream_is_refused() {
-    let rig = Rig::start(&[]).await;
-    let sensor = rig.service.create_sensor("refused").await;
+async fn invalid_stream_requests_are_rejected() {
+    let fixture = Fixture::start(&[]).await;
+    let sensor = fixture.service.create_sensor("refused").await;
     let path = format!("/api/v1/sensors/{sensor}/stream");
     let unknown = "/api/v1/sensors/81bf7042-e20f-4a97-ac44-c15853e3618f/stream";
     for (path, headers, status) in [
@@ -358,29 +365,29 @@ async fn what_is_no_stream_is_refused() {
         (&format!("{path}?from=1"), "", 400),
         (&format!("{FLEET}?limit=1"), "", 400),
     ] {
-        let refused = rig.open(path, headers).await;
+        let refused = fixture.open(path, headers).await;
         assert_eq!(refused.status(), status, "{path} {headers}: {}", refused.head);
         assert!(refused.head.contains("application/problem+json"), "{}", refused.head);
     }
     for path in [path.as_str(), FLEET] {
-        let (status, problem) = rig.service.post(path, &json!({})).await.unwrap();
+        let (status, problem) = fixture.service.post(path, &json!({})).await.unwrap();
         assert_eq!((status, &problem["type"]), (405, &json!("/problems/method-not-allowed")));
     }
 }
 
 #[actix_rt::test]
-async fn a_stream_shows_its_network_and_ends_with_its_token() {
-    let rig = Rig::start(&[]).await;
-    let here = rig.service.create_sensor("here").await;
-    // The same tables, and a service that asks who calls.
+async fn a_stream_is_limited_to_its_network_and_ends_with_its_token() {
+    let fixture = Fixture::start(&[]).await;
+    let here = fixture.service.create_sensor("here").await;
+    // A second service on the same database, with authentication.
     let broker = Broker::shared().await;
-    let mqtt = format!("{}-guarded", rig.database.name);
+    let mqtt = format!("{}-guarded", fixture.database.name);
     let settings =
         [("AUTH", "on"), ("MQTT_CLIENT_ID", mqtt.as_str()), ("MQTT_TOPIC_PREFIX", &mqtt)];
-    let guarded = Service::start(&rig.database, broker, &settings).await;
-    let insert = |what: &str| {
-        let statement = what.to_owned();
-        let url = rig.database.url.clone();
+    let authenticated = Service::start(&fixture.database, broker, &settings).await;
+    let insert = |statement: &str| {
+        let statement = statement.to_owned();
+        let url = fixture.database.url.clone();
         async move { connect(&url).await.unwrap().batch_execute(&statement).await.unwrap() }
     };
     let elsewhere = Uuid::new_v4();
@@ -403,22 +410,23 @@ async fn a_stream_shows_its_network_and_ends_with_its_token() {
         let header = format!("Authorization: Bearer {}\r\n", token.reveal());
         tokens.push((identifier, header));
     }
-    let [(_, admin), (one, viewer), (_, stranger)] = &tokens[..] else { unreachable!() };
+    let [(_, admin), (one, viewer), (_, other_network)] = &tokens[..] else { unreachable!() };
 
-    rig.say("measurements", &here, measurement(now())).await;
-    rig.service.wait_for_ledger(|entry| entry.committed == 1).await;
+    fixture.publish("measurements", &here, measurement(now())).await;
+    fixture.service.wait_for_ledger(|entry| entry.committed == 1).await;
     let path = format!("/api/v1/sensors/{here}/stream");
-    let open = async |path: &str, token: &str| Events::open(&guarded.url(), path, token).await;
+    let open =
+        async |path: &str, token: &str| Events::open(&authenticated.url(), path, token).await;
     for path in [path.as_str(), FLEET] {
         assert_eq!(open(path, "").await.status(), 401, "{path}");
     }
-    assert_eq!(open(&path, stranger).await.status(), 404);
-    for (token, counted) in [(admin, 1), (viewer, 1), (stranger, 0)] {
+    assert_eq!(open(&path, other_network).await.status(), 404);
+    for (token, counted) in [(admin, 1), (viewer, 1), (other_network, 0)] {
         let first = open(FLEET, token).await.expect("fleet").await;
         assert_eq!(total(&first, "measurements"), counted);
         assert_eq!(first["sensor_count"], counted);
         let mut listed = awc::Client::default()
-            .get(format!("{}/api/v1/activity", guarded.url()))
+            .get(format!("{}/api/v1/activity", authenticated.url()))
             .insert_header(("Authorization", token.trim()[15..].to_owned()))
             .send()
             .await
@@ -434,7 +442,7 @@ async fn a_stream_shows_its_network_and_ends_with_its_token() {
         stream.next().await.unwrap();
     }
     let mut revoked = awc::Client::default()
-        .delete(format!("{}/api/v1/tokens/{one}", guarded.url()))
+        .delete(format!("{}/api/v1/tokens/{one}", authenticated.url()))
         .insert_header(("Authorization", admin.trim()[15..].to_owned()))
         .send()
         .await
@@ -444,7 +452,13 @@ async fn a_stream_shows_its_network_and_ends_with_its_token() {
         assert_eq!(stream.expect("dropped").await["reason"], "revoked");
         assert_eq!(stream.next().await, None);
     }
-    let deleted = rig.service.request("DELETE", &format!("/api/v1/sensors/{here}"), None).await;
+    let deleted = fixture.service.request("DELETE", &format!("/api/v1/sensors/{here}"), None).await;
     assert_eq!(deleted.unwrap().0, 204);
-    drop(kept);
+    let closed = loop {
+        let event = kept.next().await.expect("the stream of the other token is still open");
+        if event.name == "dropped" {
+            break event;
+        }
+    };
+    assert_eq!(closed.data["reason"], "deleted");
 }

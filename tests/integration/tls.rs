@@ -1,5 +1,5 @@
-//! TLS to the broker, to PostgreSQL and in HTTP, with certificates made here: the right one, an
-//! expired one, one for another name, one of another authority, and a client's.
+//! TLS to the broker, to PostgreSQL and in HTTP, with certificates that the tests create: valid, expired, for another
+//! name, of another authority, and of clients.
 
 mod broker;
 mod database;

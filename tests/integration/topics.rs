@@ -1,5 +1,5 @@
-//! Topics that are nearly right, and messages that the broker had retained: the first are recorded with the topic
-//! that is expected, the second tell nothing about the present.
+//! Near misses are recorded with the expected topic, and retained messages that a new session receives do not count as
+//! activity.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -36,7 +36,7 @@ async fn last_seen(service: &Service, sensor: &str) -> Value {
 }
 
 #[actix_rt::test]
-async fn a_near_miss_is_recorded_with_the_topic_that_is_expected() {
+async fn a_near_miss_is_recorded_with_the_expected_topic() {
     let database = database().await;
     let broker = Broker::shared().await;
     let settings = [("REJECTIONS_PER_SENSOR_HOUR", "4")];
@@ -72,7 +72,7 @@ async fn a_near_miss_is_recorded_with_the_topic_that_is_expected() {
     assert_eq!(page["items"][0]["detail"], sentence, "{page}");
     assert_eq!(count(&database, ROWS).await, 0);
 
-    // Its share of the hour is used up.
+    // The sensor has reached REJECTIONS_PER_SENSOR_HOUR.
     for second in 2..5 {
         let topic = format!("{prefix}/measurements/{sensor}/roof");
         client.publish(&topic, measurement(f64::from(second))).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_near_miss_is_recorded_with_the_topic_that_is_expected() {
 }
 
 #[actix_rt::test]
-async fn clearing_a_retained_message_is_no_rejection() {
+async fn clearing_a_retained_message_is_not_a_rejection() {
     let database = database().await;
     let service = Service::start(&database, Broker::shared().await, &[]).await;
     let sensor = service.create_sensor("roof").await;
@@ -98,7 +98,7 @@ async fn clearing_a_retained_message_is_no_rejection() {
     let entry = service.wait_for_ledger(|it| it.committed == 2 && it.in_flight == 0).await;
     assert_eq!((entry.received, entry.rejected), (2, 0));
     assert_eq!(count(&database, REJECTIONS).await, 0);
-    // They are acknowledged even so.
+    // The service still sends their PUBACKs.
     eventually(TIMEOUT, async || {
         let (_, ingest) = service.get("/api/v1/ingest").await.unwrap();
         if ingest["window"]["messages"] == 0 { Ok(()) } else { Err(ingest) }
@@ -107,7 +107,7 @@ async fn clearing_a_retained_message_is_no_rejection() {
 }
 
 #[actix_rt::test]
-async fn a_retained_message_in_a_new_session_is_no_activity() {
+async fn a_retained_message_in_a_new_session_does_not_count_as_activity() {
     let database = database().await;
     let broker = Broker::shared().await;
     let mut service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
@@ -119,14 +119,14 @@ async fn a_retained_message_in_a_new_session_is_no_activity() {
     }
     wait_for_count(&database, ROWS, 3).await;
     let before = last_seen(&service, &sensor).await;
-    assert!(before.is_string(), "published while we listen, it is activity");
+    assert!(before.is_string(), "not retained for a session that exists");
     let path = |sensor: &str| format!("/api/v1/sensors/{sensor}");
     for sensor in [&deleted, &just_deleted] {
         assert_eq!(service.request("DELETE", &path(sensor), None).await.unwrap().0, 204);
     }
-    // As the housekeeping does after a day.
-    let forget = format!("delete from deleted_sensor where identifier = '{deleted}'");
-    execute(&database, &forget).await;
+    // The housekeeping does this after a day.
+    let delete_tombstone = format!("delete from deleted_sensor where identifier = '{deleted}'");
+    execute(&database, &delete_tombstone).await;
     assert!(service.terminate().await.success());
 
     let client_id = format!("{}-new", database.name);
@@ -134,7 +134,7 @@ async fn a_retained_message_in_a_new_session_is_no_activity() {
     let mut service = Service::start(&database, broker, &settings).await;
     let entry = service.wait_for_ledger(|it| it.received == 3 && it.in_flight == 0).await;
     assert_eq!((entry.duplicate, entry.rejected), (1, 2));
-    // What it has seen is stored at the latest when it stops.
+    // The service stores last_seen when it stops, if not before.
     assert!(service.terminate().await.success());
     service.start_again().await;
     assert_eq!(last_seen(&service, &sensor).await, before);
@@ -142,7 +142,7 @@ async fn a_retained_message_in_a_new_session_is_no_activity() {
         assert_eq!(service.get(&path(sensor)).await.unwrap().0, 404);
     }
 
-    // Its next message that is not retained registers it.
+    // Its next message without the retain flag creates the sensor.
     let topic = format!("{}/measurements/{deleted}", database.name);
     client.publish(&topic, measurement(2.0)).await.unwrap();
     service.wait_for_ledger(|it| it.committed == 1).await;
@@ -157,7 +157,7 @@ async fn a_retained_heartbeat_in_a_new_session_acknowledges_nothing() {
     let sensor = service.create_sensor("roof").await;
     let client = client(&database).await;
     let topic = format!("{}/heartbeats/{sensor}", database.name);
-    // From before there was such a revision: of another server, or of an earlier life of the sensor.
+    // Older than this revision, such as from another server, or before the sensor was deleted and created again.
     client.publish_retained(&topic, heartbeat(1, 1.0, false)).await.unwrap();
     let is_settled =
         |it: crate::support::service::LedgerEntry| it.received == 1 && it.in_flight == 0;
@@ -221,7 +221,7 @@ async fn a_session_with_the_subscriptions_of_an_earlier_release_receives_each_me
 
     let service = Service::start(&database, broker, &[("UNKNOWN_SENSOR", "register")]).await;
     service.wait_for_ledger(|it| it.committed == 1).await;
-    // The UNSUBSCRIBE may still be on its way.
+    // The UNSUBSCRIBE may still be in flight.
     let mut sent = 1.0;
     eventually(TIMEOUT, async || {
         let before = service.ledger_entry("measurements").await?;

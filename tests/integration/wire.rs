@@ -1,5 +1,5 @@
-//! Whatever the decoder accepts PostgreSQL can hold: the corpus that the fuzzers have left, and
-//! values made up at the edge of what JSON and `jsonb` are, go through the real commit.
+//! PostgreSQL accepts everything that the decoder accepts: the test commits the corpus of the fuzzers, and generated
+//! values at the limits of JSON and `jsonb`.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ use crate::support::service::{count, database};
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
 const GENERATED: usize = 1_000;
 
-/// The first byte of an input chooses the kind, the rest is the payload: as the fuzzers have it.
-fn kept() -> Vec<(Kind, Vec<u8>)> {
+/// As in the fuzz targets, the first byte of an input selects the kind, and the rest is the payload.
+fn corpus() -> Vec<(Kind, Vec<u8>)> {
     let mut inputs = Vec::new();
     for target in ["decode", "passes"] {
         for entry in std::fs::read_dir(format!("{CORPUS}/{target}")).unwrap() {
@@ -27,11 +27,11 @@ fn kept() -> Vec<(Kind, Vec<u8>)> {
             }
         }
     }
-    assert!(inputs.len() > 100, "the corpus is there");
+    assert!(inputs.len() > 100, "the corpus is missing");
     inputs
 }
 
-/// Texts and numbers of which some are accepted and some are not.
+/// Texts and numbers, valid and invalid ones.
 fn generated() -> Vec<(Kind, Vec<u8>)> {
     let text =
         "(\\\\u[0-9a-fA-F]{4}|\\\\ud83d\\\\ude00|\\\\[bfnrt\"/\\\\]|[^\"\\\\\\x00-\\x1f]){0,12}";
@@ -75,13 +75,12 @@ fn decode(ack_tokens: &AckTokens, (kind, payload): &(Kind, Vec<u8>)) -> Box<Upli
     let message = RawMessage::new(&topic, payload, Timestamp::now(), false);
     let limits = Limits { payload_bytes: 1 << 20, items_per_message: 100, ..Limits::DEFAULT };
     let mut uplink = Decoder::new(Topics::new(""), limits).decode(message, ack_tokens.issue(0));
-    // What it refuses is for other tests.
     uplink.rejections.clear();
     uplink
 }
 
 #[actix_rt::test]
-async fn what_the_decoder_accepts_postgresql_accepts() {
+async fn postgresql_accepts_every_item_that_the_decoder_accepts() {
     let database = database().await;
     let url = database.url.clone();
     let read = |name: &str| (name == "DATABASE_URL").then(|| url.clone());
@@ -90,7 +89,7 @@ async fn what_the_decoder_accepts_postgresql_accepts() {
     let committer = Committer::new(&config, 1);
 
     let (ack_tokens, _lost) = AckTokens::new();
-    let inputs = [kept(), generated()].concat();
+    let inputs = [corpus(), generated()].concat();
     let mut keys = BTreeSet::new();
     let mut accepted = 0;
     for part in inputs.chunks(500) {
@@ -112,14 +111,17 @@ async fn what_the_decoder_accepts_postgresql_accepts() {
                 let refused = committer.isolate(&Batch::new(vec![uplink])).await.unwrap();
                 assert!(refused.is_empty(), "{refused:?} of {payload:.2000}");
             }
-            panic!("no message by itself is refused, but all together: {}", failed.error);
+            panic!(
+                "PostgreSQL refuses the batch, but none of its messages alone: {}",
+                failed.error
+            );
         }
     }
-    assert!(accepted > 500, "{accepted} of {}: enough of them are accepted", inputs.len());
+    assert!(accepted > 500, "only {accepted} of {} are accepted", inputs.len());
     let rows = "select (select count(*) from measurement) + (select count(*) from log_message) \
          + (select count(*) from heartbeat)";
-    assert_eq!(count(&database, rows).await, keys.len() as i64, "each is a row");
-    // And what was stored can be read.
+    assert_eq!(count(&database, rows).await, keys.len() as i64);
+    // The stored values can be read.
     let read = "select count(length(value::text)) from measurement";
     assert!(count(&database, read).await > 0);
 }

@@ -1,4 +1,4 @@
-//! Faults of the broker and of the connections to it. Called by `fault`. Promises that each is over when it returns.
+//! Faults of the broker and of the connections to it. Called by `fault`. Each fault is over when its function returns.
 
 use rand::rngs::StdRng;
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use super::service::pause;
 use crate::support::client::Client;
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// SIGKILL shortly after a save. The broker loses what it has acknowledged since: the publishers publish it again.
+/// SIGKILL shortly after a save. The broker loses what it has acknowledged since, so the publishers publish it again.
 pub(super) async fn killed(run: &Run<'_>, rng: &mut StdRng) {
     let mut broker = run.broker.lock().await;
     let saved_after = Instant::now();
@@ -55,7 +55,7 @@ pub(super) async fn stalled(run: &Run<'_>) {
     to_broker.stall(false);
 }
 
-/// SIGSTOP and SIGCONT: the publishers are affected, too.
+/// SIGSTOP and SIGCONT. The publishers are affected too.
 pub(super) async fn frozen(run: &Run<'_>) {
     let mut broker = run.broker.lock().await;
     broker.freeze().await;
@@ -85,12 +85,12 @@ pub(super) async fn loses_session(run: &Run<'_>) {
         Ok::<(), String>(())
     })
     .await;
-    // Everything that it has acknowledged may have been in the queue.
+    // Any message that the broker has acknowledged may have been in the queue.
     run.fleet.resend_since(run.fleet.started_at);
-    let (said, life) =
+    let (warning, process_run) =
         ("the broker has no session for our client id", run.process_runs.count.get());
     let log = run.process_runs.log();
-    let before = log.matches(said).count();
+    let before = log.matches(warning).count();
     // A process that has not been connected yet does not expect a session, and neither does a new one.
     let since_start = log.rsplit("tributary started").next().unwrap_or_default();
     let expects_session = since_start.contains("connected for ingest");
@@ -99,8 +99,8 @@ pub(super) async fn loses_session(run: &Run<'_>) {
         return;
     }
     eventually(TIMEOUT, async || {
-        let told = run.process_runs.log().matches(said).count() > before;
-        if told || run.process_runs.count.get() > life { Ok(()) } else { Err(()) }
+        let has_warned = run.process_runs.log().matches(warning).count() > before;
+        if has_warned || run.process_runs.count.get() > process_run { Ok(()) } else { Err(()) }
     })
     .await;
 }

@@ -1,5 +1,5 @@
-//! Compares what the broker acknowledged with the tables. Called when nothing is in flight. Promises that an item is counted
-//! in every table, so that one that is stored twice is counted twice.
+//! Compares what the broker acknowledged with the tables. Called when nothing is in flight. Each item is counted in every
+//! table, so that an item that is stored twice is counted twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::messages::{Expected, FIRST_MILLISECOND, Message, REVISION_OFFSET, WEEK_SECONDS, marks};
 
-/// The result.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
     pub(crate) items: u64,
@@ -19,7 +18,7 @@ pub(crate) struct Comparison {
     pub(crate) doubled: Vec<u64>,
     /// Valid items that were rejected, and invalid ones that were stored.
     pub(crate) misplaced: Vec<String>,
-    /// Stored, and never published.
+    /// Items that are stored, but were never published.
     pub(crate) invented: Vec<u64>,
 }
 
@@ -42,14 +41,14 @@ const ROWS: &str = "
 
 const REJECTIONS: &str = "select reason, item_index, raw from rejection";
 
-/// Compares. Valid items may be rejected for one of the `lenient` reasons.
+/// Valid items may be rejected for one of the `lenient` reasons.
 pub(crate) async fn compare_rows(
     client: &Client,
-    said: &[Rc<Message>],
+    published: &[Rc<Message>],
     lenient: &[&str],
 ) -> Result<Comparison, tokio_postgres::Error> {
     let mut found: HashMap<u64, Found> = HashMap::new();
-    let offset = i64::try_from(REVISION_OFFSET).expect("it is small");
+    let offset = i64::try_from(REVISION_OFFSET).expect("the offset fits in an i64");
     let week = (WEEK_SECONDS * 1_000).cast_signed();
     let mut comparison = Comparison::default();
     for row in client.query(ROWS, &[&offset, &FIRST_MILLISECOND, &week]).await? {
@@ -74,32 +73,32 @@ pub(crate) async fn compare_rows(
         }
     }
     let mut expected: BTreeMap<u64, Expected> = BTreeMap::new();
-    for message in said {
+    for message in published {
         expected.extend(message.items.iter().map(|item| (item.number, item.expected)));
     }
     comparison.items = expected.len() as u64;
     for (number, expected) in expected {
-        let place = found.remove(&number).unwrap_or_default();
-        let rejected = place.reasons.len() as u32;
-        match place.rows + rejected {
+        let stored = found.remove(&number).unwrap_or_default();
+        let rejected = stored.reasons.len() as u32;
+        match stored.rows + rejected {
             0 if matches!(expected, Expected::Row | Expected::Rejection) => {
                 comparison.lost.push(number);
             }
             0 | 1 => {}
             _ => {
-                eprintln!("item {number}: {} rows, rejections {:?}", place.rows, place.reasons);
+                eprintln!("item {number}: {} rows, rejections {:?}", stored.rows, stored.reasons);
                 comparison.doubled.push(number);
             }
         }
         let wrong = match expected {
             Expected::Row | Expected::MaybeLost => {
-                place.reasons.iter().any(|reason| !lenient.contains(&reason.as_str()))
+                stored.reasons.iter().any(|reason| !lenient.contains(&reason.as_str()))
             }
-            Expected::Rejection => place.rows > 0,
+            Expected::Rejection => stored.rows > 0,
             Expected::MaybeDeleted => false,
         };
         if wrong {
-            comparison.misplaced.push(format!("{number}: {} {:?}", place.rows, place.reasons));
+            comparison.misplaced.push(format!("{number}: {} {:?}", stored.rows, stored.reasons));
         }
     }
     comparison.invented = found.into_keys().collect();

@@ -1,5 +1,5 @@
-//! The faults by name. Called by the plan, which chooses them, and by the harness, which injects them; `service`, `postgres`,
-//! `replication`, `operators` and `broker` implement them. Promises that a fault is over when `play` returns.
+//! The faults by name. Used by the plan, which chooses them, and by the harness, which injects them; `service`, `postgres`,
+//! `replication`, `operators`, `broker` and `instances` implement them. A fault is over when `inject` returns.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ macro_rules! faults {
         pub(crate) enum Fault { $($variant,)+ $($of_instances,)+ }
 
         impl Fault {
-            /// Those of one instance.
+            /// The faults for one instance.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
-            /// Those that take several instances.
+            /// The faults that need several instances.
             pub(crate) const OF_INSTANCES: &'static [Self] = &[$(Self::$of_instances,)+];
 
             pub(crate) const fn name(self) -> &'static str {
@@ -88,12 +88,12 @@ faults! {
 #[derive(Clone, Debug)]
 pub(crate) struct Panics {
     spot: &'static str,
-    /// One of these occasions is chosen.
+    /// It panics at one of these occasions, chosen at random.
     occasions: std::ops::Range<u32>,
 }
 
 impl Panics {
-    pub(crate) fn ordered(self, rng: &mut StdRng) -> String {
+    pub(crate) fn setting(self, rng: &mut StdRng) -> String {
         format!("{}={}", self.spot, rng.random_range(self.occasions))
     }
 }
@@ -105,7 +105,7 @@ pub(crate) enum Scale {
     Short,
     /// Faults last as long as in production.
     Long,
-    /// A steady load for half an hour.
+    /// A steady load for a soak test.
     Soak,
 }
 
@@ -135,7 +135,7 @@ impl Scale {
 }
 
 impl Fault {
-    /// Those that are played beside faults of several instances.
+    /// The faults that are combined with faults of several instances.
     pub(crate) const BESIDE_INSTANCES: &'static [Self] = &[
         Self::ServiceKilled,
         Self::ServiceKilledBeforePuback,
@@ -150,8 +150,8 @@ impl Fault {
         Self::ALL.iter().chain(Self::OF_INSTANCES).copied().find(|fault| fault.name() == name)
     }
 
-    /// Those of them that can be combined, and that the servers of this run allow.
-    pub(crate) fn playable(faults: &[Self]) -> Vec<Self> {
+    /// The faults that can be combined, and that the servers of this run allow.
+    pub(crate) fn supported(faults: &[Self]) -> Vec<Self> {
         // The small disk belongs to the shared server.
         let has_own_server = faults.iter().any(|it| it.needs_own_server());
         let is_playable = |fault: &Self| match fault {
@@ -159,20 +159,20 @@ impl Fault {
             Self::BrokerKilled
             | Self::BrokerFrozen
             | Self::PostgresFailedOver
-            | Self::PostgresWrongClock => Launcher::of_this_run() == Launcher::Binaries,
+            | Self::PostgresWrongClock => Launcher::for_this_run() == Launcher::Binaries,
             Self::PostgresDiskFull => !has_own_server,
             _ => true,
         };
         faults.iter().copied().filter(is_playable).collect()
     }
 
-    /// Whether its run needs its own PostgreSQL.
+    /// Whether its run needs a separate PostgreSQL.
     pub(crate) const fn needs_own_server(self) -> bool {
         matches!(self, Self::PostgresFailedOver | Self::PostgresWrongClock)
     }
 
-    /// Whether commits stay without an answer until the service's own timeout.
-    pub(crate) const fn silences_commits(self) -> bool {
+    /// Whether commits get no response until the service's own timeout.
+    pub(crate) const fn delays_commits(self) -> bool {
         matches!(
             self,
             Self::PostgresHalfOpen
@@ -192,8 +192,8 @@ impl Fault {
         }
     }
 
-    /// Injects it, and ends it.
-    pub(crate) async fn play(self, run: &Run<'_>, rng: &mut StdRng) {
+    /// Injects the fault, and ends it.
+    pub(crate) async fn inject(self, run: &Run<'_>, rng: &mut StdRng) {
         match self {
             Self::ServiceKilled => service::killed(run, rng).await,
             Self::ServiceKilledAtStart => service::killed_at_start(run, rng).await,
@@ -234,11 +234,13 @@ impl Fault {
             Self::LeaderKilled => instances::leader_killed(run, rng).await,
             Self::InputDeleted => {
                 let path = format!("/api/v1/sensors/{}", run.deleted_sensor);
-                run.process_runs.insist("DELETE", &path, None).await;
+                run.process_runs.request_until_success("DELETE", &path, None).await;
             }
             Self::InputCreated => {
                 let body = json!({ "name": "late", "identifier": run.late_sensor });
-                run.process_runs.insist("POST", "/api/v1/sensors", Some(&body)).await;
+                run.process_runs
+                    .request_until_success("POST", "/api/v1/sensors", Some(&body))
+                    .await;
             }
             // These are settings of the publishers or of the service.
             Self::PanicInActor

@@ -1,5 +1,5 @@
 //! The publishers: they publish numbered items at QoS 1, record what the broker acknowledges, and publish again what it does
-//! not acknowledge, as a sensor would. Called by `run`. Promises that every message that it returns was acknowledged.
+//! not acknowledge, as a sensor would. Used by `run`. Every message that `finish` returns was acknowledged or is of QoS 0.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,10 +28,10 @@ pub(crate) struct Shared {
     /// Messages per second and publisher.
     pub(crate) rate: Cell<f64>,
     pub(crate) twice: bool,
-    /// Messages that were acknowledged earlier are not kept.
+    /// How long acknowledged messages are kept.
     pub(crate) remembered_for: Duration,
     pub(crate) stopping: Cell<bool>,
-    /// For each time that the broker lost messages: those acknowledged since this time may be lost.
+    /// One entry per loss of messages by the broker: messages acknowledged since this time may be lost.
     pub(crate) forgotten_since: RefCell<Vec<Instant>>,
     /// Messages published again because the broker may have lost them.
     pub(crate) resent: Cell<u64>,
@@ -62,16 +62,17 @@ impl Fleet {
                     acknowledged: VecDeque::new(),
                     forgotten_seen: 0,
                 };
-                actix_rt::spawn(publisher.speak())
+                actix_rt::spawn(publisher.run())
             })
             .collect::<Vec<_>>()
             .into();
         Self { shared, started_at: Instant::now(), publishers }
     }
 
-    /// The broker has lost what it acknowledged since then: it is published again, so that it does not count as lost.
-    pub(crate) fn resend_since(&self, moment: Instant) {
-        self.shared.forgotten_since.borrow_mut().push(moment);
+    /// The broker has lost what it acknowledged since this time: the messages are published again, so that they do not count as
+    /// lost.
+    pub(crate) fn resend_since(&self, time: Instant) {
+        self.shared.forgotten_since.borrow_mut().push(time);
     }
 
     /// Generates no new messages, and returns all messages once each is acknowledged.
@@ -99,13 +100,13 @@ struct Publisher {
 }
 
 impl Publisher {
-    async fn speak(mut self) -> Vec<Rc<Message>> {
+    async fn run(mut self) -> Vec<Rc<Message>> {
         loop {
             let clean_start = true;
             match Client::try_connect(&self.shared.url, &self.id, clean_start).await {
                 Ok(client) => {
-                    self.take_forgotten();
-                    if self.talk(&client).await {
+                    self.requeue_forgotten();
+                    if self.publish_all(&client).await {
                         client.disconnect().await;
                         break;
                     }
@@ -116,15 +117,15 @@ impl Publisher {
         self.acknowledged.into_iter().map(|(_, message)| message).collect()
     }
 
-    /// Over one connection. Returns true if all messages are acknowledged.
-    async fn talk(&mut self, client: &Client) -> bool {
-        let mut answers = FuturesUnordered::new();
-        let mut alive = true;
+    /// Publishes over one connection. Returns true once all messages are acknowledged, false if the connection closes.
+    async fn publish_all(&mut self, client: &Client) -> bool {
+        let mut responses = FuturesUnordered::new();
+        let mut connected = true;
         loop {
-            self.accrue();
-            while alive && answers.len() < IN_FLIGHT {
-                let Some(message) = self.due() else { break };
-                answers.push(async move {
+            self.update_due_count();
+            while connected && responses.len() < IN_FLIGHT {
+                let Some(message) = self.next_due() else { break };
+                responses.push(async move {
                     let (topic, payload) = (&message.topic, message.payload.clone());
                     let outcome = match message.at_most_once {
                         true => client
@@ -136,8 +137,8 @@ impl Publisher {
                     (message, outcome)
                 });
             }
-            if answers.is_empty() {
-                if !alive {
+            if responses.is_empty() {
+                if !connected {
                     return false;
                 }
                 if self.shared.stopping.get() && self.backlog.is_empty() {
@@ -145,13 +146,13 @@ impl Publisher {
                     if self.forgotten_seen == self.shared.forgotten_since.borrow().len() {
                         return true;
                     }
-                    self.take_forgotten();
+                    self.requeue_forgotten();
                 }
                 tokio::time::sleep(TICK).await;
                 continue;
             }
             tokio::select! {
-                Some((message, outcome)) = answers.next() => match outcome {
+                Some((message, outcome)) = responses.next() => match outcome {
                     Ok(PubAckReason::Success) => {
                         let acknowledged = &self.shared.acknowledged;
                         acknowledged.set(acknowledged.get() + 1);
@@ -159,14 +160,14 @@ impl Publisher {
                     }
                     // The broker dropped it, because the service has no session.
                     Ok(PubAckReason::NoMatchingSubscribers) => self.backlog.push_back(message),
-                    Ok(other) => panic!("the broker answers {other:?}"),
+                    Ok(other) => panic!("PUBACK with reason {other:?}"),
                     // A sensor does not publish it again, because it may have arrived.
                     Err(_) if message.at_most_once => {
-                        alive = false;
+                        connected = false;
                         self.remember(message);
                     }
                     Err(_) => {
-                        alive = false;
+                        connected = false;
                         self.backlog.push_back(message);
                     }
                 },
@@ -187,16 +188,16 @@ impl Publisher {
         }
     }
 
-    fn accrue(&mut self) {
+    fn update_due_count(&mut self) {
         let now = Instant::now();
         let passed = now - self.started_at;
         self.started_at = now;
-        // An outage of the broker is not caught up on.
+        // Bounded: after an outage of the broker, publishers do not catch up.
         self.due_count = (self.due_count + passed.as_secs_f64() * self.shared.rate.get())
             .min(self.shared.rate.get().max(200.0));
     }
 
-    fn due(&mut self) -> Option<Rc<Message>> {
+    fn next_due(&mut self) -> Option<Rc<Message>> {
         let stopping = self.shared.stopping.get();
         let has_burst = match stopping {
             true => !self.backlog.is_empty(),
@@ -219,7 +220,7 @@ impl Publisher {
         Some(message)
     }
 
-    fn take_forgotten(&mut self) {
+    fn requeue_forgotten(&mut self) {
         let forgotten_since = self.shared.forgotten_since.borrow();
         for since in &forgotten_since[self.forgotten_seen..] {
             let first = self.acknowledged.partition_point(|(at, _)| at < since);

@@ -1,6 +1,6 @@
-//! Faults of several instances, and the instances beside the one that the harness keeps: all of one group of shared
-//! subscriptions, on one database. Called by `run` and `fault`. Promises that each fault is over when it returns, and that
-//! after `rest` every instance has settled all that was dealt to it.
+//! Faults of several instances, and the instances beside the one in `process_runs`: all belong to one group of shared
+//! subscriptions and use one database. Used by `run` and `fault`. Each fault is over when its function returns, and after
+//! `settle_and_stop` every instance has settled all messages that the broker assigned to it.
 
 use std::cell::Cell;
 
@@ -18,15 +18,15 @@ use crate::support::postgres::Database;
 use crate::support::service::Service;
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// Beside the one that the harness keeps.
+/// The number of instances beside the one in `process_runs`.
 const COMPANIONS: usize = 2;
 
-/// Of a heartbeat that no publisher sends.
+/// The revision of a heartbeat that no publisher sends.
 const PROBE_REVISION: i32 = 999_998;
 
 type Settings = Vec<(String, String)>;
 
-/// The other instances. Their faults play one after the other.
+/// The other instances. Their faults are injected one after the other.
 pub(crate) struct Companions {
     services: Mutex<Vec<Service>>,
     settings: Settings,
@@ -67,15 +67,15 @@ impl Companions {
                 member.push(("DATABASE_URL".into(), url));
             }
             let mut service = start((database, broker), &member);
-            service.ready().await;
+            service.wait_until_ready().await;
             services.push(service);
         }
         let services = Mutex::new(services);
         Self { services, settings: settings.to_vec(), to_database, added: Cell::new(0) }
     }
 
-    /// Waits until all is settled that was dealt to them, and stops them.
-    pub(crate) async fn rest(&self, run: &Run<'_>) {
+    /// Waits until the instances have settled all messages that the broker assigned to them, and stops them.
+    pub(crate) async fn settle_and_stop(&self, run: &Run<'_>) {
         let mut services = self.services.lock().await;
         let probe = Uuid::new_v4();
         let client = run.client().await;
@@ -86,20 +86,20 @@ impl Companions {
         let publisher = Client::connect(&run.broker_url, "probe").await;
         let topic = format!("{}/heartbeats/{probe}", run.database.name);
         let path = format!("/api/v1/sensors/{probe}/live");
-        let mut has_heard = vec![false; urls.len()];
+        let mut has_received = vec![false; urls.len()];
         let mut sent = 0;
-        // A session is a queue: who has the probe has had everything before it.
+        // A session is a queue: an instance that has received the probe has received everything before it.
         eventually(2 * TIMEOUT, async || {
             sent += 1;
             let heartbeat = format!(
                 r#"{{"heartbeats":[{{"revision":{PROBE_REVISION},"timestamp":{sent},"success":true}}]}}"#
             );
             publisher.publish(&topic, heartbeat).await?;
-            for (url, has_heard) in urls.iter().zip(&mut has_heard) {
+            for (url, has_received) in urls.iter().zip(&mut has_received) {
                 let (_, live) = super::process_runs::request(url, "GET", &path, None).await?;
-                *has_heard |= live["live"]["heartbeats"]["messages"].as_u64() > Some(0);
+                *has_received |= live["live"]["heartbeats"]["messages"].as_u64() > Some(0);
             }
-            if has_heard.iter().all(|it| *it) { Ok(()) } else { Err(format!("{has_heard:?}")) }
+            if has_received.iter().all(|it| *it) { Ok(()) } else { Err(format!("{has_received:?}")) }
         })
         .await;
         for url in &urls {
@@ -110,8 +110,8 @@ impl Companions {
                 let sum = |name: &str| -> u64 {
                     ledger.values().filter_map(|it| it[name].as_u64()).sum()
                 };
-                let ended = sum("committed") + sum("duplicate") + sum("rejected");
-                assert_eq!(sum("received"), ended + sum("in_flight"), "{status}");
+                let completed = sum("committed") + sum("duplicate") + sum("rejected");
+                assert_eq!(sum("received"), completed + sum("in_flight"), "{status}");
                 match sum("in_flight") {
                     0 => Ok(()),
                     in_flight => Err(format!("{in_flight} in flight")),
@@ -124,7 +124,7 @@ impl Companions {
             if !status.success() {
                 let log = service.log();
                 run.process_runs
-                    .report_violation(format!("an instance ended with {status}: {log}"));
+                    .report_violation(format!("an instance exited with {status}: {log}"));
             }
             if service.log().contains("panicked at") {
                 run.process_runs.report_violation("an instance panicked".into());
@@ -137,7 +137,7 @@ fn companions<'a>(run: &'a Run<'_>) -> &'a Companions {
     run.companions.as_ref().expect("the run has several instances")
 }
 
-/// SIGKILL; while it is away its session gets its share; then it is back for good.
+/// SIGKILL and a later start; meanwhile the broker queues messages in the session of the instance.
 pub(super) async fn killed(run: &Run<'_>, rng: &mut StdRng) {
     let mut services = companions(run).services.lock().await;
     let index = rng.random_range(0..services.len());
@@ -146,51 +146,51 @@ pub(super) async fn killed(run: &Run<'_>, rng: &mut StdRng) {
     services[index].start_again().await;
 }
 
-/// SIGKILL of the one that leads.
+/// SIGKILL of the leader.
 pub(super) async fn leader_killed(run: &Run<'_>, rng: &mut StdRng) {
     let mut services = companions(run).services.lock().await;
-    let mut leading = None;
+    let mut leader = None;
     for (index, service) in services.iter().enumerate() {
         if let Ok((200, status)) = service.get("/api/v1/status").await
             && status["instance"]["is_leader"] == true
         {
-            leading = Some(index);
+            leader = Some(index);
         }
     }
-    match leading {
+    match leader {
         Some(index) => {
             services[index].kill();
             pause(rng, 500..8_000).await;
             services[index].start_again().await;
         }
         None => {
-            let life = run.process_runs.count.get();
+            let process_run = run.process_runs.count.get();
             run.process_runs.kill();
-            run.process_runs.restarted_after(life).await;
+            run.process_runs.restarted_after(process_run).await;
         }
     }
 }
 
-/// SIGKILL, its session is drained by command, and later there is an instance of that name again.
+/// SIGKILL, then `tributary drain` empties the session, and later the instance is started again.
 pub(super) async fn drained_by_command(run: &Run<'_>, rng: &mut StdRng) {
     let mut services = companions(run).services.lock().await;
     let index = rng.random_range(0..services.len());
     services[index].kill();
     pause(rng, 200..1_500).await;
     services[index].start_command("drain");
-    let status = services[index].ended().await;
+    let status = services[index].wait_for_exit().await;
     if !status.success() {
         let log = services[index].log();
-        run.process_runs.report_violation(format!("a drain ended with {status}: {log}"));
+        run.process_runs.report_violation(format!("a drain exited with {status}: {log}"));
     }
     pause(rng, 200..1_500).await;
     services[index].start_again().await;
 }
 
-/// One more joins the group, and is drained by SIGTERM.
+/// One more instance joins the group, and is drained on SIGTERM.
 pub(super) async fn added_and_drained(run: &Run<'_>, rng: &mut StdRng) {
     let companions = companions(run);
-    let _turn = companions.services.lock().await;
+    let _lock = companions.services.lock().await;
     companions.added.set(companions.added.get() + 1);
     let name = format!("added-{}", companions.added.get());
     let mut settings = member(&companions.settings, &run.database, &name);
@@ -199,36 +199,37 @@ pub(super) async fn added_and_drained(run: &Run<'_>, rng: &mut StdRng) {
         let broker = run.broker.lock().await;
         start((&run.database, &broker), &settings)
     };
-    added.ready().await;
+    added.wait_until_ready().await;
     pause(rng, 500..2_500).await;
     let status = added.terminate().await;
     if !status.success() {
         let log = added.log();
-        run.process_runs.report_violation(format!("a drain ended with {status}: {log}"));
+        run.process_runs.report_violation(format!("a drain exited with {status}: {log}"));
     }
 }
 
-/// SIGTERM and a start, one after the other.
+/// SIGTERM and a start of every instance, one after the other.
 pub(super) async fn restarted_in_turn(run: &Run<'_>, rng: &mut StdRng) {
     let mut services = companions(run).services.lock().await;
     for service in &mut *services {
         let status = service.terminate().await;
         if !status.success() {
-            run.process_runs.report_violation(format!("told to stop, it ended with {status}"));
+            run.process_runs
+                .report_violation(format!("after SIGTERM an instance exited with {status}"));
         }
         pause(rng, 50..500).await;
         service.start_again().await;
     }
-    let life = run.process_runs.count.get();
+    let process_run = run.process_runs.count.get();
     run.process_runs.terminate(false).await;
-    run.process_runs.restarted_after(life).await;
+    run.process_runs.restarted_after(process_run).await;
 }
 
-/// The connections of one instance to PostgreSQL stay open, and their bytes are lost.
+/// The connections of one instance to PostgreSQL stay open, but their bytes are dropped.
 pub(super) async fn half_open(run: &Run<'_>, rng: &mut StdRng) {
     let companions = companions(run);
     let mut services = companions.services.lock().await;
     companions.to_database.drop_bytes();
     pause(rng, 2_000..8_000).await;
-    services[0].ready().await;
+    services[0].wait_until_ready().await;
 }

@@ -1,5 +1,5 @@
-//! The messages of the publishers: numbered items of every kind, valid and invalid, generated from a seed. Called by `fleet`.
-//! Promises that the number of an item can be read from its row and from the raw bytes of its rejection.
+//! The messages of the publishers: numbered items of every kind, valid and invalid, generated from a seed. Used by `fleet`.
+//! The number of an item can be read from its row and from the raw bytes of its rejection.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -9,18 +9,18 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
-/// 2026-11-16: its partition is created on demand.
+/// 2026-11-16. Its partition is created on demand.
 const FIRST_SECOND: u64 = 1_794_787_200;
 pub(crate) const WEEK_SECONDS: u64 = 7 * 86_400;
 
-/// Heartbeats of the publishers report revisions above those that the harness configures.
+/// Heartbeats of the publishers report higher revisions than the harness configures.
 pub(crate) const REVISION_OFFSET: u64 = 1_000_000;
 
-/// Members that make an item invalid, but not its neighbours.
+/// Members that make an item invalid, but not the other items of its message.
 const BAD_MEMBERS: [&str; 6] =
     [r#""nested":{}"#, r#""u":NaN"#, r#""u":-Infinity"#, r#""u":nan"#, r#""u":+1"#, "'u':1"];
 
-/// Larger payloads are refused by the service under test.
+/// The service under test rejects larger payloads.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 32 << 10;
 pub(crate) const MAX_ITEMS: usize = 200;
 
@@ -31,7 +31,7 @@ pub(crate) enum Expected {
     Rejection,
     /// As a row, or deleted with its sensor.
     MaybeDeleted,
-    /// As a row, or lost on the way to the service: published at QoS 0.
+    /// As a row, or lost before it reaches the service: published at QoS 0.
     MaybeLost,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) items: Vec<Item>,
-    /// At QoS 0.
+    /// Published at QoS 0.
     pub(crate) at_most_once: bool,
 }
 
@@ -62,8 +62,9 @@ impl Message {
 pub(crate) struct Workload {
     pub(crate) garbage: bool,
     pub(crate) limits: bool,
-    /// The first sensor sends 90 % of the messages.
+    /// The first sensor publishes 90 % of the messages.
     pub(crate) hot: bool,
+    /// Each message is published twice.
     pub(crate) twice: bool,
     /// `TIMESTAMP_MISSING=receipt`
     pub(crate) receipt_times: bool,
@@ -71,11 +72,11 @@ pub(crate) struct Workload {
     pub(crate) all_times: bool,
     /// The clocks of the sensors are this many weeks behind [`FIRST_SECOND`].
     pub(crate) weeks_behind: Cell<u64>,
-    /// Sensors that are deleted or created while they send.
+    /// Sensors that are deleted or created while they publish.
     pub(crate) uncertain: Vec<(Uuid, Expected)>,
     /// Mostly single measurements.
     pub(crate) plain: bool,
-    /// The number of unknown sensors that send one message each.
+    /// The number of unknown sensors that publish one message each.
     pub(crate) newcomers: usize,
 }
 
@@ -114,16 +115,16 @@ impl MessageSource {
             return self.measurements(newcomer, Expected::Row, 1);
         }
         let (sensor, valid) = self.sensor();
-        let odd = if self.workload.garbage { 50 } else { 3 };
-        if self.rng.random_range(0..100) < odd {
+        let invalid_percent = if self.workload.garbage { 50 } else { 3 };
+        if self.rng.random_range(0..100) < invalid_percent {
             return self.garbage(sensor, valid);
         }
         if self.workload.limits && self.rng.random_range(0..25) == 0 {
             return self.at_a_limit(sensor, valid);
         }
         if !self.workload.plain && self.rng.random_range(0..20) == 0 {
-            let message = self.untimed(sensor, valid);
-            return self.surround(message);
+            let message = self.without_timestamp(sensor, valid);
+            return self.add_stray_bytes(message);
         }
         let message = match if self.workload.plain { 2 } else { self.rng.random_range(0..10) } {
             0 => self.log_messages(sensor, valid),
@@ -134,7 +135,7 @@ impl MessageSource {
                 self.measurements(sensor, valid, count)
             }
         };
-        self.surround(message)
+        self.add_stray_bytes(message)
     }
 
     fn sensor(&mut self) -> (Uuid, Expected) {
@@ -157,7 +158,7 @@ impl MessageSource {
     fn timestamp(&mut self, number: u64) -> String {
         let weeks = self.workload.weeks_behind.get();
         if self.workload.all_times && (weeks == 0 || self.rng.random_bool(0.5)) {
-            // To the year 2100.
+            // Up to the year 2100.
             let second = self.rng.random_range(0..4_102_444_800_u64);
             return format!("{second}.{:06}", number % 1_000_000);
         }
@@ -171,12 +172,12 @@ impl MessageSource {
         for _ in 0..count {
             let number = self.number();
             let bad = count > 1 && self.rng.random_range(0..20) == 0;
-            let at = self.timestamp(number);
+            let timestamp = self.timestamp(number);
             let degrees = f64::from(self.rng.random_range(-400..400)) / 10.0;
-            let member = if bad { self.any(&BAD_MEMBERS) } else { r#""sky":"clear""# };
+            let member = if bad { self.choose(&BAD_MEMBERS) } else { r#""sky":"clear""# };
             let revision = self.revision();
             texts.push(format!(
-                r##"{{"mark":"#{number}#",{revision}"timestamp":{at},"value":{{"n":{number},"t":{degrees},{member}}}}}"##
+                r##"{{"mark":"#{number}#",{revision}"timestamp":{timestamp},"value":{{"n":{number},"t":{degrees},{member}}}}}"##
             ));
             items.push(Item { number, expected: if bad { rejected_if(valid) } else { valid } });
         }
@@ -185,7 +186,7 @@ impl MessageSource {
 
     fn log_messages(&mut self, sensor: Uuid, valid: Expected) -> Message {
         let number = self.number();
-        let at = self.timestamp(number);
+        let timestamp = self.timestamp(number);
         let bad = self.rng.random_range(0..20) == 0;
         let severity = if bad { "fatal" } else { "warning" };
         let revision = self.revision();
@@ -194,7 +195,7 @@ impl MessageSource {
             _ => format!(r##""subject":"#{number}#""##),
         };
         let text = format!(
-            r##"{{"mark":"#{number}#","severity":"{severity}",{revision}"timestamp":{at},{subject}}}"##
+            r##"{{"mark":"#{number}#","severity":"{severity}",{revision}"timestamp":{timestamp},{subject}}}"##
         );
         let expected = if bad { rejected_if(valid) } else { valid };
         self.message_of("log-messages", sensor, &[text], vec![Item { number, expected }])
@@ -202,7 +203,7 @@ impl MessageSource {
 
     fn heartbeats(&mut self, sensor: Uuid, valid: Expected) -> Message {
         let number = self.number();
-        let at = self.timestamp(number);
+        let timestamp = self.timestamp(number);
         let bad = self.rng.random_range(0..20) == 0;
         let success = if bad { "\"perhaps\"" } else { "true" };
         // Without a revision, the number can be read from the timestamp only.
@@ -210,22 +211,23 @@ impl MessageSource {
             true => self.no_revision().to_owned(),
             false => format!(r#""revision":{},"#, REVISION_OFFSET + number),
         };
-        let text =
-            format!(r##"{{"mark":"#{number}#",{revision}"timestamp":{at},"success":{success}}}"##);
+        let text = format!(
+            r##"{{"mark":"#{number}#",{revision}"timestamp":{timestamp},"success":{success}}}"##
+        );
         let expected = if bad { rejected_if(valid) } else { valid };
         self.message_of("heartbeats", sensor, &[text], vec![Item { number, expected }])
     }
 
     /// Items without a timestamp: stored only at QoS 0, with `TIMESTAMP_MISSING=receipt`.
-    fn untimed(&mut self, sensor: Uuid, valid: Expected) -> Message {
+    fn without_timestamp(&mut self, sensor: Uuid, valid: Expected) -> Message {
         let at_most_once = self.workload.receipt_times && self.rng.random_bool(0.5);
         let expected = match valid {
             Expected::Row if at_most_once => Expected::MaybeLost,
             _ if at_most_once => valid,
             _ => rejected_if(valid),
         };
-        let time = self.any(&["", r#""timestamp":null,"#]);
-        let kind = self.any(&["measurements", "log-messages", "heartbeats"]);
+        let time = self.choose(&["", r#""timestamp":null,"#]);
+        let kind = self.choose(&["measurements", "log-messages", "heartbeats"]);
         let (mut texts, mut items) = (Vec::new(), Vec::new());
         for _ in 0..self.rng.random_range(1..4) {
             let number = self.number();
@@ -241,13 +243,13 @@ impl MessageSource {
         Message { at_most_once, ..message }
     }
 
-    fn any(&mut self, choices: &[&'static str]) -> &'static str {
+    fn choose(&mut self, choices: &[&'static str]) -> &'static str {
         choices[self.rng.random_range(0..choices.len())]
     }
 
-    /// The three forms of "no configuration".
+    /// One of the three forms of "no configuration".
     fn no_revision(&mut self) -> &'static str {
-        self.any(&[r#""revision":null,"#, r#""revision":-1,"#, ""])
+        self.choose(&[r#""revision":null,"#, r#""revision":-1,"#, ""])
     }
 
     fn revision(&mut self) -> &'static str {
@@ -269,8 +271,8 @@ impl MessageSource {
             3 => (topic, format!(r##"{{"measurements":[],"mark":"#{number}#"}}"##).into_bytes()),
             4 => (topic + "/roof", format!("#{number}#").into_bytes()),
             _ => {
-                let nobody = format!("{}/measurements/kitchen", self.prefix);
-                (nobody, format!("#{number}#").into_bytes())
+                let not_an_identifier = format!("{}/measurements/kitchen", self.prefix);
+                (not_an_identifier, format!("#{number}#").into_bytes())
             }
         };
         Message::new(topic, payload, vec![Item { number, expected }])
@@ -278,31 +280,31 @@ impl MessageSource {
 
     /// A payload of the maximum size or an array of the maximum length, or one byte or item more.
     fn at_a_limit(&mut self, sensor: Uuid, valid: Expected) -> Message {
-        let beyond = self.rng.random_bool(0.5);
+        let exceeds = self.rng.random_bool(0.5);
         if self.rng.random_bool(0.5) {
             let mut message = self.measurements(sensor, valid, 1);
-            let size = MAX_PAYLOAD_BYTES + usize::from(beyond);
+            let size = MAX_PAYLOAD_BYTES + usize::from(exceeds);
             message.payload.resize(size, b' ');
-            if beyond {
+            if exceeds {
                 message.items[0].expected = rejected_if(valid);
             }
             return message;
         }
-        let count = MAX_ITEMS + usize::from(beyond);
+        let count = MAX_ITEMS + usize::from(exceeds);
         let mut items = Vec::with_capacity(count);
         let mut texts = Vec::with_capacity(count);
         for _ in 0..count {
             let number = self.number();
-            let at = self.timestamp(number);
+            let timestamp = self.timestamp(number);
             texts.push(format!(
-                r##"{{"mark":"#{number}#","revision":1000000,"timestamp":{at},"value":{{"n":{number}}}}}"##
+                r##"{{"mark":"#{number}#","revision":1000000,"timestamp":{timestamp},"value":{{"n":{number}}}}}"##
             ));
-            items.push(Item { number, expected: if beyond { rejected_if(valid) } else { valid } });
+            items.push(Item { number, expected: if exceeds { rejected_if(valid) } else { valid } });
         }
         self.message_of("measurements", sensor, &texts, items)
     }
 
-    /// Some of them as Hermes' sensors and the `tenta` package send them: an array without the object around it.
+    /// Some messages have the form of Hermes' sensors and the `tenta` package: an array without the object around it.
     fn message_of(
         &mut self,
         kind: &str,
@@ -324,8 +326,8 @@ impl MessageSource {
         Message::new(format!("{}/{topic}/{sensor}", self.prefix), text.into_bytes(), items)
     }
 
-    /// Adds to some payloads the bytes that firmware in C or programs for Windows send.
-    fn surround(&mut self, message: Message) -> Message {
+    /// Adds the NUL byte of firmware in C, or the byte order mark of programs for Windows, to some payloads.
+    fn add_stray_bytes(&mut self, message: Message) -> Message {
         let payload = match self.rng.random_range(0..20) {
             0 => [&message.payload[..], b"\0"].concat(),
             1 => ["\u{feff}".as_bytes(), &message.payload[..]].concat(),
@@ -340,7 +342,7 @@ pub(crate) const fn week_begin(weeks_behind: u64) -> u64 {
     FIRST_SECOND - weeks_behind * WEEK_SECONDS
 }
 
-/// How an invalid item must be stored, if a valid one is stored like this.
+/// How an invalid item must be stored if a valid one is stored like this.
 fn rejected_if(valid: Expected) -> Expected {
     match valid {
         Expected::MaybeDeleted => Expected::MaybeDeleted,
@@ -348,7 +350,7 @@ fn rejected_if(valid: Expected) -> Expected {
     }
 }
 
-/// An item's number is its timestamp less this one, in milliseconds, whatever its week.
+/// An item's number is its timestamp minus this one, in milliseconds, modulo the length of a week.
 pub(crate) const FIRST_MILLISECOND: i64 = (FIRST_SECOND * 1_000).cast_signed();
 
 /// The numbers between two `#`, in order.

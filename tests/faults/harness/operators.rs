@@ -1,5 +1,5 @@
-//! What operators do to the database, or its clock does by itself: none of it stops ingest or deletes anything. Called by
-//! `fault`. Promises that a new partition is needed while it lasts, and that ingest goes on before it is taken back.
+//! Changes that operators make to the database, and clock errors: none of them stops ingest or deletes rows. Called by `fault`.
+//! During each of them a new partition is needed, and it ends only after a row of that partition is stored.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -13,7 +13,7 @@ const OFFSETS: [&str; 4] = ["+200d", "-200d", "+2h", "-2h"];
 
 /// With a publication of all tables, PostgreSQL refuses deletions from a table without a replica identity.
 pub(super) async fn publication(run: &Run<'_>) {
-    // The first housekeeping of a database gives these their replica identity; until then deletions wait.
+    // The first housekeeping run of a database sets the replica identity of these tables; until then deletions wait.
     let without_identity = "select count(*) from pg_class where relreplident = 'd' and relname in
         ('measurement_default', 'log_message_default', 'heartbeat_default')";
     eventually(TIMEOUT * 3, async || {
@@ -25,14 +25,14 @@ pub(super) async fn publication(run: &Run<'_>) {
     .await;
     change(run, "create publication everything for all tables").await;
     let path = format!("/api/v1/sensors/{}", run.deleted_sensor);
-    run.process_runs.insist("DELETE", &path, None).await;
+    run.process_runs.request_until_success("DELETE", &path, None).await;
     ingest_another_week(run).await;
     change(run, "drop publication if exists everything").await;
     // cannot delete from a table that "does not have a replica identity and publishes deletes"
-    none_refused(run, "55000");
+    check_no_failure(run, "55000");
 }
 
-/// The user adds a generated column to a hot table.
+/// An operator adds a generated column to a table of measurements, log messages or heartbeats.
 pub(super) async fn generated_column(run: &Run<'_>, rng: &mut StdRng) {
     let tables = ["measurement", "log_message", "heartbeat"];
     let table = tables.choose(rng).expect("there are three");
@@ -40,17 +40,17 @@ pub(super) async fn generated_column(run: &Run<'_>, rng: &mut StdRng) {
     change(run, &format!("alter table {table} add column if not exists day {day}")).await;
     ingest_another_week(run).await;
     change(run, &format!("alter table {table} drop column if exists day")).await;
-    // ATTACH refuses a partition whose column is not generated as the table's is.
-    none_refused(run, "42804");
+    // ATTACH PARTITION fails if a column of the partition is not generated in the same way as the table's.
+    check_no_failure(run, "42804");
 }
 
 /// The database's clock jumps. The service deletes by age at each start, so it is restarted.
 pub(super) async fn wrong_clock(run: &Run<'_>, rng: &mut StdRng) {
     set_clock(run, OFFSETS.choose(rng).expect("there are four")).await;
-    let warned = "the database's clock and ours differ";
-    let before = run.process_runs.log().matches(warned).count();
+    let warning = "the database's clock and ours differ";
+    let before = run.process_runs.log().matches(warning).count();
     run.process_runs.terminate(false).await;
-    eventually(TIMEOUT * 3, async || match run.process_runs.log().matches(warned).count() {
+    eventually(TIMEOUT * 3, async || match run.process_runs.log().matches(warning).count() {
         now if now > before => Ok(()),
         now => Err(now),
     })
@@ -67,7 +67,7 @@ async fn set_clock(run: &Run<'_>, offset: &str) {
     let is_right = offset == "+0";
     let clock = "select abs(extract(epoch from clock_timestamp())::float8 - $1) < 600";
     eventually(TIMEOUT, async || {
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the time is after 1970");
         match run.client().await.query_one(clock, &[&now.as_secs_f64()]).await {
             Ok(row) if row.get::<_, bool>(0) == is_right => Ok(()),
             other => Err(other.map(drop)),
@@ -76,15 +76,14 @@ async fn set_clock(run: &Run<'_>, offset: &str) {
     .await;
 }
 
-/// Rows of a partition that cannot be created go to the default one, so that nothing is lost by it; but it has to be
-/// created.
-fn none_refused(run: &Run<'_>, state: &str) {
+/// If a partition cannot be created, its rows go to the default one and are not lost, but the failure is a violation.
+fn check_no_failure(run: &Run<'_>, state: &str) {
     if run.process_runs.log().contains(&format!("(SQLSTATE {state})")) {
-        run.process_runs.report_violation(format!("PostgreSQL refused something with {state}"));
+        run.process_runs.report_violation(format!("a statement failed with SQLSTATE {state}"));
     }
 }
 
-/// Retried, because other faults may prevent it.
+/// Executes a statement, and retries it, because other faults may make it fail.
 async fn change(run: &Run<'_>, statement: &str) {
     eventually(TIMEOUT * 3, async || {
         let client = run.client().await;

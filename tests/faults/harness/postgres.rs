@@ -1,4 +1,4 @@
-//! Faults of PostgreSQL and of the connections to it. Called by `fault`. Promises that each is over when it returns.
+//! Faults of PostgreSQL and of the connections to it. Called by `fault`. Each fault is over when its function returns.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -28,8 +28,8 @@ pub(super) async fn backend_killed(run: &Run<'_>) {
     let any = format!("select pid from pg_stat_activity where {OURS} limit 1");
     for attempt in 0_u32.. {
         // A COPY takes milliseconds; after some seconds any backend will do.
-        let wanted = if attempt < 300 { &in_copy } else { &any };
-        match client.query_opt(wanted, &[]).await {
+        let victim = if attempt < 300 { &in_copy } else { &any };
+        match client.query_opt(victim, &[]).await {
             Ok(Some(found)) => {
                 postgres.kill_backend(found.get(0));
                 break;
@@ -38,7 +38,7 @@ pub(super) async fn backend_killed(run: &Run<'_>) {
             Err(_) => break,
         }
     }
-    postgres.answers().await;
+    postgres.wait_until_available().await;
 }
 
 /// `pg_terminate_backend` of all sessions of the service, four times.
@@ -71,7 +71,7 @@ pub(super) async fn refused(run: &Run<'_>) {
     to_database.set_listener(Listener::Open);
 }
 
-/// Another session locks the hot tables.
+/// Another session locks the tables of measurements, log messages and heartbeats.
 pub(super) async fn locked(run: &Run<'_>) {
     let client = run.client().await;
     let lock = "begin; lock table measurement, log_message, heartbeat in access exclusive mode";
@@ -90,7 +90,7 @@ pub(super) async fn used_up(run: &Run<'_>) {
     while tokio::time::Instant::now() < until {
         match connect(&run.primary_url()).await {
             Ok(other) => others.push(other),
-            // All are in use: terminate those of the service.
+            // All connections are in use: terminate those of the service.
             Err(_) => {
                 if client.query(&statement, &[]).await.is_err() {
                     break;
@@ -104,28 +104,28 @@ pub(super) async fn used_up(run: &Run<'_>) {
 /// The disk is full for a while.
 pub(super) async fn disk_full(run: &Run<'_>) {
     let Some(disk) = &run.disk else {
-        eprintln!("no right to mount a small file system: the disk is not full");
+        eprintln!("no permission to mount a small file system: the disk is not full");
         return;
     };
     // PostgreSQL cannot recover without space: faults that stop it wait for this lock.
     let _postgres = run.postgres.lock().await;
     let path = disk.join("ballast");
-    let mut ballast = std::fs::File::create(&path).expect("the disk is there");
+    let mut ballast = std::fs::File::create(&path).expect("the disk is mounted");
     let until = tokio::time::Instant::now() + run.scale.seconds(3.0, 10.0);
     for part in [1 << 20, 4 << 10, 512] {
         while ballast.write_all(&vec![0; part]).is_ok() {}
     }
-    let failed = "No space left on device";
-    let before = run.process_runs.log().matches(failed).count();
+    let error = "No space left on device";
+    let before = run.process_runs.log().matches(error).count();
     while tokio::time::Instant::now() < until {
         tokio::time::sleep(TICK * 5).await;
     }
-    if run.process_runs.count.get() == 1 && run.process_runs.log().matches(failed).count() == before
+    if run.process_runs.count.get() == 1 && run.process_runs.log().matches(error).count() == before
     {
         eprintln!("the full disk had no effect");
     }
     drop(ballast);
-    std::fs::remove_file(path).expect("it is ours");
+    std::fs::remove_file(path).expect("this function created the file");
 }
 
 /// The server is read-only for a while.
@@ -150,7 +150,7 @@ pub(super) async fn read_only(run: &Run<'_>) {
 /// makes the service's session the victim.
 pub(super) async fn deadlock(run: &Run<'_>) {
     let client = run.client().await;
-    let puback_check = run.client().await;
+    let observer = run.client().await;
     let begin =
         "set deadlock_timeout = '30s'; begin; lock table log_message in access exclusive mode";
     if client.batch_execute(begin).await.is_err() {
@@ -162,7 +162,7 @@ pub(super) async fn deadlock(run: &Run<'_>) {
     );
     let until = tokio::time::Instant::now() + run.scale.seconds(4.0, 10.0);
     while tokio::time::Instant::now() < until {
-        match puback_check.query_one(&waits, &[]).await {
+        match observer.query_one(&waits, &[]).await {
             Ok(row) if row.get::<_, i64>(0) > 0 => {
                 drop(client.batch_execute("lock table measurement in access exclusive mode").await);
                 break;

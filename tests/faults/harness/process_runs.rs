@@ -1,5 +1,5 @@
 //! The runs of the service's process: it is restarted whenever it exits, as by an init system, and its ledger is read ten times
-//! per second. Called by `run`. Promises to record every unplanned exit and every ledger that does not balance.
+//! per second. Used by `run`. Records every unplanned exit and every ledger that does not balance.
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::support::service::Service;
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// Between an exit and the next start.
+/// The pause between an exit and the next start.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Later runs have no planned panic: one before the first commit of each run would prevent all progress.
 const RUNS_WITH_PANIC: u64 = 5;
@@ -21,23 +21,22 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The timeout of a request.
-const ANSWER_SECS: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Given to the service as `SHUTDOWN_GRACE_SECS`.
 pub(crate) const GRACE_SECS: u64 = 10;
 
-/// The current process, and what was observed of all of them.
+/// The current process, and the observations of all processes of the run.
 pub(crate) struct ProcessRuns {
     service: RefCell<Service>,
     url: String,
-    over: Cell<bool>,
+    ended: Cell<bool>,
     terminating: Cell<bool>,
     pub(crate) count: Cell<u64>,
     pub(crate) ledger_reads: Cell<u64>,
-    /// Broken promises.
+    /// Failed checks.
     pub(crate) violations: RefCell<Vec<String>>,
-    /// Exits after a planned panic are no violations.
+    /// Exits after a planned panic are not violations.
     panics_expected: bool,
 }
 
@@ -46,7 +45,7 @@ impl ProcessRuns {
         let process_runs = Rc::new(Self {
             url: service.url(),
             service: RefCell::new(service),
-            over: Cell::new(false),
+            ended: Cell::new(false),
             terminating: Cell::new(false),
             count: Cell::new(1),
             ledger_reads: Cell::new(0),
@@ -58,8 +57,8 @@ impl ProcessRuns {
         process_runs
     }
 
-    /// Waits until broker and database are there.
-    pub(crate) async fn ready(&self) {
+    /// Waits until the service is connected to the broker and the database.
+    pub(crate) async fn wait_until_ready(&self) {
         eventually(TIMEOUT, async || match self.get("/readyz").await {
             Ok((200, _)) => Ok(()),
             answer => Err((answer, self.log())),
@@ -77,27 +76,31 @@ impl ProcessRuns {
 
     /// SIGTERM; the process must exit with 0 within its grace period. It is restarted, unless this is the last run.
     pub(crate) async fn terminate(&self, last: bool) {
-        self.over.set(last);
+        self.ended.set(last);
         if self.service.borrow_mut().exit_status().is_some() {
             return;
         }
-        let (life, started_at) = (self.count.get(), Instant::now());
+        let (run, started_at) = (self.count.get(), Instant::now());
         self.terminating.set(true);
         self.service.borrow().send_sigterm();
         // Plus 5 s for requests in progress, and 3 s for a debug build on a busy machine.
         let grace = Duration::from_secs(GRACE_SECS + 8);
         loop {
-            if self.count.get() > life {
+            if self.count.get() > run {
                 break;
             }
             if last && let Some(status) = self.service.borrow_mut().exit_status() {
                 if !status.success() {
-                    self.report_violation(format!("asked to stop, it ended with {status}"));
+                    self.report_violation(format!(
+                        "after SIGTERM the process exited with {status}"
+                    ));
                 }
                 break;
             }
             if started_at.elapsed() > grace {
-                self.report_violation(format!("asked to stop, it still ran after {grace:?}"));
+                self.report_violation(format!(
+                    "{grace:?} after SIGTERM the process is still running"
+                ));
                 self.kill();
                 break;
             }
@@ -126,9 +129,9 @@ impl ProcessRuns {
     }
 
     /// Returns once the process has been restarted after this run.
-    pub(crate) async fn restarted_after(&self, life: u64) {
+    pub(crate) async fn restarted_after(&self, run: u64) {
         eventually(TIMEOUT, async || match self.count.get() {
-            now if now > life => Ok(()),
+            now if now > run => Ok(()),
             now => Err(now),
         })
         .await;
@@ -146,12 +149,16 @@ impl ProcessRuns {
         request(&self.url, "GET", path, None).await
     }
 
-    /// Repeats a request until it succeeds.
-    pub(crate) async fn insist(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+    pub(crate) async fn request_until_success(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Value {
         eventually(TIMEOUT * 2, async || {
             match request(&self.url, method, path, body).await {
                 Ok((200..=299, answer)) => Ok(answer),
-                // The answer to an earlier attempt may have been lost.
+                // The response to an earlier attempt may have been lost.
                 Ok((409, answer)) if method == "POST" => Ok(answer),
                 Ok((404, answer)) if method == "DELETE" => Ok(answer),
                 other => Err(format!("{method} {path}: {other:?}")),
@@ -161,9 +168,9 @@ impl ProcessRuns {
     }
 
     async fn restart(self: Rc<Self>) {
-        while !self.over.get() {
-            let ended = self.service.borrow_mut().exit_status();
-            if let Some(status) = ended {
+        while !self.ended.get() {
+            let exit_status = self.service.borrow_mut().exit_status();
+            if let Some(status) = exit_status {
                 // A process that has just started does not handle SIGTERM yet.
                 let is_stopping = self.terminating.get()
                     && (status.success() || status.signal() == Some(SIGTERM));
@@ -172,15 +179,15 @@ impl ProcessRuns {
                 let port_taken = status.code() == Some(1)
                     && self.log().lines().last().is_some_and(|last| last.contains("in use"));
                 if !is_stopping && !killed && !port_taken && !self.panics_expected {
-                    self.report_violation(format!("it exited unplanned with {status}"));
+                    self.report_violation(format!("the process exited unexpectedly with {status}"));
                 }
                 self.terminating.set(false);
                 tokio::time::sleep(RESTART_PAUSE).await;
-                if self.over.get() {
+                if self.ended.get() {
                     break;
                 }
                 if self.count.get() == RUNS_WITH_PANIC {
-                    self.service.borrow_mut().unset("TRIBUTARY_FAULTS");
+                    self.service.borrow_mut().remove_setting("TRIBUTARY_FAULTS");
                 }
                 self.service.borrow_mut().restart();
                 self.count.set(self.count.get() + 1);
@@ -190,15 +197,15 @@ impl ProcessRuns {
     }
 
     async fn audit(self: Rc<Self>) {
-        while !self.over.get() {
+        while !self.ended.get() {
             if let Ok((200, status)) = self.get("/api/v1/status").await {
                 self.ledger_reads.set(self.ledger_reads.get() + 1);
                 for (kind, entry) in status["ledger"].as_object().into_iter().flatten() {
                     let number = |name: &str| entry[name].as_u64().unwrap_or(u64::MAX / 8);
-                    let ended = number("committed") + number("duplicate") + number("rejected");
-                    if number("received") != ended + number("in_flight") {
+                    let completed = number("committed") + number("duplicate") + number("rejected");
+                    if number("received") != completed + number("in_flight") {
                         self.report_violation(format!(
-                            "the ledger does not add up: {kind} {entry}"
+                            "the ledger does not balance: {kind} {entry}"
                         ));
                     }
                 }
@@ -208,22 +215,22 @@ impl ProcessRuns {
     }
 }
 
-/// One HTTP request.
+/// Sends one HTTP request.
 pub(crate) async fn request(
     url: &str,
     method: &str,
     path: &str,
     body: Option<&Value>,
 ) -> Result<(u16, Value), String> {
-    let method = method.parse().map_err(|_| "no method".to_owned())?;
+    let method = method.parse().map_err(|_| "not an HTTP method".to_owned())?;
     let request =
-        awc::Client::default().request(method, format!("{url}{path}")).timeout(ANSWER_SECS);
+        awc::Client::default().request(method, format!("{url}{path}")).timeout(REQUEST_TIMEOUT);
     let sent = match body {
         Some(body) => request.send_json(body),
         None => request.send(),
     };
-    let mut answer = sent.await.map_err(|error| error.to_string())?;
-    let status = answer.status().as_u16();
-    let body = answer.body().limit(16 << 20).await.map_err(|error| error.to_string())?;
+    let mut response = sent.await.map_err(|error| error.to_string())?;
+    let status = response.status().as_u16();
+    let body = response.body().limit(16 << 20).await.map_err(|error| error.to_string())?;
     Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }

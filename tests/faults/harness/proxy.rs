@@ -1,5 +1,5 @@
 //! A TCP proxy between the service and one of its servers, for network faults: closed, half-open, stalled and refused
-//! connections, and a refused login. Called by `run` and the faults. Promises to change no byte.
+//! connections, and a refused login. Used by `run` and the faults. It never changes a byte.
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
@@ -40,7 +40,7 @@ struct Conditions {
     upstream_held: bool,
 }
 
-/// A proxy; dropping it closes all connections.
+/// Dropping a proxy closes all connections.
 pub(crate) struct Proxy {
     port: u16,
     conditions: watch::Sender<Conditions>,
@@ -73,14 +73,14 @@ impl Proxy {
 
     /// Closes all connections.
     pub(crate) fn close_all(&self) {
-        let present = self.connections.get();
-        self.conditions.send_modify(|conditions| conditions.closed_up_to = present);
+        let current = self.connections.get();
+        self.conditions.send_modify(|conditions| conditions.closed_up_to = current);
     }
 
     /// All current connections stay open, and their bytes are dropped.
     pub(crate) fn drop_bytes(&self) {
-        let present = self.connections.get();
-        self.conditions.send_modify(|conditions| conditions.dropping_up_to = present);
+        let current = self.connections.get();
+        self.conditions.send_modify(|conditions| conditions.dropping_up_to = current);
     }
 
     pub(crate) fn stall(&self, stalled: bool) {
@@ -108,7 +108,7 @@ async fn accept(
 ) {
     let seen = conditions.clone();
     loop {
-        // While it is closed there is no listener on the port.
+        // While the proxy is closed, nothing listens on the port.
         if conditions.wait_for(|conditions| conditions.listener != Listener::Closed).await.is_err()
         {
             return;
@@ -119,8 +119,8 @@ async fn accept(
         };
         loop {
             tokio::select! {
-                shut = conditions.wait_for(|conditions| conditions.listener == Listener::Closed) => {
-                    if shut.is_err() { return }
+                closed = conditions.wait_for(|conditions| conditions.listener == Listener::Closed) => {
+                    if closed.is_err() { return }
                     break;
                 }
                 accepted = listener.accept() => {
@@ -200,7 +200,7 @@ async fn pump(
         if let Some(tap) = tap {
             let verification = tap.borrow_mut().observe(&buffer[..length], upwards);
             if let Some(verification) = verification {
-                verification.ask().await;
+                verification.run().await;
             }
         }
         if to.write_all(&buffer[..length]).await.is_err() {

@@ -1,6 +1,6 @@
-//! Decodes the service's connection to the broker: when a PUBACK passes, its item must be in PostgreSQL. Called by the proxy
-//! with all bytes. Promises to query PostgreSQL before it forwards the PUBACK, for at most 32 PUBACKs per read; those that
-//! cannot be verified, because PostgreSQL is unavailable, are counted separately.
+//! Decodes the service's connection to the broker: when the service sends a PUBACK, its item must be in PostgreSQL. Called by
+//! the proxy with all bytes. PostgreSQL is queried before the proxy forwards the PUBACK, for at most 32 PUBACKs per read;
+//! PUBACKs that cannot be verified, because PostgreSQL is unavailable, are counted separately.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -17,13 +17,12 @@ use crate::support::postgres::connect;
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 
-/// At most this many PUBACKs of one read are verified.
-const ASK_AT_ONCE: usize = 32;
+const MAX_VERIFICATIONS_PER_READ: usize = 32;
 
-/// Longer than any query, shorter than a keep-alive.
+/// Longer than the query takes, shorter than the keep-alive.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Items of which there is neither a row nor a rejection, and whose sensor was not deleted.
+/// Items without a row or a rejection, whose sensor was not deleted.
 const UNSETTLED: &str = "\
 select it.number from unnest($1::uuid[], $2::bigint[], $3::float8[]) as it (sensor, number, timestamp)
 where not exists (select from measurement
@@ -43,9 +42,9 @@ pub(crate) struct PubackCheck {
     pub(crate) pubacks: Cell<u64>,
     pub(crate) verified: Cell<u64>,
     pub(crate) unverified: Cell<u64>,
-    /// PUBACKs that came before their COMMIT.
+    /// PUBACKs that were sent before their COMMIT.
     pub(crate) early: Cell<u64>,
-    /// Nothing can be committed: any PUBACK is early.
+    /// While true, nothing can be committed, so any PUBACK is early.
     pub(crate) nothing_commits: Cell<bool>,
 }
 
@@ -62,13 +61,13 @@ impl PubackCheck {
         })
     }
 
-    /// PUBACKs are verified at this server from now on.
+    /// From now on, PUBACKs are verified at this server.
     pub(crate) fn verify_at(&self, database_url: &str) {
         self.database_url.replace(database_url.into());
     }
 
     /// The numbers of the items that are not settled.
-    async fn look(&self, items: &[SingleMeasurement]) -> Option<Vec<i64>> {
+    async fn unsettled(&self, items: &[SingleMeasurement]) -> Option<Vec<i64>> {
         let mut client = self.client.lock().await;
         let url = self.database_url.borrow().clone();
         if client.as_ref().is_none_or(|(verified, client)| *verified != url || client.is_closed()) {
@@ -91,12 +90,12 @@ pub(crate) struct Verification {
 }
 
 impl Verification {
-    pub(crate) async fn ask(self) {
+    pub(crate) async fn run(self) {
         let Self { puback_check, items } = self;
-        let count = match tokio::time::timeout(TIMEOUT, puback_check.look(&items)).await {
+        let count = match tokio::time::timeout(TIMEOUT, puback_check.unsettled(&items)).await {
             Ok(Some(unsettled)) => {
                 if !unsettled.is_empty() {
-                    eprintln!("PUBACKs came before their COMMIT: {unsettled:?}");
+                    eprintln!("PUBACKs were sent before their COMMIT: {unsettled:?}");
                 }
                 puback_check.early.set(puback_check.early.get() + unsettled.len() as u64);
                 &puback_check.verified
@@ -132,7 +131,7 @@ impl ConnectionTap {
             self.down.feed(bytes);
             while let Some((first, body)) = self.down.next() {
                 if first >> 4 == PUBLISH && first & 0b110 != 0 {
-                    self.note(&body);
+                    self.record_publish(&body);
                 }
             }
             return None;
@@ -145,13 +144,13 @@ impl ConnectionTap {
             }
             self.puback_check.pubacks.set(self.puback_check.pubacks.get() + 1);
             if self.puback_check.nothing_commits.get() {
-                eprintln!("a PUBACK came while nothing could be committed");
+                eprintln!("a PUBACK was sent while nothing could be committed");
                 self.puback_check.early.set(self.puback_check.early.get() + 1);
             }
             let packet_id = u16::from_be_bytes([body[0], body[1]]);
             let known = self.delivered.get_mut(&packet_id).and_then(VecDeque::pop_front).flatten();
-            // Only the last ones: earlier ones were committed with them or before.
-            if items.len() == ASK_AT_ONCE {
+            // Only the last PUBACKs: earlier ones were committed with them or before.
+            if items.len() == MAX_VERIFICATIONS_PER_READ {
                 items.remove(0);
             }
             items.extend(known);
@@ -160,8 +159,7 @@ impl ConnectionTap {
         (!items.is_empty()).then_some(Verification { puback_check, items })
     }
 
-    /// Records a PUBLISH.
-    fn note(&mut self, body: &[u8]) {
+    fn record_publish(&mut self, body: &[u8]) {
         let topic_length = usize::from(u16::from_be_bytes([body[0], body[1]]));
         let (topic, rest) = body[2..].split_at(topic_length);
         let packet_id = u16::from_be_bytes([rest[0], rest[1]]);
@@ -174,7 +172,7 @@ impl ConnectionTap {
 struct SingleMeasurement {
     sensor: Uuid,
     number: u64,
-    /// PostgreSQL finds the row in the index by it; reading all rows of the sensor would delay PUBACKs.
+    /// Lets PostgreSQL find the row by index; reading all rows of the sensor would delay PUBACKs.
     timestamp: f64,
 }
 
@@ -197,8 +195,8 @@ fn single_measurement(topic: &[u8], rest: &[u8]) -> Option<SingleMeasurement> {
 }
 
 fn timestamp(payload: &[u8]) -> Option<f64> {
-    let (_, behind) = std::str::from_utf8(payload).ok()?.split_once(r#""timestamp":"#)?;
-    behind.split([',', '}']).next()?.parse().ok()
+    let (_, rest) = std::str::from_utf8(payload).ok()?.split_once(r#""timestamp":"#)?;
+    rest.split([',', '}']).next()?.parse().ok()
 }
 
 /// Splits a stream into MQTT packets.

@@ -1,5 +1,5 @@
-//! The parts of one run: a database, a broker, a proxy in front of each, the service and the publishers. Called by the harness,
-//! which makes the run, and by the faults. Promises that a run starts with an empty database and a service that is ready.
+//! The parts of one run: a database, a broker, a proxy in front of each, the service and the publishers. Used by the harness,
+//! which executes the run, and by the faults. A run starts with an empty database and a service that is ready.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -30,7 +30,7 @@ use crate::support::wait::{TIMEOUT, eventually};
 const SENSORS: usize = 20;
 const PUBLISHERS: usize = 3;
 
-/// How long publishers keep acknowledged messages in a soak.
+/// How long publishers keep acknowledged messages in a soak test.
 const REMEMBERED_FOR: Duration = Duration::from_secs(90);
 
 /// The number of sensors that are configured during the run.
@@ -51,7 +51,7 @@ pub(crate) struct Run<'a> {
     pub(crate) to_database: Mutex<Proxy>,
     pub(crate) puback_check: Rc<PubackCheck>,
     pub(crate) process_runs: Rc<ProcessRuns>,
-    /// The other instances, where a fault takes several.
+    /// The other instances, if a fault needs several.
     pub(crate) companions: Option<Companions>,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) fleet: Fleet,
@@ -59,9 +59,9 @@ pub(crate) struct Run<'a> {
     pub(crate) numbers: Rc<Cell<u64>>,
     pub(crate) workload: Rc<Workload>,
     pub(crate) sensors: Rc<Vec<Uuid>>,
-    /// Deleted while it sends.
+    /// Deleted while it publishes.
     pub(crate) deleted_sensor: Uuid,
-    /// Created after it has sent.
+    /// Created after it has published.
     pub(crate) late_sensor: Uuid,
     pub(crate) disk: Option<PathBuf>,
     /// The newest accepted revision (202) of each sensor.
@@ -105,20 +105,20 @@ impl<'a> Run<'a> {
         let database_url = url(&database, &to_database, standby.as_ref());
         let settings = settings(faults, &workload, (database_url, to_broker.port()), scale, rng);
         let has_group = faults.iter().any(|it| Fault::OF_INSTANCES.contains(it));
-        let alone = settings;
+        let single = settings;
         let settings = match has_group {
-            true => instances::member(&alone, &database, "kept"),
-            false => alone.clone(),
+            true => instances::member(&single, &database, "kept"),
+            false => single.clone(),
         };
         let borrowed: Vec<(&str, &str)> =
             settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let panics = faults.iter().any(|fault| fault.panics().is_some());
         let service = Service::start_unready(&database, &broker, &borrowed);
-        // From the start: a planned panic may end the process before it is ready.
+        // Watched from the start: a planned panic may end the process before it is ready.
         let process_runs = ProcessRuns::keep(service, panics);
-        process_runs.ready().await;
+        process_runs.wait_until_ready().await;
         let companions = match has_group {
-            true => Some(Companions::start(&database, &broker, &alone, port(&database.url)).await),
+            true => Some(Companions::start(&database, &broker, &single, port(&database.url)).await),
             false => None,
         };
         create_sensors(&database, sensors.iter().chain([&deleted_sensor])).await;
@@ -126,11 +126,11 @@ impl<'a> Run<'a> {
         let numbers = Rc::new(Cell::new(1));
         let sources = (0..PUBLISHERS)
             .map(|_| {
-                let said = (Rc::clone(&sensors), Rc::clone(&workload));
+                let content = (Rc::clone(&sensors), Rc::clone(&workload));
                 MessageSource::new(
                     rng.random(),
                     &database.name,
-                    said,
+                    content,
                     Rc::clone(&numbers),
                     PUBLISHERS,
                 )
@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
                 super::process_runs::request(self.process_runs.url(), "POST", &path, Some(&body))
                     .await;
             if let Ok((202, answer)) = answer {
-                let revision = answer["revision"].as_i64().expect("it is a number");
+                let revision = answer["revision"].as_i64().expect("the revision is a number");
                 let mut accepted = self.accepted.borrow_mut();
                 let newest = accepted.entry(sensor).or_insert(revision);
                 *newest = revision.max(*newest);
@@ -208,13 +208,13 @@ impl<'a> Run<'a> {
         self.primary_url.borrow().clone()
     }
 
-    /// The server at this URL is about to become the primary, and has every confirmed commit.
+    /// Called before the server at this URL, which has every confirmed commit, becomes the primary.
     pub(crate) fn set_primary_url(&self, url: String) {
         self.puback_check.verify_at(&url);
         self.primary_url.replace(url);
     }
 
-    /// Whether other runs use its server, too.
+    /// Whether other runs use its server too.
     pub(crate) fn shares_server(&self) -> bool {
         Rc::ptr_eq(&self.postgres, &self.test_bed.postgres)
     }
@@ -268,7 +268,7 @@ fn workload(
     }
 }
 
-/// The shared server, or one of the run's own if a fault needs it.
+/// The shared server, or a separate one if a fault needs it.
 async fn server(test_bed: &TestBed, faults: &[Fault]) -> Rc<Mutex<Postgres>> {
     if !faults.iter().any(|it| it.needs_own_server()) {
         return Rc::clone(&test_bed.postgres);
@@ -302,15 +302,15 @@ fn settings(
     rng: &mut StdRng,
 ) -> Vec<(String, String)> {
     let soak = scale == Scale::Soak;
-    let any = |rng: &mut StdRng, choices: [u32; 3]| match soak {
+    let choose = |rng: &mut StdRng, choices: [u32; 3]| match soak {
         true => choices[2],
         false => choices[rng.random_range(0..3)],
     };
-    let window = any(rng, [50, 1_000, 50_000]);
+    let window = choose(rng, [50, 1_000, 50_000]);
     let panics: Vec<String> =
-        faults.iter().filter_map(|fault| Some(fault.panics()?.ordered(rng))).collect();
-    let silences_commits = faults.iter().any(|it| it.silences_commits());
-    let statement_timeout = if silences_commits { 3 } else { any(rng, [4, 60, 10]) };
+        faults.iter().filter_map(|fault| Some(fault.panics()?.setting(rng))).collect();
+    let delays_commits = faults.iter().any(|it| it.delays_commits());
+    let statement_timeout = if delays_commits { 3 } else { choose(rng, [4, 60, 10]) };
     let unknown = if workload.newcomers > 0 { "register" } else { "reject" };
     let mut settings: Vec<(String, String)> = [
         ("DATABASE_URL", database_url),
@@ -318,13 +318,13 @@ fn settings(
         ("MQTT_KEEP_ALIVE_SECS", if soak { "5" } else { "2" }.into()),
         ("MQTT_RECEIVE_MAXIMUM", window.to_string()),
         ("DATABASE_STATEMENT_TIMEOUT_SECS", statement_timeout.to_string()),
-        ("DATABASE_WRITERS", any(rng, [1, 3, 2]).to_string()),
-        ("BATCH_MAX_ITEMS", any(rng, [100, 50_000, 50_000]).to_string()),
+        ("DATABASE_WRITERS", choose(rng, [1, 3, 2]).to_string()),
+        ("BATCH_MAX_ITEMS", choose(rng, [100, 50_000, 50_000]).to_string()),
         ("MAX_PAYLOAD_BYTES", MAX_PAYLOAD_BYTES.to_string()),
         ("MAX_ITEMS_PER_MESSAGE", MAX_ITEMS.to_string()),
         ("REJECTIONS_PER_SENSOR_HOUR", "10000000".into()),
         ("CONFIGURATION_REPUBLISH_SECS", "1".into()),
-        ("SENSOR_IDLE_SECS", any(rng, [1, 900, 900]).to_string()),
+        ("SENSOR_IDLE_SECS", choose(rng, [1, 900, 900]).to_string()),
         ("SHUTDOWN_GRACE_SECS", GRACE_SECS.to_string()),
         ("UNKNOWN_SENSOR", unknown.into()),
         ("TIMESTAMP_MISSING", if workload.receipt_times { "receipt" } else { "reject" }.into()),
@@ -336,7 +336,7 @@ fn settings(
         settings.push(("TRIBUTARY_FAULTS".into(), panics.join(",")));
     }
     if faults.contains(&Fault::PostgresWrongClock) {
-        // By the wrong clock the retention of all rows may be over.
+        // With the wrong clock, all rows may be older than the retention.
         let retention = ["MEASUREMENT", "LOG_MESSAGE", "HEARTBEAT"];
         settings.extend(retention.map(|it| (format!("RETENTION_{it}_DAYS"), "100".into())));
     }
@@ -345,13 +345,13 @@ fn settings(
 
 async fn create_sensors(database: &Database, sensors: impl Iterator<Item = &Uuid>) {
     let sensors: Vec<Uuid> = sensors.copied().collect();
-    let client = connect(&database.url).await.expect("the database answers");
+    let client = connect(&database.url).await.expect("the database is available");
     let statement =
         "insert into sensor (identifier, name) select it, it::text from unnest($1::uuid[]) it";
     client.execute(statement, &[&sensors]).await.expect("the sensors are new");
 }
 
 pub(super) fn port(url: &str) -> u16 {
-    let url: Url = url.parse().expect("it is a URL");
-    url.port().expect("it names its port")
+    let url: Url = url.parse().expect("a valid URL");
+    url.port().expect("the URL has a port")
 }

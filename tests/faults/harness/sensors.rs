@@ -1,5 +1,5 @@
-//! The configured sensors: they receive their retained configurations and acknowledge them. Called after the faults. Promises to
-//! return once each sensor has acknowledged its newest revision.
+//! The configured sensors: they receive their retained configurations and acknowledge them. Called after the faults.
+//! `acknowledge` returns once each sensor has acknowledged its newest revision.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -17,35 +17,35 @@ pub(super) async fn acknowledge(
     run: &Run<'_>,
     database: &Database,
     accepted: &BTreeMap<Uuid, i64>,
-    patience: Duration,
+    timeout: Duration,
 ) {
     let prefix = &run.database.name;
     let client = Client::connect(&run.broker_url, &format!("{prefix}-sensors")).await;
     client.subscribe(&format!("{prefix}/configurations/+")).await;
-    eventually(patience, async || {
+    eventually(timeout, async || {
         let missing = lagging(database, accepted).await.map_err(|error| vec![error.to_string()])?;
         if missing.is_empty() {
             return Ok(());
         }
-        let held: BTreeMap<Uuid, i64> = client
+        let received: BTreeMap<Uuid, i64> = client
             .messages()
             .iter()
             .filter_map(|message| {
                 let sensor = message.topic.rsplit('/').next()?.parse().ok()?;
-                let said: Value = serde_json::from_str(&message.payload).ok()?;
-                Some((sensor, said["revision"].as_i64()?))
+                let configuration: Value = serde_json::from_str(&message.payload).ok()?;
+                Some((sensor, configuration["revision"].as_i64()?))
             })
             .collect();
         for sensor in accepted.keys() {
-            // Not null: rows without a revision are those of the publishers.
-            let revision = held.get(sensor).copied().unwrap_or(0);
-            let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+            // Not null: only the publishers send heartbeats without a revision.
+            let revision = received.get(sensor).copied().unwrap_or(0);
+            let now = SystemTime::UNIX_EPOCH.elapsed().expect("the time is after 1970");
             let heartbeat = format!(
                 r#"{{"heartbeats":[{{"revision":{revision},"timestamp":{:.6},"success":true}}]}}"#,
                 now.as_secs_f64()
             );
             let topic = format!("{prefix}/heartbeats/{sensor}");
-            client.publish(&topic, heartbeat).await.map_err(|end| vec![end])?;
+            client.publish(&topic, heartbeat).await.map_err(|error| vec![error])?;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
         Err(missing)

@@ -1,4 +1,4 @@
-//! Faults of the service's process. Called by `fault`. Promises that each is over when it returns.
+//! Faults of the service's process. Called by `fault`. Each fault is over when its function returns.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::ports::free_port;
 use crate::support::service::Service;
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// Two processes with one client identifier detect each other within this time.
+/// Two processes with the same client identifier detect each other within this time.
 const CONTENTION: Duration = Duration::from_secs(30);
 
 pub(super) async fn pause(rng: &mut StdRng, milliseconds: std::ops::Range<u64>) {
@@ -20,9 +20,9 @@ pub(super) async fn pause(rng: &mut StdRng, milliseconds: std::ops::Range<u64>) 
 /// SIGKILL three times.
 pub(super) async fn killed(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..3 {
-        let life = run.process_runs.count.get();
+        let process_run = run.process_runs.count.get();
         run.process_runs.kill();
-        run.process_runs.restarted_after(life).await;
+        run.process_runs.restarted_after(process_run).await;
         pause(rng, 200..1_500).await;
     }
 }
@@ -30,9 +30,9 @@ pub(super) async fn killed(run: &Run<'_>, rng: &mut StdRng) {
 /// SIGKILL six times, shortly after a start.
 pub(super) async fn killed_at_start(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..6 {
-        let life = run.process_runs.count.get();
+        let process_run = run.process_runs.count.get();
         run.process_runs.kill();
-        run.process_runs.restarted_after(life).await;
+        run.process_runs.restarted_after(process_run).await;
         pause(rng, 5..250).await;
     }
 }
@@ -43,11 +43,11 @@ pub(super) async fn killed_before_puback(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..2 {
         to_broker.hold_upstream(true);
         pause(rng, 300..900).await;
-        let life = run.process_runs.count.get();
+        let process_run = run.process_runs.count.get();
         run.process_runs.kill();
         to_broker.close_all();
         to_broker.hold_upstream(false);
-        run.process_runs.restarted_after(life).await;
+        run.process_runs.restarted_after(process_run).await;
         pause(rng, 300..900).await;
     }
 }
@@ -55,11 +55,11 @@ pub(super) async fn killed_before_puback(run: &Run<'_>, rng: &mut StdRng) {
 /// SIGTERM, and SIGKILL before the process has exited.
 pub(super) async fn killed_in_drain(run: &Run<'_>, rng: &mut StdRng) {
     for _ in 0..2 {
-        let life = run.process_runs.count.get();
+        let process_run = run.process_runs.count.get();
         run.process_runs.send_sigterm();
         pause(rng, 1..40).await;
         run.process_runs.kill();
-        run.process_runs.restarted_after(life).await;
+        run.process_runs.restarted_after(process_run).await;
         pause(rng, 300..1_000).await;
     }
 }
@@ -72,7 +72,8 @@ pub(super) async fn terminated(run: &Run<'_>, rng: &mut StdRng) {
     }
 }
 
-/// A second process with the same client identifier: nothing is lost, and the session does not change hands all the time.
+/// A second process with the same client identifier: nothing is lost, and the processes do not take over the session
+/// continually.
 pub(super) async fn twins(run: &Run<'_>) {
     let mut settings: Vec<(&str, &str)> = run
         .settings
@@ -93,31 +94,31 @@ pub(super) async fn twins(run: &Run<'_>) {
         if connections(&log) > 0 { Ok(()) } else { Err(log) }
     })
     .await;
-    let taken =
+    let takeovers =
         |twin: &Service| connections(&run.process_runs.log()) - before + connections(&twin.log());
-    // One detects the other and leaves the session to it for at least 15 s. Another fault may end the contention before.
-    let notices = |log: &str| log.contains("repeatedly closes the connection");
-    let noticed = eventually(CONTENTION * 2, async || {
-        if notices(&run.process_runs.log()) || notices(&twin.log()) {
+    // One process detects the other, and does not reconnect for at least 15 s. Another fault may end the contention earlier.
+    let detects = |log: &str| log.contains("repeatedly closes the connection");
+    let detected = eventually(CONTENTION * 2, async || {
+        if detects(&run.process_runs.log()) || detects(&twin.log()) {
             Ok(())
         } else {
-            Err("nothing")
+            Err("no process has detected the other")
         }
     });
-    drop(tokio::time::timeout(CONTENTION, noticed).await);
-    let noticed = taken(&twin);
+    drop(tokio::time::timeout(CONTENTION, detected).await);
+    let before_calm = takeovers(&twin);
     let calm = run.scale.seconds(6.0, 40.0);
     tokio::time::sleep(calm).await;
-    let after = taken(&twin) - noticed;
-    let only_life = run.process_runs.count.get() == 1;
-    if only_life && after > 2 + 2 * usize::try_from(calm.as_secs() / 15).expect("it is short") {
+    let after = takeovers(&twin) - before_calm;
+    let is_first_run = run.process_runs.count.get() == 1;
+    if is_first_run && after > 2 + 2 * usize::try_from(calm.as_secs() / 15).expect("at most 40 s") {
         run.process_runs.report_violation(format!(
-            "the session changed hands too often: {noticed} and {after} times"
+            "too many takeovers of the session: {before_calm}, then {after}"
         ));
     }
     if twin.exit_status().is_none() {
         twin.kill();
     } else {
-        run.process_runs.report_violation(format!("the second process ended: {}", twin.log()));
+        run.process_runs.report_violation(format!("the second process exited: {}", twin.log()));
     }
 }

@@ -1,5 +1,5 @@
-//! The soak: a steady load with one fault per minute. Memory, file descriptors, connections and latency of the process must not
-//! grow. Called by `scripts/faults --soak`. Promises to report samples of all four.
+//! The soak test: a steady load with one fault per minute. Memory, file descriptors, connections and latency of the process
+//! must not grow. Called by `scripts/faults --soak`. It reports samples of all four.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::fault::{Fault, Scale};
 use super::run::Run;
 use super::test_bed::TestBed;
-use super::{UNTOUCHED, finish_and_rest};
+use super::{UNTOUCHED, finish_and_settle};
 use crate::support::client::Client;
 
 /// Faults that neither stop the service nor make the broker lose messages.
@@ -56,12 +56,12 @@ struct Probe {
     milliseconds: f64,
 }
 
-/// The results.
+/// The results of the soak test.
 #[derive(Debug, Serialize)]
 pub(crate) struct Soak {
     minutes: u64,
     messages_per_second: f64,
-    said: u64,
+    published: u64,
     found: i64,
     lost: i64,
     doubled: i64,
@@ -87,13 +87,13 @@ const COMPARISON: &str = "
     )
     select count(*), count(distinct n) from found";
 
-/// Runs the soak for this many minutes.
+/// Runs the soak test for this many minutes.
 pub(crate) async fn soak(minutes: u64, seed: u64) -> Soak {
     let test_bed = TestBed::durable().await;
     let mut rng = StdRng::seed_from_u64(seed);
     let run = Run::build(&test_bed, &[], Scale::Soak, &mut rng).await;
     let started_at = Instant::now();
-    let end = started_at + MINUTE * u32::try_from(minutes).expect("it is hours at the most");
+    let end = started_at + MINUTE * u32::try_from(minutes).expect("the minutes fit in a u32");
     let (mut samples, mut probes, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     tokio::join!(
         run.configure(StdRng::from_rng(&mut rng)),
@@ -111,7 +111,7 @@ pub(crate) async fn soak(minutes: u64, seed: u64) -> Soak {
                     break;
                 }
                 tokio::time::sleep_until(at).await;
-                order[index].play(&run, &mut rng).await;
+                order[index].inject(&run, &mut rng).await;
                 let lasted = at.elapsed().as_secs_f64();
                 eprintln!(
                     "{:>4.0} s: {} ({lasted:.1} s)",
@@ -125,18 +125,18 @@ pub(crate) async fn soak(minutes: u64, seed: u64) -> Soak {
         }
     );
     let messages = run.fleet.shared.acknowledged.get();
-    let client = finish_and_rest(&run).await;
+    let client = finish_and_settle(&run).await;
     run.process_runs.terminate(true).await;
     drop(client.batch_execute("set work_mem = '512MB'").await);
-    let row = client.query_one(COMPARISON, &[]).await.expect("PostgreSQL is at rest");
+    let row = client.query_one(COMPARISON, &[]).await.expect("PostgreSQL is available");
     let (count, distinct): (i64, i64) = (row.get(0), row.get(1));
-    let said = run.numbers.get() - 1;
+    let published = run.numbers.get() - 1;
     Soak {
         minutes,
         messages_per_second: messages as f64 / (end - started_at).as_secs_f64(),
-        said,
+        published,
         found: distinct,
-        lost: said.cast_signed() - distinct,
+        lost: published.cast_signed() - distinct,
         doubled: count - distinct,
         process_runs: run.process_runs.count.get(),
         pubacks: run.puback_check.pubacks.get(),
@@ -200,7 +200,7 @@ async fn probe(run: &Run<'_>, started_at: Instant, probes: &mut Vec<Probe>) {
         let payload = format!(
             r#"{{"measurements":[{{"revision":1000000,"timestamp":{second},"value":{{"probe":true}}}}]}}"#
         );
-        let said_at = Instant::now();
+        let published_at = Instant::now();
         if client.publish(&topic, payload).await.is_err() {
             publisher = None;
             continue;
@@ -208,9 +208,11 @@ async fn probe(run: &Run<'_>, started_at: Instant, probes: &mut Vec<Probe>) {
         while run.configuring.get() {
             match database.query_one(find, &[&sensor, &second]).await {
                 Ok(row) if row.get(0) => {
-                    let milliseconds = said_at.elapsed().as_secs_f64() * 1e3;
-                    probes
-                        .push(Probe { second: (said_at - started_at).as_secs_f64(), milliseconds });
+                    let milliseconds = published_at.elapsed().as_secs_f64() * 1e3;
+                    probes.push(Probe {
+                        second: (published_at - started_at).as_secs_f64(),
+                        milliseconds,
+                    });
                     break;
                 }
                 Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
@@ -229,13 +231,13 @@ impl Soak {
             && self.violations.is_empty()
     }
 
-    /// The table of the first and the last minutes.
+    /// A table with one row per five minutes.
     pub(crate) fn table(&self) -> String {
         let mut table = format!(
             "{} minutes, {:.0} messages/s, {} items, lost {}, doubled {}, {} process runs, PUBACKs {} (verified {}, early {}) {:?}\n\n",
             self.minutes,
             self.messages_per_second,
-            self.said,
+            self.published,
             self.lost,
             self.doubled,
             self.process_runs,
@@ -264,12 +266,12 @@ impl Soak {
                 of(|it| it.database_connections as f64),
                 median(latency.map(|it| it.milliseconds).collect()),
             )
-            .expect("a string takes it");
+            .expect("writing to a String succeeds");
         }
         table
     }
 
-    /// RSS over time, with the faults.
+    /// Writes a chart of the RSS over time, with the faults.
     pub(crate) fn draw(&self, path: &Path) -> std::io::Result<()> {
         const WIDTH: f64 = 900.0;
         const HEIGHT: f64 = 260.0;

@@ -1,5 +1,5 @@
-//! What many runs share: a private PostgreSQL, and a small file system for the fault with a full disk. Called by `main` and
-//! `run`. Promises to unmount the file system when it is dropped.
+//! What all runs share: a private PostgreSQL, and a small file system for the full-disk fault. Used by `main` and `run`.
+//! Dropping it unmounts the file system.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,11 +9,11 @@ use tokio::sync::Mutex;
 
 use crate::support::postgres::{Database, Postgres, Settings, connect};
 
-/// An empty database and the rows of some minutes.
+/// Enough for an empty database and the rows of a few minutes.
 const DISK_MEGABYTES: u32 = 64;
 
 pub(crate) struct TestBed {
-    /// The server of all runs that do not need their own.
+    /// The server of all runs that do not need a separate one.
     pub(crate) postgres: Rc<Mutex<Postgres>>,
     disk: Mutex<Option<Disk>>,
 }
@@ -23,7 +23,7 @@ impl TestBed {
         Self { postgres: Rc::new(Mutex::new(Postgres::start().await)), disk: Mutex::default() }
     }
 
-    /// With fsync.
+    /// PostgreSQL runs with fsync.
     pub(crate) async fn durable() -> Self {
         Self {
             postgres: Rc::new(Mutex::new(
@@ -33,19 +33,22 @@ impl TestBed {
         }
     }
 
-    /// A database on a small disk, or none without the right to mount one.
+    /// A database on a small disk, or `None` if the process may not mount one.
     pub(crate) async fn small_database(&self) -> Option<(Database, PathBuf)> {
         let postgres = self.postgres.lock().await;
         let mut disk = self.disk.lock().await;
         if disk.is_none() {
             let mounted = Disk::mount()?;
-            let admin = connect(&postgres.url("postgres")).await.expect("the server answers");
-            let place = mounted.path.join("tables");
-            let statement = format!("create tablespace small location '{}'", place.display());
-            admin.batch_execute(&statement).await.expect("the place is empty and PostgreSQL's");
+            let admin = connect(&postgres.url("postgres")).await.expect("the server is available");
+            let location = mounted.path.join("tables");
+            let statement = format!("create tablespace small location '{}'", location.display());
+            admin
+                .batch_execute(&statement)
+                .await
+                .expect("the directory is empty and owned by postgres");
             *disk = Some(mounted);
         }
-        let path = disk.as_ref().expect("it was just mounted").path.clone();
+        let path = disk.as_ref().expect("mounted above").path.clone();
         Some((postgres.create_database_in("small", None).await, path))
     }
 
@@ -57,7 +60,7 @@ impl TestBed {
             admin.batch_execute(&format!("drop database {name} with (force)")).await
         };
         if let Err(error) = dropped.await {
-            eprintln!("the database {name} stays: {error}");
+            eprintln!("cannot drop database {name}: {error}");
         }
     }
 }

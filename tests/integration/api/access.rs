@@ -1,5 +1,5 @@
-//! Tokens: shown once, valid until revoked or expired, counted, and believed for a while when the
-//! database is away.
+//! Tokens: shown once, valid until revoked or expired, rate-limited, and accepted from the cache for a
+//! limited time while the database is unavailable.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ async fn create(api: &Api, admin: &str, body: Value) -> Value {
 }
 
 #[actix_rt::test]
-async fn a_token_is_shown_once_and_revoked_at_once() {
+async fn a_token_is_shown_once_and_rejected_as_soon_as_it_is_revoked() {
     let api = Api::start_guarded().await;
     let admin = api.token(Role::Admin, Scope::All).await;
 
@@ -52,12 +52,12 @@ async fn a_token_is_shown_once_and_revoked_at_once() {
 }
 
 #[actix_rt::test]
-async fn a_token_revoked_behind_its_back_is_refused_within_two_seconds() {
+async fn a_token_deleted_in_the_database_is_rejected_within_three_seconds() {
     let api = Api::start_guarded().await;
     let token = api.token(Role::Viewer, Scope::All).await;
     api.call(Some(&token), Method::GET, STATUS, None).await.expect(200);
     api.execute("delete from token").await;
-    let revoked = Instant::now();
+    let deleted_at = Instant::now();
     eventually(TIMEOUT, async || {
         match api.call(Some(&token), Method::GET, STATUS, None).await.status {
             401 => Ok(()),
@@ -65,25 +65,25 @@ async fn a_token_revoked_behind_its_back_is_refused_within_two_seconds() {
         }
     })
     .await;
-    assert!(revoked.elapsed() < Duration::from_secs(3), "{:?}", revoked.elapsed());
+    assert!(deleted_at.elapsed() < Duration::from_secs(3), "{:?}", deleted_at.elapsed());
 }
 
 #[actix_rt::test]
-async fn an_expired_token_is_refused_even_if_it_is_at_hand() {
+async fn an_expired_token_is_rejected_even_if_it_is_cached() {
     let api = Api::start_guarded().await;
     let admin = api.token(Role::Admin, Scope::All).await;
-    let soon = jiff::Timestamp::now() + Duration::from_millis(1_500);
-    let body = json!({ "name": "brief", "role": "viewer", "expiry_timestamp": soon });
+    let expiry = jiff::Timestamp::now() + Duration::from_millis(1_500);
+    let body = json!({ "name": "brief", "role": "viewer", "expiry_timestamp": expiry });
     let created = create(&api, &admin, body).await;
     let token = created["token"].as_str().unwrap();
     api.call(Some(token), Method::GET, STATUS, None).await.expect(200);
     eventually(TIMEOUT, async || {
         let status = api.call(Some(token), Method::GET, STATUS, None).await.status;
-        assert!(status == 401 || jiff::Timestamp::now() < soon + Duration::from_secs(1));
+        assert!(status == 401 || jiff::Timestamp::now() < expiry + Duration::from_secs(1));
         if status == 401 { Ok(()) } else { Err(status) }
     })
     .await;
-    assert!(jiff::Timestamp::now() >= soon);
+    assert!(jiff::Timestamp::now() >= expiry);
     for body in [
         json!({ "name": "x", "role": "viewer", "expiry_timestamp": "2020-01-01T00:00:00Z" }),
         json!({ "name": "x", "role": "viewer", "expiry_timestamp": 7 }),
@@ -94,7 +94,7 @@ async fn an_expired_token_is_refused_even_if_it_is_at_hand() {
 }
 
 #[actix_rt::test]
-async fn an_admin_of_one_network_gives_no_more_than_that() {
+async fn an_admin_of_one_network_creates_tokens_only_for_that_network() {
     let api = Api::start_guarded().await;
     let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
     let admin = api.token(Role::Admin, Scope::Network(here)).await;
@@ -109,23 +109,22 @@ async fn an_admin_of_one_network_gives_no_more_than_that() {
     let items = list["items"].as_array().unwrap();
     assert_eq!(items.len(), 3);
     assert!(items.iter().all(|item| item["network"] == json!(here)), "{list}");
-    let nowhere = tributary::domain::NetworkIdentifier::random();
-    for network in [elsewhere, nowhere] {
+    let unknown_network = tributary::domain::NetworkIdentifier::random();
+    for network in [elsewhere, unknown_network] {
         let body = json!({ "name": "c", "role": "viewer", "network": network }).to_string();
         let answer = api.call(Some(&admin), Method::POST, TOKENS, Some(&body)).await;
         assert_eq!(answer.expect(422)["pointer"], "/network");
     }
-    let everywhere = api.token(Role::Admin, Scope::All).await;
+    let owner = api.token(Role::Admin, Scope::All).await;
     for (body, status, pointer) in [
-        (json!({ "name": "d", "role": "viewer", "network": nowhere }), 422, "/network"),
+        (json!({ "name": "d", "role": "viewer", "network": unknown_network }), 422, "/network"),
         (json!({ "name": "a", "role": "viewer", "network": here }), 409, "/name"),
         (json!({ "name": "e", "role": "root" }), 422, "/role"),
         (json!({ "name": "e" }), 422, "/role"),
         (json!({ "role": "viewer" }), 422, "/name"),
         (json!({ "name": "e", "role": "viewer", "scope": 1 }), 422, "/scope"),
     ] {
-        let answer =
-            api.call(Some(&everywhere), Method::POST, TOKENS, Some(&body.to_string())).await;
+        let answer = api.call(Some(&owner), Method::POST, TOKENS, Some(&body.to_string())).await;
         assert_eq!(answer.expect(status)["pointer"], pointer, "{body}");
     }
 }
@@ -150,35 +149,35 @@ async fn tokens_are_paged() {
 }
 
 #[actix_rt::test]
-async fn a_token_that_asks_too_often_is_told_to_wait() {
+async fn a_token_over_its_rate_limit_gets_429_with_retry_after() {
     let settings = [("REQUESTS_PER_SECOND", "3")];
     let api = Api::start_with(Postgres::shared().await, &settings).await;
-    let busy = api.token(Role::Viewer, Scope::All).await;
-    let patient = api.token(Role::Viewer, Scope::All).await;
-    // The first use of a token is counted by its address too.
-    for token in [&busy, &patient] {
+    let limited = api.token(Role::Viewer, Scope::All).await;
+    let other = api.token(Role::Viewer, Scope::All).await;
+    // The first use of a token also counts against its address.
+    for token in [&limited, &other] {
         api.call(Some(token), Method::GET, STATUS, None).await.expect(200);
     }
 
-    let asked = (0..12).map(|_| api.call(Some(&busy), Method::GET, STATUS, None));
-    let answers = futures_util::future::join_all(asked).await;
+    let requests = (0..12).map(|_| api.call(Some(&limited), Method::GET, STATUS, None));
+    let answers = futures_util::future::join_all(requests).await;
 
-    let fine = answers.iter().filter(|answer| answer.status == 200).count();
-    assert!((2..=6).contains(&fine), "{fine}");
+    let successes = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!((2..=6).contains(&successes), "{successes}");
     let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.expect(429)["type"], "/problems/too-many-requests");
-    api.call(Some(&patient), Method::GET, STATUS, None).await.expect(200);
-    // Without a valid token it is the address that is counted.
-    let asked = (0..12).map(|_| api.call(Some("trb_"), Method::GET, STATUS, None));
+    api.call(Some(&other), Method::GET, STATUS, None).await.expect(200);
+    // Requests without a valid token count against the address.
+    let requests = (0..12).map(|_| api.call(Some("trb_"), Method::GET, STATUS, None));
     let statuses: Vec<u16> =
-        futures_util::future::join_all(asked).await.iter().map(|it| it.status).collect();
+        futures_util::future::join_all(requests).await.iter().map(|it| it.status).collect();
     assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
     api.get("/healthz").await.expect(200);
 }
 
 #[actix_rt::test]
-async fn without_a_database_only_who_was_known_is_let_in() {
+async fn without_a_database_only_cached_tokens_are_accepted() {
     let mut postgres = Postgres::start().await;
     let api = Api::start_with(&postgres, &[]).await;
     let known = api.token(Role::Viewer, Scope::All).await;
@@ -187,15 +186,15 @@ async fn without_a_database_only_who_was_known_is_let_in() {
 
     postgres.stop_immediate().await;
 
-    let began = Instant::now();
+    let start = Instant::now();
     let answer = api.call(Some(&unknown), Method::GET, STATUS, None).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(answer.header("retry-after"), "2");
     assert_eq!(answer.expect(503)["type"], "/problems/database-unavailable");
     for _ in 0..3 {
-        let began = Instant::now();
+        let start = Instant::now();
         api.call(Some(&known), Method::GET, "/api/v1/sensors", None).await.expect(503);
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
     let status = api.call(Some(&known), Method::GET, STATUS, None).await.expect(200);
     assert_eq!(status["connections"]["database"]["up"], false);
@@ -210,7 +209,7 @@ async fn without_a_database_only_who_was_known_is_let_in() {
 }
 
 #[actix_rt::test]
-async fn what_is_open_is_a_setting() {
+async fn metrics_need_a_token_unless_a_setting_opens_them() {
     let closed = Api::start_guarded().await;
     closed.get("/healthz").await.expect(200);
     closed.get("/readyz").await.expect(200);
@@ -231,44 +230,44 @@ async fn what_is_open_is_a_setting() {
 }
 
 #[actix_rt::test]
-async fn a_refusal_names_the_role_that_is_needed_at_once() {
+async fn a_403_names_the_required_role_and_whether_it_must_cover_all_networks() {
     let api = Api::start_guarded().await;
     let here = api.network("here").await;
-    let nobody = uuid::Uuid::new_v4();
-    let (admin, everywhere) = ("the role admin", "the role admin in all networks");
-    for (method, path, needed) in [
-        (Method::POST, "networks".to_owned(), everywhere),
-        (Method::PATCH, format!("networks/{here}"), everywhere),
-        (Method::DELETE, format!("networks/{here}"), everywhere),
+    let unknown = uuid::Uuid::new_v4();
+    let (admin, all_networks) = ("the role admin", "the role admin in all networks");
+    for (method, path, required) in [
+        (Method::POST, "networks".to_owned(), all_networks),
+        (Method::PATCH, format!("networks/{here}"), all_networks),
+        (Method::DELETE, format!("networks/{here}"), all_networks),
         (Method::POST, "sensors".into(), admin),
-        (Method::PATCH, format!("sensors/{nobody}"), admin),
-        (Method::DELETE, format!("sensors/{nobody}"), admin),
-        (Method::POST, format!("sensors/{nobody}/configurations"), "the role operator"),
+        (Method::PATCH, format!("sensors/{unknown}"), admin),
+        (Method::DELETE, format!("sensors/{unknown}"), admin),
+        (Method::POST, format!("sensors/{unknown}/configurations"), "the role operator"),
         (Method::POST, "rejections/replay".into(), "the role operator"),
         (Method::GET, "tokens".into(), admin),
         (Method::POST, "tokens".into(), admin),
-        (Method::DELETE, format!("tokens/{nobody}"), admin),
-        (Method::PATCH, format!("users/{nobody}"), admin),
-        (Method::GET, "ingest".into(), everywhere),
-        (Method::POST, "ingest/pause".into(), everywhere),
-        (Method::PUT, "ingest/log-level".into(), everywhere),
+        (Method::DELETE, format!("tokens/{unknown}"), admin),
+        (Method::PATCH, format!("users/{unknown}"), admin),
+        (Method::GET, "ingest".into(), all_networks),
+        (Method::POST, "ingest/pause".into(), all_networks),
+        (Method::PUT, "ingest/log-level".into(), all_networks),
     ] {
         for role in [Role::Viewer, Role::Operator] {
             for (scope, reach) in [(Scope::All, ""), (Scope::Network(here), ", in one network")] {
-                if needed == format!("the role {role}") {
+                if required == format!("the role {role}") {
                     continue;
                 }
                 let token = api.token(role, scope).await;
                 let path = format!("/api/v1/{path}");
                 let refused = api.call(Some(&token), method.clone(), &path, Some("{}")).await;
-                let detail = format!("it takes {needed}; the caller's is {role}{reach}");
+                let detail = format!("it takes {required}; the caller's is {role}{reach}");
                 assert_eq!(refused.expect(403)["detail"], detail, "{method} {path}");
             }
         }
     }
-    // Whose role suffices lacks the other networks.
+    // An admin of one network has the role, but not in all networks.
     let token = api.token(Role::Admin, Scope::Network(here)).await;
     let refused = api.call(Some(&token), Method::POST, "/api/v1/networks", Some("{}")).await;
-    let detail = format!("it takes {everywhere}; the caller's is admin, in one network");
+    let detail = format!("it takes {all_networks}; the caller's is admin, in one network");
     assert_eq!(refused.expect(403)["detail"], detail);
 }

@@ -1,5 +1,5 @@
-//! Every route of the API, with the least role that it takes and how far it reaches: asked without a
-//! token, with too low a role, from another network, and as it should be.
+//! Every route of the API, with its minimum role and its scope: called without a token, with too low a
+//! role, from another network, and with sufficient rights.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,26 +10,26 @@ use uuid::Uuid;
 
 use super::fixture::Api;
 
-/// What a caller of another network gets, if the role suffices.
+/// What a caller of another network gets if its role is sufficient.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Reach {
-    /// It concerns one network's own: to others it is not there.
+    /// The resource belongs to one network; callers of other networks get 404.
     Own,
-    /// It shows what is the caller's.
+    /// The answer contains only what belongs to the caller's network.
     Filtered,
-    /// It concerns the whole service, and takes a role in all networks.
+    /// The route concerns the whole service and needs a role in all networks.
     Whole,
 }
 
 pub(super) struct Route {
     pub(super) method: Method,
-    /// As in the source, with the base path before it.
+    /// As in the source, with the base path prepended.
     pub(super) path: &'static str,
-    /// `{n}` is a number of its own each time.
+    /// `{n}` is replaced by a number that is unique per request.
     body: Option<&'static str>,
     least: Role,
     reach: Reach,
-    /// The answer where all is well.
+    /// The status for a caller with sufficient rights.
     status: u16,
 }
 
@@ -50,7 +50,7 @@ impl Route {
     }
 }
 
-/// What is open, or may be by a setting; `POST /sessions` is how one gets a token.
+/// Routes without a token, or that a setting can open; `POST /sessions` issues a token.
 const OPEN: [&str; 8] = [
     "/healthz",
     "/readyz",
@@ -62,7 +62,7 @@ const OPEN: [&str; 8] = [
     "/docs/{file}",
 ];
 
-/// What has no end, and is asked in `streams.rs`.
+/// Streams have no end; `streams.rs` tests them.
 const ENDLESS: [&str; 2] = ["/streams/sensors", "/stream"];
 
 #[rustfmt::skip]
@@ -79,7 +79,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/sensors/summary", Viewer, Filtered, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/attributes", Viewer, Own, 200),
         route(Method::DELETE, "/api/v1/rejections?all=true", Operator, Filtered, 200),
-        // Nobody replays here: who may is turned away later than who may not.
+        // The fixture has no replayer: an authorized caller gets 503, others get 403 before that.
         route(Method::POST, "/api/v1/rejections/replay", Operator, Filtered, 503)
             .with(r#"{"all":true}"#),
         route(Method::GET, "/api/v1/sensors", Viewer, Filtered, 200),
@@ -89,7 +89,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::PATCH, SENSOR, Admin, Own, 200).with(r#"{"name":"r{n}"}"#),
         route(Method::DELETE, SENSOR, Admin, Own, 204),
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements", Viewer, Own, 200),
-        // It has not measured anything, and nothing says what to sum up.
+        // The sensor has no measurements.
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements/latest", Viewer, Own, 404),
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements/aggregates?attributes=a&bucket=1h", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/measurements/export", Viewer, Own, 200),
@@ -99,7 +99,6 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/sensors/{identifier}/heartbeats", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/configurations", Viewer, Own, 200),
         route(Method::POST, "/api/v1/sensors/{identifier}/configurations", Operator, Own, 202).with("{}"),
-        // Nothing says with what to compare.
         route(Method::GET, "/api/v1/sensors/{identifier}/configurations/diff?from=0", Viewer, Own, 200),
         route(Method::GET, "/api/v1/sensors/{identifier}/configurations/{revision}", Viewer, Own, 200),
         route(Method::POST, "/api/v1/sensors/{identifier}/configurations/{revision}/republish", Operator, Own, 202),
@@ -112,7 +111,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::POST, "/api/v1/networks", Admin, Whole, 201).with(r#"{"name":"n{n}"}"#),
         route(Method::GET, "/api/v1/networks/{network}", Viewer, Own, 200),
         route(Method::PATCH, "/api/v1/networks/{network}", Admin, Whole, 200).with(r#"{"name":"n{n}"}"#),
-        // It holds sensors. Another network's admin does not learn that it is there.
+        // It contains sensors. An admin of another network does not learn that it exists.
         route(Method::DELETE, "/api/v1/networks/{network}", Admin, Whole, 409),
         route(Method::GET, "/api/v1/tokens", Admin, Filtered, 200),
         route(Method::POST, "/api/v1/tokens", Admin, Filtered, 201).with(r#"{"name":"t{n}","role":"viewer"}"#),
@@ -125,7 +124,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Method::PATCH, "/api/v1/users/{user}", Admin, Own, 200).with(r#"{"role":"operator"}"#),
         route(Method::DELETE, "/api/v1/users/{user}", Admin, Own, 204),
         route(Method::GET, "/api/v1/sessions/current", Viewer, Filtered, 200),
-        // A token that is no session's; `sessions.rs` ends one.
+        // The token does not belong to a session; `sessions.rs` ends one.
         route(Method::DELETE, "/api/v1/sessions/current", Viewer, Filtered, 403),
     ]
 }
@@ -135,8 +134,8 @@ fn number() -> u32 {
     COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The path with what it names made anew in the network.
-async fn filled(api: &Api, template: &str, network: NetworkIdentifier) -> String {
+/// Creates the resources that the path names in the network, and returns the path with their identifiers.
+async fn instantiate(api: &Api, template: &str, network: NetworkIdentifier) -> String {
     let (one, name) = (SensorIdentifier::random(), number());
     let statement = match template {
         path if path.contains("{identifier}") => format!(
@@ -161,8 +160,8 @@ async fn filled(api: &Api, template: &str, network: NetworkIdentifier) -> String
         })
 }
 
-async fn ask(api: &Api, token: Option<&str>, route: &Route, network: NetworkIdentifier) -> u16 {
-    let path = filled(api, route.path, network).await;
+async fn call(api: &Api, token: Option<&str>, route: &Route, network: NetworkIdentifier) -> u16 {
+    let path = instantiate(api, route.path, network).await;
     let body = route.body.map(|body| body.replace("{n}", &number().to_string()));
     let answer = api.call(token, route.method.clone(), &path, body.as_deref()).await;
     if answer.status == 401 {
@@ -172,7 +171,7 @@ async fn ask(api: &Api, token: Option<&str>, route: &Route, network: NetworkIden
 }
 
 #[actix_rt::test]
-async fn each_route_takes_its_role_in_its_network() {
+async fn each_route_requires_its_role_in_its_network() {
     let api = Api::start_guarded().await;
     let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
     api.execute(&format!(
@@ -184,23 +183,23 @@ async fn each_route_takes_its_role_in_its_network() {
     .await;
     let mut tokens = Vec::new();
     for role in Role::ALL {
-        let everywhere = api.token(role, Scope::All).await;
-        tokens.push((role, everywhere, api.token(role, Scope::Network(here)).await));
+        let unscoped = api.token(role, Scope::All).await;
+        tokens.push((role, unscoped, api.token(role, Scope::Network(here)).await));
     }
-    let stranger = api.token(Role::Admin, Scope::Network(elsewhere)).await;
+    let other_admin = api.token(Role::Admin, Scope::Network(elsewhere)).await;
 
     for route in routes() {
         let what = format!("{} {}", route.method, route.path);
-        assert_eq!(ask(&api, None, &route, here).await, 401, "{what} without a token");
-        assert_eq!(ask(&api, Some("trb_"), &route, here).await, 401, "{what} with another text");
-        for (role, everywhere, at_home) in &tokens {
-            let suffices = *role >= route.least;
-            let expected = if suffices { route.status } else { 403 };
-            assert_eq!(ask(&api, Some(everywhere), &route, here).await, expected, "{what} {role}");
-            // What only an admin of all networks may do, an admin of one may not.
+        assert_eq!(call(&api, None, &route, here).await, 401, "{what} without a token");
+        assert_eq!(call(&api, Some("trb_"), &route, here).await, 401, "{what}: bad token");
+        for (role, unscoped, scoped) in &tokens {
+            let is_sufficient = *role >= route.least;
+            let expected = if is_sufficient { route.status } else { 403 };
+            assert_eq!(call(&api, Some(unscoped), &route, here).await, expected, "{what} {role}");
+            // A role in one network is not sufficient for a route of the whole service.
             let whole = route.reach == Reach::Whole;
-            let expected = if suffices && !whole { route.status } else { 403 };
-            let status = ask(&api, Some(at_home), &route, here).await;
+            let expected = if is_sufficient && !whole { route.status } else { 403 };
+            let status = call(&api, Some(scoped), &route, here).await;
             assert_eq!(status, expected, "{what} {role} of this network");
         }
         let expected = match route.reach {
@@ -208,17 +207,17 @@ async fn each_route_takes_its_role_in_its_network() {
             Reach::Filtered => route.status,
             Reach::Whole => 403,
         };
-        let status = ask(&api, Some(&stranger), &route, here).await;
+        let status = call(&api, Some(&other_admin), &route, here).await;
         assert_eq!(status, expected, "{what} from another network");
     }
 }
 
-/// The document says what the table above says, which is what is asked.
+/// Compares the document with the table above.
 #[actix_rt::test]
-async fn the_document_names_the_role_of_each_route() {
+async fn the_openapi_document_names_the_role_of_each_route() {
     let api = Api::start().await;
     let document = api.get("/api/v1/openapi.json").await.expect(200);
-    let (mut told, mut of_table) = (BTreeMap::new(), BTreeMap::new());
+    let (mut documented, mut expected_routes) = (BTreeMap::new(), BTreeMap::new());
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let is_endless = ENDLESS.iter().any(|end| path.ends_with(end));
@@ -230,18 +229,17 @@ async fn the_document_names_the_role_of_each_route() {
             let whole = operation["x-in-all-networks"].as_bool().unwrap();
             let sentence =
                 format!("Takes the role `{role}`{}.", if whole { " in all networks" } else { "" });
-            let said = operation["description"].as_str().unwrap();
-            assert!(said.ends_with(&sentence), "{method} {path}: {said}");
-            assert!(
-                told.insert(format!("{} {path}", method.to_uppercase()), (role, whole)).is_none()
-            );
+            let description = operation["description"].as_str().unwrap();
+            assert!(description.ends_with(&sentence), "{method} {path}: {description}");
+            let key = format!("{} {path}", method.to_uppercase());
+            assert!(documented.insert(key, (role, whole)).is_none());
         }
     }
     for route in routes() {
         let (path, _) = route.path.split_once('?').unwrap_or((route.path, ""));
         let what = format!("{} {path}", route.method);
         let whole = route.reach == Reach::Whole;
-        of_table.insert(what, (route.least.name().to_owned(), whole));
+        expected_routes.insert(what, (route.least.name().to_owned(), whole));
     }
-    assert_eq!(told, of_table);
+    assert_eq!(documented, expected_routes);
 }

@@ -1,5 +1,5 @@
-//! What a body may cost the service: its bytes, packed and unpacked, over every protocol, for those
-//! who have signed in and for those who have not.
+//! Limits on request bodies: their size, compressed and decompressed, over HTTP/1.1 and HTTP/2, with and
+//! without authentication.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -16,11 +16,10 @@ use crate::support::service::{Service, database};
 
 const SESSIONS: &str = "/api/v1/sessions";
 
-/// One request's share: its bytes, what is parsed of them, buffers of the connection.
+/// Limit for one request: its bytes, the parsed body, and the buffers of the connection.
 const MAX_GROWTH_KIB: u64 = 64 << 10;
 
-/// About 900 KiB that unpack to 900 MiB: each block of zeros is packed once and stands there again
-/// and again.
+/// About 900 KiB that decompress to 900 MiB: one compressed block of zeros, repeated.
 fn bomb() -> Vec<u8> {
     const GZIP_HEAD: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     let mut block = Vec::with_capacity(1 << 20);
@@ -31,14 +30,14 @@ fn bomb() -> Vec<u8> {
     bomb
 }
 
-/// The most memory that the process ever held.
+/// The peak resident memory of the process.
 fn peak_kib(service: &Service) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     peak.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Sends a file by `curl`; gives the protocol that was spoken, the status and the problem.
+/// Sends a file with `curl`; returns the HTTP version, the status and the problem.
 fn send(url: &str, file: &str, options: &[&str]) -> (String, u16, Value) {
     let sent = Command::new("curl")
         .args(["-sk", "-X", "POST", "-H", "content-type: application/json", "-H", "expect:"])
@@ -48,18 +47,18 @@ fn send(url: &str, file: &str, options: &[&str]) -> (String, u16, Value) {
         .output()
         .unwrap();
     let text = String::from_utf8(sent.stdout).unwrap();
-    let (body, spoken) = text.rsplit_once('\n').unwrap();
-    let (version, status) = spoken.split_once(' ').unwrap();
+    let (body, write_out) = text.rsplit_once('\n').unwrap();
+    let (version, status) = write_out.split_once(' ').unwrap();
     (version.into(), status.parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
 }
 
 #[actix_rt::test]
-async fn a_small_body_that_unpacks_to_gigabytes_is_refused_in_little_memory() {
+async fn a_small_body_that_decompresses_to_900_mib_gets_413_with_little_memory() {
     let files = Files::new();
-    let bomb = files.put("bomb.gz", bomb());
+    let bomb = files.write("bomb.gz", bomb());
     let pair = Authority::new("ours").server(&["127.0.0.1"]);
-    let certificate = files.put("http.pem", &pair.certificate);
-    let key = files.put("http.key", &pair.key);
+    let certificate = files.write("http.pem", &pair.certificate);
+    let key = files.write("http.key", &pair.key);
     let settings = [
         ("AUTH", "on"),
         ("HTTP_CERTIFICATE_FILE", certificate.as_str()),
@@ -68,7 +67,7 @@ async fn a_small_body_that_unpacks_to_gigabytes_is_refused_in_little_memory() {
     let broker = Broker::shared().await;
     let guarded = Service::start(&database().await, broker, &settings).await;
     let open = Service::start(&database().await, broker, &[]).await;
-    // Those who have not signed in; and those who may send as much as a body may have.
+    // Before sign-in; and on an open service, where a body may have the full size.
     for (service, path, protocols) in [
         (&guarded, SESSIONS, &["--http1.1", "--http2"][..]),
         (&open, "/api/v1/sensors", &["--http1.1"]),
@@ -76,7 +75,7 @@ async fn a_small_body_that_unpacks_to_gigabytes_is_refused_in_little_memory() {
     ] {
         let url = format!("{}{path}", service.url());
         for protocol in protocols {
-            // Without a length, it is not known beforehand that it is too large.
+            // A chunked body has no Content-Length that could be checked first.
             for framing in ["x-framing: length", "transfer-encoding: chunked"] {
                 let before = peak_kib(service);
                 let options = [protocol, "-H", "content-encoding: gzip", "-H", framing];
@@ -92,11 +91,11 @@ async fn a_small_body_that_unpacks_to_gigabytes_is_refused_in_little_memory() {
 }
 
 #[actix_rt::test]
-async fn a_packed_body_is_unpacked() {
+async fn a_compressed_body_is_decompressed() {
     let api = Api::start().await;
     for (encoding, name) in [("gzip", "packed"), ("deflate", "deflated")] {
         let body = json!({ "name": name }).to_string();
-        let packed = match encoding {
+        let compressed = match encoding {
             "gzip" => {
                 let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
                 encoder.write_all(body.as_bytes()).unwrap();
@@ -110,10 +109,11 @@ async fn a_packed_body_is_unpacked() {
         };
         let headers = [("content-type", "application/json"), ("content-encoding", encoding)];
         let sensors = "/api/v1/sensors";
-        let made = api.send(Method::POST, sensors, &headers, packed.clone()).await.expect(201);
-        assert_eq!(made["name"], name);
-        // Cut off, or something else.
-        for body in [&packed[..packed.len() - 6], b"{}"] {
+        let created =
+            api.send(Method::POST, sensors, &headers, compressed.clone()).await.expect(201);
+        assert_eq!(created["name"], name);
+        // A truncated body, and one that is not compressed.
+        for body in [&compressed[..compressed.len() - 6], b"{}"] {
             let refused = api.send(Method::POST, sensors, &headers, body).await.expect(400);
             assert_eq!(refused["type"], "/problems/bad-request", "{refused}");
         }
@@ -121,9 +121,9 @@ async fn a_packed_body_is_unpacked() {
 }
 
 #[actix_rt::test]
-async fn those_who_have_not_signed_in_send_little() {
+async fn an_unauthenticated_body_is_limited_to_8_kib() {
     let api = Api::start_guarded().await;
-    // As long as name and password may be, each character of them escaped.
+    // The longest allowed name and password, with each character escaped.
     let long = "\\ud83d\\ude00".repeat(200);
     let body = format!(r#"{{"name":"{long}","password":"{long}"}}"#);
     let refused = api.post(SESSIONS, body).await.expect(401);

@@ -1,4 +1,4 @@
-//! What the dashboard reads of the whole fleet, and its page.
+//! The routes that the dashboard reads for the whole fleet, and its page.
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
@@ -6,8 +6,8 @@ use tributary::domain::{NetworkIdentifier, Role, Scope, SensorIdentifier};
 
 use super::fixture::Api;
 
-/// A sensor of a network.
-async fn sensor(api: &Api, network: NetworkIdentifier, name: &str) -> SensorIdentifier {
+/// Creates a sensor in a network.
+async fn create_sensor(api: &Api, network: NetworkIdentifier, name: &str) -> SensorIdentifier {
     let one = SensorIdentifier::random();
     api.execute(&format!(
         "insert into sensor (identifier, network_identifier, name) values ('{one}', '{network}', '{name}')"
@@ -58,19 +58,19 @@ async fn a_search_works_without_the_extension() {
 }
 
 #[actix_rt::test]
-async fn sensors_are_counted_by_state_and_silence_within_the_scope() {
+async fn sensors_are_counted_by_state_and_last_seen_within_the_scope() {
     let api = Api::start_guarded().await;
     let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
-    sensor(&api, here, "none").await;
-    sensor(&api, elsewhere, "other").await;
+    create_sensor(&api, here, "none").await;
+    create_sensor(&api, elsewhere, "other").await;
     for (name, columns) in [
         ("pending", "null, null, null, null"),
         ("published", "now(), null, null, null"),
         ("acknowledged", "now(), now(), now(), true"),
         ("failed", "now(), now(), now(), false"),
     ] {
-        let one = sensor(&api, here, name).await;
-        // The one before does not count.
+        let one = create_sensor(&api, here, name).await;
+        // The older revision is not counted.
         api.execute(&format!(
             "insert into configuration (sensor_identifier, revision, value, is_newest, publication_timestamp,
                  acknowledgement_timestamp, acknowledgement_receipt_timestamp, success)
@@ -93,9 +93,9 @@ async fn sensors_are_counted_by_state_and_silence_within_the_scope() {
     let own = summary(Scope::Network(here), "").await;
     assert_eq!((&own["sensors"], &own["silent"]), (&json!(5), &json!(3)), "{own}");
     assert_eq!(own["configuration_states"], counts);
-    let patient = summary(Scope::Network(here), "?silent_since=1000").await;
-    assert_eq!(patient["silent"], 2, "those never heard");
-    assert_eq!(patient["silent_since"], "1970-01-01T00:16:40Z");
+    let since_1970 = summary(Scope::Network(here), "?silent_since=1000").await;
+    assert_eq!(since_1970["silent"], 2, "only sensors without last_seen_timestamp");
+    assert_eq!(since_1970["silent_since"], "1970-01-01T00:16:40Z");
     assert_eq!(summary(Scope::All, "").await["sensors"], 6);
     let of_one = summary(Scope::All, &format!("?network={elsewhere}")).await;
     assert_eq!(
@@ -144,8 +144,8 @@ async fn log_messages_of_all_sensors_are_one_list() {
     let api = Api::start_guarded().await;
     let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
     for (network, name) in [(here, "a"), (here, "b"), (elsewhere, "c")] {
-        let one = sensor(&api, network, name).await;
-        // The same at the same time; one of them so long ago that it is not looked for first.
+        let one = create_sensor(&api, network, name).await;
+        // Equal timestamps in all sensors; the oldest are outside the range that is searched first.
         api.execute(&format!(
             "insert into log_message
              select '{one}', now() - n * interval '10 days', now(), n, 0,
@@ -154,10 +154,10 @@ async fn log_messages_of_all_sensors_are_one_list() {
         ))
         .await;
     }
-    // Of a sensor that was deleted: its rows are purged later.
-    let gone = SensorIdentifier::random();
+    // A row of a deleted sensor that is not yet purged.
+    let deleted = SensorIdentifier::random();
     api.execute(&format!(
-        "insert into log_message values ('{gone}', now(), now(), 1, 0, 'info', 's', null)"
+        "insert into log_message values ('{deleted}', now(), now(), 1, 0, 'info', 's', null)"
     ))
     .await;
     let list = async |scope: Scope, query: &str| {
@@ -173,9 +173,9 @@ async fn log_messages_of_all_sensors_are_one_list() {
     };
     let newest_first = list(Scope::All, "").await;
     assert_eq!(newest_first.len(), 12);
-    let generations: Vec<&str> = newest_first.iter().map(|it| &it[..2]).collect();
-    assert_eq!(generations[..3], ["s0"; 3]);
-    assert_eq!(generations[9..], ["s3"; 3]);
+    let prefixes: Vec<&str> = newest_first.iter().map(|it| &it[..2]).collect();
+    assert_eq!(prefixes[..3], ["s0"; 3]);
+    assert_eq!(prefixes[9..], ["s3"; 3]);
     let mut oldest_first = list(Scope::All, "order=asc").await;
     oldest_first.reverse();
     assert_eq!(oldest_first, newest_first);
@@ -198,7 +198,7 @@ async fn rejections_are_counted_by_reason_within_the_scope() {
     let api = Api::start_guarded().await;
     let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
     let (ours, theirs) =
-        (sensor(&api, here, "ours").await, sensor(&api, elsewhere, "theirs").await);
+        (create_sensor(&api, here, "ours").await, create_sensor(&api, elsewhere, "theirs").await);
     for (one, reason, count) in
         [(ours, "not_json", 1), (ours, "unknown_sensor", 2), (theirs, "not_json", 3)]
     {
@@ -216,37 +216,37 @@ async fn rejections_are_counted_by_reason_within_the_scope() {
         let page = api.call(Some(&token), Method::GET, &path, None).await.expect(200);
         let count = |item: &Value, name: &str| item[name].as_i64().unwrap();
         let items = page["items"].as_array().unwrap();
-        let line = |item: &Value| {
+        let row = |item: &Value| {
             (
                 item["reason"].as_str().unwrap().to_owned(),
                 count(item, "count"),
                 count(item, "item_count"),
             )
         };
-        items.iter().map(line).collect()
+        items.iter().map(row).collect()
     };
-    let line = |reason: &str, count: i64| (reason.to_owned(), count, count * 5);
-    assert_eq!(summary(Scope::All, "").await, [line("not_json", 4), line("unknown_sensor", 2)]);
+    let row = |reason: &str, count: i64| (reason.to_owned(), count, count * 5);
+    assert_eq!(summary(Scope::All, "").await, [row("not_json", 4), row("unknown_sensor", 2)]);
     let own = summary(Scope::Network(here), "").await;
-    assert_eq!(own, [line("unknown_sensor", 2), line("not_json", 1)]);
+    assert_eq!(own, [row("unknown_sensor", 2), row("not_json", 1)]);
     let one = summary(Scope::All, &format!("?sensor={ours}&reason=not_json")).await;
-    assert_eq!(one, [line("not_json", 1)]);
+    assert_eq!(one, [row("not_json", 1)]);
     let token = api.token(Role::Viewer, Scope::Network(here)).await;
     let path = format!("/api/v1/rejections/summary?sensor={theirs}");
     api.call(Some(&token), Method::GET, &path, None).await.expect_status(404);
 }
 
 #[actix_rt::test]
-async fn activity_is_read_of_some_sensors() {
+async fn activity_can_be_limited_to_given_sensors() {
     let api = Api::start().await;
     let mut sensors = Vec::new();
     for name in ["a", "b", "c"] {
         let (one, _) = api.create_sensor(name).await;
-        // Whatever the hour is: the bucket of the day's first hour is over, or the present one.
+        // At any time of day, the first hour of the day has passed or is the current one.
         let day = "(now() at time zone 'utc')::date";
-        let one_each =
+        let insert =
             format!("insert into sensor_hour values ('{one}', {day}, '{{1}}', '{{0}}', '{{0}}')");
-        api.execute(&one_each).await;
+        api.execute(&insert).await;
         sensors.push(one.to_string());
     }
     let some = format!("/api/v1/activity?sensors={},{}", sensors[0], sensors[2]);
@@ -279,7 +279,7 @@ async fn the_dashboard_is_one_page_that_loads_nothing_from_elsewhere() {
     api.get("/assets/nothing.js").await.expect_status(404);
     api.get("/assets/..%2findex.html").await.expect_status(404);
     let script = api.get("/").await.text;
-    // Only where it has been built.
+    // Only if the dashboard was built.
     if let Some(path) = script.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()) {
         let asset = api.get(path).await;
         assert_eq!(asset.header("content-type"), "text/javascript; charset=utf-8");

@@ -1,4 +1,4 @@
-//! No row outlives its sensor.
+//! Deleting a sensor deletes all its rows.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use super::fixture::{Api, SupervisorMessage, store_config};
 use crate::support::postgres::connect;
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// What commits of batches take shared, and deletions alone.
+/// The advisory lock that commits of batches take shared, and deletions exclusive.
 const DELETION_LOCK: i64 = 0x7472_6962;
 
-fn rows_of(sensor: SensorIdentifier) -> String {
+fn insert_rows(sensor: SensorIdentifier) -> String {
     format!(
         "insert into measurement values ('{sensor}', to_timestamp(1), now(), 1, 0, '{{}}');
          insert into log_message values ('{sensor}', to_timestamp(1), now(), 1, 0, 'info', 's', null);
@@ -25,7 +25,7 @@ fn rows_of(sensor: SensorIdentifier) -> String {
     )
 }
 
-/// As if the process had ended before it had purged all rows.
+/// The state after a process stopped before its purge was complete.
 const UNPURGED: &str = "update deleted_sensor set purge_timestamp = null;";
 
 const ROWS: &str = "\
@@ -34,11 +34,11 @@ select (select count(*) from measurement) + (select count(*) from log_message)
      + (select count(*) from rejection_overflow) + (select count(*) from configuration)";
 
 #[actix_rt::test]
-async fn a_deleted_sensor_leaves_nothing_but_the_record_of_its_deletion() {
+async fn a_deleted_sensor_leaves_only_its_deleted_sensor_row() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
     let (other, _) = api.create_sensor("two").await;
-    api.execute(&(rows_of(identifier) + &rows_of(other))).await;
+    api.execute(&(insert_rows(identifier) + &insert_rows(other))).await;
     for sensor in [identifier, other] {
         api.execute(&format!(
             "insert into sensor_hour values ('{sensor}', '1970-01-01', '{{1}}', '{{0}}', '{{0}}')"
@@ -47,9 +47,9 @@ async fn a_deleted_sensor_leaves_nothing_but_the_record_of_its_deletion() {
     }
     api.post(&format!("{one}/configurations"), "{}").await.expect(202);
 
-    api.ask(Method::DELETE, &one).await.expect(204);
+    api.request(Method::DELETE, &one).await.expect(204);
 
-    assert_eq!(api.count(ROWS).await, 5, "those of the other sensor");
+    assert_eq!(api.count(ROWS).await, 5, "rows of the other sensor");
     assert_eq!(api.count("select count(*) from sensor_hour").await, 1);
     assert_eq!(api.count("select count(*) from deleted_sensor").await, 1);
     assert_eq!(
@@ -57,19 +57,19 @@ async fn a_deleted_sensor_leaves_nothing_but_the_record_of_its_deletion() {
         Some(&SupervisorMessage::Deleted(vec![identifier]))
     );
     api.get(&one).await.expect(404);
-    api.ask(Method::DELETE, &one).await.expect(404);
+    api.request(Method::DELETE, &one).await.expect(404);
     api.create_sensor("one").await;
 }
 
 #[actix_rt::test]
-async fn a_batch_that_is_being_committed_leaves_no_row_behind_a_deletion() {
+async fn a_batch_committed_during_a_deletion_leaves_no_rows() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
     let mut writer = connect(&api.database.url).await.unwrap();
     let batch = writer.transaction().await.unwrap();
     batch.query("select pg_advisory_xact_lock_shared($1)", &[&DELETION_LOCK]).await.unwrap();
 
-    let delete = async { api.ask(Method::DELETE, &one).await.expect(204) };
+    let delete = async { api.request(Method::DELETE, &one).await.expect(204) };
     let commit = async {
         let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
         eventually(TIMEOUT, async || match api.count(waiting).await {
@@ -77,7 +77,7 @@ async fn a_batch_that_is_being_committed_leaves_no_row_behind_a_deletion() {
             _ => Ok(()),
         })
         .await;
-        batch.batch_execute(&rows_of(identifier)).await.unwrap();
+        batch.batch_execute(&insert_rows(identifier)).await.unwrap();
         batch.commit().await.unwrap();
     };
     tokio::join!(delete, commit);
@@ -86,13 +86,13 @@ async fn a_batch_that_is_being_committed_leaves_no_row_behind_a_deletion() {
 }
 
 #[actix_rt::test]
-async fn an_identifier_that_is_used_again_begins_empty() {
+async fn a_reused_identifier_starts_without_rows() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
-    api.ask(Method::DELETE, &one).await.expect(204);
-    api.execute(&(rows_of(identifier) + UNPURGED)).await;
+    api.request(Method::DELETE, &one).await.expect(204);
+    api.execute(&(insert_rows(identifier) + UNPURGED)).await;
 
-    // What it says after its deletion is rejected, and waits for the sensor to be there again.
+    // A message that arrived after the deletion was rejected; it can be replayed to the new sensor.
     api.execute(&format!(
         "insert into rejection (receipt_timestamp, topic, sensor_identifier, item_count, reason,
          detail, raw, digest) values (now(), 't', '{identifier}', 1, 'unknown_sensor', '', '',
@@ -103,16 +103,16 @@ async fn an_identifier_that_is_used_again_begins_empty() {
     let body = json!({ "name": "one", "identifier": identifier, "configuration": {} });
     api.post("/api/v1/sensors", body).await.expect(201);
 
-    assert_eq!(api.count(ROWS).await, 2, "the configuration, and what it said in vain");
+    assert_eq!(api.count(ROWS).await, 2, "the configuration and the rejection");
     assert_eq!(api.count("select count(*) from deleted_sensor").await, 0);
 }
 
-/// Asks for a sensor with this identifier, and is told that the rows of the one before are in the way.
-async fn create_too_early(api: &Api, identifier: SensorIdentifier) {
-    let began = Instant::now();
+/// Creates a sensor with this identifier; expects 503 because rows of the deleted sensor remain.
+async fn assert_purge_under_way(api: &Api, identifier: SensorIdentifier) {
+    let start = Instant::now();
     let body = json!({ "name": "one", "identifier": identifier });
     let answer = api.post("/api/v1/sensors", body).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert_eq!(answer.header("retry-after"), "10", "{answer:?}");
     let problem = answer.expect(503);
     assert_eq!(problem["type"], "/problems/purge-under-way");
@@ -120,16 +120,16 @@ async fn create_too_early(api: &Api, identifier: SensorIdentifier) {
 }
 
 #[actix_rt::test]
-async fn an_identifier_is_free_again_when_the_rows_are_gone_and_not_before() {
+async fn an_identifier_can_be_reused_only_after_its_rows_are_purged() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
-    api.execute(&rows_of(identifier)).await;
-    // Such as there were millions of rows: the purge does not get past this one.
+    api.execute(&insert_rows(identifier)).await;
+    // This transaction blocks the purge, like a purge of millions of rows.
     let mut holder = connect(&api.database.url).await.unwrap();
     let hold = holder.transaction().await.unwrap();
     hold.batch_execute("delete from heartbeat").await.unwrap();
 
-    let delete = async { api.ask(Method::DELETE, &one).await.expect(204) };
+    let delete = async { api.request(Method::DELETE, &one).await.expect(204) };
     let create = async {
         let purging = "select count(*) from pg_stat_activity where datname = current_database()
             and wait_event_type = 'Lock' and query like 'delete from heartbeat%'";
@@ -139,9 +139,9 @@ async fn an_identifier_is_free_again_when_the_rows_are_gone_and_not_before() {
         })
         .await;
         for _ in 0..3 {
-            create_too_early(&api, identifier).await;
+            assert_purge_under_way(&api, identifier).await;
         }
-        assert_eq!(api.count(purging).await, 1, "nobody waits behind it");
+        assert_eq!(api.count(purging).await, 1, "only the purge waits");
         api.get(&one).await.expect(404);
         hold.rollback().await.unwrap();
     };
@@ -150,25 +150,25 @@ async fn an_identifier_is_free_again_when_the_rows_are_gone_and_not_before() {
     let body = json!({ "name": "one", "identifier": identifier });
     api.post("/api/v1/sensors", body).await.expect(201);
     assert_eq!(api.count(ROWS).await, 0);
-    api.execute(&rows_of(identifier)).await;
-    keep_house(&api).await;
-    assert_eq!(api.count(ROWS).await, 5, "what it says now is its own");
+    api.execute(&insert_rows(identifier)).await;
+    run_housekeeping(&api).await;
+    assert_eq!(api.count(ROWS).await, 5, "rows of the new sensor remain");
 }
 
 #[actix_rt::test]
-async fn a_purge_that_was_cut_short_is_carried_out() {
+async fn an_interrupted_purge_is_completed() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
-    api.ask(Method::DELETE, &one).await.expect(204);
-    api.execute(&(rows_of(identifier) + UNPURGED)).await;
+    api.request(Method::DELETE, &one).await.expect(204);
+    api.execute(&(insert_rows(identifier) + UNPURGED)).await;
     let mut holder = connect(&api.database.url).await.unwrap();
     let hold = holder.transaction().await.unwrap();
     hold.batch_execute("delete from heartbeat").await.unwrap();
-    create_too_early(&api, identifier).await;
+    assert_purge_under_way(&api, identifier).await;
 
     hold.rollback().await.unwrap();
 
-    // Whoever asked has set it going again.
+    // The rejected creation has restarted the purge.
     let purged = "select count(*) from deleted_sensor where purge_timestamp is not null";
     eventually(TIMEOUT, async || match api.count(purged).await {
         0 => Err("it is not purged yet"),
@@ -177,17 +177,17 @@ async fn a_purge_that_was_cut_short_is_carried_out() {
     .await;
     assert_eq!(api.count(ROWS).await, 0);
 
-    // And if nobody asks, housekeeping does.
+    // Without a request, housekeeping completes the purge.
     let long_ago = "update deleted_sensor set deletion_timestamp = now() - interval '2 minutes';";
-    api.execute(&(rows_of(identifier) + UNPURGED + long_ago)).await;
+    api.execute(&(insert_rows(identifier) + UNPURGED + long_ago)).await;
     api.execute("update rejection set receipt_timestamp = now() - interval '3 minutes'").await;
     api.execute("update rejection_overflow set hour = hour - interval '1 hour'").await;
-    keep_house(&api).await;
+    run_housekeeping(&api).await;
     assert_eq!(api.count(ROWS).await, 0);
     assert_eq!(api.count(purged).await, 1);
 }
 
-async fn keep_house(api: &Api) {
+async fn run_housekeeping(api: &Api) {
     let config = store_config(&api.database.url, &[]);
     Housekeeper::new(Store::new(&config), &config).round().await.unwrap();
 }

@@ -1,5 +1,5 @@
-//! A running API with a database of its own, and a client. Called by every test of the API.
-//! Promises that tests share nothing but the PostgreSQL server.
+//! A running API with its own database, and a client. Every test of the API uses it. Tests share only the
+//! PostgreSQL server.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -40,7 +40,7 @@ pub(super) enum SupervisorMessage {
     Deleted(Vec<SensorIdentifier>),
 }
 
-/// In the place of the supervisor and the outbox.
+/// Replaces the supervisor and the outbox.
 struct SupervisorStub {
     messages: Arc<Mutex<Vec<SupervisorMessage>>>,
     live: Arc<Mutex<Option<Snapshot>>>,
@@ -110,7 +110,6 @@ pub(super) struct Api {
     pub(super) database: Database,
 }
 
-/// What the API answered.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -149,23 +148,22 @@ impl Api {
         Self::start_with(postgres, &[("AUTH", "off")]).await
     }
 
-    /// One that asks who calls.
+    /// Starts an API that requires authentication.
     pub(super) async fn start_guarded() -> Self {
         Self::start_with(Postgres::shared().await, &[]).await
     }
 
-    /// With these settings.
     pub(super) async fn start_with(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
         Self::start_in(postgres.create_database(None).await, settings).await
     }
 
-    /// On a database without tables.
+    /// Applies the migrations to the database, and serves it.
     pub(super) async fn start_in(database: Database, settings: &[(&str, &str)]) -> Self {
         store::migrate(&store_config(&database.url, &[])).await.unwrap();
         Self::serve(database, settings)
     }
 
-    /// Another process on the same database.
+    /// Starts a new API on the same database.
     pub(super) fn start_again(self) -> Self {
         Self::serve(self.database, &[("AUTH", "off")])
     }
@@ -188,7 +186,7 @@ impl Api {
         Self { base, ledger, health, live, messages, client, database }
     }
 
-    /// Binds an address for an API that will never be asked.
+    /// Binds an address without serving.
     pub(super) fn try_bind(address: &str) -> std::io::Result<(Server, SocketAddr)> {
         let (messages, live) =
             <(Arc<Mutex<Vec<SupervisorMessage>>>, Arc<Mutex<Option<Snapshot>>>)>::default();
@@ -197,8 +195,8 @@ impl Api {
         api::bind(&http_config(&[("HTTP_ADDR", address)]), context)
     }
 
-    /// The beginning of an answer, which comes as it is read.
-    pub(super) async fn begin(
+    /// An answer whose body is read as a stream.
+    pub(super) async fn get_streamed(
         &self,
         path: &str,
     ) -> awc::ClientResponse<impl futures_util::Stream<Item = Result<Bytes, PayloadError>> + use<>>
@@ -207,7 +205,7 @@ impl Api {
         request.send().await.unwrap()
     }
 
-    /// The bytes of an answer, gzipped as they came.
+    /// The headers of an answer, and its body, still gzipped.
     pub(super) async fn get_gzipped(&self, path: &str) -> (HeaderMap, Vec<u8>) {
         let request = self.client.get(format!("{}{path}", self.base));
         let request = request.no_decompress().insert_header(("accept-encoding", "gzip"));
@@ -217,13 +215,13 @@ impl Api {
     }
 
     /// A request without a body.
-    pub(super) async fn ask(&self, method: Method, path: &str) -> Answer {
-        // With AUTH=off a POST without a body says so, too.
+    pub(super) async fn request(&self, method: Method, path: &str) -> Answer {
+        // With AUTH=off, a POST needs this header even without a body.
         self.send(method, path, &[("content-type", "application/json")], String::new()).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {
-        self.ask(Method::GET, path).await
+        self.request(Method::GET, path).await
     }
 
     pub(super) async fn post(&self, path: &str, body: impl ToString) -> Answer {
@@ -260,7 +258,7 @@ impl Api {
         }
     }
 
-    /// A request with a token, or without one; a body is JSON.
+    /// Sends a request, with a token if there is one; the body is JSON.
     pub(super) async fn call(
         &self,
         token: Option<&str>,
@@ -275,7 +273,7 @@ impl Api {
         self.send(method, path, &headers, body.unwrap_or_default()).await
     }
 
-    /// A new token with this role, in one network or in all.
+    /// Creates a token with this role, in one network or in all.
     pub(super) async fn token(&self, role: Role, scope: Scope) -> String {
         let token = Token::random();
         let new = NewToken {
@@ -290,7 +288,7 @@ impl Api {
         token.reveal().to_owned()
     }
 
-    /// A new network.
+    /// Creates a network.
     pub(super) async fn network(&self, name: &str) -> NetworkIdentifier {
         let identifier = NetworkIdentifier::random();
         let insert =
@@ -299,7 +297,7 @@ impl Api {
         identifier
     }
 
-    /// Creates a sensor; gives its path.
+    /// Creates a sensor; returns its identifier and its path.
     pub(super) async fn create_sensor(&self, name: &str) -> (SensorIdentifier, String) {
         let body = serde_json::json!({ "name": name });
         let created = self.post("/api/v1/sensors", body).await.expect(201);
@@ -312,7 +310,7 @@ impl Api {
         self.messages.lock().unwrap().clone()
     }
 
-    /// Runs statements in the database, behind the API's back.
+    /// Runs statements directly in the database.
     pub(super) async fn execute(&self, statements: &str) {
         connect(&self.database.url).await.unwrap().batch_execute(statements).await.unwrap();
     }
@@ -326,8 +324,8 @@ impl Api {
 fn context(config: &store::Config, supervisor: &Addr<SupervisorStub>) -> api::Context {
     let ledger = Arc::new(Ledger::default());
     let store = Store::new(config);
-    let apart = |readers| Store::new(&store::Config { readers, ..config.clone() });
-    let (access, work) = (apart(2), apart(3));
+    let separate = |readers| Store::new(&store::Config { readers, ..config.clone() });
+    let (access, work) = (separate(2), separate(3));
     let (subscriptions, mut events) = Subscriptions::new();
     // There is no other instance.
     subscriptions.set_known_version(None);
@@ -356,7 +354,7 @@ fn context(config: &store::Config, supervisor: &Addr<SupervisorStub>) -> api::Co
         access,
         work,
         supervisor: SupervisorHandle::new(supervisor, supervisor),
-        // Nobody hears: that is for the tests of the whole service.
+        // Without a receiver: tests of the whole service cover replays.
         replays: tributary::replay::Replays::new().0,
         metrics,
         ledger,
@@ -389,7 +387,7 @@ pub(super) fn store_config(url: &str, settings: &[(&str, &str)]) -> store::Confi
     tributary::config::read_store(read).unwrap()
 }
 
-/// The settings of HTTP: the defaults, and these.
+/// The HTTP config: the defaults, overridden by these settings.
 fn http_config(settings: &[(&str, &str)]) -> api::Config {
     let servers = [("DATABASE_URL", "postgres://nowhere/x"), ("MQTT_URL", "mqtt://nowhere")];
     let all: Vec<_> = servers.iter().chain(settings).collect();

@@ -1,5 +1,5 @@
-//! What surrounds every request: its bounds, what it accepts, whose pages may call, and its
-//! identifier on each line of the log.
+//! What applies to every request: size limits, timeouts, compression, CORS, and the request identifier in
+//! the log.
 
 use std::process::Command;
 
@@ -21,12 +21,12 @@ async fn start_with(setting: (&str, &str)) -> Api {
 }
 
 #[actix_rt::test]
-async fn a_body_has_a_depth_and_a_size() {
+async fn a_body_has_a_maximum_depth_and_a_maximum_size() {
     let api = Api::start().await;
     let nested = |depth| format!(r#"{{"name":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
     let problem = api.post(SENSORS, nested(64)).await.expect(400);
     assert_eq!(problem["type"], "/problems/invalid-json", "{problem}");
-    // Less deep it is read, and found to be no name.
+    // At a depth within the limit, the body is parsed, and the name is invalid.
     let problem = api.post(SENSORS, nested(63)).await.expect(422);
     assert_eq!(problem["pointer"], "/name", "{problem}");
     let large = json!({ "name": "x".repeat(1 << 20) });
@@ -40,7 +40,7 @@ async fn a_body_has_a_depth_and_a_size() {
 }
 
 #[actix_rt::test]
-async fn an_answer_comes_in_time() {
+async fn a_request_over_the_timeout_gets_503_or_408() {
     let api = start_with(("HTTP_TIMEOUT_SECS", "1")).await;
     let mut locker = connect(&api.database.url).await.unwrap();
     let lock = locker.transaction().await.unwrap();
@@ -51,7 +51,7 @@ async fn an_answer_comes_in_time() {
     lock.rollback().await.unwrap();
     api.get(SENSORS).await.expect(200);
 
-    // A body that does not come is the client's fault.
+    // An incomplete body gets 408.
     let host = api.base.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(host).await.unwrap();
     let head = format!(
@@ -67,19 +67,19 @@ async fn an_answer_comes_in_time() {
 }
 
 #[actix_rt::test]
-async fn pages_of_the_origins_that_are_named_may_call() {
+async fn only_pages_of_the_configured_origins_may_call() {
     const ORIGIN: &str = "https://dashboard.example:8443";
     let allowed = "access-control-allow-origin";
     let api = start_with(("CORS_ORIGINS", ORIGIN)).await;
-    let asked = [("access-control-request-method", "PATCH"), ("origin", ORIGIN)];
-    let preflight = api.send(Method::OPTIONS, SENSORS, &asked, "").await;
+    let preflight_headers = [("access-control-request-method", "PATCH"), ("origin", ORIGIN)];
+    let preflight = api.send(Method::OPTIONS, SENSORS, &preflight_headers, "").await;
     assert_eq!((preflight.status, preflight.header(allowed)), (200, ORIGIN), "{preflight:?}");
     assert!(preflight.header("access-control-allow-methods").contains("PATCH"), "{preflight:?}");
 
     let answer = api.send(Method::GET, SENSORS, &[("origin", ORIGIN)], "").await;
     assert_eq!((answer.status, answer.header(allowed)), (200, ORIGIN), "{answer:?}");
     assert!(answer.header("access-control-expose-headers").contains("x-request-id"), "{answer:?}");
-    // A page can read its errors, too.
+    // Errors have the header, too.
     let answer = api.send(Method::GET, "/api/v1/sensors/x", &[("origin", ORIGIN)], "").await;
     assert_eq!((answer.status, answer.header(allowed)), (404, ORIGIN), "{answer:?}");
 
@@ -87,37 +87,36 @@ async fn pages_of_the_origins_that_are_named_may_call() {
     let refused = api.send(Method::OPTIONS, SENSORS, &other, "").await;
     assert_eq!((refused.status, refused.header(allowed)), (400, ""), "{refused:?}");
 
-    // Where none is named, nobody's may.
+    // Without the setting, no page of another origin may call.
     let api = Api::start().await;
     let answer = api.send(Method::GET, SENSORS, &[("origin", ORIGIN)], "").await;
     assert_eq!((answer.status, answer.header(allowed)), (403, ""), "{answer:?}");
 }
 
 #[actix_rt::test]
-async fn an_answer_is_compressed_for_whom_takes_that() {
+async fn an_answer_is_compressed_if_the_client_accepts_it() {
     let api = Api::start().await;
     for number in 0..50 {
         api.create_sensor(&format!("compressed {number}")).await;
     }
     let plain = api.send(Method::GET, SENSORS, &[("accept-encoding", "identity")], "").await;
     assert_eq!(plain.header("content-encoding"), "");
-    // One that unpacks it again.
-    let unpacked = Command::new("curl")
+    let curl = Command::new("curl")
         .args(["-s", "--compressed", "-w", "%{size_download}", &format!("{}{SENSORS}", api.base)])
         .output()
         .unwrap();
-    let said = String::from_utf8(unpacked.stdout).unwrap();
-    let packed_bytes = said.strip_prefix(&plain.text).expect("the text is the same");
-    assert!(packed_bytes.parse::<usize>().unwrap() < plain.text.len() / 2, "{packed_bytes}");
+    let stdout = String::from_utf8(curl.stdout).unwrap();
+    let size_download = stdout.strip_prefix(&plain.text).expect("curl prints the same body");
+    assert!(size_download.parse::<usize>().unwrap() < plain.text.len() / 2, "{size_download}");
 }
 
 #[actix_rt::test]
-async fn each_line_of_the_log_names_its_request() {
+async fn log_lines_of_a_request_contain_its_identifier() {
     let broker = Broker::shared().await;
     let database = database().await;
     let service =
         Service::start(&database, broker, &[("LOG_FILTER", "warn,tributary=debug")]).await;
-    let ask = async |path: &str, identifier: &str| {
+    let get = async |path: &str, identifier: &str| {
         awc::Client::default()
             .get(format!("{}{path}", service.url()))
             .insert_header(("x-request-id", identifier))
@@ -125,28 +124,28 @@ async fn each_line_of_the_log_names_its_request() {
             .await
             .unwrap()
     };
-    let answer = ask("/api/v1/sensors", "given-by-the-client").await;
-    let named = answer.headers().get("x-request-id").unwrap().to_str().unwrap().to_owned();
-    assert_eq!(named, "given-by-the-client");
+    let answer = get("/api/v1/sensors", "given-by-the-client").await;
+    let echoed = answer.headers().get("x-request-id").unwrap().to_str().unwrap().to_owned();
+    assert_eq!(echoed, "given-by-the-client");
     eventually(TIMEOUT, async || {
         let log = service.log();
         let answered = log.lines().filter(|line| line.contains("request answered"));
-        let unnamed = answered.clone().find(|line| !line.contains("request_id="));
-        assert_eq!(unnamed, None);
-        let mut mine = answered.filter(|line| line.contains("given-by-the-client"));
-        mine.next().map(|_| ()).ok_or(log.clone())
+        let without_identifier = answered.clone().find(|line| !line.contains("request_id="));
+        assert_eq!(without_identifier, None);
+        let mut expected = answered.filter(|line| line.contains("given-by-the-client"));
+        expected.next().map(|_| ()).ok_or(log.clone())
     })
     .await;
-    // One that could forge a line is replaced.
-    let answer = ask("/api/v1/sensors", "a b").await;
+    // An identifier that could forge a log line is replaced.
+    let answer = get("/api/v1/sensors", "a b").await;
     assert_ne!(answer.headers().get("x-request-id").unwrap(), "a b");
 
-    // At any level: what is a warning is named as well.
+    // Warnings contain the identifier, too, at any log level.
     let body = json!({ "filter": "warn" });
     service.request("PUT", "/api/v1/ingest/log-level", Some(&body)).await.unwrap();
     let client = connect(&database.url).await.unwrap();
     client.batch_execute("alter table sensor rename to hidden").await.unwrap();
-    assert_eq!(ask("/api/v1/sensors", "that-failed").await.status().as_u16(), 500);
+    assert_eq!(get("/api/v1/sensors", "that-failed").await.status().as_u16(), 500);
     eventually(TIMEOUT, async || {
         let log = service.log();
         let failed = log.lines().find(|line| line.contains("request failed")).map(str::to_owned);
@@ -155,9 +154,9 @@ async fn each_line_of_the_log_names_its_request() {
     .await;
 }
 
-/// What a web page can send from the browser of somebody who runs the service with `AUTH=off`.
+/// Requests that a web page can send from a browser on the host of a service with `AUTH=off`.
 #[actix_rt::test]
-async fn no_web_page_calls_a_service_that_asks_for_no_token() {
+async fn web_pages_cannot_call_a_service_without_authentication() {
     const JSON: (&str, &str) = ("content-type", "application/json");
     let api = Api::start().await;
     let port = api.base.rsplit_once(':').unwrap().1;
@@ -165,21 +164,21 @@ async fn no_web_page_calls_a_service_that_asks_for_no_token() {
     let rebound = format!("rebound.example:{port}");
     let pause = "/api/v1/ingest/pause";
     for (method, path, headers, status) in [
-        // A name of somebody else's that was made to mean 127.0.0.1; another port.
+        // DNS rebinding: a foreign name that resolves to 127.0.0.1; another port.
         (Method::GET, SENSORS, vec![("host", rebound.as_str())], 403),
         (Method::GET, SENSORS, vec![("host", "localhost:1")], 403),
         (Method::GET, SENSORS, vec![("host", "localhost")], 403),
         (Method::DELETE, SENSORS, vec![("host", &rebound)], 403),
         (Method::GET, SENSORS, vec![("host", &localhost)], 200),
         (Method::GET, "/healthz", vec![("host", &rebound)], 200),
-        // A page, a file, and the service's own page.
+        // A foreign page, a file, another port, and the service's own page.
         (Method::GET, SENSORS, vec![("origin", "https://evil.example")], 403),
         (Method::GET, SENSORS, vec![("origin", "null")], 403),
         (Method::GET, SENSORS, vec![("origin", "http://localhost:1")], 403),
         (Method::GET, SENSORS, vec![("origin", &ours)], 200),
         (Method::POST, pause, vec![("origin", "https://evil.example"), JSON], 403),
         (Method::POST, pause, vec![("origin", &ours)], 200),
-        // A form, whose browser says no origin.
+        // A form, from a browser that sends no Origin.
         (Method::POST, pause, vec![], 415),
         (Method::POST, pause, vec![("content-type", "text/plain")], 415),
         (Method::POST, pause, vec![JSON], 200),
@@ -191,7 +190,7 @@ async fn no_web_page_calls_a_service_that_asks_for_no_token() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
         assert_eq!(answer.header("referrer-policy"), "no-referrer", "{what}");
     }
-    // With a token, nobody is kept out by where the page is from.
+    // With authentication, the host is not checked.
     let api = Api::start_guarded().await;
     let answer = api.send(Method::GET, SENSORS, &[("host", "rebound.example")], "").await;
     assert_eq!(answer.status, 401, "{answer:?}");

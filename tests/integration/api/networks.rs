@@ -1,4 +1,4 @@
-//! Networks hold sensors, and go only when they are empty.
+//! Networks contain sensors, and can be deleted only when they are empty.
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
@@ -37,11 +37,11 @@ async fn a_network_is_created_renamed_and_deleted() {
         }
     }
 
-    api.ask(Method::DELETE, &location).await.expect(204);
-    api.ask(Method::DELETE, &location).await.expect(404);
+    api.request(Method::DELETE, &location).await.expect(204);
+    api.request(Method::DELETE, &location).await.expect(404);
     api.get(&location).await.expect(404);
-    let nobody = format!("{NETWORKS}/{}", NetworkIdentifier::random());
-    for path in [nobody.as_str(), "/api/v1/networks/7"] {
+    let unknown_network_path = format!("{NETWORKS}/{}", NetworkIdentifier::random());
+    for path in [unknown_network_path.as_str(), "/api/v1/networks/7"] {
         let problem = api.send_json(Method::PATCH, path, r#"{"name":"x"}"#).await.expect(404);
         assert_eq!(problem["type"], "/problems/network-not-found");
     }
@@ -61,7 +61,7 @@ async fn networks_are_paged_by_name() {
 }
 
 #[actix_rt::test]
-async fn a_network_that_holds_sensors_stays_and_so_does_the_default_one() {
+async fn a_network_with_sensors_and_the_default_network_cannot_be_deleted() {
     let api = Api::start().await;
     let here = api.network("here").await;
     let path = format!("{NETWORKS}/{here}");
@@ -71,16 +71,16 @@ async fn a_network_that_holds_sensors_stays_and_so_does_the_default_one() {
     assert_eq!(api.get(&path).await.expect(200)["sensor_count"], 1);
 
     for path in [path.as_str(), DEFAULT] {
-        let problem = api.ask(Method::DELETE, path).await.expect(409);
+        let problem = api.request(Method::DELETE, path).await.expect(409);
         assert_eq!(problem["type"], "/problems/network-not-empty");
     }
-    api.ask(Method::DELETE, &sensor).await.expect(204);
-    api.ask(Method::DELETE, &path).await.expect(204);
+    api.request(Method::DELETE, &sensor).await.expect(204);
+    api.request(Method::DELETE, &path).await.expect(204);
     api.get(DEFAULT).await.expect(200);
 }
 
 #[actix_rt::test]
-async fn what_was_for_a_network_alone_goes_with_it() {
+async fn deleting_a_network_deletes_its_tokens_and_users() {
     let api = Api::start_guarded().await;
     let here = api.network("here").await;
     let admin = api.token(Role::Admin, Scope::All).await;
@@ -99,7 +99,7 @@ async fn what_was_for_a_network_alone_goes_with_it() {
 }
 
 #[actix_rt::test]
-async fn no_conflict_tells_an_admin_of_one_network_what_there_is_in_another() {
+async fn name_conflicts_do_not_reveal_names_of_other_networks() {
     let api = Api::start_guarded().await;
     let (here, there) = (api.network("here").await, api.network("there").await);
     let owner = api.token(Role::Admin, Scope::All).await;
@@ -117,10 +117,10 @@ async fn no_conflict_tells_an_admin_of_one_network_what_there_is_in_another() {
         api.call(None, Method::POST, "/api/v1/sessions", Some(&body)).await
     };
 
-    // There is one in all networks already, and tokens and sensors of these names.
+    // A user in all networks, a token and a sensor already have these names.
     let owners = json!({ "name": "ada", "password": "the owner's own", "role": "admin" });
-    let made = create(&owner, "users", &owners).await.expect(201);
-    assert_eq!(made["signs_in_with_network"], false);
+    let owner_user = create(&owner, "users", &owners).await.expect(201);
+    assert_eq!(owner_user["signs_in_with_network"], false);
     create(&owner, "tokens", &json!({ "name": "dashboard", "role": "viewer" })).await.expect(201);
     create(&owner, "sensors", &json!({ "name": "roof" })).await.expect(201);
     for (network, admin) in &admins {
@@ -129,10 +129,10 @@ async fn no_conflict_tells_an_admin_of_one_network_what_there_is_in_another() {
             ("tokens", json!({ "name": "dashboard", "role": "viewer" })),
             ("sensors", json!({ "name": "roof" })),
         ] {
-            let made = create(admin, path, &body).await.expect(201);
-            assert_eq!(made["network"], json!(network));
-            assert_eq!(made["signs_in_with_network"] == true, path == "users", "{made}");
-            // In the own network it is taken.
+            let created = create(admin, path, &body).await.expect(201);
+            assert_eq!(created["network"], json!(network));
+            assert_eq!(created["signs_in_with_network"] == true, path == "users", "{created}");
+            // Within the admin's network, the name is taken.
             create(admin, path, &body).await.expect(409);
         }
         let path = format!("/api/v1/networks/{network}");
@@ -146,18 +146,18 @@ async fn no_conflict_tells_an_admin_of_one_network_what_there_is_in_another() {
     }
     sign_in("a password of ada", None).await.expect(401);
     sign_in("the owner's own", None).await.expect(201);
-    let elsewhere = Some(NetworkIdentifier::random());
-    sign_in("a password of ada", elsewhere).await.expect(401);
+    let unknown_network = Some(NetworkIdentifier::random());
+    sign_in("a password of ada", unknown_network).await.expect(401);
 
-    // Who gets the right in all networks signs in by name alone, as nobody else then may.
+    // A user in all networks signs in without a network, so its name must be unique among such users.
     let users = api.call(Some(&admins[0].1), Method::GET, "/api/v1/users", None).await.expect(200);
     let path = format!("/api/v1/users/{}", users["items"][0]["identifier"].as_str().unwrap());
-    let everywhere = Some(r#"{"network":null}"#);
-    let taken = api.call(Some(&owner), Method::PATCH, &path, everywhere).await.expect(409);
+    let all_networks = Some(r#"{"network":null}"#);
+    let taken = api.call(Some(&owner), Method::PATCH, &path, all_networks).await.expect(409);
     assert_eq!(taken["type"], "/problems/name-taken");
-    let owners = format!("/api/v1/users/{}", made["identifier"].as_str().unwrap());
+    let owners = format!("/api/v1/users/{}", owner_user["identifier"].as_str().unwrap());
     api.call(Some(&owner), Method::DELETE, &owners, None).await.expect(204);
-    let moved = api.call(Some(&owner), Method::PATCH, &path, everywhere).await.expect(200);
+    let moved = api.call(Some(&owner), Method::PATCH, &path, all_networks).await.expect(200);
     assert_eq!(moved["signs_in_with_network"], false);
     sign_in("a password of ada", None).await.expect(201);
 }

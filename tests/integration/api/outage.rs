@@ -1,4 +1,4 @@
-//! Without the database, and without the broker, the API says so at once, and recovers by itself.
+//! While the database is unavailable, the API answers 503 within two seconds, and recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::support::tcp_proxy::TcpProxy;
 use crate::support::wait::{TIMEOUT, eventually};
 
 #[actix_rt::test]
-async fn without_a_database_it_answers_503_within_two_seconds() {
+async fn without_a_database_the_api_answers_503_within_two_seconds() {
     let mut postgres = Postgres::start().await;
     let api = Api::start_on(&postgres).await;
     let (_, one) = api.create_sensor("one").await;
@@ -23,9 +23,9 @@ async fn without_a_database_it_answers_503_within_two_seconds() {
 
     let measurements = format!("{one}/measurements");
     for path in ["/api/v1/sensors", &one, &measurements, "/api/v1/rejections", "/readyz"] {
-        let began = Instant::now();
+        let start = Instant::now();
         let answer = api.get(path).await;
-        assert!(began.elapsed() < Duration::from_secs(2), "{path}: {:?}", began.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(2), "{path}: {:?}", start.elapsed());
         assert_eq!(answer.header("retry-after"), "2", "{path}");
         for secret in ["select", "postgres", "127.0.0.1", "os error"] {
             assert!(!answer.text.contains(secret), "{answer:?}");
@@ -47,15 +47,15 @@ async fn without_a_database_it_answers_503_within_two_seconds() {
     .await;
 }
 
-/// Every route that reads, with what it needs to be understood.
+/// The path of every route that reads, with its required parameters.
 fn reads(sensor: &str) -> Vec<String> {
     let reads = routes().into_iter().filter(|route| route.method == Method::GET);
     let paths = reads.map(|route| {
         let path = route.path.replace("/api/v1/sensors/{identifier}", sensor);
-        let nobody = uuid::Uuid::new_v4().to_string();
+        let unknown = uuid::Uuid::new_v4().to_string();
         let path = ["{network}", "{token}", "{user}"]
             .iter()
-            .fold(path.replace("{revision}", "0"), |path, name| path.replace(name, &nobody));
+            .fold(path.replace("{revision}", "0"), |path, name| path.replace(name, &unknown));
         match path.as_str() {
             it if it.ends_with("measurements/aggregates") => format!("{it}?bucket=1h&attributes=a"),
             it if it.ends_with("configurations/diff") => format!("{it}?from=0&to=0"),
@@ -65,17 +65,17 @@ fn reads(sensor: &str) -> Vec<String> {
     paths.chain(["/api/v1/streams/sensors".into(), format!("{sensor}/stream")]).collect()
 }
 
-/// What needs no table, and is told whatever the database does.
+/// Routes that need no table and answer 200 while the database is unavailable.
 const WITHOUT_TABLES: [&str; 3] = ["/api/v1/status", "/api/v1/ingest", "/api/v1/sessions/current"];
 
 #[actix_rt::test]
-async fn no_read_waits_for_a_database_that_says_nothing() {
+async fn reads_get_503_within_two_seconds_from_an_unresponsive_database() {
     let shared = Postgres::shared().await;
     let mut database = shared.create_database(None).await;
-    let proxy = TcpProxy::before(&mut database, usize::MAX).await;
+    let proxy = TcpProxy::start_in_front_of(&mut database, usize::MAX).await;
     let api = Api::start_in(database, &[("AUTH", "off")]).await;
     let (_, one) = api.create_sensor("one").await;
-    // So that there are connections that seem to be good.
+    // Fills the pool with connections that look healthy.
     futures_util::future::join_all((0..4).map(|_| api.get(&one))).await;
 
     proxy.freeze(true);
@@ -83,9 +83,9 @@ async fn no_read_waits_for_a_database_that_says_nothing() {
     let reads = reads(&one);
     assert!(reads.len() > 20, "{}", reads.len());
     for path in reads {
-        let began = Instant::now();
+        let start = Instant::now();
         let answer = api.get(&path).await;
-        assert!(began.elapsed() < Duration::from_secs(2), "{path}: {:?}", began.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(2), "{path}: {:?}", start.elapsed());
         if WITHOUT_TABLES.contains(&path.as_str()) {
             answer.expect_status(200);
             continue;
@@ -102,67 +102,67 @@ async fn no_read_waits_for_a_database_that_says_nothing() {
     .await;
 }
 
-/// To know the caller takes time, too.
+/// The two seconds include authentication.
 #[actix_rt::test]
-async fn nobody_who_is_known_waits_longer() {
+async fn an_authenticated_read_from_an_unresponsive_database_takes_at_most_two_seconds() {
     let shared = Postgres::shared().await;
     let mut database = shared.create_database(None).await;
-    let proxy = TcpProxy::before(&mut database, usize::MAX).await;
+    let proxy = TcpProxy::start_in_front_of(&mut database, usize::MAX).await;
     let api = Api::start_in(database, &[]).await;
     let token = api.token(Role::Viewer, Scope::All).await;
     let sensor = format!("/api/v1/sensors/{}", uuid::Uuid::new_v4());
-    let ask = async |path: &str| {
-        let began = Instant::now();
+    let get = async |path: &str| {
+        let start = Instant::now();
         let answer = api.call(Some(&token), Method::GET, path, None).await;
-        (answer, began.elapsed())
+        (answer, start.elapsed())
     };
     let page = format!("{sensor}/measurements");
-    // So that there are connections that seem to be good, for the caller and for the page.
-    for (answer, _) in futures_util::future::join_all((0..4).map(|_| ask(&page))).await {
+    // Fills the pools for authentication and for pages with connections that look healthy.
+    for (answer, _) in futures_util::future::join_all((0..4).map(|_| get(&page))).await {
         answer.expect(404);
     }
-    // The gate asks again who that is after a second.
+    // After one second, TokenCache queries the database for the token again.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 
     proxy.freeze(true);
 
-    let (answer, waited) = ask(&page).await;
+    let (answer, waited) = get(&page).await;
     assert!(waited < Duration::from_secs(2), "{waited:?}");
-    assert!(waited > Duration::from_millis(1_200), "the gate asked, and the page: {waited:?}");
+    assert!(waited > Duration::from_millis(1_200), "both queries ran: {waited:?}");
     assert_eq!(answer.expect(503)["type"], "/problems/database-unavailable");
 }
 
-/// A table that is locked is no server that is away.
+/// The server responds, although the table is locked.
 #[actix_rt::test]
 async fn a_page_waits_for_a_locked_table() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     let page = format!("{one}/measurements");
     api.get(&page).await.expect(200);
-    let locker = connect(&api.database.url).await.unwrap();
-    locker.batch_execute("begin; lock table sensor in access exclusive mode").await.unwrap();
-    let waits = "select count(*) from pg_stat_activity \
+    let lock_holder = connect(&api.database.url).await.unwrap();
+    lock_holder.batch_execute("begin; lock table sensor in access exclusive mode").await.unwrap();
+    let lock_waiters = "select count(*) from pg_stat_activity \
                  where wait_event_type = 'Lock' and query like '%from sensor where identifier%'";
 
-    let asked = api.get(&page);
-    let unlocked = async {
-        eventually(TIMEOUT, async || match api.count(waits).await {
+    let read = api.get(&page);
+    let unlock = async {
+        eventually(TIMEOUT, async || match api.count(lock_waiters).await {
             1 => Ok(()),
             count => Err(count),
         })
         .await;
-        // Longer than a server may be silent.
+        // Longer than the health check waits for a response.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(api.count(waits).await, 1, "it is the one that waited before");
-        locker.batch_execute("rollback").await.unwrap();
+        assert_eq!(api.count(lock_waiters).await, 1);
+        lock_holder.batch_execute("rollback").await.unwrap();
     };
-    let (answer, ()) = tokio::join!(asked, unlocked);
+    let (answer, ()) = tokio::join!(read, unlock);
     answer.expect(200);
 }
 
-/// A page is asked for at once, and who asks is the first to see that nobody is there.
+/// The page's query is sent with the health check, so the read itself detects a frozen connection.
 #[actix_rt::test]
-async fn a_page_leaves_a_connection_that_says_nothing_for_another_one() {
+async fn a_page_replaces_an_unresponsive_connection() {
     let postgres = Postgres::start().await;
     let api = Api::start_on(&postgres).await;
     let (_, one) = api.create_sensor("one").await;
@@ -172,20 +172,20 @@ async fn a_page_leaves_a_connection_that_says_nothing_for_another_one() {
                    where application_name = 'tributary-read' and query like '%is_followed%'";
 
     for page in &pages {
-        let silent = i32::try_from(api.count(backend).await).unwrap();
-        postgres.freeze_backend(silent);
-        let began = Instant::now();
+        let frozen = i32::try_from(api.count(backend).await).unwrap();
+        postgres.freeze_backend(frozen);
+        let start = Instant::now();
         let answer = api.get(page).await;
-        let waited = began.elapsed();
+        let waited = start.elapsed();
         let other = api.get(page).await;
-        postgres.thaw_backend(silent);
+        postgres.thaw_backend(frozen);
         answer.expect(200);
-        assert!(waited > Duration::from_millis(500), "{page}: it was asked: {waited:?}");
+        assert!(waited > Duration::from_millis(500), "{page}: {waited:?}");
         assert!(waited < Duration::from_secs(2), "{page}: {waited:?}");
         other.expect(200);
-        // Before it is gone, there are two.
-        let gone = format!("select count(*) from pg_stat_activity where pid = {silent}");
-        eventually(TIMEOUT, async || match api.count(&gone).await {
+        // Until the frozen backend ends, `backend` matches two.
+        let frozen_backends = format!("select count(*) from pg_stat_activity where pid = {frozen}");
+        eventually(TIMEOUT, async || match api.count(&frozen_backends).await {
             0 => Ok(()),
             count => Err(count),
         })
@@ -194,7 +194,7 @@ async fn a_page_leaves_a_connection_that_says_nothing_for_another_one() {
 }
 
 #[actix_rt::test]
-async fn readiness_names_what_is_missing_and_why() {
+async fn readyz_names_the_missing_parts_and_their_problems() {
     let api = Api::start().await;
     assert_eq!(api.get("/readyz").await.expect(200), json!({ "status": "ready" }));
     api.health.down(Part::Publishing, "connection refused".into());
@@ -216,7 +216,7 @@ async fn readiness_names_what_is_missing_and_why() {
 }
 
 #[actix_rt::test]
-async fn an_address_in_use_is_named() {
+async fn a_bind_error_names_the_address_in_use() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
 

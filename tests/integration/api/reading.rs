@@ -1,4 +1,4 @@
-//! Rows come out newest first, page by page, value for value.
+//! Lists return rows page by page, newest first, with unchanged values.
 
 use serde_json::{Value, json};
 use tributary::domain::{Kind, KindCounts, SensorIdentifier, Tally};
@@ -6,16 +6,16 @@ use tributary::domain::{Kind, KindCounts, SensorIdentifier, Tally};
 use super::fixture::Api;
 use crate::support::postgres::Postgres;
 
-/// All pages of a list, one after the other; `between` runs after the first.
+/// The items of all pages of a list; `between` runs after the first page.
 async fn pages(api: &Api, path: &str, between: impl AsyncFnOnce()) -> Vec<Value> {
     let mut items = Vec::new();
     let mut between = Some(between);
     let mut cursor = String::new();
     loop {
         let page = api.get(&format!("{path}limit=2{cursor}")).await.expect(200);
-        let on_it = page["items"].as_array().expect("a list has items");
-        assert!((1..=2).contains(&on_it.len()), "{page}");
-        items.extend(on_it.iter().cloned());
+        let page_items = page["items"].as_array().expect("a list has items");
+        assert!((1..=2).contains(&page_items.len()), "{page}");
+        items.extend(page_items.iter().cloned());
         let Some(next) = page["next"].as_str() else { return items };
         cursor = format!("&cursor={next}");
         if let Some(between) = between.take() {
@@ -28,9 +28,9 @@ async fn pages(api: &Api, path: &str, between: impl AsyncFnOnce()) -> Vec<Value>
 async fn measurements_are_paged_newest_first_across_inserts() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
-    let (stranger, _) = api.create_sensor("two").await;
-    // Two at one moment, and the same moments for another sensor.
-    for sensor in [identifier, stranger] {
+    let (other, _) = api.create_sensor("two").await;
+    // Pairs with equal timestamps, and the same timestamps for another sensor.
+    for sensor in [identifier, other] {
         api.execute(&format!(
             "insert into measurement select uuid '{sensor}', to_timestamp(1700000000.25 + n / 2),
                  timestamptz '2024-01-01T00:00:00Z', n * 7777777777777777777 - 9, n, jsonb_build_object('n', n)
@@ -69,7 +69,7 @@ async fn measurements_are_paged_newest_first_across_inserts() {
 }
 
 #[actix_rt::test]
-async fn a_measurement_of_the_future_is_the_latest_only_where_there_is_no_other() {
+async fn a_measurement_in_the_future_is_the_latest_only_if_there_is_no_other() {
     let api = Api::start_with(
         Postgres::shared().await,
         &[("AUTH", "off"), ("FUTURE_TOLERANCE_SECS", "3600")],
@@ -95,7 +95,7 @@ async fn a_measurement_of_the_future_is_the_latest_only_where_there_is_no_other(
     assert_eq!(latest().await, "/problems/measurement-not-found");
     assert_eq!(insert(1, "timestamptz '2099-01-01T00:00:00Z'").await, json!([1, true, false]));
     assert_eq!(insert(2, "now() + interval '2 hours'").await, json!([1, true, false]));
-    // However old it is.
+    // At any age.
     assert_eq!(insert(3, "now() - interval '3 years'").await, json!([3, false, true]));
     assert_eq!(insert(4, "now() - interval '1 minute'").await, json!([4, false, true]));
     assert_eq!(insert(5, "now() + interval '50 minutes'").await, json!([5, false, true]));
@@ -105,7 +105,7 @@ async fn a_measurement_of_the_future_is_the_latest_only_where_there_is_no_other(
 }
 
 #[actix_rt::test]
-async fn a_value_comes_out_as_the_table_has_it() {
+async fn a_value_is_returned_exactly_as_stored() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
     let digits = "1".repeat(400);
@@ -148,14 +148,14 @@ async fn log_messages_and_heartbeats_are_paged_newest_first() {
 }
 
 #[actix_rt::test]
-async fn an_empty_list_is_not_a_missing_sensor() {
+async fn an_empty_list_gets_200_and_an_unknown_sensor_404() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
-    let nobody = format!("/api/v1/sensors/{}", SensorIdentifier::random());
+    let unknown_sensor = format!("/api/v1/sensors/{}", SensorIdentifier::random());
     for list in ["measurements", "log-messages", "heartbeats", "configurations"] {
         let empty = api.get(&format!("{one}/{list}")).await.expect(200);
         assert_eq!(empty, json!({ "items": [], "next": null }));
-        let problem = api.get(&format!("{nobody}/{list}")).await.expect(404);
+        let problem = api.get(&format!("{unknown_sensor}/{list}")).await.expect(404);
         assert_eq!(problem["type"], "/problems/sensor-not-found");
     }
 }
@@ -178,7 +178,7 @@ async fn sensors_are_listed_by_name() {
 }
 
 #[actix_rt::test]
-async fn rejections_are_filtered_and_keep_their_bytes() {
+async fn rejections_are_filtered_and_returned_with_their_bytes() {
     let api = Api::start().await;
     let sensor = SensorIdentifier::random();
     api.execute(&format!(
@@ -205,7 +205,7 @@ async fn rejections_are_filtered_and_keep_their_bytes() {
 }
 
 #[actix_rt::test]
-async fn the_status_tells_the_ledger_as_it_is() {
+async fn the_status_and_the_metrics_show_the_ledger() {
     let api = Api::start().await;
     let mut arrivals = KindCounts::default();
     arrivals.add(Some(Kind::Measurement), 10);

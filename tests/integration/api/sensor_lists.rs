@@ -1,4 +1,4 @@
-//! Sensors belong to networks, carry metadata, and are listed by what is asked of them.
+//! Sensors belong to networks and have metadata; lists filter and sort them.
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::fixture::Api;
 
 const SENSORS: &str = "/api/v1/sensors";
 
-/// The names of all pages, two sensors a page.
+/// The names from all pages, with two sensors per page.
 async fn names(api: &Api, query: &str) -> Vec<String> {
     let (mut names, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -22,12 +22,12 @@ async fn names(api: &Api, query: &str) -> Vec<String> {
 }
 
 #[actix_rt::test]
-async fn a_sensor_belongs_to_a_network_and_may_move() {
+async fn a_sensor_belongs_to_a_network_and_can_be_moved() {
     let api = Api::start().await;
     let here = api.network("here").await;
     let (_, by_default) = api.create_sensor("one").await;
     let created = api.post(SENSORS, json!({ "name": "one", "network": here })).await.expect(201);
-    assert_eq!(created["network"], json!(here), "a name is unique in its network only");
+    assert_eq!(created["network"], json!(here), "names are unique per network");
     assert_eq!(
         api.get(&by_default).await.expect(200)["network"],
         json!(NetworkIdentifier::DEFAULT)
@@ -47,7 +47,7 @@ async fn a_sensor_belongs_to_a_network_and_may_move() {
 }
 
 #[actix_rt::test]
-async fn an_admin_of_one_network_creates_and_keeps_sensors_there() {
+async fn an_admin_of_one_network_creates_and_moves_sensors_only_within_it() {
     let api = Api::start_guarded().await;
     let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
     let admin = api.token(Role::Admin, Scope::Network(here)).await;
@@ -60,23 +60,23 @@ async fn an_admin_of_one_network_creates_and_keeps_sensors_there() {
         let problem = api.call(Some(&admin), method, path, Some(&body)).await.expect(422);
         assert_eq!(problem["pointer"], "/network");
     }
-    let stranger = api.token(Role::Viewer, Scope::Network(elsewhere)).await;
+    let other_viewer = api.token(Role::Viewer, Scope::Network(elsewhere)).await;
     for query in ["", "?name=a", &format!("?network={here}")] {
         let path = format!("{SENSORS}{query}");
-        let page = api.call(Some(&stranger), Method::GET, &path, None).await.expect(200);
+        let page = api.call(Some(&other_viewer), Method::GET, &path, None).await.expect(200);
         assert_eq!(page["items"], json!([]), "{query}");
     }
 }
 
 #[actix_rt::test]
-async fn metadata_is_kept_as_it_came_and_not_sent() {
+async fn metadata_is_stored_unchanged_and_is_no_configuration() {
     let api = Api::start().await;
     let body = r#"{"name":"one","metadata":{"site": {"height": 21.50, "tags": ["a", null]}}}"#;
     let created = api.post(SENSORS, body).await.expect(201);
     let path = format!("{SENSORS}/{}", created["identifier"].as_str().unwrap());
-    let as_the_table_has_it = r#""metadata":{"site": {"tags": ["a", null], "height": 21.50}}"#;
-    assert!(api.get(&path).await.text.contains(as_the_table_has_it));
-    assert_eq!(created["newest_revision"], json!(null), "it is no configuration");
+    let stored_metadata = r#""metadata":{"site": {"tags": ["a", null], "height": 21.50}}"#;
+    assert!(api.get(&path).await.text.contains(stored_metadata));
+    assert_eq!(created["newest_revision"], json!(null));
 
     let renamed = api.send_json(Method::PATCH, &path, r#"{"name":"two"}"#).await.expect(200);
     assert_eq!(renamed["metadata"], created["metadata"]);
@@ -90,7 +90,7 @@ async fn metadata_is_kept_as_it_came_and_not_sent() {
 }
 
 #[actix_rt::test]
-async fn sensors_are_chosen_by_network_and_silence() {
+async fn sensors_are_filtered_by_network_and_silent_since() {
     let api = Api::start().await;
     let here = api.network("here").await;
     for name in ["a", "b", "c"] {
@@ -108,7 +108,7 @@ async fn sensors_are_chosen_by_network_and_silence() {
     assert_eq!(names(&api, &format!("network={here}")).await, ["a", "b", "c"]);
     assert_eq!(names(&api, &format!("network={here}&name=a")).await, ["a"]);
     assert_eq!(names(&api, "silent_since=2026-01-02T00:00:00Z").await, ["a", "a", "c"]);
-    assert_eq!(names(&api, "silent_since=1767312000").await, ["a", "a", "c"], "the same moment");
+    assert_eq!(names(&api, "silent_since=1767312000").await, ["a", "a", "c"]);
     assert_eq!(names(&api, &format!("network={}", NetworkIdentifier::random())).await, [""; 0]);
     for (query, parameter) in [
         ("network=7", "network"),
@@ -123,7 +123,7 @@ async fn sensors_are_chosen_by_network_and_silence() {
 }
 
 #[actix_rt::test]
-async fn sensors_are_sorted_by_when_they_were_heard() {
+async fn sensors_are_sorted_by_last_seen() {
     let api = Api::start().await;
     for name in ["never", "late", "early", "also late", "never either"] {
         api.create_sensor(name).await;
@@ -145,11 +145,11 @@ async fn sensors_are_sorted_by_when_they_were_heard() {
     let page = api.get(&format!("{SENSORS}?limit=1&sort=last_seen")).await.expect(200);
     let cursor = page["next"].as_str().unwrap();
     let problem = api.get(&format!("{SENSORS}?cursor={cursor}")).await.expect(400);
-    assert_eq!(problem["parameter"], "cursor", "it is of another order");
+    assert_eq!(problem["parameter"], "cursor", "the cursor has another order");
 }
 
 #[actix_rt::test]
-async fn sensors_are_chosen_by_how_their_configuration_stands() {
+async fn sensors_are_filtered_by_configuration_state() {
     let api = Api::start().await;
     for name in ["none", "pending", "published", "acknowledged", "failed", "stale", "silent"] {
         let (_, path) = api.create_sensor(name).await;
@@ -185,13 +185,13 @@ async fn sensors_are_chosen_by_how_their_configuration_stands() {
 }
 
 #[actix_rt::test]
-async fn a_single_sensor_was_last_seen_when_its_actor_heard_it() {
+async fn last_seen_of_a_single_sensor_comes_from_its_actor() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     api.execute("update sensor set last_seen_timestamp = '2026-01-01T00:00:00Z'").await;
     assert_eq!(api.get(&one).await.expect(200)["last_seen_timestamp"], "2026-01-01T00:00:00Z");
-    let heard: jiff::Timestamp = "2026-01-01T00:00:07Z".parse().unwrap();
-    let last_receipt = Some(Timestamp::from(heard));
+    let received_at: jiff::Timestamp = "2026-01-01T00:00:07Z".parse().unwrap();
+    let last_receipt = Some(Timestamp::from(received_at));
     *api.live.lock().unwrap() = Some(Snapshot {
         heartbeats: ReceiptStats { last_receipt, ..ReceiptStats::default() },
         ..Snapshot::default()

@@ -1,4 +1,4 @@
-//! Users sign in with a password and out again, and those who guess are slowed.
+//! Users sign in with a password and sign out; failed sign-ins are rate-limited.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ async fn a_user_signs_in_and_out() {
     let current = api.call(Some(token), Method::GET, CURRENT, None).await.expect(200);
     assert_eq!((&current["name"], &current["role"]), (&json!("ada"), &json!("operator")));
     let tokens = api.call(Some(&admin), Method::GET, "/api/v1/tokens", None).await.expect(200);
-    assert_eq!(tokens["items"].as_array().unwrap().len(), 1, "sessions are none of them");
+    assert_eq!(tokens["items"].as_array().unwrap().len(), 1, "the list excludes sessions");
     assert_eq!(
         api.count("select count(*) from account where password_hash like '$argon2id$%'").await,
         1
@@ -59,7 +59,7 @@ async fn a_user_signs_in_and_out() {
 }
 
 #[actix_rt::test]
-async fn a_change_of_a_user_ends_the_sessions() {
+async fn changing_or_deleting_a_user_ends_its_sessions() {
     let api = Api::start_guarded().await;
     let admin = api.token(Role::Admin, Scope::All).await;
     let here = api.network("here").await;
@@ -100,7 +100,7 @@ async fn a_change_of_a_user_ends_the_sessions() {
 }
 
 #[actix_rt::test]
-async fn a_user_that_cannot_be_kept_is_refused() {
+async fn an_invalid_user_is_rejected() {
     let api = Api::start_guarded().await;
     let admin = api.token(Role::Admin, Scope::All).await;
     let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
@@ -127,7 +127,7 @@ async fn a_user_that_cannot_be_kept_is_refused() {
 }
 
 #[actix_rt::test]
-async fn who_guesses_learns_nothing_and_is_slowed() {
+async fn password_guesses_do_not_reveal_names_and_are_rate_limited() {
     let api = Api::start_guarded().await;
     let admin = api.token(Role::Admin, Scope::All).await;
     for name in ["ada", "bob"] {
@@ -136,20 +136,20 @@ async fn who_guesses_learns_nothing_and_is_slowed() {
     }
     let (mut known, mut unknown) = (Duration::MAX, Duration::MAX);
     for _ in 0..5 {
-        let began = Instant::now();
+        let start = Instant::now();
         let wrong = sign_in(&api, "ada", "a wrong password").await;
-        known = known.min(began.elapsed());
-        let began = Instant::now();
-        let nobody = sign_in(&api, "nobody", "a wrong password").await;
-        unknown = unknown.min(began.elapsed());
+        known = known.min(start.elapsed());
+        let start = Instant::now();
+        let unknown_user = sign_in(&api, "nobody", "a wrong password").await;
+        unknown = unknown.min(start.elapsed());
         assert!(wrong.header("www-authenticate").starts_with("Bearer"));
-        let (mut wrong, mut nobody) = (wrong.expect(401), nobody.expect(401));
+        let (mut wrong, mut unknown_user) = (wrong.expect(401), unknown_user.expect(401));
         assert_eq!(wrong["type"], "/problems/sign-in-failed");
         wrong["request_id"] = json!(null);
-        nobody["request_id"] = json!(null);
-        assert_eq!(wrong, nobody, "one does not learn which names there are");
+        unknown_user["request_id"] = json!(null);
+        assert_eq!(wrong, unknown_user);
     }
-    // Without a password to verify an answer takes less than a twentieth, also on a busy machine.
+    // An answer without a password verification would take less than 1/20, even on a busy machine.
     assert!(unknown > known / 5 && known > unknown / 5, "{known:?} {unknown:?}");
 
     for name in ["ada", "nobody"] {
@@ -164,11 +164,11 @@ async fn who_guesses_learns_nothing_and_is_slowed() {
         refused +=
             u32::from(sign_in(&api, &format!("guess {number}"), PASSWORD).await.status == 429);
     }
-    assert!(refused > 0, "an address that tries many names is slowed too");
+    assert!(refused > 0, "the address is rate-limited, too");
 }
 
 #[actix_rt::test]
-async fn credentials_are_two_strings() {
+async fn a_sign_in_takes_exactly_a_name_and_a_password() {
     let api = Api::start_guarded().await;
     for (body, status, pointer) in [
         ("{}", 422, json!("/name")),

@@ -1,4 +1,4 @@
-//! Sensors and configurations are created and changed, and the fleet hears of it.
+//! Sensors and configurations are created and changed, and the supervisor is notified.
 
 use actix_web::http::Method;
 use serde_json::json;
@@ -25,8 +25,8 @@ async fn a_sensor_is_created_with_its_first_configuration() {
     assert_eq!(one["configuration_state"], "pending");
     assert_eq!(one["live"], json!(null));
     let configurations = api.get(&format!("{location}/configurations")).await;
-    let as_the_table_has_it = r#""configuration":{"big": 12345678901234567890.5, "rate": 1.0}"#;
-    assert!(configurations.text.contains(as_the_table_has_it), "{configurations:?}");
+    let stored_configuration = r#""configuration":{"big": 12345678901234567890.5, "rate": 1.0}"#;
+    assert!(configurations.text.contains(stored_configuration), "{configurations:?}");
 }
 
 #[actix_rt::test]
@@ -40,7 +40,7 @@ async fn a_client_may_choose_the_identifier() {
     assert_eq!(created["identifier"], json!(identifier));
     assert_eq!(created["newest_revision"], json!(null));
     assert_eq!(created["configuration_state"], "none");
-    assert_eq!(api.supervisor_messages(), [], "there is nothing to publish");
+    assert_eq!(api.supervisor_messages(), []);
     for (body, kind, pointer) in [
         (json!({ "name": "one" }), "/problems/name-taken", "/name"),
         (
@@ -67,12 +67,12 @@ async fn a_sensor_is_renamed() {
     assert_eq!(api.get(&one).await.expect(200)["name"], "Größe µ");
     let taken = api.send_json(Method::PATCH, &one, r#"{"name":"two"}"#).await.expect(409);
     assert_eq!(taken["pointer"], "/name");
-    let nobody = format!("/api/v1/sensors/{}", SensorIdentifier::random());
-    api.send_json(Method::PATCH, &nobody, r#"{"name":"x"}"#).await.expect(404);
+    let unknown_sensor = format!("/api/v1/sensors/{}", SensorIdentifier::random());
+    api.send_json(Method::PATCH, &unknown_sensor, r#"{"name":"x"}"#).await.expect(404);
 }
 
 #[actix_rt::test]
-async fn a_sensor_shows_what_its_actor_knows() {
+async fn a_sensor_shows_the_live_state_of_its_actor() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     *api.live.lock().unwrap() = Some(Snapshot {
@@ -118,7 +118,7 @@ async fn concurrent_configurations_get_consecutive_revisions() {
 }
 
 #[actix_rt::test]
-async fn a_configurations_history_shows_how_far_each_has_come() {
+async fn the_configuration_history_shows_the_state_of_each_revision() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
     let path = format!("{one}/configurations");
@@ -161,7 +161,7 @@ async fn a_configurations_history_shows_how_far_each_has_come() {
 }
 
 #[actix_rt::test]
-async fn a_change_is_made_even_if_the_client_hangs_up() {
+async fn a_change_is_completed_even_if_the_client_disconnects() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
     let mut holder = crate::support::postgres::connect(&api.database.url).await.unwrap();
@@ -170,8 +170,8 @@ async fn a_change_is_made_even_if_the_client_hangs_up() {
 
     let path = format!("{one}/configurations");
     let post = api.post(&path, r#"{"n":1}"#);
-    let hung_up = tokio::time::timeout(std::time::Duration::from_millis(300), post).await;
-    assert!(hung_up.is_err(), "the sensor's row is locked");
+    let disconnected = tokio::time::timeout(std::time::Duration::from_millis(300), post).await;
+    assert!(disconnected.is_err(), "the sensor's row is locked");
     lock.commit().await.unwrap();
 
     crate::support::wait::eventually(crate::support::wait::TIMEOUT, async || {

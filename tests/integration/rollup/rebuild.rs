@@ -1,5 +1,4 @@
-//! A rebuild of the roll-up beside folds, recounts, retention and deletions. What it cannot count again from the rows, it
-//! leaves as it is.
+//! A rebuild of the roll-up together with folds, recounts, retention and deletions. It keeps the counts of deleted rows.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +8,8 @@ use serde_json::json;
 use tributary::domain::{SensorIdentifier, Timestamp};
 use tributary::store::{self, CopyMode, EngineName, Housekeeper, Source};
 
-use super::{FIRST_WITH_ROLLUP, Fixture, HOUR_SECS, differences, old_measurement, present};
-use crate::support::postgres::{connect, on_table, skipped_on, without_empty_databases};
+use super::{FIRST_WITH_ROLLUP, Fixture, HOUR_SECS, current_hour, differences, old_measurement};
+use crate::support::postgres::{connect, for_engine_tables, skipped_on, without_empty_databases};
 use crate::support::service::{count, database};
 use crate::support::store::{batch_from, config};
 use crate::support::wait::{TIMEOUT, eventually};
@@ -62,8 +61,8 @@ async fn assert_counts(fixture: &Fixture, context: &str) {
         ));
         let rolled_up = read(format!(
             "select sensor_identifier::text,
-                 ((day - date '1970-01-01') * 24 + place - array_lower({counts}, 1))::bigint, n::bigint
-             from sensor_hour, generate_subscripts({counts}, 1) as place, lateral (select {counts}[place] as n) as it
+                 ((day - date '1970-01-01') * 24 + hour - array_lower({counts}, 1))::bigint, n::bigint
+             from sensor_hour, generate_subscripts({counts}, 1) as hour, lateral (select {counts}[hour] as n) as it
              where n > 0"
         ));
         assert_eq!(rolled_up.await, rows.await, "{table}, {context}");
@@ -76,13 +75,13 @@ async fn assert_counts(fixture: &Fixture, context: &str) {
 const DUE: &str = "select count(*) from sensor_hour where recount_at is not null";
 
 #[actix_rt::test]
-async fn a_measurement_is_counted_at_its_hour_after_a_rebuild_of_a_day_without_any() {
+async fn measurements_are_counted_in_their_hour_after_a_rebuild_of_a_day_without_any() {
     let fixture = Fixture::new().await;
     let sensor = fixture.sensor().await;
-    let day = present().div_euclid(86_400) * 86_400 - 2 * 86_400;
+    let day = current_hour().div_euclid(86_400) * 86_400 - 2 * 86_400;
     commit(&fixture, sensor, "heartbeat", &[day + 60]).await;
     fixture.fold().await;
-    // As before the migration that made the roll-up.
+    // The state before the migration that creates the roll-up.
     fixture.execute("delete from sensor_hour").await;
     fixture.rebuild(day, day + 86_400).await;
     commit(&fixture, sensor, "measurement", &[day + 5 * HOUR_SECS]).await;
@@ -93,11 +92,11 @@ async fn a_measurement_is_counted_at_its_hour_after_a_rebuild_of_a_day_without_a
     fixture.recount().await;
     assert_eq!(count(&fixture.database, DUE).await, 0);
     assert_eq!(count(&fixture.database, &differences(sensor)).await, 0);
-    fixture.assert_true(sensor, "rebuilt").await;
+    fixture.assert_aggregates(sensor, "rebuilt").await;
 }
 
 #[actix_rt::test]
-async fn counts_of_all_kinds_are_what_the_rows_say() {
+async fn counts_of_all_kinds_agree_with_the_rows_after_random_operations() {
     for seed in 0..3 {
         let fixture = Fixture::new().await;
         let mut random = StdRng::seed_from_u64(seed);
@@ -105,7 +104,7 @@ async fn counts_of_all_kinds_are_what_the_rows_say() {
         for _ in 0..30 {
             let sensor = sensors[random.random_range(0..2)];
             let kind = KINDS[random.random_range(0..3)].0;
-            let from = present() - random.random_range(0..100) * HOUR_SECS;
+            let from = current_hour() - random.random_range(0..100) * HOUR_SECS;
             match random.random_range(0..8) {
                 0 | 1 => fixture.fold().await,
                 2 => fixture.recount().await,
@@ -113,11 +112,13 @@ async fn counts_of_all_kinds_are_what_the_rows_say() {
                 4 => {
                     fixture.fold().await;
                     fixture.execute("delete from sensor_hour").await;
-                    fixture.rebuild(present() - 100 * HOUR_SECS, present() + HOUR_SECS).await;
+                    fixture
+                        .rebuild(current_hour() - 100 * HOUR_SECS, current_hour() + HOUR_SECS)
+                        .await;
                 }
                 _ => {
                     let seconds: Vec<_> = (0..random.random_range(1..4))
-                        .map(|_| present() - random.random_range(1..90 * HOUR_SECS))
+                        .map(|_| current_hour() - random.random_range(1..90 * HOUR_SECS))
                         .collect();
                     commit(&fixture, sensor, kind, &seconds).await;
                 }
@@ -125,7 +126,7 @@ async fn counts_of_all_kinds_are_what_the_rows_say() {
         }
         fixture.fold().await;
         assert_counts(&fixture, &format!("seed {seed}")).await;
-        fixture.rebuild(present() - 100 * HOUR_SECS, present() + HOUR_SECS).await;
+        fixture.rebuild(current_hour() - 100 * HOUR_SECS, current_hour() + HOUR_SECS).await;
         assert_counts(&fixture, &format!("seed {seed}, rebuilt")).await;
         fixture.recount().await;
         assert_eq!(count(&fixture.database, DUE).await, 0, "seed {seed}");
@@ -133,7 +134,7 @@ async fn counts_of_all_kinds_are_what_the_rows_say() {
 }
 
 #[actix_rt::test]
-async fn a_rebuild_knows_what_was_deleted_under_another_setting() {
+async fn a_rebuild_keeps_sums_of_rows_deleted_under_another_retention() {
     let mut fixture = Fixture::new().await;
     let sensor = fixture.sensor().await;
     let begin = old_measurement(&fixture, sensor).await;
@@ -153,31 +154,31 @@ async fn a_rebuild_knows_what_was_deleted_under_another_setting() {
 }
 
 #[actix_rt::test]
-async fn counts_of_hours_later_than_now_are_not_lowered() {
+async fn a_rebuild_does_not_lower_counts_of_future_hours() {
     let fixture = Fixture::new().await;
-    let (sensor, later) = (fixture.sensor().await, present() + 50 * HOUR_SECS);
+    let (sensor, later) = (fixture.sensor().await, current_hour() + 50 * HOUR_SECS);
     let insert_later = format!(
         "insert into sensor_hour values ('{sensor}', (to_timestamp({later}) at time zone 'utc')::date,
              array_fill(7, array[24]), '{{0}}', '{{0}}')"
     );
     fixture.execute(&insert_later).await;
-    fixture.rebuild(present(), later + HOUR_SECS).await;
+    fixture.rebuild(current_hour(), later + HOUR_SECS).await;
     let sum = "select sum(n)::bigint from sensor_hour, unnest(measurement_counts) n";
     assert_eq!(count(&fixture.database, sum).await, 7 * 24);
 }
 
-/// A rebuild that comes between a recount's reading and its storing.
+/// The rebuild runs after the recount has read, and before it writes.
 #[actix_rt::test]
-async fn a_recount_stores_nothing_that_a_rebuild_has_overtaken() {
+async fn a_recount_does_not_store_sums_that_a_rebuild_has_invalidated() {
     let fixture = Fixture::new().await;
-    let (sensor, hour) = (fixture.sensor().await, present() - 5 * HOUR_SECS);
+    let (sensor, hour) = (fixture.sensor().await, current_hour() - 5 * HOUR_SECS);
     fixture.commit(sensor, &[(hour, 1)]).await;
     fixture.fold().await;
     let mut client = connect(&fixture.database.url).await.unwrap();
     let rebuild = client.transaction().await.unwrap();
     rebuild.query("select pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK]).await.unwrap();
 
-    let overtake = async {
+    let invalidate = async {
         let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
         eventually(TIMEOUT, async || match count(&fixture.database, waiting).await {
             0 => Err("the recount does not wait yet"),
@@ -189,7 +190,7 @@ async fn a_recount_stores_nothing_that_a_rebuild_has_overtaken() {
     };
     let soon =
         Timestamp::from_unix_microseconds(Timestamp::now().unix_microseconds() + 900 * 1_000_000);
-    let (recounted, ()) = tokio::join!(fixture.store.recount(soon), overtake);
+    let (recounted, ()) = tokio::join!(fixture.store.recount(soon), invalidate);
     recounted.unwrap();
     let stored = "select count(*) from sensor_hour where sums is not null";
     assert_eq!(
@@ -202,13 +203,13 @@ async fn a_recount_stores_nothing_that_a_rebuild_has_overtaken() {
 }
 
 #[actix_rt::test]
-async fn no_commit_waits_while_a_sensors_hours_are_deleted() {
+async fn the_deletion_of_a_sensors_hours_does_not_block_commits() {
     const DELETION_LOCK: i64 = 0x7472_6962;
-    if skipped_on(&[EngineName::Citus], "a distributed table takes no trigger") {
+    if skipped_on(&[EngineName::Citus], "distributed tables support no triggers") {
         return;
     }
     let fixture = Fixture::new().await;
-    let (sensor, hour) = (fixture.sensor().await, present() - 5 * HOUR_SECS);
+    let (sensor, hour) = (fixture.sensor().await, current_hour() - 5 * HOUR_SECS);
     fixture.commit(sensor, &[(hour, 1)]).await;
     fixture.fold().await;
     fixture
@@ -216,10 +217,10 @@ async fn no_commit_waits_while_a_sensors_hours_are_deleted() {
             "create function refuse() returns trigger language plpgsql as $$ begin
                  if exists (select 1 from pg_locks where locktype = 'advisory' and objid = {DELETION_LOCK}
                      and mode = 'ExclusiveLock') then
-                     raise exception 'all commits wait';
+                     raise exception 'all commits are blocked';
                  end if;
                  if current_setting('lock_timeout') = '0' then
-                     raise exception 'folds wait behind a deletion without end';
+                     raise exception 'folds are blocked without a time limit';
                  end if;
                  return old;
              end $$;
@@ -231,17 +232,17 @@ async fn no_commit_waits_while_a_sensors_hours_are_deleted() {
 }
 
 #[actix_rt::test]
-async fn nothing_is_deleted_by_its_age_before_an_upgrade_has_counted_it() {
+async fn retention_deletes_nothing_that_an_upgrade_has_not_counted_yet() {
     let mut fixture = Fixture::new().await;
     fixture.config.log_message_retention_days = Some(100);
     fixture.config.heartbeat_retention_days = Some(100);
-    let (sensor, begin) = (fixture.sensor().await, present() - 200 * 86_400);
+    let (sensor, begin) = (fixture.sensor().await, current_hour() - 200 * 86_400);
     commit(&fixture, sensor, "log_message", &[begin]).await;
     commit(&fixture, sensor, "heartbeat", &[begin]).await;
     for table in ["log_message", "heartbeat"] {
         let received =
             format!("update {table} set receipt_timestamp = now() - interval '199 days'");
-        fixture.execute(&on_table(&received)).await;
+        fixture.execute(&for_engine_tables(&received)).await;
     }
     let rows = "select (select count(*) from log_message) + (select count(*) from heartbeat)";
     fixture.execute("insert into rollup_rebuild (from_hour, to_hour) values (0, 1)").await;

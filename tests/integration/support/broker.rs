@@ -1,5 +1,5 @@
-//! A mosquitto for tests, set up as `scripts/mosquitto.conf` tells everyone to. Called by tests that need a broker.
-//! Promises persistent sessions, a port that stays over restarts, and no leftovers.
+//! A mosquitto for tests, configured by `scripts/mosquitto.conf`. Called by tests that need a broker.
+//! Guarantees persistent sessions, the same port after a restart, and removal with the test process.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -17,30 +17,30 @@ use super::wait::{TIMEOUT, eventually};
 const PRODUCTION: &str = include_str!("../../../scripts/mosquitto.conf");
 const LAST_SECTION: &str = "# --- What differs from machine to machine ---";
 
-/// The script's own choice, where no variable names another one.
+/// The default of the script.
 const HOME_IN_CONTAINER: &str = "/tmp/tributary";
 
-/// Debian keeps the broker where only root has its PATH.
+/// Debian installs the broker in this directory, which is in the PATH of root only.
 const DEBIAN_SBIN: &str = "/usr/sbin";
 
-/// How a broker differs from the others.
+/// Settings of a broker that differ from the default.
 #[derive(Clone, Default)]
 pub(crate) struct Settings {
-    /// The user and password of its URL; without them everyone may connect.
+    /// The user and password in its URL; without them the broker accepts anonymous clients.
     pub(crate) account: Option<(&'static str, &'static str)>,
-    /// Others who may connect then.
+    /// Further users and passwords.
     pub(crate) more_accounts: Vec<(String, String)>,
-    /// Who may read and write what; without it, everyone all.
+    /// The access list; without it, every client may publish and subscribe to every topic.
     pub(crate) access: Option<String>,
-    /// With it there is another port, for TLS.
+    /// Adds a second port, with TLS.
     pub(crate) tls: Option<ServerTls>,
-    /// Every packet goes to the log, one line each: `Received PUBACK from …`.
+    /// Logs one line per packet: `Received PUBACK from …`.
     pub(crate) log_packets: bool,
-    /// One more line of its configuration.
+    /// An additional line of the configuration.
     pub(crate) more: &'static str,
 }
 
-/// A broker, or the name of one that is not ours.
+/// A broker that this process starts, or the external one that `MQTT_URL` names.
 pub(crate) struct Broker {
     server: Server,
     url: String,
@@ -48,7 +48,7 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// The broker that the tests of a run share, each under a topic prefix of its own; `MQTT_URL`'s, if it is set.
+    /// The shared broker of a test run, or that of `MQTT_URL`. Each test uses a topic prefix of its own.
     pub(crate) async fn shared() -> &'static Self {
         static SHARED: OnceCell<Broker> = OnceCell::const_new();
         SHARED
@@ -59,29 +59,29 @@ impl Broker {
             .await
     }
 
-    /// A broker of one's own, to stop and to start.
+    /// Starts a private broker, which the test may stop and start.
     pub(crate) async fn start() -> Self {
         Self::start_with(Settings::default()).await
     }
 
-    /// A broker of one's own with other settings.
+    /// Starts a private broker with these settings.
     pub(crate) async fn start_with(settings: Settings) -> Self {
         let port = free_port();
         let tls_port = settings.tls.as_ref().map(|_| free_port());
-        let server = match Launcher::of_this_run() {
+        let server = match Launcher::for_this_run() {
             Launcher::Docker => {
                 let home = Path::new(HOME_IN_CONTAINER);
                 let second_port = tls_port.map(|port| (8883, port));
-                let service = service(&settings, ("1883", "8883"), home);
-                let service = ServerSpec { second_port, ..service };
-                Server::Container(Container::start(service, port).await)
+                let spec = server_spec(&settings, ("1883", "8883"), home);
+                let spec = ServerSpec { second_port, ..spec };
+                Server::Container(Container::start(spec, port).await)
             }
             Launcher::Binaries => {
                 let home = Process::home(port);
                 let listeners =
                     [port, tls_port.unwrap_or_default()].map(|port| format!("{port} 127.0.0.1"));
-                let service = service(&settings, (&listeners[0], &listeners[1]), &home);
-                Server::Process(Process::start(&service, home, Path::new(DEBIAN_SBIN)))
+                let spec = server_spec(&settings, (&listeners[0], &listeners[1]), &home);
+                Server::Process(Process::start(&spec, home, Path::new(DEBIAN_SBIN)))
             }
         };
         let account = settings
@@ -89,14 +89,14 @@ impl Broker {
             .map(|(user, password)| format!("{user}:{password}@"))
             .unwrap_or_default();
         let broker = Self { server, url: format!("mqtt://{account}127.0.0.1:{port}"), tls_port };
-        broker.answers().await;
+        broker.wait_until_available().await;
         broker
     }
 
-    /// A broker of another make, as a process of this machine: scripts/setup installs it.
+    /// Starts ejabberd as a process on this machine; scripts/setup installs it.
     pub(crate) async fn start_ejabberd() -> Self {
         let port = free_port();
-        let service = ServerSpec {
+        let spec = ServerSpec {
             image: String::new(),
             user: "",
             inner_port: port,
@@ -106,10 +106,10 @@ impl Broker {
             variables: vec![("EJABBERD_PORT", port.to_string())],
             last_signal: "KILL",
         };
-        let process = Process::start(&service, Process::home(port), Path::new(DEBIAN_SBIN));
+        let process = Process::start(&spec, Process::home(port), Path::new(DEBIAN_SBIN));
         let url = format!("mqtt://anyone:anything@127.0.0.1:{port}");
         let broker = Self { server: Server::Process(process), url, tls_port: None };
-        broker.answers().await;
+        broker.wait_until_available().await;
         broker
     }
 
@@ -118,26 +118,28 @@ impl Broker {
         &self.url
     }
 
-    /// The same over TLS.
+    /// The URL of the port with TLS.
     pub(crate) fn tls_url(&self) -> String {
-        let mut url: url::Url = self.url.replacen("mqtt", "mqtts", 1).parse().expect("it is one");
-        url.set_port(Some(self.tls_port.expect("it was started with TLS"))).expect("it has one");
+        let mut url: url::Url =
+            self.url.replacen("mqtt", "mqtts", 1).parse().expect("the broker has a valid URL");
+        url.set_port(Some(self.tls_port.expect("the broker has TLS"))).expect("the URL has a host");
         url.into()
     }
 
-    /// SIGTERM: sessions and their queues are saved.
+    /// SIGTERM: the broker saves sessions and their queues.
     pub(crate) async fn stop(&mut self) {
         self.server.end("TERM").await;
     }
 
-    /// SIGKILL: what came since the last save is lost.
+    /// SIGKILL: the broker loses everything since its last save.
     pub(crate) async fn kill(&mut self) {
         self.server.end("KILL").await;
     }
 
-    /// Writes all that it holds to the disk, and returns when it is there.
+    /// Makes the broker save its state to disk, and returns when the file is written.
     pub(crate) async fn save(&mut self) {
-        let store = self.server.file("mosquitto.db").expect("it runs on this machine");
+        let store =
+            self.server.file("mosquitto.db").expect("the broker is a process on this machine");
         // The broker writes a new file and renames it.
         let inode = || std::fs::metadata(&store).map(|file| file.ino()).ok();
         let before = inode();
@@ -149,7 +151,7 @@ impl Broker {
         .await;
     }
 
-    /// SIGSTOP: it says nothing, and its connections stay.
+    /// SIGSTOP: the broker stops responding, and its connections stay open.
     pub(crate) async fn freeze(&mut self) {
         self.server.signal("STOP").await;
     }
@@ -159,18 +161,18 @@ impl Broker {
         self.server.signal("CONT").await;
     }
 
-    /// Starts a stopped broker again, on the same port with what it had saved, and returns when it answers.
+    /// Starts a stopped broker again, with the same port and its saved state, and returns when it responds.
     pub(crate) async fn start_again(&mut self) {
         self.server.start_again().await;
-        self.answers().await;
+        self.wait_until_available().await;
     }
 
-    /// What the broker has logged; see [`Settings::log_packets`].
+    /// The log of the broker; see [`Settings::log_packets`].
     pub(crate) fn log(&self) -> String {
         self.server.log()
     }
 
-    async fn answers(&self) {
+    async fn wait_until_available(&self) {
         let client = eventually(TIMEOUT, async || {
             let client = Client::try_connect(&self.url, "tributary-test-probe", true).await;
             client.map_err(|error| self.server.start_failure(error))
@@ -180,7 +182,7 @@ impl Broker {
     }
 }
 
-fn service(settings: &Settings, listeners: (&str, &str), home: &Path) -> ServerSpec {
+fn server_spec(settings: &Settings, listeners: (&str, &str), home: &Path) -> ServerSpec {
     let mut variables =
         vec![("BROKER_CONF", configuration(settings, listeners, &home.display().to_string()))];
     let first = settings.account.map(|(user, password)| format!("{user}:{password}"));
@@ -201,9 +203,9 @@ fn service(settings: &Settings, listeners: (&str, &str), home: &Path) -> ServerS
     }
 }
 
-/// The production settings, and the place of this one.
+/// The production settings, and the listeners and paths of this broker.
 fn configuration(settings: &Settings, listeners: (&str, &str), home: &str) -> String {
-    let (shared, _) = PRODUCTION.split_once(LAST_SECTION).expect("the last section is there");
+    let (shared, _) = PRODUCTION.split_once(LAST_SECTION).expect("the file has this section");
     let access = match settings.account {
         Some(_) => format!("password_file {home}/passwords"),
         None => "allow_anonymous true".into(),

@@ -1,6 +1,6 @@
-//! An MQTT 5 client that owes nothing to the service's own MQTT code. Called by tests, in a sensor's or an observer's place.
-//! Promises that a publish returns with its PUBACK and a subscribe with its SUBACK; it logs all that it is sent.
-//! One connection and no reconnect: a test that wants another one makes another one.
+//! An MQTT 5 client that shares no MQTT code with the service. Called by tests, as a sensor or an observer.
+//! Guarantees that a publish returns with its PUBACK and a subscribe with its SUBACK; it records all messages that it
+//! receives. It has one connection and never reconnects.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,18 +15,18 @@ use url::Url;
 
 use super::wait::{TIMEOUT, eventually};
 
-/// Longer than any test, so that a session outlives its connection.
+/// Longer than any test.
 const SESSION_EXPIRY_SECS: u32 = 3600;
 
-/// As large as what the broker lets through; the library's own default is 10 KiB.
+/// The limit of the broker; the default of the library is 10 KiB.
 const MAX_PACKET_SIZE_BYTES: u32 = 10_000_000;
 
-/// Requests that wait in the library; more than that wait in their callers.
+/// Requests queued in the library; further requests wait in their callers.
 const REQUEST_CAPACITY: usize = 1_000;
 
-const UNPOISONED: &str = "nobody panics while holding the log";
+const UNPOISONED: &str = "no task panics while it holds the log";
 
-/// A message as it arrived.
+/// A received message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) topic: String,
@@ -38,7 +38,7 @@ pub(crate) struct Message {
 /// A connection.
 pub(crate) struct Client {
     requests: AsyncClient,
-    /// Held while a request is handed over, so that the waiters stand in the order of the requests.
+    /// Held while a request is queued, so that the waiters have the order of the requests.
     order: tokio::sync::Mutex<()>,
     log: Arc<Mutex<Log>>,
     session_present: bool,
@@ -61,18 +61,18 @@ impl Client {
         let clean_start = true;
         Self::try_connect(url, client_id, clean_start)
             .await
-            .expect("the broker takes the connection")
+            .expect("the broker accepts the connection")
     }
 
-    /// Connects to the session that this client identifier had before, or to a new one that will be kept.
+    /// Connects to the existing session of this client identifier, or to a new persistent one.
     pub(crate) async fn resume(url: &str, client_id: &str) -> Self {
         let clean_start = false;
         Self::try_connect(url, client_id, clean_start)
             .await
-            .expect("the broker takes the connection")
+            .expect("the broker accepts the connection")
     }
 
-    /// Connects, or says why not.
+    /// Connects, or returns the error.
     pub(crate) async fn try_connect(
         url: &str,
         client_id: &str,
@@ -82,7 +82,7 @@ impl Client {
         let (requests, mut connection) = AsyncClient::new(options, REQUEST_CAPACITY);
         let session_present = loop {
             match connection.poll().await {
-                Ok(Event::Incoming(Packet::ConnAck(answer))) => break answer.session_present,
+                Ok(Event::Incoming(Packet::ConnAck(connack))) => break connack.session_present,
                 Ok(_) => {}
                 Err(error) => return Err(error.to_string()),
             }
@@ -92,13 +92,13 @@ impl Client {
         Ok(Self { requests, order: tokio::sync::Mutex::default(), log, session_present, driver })
     }
 
-    /// Whether the broker had kept a session for this client.
+    /// The Session Present flag of the CONNACK.
     pub(crate) fn session_present(&self) -> bool {
         self.session_present
     }
 
-    /// Publishes at QoS 1 and returns with the PUBACK; `Err` says how the connection ended before it came.
-    /// Many calls may wait at once.
+    /// Publishes at QoS 1 and returns with the PUBACK, or with the reason why the connection closed before it.
+    /// Concurrent calls are allowed.
     pub(crate) async fn publish(
         &self,
         topic: &str,
@@ -108,7 +108,7 @@ impl Client {
         self.publish_with(QoS::AtLeastOnce, retain, topic, payload.into()).await
     }
 
-    /// The same, retained.
+    /// The same with the retain flag.
     pub(crate) async fn publish_retained(
         &self,
         topic: &str,
@@ -118,7 +118,7 @@ impl Client {
         self.publish_with(QoS::AtLeastOnce, retain, topic, payload.into()).await
     }
 
-    /// Publishes at QoS 0 and returns when it has been written to the connection.
+    /// Publishes at QoS 0 and returns when the PUBLISH is written to the connection.
     pub(crate) async fn publish_at_most_once(
         &self,
         topic: &str,
@@ -128,7 +128,7 @@ impl Client {
         self.publish_with(QoS::AtMostOnce, retain, topic, payload.into()).await.map(drop)
     }
 
-    /// The same, retained.
+    /// The same with the retain flag.
     pub(crate) async fn publish_retained_at_most_once(
         &self,
         topic: &str,
@@ -138,24 +138,24 @@ impl Client {
         self.publish_with(QoS::AtMostOnce, retain, topic, payload.into()).await.map(drop)
     }
 
-    /// Subscribes at QoS 1 and returns when the broker has granted it.
+    /// Subscribes at QoS 1 and returns with the SUBACK.
     pub(crate) async fn subscribe(&self, filter: &str) {
-        let (granted, answer) = oneshot::channel();
+        let (suback, received) = oneshot::channel();
         {
             let _turn = self.order.lock().await;
-            self.log().subscribing.push_back(granted);
-            self.requests.subscribe(filter, QoS::AtLeastOnce).await.expect("the driver lives");
+            self.log().subscribing.push_back(suback);
+            self.requests.subscribe(filter, QoS::AtLeastOnce).await.expect("the driver runs");
         }
-        let codes = answer.await.unwrap_or_else(|_| panic!("no SUBACK: {:?}", self.end()));
+        let codes = received.await.unwrap_or_else(|_| panic!("no SUBACK: {:?}", self.end()));
         assert_eq!(codes, [SubscribeReasonCode::Success(QoS::AtLeastOnce)], "{filter}");
     }
 
-    /// All that has arrived so far, in order.
+    /// All messages received so far, in order.
     pub(crate) fn messages(&self) -> Vec<Message> {
         self.log().messages.clone()
     }
 
-    /// All that has arrived, as soon as it is at least `count` messages.
+    /// Waits for at least `count` messages, and returns all of them.
     pub(crate) async fn wait_for_messages(&self, count: usize) -> Vec<Message> {
         eventually(TIMEOUT, async || {
             let messages = self.messages();
@@ -164,12 +164,12 @@ impl Client {
         .await
     }
 
-    /// How the connection ended, once it has.
+    /// The reason why the connection is closed, or `None` while it is open.
     pub(crate) fn end(&self) -> Option<String> {
         self.log().end.clone()
     }
 
-    /// Says DISCONNECT and returns when the connection is closed. Dropping a client, in contrast, is vanishing.
+    /// Sends a DISCONNECT and returns when the connection is closed. Dropping a client closes it without a DISCONNECT.
     pub(crate) async fn disconnect(mut self) {
         drop(self.requests.disconnect().await);
         (&mut self.driver).await.expect("the driver does not panic");
@@ -209,8 +209,8 @@ impl Drop for Client {
 }
 
 fn options(url: &str, client_id: &str, clean_start: bool) -> MqttOptions {
-    let url: Url = url.parse().expect("a broker's URL is well formed");
-    let host = url.host_str().expect("a broker's URL has a host");
+    let url: Url = url.parse().expect("the URL is valid");
+    let host = url.host_str().expect("the URL has a host");
     let mut options = MqttOptions::new(client_id, host, url.port().unwrap_or(1883));
     options.set_clean_start(clean_start);
     options.set_max_packet_size(Some(MAX_PACKET_SIZE_BYTES));
@@ -223,48 +223,48 @@ fn options(url: &str, client_id: &str, clean_start: bool) -> MqttOptions {
     options
 }
 
-/// Polls until the connection ends. Waiters that are left then learn it by their closed channels.
+/// Polls until the connection closes. Then the channels of the remaining waiters close.
 async fn drive(mut connection: EventLoop, log: Arc<Mutex<Log>>) {
     loop {
         let event = connection.poll().await;
         let mut log = log.lock().expect(UNPOISONED);
         match event {
-            Ok(Event::Incoming(packet)) => log.take_in(packet),
-            Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => log.sent(packet_id),
+            Ok(Event::Incoming(packet)) => log.receive(packet),
+            Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => log.record_packet_id(packet_id),
             Ok(Event::Outgoing(Outgoing::Disconnect)) => {
-                return log.end_with("disconnected".into());
+                return log.close("disconnected".into());
             }
             Ok(Event::Outgoing(_)) => {}
-            Err(error) => return log.end_with(error.to_string()),
+            Err(error) => return log.close(error.to_string()),
         }
     }
 }
 
 impl Log {
-    fn take_in(&mut self, packet: Packet) {
+    fn receive(&mut self, packet: Packet) {
         match packet {
             Packet::Publish(publish) => self.messages.push(publish.into()),
             Packet::PubAck(ack) => {
-                answer(self.unacknowledged.remove(&ack.pkid), ack.reason);
+                reply(self.unacknowledged.remove(&ack.pkid), ack.reason);
             }
             Packet::SubAck(ack) => {
-                answer(self.subscribing.pop_front(), ack.return_codes);
+                reply(self.subscribing.pop_front(), ack.return_codes);
             }
             _ => {}
         }
     }
 
-    fn sent(&mut self, packet_id: u16) {
-        let waiting = self.unsent.pop_front().expect("every PUBLISH has its waiter");
+    fn record_packet_id(&mut self, packet_id: u16) {
+        let waiting = self.unsent.pop_front().expect("every PUBLISH has a waiter");
         if packet_id == 0 {
-            // QoS 0: there is nothing to wait for.
-            answer(Some(waiting), PubAckReason::Success);
+            // QoS 0 has no PUBACK.
+            reply(Some(waiting), PubAckReason::Success);
         } else {
             self.unacknowledged.insert(packet_id, waiting);
         }
     }
 
-    fn end_with(&mut self, end: String) {
+    fn close(&mut self, end: String) {
         *self = Self {
             messages: std::mem::take(&mut self.messages),
             end: Some(end),
@@ -273,8 +273,8 @@ impl Log {
     }
 }
 
-/// Who no longer waits needs no answer.
-fn answer<T>(waiting: Option<oneshot::Sender<T>>, value: T) {
+/// Does nothing if the caller no longer waits.
+fn reply<T>(waiting: Option<oneshot::Sender<T>>, value: T) {
     waiting.and_then(|waiting| waiting.send(value).err());
 }
 

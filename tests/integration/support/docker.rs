@@ -1,5 +1,6 @@
-//! A server in a container, by testcontainers. Used by `server` when a Docker daemon answers and has the image.
-//! Promises what `process` promises, by the same means: a shell, the remover, removes the container when its pipe closes.
+//! A server in a container, started with testcontainers. Used by `server` if a Docker daemon is available.
+//! Guarantees, like `process`, that the server ends with the test process: a shell, the remover, removes the container
+//! when its pipe closes.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -13,8 +14,8 @@ use testcontainers::{GenericImage, ImageExt};
 
 use super::server::ServerSpec;
 
-/// `$0` is the container. If this process is killed before it has written `created`, the daemon may still be creating the
-/// container: so the remover tries for 10 s.
+/// `$0` is the container. If this process is killed before it writes `created`, the daemon may still be creating the
+/// container: therefore the remover retries for 10 s.
 const REMOVER: &str = r#"
 remove() { docker rm --force --volumes "$0"; }
 if read -r _; then
@@ -24,7 +25,7 @@ else
 fi
 "#;
 
-/// True if a daemon answers and has the image, or can get it.
+/// Whether a daemon is available, and has the image or can pull it.
 pub(crate) fn offers(image: &str) -> bool {
     docker(&["image", "inspect", image]).is_ok()
         || (docker(&["info"]).is_ok() && docker(&["pull", image]).is_ok())
@@ -38,12 +39,12 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Starts the service, reachable on loopback only, on `port`.
-    pub(crate) async fn start(service: ServerSpec, port: u16) -> Self {
+    /// Starts the server; it listens on `port` of loopback only.
+    pub(crate) async fn start(spec: ServerSpec, port: u16) -> Self {
         let name = format!("tributary-test-{}-{port}", std::process::id());
         let mut container = Self::with_remover(name);
-        let (image, tag) = service.image.rsplit_once(':').unwrap_or((&service.image, "latest"));
-        let ports = [Some((service.inner_port, port)), service.second_port];
+        let (image, tag) = spec.image.rsplit_once(':').unwrap_or((&spec.image, "latest"));
+        let ports = [Some((spec.inner_port, port)), spec.second_port];
         let bindings = ports.into_iter().flatten().map(|(inner, outer)| {
             let binding = PortBinding {
                 host_ip: Some("127.0.0.1".into()),
@@ -54,22 +55,20 @@ impl Container {
         let bindings: HashMap<_, _> = bindings.collect();
         let mut request = GenericImage::new(image, tag)
             .with_entrypoint("sh")
-            .with_exposed_port(service.inner_port.tcp())
-            .with_cmd(
-                ["-c", service.script, "sh"].map(String::from).into_iter().chain(service.arguments),
-            )
-            .with_user(service.user)
+            .with_exposed_port(spec.inner_port.tcp())
+            .with_cmd(["-c", spec.script, "sh"].map(String::from).into_iter().chain(spec.arguments))
+            .with_user(spec.user)
             .with_container_name(&container.name)
             // testcontainers' own port mapping would listen on every interface.
             .with_host_config_modifier(move |host| {
                 host.publish_all_ports = Some(false);
                 host.port_bindings = Some(bindings.clone());
             });
-        for (variable, value) in service.variables {
+        for (variable, value) in spec.variables {
             request = request.with_env_var(variable, value);
         }
         let running = request.start().await.expect("the daemon has the image and the port is free");
-        // The remover removes it, also when this process is killed; a static is never dropped.
+        // The remover removes the container, also if this process is killed or holds it in a static.
         std::mem::forget(running);
         let pipe = container.pipe.as_mut().expect("the pipe is open until drop");
         writeln!(pipe, "created").expect("the remover runs until the pipe closes");
@@ -91,22 +90,22 @@ impl Container {
 
     /// Starts the server again, on the same port and the same files.
     pub(crate) fn start_again(&self) {
-        docker(&["start", &self.name]).expect("a stopped container starts");
+        docker(&["start", &self.name]).expect("the container starts");
     }
 
-    /// Sends the signal to the server and waits until its container has ended.
+    /// Sends the signal to the server and waits until its container has stopped.
     pub(crate) fn end(&self, signal: &str) {
         docker(&["kill", "--signal", signal, &self.name]).expect("the container runs");
         docker(&["wait", &self.name]).expect("the container exists");
     }
 
-    /// Kills one process inside, by its number inside.
+    /// Sends a signal to a process in the container, by its PID there.
     pub(crate) fn signal_inside(&self, signal: &str, pid: i32) {
         docker(&["exec", &self.name, "sh", "-c", &format!("kill -s {signal} {pid}")])
             .expect("the process exists");
     }
 
-    /// What the server has logged.
+    /// The log of the server.
     pub(crate) fn log(&self) -> String {
         docker(&["logs", &self.name]).expect("the container exists")
     }
@@ -121,7 +120,7 @@ impl Drop for Container {
     }
 }
 
-/// The command's output, as `Err` if it failed.
+/// Returns the output of the command, as `Err` if it fails.
 fn docker(arguments: &[&str]) -> Result<String, String> {
     let output =
         Command::new("docker").args(arguments).output().map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
-//! A reader of server-sent events over a bare connection, so that a test decides when it reads.
-//! Promises that what it returns is what came, event by event.
+//! A reader of server-sent events on a TCP connection; the test decides when it reads.
+//! Returns each event in order and unchanged.
 
 use std::collections::VecDeque;
 
@@ -30,10 +30,9 @@ pub(crate) struct Event {
 }
 
 impl Events {
-    /// Asks for a path of `http://host:port`, with these header lines, and reads the head of the
-    /// answer.
+    /// Sends a GET with these header lines, and reads the head of the answer.
     pub(crate) async fn open(url: &str, path: &str, headers: &str) -> Self {
-        let host = url.strip_prefix("http://").expect("it is plain HTTP");
+        let host = url.strip_prefix("http://").expect("the URL has the scheme http");
         let mut connection = TcpStream::connect(host).await.expect("the service listens");
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
         connection.write_all(request.as_bytes()).await.expect("the request is sent");
@@ -46,7 +45,7 @@ impl Events {
             ended: false,
         };
         while events.head.is_empty() {
-            assert!(events.read().await, "no answer");
+            assert!(events.read().await, "the connection closed before the answer");
             if let Some(end) = find(&events.raw, b"\r\n\r\n") {
                 events.head = String::from_utf8(events.raw.drain(..end + 4).collect()).unwrap();
             }
@@ -59,7 +58,7 @@ impl Events {
         self.head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// The next event or comment; none when the stream has ended.
+    /// The next event or comment; `None` at the end of the stream.
     pub(crate) async fn next_or_comment(&mut self) -> Option<Event> {
         loop {
             self.decode();
@@ -72,7 +71,7 @@ impl Events {
         }
     }
 
-    /// The next event; none when the stream has ended. Comments, which come without end, do not prolong the wait.
+    /// The next event; `None` at the end of the stream. Comments do not extend the timeout.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         let next = async {
             loop {
@@ -82,10 +81,10 @@ impl Events {
                 }
             }
         };
-        tokio::time::timeout(TIMEOUT, next).await.expect("an event comes in time")
+        tokio::time::timeout(TIMEOUT, next).await.expect("an event arrives within the timeout")
     }
 
-    /// The next event, which has this name.
+    /// Returns the data of the next event, which must have this name.
     pub(crate) async fn expect(&mut self, name: &str) -> Value {
         let event = self.next().await.unwrap_or_else(|| panic!("the stream ended, no {name}"));
         assert_eq!(event.name, name, "{event:?}");
@@ -95,12 +94,12 @@ impl Events {
     async fn read(&mut self) -> bool {
         let mut part = vec![0; 64 << 10];
         let read = tokio::time::timeout(TIMEOUT, self.connection.read(&mut part)).await;
-        let bytes = read.expect("something comes in time").unwrap_or(0);
+        let bytes = read.expect("data arrives within the timeout").unwrap_or(0);
         self.raw.extend_from_slice(&part[..bytes]);
         bytes > 0
     }
 
-    /// Takes the chunks apart, and then the events.
+    /// Decodes chunks, and then events.
     fn decode(&mut self) {
         while let Some(line) = find(&self.raw, b"\r\n") {
             let size = std::str::from_utf8(&self.raw[..line]).unwrap();
@@ -129,7 +128,7 @@ impl Event {
                 ("id", id) => event.id = Some(id.into()),
                 ("data", data) => event.data = serde_json::from_str(data).expect("data is JSON"),
                 ("retry", _) => {}
-                (other, _) => panic!("no field of an event: {other} in {text}"),
+                (other, _) => panic!("unknown field of an event: {other} in {text}"),
             }
         }
         event

@@ -1,4 +1,4 @@
-//! A service with a database of its own and one sensor that speaks: where many tests begin.
+//! A service with a database of its own, one sensor, and an MQTT client that publishes as that sensor.
 
 use super::broker::Broker;
 use super::client::Client;
@@ -22,7 +22,7 @@ impl Fixture {
         Self { database, service, client, sensor }
     }
 
-    /// The same service with other settings.
+    /// Restarts the service with other settings.
     pub(crate) async fn restart(&mut self, settings: &[(&str, &str)]) {
         assert!(self.service.terminate().await.success());
         self.service = Service::start(&self.database, Broker::shared().await, settings).await;

@@ -1,6 +1,6 @@
-//! What the integration tests stand on: a real PostgreSQL, a real broker, an independent MQTT client, and waiting
-//! for a state. Servers come from the variables that name them, else from Docker, else from the machine's binaries;
-//! `TRIBUTARY_TEST_SERVERS=docker|binaries` forces one of the last two.
+//! The support of the integration tests: a real PostgreSQL, a real broker, an independent MQTT client, and waiting
+//! for a state. `DATABASE_URL` and `MQTT_URL` name external servers; otherwise servers run in Docker, or from the
+//! binaries on this machine. `TRIBUTARY_TEST_SERVERS=docker|binaries` forces one of the last two.
 
 pub(crate) mod broker;
 pub(crate) mod certificates;

@@ -1,12 +1,11 @@
-//! What a sensor says, as text. Called by the tests that play one.
-//! Promises that the same seconds give the same text.
+//! Payloads of a sensor. Called by tests that publish as a sensor. Equal arguments give equal payloads.
 
-/// One measurement at this second.
+/// A message with one measurement at this second.
 pub(crate) fn measurement(timestamp: f64) -> String {
     measurements([timestamp])
 }
 
-/// One message with a measurement at each of these seconds.
+/// A message with one measurement at each of these seconds.
 pub(crate) fn measurements(timestamps: impl IntoIterator<Item = f64>) -> String {
     let items: Vec<String> = timestamps
         .into_iter()
@@ -15,14 +14,14 @@ pub(crate) fn measurements(timestamps: impl IntoIterator<Item = f64>) -> String 
     format!(r#"{{"measurements":[{}]}}"#, items.join(","))
 }
 
-/// One log message at this second.
+/// A message with one log message at this second.
 pub(crate) fn log_message(timestamp: f64) -> String {
     format!(
         r#"{{"log_messages":[{{"severity":"info","revision":0,"timestamp":{timestamp},"subject":"s"}}]}}"#
     )
 }
 
-/// An acknowledgement of a revision.
+/// A message with one heartbeat, which acknowledges a revision.
 pub(crate) fn heartbeat(revision: i32, timestamp: f64, success: bool) -> String {
     format!(
         r#"{{"heartbeats":[{{"revision":{revision},"timestamp":{timestamp},"success":{success}}}]}}"#

@@ -1,18 +1,18 @@
-//! Free ports on loopback. Called once per private server, which keeps its port over its restarts.
-//! Promises a port that nothing listened on a moment ago and that no outgoing connection is given.
+//! Free ports on loopback. Called once per private server, which keeps its port over restarts.
+//! Returns a port without a listener, outside the range of outgoing connections.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below Linux's ephemeral range (32768 and up). A port from that range, free while its server is down, could be
-/// lent to an outgoing connection, and a client that reconnects to it could even connect to itself.
+/// Below the ephemeral range of Linux (32768 and up). While a server is stopped, the kernel could assign an ephemeral
+/// port to an outgoing connection, and a client that reconnects could even connect to itself.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// A free port; two calls in one process never give the same one.
+/// A free port; each call in a process returns another one.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run at the same time begin far apart: 4,001 shares no factor with the count.
+    // Concurrent test processes start at distant ports: 4,001 and the count are coprime.
     let start = std::process::id().wrapping_mul(4_001);
     (0..COUNT)
         .map(|_| {

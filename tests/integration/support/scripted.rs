@@ -1,5 +1,5 @@
-//! A broker that answers MQTT 5 by a script: what it says of itself in CONNACK, and what it does with each PUBLISH.
-//! Called by tests of what mosquitto does not do. Promises nothing beyond QoS 1 without sessions.
+//! A scripted MQTT 5 broker: a test sets the properties of its CONNACK, and its reaction to each PUBLISH. Called by
+//! tests of behaviour that mosquitto does not have. Supports only QoS 1 without sessions.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What it does with a PUBLISH.
+/// The reaction to a PUBLISH.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ScriptedAnswer {
     /// PUBACK with this Reason Code.
     Puback(u8),
-    /// The same with Success, once so many of this connection wait for it.
+    /// PUBACKs with Success, once this number of PUBLISHes of the connection wait for them.
     PubackTogether(usize),
-    /// No answer, ever.
+    /// No PUBACK.
     Withhold,
     /// Closes the connection.
     Close,
@@ -31,7 +31,7 @@ pub(crate) struct ScriptedBroker {
 }
 
 impl ScriptedBroker {
-    /// `properties` are those of its CONNACK, encoded; `script` judges the topic of each PUBLISH.
+    /// `properties` are the encoded properties of the CONNACK; `script` returns the reaction to a PUBLISH by its topic.
     pub(crate) fn start(
         properties: &'static [u8],
         script: impl Fn(&str) -> ScriptedAnswer + Send + Sync + 'static,
@@ -71,12 +71,12 @@ impl ScriptedBroker {
         self.published.lock().unwrap().clone()
     }
 
-    /// How often something was sent while as many PUBACKs were held as [`ScriptedAnswer::PubackTogether`] says.
+    /// How often a client sent a packet although [`ScriptedAnswer::PubackTogether`] held all its PUBACKs.
     pub(crate) fn overruns(&self) -> usize {
         self.overruns.load(Ordering::SeqCst)
     }
 
-    /// The PINGREQs of that of the first two connections with fewer.
+    /// The number of PINGREQs of the first two connections; the lower one.
     pub(crate) fn fewest_pings(&self) -> usize {
         let pings = self.pings.lock().unwrap();
         if pings.len() < 2 { 0 } else { pings[0].min(pings[1]) }
@@ -147,7 +147,7 @@ fn serve(
     }
 }
 
-/// Whether anything follows, although nothing is answered. What is wrongly sent follows at once.
+/// Whether the client sends more without a PUBACK within 200 ms. A client that exceeds its limit does so at once.
 fn sends_more(stream: &TcpStream) -> Option<bool> {
     stream.set_read_timeout(Some(Duration::from_millis(200))).ok()?;
     let more = stream.peek(&mut [0]).is_ok_and(|count| count > 0);
@@ -155,7 +155,7 @@ fn sends_more(stream: &TcpStream) -> Option<bool> {
     Some(more)
 }
 
-/// The first byte, and what follows the fixed header.
+/// Reads a packet: the first byte, and the bytes after the fixed header.
 fn packet(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let mut byte = || {
         let mut byte = [0];

@@ -1,5 +1,5 @@
-//! One server, wherever it runs: the life-cycle that PostgreSQL and the broker share. Used by `postgres` and `broker`.
-//! Promises that a stop has happened when it returns; that a start is complete is for the caller to find out.
+//! A server in a container or as a process: the life-cycle that PostgreSQL and the broker share. Used by `postgres` and
+//! `broker`. A stop returns when the server has ended; a start returns before the server is available.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::docker::{self, Container};
 use super::process::Process;
 
-/// Where private servers run on this machine.
+/// How private servers run on this machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Launcher {
     Docker,
@@ -15,8 +15,8 @@ pub(crate) enum Launcher {
 }
 
 impl Launcher {
-    /// The same for every server of a run: `TRIBUTARY_TEST_SERVERS`, else Docker if it offers both images, else binaries.
-    pub(crate) fn of_this_run() -> Self {
+    /// The same for all servers of a run: `TRIBUTARY_TEST_SERVERS`, else Docker if it has both images, else binaries.
+    pub(crate) fn for_this_run() -> Self {
         static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
         *LAUNCHER.get_or_init(|| match variable("TRIBUTARY_TEST_SERVERS").as_deref() {
             Some("docker") => Self::Docker,
@@ -30,43 +30,43 @@ impl Launcher {
     }
 }
 
-/// What is to run, in either place.
+/// The description of a server, for both launchers.
 pub(crate) struct ServerSpec {
     pub(crate) image: String,
     /// The account inside the image.
     pub(crate) user: &'static str,
     /// The port inside a container.
     pub(crate) inner_port: u16,
-    /// Another port inside a container, and where it is reached.
+    /// A second port inside a container, and its port on this machine.
     pub(crate) second_port: Option<(u16, u16)>,
-    /// What runs inside the container or on the machine, by `sh -c`.
+    /// Runs with `sh -c`, inside the container or on this machine.
     pub(crate) script: &'static str,
     pub(crate) arguments: Vec<String>,
     pub(crate) variables: Vec<(&'static str, String)>,
-    /// Ends the server when nobody needs it any more, and whatever it has started.
+    /// The signal that finally ends the server and its child processes.
     pub(crate) last_signal: &'static str,
 }
 
-/// What the environment says to the tests; the service's own settings are handed to it as values.
+/// Reads an environment variable for the tests. The service gets its settings as values.
 #[expect(
     clippy::disallowed_methods,
-    reason = "where the tests' servers are is no setting of the service"
+    reason = "the servers of the tests are not settings of the service"
 )]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// The image that PostgreSQL runs from.
+/// The image of PostgreSQL.
 pub(crate) fn postgres_image() -> String {
     variable("TRIBUTARY_TEST_POSTGRES_IMAGE").unwrap_or_else(|| "postgres:17".into())
 }
 
-/// The image that the broker runs from.
+/// The image of the broker.
 pub(crate) fn mosquitto_image() -> String {
     variable("TRIBUTARY_TEST_MOSQUITTO_IMAGE").unwrap_or_else(|| "eclipse-mosquitto:2".into())
 }
 
-/// Why a server did not answer; its log is fetched when that is printed, not at every look.
+/// The reason why a server is not available; its log is read only when this is printed.
 pub(crate) struct StartFailure<'a> {
     error: String,
     server: &'a Server,
@@ -78,19 +78,19 @@ impl std::fmt::Debug for StartFailure<'_> {
     }
 }
 
-/// A server, and who looks after it.
+/// A server, by the way in which it was started.
 pub(crate) enum Server {
     Process(Process),
     Container(Container),
-    /// Named by a variable; it is not ours to stop.
+    /// Named by a variable; tests must not stop it.
     External,
 }
 
 impl Server {
-    /// Sends the signal and returns when the server has ended, without holding the test's thread up: what it runs
-    /// beside (the service under test, a client) goes on meanwhile.
+    /// Sends the signal and returns when the server has ended. Does not block the thread of the test, on which a client
+    /// or the service may also run.
     pub(crate) async fn end(&mut self, signal: &'static str) {
-        self.elsewhere(move |server| match server {
+        self.run_blocking(move |server| match server {
             Self::Process(process) => process.end(signal),
             Self::Container(container) => container.end(signal),
             Self::External => panic!("a test that stops a server starts its own"),
@@ -100,14 +100,16 @@ impl Server {
 
     /// Sends a signal that does not end the server.
     pub(crate) async fn signal(&mut self, signal: &'static str) {
-        self.elsewhere(move |server| match server {
+        self.run_blocking(move |server| match server {
             Self::Process(process) => process.signal(signal),
-            Self::Container(_) | Self::External => panic!("only a process of ours is signalled"),
+            Self::Container(_) | Self::External => {
+                panic!("the server is not a process of the test")
+            }
         })
         .await;
     }
 
-    /// A file of the server's, where it runs on this machine.
+    /// The path of a file of the server, if it runs as a process.
     pub(crate) fn file(&self, name: &str) -> Option<std::path::PathBuf> {
         match self {
             Self::Process(process) => Some(process.file(name)),
@@ -115,9 +117,9 @@ impl Server {
         }
     }
 
-    /// Starts the server again, on the same port and the same files.
+    /// Starts the server again, with the same port and files.
     pub(crate) async fn start_again(&mut self) {
-        self.elsewhere(|server| match server {
+        self.run_blocking(|server| match server {
             Self::Process(process) => process.start_again(),
             Self::Container(container) => container.start_again(),
             Self::External => panic!("a test that restarts a server starts its own"),
@@ -125,39 +127,39 @@ impl Server {
         .await;
     }
 
-    /// A signal to one process of the server, by the number that the server knows it by.
+    /// Sends a signal to one process of the server, by its PID inside the server.
     pub(crate) fn signal_inside(&self, signal: &str, pid: i32) {
         match self {
             Self::Process(_) => {
                 let kill = format!("kill -s {signal} {pid}");
                 let status = Command::new("sh").args(["-c", &kill]).status();
-                assert!(status.expect("every Unix has sh").success(), "there is no process {pid}");
+                assert!(status.expect("every Unix has sh").success(), "no process {pid}");
             }
             Self::Container(container) => container.signal_inside(signal, pid),
             Self::External => panic!("a test that signals a backend starts its own server"),
         }
     }
 
-    /// What the server has logged, for a person who reads why it did not start, and for tests of what it saw.
+    /// The log of the server.
     pub(crate) fn log(&self) -> String {
         match self {
             Self::Process(process) => process.log(),
             Self::Container(container) => container.log(),
-            Self::External => "(the log of a server named by a variable is elsewhere)".into(),
+            Self::External => "(the log of an external server is not available)".into(),
         }
     }
 
-    /// What is seen of a server that does not answer.
+    /// Adds the log of the server to an error of its start.
     pub(crate) fn start_failure(&self, error: String) -> StartFailure<'_> {
         StartFailure { error, server: self }
     }
 
-    async fn elsewhere(&mut self, work: impl FnOnce(&mut Self) + Send + 'static) {
+    async fn run_blocking(&mut self, work: impl FnOnce(&mut Self) + Send + 'static) {
         let mut server = std::mem::replace(self, Self::External);
-        let worked = tokio::task::spawn_blocking(move || {
+        let task = tokio::task::spawn_blocking(move || {
             work(&mut server);
             server
         });
-        *self = worked.await.expect("the work does not panic");
+        *self = task.await.expect("the work does not panic");
     }
 }

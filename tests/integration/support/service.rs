@@ -1,6 +1,5 @@
-//! The service itself: the real binary, as a process that a test can ask, end and kill.
-//! Called by every test of the whole pipeline. Promises that it dies with its test, and that what
-//! it logged is at hand when an expectation fails.
+//! The service: the real binary, as a process to which a test can send requests and signals. Called by every test of
+//! the whole pipeline. Guarantees that the process ends with its test, and that the log is printed if the test fails.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -14,7 +13,7 @@ use super::postgres::{Database, Postgres, connect};
 use super::server::variable;
 use super::wait::{TIMEOUT, eventually};
 
-/// What one test runs on: a database of its own, a topic prefix of its own, and the service.
+/// A service process with a database and a topic prefix of its own.
 pub(crate) struct Service {
     settings: Vec<(String, String)>,
     address: String,
@@ -39,19 +38,19 @@ impl LedgerEntry {
 }
 
 impl Service {
-    /// Starts it on these servers, and waits until it is ready. Its session's name and its topic
-    /// prefix are those of the database, so that tests can share a broker.
+    /// Starts the service and waits until it is ready. Its client identifier and topic prefix are the name of the
+    /// database, so that tests can share a broker.
     pub(crate) async fn start(
         database: &Database,
         broker: &Broker,
         settings: &[(&str, &str)],
     ) -> Self {
         let mut service = Self::start_unready(database, broker, settings);
-        service.ready().await;
+        service.wait_until_ready().await;
         service
     }
 
-    /// The same without waiting.
+    /// Starts the service without waiting.
     pub(crate) fn start_unready(
         database: &Database,
         broker: &Broker,
@@ -76,8 +75,8 @@ impl Service {
         Self { settings: all, address, log, child }
     }
 
-    /// Waits until broker and database are there.
-    pub(crate) async fn ready(&mut self) {
+    /// Waits until `/readyz` returns status 200.
+    pub(crate) async fn wait_until_ready(&mut self) {
         eventually(TIMEOUT, async || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("the service ended with {status}:\n{}", self.log());
@@ -90,71 +89,71 @@ impl Service {
         .await;
     }
 
-    /// From its next start on, it is without this setting.
-    pub(crate) fn unset(&mut self, setting: &str) {
+    /// Removes a setting, from the next start on.
+    pub(crate) fn remove_setting(&mut self, setting: &str) {
         self.settings.retain(|(name, _)| name != setting);
     }
 
-    /// The same again, with the same session and the same tables, without waiting.
+    /// Starts the service again with the same settings, without waiting.
     pub(crate) fn restart(&mut self) {
         self.start_command("serve");
     }
 
-    /// Another command with the same settings, once the last one has ended.
+    /// Runs another command with the same settings, after the process has ended.
     pub(crate) fn start_command(&mut self, command: &str) {
         self.child = spawn(command, &self.settings, &self.log);
     }
 
-    /// How it ended, once it has.
+    /// The exit status, or `None` while the process runs.
     pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("it was ours")
+        self.child.try_wait().expect("it is a child process")
     }
 
-    /// The number of its process.
+    /// The PID of the process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// SIGKILL, and gone when this returns.
+    /// SIGKILL; returns when the process has ended.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it was alive");
-        self.child.wait().expect("it was ours");
+        self.child.kill().expect("the process was running");
+        self.child.wait().expect("it is a child process");
     }
 
-    /// SIGTERM, and how it ended.
+    /// SIGTERM; returns the exit status.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         self.send_sigterm();
-        self.ended().await
+        self.wait_for_exit().await
     }
 
     /// SIGTERM.
     pub(crate) fn send_sigterm(&self) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
-        assert!(sent.success(), "it was alive");
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is installed");
+        assert!(sent.success(), "the process was running");
     }
 
-    /// How it ended.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
-        eventually(TIMEOUT, async || match self.child.try_wait().expect("it was ours") {
+    /// Waits for the end of the process, and returns the exit status.
+    pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
+        eventually(TIMEOUT, async || match self.child.try_wait().expect("it is a child process") {
             Some(status) => Ok(status),
             None => Err(self.log()),
         })
         .await
     }
 
-    /// The same again, with the same session and the same tables.
+    /// Starts the service again with the same settings, and waits until it is ready.
     pub(crate) async fn start_again(&mut self) {
         self.restart();
-        self.ready().await;
+        self.wait_until_ready().await;
     }
 
-    /// What it has logged, over all its lives.
+    /// The log of all processes so far.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        std::fs::read_to_string(&self.log).expect("the log exists since the start")
     }
 
-    /// Where its API is: `http://host:port`, or `https://` if it was given a certificate.
+    /// The URL of the API: `http://host:port`, or `https://` if the service has a certificate.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.secure() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
@@ -178,10 +177,10 @@ impl Service {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(u16, Value), String> {
-        let method = method.parse().expect("it is a method");
+        let method = method.parse().expect("the method is valid");
         let mut request =
             client(self.secure()).request(method, format!("{}{path}", self.url())).timeout(TIMEOUT);
-        // With AUTH=off a POST without a body says so, too.
+        // With AUTH=off a POST needs this header even without a body.
         if request.get_method() == actix_web::http::Method::POST {
             request = request.insert_header(("content-type", "application/json"));
         }
@@ -242,17 +241,17 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // It may have ended already; a test that fails wants its log.
+        // An error means that the process has already ended.
         drop(self.child.kill());
         drop(self.child.wait());
         if std::thread::panicking() {
-            eprintln!("--- the service's log\n{}", self.log());
+            eprintln!("--- the log of the service\n{}", self.log());
         }
         drop(std::fs::remove_file(&self.log));
     }
 }
 
-/// One that takes any certificate: whether that is the right one is for the tests of TLS to see.
+/// An HTTP client that accepts any certificate: the tests of TLS check certificates.
 pub(crate) fn client(secure: bool) -> awc::Client {
     if !secure {
         return awc::Client::default();
@@ -263,21 +262,23 @@ pub(crate) fn client(secure: bool) -> awc::Client {
         identity: None,
         protocol: Some("http/1.1"),
     };
-    let tls = tributary::tls::Client::new(options).expect("it reads no file").configuration();
+    let tls =
+        tributary::tls::Client::new(options).expect("the options name no file").configuration();
     awc::Client::builder().connector(awc::Connector::new().rustls_0_23(tls)).finish()
 }
 
-/// In place of a setting: a file that takes the place of `/etc/hosts` for the service alone.
-pub(crate) const HOSTS: &str = "hosts";
+/// The name of a pseudo-setting: a file that replaces `/etc/hosts` for the service only.
+pub(crate) const HOSTS_FILE: &str = "hosts";
 
-/// Where `unshare`, `sh` and `mount` are.
+/// The PATH with `unshare`, `sh` and `mount`.
 const SYSTEM: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn spawn(command: &str, settings: &[(String, String)], log: &PathBuf) -> Child {
-    let append = || File::options().append(true).create(true).open(log).expect("a log file");
+    let append =
+        || File::options().append(true).create(true).open(log).expect("the log file is writable");
     let binary = variable("TRIBUTARY_TEST_BINARY");
     let binary = binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tributary"));
-    let hosts = settings.iter().find(|(name, _)| name == HOSTS).map(|(_, file)| file);
+    let hosts = settings.iter().find(|(name, _)| name == HOSTS_FILE).map(|(_, file)| file);
     let mut process = Command::new(if hosts.is_some() { "unshare" } else { binary });
     if let Some(hosts) = hosts {
         let script = format!("mount --bind {hosts} /etc/hosts && exec {binary} {command}");
@@ -302,8 +303,8 @@ pub(crate) async fn database() -> Database {
     Postgres::shared().await.create_database(None).await
 }
 
-/// One number from the database.
+/// Runs a query that returns one number.
 pub(crate) async fn count(database: &Database, query: &str) -> i64 {
-    let client = connect(&database.url).await.expect("the database answers");
+    let client = connect(&database.url).await.expect("the database is available");
     client.query_one(query, &[]).await.expect(query).get(0)
 }

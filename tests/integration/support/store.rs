@@ -1,4 +1,4 @@
-//! The store alone, without the service around it.
+//! Configuration and batches for tests of the store without the service.
 
 use tributary::domain::{AckTokens, Batch, RawMessage, SensorIdentifier, Timestamp};
 use tributary::store;
@@ -12,17 +12,17 @@ pub(crate) fn config(database: &Database) -> store::Config {
     tributary::config::read_store(settings).unwrap()
 }
 
-/// What some new sensor measured, as it goes to the writer.
+/// A batch of one message with measurements of a new sensor.
 pub(crate) fn batch(measurements: &str) -> Batch {
     batch_of("measurements", measurements)
 }
 
-/// What some new sensor said on this level of its topics.
+/// A batch of one message of a new sensor on this topic level.
 pub(crate) fn batch_of(level: &str, payload: &str) -> Batch {
     batch_from(SensorIdentifier::random(), level, payload)
 }
 
-/// What this sensor said on this level of its topics.
+/// A batch of one message of this sensor on this topic level.
 pub(crate) fn batch_from(sensor: SensorIdentifier, level: &str, payload: &str) -> Batch {
     let topic = format!("{level}/{sensor}");
     let message = RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), false);

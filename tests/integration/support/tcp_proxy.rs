@@ -1,5 +1,5 @@
 //! A TCP proxy between the service and a database. Used by tests of half-open connections: it can stop forwarding while
-//! the connections stay open. Promises that it changes no byte.
+//! the connections stay open. It changes no byte.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -16,7 +16,7 @@ pub(crate) struct TcpProxy {
 impl TcpProxy {
     /// Starts a proxy to this database, and puts the proxy's address into the database's URL. Only the first
     /// `first_bytes` bytes that a client sends on the first connection are forwarded.
-    pub(crate) async fn before(database: &mut Database, first_bytes: usize) -> Self {
+    pub(crate) async fn start_in_front_of(database: &mut Database, first_bytes: usize) -> Self {
         let mut url: url::Url = database.url.parse().unwrap();
         let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,7 +41,7 @@ impl TcpProxy {
     }
 }
 
-/// Forwards in both directions until one of them ends.
+/// Forwards in both directions until one of them closes.
 async fn connect(
     client: TcpStream,
     server: TcpStream,
@@ -64,10 +64,10 @@ async fn forward(
 ) {
     let mut bytes = vec![0; 1 << 16];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
-        let passes = count.min(rest);
-        rest -= passes;
+        let forwarded = count.min(rest);
+        rest -= forwarded;
         if frozen.wait_for(|frozen| !frozen).await.is_err()
-            || to.write_all(&bytes[..passes]).await.is_err()
+            || to.write_all(&bytes[..forwarded]).await.is_err()
         {
             return;
         }

@@ -1,19 +1,19 @@
-//! Waiting for a state, never for a time. Called by every test that observes another process.
-//! Promises to return as soon as the state is there, and to panic with the last observed one if it never is.
+//! Waits for a state instead of a duration. Called by every test that observes another process.
+//! Returns as soon as the state is reached, and panics with the last observed one after the timeout.
 
 use std::fmt::Debug;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what should take milliseconds: a slow machine passes, a wrong state fails.
+/// Long enough for a slow machine: the states that tests wait for normally take milliseconds.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Short beside what is waited for, long beside what a look costs.
+/// Short compared with the waiting times, long compared with one observation.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Looks until `observe` answers `Ok`; an `Err` says what was seen instead.
+/// Calls `observe` until it returns `Ok`; `Err` contains the observed state.
 ///
-/// A look that hangs counts as nothing seen, and ends at the deadline too.
+/// A call of `observe` that hangs also ends at the deadline.
 #[track_caller]
 pub(crate) fn eventually<T, S: Debug>(
     deadline: Duration,

@@ -1,4 +1,4 @@
-//! `mqtts://`: who is trusted, who is not and in which words, and the whole service over it.
+//! `mqtts://`: which brokers are trusted, the error messages for the others, and the whole service over TLS.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::support::payloads::{heartbeat, measurement};
 use crate::support::service::{Service, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// How a connection with these settings goes: `connected`, or why not.
+/// Connects with these settings; returns `connected` or the error message.
 async fn attempt(settings: &[(&str, &str)]) -> String {
     let settings: HashMap<&str, &str> = settings.iter().copied().collect();
     let config = match read_mqtt(|name| settings.get(name).map(ToString::to_string)) {
@@ -33,105 +33,105 @@ async fn attempt(settings: &[(&str, &str)]) -> String {
     }
 }
 
-async fn broker_showing(tls: ServerTls) -> Broker {
+async fn start_broker(tls: ServerTls) -> Broker {
     Broker::start_with(Settings { tls: Some(tls), ..Settings::default() }).await
 }
 
 #[actix_rt::test]
-async fn a_broker_is_trusted_by_its_certificate_and_by_nothing_else() {
+async fn a_broker_is_trusted_only_with_a_valid_certificate() {
     let ours = Authority::new("ours");
     let others = Authority::new("others");
     let files = Files::new();
-    let authority = files.put("ours.pem", ours.certificate());
-    let wrong_authority = files.put("others.pem", others.certificate());
-    let here = ["localhost", "127.0.0.1"];
+    let authority = files.write("ours.pem", ours.certificate());
+    let wrong_authority = files.write("others.pem", others.certificate());
+    let names = ["localhost", "127.0.0.1"];
 
-    let right = broker_showing(ServerTls::showing(ours.server(&here))).await;
-    let expired = broker_showing(ServerTls::showing(ours.expired_server(&here))).await;
-    let elsewhere = broker_showing(ServerTls::showing(ours.server(&["elsewhere.example"]))).await;
-    let url = right.tls_url();
+    let valid = start_broker(ServerTls::new(ours.server(&names))).await;
+    let expired = start_broker(ServerTls::new(ours.expired_server(&names))).await;
+    let wrong_name = start_broker(ServerTls::new(ours.server(&["elsewhere.example"]))).await;
+    let url = valid.tls_url();
     let by_name = url.replace("127.0.0.1", "localhost");
-    let without_tls = right.url().replace("mqtt://", "mqtts://");
-    let with_too_little = url.replace("mqtts://", "mqtt://");
+    let plain_port = valid.url().replace("mqtt://", "mqtts://");
+    let mqtt_scheme = url.replace("mqtts://", "mqtt://");
 
-    let trusting_us = ("MQTT_CA_FILE", authority.as_str());
-    for (settings, says) in [
-        (vec![("MQTT_URL", url.as_str()), trusting_us], "connected"),
-        (vec![("MQTT_URL", &by_name), trusting_us], "connected"),
+    let ca_file = ("MQTT_CA_FILE", authority.as_str());
+    for (settings, expected) in [
+        (vec![("MQTT_URL", url.as_str()), ca_file], "connected"),
+        (vec![("MQTT_URL", &by_name), ca_file], "connected"),
         (
             vec![("MQTT_URL", &url), ("MQTT_CA_FILE", &wrong_authority)],
             "not signed by a trusted authority",
         ),
         (vec![("MQTT_URL", &url)], "not signed by a trusted authority"),
-        (vec![("MQTT_URL", &expired.tls_url()), trusting_us], "expired, on 2020-01-01T"),
+        (vec![("MQTT_URL", &expired.tls_url()), ca_file], "expired, on 2020-01-01T"),
         (
-            vec![("MQTT_URL", &elsewhere.tls_url()), trusting_us],
+            vec![("MQTT_URL", &wrong_name.tls_url()), ca_file],
             "is for elsewhere.example, not for 127.0.0.1",
         ),
-        (vec![("MQTT_URL", &without_tls), trusting_us], "does it speak TLS on this port?"),
-        (vec![("MQTT_URL", &with_too_little), trusting_us], "MQTT_CA_FILE is set, but MQTT_URL"),
+        (vec![("MQTT_URL", &plain_port), ca_file], "does it speak TLS on this port?"),
+        (vec![("MQTT_URL", &mqtt_scheme), ca_file], "MQTT_CA_FILE is set, but MQTT_URL"),
         (
             vec![("MQTT_URL", &url), ("MQTT_CA_FILE", "/no/such.pem")],
             "MQTT_CA_FILE: /no/such.pem cannot be read: No such file",
         ),
     ] {
-        let said = attempt(&settings).await;
-        assert!(said.contains(says), "{settings:?}: {said}");
+        let outcome = attempt(&settings).await;
+        assert!(outcome.contains(expected), "{settings:?}: {outcome}");
     }
-    assert_ne!(attempt(&[("MQTT_URL", &with_too_little)]).await, "connected");
+    assert_ne!(attempt(&[("MQTT_URL", &mqtt_scheme)]).await, "connected");
 }
 
 #[actix_rt::test]
-async fn a_broker_that_asks_for_a_certificate_gets_ours() {
+async fn the_service_sends_its_certificate_to_a_broker_that_requires_one() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
-    let authority = files.put("ours.pem", ours.certificate());
+    let authority = files.write("ours.pem", ours.certificate());
     let client = ours.client("tributary");
-    let certificate = files.put("client.pem", &client.certificate);
-    let key = files.put("client.key", &client.key);
-    let stranger = others.client("tributary");
-    let strange_certificate = files.put("stranger.pem", &stranger.certificate);
-    let strange_key = files.put("stranger.key", &stranger.key);
+    let certificate = files.write("client.pem", &client.certificate);
+    let key = files.write("client.key", &client.key);
+    let other = others.client("tributary");
+    let other_certificate = files.write("stranger.pem", &other.certificate);
+    let other_key = files.write("stranger.key", &other.key);
 
     let tls =
         ServerTls { pair: ours.server(&["127.0.0.1"]), client_authority: Some(ours.certificate()) };
-    let broker = broker_showing(tls).await;
+    let broker = start_broker(tls).await;
     let url = broker.tls_url();
     let base = [("MQTT_URL", url.as_str()), ("MQTT_CA_FILE", authority.as_str())];
-    for (identity, says) in [
+    for (identity, expected) in [
         (
             vec![("MQTT_CERTIFICATE_FILE", certificate.as_str()), ("MQTT_KEY_FILE", &key)],
             "connected",
         ),
         (vec![], "the server requires a client certificate"),
         (
-            vec![("MQTT_CERTIFICATE_FILE", &strange_certificate), ("MQTT_KEY_FILE", &strange_key)],
+            vec![("MQTT_CERTIFICATE_FILE", &other_certificate), ("MQTT_KEY_FILE", &other_key)],
             "does not trust the authority of our client certificate",
         ),
         (
-            vec![("MQTT_CERTIFICATE_FILE", &certificate), ("MQTT_KEY_FILE", &strange_key)],
+            vec![("MQTT_CERTIFICATE_FILE", &certificate), ("MQTT_KEY_FILE", &other_key)],
             "stranger.key does not belong to the certificate",
         ),
         (vec![("MQTT_CERTIFICATE_FILE", &certificate)], "is set without MQTT_KEY_FILE"),
     ] {
         let settings: Vec<_> = base.iter().copied().chain(identity).collect();
-        let said = attempt(&settings).await;
-        assert!(said.contains(says), "{settings:?}: {said}");
+        let outcome = attempt(&settings).await;
+        assert!(outcome.contains(expected), "{settings:?}: {outcome}");
     }
 }
 
-/// Both connections of the service, the simulated fleet's, and HTTPS, with passwords besides.
+/// Both MQTT connections of the service, those of the simulated fleet, and HTTPS; the broker also requires a password.
 #[actix_rt::test]
-async fn the_service_and_a_fleet_run_over_tls() {
+async fn the_service_and_a_simulated_fleet_run_over_tls() {
     let ours = Authority::new("ours");
     let files = Files::new();
-    let authority = files.put("ours.pem", ours.certificate());
+    let authority = files.write("ours.pem", ours.certificate());
     let client = ours.client("tributary");
-    let certificate = files.put("client.pem", &client.certificate);
-    let key = files.put("client.key", &client.key);
+    let certificate = files.write("client.pem", &client.certificate);
+    let key = files.write("client.key", &client.key);
     let http = ours.server(&["127.0.0.1"]);
-    let http_certificate = files.put("http.pem", &http.certificate);
-    let http_key = files.put("http.key", &http.key);
+    let http_certificate = files.write("http.pem", &http.certificate);
+    let http_key = files.write("http.key", &http.key);
     let broker = Broker::start_with(Settings {
         account: Some(("tributary", "s3cret")),
         tls: Some(ServerTls {
@@ -153,7 +153,6 @@ async fn the_service_and_a_fleet_run_over_tls() {
     ];
     let service = Service::start(&database, &broker, &settings).await;
 
-    // Up, and down again.
     let sensor = service.create_sensor("secured").await;
     let sensor_client = Client::connect(broker.url(), "sensor").await;
     let topic = |kind: &str| format!("{}/{kind}/{sensor}", database.name);
@@ -165,14 +164,14 @@ async fn the_service_and_a_fleet_run_over_tls() {
     let messages = sensor_client.wait_for_messages(1).await;
     assert!(messages[0].payload.contains("interval"), "{messages:?}");
     sensor_client.publish(&topic("heartbeats"), heartbeat(0, 2.0, true)).await.unwrap();
-    // What comes later would be counted with what the fleet says.
+    // Otherwise the summary of the fleet would include this heartbeat.
     eventually(TIMEOUT, async || match service.ledger_entry("heartbeats").await {
         Ok(entry) if entry.committed == 1 => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
 
-    // Many messages, so that records are cut and joined anywhere.
+    // Many messages, so that TLS records split messages at many offsets.
     let simulate = |more: &'static [&'static str]| {
         std::process::Command::new(env!("CARGO_BIN_EXE_tributary"))
             .args(["simulate", "--api", &service.url(), "--quiet", "--sensors", "5"])
@@ -186,20 +185,20 @@ async fn the_service_and_a_fleet_run_over_tls() {
             .unwrap()
     };
     let run = simulate(&["--api-ca", "ours.pem"]);
-    let said = format!("{run:?}");
-    assert!(run.status.success() && said.contains("every item is accounted for"), "{said}");
+    let output = format!("{run:?}");
+    assert!(run.status.success() && output.contains("every item is accounted for"), "{output}");
     let run = simulate(&["--api-ca", "client.pem"]);
-    assert!(!run.status.success(), "it trusts another authority");
-    let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(said.contains("not signed by a trusted authority"), "{said}");
+    assert!(!run.status.success(), "another authority");
+    let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(stderr.contains("not signed by a trusted authority"), "{stderr}");
 }
 
 #[actix_rt::test]
 async fn the_reason_of_a_failed_handshake_is_in_the_log_and_in_readiness() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
-    let authority = files.put("authority.pem", others.certificate());
-    let broker = broker_showing(ServerTls::showing(ours.server(&["127.0.0.1"]))).await;
+    let authority = files.write("authority.pem", others.certificate());
+    let broker = start_broker(ServerTls::new(ours.server(&["127.0.0.1"]))).await;
     let database = database().await;
     let url = broker.tls_url();
     let settings = [("MQTT_URL", url.as_str()), ("MQTT_CA_FILE", &authority)];
@@ -214,7 +213,7 @@ async fn the_reason_of_a_failed_handshake_is_in_the_log_and_in_readiness() {
     .await;
     assert!(service.log().contains(reason), "{}", service.log());
 
-    // The right file in its place is taken without a restart.
-    files.put("authority.pem", ours.certificate());
-    service.ready().await;
+    // The service reads the corrected file without a restart.
+    files.write("authority.pem", ours.certificate());
+    service.wait_until_ready().await;
 }

@@ -1,5 +1,5 @@
-//! `sslmode`, as PostgreSQL's own clients mean it: which connection comes about, whether it is
-//! encrypted, and what is said of one that does not. psql is asked the same and must agree.
+//! `sslmode` has the same meaning as for libpq: which connections succeed, whether they are encrypted, and the error
+//! messages of the others. psql must give the same results.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,6 @@ use crate::support::postgres::{Database, Postgres, Settings, connect};
 use crate::support::service::{Service, count};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// Who may come in which way.
 const HOST_BASED_ACCESS: &str = "\
 hostssl   all only_with    all trust
 hostnossl all only_with    all reject
@@ -24,8 +23,8 @@ const ROLES: &str = "\
 create role only_with superuser login; create role only_without superuser login;
 create role certified superuser login";
 
-/// How a connection goes with this URL: `tls`, `plain`, or why it does not come about.
-async fn attempt(watch: &Database, url: &str) -> String {
+/// Connects with this URL; returns `tls`, `plain` or the error message. `database` is on the same server.
+async fn attempt(database: &Database, url: &str) -> String {
     let settings = HashMap::from([("DATABASE_URL", url)]);
     let config = match read_store(|name| settings.get(name).map(ToString::to_string)) {
         Ok(config) => config,
@@ -37,15 +36,15 @@ async fn attempt(watch: &Database, url: &str) -> String {
     };
     let pid = connection.backend_pid().await.unwrap();
     let query = format!("select count(*) from pg_stat_ssl where ssl and pid = {pid}");
-    if count(watch, &query).await == 1 { "tls".into() } else { "plain".into() }
+    if count(database, &query).await == 1 { "tls".into() } else { "plain".into() }
 }
 
-/// The same by PostgreSQL's own client; of a failure, only that it is one.
-fn by_psql(url: &str, home: &Files) -> String {
+/// The same with psql.
+fn attempt_with_psql(url: &str, home: &Files) -> String {
     let psql = std::process::Command::new("psql")
         .args(["-X", "-At", "-d", url, "-c"])
         .arg("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
-        // Where it would look for files that nobody named.
+        // psql looks for default certificate files in this directory.
         .env("HOME", home.directory())
         .output()
         .unwrap();
@@ -65,18 +64,18 @@ async fn server(tls: Option<ServerTls>) -> (Postgres, Database) {
 }
 
 #[actix_rt::test]
-async fn each_mode_takes_what_libpq_takes() {
+async fn each_sslmode_accepts_the_same_connections_as_libpq() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
-    let authority = files.put("ours.pem", ours.certificate());
-    let wrong = files.put("others.pem", others.certificate());
+    let authority = files.write("ours.pem", ours.certificate());
+    let wrong_authority = files.write("others.pem", others.certificate());
     let client = ours.client("certified");
-    let certificate = files.put("client.pem", &client.certificate);
-    let key = files.put("client.key", &client.key);
+    let certificate = files.write("client.pem", &client.certificate);
+    let key = files.write("client.key", &client.key);
     let tls = |pair| ServerTls { pair, client_authority: Some(ours.certificate()) };
-    let (_right, database) = server(Some(tls(ours.server(&["127.0.0.1"])))).await;
-    let (_plain, without) = server(None).await;
-    let (_expired, expired) = server(Some(tls(ours.expired_server(&["127.0.0.1"])))).await;
+    let (_server_with_tls, database) = server(Some(tls(ours.server(&["127.0.0.1"])))).await;
+    let (_server_without_tls, without_tls) = server(None).await;
+    let (_server_expired, expired) = server(Some(tls(ours.expired_server(&["127.0.0.1"])))).await;
 
     let url = database.url.as_str();
     let by_name = url.replace("127.0.0.1", "localhost");
@@ -84,41 +83,41 @@ async fn each_mode_takes_what_libpq_takes() {
     let (only_with, only_without) = (as_user("only_with"), as_user("only_without"));
     let certified = as_user("certified");
     let identity = format!("sslmode=require&sslcert={certificate}&sslkey={key}");
-    let checked = format!("sslrootcert={authority}");
-    let mistaken = format!("sslrootcert={wrong}");
-    for (watch, base, query, says) in [
+    let ca = format!("sslrootcert={authority}");
+    let wrong_ca = format!("sslrootcert={wrong_authority}");
+    for (database, base, query, expected) in [
         (&database, url, String::new(), "tls"),
         (&database, url, "sslmode=disable".into(), "plain"),
         (&database, url, "sslmode=prefer".into(), "tls"),
         (&database, url, "sslmode=require".into(), "tls"),
-        (&database, url, format!("sslmode=verify-ca&{checked}"), "tls"),
-        (&database, url, format!("sslmode=verify-full&{checked}"), "tls"),
-        // Another name than the certificate's.
+        (&database, url, format!("sslmode=verify-ca&{ca}"), "tls"),
+        (&database, url, format!("sslmode=verify-full&{ca}"), "tls"),
+        // A name that the certificate does not contain.
         (&database, &by_name, "sslmode=require".into(), "tls"),
-        (&database, &by_name, format!("sslmode=verify-ca&{checked}"), "tls"),
+        (&database, &by_name, format!("sslmode=verify-ca&{ca}"), "tls"),
         (
             &database,
             &by_name,
-            format!("sslmode=verify-full&{checked}"),
+            format!("sslmode=verify-full&{ca}"),
             "is for 127.0.0.1, not for localhost",
         ),
         // Another authority: with a root certificate, require means verify-ca.
         (
             &database,
             url,
-            format!("sslmode=require&{mistaken}"),
+            format!("sslmode=require&{wrong_ca}"),
             "not signed by a trusted authority",
         ),
         (
             &database,
             url,
-            format!("sslmode=verify-ca&{mistaken}"),
+            format!("sslmode=verify-ca&{wrong_ca}"),
             "not signed by a trusted authority",
         ),
         (
             &database,
             url,
-            format!("sslmode=verify-full&{mistaken}"),
+            format!("sslmode=verify-full&{wrong_ca}"),
             "not signed by a trusted authority",
         ),
         (
@@ -127,22 +126,22 @@ async fn each_mode_takes_what_libpq_takes() {
             "sslmode=verify-full&sslrootcert=system".into(),
             "not signed by a trusted authority",
         ),
-        (&database, url, format!("sslmode=prefer&{mistaken}"), "plain"),
+        (&database, url, format!("sslmode=prefer&{wrong_ca}"), "plain"),
         // A server without TLS.
-        (&without, &without.url, "sslmode=prefer".into(), "plain"),
-        (&without, &without.url, "sslmode=require".into(), "server does not support TLS"),
+        (&without_tls, &without_tls.url, "sslmode=prefer".into(), "plain"),
+        (&without_tls, &without_tls.url, "sslmode=require".into(), "server does not support TLS"),
         (
-            &without,
-            &without.url,
-            format!("sslmode=verify-full&{checked}"),
+            &without_tls,
+            &without_tls.url,
+            format!("sslmode=verify-full&{ca}"),
             "server does not support TLS",
         ),
         // An expired certificate.
         (&expired, &expired.url, "sslmode=require".into(), "tls"),
-        (&expired, &expired.url, format!("sslmode=verify-ca&{checked}"), "expired, on 2020-01-01"),
-        (&expired, &expired.url, format!("sslmode=verify-full&{checked}"), "has expired"),
-        (&expired, &expired.url, format!("sslmode=prefer&{checked}"), "plain"),
-        // What pg_hba.conf lets in.
+        (&expired, &expired.url, format!("sslmode=verify-ca&{ca}"), "expired, on 2020-01-01"),
+        (&expired, &expired.url, format!("sslmode=verify-full&{ca}"), "has expired"),
+        (&expired, &expired.url, format!("sslmode=prefer&{ca}"), "plain"),
+        // Accounts that pg_hba.conf limits.
         (&database, &only_with, "sslmode=disable".into(), "SQLSTATE 28000"),
         (&database, &only_with, "sslmode=prefer".into(), "tls"),
         (&database, &only_without, "sslmode=prefer".into(), "plain"),
@@ -152,25 +151,28 @@ async fn each_mode_takes_what_libpq_takes() {
         (&database, &certified, "sslmode=require".into(), "SQLSTATE 28000"),
     ] {
         let url = format!("{base}?{query}");
-        let said = attempt(watch, &url).await;
-        assert!(said == says || (says.len() > 5 && said.contains(says)), "{url}: {said}");
-        let theirs = by_psql(&url, &files);
-        let connected = |outcome: &str| ["tls", "plain"].contains(&outcome);
-        if connected(says) {
-            assert_eq!(theirs, says, "{url}");
+        let outcome = attempt(database, &url).await;
+        assert!(
+            outcome == expected || (expected.len() > 5 && outcome.contains(expected)),
+            "{url}: {outcome}"
+        );
+        let of_psql = attempt_with_psql(&url, &files);
+        let is_connected = |outcome: &str| ["tls", "plain"].contains(&outcome);
+        if is_connected(expected) {
+            assert_eq!(of_psql, expected, "{url}");
         } else {
-            assert!(!connected(&theirs), "{url}: psql takes it");
+            assert!(!is_connected(&of_psql), "{url}: psql connects");
         }
     }
 }
 
-/// Every pool, the migrations, and what is said when the certificate does not fit any more.
+/// With all pools and the migrations.
 #[actix_rt::test]
-async fn the_service_runs_with_verify_full_and_says_why_it_cannot() {
+async fn the_service_runs_with_verify_full_and_reports_an_untrusted_certificate() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
-    let authority = files.put("authority.pem", ours.certificate());
-    let (_server, database) = server(Some(ServerTls::showing(ours.server(&["127.0.0.1"])))).await;
+    let authority = files.write("authority.pem", ours.certificate());
+    let (_server, database) = server(Some(ServerTls::new(ours.server(&["127.0.0.1"])))).await;
     let broker = Broker::shared().await;
     let url = format!(
         "{}?sslmode=verify-full&sslrootcert={authority}",
@@ -180,12 +182,12 @@ async fn the_service_runs_with_verify_full_and_says_why_it_cannot() {
     service.create_sensor("verified").await;
     let plain = "select count(*) from pg_stat_ssl natural join pg_stat_activity \
         where application_name like 'tributary%' and not ssl";
-    let secured = "select count(*) from pg_stat_ssl natural join pg_stat_activity \
+    let encrypted = "select count(*) from pg_stat_ssl natural join pg_stat_activity \
         where application_name like 'tributary%' and ssl";
     assert_eq!(count(&database, plain).await, 0);
-    assert!(count(&database, secured).await > 0);
+    assert!(count(&database, encrypted).await > 0);
 
-    files.put("authority.pem", others.certificate());
+    files.write("authority.pem", others.certificate());
     assert!(service.terminate().await.success());
     let service = Service::start_unready(
         &database,

@@ -1,4 +1,4 @@
-//! Who connects and says nothing holds up nobody else, and is let go.
+//! Connections without a TLS handshake delay no other client, and are closed.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::support::certificates::{Authority, Files};
 use crate::support::service::{Service, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// A socket from this address of the loopback network.
+/// Connects from this loopback address.
 fn connect(from: IpAddr, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
@@ -23,11 +23,11 @@ fn connect(from: IpAddr, to: SocketAddr) -> TcpStream {
 }
 
 #[actix_rt::test]
-async fn six_hundred_silent_connections_hold_up_nobody() {
+async fn six_hundred_connections_without_a_handshake_delay_no_client_and_are_closed() {
     let files = Files::new();
     let pair = Authority::new("ours").server(&["127.0.0.1"]);
-    let certificate = files.put("http.pem", &pair.certificate);
-    let key = files.put("http.key", &pair.key);
+    let certificate = files.write("http.pem", &pair.certificate);
+    let key = files.write("http.key", &pair.key);
     let settings = [
         ("HTTP_CERTIFICATE_FILE", certificate.as_str()),
         ("HTTP_KEY_FILE", key.as_str()),
@@ -45,9 +45,9 @@ async fn six_hundred_silent_connections_hold_up_nobody() {
 
     let local: IpAddr = [127, 0, 0, 1].into();
     let silent: Vec<_> = (0..600).map(|_| connect(local, address)).collect();
-    // From the same address, and from another one.
+    // From the same and from another address.
     for from in [local, [127, 0, 0, 2].into()] {
-        let began = Instant::now();
+        let start = Instant::now();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let session = ClientConnection::new(tls.clone(), name).unwrap();
         let mut connection = StreamOwned::new(session, connect(from, address));
@@ -56,9 +56,8 @@ async fn six_hundred_silent_connections_hold_up_nobody() {
         let mut answer = [0; 15];
         connection.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200 OK");
-        assert!(began.elapsed() < Duration::from_secs(1), "{from}: {:?}", began.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{from}: {:?}", start.elapsed());
     }
-    // All of them are let go.
     for socket in &silent {
         socket.set_nonblocking(true).unwrap();
     }

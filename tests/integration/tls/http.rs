@@ -1,5 +1,4 @@
-//! HTTPS: the certificate that is shown, its renewal under open connections, and files that do not
-//! fit.
+//! HTTPS: the certificate of the server, its renewal while connections are open, and invalid files.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,7 +14,7 @@ use crate::support::certificates::{Authority, Files, Pair};
 use crate::support::service::{Service, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
-/// A connection that says what it was shown.
+/// A TLS connection and the certificate of its server.
 struct Connection(StreamOwned<ClientConnection, TcpStream>);
 
 impl Connection {
@@ -25,13 +24,13 @@ impl Connection {
         let name = ServerName::try_from(name).unwrap();
         let session = ClientConnection::new(tls.configuration(), name).unwrap();
         let mut connection = Self(StreamOwned::new(session, tcp));
-        let greeted = connection.0.conn.complete_io(&mut connection.0.sock);
-        greeted.map_err(|error| tls::handshake_reason(&error).unwrap_or(error.to_string()))?;
+        let handshake = connection.0.conn.complete_io(&mut connection.0.sock);
+        handshake.map_err(|error| tls::handshake_reason(&error).unwrap_or(error.to_string()))?;
         Ok(connection)
     }
 
-    /// The status of one request, which leaves the connection open.
-    fn ask(&mut self) -> String {
+    /// Sends one request, and returns the status line; the connection stays open.
+    fn get_status(&mut self) -> String {
         self.0.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"}") {
@@ -43,7 +42,7 @@ impl Connection {
         String::from_utf8_lossy(&answer).lines().next().unwrap().to_owned()
     }
 
-    fn shown(&self) -> CertificateDer<'static> {
+    fn server_certificate(&self) -> CertificateDer<'static> {
         self.0.conn.peer_certificates().unwrap()[0].clone().into_owned()
     }
 }
@@ -63,14 +62,14 @@ fn trusting(file: &str) -> tls::Client {
 }
 
 #[actix_rt::test]
-async fn a_renewed_certificate_is_shown_and_no_connection_notices() {
+async fn a_renewed_certificate_is_used_for_new_connections_and_open_ones_continue() {
     let ours = Authority::new("ours");
     let files = Files::new();
-    let authority = files.put("ours.pem", ours.certificate());
+    let authority = files.write("ours.pem", ours.certificate());
     let first = ours.server(&["127.0.0.1"]);
     let settings = [
-        ("HTTP_CERTIFICATE_FILE", files.put("http.pem", &first.certificate)),
-        ("HTTP_KEY_FILE", files.put("http.key", &first.key)),
+        ("HTTP_CERTIFICATE_FILE", files.write("http.pem", &first.certificate)),
+        ("HTTP_KEY_FILE", files.write("http.key", &first.key)),
     ];
     let settings: Vec<(&str, &str)> =
         settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -81,19 +80,19 @@ async fn a_renewed_certificate_is_shown_and_no_connection_notices() {
     let open = || Connection::open(&url, &tls, "127.0.0.1").unwrap();
 
     let mut early = open();
-    assert_eq!(early.ask(), "HTTP/1.1 200 OK");
-    assert_eq!(early.shown(), certificate(&first));
+    assert_eq!(early.get_status(), "HTTP/1.1 200 OK");
+    assert_eq!(early.server_certificate(), certificate(&first));
     let refusal = Connection::open(&url, &tls, "another.example").map(drop).unwrap_err();
     assert!(refusal.contains("for 127.0.0.1, not for another.example"), "{refusal}");
 
-    // A new certificate without its key changes nothing, and is spoken of.
+    // A new certificate without its key is not used, and is logged.
     let second = ours.server(&["127.0.0.1", "localhost"]);
-    files.put("http.pem", &second.certificate);
+    files.write("http.pem", &second.certificate);
     eventually(TIMEOUT, async || {
-        assert_eq!(open().shown(), certificate(&first));
+        assert_eq!(open().server_certificate(), certificate(&first));
         let log = service.log();
-        let says = "the old certificates stay in use";
-        if log.contains(says) && log.contains("http.key does not belong to") {
+        let warning = "the old certificates stay in use";
+        if log.contains(warning) && log.contains("http.key does not belong to") {
             Ok(())
         } else {
             Err(log)
@@ -101,29 +100,29 @@ async fn a_renewed_certificate_is_shown_and_no_connection_notices() {
     })
     .await;
 
-    files.put("http.key", &second.key);
+    files.write("http.key", &second.key);
     eventually(TIMEOUT, async || {
-        let shown = open().shown();
-        if shown == certificate(&second) { Ok(()) } else { Err("the old one") }
+        let found = open().server_certificate();
+        if found == certificate(&second) { Ok(()) } else { Err("the old certificate") }
     })
     .await;
-    assert_eq!(early.ask(), "HTTP/1.1 200 OK");
-    assert_eq!(early.shown(), certificate(&first));
+    assert_eq!(early.get_status(), "HTTP/1.1 200 OK");
+    assert_eq!(early.server_certificate(), certificate(&first));
 
-    // It is HTTPS, and nothing else.
+    // Plain HTTP fails.
     let plain = awc::Client::default().get(url.replace("https", "http") + "/healthz").send().await;
     assert!(plain.is_err(), "{plain:?}");
 }
 
 #[actix_rt::test]
-async fn files_that_do_not_fit_stop_the_start_with_a_sentence() {
+async fn invalid_certificate_files_prevent_the_start_with_one_line_of_error() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let files = Files::new();
     let (pair, other) = (ours.server(&["localhost"]), others.server(&["localhost"]));
-    let certificate = files.put("http.pem", &pair.certificate);
-    let key = files.put("other.key", &other.key);
-    let empty = files.put("empty.pem", "");
-    for (settings, says) in [
+    let certificate = files.write("http.pem", &pair.certificate);
+    let key = files.write("other.key", &other.key);
+    let empty = files.write("empty.pem", "");
+    for (settings, expected) in [
         (
             vec![("HTTP_CERTIFICATE_FILE", certificate.as_str()), ("HTTP_KEY_FILE", &key)],
             format!("HTTP_KEY_FILE: {key} does not belong to the certificate {certificate}"),
@@ -150,8 +149,8 @@ async fn files_that_do_not_fit_stop_the_start_with_a_sentence() {
             .current_dir(files.directory())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&run.stderr);
+        let stderr = String::from_utf8_lossy(&run.stderr);
         assert!(!run.status.success());
-        assert_eq!((said.lines().count(), said.contains(&says)), (1, true), "{said}");
+        assert_eq!((stderr.lines().count(), stderr.contains(&expected)), (1, true), "{stderr}");
     }
 }

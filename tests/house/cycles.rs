@@ -1,4 +1,4 @@
-//! Which file of `src/` needs which, by the paths that it names; and whether some need each other.
+//! Finds cyclic dependencies between the files of `src/`, from the paths that each file names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,15 +7,15 @@ type Module = Vec<String>;
 
 #[derive(Default)]
 struct File {
-    /// The paths that it names, and whether it only re-exports what they lead to.
+    /// The paths that the file names, and whether it only re-exports their target.
     named: Vec<(Module, bool)>,
-    /// What it re-exports, by name.
-    exported: BTreeMap<String, Module>,
+    /// The paths that the file re-exports, by name.
+    re_exports: BTreeMap<String, Module>,
 }
 
-/// Circles of files that need each other; each with the files in it. Takes each file's module, and its
-/// code without comments and tests.
-pub(crate) fn circles(sources: &[(Module, String)]) -> Vec<Vec<String>> {
+/// Returns the files of each dependency cycle. `sources` has each file's module, and its code without
+/// comments and tests.
+pub(crate) fn cycles(sources: &[(Module, String)]) -> Vec<Vec<String>> {
     let mut files: BTreeMap<Module, File> =
         sources.iter().map(|(module, _)| (module.clone(), File::default())).collect();
     for (module, code) in sources {
@@ -26,17 +26,17 @@ pub(crate) fn circles(sources: &[(Module, String)]) -> Vec<Vec<String>> {
                 rest.push_str(statement);
                 continue;
             };
-            let is_exported = statement[..at]
+            let is_re_exported = statement[..at]
                 .trim_end()
                 .lines()
                 .last()
                 .is_some_and(|line| line.trim_start().starts_with("pub"));
-            for path in tree(&statement[at + 4..statement.len() - 1], &[]) {
+            for path in expand(&statement[at + 4..statement.len() - 1], &[]) {
                 let Some(path) = absolute(module, &path, &files) else { continue };
-                if is_exported && let Some(name) = path.last() {
-                    file.exported.insert(name.clone(), path.clone());
+                if is_re_exported && let Some(name) = path.last() {
+                    file.re_exports.insert(name.clone(), path.clone());
                 }
-                file.named.push((path, is_exported));
+                file.named.push((path, is_re_exported));
             }
         }
         for path in inline_paths(&rest) {
@@ -44,25 +44,30 @@ pub(crate) fn circles(sources: &[(Module, String)]) -> Vec<Vec<String>> {
         }
         files.insert(module.clone(), file);
     }
-    let needed: BTreeMap<&Module, BTreeSet<Module>> =
-        files.iter().map(|(module, file)| (module, needs(module, file, &files))).collect();
+    let dependencies: BTreeMap<&Module, BTreeSet<Module>> = files
+        .iter()
+        .map(|(module, file)| (module, dependencies_of(module, file, &files)))
+        .collect();
     let reach = |from: &Module| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
         while let Some(module) = next.pop() {
             next.extend(
-                needed[&module].iter().filter(|module| seen.insert((*module).clone())).cloned(),
+                dependencies[&module]
+                    .iter()
+                    .filter(|module| seen.insert((*module).clone()))
+                    .cloned(),
             );
         }
         seen
     };
     let reached: BTreeMap<&Module, BTreeSet<Module>> =
         files.keys().map(|module| (module, reach(module))).collect();
-    let mut circles = BTreeSet::new();
+    let mut cycles = BTreeSet::new();
     for module in files.keys().filter(|module| reached[module].contains(*module)) {
-        let circle = reached[module].iter().filter(|other| reached[other].contains(module));
-        circles.insert(circle.map(|module| module.join("/")).collect::<Vec<_>>());
+        let cycle = reached[module].iter().filter(|other| reached[other].contains(module));
+        cycles.insert(cycle.map(|module| module.join("/")).collect::<Vec<_>>());
     }
-    circles.into_iter().collect()
+    cycles.into_iter().collect()
 }
 
 fn is_import(statement: &str, at: usize) -> bool {
@@ -70,8 +75,8 @@ fn is_import(statement: &str, at: usize) -> bool {
     before.is_empty() || (before.starts_with("pub") && !before.contains(['=', '{']))
 }
 
-/// `a::{b, c::d as e}` is `a::b` and `a::c::d`.
-fn tree(text: &str, prefix: &[String]) -> Vec<Module> {
+/// Expands `a::{b, c::d as e}` to `a::b` and `a::c::d`.
+fn expand(text: &str, prefix: &[String]) -> Vec<Module> {
     let text = text.trim();
     let segments = |path: &str| {
         path.split("::")
@@ -92,7 +97,7 @@ fn tree(text: &str, prefix: &[String]) -> Vec<Module> {
             '}' => depth -= 1,
             ',' if depth == 0 => {
                 if !list[begin..at].trim().is_empty() {
-                    paths.extend(tree(&list[begin..at], &prefix));
+                    paths.extend(expand(&list[begin..at], &prefix));
                 }
                 begin = (at + 1).min(list.len());
             }
@@ -128,12 +133,12 @@ fn absolute(module: &Module, path: &[String], files: &BTreeMap<Module, File>) ->
     Some([base, path.to_vec()].concat())
 }
 
-/// The file that defines what a path names, behind all re-exports.
+/// Follows re-exports to the file that defines the target of a path.
 fn defined_in(path: &Module, files: &BTreeMap<Module, File>, hops: u8) -> Option<Module> {
     let length = (0..=path.len()).rev().find(|length| files.contains_key(&path[..*length]))?;
     let (module, rest) = path.split_at(length);
-    let exported = rest.first().and_then(|name| files[module].exported.get(name));
-    match exported {
+    let re_exported = rest.first().and_then(|name| files[module].re_exports.get(name));
+    match re_exported {
         Some(target) if hops > 0 => {
             defined_in(&[target.as_slice(), &rest[1..]].concat(), files, hops - 1)
         }
@@ -142,22 +147,26 @@ fn defined_in(path: &Module, files: &BTreeMap<Module, File>, hops: u8) -> Option
     }
 }
 
-/// A module that re-exports what its own children define does not need them for it.
-fn needs(module: &Module, file: &File, files: &BTreeMap<Module, File>) -> BTreeSet<Module> {
-    let mut needed = BTreeSet::new();
-    for (path, is_exported) in &file.named {
+/// A module does not depend on its own children by re-exporting what they define.
+fn dependencies_of(
+    module: &Module,
+    file: &File,
+    files: &BTreeMap<Module, File>,
+) -> BTreeSet<Module> {
+    let mut dependencies = BTreeSet::new();
+    for (path, is_re_exported) in &file.named {
         if let Some(target) = defined_in(path, files, 8)
             && target != *module
-            && !(*is_exported && target.starts_with(module))
+            && !(*is_re_exported && target.starts_with(module))
         {
-            needed.insert(target);
+            dependencies.insert(target);
         }
     }
-    needed
+    dependencies
 }
 
 #[test]
-fn a_circle_behind_a_re_export_is_found() {
+fn a_cycle_through_a_re_export_is_found() {
     let file = |path: &str, code: &str| {
         (path.split('/').filter(|it| !it.is_empty()).map(str::to_owned).collect(), code.to_owned())
     };
@@ -167,9 +176,9 @@ fn a_circle_behind_a_re_export_is_found() {
         file("a/one", "use crate::b::{self, Two};\nfn it() {}"),
         file("b", "fn it() -> Two { Two }"),
     ];
-    assert_eq!(circles(&sources), Vec::<Vec<String>>::new());
+    assert_eq!(cycles(&sources), Vec::<Vec<String>>::new());
     sources[3].1 += "use crate::a::One;";
-    assert_eq!(circles(&sources), [["a/one", "b"]]);
+    assert_eq!(cycles(&sources), [["a/one", "b"]]);
     sources[3].1 = "fn it() { super::a::Other::new(); }".into();
-    assert_eq!(circles(&sources), [["a/one", "b"]]);
+    assert_eq!(cycles(&sources), [["a/one", "b"]]);
 }

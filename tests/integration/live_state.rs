@@ -1,4 +1,4 @@
-//! What a sensor's live state warns of: items that are taken for repetitions, and a clock that is not set.
+//! The warnings in a sensor's live state: duplicate items, and a clock that is not set.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ async fn live(service: &Service, sensor: &str) -> Value {
 }
 
 #[actix_rt::test]
-async fn repetitions_and_a_clock_that_is_not_set_are_told() {
+async fn the_live_state_reports_duplicates_and_a_clock_that_is_not_set() {
     let database = database().await;
     let broker = Broker::shared().await;
     let service = Service::start(&database, broker, &[]).await;

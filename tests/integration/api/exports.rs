@@ -1,5 +1,5 @@
-//! Measurements leave by the million: as CSV and as lines of JSON, compressed or not, and no longer
-//! than somebody reads.
+//! Exports of measurements: as CSV and NDJSON, compressed or not; an export ends when its client
+//! disconnects or stops reading.
 
 use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ const RUNNING: &str = "\
 select count(*) from pg_stat_activity
 where datname = current_database() and application_name = 'tributary-export'";
 
-async fn measure(api: &Api, sensor: SensorIdentifier, count: u32) {
+async fn insert_measurements(api: &Api, sensor: SensorIdentifier, count: u32) {
     api.execute(&format!(
         "insert into measurement select '{sensor}', to_timestamp(1700000000 + n), to_timestamp(1800000000.5),
              n, 3, jsonb_build_object('n', n, 'text', 'say \"µ\", \\ or' || chr(10) || 'else', 'x', 1.50)
@@ -33,7 +33,7 @@ async fn measure(api: &Api, sensor: SensorIdentifier, count: u32) {
 async fn a_sensor_is_exported_as_csv() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
-    measure(&api, sensor, 3).await;
+    insert_measurements(&api, sensor, 3).await;
 
     let answer = api.get(&format!("{one}/measurements/export?from=1700000002")).await;
 
@@ -69,7 +69,7 @@ async fn a_sensor_is_exported_as_csv() {
 }
 
 #[actix_rt::test]
-async fn csv_names_each_column_once_and_is_harmless_to_excel_where_it_is_asked_to_be() {
+async fn csv_column_names_are_unique_and_safe_excel_escapes_formulas() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
     let value = json!({
@@ -84,7 +84,7 @@ async fn csv_names_each_column_once_and_is_harmless_to_excel_where_it_is_asked_t
     .await;
     let names = "timestamp,value.timestamp,%3D1%2B1,cr,quoted,plain,minus,no,lines";
     let path = format!("{one}/measurements/export?attributes={names}");
-    // A reader of CSV passes over the byte order mark.
+    // The CSV reader skips the byte order mark.
     let lines = async |safe: &str| {
         let answer = api.get(&format!("{path}{safe}")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -121,12 +121,12 @@ async fn csv_names_each_column_once_and_is_harmless_to_excel_where_it_is_asked_t
 }
 
 #[actix_rt::test]
-async fn a_network_is_exported_as_lines_of_json() {
+async fn a_network_is_exported_as_ndjson() {
     let api = Api::start().await;
     let mut sensors = Vec::new();
     for name in ["one", "two"] {
         let (sensor, _) = api.create_sensor(name).await;
-        measure(&api, sensor, 2).await;
+        insert_measurements(&api, sensor, 2).await;
         sensors.push(sensor.to_string());
     }
     sensors.sort();
@@ -138,12 +138,12 @@ async fn a_network_is_exported_as_lines_of_json() {
     assert_eq!(answer.header("content-type"), "application/x-ndjson");
     let lines: Vec<Value> =
         answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let whose: Vec<_> = lines
+    let sensors_and_numbers: Vec<_> = lines
         .iter()
         .map(|it| (it["sensor_identifier"].as_str().unwrap(), it["value"]["n"].as_i64().unwrap()))
         .collect();
     let (first, second) = (sensors[0].as_str(), sensors[1].as_str());
-    assert_eq!(whose, [(first, 1), (first, 2), (second, 1), (second, 2)]);
+    assert_eq!(sensors_and_numbers, [(first, 1), (first, 2), (second, 1), (second, 2)]);
     assert_eq!(
         lines[0],
         json!({
@@ -163,28 +163,28 @@ async fn a_network_is_exported_as_lines_of_json() {
         .collect();
     assert_eq!(values, [json!({ "x": 1.5 }), json!({ "x": 1.5 })]);
 
-    let nobody = SensorIdentifier::random();
-    for path in [format!("networks/{nobody}"), "networks/x".into()] {
+    let unknown = SensorIdentifier::random();
+    for path in [format!("networks/{unknown}"), "networks/x".into()] {
         let problem = api.get(&format!("/api/v1/{path}/measurements/export")).await.expect(404);
         assert_eq!(problem["type"], "/problems/network-not-found");
     }
     let problem =
-        api.get(&format!("/api/v1/sensors/{nobody}/measurements/export")).await.expect(404);
+        api.get(&format!("/api/v1/sensors/{unknown}/measurements/export")).await.expect(404);
     assert_eq!(problem["type"], "/problems/sensor-not-found");
 }
 
 #[actix_rt::test]
-async fn a_head_tells_of_an_export_without_beginning_it() {
+async fn a_head_request_for_an_export_gets_the_headers_and_no_body() {
     let postgres = Postgres::shared().await;
     let api = Api::start_with(postgres, &[("AUTH", "off"), ("EXPORTS_AT_ONCE", "1")]).await;
     let (sensor, one) = api.create_sensor("one").await;
-    measure(&api, sensor, 3).await;
-    let nobody = SensorIdentifier::random();
-    for (there, not_there) in [
-        (one, format!("/api/v1/sensors/{nobody}")),
-        (format!("/api/v1/networks/{DEFAULT_NETWORK}"), format!("/api/v1/networks/{nobody}")),
+    insert_measurements(&api, sensor, 3).await;
+    let random = SensorIdentifier::random();
+    for (known, unknown) in [
+        (one, format!("/api/v1/sensors/{random}")),
+        (format!("/api/v1/networks/{DEFAULT_NETWORK}"), format!("/api/v1/networks/{random}")),
     ] {
-        let path = format!("{there}/measurements/export?format=ndjson");
+        let path = format!("{known}/measurements/export?format=ndjson");
         let address = api.base.strip_prefix("http://").unwrap();
         for coding in [PLAIN, GZIP] {
             let request = format!(
@@ -197,18 +197,18 @@ async fn a_head_tells_of_an_export_without_beginning_it() {
             let (_, body) = answer.split_once("\r\n\r\n").unwrap();
             assert_eq!(body, "", "{answer}");
         }
-        let path = format!("{not_there}/measurements/export");
-        api.ask(Method::HEAD, &path).await.expect_status(404);
+        let path = format!("{unknown}/measurements/export");
+        api.request(Method::HEAD, &path).await.expect_status(404);
     }
 }
 
 #[actix_rt::test]
-async fn an_export_comes_as_the_client_takes_it() {
+async fn the_accept_header_selects_the_format_of_an_export() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
-    measure(&api, sensor, 1).await;
+    insert_measurements(&api, sensor, 1).await;
     let path = format!("{one}/measurements/export");
-    let ask = async |query: &str, accept: &str| {
+    let export = async |query: &str, accept: &str| {
         api.send(Method::GET, &format!("{path}{query}"), &[("accept", accept)], "").await
     };
     for (query, accept, media_type) in [
@@ -219,19 +219,19 @@ async fn an_export_comes_as_the_client_takes_it() {
         ("", "application/json, application/jsonl", "application/x-ndjson"),
         ("", "application/x-ndjson;q=0.9, */*", "application/x-ndjson"),
         ("", "text/*, application/*", "text/csv; charset=utf-8"),
-        // What the query says holds.
+        // `format` in the query overrides the header.
         ("?format=csv", "application/json", "text/csv; charset=utf-8"),
     ] {
-        let answer = ask(query, accept).await;
+        let answer = export(query, accept).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, media_type), "{accept}");
     }
 }
 
 #[actix_rt::test]
-async fn an_export_is_gzipped_for_those_who_ask() {
+async fn an_export_is_gzipped_if_the_client_accepts_gzip() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
-    measure(&api, sensor, 5_000).await;
+    insert_measurements(&api, sensor, 5_000).await;
     let path = format!("{one}/measurements/export");
     let plain = api.get(&path).await;
     assert_eq!(plain.header("content-encoding"), "");
@@ -251,11 +251,11 @@ async fn an_export_is_gzipped_for_those_who_ask() {
 }
 
 #[actix_rt::test]
-async fn an_export_that_nobody_reads_ends_at_the_database() {
+async fn an_export_whose_client_disconnects_ends_in_the_database() {
     let postgres = Postgres::shared().await;
     let api = Api::start_with(postgres, &[("AUTH", "off"), ("EXPORTS_AT_ONCE", "1")]).await;
     let (sensor, one) = api.create_sensor("one").await;
-    // Far more than fits all the buffers on the way.
+    // More than all buffers between the database and the client hold.
     api.execute(&format!(
         "insert into measurement select '{sensor}', to_timestamp(n), now(), n, 0,
              jsonb_build_object('text', repeat(md5(n::text), 100)) from generate_series(1, 20000) n"
@@ -263,25 +263,25 @@ async fn an_export_that_nobody_reads_ends_at_the_database() {
     .await;
     let path = format!("{one}/measurements/export?format=ndjson");
 
-    let mut reading = api.begin(&path).await;
-    assert_eq!(reading.status(), 200);
-    let mut taken = 0;
-    while taken < 100_000 {
-        taken += reading.next().await.unwrap().unwrap().len();
+    let mut export = api.get_streamed(&path).await;
+    assert_eq!(export.status(), 200);
+    let mut received_bytes = 0;
+    while received_bytes < 100_000 {
+        received_bytes += export.next().await.unwrap().unwrap().len();
     }
-    assert_eq!(api.count(RUNNING).await, 1, "it waits for its reader");
+    assert_eq!(api.count(RUNNING).await, 1);
     let refused = api.get(&path).await;
     assert_eq!(refused.header("retry-after"), "10");
     assert_eq!(refused.expect(503)["type"], "/problems/busy");
-    drop(reading);
+    drop(export);
 
     eventually(TIMEOUT, async || match api.count(RUNNING).await {
         0 => Ok(()),
         other => Err(other),
     })
     .await;
-    // The permit is given back as well.
-    let again = eventually(TIMEOUT, async || match api.begin(&path).await {
+    // The permit of the export is released, too.
+    let length = eventually(TIMEOUT, async || match api.get_streamed(&path).await {
         mut answer if answer.status() == 200 => {
             let mut length = 0;
             while let Some(chunk) = answer.next().await {
@@ -292,11 +292,11 @@ async fn an_export_that_nobody_reads_ends_at_the_database() {
         other => Err(other.status()),
     })
     .await;
-    assert!(again > 20_000 * 3_200, "all of it: {again}");
+    assert!(length > 20_000 * 3_200, "{length}");
 }
 
-/// 64 MB that do not shrink much: far more than fits all the buffers on the way.
-async fn measure_much(api: &Api, sensor: SensorIdentifier) {
+/// Inserts 64 MB that compress badly: more than all buffers between the database and the client hold.
+async fn insert_64_mb(api: &Api, sensor: SensorIdentifier) {
     api.execute(&format!(
         "insert into measurement select '{sensor}', to_timestamp(n), now(), n, 0, jsonb_build_object('text',
              (select string_agg(md5(n::text || '-' || m), '') from generate_series(1, 100) m))
@@ -305,85 +305,85 @@ async fn measure_much(api: &Api, sensor: SensorIdentifier) {
     .await;
 }
 
-/// How a request asks for an answer as it is, and for one that is compressed.
+/// Header lines that request an uncompressed and a compressed answer.
 const PLAIN: &str = "";
 const GZIP: &str = "Accept-Encoding: gzip\r\n";
 
-/// The last chunk is empty ([RFC 9112, 7.1]); without it every client knows that something is missing.
-fn looks_whole(answer: &[u8]) -> bool {
+/// Whether the answer ends with the empty last chunk ([RFC 9112, 7.1]), without which it is truncated.
+fn is_complete(answer: &[u8]) -> bool {
     assert!(answer.starts_with(b"HTTP/1.1 200 "));
     answer.ends_with(b"\r\n0\r\n\r\n")
 }
 
 #[actix_rt::test]
-async fn an_export_that_fails_does_not_look_whole() {
+async fn an_export_that_fails_has_no_last_chunk() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
-    measure_much(&api, sensor).await;
+    insert_64_mb(&api, sensor).await;
     let path = format!("{one}/measurements/export");
-    let ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+    let terminate = "select count(pg_terminate_backend(pid)) from pg_stat_activity
         where datname = current_database() and application_name = 'tributary-export'";
 
-    let whole = raw_answer(&api, &path, PLAIN, async || {}).await;
+    let complete = raw_answer(&api, &path, PLAIN, async || {}).await;
     let some = raw_answer(&api, &format!("{path}?to=10"), GZIP, async || {}).await;
-    assert!(looks_whole(&whole) && looks_whole(&some));
+    assert!(is_complete(&complete) && is_complete(&some));
     for coding in [PLAIN, GZIP] {
-        let end = async || assert_eq!(api.count(ended).await, 1);
-        let cut = raw_answer(&api, &path, coding, end).await;
-        assert!(cut.len() < whole.len() && !looks_whole(&cut), "{coding}");
+        let terminate = async || assert_eq!(api.count(terminate).await, 1);
+        let truncated = raw_answer(&api, &path, coding, terminate).await;
+        assert!(truncated.len() < complete.len() && !is_complete(&truncated), "{coding}");
     }
 }
 
 #[actix_rt::test]
 #[cfg(target_os = "linux")]
-async fn a_reader_that_sleeps_too_long_does_not_get_what_looks_whole() {
+async fn an_export_over_its_write_timeout_has_no_last_chunk() {
     let settings = [("AUTH", "off"), ("HTTP_WRITE_TIMEOUT_SECS", "1")];
     let api = Api::start_with(Postgres::shared().await, &settings).await;
     let (sensor, one) = api.create_sensor("one").await;
-    measure_much(&api, sensor).await;
+    insert_64_mb(&api, sensor).await;
     let path = format!("{one}/measurements/export");
     for coding in [PLAIN, GZIP] {
-        let sleep = async || {
+        let until_ended = async || {
             eventually(TIMEOUT, async || match api.count(RUNNING).await {
                 0 => Ok(()),
                 other => Err(other),
             })
             .await;
         };
-        let cut = raw_answer(&api, &path, coding, sleep).await;
-        assert!(!looks_whole(&cut), "{coding}");
+        let truncated = raw_answer(&api, &path, coding, until_ended).await;
+        assert!(!is_complete(&truncated), "{coding}");
     }
 }
 
-/// The clocks on the way are longer than a test should take, but for this one: the database's, for a
-/// client that takes nothing, ran out after 20 s, and ours after 30 s.
+/// Pauses longer than the timeouts that once ended such an export: the database's, after 20 s for a client
+/// that reads nothing, and the service's, after 30 s.
 #[actix_rt::test]
-async fn a_reader_that_pauses_is_served() {
+async fn a_client_that_pauses_for_35_seconds_gets_the_whole_export() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
-    measure_much(&api, sensor).await;
+    insert_64_mb(&api, sensor).await;
     let pause = async || tokio::time::sleep(Duration::from_secs(35)).await;
     let path = format!("{one}/measurements/export?format=ndjson");
     let answer = raw_answer(&api, &path, PLAIN, pause).await;
-    assert!(looks_whole(&answer));
+    assert!(is_complete(&answer));
     let lines = answer.windows(2).filter(|pair| *pair == b"}\n").count();
     assert_eq!(lines, 20_000);
 }
 
-/// All bytes of an answer until the server hangs up; `begun` runs when the first have come.
-async fn raw_answer(api: &Api, path: &str, headers: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
+/// All bytes of an answer until the server closes the connection; `hook` runs after the first read.
+async fn raw_answer(api: &Api, path: &str, headers: &str, hook: impl AsyncFnOnce()) -> Vec<u8> {
     let address = api.base.strip_prefix("http://").unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
-    raw(api, &request, begun).await
+    raw(api, &request, hook).await
 }
 
-async fn raw(api: &Api, request: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
+async fn raw(api: &Api, request: &str, hook: impl AsyncFnOnce()) -> Vec<u8> {
     let address = api.base.strip_prefix("http://").unwrap();
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.writable().await.unwrap();
     assert_eq!(stream.try_write(request.as_bytes()).unwrap(), request.len());
-    let (mut bytes, mut buffer, mut begun) = (Vec::new(), vec![0; 1 << 16], Some(begun));
+    let (mut bytes, mut buffer, mut hook) = (Vec::new(), vec![0; 1 << 16], Some(hook));
     loop {
         stream.readable().await.unwrap();
         match stream.try_read(&mut buffer) {
@@ -392,8 +392,8 @@ async fn raw(api: &Api, request: &str, begun: impl AsyncFnOnce()) -> Vec<u8> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(_cut_off) => return bytes,
         }
-        if let Some(begun) = begun.take() {
-            begun().await;
+        if let Some(hook) = hook.take() {
+            hook().await;
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The document is true: it describes what is served, all of it and nothing else, and the page that
-//! shows it asks nobody but the service.
+//! The OpenAPI document matches what is served; its page loads nothing from other servers.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +14,8 @@ fn methods_of(operations: &Value) -> BTreeSet<String> {
     operations.as_object().unwrap().keys().map(|it| it.to_uppercase()).collect()
 }
 
-/// A path of the document with something in the place of its names.
-fn filled(path: &str) -> String {
+/// Replaces the parameters of a path of the document with a UUID.
+fn instantiate(path: &str) -> String {
     let mut parts: Vec<&str> = path.split('/').collect();
     for part in parts.iter_mut().filter(|part| part.starts_with('{')) {
         *part = "81bf7042-e20f-4a97-ac44-c15853e3618f";
@@ -25,13 +24,13 @@ fn filled(path: &str) -> String {
 }
 
 #[actix_rt::test]
-async fn every_path_and_method_is_served_and_no_other() {
+async fn every_documented_path_serves_exactly_its_documented_methods() {
     let api = Api::start().await;
     let document = api.get(DOCUMENT).await.expect(200);
     let paths = document["paths"].as_object().unwrap();
     for (path, operations) in paths {
-        // A method that nobody serves is answered with those that are served.
-        let answer = api.ask(Method::TRACE, &filled(path)).await;
+        // The 405 for an unknown method lists the methods that are served.
+        let answer = api.request(Method::TRACE, &instantiate(path)).await;
         assert_eq!(answer.status, 405, "{path}: {answer:?}");
         let served: BTreeSet<String> = answer
             .header("allow")
@@ -43,14 +42,14 @@ async fn every_path_and_method_is_served_and_no_other() {
     }
 }
 
-/// Its script and style are built with the dashboard, whose tests show the page in a browser.
+/// The page's script and style are built with the dashboard, whose tests open the page in a browser.
 #[actix_rt::test]
 async fn the_page_lists_every_operation_without_its_script() {
     let api = Api::start().await;
-    let to_the_page = api.get("/docs").await;
-    assert_eq!((to_the_page.status, to_the_page.header("location")), (200, ""), "it was followed");
+    let redirected = api.get("/docs").await;
+    assert_eq!((redirected.status, redirected.header("location")), (200, ""));
     let page = api.get("/docs/").await;
-    let without_script = page.text.split("<noscript>").nth(1).expect("there is a text");
+    let without_script = page.text.split("<noscript>").nth(1).expect("a noscript element");
     for line in ["<code>GET /api/v1/sensors</code>", "republish</code>", "(admin)", "(no token)"] {
         assert!(without_script.contains(line), "{line}: {without_script}");
     }
@@ -61,7 +60,7 @@ async fn the_page_lists_every_operation_without_its_script() {
 }
 
 #[actix_rt::test]
-async fn what_can_be_said_is_said_in_the_document() {
+async fn the_document_lists_bounds_enums_examples_and_problems() {
     let api = Api::start().await;
     let document = api.get(DOCUMENT).await.expect(200);
     let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
@@ -72,50 +71,50 @@ async fn what_can_be_said_is_said_in_the_document() {
 
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
-            let what = format!("{method} {path}");
+            let route = format!("{method} {path}");
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
                 let schema = &parameter["schema"];
                 if parameter["name"] == "limit" {
-                    let most = if what.starts_with("delete") { 10_000 } else { 1_000 };
+                    let maximum = if route.starts_with("delete") { 10_000 } else { 1_000 };
                     assert_eq!(
                         (&schema["minimum"], &schema["maximum"]),
-                        (&json!(1), &json!(most)),
-                        "{what}"
+                        (&json!(1), &json!(maximum)),
+                        "{route}"
                     );
-                    assert!(schema["default"].is_u64(), "{what}");
+                    assert!(schema["default"].is_u64(), "{route}");
                 }
-                let words = ["order", "sort", "format"].iter().any(|it| parameter["name"] == *it);
-                assert!(!words || schema["enum"].is_array(), "{what}: {parameter}");
-                assert!(!schema.to_string().contains("\"null\""), "{what}: {parameter}");
+                let is_enum = ["order", "sort", "format"].iter().any(|it| parameter["name"] == *it);
+                assert!(!is_enum || schema["enum"].is_array(), "{route}: {parameter}");
+                assert!(!schema.to_string().contains("\"null\""), "{route}: {parameter}");
             }
-            assert!(operation["responses"]["405"]["headers"]["Allow"].is_object(), "{what}");
+            assert!(operation["responses"]["405"]["headers"]["Allow"].is_object(), "{route}");
             for (status, response) in operation["responses"].as_object().unwrap() {
                 for content in response["content"].as_object().into_iter().flatten() {
                     let examples = content.1["examples"].as_object();
                     let has_some = examples.is_some_and(|examples| !examples.is_empty());
-                    assert!(has_some || !content.1["example"].is_null(), "{what} {status}");
+                    assert!(has_some || !content.1["example"].is_null(), "{route} {status}");
                     for example in examples.into_iter().flatten() {
-                        assert_eq!(example.1["value"]["status"].to_string(), *status, "{what}");
+                        assert_eq!(example.1["value"]["status"].to_string(), *status, "{route}");
                     }
                 }
             }
         }
     }
-    let of = |path: &str, method: &str, status: &str| -> Vec<String> {
+    let problems = |path: &str, method: &str, status: &str| -> Vec<String> {
         let response = &document["paths"][path][method]["responses"][status];
         let examples = &response["content"]["application/problem+json"]["examples"];
         examples.as_object().unwrap().keys().cloned().collect()
     };
     let sensors = "/api/v1/sensors";
     let republish = "/api/v1/sensors/{identifier}/configurations/{revision}/republish";
-    assert_eq!(of(sensors, "post", "409"), ["identifier-taken", "name-taken"]);
-    assert_eq!(of(republish, "post", "409"), ["not-newest"]);
-    assert_eq!(of(republish, "post", "404"), ["configuration-not-found", "sensor-not-found"]);
-    assert_eq!(of("/api/v1/tokens/{token}", "get", "404"), ["token-not-found"]);
+    assert_eq!(problems(sensors, "post", "409"), ["identifier-taken", "name-taken"]);
+    assert_eq!(problems(republish, "post", "409"), ["not-newest"]);
+    assert_eq!(problems(republish, "post", "404"), ["configuration-not-found", "sensor-not-found"]);
+    assert_eq!(problems("/api/v1/tokens/{token}", "get", "404"), ["token-not-found"]);
 }
 
 #[actix_rt::test]
-async fn examples_have_the_members_that_answers_have() {
+async fn examples_have_the_same_members_as_answers() {
     let api = Api::start().await;
     let document = api.get(DOCUMENT).await.expect(200);
     let (_, one) = api.create_sensor("one").await;
@@ -143,13 +142,13 @@ async fn examples_have_the_members_that_answers_have() {
     }
 }
 
-/// The tool that holds the rest to the document waits for the end of an answer.
+/// The tool that checks the other routes against the document reads each answer to its end.
 #[actix_rt::test]
 async fn streams_answer_as_the_document_describes() {
     let api = Api::start().await;
     let document = api.get(DOCUMENT).await.expect(200);
     let (_, one) = api.create_sensor("one").await;
-    let nobody = format!("/api/v1/sensors/{}", uuid::Uuid::new_v4());
+    let unknown_sensor = format!("/api/v1/sensors/{}", uuid::Uuid::new_v4());
     let (sensors, sensor) = ("/api/v1/streams/sensors", "/api/v1/sensors/{identifier}/stream");
     let described = |path: &str, status: u16| {
         let response = &document["paths"][path]["get"]["responses"][status.to_string()];
@@ -157,17 +156,17 @@ async fn streams_answer_as_the_document_describes() {
         content.map(|content| content.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
     };
     for (template, path) in [(sensors, sensors.to_owned()), (sensor, format!("{one}/stream"))] {
-        let mut opened = api.begin(&path).await;
-        assert_eq!(opened.status(), 200, "{path}");
-        let media_type = opened.headers().get("content-type").unwrap().to_str().unwrap().to_owned();
+        let mut stream = api.get_streamed(&path).await;
+        assert_eq!(stream.status(), 200, "{path}");
+        let media_type = stream.headers().get("content-type").unwrap().to_str().unwrap().to_owned();
         assert_eq!(described(template, 200), [media_type.as_str()], "{path}");
         let mut first = Vec::new();
         while !first.ends_with(b"\n\n") {
-            let chunk = futures_util::StreamExt::next(&mut opened).await.unwrap().unwrap();
+            let chunk = futures_util::StreamExt::next(&mut stream).await.unwrap().unwrap();
             first.extend_from_slice(&chunk);
         }
         assert!(first.starts_with(b"retry: 3000\nevent: "), "{first:?}");
-        // The first event has the members of the schema that is named for it.
+        // The first event has the members of its schema.
         let text = String::from_utf8(first).unwrap();
         let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         let data: Value = serde_json::from_str(line("data: ")).unwrap();
@@ -186,7 +185,7 @@ async fn streams_answer_as_the_document_describes() {
     for (template, answer) in [
         (sensors, api.get(&format!("{sensors}?since=1")).await),
         (sensor, api.get(&format!("{one}/stream?since=1")).await),
-        (sensor, api.get(&format!("{nobody}/stream")).await),
+        (sensor, api.get(&format!("{unknown_sensor}/stream")).await),
     ] {
         assert!(answer.status >= 400, "{template}: {answer:?}");
         let media_type = answer.header("content-type").to_owned();

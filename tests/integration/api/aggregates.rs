@@ -1,4 +1,4 @@
-//! What a sensor measured is summed up by bucket of time, and always says what the rows say.
+//! Measurements are aggregated by time bucket; roll-up and rows give the same result.
 
 use serde_json::{Value, json};
 use tributary::domain::{SensorIdentifier, Timestamp};
@@ -9,8 +9,8 @@ use super::fixture::{Api, store_config};
 /// 2023-11-13T00:00:00Z, a Monday.
 const MONDAY: i64 = 1_699_833_600;
 
-/// A measurement every ten seconds for so many, with the number of the ten seconds in it.
-async fn measured(api: &Api, name: &str, count: u32) -> (SensorIdentifier, String) {
+/// Creates a sensor with `count` measurements, one every 10 s; `n` is the measurement's number.
+async fn sensor_with_measurements(api: &Api, name: &str, count: u32) -> (SensorIdentifier, String) {
     let (identifier, one) = api.create_sensor(name).await;
     api.execute(&format!(
         "insert into measurement select '{identifier}', to_timestamp({MONDAY} + n * 10), now(),
@@ -33,9 +33,9 @@ fn counts(page: &Value, attribute: &str) -> Vec<i64> {
 }
 
 #[actix_rt::test]
-async fn numbers_are_summed_up_and_others_left_out() {
+async fn numbers_are_aggregated_and_other_values_are_ignored() {
     let api = Api::start().await;
-    let (_, one) = measured(&api, "one", 12).await;
+    let (_, one) = sensor_with_measurements(&api, "one", 12).await;
     let to = MONDAY + 600;
 
     let query = format!("bucket=1m&attributes=n,half,text,mixed&from={MONDAY}&to={to}");
@@ -56,14 +56,14 @@ async fn numbers_are_summed_up_and_others_left_out() {
     assert_eq!((page["items"].as_array().unwrap().len(), &page["next"]), (2, &Value::Null));
     let cut = format!("bucket=1d&attributes=n&from={}&to={}", MONDAY + 15, MONDAY + 45);
     assert_eq!(counts(&aggregates(&api, &one, &cut).await, "n"), [3]);
-    let none = aggregates(&api, &one, "bucket=1d&attributes=n").await;
-    assert_eq!(none, json!({ "items": [], "next": null, "source": "rollup" }), "nothing lately");
+    let in_default_range = aggregates(&api, &one, "bucket=1d&attributes=n").await;
+    assert_eq!(in_default_range, json!({ "items": [], "next": null, "source": "rollup" }));
 }
 
 #[actix_rt::test]
-async fn whole_hours_come_from_the_roll_up_and_others_from_the_rows() {
+async fn whole_hours_are_read_from_the_roll_up_and_partial_hours_from_the_rows() {
     let api = Api::start().await;
-    let (_, one) = measured(&api, "one", 4_320).await;
+    let (_, one) = sensor_with_measurements(&api, "one", 4_320).await;
     let query = format!("attributes=n,mixed&from={MONDAY}&to={}&bucket=", MONDAY + 43_200);
     let (hours, day, odd) = (format!("{query}1h"), format!("{query}1d"), format!("{query}5000"));
     let read = async || {
@@ -72,7 +72,7 @@ async fn whole_hours_come_from_the_roll_up_and_others_from_the_rows() {
         (hours, day, aggregates(&api, &one, &odd).await)
     };
 
-    // Not yet rolled up, so that they are read from the rows.
+    // Hours that are pending in rollup_rebuild are read from the rows.
     api.execute("insert into rollup_rebuild (from_hour, to_hour) values (0, 1)").await;
     let (mut hours_of_rows, mut day_of_rows, odd_of_rows) = read().await;
     assert_eq!(hours_of_rows["source"], "rows");
@@ -86,7 +86,7 @@ async fn whole_hours_come_from_the_roll_up_and_others_from_the_rows() {
     day_of_rows["source"] = "rollup".into();
     assert_eq!(read().await, (hours_of_rows, day_of_rows.clone(), odd_of_rows));
 
-    // They outlive the rows, also for a part of a day; a partial hour does not.
+    // Whole hours remain after the rows are deleted, also for a part of a day; partial hours do not.
     api.execute("delete from measurement").await;
     let (hours_left, day_left, odd_left) = read().await;
     assert_eq!((counts(&hours_left, "n"), &day_left), (vec![360; 12], &day_of_rows));
@@ -96,9 +96,9 @@ async fn whole_hours_come_from_the_roll_up_and_others_from_the_rows() {
 }
 
 #[actix_rt::test]
-async fn pages_of_hours_skip_what_is_empty() {
+async fn pages_of_hours_skip_empty_buckets() {
     let api = Api::start().await;
-    let (identifier, one) = measured(&api, "one", 1_440).await;
+    let (identifier, one) = sensor_with_measurements(&api, "one", 1_440).await;
     api.execute(&format!(
         "insert into measurement values
          ('{identifier}', to_timestamp({MONDAY} + 86400 * 300 + 61), now(), 1, 0, '{{\"n\":5}}')"
@@ -111,7 +111,7 @@ async fn pages_of_hours_skip_what_is_empty() {
     assert_eq!(seen, [vec![0, 3_600, 7_200], vec![10_800, 86_400 * 300]]);
 }
 
-/// The beginnings of the buckets of each page.
+/// The bucket starts of each page, in seconds after [`MONDAY`].
 async fn pages(api: &Api, one: &str, query: &str) -> Vec<Vec<i64>> {
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -123,7 +123,7 @@ async fn pages(api: &Api, one: &str, query: &str) -> Vec<Vec<i64>> {
     }
 }
 
-/// Counts and sums up what `measured` has inserted.
+/// Rebuilds the roll-up from all rows.
 async fn roll_up(api: &Api) {
     let config = store_config(&api.database.url, &[]);
     api.execute("delete from rollup_rebuild").await;
@@ -132,9 +132,9 @@ async fn roll_up(api: &Api) {
 }
 
 #[actix_rt::test]
-async fn pages_skip_what_is_empty() {
+async fn pages_of_minutes_skip_empty_buckets() {
     let api = Api::start().await;
-    let (identifier, one) = measured(&api, "one", 30).await;
+    let (identifier, one) = sensor_with_measurements(&api, "one", 30).await;
     api.execute(&format!(
         "insert into measurement values
          ('{identifier}', to_timestamp({MONDAY} + 86400 * 300 + 61), now(), 1, 0, '{{\"n\":5}}')"
@@ -149,7 +149,7 @@ async fn pages_skip_what_is_empty() {
 }
 
 #[actix_rt::test]
-async fn numbers_beyond_a_double_break_nothing() {
+async fn numbers_outside_the_range_of_a_double_do_not_fail_the_query() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
     api.execute(&format!(
@@ -168,11 +168,11 @@ async fn numbers_beyond_a_double_break_nothing() {
 }
 
 #[actix_rt::test]
-async fn a_sensor_that_is_not_there_has_no_aggregates() {
+async fn an_unknown_sensor_has_no_aggregates() {
     let api = Api::start().await;
-    let nobody = format!("/api/v1/sensors/{}", SensorIdentifier::random());
+    let unknown_sensor = format!("/api/v1/sensors/{}", SensorIdentifier::random());
     for path in ["measurements/aggregates?bucket=1h&attributes=n", "log-messages/aggregates"] {
-        let problem = api.get(&format!("{nobody}/{path}")).await.expect(404);
+        let problem = api.get(&format!("{unknown_sensor}/{path}")).await.expect(404);
         assert_eq!(problem["type"], "/problems/sensor-not-found", "{path}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a sensor said is narrowed to a span, a direction, some attributes, a severity, a text.
+//! Lists of a sensor's data are filtered by time range, attributes, severity and text, and ordered.
 
 use serde_json::{Value, json};
 use tributary::domain::SensorIdentifier;
@@ -6,8 +6,8 @@ use tributary::domain::SensorIdentifier;
 use super::fixture::Api;
 use crate::support::postgres::Postgres;
 
-/// A sensor that measured n at second 1,700,000,000 + n, for n from 0 to 9.
-async fn measured(api: &Api, name: &str) -> (SensorIdentifier, String) {
+/// Creates a sensor with the measurements n = 0 to 9, created at second 1,700,000,000 + n.
+async fn sensor_with_measurements(api: &Api, name: &str) -> (SensorIdentifier, String) {
     let (identifier, one) = api.create_sensor(name).await;
     api.execute(&format!(
         "insert into measurement select '{identifier}', to_timestamp(1700000000 + n), now(), n, 3,
@@ -24,9 +24,9 @@ fn numbers(page: &Value) -> Vec<i64> {
 }
 
 #[actix_rt::test]
-async fn a_span_holds_its_beginning_and_not_its_end() {
+async fn a_time_range_includes_from_and_excludes_to() {
     let api = Api::start().await;
-    let (_, one) = measured(&api, "one").await;
+    let (_, one) = sensor_with_measurements(&api, "one").await;
     for (query, expected) in [
         ("from=1700000007", vec![9, 8, 7]),
         ("to=1700000002", vec![1, 0]),
@@ -44,10 +44,10 @@ async fn a_span_holds_its_beginning_and_not_its_end() {
 }
 
 #[actix_rt::test]
-async fn pages_go_on_in_their_direction() {
+async fn pages_continue_in_their_order() {
     let api = Api::start().await;
-    let (identifier, one) = measured(&api, "one").await;
-    // Years before the others, so that it lies beyond what is looked at first.
+    let (identifier, one) = sensor_with_measurements(&api, "one").await;
+    // Years older than the others, so that it is outside the range that is searched first.
     api.execute(&format!(
         "insert into measurement values ('{identifier}', to_timestamp(1), now(), 1, 0, '{{\"n\":-1}}')"
     ))
@@ -69,9 +69,9 @@ async fn pages_go_on_in_their_direction() {
 }
 
 #[actix_rt::test]
-async fn only_the_attributes_that_are_asked_for_come() {
+async fn only_the_requested_attributes_are_returned() {
     let api = Api::start().await;
-    let (_, one) = measured(&api, "one").await;
+    let (_, one) = sensor_with_measurements(&api, "one").await;
 
     let page = api.get(&format!("{one}/measurements?attributes=even,n&limit=2")).await.expect(200);
     let values: Vec<_> = page["items"].as_array().unwrap().iter().map(|it| &it["value"]).collect();
@@ -79,16 +79,16 @@ async fn only_the_attributes_that_are_asked_for_come() {
 
     let some = api.get(&format!("{one}/measurements?attributes=a%5C,b")).await.expect(200);
     let items = some["items"].as_array().unwrap();
-    assert_eq!(items.len(), 5, "those that have it");
+    assert_eq!(items.len(), 5, "measurements with the attribute");
     assert!(items.iter().all(|it| it["value"] == json!({ "a,b": "x" })));
     let none = api.get(&format!("{one}/measurements?attributes=pressure")).await.expect(200);
     assert_eq!(none, json!({ "items": [], "next": null }));
 }
 
 #[actix_rt::test]
-async fn the_latest_measurement_is_one() {
+async fn the_latest_measurement_is_returned_alone() {
     let api = Api::start().await;
-    let (_, one) = measured(&api, "one").await;
+    let (_, one) = sensor_with_measurements(&api, "one").await;
     let (_, silent) = api.create_sensor("silent").await;
 
     let latest = api.get(&format!("{one}/measurements/latest")).await.expect(200);
@@ -98,15 +98,15 @@ async fn the_latest_measurement_is_one() {
     assert_eq!(latest["creation_timestamp"], "2023-11-14T22:13:29Z");
     let problem = api.get(&format!("{silent}/measurements/latest")).await.expect(404);
     assert_eq!(problem["type"], "/problems/measurement-not-found");
-    let nobody = format!("/api/v1/sensors/{}/measurements/latest", SensorIdentifier::random());
-    assert_eq!(api.get(&nobody).await.expect(404)["type"], "/problems/sensor-not-found");
+    let unknown = format!("/api/v1/sensors/{}/measurements/latest", SensorIdentifier::random());
+    assert_eq!(api.get(&unknown).await.expect(404)["type"], "/problems/sensor-not-found");
 }
 
 #[actix_rt::test]
-async fn a_page_is_cut_when_it_becomes_long() {
+async fn a_page_over_4_mib_ends_early() {
     let api = Api::start().await;
     let (identifier, one) = api.create_sensor("one").await;
-    // 1 MB each, which PostgreSQL keeps compressed; a page takes 4 MiB.
+    // 1 MB each, which PostgreSQL compresses; a page is limited to 4 MiB.
     api.execute(&format!(
         "insert into measurement select '{identifier}', to_timestamp(n), now(), n, 0,
              jsonb_build_object('n', n, 'text', repeat('x', 1000000)) from generate_series(0, 11) n"
@@ -222,7 +222,7 @@ async fn heartbeats_are_found_by_revision_and_success() {
 }
 
 #[actix_rt::test]
-async fn what_cannot_be_meant_is_refused_by_name() {
+async fn an_invalid_parameter_is_rejected_by_name() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     for (path, parameter) in [
@@ -263,11 +263,11 @@ async fn what_cannot_be_meant_is_refused_by_name() {
 }
 
 #[actix_rt::test]
-async fn a_read_that_takes_too_long_is_ended() {
+async fn a_read_over_its_timeout_gets_503() {
     let postgres = Postgres::shared().await;
     let api =
         Api::start_with(postgres, &[("AUTH", "off"), ("DATABASE_READ_TIMEOUT_SECS", "1")]).await;
-    let (_, one) = measured(&api, "one").await;
+    let (_, one) = sensor_with_measurements(&api, "one").await;
     let locker = crate::support::postgres::connect(&api.database.url).await.unwrap();
     locker.batch_execute("begin; lock table measurement").await.unwrap();
 
@@ -280,9 +280,9 @@ async fn a_read_that_takes_too_long_is_ended() {
 }
 
 #[actix_rt::test]
-async fn a_cursor_goes_on_in_its_own_list_alone() {
+async fn a_cursor_is_valid_only_for_its_own_list_and_order() {
     let api = Api::start().await;
-    let (identifier, one) = measured(&api, "one").await;
+    let (identifier, one) = sensor_with_measurements(&api, "one").await;
     api.execute(&format!(
         "insert into heartbeat select '{identifier}', to_timestamp(n), now(), n, n, true
              from generate_series(0, 4) n;
@@ -319,7 +319,7 @@ async fn a_cursor_goes_on_in_its_own_list_alone() {
 }
 
 #[actix_rt::test]
-async fn an_attribute_that_is_named_twice_is_named_in_the_refusal() {
+async fn a_duplicate_attribute_is_named_in_the_problem() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     for list in ["measurements?", "measurements/aggregates?bucket=1h&", "measurements/export?"] {

@@ -1,4 +1,4 @@
-//! What cannot be done as asked is refused with a problem document that says what is at fault.
+//! Invalid requests get a problem document that names the invalid part.
 
 use actix_web::http::Method;
 use serde_json::json;
@@ -19,7 +19,7 @@ fn assert_problem(answer: Answer, status: u16, kind: &str) -> serde_json::Value 
 }
 
 #[actix_rt::test]
-async fn a_member_at_fault_is_pointed_to() {
+async fn an_invalid_member_is_named_by_a_json_pointer() {
     let api = Api::start().await;
     let long = "x".repeat(201);
     for (body, pointer) in [
@@ -48,7 +48,7 @@ async fn a_member_at_fault_is_pointed_to() {
 }
 
 #[actix_rt::test]
-async fn a_configuration_that_cannot_be_held_is_refused_by_reason() {
+async fn an_invalid_configuration_is_rejected_with_its_reason() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     let long_key = "ä".repeat(65);
@@ -78,12 +78,12 @@ async fn a_configuration_that_cannot_be_held_is_refused_by_reason() {
     }
     assert_eq!(api.count("select count(*) from configuration").await, 0);
     assert_eq!(api.count("select count(*) from sensor").await, 1);
-    let nobody = format!("/api/v1/sensors/{}/configurations", SensorIdentifier::random());
-    assert_problem(api.post(&nobody, "{}").await, 404, "sensor-not-found");
+    let unknown = format!("/api/v1/sensors/{}/configurations", SensorIdentifier::random());
+    assert_problem(api.post(&unknown, "{}").await, 404, "sensor-not-found");
 }
 
 #[actix_rt::test]
-async fn nobody_takes_a_parameter_that_has_no_meaning() {
+async fn unknown_query_parameters_get_400() {
     let api = Api::start().await;
     for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/openapi.json"] {
         api.get(path).await.expect_status(200);
@@ -93,7 +93,7 @@ async fn nobody_takes_a_parameter_that_has_no_meaning() {
 }
 
 #[actix_rt::test]
-async fn a_parameter_at_fault_is_named() {
+async fn an_invalid_parameter_is_named() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     for (path, parameter) in [
@@ -126,19 +126,19 @@ async fn unknown_paths_and_sensors_are_not_found() {
     {
         assert_problem(api.get(path).await, 404, "route-not-found");
     }
-    let someone = SensorIdentifier::random().to_string();
-    for identifier in [someone.as_str(), "7", "%ff", &someone.replace('-', "")] {
+    let unknown = SensorIdentifier::random().to_string();
+    for identifier in [unknown.as_str(), "7", "%ff", &unknown.replace('-', "")] {
         let path = format!("/api/v1/sensors/{identifier}");
         let problem = assert_problem(api.get(&path).await, 404, "sensor-not-found");
-        let says_how = problem["detail"].as_str().unwrap().contains("hyphenated form");
-        assert_eq!(says_how, identifier != someone, "{problem}");
-        assert_problem(api.ask(Method::DELETE, &path).await, 404, "sensor-not-found");
+        let explains_the_form = problem["detail"].as_str().unwrap().contains("hyphenated form");
+        assert_eq!(explains_the_form, identifier != unknown, "{problem}");
+        assert_problem(api.request(Method::DELETE, &path).await, 404, "sensor-not-found");
     }
-    assert_problem(api.get(&format!("/api/v1/sensors/{someone}/x")).await, 404, "route-not-found");
+    assert_problem(api.get(&format!("/api/v1/sensors/{unknown}/x")).await, 404, "route-not-found");
 }
 
 #[actix_rt::test]
-async fn other_methods_are_refused_with_those_that_are_allowed() {
+async fn other_methods_get_405_with_the_allowed_methods() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     for (method, path, allowed) in [
@@ -148,11 +148,11 @@ async fn other_methods_are_refused_with_those_that_are_allowed() {
         (Method::PUT, &format!("{one}/configurations"), "GET, HEAD, POST"),
         (Method::POST, &format!("{one}/measurements"), "GET, HEAD"),
     ] {
-        let answer = api.ask(method, path).await;
+        let answer = api.request(method, path).await;
         assert_eq!(answer.header("allow"), allowed, "{path}");
         assert_problem(answer, 405, "method-not-allowed");
     }
-    let head = api.ask(Method::HEAD, "/healthz").await;
+    let head = api.request(Method::HEAD, "/healthz").await;
     assert_eq!((head.status, head.text.as_str()), (200, ""));
 }
 
@@ -184,23 +184,23 @@ async fn a_body_is_json_of_a_bounded_size() {
 }
 
 #[actix_rt::test]
-async fn a_requests_identifier_comes_back() {
+async fn a_valid_request_identifier_is_echoed_and_an_invalid_one_is_replaced() {
     let api = Api::start().await;
-    let ask = async |given: &str| {
+    let request_id_for = async |given: &str| {
         let answer = api.send(Method::GET, "/x", &[("x-request-id", given)], "").await;
         assert_problem(answer, 404, "route-not-found")["request_id"].as_str().unwrap().to_owned()
     };
-    assert_eq!(ask("trace-7/a").await, "trace-7/a");
+    assert_eq!(request_id_for("trace-7/a").await, "trace-7/a");
     for given in ["", "a b", "a\"c", "ä", &"x".repeat(129)] {
-        let ours = ask(given).await;
-        assert!(SensorIdentifier::parse(&ours).is_some(), "{given}: {ours}");
+        let generated = request_id_for(given).await;
+        assert!(SensorIdentifier::parse(&generated).is_some(), "{given}: {generated}");
     }
-    let fine = api.get("/healthz").await;
-    assert_eq!(fine.header("x-request-id").len(), 36);
+    let healthz = api.get("/healthz").await;
+    assert_eq!(healthz.header("x-request-id").len(), 36);
 }
 
 #[actix_rt::test]
-async fn an_identifier_has_one_form() {
+async fn identifiers_are_accepted_only_in_hyphenated_form() {
     let api = Api::start().await;
     for list in ["networks", "tokens", "users"] {
         for identifier in ["7", &SensorIdentifier::random().to_string().replace('-', "")] {
@@ -217,7 +217,7 @@ async fn an_identifier_has_one_form() {
 }
 
 #[actix_rt::test]
-async fn null_is_refused_where_it_means_nothing() {
+async fn null_is_rejected_where_the_document_does_not_allow_it() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     let user = json!({ "name": "ada", "role": "viewer", "password": "correct horse" });
@@ -247,17 +247,17 @@ async fn null_is_refused_where_it_means_nothing() {
         assert_eq!(problem["pointer"], format!("/{member}"), "{path} {body}");
     }
     assert_eq!(api.count("select count(*) from sensor").await, 1);
-    // Where the document says what it means, it means that.
+    // Members that the document declares nullable accept null.
     let token = json!({ "name": "t", "role": "viewer", "network": null, "expiry_timestamp": null });
     api.post("/api/v1/tokens", token).await.expect(201);
     api.send_json(Method::PATCH, &user, r#"{"network":null}"#).await.expect(200);
     let body = json!({ "name": "x", "network": "y" });
     let problem = api.post(sensors, body).await.expect(422);
-    assert_eq!(problem["detail"], "it takes the identifier of a network", "a sensor is in one");
+    assert_eq!(problem["detail"], "it takes the identifier of a network");
 }
 
 #[actix_rt::test]
-async fn the_document_says_where_null_may_stand() {
+async fn the_document_declares_which_members_are_nullable() {
     let api = Api::start().await;
     let document = api.get("/api/v1/openapi.json").await.expect(200);
     for (schema, nullable) in [
@@ -282,7 +282,7 @@ async fn the_document_says_where_null_may_stand() {
 }
 
 #[actix_rt::test]
-async fn a_flaw_of_metadata_is_pointed_to() {
+async fn an_invalid_part_of_metadata_is_named_by_a_json_pointer() {
     let api = Api::start().await;
     for (metadata, pointer) in [
         (r#"{"a":1,"\u0061":2}"#, "/metadata/a"),
@@ -297,7 +297,7 @@ async fn a_flaw_of_metadata_is_pointed_to() {
 }
 
 #[actix_rt::test]
-async fn a_body_that_nobody_reads_is_refused() {
+async fn a_body_on_a_route_without_a_body_is_rejected() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     api.post(&format!("{one}/configurations"), "{}").await.expect(202);
@@ -307,7 +307,7 @@ async fn a_body_that_nobody_reads_is_refused() {
         "/api/v1/ingest/resume".into(),
     ] {
         assert_problem(api.post(&path, r#"{"a":1}"#).await, 400, "bad-request");
-        let answer = api.ask(Method::POST, &path).await;
+        let answer = api.request(Method::POST, &path).await;
         assert!(answer.status == 200 || answer.status == 202, "{path}: {answer:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What could not be stored belongs to the network of its sensor, and a page of it has a bound in bytes.
+//! A rejection belongs to the network of its sensor; a page of rejections is limited in bytes.
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use super::fixture::Api;
 
 const REJECTIONS: &str = "/api/v1/rejections";
 
-/// A sensor in this network, of which one message of so many bytes was refused.
-async fn refused(api: &Api, network: Option<NetworkIdentifier>, size: u32) -> SensorIdentifier {
+/// Creates a sensor in this network, or only its identifier, and a rejection with a payload of `size` bytes.
+async fn reject(api: &Api, network: Option<NetworkIdentifier>, size: u32) -> SensorIdentifier {
     let one = SensorIdentifier::random();
     if let Some(network) = network {
         api.execute(&format!(
@@ -31,25 +31,25 @@ fn sensors(page: &Value) -> Vec<String> {
 }
 
 #[actix_rt::test]
-async fn a_caller_of_one_network_meets_its_own_rejections_alone() {
+async fn a_caller_of_one_network_sees_and_deletes_only_rejections_of_that_network() {
     let api = Api::start_guarded().await;
     let (here, elsewhere) = (api.network("here").await, api.network("elsewhere").await);
-    let ours = refused(&api, Some(here), 10).await;
-    let theirs = refused(&api, Some(elsewhere), 10).await;
-    let nobodys = refused(&api, None, 10).await;
+    let ours = reject(&api, Some(here), 10).await;
+    let theirs = reject(&api, Some(elsewhere), 10).await;
+    let unknown_sensor = reject(&api, None, 10).await;
     let token = api.token(Role::Operator, Scope::Network(here)).await;
     let all = api.token(Role::Operator, Scope::All).await;
     let get = async |token: &str, query: &str| {
         api.call(Some(token), Method::GET, &format!("{REJECTIONS}{query}"), None).await
     };
-    let everyones = [nobodys, theirs, ours].map(|it| it.to_string());
-    assert_eq!(sensors(&get(&all, "").await.expect(200)), everyones);
+    let all_sensors = [unknown_sensor, theirs, ours].map(|it| it.to_string());
+    assert_eq!(sensors(&get(&all, "").await.expect(200)), all_sensors);
 
     assert_eq!(sensors(&get(&token, "").await.expect(200)), [ours.to_string()]);
     assert_eq!(sensors(&get(&token, "?reason=not_json").await.expect(200)).len(), 1);
     let own = get(&token, &format!("?sensor={ours}")).await.expect(200);
     assert_eq!(sensors(&own), [ours.to_string()]);
-    for other in [theirs, nobodys] {
+    for other in [theirs, unknown_sensor] {
         let query = format!("?sensor={other}");
         let problem = get(&token, &query).await.expect(404);
         assert_eq!(problem["type"], "/problems/sensor-not-found");
@@ -66,14 +66,14 @@ async fn a_caller_of_one_network_meets_its_own_rejections_alone() {
     let path = format!("{REJECTIONS}?all=true");
     let deleted = api.call(Some(&token), Method::DELETE, &path, None).await.expect(200);
     assert_eq!(deleted, json!({ "deleted": 1, "more": false }));
-    assert_eq!(sensors(&get(&all, "").await.expect(200)), everyones[..2]);
+    assert_eq!(sensors(&get(&all, "").await.expect(200)), all_sensors[..2]);
 }
 
 #[actix_rt::test]
 async fn a_page_of_large_rejections_ends_early() {
     let api = Api::start().await;
     for _ in 0..6 {
-        refused(&api, None, 1_500_000).await;
+        reject(&api, None, 1_500_000).await;
     }
     let (mut sizes, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -82,10 +82,10 @@ async fn a_page_of_large_rejections_ends_early() {
         let Some(next) = page["next"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
-    // The third begins within the bound, and is whole.
+    // The third item starts within the limit, so it is included.
     assert_eq!(sizes, [3, 3]);
     for _ in 0..3 {
-        refused(&api, None, 1).await;
+        reject(&api, None, 1).await;
     }
     let page = api.get(&format!("{REJECTIONS}?limit=2")).await.expect(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
@@ -93,9 +93,9 @@ async fn a_page_of_large_rejections_ends_early() {
 }
 
 #[actix_rt::test]
-async fn a_time_has_the_same_forms_as_elsewhere() {
+async fn since_and_until_accept_timestamps_in_all_forms() {
     let api = Api::start().await;
-    refused(&api, None, 1).await;
+    reject(&api, None, 1).await;
     api.execute("update rejection set receipt_timestamp = to_timestamp(1795546800.5)").await;
     for (query, count) in [
         ("since=1795546800.5", 1),
@@ -109,7 +109,7 @@ async fn a_time_has_the_same_forms_as_elsewhere() {
     let problem = api.get(&format!("{REJECTIONS}?since=yesterday")).await.expect(400);
     assert_eq!(problem["parameter"], "since");
     for since in [json!(1_795_546_800.5), json!("1795546800"), json!("2026-11-24T19:00:00Z")] {
-        // Nobody replays here; what is understood gets so far.
+        // The fixture has no replayer: a valid order gets 503.
         let order = json!({ "since": since, "cursor": null });
         api.post(&format!("{REJECTIONS}/replay"), order).await.expect(503);
     }

@@ -1,4 +1,4 @@
-//! Configurations are created once for one key, read one by one, compared and published again.
+//! Configurations are created once per idempotency key, read, compared and republished.
 
 use actix_web::http::Method;
 use serde_json::json;
@@ -12,7 +12,7 @@ async fn create(api: &Api, one: &str, key: &str, body: &str) -> Answer {
 }
 
 #[actix_rt::test]
-async fn a_repeated_request_gets_the_first_answer() {
+async fn a_repeated_request_with_the_same_idempotency_key_gets_the_first_answer() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
     let (_, two) = api.create_sensor("two").await;
@@ -35,7 +35,7 @@ async fn a_repeated_request_gets_the_first_answer() {
 
     let api = api.start_again();
     assert_eq!(create(&api, &one, "a", r#"{"rate":1}"#).await.expect(202), first);
-    assert_eq!(api.supervisor_messages(), [], "nothing new is to be published");
+    assert_eq!(api.supervisor_messages(), []);
     assert_eq!(api.count("select count(*) from configuration").await, 3);
 
     api.execute("update idempotency_key set creation_timestamp = now() - interval '25 hours'")
@@ -44,7 +44,7 @@ async fn a_repeated_request_gets_the_first_answer() {
 }
 
 #[actix_rt::test]
-async fn requests_at_once_with_one_key_are_one() {
+async fn concurrent_requests_with_one_idempotency_key_create_one_configuration() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     let requests = (0..8).map(|_| create(&api, &one, "same", r#"{"rate":1}"#));
@@ -58,7 +58,7 @@ async fn requests_at_once_with_one_key_are_one() {
 }
 
 #[actix_rt::test]
-async fn a_key_that_cannot_be_kept_is_refused() {
+async fn an_invalid_idempotency_key_is_rejected() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     let long = "x".repeat(256);
@@ -70,7 +70,7 @@ async fn a_key_that_cannot_be_kept_is_refused() {
 }
 
 #[actix_rt::test]
-async fn one_configuration_is_read_with_what_became_of_it() {
+async fn one_configuration_is_read_with_its_state() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     for body in [r#"{"rate":1.50}"#, r#"{"rate":2}"#] {
@@ -96,8 +96,8 @@ async fn one_configuration_is_read_with_what_became_of_it() {
         let problem = api.get(&format!("{one}/configurations/{revision}")).await.expect(404);
         assert_eq!(problem["type"], "/problems/configuration-not-found", "{revision}");
     }
-    let nobody = format!("/api/v1/sensors/{}/configurations/0", SensorIdentifier::random());
-    assert_eq!(api.get(&nobody).await.expect(404)["type"], "/problems/sensor-not-found");
+    let unknown_sensor = format!("/api/v1/sensors/{}/configurations/0", SensorIdentifier::random());
+    assert_eq!(api.get(&unknown_sensor).await.expect(404)["type"], "/problems/sensor-not-found");
 }
 
 #[actix_rt::test]
@@ -130,11 +130,11 @@ async fn two_configurations_are_compared() {
 }
 
 #[actix_rt::test]
-async fn the_newest_configuration_is_published_again() {
+async fn only_the_newest_configuration_can_be_republished() {
     let api = Api::start().await;
     let (sensor, one) = api.create_sensor("one").await;
     let republish = async |revision: &str| {
-        api.ask(Method::POST, &format!("{one}/configurations/{revision}/republish")).await
+        api.request(Method::POST, &format!("{one}/configurations/{revision}/republish")).await
     };
     let problem = republish("newest").await.expect(404);
     assert_eq!(problem["type"], "/problems/configuration-not-found");
