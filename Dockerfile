@@ -1,7 +1,7 @@
 # A small image that runs `tributary serve`: the program, the libraries that it loads and the public CA certificates, no shell.
 # It does not run as root and writes no file: run it with --read-only. scripts/build builds it.
 
-# The dashboard, which the program holds.
+# The dashboard, which is embedded in the program.
 FROM node:22-bookworm-slim AS dashboard
 WORKDIR /web
 COPY web/package.json web/package-lock.json ./

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Builds and checks the dashboard for the scripts that source this file; $scripts is their folder.
 
-# A development build of the program reads web/dist when it is asked for a page; a release holds it. Packages are installed
-# anew only if their lock file has changed.
+# A development build of the program reads web/dist for each request; a release embeds it. Packages are installed again only
+# if their lock file has changed.
 install_dashboard_packages() {
   if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
     npm ci --silent --no-audit --no-fund

@@ -29,7 +29,7 @@ find_servers() {
   elif [ "${TRIBUTARY_TEST_SERVERS:-docker}" = docker ] && docker_offers "$postgres_image" && docker_offers "$mosquitto_image"; then
     servers_from=docker
   elif [ "${TRIBUTARY_TEST_SERVERS:-}" = docker ]; then
-    echo "Docker was asked for, but no daemon answers that has $postgres_image and $mosquitto_image." >&2
+    echo "TRIBUTARY_TEST_SERVERS=docker is set, but no Docker daemon provides $postgres_image and $mosquitto_image." >&2
     return 1
   else
     servers_from=binaries
@@ -37,7 +37,7 @@ find_servers() {
   fi
 }
 
-# True if a daemon answers, and has the image or can pull it within 120 s.
+# True if a Docker daemon is available, and has the image or can pull it within 120 s.
 docker_offers() {
   docker image inspect "$1" >/dev/null 2>&1 ||
     { docker info >/dev/null 2>&1 && timeout 120 docker pull --quiet "$1" >/dev/null 2>&1; }
@@ -98,7 +98,7 @@ free_port() {
   echo "$port"
 }
 
-# start_servers durable|fast: starts the servers that no variable names. `fast`, for tests, disables fsync; `durable` sets
+# start_servers durable|fast: starts the servers for which no variable is set. `fast`, for tests, disables fsync; `durable` sets
 # shared_buffers and max_wal_size to the values that docs/OPERATIONS.md recommends.
 start_servers() {
   local options=()

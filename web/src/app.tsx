@@ -1,4 +1,4 @@
-// The whole dashboard: who it is, where they are, and what is shown there.
+// The root component: signs the user in, and shows the view of the current address.
 
 import { useEffect } from "preact/hooks";
 import { ErrorBoundary, LocationProvider, Route, Router } from "preact-iso";

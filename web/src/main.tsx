@@ -1,4 +1,4 @@
-// The entry: puts the dashboard into its page.
+// The entry point: renders the dashboard into the page.
 import { render } from "preact";
 import "uplot/dist/uPlot.min.css";
 import { App } from "./app";

@@ -1,4 +1,4 @@
-// A value that several components show. A component that uses it is rendered again when it changes.
+// A value that several components share. A component that uses it is rendered again when it changes.
 import { useEffect, useState } from "preact/hooks";
 
 export interface Store<T> {

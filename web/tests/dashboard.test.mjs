@@ -7,7 +7,7 @@ import { gzipSync } from "node:zlib";
 import { launch, Visitor } from "./support/browser.mjs";
 import { Service, until } from "./support/service.mjs";
 
-const STRANGER = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+const UNKNOWN_SENSOR = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
 const PASSWORD = "correct horse battery";
 const VIEWS = { fleet: "/", logs: "/logs", rejections: "/rejections", ingest: "/ingest", access: "/access" };
 
@@ -24,12 +24,12 @@ before(async () => {
   service.simulate(admin, 20);
   browser = await launch();
   sensors = await until("the simulated sensors exist", async () => {
-    const { items } = await service.ask(admin, "GET", "/api/v1/sensors?limit=20");
+    const { items } = await service.request(admin, "GET", "/api/v1/sensors?limit=20");
     return items.length === 20 && items.every((it) => it.last_seen_timestamp) && items;
   });
 });
 
-// Those of a test that has failed are still open.
+// Closes the contexts that a failed test has left open.
 afterEach(() => Promise.all(browser.contexts().map((context) => context.close())));
 
 after(async () => {
@@ -55,43 +55,43 @@ test("the whole dashboard is at most 120 KB to load", () => {
   assert.ok(total <= 120_000, `${total} bytes`);
 });
 
-test("one signs in by password, and out; a wrong password is told", async () => {
+test("a user signs in by password and signs out; a wrong password shows an error", async () => {
   await service.tributary(["user", "create", "--name", "ada", "--role", "operator"], `${PASSWORD}\n`);
   const visitor = await Visitor.open(browser, service.base);
   const { page } = visitor;
-  // A refused sign-in is a 401, which a browser logs.
+  // A browser logs the status 401 of a failed sign-in.
   visitor.isOutage = true;
   await page.goto("/logs");
-  const form = page.getByRole("form", { name: "People" });
+  const form = page.getByRole("form", { name: "Sign in with a password" });
   await page.getByRole("textbox", { name: "Name" }).fill("ada");
-  await page.getByLabel("Password").fill("wrong");
+  await page.getByLabel("Password", { exact: true }).fill("wrong");
   await form.getByRole("button", { name: "Sign in" }).click();
   const problem = page.getByRole("alert");
   await shows(problem);
-  assert.match(await problem.textContent(), /Request [0-9a-f-]{36}/);
-  await page.getByLabel("Password").fill(PASSWORD);
+  assert.match(await problem.textContent(), /Request ID [0-9a-f-]{36}/);
+  await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
   await form.getByRole("button", { name: "Sign in" }).click();
   await shows(page.getByRole("heading", { level: 1, name: "Logs" }));
-  assert.equal(new URL(page.url()).pathname, "/logs", "where it was going");
+  assert.equal(new URL(page.url()).pathname, "/logs");
   await page.getByRole("button", { name: "Sign out" }).click();
   await shows(page.getByRole("textbox", { name: "Token" }));
   assert.equal(await page.evaluate(() => sessionStorage.getItem("tributary.token")), null);
   await visitor.close();
 });
 
-test("one signs in by token; a session that ends asks once, and returns to the same place", async () => {
+test("a user signs in by token; after the token is revoked, a new sign-in returns to the same address", async () => {
   const token = await service.token("short-lived", "viewer");
   const visitor = await Visitor.open(browser, service.base);
   const { page } = visitor;
   visitor.isOutage = true;
   await page.goto("/?state=none");
-  const byToken = page.getByRole("form", { name: "Programs" });
+  const byToken = page.getByRole("form", { name: "Sign in with a token" });
   await page.getByRole("textbox", { name: "Token" }).fill(token);
   await byToken.getByRole("button", { name: "Sign in" }).click();
   await shows(page.getByRole("table", { name: "Sensors" }));
-  const { items } = await service.ask(admin, "GET", "/api/v1/tokens");
-  const mine = items.find((it) => it.name === "short-lived");
-  await service.ask(admin, "DELETE", `/api/v1/tokens/${mine.identifier}`);
+  const { items } = await service.request(admin, "GET", "/api/v1/tokens");
+  const revoked = items.find((it) => it.name === "short-lived");
+  await service.request(admin, "DELETE", `/api/v1/tokens/${revoked.identifier}`);
   await shows(page.getByText("Your session has ended"));
   await page.getByRole("textbox", { name: "Token" }).fill(await service.token("another", "viewer"));
   await byToken.getByRole("button", { name: "Sign in" }).click();
@@ -100,9 +100,9 @@ test("one signs in by token; a session that ends asks once, and returns to the s
   await visitor.close();
 });
 
-test("what a role may not do is not offered", async () => {
+test("actions that a role may not perform are not shown", async () => {
   const sensor = `/sensors/${sensors[0].identifier}`;
-  for (const [role, offered] of [
+  for (const [role, expected] of [
     ["viewer", { add: 0, access: 0, configure: 0, pause: 0, manage: 0 }],
     ["operator", { add: 0, access: 0, configure: 1, pause: 0, manage: 0 }],
     ["admin", { add: 1, access: 1, configure: 1, pause: 1, manage: 1 }],
@@ -121,12 +121,12 @@ test("what a role may not do is not offered", async () => {
     await page.goto("/ingest");
     await shows(page.getByRole("table", { name: "Ledger" }));
     found.pause = await page.getByRole("button", { name: "Pause" }).count();
-    assert.deepEqual(found, offered, role);
+    assert.deepEqual(found, expected, role);
     await visitor.close();
   }
 });
 
-test("a sensor is found by a part of its name, and its counts are filters", async () => {
+test("a sensor is found by a part of its name, and the counts filter by state", async () => {
   const visitor = await visit("/");
   const { page } = visitor;
   const rows = page.getByRole("table", { name: "Sensors" }).getByRole("row");
@@ -137,15 +137,15 @@ test("a sensor is found by a part of its name, and its counts are filters", asyn
   await shows(page.getByText("No sensor matches."));
   await page.getByRole("button", { name: "Show all sensors" }).click();
   await until("all sensors are shown again", async () => (await rows.count()) === 21);
-  // By keyboard alone.
+  // By keyboard only.
   await page.getByRole("link", { name: "simulated-0003" }).focus();
   await page.keyboard.press("Enter");
   await shows(page.getByRole("heading", { level: 1, name: "simulated-0003" }));
   await visitor.close();
 });
 
-test("the fleet's pages follow each other", async () => {
-  const network = await service.ask(admin, "POST", "/api/v1/networks", { name: "large" });
+test("the fleet is shown in pages", async () => {
+  const network = await service.request(admin, "POST", "/api/v1/networks", { name: "large" });
   await service.query(
     `insert into sensor (identifier, network_identifier, name) select gen_random_uuid(), '${network.identifier}', 'page ' || to_char(n, 'fm000') from generate_series(1, 150) n`,
   );
@@ -172,8 +172,8 @@ test("a sensor is added, renamed and deleted", async () => {
   const example = await dialog.getByText("mosquitto_pub").textContent();
   await dialog.getByRole("link", { name: "Open the sensor" }).click();
   await shows(page.getByRole("heading", { level: 1, name: "roof" }));
-  await shows(page.getByText("Nothing was measured in the last 28 days"));
-  // The command works as it is shown.
+  await shows(page.getByText("No measurements in the last 28 days"));
+  // The example command is valid.
   const [, topic, message] = example.match(/-t (\S+) \\\s+-m '(.*)'$/);
   await service.publishAt(topic, message);
   await shows(page.getByRole("img", { name: "Chart of temperature" }));
@@ -191,7 +191,7 @@ test("a sensor is added, renamed and deleted", async () => {
   await visitor.close();
 });
 
-test("charts are drawn, move with new values, and are narrowed by dragging", async () => {
+test("charts are updated with new values, and dragging selects a range", async () => {
   const visitor = await visit(`/sensors/${sensors[0].identifier}`);
   const { page } = visitor;
   const chart = page
@@ -200,7 +200,7 @@ test("charts are drawn, move with new values, and are narrowed by dragging", asy
   await shows(chart);
   const pixels = () => chart.locator("canvas").evaluate((canvas) => canvas.toDataURL());
   const before = await pixels();
-  await until("the chart moves", async () => (await pixels()) !== before);
+  await until("the chart is updated", async () => (await pixels()) !== before);
   await service.publish(
     `measurements/${sensors[0].identifier}`,
     JSON.stringify({
@@ -218,7 +218,7 @@ test("charts are drawn, move with new values, and are narrowed by dragging", asy
   const pressed = page
     .getByRole("group", { name: "Range of the charts" })
     .getByRole("button", { pressed: true });
-  await until("a range of its own is shown", async () => (await pressed.count()) === 0);
+  await until("no preset range is selected", async () => (await pressed.count()) === 0);
   const download = page.waitForEvent("download");
   await page.getByRole("button", { name: "24 h" }).click();
   await page.getByRole("button", { name: "Export CSV" }).click();
@@ -255,14 +255,18 @@ test("a configuration is checked, sent and acknowledged", async () => {
   await shows(configuration.getByRole("heading", { name: "Acknowledged: revision 1 acknowledged" }));
   const again = await send(page, '{"interval_secs": 2, "colour": "blue"}');
   await shows(again.getByRole("row", { name: "interval_secs 1 2" }));
-  assert.equal(await again.getByRole("row", { name: /colour/ }).count(), 0, "it does not change");
+  assert.equal(
+    await again.getByRole("row", { name: /colour/ }).count(),
+    0,
+    "unchanged members are not listed",
+  );
   await again.getByRole("button", { name: "Send" }).click();
   await shows(configuration.getByRole("heading", { name: "Acknowledged: revision 2 acknowledged" }));
   assert.match(await editor.inputValue(), /"interval_secs": 2/);
   await visitor.close();
 });
 
-test("a configuration that the sensor refuses is shown as failed", async () => {
+test("a configuration that the sensor rejects is shown as failed", async () => {
   const visitor = await visit(`/sensors/${sensors[2].identifier}`);
   const { page } = visitor;
   const configuration = page.getByRole("region", { name: "Configuration" });
@@ -274,7 +278,7 @@ test("a configuration that the sensor refuses is shown as failed", async () => {
   await visitor.close();
 });
 
-test("log messages appear in the sensor's log and in the fleet's, as text", async () => {
+test("log messages are shown on the sensor's page and on the logs page, without interpreting HTML", async () => {
   const { identifier, name } = sensors[3];
   const sensorPage = await visit(`/sensors/${identifier}`);
   const fleetPage = await visit("/logs");
@@ -292,35 +296,38 @@ test("log messages appear in the sensor's log and in the fleet's, as text", asyn
   const row = fleetPage.page.getByRole("row", { name: /battery/ });
   await shows(row);
   await shows(row.getByRole("link", { name }));
-  await fleetPage.page.getByRole("searchbox", { name: "Text" }).fill("BATTERY");
+  await fleetPage.page.getByRole("searchbox", { name: "Message contains" }).fill("BATTERY");
   await fleetPage.page.getByRole("button", { name: "error" }).click();
-  await until("one is left", async () => (await fleetPage.page.getByRole("row").count()) === 2);
+  await until("one log message is left", async () => (await fleetPage.page.getByRole("row").count()) === 2);
   await sensorPage.close();
   await fleetPage.close();
 });
 
-test("a rejection is looked at, replayed and deleted", async () => {
+test("a rejection is inspected, replayed and deleted", async () => {
   const measurement = { revision: 0, timestamp: now(), value: { wind: 2.5 } };
-  await service.publish(`measurements/${STRANGER}`, JSON.stringify({ measurements: [measurement] }));
-  await service.publish(`measurements/${sensors[0].identifier}`, "no JSON");
+  await service.publish(`measurements/${UNKNOWN_SENSOR}`, JSON.stringify({ measurements: [measurement] }));
+  await service.publish(`measurements/${sensors[0].identifier}`, "not JSON");
   const visitor = await visit("/rejections");
   const { page } = visitor;
   const row = page.getByRole("row", { name: /unknown_sensor/ });
-  await until("both are listed", async () => {
+  await until("both rejections are listed", async () => {
     await page.reload();
     await shows(page.getByRole("heading", { name: "Rejections" }));
     await page.waitForLoadState("networkidle");
     return (await row.count()) === 1 && (await page.getByRole("row", { name: /not_json/ }).count()) === 1;
   });
   await row.getByRole("button", { name: "unknown_sensor" }).click();
-  await shows(page.getByText(`measurements/${STRANGER}`));
+  await shows(page.getByText(`measurements/${UNKNOWN_SENSOR}`));
   await shows(page.getByText('"wind":2.5'));
   await page.getByRole("button", { name: "Show in hexadecimal" }).click();
   await shows(page.getByText("000000  7b 22"));
-  await service.ask(admin, "POST", "/api/v1/sensors", { name: "stranger", identifier: STRANGER });
+  await service.request(admin, "POST", "/api/v1/sensors", {
+    name: "unknown until now",
+    identifier: UNKNOWN_SENSOR,
+  });
   await row.getByRole("button", { name: "Replay", exact: true }).click();
   await shows(page.getByText("1 replayed: 1 item stored."));
-  await until("it is gone", async () => (await row.count()) === 0);
+  await until("the rejection is not listed any more", async () => (await row.count()) === 0);
   await page
     .getByRole("row", { name: /not_json/ })
     .getByRole("button", { name: "Delete" })
@@ -331,7 +338,7 @@ test("a rejection is looked at, replayed and deleted", async () => {
   await visitor.close();
 });
 
-test("the ledger sums up to zero, and ingest is paused and resumed", async () => {
+test("the ledger balances, and ingest is paused and resumed", async () => {
   const visitor = await visit("/ingest");
   const { page } = visitor;
   const ledger = page.getByRole("table", { name: "Ledger" });
@@ -341,19 +348,19 @@ test("the ledger sums up to zero, and ingest is paused and resumed", async () =>
   }
   await shows(page.getByRole("img", { name: "Chart of Items per second" }));
   await page.getByRole("button", { name: "Pause" }).click();
-  await shows(page.getByText("The broker keeps what sensors publish."));
+  await shows(page.getByText("The broker queues messages until ingest is resumed."));
   await page.getByRole("button", { name: "Resume" }).click();
   await shows(page.getByRole("button", { name: "Pause" }));
   await visitor.close();
 });
 
-test("the ingest page sums the ledgers of all instances", async () => {
-  const other = await service.another();
+test("the ingest page shows the sum of the ledgers of all instances", async () => {
+  const stopOther = await service.startAnother();
   const visitor = await visit("/ingest");
   const { page } = visitor;
   const instances = page.getByRole("table", { name: "Instances", exact: true });
   await shows(instances.getByRole("row", { name: /-other/ }));
-  await shows(instances.getByRole("row", { name: /this one/ }));
+  await shows(instances.getByRole("row", { name: /this instance/ }));
   assert.equal(await instances.getByRole("cell", { name: "yes" }).count(), 1);
   const received = async (table) => {
     const texts = await table.locator("tbody tr td:nth-child(2)").allTextContents();
@@ -366,7 +373,7 @@ test("the ingest page sums the ledgers of all instances", async () => {
     return listed.length === 2 && listed.every((text) => text !== "0") && ofAll > ofOne;
   });
   await visitor.screenshot("ingest-instances");
-  await other();
+  await stopOther();
   await page.getByRole("table", { name: "Ledger", exact: true }).waitFor();
   await visitor.close();
 });
@@ -383,12 +390,15 @@ test("a network, a token and a user are created and removed", async () => {
   await dialog.getByLabel("Name").fill("reader");
   await dialog.getByRole("button", { name: "Create" }).click();
   const token = await dialog.getByText(/^trb_/).textContent();
-  await service.ask(token, "GET", "/api/v1/sensors");
+  await service.request(token, "GET", "/api/v1/sensors");
   await dialog.getByRole("button", { name: "Done" }).click();
-  assert.equal(await page.getByText(token).count(), 0, "it is shown once");
+  assert.equal(await page.getByText(token).count(), 0, "the token is shown only once");
   await page.getByRole("button", { name: "Revoke reader" }).click();
   await dialog.getByRole("button", { name: "Revoke" }).click();
-  await until("it is revoked", async () => (await page.getByRole("row", { name: /reader/ }).count()) === 0);
+  await until(
+    "the token is not listed any more",
+    async () => (await page.getByRole("row", { name: /reader/ }).count()) === 0,
+  );
   await page.getByRole("button", { name: "Create a user" }).click();
   await dialog.getByLabel("Name").fill("grace");
   await dialog.getByLabel("Password").fill(PASSWORD);
@@ -400,21 +410,24 @@ test("a network, a token and a user are created and removed", async () => {
   await shows(page.getByRole("row", { name: /grace operator/ }));
   await page.getByRole("button", { name: "Delete grace" }).click();
   await dialog.getByRole("button", { name: "Delete" }).click();
-  await until("the user is gone", async () => (await page.getByRole("row", { name: /grace/ }).count()) === 0);
+  await until(
+    "the user is not listed any more",
+    async () => (await page.getByRole("row", { name: /grace/ }).count()) === 0,
+  );
   await page.getByRole("button", { name: "Delete north field" }).click();
   await dialog.getByRole("button", { name: "Delete" }).click();
   await until(
-    "the network is gone",
+    "the network is not listed any more",
     async () => (await page.getByRole("row", { name: /north field/ }).count()) === 0,
   );
   await visitor.close();
 });
 
-test("no view has a serious finding of axe, in light and dark, nor is it wider than the screen", async () => {
+test("no view has a serious axe finding or is wider than the screen, in light and dark", async () => {
   const views = { ...VIEWS, sensor: `/sensors/${sensors[1].identifier}` };
   await service.publish(`measurements/${sensors[0].identifier}`, '{"measurements":[{"timestamp":');
-  await until("it is rejected", async () => {
-    const { items } = await service.ask(admin, "GET", "/api/v1/rejections/summary");
+  await until("the message is rejected", async () => {
+    const { items } = await service.request(admin, "GET", "/api/v1/rejections/summary");
     return items.length > 0;
   });
   for (const [colorScheme, width, height] of [
@@ -426,14 +439,13 @@ test("no view has a serious finding of axe, in light and dark, nor is it wider t
     for (const [name, path] of Object.entries(views)) {
       const visitor = await visit(path, { colorScheme, viewport: { width, height } });
       await shows(visitor.page.getByRole("heading", { level: 1 }));
-      // What a stream follows is never idle; each view is read by then.
+      // A view with a stream never becomes network-idle, so wait until nothing is busy.
       await visitor.page.locator("[aria-busy=true]").waitFor({ state: "detached" });
       if (name === "rejections") {
         await visitor.page.getByRole("button", { name: "not_json" }).click();
         await shows(visitor.page.getByRole("button", { name: "Show in hexadecimal" }));
       }
-      if (name === "ingest")
-        await until("there is something to draw", () => visitor.page.locator(".u-over").count());
+      if (name === "ingest") await until("a chart is drawn", () => visitor.page.locator(".u-over").count());
       assert.deepEqual(await visitor.accessibilityFindings(), [], `${name}, ${colorScheme}, ${width} px`);
       const contentWidth = await visitor.page.evaluate(() => document.documentElement.scrollWidth);
       assert.ok(contentWidth <= width, `${name} is ${contentWidth} px wide on ${width} px`);
@@ -449,7 +461,7 @@ test("no view has a serious finding of axe, in light and dark, nor is it wider t
   await visitor.close();
 });
 
-test("a service that stops and starts is told of, and nothing is missed", async () => {
+test("the page shows that the service is unreachable, and then shows all messages", async () => {
   const { identifier } = sensors[4];
   const visitor = await visit(`/sensors/${identifier}`);
   const { page } = visitor;
@@ -459,35 +471,40 @@ test("a service that stops and starts is told of, and nothing is missed", async 
   visitor.isOutage = true;
   await service.stopServing();
   await shows(page.getByText("No connection to the service"));
-  // The broker keeps it, and it is stored while the page is still without its stream.
-  const message = { severity: "warning", revision: 0, timestamp: now(), subject: "said meanwhile" };
+  // The broker queues the message, and the service stores it before the page has reconnected its stream.
+  const message = {
+    severity: "warning",
+    revision: 0,
+    timestamp: now(),
+    subject: "published during the outage",
+  };
   await service.publish(`log-messages/${identifier}`, JSON.stringify({ log_messages: [message] }));
   await service.serve();
   await page.getByText("No connection to the service").waitFor({ state: "detached" });
-  await shows(logs.getByText("said meanwhile"));
+  await shows(logs.getByText("published during the outage"));
   await visitor.close();
 });
 
-test("a database that is cut off is told of, and the page goes on by itself", async () => {
+test("the page shows that the database is unreachable, and recovers without a reload", async () => {
   const visitor = await visit("/ingest");
   const { page } = visitor;
-  const writing = page.getByRole("row", { name: /Database, writing/ });
+  const writing = page.getByRole("row", { name: /Database: writing/ });
   await shows(writing);
   visitor.isOutage = true;
-  await service.way.cut();
+  await service.proxy.close();
   await shows(writing.getByText("down"));
   await page.getByRole("link", { name: "Fleet" }).click();
   const problem = page.getByRole("alert").first();
   await shows(problem);
   assert.match(await problem.textContent(), /The database cannot be reached/);
-  await service.way.open();
+  await service.proxy.open();
   await shows(page.getByRole("link", { name: sensors[0].name }));
   await visitor.close();
 });
 
-const isOurs = { skip: !Service.mayStopPostgres && "PostgreSQL is not ours to be stopped" };
+const needsPrivatePostgres = { skip: !Service.mayStopPostgres && "the tests did not start this PostgreSQL" };
 
-test("PostgreSQL stops and starts under an open page, which misses nothing", isOurs, async () => {
+test("an open page shows everything after a restart of PostgreSQL", needsPrivatePostgres, async () => {
   const { identifier } = sensors[5];
   const visitor = await visit(`/sensors/${identifier}`);
   const { page } = visitor;
@@ -495,64 +512,73 @@ test("PostgreSQL stops and starts under an open page, which misses nothing", isO
   await shows(page.getByRole("img", { name: "Chart of temperature" }));
   visitor.isOutage = true;
   await service.stopPostgres();
-  // The broker keeps what the sensor publishes, and nothing is lost of what was written here.
-  const message = { severity: "warning", revision: 1, timestamp: now(), subject: "said without a database" };
+  // The broker queues the message, and the dialog keeps the configuration.
+  const message = {
+    severity: "warning",
+    revision: 1,
+    timestamp: now(),
+    subject: "published without a database",
+  };
   await service.publish(`log-messages/${identifier}`, JSON.stringify({ log_messages: [message] }));
   const dialog = await send(page, '{"interval_secs": 1, "colour": "green"}');
   await dialog.getByRole("button", { name: "Send" }).click();
   const problem = dialog.getByRole("alert");
   await shows(problem);
-  assert.match(await problem.textContent(), /database.*Request [0-9a-f-]{36}/i);
+  assert.match(await problem.textContent(), /database.*Request ID [0-9a-f-]{36}/i);
   await service.startPostgres();
-  await until("the same dialog sends it", async () => {
+  await until("the dialog has sent the configuration", async () => {
     const button = dialog.getByRole("button", { name: "Send" });
     if (await button.isEnabled().catch(() => false)) await button.click().catch(() => {});
     return (await dialog.count()) === 0;
   });
   await shows(configuration.getByRole("heading", { name: "Acknowledged: revision 1 acknowledged" }));
-  await shows(page.getByRole("region", { name: "Logs" }).getByText("said without a database"));
-  const { items } = await service.ask(admin, "GET", `/api/v1/sensors/${identifier}/configurations`);
-  assert.equal(items.length, 1, "sent more than once, it is one revision");
+  await shows(page.getByRole("region", { name: "Logs" }).getByText("published without a database"));
+  const { items } = await service.request(admin, "GET", `/api/v1/sensors/${identifier}/configurations`);
+  assert.equal(items.length, 1, "repeated requests create one revision");
   await page.getByRole("link", { name: "Fleet" }).click();
   await shows(page.getByRole("link", { name: sensors[0].name }));
   await visitor.close();
 });
 
-test("a page whose own clock is wrong shows times by the service's", async () => {
-  for (const wrongBy of [-600_000, 7_200_000]) {
+test("a browser with a wrong clock shows times by the clock of the service", async () => {
+  for (const offsetMs of [-600_000, 7_200_000]) {
     const visitor = await Visitor.open(browser, service.base, { token: admin });
     const { page } = visitor;
-    await page.clock.setSystemTime(Date.now() + wrongBy);
+    await page.clock.setSystemTime(Date.now() + offsetMs);
     await page.goto("/");
     const seen = page.getByRole("row", { name: /simulated-0001/ }).locator("time");
-    await until("it was seen lately", async () =>
+    await until("the sensor was seen a few seconds ago", async () =>
       /^(now|\d+ sec\. ago)$/.test(await seen.first().textContent()),
     );
     await page.goto("/?silent=yes");
     await shows(page.getByRole("searchbox", { name: "Search sensors" }));
     await page.locator("[aria-busy=true]").waitFor({ state: "detached" });
-    assert.equal(await page.getByRole("link", { name: "simulated-0001" }).count(), 0, "nor is it silent");
+    assert.equal(
+      await page.getByRole("link", { name: "simulated-0001" }).count(),
+      0,
+      "the sensor is not silent",
+    );
     await visitor.close();
   }
 });
 
-test("the page of the API shows an operation, and loads nothing from elsewhere", async () => {
+test("the API page shows an operation, and requests no other origin", async () => {
   const visitor = await visit("/docs/");
   await shows(visitor.page.getByText("/api/v1/sensors/{identifier}/live"));
   await visitor.close();
 });
 
-test("with AUTH=off nobody is asked", async () => {
+test("with AUTH=off no sign-in is required", async () => {
   await service.stopServing();
   await service.serve({ AUTH: "off", NESTED_VALUES: "store" });
   const visitor = await Visitor.open(browser, service.base);
   await visitor.page.goto("/ingest");
-  // Without a body, and without a token: the service takes it from its own page alone.
+  // A request without a body and a token: the service accepts it only from its own page.
   await visitor.page.getByRole("button", { name: "Pause" }).click();
   await visitor.page.getByRole("button", { name: "Resume" }).click();
   await shows(visitor.page.getByRole("button", { name: "Pause" }));
   assert.equal(await visitor.page.getByRole("button", { name: "Sign out" }).count(), 0);
-  // Where the service stores them, objects and arrays may be sent.
+  // With NESTED_VALUES=store, objects and arrays may be sent.
   await visitor.page.goto(`/sensors/${sensors[6].identifier}`);
   const dialog = await send(visitor.page, '{"schedule": {"days": ["mo", "tu"]}}');
   await dialog.getByRole("button", { name: "Send" }).click();

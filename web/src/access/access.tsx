@@ -1,4 +1,4 @@
-// Who may do what: networks, tokens and users.
+// The page for access rights: networks, tokens and users.
 import { useNetworks } from "../parts/networks";
 import { type Caller, hasRole, hasRoleInAll } from "../session/session";
 import { Networks } from "./networks";
@@ -11,7 +11,7 @@ export function Access({ caller }: { caller: Caller }) {
     return (
       <section class="empty">
         <h1>Access</h1>
-        <p>Only an admin sees who has access.</p>
+        <p>Only admins can see and change access rights.</p>
       </section>
     );
   }

@@ -1,4 +1,4 @@
-// Creates a token, and shows it this once.
+// Creates a token, and shows it once.
 import { useState } from "preact/hooks";
 import { body, client } from "../api/client";
 import { CopyButton } from "../parts/copy-button";
@@ -23,7 +23,7 @@ export function CreateToken({ networks, caller, close, created }: Props) {
   const [expiry, setExpiry] = useState<number | null>(null);
   const [token, setToken] = useState<string | null>(null);
   const create = async () => {
-    const made = await body(
+    const response = await body(
       client.POST("/api/v1/tokens", {
         body: {
           name,
@@ -33,13 +33,13 @@ export function CreateToken({ networks, caller, close, created }: Props) {
         },
       }),
     );
-    setToken(made.token);
+    setToken(response.token);
     created();
   };
   if (token !== null) {
     return (
       <Dialog title={`Token ${name}`} close={close}>
-        <p>This is the token. It is shown this once: copy it now.</p>
+        <p>Copy the token now: it is shown only once.</p>
         <p class="copied">
           <code>{token}</code>
           <CopyButton text={token} />
@@ -62,7 +62,7 @@ export function CreateToken({ networks, caller, close, created }: Props) {
         caller={caller}
         change={(role, network) => setGrant([role, network])}
       />
-      <TimeInput label="Expires (never, if empty)" value={expiry} change={setExpiry} />
+      <TimeInput label="Expires (leave empty for never)" value={expiry} change={setExpiry} />
     </FormDialog>
   );
 }

@@ -1,4 +1,4 @@
-// Asks for a name.
+// A dialog for a name.
 import { useState } from "preact/hooks";
 import { FormDialog } from "../parts/form-dialog";
 import { NameField } from "../parts/name-field";

@@ -1,4 +1,4 @@
-// The networks, which group sensors: created, renamed, deleted.
+// The list of networks, which group sensors. Networks are created, renamed and deleted here.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { Confirm } from "../parts/confirm";
@@ -108,7 +108,7 @@ export function Networks({ canCreate }: { canCreate: boolean }) {
       {open?.what === "delete" && (
         <Confirm
           title="Delete network"
-          text={`The network ${open.network.name} is deleted, with the tokens and users whose role holds in it alone.`}
+          text={`The network ${open.network.name} will be deleted, with all tokens and users that are limited to it.`}
           actName="Delete"
           close={close}
           act={async () => {

@@ -1,18 +1,18 @@
-// A role, and where it holds.
+// The fields for a role and for the network that it is limited to.
 
 import { NetworkOptions } from "../parts/network-options";
 import type { Network } from "../parts/networks";
 import type { Caller, Role } from "../session/session";
 
-const ROLES: { role: Role; may: string }[] = [
-  { role: "viewer", may: "viewer: reads" },
-  { role: "operator", may: "operator: also configures and replays" },
-  { role: "admin", may: "admin: also manages sensors and access" },
+const ROLES: { role: Role; label: string }[] = [
+  { role: "viewer", label: "viewer: read only" },
+  { role: "operator", label: "operator: also configures sensors and handles rejections" },
+  { role: "admin", label: "admin: also manages sensors, networks, tokens and users" },
 ];
 
 interface Props {
   role: Role;
-  /** "": all. */
+  /** Empty for all networks. */
   network: string;
   networks: Network[];
   caller: Caller;
@@ -25,15 +25,15 @@ export function RoleFields({ role, network, networks, caller, change }: Props) {
       <label>
         Role
         <select value={role} onChange={(event) => change(event.currentTarget.value as Role, network)}>
-          {ROLES.map(({ role, may }) => (
+          {ROLES.map(({ role, label }) => (
             <option key={role} value={role}>
-              {may}
+              {label}
             </option>
           ))}
         </select>
       </label>
       <label>
-        In
+        Network
         <select value={network} onChange={(event) => change(role, event.currentTarget.value)}>
           {caller.network === null && <option value="">all networks</option>}
           <NetworkOptions networks={networks} />

@@ -1,4 +1,4 @@
-// The tokens of machines: created, shown once, revoked.
+// The list of tokens, which programs use. Tokens are created and revoked here.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { Confirm } from "../parts/confirm";
@@ -41,7 +41,7 @@ export function Tokens({ networks, caller }: Props) {
       </div>
       <ProblemMessage problem={list.problem} retry={list.reload} />
       {list.data?.items.length === 0 && (
-        <p class="quiet">There are no tokens. Programs that call the API use them.</p>
+        <p class="quiet">There are no tokens. Programs need a token to call the API.</p>
       )}
       {list.data && list.data.items.length > 0 && (
         <Scrolls labelledBy="tokens">
@@ -50,7 +50,7 @@ export function Tokens({ networks, caller }: Props) {
               <tr>
                 <th scope="col">Name</th>
                 <th scope="col">Role</th>
-                <th scope="col">In</th>
+                <th scope="col">Network</th>
                 <th scope="col">Created</th>
                 <th scope="col">Expires</th>
                 <th scope="col">Last used</th>
@@ -100,7 +100,7 @@ export function Tokens({ networks, caller }: Props) {
       {revoking && (
         <Confirm
           title="Revoke token"
-          text={`Whoever shows the token ${revoking.name} is refused from then on.`}
+          text={`The token ${revoking.name} will be rejected from now on. This cannot be undone.`}
           actName="Revoke"
           close={() => setRevoking(null)}
           act={async () => {

@@ -1,4 +1,4 @@
-// Creates a user, or changes one.
+// A dialog that creates or changes a user.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { FormDialog } from "../parts/form-dialog";
@@ -7,10 +7,10 @@ import type { Network } from "../parts/networks";
 import type { Caller, Role } from "../session/session";
 import { RoleFields } from "./role-fields";
 
-const SHORTEST_PASSWORD = 12;
+const MIN_PASSWORD_LENGTH = 12;
 
 interface Props {
-  /** Null: a new one. */
+  /** Null to create a user. */
   user: Schemas["UserItem"] | null;
   networks: Network[];
   caller: Caller;
@@ -58,13 +58,13 @@ export function UserDialog({ user, networks, caller, close, saved }: Props) {
         <input
           type="password"
           required={user === null}
-          minLength={SHORTEST_PASSWORD}
+          minLength={MIN_PASSWORD_LENGTH}
           autocomplete="new-password"
           value={password}
           onInput={(event) => setPassword(event.currentTarget.value)}
         />
         <small>
-          At least {SHORTEST_PASSWORD} characters{user !== null && "; unchanged, if empty"}
+          At least {MIN_PASSWORD_LENGTH} characters{user !== null && "; leave empty to keep the current one"}
         </small>
       </label>
       <RoleFields
@@ -74,7 +74,7 @@ export function UserDialog({ user, networks, caller, close, saved }: Props) {
         caller={caller}
         change={(role, network) => setGrant([role, network])}
       />
-      {user !== null && <p class="quiet">A change ends all sessions of the user.</p>}
+      {user !== null && <p class="quiet">A change ends all sessions of this user.</p>}
     </FormDialog>
   );
 }

@@ -1,4 +1,4 @@
-// The people who sign in: created, changed, deleted.
+// The list of users, who sign in with a password. Users are created, changed and deleted here.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { Confirm } from "../parts/confirm";
@@ -45,7 +45,7 @@ export function Users({ networks, caller }: Props) {
       </div>
       <ProblemMessage problem={list.problem} retry={list.reload} />
       {list.data?.items.length === 0 && (
-        <p class="quiet">There are no users. People sign in as users, by name and password.</p>
+        <p class="quiet">There are no users. A user signs in with a name and a password.</p>
       )}
       {list.data && list.data.items.length > 0 && (
         <Scrolls labelledBy="users">
@@ -54,7 +54,7 @@ export function Users({ networks, caller }: Props) {
               <tr>
                 <th scope="col">Name</th>
                 <th scope="col">Role</th>
-                <th scope="col">In</th>
+                <th scope="col">Network</th>
                 <th scope="col">Created</th>
                 <th scope="col">Actions</th>
               </tr>
@@ -104,7 +104,7 @@ export function Users({ networks, caller }: Props) {
       {open?.what === "delete" && (
         <Confirm
           title="Delete user"
-          text={`${open.user.name} can no longer sign in, and all sessions end at once.`}
+          text={`The user ${open.user.name} will be deleted, and all sessions of this user end immediately.`}
           actName="Delete"
           close={close}
           act={async () => {

@@ -1,19 +1,19 @@
-// The service's API, typed by its own OpenAPI document. Every request of the dashboard goes through here,
-// so that each shows the token, and that an expired session and a lost connection are noticed at once.
+// The service's API, with types from its OpenAPI document. All requests of the dashboard use this module, which
+// adds the token and detects an expired session or a lost connection.
 import createClient from "openapi-fetch";
-import { learnTime } from "../parts/clock";
-import { connectionLost, connectionWorks } from "../parts/connection";
+import { setServiceTime } from "../parts/clock";
+import { connectionLost, connectionRestored } from "../parts/connection";
 import { sessionExpired, token } from "../session/session";
 import { isAborted, Problem } from "./problem";
 import type { components, paths } from "./schema";
 
 export type Schemas = components["schemas"];
 
-/** `fetch` with the token. A 401 ends the session; no answer at all means that the connection is lost. */
+/** `fetch` with the token. A 401 ends the session; no response means that the connection is lost. */
 export async function authorizedFetch(input: Request): Promise<Response> {
-  const shown = token();
-  if (shown !== null) input.headers.set("Authorization", `Bearer ${shown}`);
-  // A form of another site cannot set it; the service asks for it where it asks for no token.
+  const sentToken = token();
+  if (sentToken !== null) input.headers.set("Authorization", `Bearer ${sentToken}`);
+  // With AUTH=off the service requires this header, which a form of another site cannot set.
   input.headers.set("X-Requested-With", "tributary");
   let response: Response;
   try {
@@ -23,16 +23,16 @@ export async function authorizedFetch(input: Request): Promise<Response> {
     connectionLost();
     throw Problem.unreachable();
   }
-  connectionWorks();
-  learnTime(response.headers.get("Date"));
-  if (response.status === 401 && shown !== null && shown === token()) sessionExpired();
+  connectionRestored();
+  setServiceTime(response.headers.get("Date"));
+  if (response.status === 401 && sentToken !== null && sentToken === token()) sessionExpired();
   return response;
 }
 
 const client = createClient<paths>({
   baseUrl: window.location.origin,
   fetch: authorizedFetch,
-  // Several values stand in one parameter, with commas between them.
+  // Several values of one parameter are separated by commas.
   querySerializer: { array: { style: "form", explode: false } },
 });
 
@@ -42,9 +42,9 @@ interface Outcome<T> {
   response: Response;
 }
 
-/** The body of an answer; throws a `Problem` where there is none. */
-async function body<T>(asked: Promise<Outcome<T>>): Promise<T> {
-  const { data, error, response } = await asked;
+/** Returns the body of a response; throws a `Problem` if the request failed. */
+async function body<T>(outcome: Promise<Outcome<T>>): Promise<T> {
+  const { data, error, response } = await outcome;
   if (!response.ok) throw Problem.of(response.status, error, response.headers.get("X-Request-Id"));
   return data as T;
 }

@@ -1,19 +1,19 @@
-// A stream of server-sent events, read by `fetch`, which can send the token. Comes back by itself when it
-// is cut, and closes while nobody sees the page: a browser allows few connections to one service.
+// A stream of server-sent events, read with `fetch`, which can send the token. It reconnects after an
+// interruption, and is closed while the page is hidden, because a browser limits the connections per service.
 import { createParser } from "eventsource-parser";
 import { useEffect, useRef } from "preact/hooks";
 import { authorizedFetch } from "./client";
 import { isAborted } from "./problem";
 
-/** The service says something every 15 s; after this long without a byte the connection is dead. */
-const SILENCE_MS = 45_000;
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 10_000;
+/** The service sends a keep-alive every 15 s; after this time without a byte the connection counts as lost. */
+const TIMEOUT_MS = 45_000;
+const MIN_RETRY_MS = 500;
+const MAX_RETRY_MS = 10_000;
 
 export interface StreamEvents {
   onEvent(name: string, data: unknown): void;
-  /** The stream is open; `again`: after it was cut, so that something may have been missed. */
-  onOpen?(again: boolean): void;
+  /** The stream is open; `isReconnect`: after an interruption, so that events may be missing. */
+  onOpen?(isReconnect: boolean): void;
 }
 
 export function useStream(path: string | null, events: StreamEvents): void {
@@ -23,13 +23,13 @@ export function useStream(path: string | null, events: StreamEvents): void {
     if (path === null) return;
     const reader = new StreamReader(path, {
       onEvent: (name, data) => latest.current.onEvent(name, data),
-      onOpen: (again) => latest.current.onOpen?.(again),
+      onOpen: (isReconnect) => latest.current.onOpen?.(isReconnect),
     });
-    const follow = () => (document.hidden ? reader.stop() : reader.start());
-    document.addEventListener("visibilitychange", follow);
-    follow();
+    const update = () => (document.hidden ? reader.stop() : reader.start());
+    document.addEventListener("visibilitychange", update);
+    update();
     return () => {
-      document.removeEventListener("visibilitychange", follow);
+      document.removeEventListener("visibilitychange", update);
       reader.stop();
     };
   }, [path]);
@@ -57,30 +57,30 @@ class StreamReader {
   }
 
   private async run(stopped: AbortSignal): Promise<void> {
-    let wait = FIRST_WAIT_MS;
+    let wait = MIN_RETRY_MS;
     while (!stopped.aborted) {
       try {
         const status = await this.read(stopped, () => {
-          wait = FIRST_WAIT_MS;
+          wait = MIN_RETRY_MS;
         });
-        // The right to read has ended, or what was read is deleted.
+        // The token is no longer valid, the role does not allow the request, or the sensor was deleted.
         if (status === 401 || status === 403 || status === 404) return;
       } catch (error) {
         if (stopped.aborted) return;
         if (!isAborted(error)) await Promise.resolve();
       }
       await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
-      wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+      wait = Math.min(wait * 2, MAX_RETRY_MS);
     }
   }
 
   private async read(stopped: AbortSignal, opened: () => void): Promise<number> {
-    const cut = new AbortController();
-    const stop = () => cut.abort();
+    const connection = new AbortController();
+    const stop = () => connection.abort();
     stopped.addEventListener("abort", stop);
-    let silence = setTimeout(stop, SILENCE_MS);
+    let timer = setTimeout(stop, TIMEOUT_MS);
     try {
-      const request = new Request(this.path, { signal: cut.signal, cache: "no-store" });
+      const request = new Request(this.path, { signal: connection.signal, cache: "no-store" });
       if (this.lastId !== null) request.headers.set("Last-Event-ID", this.lastId);
       const response = await authorizedFetch(request);
       if (!response.ok || !response.body) return response.status;
@@ -98,12 +98,12 @@ class StreamReader {
       for (;;) {
         const { done, value } = await bytes.read();
         if (done) return response.status;
-        clearTimeout(silence);
-        silence = setTimeout(stop, SILENCE_MS);
+        clearTimeout(timer);
+        timer = setTimeout(stop, TIMEOUT_MS);
         parser.feed(decoder.decode(value, { stream: true }));
       }
     } finally {
-      clearTimeout(silence);
+      clearTimeout(timer);
       stopped.removeEventListener("abort", stop);
     }
   }

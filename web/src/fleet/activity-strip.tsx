@@ -1,4 +1,4 @@
-// Four weeks of a sensor in one line: a cell for each four hours, darker with more.
+// The activity of a sensor over 28 days as one line: one cell per 4 hours, darker with more items.
 import { useMemo } from "preact/hooks";
 import { clock } from "../parts/clock";
 import { useStore } from "../store";
@@ -10,7 +10,7 @@ const LEVELS = 4;
 const CELL_WIDTH = 2;
 const HEIGHT = 16;
 
-/** One path per level: a page has 100 strips of 168 cells, too many to be elements of their own. */
+/** One path per level: a page has 100 strips of 168 cells, too many for one element per cell. */
 function paths(buckets: Buckets, first: number): { level: number; path: string }[] {
   const most = Math.max(1, ...buckets.values());
   const byLevel: string[][] = Array.from({ length: LEVELS }, () => []);
@@ -24,12 +24,12 @@ function paths(buckets: Buckets, first: number): { level: number; path: string }
 }
 
 export function ActivityStrip({ buckets }: { buckets: Buckets | undefined }) {
-  const present = Math.floor(useStore(clock) / BUCKET_MS) * BUCKET_MS;
-  const first = present - (CELLS - 1) * BUCKET_MS;
+  const lastBegin = Math.floor(useStore(clock) / BUCKET_MS) * BUCKET_MS;
+  const first = lastBegin - (CELLS - 1) * BUCKET_MS;
   const drawn = useMemo(() => (buckets ? paths(buckets, first) : []), [buckets, first]);
   let total = 0;
   for (const [begin, count] of buckets ?? []) if (begin >= first) total += count;
-  const label = buckets ? `${total.toLocaleString()} items in 28 days` : "Activity is being read";
+  const label = buckets ? `${total.toLocaleString()} items in 28 days` : "Loading activity";
   return (
     <svg
       class="activity"

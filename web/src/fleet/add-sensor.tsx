@@ -1,4 +1,4 @@
-// Adds a sensor, and tells how it is to speak.
+// Adds a sensor, and shows the topic and an example message.
 import { useState } from "preact/hooks";
 import { body, client } from "../api/client";
 import { CopyButton } from "../parts/copy-button";
@@ -31,7 +31,7 @@ export function AddSensor({ networks, close, added }: Props) {
   };
   if (created !== null) {
     return (
-      <Dialog title={`${name} is added`} close={close}>
+      <Dialog title={`Sensor ${name} added`} close={close}>
         <AddedSensor sensor={created} />
         <footer>
           <a class="button primary" href={`/sensors/${created}`} onClick={close}>
@@ -48,11 +48,11 @@ export function AddSensor({ networks, close, added }: Props) {
         Identifier
         <input
           value={identifier}
-          placeholder="A random one"
+          placeholder="Generated if empty"
           spellcheck={false}
           onInput={(event) => setIdentifier(event.currentTarget.value.trim())}
         />
-        <small>The UUID in the sensor's topics, if it has one already</small>
+        <small>Enter a UUID if the sensor already uses one in its topics</small>
       </label>
       {networks.length > 1 && (
         <label>
@@ -72,7 +72,7 @@ function AddedSensor({ sensor }: { sensor: string }) {
   if (topic === null) return null;
   return (
     <>
-      <p>It may publish its measurements now, as QoS 1, to this topic:</p>
+      <p>The sensor can now publish measurements at QoS 1 to this topic:</p>
       <p class="copied">
         <code>{topic}</code>
         <CopyButton text={topic} />

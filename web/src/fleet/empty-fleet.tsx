@@ -1,4 +1,4 @@
-// What to do where there is no sensor to be seen.
+// Shown instead of the table if there are no sensors.
 interface Props {
   isFiltered: boolean;
   canAdd: boolean;
@@ -18,11 +18,11 @@ export function EmptyFleet({ isFiltered, canAdd, clear }: Props) {
   }
   return (
     <section class="empty">
-      <p>There is no sensor yet.</p>
+      <p>There are no sensors yet.</p>
       <p>
         {canAdd
-          ? "Add one above, or run a simulated fleet:"
-          : "Whoever administers the service adds them, or runs a simulated fleet:"}
+          ? "Add a sensor above, or run simulated sensors:"
+          : "An admin can add sensors, or run simulated sensors:"}
       </p>
       <pre class="command">tributary simulate --sensors 20 --rate 1 --duration 1h</pre>
     </section>

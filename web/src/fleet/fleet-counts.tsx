@@ -1,4 +1,4 @@
-// How many sensors stand how. Each count is a filter.
+// The number of sensors in each state. Each count is a button that filters by its state.
 import type { Schemas } from "../api/client";
 import { STATES, type State } from "../parts/state-badge";
 
@@ -32,7 +32,7 @@ export function FleetCounts({ counts, state, silent, choose }: Props) {
         type="button"
         class="count silent"
         aria-pressed={silent}
-        title="Not heard for an hour, or never"
+        title="No message received in the last hour"
         onClick={() => choose(state, !silent)}
       >
         <strong>{number(counts?.silent)}</strong> silent

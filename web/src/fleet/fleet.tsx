@@ -1,4 +1,4 @@
-// The fleet: how many sensors stand how, and the sensors themselves, page by page, live by the stream.
+// The fleet: the number of sensors in each state, and pages of sensors, updated by the stream.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { useStream } from "../api/stream";
@@ -8,8 +8,8 @@ import { Pager, usePages } from "../parts/pager";
 import { ProblemMessage } from "../parts/problem-message";
 import { useQuery } from "../parts/query";
 import type { State } from "../parts/state-badge";
+import { useDebounced } from "../parts/use-debounced";
 import { useResource, useThrottled } from "../parts/use-resource";
-import { useRested } from "../parts/use-rested";
 import { type Caller, hasRole } from "../session/session";
 import { AddSensor } from "./add-sensor";
 import { EmptyFleet } from "./empty-fleet";
@@ -19,7 +19,7 @@ import { silentSince } from "./silence";
 import { useActivity } from "./use-activity";
 
 const PAGE_SIZE = 100;
-/** States and times of last messages are read anew at most so often while the fleet is active. */
+/** The minimum interval between two reloads of the list after changes. */
 const REFRESH_MS = 5_000;
 const COUNTS_MS = 15_000;
 
@@ -28,7 +28,7 @@ type Sort = "name" | "last_seen" | "-last_seen";
 export function Fleet({ caller }: { caller: Caller }) {
   const [query, setQuery] = useQuery();
   const [adding, setAdding] = useState(false);
-  const search = useRested(query.q ?? "");
+  const search = useDebounced(query.q ?? "");
   const network = query.network ?? "";
   const state = (query.state ?? "") as State | "";
   const silent = query.silent === "yes";
@@ -77,8 +77,8 @@ export function Fleet({ caller }: { caller: Caller }) {
         refresh();
       }
     },
-    onOpen(again) {
-      if (!again) return;
+    onOpen(isReconnect) {
+      if (!isReconnect) return;
       activity.reload();
       sensors.reload();
     },
@@ -109,7 +109,7 @@ export function Fleet({ caller }: { caller: Caller }) {
             type="search"
             value={query.q ?? ""}
             maxLength={200}
-            placeholder="A part of the name"
+            placeholder="Part of the name"
             onInput={(event) => setQuery({ q: event.currentTarget.value })}
           />
         </label>
@@ -117,9 +117,9 @@ export function Fleet({ caller }: { caller: Caller }) {
         <label>
           Order
           <select value={sort} onChange={(event) => setQuery({ sort: event.currentTarget.value })}>
-            <option value="name">By name</option>
-            <option value="-last_seen">Last heard first</option>
-            <option value="last_seen">Longest silent first</option>
+            <option value="name">Name</option>
+            <option value="-last_seen">Last seen, newest first</option>
+            <option value="last_seen">Last seen, oldest first</option>
           </select>
         </label>
       </search>

@@ -1,4 +1,4 @@
-// One sensor of the fleet.
+// The row of one sensor.
 import type { Schemas } from "../api/client";
 import { StateBadge } from "../parts/state-badge";
 import { Time } from "../parts/time";
@@ -7,7 +7,7 @@ import type { Buckets } from "./use-activity";
 
 interface Props {
   sensor: Schemas["SensorItem"];
-  /** Null: there is only one. */
+  /** Null if there is only one network. */
   network: string | null;
   activity: Buckets | undefined;
 }

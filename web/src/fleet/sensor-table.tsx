@@ -1,4 +1,4 @@
-// One page of sensors.
+// The table of one page of sensors.
 import type { Schemas } from "../api/client";
 import type { Network } from "../parts/networks";
 import { SensorRow } from "./sensor-row";
@@ -21,13 +21,16 @@ export function SensorTable({ sensors, networks, activity, busy }: Props) {
           <th scope="col">Name</th>
           {showNetwork && <th scope="col">Network</th>}
           <th scope="col">Last seen</th>
-          <th scope="col" title="A cell for each four hours, darker with more">
-            28 days
+          <th scope="col" title="One cell per 4 hours; a darker cell means more items">
+            Activity in 28 days
           </th>
-          <th scope="col" title="Newest and acknowledged revision">
+          <th
+            scope="col"
+            title="Newest revision of the configuration, and the acknowledged one if it differs"
+          >
             Revision
           </th>
-          <th scope="col">State</th>
+          <th scope="col">Configuration</th>
         </tr>
       </thead>
       <tbody>

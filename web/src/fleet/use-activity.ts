@@ -1,10 +1,10 @@
-// How much each sensor of the page sent, per four hours over 28 days. A count only grows: of two, the
-// greater one is the newer one, so that the stream and the page may come in either order.
+// The number of items of each sensor on the page, per 4 hours over 28 days. Counts only grow, so the greater of
+// two counts is the newer one, and the stream and the response may arrive in any order.
 import { useCallback, useMemo, useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { useResource } from "../parts/use-resource";
 
-/** By the begin of the bucket, in milliseconds. */
+/** Item counts by the begin of the bucket, in milliseconds. */
 export type Buckets = ReadonlyMap<number, number>;
 
 export interface Activity {

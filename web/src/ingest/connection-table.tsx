@@ -1,13 +1,13 @@
-// Each connection that the service needs: whether it is up, since when, and why not.
+// The state of each connection that the service needs, since when, and the problem if it is down.
 import type { Schemas } from "../api/client";
 import { Scrolls } from "../parts/scrolls";
 import { Time } from "../parts/time";
 
 const NAMES = {
-  broker_ingest: "Broker, reading",
-  broker_publishing: "Broker, publishing",
-  database_writing: "Database, writing",
-  database: "Database, reading",
+  broker_ingest: "Broker: receiving messages",
+  broker_publishing: "Broker: publishing configurations",
+  database_writing: "Database: writing",
+  database: "Database: reading",
 } as const;
 
 export function ConnectionTable({ connections }: { connections: Schemas["Connections"] }) {

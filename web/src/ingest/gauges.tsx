@@ -1,4 +1,4 @@
-// What is in flight, against its bounds.
+// Messages and batches in flight, with their limits.
 import type { Schemas } from "../api/client";
 
 const MEBIBYTE = 1 << 20;
@@ -12,44 +12,44 @@ export function Gauges({ ingest }: { ingest: Schemas["Ingest"] }) {
       <h2 id="in-flight">In flight</h2>
       <dl class="facts gauges">
         <Gauge
-          name="Window, messages"
+          name="Unacknowledged messages"
           value={window.messages}
-          most={window.max_messages}
+          max={window.max_messages}
           text={window.messages.toLocaleString()}
-          bound={window.max_messages.toLocaleString()}
+          limit={window.max_messages.toLocaleString()}
         />
         <Gauge
-          name="Window, MiB"
+          name="Memory of unacknowledged messages, MiB"
           value={window.bytes}
-          most={window.max_bytes}
+          max={window.max_bytes}
           text={mebibytes(window.bytes)}
-          bound={mebibytes(window.max_bytes)}
+          limit={mebibytes(window.max_bytes)}
         />
         <Gauge
-          name="Writers that write"
+          name="Busy database writers"
           value={writers.busy}
-          most={writers.connections}
+          max={writers.connections}
           text={String(writers.busy)}
-          bound={String(writers.connections)}
+          limit={String(writers.connections)}
         />
         <Gauge
-          name="Last batch, items"
+          name="Items in the last batch"
           value={batches.last_items}
-          most={batches.max_items}
+          max={batches.max_items}
           text={batches.last_items.toLocaleString()}
-          bound={batches.max_items.toLocaleString()}
+          limit={batches.max_items.toLocaleString()}
         />
         <div>
-          <dt>Queue</dt>
+          <dt>Waiting for a batch</dt>
           <dd>
             {queue.messages.toLocaleString()} messages, {queue.items.toLocaleString()} items
           </dd>
         </div>
         <div>
-          <dt>Batches</dt>
+          <dt>Committed batches</dt>
           <dd>
-            {batches.committed.toLocaleString()} with {batches.items.toLocaleString()} items; the largest{" "}
-            {batches.largest_items.toLocaleString()}
+            {batches.committed.toLocaleString()} with {batches.items.toLocaleString()} items; largest batch:{" "}
+            {batches.largest_items.toLocaleString()} items
           </dd>
         </div>
       </dl>
@@ -60,18 +60,18 @@ export function Gauges({ ingest }: { ingest: Schemas["Ingest"] }) {
 interface GaugeProps {
   name: string;
   value: number;
-  most: number;
+  max: number;
   text: string;
-  bound: string;
+  limit: string;
 }
 
-function Gauge({ name, value, most, text, bound }: GaugeProps) {
+function Gauge({ name, value, max, text, limit }: GaugeProps) {
   return (
     <div>
       <dt>{name}</dt>
       <dd>
-        {text} of {bound}
-        <meter min={0} max={most} value={value} aria-label={name} />
+        {text} of {limit}
+        <meter min={0} max={max} value={value} aria-label={name} />
       </dd>
     </div>
   );

@@ -1,4 +1,4 @@
-// Ingest: whether everything that was received is accounted for, how fast it goes, and what holds it up.
+// Ingest: the ledger of received items, rates and latencies, and the state of connections and batches.
 import { body, client } from "../api/client";
 import { ProblemMessage } from "../parts/problem-message";
 import { Time } from "../parts/time";
@@ -30,7 +30,7 @@ export function Ingest({ caller }: { caller: Caller }) {
   const samples = useSamples();
   const action = useAction();
   const shown = status.data;
-  // Alone, an instance is the whole service.
+  // With one instance, the tables of all instances are not shown.
   const group = instances.data && instances.data.length > 1 ? instances.data : null;
   const isPaused = shown?.ingest_paused_since != null;
   const toggle = () =>
@@ -50,14 +50,15 @@ export function Ingest({ caller }: { caller: Caller }) {
             disabled={action.busy}
             onClick={() => void toggle()}
           >
-            {isPaused ? "Resume" : "Pause"}
+            {isPaused ? "Resume ingest" : "Pause ingest"}
           </button>
         )}
       </div>
       <p class="announcement" role="status">
         {isPaused && (
           <span class="failed-text">
-            Paused <Time at={shown?.ingest_paused_since} />. The broker keeps what sensors publish.
+            Paused <Time at={shown?.ingest_paused_since} />. The broker queues messages until ingest is
+            resumed.
           </span>
         )}
       </p>

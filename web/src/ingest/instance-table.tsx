@@ -1,4 +1,4 @@
-// All instances that are alive, and the sum of their ledgers.
+// The table of running instances, and the sum of their ledgers.
 import type { Schemas } from "../api/client";
 import { Scrolls } from "../parts/scrolls";
 import { Time } from "../parts/time";
@@ -38,12 +38,12 @@ export function InstanceTable({ instances }: { instances: readonly Schemas["Inst
         <table class="small" aria-labelledby="instances">
           <thead>
             <tr>
-              {["Instance", "Version", "Since", "Leader"].map((name) => (
+              {["Instance", "Version", "Started", "Leader"].map((name) => (
                 <th key={name} scope="col">
                   {name}
                 </th>
               ))}
-              {["Received", "Committed", "Duplicate", "Rejected", "In flight", "Window, messages"].map(
+              {["Received", "Committed", "Duplicate", "Rejected", "In flight", "Unacknowledged messages"].map(
                 (name) => (
                   <th key={name} scope="col" class="number">
                     {name}
@@ -60,8 +60,8 @@ export function InstanceTable({ instances }: { instances: readonly Schemas["Inst
                 <tr key={it.identifier}>
                   <th scope="row" title={`${it.host}, ${it.identifier}`}>
                     {it.client_id}
-                    {it.is_self && " (this one)"}
-                    {it.differs && <span class="failed-text"> (other topic prefix or broker)</span>}
+                    {it.is_self && " (this instance)"}
+                    {it.differs && <span class="failed-text"> (different topic prefix or broker)</span>}
                   </th>
                   <td>{it.version}</td>
                   <td>

@@ -1,4 +1,4 @@
-// The ledger: received = committed + duplicate + rejected + in flight, per kind. The rest must be zero.
+// The ledger: received = committed + duplicate + rejected + in flight, per kind. The difference must be zero.
 
 import { useId } from "preact/hooks";
 import type { Schemas } from "../api/client";
@@ -8,10 +8,10 @@ const KINDS = [
   ["measurements", "Measurements"],
   ["log_messages", "Log messages"],
   ["heartbeats", "Heartbeats"],
-  ["unknown", "Of no kind"],
+  ["unknown", "Unknown kind"],
 ] as const;
 
-export function restOf(entry: Schemas["LedgerEntry"]): number {
+export function differenceOf(entry: Schemas["LedgerEntry"]): number {
   return entry.received - entry.committed - entry.duplicate - entry.rejected - entry.in_flight;
 }
 
@@ -29,15 +29,15 @@ export function LedgerTable({ name, ledger }: { name: string; ledger: Schemas["L
             <th scope="col">Duplicate</th>
             <th scope="col">Rejected</th>
             <th scope="col">In flight</th>
-            <th scope="col" title="Received − committed − duplicate − rejected − in flight: must be zero">
-              Sum
+            <th scope="col" title="Received − committed − duplicate − rejected − in flight; must be zero">
+              Difference
             </th>
           </tr>
         </thead>
         <tbody>
           {KINDS.map(([kind, name]) => {
             const entry = ledger[kind];
-            const rest = restOf(entry);
+            const difference = differenceOf(entry);
             return (
               <tr key={kind}>
                 <th scope="row">{name}</th>
@@ -48,7 +48,9 @@ export function LedgerTable({ name, ledger }: { name: string; ledger: Schemas["L
                     </td>
                   ),
                 )}
-                <td class={`number ${rest === 0 ? "balanced" : "failed-text"}`}>{rest.toLocaleString()}</td>
+                <td class={`number ${difference === 0 ? "balanced" : "failed-text"}`}>
+                  {difference.toLocaleString()}
+                </td>
               </tr>
             );
           })}

@@ -1,16 +1,16 @@
-// Two lines over the last minutes.
+// A chart of two lines over the last minutes.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { nowSeconds } from "../parts/clock";
-import { followSize, frame, shownNumber } from "../parts/plot";
+import { followSize, formatNumber, frame } from "../parts/plot";
 import { theme } from "../parts/theme";
 import { zone } from "../parts/zone";
 import { useStore } from "../store";
 
 const HEIGHT = 180;
 
-/** The axis of the first values, in seconds. */
-const SHORTEST_S = 60;
+/** The shortest time axis, for the first values. */
+const MIN_RANGE_S = 60;
 
 interface Props {
   name: string;
@@ -19,13 +19,13 @@ interface Props {
 }
 
 export function LineChart({ name, times, lines }: Props) {
-  const place = useRef<HTMLDivElement>(null);
+  const container = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const shownZone = useStore(zone);
   const colours = useStore(theme);
   const data = [times, ...lines.map(({ values }) => values)] as uPlot.AlignedData;
   useEffect(() => {
-    const element = place.current;
+    const element = container.current;
     if (!element) return;
     const strokes = [colours.line, colours.mark];
     const chart = new uPlot(
@@ -36,7 +36,7 @@ export function LineChart({ name, times, lines }: Props) {
           x: {
             range: (_, min, max) => {
               const last = max ?? nowSeconds();
-              return [Math.min(min ?? last, last - SHORTEST_S), last];
+              return [Math.min(min ?? last, last - MIN_RANGE_S), last];
             },
           },
           y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] },
@@ -52,7 +52,7 @@ export function LineChart({ name, times, lines }: Props) {
             label,
             stroke: strokes[at] ?? colours.line,
             width: 1.5,
-            value: (_: uPlot, value: number | null) => shownNumber(value),
+            value: (_: uPlot, value: number | null) => formatNumber(value),
           })),
         ],
       },
@@ -71,7 +71,7 @@ export function LineChart({ name, times, lines }: Props) {
   return (
     <figure>
       <figcaption>{name}</figcaption>
-      <div ref={place} class="chart" role="img" aria-label={`Chart of ${name}`} />
+      <div ref={container} class="chart" role="img" aria-label={`Chart of ${name}`} />
     </figure>
   );
 }

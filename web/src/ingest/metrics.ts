@@ -1,6 +1,6 @@
-// The counters of /metrics that the charts of ingest are made of. Pure.
+// Reads the counters of /metrics that the ingest charts show. Pure functions.
 
-/** Counts by the upper bound of the bucket, in seconds; each holds those before it. */
+/** Cumulative counts by the upper bound of the bucket, in seconds. */
 export type Histogram = ReadonlyMap<number, number>;
 
 export interface Counters {
@@ -32,7 +32,7 @@ export function parseMetrics(text: string): Counters {
   return { received, committed, commit, puback };
 }
 
-/** The time, in seconds, below which the given share of what came between two readings lies. */
+/** The quantile, in seconds, of the observations between two readings. */
 export function quantile(before: Histogram, after: Histogram, share: number): number | null {
   const bounds = [...after.keys()].sort((a, b) => a - b);
   const count = (bound: number) => (after.get(bound) ?? 0) - (before.get(bound) ?? 0);

@@ -1,11 +1,11 @@
-// Rates and latencies of the last minutes.
+// Charts of rates and latencies over the last 10 minutes.
 import { LineChart } from "./line-chart";
 import { quantile } from "./metrics";
 import type { Sample } from "./samples";
 
 const MS = 1_000;
 
-/** Each sample against the one before. */
+/** One value for each pair of consecutive samples. */
 function between<T>(samples: readonly Sample[], value: (before: Sample, after: Sample) => T): T[] {
   return samples.slice(1).map((after, at) => value(samples[at] as Sample, after));
 }
@@ -24,7 +24,7 @@ export function RateCharts({ samples }: { samples: readonly Sample[] }) {
     });
   return (
     <section aria-labelledby="rates">
-      <h2 id="rates">The last minutes</h2>
+      <h2 id="rates">Last 10 minutes</h2>
       <div class="charts">
         <LineChart
           name="Items per second"
@@ -35,19 +35,19 @@ export function RateCharts({ samples }: { samples: readonly Sample[] }) {
           ]}
         />
         <LineChart
-          name="Time until PUBACK (ms)"
+          name="Time from receipt to PUBACK (ms)"
           times={times}
           lines={[
             { label: "median", values: latency("puback", 0.5) },
-            { label: "99 %", values: latency("puback", 0.99) },
+            { label: "99th percentile", values: latency("puback", 0.99) },
           ]}
         />
         <LineChart
-          name="Time of a commit (ms)"
+          name="Duration of a commit (ms)"
           times={times}
           lines={[
             { label: "median", values: latency("commit", 0.5) },
-            { label: "99 %", values: latency("commit", 0.99) },
+            { label: "99th percentile", values: latency("commit", 0.99) },
           ]}
         />
       </div>

@@ -1,5 +1,5 @@
-// What ingest did in the last minutes: read every two seconds while somebody looks, and kept while the
-// dashboard is open.
+// Samples of the ingest counters over the last 10 minutes: read every 2 s while the page is visible, and kept while
+// the dashboard is open.
 import { useEffect } from "preact/hooks";
 import { authorizedFetch } from "../api/client";
 import { nowSeconds } from "../parts/clock";
@@ -12,8 +12,8 @@ export interface Sample {
   counters: Counters;
 }
 
-const EVERY_MS = 2_000;
-const KEPT_S = 600;
+const INTERVAL_MS = 2_000;
+const RETENTION_S = 600;
 
 const samples = createStore<readonly Sample[]>([]);
 
@@ -27,16 +27,16 @@ export function useSamples(): readonly Sample[] {
         if (!response.ok) return;
         const at = nowSeconds();
         const counters = parseMetrics(await response.text());
-        const recent = samples.get().filter((sample) => at - sample.at < KEPT_S);
-        // A count that has become smaller is of another process.
-        const isSame = (recent.at(-1)?.counters.received ?? 0) <= counters.received;
-        samples.set([...(isSame ? recent : []), { at, counters }]);
+        const recent = samples.get().filter((sample) => at - sample.at < RETENTION_S);
+        // A smaller count means that the service was restarted.
+        const isSameProcess = (recent.at(-1)?.counters.received ?? 0) <= counters.received;
+        samples.set([...(isSameProcess ? recent : []), { at, counters }]);
       } catch {
-        // The banner says that the connection is lost; the next round tries again.
+        // The banner shows that the connection is lost; the next interval retries.
       }
     };
     void read();
-    const timer = setInterval(() => void read(), EVERY_MS);
+    const timer = setInterval(() => void read(), INTERVAL_MS);
     return () => {
       abort.abort();
       clearInterval(timer);

@@ -1,4 +1,4 @@
-// A page of log messages, and whose they are.
+// The table of one page of log messages, with their sensors.
 import type { Schemas } from "../api/client";
 import { SeverityBadge } from "../parts/severity-badge";
 import { Time } from "../parts/time";

@@ -1,4 +1,4 @@
-// The log messages of all sensors, newest first, live.
+// The log messages of all sensors, newest first, updated live.
 import { body, client, type Schemas } from "../api/client";
 import { useStream } from "../api/stream";
 import { ExampleMessage } from "../parts/example-message";
@@ -8,8 +8,8 @@ import { useNetworks } from "../parts/networks";
 import { Pager, usePages } from "../parts/pager";
 import { ProblemMessage } from "../parts/problem-message";
 import { useQuery } from "../parts/query";
+import { useDebounced } from "../parts/use-debounced";
 import { useResource, useThrottled } from "../parts/use-resource";
-import { useRested } from "../parts/use-rested";
 import { LogTable } from "./log-table";
 import { TimeFilter } from "./time-filter";
 
@@ -21,7 +21,7 @@ type Severity = Schemas["Severity"];
 export function Logs() {
   const [query, setQuery] = useQuery();
   const severities = (query.severity ?? "").split(",").filter((it) => it !== "") as Severity[];
-  const text = useRested(query.text ?? "");
+  const text = useDebounced(query.text ?? "");
   const network = query.network ?? "";
   const { from = "", to = "" } = query;
   const filter = { severities, text, network, from, to };
@@ -48,12 +48,12 @@ export function Logs() {
     [filter, pages.cursor],
   );
   const refresh = useThrottled(messages.reload, REFRESH_MS);
-  // Late messages have their place in between, so the page is read again and nothing is put on top of it.
+  // Late messages belong between older ones, so the page is reloaded and new messages are not just prepended.
   useStream("/api/v1/streams/sensors", {
     onEvent(name, data) {
       if (name === "activity" && (data as Schemas["FleetChange"]).totals.length > 0) refresh();
     },
-    onOpen: (again) => again && messages.reload(),
+    onOpen: (isReconnect) => isReconnect && messages.reload(),
   });
   const isFiltered = severities.length > 0 || text !== "" || network !== "" || from !== "" || to !== "";
   const items = messages.data?.items;
@@ -74,7 +74,7 @@ export function Logs() {
           <p>
             {isFiltered
               ? "No log message matches."
-              : "No sensor has logged anything yet. They publish log messages like this one:"}
+              : "There are no log messages yet. A sensor publishes a log message like this:"}
           </p>
           {!isFiltered && <ExampleMessage kind="log-messages" sensor="<identifier>" />}
         </section>

@@ -1,4 +1,4 @@
-// Between which times, in the address as Unix seconds.
+// The filter for a range of times, which the address contains as Unix seconds.
 import { TimeInput } from "../parts/time-input";
 
 interface Props {

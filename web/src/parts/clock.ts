@@ -1,28 +1,28 @@
-// The present, by the service's clock: the page's own may be wrong, and what it shows was timed by the service. Told
-// by each answer's Date; relative times follow it every few seconds.
+// The current time by the service's clock, because the computer's clock may be wrong. It is set from the Date header of
+// each response; relative times are updated every 5 s.
 import { createStore } from "../store";
 
 const TICK_MS = 5_000;
 
-/** A Date has whole seconds, and an answer takes a while: a page whose clock differs less is right. */
+/** A Date header has whole seconds, and a response takes time: smaller differences are ignored. */
 const ACCURACY_MS = 3_000;
 
-let ahead = 0;
+let offsetMs = 0;
 
-/** In milliseconds since 1970. */
-export const now = () => Date.now() + ahead;
+/** Unix milliseconds. */
+export const now = () => Date.now() + offsetMs;
 
-/** In seconds since 1970. */
+/** Unix seconds. */
 export const nowSeconds = () => now() / 1_000;
 
 export const clock = createStore(now());
 
-export function learnTime(date: string | null): void {
-  const told = date === null ? Number.NaN : Date.parse(date) - Date.now();
-  if (Number.isNaN(told)) return;
-  const before = ahead;
-  ahead = Math.abs(told) < ACCURACY_MS ? 0 : told;
-  if (Math.abs(ahead - before) > ACCURACY_MS) clock.set(now());
+export function setServiceTime(date: string | null): void {
+  const difference = date === null ? Number.NaN : Date.parse(date) - Date.now();
+  if (Number.isNaN(difference)) return;
+  const before = offsetMs;
+  offsetMs = Math.abs(difference) < ACCURACY_MS ? 0 : difference;
+  if (Math.abs(offsetMs - before) > ACCURACY_MS) clock.set(now());
 }
 
 setInterval(() => {

@@ -1,4 +1,4 @@
-// Asks before something is done that cannot be undone; where `typed` is given, that has to be typed.
+// Asks for confirmation of an action that cannot be undone. If `typed` is set, the user must type this text.
 import { useState } from "preact/hooks";
 import { FormDialog } from "./form-dialog";
 
@@ -12,8 +12,8 @@ interface Props {
 }
 
 export function Confirm({ title, text, act, actName, typed, close }: Props) {
-  const [given, setGiven] = useState("");
-  const ready = typed === undefined || given === typed;
+  const [input, setInput] = useState("");
+  const ready = typed === undefined || input === typed;
   return (
     <FormDialog
       title={title}
@@ -30,7 +30,7 @@ export function Confirm({ title, text, act, actName, typed, close }: Props) {
       {typed !== undefined && (
         <label>
           Type <strong>{typed}</strong> to confirm
-          <input value={given} autocomplete="off" onInput={(event) => setGiven(event.currentTarget.value)} />
+          <input value={input} autocomplete="off" onInput={(event) => setInput(event.currentTarget.value)} />
         </label>
       )}
     </FormDialog>

@@ -1,4 +1,4 @@
-// Says that the service does not answer, for as long as it does not.
+// Shown while the service is unreachable.
 import { useStore } from "../store";
 import { connection } from "./connection";
 
@@ -6,7 +6,7 @@ export function ConnectionBanner() {
   const { lost } = useStore(connection);
   return (
     <div class="connection" role="status" aria-live="polite">
-      {lost && <p>No connection to the service. What you see may be old. Trying again …</p>}
+      {lost && <p>No connection to the service. The data shown may be out of date. Reconnecting …</p>}
     </div>
   );
 }

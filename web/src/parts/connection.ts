@@ -1,5 +1,5 @@
-// Whether the service answers. A lost connection is tried again until it works; `generation` then grows,
-// and everything that is shown is read anew.
+// Whether the service is reachable. A lost connection is retried until it is restored; then `generation` is
+// incremented, and all data shown is reloaded.
 import { createStore } from "../store";
 
 export interface Connection {
@@ -18,7 +18,7 @@ export function connectionLost(): void {
   if (!retrying) void retry();
 }
 
-export function connectionWorks(): void {
+export function connectionRestored(): void {
   const { lost, generation } = connection.get();
   if (lost) connection.set({ lost: false, generation: generation + 1 });
 }
@@ -28,9 +28,9 @@ async function retry(): Promise<void> {
   while (connection.get().lost) {
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     try {
-      if ((await fetch("/healthz", { cache: "no-store" })).ok) connectionWorks();
+      if ((await fetch("/healthz", { cache: "no-store" })).ok) connectionRestored();
     } catch {
-      // Still no answer: the banner says so, and the next round asks again.
+      // Still unreachable: the next round retries.
     }
   }
   retrying = false;

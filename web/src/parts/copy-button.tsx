@@ -1,17 +1,19 @@
-// Copies a text, and says that it has.
+// Copies a text to the clipboard, and confirms it.
 import { useState } from "preact/hooks";
 
 const SHOWN_MS = 2_000;
 
 export function CopyButton({ text }: { text: string }) {
-  const [copied, setCopied] = useState<"" | "Copied" | "Select it and copy it by hand">("");
+  const [copied, setCopied] = useState<"" | "Copied" | "Cannot copy: select the text and copy it yourself">(
+    "",
+  );
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
       setCopied("Copied");
     } catch {
-      // Without HTTPS a browser has no clipboard, but on the machine itself.
-      setCopied("Select it and copy it by hand");
+      // A browser provides the clipboard only with HTTPS or on localhost.
+      setCopied("Cannot copy: select the text and copy it yourself");
     }
     setTimeout(() => setCopied(""), SHOWN_MS);
   };

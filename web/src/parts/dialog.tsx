@@ -1,4 +1,4 @@
-// A modal dialog with a title: Escape closes it, and focus returns to where it came from.
+// A modal dialog with a title: Escape closes it, and focus returns to the previous element.
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// Downloads what takes the token to read: a link of the browser's own could not show it.
+// Downloads a file that requires the token, which a normal link would not send.
 import { authorizedFetch } from "../api/client";
 import { Problem } from "../api/problem";
 
@@ -12,7 +12,7 @@ export async function download(path: string, fallbackName: string): Promise<void
   try {
     content = await response.blob();
   } catch {
-    throw new Problem(0, "The export broke off before its end. Try again, or choose a shorter range.", null);
+    throw new Problem(0, "The export was interrupted. Try again, or choose a shorter range.", null);
   }
   const name = response.headers.get("Content-Disposition")?.match(/filename="([^"]+)"/)?.[1];
   const url = URL.createObjectURL(content);

@@ -1,4 +1,4 @@
-// A command that publishes as a sensor does, for pages that have nothing to show yet.
+// An example of a publish command of a sensor, for pages without data.
 import { nowSeconds } from "./clock";
 import { useSettings } from "./settings";
 
@@ -7,7 +7,7 @@ interface Props {
   sensor: string;
 }
 
-/** Null: the sensor has no configuration from the service. */
+/** `revision: null`: the sensor has no configuration from the service. */
 const ITEMS = {
   measurements: { revision: null, timestamp: 0, value: { temperature: 21.5 } },
   "log-messages": { severity: "warning", revision: null, timestamp: 0, subject: "battery low" },
@@ -21,7 +21,7 @@ export function ExampleMessage({ kind, sensor }: Props) {
   return <pre class="command">{`mosquitto_pub -q 1 -t ${topic} \\\n  -m '${message}'`}</pre>;
 }
 
-/** Null until the service has told its prefix. */
+/** Null until the topic prefix of the service is known. */
 export function useTopic(kind: Props["kind"], sensor: string): string | null {
   const prefix = useSettings()?.topic_prefix;
   if (prefix === undefined) return null;

@@ -1,4 +1,4 @@
-// A dialog with a form: it is submitted once at a time, and shows the problem of the last attempt.
+// A dialog with a form. It allows one submission at a time, and shows the problem of the last attempt.
 import type { ComponentChildren } from "preact";
 import { Dialog } from "./dialog";
 import { ProblemMessage } from "./problem-message";
@@ -8,7 +8,7 @@ interface Props {
   title: string;
   submitName: string;
   submitClass?: "primary" | "danger";
-  /** Whether what is filled in may be submitted. */
+  /** Whether the input is valid. */
   ready?: boolean;
   submit: () => Promise<void>;
   close: () => void;

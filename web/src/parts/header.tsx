@@ -1,4 +1,4 @@
-// The head of every view: where one can go, in which zone times are shown, and who is signed in.
+// The header of every view: navigation, time zone, and the signed-in user.
 import { useLocation } from "preact-iso";
 import { type Caller, hasRole } from "../session/session";
 import { signOut } from "../session/sign-in";
@@ -9,12 +9,12 @@ interface Props {
   canSignOut: boolean;
 }
 
-const VIEWS: { path: string; name: string; isFor: (caller: Caller) => boolean }[] = [
-  { path: "/", name: "Fleet", isFor: () => true },
-  { path: "/logs", name: "Logs", isFor: () => true },
-  { path: "/rejections", name: "Rejections", isFor: () => true },
-  { path: "/ingest", name: "Ingest", isFor: () => true },
-  { path: "/access", name: "Access", isFor: (caller) => hasRole(caller, "admin") },
+const VIEWS: { path: string; name: string; isVisibleTo: (caller: Caller) => boolean }[] = [
+  { path: "/", name: "Fleet", isVisibleTo: () => true },
+  { path: "/logs", name: "Logs", isVisibleTo: () => true },
+  { path: "/rejections", name: "Rejections", isVisibleTo: () => true },
+  { path: "/ingest", name: "Ingest", isVisibleTo: () => true },
+  { path: "/access", name: "Access", isVisibleTo: (caller) => hasRole(caller, "admin") },
 ];
 
 export function Header({ caller, canSignOut }: Props) {
@@ -24,11 +24,11 @@ export function Header({ caller, canSignOut }: Props) {
   return (
     <header class="head">
       <a class="skip" href="#main">
-        Skip to the content
+        Skip to content
       </a>
       <span class="brand">Tributary</span>
       <nav aria-label="Views">
-        {VIEWS.filter((view) => view.isFor(caller)).map(({ path, name }) => (
+        {VIEWS.filter((view) => view.isVisibleTo(caller)).map(({ path, name }) => (
           <a key={path} href={path} aria-current={isCurrent(path) ? "page" : undefined}>
             {name}
           </a>

@@ -1,4 +1,4 @@
-// Times as an input of local time has them, in the zone that is shown. Pure.
+// Converts between Unix seconds and the value of a datetime-local input, in the selected time zone. Pure functions.
 
 export function inputValue(seconds: number, zone: string): string {
   const parts = new Intl.DateTimeFormat("sv-SE", {
@@ -9,7 +9,7 @@ export function inputValue(seconds: number, zone: string): string {
   return parts.replace(" ", "T");
 }
 
-/** The reverse: the offset of a zone depends on the time, so it is looked up where the result would be. */
+/** The reverse. The offset of a zone depends on the time, so it is looked up near the result. */
 export function secondsOf(value: string, zone: string): number | null {
   const asUtc = Date.parse(`${value}Z`) / 1_000;
   if (Number.isNaN(asUtc)) return null;

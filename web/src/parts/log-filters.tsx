@@ -1,4 +1,4 @@
-// Which log messages: by severity and by text.
+// Filters log messages by severity and by text.
 import type { Schemas } from "../api/client";
 
 type Severity = Schemas["Severity"];
@@ -6,7 +6,7 @@ type Severity = Schemas["Severity"];
 const SEVERITIES: Severity[] = ["error", "warning", "info"];
 
 export interface LogFilterState {
-  /** None: all. */
+  /** Empty for all. */
   severities: Severity[];
   text: string;
 }
@@ -29,7 +29,7 @@ export function LogFilters({ filter, change }: Props) {
   return (
     <search class="filters">
       <label class="wide">
-        Text
+        Message contains
         <input
           type="search"
           value={filter.text}

@@ -1,4 +1,4 @@
-// The field for a name, of as many characters as the API takes.
+// The field for a name, with the maximum length of the API.
 interface Props {
   value: string;
   change: (name: string) => void;

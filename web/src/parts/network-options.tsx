@@ -1,4 +1,4 @@
-// The networks as options of a select.
+// The networks as options of a select element.
 import type { Network } from "./networks";
 
 export function NetworkOptions({ networks }: { networks: Network[] }) {

@@ -1,4 +1,4 @@
-// Chooses a network, or all; left out where there is only one.
+// Selects one network or all; hidden if there is only one network.
 
 import { NetworkOptions } from "./network-options";
 import type { Network } from "./networks";

@@ -1,10 +1,10 @@
-// The networks that the caller may see, by whose names the views call them.
+// The networks that the caller may see; the views show their names.
 import { body, client, type Schemas } from "../api/client";
 import { useResource } from "./use-resource";
 
 export type Network = Schemas["NetworkItem"];
 
-/** More networks are not offered by name; their sensors are listed all the same. */
+/** Further networks cannot be selected by name; their sensors are listed nevertheless. */
 const MAX_NETWORKS = 1_000;
 
 export function useNetworks(): Network[] {

@@ -1,10 +1,10 @@
-// An address that no view has.
+// Shown for an unknown address.
 export function NotFound() {
   return (
     <section class="empty">
-      <h1>Nothing here</h1>
+      <h1>Page not found</h1>
       <p>
-        No view has this address. <a href="/">Go to the fleet</a>
+        There is no page at this address. <a href="/">Go to the fleet</a>
       </p>
     </section>
   );

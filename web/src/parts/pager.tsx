@@ -1,15 +1,15 @@
-// Pages of a list: forward by the cursor that the service gave, back by those that were used.
+// Pages of a list: the next page by the cursor of the response, previous pages by the cursors used before.
 import { useState } from "preact/hooks";
 
 export interface Pages {
-  /** Undefined: the first page. */
+  /** Undefined on the first page. */
   cursor: string | undefined;
   number: number;
   next(cursor: string): void;
   previous(): void;
 }
 
-/** Begins anew when the list is another one. */
+/** Returns to the first page when the list changes. */
 export function usePages(list: unknown): Pages {
   const key = JSON.stringify(list);
   const [state, setState] = useState<{ key: string; cursors: string[] }>({ key, cursors: [] });

@@ -1,9 +1,9 @@
-// What all charts have: axes in the page's colours, zone and language, and a size that follows the page's.
+// Common parts of all charts: axes in the page's colours, time zone and language, and a size that follows the page.
 import uPlot from "uplot";
 import type { Theme } from "./theme";
 import { tick } from "./zone";
 
-export const shownNumber = (value: number | null) =>
+export const formatNumber = (value: number | null) =>
   value === null ? "–" : value.toLocaleString(undefined, { maximumSignificantDigits: 6 });
 
 const AXIS_WIDTH = 64;
@@ -30,12 +30,12 @@ export function frame(
         space: 64,
         values: (_, times, __, ___, step) => times.map((time) => tick(new Date(time * 1_000), zone, step)),
       },
-      { ...axis, size: AXIS_WIDTH, values: (_, ticks) => ticks.map(shownNumber) },
+      { ...axis, size: AXIS_WIDTH, values: (_, ticks) => ticks.map(formatNumber) },
     ],
   };
 }
 
-/** Undoes what it does. */
+/** Returns a function that stops following the size. */
 export function followSize(plot: uPlot, element: HTMLElement, height: number): () => void {
   const sizes = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height }));
   sizes.observe(element);

@@ -1,4 +1,4 @@
-// What went wrong: the service's sentence, and the request's identifier, by which its log has the rest.
+// Shows an error: its text, and the request ID, with which more is found in the service's log.
 import type { Problem } from "../api/problem";
 
 interface Props {
@@ -21,7 +21,7 @@ export function ProblemMessage({ problem, retry }: Props) {
       </p>
       {problem.requestId && (
         <p class="request-id">
-          Request <code>{problem.requestId}</code>
+          Request ID <code>{problem.requestId}</code>
         </p>
       )}
       {retry && (

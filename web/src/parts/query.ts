@@ -1,4 +1,4 @@
-// Filters stand in the address, so that a view can be reloaded, shared, and returned to.
+// Keeps filters in the query of the address, so that a view can be reloaded, shared and bookmarked.
 
 import { useCallback } from "preact/hooks";
 import { useLocation } from "preact-iso";

@@ -1,4 +1,4 @@
-// What the service is set to, as far as pages depend on it. Undefined: it is not known yet.
+// The settings of the service that pages depend on. Undefined until they are loaded.
 import { body, client, type Schemas } from "../api/client";
 import { useResource } from "./use-resource";
 

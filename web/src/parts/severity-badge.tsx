@@ -1,4 +1,4 @@
-// How severe a log message is.
+// The severity of a log message, with a colour.
 import type { Schemas } from "../api/client";
 
 export function SeverityBadge({ severity }: { severity: Schemas["Severity"] }) {

@@ -1,4 +1,4 @@
-// How far a configuration has come, as a word with a colour.
+// The state of a configuration, with a colour.
 import type { Schemas } from "../api/client";
 
 export type State = Schemas["ConfigurationState"];
@@ -7,11 +7,11 @@ export const STATES: State[] = ["acknowledged", "published", "pending", "stale",
 
 const MEANINGS: Record<State, string> = {
   none: "The sensor has no configuration",
-  pending: "The broker does not have it yet",
-  published: "The broker has it; the sensor has not answered yet",
-  acknowledged: "The sensor has applied it",
-  failed: "The sensor could not apply it",
-  stale: "Published for more than five minutes when the sensor last spoke, and not acknowledged",
+  pending: "The configuration is not published yet",
+  published: "The configuration is published; the sensor has not acknowledged it yet",
+  acknowledged: "The sensor has applied the configuration",
+  failed: "The sensor could not apply the configuration",
+  stale: "Not acknowledged, although the sensor sent a message more than 5 minutes after the publication",
 };
 
 export function StateBadge({ state }: { state: State }) {

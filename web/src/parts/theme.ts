@@ -1,4 +1,4 @@
-// The colours of charts, which are drawn on a canvas: read from the style sheet, light or dark.
+// The colours of charts, which are drawn on a canvas: read from the style sheet for the light or dark scheme.
 import { createStore } from "../store";
 
 export interface Theme {

@@ -1,4 +1,4 @@
-// A time that is chosen, in the zone that is shown.
+// An input for a time in the selected time zone.
 import { useStore } from "../store";
 import { inputValue, secondsOf } from "./local-time";
 import { zone } from "./zone";

@@ -1,4 +1,4 @@
-// A time: relative with the exact one on hover, or exact.
+// Shows a time: relative, with the exact time as tooltip, or exact.
 import { useStore } from "../store";
 import { clock, now } from "./clock";
 import { exact, relative, short, zone } from "./zone";

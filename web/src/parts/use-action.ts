@@ -1,4 +1,4 @@
-// Something that the user has done at the service: one at a time, with the problem of the last.
+// Runs an action of the user, and provides its progress and the problem of the last run.
 import { useCallback, useState } from "preact/hooks";
 import { type Problem, problemOf } from "../api/problem";
 

@@ -1,11 +1,11 @@
-// Something that is read from the service: it is read again when what it depends on changes, when the
-// connection comes back, on demand, and, where asked, every so often. What was read before stays visible.
+// Data that is loaded from the service. It is reloaded when a dependency changes, when the connection is restored, on
+// demand, and optionally at an interval. The previous data stays visible during a reload.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { isAborted, type Problem, problemOf } from "../api/problem";
 import { useStore } from "../store";
 import { connection } from "./connection";
 
-/** What cannot be read now is tried again after so long. */
+/** The delay before a failed load is retried. */
 const RETRY_MS = 3_000;
 
 export interface Resource<T> {
@@ -18,7 +18,7 @@ export interface Resource<T> {
 export function useResource<T>(
   load: (signal: AbortSignal) => Promise<T>,
   dependencies: readonly unknown[],
-  everyMs?: number,
+  intervalMs?: number,
 ): Resource<T> {
   const { generation } = useStore(connection);
   const [round, setRound] = useState(0);
@@ -35,26 +35,26 @@ export function useResource<T>(
     const later = (ms: number) => {
       again = setTimeout(() => setRound((round) => round + 1), ms);
     };
-    const isOther = shownKey.current !== key;
+    const isChanged = shownKey.current !== key;
     shownKey.current = key;
     setState(({ data, problem }) => ({
-      data: isOther ? undefined : data,
-      problem: isOther ? null : problem,
+      data: isChanged ? undefined : data,
+      problem: isChanged ? null : problem,
       loading: true,
     }));
     load(abort.signal).then(
       (data) => {
         if (abort.signal.aborted) return;
         setState({ data, problem: null, loading: false });
-        if (everyMs !== undefined) later(everyMs);
+        if (intervalMs !== undefined) later(intervalMs);
       },
       (error) => {
         if (abort.signal.aborted || isAborted(error)) return;
         const problem = problemOf(error);
         setState(({ data }) => ({ data, problem, loading: false }));
-        // The connection's own retries cover status 0.
-        if (problem.isPassing && problem.status !== 0) later(RETRY_MS);
-        else if (everyMs !== undefined) later(everyMs);
+        // After status 0, the data is reloaded when the connection is restored.
+        if (problem.isTemporary && problem.status !== 0) later(RETRY_MS);
+        else if (intervalMs !== undefined) later(intervalMs);
       },
     );
     return () => {
@@ -66,12 +66,12 @@ export function useResource<T>(
   return { ...state, reload };
 }
 
-/** Calls at once, and then at most once in the given time however often it is asked. */
+/** Returns a function that runs `call` immediately, and further calls at most once per `ms`. */
 export function useThrottled(call: () => void, ms: number): () => void {
   const latest = useRef(call);
   latest.current = call;
   const waiting = useRef<ReturnType<typeof setTimeout> | null>(null);
-  const asked = useRef(false);
+  const isRequested = useRef(false);
   useEffect(
     () => () => {
       if (waiting.current !== null) clearTimeout(waiting.current);
@@ -80,15 +80,15 @@ export function useThrottled(call: () => void, ms: number): () => void {
   );
   return useCallback(() => {
     if (waiting.current !== null) {
-      asked.current = true;
+      isRequested.current = true;
       return;
     }
     const run = () => {
-      asked.current = false;
+      isRequested.current = false;
       latest.current();
       waiting.current = setTimeout(() => {
         waiting.current = null;
-        if (asked.current) run();
+        if (isRequested.current) run();
       }, ms);
     };
     run();

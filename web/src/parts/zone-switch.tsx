@@ -1,4 +1,4 @@
-// Shows the zone of all times, and changes it.
+// Shows the selected time zone, and switches it.
 import { useStore } from "../store";
 import { LOCAL_ZONE, toggleZone, zone } from "./zone";
 

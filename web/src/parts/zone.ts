@@ -1,4 +1,4 @@
-// In which zone times are shown: the browser's, or UTC on demand.
+// The time zone in which times are shown: the browser's zone or UTC. Formats times.
 import { createStore } from "../store";
 
 const KEY = "tributary.utc";
@@ -29,7 +29,7 @@ export function exact(time: Date, zone: string): string {
   });
 }
 
-/** For the axis of a chart whose marks are so many seconds apart. */
+/** The label of a tick on a time axis; `step` is the distance of the ticks in seconds. */
 export function tick(time: Date, zone: string, step: number): string {
   const day: Intl.DateTimeFormatOptions = { month: "short", day: "numeric" };
   const minute: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit", hour12: false };
@@ -59,7 +59,7 @@ const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
 ];
 const format = new Intl.RelativeTimeFormat("en", { numeric: "always", style: "short" });
 
-/** Two clocks differ a little: what is ahead by less is of the present. */
+/** Clocks differ a little: a time that is less ahead counts as now. */
 const AHEAD_S = 60;
 
 export function relative(time: Date, now: number): string {

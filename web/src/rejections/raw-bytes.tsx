@@ -1,8 +1,8 @@
-// The bytes of a rejected message: as text where they are text, else in hexadecimal; either on demand.
+// The bytes of a rejected message: as text if they are valid UTF-8, otherwise in hexadecimal.
 import { useState } from "preact/hooks";
 import type { Schemas } from "../api/client";
 
-/** More is not shown at once. */
+/** Only the first bytes are shown. */
 const MAX_SHOWN = 4_096;
 const PER_LINE = 16;
 
@@ -27,7 +27,7 @@ export function RawBytes({ raw }: { raw: Schemas["Raw"] }) {
   const shown = asHex ? hex(bytes.subarray(0, MAX_SHOWN)) : text.slice(0, MAX_SHOWN);
   return (
     <div class="raw">
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a scroll area must be reachable by keyboard */}
       <pre tabIndex={0}>{shown === "" ? "(empty)" : shown}</pre>
       <p class="quiet">
         {bytes.length.toLocaleString()} bytes

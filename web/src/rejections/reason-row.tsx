@@ -1,4 +1,4 @@
-// The rejections of one reason: their number, and, where it is opened, each of them.
+// The rejections with one reason: their number, and the list of them if the row is expanded.
 import type { Schemas } from "../api/client";
 import { Time } from "../parts/time";
 import type { Which } from "./act";

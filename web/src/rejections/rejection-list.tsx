@@ -1,4 +1,4 @@
-// The rejections of one reason, newest first: topic, sentence and bytes of each.
+// The rejections with one reason, newest first: topic, detail and bytes of each.
 import { body, client, type Schemas } from "../api/client";
 import { Pager, usePages } from "../parts/pager";
 import { ProblemMessage } from "../parts/problem-message";
@@ -15,7 +15,7 @@ interface Props {
   busy: boolean;
   replay: (which: Which) => void;
   remove: (which: Which) => void;
-  /** Another one: what is listed has changed. */
+  /** Changes when the list must be reloaded. */
   round: number;
 }
 
@@ -61,7 +61,7 @@ export function RejectionList({ reason, canAct, busy, replay, remove, round }: P
             </header>
             <p>
               {item.detail}
-              {item.item_index != null && ` (item ${item.item_index} of its message)`}
+              {item.item_index != null && ` (item ${item.item_index} of the message)`}
             </p>
             <RawBytes raw={item} />
           </li>

@@ -1,4 +1,4 @@
-// What could not be stored, by reason: looked at, replayed, deleted.
+// The rejections by reason. They are inspected, replayed and deleted here.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { Confirm } from "../parts/confirm";
@@ -52,8 +52,8 @@ export function Rejections({ caller }: { caller: Caller }) {
         )}
       </div>
       <p class="quiet">
-        Messages that could not be stored. Once their cause is removed, a replay stores them as if they had
-        just come.
+        Messages that could not be stored. After the cause is fixed, replay them: they are processed again
+        like new messages.
       </p>
       <ProblemMessage problem={summary.problem} retry={summary.reload} />
       <ProblemMessage problem={action.problem} />
@@ -62,7 +62,7 @@ export function Rejections({ caller }: { caller: Caller }) {
       </p>
       {summary.data && items.length === 0 ? (
         <section class="empty">
-          <p>Nothing was rejected. Messages that cannot be stored will be listed here, with the reason.</p>
+          <p>Nothing was rejected. Messages that cannot be stored are listed here, with the reason.</p>
         </section>
       ) : (
         <table class="reasons" aria-label="Rejections by reason" aria-busy={!summary.data}>
@@ -75,8 +75,8 @@ export function Rejections({ caller }: { caller: Caller }) {
               <th scope="col" class="number">
                 Items
               </th>
-              <th scope="col">First</th>
-              <th scope="col">Last</th>
+              <th scope="col">First received</th>
+              <th scope="col">Last received</th>
               {canAct && <th scope="col">Actions</th>}
             </tr>
           </thead>
@@ -100,7 +100,7 @@ export function Rejections({ caller }: { caller: Caller }) {
       {deleting && (
         <Confirm
           title="Delete rejections"
-          text={`${described(deleting)} will be deleted. What they hold is lost then.`}
+          text={`${described(deleting)} will be deleted. This cannot be undone.`}
           actName="Delete"
           close={() => setDeleting(null)}
           act={async () => {

@@ -1,9 +1,9 @@
-// The chart of one attribute: the mean as a line, least and greatest as a band, revisions as marks.
+// The chart of one attribute: the mean as a line, minimum and maximum as a band, revisions as marks.
 // Dragging selects a range.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { nowSeconds } from "../parts/clock";
-import { followSize, frame, shownNumber } from "../parts/plot";
+import { followSize, formatNumber, frame } from "../parts/plot";
 import { theme } from "../parts/theme";
 import { zone } from "../parts/zone";
 import { useStore } from "../store";
@@ -14,8 +14,8 @@ import type { RevisionMark } from "./use-revision-marks";
 
 const HEIGHT = 200;
 
-/** The shortest range that is shown of a sensor that has only just begun. */
-const SHORTEST_S = 120;
+/** The shortest range shown, for a sensor with few values. */
+const MIN_RANGE_S = 120;
 
 interface Props {
   name: string;
@@ -25,18 +25,18 @@ interface Props {
   select: (range: Range) => void;
 }
 
-/** A live range moves on with time, and begins where the sensor did, if that was later. */
+/** A live range moves with time, and begins at the first value if that is later. */
 function shownRange({ bounds, points }: Props): [number, number] {
   if (!bounds.isLive) return [bounds.from, bounds.to];
   const now = nowSeconds();
   const from = now - (bounds.to - bounds.from);
   const first = points?.[0]?.at ?? from;
-  return [Math.max(from, Math.min(first, now - SHORTEST_S)), now];
+  return [Math.max(from, Math.min(first, now - MIN_RANGE_S)), now];
 }
 
 export function Chart(props: Props) {
   const { name, bounds, points, marks } = props;
-  const place = useRef<HTMLDivElement>(null);
+  const container = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const shown = useRef(props);
   shown.current = props;
@@ -44,9 +44,9 @@ export function Chart(props: Props) {
   const colours = useStore(theme);
 
   useEffect(() => {
-    const element = place.current;
+    const element = container.current;
     if (!element) return;
-    const value = (_: uPlot, value: number | null) => shownNumber(value);
+    const value = (_: uPlot, value: number | null) => formatNumber(value);
     const hidden = { stroke: "transparent", points: { show: false }, value };
     const chart = new uPlot(
       {
@@ -99,8 +99,8 @@ export function Chart(props: Props) {
   return (
     <figure>
       <figcaption>{name}</figcaption>
-      <div ref={place} class="chart" role="img" aria-label={`Chart of ${name}`} />
-      {points && points.length === 0 && <p class="quiet">No numbers in this range.</p>}
+      <div ref={container} class="chart" role="img" aria-label={`Chart of ${name}`} />
+      {points && points.length === 0 && <p class="quiet">No values in this range.</p>}
     </figure>
   );
 }

@@ -1,4 +1,4 @@
-// Whether a text is a configuration that the API takes, and what it changes. Pure.
+// Checks whether the API accepts a text as a configuration, and finds what it changes. Pure functions.
 
 export type Checked = { configuration: Record<string, unknown> } | { problem: string };
 
@@ -10,12 +10,12 @@ export function check(text: string, mayNest: boolean): Checked {
     return { problem: `This is not JSON: ${error instanceof Error ? error.message : String(error)}` };
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    return { problem: 'A configuration is a JSON object, such as {"interval_secs": 60}.' };
+    return { problem: 'A configuration must be a JSON object, such as {"interval_secs": 60}.' };
   }
   for (const [name, value] of Object.entries(parsed)) {
     if (!mayNest && typeof value === "object" && value !== null) {
       return {
-        problem: `The value of "${name}" is nested: it has to be a string, a number, a boolean or null.`,
+        problem: `The value of "${name}" is nested: it must be a string, a number, a boolean or null.`,
       };
     }
   }
@@ -24,9 +24,9 @@ export function check(text: string, mayNest: boolean): Checked {
 
 export interface Difference {
   name: string;
-  /** Undefined: it is added. */
+  /** Undefined if the member is added. */
   from: string | undefined;
-  /** Undefined: it is removed. */
+  /** Undefined if the member is removed. */
   to: string | undefined;
 }
 

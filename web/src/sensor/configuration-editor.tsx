@@ -1,5 +1,5 @@
-// Writes the next configuration: it begins with the newest one, is checked while it is typed, and reviewed
-// before it is sent.
+// The editor for the next configuration. It starts with the newest one, checks the input, and shows the changes before
+// they are sent.
 import { useState } from "preact/hooks";
 import type { Schemas } from "../api/client";
 import { check } from "./configuration-check";
@@ -8,7 +8,7 @@ import { SendDialog } from "./send-dialog";
 interface Props {
   sensor: string;
   newest: Schemas["Configuration"] | null;
-  /** Whether the service stores objects and arrays in it. */
+  /** Whether the service accepts objects and arrays as values. */
   mayNest: boolean;
   sent: () => void;
 }
@@ -16,9 +16,9 @@ interface Props {
 export function ConfigurationEditor({ sensor, newest, mayNest, sent }: Props) {
   const before = (newest?.configuration ?? {}) as Record<string, unknown>;
   const initial = JSON.stringify(before, null, 2);
-  // Null: nothing is being written, and the newest one is shown, whatever becomes of it.
-  const [written, setWritten] = useState<string | null>(null);
-  const text = written ?? initial;
+  // Null until the user types: the editor shows the newest configuration.
+  const [draft, setDraft] = useState<string | null>(null);
+  const text = draft ?? initial;
   const [reviewing, setReviewing] = useState(false);
   const checked = check(text, mayNest);
   const problem = "problem" in checked ? checked.problem : null;
@@ -38,7 +38,7 @@ export function ConfigurationEditor({ sensor, newest, mayNest, sent }: Props) {
           value={text}
           aria-invalid={problem !== null}
           aria-describedby="configuration-problem"
-          onInput={(event) => setWritten(event.currentTarget.value)}
+          onInput={(event) => setDraft(event.currentTarget.value)}
         />
       </label>
       <p id="configuration-problem" class="failed-text" role="status">
@@ -46,11 +46,11 @@ export function ConfigurationEditor({ sensor, newest, mayNest, sent }: Props) {
       </p>
       <div class="buttons">
         <button type="submit" class="primary" disabled={problem !== null}>
-          Review
+          Review changes
         </button>
-        {written !== null && written !== initial && (
-          <button type="button" onClick={() => setWritten(null)}>
-            Discard
+        {draft !== null && draft !== initial && (
+          <button type="button" onClick={() => setDraft(null)}>
+            Discard changes
           </button>
         )}
       </div>
@@ -63,7 +63,7 @@ export function ConfigurationEditor({ sensor, newest, mayNest, sent }: Props) {
           close={() => setReviewing(false)}
           sent={() => {
             setReviewing(false);
-            setWritten(null);
+            setDraft(null);
             sent();
           }}
         />

@@ -1,4 +1,4 @@
-// All revisions, with the times of their whole way to the sensor and back.
+// The table of all revisions, with the times of creation, publication and acknowledgement.
 import type { Schemas } from "../api/client";
 import { Scrolls } from "../parts/scrolls";
 import { StateBadge } from "../parts/state-badge";
@@ -8,18 +8,18 @@ export function ConfigurationHistory({ items }: { items: Schemas["Configuration"
   return (
     <Scrolls labelledBy="history">
       <table class="history small">
-        <caption id="history">History</caption>
+        <caption id="history">Revisions</caption>
         <thead>
           <tr>
             <th scope="col">Revision</th>
             <th scope="col">State</th>
             <th scope="col">Created</th>
             <th scope="col">Published</th>
-            <th scope="col" title="By the sensor's clock">
+            <th scope="col" title="Time of the acknowledgement by the sensor's clock">
               Acknowledged
             </th>
-            <th scope="col" title="When the acknowledgement reached the service">
-              Received
+            <th scope="col" title="When the service received the acknowledgement">
+              Acknowledgement received
             </th>
             <th scope="col">Configuration</th>
           </tr>

@@ -1,4 +1,4 @@
-// One revision of a configuration: its members, and its state.
+// One revision of a configuration, with its state.
 import type { Schemas } from "../api/client";
 import { StateBadge } from "../parts/state-badge";
 

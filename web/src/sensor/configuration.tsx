@@ -1,4 +1,4 @@
-// How the sensor is configured: the newest and the acknowledged revision, an editor, and the history.
+// The configuration of the sensor: the newest and the acknowledged revision, an editor, and all revisions.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { Pager, usePages } from "../parts/pager";
@@ -70,7 +70,7 @@ export function Configuration({ sensor, feed, canConfigure, mayNest, sent }: Pro
       {sensor.newest_revision == null && newest.data === null && (
         <p class="quiet">
           The sensor has no configuration yet.{" "}
-          {canConfigure ? "Write the first one below." : "An operator gives it one."}
+          {canConfigure ? "Enter the first one below." : "An operator can send one."}
         </p>
       )}
       <div class="side-by-side">

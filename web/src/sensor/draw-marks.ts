@@ -1,10 +1,10 @@
-// Marks in a chart when the sensor took on another revision.
+// Draws a mark in a chart at each time when the sensor applied a revision.
 import type uPlot from "uplot";
 import type { RevisionMark } from "./use-revision-marks";
 
 const FONT_PX = 11;
 
-/** The newest comes first. */
+/** `marks` starts with the newest. */
 export function drawMarks(chart: uPlot, marks: RevisionMark[], colour: string): void {
   const { ctx, bbox } = chart;
   const pixel = devicePixelRatio;
@@ -23,7 +23,7 @@ export function drawMarks(chart: uPlot, marks: RevisionMark[], colour: string): 
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
-    // Where two are close to each other, the newer one has the label.
+    // If two marks are close to each other, only the newer one gets a label.
     const label = `r${revision}`;
     if (x + ctx.measureText(label).width + 4 * pixel > labelled) continue;
     labelled = x;

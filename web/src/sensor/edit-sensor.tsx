@@ -1,4 +1,4 @@
-// Changes the sensor's name, network and metadata.
+// A dialog that changes the sensor's name, network and metadata.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { FormDialog } from "../parts/form-dialog";
@@ -17,17 +17,17 @@ function metadataProblem(text: string): string | null {
   try {
     const parsed: unknown = JSON.parse(text);
     if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return null;
-    return "Metadata is a JSON object.";
+    return "Metadata must be a JSON object.";
   } catch (error) {
     return `This is not JSON: ${error instanceof Error ? error.message : String(error)}`;
   }
 }
 
 export function EditSensor({ sensor, networks, close, changed }: Props) {
-  const written = JSON.stringify(sensor.metadata, null, 2);
+  const initial = JSON.stringify(sensor.metadata, null, 2);
   const [name, setName] = useState(sensor.name);
   const [network, setNetwork] = useState(sensor.network);
-  const [metadata, setMetadata] = useState(written);
+  const [metadata, setMetadata] = useState(initial);
   const problem = metadataProblem(metadata);
   const save = async () => {
     const { identifier } = sensor;
@@ -37,7 +37,7 @@ export function EditSensor({ sensor, networks, close, changed }: Props) {
         body: {
           ...(name !== sensor.name && { name }),
           ...(network !== sensor.network && { network }),
-          ...(metadata !== written && { metadata: JSON.parse(metadata) }),
+          ...(metadata !== initial && { metadata: JSON.parse(metadata) }),
         },
       }),
     );
@@ -56,7 +56,7 @@ export function EditSensor({ sensor, networks, close, changed }: Props) {
         </label>
       )}
       <label>
-        Metadata
+        Metadata (JSON)
         <textarea
           rows={5}
           spellcheck={false}

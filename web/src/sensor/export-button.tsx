@@ -1,4 +1,4 @@
-// Exports the measurements of the range that is shown.
+// Buttons that export the measurements of the selected range.
 import { download } from "../parts/download";
 import { ProblemMessage } from "../parts/problem-message";
 import { useAction } from "../parts/use-action";
@@ -24,7 +24,7 @@ export function ExportButton({ sensor, from, to }: Props) {
         Export CSV
       </button>
       <button type="button" disabled={action.busy} onClick={() => void save("ndjson")}>
-        Export JSON lines
+        Export JSON Lines
       </button>
       <ProblemMessage problem={action.problem} />
     </div>

@@ -1,8 +1,8 @@
-// The sensor's stream, shared by the parts of its page: one connection, however many listen.
+// Distributes the events of the sensor's stream to the parts of its page, which share one connection.
 import { useEffect, useRef } from "preact/hooks";
 import type { Schemas } from "../api/client";
 
-/** `reconnected`: the stream was cut, and events may be missing. */
+/** `reconnected`: the stream was interrupted, and events may be missing. */
 interface Events {
   measurement: Schemas["Measurement"];
   log_message: Schemas["LogMessage"];

@@ -1,4 +1,4 @@
-// The sensor's heartbeats, which acknowledge revisions.
+// The table of the sensor's heartbeats, which acknowledge revisions.
 import { body, client } from "../api/client";
 import { Pager, usePages } from "../parts/pager";
 import { ProblemMessage } from "../parts/problem-message";
@@ -47,7 +47,9 @@ export function Heartbeats({ sensor, feed }: Props) {
                 <th scope="col">Sent</th>
                 <th scope="col">Received</th>
                 <th scope="col">Revision</th>
-                <th scope="col">Works</th>
+                <th scope="col" title="Whether the sensor has applied the revision">
+                  Success
+                </th>
               </tr>
             </thead>
             <tbody>

@@ -1,10 +1,10 @@
-// The last value of each attribute, of which a measurement may have only some. Pure.
+// The last value of each attribute. A measurement may contain only some attributes. Pure functions.
 import type { Schemas } from "../api/client";
 
 export interface LastValue {
   value: unknown;
   timestamp: number;
-  /** The same, as RFC 3339. */
+  /** The timestamp in RFC 3339. */
   at: string;
 }
 
@@ -20,7 +20,7 @@ export function withMeasurement(
   const next = new Map(last);
   for (const [name, value] of Object.entries(measurement.value)) {
     const known = next.get(name);
-    // What is of the future stands only where there is nothing else.
+    // A value with a time in the future is used only if there is no other.
     const isNewer =
       !known ||
       (isFuture(known.timestamp) === isFuture(timestamp)

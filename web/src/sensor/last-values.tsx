@@ -1,4 +1,4 @@
-// The last value of each attribute.
+// Shows the last value of each attribute.
 
 import { exact, zone } from "../parts/zone";
 import { useStore } from "../store";
@@ -6,7 +6,7 @@ import type { LastValuesByName } from "./last-values-by-name";
 
 interface Props {
   values: LastValuesByName;
-  /** In Unix seconds. */
+  /** Unix seconds. */
   futureBegins: number;
 }
 
@@ -23,7 +23,7 @@ export function LastValues({ values, futureBegins }: Props) {
             <dt>{name}</dt>
             <dd>
               {text(value)}
-              {timestamp > futureBegins && <span class="quiet"> in the future</span>}
+              {timestamp > futureBegins && <span class="quiet"> (time in the future)</span>}
             </dd>
           </div>
         ))}

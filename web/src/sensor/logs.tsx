@@ -1,4 +1,4 @@
-// What the sensor writes to its log, live.
+// The sensor's log messages, updated live.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { type LogFilterState, LogFilters, NO_LOG_FILTER } from "../parts/log-filters";
@@ -6,8 +6,8 @@ import { Pager, usePages } from "../parts/pager";
 import { ProblemMessage } from "../parts/problem-message";
 import { SeverityBadge } from "../parts/severity-badge";
 import { Time } from "../parts/time";
+import { useDebounced } from "../parts/use-debounced";
 import { useResource, useThrottled } from "../parts/use-resource";
-import { useRested } from "../parts/use-rested";
 import { type Feed, useFeed } from "./feed";
 
 const PAGE_SIZE = 20;
@@ -20,7 +20,7 @@ interface Props {
 
 export function Logs({ sensor, feed }: Props) {
   const [filter, setFilter] = useState<LogFilterState>(NO_LOG_FILTER);
-  const text = useRested(filter.text);
+  const text = useDebounced(filter.text);
   const { severities } = filter;
   const pages = usePages([sensor, severities, text]);
   const messages = useResource(

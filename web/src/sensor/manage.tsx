@@ -1,4 +1,4 @@
-// Renames, moves, describes and deletes the sensor.
+// Buttons that edit and delete the sensor.
 
 import { useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
@@ -30,7 +30,7 @@ export function Manage({ sensor, networks, changed }: Props) {
       {open === "delete" && (
         <Confirm
           title="Delete sensor"
-          text="The sensor is deleted with all its measurements, log messages and configurations. This cannot be undone."
+          text="The sensor will be deleted with all its measurements, log messages, heartbeats and configurations. This cannot be undone."
           typed={sensor.name}
           actName="Delete"
           close={close}

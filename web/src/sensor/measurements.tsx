@@ -1,4 +1,4 @@
-// What the sensor measures: charts of its numbers, and its other attributes as a table.
+// The measurements of the sensor: a chart of each numeric attribute, and a table of the other attributes.
 import { useMemo, useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { nowSeconds } from "../parts/clock";
@@ -16,27 +16,27 @@ import { RangePicker } from "./range-picker";
 import { pointsOf } from "./series";
 import { useRevisionMarks } from "./use-revision-marks";
 
-/** As many as one request of the API takes. */
+/** The maximum of the API. */
 const ATTRIBUTES_PER_REQUEST = 8;
 
-/** Live values beyond these are read with the next range, and not kept in the page. */
+/** Further live values are not kept in the page; they are loaded with the next range. */
 const MAX_LIVE = 5_000;
 
-/** Not every measurement has all attributes: the last value of each is looked for in so many. */
-const LOOKED_AT = 50;
+/** Not every measurement has all attributes: last values are searched in this many measurements. */
+const LAST_VALUES_FROM = 50;
 
-/** The shortest range that shows something: a sensor that was silent for days has nothing in the last hour. */
+/** The shortest range with values: a sensor that was silent for days has none in the last hour. */
 function presetFor(attributes: Schemas["Attribute"][]): number {
   const last = Math.max(...attributes.map((it) => Date.parse(it.last_creation_timestamp)));
   const age = nowSeconds() - last / 1_000;
-  const fitting = PRESETS.find(({ seconds }) => age < seconds);
-  return (fitting ?? PRESETS[0]).seconds;
+  const preset = PRESETS.find(({ seconds }) => age < seconds);
+  return (preset ?? PRESETS[0]).seconds;
 }
 
 interface Props {
   sensor: string;
   feed: Feed;
-  /** What is further ahead of the present is from a clock that is wrong. */
+  /** In seconds. Measurements that are further ahead of the current time come from a wrong clock. */
   futureTolerance: number;
 }
 
@@ -76,7 +76,7 @@ export function Measurements({ sensor, feed, futureTolerance }: Props) {
                 attributes: names.map(escaped).join(","),
                 bucket: `${shown.bucket}s`,
                 from: shown.from,
-                // What a fast clock measures is new, too.
+                // Without `to`, values from a fast clock are included.
                 ...(!shown.isLive && { to: shown.to }),
               },
             },
@@ -84,7 +84,7 @@ export function Measurements({ sensor, feed, futureTolerance }: Props) {
         );
       const started = performance.now();
       const pages = await Promise.all(groups.map(read));
-      // What came while it was read may be missing in it.
+      // Keep live values that arrived during the load: the response may not contain them.
       setLive((live) => live.filter(({ arrivedAt }) => arrivedAt >= started));
       return {
         bounds: shown,
@@ -103,10 +103,10 @@ export function Measurements({ sensor, feed, futureTolerance }: Props) {
   const newest = useResource(
     async (signal) => {
       const read = (query: { to?: number }) => {
-        const params = { path: { identifier: sensor }, query: { limit: LOOKED_AT, ...query } };
+        const params = { path: { identifier: sensor }, query: { limit: LAST_VALUES_FROM, ...query } };
         return body(client.GET("/api/v1/sensors/{identifier}/measurements", { signal, params }));
       };
-      // What is of the future would hide what was measured since.
+      // Measurements in the future would hide newer ones.
       let page = await read({ to: futureBegins() });
       if (page.items.length === 0) page = await read({});
       const begins = futureBegins();
@@ -140,7 +140,7 @@ export function Measurements({ sensor, feed, futureTolerance }: Props) {
       <ProblemMessage problem={attributes.problem ?? charts.problem ?? newest.problem} />
       {isEmpty && (
         <div class="empty">
-          <p>Nothing was measured in the last 28 days. The sensor publishes measurements like this one:</p>
+          <p>No measurements in the last 28 days. The sensor publishes measurements like this:</p>
           <ExampleMessage kind="measurements" sensor={sensor} />
         </div>
       )}

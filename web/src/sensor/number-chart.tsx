@@ -1,4 +1,4 @@
-// The chart of one attribute, with the values that have come since it was read.
+// The chart of one attribute, with the values received since it was loaded.
 import { useMemo } from "preact/hooks";
 import type { Schemas } from "../api/client";
 import { Chart } from "./chart";
@@ -14,7 +14,7 @@ export interface LiveValue {
 interface Props {
   name: string;
   bounds: Bounds;
-  /** Undefined: they are being read. */
+  /** Undefined while loading. */
   points: Point[] | undefined;
   live: LiveValue[];
   marks: RevisionMark[];

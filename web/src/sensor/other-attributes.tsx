@@ -1,4 +1,4 @@
-// The attributes that are no numbers, with their last values.
+// The table of attributes that are not numeric, with their last values.
 import type { Schemas } from "../api/client";
 import { Scrolls } from "../parts/scrolls";
 import { Time } from "../parts/time";
@@ -14,7 +14,7 @@ export function OtherAttributes({ attributes, last }: Props) {
   return (
     <Scrolls labelledBy="other-attributes">
       <table class="small">
-        <caption id="other-attributes">Other attributes</caption>
+        <caption id="other-attributes">Attributes that are not numeric</caption>
         <thead>
           <tr>
             <th scope="col">Attribute</th>

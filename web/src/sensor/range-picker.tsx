@@ -1,4 +1,4 @@
-// Chooses the range of the charts: a usual one, or two times.
+// Selects the range of the charts: a preset, or two times.
 
 import { TimeInput } from "../parts/time-input";
 import { zone } from "../parts/zone";
@@ -33,7 +33,7 @@ export function RangePicker({ range, bounds, change }: Props) {
       ))}
       <TimeInput label="From" value={bounds.from} change={(seconds) => set("from", seconds)} />
       <TimeInput label="To" value={bounds.to} change={(seconds) => set("to", seconds)} />
-      <span class="quiet">{shownZone}. Dragging in a chart selects a range.</span>
+      <span class="quiet">Time zone: {shownZone}. Drag in a chart to select a range.</span>
     </fieldset>
   );
 }

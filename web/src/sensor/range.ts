@@ -1,4 +1,4 @@
-// The range of time that charts show, and the buckets that the service sums up for it.
+// The time range of the charts, and the length of the buckets that the service aggregates for it.
 
 export const PRESETS = [
   { name: "1 h", seconds: 3_600 },
@@ -7,14 +7,14 @@ export const PRESETS = [
   { name: "28 d", seconds: 28 * 86_400 },
 ] as const;
 
-/** The last so many seconds, or between two times (Unix seconds). */
+/** The last `last` seconds, or the range between two times in Unix seconds. */
 export type Range = { last: number } | { from: number; to: number };
 
 export interface Bounds {
   from: number;
   to: number;
   bucket: number;
-  /** Whether new values belong to it. */
+  /** Whether new values belong to the range. */
   isLive: boolean;
 }
 

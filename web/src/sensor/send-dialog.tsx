@@ -8,17 +8,17 @@ import { differences } from "./configuration-check";
 
 interface Props {
   sensor: string;
-  /** Null: there is none yet. */
+  /** Null if the sensor has no configuration yet. */
   before: Record<string, unknown> | null;
   after: Record<string, unknown>;
-  /** What is sent: the text itself, so that no number is rounded. */
+  /** Sent unchanged, so that no number is rounded. */
   text: string;
   close: () => void;
   sent: () => void;
 }
 
 export function SendDialog({ sensor, before, after, text, close, sent }: Props) {
-  // Sending again, after a connection was lost, must not make another revision.
+  // A retry after a lost connection must not create another revision.
   const [key] = useState(() => newKey());
   const action = useAction();
   const changes = differences(before ?? {}, after);
@@ -36,13 +36,13 @@ export function SendDialog({ sensor, before, after, text, close, sent }: Props) 
   return (
     <Dialog title="Send configuration" close={close}>
       {changes.length === 0 ? (
-        <p>It has the members that the newest revision has. Sending it makes a new revision all the same.</p>
+        <p>Nothing changes compared with the newest revision. Sending still creates a new revision.</p>
       ) : (
         <table class="diff">
-          <caption>{before === null ? "The first configuration" : "What changes"}</caption>
+          <caption>{before === null ? "First configuration" : "Changes"}</caption>
           <thead>
             <tr>
-              <th scope="col">Member</th>
+              <th scope="col">Setting</th>
               <th scope="col">Before</th>
               <th scope="col">After</th>
             </tr>
@@ -71,7 +71,7 @@ export function SendDialog({ sensor, before, after, text, close, sent }: Props) 
   );
 }
 
-/** `crypto.randomUUID` exists only where the page is served by HTTPS or from the machine itself. */
+/** `crypto.randomUUID` is available only with HTTPS or on localhost. */
 function newKey(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),

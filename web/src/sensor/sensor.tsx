@@ -1,4 +1,4 @@
-// One sensor: what it measures, how it is configured, and what it says.
+// The page of one sensor: measurements, configuration, log messages and heartbeats.
 import { useState } from "preact/hooks";
 import { body, client, type Schemas } from "../api/client";
 import { useStream } from "../api/stream";
@@ -24,7 +24,7 @@ interface Props {
 }
 
 export function Sensor({ identifier, caller }: Props) {
-  // Another sensor is another page: nothing of the one before is kept.
+  // The key discards all state when another sensor is opened.
   return <SensorPage key={identifier} identifier={identifier} caller={caller} />;
 }
 
@@ -48,8 +48,8 @@ function SensorPage({ identifier, caller }: Props) {
       const receipt = (data as { receipt_timestamp?: string }).receipt_timestamp;
       if (receipt) setSeen(receipt);
     },
-    onOpen(again) {
-      if (again) {
+    onOpen(isReconnect) {
+      if (isReconnect) {
         feed.publish("reconnected", null);
         sensor.reload();
       }
@@ -58,9 +58,9 @@ function SensorPage({ identifier, caller }: Props) {
   if (isDeleted || sensor.problem?.status === 404) {
     return (
       <section class="empty">
-        <h1>No such sensor</h1>
+        <h1>Sensor not found</h1>
         <p>
-          No sensor has this identifier, or it was deleted. <a href="/">Go to the fleet</a>
+          There is no sensor with this identifier, or it was deleted. <a href="/">Go to the fleet</a>
         </p>
       </section>
     );
@@ -76,7 +76,7 @@ function SensorPage({ identifier, caller }: Props) {
       </div>
       <dl class="facts">
         <div>
-          <dt>State</dt>
+          <dt>Configuration</dt>
           <dd>
             <StateBadge state={shown.configuration_state} />
           </dd>

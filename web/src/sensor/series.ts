@@ -1,5 +1,5 @@
-// The points of a chart: mean, least and greatest of each bucket. Pure: live values are added to the last
-// bucket as the service would have summed them up.
+// The points of a chart: mean, minimum and maximum of each bucket. Live values are added to their buckets in the same way
+// as the service aggregates them. Pure functions.
 import type { Schemas } from "../api/client";
 
 export interface Point {
@@ -13,7 +13,7 @@ export interface Point {
 /** Monday, 1970-01-05, from which the service counts its buckets. */
 const ORIGIN = 4 * 86_400;
 
-/** A silence this many times longer than usual is a gap in the line. */
+/** A distance of this many times the median distance is a gap in the line. */
 const GAP = 4;
 
 export function pointsOf(buckets: Schemas["MeasurementBucket"][], attribute: string): Point[] {
@@ -44,17 +44,17 @@ export function withValue(points: Point[], at: number, value: number, bucket: nu
   return points.toSpliced(before + 1, 0, { at: begin, count: 1, min: value, mean: value, max: value });
 }
 
-/** Columns as uPlot takes them; null is a gap. */
+/** Columns in the format of uPlot; null is a gap. */
 export type Columns = [number[], (number | null)[], (number | null)[], (number | null)[]];
 
 export function columnsOf(points: Point[], bucket: number): Columns {
   const columns: Columns = [[], [], [], []];
   const steps = points.slice(1).map((point, at) => point.at - (points[at]?.at ?? 0));
   steps.sort((a, b) => a - b);
-  const usual = Math.max(bucket, steps[Math.floor(steps.length / 2)] ?? bucket);
+  const median = Math.max(bucket, steps[Math.floor(steps.length / 2)] ?? bucket);
   let last: number | null = null;
   for (const { at, mean, min, max } of points) {
-    if (last !== null && at - last > GAP * usual) {
+    if (last !== null && at - last > GAP * median) {
       columns[0].push((last + at) / 2);
       for (const column of [columns[1], columns[2], columns[3]]) column.push(null);
     }

@@ -1,4 +1,4 @@
-// When the sensor took on another revision: marked in its charts.
+// The times when the sensor applied a revision, for the marks in its charts.
 import { body, client } from "../api/client";
 import { useResource } from "../parts/use-resource";
 import { type Feed, useFeed } from "./feed";
@@ -6,7 +6,7 @@ import { type Feed, useFeed } from "./feed";
 const MAX_MARKS = 100;
 
 export interface RevisionMark {
-  /** By the sensor's clock, in Unix seconds. */
+  /** Unix seconds, by the sensor's clock. */
   at: number;
   revision: number;
 }

@@ -1,5 +1,5 @@
-// Who uses the dashboard. The token is kept in `sessionStorage`: it ends with the tab, and no other site
-// can make the browser send it. With AUTH=off there is no sign-in.
+// The session of the user. The token is kept in `sessionStorage`: it is deleted with the tab, and no other site can
+// make the browser send it. With AUTH=off there is no sign-in.
 import type { components } from "../api/schema";
 import { createStore } from "../store";
 
@@ -23,25 +23,25 @@ export function token(): string | null {
   return sessionStorage.getItem(KEY);
 }
 
-export function keepToken(text: string): void {
+export function storeToken(text: string): void {
   sessionStorage.setItem(KEY, text);
 }
 
-export function forgetToken(): void {
+export function deleteToken(): void {
   sessionStorage.removeItem(KEY);
 }
 
-/** The page stays where it is, and asks who it is before it goes on. */
+/** Shows the sign-in form; the address does not change. */
 export function sessionExpired(): void {
-  forgetToken();
+  deleteToken();
   session.set({ status: "signed-out", expired: true });
 }
 
-export function hasRole(caller: Caller, least: Role): boolean {
-  return ORDER.indexOf(caller.role) >= ORDER.indexOf(least);
+export function hasRole(caller: Caller, minimum: Role): boolean {
+  return ORDER.indexOf(caller.role) >= ORDER.indexOf(minimum);
 }
 
-/** Whether the role holds in all networks, as what concerns the whole service takes. */
-export function hasRoleInAll(caller: Caller, least: Role): boolean {
-  return caller.network === null && hasRole(caller, least);
+/** Whether the caller has the role in all networks, which actions on the whole service require. */
+export function hasRoleInAll(caller: Caller, minimum: Role): boolean {
+  return caller.network === null && hasRole(caller, minimum);
 }

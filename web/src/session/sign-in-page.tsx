@@ -1,4 +1,4 @@
-// Asks who it is: by name and password, or by a token.
+// The sign-in page: by name and password, or by a token.
 import { useState } from "preact/hooks";
 import { ProblemMessage } from "../parts/problem-message";
 import { useAction } from "../parts/use-action";
@@ -16,11 +16,11 @@ export function SignInPage({ expired }: { expired: boolean }) {
       <h1>Tributary</h1>
       {expired && (
         <p role="status" class="notice">
-          Your session has ended. Sign in to go on where you were.
+          Your session has ended. Sign in to continue.
         </p>
       )}
       <form
-        aria-label="People"
+        aria-label="Sign in with a password"
         onSubmit={(event) => {
           event.preventDefault();
           void byPassword.run(() => signInByPassword(name, password, network));
@@ -54,7 +54,7 @@ export function SignInPage({ expired }: { expired: boolean }) {
             value={network}
             onInput={(event) => setNetwork(event.currentTarget.value)}
           />
-          <small id="network-hint">Its identifier, if your network's admin gave you one</small>
+          <small id="network-hint">Identifier of your network; leave empty if you did not get one</small>
         </label>
         <ProblemMessage problem={byPassword.problem} />
         <button type="submit" class="primary" disabled={byPassword.busy}>
@@ -62,7 +62,7 @@ export function SignInPage({ expired }: { expired: boolean }) {
         </button>
       </form>
       <form
-        aria-label="Programs"
+        aria-label="Sign in with a token"
         onSubmit={(event) => {
           event.preventDefault();
           void byToken.run(() => signInByToken(token));
@@ -81,11 +81,11 @@ export function SignInPage({ expired }: { expired: boolean }) {
         </label>
         <ProblemMessage problem={byToken.problem} />
         <button type="submit" disabled={byToken.busy}>
-          Sign in
+          Sign in with a token
         </button>
       </form>
       <p class="quiet">
-        No account yet? Whoever runs the service creates one:
+        No account yet? The administrator of the service creates one with this command:
         <code class="command">tributary user create --name ada --role admin</code>
       </p>
     </main>

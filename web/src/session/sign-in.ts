@@ -1,11 +1,11 @@
-// Signing in and out.
+// Signs the user in and out.
 import { body, client } from "../api/client";
 import { Problem } from "../api/problem";
-import { type Caller, forgetToken, keepToken, session, token } from "./session";
+import { type Caller, deleteToken, session, storeToken, token } from "./session";
 
 const readCaller = (): Promise<Caller> => body(client.GET("/api/v1/sessions/current"));
 
-/** Goes on with the token of this tab; retries by itself until the service answers. */
+/** Continues with the token of this tab; retries until the service is reachable. */
 export async function resume(authIsOff: boolean): Promise<void> {
   if (!authIsOff && token() === null) {
     session.set({ status: "signed-out", expired: false });
@@ -16,7 +16,7 @@ export async function resume(authIsOff: boolean): Promise<void> {
       session.set({ status: "signed-in", caller: await readCaller(), canSignOut: !authIsOff });
       return;
     } catch (error) {
-      if (!(error instanceof Problem && error.isPassing)) {
+      if (!(error instanceof Problem && error.isTemporary)) {
         if (session.get().status === "starting") session.set({ status: "signed-out", expired: false });
         return;
       }
@@ -25,7 +25,7 @@ export async function resume(authIsOff: boolean): Promise<void> {
   }
 }
 
-/** `network` is empty where the name alone says who it is. */
+/** `network` is empty unless the user belongs to one network only. */
 export async function signInByPassword(name: string, password: string, network: string): Promise<void> {
   const credentials = { name, password, network: network.trim() || null };
   const opened = await body(client.POST("/api/v1/sessions", { body: credentials }));
@@ -33,11 +33,11 @@ export async function signInByPassword(name: string, password: string, network: 
 }
 
 export async function signInByToken(text: string): Promise<void> {
-  keepToken(text.trim());
+  storeToken(text.trim());
   try {
     session.set({ status: "signed-in", caller: await readCaller(), canSignOut: true });
   } catch (error) {
-    forgetToken();
+    deleteToken();
     session.set({ status: "signed-out", expired: false });
     throw error;
   }
@@ -45,10 +45,10 @@ export async function signInByToken(text: string): Promise<void> {
 
 export async function signOut(): Promise<void> {
   try {
-    // A token that is no session stays valid for whoever else has it: 403.
+    // If the token is not a session, the service returns 403, and the token stays valid.
     await client.DELETE("/api/v1/sessions/current");
   } finally {
-    forgetToken();
+    deleteToken();
     session.set({ status: "signed-out", expired: false });
   }
 }

@@ -1,5 +1,5 @@
-// A real browser. Every page that a test opens must log no error, break no Content-Security-Policy, and
-// ask no other origin.
+// A real browser. A page that a test opens must not log errors, violate the Content-Security-Policy, or send requests to
+// another origin.
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -12,13 +12,13 @@ const SCREENSHOTS = new URL("../../../target/screenshots/", import.meta.url).pat
 
 export async function launch() {
   mkdirSync(SCREENSHOTS, { recursive: true });
-  // The sandbox takes rights that a container, or root, does not have.
+  // The sandbox needs permissions that a container, or root, does not have.
   return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
 }
 
 export class Visitor {
   problems = [];
-  /** While it is true, a request may fail: what is tested is a lost connection. */
+  /** While true, requests may fail, because the test interrupts a connection. */
   isOutage = false;
 
   static async open(browser, base, { token, ...options } = {}) {
@@ -46,7 +46,8 @@ export class Visitor {
     page.on("pageerror", (error) => visitor.#report(String(error)));
     page.on("request", (request) => {
       const url = new URL(request.url());
-      if (!["data:", "blob:"].includes(url.protocol) && url.origin !== base) visitor.#report(`asked ${url}`);
+      if (!["data:", "blob:"].includes(url.protocol) && url.origin !== base)
+        visitor.#report(`request to ${url}`);
     });
     await page.addInitScript(() => {
       addEventListener("securitypolicyviolation", (event) =>
@@ -61,9 +62,9 @@ export class Visitor {
     if (!(this.isOutage && text.startsWith("Failed to load resource"))) this.problems.push(text);
   }
 
-  /** Serious findings of axe-core, as sentences. */
+  /** Serious findings of axe-core, one string each. */
   async accessibilityFindings() {
-    // By the debugging protocol, which the page's Content-Security-Policy does not concern.
+    // Injected by the debugging protocol, to which the page's Content-Security-Policy does not apply.
     const { readFileSync } = await import("node:fs");
     await this.page.evaluate(readFileSync(AXE, "utf8"));
     const { violations } = await this.page.evaluate(() => window.axe.run(document));
@@ -78,6 +79,6 @@ export class Visitor {
 
   async close() {
     await this.context.close();
-    assert.deepEqual(this.problems, [], "the console, the policy and the origins are clean");
+    assert.deepEqual(this.problems, [], "no console errors, policy violations or requests to other origins");
   }
 }

@@ -1,5 +1,5 @@
-// The real service on a database of its own, with a simulated fleet; it can be stopped and started, and
-// its way to PostgreSQL can be cut.
+// The real service on a separate database, with a simulated fleet. It can be stopped and started, and its connections to
+// PostgreSQL can be closed.
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
@@ -11,16 +11,16 @@ const START_MS = 60_000;
 
 const SERVERS = new URL("../../../scripts/lib/servers.sh", import.meta.url).pathname;
 
-/** Undefined: it is not ours to be stopped. */
+/** Undefined if the tests may not stop PostgreSQL. */
 const { POSTGRES_SERVER } = process.env;
 
-/** Asks until the answer is true. */
-export async function until(what, ask, patienceMs = 20_000) {
-  const end = Date.now() + patienceMs;
+/** Polls until the condition is true, and returns its value. */
+export async function until(what, condition, timeoutMs = 20_000) {
+  const end = Date.now() + timeoutMs;
   for (;;) {
-    const answer = await ask();
-    if (answer) return answer;
-    if (Date.now() > end) throw new Error(`not within ${patienceMs / 1_000} s: ${what}`);
+    const value = await condition();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`timeout after ${timeoutMs / 1_000} s: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
@@ -33,8 +33,8 @@ async function freePort() {
   return port;
 }
 
-/** Stands between the service and PostgreSQL. */
-class Way {
+/** A TCP proxy between the service and PostgreSQL. */
+class TcpProxy {
   #sockets = new Set();
   #server;
   port;
@@ -45,24 +45,24 @@ class Way {
 
   async open() {
     this.port ??= await freePort();
-    this.#server = createServer((near) => {
-      const far = connect(Number(this.target.port || 5432), this.target.hostname);
-      for (const socket of [near, far]) {
+    this.#server = createServer((client) => {
+      const upstream = connect(Number(this.target.port || 5432), this.target.hostname);
+      for (const socket of [client, upstream]) {
         this.#sockets.add(socket);
         socket.on("error", () => socket.destroy());
         socket.on("close", () => {
           this.#sockets.delete(socket);
-          near.destroy();
-          far.destroy();
+          client.destroy();
+          upstream.destroy();
         });
       }
-      near.pipe(far).pipe(near);
+      client.pipe(upstream).pipe(client);
     });
     this.#server.listen(this.port, "127.0.0.1");
     await once(this.#server, "listening");
   }
 
-  async cut() {
+  async close() {
     const closed = once(this.#server, "close");
     this.#server.close();
     for (const socket of this.#sockets) socket.destroy();
@@ -76,20 +76,20 @@ const controlPostgres = (command) =>
 export class Service {
   static async start(settings = {}) {
     const service = new Service();
-    const administration = new URL(process.env.DATABASE_URL);
-    service.administration = administration.href;
+    const adminUrl = new URL(process.env.DATABASE_URL);
+    service.adminUrl = adminUrl.href;
     service.database = `dashboard_${process.pid}`;
     await service.sql(`create database ${service.database}`);
-    const url = new URL(administration);
+    const url = new URL(adminUrl);
     url.pathname = `/${service.database}`;
-    service.way = new Way(url);
-    await service.way.open();
-    const through = new URL(url);
-    through.host = `127.0.0.1:${service.way.port}`;
+    service.proxy = new TcpProxy(url);
+    await service.proxy.open();
+    const proxyUrl = new URL(url);
+    proxyUrl.host = `127.0.0.1:${service.proxy.port}`;
     service.base = `http://127.0.0.1:${await freePort()}`;
     service.environment = {
       ...process.env,
-      DATABASE_URL: through.href,
+      DATABASE_URL: proxyUrl.href,
       MQTT_TOPIC_PREFIX: `dashboard-${process.pid}`,
       MQTT_CLIENT_ID: `dashboard-${process.pid}`,
       HTTP_ADDR: service.base.slice("http://".length),
@@ -102,12 +102,12 @@ export class Service {
   }
 
   sql(statement) {
-    return run("psql", ["-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement, this.administration]);
+    return run("psql", ["-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement, this.adminUrl]);
   }
 
-  /** In the database of the service. */
+  /** Runs a query in the database of the service. */
   async query(statement) {
-    const url = new URL(this.administration);
+    const url = new URL(this.adminUrl);
     url.pathname = `/${this.database}`;
     return (await run("psql", ["-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement, url.href])).stdout.trim();
   }
@@ -118,10 +118,10 @@ export class Service {
     return (await command).stdout;
   }
 
-  /** A new token. */
+  /** Creates a token. */
   async token(name, role, network) {
-    const where = network ? ["--network", network] : [];
-    const output = await this.tributary(["token", "create", "--name", name, "--role", role, ...where]);
+    const scope = network ? ["--network", network] : [];
+    const output = await this.tributary(["token", "create", "--name", name, "--role", role, ...scope]);
     return output.trim().split("\n").at(-1);
   }
 
@@ -136,7 +136,7 @@ export class Service {
     await until(
       "the service is ready",
       async () => {
-        if (process.exitCode !== null) throw new Error("the service ended at its start");
+        if (process.exitCode !== null) throw new Error("the service exited during its start");
         return (await fetch(`${base}/readyz`).catch(() => null))?.ok;
       },
       START_MS,
@@ -144,27 +144,27 @@ export class Service {
     return process;
   }
 
-  /** A second instance on the same database; returns what stops it. */
-  async another() {
+  /** Starts a second instance on the same database; returns a function that stops it. */
+  async startAnother() {
     const address = `127.0.0.1:${await freePort()}`;
     const other = await this.#serveAt(`http://${address}`, {
       HTTP_ADDR: address,
       MQTT_CLIENT_ID: `${this.environment.MQTT_CLIENT_ID}-other`,
     });
     return async () => {
-      const ended = once(other, "exit");
+      const exited = once(other, "exit");
       other.kill("SIGTERM");
-      await ended;
+      await exited;
     };
   }
 
   async stopServing() {
-    const ended = once(this.process, "exit");
+    const exited = once(this.process, "exit");
     this.process.kill("SIGTERM");
-    await ended;
+    await exited;
   }
 
-  /** Runs until the service is closed. */
+  /** Starts simulated sensors, which run until `close`. */
   simulate(token, sensors) {
     const parameters = [
       "simulate",
@@ -193,12 +193,12 @@ export class Service {
     return this.publishAt(`dashboard-${process.pid}/${topic}`, message);
   }
 
-  /** The whole topic. */
+  /** Publishes to a topic that includes the prefix. */
   publishAt(topic, message) {
     return run("mosquitto_pub", ["-L", `${process.env.MQTT_URL}/${topic}`, "-q", "1", "-m", message]);
   }
 
-  async ask(token, method, path, body) {
+  async request(token, method, path, body) {
     const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
     const response = await fetch(this.base + path, {
       method,
@@ -212,7 +212,7 @@ export class Service {
   async close() {
     this.fleet?.kill("SIGKILL");
     if (this.process?.exitCode === null) await this.stopServing();
-    await this.way.cut();
+    await this.proxy.close();
     await this.sql(`drop database ${this.database} with (force)`);
   }
 }
