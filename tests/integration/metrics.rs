@@ -73,7 +73,9 @@ async fn at_rest_the_metrics_account_for_every_item() {
         let reading = MetricsSnapshot::of(&service).await;
         assert!(reading.balances(), "{}", reading.0);
         let all = reading.sum("tributary_messages_total", &[("outcome", "settled")]);
-        if all == 6.0 && reading.sum("tributary_pubacks_sent_total", &[]) == 6.0 {
+        // The ledger is read before the other counters, so it can be behind them in one scrape.
+        let settled = all == 6.0 && reading.in_flight("measurements") == 0.0;
+        if settled && reading.sum("tributary_pubacks_sent_total", &[]) == 6.0 {
             Ok(reading)
         } else {
             Err(reading.0)
@@ -86,7 +88,6 @@ async fn at_rest_the_metrics_account_for_every_item() {
     assert_eq!(items("received"), entry.received as f64);
     assert_eq!([items("committed"), items("duplicate"), items("rejected")], [3.0, 3.0, 3.0]);
     assert_eq!(reading.items("heartbeats", "committed"), 1.0);
-    assert_eq!(reading.in_flight("measurements"), 0.0);
     assert_eq!(reading.sum("tributary_messages_total", &[("outcome", "received")]), 6.0);
     assert_eq!(reading.sum("tributary_puback_seconds_count", &[]), 6.0, "each message once");
     assert!(reading.sum("tributary_batch_items_sum", &[]) == 10.0, "{}", reading.0);
