@@ -181,7 +181,6 @@ pub(super) fn sensor_event(what: &EventKind, id: i64) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Severity;
 
     const MOMENT: Timestamp = Timestamp::from_unix_microseconds(1_782_896_400_250_000);
 
@@ -201,32 +200,5 @@ mod tests {
              \"receipt_timestamp\":\"2026-07-01T09:00:00.25Z\",\"revision\":3,\
              \"value\":{\"t\":   21.50,\"sky\":\"a\\nb\"}}\n\n"
         );
-    }
-
-    #[test]
-    fn a_text_cannot_forge_an_event() {
-        let what = EventKind::LogMessage {
-            timestamp: MOMENT,
-            timed_at_receipt: false,
-            received_at: MOMENT,
-            revision: None,
-            severity: Severity::Error,
-            subject: "a\n\nevent: dropped\r\ndata: x\n\n".into(),
-            details: None,
-        };
-        let event = String::from_utf8(sensor_event(&what, 1).unwrap().into()).unwrap();
-        assert_eq!(event.matches("\n\n").count(), 1, "{event}");
-        assert_eq!(event.lines().count(), 4, "{event}");
-        assert!(!event.contains('\r'), "{event}");
-    }
-
-    #[test]
-    fn an_open_stream_says_what_it_has_lost() {
-        let sensor = SensorIdentifier::random();
-        let event = String::from_utf8(open(sensor, MOMENT, None).into()).unwrap();
-        assert!(event.starts_with("retry: 3000\nevent: open\nid: 1782896400250000\n"), "{event}");
-        assert!(event.contains("\"missed_since\":null"), "{event}");
-        let event = String::from_utf8(open(sensor, MOMENT, Some(MOMENT)).into()).unwrap();
-        assert!(event.contains("\"missed_since\":\"2026-07-01T09:00:00.25Z\""), "{event}");
     }
 }

@@ -192,23 +192,6 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_has_every_bucket_and_names_where_the_sensors_are() {
-        let network = Uuid::new_v4();
-        let model = Model::new(ActivityTotals {
-            sums: vec![(network, PRESENT, Counts { measurements: 5, ..Counts::default() })],
-            sensor_counts: vec![(network, 3), (Uuid::new_v4(), 4)],
-        });
-        let snapshot = shown(&model.snapshot(None, PRESENT));
-        assert_eq!(snapshot["totals"].as_array().unwrap().len(), 168);
-        assert_eq!(last_total(&model, None), 5);
-        assert_eq!(snapshot["totals"][0]["measurements"], 0);
-        assert_eq!(snapshot["totals"][0]["bucket"], snapshot["from"]);
-        assert_eq!(snapshot["sensor_count"], 7);
-        assert_eq!(shown(&model.snapshot(Some(network), PRESENT))["sensor_count"], 3);
-        assert_eq!(snapshot["activity_path"], ACTIVITY_PATH);
-    }
-
-    #[test]
     fn a_scope_hides_the_other_network() {
         let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
         let (mine, theirs) = (Uuid::new_v4(), Uuid::new_v4());
