@@ -110,20 +110,6 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_an_address_with_too_many_gives_way() {
-        let handshakes = Arc::<Handshakes>::default();
-        let mut other = handshakes.begin(address(1));
-        let mut silent: Vec<_> = (0..600).map(|_| handshakes.begin(address(2))).collect();
-        assert!(!has_given_way(&mut other), "another address does not notice");
-        let waiting = silent.iter_mut().filter_map(|it| (!has_given_way(it)).then_some(it.number));
-        let newest: Vec<_> = (0..600).map(|at| at + 2).skip(600 - MAX_OF_NETWORK).collect();
-        assert_eq!(waiting.collect::<Vec<_>>(), newest);
-        drop((silent, other));
-        let state = handshakes.lock();
-        assert_eq!((state.count, state.networks.len()), (0, 0), "nothing is left behind");
-    }
-
-    #[test]
     fn with_too_many_in_all_the_address_with_the_most_gives_way() {
         let handshakes = Arc::<Handshakes>::default();
         let mut busy: Vec<_> = (0..3).map(|_| handshakes.begin(address(0))).collect();

@@ -170,17 +170,3 @@ impl CursorKey for SummaryKey {
         SEVERITIES.contains(&&*self.severity) && self.subject.is_usable()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::cursor::{decode, encode};
-
-    #[test]
-    fn a_key_is_read_back() {
-        let key = SummaryKey { severity: "error".into(), subject: "Grün, µ".into() };
-        assert_eq!(decode(&encode(&key)), Some(key));
-        let unknown = SummaryKey { severity: "fatal".into(), subject: String::new() };
-        assert_eq!(decode::<SummaryKey>(&encode(&unknown)), None);
-    }
-}
