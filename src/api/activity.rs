@@ -43,7 +43,7 @@ async fn list(
     let sensors = query.sensors.map(|sensors| sensors.0);
     let page = page.page_of::<Uuid>(cursor::ACTIVITY)?;
     let (rows, page) =
-        context.store.list_activity(caller.scope(), (from, sensors.as_deref()), page).await?;
+        context.store.list_activity(caller.scope, (from, sensors.as_deref()), page).await?;
     let item = |row: SensorActivity| SensorCounts::new(row.sensor, &row.buckets);
     let key = |row: &SensorActivity| row.sensor.0;
     Ok(listing_in(cursor::ACTIVITY, rows, &page, (key, item)))

@@ -117,7 +117,7 @@ async fn list(
     Path(path): Path<SensorPath>,
     Query(And(range, query)): Query<And<TimeRangeQuery, ChartQuery>>,
 ) -> Result<HttpResponse, Problem> {
-    let sensor = path.sensor();
+    let sensor = path.identifier.0;
     let attributes = few(query.attributes, MAX_ATTRIBUTES)?;
     let bucket_secs = query.bucket.0;
     let range = range.range()?;

@@ -59,7 +59,7 @@ async fn list(
     let back = || to.min(Timestamp::now()).saturating_sub(LOOK_BACK);
     let from = range.from.unwrap_or_else(back);
     let _turn = context.store.long_read(caller.holder()).await?;
-    let found = context.store.list_attributes(path.sensor(), (from, to)).await?;
+    let found = context.store.list_attributes(path.identifier.0, (from, to)).await?;
     let found = found.ok_or_else(Problem::sensor_not_found)?;
     Ok(HttpResponse::Ok().json(Attributes {
         items: found.items,

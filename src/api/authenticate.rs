@@ -56,7 +56,7 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller
     let caller = tokens.holder(token?.digest()).await?.ok_or_else(|| {
         Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
     })?;
-    tokens.count(&caller.token().map_or(address, Asker::Token))?;
+    tokens.count(&caller.token.map_or(address, Asker::Token))?;
     access.check(&caller)?;
     Ok(Some(caller))
 }

@@ -14,13 +14,14 @@ use crate::store::TokenRow;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Caller {
     /// `None` without authentication.
-    token: Option<Uuid>,
-    name: String,
-    role: Role,
-    scope: Scope,
+    pub(super) token: Option<Uuid>,
+    pub(super) name: String,
+    pub(super) role: Role,
+    /// The networks in which the role holds; everything else is 404.
+    pub(super) scope: Scope,
     /// The user of a session.
     user: Option<Uuid>,
-    expires_at: Option<Timestamp>,
+    pub(super) expires_at: Option<Timestamp>,
 }
 
 impl Caller {
@@ -50,23 +51,6 @@ impl Caller {
         )))
     }
 
-    /// The networks in which the role holds; everything else is 404.
-    pub(super) const fn scope(&self) -> Scope {
-        self.scope
-    }
-
-    pub(super) const fn role(&self) -> Role {
-        self.role
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) const fn token(&self) -> Option<Uuid> {
-        self.token
-    }
-
     pub(super) const fn is_session(&self) -> bool {
         self.user.is_some()
     }
@@ -74,10 +58,6 @@ impl Caller {
     /// The owner of streams and exports, for the limits: the user across all sessions, or the token.
     pub(super) fn holder(&self) -> Option<Uuid> {
         self.user.or(self.token)
-    }
-
-    pub(super) const fn expires_at(&self) -> Option<Timestamp> {
-        self.expires_at
     }
 
     /// The caller of an authenticated request; for extractors.

@@ -73,7 +73,7 @@ async fn create(
     key: IdempotencyKey,
     body: Body,
 ) -> Result<impl Responder, Problem> {
-    let sensor = path.sensor();
+    let sensor = path.identifier.0;
     let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
     let configuration = usable(configuration.get(), "", context.settings.nested_values)?;
     let idempotency = key.of(body.text());
@@ -121,7 +121,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<impl Responder, Problem> {
     let page = query.page::<i32>()?;
-    let rows = context.store.list_configurations(path.sensor(), &page).await?;
+    let rows = context.store.list_configurations(path.identifier.0, &page).await?;
     let rows = rows.ok_or_else(Problem::sensor_not_found)?;
     Ok(listing(rows, &page, |row| row.revision, identity))
 }
@@ -140,7 +140,7 @@ async fn one(
     context: web::Data<Context>,
     Path(path): Path<ConfigurationPath>,
 ) -> Result<impl Responder, Problem> {
-    let (sensor, revision) = path.named();
+    let (sensor, revision) = (path.identifier.0, path.revision.0);
     let configuration = find(&context, sensor, revision).await?;
     Ok(HttpResponse::Ok().json(configuration))
 }
@@ -163,7 +163,7 @@ async fn republish(
     context: web::Data<Context>,
     Path(path): Path<ConfigurationPath>,
 ) -> Result<impl Responder, Problem> {
-    let (sensor, wanted) = path.named();
+    let (sensor, wanted) = (path.identifier.0, path.revision.0);
     let newest = find(&context, sensor, None).await?.revision;
     match wanted {
         Some(wanted) if wanted > newest => return Err(Problem::configuration_not_found()),
@@ -196,7 +196,7 @@ async fn compare(
     Path(path): Path<SensorPath>,
     Query(query): Query<DiffQuery>,
 ) -> Result<impl Responder, Problem> {
-    let (sensor, from) = (path.sensor(), query.from.0);
+    let (sensor, from) = (path.identifier.0, query.from.0);
     let to = query.to.and_then(|to| to.0);
     let old = find(&context, sensor, from).await?;
     let new = find(&context, sensor, to).await?;

@@ -59,9 +59,9 @@ async fn of_sensor(
     request: HttpRequest,
     Query(query): Query<ExportQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let export = wanted(ExportOf::Sensor(path.sensor()), &request, query)?;
+    let export = wanted(ExportOf::Sensor(path.identifier.0), &request, query)?;
     if request.method() == Method::HEAD {
-        let sensor = context.store.sensor(path.sensor()).await?;
+        let sensor = context.store.sensor(path.identifier.0).await?;
         sensor.ok_or_else(Problem::sensor_not_found)?;
         return Ok(head(export.format));
     }

@@ -65,7 +65,7 @@ async fn list(
 ) -> Result<HttpResponse, Problem> {
     let (range, order, page, list) = rows.parts::<FleetLogKey>(cursor::FLEET_LOG)?;
     let network = query.network.map(|network| NetworkIdentifier(network.0));
-    let filter = FleetLogFilter { scope: caller.scope(), network, log: log.into() };
+    let filter = FleetLogFilter { scope: caller.scope, network, log: log.into() };
     // Whatever is left out has to be read.
     let _turn = context.store.long_read(caller.holder()).await?;
     let page = context.store.list_fleet_log((range, order), &page, &filter).await?;

@@ -52,7 +52,7 @@ async fn list(
         true => None,
         false => Some(context.store.long_read(caller.holder()).await?),
     };
-    let page = context.store.list_heartbeats(path.sensor(), &selection, filter).await?;
+    let page = context.store.list_heartbeats(path.identifier.0, &selection, filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
     Ok(row_listing(list, page, |row| row.key, identity))
 }

@@ -56,7 +56,7 @@ async fn one(
     caller: Caller,
     Path(path): Path<UncheckedSensorPath>,
 ) -> Result<impl Responder, Problem> {
-    let (sensor, scope) = (path.identifier.0, caller.scope());
+    let (sensor, scope) = (path.identifier.0, caller.scope);
     let asked = tokio::time::timeout(LOOK_UP_TIMEOUT, context.store.whereabouts(sensor));
     let (found, live) = tokio::join!(asked, context.supervisor.snapshot(sensor));
     let found =

@@ -111,7 +111,7 @@ async fn list(
         true => None,
         false => Some(context.store.long_read(caller.holder()).await?),
     };
-    let page = context.store.list_log_messages(path.sensor(), &selection, &filter).await?;
+    let page = context.store.list_log_messages(path.identifier.0, &selection, &filter).await?;
     let page = page.ok_or_else(Problem::sensor_not_found)?;
     Ok(row_listing(list, page, |row| row.key, LogMessageItem::from))
 }
@@ -137,7 +137,7 @@ async fn summarise(
     let (range, filter, page) = (range.range()?, query.into(), page.page::<SummaryKey>()?);
     let _turn = context.store.long_read(caller.holder()).await?;
     let lines =
-        context.store.summarise_log_messages(path.sensor(), (range, &filter), &page).await?;
+        context.store.summarise_log_messages(path.identifier.0, (range, &filter), &page).await?;
     let lines = lines.ok_or_else(Problem::sensor_not_found)?;
     Ok(listing(lines, &page, |line| line.key.clone(), LogMessageAggregate::from))
 }

@@ -78,7 +78,8 @@ async fn list(
         None => None,
         Some(_) => Some(context.store.long_read(caller.holder()).await?),
     };
-    let page = context.store.list_measurements(path.sensor(), &selection, attributes.as_deref());
+    let page =
+        context.store.list_measurements(path.identifier.0, &selection, attributes.as_deref());
     let page = page.await?.ok_or_else(Problem::sensor_not_found)?;
     Ok(row_listing(list, page, |row| row.key, identity))
 }
@@ -100,7 +101,7 @@ async fn latest(
     context: web::Data<Context>,
     Path(path): Path<SensorPath>,
 ) -> Result<HttpResponse, Problem> {
-    let newest = context.store.newest_measurement(path.sensor()).await?;
+    let newest = context.store.newest_measurement(path.identifier.0).await?;
     let newest = newest.ok_or_else(Problem::sensor_not_found)?.ok_or_else(|| {
         Problem::new(Kind::MeasurementNotFound, "the sensor has not measured anything yet")
     })?;

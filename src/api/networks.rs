@@ -67,7 +67,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = query.page::<String>()?;
-    let networks = context.store.list_networks(caller.scope(), &page).await?;
+    let networks = context.store.list_networks(caller.scope, &page).await?;
     Ok(listing(networks, &page, |network| network.name.clone(), identity))
 }
 

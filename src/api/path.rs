@@ -16,7 +16,7 @@ use super::caller::Caller;
 use super::field_error::FieldError;
 use super::fields::{Identifier, RevisionOrNewest, Sensor};
 use super::problem::{Kind, Problem};
-use crate::domain::{NetworkIdentifier, Scope, SensorIdentifier};
+use crate::domain::{NetworkIdentifier, Scope};
 
 /// The parameters of a path, read into a struct.
 #[derive(Debug)]
@@ -64,23 +64,17 @@ impl<T: PathParameters + 'static> FromRequest for Path<T> {
 pub(super) struct SensorPath {
     /// The sensor
     #[param(inline)]
-    identifier: Sensor,
-}
-
-impl SensorPath {
-    pub(super) const fn sensor(&self) -> SensorIdentifier {
-        self.identifier.0
-    }
+    pub(super) identifier: Sensor,
 }
 
 impl PathParameters for SensorPath {
     const NOT_FOUND: &'static [Kind] = &[Kind::SensorNotFound];
 
     async fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
-        let Scope::Network(network) = Caller::of(request)?.scope() else { return Ok(()) };
+        let Scope::Network(network) = Caller::of(request)?.scope else { return Ok(()) };
         let context = request.app_data::<web::Data<Context>>();
         let context = context.ok_or_else(|| Problem::internal("there is no context"))?;
-        match context.store.network_holds(network, self.sensor()).await? {
+        match context.store.network_holds(network, self.identifier.0).await? {
             true => Ok(()),
             false => Err(Problem::sensor_not_found()),
         }
@@ -103,17 +97,10 @@ impl PathParameters for UncheckedSensorPath {
 pub(super) struct ConfigurationPath {
     /// The sensor
     #[param(inline)]
-    identifier: Sensor,
+    pub(super) identifier: Sensor,
     /// A number, or `newest`
     #[param(inline)]
-    revision: RevisionOrNewest,
-}
-
-impl ConfigurationPath {
-    /// The sensor, and the revision; `None` is the newest.
-    pub(super) const fn named(&self) -> (SensorIdentifier, Option<i32>) {
-        (self.identifier.0, self.revision.0)
-    }
+    pub(super) revision: RevisionOrNewest,
 }
 
 impl PathParameters for ConfigurationPath {
@@ -149,7 +136,7 @@ impl PathParameters for NetworkPath {
     const NOT_FOUND: &'static [Kind] = &[Kind::NetworkNotFound];
 
     async fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
-        match Caller::of(request)?.scope().covers(self.network()) {
+        match Caller::of(request)?.scope.covers(self.network()) {
             true => Ok(()),
             false => Err(Problem::not_found(Kind::NetworkNotFound)),
         }

@@ -62,7 +62,7 @@ async fn summarise(
     caller: Caller,
     Query(query): Query<RejectionsQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let filter = within(&context, caller.scope(), query.into()).await;
+    let filter = within(&context, caller.scope, query.into()).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let _turn = context.store.long_read(caller.holder()).await?;
     let counts = context.store.summarise_rejections(&filter).await?;

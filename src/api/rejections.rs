@@ -100,7 +100,7 @@ async fn list(
     Query(And(page, query)): Query<And<PageQuery, RejectionsQuery>>,
 ) -> Result<impl Responder, Problem> {
     let page = page.page::<i64>()?;
-    let filter = within(&context, caller.scope(), query.into()).await;
+    let filter = within(&context, caller.scope, query.into()).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let rows = context.store.list_rejections(&page, &filter).await?;
     Ok(row_listing(
@@ -139,7 +139,7 @@ async fn delete(
     if says_too_little(&filter, query.all.is_some()) {
         return Err(Problem::parameter("all", WHICH));
     }
-    let filter = within(&context, caller.scope(), filter).await;
+    let filter = within(&context, caller.scope, filter).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let limit = query.limit.map_or(MAX_DELETED, |limit| limit.0);
     let deleted = context.store.delete_rejections(&filter, limit).await?;

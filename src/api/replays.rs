@@ -139,7 +139,7 @@ async fn replay(
     Json(body): Json<ReplayBody>,
 ) -> Result<impl Responder, Problem> {
     let mut order = order(body)?;
-    let filter = within(&context, caller.scope(), order.filter).await;
+    let filter = within(&context, caller.scope, order.filter).await;
     order.filter = filter.map_err(|problem| problem.at(pointer("sensor")))?;
     let report = to_the_end(async move {
         match tokio::time::timeout(REPLAY_TIMEOUT, context.replays.replay(order)).await {

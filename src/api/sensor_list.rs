@@ -35,7 +35,7 @@ async fn list(
     let page = page.page::<SensorKey>()?;
     let order = query.sort.map_or(SensorOrder::Name, |sort| sort.0);
     let filter = SensorFilter {
-        scope: caller.scope(),
+        scope: caller.scope,
         network: query.network.map(|network| NetworkIdentifier(network.0)),
         name: query.name.map(|name| name.0),
         part_of_name: query.q.map(|text| text.0),

@@ -96,7 +96,7 @@ async fn summarise(
     let network = query.network.map(|network| NetworkIdentifier(network.0));
     let hour_ago = || Timestamp::now().saturating_sub(SILENCE);
     let silent_since = query.silent_since.map_or_else(hour_ago, |time| time.0);
-    let question = Question { scope: caller.scope(), network, silent_since };
+    let question = Question { scope: caller.scope, network, silent_since };
     let counts = cache.counts(&context, caller.holder(), question).await?;
     let mut states: BTreeMap<_, _> =
         ConfigurationState::ALL.into_iter().map(|state| (state.name(), 0)).collect();

@@ -135,7 +135,7 @@ async fn create(
     caller: Caller,
     Json(body): Json<NewSensorBody>,
 ) -> Result<HttpResponse, Problem> {
-    let new = new_sensor(body, caller.scope(), context.settings.nested_values)?;
+    let new = new_sensor(body, caller.scope, context.settings.nested_values)?;
     let sensor = to_the_end(async move {
         let sensor = match context.store.create_sensor(&new).await {
             Err(SensorError::NotPurged) if purged_in_time(&context, new.identifier).await => {
@@ -208,7 +208,7 @@ async fn one(
     context: web::Data<Context>,
     Path(path): Path<SensorPath>,
 ) -> Result<HttpResponse, Problem> {
-    let identifier = path.sensor();
+    let identifier = path.identifier.0;
     let (sensor, live) =
         tokio::join!(context.store.sensor(identifier), context.supervisor.snapshot(identifier));
     let mut sensor = sensor?.ok_or_else(Problem::sensor_not_found)?;
@@ -232,10 +232,10 @@ async fn change(
     Path(path): Path<SensorPath>,
     Json(body): Json<SensorChangeBody>,
 ) -> Result<HttpResponse, Problem> {
-    let identifier = path.sensor();
+    let identifier = path.identifier.0;
     let change = SensorChange {
         name: body.name.map(|name| name.0),
-        network: network_in(caller.scope(), body.network)?,
+        network: network_in(caller.scope, body.network)?,
         metadata: body.metadata.map(|json| usable_metadata(json.get())).transpose()?,
     };
     let sensor = to_the_end(async move {
@@ -257,7 +257,7 @@ async fn delete(
     context: web::Data<Context>,
     Path(path): Path<SensorPath>,
 ) -> Result<HttpResponse, Problem> {
-    let identifier = path.sensor();
+    let identifier = path.identifier.0;
     to_the_end(async move {
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());

@@ -132,10 +132,10 @@ pub(super) async fn open(
 )]
 pub(super) async fn current(caller: Caller) -> Result<impl Responder, Problem> {
     Ok(HttpResponse::Ok().json(SessionAnswer {
-        name: caller.name().to_owned(),
-        role: caller.role(),
-        network: caller.scope().network(),
-        expiry_timestamp: caller.expires_at().map(Timestamp::to_jiff),
+        name: caller.name,
+        role: caller.role,
+        network: caller.scope.network(),
+        expiry_timestamp: caller.expires_at.map(Timestamp::to_jiff),
     }))
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn end(
     tokens: web::Data<TokenCache>,
     caller: Caller,
 ) -> Result<impl Responder, Problem> {
-    let session = caller.token().filter(|_| caller.is_session()).ok_or_else(|| {
+    let session = caller.token.filter(|_| caller.is_session()).ok_or_else(|| {
         Problem::forbidden("the token is no session's; an admin revokes it at /api/v1/tokens")
     })?;
     context.access.end_session(session).await?;

@@ -55,7 +55,7 @@ pub(super) fn routes(routes: &mut Routes) {
         example = "event: activity\ndata: {\"totals\":[…],\"sensors\":[…],\"sensors_not_listed\":0}\n\n")),
 )]
 async fn fleet(caller: Caller, context: web::Data<Context>) -> Result<HttpResponse, Problem> {
-    let scope = match caller.scope() {
+    let scope = match caller.scope {
         Scope::All => None,
         Scope::Network(network) => Some(network.0),
     };
@@ -83,7 +83,7 @@ async fn sensor(
     Path(path): Path<SensorPath>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (sensor, seen) = (path.sensor(), last_event_id(&request)?);
+    let (sensor, seen) = (path.identifier.0, last_event_id(&request)?);
     // The stream is opened first, so that it reports a deletion that happens meanwhile.
     let reader = context.streams.hub.read_sensor(grant(&caller), sensor, seen)?;
     context.store.sensor(sensor).await?.ok_or_else(Problem::sensor_not_found)?;
@@ -97,10 +97,10 @@ async fn sensor(
 /// The caller's grant, with which the stream ends.
 fn grant(caller: &Caller) -> StreamGrant {
     StreamGrant {
-        token: caller.token(),
+        token: caller.token,
         holder: caller.holder(),
-        scope: caller.scope(),
-        expires_at: caller.expires_at(),
+        scope: caller.scope,
+        expires_at: caller.expires_at,
     }
 }
 

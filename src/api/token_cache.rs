@@ -135,7 +135,7 @@ impl TokenCache {
     pub(super) fn forget(&self, token: Uuid) {
         let mut known = self.known();
         known.revocations += 1;
-        known.tokens.retain(|_, it| it.caller.token() != Some(token));
+        known.tokens.retain(|_, it| it.caller.token != Some(token));
     }
 
     /// Several tokens may have been revoked.
@@ -151,7 +151,7 @@ impl TokenCache {
         let today = Timestamp::now();
         let believed = known.tokens.get(&digest).filter(|it| {
             now.duration_since(it.confirmed_at) < STALE
-                && it.caller.expires_at().is_none_or(|at| today < at)
+                && it.caller.expires_at.is_none_or(|at| today < at)
         });
         (believed.cloned(), known.revocations)
     }

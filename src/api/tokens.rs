@@ -124,12 +124,12 @@ async fn create(
         name: body.name.0,
         digest: token.digest(),
         role: body.role,
-        scope: scope_in(caller.scope(), body.network)?,
+        scope: scope_in(caller.scope, body.network)?,
         expires_at: body.expiry_timestamp.map(|expiry| expiry.0),
         user: None,
     };
     let identifier = context.store.create_token(&new).await?;
-    let row = context.store.token(caller.scope(), identifier).await?;
+    let row = context.store.token(caller.scope, identifier).await?;
     let row = row.ok_or_else(|| Problem::not_found(Kind::TokenNotFound))?;
     let item = CreatedToken { item: row.into(), token: token.reveal().to_owned() };
     let mut answer = created(format!("/api/v1/tokens/{identifier}"), item);
@@ -148,7 +148,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = query.page::<Uuid>()?;
-    let rows = context.store.list_tokens(caller.scope(), &page).await?;
+    let rows = context.store.list_tokens(caller.scope, &page).await?;
     Ok(listing(rows, &page, |row| row.identifier, TokenItem::from))
 }
 
@@ -162,7 +162,7 @@ async fn one(
     caller: Caller,
     Path(path): Path<TokenPath>,
 ) -> Result<HttpResponse, Problem> {
-    let row = context.store.token(caller.scope(), path.token.0).await?;
+    let row = context.store.token(caller.scope, path.token.0).await?;
     found(row.map(TokenItem::from), Kind::TokenNotFound)
 }
 
@@ -177,7 +177,7 @@ async fn revoke(
     caller: Caller,
     Path(path): Path<TokenPath>,
 ) -> Result<HttpResponse, Problem> {
-    let existed = context.store.revoke_token(caller.scope(), path.token.0).await?;
+    let existed = context.store.revoke_token(caller.scope, path.token.0).await?;
     tokens.forget(path.token.0);
     deleted(existed, Kind::TokenNotFound)
 }

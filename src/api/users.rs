@@ -84,17 +84,17 @@ async fn create(
     caller: Caller,
     Json(body): Json<NewUserBody>,
 ) -> Result<HttpResponse, Problem> {
-    let scope = scope_in(caller.scope(), body.network)?;
+    let scope = scope_in(caller.scope, body.network)?;
     let password_hash = hashed(body.password.0).await?;
     let new = NewUser {
         name: body.name.0,
         password_hash,
         role: body.role,
         scope,
-        signs_in_with_network: caller.scope() != Scope::All,
+        signs_in_with_network: caller.scope != Scope::All,
     };
     let identifier = context.store.create_user(&new).await?;
-    let row = context.store.user(caller.scope(), identifier).await?;
+    let row = context.store.user(caller.scope, identifier).await?;
     let row = row.ok_or_else(|| Problem::not_found(Kind::UserNotFound))?;
     Ok(created(format!("/api/v1/users/{identifier}"), row))
 }
@@ -110,7 +110,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = query.page_of::<Uuid>(cursor::USERS)?;
-    let rows = context.store.list_users(caller.scope(), &page).await?;
+    let rows = context.store.list_users(caller.scope, &page).await?;
     Ok(listing_in(cursor::USERS, rows, &page, (|row: &UserRow| row.identifier, identity)))
 }
 
@@ -124,7 +124,7 @@ async fn one(
     caller: Caller,
     Path(path): Path<UserPath>,
 ) -> Result<HttpResponse, Problem> {
-    let row = context.store.user(caller.scope(), path.user.0).await?;
+    let row = context.store.user(caller.scope, path.user.0).await?;
     found(row, Kind::UserNotFound)
 }
 
@@ -143,7 +143,7 @@ async fn change(
     Path(path): Path<UserPath>,
     Json(body): Json<UserChangeBody>,
 ) -> Result<HttpResponse, Problem> {
-    let own = caller.scope();
+    let own = caller.scope;
     let scope = body.network.map(|network| Scope::of(network.map(|network| network.0)));
     if scope.is_some_and(|scope| own != Scope::All && scope != own) {
         return Err(Problem::no_such_network());
@@ -169,7 +169,7 @@ async fn delete(
     caller: Caller,
     Path(path): Path<UserPath>,
 ) -> Result<HttpResponse, Problem> {
-    let existed = context.store.delete_user(caller.scope(), path.user.0).await?;
+    let existed = context.store.delete_user(caller.scope, path.user.0).await?;
     tokens.forget_all();
     deleted(existed, Kind::UserNotFound)
 }
