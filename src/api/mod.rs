@@ -41,7 +41,6 @@ mod sign_in_checks;
 mod sign_in_queue;
 mod measure;
 mod measurements;
-mod metadata;
 mod networks;
 mod openapi;
 mod openapi_answers;

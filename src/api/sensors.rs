@@ -15,8 +15,8 @@ use super::answer::created;
 use super::body::Json;
 use super::caller::Caller;
 use super::configurations;
+use super::field_error::pointer;
 use super::fields::{self, Name, Network, not_null};
-use super::metadata::usable_metadata;
 use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::routes::Routes;
@@ -24,7 +24,10 @@ use super::{Context, to_the_end};
 use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Task, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::{NewSensor, Sensor, SensorChange, SensorError};
-use crate::wire::value::NestedValues;
+use crate::wire::value::{self, NestedValues};
+
+/// Bounds a page of a thousand sensors.
+const MAX_METADATA_BYTES: usize = 16 << 10;
 
 /// How long a creation waits for the purge of an earlier sensor with the same identifier.
 const PURGE_WAIT: Duration = Duration::from_secs(2);
@@ -186,6 +189,18 @@ fn new_sensor(
         metadata: body.metadata.map(|json| usable_metadata(json.get())).transpose()?,
         configuration: configuration.transpose()?,
     })
+}
+
+/// The text of a JSON object, if the database can hold it. Its depth was checked with the body's.
+fn usable_metadata(json: &str) -> Result<String, Problem> {
+    if json.len() > MAX_METADATA_BYTES {
+        return Err(Problem::member("/metadata".into(), "it is larger than 16 KiB"));
+    }
+    value::check_metadata(json).map_err(|flawed| {
+        let member: String = flawed.path.iter().map(|name| pointer(name)).collect();
+        Problem::member(format!("/metadata{member}"), flawed.flaw.to_string())
+    })?;
+    Ok(json.to_owned())
 }
 
 fn network_in(own: Scope, network: Option<Network>) -> Result<Option<NetworkIdentifier>, Problem> {

@@ -1,5 +1,5 @@
-//! Validates the JSON objects `value` and `configuration`. Called by the decoder for measurements and by
-//! the API for configurations. Finds in one pass over the bytes what serde_json accepts and `jsonb` refuses
+//! Validates the JSON objects `value`, `configuration` and `metadata`. Called by the decoder for measurements and by
+//! the API for the other two. Finds in one pass over the bytes what serde_json accepts and `jsonb` refuses
 //! (`\u0000`, lone surrogates, numbers out of the range of `numeric`), nesting, and repeated keys.
 
 use std::borrow::Cow;
@@ -53,6 +53,9 @@ pub enum Flaw {
         "the number in {0:?} has more than {MAX_INTEGER_DIGITS} digits before or {MAX_FRACTION_DIGITS} after the decimal point"
     )]
     Number(String),
+    /// Out of the range of a double: written out by the database, it would be much longer.
+    #[error("the number in {0:?} is out of the range of a double")]
+    Range(String),
 }
 
 impl Flaw {
@@ -65,7 +68,7 @@ impl Flaw {
             Self::DuplicateKey(_) => Reason::DuplicateKey,
             Self::Nul(_) => Reason::NulCharacter,
             Self::Surrogate(_) => Reason::InvalidText,
-            Self::Number(_) => Reason::InvalidNumber,
+            Self::Number(_) | Self::Range(_) => Reason::InvalidNumber,
         }
     }
 }
@@ -118,15 +121,17 @@ impl NestedValues {
 /// # Errors
 /// The first flaw.
 pub fn check(json: &str, nested_values: NestedValues) -> Result<(), Flawed> {
-    let mut text = ValueScan { json, at: 0, nested_values };
-    text.skip_space();
-    if text.peek() != b'{' {
-        return Err(Flaw::NotAnObject.into());
-    }
-    text.object(nested_values.max_depth()).map_err(|mut flawed| {
-        flawed.path.reverse();
-        flawed
-    })
+    ValueScan { json, at: 0, nested_values, is_metadata: false }.run(nested_values.max_depth())
+}
+
+/// The same for metadata: any keys, numbers in the range of a double, any depth. The caller bounds the depth, to which
+/// this recurses.
+///
+/// # Errors
+/// The first flaw.
+pub fn check_metadata(json: &str) -> Result<(), Flawed> {
+    let nested_values = NestedValues::Store;
+    ValueScan { json, at: 0, nested_values, is_metadata: true }.run(usize::MAX)
 }
 
 fn check_key(key: &str) -> Result<(), Flaw> {
@@ -159,9 +164,21 @@ struct ValueScan<'a> {
     json: &'a str,
     at: usize,
     nested_values: NestedValues,
+    is_metadata: bool,
 }
 
 impl<'a> ValueScan<'a> {
+    fn run(mut self, max_depth: usize) -> Result<(), Flawed> {
+        self.skip_space();
+        if self.peek() != b'{' {
+            return Err(Flaw::NotAnObject.into());
+        }
+        self.object(max_depth).map_err(|mut flawed| {
+            flawed.path.reverse();
+            flawed
+        })
+    }
+
     /// The byte at the position; at the end NUL, which JSON does not contain.
     fn peek(&self) -> u8 {
         self.json.as_bytes().get(self.at).copied().unwrap_or(0)
@@ -180,7 +197,9 @@ impl<'a> ValueScan<'a> {
         let mut keys = SmallVec::<[Cow<'_, str>; FEW_KEYS]>::new();
         while self.peek() == b'"' {
             let key = self.string()?;
-            check_key(&key).map_err(|flaw| Flawed::from(flaw).within(&key))?;
+            if !self.is_metadata {
+                check_key(&key).map_err(|flaw| Flawed::from(flaw).within(&key))?;
+            }
             if keys.len() < FEW_KEYS && keys.contains(&key) {
                 return Err(duplicate(&key));
             }
@@ -286,12 +305,17 @@ impl<'a> ValueScan<'a> {
                     end += 1;
                 }
                 self.at = end;
-                let is_short = !has_exponent && end - start <= MAX_FRACTION_DIGITS;
-                if is_short || fits_numeric(self.json.get(start..end).ok_or(Flaw::NotAnObject)?) {
-                    Ok(())
-                } else {
-                    Err(Flaw::Number(key.to_owned()))
+                if !has_exponent && end - start <= MAX_FRACTION_DIGITS {
+                    return Ok(());
                 }
+                let number = self.json.get(start..end).ok_or(Flaw::NotAnObject)?;
+                if !fits_numeric(number) {
+                    return Err(Flaw::Number(key.to_owned()));
+                }
+                if self.is_metadata && number.parse().is_ok_and(f64::is_infinite) {
+                    return Err(Flaw::Range(key.to_owned()));
+                }
+                Ok(())
             }
         }
     }

@@ -57,6 +57,22 @@ fn names_the_flaw() {
 }
 
 #[test]
+fn metadata_is_any_object_that_the_database_can_hold() {
+    for json in ["{}", r#" {"":{"b":[1.50,null,"ä",{"c":true}],"a":1}}"#] {
+        assert_eq!(check_metadata(json), Ok(()), "{json}");
+    }
+    for (json, path) in [
+        ("[]", &[][..]),
+        (r#"{"a":[0,{"b":"\u0000"}]}"#, &["a", "1", "b"]),
+        (r#"{"a":"\ud800"}"#, &["a"]),
+        (r#"{"a":1e400}"#, &["a"]),
+        (r#"{"a":[{"b":1,"\u0062":2}]}"#, &["a", "0", "b"]),
+    ] {
+        assert_eq!(check_metadata(json).unwrap_err().path, path, "{json}");
+    }
+}
+
+#[test]
 fn nested_values_are_stored_to_a_depth() {
     let at_depth =
         |depth: usize| format!("{{\"a\":{}1{}}}", "[{\"b\":".repeat(depth), "}]".repeat(depth));
