@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::field_error::FieldError;
 use super::limits;
-use super::payload::{self, Unpacker};
+use super::payload::{self, Coding};
 use super::problem::{Kind, Problem};
 
 /// A body, read into a struct.
@@ -62,16 +62,15 @@ impl FromRequest for Body {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let max_bytes = limits::max_body_bytes(request);
-        let checked = check_headers(request).and_then(|()| Unpacker::of(request, max_bytes));
-        let unpacker = match checked {
-            Ok(unpacker) => unpacker,
+        let coding = match check_headers(request).and_then(|()| Coding::of(request)) {
+            Ok(coding) => coding,
             Err(problem) => return Box::pin(ready(Err(problem))),
         };
         let timeout = limits::body_timeout(request);
         let announced_bytes = content_length(request);
         let payload = payload.take();
         Box::pin(async move {
-            let bytes = payload::read(payload, unpacker, max_bytes, announced_bytes);
+            let bytes = payload::read(payload, coding, max_bytes, announced_bytes);
             let bytes = tokio::time::timeout(timeout, bytes).await.map_err(|_elapsed| {
                 Problem::new(Kind::RequestTimeout, "the body was not received in time")
             })??;
