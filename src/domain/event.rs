@@ -65,11 +65,8 @@ pub enum EventKind {
     /// A measurement was stored; see [`super::Measurement`].
     #[expect(missing_docs, reason = "the fields of the item")]
     Measurement {
-        #[serde(rename = "at")]
-        timestamp: Timestamp,
-        timed_at_receipt: bool,
-        received_at: Timestamp,
-        revision: Option<i32>,
+        #[serde(flatten)]
+        times: ItemTimes,
         /// The text of a JSON object, as sent.
         #[serde(with = "as_text")]
         value: Bytes,
@@ -77,11 +74,8 @@ pub enum EventKind {
     /// A log message was stored; see [`super::LogMessage`].
     #[expect(missing_docs, reason = "the fields of the item")]
     LogMessage {
-        #[serde(rename = "at")]
-        timestamp: Timestamp,
-        timed_at_receipt: bool,
-        received_at: Timestamp,
-        revision: Option<i32>,
+        #[serde(flatten)]
+        times: ItemTimes,
         severity: Severity,
         subject: Box<str>,
         details: Option<Box<str>>,
@@ -89,11 +83,8 @@ pub enum EventKind {
     /// A heartbeat was stored, which may repeat an acknowledgement; see [`super::Heartbeat`].
     #[expect(missing_docs, reason = "the fields of the item")]
     Heartbeat {
-        #[serde(rename = "at")]
-        timestamp: Timestamp,
-        timed_at_receipt: bool,
-        received_at: Timestamp,
-        revision: Option<i32>,
+        #[serde(flatten)]
+        times: ItemTimes,
         success: bool,
     },
     /// A configuration has reached a state.
@@ -101,6 +92,17 @@ pub enum EventKind {
     Configuration { revision: i32, step: Step },
     /// The sensor was deleted.
     Deleted,
+}
+
+/// When an item was measured, written or sent, and under which revision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields of the item")]
+pub struct ItemTimes {
+    #[serde(rename = "at")]
+    pub timestamp: Timestamp,
+    pub timed_at_receipt: bool,
+    pub received_at: Timestamp,
+    pub revision: Option<i32>,
 }
 
 /// The bytes of a text, as that text.

@@ -30,7 +30,7 @@ pub use backoff::{failures_after, is_contested, long_pause, pause, refusal_pause
 pub use batch::{Batch, RowRef, Rows};
 pub use byte_queue::{ByteQueue, Held};
 pub use elements::{ObjectMembers, elements, trim_payload};
-pub use event::{Event, EventKind, Step, Subscriptions};
+pub use event::{Event, EventKind, ItemTimes, Step, Subscriptions};
 pub use faults::{Faults, Task};
 pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};

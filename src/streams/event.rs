@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{EventKind, SensorIdentifier, Timestamp};
+use crate::domain::{EventKind, ItemTimes, SensorIdentifier, Timestamp};
 
 /// How long a disconnected client waits before it reconnects.
 const RETRY_MILLISECONDS: u32 = 3_000;
@@ -97,18 +97,14 @@ struct Times {
     revision: Option<i32>,
 }
 
-impl Times {
-    fn new(
-        (timestamp, timed_at_receipt): (&Timestamp, &bool),
-        received_at: &Timestamp,
-        revision: &Option<i32>,
-    ) -> Self {
+impl From<&ItemTimes> for Times {
+    fn from(times: &ItemTimes) -> Self {
         Self {
-            timed_at_receipt: *timed_at_receipt,
-            timestamp: timestamp.unix_seconds(),
-            creation_timestamp: timestamp.to_jiff(),
-            receipt_timestamp: received_at.to_jiff(),
-            revision: *revision,
+            timestamp: times.timestamp.unix_seconds(),
+            creation_timestamp: times.timestamp.to_jiff(),
+            receipt_timestamp: times.received_at.to_jiff(),
+            timed_at_receipt: times.timed_at_receipt,
+            revision: times.revision,
         }
     }
 }
@@ -149,27 +145,17 @@ pub(crate) struct Configured {
 pub(super) fn sensor_event(what: &EventKind, id: i64) -> Option<Bytes> {
     let id = Some(id);
     Some(match what {
-        EventKind::Measurement { timestamp, timed_at_receipt, received_at, revision, value } => {
-            let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
+        EventKind::Measurement { times, value } => {
             let value = serde_json::from_slice(value).ok();
-            event("measurement", id, &MeasurementEvent { times, value })
+            event("measurement", id, &MeasurementEvent { times: times.into(), value })
         }
-        EventKind::LogMessage {
-            timestamp,
-            timed_at_receipt,
-            received_at,
-            revision,
-            severity,
-            subject,
-            details,
-        } => {
-            let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
+        EventKind::LogMessage { times, severity, subject, details } => {
             let (severity, details) = (severity.name(), details.as_deref());
+            let times = times.into();
             event("log_message", id, &LogMessageEvent { times, severity, subject, details })
         }
-        EventKind::Heartbeat { timestamp, timed_at_receipt, received_at, revision, success } => {
-            let times = Times::new((timestamp, timed_at_receipt), received_at, revision);
-            event("heartbeat", id, &HeartbeatEvent { times, success: *success })
+        EventKind::Heartbeat { times, success } => {
+            event("heartbeat", id, &HeartbeatEvent { times: times.into(), success: *success })
         }
         EventKind::Configuration { revision, step } => {
             event("configuration", id, &Configured { revision: *revision, state: step.name() })
@@ -182,15 +168,17 @@ pub(super) fn sensor_event(what: &EventKind, id: i64) -> Option<Bytes> {
 mod tests {
     use super::*;
 
-    const MOMENT: Timestamp = Timestamp::from_unix_microseconds(1_782_896_400_250_000);
+    const TIME: Timestamp = Timestamp::from_unix_microseconds(1_782_896_400_250_000);
 
     #[test]
     fn a_measurement_is_an_event_on_one_line_of_data() {
         let what = EventKind::Measurement {
-            timestamp: MOMENT,
-            timed_at_receipt: false,
-            received_at: MOMENT,
-            revision: Some(3),
+            times: ItemTimes {
+                timestamp: TIME,
+                timed_at_receipt: false,
+                received_at: TIME,
+                revision: Some(3),
+            },
             value: Bytes::from_static(b"{\"t\":\r\n 21.50,\"sky\":\"a\\nb\"}"),
         };
         assert_eq!(

@@ -2,7 +2,9 @@
 //! acknowledged. Called after COMMIT, and only if there are subscribers or other instances. Duplicates cause no event.
 
 use super::copy;
-use crate::domain::{Batch, Event, EventKind, Kind, RowRef, Step, Subscriptions};
+use crate::domain::{
+    Batch, Event, EventKind, ItemTimes, Kind, RowRef, Step, Subscriptions, Uplink,
+};
 use crate::store::Acknowledgement;
 
 pub(in crate::store) fn gather(
@@ -35,25 +37,24 @@ pub(in crate::store) fn gather(
 }
 
 fn event_kind(kind: Kind, batch: &Batch, row: &RowRef) -> EventKind {
-    let timestamp = row.timestamp;
+    let times = |uplink: &Uplink, timed_at_receipt, revision| ItemTimes {
+        timestamp: row.timestamp,
+        timed_at_receipt,
+        received_at: uplink.message.received_at,
+        revision,
+    };
     match kind {
         Kind::Measurement => {
             let (uplink, item) = copy::measurement(batch, row);
             EventKind::Measurement {
-                timestamp,
-                timed_at_receipt: item.timed_at_receipt,
-                received_at: uplink.message.received_at,
-                revision: item.revision,
+                times: times(uplink, item.timed_at_receipt, item.revision),
                 value: uplink.message.keep(item.value),
             }
         }
         Kind::LogMessage => {
             let (uplink, item) = copy::log_message(batch, row);
             EventKind::LogMessage {
-                timestamp,
-                timed_at_receipt: item.timed_at_receipt,
-                received_at: uplink.message.received_at,
-                revision: item.revision,
+                times: times(uplink, item.timed_at_receipt, item.revision),
                 severity: item.severity,
                 subject: item.subject.clone(),
                 details: item.details.clone(),
@@ -62,10 +63,7 @@ fn event_kind(kind: Kind, batch: &Batch, row: &RowRef) -> EventKind {
         Kind::Heartbeat => {
             let (uplink, item) = copy::heartbeat(batch, row);
             EventKind::Heartbeat {
-                timestamp,
-                timed_at_receipt: item.timed_at_receipt,
-                received_at: uplink.message.received_at,
-                revision: item.revision,
+                times: times(uplink, item.timed_at_receipt, item.revision),
                 success: item.success,
             }
         }

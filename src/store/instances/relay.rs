@@ -140,28 +140,25 @@ impl InstanceListener {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::{EventKind, Severity, Step, Timestamp};
+    use crate::domain::{EventKind, ItemTimes, Severity, Step, Timestamp};
 
     #[test]
     fn an_event_is_the_same_after_storing() {
         let time = Timestamp::from_unix_microseconds(1_795_883_642_000_001);
+        let times = |revision| ItemTimes {
+            timestamp: time,
+            timed_at_receipt: true,
+            received_at: time,
+            revision,
+        };
         let stored = [
             (
-                EventKind::Measurement {
-                    timestamp: time,
-                    received_at: time,
-                    timed_at_receipt: true,
-                    revision: None,
-                    value: r#"{"a":"ä"}"#.into(),
-                },
+                EventKind::Measurement { times: times(None), value: r#"{"a":"ä"}"#.into() },
                 r#"{"Measurement":{"at":1795883642000001,"timed_at_receipt":true,"received_at":1795883642000001,"revision":null,"value":"{\"a\":\"ä\"}"}}"#,
             ),
             (
                 EventKind::LogMessage {
-                    timestamp: time,
-                    received_at: time,
-                    timed_at_receipt: true,
-                    revision: Some(3),
+                    times: times(Some(3)),
                     severity: Severity::Warning,
                     subject: "s".into(),
                     details: Some("d".into()),
@@ -169,13 +166,7 @@ mod tests {
                 r#"{"LogMessage":{"at":1795883642000001,"timed_at_receipt":true,"received_at":1795883642000001,"revision":3,"severity":"warning","subject":"s","details":"d"}}"#,
             ),
             (
-                EventKind::Heartbeat {
-                    timestamp: time,
-                    received_at: time,
-                    timed_at_receipt: true,
-                    revision: Some(1),
-                    success: false,
-                },
+                EventKind::Heartbeat { times: times(Some(1)), success: false },
                 r#"{"Heartbeat":{"at":1795883642000001,"timed_at_receipt":true,"received_at":1795883642000001,"revision":1,"success":false}}"#,
             ),
             (
