@@ -10,8 +10,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use crate::domain::{Kind, KindCounts, LEDGER_ENTRY_COUNT, Ledger, ledger_names};
@@ -50,6 +50,9 @@ macro_rules! type_of {
     };
     (counters) => {
         IntCounterVec
+    };
+    (seconds) => {
+        Counter
     };
     (gauge) => {
         IntGauge
@@ -92,7 +95,7 @@ macro_rules! metrics {
             /// Never: the names are constants, and a test constructs them.
             pub fn new(ledger: Arc<Ledger>) -> Self {
                 let mut register = Register::new();
-                let messages = register_process_and_messages(&mut register);
+                let messages = register_build_and_messages(&mut register);
                 Self {
                     messages,
                     $($field: register.$form($name, $help $(, $more)*),)+
@@ -107,6 +110,15 @@ macro_rules! metrics {
 }
 
 metrics! {
+    process_cpu: seconds("process_cpu_seconds_total", "User and system CPU time");
+    process_max_files: float("process_max_fds", "Limit of open files");
+    process_open_files: float("process_open_fds", "Open files, including connections");
+    process_resident_memory: float("process_resident_memory_bytes", "Resident memory");
+    process_started: float("process_start_time_seconds",
+        "Start time of the process, in Unix seconds");
+    process_threads: float("process_threads", "Threads");
+    process_virtual_memory: float("process_virtual_memory_bytes",
+        "Virtual memory; not a measure of memory use");
     items_total: counters("tributary_items_total",
         "Items by kind and outcome; received = committed + duplicate + rejected + released + in flight", &["kind", "outcome"]);
     items_in_flight: gauges("tributary_items_in_flight",
@@ -205,7 +217,7 @@ metrics! {
         "HTTP requests in progress");
 }
 
-fn register_process_and_messages(register: &mut Register) -> [MessageCounters; LEDGER_ENTRY_COUNT] {
+fn register_build_and_messages(register: &mut Register) -> [MessageCounters; LEDGER_ENTRY_COUNT] {
     register
         .gauges(
             "tributary_build_info",
@@ -214,7 +226,6 @@ fn register_process_and_messages(register: &mut Register) -> [MessageCounters; L
         )
         .with_label_values(&[env!("CARGO_PKG_VERSION"), COMMIT])
         .set(1);
-    register.process();
     let messages = register.counters(
         "tributary_messages_total",
         "Messages by kind and outcome; received = settled + released + in flight",
@@ -296,8 +307,9 @@ impl Metrics {
             age.refresh();
         }
         self.copy_ledger();
-        let mut families = process::families();
-        families.extend(self.registry.gather());
+        let has_process = process::update(self).is_some();
+        let mut families = self.registry.gather();
+        families.retain(|it| has_process || !it.name().starts_with("process_"));
         let is_leader = self.leader.get() == 1;
         families.retain(|it| is_leader || !OF_THE_LEADER.contains(&it.name()));
         let mut text = Vec::new();

@@ -3,21 +3,8 @@
 
 use procfs_core::process::{LimitValue, Limits, Stat, Status};
 use procfs_core::{ExplicitSystemInfo, FromRead as _, FromReadSI as _, KernelStats};
-use prometheus::proto;
 
-/// The only counter among them.
-pub(super) const CPU: &str = "process_cpu_seconds_total";
-
-/// By name and help, in the order of [`read`].
-pub(super) const METRICS: [(&str, &str); 7] = [
-    (CPU, "User and system CPU time"),
-    ("process_max_fds", "Limit of open files"),
-    ("process_open_fds", "Open files, including connections"),
-    ("process_resident_memory_bytes", "Resident memory"),
-    ("process_start_time_seconds", "Start time of the process, in Unix seconds"),
-    ("process_threads", "Threads"),
-    ("process_virtual_memory_bytes", "Virtual memory; not a measure of memory use"),
-];
+use super::Metrics;
 
 /// USER_HZ is 100 wherever Rust's standard library runs. Nothing that is read here depends on the rest.
 const SYSTEM: ExplicitSystemInfo = ExplicitSystemInfo {
@@ -27,33 +14,8 @@ const SYSTEM: ExplicitSystemInfo = ExplicitSystemInfo {
     is_little_endian: cfg!(target_endian = "little"),
 };
 
-/// Sorted by name; none where there is no /proc.
-pub(super) fn families() -> Vec<proto::MetricFamily> {
-    let values = read().into_iter().flatten();
-    values.zip(METRICS).map(|(value, (name, help))| family(name, help, value)).collect()
-}
-
-fn family(name: &str, help: &str, value: f64) -> proto::MetricFamily {
-    let mut metric = proto::Metric::default();
-    let mut family = proto::MetricFamily::default();
-    if name == CPU {
-        let mut counter = proto::Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-        family.set_field_type(proto::MetricType::COUNTER);
-    } else {
-        let mut gauge = proto::Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-        family.set_field_type(proto::MetricType::GAUGE);
-    }
-    family.set_name(name.into());
-    family.set_help(help.into());
-    family.set_metric(vec![metric]);
-    family
-}
-
-fn read() -> Option<[f64; METRICS.len()]> {
+/// `None` where there is no /proc.
+pub(super) fn update(metrics: &Metrics) -> Option<()> {
     let stat = Stat::from_file("/proc/self/stat").ok()?;
     let status = Status::from_file("/proc/self/status").ok()?;
     let max_files = match Limits::from_file("/proc/self/limits").ok()?.max_open_files.soft_limit {
@@ -62,13 +24,14 @@ fn read() -> Option<[f64; METRICS.len()]> {
     };
     let seconds = |ticks: u64| ticks as f64 / SYSTEM.ticks_per_second as f64;
     let boot = KernelStats::from_file("/proc/stat", &SYSTEM).ok()?.btime as f64;
-    Some([
-        seconds(stat.utime + stat.stime),
-        max_files,
-        std::fs::read_dir("/proc/self/fd").ok()?.count() as f64,
-        status.vmrss? as f64 * 1_024.0,
-        boot + seconds(stat.starttime),
-        status.threads as f64,
-        status.vmsize? as f64 * 1_024.0,
-    ])
+    // Readers wait for each other: none sees the counter at 0.
+    metrics.process_cpu.reset();
+    metrics.process_cpu.inc_by(seconds(stat.utime + stat.stime));
+    metrics.process_max_files.set(max_files);
+    metrics.process_open_files.set(std::fs::read_dir("/proc/self/fd").ok()?.count() as f64);
+    metrics.process_resident_memory.set(status.vmrss? as f64 * 1_024.0);
+    metrics.process_started.set(boot + seconds(stat.starttime));
+    metrics.process_threads.set(status.threads as f64);
+    metrics.process_virtual_memory.set(status.vmsize? as f64 * 1_024.0);
+    Some(())
 }

@@ -2,12 +2,11 @@
 //! with the documentation.
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use super::Age;
-use super::process;
 
 const CONSTANT_NAMES: &str = "the names of metrics are constants, each used once";
 
@@ -80,6 +79,10 @@ impl Register {
         self.add((name, Form::Counter, labels), collector)
     }
 
+    pub(super) fn seconds(&mut self, name: &'static str, help: &str) -> Counter {
+        self.add((name, Form::Counter, &[]), Counter::new(name, help))
+    }
+
     pub(super) fn gauge(&mut self, name: &'static str, help: &str) -> IntGauge {
         self.add((name, Form::Gauge, &[]), IntGauge::new(name, help))
     }
@@ -131,15 +134,5 @@ impl Register {
     ) -> HistogramVec {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
         self.add((name, Form::Histogram, labels), HistogramVec::new(options, labels))
-    }
-
-    /// Describes those of the process itself, where the system has them.
-    pub(super) fn process(&mut self) {
-        if !process::families().is_empty() {
-            self.descriptions.extend(process::METRICS.map(|(name, _)| {
-                let form = if name == process::CPU { Form::Counter } else { Form::Gauge };
-                Description { name, form, labels: Vec::new() }
-            }));
-        }
     }
 }
