@@ -17,8 +17,8 @@ use prometheus::{
 use crate::domain::{Kind, KindCounts, LEDGER_ENTRY_COUNT, Ledger, ledger_names};
 
 pub use age::Age;
+pub use register::Description;
 use register::Register;
-pub use register::{Description, Form};
 
 const COMMIT: &str = env!("TRIBUTARY_COMMIT");
 
