@@ -9,11 +9,10 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
 use super::access::Access;
-use super::browser_guard::BrowserGuard;
 use super::caller::Caller;
-use super::peer;
 use super::problem::Problem;
 use super::token_cache::{Asker, TokenCache};
+use super::{Config, browser_guard, peer};
 use crate::domain::Token;
 
 /// The challenge of RFC 6750 to a caller without a token, and to one with an invalid token.
@@ -42,9 +41,9 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller
         return Ok(None);
     }
     if !tokens.config.required {
-        let guard = request.app_data::<web::Data<BrowserGuard>>();
-        let guard = guard.ok_or_else(|| Problem::internal("no BrowserGuard is registered"))?;
-        guard.check(request.request())?;
+        let config = request.app_data::<web::Data<Config>>();
+        let config = config.ok_or_else(|| Problem::internal("no Config is registered"))?;
+        browser_guard::check(request.request(), &config.cors_origins)?;
         return Ok(Some(Caller::anybody()));
     }
     let token = shown(request);

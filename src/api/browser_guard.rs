@@ -16,45 +16,39 @@ const JSON: &str = "application/json";
 /// A form cannot set it, and a script of another site needs a preflight request (Fetch, 3.3).
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
-#[derive(Debug)]
-pub(super) struct BrowserGuard {
-    pub(super) origins: Vec<String>,
-}
-
-impl BrowserGuard {
-    /// # Errors
-    /// 403 for a foreign Host or Origin; 415 for a POST that a form could send.
-    pub(super) fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
-        let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
-        // In HTTP/2 it is in the request's URI.
-        let host = request.uri().authority().map(Authority::as_str).or(header(HOST));
-        if !host.is_some_and(|host| is_ours(host, request)) {
-            return Err(Problem::forbidden(
-                "with AUTH=off, Host must be a loopback address, or localhost, with the service's port",
-            ));
-        }
-        if let Some(origin) = header(ORIGIN) {
-            let is_known = self.origins.iter().any(|known| known == origin);
-            let uri = origin.parse::<Uri>().ok();
-            let authority = uri.as_ref().and_then(Uri::authority);
-            if !is_known && !authority.is_some_and(|it| is_ours(it.as_str(), request)) {
-                let detail =
-                    "with AUTH=off, only pages of the service and of CORS_ORIGINS may call";
-                return Err(Problem::forbidden(detail));
-            }
-            return Ok(());
-        }
-        // Other methods are never sent by a form.
-        let is_json = header(CONTENT_TYPE)
-            .and_then(|it| it.get(..JSON.len()))
-            .is_some_and(|essence| essence.eq_ignore_ascii_case(JSON));
-        if request.method() == Method::POST && !is_json && header(REQUESTED_WITH).is_none() {
-            return Err(Problem::unsupported_media_type(
-                "with AUTH=off, a POST takes Content-Type: application/json, also without a body",
-            ));
-        }
-        Ok(())
+/// `origins`: whose pages may call, beside those of the service.
+///
+/// # Errors
+/// 403 for a foreign Host or Origin; 415 for a POST that a form could send.
+pub(super) fn check(request: &HttpRequest, origins: &[String]) -> Result<(), Problem> {
+    let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    // In HTTP/2 it is in the request's URI.
+    let host = request.uri().authority().map(Authority::as_str).or(header(HOST));
+    if !host.is_some_and(|host| is_ours(host, request)) {
+        return Err(Problem::forbidden(
+            "with AUTH=off, Host must be a loopback address, or localhost, with the service's port",
+        ));
     }
+    if let Some(origin) = header(ORIGIN) {
+        let is_known = origins.iter().any(|known| known == origin);
+        let uri = origin.parse::<Uri>().ok();
+        let authority = uri.as_ref().and_then(Uri::authority);
+        if !is_known && !authority.is_some_and(|it| is_ours(it.as_str(), request)) {
+            let detail = "with AUTH=off, only pages of the service and of CORS_ORIGINS may call";
+            return Err(Problem::forbidden(detail));
+        }
+        return Ok(());
+    }
+    // Other methods are never sent by a form.
+    let is_json = header(CONTENT_TYPE)
+        .and_then(|it| it.get(..JSON.len()))
+        .is_some_and(|essence| essence.eq_ignore_ascii_case(JSON));
+    if request.method() == Method::POST && !is_json && header(REQUESTED_WITH).is_none() {
+        return Err(Problem::unsupported_media_type(
+            "with AUTH=off, a POST takes Content-Type: application/json, also without a body",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether `host:port` is a loopback address, or `localhost`, with our port.

@@ -10,9 +10,9 @@ use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 
-use super::Context;
 use super::caller::Caller;
 use super::problem::{Kind, Problem};
+use super::{Config, Context};
 use crate::domain::Task;
 
 /// No valid body is nested as deep; its parser recurses.
@@ -21,20 +21,12 @@ const MAX_DEPTH: usize = 64;
 /// A client that needs longer to send a body is disconnected.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `HTTP_TIMEOUT_SECS`, for the handlers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TimeLimit(pub(super) Duration);
-
 /// Without authentication, a body holds at most a name and a password.
 const MAX_ANONYMOUS_BODY_BYTES: usize = 8 << 10;
 
-/// `HTTP_MAX_BODY_BYTES`
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BodyLimit(pub(super) usize);
-
 /// The bytes that the body of this request may have, packed and unpacked.
 pub(super) fn max_body_bytes(request: &HttpRequest) -> usize {
-    let limit = request.app_data::<web::Data<BodyLimit>>().map_or(0, |limit| limit.0);
+    let limit = request.app_data::<web::Data<Config>>().map_or(0, |config| config.max_body_bytes);
     let is_authenticated = request.extensions().contains::<Caller>();
     if is_authenticated { limit } else { limit.min(MAX_ANONYMOUS_BODY_BYTES) }
 }
@@ -77,7 +69,8 @@ async fn answer(
 }
 
 fn limit(request: &HttpRequest) -> Option<Duration> {
-    request.app_data::<web::Data<TimeLimit>>().map(|limit| limit.0)
+    let config = request.app_data::<web::Data<Config>>()?;
+    Some(Duration::from_secs(config.timeout_secs))
 }
 
 /// How long a body may take: less than the whole request, so that the error names the right cause.

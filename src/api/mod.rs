@@ -90,16 +90,13 @@ use tracing_actix_web::TracingLogger;
 
 use crate::tls;
 use acceptor::Acceptor;
-use browser_guard::BrowserGuard;
 use connection::ClientStream;
 use handshakes::Handshakes;
-use limits::{BodyLimit, TimeLimit};
 use problem::Problem;
 use routes::Routes;
 use sensor_summary::SummaryCache;
 use sign_in_checks::SignInChecks;
 use token_cache::TokenCache;
-use write_guard::WriteLimits;
 
 pub use access::AccessConfig;
 pub(crate) use browser_guard::is_loopback;
@@ -156,29 +153,20 @@ pub fn bind(config: &Config, context: Context) -> io::Result<(Server, SocketAddr
     let checks = web::Data::new(SignInChecks::new());
     let summaries = web::Data::new(SummaryCache::default());
     let context = web::Data::new(context);
-    let guard = web::Data::new(BrowserGuard { origins: config.cors_origins.clone() });
-    let time_limit = web::Data::new(TimeLimit(Duration::from_secs(config.timeout_secs)));
-    let body_limit = web::Data::new(BodyLimit(config.max_body_bytes));
+    let settings = web::Data::new(config.clone());
     let origins = config.cors_origins.clone();
     let mut routes = routes();
     if config.dashboard {
         dashboard::routes(&mut routes);
     }
     let routes = Arc::new(routes);
-    let write_limits = web::Data::new(WriteLimits {
-        timeout: Duration::from_secs(config.write_timeout_secs),
-        min_bytes_per_sec: config.min_bytes_per_sec,
-    });
     let application = move || {
         App::new()
             .app_data(context.clone())
-            .app_data(guard.clone())
+            .app_data(settings.clone())
             .app_data(tokens.clone())
             .app_data(checks.clone())
             .app_data(summaries.clone())
-            .app_data(time_limit.clone())
-            .app_data(body_limit.clone())
-            .app_data(write_limits.clone())
             .configure(|config| routes.register(config))
             .default_service(routes::not_found())
             .wrap(Compress::default())

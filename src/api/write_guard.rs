@@ -20,6 +20,7 @@ use actix_web::web::Bytes;
 use actix_web::{Error, web};
 use tracing::info;
 
+use super::Config;
 use super::connection::Control;
 
 /// Bytes handed to the server at a time; that it asks for more shows that they were read. A smaller HTTP/1 response
@@ -91,7 +92,10 @@ pub(super) async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<GuardedBody>, Error> {
     let control = request.request().conn_data::<Rc<Control>>().cloned();
-    let limits = request.app_data::<web::Data<WriteLimits>>().map(|limits| ***limits);
+    let limits = request.app_data::<web::Data<Config>>().map(|config| WriteLimits {
+        timeout: Duration::from_secs(config.write_timeout_secs),
+        min_bytes_per_sec: config.min_bytes_per_sec,
+    });
     let is_http2 = request.version() == Version::HTTP_2;
     let response = next.call(request).await?.map_into_boxed_body();
     Ok(response.map_body(|_, body| {
