@@ -59,7 +59,7 @@ impl Acceptor {
             outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)) => {
                 outcome.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
             }
-            () = handshake.gives_way() => Err(io::ErrorKind::ConnectionAborted.into()),
+            () = handshake.evicted() => Err(io::ErrorKind::ConnectionAborted.into()),
         };
         let stream = outcome.inspect_err(|error| debug!(%client, %error, "no TLS handshake"))?;
         let agreed = stream.get_ref().1.alpn_protocol();
