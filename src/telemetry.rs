@@ -5,14 +5,13 @@
 #[cfg(feature = "otlp")]
 mod otlp;
 
-use std::fmt;
 use std::io::IsTerminal as _;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, reload};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 /// `LOG_…`
 #[derive(Clone, Debug)]
@@ -100,32 +99,18 @@ impl Telemetry {
     }
 }
 
-type SetFilter = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
-
 /// The log's filter, which can be changed while the process runs.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LogFilterHandle {
     present: Arc<Mutex<String>>,
-    change: Arc<SetFilter>,
-}
-
-impl fmt::Debug for LogFilterHandle {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("LogFilter").field(&self.present()).finish()
-    }
+    /// `None` in tests, which log nothing.
+    handle: Option<reload::Handle<EnvFilter, Registry>>,
 }
 
 impl LogFilterHandle {
-    /// For tests, which log nothing.
+    /// For tests.
     pub fn nothing() -> Self {
-        Self::new("off", |_| Ok(()))
-    }
-
-    fn new(
-        present: &str,
-        change: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
-        Self { present: Arc::new(Mutex::new(present.to_owned())), change: Arc::new(change) }
+        Self { present: Arc::new(Mutex::new("off".into())), handle: None }
     }
 
     /// The current filter.
@@ -137,7 +122,10 @@ impl LogFilterHandle {
     /// When it is not a valid filter; the current one is kept then.
     pub fn set(&self, filter: &str) -> Result<(), String> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.change)(read(filter)?)?;
+        let parsed = read(filter)?;
+        if let Some(handle) = &self.handle {
+            handle.reload(parsed).map_err(|error| error.to_string())?;
+        }
         filter.clone_into(&mut present);
         Ok(())
     }
@@ -173,18 +161,18 @@ pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     let (filter, handle) = reload::Layer::new(filter);
-    let change = move |it| handle.reload(it).map_err(|error| error.to_string());
-    let present = LogFilterHandle::new(&config.filter, change);
+    let present = Arc::new(Mutex::new(config.filter.clone()));
+    let filter_handle = LogFilterHandle { present, handle: Some(handle) };
     let log = tracing_subscriber::registry().with(lines.with_filter(filter));
     #[cfg(feature = "otlp")]
     if let SpanExport::To(endpoint) = &config.export {
         let spans = otlp::Spans::start(endpoint, config.service_name.clone())?;
         log.with(spans.layer()).try_init()?;
-        return Ok(Telemetry { filter: present, spans: Some(spans) });
+        return Ok(Telemetry { filter: filter_handle, spans: Some(spans) });
     }
     log.try_init().map_err(|error| anyhow::anyhow!("the log could not be started: {error}"))?;
     Ok(Telemetry {
-        filter: present,
+        filter: filter_handle,
         #[cfg(feature = "otlp")]
         spans: None,
     })
