@@ -131,7 +131,7 @@ impl Config {
                     [("text", telemetry::Format::Text), ("json", telemetry::Format::Json)],
                 )?,
                 export: settings
-                    .endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::SpanExport::Off)?,
+                    .endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry::check_export)?,
                 service_name: settings.text("OTEL_SERVICE_NAME", "tributary"),
             },
             host: broker::host_name(),

@@ -6,7 +6,6 @@
 mod otlp;
 
 use std::io::IsTerminal as _;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -20,43 +19,10 @@ pub struct Config {
     pub filter: String,
     /// `LOG_FORMAT`
     pub format: Format,
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`
-    pub export: SpanExport,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the collector to which spans go, with OTLP over HTTP.
+    pub export: Option<String>,
     /// `OTEL_SERVICE_NAME`
     pub service_name: String,
-}
-
-/// Where spans go.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SpanExport {
-    /// No export.
-    Off,
-    /// To the collector at this URL, with OTLP over HTTP.
-    To(String),
-}
-
-impl FromStr for SpanExport {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            Ok(Self::Off)
-        } else if !cfg!(feature = "otlp") {
-            Err("this build cannot export spans; build it with --features otlp".into())
-        } else {
-            let problem = "expected http://host:port of a collector, without a user name, a \
-                           password or a key";
-            let url = url::Url::parse(text).map_err(|_| problem)?;
-            let is_bare = url.username().is_empty()
-                && url.password().is_none()
-                && url.query().is_none()
-                && url.fragment().is_none();
-            if url.scheme() != "http" || !is_bare {
-                return Err(problem.into());
-            }
-            Ok(Self::To(text.trim_end_matches('/').to_owned()))
-        }
-    }
 }
 
 /// The format of log lines.
@@ -139,6 +105,29 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
     read(filter).map(drop)
 }
 
+/// Whether spans can be exported to this URL.
+///
+/// # Errors
+/// When this build cannot export them, or it is not the bare URL of a collector.
+pub fn check_export(endpoint: &str) -> Result<(), String> {
+    if !cfg!(feature = "otlp") {
+        return Err("this build cannot export spans; build it with --features otlp".into());
+    }
+    let is_bare = url::Url::parse(endpoint).is_ok_and(|url| {
+        url.scheme() == "http"
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    if !is_bare {
+        let problem =
+            "expected http://host:port of a collector, without a user name, a password or a key";
+        return Err(problem.into());
+    }
+    Ok(())
+}
+
 fn read(filter: &str) -> Result<EnvFilter, String> {
     let asks_for_them = filter.split(',').map(|it| it.trim().to_lowercase()).any(|directive| {
         ["debug", "trace"].contains(&&*directive) || directive.starts_with("actix_http")
@@ -165,7 +154,8 @@ pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
     let filter_handle = LogFilterHandle { present, handle: Some(handle) };
     let log = tracing_subscriber::registry().with(lines.with_filter(filter));
     #[cfg(feature = "otlp")]
-    if let SpanExport::To(endpoint) = &config.export {
+    if let Some(endpoint) = &config.export {
+        let endpoint = endpoint.trim_end_matches('/');
         let spans = otlp::Spans::start(endpoint, config.service_name.clone())?;
         log.with(spans.layer()).try_init()?;
         return Ok(Telemetry { filter: filter_handle, spans: Some(spans) });

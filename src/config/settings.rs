@@ -184,19 +184,25 @@ impl<'a> SettingsReader<'a> {
         })
     }
 
-    /// A URL that may contain a password: shown only if it is valid.
-    pub(super) fn endpoint<W>(&self, name: &'static str, nowhere: W) -> Result<W, ConfigError>
-    where
-        W: FromStr<Err = String>,
-    {
-        let text = self.ask(name).unwrap_or_default();
-        let parsed: Result<W, String> = text.parse();
-        let shown = if parsed.is_ok() { &text } else { HIDDEN };
-        let origin = if text.is_empty() { Origin::Default } else { Origin::Variable(name.into()) };
-        self.note(name, shown, origin);
-        parsed.or_else(|problem| {
-            self.refuse(ConfigError::Invalid { name, value: HIDDEN.into(), problem }, nowhere)
-        })
+    /// A URL that passes a check. It may contain a password: shown only if it is valid.
+    pub(super) fn endpoint(
+        &self,
+        name: &'static str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Option<String>, ConfigError> {
+        let Some(text) = self.ask(name) else {
+            self.note(name, "", Origin::Default);
+            return Ok(None);
+        };
+        let checked = check(&text);
+        let shown = if checked.is_ok() { &text } else { HIDDEN };
+        self.note(name, shown, Origin::Variable(name.into()));
+        match checked {
+            Ok(()) => Ok(Some(text)),
+            Err(problem) => {
+                self.refuse(ConfigError::Invalid { name, value: HIDDEN.into(), problem }, None)
+            }
+        }
     }
 
     /// One of two words, of which the first is the default.
