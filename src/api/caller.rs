@@ -76,9 +76,9 @@ impl From<TokenRow> for Caller {
             token: Some(row.identifier),
             name: row.name,
             role: row.role,
-            scope: row.scope,
+            scope: Scope::of(row.network),
             user: row.user,
-            expires_at: row.expires_at,
+            expires_at: row.expiry_timestamp.map(Timestamp::from),
         }
     }
 }

@@ -51,7 +51,6 @@ mod peer;
 mod problem;
 mod problem_kind;
 mod query;
-mod rejection_summary;
 mod rejections;
 mod replays;
 mod request;
@@ -243,7 +242,6 @@ fn routes() -> Routes {
         openapi::routes,
         status::routes,
         export::routes,
-        rejection_summary::routes,
         rejections::routes,
         replays::routes,
         ingest::routes,

@@ -1,6 +1,6 @@
-//! Rejections, which the writer recorded: listed newest first, and deleted. The payload is as received: as text
-//! where it is UTF-8, else in base64. A request touches a bounded number of rejections, and all of them only if it
-//! says so.
+//! Rejections, which the writer recorded: listed newest first, counted by reason, and deleted. The payload is as
+//! received: as text where it is UTF-8, else in base64. A request touches a bounded number of rejections, and all of
+//! them only if it says so.
 
 use actix_web::web;
 use actix_web::{HttpResponse, Responder};
@@ -18,9 +18,10 @@ use super::query::{And, Query};
 use super::routes::Routes;
 use super::{Context, cursor};
 use crate::domain::{Scope, SensorIdentifier};
-use crate::store::{RejectionFilter, RejectionRow};
+use crate::store::{ReasonCount, RejectionFilter, RejectionRow};
 
 pub(super) fn routes(routes: &mut Routes) {
+    routes.add(Access::VIEWER, __path_summarise, summarise).fails_with(&[Kind::SensorNotFound]);
     routes.add(Access::VIEWER, __path_list, list).fails_with(&[Kind::SensorNotFound]);
     routes.add(Access::OPERATOR, __path_delete, delete).fails_with(&[Kind::SensorNotFound]);
 }
@@ -109,6 +110,56 @@ async fn list(
         |row| row.identifier,
         RejectionItem::from,
     ))
+}
+
+/// The rejections of one reason.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct RejectionCount {
+    #[schema(value_type = ReasonCode)]
+    reason: String,
+    /// The number of rejections.
+    count: i64,
+    /// The number of items in them.
+    item_count: i64,
+    /// When the first was received.
+    first_receipt_timestamp: jiff::Timestamp,
+    /// When the last was received.
+    last_receipt_timestamp: jiff::Timestamp,
+}
+
+impl From<ReasonCount> for RejectionCount {
+    fn from(it: ReasonCount) -> Self {
+        Self {
+            reason: it.reason,
+            count: it.rejections,
+            item_count: it.items,
+            first_receipt_timestamp: it.first_at.to_jiff(),
+            last_receipt_timestamp: it.last_at.to_jiff(),
+        }
+    }
+}
+
+/// Counts of rejections, by reason
+///
+/// The most frequent first; all on one page.
+#[utoipa::path(
+    get, path = "/api/v1/rejections/summary", tag = "rejections", operation_id = "summarise_rejections",
+    responses(
+        (status = 200, description = "Each reason that occurs", body = Listing<RejectionCount>),
+        (status = 404, description = "The sensor is outside of the caller's network"),
+    ),
+)]
+async fn summarise(
+    context: web::Data<Context>,
+    caller: Caller,
+    Query(query): Query<RejectionsQuery>,
+) -> Result<HttpResponse, Problem> {
+    let filter = within(&context, caller.scope, query.into()).await;
+    let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
+    let _turn = context.store.long_read(caller.holder()).await?;
+    let counts = context.store.summarise_rejections(&filter).await?;
+    let items = counts.into_iter().map(RejectionCount::from).collect();
+    Ok(HttpResponse::Ok().json(Listing { items, next: None }))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]

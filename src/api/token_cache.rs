@@ -176,7 +176,8 @@ impl TokenCache {
 
     fn note_use(&self, row: &TokenRow) {
         let now = Timestamp::now();
-        if row.last_used_at.is_some_and(|at| now.seconds_since(at) < NOTE_USE_EVERY_SECS) {
+        let used_at = row.last_used_timestamp.map(Timestamp::from);
+        if used_at.is_some_and(|at| now.seconds_since(at) < NOTE_USE_EVERY_SECS) {
             return;
         }
         let (store, token) = (self.store.clone(), row.identifier);

@@ -1,6 +1,8 @@
 //! Bearer tokens: created, listed, revoked by admins, within the caller's scope. A token's text is in one response
 //! only; a revoked token is refused at once.
 
+use std::convert::identity;
+
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,7 @@ use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::routes::Routes;
 use super::token_cache::TokenCache;
-use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, Token};
+use crate::domain::{Role, Scope, Token};
 use crate::store::{AccessError, NewToken, TokenRow};
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -29,26 +31,11 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::ADMIN, __path_revoke, revoke);
 }
 
-#[derive(Serialize, ToSchema)]
-pub(super) struct TokenItem {
-    identifier: Uuid,
-    name: String,
-    role: Role,
-    /// The one network in which the role holds; null for all.
-    #[schema(value_type = Option<Uuid>)]
-    network: Option<NetworkIdentifier>,
-    creation_timestamp: jiff::Timestamp,
-    /// Null: it does not expire.
-    expiry_timestamp: Option<jiff::Timestamp>,
-    /// Precise to a minute.
-    last_used_timestamp: Option<jiff::Timestamp>,
-}
-
 /// A new token. Its text is shown only here.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CreatedToken {
     #[serde(flatten)]
-    item: TokenItem,
+    item: TokenRow,
     #[schema(example = "trb_47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")]
     token: String,
 }
@@ -66,20 +53,6 @@ pub(super) struct NewTokenBody {
     /// In the future; null: it does not expire.
     #[schema(inline)]
     expiry_timestamp: Option<Expiry>,
-}
-
-impl From<TokenRow> for TokenItem {
-    fn from(row: TokenRow) -> Self {
-        Self {
-            identifier: row.identifier,
-            name: row.name,
-            role: row.role,
-            network: row.scope.network(),
-            creation_timestamp: row.created_at.to_jiff(),
-            expiry_timestamp: row.expires_at.map(Timestamp::to_jiff),
-            last_used_timestamp: row.last_used_at.map(Timestamp::to_jiff),
-        }
-    }
 }
 
 impl From<AccessError> for Problem {
@@ -131,7 +104,7 @@ async fn create(
     let identifier = context.store.create_token(&new).await?;
     let row = context.store.token(caller.scope, identifier).await?;
     let row = row.ok_or_else(|| Problem::not_found(Kind::TokenNotFound))?;
-    let item = CreatedToken { item: row.into(), token: token.reveal().to_owned() };
+    let item = CreatedToken { item: row, token: token.reveal().to_owned() };
     let mut answer = created(format!("/api/v1/tokens/{identifier}"), item);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
@@ -140,7 +113,7 @@ async fn create(
 /// The tokens of the caller's scope, by identifier; sessions are left out.
 #[utoipa::path(
     get, path = "/api/v1/tokens", tag = "access", operation_id = "list_tokens",
-    responses((status = 200, description = "A page of tokens", body = Listing<TokenItem>)),
+    responses((status = 200, description = "A page of tokens", body = Listing<TokenRow>)),
 )]
 async fn list(
     context: web::Data<Context>,
@@ -149,13 +122,13 @@ async fn list(
 ) -> Result<HttpResponse, Problem> {
     let page = query.page::<Uuid>()?;
     let rows = context.store.list_tokens(caller.scope, &page).await?;
-    Ok(listing(rows, &page, |row| row.identifier, TokenItem::from))
+    Ok(listing(rows, &page, |row: &TokenRow| row.identifier, identity))
 }
 
 /// One token, without its text.
 #[utoipa::path(
     get, path = "/api/v1/tokens/{token}", tag = "access", operation_id = "read_token",
-    responses((status = 200, description = "The token, without its text", body = TokenItem)),
+    responses((status = 200, description = "The token, without its text", body = TokenRow)),
 )]
 async fn one(
     context: web::Data<Context>,
@@ -163,7 +136,7 @@ async fn one(
     Path(path): Path<TokenPath>,
 ) -> Result<HttpResponse, Problem> {
     let row = context.store.token(caller.scope, path.token.0).await?;
-    found(row.map(TokenItem::from), Kind::TokenNotFound)
+    found(row.map(identity), Kind::TokenNotFound)
 }
 
 /// Revokes a token at once.

@@ -148,17 +148,16 @@ async fn list_tokens(store: &Store) -> anyhow::Result<()> {
 }
 
 fn line(row: &TokenRow) -> String {
-    let moment = |at: Option<Timestamp>, none: &str| {
-        at.map_or_else(|| none.to_owned(), |at| format!("{:.0}", at.to_jiff()))
+    let time = |at: Option<jiff::Timestamp>, none: &str| {
+        at.map_or_else(|| none.to_owned(), |at| format!("{at:.0}"))
     };
-    let network = row.scope.network();
     format!(
         "{}  {:8}  {:36}  expires {:20}  used {:20}  {}",
         row.identifier,
         row.role.name(),
-        network.map_or_else(|| "all networks".into(), |network| network.to_string()),
-        moment(row.expires_at, "never"),
-        moment(row.last_used_at, "never"),
+        row.network.map_or_else(|| "all networks".into(), |network| network.to_string()),
+        time(row.expiry_timestamp, "never"),
+        time(row.last_used_timestamp, "never"),
         row.name,
     )
 }

@@ -2,11 +2,13 @@
 //! tokens, and by the command line. Only a token's digest is stored; an expired or revoked token is not
 //! found.
 
+use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{Role, Scope, Timestamp, TokenDigest};
+use crate::domain::{NetworkIdentifier, Role, Scope, Timestamp, TokenDigest};
 use crate::store::columns::Parameters;
 use crate::store::{AccessError, Page, Store, StoreError};
 
@@ -27,25 +29,25 @@ pub struct NewToken {
     pub user: Option<Uuid>,
 }
 
-/// A stored token.
-#[derive(Clone, PartialEq, Eq, Debug)]
+// Of a session, the name is the user's.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = TokenItem)]
+#[expect(missing_docs, reason = "the members of the answer")]
 pub struct TokenRow {
-    /// Its identifier.
     pub identifier: Uuid,
-    /// Its name; for a session, the user's name.
     pub name: String,
-    /// What the holder may do.
     pub role: Role,
-    /// The networks in which the role applies.
-    pub scope: Scope,
-    /// For a session, the user's identifier.
+    /// The one network in which the role holds; null for all.
+    #[schema(value_type = Option<Uuid>)]
+    pub network: Option<NetworkIdentifier>,
+    // For a session, the user's identifier.
+    #[serde(skip)]
     pub user: Option<Uuid>,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// None if it never expires.
-    pub expires_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
-    pub last_used_at: Option<Timestamp>,
+    pub creation_timestamp: jiff::Timestamp,
+    /// Null: it does not expire.
+    pub expiry_timestamp: Option<jiff::Timestamp>,
+    /// Precise to a minute.
+    pub last_used_timestamp: Option<jiff::Timestamp>,
 }
 
 const COLUMNS: &str = "\
@@ -181,10 +183,10 @@ fn token(row: &Row) -> Result<TokenRow, tokio_postgres::Error> {
         identifier: row.try_get(0)?,
         name: row.try_get(1)?,
         role: row.try_get(2)?,
-        scope: row.try_get(3)?,
+        network: row.try_get(3)?,
         user: row.try_get(4)?,
-        created_at: row.try_get(5)?,
-        expires_at: row.try_get(6)?,
-        last_used_at: row.try_get(7)?,
+        creation_timestamp: row.try_get(5)?,
+        expiry_timestamp: row.try_get(6)?,
+        last_used_timestamp: row.try_get(7)?,
     })
 }
