@@ -73,7 +73,7 @@ fn shown(request: &ServiceRequest) -> Result<Token, Problem> {
     });
     text.and_then(Token::parse).ok_or_else(|| {
         Problem::unauthenticated(
-            "the header Authorization holds no token of ours",
+            "the header Authorization does not hold a valid token",
             CHALLENGE_INVALID,
         )
     })

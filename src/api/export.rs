@@ -102,7 +102,7 @@ type ExportQuery = And<And<FormatQuery, TimeRangeQuery>, AttributesQuery>;
 
 #[derive(Debug, Deserialize, IntoParams)]
 struct FormatQuery {
-    /// If nothing is said, as `Accept` says, else `csv`
+    /// Default: the format that `Accept` names, else `csv`
     #[param(inline)]
     format: Option<Format>,
     /// `excel`: CSV with a byte order mark, and with `'` before texts and names that begin with `=`, `+`,

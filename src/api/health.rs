@@ -37,7 +37,7 @@ pub(super) fn routes(routes: &mut Routes) {
 /// The process is alive
 #[utoipa::path(
     get, path = "/healthz", tag = "service", operation_id = "is_alive",
-    responses((status = 200, description = "It does", body = HealthStatus, example = json!({ "status": "alive" }))),
+    responses((status = 200, description = "The process is alive", body = HealthStatus, example = json!({ "status": "alive" }))),
 )]
 async fn alive() -> impl Responder {
     HttpResponse::Ok().json(HealthStatus { status: "alive" })
@@ -48,7 +48,7 @@ async fn alive() -> impl Responder {
     get, path = "/readyz", tag = "service", operation_id = "is_ready",
     responses(
         (status = 200, description = "Broker and database are up", body = HealthStatus, example = json!({ "status": "ready" })),
-        (status = 503, description = "It cannot; `missing` says why"),
+        (status = 503, description = "Not ready; `missing` lists the parts that are down"),
     ),
 )]
 async fn ready(context: web::Data<Context>) -> Result<impl Responder, Problem> {

@@ -115,7 +115,7 @@ async fn pause(context: web::Data<Context>) -> Result<impl Responder, Problem> {
 /// Resumes ingest
 #[utoipa::path(
     post, path = "/api/v1/ingest/resume", tag = "ingest", operation_id = "resume_ingest",
-    responses((status = 200, description = "It goes on", body = IngestStatus)),
+    responses((status = 200, description = "Ingest is resumed", body = IngestStatus)),
 )]
 async fn resume(context: web::Data<Context>) -> Result<impl Responder, Problem> {
     if context.ingest.flow.resume() {

@@ -1,5 +1,5 @@
-//! Token buckets, one per key. Used for requests and for failed sign-ins. Pure: the caller passes the time. The
-//! number of buckets is bounded; a key that was evicted starts with a full one.
+//! Token buckets, one per key. Used for requests, for failed sign-ins and for sign-in attempts. Pure: the caller passes
+//! the time. The number of buckets is bounded; a key that was evicted starts with a full one.
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};

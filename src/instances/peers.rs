@@ -248,8 +248,8 @@ impl Peers {
         Ok(())
     }
 
-    /// Writes the row if it is due or says something else. True: it was so old that the others may have given this
-    /// instance up.
+    /// Writes the row if the interval has passed or its content has changed. True: it was so old that the others may
+    /// have given this instance up.
     async fn write(
         &mut self,
         subscriptions: &Subscriptions,

@@ -1,5 +1,5 @@
-//! A gauge of the age of the oldest waiting entry, computed when the metrics are read. Set by the inbound
-//! loop, the writer and the outbox. By the wall clock, like receipt timestamps; never negative.
+//! A gauge of the age of the oldest waiting entry, computed when the metrics are read. Set by the inbound loop, the
+//! writer, the outbox, the fold and the roll-up. By the wall clock, like receipt timestamps; never negative.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
