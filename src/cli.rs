@@ -139,7 +139,7 @@ impl Cli {
             Command::Simulate(options) => return simulate(*options).await,
             Command::Listen(options) => listen(&options).await?,
             Command::Bench(options) => {
-                Box::pin(bench::run(&options, read_bench(environment)?, told_to_stop()?)).await?;
+                Box::pin(bench::run(&options, read_bench(environment)?, stop_signal()?)).await?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -243,7 +243,7 @@ async fn simulate(options: simulate::Options) -> anyhow::Result<ExitCode> {
 
 #[expect(clippy::print_stdout, reason = "what a command found is its output")]
 async fn listen(options: &listen::Options) -> anyhow::Result<()> {
-    let report = Box::pin(listen::run(options, read_listen(environment)?, told_to_stop()?)).await?;
+    let report = Box::pin(listen::run(options, read_listen(environment)?, stop_signal()?)).await?;
     print!("{report}");
     Ok(())
 }
@@ -272,7 +272,7 @@ impl Signals {
     }
 }
 
-fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut signals = Signals::listen()?;
     Ok(async move { signals.next().await })
 }

@@ -104,7 +104,7 @@ impl Config {
             mqtt: settings.mqtt()?,
             limits: settings.limits()?,
             sensor: sensor::Config {
-                unknown: settings.word(
+                unknown: settings.one_of_two(
                     "UNKNOWN_SENSOR",
                     [("reject", UnknownSensor::Reject), ("register", UnknownSensor::Register)],
                 )?,
@@ -126,7 +126,7 @@ impl Config {
             store,
             telemetry: telemetry::Config {
                 filter: settings.checked("LOG_FILTER", "info", telemetry::check_filter)?,
-                format: settings.word(
+                format: settings.one_of_two(
                     "LOG_FORMAT",
                     [("text", telemetry::Format::Text), ("json", telemetry::Format::Json)],
                 )?,
@@ -207,8 +207,8 @@ pub fn read_listen(
 pub fn read_faults(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<crate::domain::Faults, ConfigError> {
-    let asked = environment("TRIBUTARY_FAULTS").filter(|_| cfg!(debug_assertions));
-    let Some(value) = asked else { return Ok(crate::domain::Faults::default()) };
+    let value = environment("TRIBUTARY_FAULTS").filter(|_| cfg!(debug_assertions));
+    let Some(value) = value else { return Ok(crate::domain::Faults::default()) };
     let name = "TRIBUTARY_FAULTS";
     value.parse().map_err(|problem| ConfigError::Invalid { name, value, problem })
 }
@@ -264,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn the_two_servers_are_enough() {
+    fn the_urls_of_database_and_broker_suffice() {
         let config = read(&[]).unwrap();
         assert_eq!(config.mqtt.client_id, "tributary");
         assert!(!config.migrate_on_start);
     }
 
     #[test]
-    fn a_missing_server_is_one_sentence() {
+    fn a_missing_url_is_named_in_one_sentence() {
         let error = read(&[("MQTT_URL", " ")]).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_by_name() {
+    fn contradictory_settings_are_refused_by_name() {
         for (name, value, says) in [
             ("HTTP_WORKERS", "0", "a whole number from 1 to 256"),
             ("HTTP_WORKERS", "many", "a whole number from 1 to 256"),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_takes_a_client_id_of_the_instances_own() {
+    fn a_shared_group_needs_a_client_id_per_instance() {
         let group = ("MQTT_SHARED_GROUP", "farm");
         let error = read(&[group]).unwrap_err().to_string();
         assert!(error.contains("tributary-{hostname}"), "{error}");
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_let_in_unasked_from_outside() {
+    fn without_authentication_only_loopback_is_served() {
         for (address, fine) in [
             ("127.0.0.1:8080", true),
             ("127.1.2.3:0", true),
@@ -364,14 +364,14 @@ mod tests {
             dotenvy::from_read_iter(include_str!("../.env.example").as_bytes())
                 .collect::<Result<_, _>>()
                 .unwrap();
-        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let looked_up = std::cell::RefCell::new(std::collections::BTreeSet::new());
         let loaded = Config::read(|name| {
-            asked.borrow_mut().insert(name.to_owned());
+            looked_up.borrow_mut().insert(name.to_owned());
             example.get(name).cloned()
         })
         .unwrap();
         let listed: std::collections::BTreeSet<String> = example.keys().cloned().collect();
-        assert_eq!(listed, asked.into_inner());
+        assert_eq!(listed, looked_up.into_inner());
 
         let servers_only = Config::read(|name| {
             example.get(name).filter(|_| ["DATABASE_URL", "MQTT_URL"].contains(&name)).cloned()

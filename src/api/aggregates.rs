@@ -13,7 +13,7 @@ use super::access::Access;
 use super::caller::Caller;
 use super::cursor::{self, CursorKey};
 use super::fields::{self, Attributes, Limit};
-use super::measurements::few;
+use super::measurements::checked_names;
 use super::page::{TimeRangeQuery, after};
 use super::path::{Path, SensorPath};
 use super::problem::Problem;
@@ -91,7 +91,7 @@ impl CursorKey for Bucket {
     const TAG: u8 = b'b';
 
     fn is_usable(&self) -> bool {
-        cursor::is_moment(self.0)
+        cursor::is_storable_time(self.0)
     }
 }
 
@@ -118,7 +118,7 @@ async fn list(
     Query(And(range, query)): Query<And<TimeRangeQuery, ChartQuery>>,
 ) -> Result<HttpResponse, Problem> {
     let sensor = path.identifier.0;
-    let attributes = few(query.attributes, MAX_ATTRIBUTES)?;
+    let attributes = checked_names(query.attributes, MAX_ATTRIBUTES)?;
     let bucket_secs = query.bucket.0;
     let range = range.range()?;
     let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit.0);

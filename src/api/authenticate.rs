@@ -11,7 +11,7 @@ use actix_web::{Error, HttpMessage, web};
 use super::access::Access;
 use super::caller::Caller;
 use super::problem::Problem;
-use super::token_cache::{Asker, TokenCache};
+use super::token_cache::{RateLimitKey, TokenCache};
 use super::{Config, browser_guard, peer};
 use crate::domain::Token;
 
@@ -46,8 +46,9 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller
         browser_guard::check(request.request(), &config.cors_origins)?;
         return Ok(Some(Caller::anybody()));
     }
-    let token = shown(request);
-    let address = Asker::Address(request.peer_addr().map(|address| peer::network(address.ip())));
+    let token = bearer_token(request);
+    let address =
+        RateLimitKey::Address(request.peer_addr().map(|address| peer::network(address.ip())));
     // Requests without a cached token are limited by address before the database is queried.
     if !token.as_ref().is_ok_and(|token| tokens.remembers(token.digest())) {
         tokens.count(&address)?;
@@ -55,12 +56,12 @@ async fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller
     let caller = tokens.holder(token?.digest()).await?.ok_or_else(|| {
         Problem::unauthenticated("the token is unknown, expired or revoked", CHALLENGE_INVALID)
     })?;
-    tokens.count(&caller.token.map_or(address, Asker::Token))?;
+    tokens.count(&caller.token.map_or(address, RateLimitKey::Token))?;
     access.check(&caller)?;
     Ok(Some(caller))
 }
 
-fn shown(request: &ServiceRequest) -> Result<Token, Problem> {
+fn bearer_token(request: &ServiceRequest) -> Result<Token, Problem> {
     let Some(header) = request.headers().get(AUTHORIZATION) else {
         return Err(Problem::unauthenticated(
             "it takes the header Authorization: Bearer …; tributary token create makes a token",

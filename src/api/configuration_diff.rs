@@ -65,7 +65,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_member_stands_in_one_place() {
+    fn each_member_is_added_removed_or_changed() {
         let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
         let old = raw(r#"{"same": 1.50, "gone": null, "other": 1, "type": 1}"#);
         let new = raw(r#"{"same": 1.50, "new": "µ", "other": 1.0, "type": "1"}"#);

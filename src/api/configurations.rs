@@ -22,7 +22,7 @@ use super::path::{ConfigurationPath, Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::routes::Routes;
-use super::{Context, to_the_end};
+use super::{Context, run_to_completion};
 use crate::domain::{EventKind, SensorIdentifier, Step};
 use crate::store::{Configuration, Creation};
 use crate::wire::value::{Flawed, NestedValues, check};
@@ -77,7 +77,7 @@ async fn create(
     let configuration = serde_json::from_str::<&RawValue>(body.text()).map_err(|e| not_json(&e))?;
     let configuration = usable(configuration.get(), "", context.settings.nested_values)?;
     let idempotency = key.of(body.text());
-    let (revision, is_repeated) = to_the_end(async move {
+    let (revision, is_repeated) = run_to_completion(async move {
         let store = &context.store;
         let creation =
             store.create_configuration(sensor, &configuration, idempotency.as_ref()).await?;

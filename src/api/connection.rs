@@ -38,7 +38,7 @@ pub(super) struct Control {
 
 impl Control {
     /// Closes the connection, whatever it is waiting for.
-    pub(super) fn cut(&self) {
+    pub(super) fn abort(&self) {
         self.is_cut.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();

@@ -11,7 +11,7 @@ use crate::domain::Timestamp;
 use crate::store::{FleetLogKey, Order, ReplayRange, RowKey, SensorKey};
 
 /// Outside these years there is no row, and the database refuses the value.
-pub(super) fn is_moment(at: Timestamp) -> bool {
+pub(super) fn is_storable_time(at: Timestamp) -> bool {
     (0.0..=Timestamp::MAX_UNIX_SECONDS).contains(&at.unix_seconds())
 }
 
@@ -69,7 +69,7 @@ impl CursorKey for RowKey {
     const TAG: u8 = b't';
 
     fn is_usable(&self) -> bool {
-        is_moment(self.timestamp)
+        is_storable_time(self.timestamp)
     }
 }
 
@@ -113,7 +113,7 @@ impl CursorKey for SensorKey {
     fn is_usable(&self) -> bool {
         match self {
             Self::Name(name, _) => name.is_usable(),
-            Self::LastSeen(at, _) => is_moment(*at),
+            Self::LastSeen(at, _) => is_storable_time(*at),
         }
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     use crate::domain::SensorIdentifier;
 
     #[test]
-    fn what_is_no_cursor_is_refused() {
+    fn invalid_cursors_are_refused() {
         let revision = encode(&7_i32);
         assert_eq!(decode::<i32>(&revision), Some(7));
         assert_eq!(decode::<i64>(&revision), None, "of another list");

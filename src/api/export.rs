@@ -59,7 +59,7 @@ async fn of_sensor(
     request: HttpRequest,
     Query(query): Query<ExportQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let export = wanted(ExportOf::Sensor(path.identifier.0), &request, query)?;
+    let export = export_request(ExportOf::Sensor(path.identifier.0), &request, query)?;
     if request.method() == Method::HEAD {
         let sensor = context.store.sensor(path.identifier.0).await?;
         sensor.ok_or_else(Problem::sensor_not_found)?;
@@ -89,7 +89,7 @@ async fn of_network(
     request: HttpRequest,
     Query(query): Query<ExportQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let export = wanted(ExportOf::Network(path.network()), &request, query)?;
+    let export = export_request(ExportOf::Network(path.network()), &request, query)?;
     if request.method() == Method::HEAD {
         let network = context.store.network(path.network()).await?;
         network.ok_or_else(|| Problem::not_found(Kind::NetworkNotFound))?;
@@ -111,7 +111,11 @@ struct FormatQuery {
     safe: Option<SafeFor>,
 }
 
-fn wanted(of: ExportOf, request: &HttpRequest, query: ExportQuery) -> Result<Export, Problem> {
+fn export_request(
+    of: ExportOf,
+    request: &HttpRequest,
+    query: ExportQuery,
+) -> Result<Export, Problem> {
     let And(And(FormatQuery { format, safe }, range), attributes) = query;
     let format = format.map_or_else(|| accepted(request), |format| format.0);
     if safe.is_some() && format != ExportFormat::Csv {

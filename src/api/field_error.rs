@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_says_where_and_never_what() {
+    fn an_error_names_the_member_and_never_the_value() {
         for (json, pointer, detail) in [
             (r#"{"name":"a"}"#, "/numbers", "it is missing"),
             (r#"{"name":"a","name":"b"}"#, "/name", "it is given twice"),

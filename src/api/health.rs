@@ -86,7 +86,7 @@ pub(super) async fn database_problem(context: &Context) -> Option<String> {
     let sentence = match error.sqlstate() {
         _ if matches!(error, StoreError::Migrating) => "its tables are being brought up to date",
         None => "it does not answer",
-        Some(_) if error.lacks_tables() => "its tables are not there; run tributary migrate",
+        Some(_) if error.lacks_tables() => "its tables do not exist; run tributary migrate",
         Some(_) => "it refuses the connection",
     };
     Some(sentence.into())

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_quoted_or_not() {
+    fn a_key_may_be_quoted() {
         for value in ["abc-1", "\"abc-1\"", " abc-1 "] {
             assert_eq!(key(value).as_deref(), Some("abc-1"), "{value}");
         }

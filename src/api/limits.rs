@@ -31,7 +31,7 @@ pub(super) fn max_body_bytes(request: &HttpRequest) -> usize {
     if is_authenticated { limit } else { limit.min(MAX_ANONYMOUS_BODY_BYTES) }
 }
 
-pub(super) async fn within(
+pub(super) async fn with_time_limit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {

@@ -21,7 +21,7 @@ pub(super) async fn measure(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let context = request.app_data::<web::Data<Context>>().cloned();
     let route = request.match_pattern().unwrap_or_else(|| NO_ROUTE.into());
     let method = method_name(request.method());
@@ -39,7 +39,7 @@ pub(super) async fn measure(
         metrics
             .http_request_seconds
             .with_label_values(&labels[..2])
-            .observe(begun.elapsed().as_secs_f64());
+            .observe(started_at.elapsed().as_secs_f64());
     }
     outcome
 }

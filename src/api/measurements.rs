@@ -36,12 +36,15 @@ pub(super) struct AttributesQuery {
 impl AttributesQuery {
     /// At most `max` names, each once.
     pub(super) fn attributes(self, max: usize) -> Result<Option<Vec<String>>, Problem> {
-        self.attributes.map(|attributes| few(attributes, max)).transpose()
+        self.attributes.map(|attributes| checked_names(attributes, max)).transpose()
     }
 }
 
 /// At most `max` names, each once.
-pub(super) fn few(Attributes(names): Attributes, max: usize) -> Result<Vec<String>, Problem> {
+pub(super) fn checked_names(
+    Attributes(names): Attributes,
+    max: usize,
+) -> Result<Vec<String>, Problem> {
     if names.len() > max {
         return Err(Problem::parameter("attributes", format!("it takes at most {max} names")));
     }

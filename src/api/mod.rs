@@ -301,7 +301,7 @@ fn cors(origins: &[String]) -> Cors {
 
 /// Completes a change even if the client disconnects, so that the supervisor and the outbox learn of what is
 /// committed.
-async fn to_the_end<T: 'static>(
+async fn run_to_completion<T: 'static>(
     change: impl Future<Output = Result<T, Problem>> + 'static,
 ) -> Result<T, Problem> {
     use tracing::Instrument;

@@ -71,7 +71,7 @@ static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
 pub(super) fn routes(routes: &mut Routes) {
     const ACCESS: Access = Access::OpenIf(|config| config.docs_open);
     routes.add(ACCESS, __path_read_document, read_document);
-    routes.add_page(ACCESS, "/docs", to_the_page);
+    routes.add_page(ACCESS, "/docs", redirect_to_page);
     routes.add_page(ACCESS, "/docs/", page);
     routes.add_page(ACCESS, "/docs/{file}", page_file);
 }
@@ -85,7 +85,7 @@ async fn read_document() -> impl Responder {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(TEXT.clone())
 }
 
-async fn to_the_page() -> impl Responder {
+async fn redirect_to_page() -> impl Responder {
     HttpResponse::PermanentRedirect()
         .insert_header((LOCATION, "/docs/"))
         .content_type("text/plain; charset=utf-8")
@@ -166,7 +166,7 @@ pub fn document() -> Value {
     for declared in routes.iter() {
         let Some(operation) = &declared.operation else { continue };
         let mut operation = json!(operation);
-        tell_access(declared.access, &mut operation);
+        describe_access(declared.access, &mut operation);
         drop_null(&mut operation);
         openapi_answers::describe_problems(&declared.problems, &mut operation);
         openapi_answers::complete(&mut operation, &schemas, declared.events);
@@ -247,7 +247,7 @@ fn drop_null(operation: &mut Value) {
 }
 
 /// Describes who may call.
-fn tell_access(access: Access, operation: &mut Value) {
+fn describe_access(access: Access, operation: &mut Value) {
     match access {
         Access::Open => operation["security"] = json!([]),
         Access::OpenIf(_) => operation["security"] = json!([{}, { "bearer": [] }]),
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dashboard_knows_the_present_document() {
+    fn the_file_of_the_dashboard_equals_the_document() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/web/openapi.json");
         let known = std::fs::read_to_string(path).unwrap();
         let present = format!("{:#}\n", document_of_types());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_of_the_document_leads_somewhere() {
+    fn every_reference_of_the_document_resolves() {
         fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
             match value {
                 Value::Object(members) => {
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_says_what_it_is_and_how_it_fails() {
+    fn each_operation_has_a_summary_and_its_problems() {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let mut identifiers = std::collections::BTreeSet::new();

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_defect_tells_nothing() {
+    async fn an_internal_error_does_not_show_its_cause() {
         let response = Problem::internal("select secret from table").response(Some("r-2"));
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!body(response).await.to_string().contains("secret"));

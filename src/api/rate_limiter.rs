@@ -64,9 +64,9 @@ impl<K: Eq + Hash + Clone> RateLimiter<K> {
         if self.full_at.len() < MAX_REMEMBERED {
             return;
         }
-        let mut moments: Vec<Instant> = self.full_at.values().copied().collect();
-        let middle = moments.len() / 2;
-        let median = *moments.select_nth_unstable(middle).1;
+        let mut times: Vec<Instant> = self.full_at.values().copied().collect();
+        let middle = times.len() / 2;
+        let median = *times.select_nth_unstable(middle).1;
         self.full_at.retain(|_, full_at| *full_at > median);
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     const RATE: RequestRate = RequestRate { burst: 3, interval: Duration::from_secs(10) };
 
     #[test]
-    fn a_burst_and_then_one_at_a_time() {
+    fn after_a_burst_one_is_admitted_per_interval() {
         let mut allowances = RateLimiter::new(RATE);
         let start = Instant::now();
         for _ in 0..3 {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_back_can_be_taken_again() {
+    fn a_returned_permit_can_be_taken_again() {
         let mut allowances = RateLimiter::new(RATE);
         let now = Instant::now();
         for _ in 0..100 {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_number_of_buckets_is_bounded() {
         let mut allowances = RateLimiter::new(RATE);
         let now = Instant::now();
         allowances.take(&u64::MAX, now).unwrap();

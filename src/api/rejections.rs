@@ -101,7 +101,7 @@ async fn list(
     Query(And(page, query)): Query<And<PageQuery, RejectionsQuery>>,
 ) -> Result<impl Responder, Problem> {
     let page = page.page::<i64>()?;
-    let filter = within(&context, caller.scope, query.into()).await;
+    let filter = in_scope(&context, caller.scope, query.into()).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let rows = context.store.list_rejections(&page, &filter).await?;
     Ok(row_listing(
@@ -154,7 +154,7 @@ async fn summarise(
     caller: Caller,
     Query(query): Query<RejectionsQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let filter = within(&context, caller.scope, query.into()).await;
+    let filter = in_scope(&context, caller.scope, query.into()).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let _turn = context.store.long_read(caller.holder()).await?;
     let counts = context.store.summarise_rejections(&filter).await?;
@@ -187,10 +187,10 @@ async fn delete(
     Query(And(query, conditions)): Query<And<DeletionQuery, RejectionsQuery>>,
 ) -> Result<impl Responder, Problem> {
     let filter = RejectionFilter::from(conditions);
-    if says_too_little(&filter, query.all.is_some()) {
-        return Err(Problem::parameter("all", WHICH));
+    if is_unconditional(&filter, query.all.is_some()) {
+        return Err(Problem::parameter("all", CONDITION_REQUIRED));
     }
-    let filter = within(&context, caller.scope, filter).await;
+    let filter = in_scope(&context, caller.scope, filter).await;
     let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
     let limit = query.limit.map_or(MAX_DELETED, |limit| limit.0);
     let deleted = context.store.delete_rejections(&filter, limit).await?;
@@ -243,11 +243,12 @@ struct DeletionQuery {
     limit: Option<DeletionLimit>,
 }
 
-pub(super) const WHICH: &str = "name the rejections by a condition, or all of them by all=true";
+pub(super) const CONDITION_REQUIRED: &str =
+    "name the rejections by a condition, or all of them by all=true";
 
 /// Limits the filter to the caller's network. A rejection belongs to the network of its sensor; that of an
 /// unknown sensor belongs to none.
-pub(super) async fn within(
+pub(super) async fn in_scope(
     context: &Context,
     scope: Scope,
     filter: RejectionFilter,
@@ -261,6 +262,6 @@ pub(super) async fn within(
 }
 
 /// Whether the request neither names a condition nor asks for all.
-pub(super) fn says_too_little(filter: &RejectionFilter, all: bool) -> bool {
+pub(super) fn is_unconditional(filter: &RejectionFilter, all: bool) -> bool {
     *filter == RejectionFilter::default() && !all
 }

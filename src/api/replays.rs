@@ -15,9 +15,9 @@ use super::fields::{
     self, Identifiers, KindName, Limit, MAX_LIMIT, ReasonCode, Time, True, not_null,
 };
 use super::problem::{Kind, Problem};
-use super::rejections::{WHICH, says_too_little, within};
+use super::rejections::{CONDITION_REQUIRED, in_scope, is_unconditional};
 use super::routes::Routes;
-use super::{Context, cursor, to_the_end};
+use super::{Context, cursor, run_to_completion};
 use crate::replay::{ReplayError, ReplayReport, ReplayRequest};
 use crate::store::{RejectionFilter, ReplayRange};
 
@@ -139,9 +139,9 @@ async fn replay(
     Json(body): Json<ReplayBody>,
 ) -> Result<impl Responder, Problem> {
     let mut order = order(body)?;
-    let filter = within(&context, caller.scope, order.filter).await;
+    let filter = in_scope(&context, caller.scope, order.filter).await;
     order.filter = filter.map_err(|problem| problem.at(pointer("sensor")))?;
-    let report = to_the_end(async move {
+    let report = run_to_completion(async move {
         match tokio::time::timeout(REPLAY_TIMEOUT, context.replays.replay(order)).await {
             Ok(report) => report.map_err(Problem::from),
             Err(_elapsed) => Err(Problem::later(
@@ -182,8 +182,8 @@ fn order(body: ReplayBody) -> Result<ReplayRequest, Problem> {
         since: body.since.map(|time| time.0),
         until: body.until.map(|time| time.0),
     };
-    if says_too_little(&filter, body.all.is_some()) {
-        return Err(Problem::member(pointer("all"), WHICH));
+    if is_unconditional(&filter, body.all.is_some()) {
+        return Err(Problem::member(pointer("all"), CONDITION_REQUIRED));
     }
     let limit = body.limit.map_or(MAX_LIMIT, |limit| limit.0);
     Ok(ReplayRequest { filter, range: range.transpose()?, limit })

@@ -31,14 +31,14 @@ struct RequestIdentifier(String);
 impl RequestIdentifier {
     fn of(request: &ServiceRequest) -> Self {
         let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
-        match given.filter(|text| is_harmless(text)) {
+        match given.filter(|text| is_safe_to_log(text)) {
             Some(text) => Self(text.to_owned()),
             None => Self(Uuid::new_v4().to_string()),
         }
     }
 }
 
-fn is_harmless(text: &str) -> bool {
+fn is_safe_to_log(text: &str) -> bool {
     (1..=MAX_LENGTH).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
 }
@@ -122,8 +122,8 @@ impl RootSpanBuilder for RequestSpan {
 
 fn log(cause: &(dyn std::error::Error + 'static)) {
     match cause.downcast_ref::<StoreError>() {
-        Some(slow) if slow.is_timeout() => warn!(cause = %slow, "a read took too long"),
-        Some(away) if away.is_unavailable() => warn!(cause = %away, "database unavailable"),
+        Some(error) if error.is_timeout() => warn!(cause = %error, "a read took too long"),
+        Some(error) if error.is_unavailable() => warn!(cause = %error, "database unavailable"),
         _ => error!(%cause, "request failed"),
     }
 }

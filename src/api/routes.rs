@@ -148,7 +148,7 @@ impl Routes {
                 async { Err::<&str, _>(problem) }
             };
             let resource = resource.default_service(guarded(access, None, web::to(not_allowed)));
-            config.service(resource.wrap(from_fn(limits::within)));
+            config.service(resource.wrap(from_fn(limits::with_time_limit)));
         }
     }
 }

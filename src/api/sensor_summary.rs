@@ -33,7 +33,7 @@ pub(super) fn routes(routes: &mut Routes) {
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq)]
-struct Question {
+struct SummaryQueryKey {
     scope: Scope,
     network: Option<NetworkIdentifier>,
     silent_since: Timestamp,
@@ -42,24 +42,24 @@ struct Question {
 /// The latest counts: all dashboards send the same query, and counting 100,000 sensors takes most of a second. One
 /// query is counted at a time; equal queries that arrive meanwhile get its result.
 #[derive(Default)]
-pub(super) struct SummaryCache(Mutex<Vec<(Question, Instant, store::StateCounts)>>);
+pub(super) struct SummaryCache(Mutex<Vec<(SummaryQueryKey, Instant, store::StateCounts)>>);
 
 impl SummaryCache {
     async fn counts(
         &self,
         context: &Context,
         holder: Option<Uuid>,
-        question: Question,
+        key: SummaryQueryKey,
     ) -> Result<store::StateCounts, Problem> {
         let mut recent = self.0.lock().await;
         recent.retain(|(_, counted_at, _)| counted_at.elapsed() < MAX_AGE);
-        if let Some((_, _, counts)) = recent.iter().find(|(asked, ..)| *asked == question) {
+        if let Some((_, _, counts)) = recent.iter().find(|(known, ..)| *known == key) {
             return Ok(counts.clone());
         }
         let _turn = context.store.long_read(holder).await?;
-        let Question { scope, network, silent_since } = question;
+        let SummaryQueryKey { scope, network, silent_since } = key;
         let counts = context.store.summarise_sensors(scope, network, silent_since).await?;
-        recent.push((question, Instant::now(), counts.clone()));
+        recent.push((key, Instant::now(), counts.clone()));
         Ok(counts)
     }
 }
@@ -96,8 +96,8 @@ async fn summarise(
     let network = query.network.map(|network| NetworkIdentifier(network.0));
     let hour_ago = || Timestamp::now().saturating_sub(SILENCE);
     let silent_since = query.silent_since.map_or_else(hour_ago, |time| time.0);
-    let question = Question { scope: caller.scope, network, silent_since };
-    let counts = cache.counts(&context, caller.holder(), question).await?;
+    let key = SummaryQueryKey { scope: caller.scope, network, silent_since };
+    let counts = cache.counts(&context, caller.holder(), key).await?;
     let mut states: BTreeMap<_, _> =
         ConfigurationState::ALL.into_iter().map(|state| (state.name(), 0)).collect();
     states.extend(counts.iter().map(|count| (count.state.name(), count.sensors)));

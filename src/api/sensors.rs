@@ -20,7 +20,7 @@ use super::fields::{self, Name, Network, not_null};
 use super::path::{Path, SensorPath};
 use super::problem::{Kind, Problem};
 use super::routes::Routes;
-use super::{Context, to_the_end};
+use super::{Context, run_to_completion};
 use crate::domain::{EventKind, NetworkIdentifier, Scope, SensorIdentifier, Task, Timestamp};
 use crate::sensor::Snapshot;
 use crate::store::{NewSensor, Sensor, SensorChange, SensorError};
@@ -139,7 +139,7 @@ async fn create(
     Json(body): Json<NewSensorBody>,
 ) -> Result<HttpResponse, Problem> {
     let new = new_sensor(body, caller.scope, context.settings.nested_values)?;
-    let sensor = to_the_end(async move {
+    let sensor = run_to_completion(async move {
         let sensor = match context.store.create_sensor(&new).await {
             Err(SensorError::NotPurged) if purged_in_time(&context, new.identifier).await => {
                 context.store.create_sensor(&new).await?
@@ -253,7 +253,7 @@ async fn change(
         network: network_in(caller.scope, body.network)?,
         metadata: body.metadata.map(|json| usable_metadata(json.get())).transpose()?,
     };
-    let sensor = to_the_end(async move {
+    let sensor = run_to_completion(async move {
         let sensor = context.store.change_sensor(identifier, &change).await?;
         sensor.ok_or_else(Problem::sensor_not_found)
     })
@@ -273,7 +273,7 @@ async fn delete(
     Path(path): Path<SensorPath>,
 ) -> Result<HttpResponse, Problem> {
     let identifier = path.identifier.0;
-    to_the_end(async move {
+    run_to_completion(async move {
         if !context.store.delete_sensor(identifier).await? {
             return Err(Problem::sensor_not_found());
         }

@@ -26,7 +26,8 @@ const BY_ADDRESS: RequestRate = RequestRate { burst: 30, interval: Duration::fro
 
 /// Attempts of an address without success, by which those who wait are ordered: one is remembered for a minute.
 /// Those that were turned away count, or all who guess would be newcomers for ever.
-const LATELY: RequestRate = RequestRate { burst: 1_000, interval: Duration::from_secs(60) };
+const RECENT_ATTEMPTS: RequestRate =
+    RequestRate { burst: 1_000, interval: Duration::from_secs(60) };
 
 const DETAIL: &str = "too many failed sign-ins";
 
@@ -55,7 +56,7 @@ pub(super) struct SignInChecks {
 struct SignInLimits {
     by_name: RateLimiter<Attempt>,
     by_address: RateLimiter<Option<IpAddr>>,
-    lately: RateLimiter<Option<IpAddr>>,
+    recent_attempts: RateLimiter<Option<IpAddr>>,
 }
 
 impl SignInChecks {
@@ -63,7 +64,7 @@ impl SignInChecks {
         let limits = SignInLimits {
             by_name: RateLimiter::new(BY_NAME),
             by_address: RateLimiter::new(BY_ADDRESS),
-            lately: RateLimiter::new(LATELY),
+            recent_attempts: RateLimiter::new(RECENT_ATTEMPTS),
         };
         Self { limits: Mutex::new(limits), queue: SignInQueue::new(CHECKS_AT_ONCE) }
     }
@@ -101,7 +102,7 @@ impl SignInChecks {
         }
         store.put_back_sign_ins(&buckets).await?;
         self.put_back(&attempt);
-        self.limits().lately.put_back(&attempt.1);
+        self.limits().recent_attempts.put_back(&attempt.1);
         Ok(found)
     }
 
@@ -112,9 +113,9 @@ impl SignInChecks {
         let taken = limits.by_address.take(network, now);
         let taken = taken.and_then(|_| limits.by_name.take(attempt, now));
         taken.map_err(|wait| Problem::too_many_requests(DETAIL, wait))?;
-        let attempts = limits.lately.used(network, now);
+        let attempts = limits.recent_attempts.used(network, now);
         // One with more has its place at the end anyway.
-        limits.lately.take(network, now).ok();
+        limits.recent_attempts.take(network, now).ok();
         Ok(attempts)
     }
 

@@ -60,19 +60,19 @@ impl SignInQueue {
 impl State {
     fn wait(&mut self, attempts: u32) -> Option<oneshot::Receiver<Turn>> {
         self.arrived += 1;
-        let place = (attempts, self.arrived);
+        let position = (attempts, self.arrived);
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.retain(|_, waiting| !waiting.is_closed());
         }
         if self.waiting.len() >= MAX_WAITING {
             let last = self.waiting.last_entry()?;
-            if *last.key() < place {
+            if *last.key() < position {
                 return None;
             }
             last.remove();
         }
         let (sender, turn) = oneshot::channel();
-        self.waiting.insert(place, sender);
+        self.waiting.insert(position, sender);
         Some(turn)
     }
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn who_has_tried_least_goes_first() {
+    async fn the_caller_with_the_fewest_attempts_is_first() {
         let queue = SignInQueue::new(2);
         let (one, other) = (queue.turn(9).await.unwrap(), queue.turn(9).await.unwrap());
         let (first, second) = (waits(&queue, 3), waits(&queue, 3));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn those_who_have_tried_most_are_turned_away() {
+    async fn callers_with_the_most_attempts_are_refused() {
         let queue = SignInQueue::new(1);
         let running = queue.turn(0).await.unwrap();
         let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| waits(&queue, 5)).collect();

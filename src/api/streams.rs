@@ -107,10 +107,10 @@ fn grant(caller: &Caller) -> StreamGrant {
 /// The timestamp of the last event that the client has seen; an event's identifier is its timestamp.
 fn last_event_id(request: &HttpRequest) -> Result<Option<Timestamp>, Problem> {
     let Some(header) = request.headers().get(LAST_EVENT_ID) else { return Ok(None) };
-    let moment = header.to_str().ok().and_then(|text| text.parse::<i64>().ok());
-    let moment = moment.filter(|it| (0..=Timestamp::now().unix_microseconds()).contains(it));
-    match moment {
-        Some(moment) => Ok(Some(Timestamp::from_unix_microseconds(moment))),
+    let time = header.to_str().ok().and_then(|text| text.parse::<i64>().ok());
+    let time = time.filter(|it| (0..=Timestamp::now().unix_microseconds()).contains(it));
+    match time {
+        Some(time) => Ok(Some(Timestamp::from_unix_microseconds(time))),
         None => Err(Problem::new(
             Kind::InvalidHeader,
             "Last-Event-ID takes the identifier of an event of this stream",

@@ -18,11 +18,11 @@ use crate::store::{Store, StoreError, TokenRow};
 
 /// How long a token is accepted without a query. With the timeout below it bounds how long a token that another
 /// process revoked is still accepted.
-const FRESH: Duration = Duration::from_secs(1);
+const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// How long a valid token is accepted while the database is unavailable, so that routes without a query are
 /// still served.
-const STALE: Duration = Duration::from_secs(300);
+const STALE_FOR: Duration = Duration::from_secs(300);
 
 /// How long a request with a cached valid token waits for the database; its handler needs the rest of the two
 /// seconds.
@@ -32,11 +32,11 @@ const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_TOKENS: usize = 10_000;
 
 /// `last_used` of a token is updated at most this often.
-const NOTE_USE_EVERY_SECS: f64 = 60.0;
+const LAST_USED_INTERVAL_SECS: f64 = 60.0;
 
 /// The key of the rate limit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Asker {
+pub(super) enum RateLimitKey {
     Token(Uuid),
     Address(Option<IpAddr>),
 }
@@ -46,7 +46,7 @@ pub(super) struct TokenCache {
     pub(super) config: AccessConfig,
     store: Store,
     known: Mutex<Known>,
-    requests: Mutex<RateLimiter<Asker>>,
+    requests: Mutex<RateLimiter<RateLimitKey>>,
 }
 
 #[derive(Default)]
@@ -82,7 +82,7 @@ impl TokenCache {
         let now = Instant::now();
         let (stale, revocations) = self.remembered(digest, now);
         if let Some(it) = &stale {
-            if now.duration_since(it.asked_at) < FRESH {
+            if now.duration_since(it.asked_at) < FRESH_FOR {
                 return Ok(Some(it.caller.clone()));
             }
             // One request queries; the others continue meanwhile.
@@ -125,9 +125,9 @@ impl TokenCache {
     }
 
     /// Counts a request.
-    pub(super) fn count(&self, asker: &Asker) -> Result<(), Problem> {
+    pub(super) fn count(&self, key: &RateLimitKey) -> Result<(), Problem> {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.take(asker, Instant::now()).map_err(|wait| {
+        requests.take(key, Instant::now()).map_err(|wait| {
             Problem::too_many_requests("over the limit of requests per second of one token", wait)
         })
     }
@@ -150,7 +150,7 @@ impl TokenCache {
         let known = self.known();
         let today = Timestamp::now();
         let believed = known.tokens.get(&digest).filter(|it| {
-            now.duration_since(it.confirmed_at) < STALE
+            now.duration_since(it.confirmed_at) < STALE_FOR
                 && it.caller.expires_at.is_none_or(|at| today < at)
         });
         (believed.cloned(), known.revocations)
@@ -177,7 +177,7 @@ impl TokenCache {
     fn note_use(&self, row: &TokenRow) {
         let now = Timestamp::now();
         let used_at = row.last_used_timestamp.map(Timestamp::from);
-        if used_at.is_some_and(|at| now.seconds_since(at) < NOTE_USE_EVERY_SECS) {
+        if used_at.is_some_and(|at| now.seconds_since(at) < LAST_USED_INTERVAL_SECS) {
             return;
         }
         let (store, token) = (self.store.clone(), row.identifier);

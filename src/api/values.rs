@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_made_of_levels() {
+    fn a_log_filter_is_made_of_levels_and_targets() {
         for filter in ["info", "OFF", "warn,tributary=debug", "tributary::mqtt=trace, error"] {
             assert!(usable_filter(filter.into()).is_some(), "{filter}");
         }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_can_be_printed() {
+    fn a_name_has_no_control_characters() {
         for name in ["a", "Grünfläche 7", &"é".repeat(200)] {
             assert!(usable_name(name.into()).is_some(), "{name}");
         }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_written_in_either_way() {
+    fn a_time_is_rfc_3339_or_unix_seconds() {
         let expected = Timestamp::from_unix_microseconds(1_782_896_400_250_000);
         for text in [
             "1782896400.25",
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_told_apart() {
+    fn names_are_separated_by_unescaped_commas() {
         let parsed = |text| names(text).map(|names| names.join("|"));
         assert_eq!(parsed("a").as_deref(), Some("a"));
         assert_eq!(parsed(r"a b,c\,d,\\").as_deref(), Some(r"a b|c,d|\"));

@@ -28,7 +28,7 @@ use super::connection::Control;
 const PIECE_BYTES: usize = 32 << 10;
 
 /// Checks per write timeout.
-const LOOKS: u32 = 8;
+const CHECKS_PER_TIMEOUT: u32 = 8;
 
 /// The minimum rate at which a client must read.
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +147,7 @@ impl MessageBody for GuardedBody {
 /// Ends with the body.
 struct PaceWatch {
     pace: Rc<Cell<ReadPace>>,
-    looking: JoinHandle<()>,
+    checking: JoinHandle<()>,
 }
 
 impl PaceWatch {
@@ -155,8 +155,8 @@ impl PaceWatch {
         let mut pace = ReadPace::default();
         pace.hand(0, Instant::now());
         let pace = Rc::new(Cell::new(pace));
-        let looking = actix_rt::spawn(look(Rc::downgrade(&pace), control, limits));
-        Self { pace, looking }
+        let checking = actix_rt::spawn(check_pace(Rc::downgrade(&pace), control, limits));
+        Self { pace, checking }
     }
 
     fn update(&self, change: impl FnOnce(&mut ReadPace, Instant)) {
@@ -168,13 +168,13 @@ impl PaceWatch {
 
 impl Drop for PaceWatch {
     fn drop(&mut self) {
-        self.looking.abort();
+        self.checking.abort();
     }
 }
 
-async fn look(pace: Weak<Cell<ReadPace>>, control: Rc<Control>, limits: WriteLimits) {
+async fn check_pace(pace: Weak<Cell<ReadPace>>, control: Rc<Control>, limits: WriteLimits) {
     loop {
-        tokio::time::sleep(limits.timeout / LOOKS).await;
+        tokio::time::sleep(limits.timeout / CHECKS_PER_TIMEOUT).await;
         let Some(pace) = pace.upgrade() else { return };
         let mut now = pace.get();
         let is_too_slow = now.is_too_slow(Instant::now(), limits);
@@ -186,7 +186,7 @@ async fn look(pace: Weak<Cell<ReadPace>>, control: Rc<Control>, limits: WriteLim
                 timeout_secs,
                 min_bytes_per_sec, "closed the connection of a client that reads too slowly"
             );
-            return control.cut();
+            return control.abort();
         }
     }
 }
@@ -199,7 +199,7 @@ mod tests {
         WriteLimits { timeout: Duration::from_secs(60), min_bytes_per_sec: 1_000 };
 
     /// Takes `bytes` every `every_secs` seconds; returns when it is cut off, within ten minutes.
-    fn cut_off_after(bytes: usize, every_secs: u64, waits_for_us_secs: u64) -> Option<u64> {
+    fn disconnected_after(bytes: usize, every_secs: u64, waits_for_us_secs: u64) -> Option<u64> {
         let start = Instant::now();
         let (mut pace, mut second) = (ReadPace::default(), 0);
         while second < 600 {
@@ -218,10 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_nothing_is_cut_off_and_so_is_who_takes_too_little() {
-        assert_eq!(cut_off_after(1 << 20, 1_000, 0), Some(60), "nothing after the first");
-        assert_eq!(cut_off_after(4_000, 5, 0), Some(60), "800 bytes a second");
-        assert_eq!(cut_off_after(6_000, 5, 0), None, "1,200 bytes a second");
-        assert_eq!(cut_off_after(10, 1, 59), None, "it waits for us");
+    fn a_client_that_reads_nothing_or_too_little_is_disconnected() {
+        assert_eq!(disconnected_after(1 << 20, 1_000, 0), Some(60), "nothing after the first");
+        assert_eq!(disconnected_after(4_000, 5, 0), Some(60), "800 bytes a second");
+        assert_eq!(disconnected_after(6_000, 5, 0), None, "1,200 bytes a second");
+        assert_eq!(disconnected_after(10, 1, 59), None, "it waits for us");
     }
 }

@@ -138,10 +138,10 @@ impl TestBed {
             let totals = Rc::new(RefCell::new(Totals { progress, ..Totals::default() }));
             let (_stop, stop) = watch::channel(Stop::No);
             load.publish(&mqtt, &client_id, &totals, stop).await?;
-            let Totals { account, unheard, refused, unacknowledged, .. } = totals.take();
+            let Totals { account, without_subscriber, refused, unacknowledged, .. } = totals.take();
             ensure!(
-                (unheard, refused, unacknowledged) == (0, 0, 0),
-                "{unheard} messages had no subscriber, {refused} were refused by the broker, {unacknowledged} not acknowledged"
+                (without_subscriber, refused, unacknowledged) == (0, 0, 0),
+                "{without_subscriber} messages had no subscriber, {refused} were refused by the broker, {unacknowledged} not acknowledged"
             );
             Ok(account)
         });

@@ -107,7 +107,7 @@ pub(super) async fn user(command: UserCommand, store: &Store) -> anyhow::Result<
     };
     let created = store.create_user(&new).await;
     let identifier = created.map_err(|error| refusal(error, "user", &new.name))?;
-    say(&format!("Created the user {} ({identifier}), {}.", new.name, new.role))
+    print_line(&format!("Created the user {} ({identifier}), {}.", new.name, new.role))
 }
 
 async fn create_token(grant: Grant, expires_in: Option<u64>, store: &Store) -> anyhow::Result<()> {
@@ -124,21 +124,21 @@ async fn create_token(grant: Grant, expires_in: Option<u64>, store: &Store) -> a
     };
     let created = store.create_token(&new).await;
     let identifier = created.map_err(|error| refusal(error, "token", &new.name))?;
-    say(&format!(
+    print_line(&format!(
         "Created the token {} ({identifier}), {}. It is shown this once:",
         new.name, new.role
     ))?;
-    say(token.reveal())
+    print_line(token.reveal())
 }
 
 async fn list_tokens(store: &Store) -> anyhow::Result<()> {
     let mut page = Page { limit: 1_000, after: None };
     loop {
-        let mut rows = store.list_tokens(Scope::All, &page).await.map_err(explained)?;
+        let mut rows = store.list_tokens(Scope::All, &page).await.map_err(with_hint)?;
         let there_is_more = rows.len() > page.limit as usize;
         rows.truncate(page.limit as usize);
         for row in &rows {
-            say(&line(row))?;
+            print_line(&line(row))?;
         }
         if !there_is_more {
             return Ok(());
@@ -164,12 +164,12 @@ fn line(row: &TokenRow) -> String {
 
 async fn revoke_token(token: &str, store: &Store) -> anyhow::Result<()> {
     let named = match Uuid::try_parse(token) {
-        Ok(identifier) => store.revoke_token(Scope::All, identifier).await.map_err(explained)?,
+        Ok(identifier) => store.revoke_token(Scope::All, identifier).await.map_err(with_hint)?,
         Err(_no_identifier) => false,
     };
-    let count = if named { 1 } else { store.revoke_token_named(token).await.map_err(explained)? };
+    let count = if named { 1 } else { store.revoke_token_named(token).await.map_err(with_hint)? };
     match count {
-        1 => say("Revoked."),
+        1 => print_line("Revoked."),
         0 => bail!("there is no token {token:?}; tributary token list shows those that exist"),
         _ => bail!(
             "{count} tokens of different networks are named {token:?}; \
@@ -181,14 +181,14 @@ async fn revoke_token(token: &str, store: &Store) -> anyhow::Result<()> {
 fn refusal(error: AccessError, what: &str, name: &str) -> anyhow::Error {
     match error {
         AccessError::NameTaken => anyhow::anyhow!("there is a {what} named {name:?} already"),
-        AccessError::Store(error) => explained(error),
+        AccessError::Store(error) => with_hint(error),
         other => other.into(),
     }
 }
 
-fn explained(error: StoreError) -> anyhow::Error {
+fn with_hint(error: StoreError) -> anyhow::Error {
     if error.lacks_tables() {
-        return anyhow::anyhow!("the tables are not there; run tributary migrate");
+        return anyhow::anyhow!("the tables do not exist; run tributary migrate");
     }
     error.into()
 }
@@ -212,6 +212,6 @@ fn read_password(file: Option<PathBuf>) -> anyhow::Result<SecretString> {
     Ok(SecretString::from(line))
 }
 
-fn say(line: &str) -> anyhow::Result<()> {
+fn print_line(line: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{line}").context("writing to standard output")
 }

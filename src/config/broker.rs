@@ -3,14 +3,14 @@
 use secrecy::ExposeSecret as _;
 
 use super::error::{ConfigError, HIDDEN};
-use super::settings::{SOMEWHERE, SecretNames, SettingsReader, malformed, two_passwords};
+use super::settings::{PLACEHOLDER_URL, SecretNames, SettingsReader, malformed, two_passwords};
 use crate::wire::value::NestedValues;
 use crate::{mqtt, tls, wire};
 
 pub(super) const MQTT_URL: SecretNames = ("MQTT_URL", "MQTT_URL_FILE");
 const MQTT_PASSWORD: SecretNames = ("MQTT_PASSWORD", "MQTT_PASSWORD_FILE");
 
-const DRAINS_ALONE: &str = "DRAIN_ON_STOP=true takes MQTT_SHARED_GROUP: without a group nobody receives what is \
+const DRAIN_NEEDS_GROUP: &str = "DRAIN_ON_STOP=true takes MQTT_SHARED_GROUP: without a group nobody receives what is \
     published after the service has unsubscribed";
 
 /// As `uname -n` prints it; in Kubernetes the name of the pod.
@@ -26,7 +26,7 @@ impl SettingsReader<'_> {
         let (client_id, shared_group) = self.session()?;
         let drain_on_stop = self.flag("DRAIN_ON_STOP", false)?;
         if drain_on_stop && shared_group.is_none() {
-            self.refuse(ConfigError::Contradiction(DRAINS_ALONE.into()), ())?;
+            self.refuse(ConfigError::Contradiction(DRAIN_NEEDS_GROUP.into()), ())?;
         }
         Ok(mqtt::Config {
             broker,
@@ -61,11 +61,11 @@ impl SettingsReader<'_> {
             url.parse().map_or_else(|_| HIDDEN.into(), |url: mqtt::BrokerUrl| url.shown())
         };
         let url = self.required(MQTT_URL, shown)?;
-        let somewhere = || SOMEWHERE.parse().expect("it is written in the source");
+        let placeholder = || PLACEHOLDER_URL.parse().expect("it is written in the source");
         let mut broker: mqtt::BrokerUrl = url
             .expose_secret()
             .parse()
-            .or_else(|problem| self.refuse(malformed(MQTT_URL.0, &problem), somewhere()))?;
+            .or_else(|problem| self.refuse(malformed(MQTT_URL.0, &problem), placeholder()))?;
         if let Some(password) = self.secret(MQTT_PASSWORD, |_| HIDDEN.into())? {
             if broker.password().is_some() {
                 self.refuse(two_passwords(MQTT_PASSWORD.0, MQTT_URL.0), ())?;
@@ -108,14 +108,14 @@ impl SettingsReader<'_> {
 
     pub(super) fn timestamp_missing(&self) -> Result<wire::TimestampMissing, ConfigError> {
         use wire::TimestampMissing::{Receipt, Reject};
-        self.word("TIMESTAMP_MISSING", [("reject", Reject), ("receipt", Receipt)])
+        self.one_of_two("TIMESTAMP_MISSING", [("reject", Reject), ("receipt", Receipt)])
     }
 
     pub(super) fn limits(&self) -> Result<wire::Limits, ConfigError> {
         Ok(wire::Limits {
             payload_bytes: self.number("MAX_PAYLOAD_BYTES", 1 << 20, 64..=256 << 20)?,
             items_per_message: self.number("MAX_ITEMS_PER_MESSAGE", 10_000, 1..=1_000_000)?,
-            nested_values: self.word(
+            nested_values: self.one_of_two(
                 "NESTED_VALUES",
                 [("reject", NestedValues::Reject), ("store", NestedValues::Store)],
             )?,

@@ -7,7 +7,7 @@ use super::settings::{Found, Origin, SettingsReader};
 use super::{Config, ConfigError, EnvFile};
 
 /// Read by other commands than `serve`.
-const ELSEWHERE: &[&str] = &["API_TOKEN", "API_TOKEN_FILE"];
+const OTHER_COMMANDS_ONLY: &[&str] = &["API_TOKEN", "API_TOKEN_FILE"];
 
 /// All settings and their problems.
 #[derive(Debug)]
@@ -25,8 +25,9 @@ impl Inspection {
         let settings = SettingsReader::lenient(&environment);
         // A problem that ends the reading is added.
         let unread = Config::assemble(&settings).err();
-        let misspelt_by = |name: &String| Some((name.clone(), settings.meant_by(name)?));
-        let misspelt = file.all_names.iter().filter(|name| !ELSEWHERE.contains(&name.as_str()));
+        let misspelt_by = |name: &String| Some((name.clone(), settings.closest_known_name(name)?));
+        let misspelt =
+            file.all_names.iter().filter(|name| !OTHER_COMMANDS_ONLY.contains(&name.as_str()));
         let misspelt = misspelt.filter_map(misspelt_by).collect();
         let (found, mut problems) = settings.into_findings();
         problems.extend(unread);

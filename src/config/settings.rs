@@ -14,13 +14,13 @@ use secrecy::SecretString;
 use super::error::{ConfigError, HIDDEN};
 
 /// Names with a higher similarity (of 1) are taken for a misspelling.
-const ALIKE: f64 = 0.93;
+const MIN_SIMILARITY: f64 = 0.93;
 
 /// A secret's variable, and the one that names a file with it.
 pub(super) type SecretNames = (&'static str, &'static str);
 
 /// Placeholder with which reading continues after a missing or malformed URL.
-pub(super) const SOMEWHERE: &str = "mqtt://localhost";
+pub(super) const PLACEHOLDER_URL: &str = "mqtt://localhost";
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,7 +45,7 @@ pub(super) struct Found {
 pub(super) struct SettingsReader<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     found: RefCell<Vec<Found>>,
-    asked: RefCell<BTreeSet<String>>,
+    looked_up: RefCell<BTreeSet<String>>,
     /// `None`: reading ends at the first problem. Otherwise problems are collected, and reading continues with the
     /// default.
     problems: Option<RefCell<Vec<ConfigError>>>,
@@ -54,7 +54,12 @@ pub(super) struct SettingsReader<'a> {
 impl<'a> SettingsReader<'a> {
     /// Reading ends at the first problem.
     pub(super) fn strict(environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { environment, found: RefCell::default(), asked: RefCell::default(), problems: None }
+        Self {
+            environment,
+            found: RefCell::default(),
+            looked_up: RefCell::default(),
+            problems: None,
+        }
     }
 
     /// Reading continues after a problem, to find all.
@@ -68,11 +73,11 @@ impl<'a> SettingsReader<'a> {
     }
 
     /// The known name that this unknown one is most similar to.
-    pub(super) fn meant_by(&self, name: &str) -> Option<String> {
-        let asked = self.asked.borrow();
+    pub(super) fn closest_known_name(&self, name: &str) -> Option<String> {
+        let looked_up = self.looked_up.borrow();
         let likeness = |known: &str| strsim::jaro_winkler(&name.to_uppercase(), known);
-        let most_alike = asked.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-        let is_misspelt = !asked.contains(name) && likeness(most_alike) > ALIKE;
+        let most_alike = looked_up.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+        let is_misspelt = !looked_up.contains(name) && likeness(most_alike) > MIN_SIMILARITY;
         is_misspelt.then(|| most_alike.clone())
     }
 
@@ -88,21 +93,23 @@ impl<'a> SettingsReader<'a> {
     }
 
     /// An empty variable counts as not set, so that `NAME=` in a file leaves the default.
-    fn ask(&self, name: &str) -> Option<String> {
-        self.asked.borrow_mut().insert(name.to_owned());
-        (self.environment)(name).map(|text| bare(&text).to_owned()).filter(|text| !text.is_empty())
+    fn lookup(&self, name: &str) -> Option<String> {
+        self.looked_up.borrow_mut().insert(name.to_owned());
+        (self.environment)(name)
+            .map(|text| trimmed(&text).to_owned())
+            .filter(|text| !text.is_empty())
     }
 
-    fn note(&self, name: &'static str, shown: impl Into<String>, origin: Origin) {
+    fn record(&self, name: &'static str, shown: impl Into<String>, origin: Origin) {
         self.found.borrow_mut().push(Found { name, shown: shown.into(), origin });
     }
 
     /// A value that may be shown.
     pub(super) fn optional(&self, name: &'static str, default: &str) -> Option<String> {
-        let text = self.ask(name);
+        let text = self.lookup(name);
         match &text {
-            Some(text) => self.note(name, text, Origin::Variable(name.into())),
-            None => self.note(name, default, Origin::Default),
+            Some(text) => self.record(name, text, Origin::Variable(name.into())),
+            None => self.record(name, default, Origin::Default),
         }
         text
     }
@@ -166,7 +173,7 @@ impl<'a> SettingsReader<'a> {
     /// A flag whose values are shown as `on` and `off`.
     pub(super) fn switch(&self, name: &'static str, default: bool) -> Result<bool, ConfigError> {
         let shown = |on| if on { "on" } else { "off" };
-        let (value, origin) = match self.ask(name) {
+        let (value, origin) = match self.lookup(name) {
             None => (Ok(default), Origin::Default),
             Some(text) => {
                 let parsed = match text.as_str() {
@@ -177,7 +184,7 @@ impl<'a> SettingsReader<'a> {
                 (parsed, Origin::Variable(name.into()))
             }
         };
-        self.note(name, value.as_ref().map_or_else(String::as_str, |on| shown(*on)), origin);
+        self.record(name, value.as_ref().map_or_else(String::as_str, |on| shown(*on)), origin);
         value.or_else(|value| {
             let problem = "it takes on or off".into();
             self.refuse(ConfigError::Invalid { name, value, problem }, default)
@@ -190,13 +197,13 @@ impl<'a> SettingsReader<'a> {
         name: &'static str,
         check: impl Fn(&str) -> Result<(), String>,
     ) -> Result<Option<String>, ConfigError> {
-        let Some(text) = self.ask(name) else {
-            self.note(name, "", Origin::Default);
+        let Some(text) = self.lookup(name) else {
+            self.record(name, "", Origin::Default);
             return Ok(None);
         };
         let checked = check(&text);
         let shown = if checked.is_ok() { &text } else { HIDDEN };
-        self.note(name, shown, Origin::Variable(name.into()));
+        self.record(name, shown, Origin::Variable(name.into()));
         match checked {
             Ok(()) => Ok(Some(text)),
             Err(problem) => {
@@ -206,7 +213,7 @@ impl<'a> SettingsReader<'a> {
     }
 
     /// One of two words, of which the first is the default.
-    pub(super) fn word<W>(
+    pub(super) fn one_of_two<W>(
         &self,
         name: &'static str,
         [(first, default), (second, other)]: [(&str, W); 2],
@@ -228,8 +235,8 @@ impl<'a> SettingsReader<'a> {
         (name, file_name): SecretNames,
         show: impl Fn(&str) -> String,
     ) -> Result<Option<SecretString>, ConfigError> {
-        let direct = self.ask(name);
-        let file = self.ask(file_name);
+        let direct = self.lookup(name);
+        let file = self.lookup(file_name);
         let both = direct.is_some() && file.is_some();
         let (value, origin) = match (direct, file) {
             (Some(value), _) => (Ok(Some(value)), Origin::Variable(name.into())),
@@ -239,10 +246,10 @@ impl<'a> SettingsReader<'a> {
             (None, None) => (Ok(None), Origin::Default),
         };
         let shown = value.as_ref().map(|value| value.as_deref().map(show).unwrap_or_default());
-        self.note(name, shown.unwrap_or_default(), origin);
+        self.record(name, shown.unwrap_or_default(), origin);
         let value = value.or_else(|problem| self.refuse(problem, None))?;
         if both {
-            let problem = format!("{name} and {file_name} are both set; one of them is to go");
+            let problem = format!("{name} and {file_name} are both set; remove one of them");
             self.refuse(ConfigError::Contradiction(problem), ())?;
         }
         Ok(value.map(SecretString::from))
@@ -273,7 +280,7 @@ impl<'a> SettingsReader<'a> {
     ) -> Result<SecretString, ConfigError> {
         match self.secret(names, shown)? {
             Some(value) => Ok(value),
-            None => self.refuse(ConfigError::Missing(names.0), SOMEWHERE.into()),
+            None => self.refuse(ConfigError::Missing(names.0), PLACEHOLDER_URL.into()),
         }
     }
 }
@@ -285,14 +292,14 @@ pub(super) fn malformed(name: &'static str, problem: &impl ToString) -> ConfigEr
 
 pub(super) fn two_passwords(variable: &str, url: &str) -> ConfigError {
     ConfigError::Contradiction(format!(
-        "{variable} is set, and {url} holds a password too; one of them is to go"
+        "{variable} is set, and {url} holds a password too; remove one of them"
     ))
 }
 
 /// The content of a secret's file, without the trailing line break.
 fn secret_of(name: &'static str, file: String) -> Result<String, ConfigError> {
     let read = std::fs::read_to_string(&file);
-    let problem = match read.as_deref().map(bare) {
+    let problem = match read.as_deref().map(trimmed) {
         Ok("") => "the file is empty".to_owned(),
         Ok(text) => return Ok(text.to_owned()),
         // The variable may hold the secret itself instead of a file's name.
@@ -306,6 +313,6 @@ fn secret_of(name: &'static str, file: String) -> Result<String, ConfigError> {
 }
 
 /// Without surrounding white space and a byte order mark.
-fn bare(text: &str) -> &str {
+fn trimmed(text: &str) -> &str {
     text.trim().trim_start_matches('\u{feff}').trim_start()
 }

@@ -184,7 +184,7 @@ impl Peers {
         for it in others.iter().filter(|it| it.is_alive) {
             match self.cursors.get_mut(&it.identifier) {
                 Some(cursor) => missed |= !std::mem::replace(&mut cursor.is_alive, true),
-                None => self.meet(it).await?,
+                None => self.add_peer(it).await?,
             }
             let is_mutual = it.known_versions.contains_key(&self.identity.identifier);
             if let Some(cursor) = self.cursors.get_mut(&it.identifier) {
@@ -199,9 +199,12 @@ impl Peers {
         let known = alive.iter().map(|it| (it.identifier, it.watch_version)).collect();
         let was_silent = self.write(&subscriptions, known).await?;
         missed |= was_silent && !self.cursors.is_empty();
-        let mine = |it: &&InstanceRow| it.known_versions.get(&self.identity.identifier).copied();
+        let known_version_of_this =
+            |it: &&InstanceRow| it.known_versions.get(&self.identity.identifier).copied();
         self.has_joined = true;
-        subscriptions.set_known_version(alive.iter().map(|it| mine(it).unwrap_or(-1)).min());
+        subscriptions.set_known_version(
+            alive.iter().map(|it| known_version_of_this(it).unwrap_or(-1)).min(),
+        );
 
         missed |= self.read_batches().await?;
         for it in others.iter().filter(|it| !it.is_alive) {
@@ -226,7 +229,7 @@ impl Peers {
     }
 
     /// Begins to read the batches of another instance.
-    async fn meet(&mut self, other: &InstanceRow) -> Result<(), StoreError> {
+    async fn add_peer(&mut self, other: &InstanceRow) -> Result<(), StoreError> {
         let InstanceRow { identifier, client_id, host, topic_prefix, broker, .. } = other;
         info!(client_id, host, "another instance is alive");
         if other.differs_from(&self.identity.topic_prefix, &self.identity.broker) {
@@ -257,19 +260,19 @@ impl Peers {
     ) -> Result<bool, StoreError> {
         let (watched, watch_version) = subscriptions.watched();
         let is_leader = self.handles.leadership.is_leader();
-        let says = (known, watch_version, is_leader);
-        let announces = self.written.as_ref() != Some(&says);
-        if !announces && self.written_at.elapsed() < HEARTBEAT_INTERVAL {
+        let content = (known, watch_version, is_leader);
+        let is_changed = self.written.as_ref() != Some(&content);
+        if !is_changed && self.written_at.elapsed() < HEARTBEAT_INTERVAL {
             return Ok(false);
         }
-        let row = self.row(watched, &says);
+        let row = self.row(watched, &content);
         let began_at = Instant::now();
-        self.store.write_instance(&row, announces).await?;
-        if is_leader && announces {
+        self.store.write_instance(&row, is_changed).await?;
+        if is_leader && is_changed {
             self.store.prune_instances().await?;
         }
         let was_silent = self.written_at.elapsed() > GIVEN_UP_AFTER;
-        (self.written, self.written_at) = (Some(says), began_at);
+        (self.written, self.written_at) = (Some(content), began_at);
         Ok(was_silent)
     }
 

@@ -200,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn what_could_confuse_a_terminal_is_escaped() {
+    fn control_characters_are_escaped() {
         assert_eq!(escaped(b"\xff\x1b[2J \xc3\xa9"), r"\xff\u{1b}[2J é");
     }
 
     #[test]
-    fn its_memory_is_bounded() {
+    fn the_memory_of_observations_is_bounded() {
         let mut observed = observed();
         let long = "x".repeat(60_000);
         for number in 0..MAX_TOPICS + 7 {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_explained() {
+    fn the_absence_of_messages_is_explained() {
         assert!(observed().report("in 1 s").contains("account of MQTT_URL may not read it"));
     }
 }

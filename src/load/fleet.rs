@@ -37,7 +37,7 @@ pub(crate) struct Fleet {
     pub(crate) tick: Duration,
     /// Like real sensors: receives configurations, connects again, and skips messages after a long delay.
     /// Otherwise a lost connection is an error.
-    pub(crate) is_lifelike: bool,
+    pub(crate) is_realistic: bool,
 }
 
 impl Fleet {
@@ -60,7 +60,7 @@ impl Fleet {
             connections: 1,
             window: 10_000,
             tick: Duration::from_millis(1),
-            is_lifelike: false,
+            is_realistic: false,
         }
     }
 
@@ -95,7 +95,7 @@ impl Fleet {
     ) -> anyhow::Result<Duration> {
         let publisher = |(index, sensors): (usize, Sensors)| {
             let identifiers = &self.identifiers[self.bound(index)..self.bound(index + 1)];
-            let filters = identifiers.iter().filter(|_| self.is_lifelike);
+            let filters = identifiers.iter().filter(|_| self.is_realistic);
             let share = identifiers.len() as f64 / self.identifiers.len() as f64;
             let pace = Pace::new(self.rate.times(share));
             Publisher {
@@ -103,10 +103,10 @@ impl Fleet {
                 mqtt: mqtt.clone(),
                 client_id: format!("{client_id}-{index}"),
                 filters: filters.map(|it| self.topics.configuration(*it)).collect(),
-                pace: if self.is_lifelike { pace.skipping() } else { pace },
+                pace: if self.is_realistic { pace.skipping() } else { pace },
                 window: Window::new(self.window),
                 tick: self.tick,
-                reconnect: self.is_lifelike,
+                reconnect: self.is_realistic,
                 totals: Rc::clone(totals),
                 acknowledged_at: Instant::now(),
                 deadline: None,
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_equal_and_comes_when_it_should() {
+    fn copies_are_equal_and_sent_at_the_given_share() {
         for (share, lag, copies) in [(0.5, 0, 500), (1.0, 4, 1_000), (0.01, 2_000, 10)] {
             let all = &published(1, Copies { share, lag }, Invention::of_measurements(2))[0];
             let account = account(all);

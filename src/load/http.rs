@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_in_the_service_s_words() {
+    fn an_error_holds_the_detail_of_the_problem() {
         for (body, detail) in [
             (r#"{"type":"about:blank","title":"Bad Request","detail":"too long"}"#, "too long"),
             (r#"{"title":"Nope"}"#, "Nope"),

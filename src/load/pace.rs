@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_governed_rate_is_followed_from_now_on() {
+    fn a_changed_rate_applies_at_once() {
         let per_second = Arc::new(AtomicU64::new(200));
         let rate = Rate::Governed { per_second: Arc::clone(&per_second), share: 1.0 };
         let mut pace = Pace::new(rate.times(0.5));
@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_asked_for_is_due_and_never_more(
+        fn the_number_of_due_messages_follows_the_rate(
             per_second in 0.01f64..10_000.0,
             gaps in prop::collection::vec(0u64..3_000, 1..50),
         ) {

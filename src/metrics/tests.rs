@@ -2,7 +2,7 @@ use super::*;
 use prometheus::proto::MetricType;
 
 #[test]
-fn only_the_leader_gives_out_what_the_leader_measures() {
+fn only_the_leader_exports_its_metrics() {
     let metrics = Metrics::new(Arc::new(Ledger::default()));
     metrics.partitions_waiting.with_label_values(&["measurement", "make"]).set(1);
     for leads in [false, true, false] {
@@ -56,7 +56,7 @@ fn the_table_lists_every_metric_and_no_other() {
 }
 
 #[test]
-fn what_is_described_is_what_is_given_out() {
+fn every_exported_metric_is_described() {
     let text = Metrics::new(Arc::new(Ledger::default())).render();
     let mut given: Vec<(&str, &str)> = text
         .lines()
@@ -71,7 +71,7 @@ fn what_is_described_is_what_is_given_out() {
 }
 
 #[test]
-fn a_metric_that_is_named_exists() {
+fn every_metric_named_in_texts_exists() {
     let descriptions = descriptions();
     let mut wrong = Vec::new();
     for (reader, text) in TEXTS {
@@ -93,7 +93,7 @@ fn a_metric_that_is_named_exists() {
 }
 
 #[test]
-fn the_page_says_what_to_do_about_each_alert() {
+fn the_operations_page_explains_each_alert() {
     let [_, (_, rules), (_, page), _] = TEXTS;
     let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let missing: Vec<_> =

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_check_counts_what_is_missing_and_what_is_foreign() {
+    fn the_check_counts_missing_and_foreign_items() {
         for (balance, is_replay, expected) in [
             (balance(100, 95, 0, 5), false, LedgerCheck::Exact),
             // Sent again by the broker or by us.

@@ -124,7 +124,7 @@ fn fleet(options: &Options, mqtt: &mqtt::Config) -> anyhow::Result<Fleet> {
         connections: options.connection_count(),
         window: WINDOW,
         tick: TICK,
-        is_lifelike: true,
+        is_realistic: true,
         ..Fleet::new(Vec::new(), Topics::new(&mqtt.topic_prefix), content)
     })
 }

@@ -60,7 +60,10 @@ impl fmt::Display for Summary {
             (self.totals.reconnects, "reconnects"),
             (self.totals.republished, "messages sent again after a reconnect"),
             (self.totals.refused, "messages REFUSED by the broker"),
-            (self.totals.unheard, "messages without a subscriber: is the service connected?"),
+            (
+                self.totals.without_subscriber,
+                "messages without a subscriber: is the service connected?",
+            ),
             (self.totals.skipped, "messages skipped: broker or machine could not keep the pace"),
         ] {
             if figure > 0 {
@@ -106,7 +109,8 @@ mod tests {
     /// The tour of the README shows the rest.
     #[test]
     fn problems_are_shown() {
-        let mut totals = Totals { unheard: 7, acknowledged: 29_700, ..Totals::default() };
+        let mut totals =
+            Totals { without_subscriber: 7, acknowledged: 29_700, ..Totals::default() };
         totals.account.kinds[0].bad = 1;
         let mut balances = Balances::default();
         balances.0[0].published = 29_700;

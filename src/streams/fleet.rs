@@ -85,17 +85,17 @@ struct FleetTotals {
     /// The current bucket.
     present: i32,
     /// The first event by scope, until something changes.
-    beginnings: Vec<(Option<Uuid>, Bytes)>,
+    first_events: Vec<(Option<Uuid>, Bytes)>,
 }
 
 impl FleetTotals {
-    fn beginning(&mut self, scope: Option<Uuid>) -> Bytes {
-        if let Some((_, beginning)) = self.beginnings.iter().find(|(of, _)| *of == scope) {
-            return beginning.clone();
+    fn first_event(&mut self, scope: Option<Uuid>) -> Bytes {
+        if let Some((_, first_event)) = self.first_events.iter().find(|(of, _)| *of == scope) {
+            return first_event.clone();
         }
-        let beginning = event::fleet(&self.model.snapshot(scope, self.present));
-        self.beginnings.push((scope, beginning.clone()));
-        beginning
+        let first_event = event::fleet(&self.model.snapshot(scope, self.present));
+        self.first_events.push((scope, first_event.clone()));
+        first_event
     }
 }
 
@@ -118,8 +118,8 @@ impl FleetStream {
                 let mut state = self.lock();
                 if let Some(totals) = &mut state.totals {
                     // Under the lock, so that no change is missed between the first event and the next.
-                    let beginning = totals.beginning(scope);
-                    return self.hub.read_fleet(grant, scope, beginning).map_err(NotRead::NoRoom);
+                    let first_event = totals.first_event(scope);
+                    return self.hub.read_fleet(grant, scope, first_event).map_err(NotRead::NoRoom);
                 }
                 if state.failed_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
                     return Err(NotRead::Unavailable);
@@ -200,10 +200,10 @@ impl FleetStream {
             let model = Model::new(self.store.read_activity().await?);
             let (read_at, read_time) = (Instant::now(), began_at.elapsed());
             let mut totals =
-                FleetTotals { model, read_at, read_time, present, beginnings: Vec::new() };
+                FleetTotals { model, read_at, read_time, present, first_events: Vec::new() };
             let mut state = self.lock();
             for scope in self.hub.fleet_scopes() {
-                self.hub.restart_fleet(scope, &totals.beginning(scope));
+                self.hub.restart_fleet(scope, &totals.first_event(scope));
             }
             state.totals = Some(totals);
         }
@@ -220,12 +220,12 @@ impl FleetStream {
         totals.model.apply(&changed);
         totals.model.forget(present);
         totals.present = present;
-        totals.beginnings.clear();
+        totals.first_events.clear();
         changed.sort_by_key(|it| (it.sensor, it.bucket));
         for scope in self.hub.fleet_scopes() {
             if let Some(change) = totals.model.change(scope, &changed) {
                 let change = event::event("activity", None, &change);
-                self.hub.send_fleet(scope, &change, || totals.beginning(scope));
+                self.hub.send_fleet(scope, &change, || totals.first_event(scope));
             }
         }
     }

@@ -181,16 +181,16 @@ impl Hub {
         &self,
         scope: Option<Uuid>,
         change: &Bytes,
-        mut beginning: impl FnMut() -> Bytes,
+        mut first_event: impl FnMut() -> Bytes,
     ) {
         self.lock().fleet.retain(|(of, queue)| {
-            *of != scope || queue.push_or_restart(change.clone(), &mut beginning)
+            *of != scope || queue.push_or_restart(change.clone(), &mut first_event)
         });
     }
 
     /// Restarts the fleet's streams in this scope.
-    pub(super) fn restart_fleet(&self, scope: Option<Uuid>, beginning: &Bytes) {
-        self.lock().fleet.retain(|(of, queue)| *of != scope || queue.restart(beginning.clone()));
+    pub(super) fn restart_fleet(&self, scope: Option<Uuid>, first_event: &Bytes) {
+        self.lock().fleet.retain(|(of, queue)| *of != scope || queue.restart(first_event.clone()));
     }
 
     /// Dispatches events until every sender has closed. After a panic, readers of sensors may have missed

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_bounded_whatever_has_changed() {
+    fn the_size_of_an_event_is_bounded() {
         let network = Uuid::new_v4();
         let max = i64::MAX / 1_000_000;
         // Sensors that sent the items of 28 days at once, and many that sent one item.
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_says_how_much_it_is_now() {
+    fn a_change_holds_the_new_counts() {
         let (one, network) = (SensorIdentifier::random(), Uuid::new_v4());
         let mut model = Model::default();
         for (all, new) in [(2, 2), (5, 3)] {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_that_are_over_are_dropped() {
+    fn old_buckets_are_dropped() {
         let network = Uuid::new_v4();
         let mut model = Model::default();
         model.apply(&[activity(

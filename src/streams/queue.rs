@@ -43,12 +43,16 @@ impl Queue {
         true
     }
 
-    /// The same for a stream whose events are states: if the queue is full, `beginning` replaces all events, and the
+    /// The same for a stream whose events are states: if the queue is full, `first_event` replaces all events, and the
     /// reader misses nothing.
-    pub(super) fn push_or_restart(&self, event: Bytes, beginning: impl FnOnce() -> Bytes) -> bool {
+    pub(super) fn push_or_restart(
+        &self,
+        event: Bytes,
+        first_event: impl FnOnce() -> Bytes,
+    ) -> bool {
         let mut waiting = self.lock();
         if !waiting.ended && waiting.is_full_for(&event) {
-            waiting.restart(beginning());
+            waiting.restart(first_event());
         } else if !waiting.ended {
             waiting.put(event);
         }
@@ -56,10 +60,10 @@ impl Queue {
     }
 
     /// Replaces all events; false if the queue is closed.
-    pub(super) fn restart(&self, beginning: Bytes) -> bool {
+    pub(super) fn restart(&self, first_event: Bytes) -> bool {
         let mut waiting = self.lock();
         if !waiting.ended {
-            waiting.restart(beginning);
+            waiting.restart(first_event);
         }
         !waiting.ended
     }
@@ -96,10 +100,10 @@ impl Waiting {
         is_full && !self.events.is_empty()
     }
 
-    fn restart(&mut self, beginning: Bytes) {
+    fn restart(&mut self, first_event: Bytes) {
         self.events.clear();
         self.bytes = 0;
-        self.put(beginning);
+        self.put(first_event);
     }
 
     fn put(&mut self, event: Bytes) {
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slow_one_is_told_and_dropped() {
+    fn a_slow_reader_is_closed_with_a_reason() {
         for (size, expected) in [(1, MAX_EVENTS), (MAX_BYTES / 4, 4), (2 * MAX_BYTES, 1)] {
             let (queue, taken) = filled(10 * MAX_EVENTS, size);
             assert_eq!(taken, expected, "events of {size} bytes");
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_of_states_that_falls_behind_begins_anew() {
+    fn a_slow_reader_of_states_is_restarted() {
         let queue = Queue::default();
         let event = Bytes::from(vec![b'x'; MAX_BYTES / 4]);
         for _ in 0..4 {

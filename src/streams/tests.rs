@@ -26,7 +26,7 @@ async fn next(reader: &mut Reader) -> String {
 }
 
 #[actix_rt::test]
-async fn who_goes_leaves_nothing_behind_and_makes_room() {
+async fn a_reader_that_disconnects_frees_its_slot() {
     let (hub, _events) = hub(2);
     let sensor = SensorIdentifier::random();
     let first = hub.read_sensor(GRANT, sensor, None).unwrap();
@@ -42,7 +42,7 @@ async fn who_goes_leaves_nothing_behind_and_makes_room() {
 }
 
 #[actix_rt::test]
-async fn who_may_no_longer_read_is_told_and_dropped() {
+async fn a_reader_whose_grant_has_ended_is_closed_with_a_reason() {
     let (hub, _events) = hub(10);
     let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
     let by = |token| StreamGrant { token: Some(token), holder: Some(token), ..GRANT };
@@ -77,7 +77,7 @@ async fn who_may_no_longer_read_is_told_and_dropped() {
 }
 
 #[actix_rt::test]
-async fn one_caller_takes_a_quarter_of_the_streams_at_most() {
+async fn one_caller_has_at_most_a_quarter_of_the_streams() {
     let (hub, _events) = hub(8);
     let sensor = SensorIdentifier::random();
     let one = StreamGrant { holder: Some(Uuid::new_v4()), ..GRANT };

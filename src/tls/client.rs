@@ -89,7 +89,7 @@ fn configuration(options: &ClientOptions) -> Result<ClientConfig, FileError> {
                 certificates(FilePurpose::Certificate, certificate)?,
                 private_key(key)?,
             )
-            .map_err(|error| super::server::unfit(certificate, key, &error))?,
+            .map_err(|error| super::server::key_pair_error(certificate, key, &error))?,
     };
     configuration.alpn_protocols = options.protocol.iter().map(|name| (*name).into()).collect();
     Ok(configuration)

@@ -25,8 +25,8 @@ pub fn handshake_reason(error: &(dyn StdError + 'static)) -> Option<String> {
 
 fn reason(error: &Error) -> String {
     match error {
-        Error::InvalidCertificate(problem) => of_its_certificate(problem),
-        Error::AlertReceived(alert) => of_ours(*alert),
+        Error::InvalidCertificate(problem) => certificate_reason(problem),
+        Error::AlertReceived(alert) => alert_reason(*alert),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the server does not speak TLS on this port".into()
         }
@@ -39,7 +39,7 @@ fn reason(error: &Error) -> String {
 }
 
 /// The problem with the server's certificate.
-fn of_its_certificate(problem: &CertificateError) -> String {
+fn certificate_reason(problem: &CertificateError) -> String {
     match problem {
         CertificateError::Expired => "the server's certificate has expired".into(),
         CertificateError::ExpiredContext { not_after, .. } => {
@@ -86,7 +86,7 @@ fn of_its_certificate(problem: &CertificateError) -> String {
 }
 
 /// The problem that the server reported.
-fn of_ours(alert: AlertDescription) -> String {
+fn alert_reason(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
             "the server requires a client certificate".into()
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_is_asked_for_is_named() {
+    fn a_missing_client_certificate_is_explained() {
         let alert = Error::AlertReceived(AlertDescription::CertificateRequired);
         assert_eq!(
             handshake_reason(&io::Error::other(alert)).unwrap(),

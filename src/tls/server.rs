@@ -46,11 +46,11 @@ impl ResolvesServerCert for Renewed<CertifiedKey> {
 fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, FileError> {
     let chain = certificates(FilePurpose::Certificate, certificate)?;
     CertifiedKey::from_der(chain, private_key(key)?, &provider())
-        .map_err(|error| unfit(certificate, key, &error))
+        .map_err(|error| key_pair_error(certificate, key, &error))
 }
 
 /// Why a certificate and a key cannot be used together.
-pub(super) fn unfit(certificate: &Path, key: &Path, error: &Error) -> FileError {
+pub(super) fn key_pair_error(certificate: &Path, key: &Path, error: &Error) -> FileError {
     match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             let problem = format!("does not belong to the certificate {}", certificate.display());

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_books_are_exact_only_if_every_item_is_found() {
+    fn an_account_is_exact_only_if_every_item_is_found() {
         let mut account = Account { messages: 12, ..Account::default() };
         let items = &mut account.kinds[0];
         (items.published, items.distinct, items.bad) = (12, 9, 1);

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_measured_is_held_against_its_target() {
+    fn only_measured_figures_are_compared_with_targets() {
         let mut row = Row { name: "reads".into(), exact: true, ..Row::default() };
         row = row.against("without readers", vec![(0.89, 1.0)]);
         row.figures.extend([("read_p99_ms", 50.0), ("read_failures", 1.0)]);

@@ -3,7 +3,7 @@ use futures_util::FutureExt as _;
 
 #[test]
 fn a_sensor_is_watched_until_the_last_one_leaves() {
-    let (subscriptions, _news) = Subscriptions::new();
+    let (subscriptions, _events) = Subscriptions::new();
     let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
     assert!(subscriptions.is_empty());
     subscriptions.subscribe(one);
@@ -35,7 +35,7 @@ fn events_reach_subscribers_without_waiting_for_them() {
 
 #[actix_rt::test]
 async fn nobody_knows_of_a_subscriber_before_the_others_were_read() {
-    let (subscriptions, _news) = Subscriptions::new();
+    let (subscriptions, _events) = Subscriptions::new();
     assert!(subscriptions.known_to_peers().now_or_never().is_none());
     assert!(subscriptions.joined().now_or_never().is_none() && subscriptions.has_peers());
     subscriptions.set_known_version(None);

@@ -43,7 +43,7 @@ pub(crate) struct Totals {
     /// Shows them.
     pub(crate) progress: Option<ProgressBar>,
     /// Those of them to which nobody is subscribed.
-    pub(crate) unheard: u64,
+    pub(crate) without_subscriber: u64,
     /// Messages that the broker discarded and answered with an error.
     pub(crate) refused: u64,
     /// Messages that it never acknowledged.
@@ -151,7 +151,7 @@ impl Publisher {
         mut connection: PublisherConnection,
         mut timing: Timing,
     ) -> anyhow::Result<()> {
-        while let Err(error) = self.converse(&mut connection, &mut timing).await {
+        while let Err(error) = self.run_connection(&mut connection, &mut timing).await {
             if !self.reconnect {
                 return Err(error);
             }
@@ -176,7 +176,7 @@ impl Publisher {
     }
 
     /// Publishes over one connection; returns when there is nothing left to do.
-    async fn converse(
+    async fn run_connection(
         &mut self,
         connection: &mut PublisherConnection,
         timing: &mut Timing,
@@ -252,9 +252,9 @@ impl Publisher {
                 if let Some(latency) = &mut totals.latency {
                     record(latency, now - sent_at);
                 }
-                let is_unheard = reason == PublishAckReason::NoMatchingSubscribers;
-                if reason == PublishAckReason::Success || is_unheard {
-                    totals.unheard += u64::from(is_unheard);
+                let is_without_subscriber = reason == PublishAckReason::NoMatchingSubscribers;
+                if reason == PublishAckReason::Success || is_without_subscriber {
+                    totals.without_subscriber += u64::from(is_without_subscriber);
                     totals.acknowledged += 1;
                 } else {
                     totals.refused += 1;

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn never_more_in_flight_than_the_broker_takes_nor_than_the_limit() {
+    fn in_flight_messages_stay_within_both_limits() {
         let mut window = window(2, 3);
         assert!(!window.has_room());
         assert_eq!(sent(&mut window), [1, 2]);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_acknowledged_is_sent_again() {
+    fn unacknowledged_messages_are_sent_again() {
         let mut window = window(10, 4);
         sent(&mut window);
         assert!(acknowledge(&mut window, 2) && !acknowledge(&mut window, 2));

@@ -50,7 +50,7 @@ pub(super) const MESSAGES: [&str; 6] = [
 ];
 
 /// Of the messages with a bad item one in eight is broken as a whole.
-pub(super) fn spoils_message(random: &mut impl Rng) -> bool {
+pub(super) fn is_whole_message_invalid(random: &mut impl Rng) -> bool {
     random.random_ratio(1, 8)
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn an_item_is_one_element_so_that_its_neighbours_are_told_from_it() {
+    fn a_flawed_item_is_one_json_element() {
         for template in ITEMS {
             let item = filled(template, Revision(Some(3)), Timestamp::now(), Kind::Measurement);
             let payload = [b"[1,", &item[..], b",2]"].concat();
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_are_equal() {
+    fn no_two_flaws_are_equal() {
         let templates = ITEMS.iter().chain(&LOG_MESSAGES).chain(&MESSAGES);
         let mut seen = HashSet::new();
         for template in templates {

@@ -46,7 +46,7 @@ pub(super) struct Inventor {
     random: Xoshiro256PlusPlus,
     latest: Timestamp,
     /// Hundredths of a degree Celsius off the curve of the day.
-    warmth: u32,
+    temperature_offset: u32,
     measured: u32,
 }
 
@@ -54,8 +54,9 @@ impl Inventor {
     /// The sensor with this number in the fleet of this seed.
     pub(super) fn new(seed: u64, number: u64) -> Self {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed.rotate_left(32) ^ number);
-        let (warmth, measured) = (random.random_range(300..1_900), random.random_range(0..16));
-        Self { random, latest: Timestamp::default(), warmth, measured }
+        let (temperature_offset, measured) =
+            (random.random_range(300..1_900), random.random_range(0..16));
+        Self { random, latest: Timestamp::default(), temperature_offset, measured }
     }
 
     pub(super) fn next(
@@ -108,7 +109,7 @@ impl Inventor {
                 }
             }
         });
-        if is_first_bad && flaws::spoils_message(&mut self.random) {
+        if is_first_bad && flaws::is_whole_message_invalid(&mut self.random) {
             let message = (Revision(None), self.latest, kind);
             let payload = flaws::one_of(&flaws::MESSAGES, message, &mut self.random);
             return (Sent { kind, items: 1, bad: 1, copy: false }, payload);
@@ -124,7 +125,7 @@ impl Inventor {
         let (measured, draw) = (self.measured, self.random.random::<u32>());
         // Coldest before dawn, warmest in the afternoon.
         let of_day = (TAU * (taken_at.unix_seconds() / DAY_SECONDS - 0.375)).sin() * 600.0 + 700.0;
-        let temperature = of_day as u32 + self.warmth + draw % 40;
+        let temperature = of_day as u32 + self.temperature_offset + draw % 40;
         let (humidity, pressure) = (30 + draw / 64 % 61, 10_100 + draw / 4_096 % 60);
         let (is_charging, wind) = (measured.is_multiple_of(64), WINDS[(draw >> 29) as usize]);
         fmt::from_fn(move |out| {
@@ -157,7 +158,7 @@ impl Inventor {
         ];
         let (kind, written_at) = (Kind::LogMessage, self.later_than_all(now));
         if self.random.random_bool(invention.bad_share) {
-            let payload = if flaws::spoils_message(&mut self.random) {
+            let payload = if flaws::is_whole_message_invalid(&mut self.random) {
                 let message = (Revision(None), written_at, kind);
                 flaws::one_of(&flaws::MESSAGES, message, &mut self.random)
             } else {

@@ -70,7 +70,7 @@ struct ReceivedConfiguration<'a> {
 
 /// The one member of a configuration that a simulated sensor understands.
 #[derive(Deserialize)]
-struct Wish {
+struct RejectFlag {
     #[serde(default)]
     reject: serde_json::Value,
 }
@@ -101,7 +101,7 @@ impl SimulatedSensor {
             counts.malformed += u64::from(!payload.is_empty());
             return None;
         };
-        let rejects = serde_json::from_str::<Wish>(received.configuration.get())
+        let rejects = serde_json::from_str::<RejectFlag>(received.configuration.get())
             .is_ok_and(|wish| wish.reject == true);
         if rejects {
             counts.rejected += 1;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_applied_and_acknowledged_unless_it_asks_to_be_rejected() {
+    fn a_configuration_is_acknowledged_unless_it_has_the_reject_flag() {
         let mut sensors = sensors(Content::Invented(Invention::of_measurements(1)), None);
         let identifier = sensors.sensors[1].identifier;
         let topics = sensors.topics.clone();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_published_by_each_to_its_end() {
+    fn each_sensor_publishes_the_whole_series() {
         let file = "t,a\n2012-01-01,1.0\n2012-01-02,2\n2012-01-03,3\n";
         let series = Arc::new(Series::parse(file, None).unwrap());
         let mut sensors = sensors(Content::Recorded { series, per_message: 2 }, Some(4));

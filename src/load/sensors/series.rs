@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_as_written_and_words_stay_words() {
+    fn numbers_keep_their_text_and_other_cells_are_strings() {
         let file = "\u{feff}date, a ,b,c,d\n2012/01/01,0.0,12.80,drizzle,\n2012/01/02,-1e3,007,\"say \"\"x\"\"\",true\n";
         assert_eq!(
             items(file, None),
