@@ -13,6 +13,7 @@ mod authenticate;
 mod body;
 mod browser_guard;
 mod caller;
+mod config;
 mod configuration_diff;
 mod configurations;
 mod connection;
@@ -87,7 +88,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinError;
 use tracing_actix_web::TracingLogger;
 
-use crate::tls;
 use acceptor::Acceptor;
 use connection::ClientStream;
 use handshakes::Handshakes;
@@ -99,6 +99,7 @@ use token_cache::TokenCache;
 
 pub use access::AccessConfig;
 pub(crate) use browser_guard::is_loopback;
+pub use config::Config;
 pub use context::{Context, Ingest, Settings, Streams};
 pub use listeners::check_address;
 pub use openapi::{document, document_of_types};
@@ -109,36 +110,6 @@ const SHUTDOWN_TIMEOUT_SECS: u64 = 5;
 
 /// How long an HTTP/1 client may take to close a connection that we close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// `HTTP_…`
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// `HTTP_ADDR`
-    pub address: String,
-    /// `HTTP_WORKERS`
-    pub workers: usize,
-    /// `HTTP_CERTIFICATE_FILE`, `HTTP_KEY_FILE`: with them it is HTTPS, and nothing else.
-    pub tls: Option<tls::Server>,
-    /// `HTTP_MAX_BODY_BYTES`: a configuration travels to its sensor in one packet.
-    pub max_body_bytes: usize,
-    /// `HTTP_WRITE_TIMEOUT_SECS`: how long a client may leave its response unread before it is disconnected.
-    pub write_timeout_secs: u64,
-    /// `HTTP_MIN_BYTES_PER_SEC`: the minimum average over the same time; 0 for no limit.
-    pub min_bytes_per_sec: u64,
-    /// `HTTP_TIMEOUT_SECS`
-    pub timeout_secs: u64,
-    /// `CORS_ORIGINS`: whose pages may call from a browser.
-    pub cors_origins: Vec<String>,
-    /// `DASHBOARD`: whether the pages of the dashboard are served.
-    pub dashboard: bool,
-    /// Who may call.
-    pub access: AccessConfig,
-}
-
-impl Config {
-    /// The default address.
-    pub const DEFAULT_ADDRESS: &'static str = "127.0.0.1:8080";
-}
 
 /// Binds the address and prepares the server, which then wants to be awaited or spawned; returns the
 /// address that it got, which differs from the setting where that says port 0. Signals are left

@@ -136,7 +136,7 @@ async fn one(
     Path(path): Path<TokenPath>,
 ) -> Result<HttpResponse, Problem> {
     let row = context.store.token(caller.scope, path.token.0).await?;
-    found(row.map(identity), Kind::TokenNotFound)
+    found(row, Kind::TokenNotFound)
 }
 
 /// Revokes a token at once.
