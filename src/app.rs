@@ -71,8 +71,7 @@ pub struct App {
 }
 
 impl App {
-    /// # Errors
-    /// When the HTTP address cannot be bound.
+    /// Binds the HTTP address and starts every part.
     pub async fn start(
         config: Config,
         faults: Faults,
@@ -226,10 +225,7 @@ impl App {
 
     /// Runs until `shutdown`, waits for messages in flight, and stops. With DRAIN_ON_STOP it is drained first, until
     /// `shutdown` ends a second time.
-    ///
-    /// # Errors
-    /// When a migration or an essential part fails, or when that ends a drain. The process should be restarted; the broker keeps
-    /// unacknowledged messages.
+    /// If it fails, the process should be restarted; the broker keeps unacknowledged messages.
     pub async fn run_until(self, mut shutdown: impl AsyncFnMut()) -> anyhow::Result<()> {
         let Self {
             registration,

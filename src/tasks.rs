@@ -77,9 +77,7 @@ impl Tasks {
     }
 
     /// Runs `work` to its end.
-    ///
-    /// # Errors
-    /// When it panics; that is logged and counted already.
+    /// A panic is logged and counted already.
     pub async fn watch<T>(&self, task: Task, work: impl Future<Output = T>) -> Result<T, Panic> {
         let mut work = Box::pin(work);
         let outcome = AssertUnwindSafe(work.as_mut()).catch_unwind().await;

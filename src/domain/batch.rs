@@ -139,9 +139,6 @@ impl Batch {
     }
 
     /// The rows of one kind, each key once.
-    ///
-    /// # Panics
-    /// Never: a batch holds fewer than 2³² messages, and a message fewer items.
     pub fn rows(&self, kind: Kind) -> Rows {
         let mut row_refs = Vec::with_capacity(self.size.items);
         for (index, uplink) in self.uplinks.iter().enumerate() {

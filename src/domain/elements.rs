@@ -23,10 +23,8 @@ pub fn trim_payload(payload: &[u8]) -> &[u8] {
     trimmed
 }
 
-/// The elements, in `{"<member>": [ … ]}` or in an array by itself.
-///
-/// # Errors
-/// Why they cannot be separated: the code, and a detail.
+/// The elements, in `{"<member>": [ … ]}` or in an array by itself; or the code and a detail of why they cannot be
+/// separated.
 pub fn elements(kind: Kind, payload: &[u8]) -> Result<Vec<&[u8]>, (Reason, String)> {
     let payload = trim_payload(payload);
     let member = kind.envelope_member();

@@ -95,8 +95,7 @@ impl Faults {
         Self { actor_panics: Some(Arc::new(condition)), countdowns: None }
     }
 
-    /// # Panics
-    /// If the test injects a fault here.
+    /// Panics if the test injects a fault at this message.
     pub fn at_message(&self, uplink: &Uplink) {
         if let Some(condition) = &self.actor_panics {
             assert!(!condition(uplink), "a fault injected by a test");
@@ -104,8 +103,7 @@ impl Faults {
         self.at(Task::Actor);
     }
 
-    /// # Panics
-    /// If the test injects a fault here.
+    /// Panics if the test injects a fault here.
     pub fn at(&self, task: Task) {
         let Some(countdowns) = &self.countdowns else { return };
         // 0 means never; only the step from 1 to 0 panics.

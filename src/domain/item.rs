@@ -211,8 +211,6 @@ impl Items {
         }
     }
 
-    /// # Panics
-    /// When there is no such item.
     pub(super) fn remove(&mut self, index: usize) {
         match self {
             Self::Nothing | Self::AlreadyHandled(_) => unreachable!("there is no item"),

@@ -116,9 +116,6 @@ impl Uplink {
     }
 
     /// Turns items into rejections. `refused`: indexes in `items`, and a detail for each.
-    ///
-    /// # Panics
-    /// When there is no such item.
     pub fn reject_items(&mut self, mut refused: Vec<(u32, String)>, reason: Reason) {
         let rejected: HashSet<u32> =
             self.rejections.iter().filter_map(|it| it.item_index).collect();

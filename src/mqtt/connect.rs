@@ -84,9 +84,6 @@ impl From<io::Error> for ConnectFailure {
 }
 
 /// Uses a connector of ours on tokio, because ntex's own requires ntex's runtime.
-///
-/// # Errors
-/// When the broker is unreachable, answers too late, or refuses.
 pub async fn connect(
     broker: &BrokerUrl,
     options: &ConnectOptions,

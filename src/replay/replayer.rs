@@ -85,9 +85,7 @@ impl Replays {
     }
 
     /// Replays a page. Once started it is finished, even if the caller has disconnected.
-    ///
-    /// # Errors
-    /// When it cannot start; the rejections stay.
+    /// If it cannot start, the rejections stay.
     pub async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, ReplayError> {
         let (answer, report) = oneshot::channel();
         self.0.try_send((request, answer)).map_err(|error| match error {

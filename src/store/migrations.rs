@@ -25,17 +25,12 @@ select set_config('tributary.partition_days', $1, false), set_config('tributary.
 
 /// Applies the missing migrations, under a lock, so that one process does so at a time. Returns their
 /// names.
-///
-/// # Errors
-/// When the database is unavailable or does not use UTF8, or a migration fails, which is rolled back.
+/// A migration that fails is rolled back.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StoreError> {
     migrate_to(config, None).await
 }
 
 /// The same for an engine; none keeps the recorded one, which is PostgreSQL in a new database.
-///
-/// # Errors
-/// Those of [`migrate`]; and when the engine is not available, another one has been chosen, or a hot table has rows.
 pub async fn migrate_to(
     config: &Config,
     engine: Option<EngineName>,
@@ -62,9 +57,6 @@ pub async fn migrate_to(
 }
 
 /// The engine that is recorded in the database, whose extension is there.
-///
-/// # Errors
-/// When the database is unavailable, the migrations have not been applied, or the extension is missing or too old.
 pub async fn engine_of(config: &Config) -> Result<EngineName, StoreError> {
     let client = Connector::new(config, "tributary-check").connect().await?;
     let engine = recorded(&client).await?;

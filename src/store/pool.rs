@@ -45,7 +45,7 @@ const LATEST_TABLE: &str = "select limit_timestamp from retention_limit limit 0"
 pub(super) type Checkout<'a> = PooledConnection<'a, ReaderManager>;
 
 /// Reads, and writes off the hot path. Every call fails if the database is unavailable or does not answer
-/// in time; `# Errors` names only other causes.
+/// in time; their docs name only other causes.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool<ReaderManager>,
@@ -123,9 +123,6 @@ impl Store {
     }
 
     /// The engine of the database, which is read once.
-    ///
-    /// # Errors
-    /// When the migrations have not been applied.
     pub(super) async fn engine(&self, client: &Client) -> Result<&'static dyn Engine, StoreError> {
         let read = async || Ok(recorded(client).await?.engine());
         self.engine.get_or_try_init(read).await.copied()
@@ -133,9 +130,6 @@ impl Store {
 
     /// Limits a request to the time for one statement. After a timeout it is unknown whether a change was
     /// committed.
-    ///
-    /// # Errors
-    /// Those of the request; and when the database does not answer.
     pub(super) async fn within<T, E: From<StoreError>>(
         &self,
         request: impl Future<Output = Result<T, E>>,
@@ -154,9 +148,6 @@ impl Store {
 
     /// Waits for a turn of a long read, at most `DATABASE_READ_TIMEOUT_SECS`, without holding a
     /// connection. Without authentication there is no limit per caller.
-    ///
-    /// # Errors
-    /// When there is no turn in this time.
     pub async fn long_read(&self, caller: Option<Uuid>) -> Result<LongRead, StoreError> {
         let turn = tokio::time::timeout(self.statement_timeout, self.turns.long(caller)).await;
         turn.ok().flatten().ok_or(StoreError::LimitReached("long reads"))
@@ -180,9 +171,6 @@ impl Store {
 
     /// A connection that has passed its health check, so that no query waits for a server that has stopped
     /// responding.
-    ///
-    /// # Errors
-    /// When there is none within a second, or the migrations are being applied.
     pub(super) async fn connection(&self) -> Result<Checkout<'_>, StoreError> {
         self.connection_by(Instant::now() + CHECKOUT_TIMEOUT).await
     }
@@ -194,9 +182,6 @@ impl Store {
 
     /// A connection that the caller must check first
     /// ([`super::connections::reader::ReaderConnection::health_check`]), and replace if that fails.
-    ///
-    /// # Errors
-    /// Those of [`Self::connection`].
     pub(super) async fn unchecked_connection(
         &self,
         until: Instant,
@@ -256,9 +241,6 @@ impl Store {
     }
 
     /// Checks that the database answers, and has our tables.
-    ///
-    /// # Errors
-    /// When it does not, or not within a second.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let connection = self.answering(Instant::now() + CHECKOUT_TIMEOUT).await?;
         self.has_tables()?;

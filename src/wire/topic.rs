@@ -85,9 +85,6 @@ impl Topics {
 }
 
 /// Validates a topic prefix.
-///
-/// # Errors
-/// Says what is wrong with it.
 pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
     if prefix.contains(['+', '#']) {
         return Err("a topic prefix must not contain a wildcard, + or # [MQTT-4.7.1-1]");
@@ -102,9 +99,6 @@ pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
 }
 
 /// Validates the name of a group of shared subscriptions.
-///
-/// # Errors
-/// Says what is wrong with it.
 pub fn check_group(name: &str) -> Result<(), &'static str> {
     if name.contains(['/', '+', '#', '\0']) {
         return Err("the name of a group must not contain /, +, # or U+0000 [MQTT-4.8.2-2]");

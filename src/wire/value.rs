@@ -117,9 +117,6 @@ impl NestedValues {
 }
 
 /// Validates a text that is JSON already; on any other text the outcome is unspecified.
-///
-/// # Errors
-/// The first flaw.
 pub fn check(json: &str, nested_values: NestedValues) -> Result<(), Flawed> {
     ValueScan { json, at: 0, nested_values, is_metadata: false }.run(nested_values.max_depth())
 }

@@ -107,9 +107,6 @@ impl Store {
     }
 
     /// Creates a network.
-    ///
-    /// # Errors
-    /// When the name is taken, or the database is unavailable.
     pub async fn create_network(
         &self,
         identifier: NetworkIdentifier,
@@ -119,9 +116,6 @@ impl Store {
     }
 
     /// Renames a network; none if it does not exist.
-    ///
-    /// # Errors
-    /// When the name is taken, or the database is unavailable.
     pub async fn rename_network(
         &self,
         identifier: NetworkIdentifier,
@@ -147,9 +141,6 @@ impl Store {
 
     /// Deletes an empty network, and the tokens and users that are limited to it; false if it does not
     /// exist.
-    ///
-    /// # Errors
-    /// When it has sensors, or the database is unavailable.
     pub async fn delete_network(&self, identifier: NetworkIdentifier) -> Result<bool, AccessError> {
         Ok(self.change::<AccessError>(DELETE, &[(&identifier, Type::UUID)]).await? > 0)
     }

@@ -107,9 +107,6 @@ impl Store {
     }
 
     /// Stores a token, and returns its identifier. Also deletes expired tokens.
-    ///
-    /// # Errors
-    /// When the name is taken, the network or the user does not exist, or the database is unavailable.
     pub async fn create_token(&self, new: &NewToken) -> Result<Uuid, AccessError> {
         self.within(async {
             let connection = self.connection().await?;

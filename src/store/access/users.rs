@@ -101,9 +101,6 @@ delete from token where identifier in (
 
 impl Store {
     /// Creates a user.
-    ///
-    /// # Errors
-    /// When the name is taken, the network does not exist, or the database is unavailable.
     pub async fn create_user(&self, new: &NewUser) -> Result<Uuid, AccessError> {
         let identifier = Uuid::new_v4();
         let parameters: Parameters<'_> = &[
@@ -155,10 +152,6 @@ impl Store {
     }
 
     /// Changes a user of a scope, and ends the user's sessions; none if the user does not exist.
-    ///
-    /// # Errors
-    /// When the name is taken where the user goes, the network does not exist, or the database is
-    /// unavailable.
     pub async fn change_user(
         &self,
         own: Scope,

@@ -140,9 +140,7 @@ impl Store {
     }
 
     /// Records that these are about to be sent: heartbeats received later can acknowledge them.
-    ///
-    /// # Errors
-    /// When the database is unavailable; they must then not be sent.
+    /// If that fails they must not be sent.
     pub async fn record_sending(&self, sent: &[PendingConfiguration]) -> Result<(), StoreError> {
         if sent.is_empty() {
             return Ok(());
@@ -161,9 +159,7 @@ impl Store {
     }
 
     /// Records these as published.
-    ///
-    /// # Errors
-    /// When the database is unavailable; they are then published again.
+    /// If that fails they are published again.
     pub async fn record_publications(
         &self,
         published: &[(SensorIdentifier, i32, Timestamp)],
@@ -186,9 +182,7 @@ impl Store {
     }
 
     /// Records why the broker refused these.
-    ///
-    /// # Errors
-    /// When the database is unavailable; the next attempt records it.
+    /// If that fails the next attempt records it.
     pub async fn record_refusals(
         &self,
         refused: &[RefusedConfiguration],
@@ -223,9 +217,7 @@ impl Store {
     }
 
     /// Records these as cleared.
-    ///
-    /// # Errors
-    /// When the database is unavailable; they are then cleared again.
+    /// If that fails they are cleared again.
     pub async fn record_clearances(&self, cleared: &[SensorIdentifier]) -> Result<(), StoreError> {
         if cleared.is_empty() {
             return Ok(());

@@ -105,9 +105,6 @@ limit $3";
 impl Store {
     /// Commits the next revision of a sensor, unless the request is a repetition; none if the sensor does
     /// not exist.
-    ///
-    /// # Errors
-    /// When PostgreSQL refuses the value, or is unavailable.
     pub async fn create_configuration(
         &self,
         sensor: SensorIdentifier,

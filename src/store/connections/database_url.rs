@@ -39,9 +39,6 @@ const NAMES: &[&str] = &[
 const MIN_SIMILARITY: f64 = 0.7;
 
 /// Parses a connection string of either form, into the driver's settings and those of TLS.
-///
-/// # Errors
-/// When it is malformed, contradicts itself, or names a file that cannot be used.
 pub fn read_url(text: &str) -> Result<(tokio_postgres::Config, Ssl), UrlError> {
     let mut ssl = SslParameters::default();
     let mut driver_text = String::new();
@@ -96,9 +93,6 @@ pub fn describe(postgres: &tokio_postgres::Config, ssl: &Ssl) -> String {
 
 /// The connection string as pairs without the password, for a command line, which every user of the
 /// machine can read.
-///
-/// # Errors
-/// When it is malformed.
 pub fn without_password(text: &str) -> Result<String, UrlError> {
     let kept = parameters(text)?.into_iter().filter(|(name, _)| *name != "password");
     Ok(kept.map(|(name, value)| quoted(name, &value)).collect())

@@ -15,9 +15,6 @@ const SETTING: &str = "select current_setting('tributary.session', true)";
 const ROUNDS: usize = 3;
 
 /// Fails if a pooler in transaction or statement mode is in use.
-///
-/// # Errors
-/// When there is one, or the database is unavailable.
 pub async fn refuse_transaction_pooling(config: &Config) -> Result<(), StoreError> {
     let connector = Connector::new(config, "tributary-check");
     let (session, other) = (connector.connect().await?, connector.connect().await?);

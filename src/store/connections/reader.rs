@@ -48,9 +48,7 @@ impl ReaderConnection {
 
     /// Sets the planning, or sends the empty query. Other requests may be pipelined after it. Until it is
     /// answered the connection counts as lost.
-    ///
-    /// # Errors
-    /// When it is not answered in time, or the server became read-only: the connection is then lost.
+    /// If it fails the connection is lost.
     pub(in crate::store) async fn health_check(
         &self,
         planning: Planning,

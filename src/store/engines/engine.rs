@@ -92,9 +92,7 @@ pub(in crate::store) trait Engine: Debug + Send + Sync {
     }
 
     /// Creates a partition with all properties of its table, if it does not exist, and moves its rows there.
-    ///
-    /// # Errors
-    /// When it cannot be created now; its rows then go to the default partition.
+    /// If that fails, its rows go to the default partition.
     fn create<'a>(&'a self, client: &'a Client, partition: &'a NewPartition) -> Done<'a, ()>;
 
     /// Whether the statement of a page can have one plan for all parameters.

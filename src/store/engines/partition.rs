@@ -90,9 +90,7 @@ join pg_class of_index on of_index.oid = indrelid
 where of_index.relreplident = 'd'";
 
 /// Creates a partition if it does not exist, and moves its rows from the default partition.
-///
-/// # Errors
-/// When it cannot be created now; its rows then go to the default partition.
+/// If that fails, its rows go to the default partition.
 pub(in crate::store) async fn create(
     client: &Client,
     new: &NewPartition,

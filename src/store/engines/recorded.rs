@@ -63,9 +63,6 @@ impl EngineName {
     }
 
     /// Installs the extension if it is missing, and checks its version.
-    ///
-    /// # Errors
-    /// When it cannot be installed, or is too old.
     pub(in crate::store) async fn install_extension(
         self,
         client: &Client,
@@ -85,9 +82,6 @@ impl EngineName {
     }
 
     /// Checks that the extension is there, in a version that is new enough.
-    ///
-    /// # Errors
-    /// When it is not.
     pub(in crate::store) async fn check_extension(self, client: &Client) -> Result<(), StoreError> {
         let (name, Some(minimum)) = (self.name(), self.minimum()) else { return Ok(()) };
         let row = client.query_typed_opt(EXTENSION, &[(&name, Type::TEXT)]).await?;

@@ -178,9 +178,7 @@ impl Committer {
     }
 
     /// Commits a batch in one transaction.
-    ///
-    /// # Errors
-    /// Returns the batch. After an error during COMMIT it may have been stored; committed again in
+    /// On an error it returns the batch. After an error during COMMIT it may have been stored; committed again in
     /// [`CopyMode::Staged`], it is stored once.
     pub async fn commit(
         &self,
@@ -198,9 +196,6 @@ impl Committer {
 
     /// Finds the items of a one-message batch that PostgreSQL refuses, and rolls back. Returns the index
     /// in `items` of each, and PostgreSQL's message.
-    ///
-    /// # Errors
-    /// When the database fails for a reason other than an item.
     pub async fn isolate(&self, batch: &Batch) -> Result<Vec<(u32, String)>, StoreError> {
         let connection = self.connection().await?;
         self.answered(&connection, self.timeout, async {

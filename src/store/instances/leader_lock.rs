@@ -56,9 +56,7 @@ impl LeaderLock {
     }
 
     /// Whether this process holds the lock; takes it if nobody does.
-    ///
-    /// # Errors
-    /// When the database does not answer in time; the lock then counts as lost.
+    /// If it fails the lock counts as lost.
     pub async fn hold(&mut self) -> Result<bool, StoreError> {
         let held = in_time(ANSWER_TIMEOUT, self.try_hold()).await;
         self.is_held = matches!(held, Ok(true));

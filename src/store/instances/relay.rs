@@ -122,9 +122,6 @@ impl InstanceListener {
     }
 
     /// Closes a connection that does not answer, or whose server has become read-only: neither notifies of anything.
-    ///
-    /// # Errors
-    /// When it was closed.
     pub async fn check(&mut self) -> Result<(), StoreError> {
         let Some(client) = self.0.client.take() else { return Ok(()) };
         client.health_check("", LISTENER_TIMEOUT).await?;

@@ -96,21 +96,12 @@ impl Bench {
     }
 
     /// Creates an empty database; drops one that an earlier run left.
-    ///
-    /// # Errors
-    /// When the user lacks the privilege.
     pub async fn create_database(&self, name: &str) -> Result<(), StoreError> {
         self.drop_database(name).await?;
         Ok(self.client.batch_execute(&format!("create database {name}")).await?)
     }
 
     /// Drops a database, and closes its connections.
-    ///
-    /// # Errors
-    /// When the user lacks the privilege.
-    ///
-    /// # Panics
-    /// When the name does not have the benchmark's prefix.
     pub async fn drop_database(&self, name: &str) -> Result<(), StoreError> {
         assert!(name.starts_with(BENCHMARK_DATABASE_PREFIX), "{name} is not the benchmark's");
         let drop = format!("drop database if exists {name} with (force)");
@@ -215,9 +206,6 @@ impl Watch {
 }
 
 /// Migrates a database and creates the partitions that a service would have created.
-///
-/// # Errors
-/// When the database is unavailable, or not empty.
 pub async fn create_tables(config: &Config, engine: EngineName) -> Result<(), StoreError> {
     migrate_to(config, Some(engine)).await?;
     Housekeeper::new(Store::new(config), config).round().await.map(drop)

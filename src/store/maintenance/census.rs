@@ -7,9 +7,6 @@ use crate::store::{Store, StoreError};
 
 impl Store {
     /// The census of every hot table.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or its tables do not exist.
     pub async fn census(&self) -> Result<Vec<TableCensus>, StoreError> {
         Self::answered_within(BACKGROUND_TIMEOUT, async {
             let client = self.connection().await?;

@@ -86,9 +86,7 @@ impl Housekeeper {
     }
 
     /// Does everything that is due, and returns what waits for a lock.
-    ///
-    /// # Errors
-    /// The first failure; later steps are still done.
+    /// Returns the first failure; later steps are still done.
     pub async fn round(&self) -> Result<[BlockedPartitions; Kind::ALL.len()], StoreError> {
         Store::answered_within(ROUND_TIMEOUT, self.do_all()).await
     }

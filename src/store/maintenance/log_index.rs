@@ -77,9 +77,7 @@ impl From<Error> for IndexError {
 }
 
 /// Builds the index, partition by partition, and reports each that is done.
-///
-/// # Errors
-/// When the extension is missing, a table stays locked, or the database fails. Completed partitions keep their index.
+/// If it fails, completed partitions keep their index.
 pub async fn index_log_messages(
     config: &Config,
     mut done: impl FnMut(&str),

@@ -123,9 +123,6 @@ impl Partitions {
 
     /// Creates a partition that does not exist yet. If that is impossible now, the default partition stores its rows
     /// until the partition exists; they are then moved.
-    ///
-    /// # Errors
-    /// When the connection is lost.
     pub(in crate::store) async fn ensure(
         &self,
         engine: &dyn Engine,

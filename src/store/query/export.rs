@@ -133,9 +133,7 @@ impl Store {
     }
 
     /// Starts an export, and waits for its first chunk; none if the sensor or network does not exist.
-    ///
-    /// # Errors
-    /// When a limit is reached, or the database is unavailable.
+    /// Fails if a limit is reached.
     pub async fn export(
         &self,
         export: Export,

@@ -176,10 +176,7 @@ impl Journal {
 impl Store {
     /// Folds a part of the journal into the counts, in one transaction. After a timeout it retries with
     /// half the entries; the limit then grows slowly again.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or a single entry cannot be folded in time. The journal is
-    /// then unchanged.
+    /// If it fails the journal is unchanged.
     pub async fn fold_activity(&self) -> Result<Fold, StoreError> {
         Self::answered_within(FOLD_TIMEOUT, async {
             loop {

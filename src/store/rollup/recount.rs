@@ -191,9 +191,7 @@ impl RollUp {
     }
 
     /// Does everything that is due.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or a statement times out; the next round continues.
+    /// If it fails the next round continues.
     pub async fn round(&self, report: impl Fn(Option<Timestamp>)) -> Result<(), StoreError> {
         loop {
             let due_since = self.store.recount_due_since().await?;

@@ -96,10 +96,6 @@ select purge_timestamp is not null from deleted_sensor where identifier = $1 for
 
 impl Store {
     /// Creates a sensor with its first configuration.
-    ///
-    /// # Errors
-    /// When the name or the identifier is taken, the rows of a sensor that had the identifier are not
-    /// purged yet, or the database is unavailable.
     pub async fn create_sensor(&self, new: &NewSensor) -> Result<Sensor, SensorError> {
         self.within(async {
             let mut connection = self.connection().await?;
@@ -137,9 +133,6 @@ impl Store {
     }
 
     /// Changes a sensor; none if there is no such sensor.
-    ///
-    /// # Errors
-    /// When the name is taken, the network does not exist, or the database is unavailable.
     pub async fn change_sensor(
         &self,
         identifier: SensorIdentifier,

@@ -104,9 +104,7 @@ enum OtherPurge {
 impl Store {
     /// Deletes a sensor, its configurations and its hours, and inserts its tombstone; false if the sensor does not
     /// exist. [`Store::purge_sensor`] then deletes its rows.
-    ///
-    /// # Errors
-    /// When the database is unavailable, a fold takes longer than five seconds, or a commit longer than one.
+    /// Fails, too, if a fold takes longer than five seconds, or a commit longer than one.
     pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         self.within(async {
             let turn = timeout(CHECKOUT_TIMEOUT, self.deletion_permit.acquire()).await;
@@ -134,17 +132,13 @@ impl Store {
 
     /// Deletes the rows of a deleted sensor in the hot tables, and its rejections; returns their number.
     /// Waits for another process that is purging the sensor.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or it takes longer than half an hour.
+    /// Fails after half an hour.
     pub async fn purge_sensor(&self, identifier: SensorIdentifier) -> Result<u64, StoreError> {
         Ok(self.purge(identifier, OtherPurge::WaitFor).await?.unwrap_or(0))
     }
 
     /// Resumes an interrupted purge. False if another process is purging the sensor.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or it takes longer than half an hour.
+    /// Fails after half an hour.
     pub async fn resume_purge(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         Ok(self.purge(identifier, OtherPurge::Skip).await?.is_some())
     }
