@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
         "a non-empty payload has at least one item"
     );
     for item in 0..uplink.items.len() {
-        let (timestamp, _) = uplink.items.identity(item);
+        let timestamp = uplink.items.head(item).timestamp;
         let latest = (Timestamp::MAX_UNIX_SECONDS * 1e6) as i64;
         assert!((0..=latest).contains(&timestamp.unix_microseconds()));
     }

@@ -184,7 +184,7 @@ impl BatchSize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AckTokens, ByteRange, Items, Measurement, RawMessage};
+    use crate::domain::{AckTokens, ByteRange, ItemHead, Items, Measurement, RawMessage};
     use proptest::prelude::*;
     use smallvec::SmallVec;
     use uuid::Uuid;
@@ -206,10 +206,11 @@ mod tests {
             .items
             .iter()
             .map(|(second, content)| Measurement {
-                timestamp: Timestamp::from_unix_microseconds(i64::from(*second)),
-                timed_at_receipt: false,
-                digest: u64::from(*content),
-                revision: Some(0),
+                head: ItemHead {
+                    timestamp: Timestamp::from_unix_microseconds(i64::from(*second)),
+                    digest: u64::from(*content),
+                    ..ItemHead::default()
+                },
                 value: ByteRange { start: 0, end: 2 },
             })
             .collect();

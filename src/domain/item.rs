@@ -51,17 +51,25 @@ impl Kind {
     }
 }
 
-/// A measurement.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Measurement {
-    /// When the sensor took it.
+/// What the items of each kind have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ItemHead {
+    /// When the sensor took, wrote or sent it.
     pub timestamp: Timestamp,
     /// The sensor named no time, so that the timestamp is that of its receipt.
     pub timed_at_receipt: bool,
     /// See [`content_digest`].
     pub digest: u64,
-    /// The configuration under which it was taken; none: under none from the server.
+    /// The configuration under which it was taken or written, or which a heartbeat acknowledges; none: under none
+    /// from the server.
     pub revision: Option<i32>,
+}
+
+/// A measurement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Measurement {
+    /// Time, digest and revision.
+    pub head: ItemHead,
     /// The text of a JSON object, in the payload.
     pub value: ByteRange,
 }
@@ -98,14 +106,8 @@ impl Severity {
 /// A log message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogMessage {
-    /// When the sensor wrote it.
-    pub timestamp: Timestamp,
-    /// See [`Measurement`].
-    pub timed_at_receipt: bool,
-    /// See [`content_digest`].
-    pub digest: u64,
-    /// The configuration under which it was written; none: under none from the server.
-    pub revision: Option<i32>,
+    /// Time, digest and revision.
+    pub head: ItemHead,
     /// Severity.
     pub severity: Severity,
     /// Not empty.
@@ -117,14 +119,8 @@ pub struct LogMessage {
 /// A heartbeat: the sensor has applied a revision, or failed to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
-    /// When the sensor sent it.
-    pub timestamp: Timestamp,
-    /// See [`Measurement`].
-    pub timed_at_receipt: bool,
-    /// See [`content_digest`].
-    pub digest: u64,
-    /// The revision that it acknowledges; none: the sensor runs under none from the server.
-    pub revision: Option<i32>,
+    /// Time, digest and revision.
+    pub head: ItemHead,
     /// Whether the sensor could apply it.
     pub success: bool,
 }
@@ -170,45 +166,39 @@ impl Items {
         self.len() == 0
     }
 
-    /// The highest revision of the items, none if they have none; none if there is no item.
-    pub fn newest_revision(&self) -> Option<Option<i32>> {
+    /// Time, digest and revision of an item.
+    pub fn head(&self, index: usize) -> &ItemHead {
         match self {
-            Self::Nothing | Self::AlreadyHandled(_) => None,
-            Self::Measurements(items) => items.iter().map(|item| item.revision).max(),
-            Self::LogMessages(items) => items.iter().map(|item| item.revision).max(),
-            Self::Heartbeats(items) => items.iter().map(|item| item.revision).max(),
-        }
-    }
-
-    /// How many of them are of a later time than this.
-    pub fn count_later_than(&self, time: Timestamp) -> u64 {
-        let count = match self {
-            Self::Nothing | Self::AlreadyHandled(_) => 0,
-            Self::Measurements(items) => items.iter().filter(|it| it.timestamp > time).count(),
-            Self::LogMessages(items) => items.iter().filter(|it| it.timestamp > time).count(),
-            Self::Heartbeats(items) => items.iter().filter(|it| it.timestamp > time).count(),
-        };
-        count as u64
-    }
-
-    /// Whether the timestamps of some are those of their receipt.
-    pub fn has_timed_at_receipt(&self) -> bool {
-        match self {
-            Self::Nothing | Self::AlreadyHandled(_) => false,
-            Self::Measurements(items) => items.iter().any(|it| it.timed_at_receipt),
-            Self::LogMessages(items) => items.iter().any(|it| it.timed_at_receipt),
-            Self::Heartbeats(items) => items.iter().any(|it| it.timed_at_receipt),
+            Self::Nothing | Self::AlreadyHandled(_) => unreachable!("there is no item"),
+            Self::Measurements(items) => &items[index].head,
+            Self::LogMessages(items) => &items[index].head,
+            Self::Heartbeats(items) => &items[index].head,
         }
     }
 
     /// Timestamp and digest of an item: with the sensor, the key of its row.
     pub fn identity(&self, index: usize) -> (Timestamp, u64) {
-        match self {
-            Self::Nothing | Self::AlreadyHandled(_) => unreachable!("there is no item"),
-            Self::Measurements(items) => (items[index].timestamp, items[index].digest),
-            Self::LogMessages(items) => (items[index].timestamp, items[index].digest),
-            Self::Heartbeats(items) => (items[index].timestamp, items[index].digest),
-        }
+        let head = self.head(index);
+        (head.timestamp, head.digest)
+    }
+
+    fn heads(&self) -> impl Iterator<Item = &ItemHead> {
+        (0..self.len()).map(|index| self.head(index))
+    }
+
+    /// The highest revision of the items, none if they have none; none if there is no item.
+    pub fn newest_revision(&self) -> Option<Option<i32>> {
+        self.heads().map(|head| head.revision).max()
+    }
+
+    /// How many of them are of a later time than this.
+    pub fn count_later_than(&self, time: Timestamp) -> u64 {
+        self.heads().filter(|head| head.timestamp > time).count() as u64
+    }
+
+    /// Whether the timestamps of some are those of their receipt.
+    pub fn has_timed_at_receipt(&self) -> bool {
+        self.heads().any(|head| head.timed_at_receipt)
     }
 
     pub(super) fn remove(&mut self, index: usize) {

@@ -35,7 +35,9 @@ pub use faults::{Faults, Task};
 pub use flow::{Flow, FlowSnapshot};
 pub use health::{Condition, Health, Part};
 pub use identifier::SensorIdentifier;
-pub use item::{Heartbeat, Items, Kind, LogMessage, Measurement, Severity, content_digest};
+pub use item::{
+    Heartbeat, ItemHead, Items, Kind, LogMessage, Measurement, Severity, content_digest,
+};
 pub use leadership::Leadership;
 pub use ledger::{
     KindCounts, LEDGER_ENTRY_COUNT, Ledger, LedgerEntry, LedgerSnapshot, Tally, ledger_names,

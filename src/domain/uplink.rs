@@ -148,14 +148,12 @@ impl Uplink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AckTokens, Heartbeat, Timestamp};
+    use crate::domain::{AckTokens, Heartbeat, ItemHead, Timestamp};
     use smallvec::SmallVec;
 
     fn three_heartbeats(payload: &[u8]) -> Uplink {
-        let (timestamp, digest, revision, success) = (Timestamp::default(), 0, Some(0), true);
-        let timed_at_receipt = false;
-        let heartbeat = Heartbeat { timestamp, timed_at_receipt, digest, revision, success };
-        let message = RawMessage::new("heartbeats/x", payload, timestamp, false);
+        let heartbeat = Heartbeat { head: ItemHead::default(), success: true };
+        let message = RawMessage::new("heartbeats/x", payload, Timestamp::default(), false);
         Uplink {
             kind: Some(Kind::Heartbeat),
             items: Items::Heartbeats(SmallVec::from_elem(heartbeat, 3)),

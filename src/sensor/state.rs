@@ -85,7 +85,7 @@ impl SensorState {
                 && reported < Some(desired);
         }
         let acknowledges = matches!(items, Items::Heartbeats(heartbeats)
-            if heartbeats.iter().any(|heartbeat| heartbeat.revision == Some(desired)));
+            if heartbeats.iter().any(|heartbeat| heartbeat.head.revision == Some(desired)));
         !acknowledges
     }
 
@@ -133,7 +133,7 @@ impl SensorState {
 mod tests {
     use super::*;
     use crate::domain::{
-        AckTokens, ByteRange, Heartbeat, Measurement, RawMessage, SensorIdentifier,
+        AckTokens, ByteRange, Heartbeat, ItemHead, Measurement, RawMessage, SensorIdentifier,
     };
     use smallvec::smallvec;
 
@@ -150,10 +150,11 @@ mod tests {
             sensor: Some(SensorIdentifier::random()),
             kind: Some(Kind::Heartbeat),
             items: Items::Heartbeats(smallvec![Heartbeat {
-                timestamp: second(at),
-                timed_at_receipt: false,
-                digest: 0,
-                revision: revision.into(),
+                head: ItemHead {
+                    timestamp: second(at),
+                    revision: revision.into(),
+                    ..ItemHead::default()
+                },
                 success: true
             }]),
             rejections: Vec::new(),
@@ -193,10 +194,11 @@ mod tests {
         for (reported, at) in [(3, 60), (7, 120), (0, 180)] {
             let mut measurement = heartbeat(reported, at);
             let item = Measurement {
-                timestamp: second(at),
-                timed_at_receipt: false,
-                digest: 0,
-                revision: Some(reported),
+                head: ItemHead {
+                    timestamp: second(at),
+                    revision: Some(reported),
+                    ..ItemHead::default()
+                },
                 value: ByteRange { start: 0, end: 0 },
             };
             measurement.items = Items::Measurements(smallvec![item]);

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::domain::{
-    AckTokens, Heartbeat, Items, Kind, Leadership, Ledger, RawMessage, SensorIdentifier,
+    AckTokens, Heartbeat, ItemHead, Items, Kind, Leadership, Ledger, RawMessage, SensorIdentifier,
     Subscriptions, Timestamp, Uplink,
 };
 use crate::metrics::Metrics;
@@ -70,15 +70,12 @@ fn router(metrics: &Arc<Metrics>) -> Router {
 
 fn heartbeat(sensor: SensorIdentifier) -> Box<Uplink> {
     let (ack_tokens, _lost) = AckTokens::new();
-    let (timestamp, digest) = (Timestamp::now(), 0);
+    let timestamp = Timestamp::now();
     Box::new(Uplink {
         sensor: Some(sensor),
         kind: Some(Kind::Heartbeat),
         items: Items::Heartbeats(smallvec![Heartbeat {
-            timestamp,
-            timed_at_receipt: false,
-            digest,
-            revision: Some(0),
+            head: ItemHead { timestamp, revision: Some(0), ..ItemHead::default() },
             success: true
         }]),
         rejections: Vec::new(),

@@ -6,14 +6,13 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::item::{
-    ItemTime, accept_revision, heartbeat, holds_nul, log_message, measurement, range_of,
-    split_message,
+    accept_revision, heartbeat, holds_nul, log_message, measurement, range_of, split_message,
 };
 use super::receipt::InPlace;
 use super::{ItemRefusal, MessageRefusal, RefusedItem, Rules, form, value};
 use crate::domain::{
-    Heartbeat, Items, Kind, LogMessage, Measurement, ObjectMembers, Reason, Severity, Timestamp,
-    elements, malformed_value,
+    Heartbeat, ItemHead, Items, Kind, LogMessage, Measurement, ObjectMembers, Reason, Severity,
+    Timestamp, elements, malformed_value,
 };
 
 /// The items that can be stored and those that cannot, or why the whole message is refused.
@@ -164,17 +163,20 @@ impl<'a> Members<'a> {
         })
     }
 
-    fn time(&self, rules: Rules) -> Result<ItemTime, ItemRefusal> {
-        match self.optional("timestamp")? {
-            Some(value) if value.get() != "null" => self.timestamp().map(ItemTime::of_sensor),
+    /// Without digest.
+    fn head(&self, rules: Rules) -> Result<ItemHead, ItemRefusal> {
+        let revision = self.revision()?;
+        let (timestamp, timed_at_receipt) = match self.optional("timestamp")? {
+            Some(value) if value.get() != "null" => (self.timestamp()?, false),
             missing => match rules.in_place {
-                InPlace::Receipt(timestamp) => Ok(ItemTime::of_receipt(timestamp)),
+                InPlace::Receipt(timestamp) => (timestamp, true),
                 InPlace::Nothing(why) => {
                     let what = if missing.is_some() { "null" } else { "missing" };
-                    Err((Reason::InvalidTimestamp, format!("timestamp is {what}{why}")))
+                    return Err((Reason::InvalidTimestamp, format!("timestamp is {what}{why}")));
                 }
             },
-        }
+        };
+        Ok(ItemHead { timestamp, timed_at_receipt, digest: 0, revision })
     }
 
     fn timestamp(&self) -> Result<Timestamp, ItemRefusal> {
@@ -230,14 +232,13 @@ fn read_measurement(
     payload: &[u8],
     rules: Rules,
 ) -> Result<Measurement, ItemRefusal> {
-    let revision = item.revision()?;
-    let time = item.time(rules)?;
+    let head = item.head(rules)?;
     let value = item
         .optional("value")?
         .ok_or_else(|| (Reason::InvalidValue, "value is missing".to_owned()))?;
     value::check(value.get(), rules.nested_values)
         .map_err(|value::Flawed { flaw, .. }| (flaw.reason(), format!("in value: {flaw}")))?;
-    Ok(measurement(revision, time, value, payload))
+    Ok(measurement(head, value, payload))
 }
 
 fn read_log_message(item: &Members<'_>, rules: Rules) -> Result<LogMessage, ItemRefusal> {
@@ -248,22 +249,21 @@ fn read_log_message(item: &Members<'_>, rules: Rules) -> Result<LogMessage, Item
             format!("severity is {}; expected {SEVERITY}", excerpt(&severity)),
         )
     })?;
-    let revision = item.revision()?;
-    let time = item.time(rules)?;
+    let head = item.head(rules)?;
     let subject = match item.optional("subject")? {
         Some(value) => text(value, "subject", Reason::InvalidSubject, TEXT)?,
         None => String::new(),
     };
     let details = item.optional_text("details", Reason::InvalidDetails, "a string, or null")?;
     if !subject.is_empty() {
-        return Ok(log_message(revision, time, severity, &subject, details.as_deref()));
+        return Ok(log_message(head, severity, &subject, details.as_deref()));
     }
     let message = item.optional_text("message", Reason::InvalidSubject, TEXT)?.unwrap_or_default();
     let (subject, details) = split_message(&message, details.as_deref());
     if subject.is_empty() {
         return Err((Reason::InvalidSubject, "subject is missing or empty".into()));
     }
-    Ok(log_message(revision, time, severity, subject, details.as_deref()))
+    Ok(log_message(head, severity, subject, details.as_deref()))
 }
 
 const TEXT: &str = "a non-empty string";
@@ -271,10 +271,9 @@ const TEXT: &str = "a non-empty string";
 const SEVERITY: &str = "info, warning or error";
 
 fn read_heartbeat(item: &Members<'_>, rules: Rules) -> Result<Heartbeat, ItemRefusal> {
-    let revision = item.revision()?;
-    let time = item.time(rules)?;
+    let head = item.head(rules)?;
     let success = item.read("success", Reason::InvalidSuccess, "true or false")?;
-    Ok(heartbeat(revision, time, success))
+    Ok(heartbeat(head, success))
 }
 
 /// The beginning of a text, for a sentence.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::receipt::InPlace;
 use super::{Rules, value};
 use crate::domain::{
-    ByteRange, Heartbeat, LogMessage, Measurement, Severity, Timestamp, content_digest,
+    ByteRange, Heartbeat, ItemHead, LogMessage, Measurement, Severity, Timestamp, content_digest,
 };
 
 /// The rules that turn a wire item into a domain item.
@@ -21,33 +21,16 @@ pub(super) trait WireItem<'de>: Deserialize<'de> {
     fn accept(self, payload: &'de [u8], rules: Rules) -> Option<Self::Item>;
 }
 
-/// When an item is dated, and whether that is when it was received.
-#[derive(Clone, Copy)]
-pub(super) struct ItemTime {
-    pub(super) timestamp: Timestamp,
-    pub(super) timed_at_receipt: bool,
-}
-
-impl ItemTime {
-    pub(super) const fn of_sensor(timestamp: Timestamp) -> Self {
-        Self { timestamp, timed_at_receipt: false }
-    }
-
-    pub(super) const fn of_receipt(timestamp: Timestamp) -> Self {
-        Self { timestamp, timed_at_receipt: true }
-    }
-}
-
 impl Rules {
-    /// `seconds`: the item's timestamp, none if it is missing or null.
-    fn time(self, seconds: Option<f64>) -> Option<ItemTime> {
-        match seconds {
-            Some(seconds) => Timestamp::from_unix_seconds(seconds).map(ItemTime::of_sensor),
-            None => match self.in_place {
-                InPlace::Receipt(timestamp) => Some(ItemTime::of_receipt(timestamp)),
-                InPlace::Nothing(_) => None,
-            },
-        }
+    /// `seconds`: the item's timestamp, none if it is missing or null. The digest is not computed yet.
+    fn head(self, seconds: Option<f64>, revision: Option<i32>) -> Option<ItemHead> {
+        let (timestamp, timed_at_receipt) = match (seconds, self.in_place) {
+            (Some(seconds), _) => (Timestamp::from_unix_seconds(seconds)?, false),
+            (None, InPlace::Receipt(timestamp)) => (timestamp, true),
+            (None, InPlace::Nothing(_)) => return None,
+        };
+        let revision = accept_revision(revision)?;
+        Some(ItemHead { timestamp, timed_at_receipt, digest: 0, revision })
     }
 }
 
@@ -92,10 +75,9 @@ impl<'de> WireItem<'de> for WireMeasurement<'de> {
     type Item = Measurement;
 
     fn accept(self, payload: &'de [u8], rules: Rules) -> Option<Measurement> {
-        let time = rules.time(self.timestamp)?;
-        let revision = accept_revision(self.revision)?;
+        let head = rules.head(self.timestamp, self.revision)?;
         value::check(self.value.get(), rules.nested_values).ok()?;
-        Some(measurement(revision, time, self.value, payload))
+        Some(measurement(head, self.value, payload))
     }
 }
 
@@ -103,22 +85,21 @@ impl<'de> WireItem<'de> for WireLogMessage<'de> {
     type Item = LogMessage;
 
     fn accept(self, _payload: &'de [u8], rules: Rules) -> Option<LogMessage> {
-        let time = rules.time(self.timestamp)?;
-        let revision = accept_revision(self.revision)?;
+        let head = rules.head(self.timestamp, self.revision)?;
         let severity = Severity::parse(&self.severity)?;
         let details = self.details.as_deref();
         if holds_nul(&self.subject) || details.is_some_and(holds_nul) {
             return None;
         }
         if !self.subject.is_empty() {
-            return Some(log_message(revision, time, severity, &self.subject, details));
+            return Some(log_message(head, severity, &self.subject, details));
         }
         let message: String = serde_json::from_str(self.message?.get()).ok()?;
         let (subject, details) = split_message(&message, details);
         if subject.is_empty() || holds_nul(&message) {
             return None;
         }
-        Some(log_message(revision, time, severity, subject, details.as_deref()))
+        Some(log_message(head, severity, subject, details.as_deref()))
     }
 }
 
@@ -126,9 +107,8 @@ impl<'de> WireItem<'de> for WireHeartbeat {
     type Item = Heartbeat;
 
     fn accept(self, _payload: &'de [u8], rules: Rules) -> Option<Heartbeat> {
-        let time = rules.time(self.timestamp)?;
-        let revision = accept_revision(self.revision)?;
-        Some(heartbeat(revision, time, self.success))
+        let head = rules.head(self.timestamp, self.revision)?;
+        Some(heartbeat(head, self.success))
     }
 }
 
@@ -162,21 +142,13 @@ pub(super) fn holds_nul(text: &str) -> bool {
     text.as_bytes().contains(&0)
 }
 
-pub(super) fn measurement(
-    revision: Option<i32>,
-    time: ItemTime,
-    value: &RawValue,
-    payload: &[u8],
-) -> Measurement {
-    let digest = content_digest(revision, &[value.get().as_bytes()]);
-    let ItemTime { timestamp, timed_at_receipt } = time;
-    let value = range_of(value.get().as_bytes(), payload);
-    Measurement { timestamp, timed_at_receipt, digest, revision, value }
+pub(super) fn measurement(mut head: ItemHead, value: &RawValue, payload: &[u8]) -> Measurement {
+    head.digest = content_digest(head.revision, &[value.get().as_bytes()]);
+    Measurement { head, value: range_of(value.get().as_bytes(), payload) }
 }
 
 pub(super) fn log_message(
-    revision: Option<i32>,
-    time: ItemTime,
+    mut head: ItemHead,
     severity: Severity,
     subject: &str,
     details: Option<&str>,
@@ -189,23 +161,13 @@ pub(super) fn log_message(
         marker,
         details.unwrap_or_default().as_bytes(),
     ];
-    let digest = content_digest(revision, &parts);
-    let ItemTime { timestamp, timed_at_receipt } = time;
-    LogMessage {
-        timestamp,
-        timed_at_receipt,
-        digest,
-        revision,
-        severity,
-        subject: subject.into(),
-        details: details.map(Into::into),
-    }
+    head.digest = content_digest(head.revision, &parts);
+    LogMessage { head, severity, subject: subject.into(), details: details.map(Into::into) }
 }
 
-pub(super) fn heartbeat(revision: Option<i32>, time: ItemTime, success: bool) -> Heartbeat {
-    let digest = content_digest(revision, &[&[u8::from(success)]]);
-    let ItemTime { timestamp, timed_at_receipt } = time;
-    Heartbeat { timestamp, timed_at_receipt, digest, revision, success }
+pub(super) fn heartbeat(mut head: ItemHead, success: bool) -> Heartbeat {
+    head.digest = content_digest(head.revision, &[&[u8::from(success)]]);
+    Heartbeat { head, success }
 }
 
 /// The range of a part of the payload.

@@ -33,8 +33,8 @@ fn reads_the_three_kinds() {
         br#"{"measurements":[{"revision":7,"timestamp":1700000000.25,"value":{"a":1.0}}]}"#,
     );
     let Items::Measurements(items) = &uplink.items else { panic!("{uplink:?}") };
-    assert_eq!(items[0].revision, Some(7));
-    assert_eq!(items[0].timestamp.unix_microseconds(), 1_700_000_000_250_000);
+    assert_eq!(items[0].head.revision, Some(7));
+    assert_eq!(items[0].head.timestamp.unix_microseconds(), 1_700_000_000_250_000);
     assert_eq!(uplink.message.bytes(items[0].value), br#"{"a":1.0}"#);
     assert_eq!(uplink.sensor, SensorIdentifier::parse(SENSOR));
 
@@ -92,7 +92,9 @@ fn an_item_without_a_timestamp_is_dated_by_its_receipt_if_it_cannot_come_again()
     for (payload, refused) in [(&fast, 0), (&careful, 1)] {
         let uplink = decode_timed(payload.as_bytes(), |message| message.delivered_once = true);
         let Items::Measurements(items) = &uplink.items else { panic!("{uplink:?}") };
-        let times = items.iter().map(|it| (it.timestamp.unix_microseconds(), it.timed_at_receipt));
+        let times = items
+            .iter()
+            .map(|it| (it.head.timestamp.unix_microseconds(), it.head.timed_at_receipt));
         let expected =
             [(7_000_000, true), (7_000_001, true), (5_000_000, false), (7_000_003, true)];
         assert_eq!(

@@ -62,17 +62,16 @@ impl Recent {
 mod tests {
     use super::*;
     use crate::domain::{
-        AckTokens, ByteRange, Items, Kind, Measurement, RawMessage, SensorIdentifier, Timestamp,
+        AckTokens, ByteRange, ItemHead, Items, Kind, Measurement, RawMessage, SensorIdentifier,
+        Timestamp,
     };
 
     fn batch(sensor: SensorIdentifier, digests: &[u64]) -> Batch {
         let (ack_tokens, _lost) = AckTokens::new();
         let uplink = |(sequence, digest): (u64, &u64)| {
             let value = ByteRange { start: 0, end: 2 };
-            let timestamp = Timestamp::default();
-            let (digest, timed_at_receipt) = (*digest, false);
-            let item =
-                Measurement { timestamp, timed_at_receipt, digest, revision: Some(0), value };
+            let head = ItemHead { digest: *digest, ..ItemHead::default() };
+            let item = Measurement { head, value };
             Box::new(Uplink {
                 sensor: Some(sensor),
                 kind: Some(Kind::Measurement),

@@ -49,8 +49,8 @@ pub(in crate::store) async fn write(
     };
     let sensors: Vec<_> = first.iter().map(|(sensor, ..)| *sensor).collect();
     let revisions: Vec<i32> =
-        first.iter().filter_map(|(.., heartbeat)| heartbeat.revision).collect();
-    let timestamp = column(|(.., heartbeat)| heartbeat.timestamp);
+        first.iter().filter_map(|(.., heartbeat)| heartbeat.head.revision).collect();
+    let timestamp = column(|(.., heartbeat)| heartbeat.head.timestamp);
     let received = column(|(_, uplink, _)| uplink.message.received_at);
     let success: Vec<bool> = first.iter().map(|(.., heartbeat)| heartbeat.success).collect();
     let rows = connection
@@ -77,11 +77,11 @@ fn first_of_each<'a, 'b>(
     for row in heartbeats {
         let (uplink, heartbeat) = copy::heartbeat(batch, row);
         // A retained one may have been published long before the revision was sent.
-        if heartbeat.revision.is_none() || uplink.message.retained {
+        if heartbeat.head.revision.is_none() || uplink.message.retained {
             continue;
         }
         let arrival = (row.uplink, row.item);
-        match first.entry((row.sensor, heartbeat.revision)) {
+        match first.entry((row.sensor, heartbeat.head.revision)) {
             Entry::Vacant(entry) => {
                 entry.insert((arrival, uplink, heartbeat));
             }
@@ -95,6 +95,6 @@ fn first_of_each<'a, 'b>(
         .into_iter()
         .map(|((sensor, _), (_, uplink, heartbeat))| (sensor, uplink, heartbeat))
         .collect();
-    sorted.sort_unstable_by_key(|(sensor, _, heartbeat)| (*sensor, heartbeat.revision));
+    sorted.sort_unstable_by_key(|(sensor, _, heartbeat)| (*sensor, heartbeat.head.revision));
     sorted
 }

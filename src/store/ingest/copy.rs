@@ -77,31 +77,31 @@ impl Encoder {
         let (uplink, item) = measurement(batch, row);
         let value = uplink.message.bytes(item.value);
         self.buffer.reserve(COMMON_BYTES + 5 + value.len() + 5);
-        self.common(6, row, uplink.message.received_at, item.revision);
+        self.common(6, row, uplink.message.received_at, item.head.revision);
         self.length(1 + value.len());
         self.buffer.put_u8(JSONB_VERSION);
         self.buffer.put_slice(value);
-        self.timed_at_receipt(item.timed_at_receipt);
+        self.timed_at_receipt(item.head.timed_at_receipt);
     }
 
     fn log_message(&mut self, batch: &Batch, row: &RowRef) {
         let (uplink, item) = log_message(batch, row);
-        self.common(8, row, uplink.message.received_at, item.revision);
+        self.common(8, row, uplink.message.received_at, item.head.revision);
         self.text(item.severity.name());
         self.text(&item.subject);
         match &item.details {
             Some(details) => self.text(details),
             None => self.buffer.put_i32(NULL),
         }
-        self.timed_at_receipt(item.timed_at_receipt);
+        self.timed_at_receipt(item.head.timed_at_receipt);
     }
 
     fn heartbeat(&mut self, batch: &Batch, row: &RowRef) {
         let (uplink, item) = heartbeat(batch, row);
-        self.common(6, row, uplink.message.received_at, item.revision);
+        self.common(6, row, uplink.message.received_at, item.head.revision);
         self.length(1);
         self.buffer.put_u8(u8::from(item.success));
-        self.timed_at_receipt(item.timed_at_receipt);
+        self.timed_at_receipt(item.head.timed_at_receipt);
     }
 
     fn timed_at_receipt(&mut self, is_so: bool) {
@@ -187,7 +187,7 @@ pub(in crate::store) fn heartbeat<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AckTokens, ByteRange, RawMessage, SensorIdentifier};
+    use crate::domain::{AckTokens, ByteRange, ItemHead, RawMessage, SensorIdentifier};
     use smallvec::smallvec;
     use uuid::Uuid;
 
@@ -206,10 +206,7 @@ mod tests {
             sensor: Some(sensor),
             kind: None,
             items: Items::Measurements(smallvec![Measurement {
-                timestamp: row.timestamp,
-                timed_at_receipt: false,
-                digest: row.digest,
-                revision: Some(3),
+                head: ItemHead { revision: Some(3), ..ItemHead::default() },
                 value: ByteRange { start: 1, end: 3 },
             }]),
             rejections: Vec::new(),

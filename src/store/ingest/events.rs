@@ -3,7 +3,7 @@
 
 use super::copy;
 use crate::domain::{
-    Batch, Event, EventKind, ItemTimes, Kind, RowRef, Step, Subscriptions, Uplink,
+    Batch, Event, EventKind, ItemHead, ItemTimes, Kind, RowRef, Step, Subscriptions, Uplink,
 };
 use crate::store::Acknowledgement;
 
@@ -37,24 +37,24 @@ pub(in crate::store) fn gather(
 }
 
 fn event_kind(kind: Kind, batch: &Batch, row: &RowRef) -> EventKind {
-    let times = |uplink: &Uplink, timed_at_receipt, revision| ItemTimes {
+    let times = |uplink: &Uplink, head: &ItemHead| ItemTimes {
         timestamp: row.timestamp,
-        timed_at_receipt,
+        timed_at_receipt: head.timed_at_receipt,
         received_at: uplink.message.received_at,
-        revision,
+        revision: head.revision,
     };
     match kind {
         Kind::Measurement => {
             let (uplink, item) = copy::measurement(batch, row);
             EventKind::Measurement {
-                times: times(uplink, item.timed_at_receipt, item.revision),
+                times: times(uplink, &item.head),
                 value: uplink.message.keep(item.value),
             }
         }
         Kind::LogMessage => {
             let (uplink, item) = copy::log_message(batch, row);
             EventKind::LogMessage {
-                times: times(uplink, item.timed_at_receipt, item.revision),
+                times: times(uplink, &item.head),
                 severity: item.severity,
                 subject: item.subject.clone(),
                 details: item.details.clone(),
@@ -62,10 +62,7 @@ fn event_kind(kind: Kind, batch: &Batch, row: &RowRef) -> EventKind {
         }
         Kind::Heartbeat => {
             let (uplink, item) = copy::heartbeat(batch, row);
-            EventKind::Heartbeat {
-                times: times(uplink, item.timed_at_receipt, item.revision),
-                success: item.success,
-            }
+            EventKind::Heartbeat { times: times(uplink, &item.head), success: item.success }
         }
     }
 }

@@ -240,9 +240,10 @@ pub(crate) fn copy_line(
     line: &mut Vec<u8>,
 ) {
     use std::io::Write as _;
-    let (created_at, received_at) = (item.timestamp.to_jiff(), received_at.to_jiff());
-    let digest = item.digest.cast_signed();
-    let revision = item.revision.map_or_else(|| "\\N".to_owned(), |it| it.to_string());
+    let head = &item.head;
+    let (created_at, received_at) = (head.timestamp.to_jiff(), received_at.to_jiff());
+    let digest = head.digest.cast_signed();
+    let revision = head.revision.map_or_else(|| "\\N".to_owned(), |it| it.to_string());
     writeln!(line, "{sensor}\t{created_at}\t{received_at}\t{digest}\t{revision}\t{value}")
         .expect("writing to memory succeeds");
 }
