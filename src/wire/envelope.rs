@@ -1,11 +1,14 @@
 //! The fast pass: decodes a valid message in one pass, straight into the domain's items. Called first for
 //! every message. Gives up at the first doubt, without saying why.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::Deserialize;
 use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected,
+    Visitor,
 };
 
 use super::Rules;
@@ -30,37 +33,29 @@ where
     W: WireItem<'de>,
     C: Default + Extend<W::Item>,
 {
-    let envelope =
-        Envelope::<W, C> { member: kind.envelope_member(), payload, rules, reads: PhantomData };
+    let array = ItemArray::<W, C> {
+        member: Some(kind.envelope_member()),
+        payload,
+        rules,
+        reads: PhantomData,
+    };
     let text = std::str::from_utf8(trim_payload(payload)).ok()?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let items = if text.trim_ascii_start().starts_with('[') {
-        let Envelope { payload, rules, reads, .. } = envelope;
-        Array { payload, rules, reads }.deserialize(&mut deserializer)
-    } else {
-        envelope.deserialize(&mut deserializer)
-    };
-    let items = items.ok()?;
+    let items = array.deserialize(&mut deserializer).ok()?;
     deserializer.end().ok()?;
     Some(items)
 }
 
 /// `{"<member>": [ … ]}`, or the array by itself; other members are tolerated.
-struct Envelope<'a, W, C> {
-    member: &'static str,
+struct ItemArray<'a, W, C> {
+    /// None within an envelope, where only the array is accepted.
+    member: Option<&'static str>,
     payload: &'a [u8],
     rules: Rules,
     reads: PhantomData<(W, C)>,
 }
 
-/// The array of the envelope.
-struct Array<'a, W, C> {
-    payload: &'a [u8],
-    rules: Rules,
-    reads: PhantomData<(W, C)>,
-}
-
-impl<'de, W, C> DeserializeSeed<'de> for Envelope<'de, W, C>
+impl<'de, W, C> DeserializeSeed<'de> for ItemArray<'de, W, C>
 where
     W: WireItem<'de>,
     C: Default + Extend<W::Item>,
@@ -68,11 +63,11 @@ where
     type Value = C;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<C, D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de, W, C> Visitor<'de> for Envelope<'de, W, C>
+impl<'de, W, C> Visitor<'de> for ItemArray<'de, W, C>
 where
     W: WireItem<'de>,
     C: Default + Extend<W::Item>,
@@ -80,47 +75,24 @@ where
     type Value = C;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "an object with the array `{}`", self.member)
+        formatter.write_str("an array of items")
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<C, M::Error> {
+        let Some(member) = self.member else {
+            return Err(M::Error::invalid_type(Unexpected::Map, &self));
+        };
         let mut items = None;
-        while let Some(is_wanted) = map.next_key_seed(IsName(self.member))? {
-            if !is_wanted {
+        while let Some(KeyName(name)) = map.next_key()? {
+            if name != member {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let array =
-                Array::<W, C> { payload: self.payload, rules: self.rules, reads: PhantomData };
-            if items.replace(map.next_value_seed(array)?).is_some() {
-                return Err(M::Error::duplicate_field(self.member));
+            if items.replace(map.next_value_seed(Self { member: None, ..self })?).is_some() {
+                return Err(M::Error::duplicate_field(member));
             }
         }
-        items.ok_or_else(|| M::Error::missing_field(self.member))
-    }
-}
-
-impl<'de, W, C> DeserializeSeed<'de> for Array<'de, W, C>
-where
-    W: WireItem<'de>,
-    C: Default + Extend<W::Item>,
-{
-    type Value = C;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<C, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de, W, C> Visitor<'de> for Array<'de, W, C>
-where
-    W: WireItem<'de>,
-    C: Default + Extend<W::Item>,
-{
-    type Value = C;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an array")
+        items.ok_or_else(|| M::Error::missing_field(member))
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut sequence: S) -> Result<C, S::Error> {
@@ -138,25 +110,5 @@ where
     }
 }
 
-/// Compares a key without keeping it.
-struct IsName(&'static str);
-
-impl<'de> DeserializeSeed<'de> for IsName {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for IsName {
-    type Value = bool;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<bool, E> {
-        Ok(key == self.0)
-    }
-}
+#[derive(Deserialize)]
+struct KeyName<'a>(#[serde(borrow)] Cow<'a, str>);
