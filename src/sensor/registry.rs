@@ -1,9 +1,9 @@
 //! The addresses of the sensors' actors. Shared, on one thread, by the router and the supervisor.
 //! Invariant: a message is either with an actor or waits here for the look-up of its sensor; in both
 //! cases its token is in the inbound window (or in a page of a replay), which bounds both.
+//! Invariant: a sensor is in `active` or in `waiting`, never in both.
 
 use std::collections::HashSet;
-use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,25 +15,12 @@ use crate::domain::{Reason, SensorIdentifier, Task, Timestamp, Uplink};
 use crate::metrics::Metrics;
 use crate::store::KnownSensor;
 
-/// What [`Registry::route`] did with a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Routed {
-    Sent,
-    /// The first that waits for the look-up of its sensor.
-    NeedsLookUp,
-    /// Waits behind another.
-    Queued,
-}
-
 #[derive(Debug)]
-enum Slot {
-    Active {
-        address: Addr<SensorActor>,
-        last_seen: Timestamp,
-        /// The `last_seen` that is in the table.
-        stored_last_seen: Timestamp,
-    },
-    Unresolved(Pending),
+struct ActiveSensor {
+    address: Addr<SensorActor>,
+    last_seen: Timestamp,
+    /// The `last_seen` that is in the table.
+    stored_last_seen: Timestamp,
 }
 
 /// Sent to the sensor's actor once the sensor has been looked up.
@@ -48,7 +35,9 @@ struct Pending {
 /// The sensors with an actor, or with messages that wait for one.
 #[derive(Debug)]
 pub(super) struct Registry {
-    slots: foldhash::HashMap<SensorIdentifier, Slot>,
+    active: foldhash::HashMap<SensorIdentifier, ActiveSensor>,
+    waiting: foldhash::HashMap<SensorIdentifier, Pending>,
+    /// Of `waiting`: to be looked up next.
     unresolved: Vec<SensorIdentifier>,
     shared: Rc<ActorShared>,
     metrics: Arc<Metrics>,
@@ -56,41 +45,42 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn new(shared: Rc<ActorShared>, metrics: Arc<Metrics>) -> Self {
-        Self { slots: foldhash::HashMap::default(), unresolved: Vec::new(), shared, metrics }
+        let (active, waiting) = Default::default();
+        Self { active, waiting, unresolved: Vec::new(), shared, metrics }
     }
 
+    /// Whether a look-up is needed: the message is the first that waits for one of its sensor.
     #[expect(
         clippy::disallowed_methods,
         reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
     )]
-    pub(super) fn route(&mut self, uplink: Box<Uplink>) -> Routed {
+    pub(super) fn route(&mut self, uplink: Box<Uplink>) -> bool {
         let Some(sensor) = uplink.sensor else {
             self.bypass_actor(uplink);
-            return Routed::Sent;
+            return false;
         };
-        match self.slots.get_mut(&sensor) {
-            Some(Slot::Active { address, last_seen, .. }) if address.connected() => {
-                *last_seen = (*last_seen).max(seen_at(&uplink));
-                address.do_send(HandleUplink(uplink));
-                Routed::Sent
+        match self.active.get_mut(&sensor) {
+            Some(active) if active.address.connected() => {
+                active.last_seen = active.last_seen.max(seen_at(&uplink));
+                active.address.do_send(HandleUplink(uplink));
+                return false;
             }
-            Some(Slot::Unresolved(pending)) => {
-                pending.uplinks.push(uplink);
-                Routed::Queued
+            // Its state is read from the tables again.
+            Some(_) => {
+                tracing::warn!(%sensor, "sensor actor panicked; starting it again");
+                self.metrics.actors_restarted.inc();
+                self.metrics.actors_alive.dec();
+                self.active.remove(&sensor);
             }
-            // None, or one that has panicked: its state is read from the tables again.
-            dead => {
-                if dead.is_some() {
-                    tracing::warn!(%sensor, "sensor actor panicked; starting it again");
-                    self.metrics.actors_restarted.inc();
-                    self.metrics.actors_alive.dec();
-                }
-                let pending = Pending { uplinks: vec![uplink], ..Pending::default() };
-                self.slots.insert(sensor, Slot::Unresolved(pending));
-                self.unresolved.push(sensor);
-                Routed::NeedsLookUp
-            }
+            None => {}
         }
+        let pending = self.waiting.entry(sensor).or_default();
+        pending.uplinks.push(uplink);
+        let is_first = pending.uplinks.len() == 1;
+        if is_first {
+            self.unresolved.push(sensor);
+        }
+        is_first
     }
 
     /// To the writer, without the sensor's actor.
@@ -116,7 +106,7 @@ impl Registry {
     /// Starts the actor of an existing sensor and sends it what waits.
     #[expect(clippy::disallowed_methods, reason = "what waits is in the inbound window")]
     pub(super) fn start(&mut self, known: &KnownSensor) {
-        let Some(pending) = self.take_pending(known.identifier) else { return };
+        let Some(pending) = self.waiting.remove(&known.identifier) else { return };
         let actor = SensorActor::new(known, Rc::clone(&self.shared));
         // Its end is noticed at the next message.
         let (address, _) = self.shared.tasks.run_actor(Task::Actor, Context::new(), actor);
@@ -131,48 +121,28 @@ impl Registry {
             address.do_send(HandleUplink(uplink));
         }
         let stored_last_seen = Timestamp::default();
-        let slot = Slot::Active { address, last_seen, stored_last_seen };
-        self.slots.insert(known.identifier, slot);
+        let active = ActiveSensor { address, last_seen, stored_last_seen };
+        self.active.insert(known.identifier, active);
     }
 
     /// Starts the actor of a sensor that may not have been spoken to.
     pub(super) fn admit(&mut self, known: &KnownSensor) {
-        match self.slots.get(&known.identifier) {
-            Some(Slot::Active { address, .. }) if address.connected() => return,
-            Some(Slot::Unresolved(_)) => {}
-            Some(Slot::Active { .. }) | None => {
-                self.slots.insert(known.identifier, Slot::Unresolved(Pending::default()));
-            }
-        }
-        self.start(known);
-    }
-
-    /// None where the sensor has an actor.
-    fn take_pending(&mut self, sensor: SensorIdentifier) -> Option<Pending> {
-        match self.slots.entry(sensor) {
-            Entry::Occupied(slot) if matches!(slot.get(), Slot::Unresolved(_)) => {
-                match slot.remove() {
-                    Slot::Unresolved(pending) => Some(pending),
-                    Slot::Active { .. } => unreachable!("the guard has matched Unresolved"),
-                }
-            }
-            Entry::Occupied(_) | Entry::Vacant(_) => None,
+        if self.address(known.identifier).is_none_or(|address| !address.connected()) {
+            self.active.remove(&known.identifier);
+            self.waiting.entry(known.identifier).or_default();
+            self.start(known);
         }
     }
 
     /// Whether the sensor is known to be alive: a retained message may be of one that was deleted.
     pub(super) fn is_present(&self, sensor: SensorIdentifier) -> bool {
-        match self.slots.get(&sensor) {
-            Some(Slot::Unresolved(pending)) => {
-                pending.uplinks.iter().any(|uplink| !uplink.message.retained)
-            }
-            Some(Slot::Active { .. }) | None => false,
-        }
+        let waiting = self.waiting.get(&sensor);
+        waiting.is_some_and(|it| it.uplinks.iter().any(|uplink| !uplink.message.retained))
     }
 
     /// The sensor does not exist: rejects what waits for it.
     pub(super) fn reject(&mut self, sensor: SensorIdentifier) {
-        let Some(pending) = self.take_pending(sensor) else { return };
+        let Some(pending) = self.waiting.remove(&sensor) else { return };
         for mut uplink in pending.uplinks {
             uplink.reject(Reason::UnknownSensor, format!("sensor {sensor} does not exist"));
             self.bypass_actor(uplink);
@@ -182,19 +152,16 @@ impl Registry {
     /// Notifies the sensor's actor, now or once it is started.
     #[expect(clippy::disallowed_methods, reason = "one per HTTP request, each of them awaited")]
     pub(super) fn set_desired_revision(&mut self, message: SetDesiredRevision) {
-        match self.slots.get_mut(&message.sensor) {
-            Some(Slot::Active { address, .. }) => address.do_send(message),
-            Some(Slot::Unresolved(pending)) => {
-                pending.desired_revision = pending.desired_revision.max(Some(message.revision));
-            }
-            None => {}
+        if let Some(active) = self.active.get(&message.sensor) {
+            active.address.do_send(message);
+        } else if let Some(pending) = self.waiting.get_mut(&message.sensor) {
+            pending.desired_revision = pending.desired_revision.max(Some(message.revision));
         }
     }
 
     /// The sensors with an actor.
     pub(super) fn active(&self) -> Vec<SensorIdentifier> {
-        let is_active = |slot: &Slot| matches!(slot, Slot::Active { .. });
-        self.slots.iter().filter(|(_, slot)| is_active(slot)).map(|(sensor, _)| *sensor).collect()
+        self.active.keys().copied().collect()
     }
 
     /// Passes to the actors of `sensors` what the tables say, and stops those of deleted sensors.
@@ -216,19 +183,14 @@ impl Registry {
     }
 
     pub(super) fn address(&self, sensor: SensorIdentifier) -> Option<Addr<SensorActor>> {
-        match self.slots.get(&sensor) {
-            Some(Slot::Active { address, .. }) => Some(address.clone()),
-            Some(Slot::Unresolved(_)) | None => None,
-        }
+        self.active.get(&sensor).map(|active| active.address.clone())
     }
 
     /// Stops an actor after what is in its mailbox.
     #[expect(clippy::disallowed_methods, reason = "once per actor, the last message it gets")]
     pub(super) fn retire(&mut self, sensor: SensorIdentifier) {
-        if let Some(Slot::Active { .. }) = self.slots.get(&sensor)
-            && let Some(Slot::Active { address, .. }) = self.slots.remove(&sensor)
-        {
-            address.do_send(Retire);
+        if let Some(active) = self.active.remove(&sensor) {
+            active.address.do_send(Retire);
             self.metrics.actors_retired.inc();
             self.metrics.actors_alive.dec();
         }
@@ -237,16 +199,10 @@ impl Registry {
     /// At most `limit` sensors whose `last_seen` is newer than the table's, the longest unstored first.
     pub(super) fn unstored_last_seen(&self, limit: usize) -> Vec<(SensorIdentifier, Timestamp)> {
         let mut unstored: Vec<_> = self
-            .slots
+            .active
             .iter()
-            .filter_map(|(sensor, slot)| match slot {
-                Slot::Active { last_seen, stored_last_seen, .. }
-                    if last_seen > stored_last_seen =>
-                {
-                    Some((*stored_last_seen, *sensor, *last_seen))
-                }
-                Slot::Active { .. } | Slot::Unresolved(_) => None,
-            })
+            .filter(|(_, active)| active.last_seen > active.stored_last_seen)
+            .map(|(sensor, active)| (active.stored_last_seen, *sensor, active.last_seen))
             .collect();
         if unstored.len() > limit {
             unstored.select_nth_unstable(limit);
@@ -258,25 +214,17 @@ impl Registry {
     /// The table has these now.
     pub(super) fn last_seen_stored(&mut self, stored: &[(SensorIdentifier, Timestamp)]) {
         for (sensor, at) in stored {
-            if let Some(Slot::Active { stored_last_seen, .. }) = self.slots.get_mut(sensor) {
-                *stored_last_seen = *at;
+            if let Some(active) = self.active.get_mut(sensor) {
+                active.stored_last_seen = *at;
             }
         }
     }
 
     /// Stops the actors of all sensors that were not seen since then.
     pub(super) fn retire_silent(&mut self, since: Timestamp) {
-        let silent: Vec<SensorIdentifier> = self
-            .slots
-            .iter()
-            .filter_map(|(sensor, slot)| match slot {
-                Slot::Active { last_seen, .. } if *last_seen < since => Some(*sensor),
-                Slot::Active { .. } | Slot::Unresolved(_) => None,
-            })
-            .collect();
-        for sensor in silent {
-            self.retire(sensor);
-        }
+        let silent = self.active.iter().filter(|(_, active)| active.last_seen < since);
+        let silent: Vec<_> = silent.map(|(sensor, _)| *sensor).collect();
+        silent.into_iter().for_each(|sensor| self.retire(sensor));
     }
 }
 

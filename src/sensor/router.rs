@@ -13,7 +13,7 @@ use actix_rt::task::JoinHandle;
 use super::Config;
 use super::actor::ActorShared;
 use super::outbox::Republish;
-use super::registry::{Registry, Routed};
+use super::registry::Registry;
 use super::state::Grace;
 use super::supervisor::{LookUpSensors, Supervisor};
 use super::uplink_buffer::UplinkBuffer;
@@ -77,7 +77,7 @@ impl Router {
         reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
     )]
     pub fn route(&self, uplink: Box<Uplink>) {
-        if self.registry.borrow_mut().route(uplink) == Routed::NeedsLookUp {
+        if self.registry.borrow_mut().route(uplink) {
             self.supervisor.do_send(LookUpSensors);
         }
     }
