@@ -8,13 +8,10 @@ use std::rc::Rc;
 use actix::{Actor, ActorContext as _, Context, Handler, Recipient};
 
 use super::outbox::Republish;
-use super::protocol::{
-    CountDuplicates, GetSnapshot, HandleUplink, Retire, SetAcknowledgedRevision,
-    SetDesiredRevision, Snapshot,
-};
+use super::protocol::{GetSnapshot, SensorMessage, Snapshot};
 use super::state::{Grace, SensorState};
 use super::uplink_buffer::UplinkBuffer;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, Uplink};
 use crate::store::KnownSensor;
 use crate::tasks::Tasks;
 
@@ -38,20 +35,12 @@ impl SensorActor {
     pub(super) fn new(known: &KnownSensor, shared: Rc<ActorShared>) -> Self {
         Self { state: SensorState::new(known, Timestamp::now()), shared }
     }
-}
-
-impl Actor for SensorActor {
-    type Context = Context<Self>;
-}
-
-impl Handler<HandleUplink> for SensorActor {
-    type Result = ();
 
     #[expect(
         clippy::disallowed_methods,
         reason = "the inbound window bounds what is in flight, and a send().await per message costs 49 µs"
     )]
-    fn handle(&mut self, HandleUplink(mut uplink): HandleUplink, _: &mut Context<Self>) {
+    fn handle_uplink(&mut self, mut uplink: Box<Uplink>) {
         uplink.ack_token.begin_processing();
         self.shared.tasks.faults().at_message(&uplink);
         if self.state.record(&uplink, self.shared.grace)
@@ -64,27 +53,23 @@ impl Handler<HandleUplink> for SensorActor {
     }
 }
 
-impl Handler<SetDesiredRevision> for SensorActor {
-    type Result = ();
-
-    fn handle(&mut self, message: SetDesiredRevision, _: &mut Context<Self>) {
-        self.state.set_desired(message.revision, Timestamp::now());
-    }
+impl Actor for SensorActor {
+    type Context = Context<Self>;
 }
 
-impl Handler<SetAcknowledgedRevision> for SensorActor {
+impl Handler<SensorMessage> for SensorActor {
     type Result = ();
 
-    fn handle(&mut self, message: SetAcknowledgedRevision, _: &mut Context<Self>) {
-        self.state.set_acknowledged(message.revision, message.success);
-    }
-}
-
-impl Handler<CountDuplicates> for SensorActor {
-    type Result = ();
-
-    fn handle(&mut self, CountDuplicates(items): CountDuplicates, _: &mut Context<Self>) {
-        self.state.count_duplicates(items);
+    fn handle(&mut self, message: SensorMessage, context: &mut Context<Self>) {
+        match message {
+            SensorMessage::Uplink(uplink) => self.handle_uplink(uplink),
+            SensorMessage::Desired(revision) => self.state.set_desired(revision, Timestamp::now()),
+            SensorMessage::Acknowledged { revision, success } => {
+                self.state.set_acknowledged(revision, success);
+            }
+            SensorMessage::Duplicates(items) => self.state.count_duplicates(items),
+            SensorMessage::Retire => context.stop(),
+        }
     }
 }
 
@@ -93,13 +78,5 @@ impl Handler<GetSnapshot> for SensorActor {
 
     fn handle(&mut self, _: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
         Some(self.state.snapshot())
-    }
-}
-
-impl Handler<Retire> for SensorActor {
-    type Result = ();
-
-    fn handle(&mut self, Retire: Retire, context: &mut Context<Self>) {
-        context.stop();
     }
 }

@@ -35,25 +35,20 @@ pub struct GetActorStats;
 /// To a sensor's actor.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct HandleUplink(pub(super) Box<Uplink>);
-
-/// To a sensor's actor: an acknowledgement of this revision is committed.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(super) struct SetAcknowledgedRevision {
-    pub(super) revision: i32,
-    pub(super) success: bool,
+pub(super) enum SensorMessage {
+    Uplink(Box<Uplink>),
+    /// This revision is committed.
+    Desired(i32),
+    /// An acknowledgement of this revision is committed.
+    Acknowledged {
+        revision: i32,
+        success: bool,
+    },
+    /// The number of its items that were duplicates.
+    Duplicates(u64),
+    /// Stop. It is the last message in the mailbox.
+    Retire,
 }
-
-/// To a sensor's actor: the number of its items that were duplicates.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(super) struct CountDuplicates(pub(super) u64);
-
-/// To a sensor's actor: stop. It is the last message in the mailbox.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(super) struct Retire;
 
 /// The sensors' actors of the process.
 #[derive(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use actix::{Addr, Context};
 
 use super::actor::{ActorShared, SensorActor};
-use super::protocol::{HandleUplink, Retire, SetAcknowledgedRevision, SetDesiredRevision};
+use super::protocol::{SensorMessage, SetDesiredRevision};
 use crate::domain::{Reason, SensorIdentifier, Task, Timestamp, Uplink};
 use crate::metrics::Metrics;
 use crate::store::KnownSensor;
@@ -62,7 +62,7 @@ impl Registry {
         match self.active.get_mut(&sensor) {
             Some(active) if active.address.connected() => {
                 active.last_seen = active.last_seen.max(seen_at(&uplink));
-                active.address.do_send(HandleUplink(uplink));
+                active.address.do_send(SensorMessage::Uplink(uplink));
                 return false;
             }
             // Its state is read from the tables again.
@@ -115,10 +115,10 @@ impl Registry {
         let seen_at = pending.uplinks.iter().map(|uplink| seen_at(uplink)).max();
         let last_seen = seen_at.unwrap_or_else(Timestamp::now);
         if let Some(revision) = pending.desired_revision {
-            address.do_send(SetDesiredRevision { sensor: known.identifier, revision });
+            address.do_send(SensorMessage::Desired(revision));
         }
         for uplink in pending.uplinks {
-            address.do_send(HandleUplink(uplink));
+            address.do_send(SensorMessage::Uplink(uplink));
         }
         let stored_last_seen = Timestamp::default();
         let active = ActiveSensor { address, last_seen, stored_last_seen };
@@ -153,7 +153,7 @@ impl Registry {
     #[expect(clippy::disallowed_methods, reason = "one per HTTP request, each of them awaited")]
     pub(super) fn set_desired_revision(&mut self, message: SetDesiredRevision) {
         if let Some(active) = self.active.get(&message.sensor) {
-            active.address.do_send(message);
+            active.address.do_send(SensorMessage::Desired(message.revision));
         } else if let Some(pending) = self.waiting.get_mut(&message.sensor) {
             pending.desired_revision = pending.desired_revision.max(Some(message.revision));
         }
@@ -175,10 +175,10 @@ impl Registry {
     fn refresh_one(&self, known: &KnownSensor) {
         let Some(address) = self.address(known.identifier) else { return };
         if let Some(revision) = known.desired_revision {
-            address.do_send(SetDesiredRevision { sensor: known.identifier, revision });
+            address.do_send(SensorMessage::Desired(revision));
         }
         if let Some((revision, success)) = known.last_acknowledged {
-            address.do_send(SetAcknowledgedRevision { revision, success });
+            address.do_send(SensorMessage::Acknowledged { revision, success });
         }
     }
 
@@ -190,7 +190,7 @@ impl Registry {
     #[expect(clippy::disallowed_methods, reason = "once per actor, the last message it gets")]
     pub(super) fn retire(&mut self, sensor: SensorIdentifier) {
         if let Some(active) = self.active.remove(&sensor) {
-            active.address.do_send(Retire);
+            active.address.do_send(SensorMessage::Retire);
             self.metrics.actors_retired.inc();
             self.metrics.actors_alive.dec();
         }

@@ -15,8 +15,8 @@ use actix::{
 use tracing::{debug, info, warn};
 
 use super::protocol::{
-    Acknowledged, ActorStats, CountDuplicates, Deleted, Duplicates, GetActorStats, GetSnapshot,
-    Refresh, SetAcknowledgedRevision, SetDesiredRevision, Snapshot,
+    Acknowledged, ActorStats, Deleted, Duplicates, GetActorStats, GetSnapshot, Refresh,
+    SensorMessage, SetDesiredRevision, Snapshot,
 };
 use super::registry::Registry;
 use super::{Config, UnknownSensor};
@@ -310,7 +310,7 @@ impl Handler<Acknowledged> for Supervisor {
         for it in all {
             if let Some(address) = registry.address(it.sensor) {
                 let (revision, success) = (it.revision, it.success);
-                address.do_send(SetAcknowledgedRevision { revision, success });
+                address.do_send(SensorMessage::Acknowledged { revision, success });
             }
         }
     }
@@ -324,7 +324,7 @@ impl Handler<Duplicates> for Supervisor {
         let registry = self.registry.borrow();
         for (sensor, items) in all {
             if let Some(address) = registry.address(sensor) {
-                address.do_send(CountDuplicates(items));
+                address.do_send(SensorMessage::Duplicates(items));
             }
         }
     }
