@@ -17,7 +17,7 @@ use super::problem::{Kind, Problem};
 use super::query::{And, Query};
 use super::routes::Routes;
 use super::{Context, cursor};
-use crate::domain::{Scope, SensorIdentifier};
+use crate::domain::{self, Scope, SensorIdentifier};
 use crate::store::{ReasonCount, RejectionFilter, RejectionRow};
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -36,7 +36,7 @@ pub(super) struct RejectionItem {
     sensor_identifier: Option<SensorIdentifier>,
     /// Null where the topic does not contain it.
     #[schema(value_type = Option<KindName>)]
-    kind: Option<String>,
+    kind: Option<&'static str>,
     /// The item's index in its message, from 0; null where the whole message was rejected.
     item_index: Option<i32>,
     /// The number of items rejected with it.
@@ -73,8 +73,8 @@ impl From<RejectionRow> for RejectionItem {
             receipt_timestamp: row.received_at.to_jiff(),
             topic: row.topic,
             sensor_identifier: row.sensor,
-            kind: row.kind,
-            item_index: row.item_index,
+            kind: row.kind.map(domain::Kind::name),
+            item_index: row.item_index.map(u32::cast_signed),
             item_count: row.item_count,
             reason: row.reason,
             detail: row.detail,

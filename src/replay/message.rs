@@ -2,7 +2,7 @@
 //! what was rejected.
 
 use crate::domain::{RawMessage, RejectionDigest, elements};
-use crate::store::StoredRejection;
+use crate::store::RejectionRow;
 use crate::wire;
 
 /// Why a rejection cannot be replayed.
@@ -18,7 +18,7 @@ pub enum NotReplayableCause {
 
 /// `raw` is the payload if its digest is that of the message; else it is one item, or the beginning of a
 /// payload that was too large.
-pub(super) fn message(row: &StoredRejection) -> Result<RawMessage, NotReplayableCause> {
+pub(super) fn message(row: &RejectionRow) -> Result<RawMessage, NotReplayableCause> {
     let is_whole = row.digest == RejectionDigest::of(&row.topic, &row.raw)
         || row.digest == RejectionDigest::of_received_at(&row.topic, &row.raw, row.received_at);
     let payload = match (row.item_index, is_whole) {
@@ -45,20 +45,24 @@ mod tests {
     const TOPIC: &str = "measurements/81bf7042-e20f-4a97-ac44-c15853e3618f";
     const MESSAGE: &str = r#"{"measurements":[{"a":1}, {"b":[2]} ],"more":0}"#;
 
-    fn rejection(item_index: Option<u32>, raw: &str, message: &str) -> StoredRejection {
-        StoredRejection {
+    fn rejection(item_index: Option<u32>, raw: &str, message: &str) -> RejectionRow {
+        RejectionRow {
             identifier: 7,
             received_at: Timestamp::from_unix_microseconds(5),
             topic: TOPIC.into(),
+            sensor: None,
             kind: Some(Kind::Measurement),
             item_index,
+            item_count: 1,
+            reason: String::new(),
+            detail: String::new(),
             delivered_once: true,
             raw: raw.into(),
             digest: RejectionDigest::of(TOPIC, message.as_bytes()),
         }
     }
 
-    fn payload(row: &StoredRejection) -> Result<String, NotReplayableCause> {
+    fn payload(row: &RejectionRow) -> Result<String, NotReplayableCause> {
         let message = message(row)?;
         assert_eq!((message.topic(), message.replayed_from), (TOPIC, Some(7)));
         assert!(message.may_be_stored, "it may be a row already");
@@ -75,7 +79,7 @@ mod tests {
         assert_eq!(payload(&rejection(None, "{", "{")), Ok("{".into()));
         let row = rejection(None, MESSAGE, MESSAGE);
         let digest = RejectionDigest::of_received_at(TOPIC, MESSAGE.as_bytes(), row.received_at);
-        assert_eq!(payload(&StoredRejection { digest, ..row }), Ok(MESSAGE.into()));
+        assert_eq!(payload(&RejectionRow { digest, ..row }), Ok(MESSAGE.into()));
     }
 
     #[test]

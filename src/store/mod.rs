@@ -68,7 +68,7 @@ pub use query::rows::{
 };
 pub use query::sensor_list::{Sensor, SensorFilter, SensorKey, SensorOrder};
 pub use query::sensor_summary::{StateCount, StateCounts};
-pub use query::stored_rejections::{ReplayRange, StoredRejection, StoredRejectionPage};
+pub use query::stored_rejections::{ReplayRange, StoredRejectionPage};
 pub use query::turns::LongRead;
 pub use rollup::aggregation::{Aggregate, Aggregation};
 pub use rollup::fold::{Fold, fold_statements};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::domain::{NetworkIdentifier, SensorIdentifier, Timestamp};
+use crate::domain::{Kind, NetworkIdentifier, RejectionDigest, SensorIdentifier, Timestamp};
 use crate::store::columns::containing;
 
 /// A request for one page of a list.
@@ -180,12 +180,19 @@ pub struct RejectionRow {
     pub received_at: Timestamp,
     pub topic: String,
     pub sensor: Option<SensorIdentifier>,
-    pub kind: Option<String>,
-    pub item_index: Option<i32>,
+    /// None if the topic names none.
+    pub kind: Option<Kind>,
+    /// None if the whole message was rejected.
+    pub item_index: Option<u32>,
     pub item_count: i32,
     pub reason: String,
     pub detail: String,
+    /// The stored bytes: the payload, its beginning, or the item.
     pub raw: Vec<u8>,
+    /// See [`RawMessage`](crate::domain::RawMessage).
+    pub delivered_once: bool,
+    /// The digest of the whole message.
+    pub digest: RejectionDigest,
 }
 
 /// Conditions that a listed, replayed or deleted rejection fulfils.

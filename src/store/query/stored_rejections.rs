@@ -2,40 +2,20 @@
 //! them. Called by the API and the replayer. Pages are bounded in rows and in bytes.
 
 use serde::{Deserialize, Serialize};
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 use super::rows::{Page, RejectionFilter, RejectionRow, RowPage};
-use crate::domain::{Kind, RejectionDigest, Timestamp};
+use crate::domain::RejectionDigest;
+use crate::store::columns::Parameters;
 use crate::store::ingest::rejections::named;
 use crate::store::{Store, StoreError};
 
 /// Limit of the rejected bytes on a page to replay; one row is always included.
-const REPLAY_PAGE_BYTES: i64 = 16 << 20;
+const REPLAY_PAGE_BYTES: u32 = 16 << 20;
 
 /// Limit of the rejected bytes on a page for the API; one row is always included.
 const PAGE_BYTES: u32 = 4 << 20;
-
-/// A rejection to be replayed.
-#[derive(Clone, Debug)]
-pub struct StoredRejection {
-    /// Its identifier.
-    pub identifier: i64,
-    /// When the message was received.
-    pub received_at: Timestamp,
-    /// The message's topic.
-    pub topic: String,
-    /// The kind of the topic; none if it names none.
-    pub kind: Option<Kind>,
-    /// The item's index; none if the whole message was rejected.
-    pub item_index: Option<u32>,
-    /// See [`RawMessage`](crate::domain::RawMessage).
-    pub delivered_once: bool,
-    /// The stored bytes: the payload, its beginning, or the item.
-    pub raw: Vec<u8>,
-    /// The digest of the whole message.
-    pub digest: RejectionDigest,
-}
 
 /// The rejections that a replay has not read yet; none that were recorded after it began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,7 +30,7 @@ pub struct ReplayRange {
 #[derive(Debug)]
 pub struct StoredRejectionPage {
     /// Oldest first.
-    pub rows: Vec<StoredRejection>,
+    pub rows: Vec<RejectionRow>,
     /// The rejections that are left; none after the last page.
     pub rest: Option<ReplayRange>,
 }
@@ -93,31 +73,9 @@ impl Store {
         page: &Page<i64>,
         filter: &RejectionFilter,
     ) -> Result<RowPage<RejectionRow>, StoreError> {
-        // octet_length() of a stored bytea does not read the value.
-        let statement = format!(
-            "select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index,
-                    item_count, reason, detail, raw, found
-             from (
-                 select *, count(*) over () as found,
-                        sum(octet_length(raw)) over (order by identifier desc) - octet_length(raw)
-                            as ahead
-                 from (
-                     select * from rejection
-                     where {CONDITIONS} and ($8::bigint is null or identifier < $8)
-                     order by identifier desc limit $9
-                 ) as page
-             ) as measured
-             where ahead < {PAGE_BYTES} order by identifier desc limit $9 - 1"
-        );
-        let limit = page.row_count();
-        let parameters = conditions(filter, &[(&page.after, Type::INT8), (&limit, Type::INT8)]);
         self.within(async {
             let (_turn, connection) = self.hot_connection().await?;
-            let rows = connection.query_typed(&statement, &parameters).await?;
-            let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(10))?;
-            let more = found > rows.len() as i64;
-            let rows = rows.iter().map(rejection).collect::<Result<_, _>>()?;
-            Ok(RowPage { rows, more })
+            Ok(read_page(&connection, filter, page, None).await?)
         })
         .await
     }
@@ -134,38 +92,16 @@ impl Store {
             let connection = self.connection().await?;
             let range = match range {
                 Some(range) => range,
-                None => {
-                    ReplayRange { after: 0, until: connection.query_typed_one(NEWEST, &[]).await?.get(0) }
-                }
+                None => ReplayRange {
+                    after: 0,
+                    until: connection.query_typed_one(NEWEST, &[]).await?.get(0),
+                },
             };
-            // octet_length() of a stored bytea does not read the value.
-            let statement = format!(
-                "select identifier, receipt_timestamp, topic, kind, item_index, raw, digest, found,
-                        delivered_once
-                 from (
-                     select *, count(*) over () as found,
-                            sum(octet_length(raw)) over (order by identifier) - octet_length(raw) as ahead
-                     from (
-                         select * from rejection
-                         where {CONDITIONS} and identifier > $8 and identifier <= $9
-                         order by identifier limit $10
-                     ) as page
-                 ) as measured
-                 where ahead < $11 order by identifier limit $10 - 1"
-            );
-            let one_more = i64::from(limit) + 1;
-            let parameters = conditions(filter, &[
-                (&range.after, Type::INT8),
-                (&range.until, Type::INT8),
-                (&one_more, Type::INT8),
-                (&REPLAY_PAGE_BYTES, Type::INT8),
-            ]);
-            let rows = connection.query_typed(&statement, &parameters).await?;
-            let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
-            let there_is_more = found > rows.len() as i64;
-            let rows: Vec<StoredRejection> = rows.iter().map(stored_rejection).collect::<Result<_, _>>()?;
+            let page = Page { limit, after: Some(range.after) };
+            let RowPage { rows, more } =
+                read_page(&connection, filter, &page, Some(range.until)).await?;
             let last = rows.last().map(|row| row.identifier);
-            let rest = last.filter(|_| there_is_more).map(|after| ReplayRange { after, ..range });
+            let rest = last.filter(|_| more).map(|after| ReplayRange { after, ..range });
             Ok(StoredRejectionPage { rows, rest })
         })
         .await
@@ -193,17 +129,42 @@ impl Store {
     }
 }
 
-fn stored_rejection(row: &Row) -> Result<StoredRejection, tokio_postgres::Error> {
-    Ok(StoredRejection {
-        delivered_once: row.try_get(8)?,
-        identifier: row.try_get(0)?,
-        received_at: row.try_get(1)?,
-        topic: row.try_get(2)?,
-        kind: row.try_get::<_, Option<&str>>(3)?.and_then(named),
-        item_index: row.try_get::<_, Option<i32>>(4)?.and_then(|index| index.try_into().ok()),
-        raw: row.try_get(5)?,
-        digest: RejectionDigest(row.try_get::<_, uuid::Uuid>(6)?.as_u128()),
-    })
+/// Newest first; with `until` oldest first, up to this identifier.
+async fn read_page(
+    client: &Client,
+    filter: &RejectionFilter,
+    page: &Page<i64>,
+    until: Option<i64>,
+) -> Result<RowPage<RejectionRow>, tokio_postgres::Error> {
+    let (order, beyond, bytes) = match until {
+        None => ("desc", "<", PAGE_BYTES),
+        Some(_) => ("asc", ">", REPLAY_PAGE_BYTES),
+    };
+    // octet_length() of a stored bytea does not read the value.
+    let statement = format!(
+        "select identifier, receipt_timestamp, topic, sensor_identifier, kind, item_index,
+                item_count, reason, detail, raw, delivered_once, digest, found
+         from (
+             select *, count(*) over () as found,
+                    sum(octet_length(raw)) over (order by identifier {order}) - octet_length(raw)
+                        as ahead
+             from (
+                 select * from rejection
+                 where {CONDITIONS} and ($8::bigint is null or identifier {beyond} $8)
+                     and ($9::bigint is null or identifier <= $9)
+                 order by identifier {order} limit $10
+             ) as page
+         ) as measured
+         where ahead < {bytes} order by identifier {order} limit $10 - 1"
+    );
+    let limit = page.row_count();
+    let range: Parameters<'_> =
+        &[(&page.after, Type::INT8), (&until, Type::INT8), (&limit, Type::INT8)];
+    let rows = client.query_typed(&statement, &conditions(filter, range)).await?;
+    let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(12))?;
+    let more = found > rows.len() as i64;
+    let rows = rows.iter().map(rejection).collect::<Result<_, _>>()?;
+    Ok(RowPage { rows, more })
 }
 
 fn rejection(row: &Row) -> Result<RejectionRow, tokio_postgres::Error> {
@@ -212,11 +173,13 @@ fn rejection(row: &Row) -> Result<RejectionRow, tokio_postgres::Error> {
         received_at: row.try_get(1)?,
         topic: row.try_get(2)?,
         sensor: row.try_get(3)?,
-        kind: row.try_get(4)?,
-        item_index: row.try_get(5)?,
+        kind: row.try_get::<_, Option<&str>>(4)?.and_then(named),
+        item_index: row.try_get::<_, Option<i32>>(5)?.and_then(|index| index.try_into().ok()),
         item_count: row.try_get(6)?,
         reason: row.try_get(7)?,
         detail: row.try_get(8)?,
         raw: row.try_get(9)?,
+        delivered_once: row.try_get(10)?,
+        digest: RejectionDigest(row.try_get::<_, uuid::Uuid>(11)?.as_u128()),
     })
 }
