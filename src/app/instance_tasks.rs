@@ -10,7 +10,7 @@ use super::BackgroundTasks;
 use super::registration::Registration;
 use crate::domain::Task;
 use crate::instances::{self, Identity, Peers, PeersHandles};
-use crate::store::{self, InstanceListener, LeaderLock};
+use crate::store::{self, LeaderLock, Listener};
 
 impl BackgroundTasks {
     /// The leader's lock, and what the instances relay to each other.
@@ -27,7 +27,7 @@ impl BackgroundTasks {
         self.supervise(Task::Leader, async move |it| {
             instances::lead(&mut lock, &leads_until, it.tasks.faults()).await;
         });
-        let mut listener = InstanceListener::new(config);
+        let mut listener = Listener::to_instances(config);
         let mut peers = Peers::new(identity, self.store.clone(), handles);
         let (stop, mut stopped) = watch::channel(false);
         let peers = self.supervise(Task::Peers, async move |it| {

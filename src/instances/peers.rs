@@ -18,9 +18,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::sensor::{Acknowledged, Deleted, Outbox, Refresh, SetDesiredRevision, Supervisor, Wake};
-use crate::store::{
-    Acknowledgement, InstanceListener, InstanceRow, KnownVersions, Store, StoreError,
-};
+use crate::store::{Acknowledgement, InstanceRow, KnownVersions, Listener, Store, StoreError};
 use crate::streams::Hub;
 
 /// See `relay`.
@@ -111,7 +109,7 @@ impl Peers {
     /// Runs until `stop`, and then no longer writes the row.
     pub async fn run(
         &mut self,
-        listener: &mut InstanceListener,
+        listener: &mut Listener,
         stop: &mut watch::Receiver<bool>,
         metrics: &Metrics,
         faults: &Faults,

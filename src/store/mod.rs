@@ -31,6 +31,7 @@ pub use configurations::outbox::{PendingConfiguration, RefusedConfiguration};
 pub use configurations::revisions::{Configuration, Creation, Idempotency};
 pub use configurations::state::ConfigurationState;
 pub use connections::last_connect_error::PoolUse;
+pub use connections::listener::Listener;
 pub use connections::{
     Ssl, SslError, SslMode, UrlError, describe, placeholder, read_url, refuse_transaction_pooling,
     without_password,
@@ -43,7 +44,7 @@ pub use ingest::commit::{Committed, Committer, Uncommitted};
 pub use ingest::insert::CopyMode;
 pub use ingest::replays::Replayed;
 pub use instances::leader_lock::LeaderLock;
-pub use instances::relay::{InstanceListener, RelayedBatch};
+pub use instances::relay::RelayedBatch;
 pub use instances::rows::{InstanceRow, KnownVersions};
 pub use maintenance::benchmark::{
     BENCHMARK_DATABASE_PREFIX, Bench, create_tables, encode_measurements,

@@ -24,8 +24,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_millis(900);
 pub async fn check_grants(hub: &Hub, watch: &mut AccessWatch, metrics: &Metrics, faults: &Faults) {
     let (mut failures, mut retry_at) = (0, Instant::now());
     loop {
-        if !watch.is_listening() && retry_at <= Instant::now() {
-            match watch.listen().await {
+        if !watch.listener.is_listening() && retry_at <= Instant::now() {
+            match watch.listener.listen().await {
                 Ok(()) => {
                     info!("listening for changes of access");
                     failures = 0;
@@ -39,10 +39,10 @@ pub async fn check_grants(hub: &Hub, watch: &mut AccessWatch, metrics: &Metrics,
                 }
             }
         }
-        metrics.access_listener_up.set(watch.is_listening().into());
+        metrics.access_listener_up.set(watch.listener.is_listening().into());
         tokio::select! {
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
-            () = watch.changed() => {}
+            () = watch.listener.changed() => {}
         }
         faults.at(Task::AccessWatch);
         let open = hub.open_grants();

@@ -39,33 +39,16 @@ pub struct Existing {
 /// A LISTEN connection, and a pool as a fallback.
 #[derive(Debug)]
 pub struct AccessWatch {
-    listener: Listener,
+    /// Notifies of changes.
+    pub listener: Listener,
     store: Store,
 }
 
 impl AccessWatch {
-    /// Call [`Self::listen`] next.
+    /// Call [`Listener::listen`] next.
     pub fn new(config: &Config, store: Store) -> Self {
         let listener = Listener::new(config, "tributary-listen", LISTEN, LISTENER_TIMEOUT);
         Self { listener, store }
-    }
-
-    /// Whether the LISTEN connection is open.
-    pub fn is_listening(&self) -> bool {
-        self.listener.is_listening()
-    }
-
-    /// Connects, and listens.
-    pub async fn listen(&mut self) -> Result<(), StoreError> {
-        self.listener.listen().await?;
-        // Earlier changes were not reported.
-        self.listener.changed.notify_one();
-        Ok(())
-    }
-
-    /// Returns when something may have changed.
-    pub async fn changed(&self) {
-        self.listener.changed.notified().await;
     }
 
     /// Returns which of these exist.
@@ -74,7 +57,7 @@ impl AccessWatch {
         tokens: &[Uuid],
         sensors: &[Uuid],
     ) -> Result<Existing, StoreError> {
-        if self.is_listening()
+        if self.listener.is_listening()
             && let Some(client) = &self.listener.client
         {
             let read = read(client, tokens, sensors);

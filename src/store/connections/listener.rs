@@ -10,13 +10,14 @@ use super::connector::Connector;
 use super::pooled_client::{PooledClient, in_time};
 use crate::store::{Config, StoreError};
 
+/// A LISTEN connection.
 #[derive(Debug)]
-pub(in crate::store) struct Listener {
+pub struct Listener {
     connector: Connector,
     statement: &'static str,
-    /// For connecting and listening.
+    /// For connecting and listening, and for an answer.
     timeout: Duration,
-    pub(in crate::store) changed: Arc<Notify>,
+    changed: Arc<Notify>,
     pub(in crate::store) client: Option<PooledClient>,
 }
 
@@ -34,12 +35,12 @@ impl Listener {
     }
 
     /// Whether the connection is open.
-    pub(in crate::store) fn is_listening(&self) -> bool {
+    pub fn is_listening(&self) -> bool {
         self.client.as_ref().is_some_and(|client| !client.is_closed())
     }
 
-    /// Connects, and listens.
-    pub(in crate::store) async fn listen(&mut self) -> Result<(), StoreError> {
+    /// Connects, and listens. Earlier changes were not reported, so something may have changed.
+    pub async fn listen(&mut self) -> Result<(), StoreError> {
         self.client = None;
         let listening = async {
             let client = self.connector.connect().await?;
@@ -49,6 +50,20 @@ impl Listener {
             Ok::<_, StoreError>(client)
         };
         self.client = Some(in_time(self.timeout, listening).await?);
+        self.changed.notify_one();
         Ok(())
+    }
+
+    /// Closes a connection that does not answer, or whose server has become read-only: neither notifies of anything.
+    pub async fn check(&mut self) -> Result<(), StoreError> {
+        let Some(client) = self.client.take() else { return Ok(()) };
+        client.health_check("", self.timeout).await?;
+        self.client = Some(client);
+        Ok(())
+    }
+
+    /// Returns when something may have changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 }

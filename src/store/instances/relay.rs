@@ -101,37 +101,10 @@ impl Store {
     }
 }
 
-/// A LISTEN connection: notifies when another instance may have written something.
-#[derive(Debug)]
-pub struct InstanceListener(Listener);
-
-impl InstanceListener {
-    /// Call [`Self::listen`] next.
-    pub fn new(config: &Config) -> Self {
-        Self(Listener::new(config, "tributary-instances", LISTEN, LISTENER_TIMEOUT))
-    }
-
-    /// Whether it would be notified.
-    pub fn is_listening(&self) -> bool {
-        self.0.is_listening()
-    }
-
-    /// Connects, and listens.
-    pub async fn listen(&mut self) -> Result<(), StoreError> {
-        self.0.listen().await
-    }
-
-    /// Closes a connection that does not answer, or whose server has become read-only: neither notifies of anything.
-    pub async fn check(&mut self) -> Result<(), StoreError> {
-        let Some(client) = self.0.client.take() else { return Ok(()) };
-        client.health_check("", LISTENER_TIMEOUT).await?;
-        self.0.client = Some(client);
-        Ok(())
-    }
-
-    /// Returns when something may have changed.
-    pub async fn changed(&self) {
-        self.0.changed.notified().await;
+impl Listener {
+    /// Notifies when another instance may have written something.
+    pub fn to_instances(config: &Config) -> Self {
+        Self::new(config, "tributary-instances", LISTEN, LISTENER_TIMEOUT)
     }
 }
 
