@@ -12,7 +12,6 @@ use super::caller::Caller;
 use super::routes::Routes;
 use super::{Context, Settings, health};
 use crate::domain::{LedgerSnapshot, Part, Timestamp};
-use crate::sensor::ActorStats;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Access::VIEWER, __path_status, status);
@@ -43,6 +42,19 @@ pub(super) struct StatusInstance {
     is_leader: bool,
 }
 
+/// The sensors' actors of the process.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ActorStats {
+    /// Alive now.
+    alive: u64,
+    /// Started since the process began.
+    started: u64,
+    /// Started again after a panic.
+    restarted: u64,
+    /// Stopped because their sensor was silent or deleted.
+    retired: u64,
+}
+
 #[derive(Serialize, ToSchema)]
 pub(super) struct Connections {
     broker_ingest: Connection,
@@ -67,8 +79,8 @@ pub(super) struct Connection {
     responses((status = 200, description = "Also while the database is unavailable", body = Status)),
 )]
 async fn status(context: web::Data<Context>, _: Caller) -> impl Responder {
-    let (database, actors) =
-        tokio::join!(health::database_problem(&context), context.supervisor.actor_stats());
+    let database = health::database_problem(&context).await;
+    let metrics = &context.metrics;
     HttpResponse::Ok().json(Status {
         instance: StatusInstance {
             identifier: context.identity.identifier,
@@ -87,7 +99,12 @@ async fn status(context: web::Data<Context>, _: Caller) -> impl Responder {
         ingest_paused_since: context.ingest.flow.paused_since().map(Timestamp::to_jiff),
         settings: context.settings.clone(),
         ledger: context.ledger.snapshot(),
-        actors,
+        actors: Some(ActorStats {
+            alive: u64::try_from(metrics.actors_alive.get()).unwrap_or(0),
+            started: metrics.actors_started.get(),
+            restarted: metrics.actors_restarted.get(),
+            retired: metrics.actors_retired.get(),
+        }),
     })
 }
 

@@ -8,9 +8,7 @@ use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 use tracing::warn;
 
 use crate::domain::SensorIdentifier;
-use crate::sensor::{
-    ActorStats, Deleted, GetActorStats, GetSnapshot, Republish, SetDesiredRevision, Snapshot, Wake,
-};
+use crate::sensor::{Deleted, GetSnapshot, Republish, SetDesiredRevision, Snapshot, Wake};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -18,7 +16,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct SupervisorHandle {
     get_snapshot: Recipient<GetSnapshot>,
-    get_actor_stats: Recipient<GetActorStats>,
     set_desired_revision: Recipient<SetDesiredRevision>,
     deleted: Recipient<Deleted>,
     wake_outbox: Recipient<Wake>,
@@ -31,14 +28,12 @@ impl SupervisorHandle {
     where
         S: Actor<Context = Context<S>>
             + Handler<GetSnapshot>
-            + Handler<GetActorStats>
             + Handler<SetDesiredRevision>
             + Handler<Deleted>,
         O: Actor<Context = Context<O>> + Handler<Wake> + Handler<Republish>,
     {
         Self {
             get_snapshot: supervisor.clone().recipient(),
-            get_actor_stats: supervisor.clone().recipient(),
             set_desired_revision: supervisor.clone().recipient(),
             deleted: supervisor.clone().recipient(),
             wake_outbox: outbox.clone().recipient(),
@@ -49,11 +44,6 @@ impl SupervisorHandle {
     /// None if the sensor has no actor, or no answer came.
     pub(super) async fn snapshot(&self, sensor: SensorIdentifier) -> Option<Snapshot> {
         ask(&self.get_snapshot, GetSnapshot(sensor)).await.flatten()
-    }
-
-    /// None if no answer came.
-    pub(super) async fn actor_stats(&self) -> Option<ActorStats> {
-        ask(&self.get_actor_stats, GetActorStats).await
     }
 
     /// A revision is committed. The outbox finds its row even if the message is lost.

@@ -18,8 +18,8 @@ mod uplink_buffer;
 pub use outbox::{Outbox, Republish, Wake};
 pub use outbox_round::{Downlink, PublisherHandle};
 pub use protocol::{
-    Acknowledged, ActorStats, Deleted, Duplicates, GetActorStats, GetSnapshot, ReceiptStats,
-    Refresh, SetDesiredRevision, Snapshot,
+    Acknowledged, Deleted, Duplicates, GetSnapshot, ReceiptStats, Refresh, SetDesiredRevision,
+    Snapshot,
 };
 pub use refusals::Refusal;
 pub use router::{Router, RouterHandles};

@@ -27,11 +27,6 @@ pub struct SetDesiredRevision {
 #[rtype(result = "()")]
 pub struct Refresh;
 
-/// To the supervisor.
-#[derive(Debug, Message)]
-#[rtype(result = "ActorStats")]
-pub struct GetActorStats;
-
 /// To a sensor's actor.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -48,21 +43,6 @@ pub(super) enum SensorMessage {
     Duplicates(u64),
     /// Stop. It is the last message in the mailbox.
     Retire,
-}
-
-/// The sensors' actors of the process.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, actix::MessageResponse, utoipa::ToSchema,
-)]
-pub struct ActorStats {
-    /// Alive now.
-    pub alive: u64,
-    /// Started since the process began.
-    pub started: u64,
-    /// Started again after a panic.
-    pub restarted: u64,
-    /// Stopped because their sensor was silent or deleted.
-    pub retired: u64,
 }
 
 /// What a sensor's actor knows. Times are receipt times; counts begin with the actor.

@@ -64,9 +64,9 @@ impl Router {
             },
             tasks: tasks.clone(),
         };
-        let registry = Registry::new(Rc::new(shared), Arc::clone(&metrics));
+        let registry = Registry::new(Rc::new(shared), metrics);
         let registry = Rc::new(RefCell::new(registry));
-        let actor = Supervisor::new((store, tasks.clone()), config, Rc::clone(&registry), metrics);
+        let actor = Supervisor::new((store, tasks.clone()), config, Rc::clone(&registry));
         let (_, ended) = tasks.run_actor(Task::Supervisor, context, actor);
         (Self { registry, supervisor }, ended)
     }

@@ -5,23 +5,21 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
-    ResponseFuture, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, ResponseFuture,
+    WrapFuture as _,
 };
 use tracing::{debug, info, warn};
 
 use super::protocol::{
-    Acknowledged, ActorStats, Deleted, Duplicates, GetActorStats, GetSnapshot, Refresh,
-    SensorMessage, SetDesiredRevision, Snapshot,
+    Acknowledged, Deleted, Duplicates, GetSnapshot, Refresh, SensorMessage, SetDesiredRevision,
+    Snapshot,
 };
 use super::registry::Registry;
 use super::{Config, UnknownSensor};
 use crate::domain::{SensorIdentifier, Task, Timestamp, pause};
-use crate::metrics::Metrics;
 use crate::store::{KnownSensor, Store, StoreError};
 use crate::tasks::{Panic, Tasks};
 
@@ -64,7 +62,6 @@ pub struct Supervisor {
     tasks: Tasks,
     config: Config,
     registry: Rc<RefCell<Registry>>,
-    metrics: Arc<Metrics>,
     /// A look-up runs, or the pause after it: there is one at a time.
     looking_up: bool,
     storing_last_seen: bool,
@@ -77,10 +74,9 @@ impl Supervisor {
         (store, tasks): (Store, Tasks),
         config: Config,
         registry: Rc<RefCell<Registry>>,
-        metrics: Arc<Metrics>,
     ) -> Self {
         let (looking_up, storing_last_seen, failures) = (false, false, 0);
-        Self { store, tasks, config, registry, metrics, looking_up, storing_last_seen, failures }
+        Self { store, tasks, config, registry, looking_up, storing_last_seen, failures }
     }
 
     fn look_up(&mut self, context: &mut Context<Self>) {
@@ -257,19 +253,6 @@ impl Handler<GetSnapshot> for Supervisor {
     fn handle(&mut self, message: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
         let address = self.registry.borrow().address(message.0);
         Box::pin(async move { address?.send(message).await.ok()? })
-    }
-}
-
-impl Handler<GetActorStats> for Supervisor {
-    type Result = MessageResult<GetActorStats>;
-
-    fn handle(&mut self, GetActorStats: GetActorStats, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(ActorStats {
-            alive: u64::try_from(self.metrics.actors_alive.get()).unwrap_or(0),
-            started: self.metrics.actors_started.get(),
-            restarted: self.metrics.actors_restarted.get(),
-            retired: self.metrics.actors_retired.get(),
-        })
     }
 }
 

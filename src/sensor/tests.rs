@@ -89,9 +89,10 @@ async fn sensors_that_arrive_during_a_pause_wait_for_one_look_up() {
     let metrics = metrics();
     let router = router(&metrics);
     for _ in 0..EVENTS {
-        router.route(heartbeat(SensorIdentifier::random()));
+        let sensor = SensorIdentifier::random();
+        router.route(heartbeat(sensor));
         // Answered after the message before it was handled.
-        router.supervisor().send(GetActorStats).await.unwrap();
+        router.supervisor().send(GetSnapshot(sensor)).await.unwrap();
     }
     let failures = router.supervisor().send(supervisor::GetFailures).await.unwrap();
     assert!((1..TRIES).contains(&failures), "{failures}");

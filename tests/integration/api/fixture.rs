@@ -21,9 +21,7 @@ use tributary::domain::{
 };
 use tributary::instances::Identity;
 use tributary::metrics::Metrics;
-use tributary::sensor::{
-    ActorStats, Deleted, GetActorStats, GetSnapshot, Republish, SetDesiredRevision, Snapshot, Wake,
-};
+use tributary::sensor::{Deleted, GetSnapshot, Republish, SetDesiredRevision, Snapshot, Wake};
 use tributary::store::{self, NewToken, Store};
 use tributary::streams::{self, Hub};
 use tributary::telemetry::LogFilterHandle;
@@ -89,14 +87,6 @@ impl Handler<Wake> for SupervisorStub {
     type Result = ();
 
     fn handle(&mut self, Wake: Wake, _: &mut Self::Context) {}
-}
-
-impl Handler<GetActorStats> for SupervisorStub {
-    type Result = ActorStats;
-
-    fn handle(&mut self, _: GetActorStats, _: &mut Self::Context) -> ActorStats {
-        ActorStats { alive: 7, ..ActorStats::default() }
-    }
 }
 
 /// A running API.
@@ -335,6 +325,7 @@ fn context(config: &store::Config, supervisor: &Addr<SupervisorStub>) -> api::Co
         async move { hub.run(&mut events, &Faults::default()).await }
     });
     let metrics = Arc::new(Metrics::new(Arc::clone(&ledger)));
+    metrics.actors_alive.set(7);
     let fleet = streams::FleetStream::new(Arc::clone(&hub), store.clone(), Arc::clone(&metrics));
     actix_rt::spawn({
         let fleet = Arc::clone(&fleet);
