@@ -30,7 +30,7 @@ use crate::domain::{
 };
 use crate::instances::{Identity, PeersHandles};
 use crate::metrics::Metrics;
-use crate::mqtt::{InboundHandles, StopSignals};
+use crate::mqtt::{InboundEnd, InboundHandles, StopSignals};
 use crate::probes;
 use crate::replay::Replays;
 use crate::store::{self, AccessWatch, Housekeeper, RollUp, Store};
@@ -264,9 +264,9 @@ impl App {
             end = &mut pipeline_ended => {
                 has_ended = true;
                 match end {
-                    Ok(PipelineEnd::Drained) => None,
-                    Ok(PipelineEnd::NotDrained(cause)) => Some(anyhow!(cause)),
-                    Ok(PipelineEnd::Failed(cause)) => Some(anyhow!("{cause}; restart the process")),
+                    Ok(Ok(InboundEnd::Drained)) => None,
+                    Ok(Ok(end @ (InboundEnd::NoSession | InboundEnd::TakenOver))) => Some(anyhow!("{end}")),
+                    Ok(Err(cause)) => Some(anyhow!("{cause}; restart the process")),
                     end => Some(anyhow!("ingest stopped unexpectedly: {end:?}")),
                 }
             }

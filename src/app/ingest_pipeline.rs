@@ -28,26 +28,11 @@ const DOWNLINK_CAPACITY: usize = 64;
 /// How long shutdown waits for `last_seen` to be stored: 5,000 sensors take some 50 ms.
 const LAST_SEEN_GRACE: Duration = Duration::from_secs(3);
 
-const TAKEN_OVER: &str = "another process uses this client id and has taken the session over, with what it holds; \
-    stop it first";
-
-const NO_SESSION: &str = "the broker has no session of this client id, so nothing was drained; is MQTT_CLIENT_ID the one of the \
-    instance that has ended?";
-
 /// As actix' own.
 const WRITER_MAILBOX: usize = 16;
 
-/// Why the pipeline ended.
-#[derive(Debug)]
-pub(super) enum PipelineEnd {
-    Shutdown,
-    /// The session at the broker is ended.
-    Drained,
-    /// There is no session that could be drained; why, as a sentence.
-    NotDrained(&'static str),
-    /// The inbound loop, or an actor, which nothing restarts; why, as a sentence.
-    Failed(String),
-}
+/// How the inbound loop ended; or, as a sentence, why it or an actor failed, which nothing restarts.
+pub(super) type PipelineEnd = Result<InboundEnd, String>;
 
 /// How an actor ended.
 type ActorEnd = JoinHandle<Result<(), Panic>>;
@@ -149,16 +134,10 @@ impl IngestPipeline {
         };
         let writer_end = async move { writer_end.await.ok()?.await.ok() };
         let end = tokio::select! {
-            end = tasks.watch(Task::Ingest, ingest) => match end {
-                Ok(InboundEnd::Shutdown) => PipelineEnd::Shutdown,
-                Ok(InboundEnd::Drained) => PipelineEnd::Drained,
-                Ok(InboundEnd::NoSession) => PipelineEnd::NotDrained(NO_SESSION),
-                Ok(InboundEnd::TakenOver) => PipelineEnd::NotDrained(TAKEN_OVER),
-                Err(panic) => PipelineEnd::Failed(panic.to_string()),
-            },
-            end = outbox_end => failed(Task::Outbox, end.ok()),
-            end = supervisor_end => failed(Task::Supervisor, end.ok()),
-            end = writer_end => failed(Task::Writer, end),
+            end = tasks.watch(Task::Ingest, ingest) => end.map_err(|panic| panic.to_string()),
+            end = outbox_end => Err(failure(Task::Outbox, end.ok())),
+            end = supervisor_end => Err(failure(Task::Supervisor, end.ok())),
+            end = writer_end => Err(failure(Task::Writer, end)),
         };
         if ended.send(end).is_err() {
             debug!("ingest stopped after the application");
@@ -230,9 +209,9 @@ impl IngestPipeline {
 }
 
 /// None where the actor's thread has ended.
-fn failed(task: Task, end: Option<Result<(), Panic>>) -> PipelineEnd {
-    PipelineEnd::Failed(match end {
+fn failure(task: Task, end: Option<Result<(), Panic>>) -> String {
+    match end {
         Some(Err(panic)) => panic.to_string(),
         Some(Ok(())) | None => format!("{} stopped unexpectedly", task.name()),
-    })
+    }
 }

@@ -1,5 +1,7 @@
-//! The request to end the inbound loop, which `app` sends, and the outcome, which it waits for. A loop that has ended has acknowledged only what was committed.
+//! The request to end the inbound loop, which `app` sends, and the outcome, which it waits for. A loop that has ended
+//! has acknowledged only what was committed.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,4 +28,20 @@ pub enum InboundEnd {
     NoSession,
     /// The session could not be drained, because another process has it.
     TakenOver,
+}
+
+impl fmt::Display for InboundEnd {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Shutdown => "ingest was shut down",
+            Self::Drained => "the session was drained",
+            Self::NoSession => {
+                "the broker has no session of this client id, so nothing was drained; is MQTT_CLIENT_ID the one of the \
+                 instance that has ended?"
+            }
+            Self::TakenOver => {
+                "another process uses this client id and has taken the session over, with what it holds; stop it first"
+            }
+        })
+    }
 }
