@@ -268,31 +268,4 @@ mod tests {
         ledger.settle([(Some(Kind::Heartbeat), 2)], &tally);
         assert!(!ledger.snapshot().heartbeats.balances());
     }
-
-    #[test]
-    fn replayed_items_are_received_once_more() {
-        let ledger = Ledger::default();
-        let kind = Some(Kind::Measurement);
-        ledger.replay(arrived(kind, 3));
-        ledger.replay(arrived(kind, 2));
-        ledger.release_replayed(kind, 2);
-        let mut tally = Tally::default();
-        tally.stored(Kind::Measurement, 2, 2);
-        tally.duplicate(kind, 1);
-        ledger.settle([(kind, 3)], &tally);
-        let entry = ledger.snapshot().measurements;
-        assert!(entry.balances());
-        assert_eq!((entry.received, entry.replayed, entry.released), (3, 3, 2));
-        assert_eq!((entry.committed, entry.duplicate), (2, 1));
-    }
-
-    #[test]
-    fn released_items_are_not_received() {
-        let ledger = Ledger::default();
-        ledger.receive(arrived(Some(Kind::LogMessage), 3));
-        ledger.release(Some(Kind::LogMessage), 3);
-        let entry = ledger.snapshot().log_messages;
-        assert_eq!((entry.received, entry.in_flight, entry.released), (0, 0, 3));
-        assert!(entry.balances());
-    }
 }

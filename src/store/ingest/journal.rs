@@ -43,38 +43,3 @@ fn entries(stored: &[Vec<RowRef>; Kind::ALL.len()]) -> Entries {
     }
     entries
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{SensorIdentifier, Timestamp};
-    use crate::store::rollup::hours::hour_begin;
-
-    fn row(sensor: SensorIdentifier, hour: i32, second: i64) -> RowRef {
-        let begin = hour_begin(hour).unix_microseconds();
-        let timestamp = Timestamp::from_unix_microseconds(begin + second * 1_000_000);
-        RowRef { sensor, timestamp, digest: 0, uplink: 0, item: 0 }
-    }
-
-    #[test]
-    fn a_journal_entry_counts_one_sensor_hour_and_kind() {
-        let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
-        let measurements = vec![
-            row(one, 0, 0),
-            row(one, 7, 0),
-            row(one, 7, 3_599),
-            row(one, 8, 0),
-            row(other, 8, 0),
-        ];
-        let heartbeats = vec![row(one, 8, 1)];
-        assert_eq!(
-            entries(&[measurements, Vec::new(), heartbeats]),
-            Entries {
-                sensors: vec![one.0, one.0, one.0, other.0, one.0],
-                hours: vec![0, 7, 8, 8, 8],
-                kinds: vec![0, 0, 0, 0, 2],
-                counts: vec![1, 2, 1, 1, 1],
-            }
-        );
-    }
-}

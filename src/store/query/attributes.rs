@@ -133,22 +133,6 @@ mod tests {
     }
 
     #[test]
-    fn members_are_counted_with_their_types_and_times() {
-        let mut seen = Seen::default();
-        seen.add(at(2), r#"{"wind": -3.5, "sky": "clear", "on": true}"#);
-        seen.add(at(1), r#"{"wind": null, "a \"b\"": 1}"#);
-        seen.add(at(3), "[]");
-        let attributes = seen.finish();
-        let names: Vec<&str> = attributes.items.iter().map(|it| it.name.as_str()).collect();
-        assert_eq!(names, ["a \"b\"", "on", "sky", "wind"]);
-        let wind = &attributes.items[3];
-        assert_eq!(wind.types, BTreeSet::from(["null", "number"]));
-        assert_eq!(wind.count, 2);
-        assert_eq!((wind.first_creation_timestamp, wind.last_creation_timestamp), (at(1), at(2)));
-        assert!(!attributes.more);
-    }
-
-    #[test]
     fn names_beyond_the_bound_are_left_out_and_told_of() {
         let mut seen = Seen::default();
         for number in 0..=MAX_ATTRIBUTES {

@@ -179,8 +179,6 @@ impl<'a> Sums<'a> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
-
     use super::super::sums::{HourSums, day_sums};
     use super::*;
 
@@ -239,17 +237,6 @@ mod tests {
     }
 
     #[test]
-    fn buckets_are_counted_from_monday() {
-        let monday = BUCKET_ORIGIN.unix_microseconds() / 1_000_000;
-        let values = [(monday + 60, r#"{"a":1}"#), (monday - 1, r#"{"a":2}"#), (monday, "{}")];
-        let found: Vec<_> = summed(&["a"], &values)
-            .iter()
-            .map(|it| (it.bucket.unix_microseconds() / 1_000_000 - monday, it.count))
-            .collect();
-        assert_eq!(found, [(-60, 1), (60, 1)]);
-    }
-
-    #[test]
     fn a_week_begins_on_monday_and_a_day_at_midnight() {
         let at = |text: &str| Timestamp::from(text.parse::<jiff::Timestamp>().unwrap());
         let floor = |bucket_secs, text| {
@@ -260,35 +247,6 @@ mod tests {
         assert_eq!(floor(86_400, "2026-11-24T12:00:00Z"), at("2026-11-24T00:00:00Z"));
         assert_eq!(floor(86_400, "1970-01-01T12:00:00Z"), at("1970-01-01T00:00:00Z"));
         assert_eq!(floor(1, "2026-11-24T12:00:00.9Z"), at("2026-11-24T12:00:00Z"));
-    }
-
-    #[test]
-    fn the_sums_of_hours_are_those_of_their_rows() {
-        let hours = ["[{\"a\":1,\"b\":\"x\"},{\"a\":2.5}]", "[{\"a\":-4},{\"c\":1}]"];
-        let aggregation = Aggregation {
-            from: Timestamp::default(),
-            to: Timestamp::default(),
-            bucket_secs: 86_400,
-            attributes: vec!["a".into(), "b".into()],
-            limit: 1,
-        };
-        let mut sums = Sums::new(&aggregation);
-        for (hour, rows) in hours.iter().enumerate() {
-            let mut of_hour = HourSums::default();
-            for row in serde_json::from_str::<Vec<&RawValue>>(rows).unwrap() {
-                of_hour.add(row.get());
-            }
-            let json = serde_json::to_string(&of_hour.stored()).unwrap();
-            let stored: StoredSums<'_> = serde_json::from_str(&json).unwrap();
-            sums.add_stored(
-                Timestamp::from_unix_microseconds(hour as i64 * 3_600_000_000),
-                &stored,
-            );
-        }
-        let aggregate = &sums.finish()[..];
-        let [it] = aggregate else { panic!("{aggregate:?}") };
-        assert_eq!((it.count, it.minimum, it.maximum), (3, -4.0, 2.5));
-        assert_eq!(it.mean, -0.5 / 3.0);
     }
 
     #[test]
@@ -309,24 +267,6 @@ mod tests {
         }
         let (by_hour, by_day) = (by_hour.finish(), by_day.finish());
         assert_eq!((by_hour.len(), by_hour), (1, by_day));
-    }
-
-    #[test]
-    fn buckets_over_the_limit_are_left_to_the_next_page() {
-        let aggregation = Aggregation {
-            from: Timestamp::default(),
-            to: Timestamp::default(),
-            bucket_secs: 60,
-            attributes: vec!["a".into()],
-            limit: 2,
-        };
-        let mut sums = Sums::new(&aggregation);
-        for minute in [0, 1, 5] {
-            assert_eq!(sums.first_over_limit(), None);
-            sums.add(Timestamp::from_unix_microseconds(minute * 60_000_000), r#"{"a":1}"#);
-        }
-        let fifth = Timestamp::from_unix_microseconds(300_000_000);
-        assert_eq!((sums.first_over_limit(), sums.finish().len()), (Some(fifth), 2));
     }
 
     #[test]
