@@ -7,7 +7,6 @@
 mod housekeeping;
 mod ingest_pipeline;
 mod instance_tasks;
-mod registration;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use uuid::Uuid;
 
 use self::housekeeping::run_housekeeping;
 use self::ingest_pipeline::{IngestPipeline, PipelineEnd};
-use self::registration::Registration;
+use self::instance_tasks::Registration;
 use crate::api::{self, SupervisorHandle};
 use crate::config::Config;
 use crate::domain::{

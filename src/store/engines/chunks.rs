@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::engine::{Compression, KeptPartitions, Retention};
+use super::engine::{KeptPartitions, Retention};
 use super::locks::{LOCK_TIMEOUT, PARTITIONS_LOCK, got_lock};
 use super::retention::{MAX_DROPPED_PARTITIONS, SCAN_TIMEOUT, newest_receipt};
 use crate::domain::Timestamp;
@@ -227,9 +227,9 @@ async fn index_by_receipt(client: &Client, chunk: &Chunk) -> Result<(), StoreErr
 
 pub(super) async fn compress(
     client: &mut Client,
-    compression: Compression,
+    table: &'static str,
+    before: Timestamp,
 ) -> Result<(), StoreError> {
-    let Compression { table, before } = compression;
     let hypertable = chunks(table);
     if !client.query_typed_one(CAN_COMPRESS, &[]).await?.try_get(0)? {
         return Ok(());

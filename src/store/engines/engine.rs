@@ -48,14 +48,6 @@ impl Retention {
     }
 }
 
-/// What to compress of one table.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Compression {
-    pub(in crate::store) table: &'static str,
-    /// Partitions that end before this time.
-    pub(in crate::store) before: Timestamp,
-}
-
 /// The size of one hot table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableCensus {
@@ -140,8 +132,13 @@ pub(in crate::store) trait Engine: Debug + Send + Sync {
         kept: &'a mut KeptPartitions,
     ) -> Done<'a, usize>;
 
-    /// Compresses old partitions, if the engine can.
-    fn compress<'a>(&'a self, _client: &'a mut Client, _compression: Compression) -> Done<'a, ()> {
+    /// Compresses the partitions of a table that end before this time, if the engine can.
+    fn compress<'a>(
+        &'a self,
+        _client: &'a mut Client,
+        _table: &'static str,
+        _before: Timestamp,
+    ) -> Done<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 

@@ -8,12 +8,10 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::chunks::{LOCKED_AT_MOST, chunks, compress, drop_expired};
-use super::engine::{
-    Compression, Done, Engine, KeptPartitions, NewPartition, Retention, TableCensus,
-};
+use super::engine::{Done, Engine, KeptPartitions, NewPartition, Retention, TableCensus};
 use super::locks::{begin, in_transaction, stored_columns};
 use super::retention::delete_expired_rows;
-use crate::domain::Kind;
+use crate::domain::{Kind, Timestamp};
 use crate::store::columns::Parameters;
 
 /// Whether the interval is recorded. Parameters: table, its begin, its end.
@@ -105,8 +103,13 @@ impl Engine for TimescaleDb {
         })
     }
 
-    fn compress<'a>(&'a self, client: &'a mut Client, compression: Compression) -> Done<'a, ()> {
-        Box::pin(compress(client, compression))
+    fn compress<'a>(
+        &'a self,
+        client: &'a mut Client,
+        table: &'static str,
+        before: Timestamp,
+    ) -> Done<'a, ()> {
+        Box::pin(compress(client, table, before))
     }
 
     fn census<'a>(&'a self, client: &'a Client) -> Done<'a, Vec<TableCensus>> {
@@ -149,7 +152,6 @@ async fn record(client: &Client, new: &NewPartition) -> Result<(), tokio_postgre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
 
     #[test]
     fn a_row_goes_to_the_chunks_only_if_its_interval_is_recorded() {

@@ -60,7 +60,7 @@ impl WriterConnection {
             copies.push(client.prepare(&copy_statement(&tables[0], &columns)).await?);
             stagings.push(Staging::prepare(&client, engine, kind, &columns).await?);
         }
-        let names = Kind::ALL.map(table);
+        let names = Kind::ALL.map(Kind::name);
         let row_security = client.query_one(ROW_SECURITY, &[&names.as_slice()]).await?;
         let row_security: Vec<bool> = row_security.try_get(0)?;
         let prepared = Self {
@@ -113,7 +113,7 @@ impl Staging {
         kind: Kind,
         columns: &str,
     ) -> Result<Self, tokio_postgres::Error> {
-        let (table, staged) = (table(kind), staging_table(kind));
+        let (table, staged) = (kind.name(), staging_table(kind));
         // Only our columns, without constraints or columns that an operator has added.
         client
             .batch_execute(&format!(
@@ -127,12 +127,8 @@ impl Staging {
     }
 }
 
-pub(in crate::store) const fn table(kind: Kind) -> &'static str {
-    kind.name()
-}
-
 pub(in crate::store) fn staging_table(kind: Kind) -> String {
-    format!("staged_{}", table(kind))
+    format!("staged_{}", kind.name())
 }
 
 fn copy_statement(table: &str, columns: &str) -> String {

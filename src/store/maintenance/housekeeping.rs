@@ -13,8 +13,7 @@ use super::clock::Clocks;
 use super::partitions::Intervals;
 use crate::domain::{Kind, Timestamp};
 use crate::store::columns::Parameters;
-use crate::store::engines::engine::{Compression, KeptPartitions, Retention};
-use crate::store::ingest::writer_connection::table;
+use crate::store::engines::engine::{KeptPartitions, Retention};
 use crate::store::rollup::lock::{LOCK, ROLLUP_LOCK};
 use crate::store::rollup::rebuild::is_rebuilding;
 use crate::store::rollup::recount::is_behind;
@@ -96,7 +95,7 @@ impl Housekeeper {
         let engine = self.store.engine(&client).await?;
         let mut outcome = Ok(());
         let mut blocked = Kind::ALL.map(|kind| BlockedPartitions {
-            table: table(kind),
+            table: kind.name(),
             to_create: 0,
             to_drop: 0,
         });
@@ -106,7 +105,7 @@ impl Housekeeper {
                 let partition = self.intervals.partition(kind, interval);
                 due.push(engine.create(&client, &partition).await);
             }
-            due.push(engine.complete(&client, table(kind)).await);
+            due.push(engine.complete(&client, kind.name()).await);
             for done in due {
                 match done {
                     Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
@@ -150,12 +149,12 @@ impl Housekeeper {
             };
             if waits {
                 tracing::warn!(
-                    table = table(kind),
+                    table = kind.name(),
                     "nothing is deleted by its age until the roll-up has counted and summed up the hours that are over"
                 );
                 continue;
             }
-            let retention = Retention { table: table(kind), days, now };
+            let retention = Retention { table: kind.name(), days, now };
             let limit: Parameters<'_> =
                 &[(&retention.table, Type::TEXT), (&retention.limit(), Type::TIMESTAMPTZ)];
             if let Err(error) = client.execute_typed(RECORD_LIMIT, limit).await {
@@ -173,8 +172,7 @@ impl Housekeeper {
         if let Some(days) = self.compress_after_days {
             let before = now.saturating_sub(Duration::from_secs(u64::from(days) * 86_400));
             for kind in Kind::ALL {
-                let compression = Compression { table: table(kind), before };
-                outcome = outcome.and(engine.compress(client, compression).await);
+                outcome = outcome.and(engine.compress(client, kind.name(), before).await);
             }
         }
         outcome = outcome.and(self.store.delete_old_keys(client, now).await);

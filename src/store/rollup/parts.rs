@@ -8,7 +8,6 @@ use tokio_postgres::Transaction;
 use super::hours::hour_of;
 use crate::domain::{Kind, Timestamp};
 use crate::store::StoreError;
-use crate::store::ingest::writer_connection::table;
 
 /// The range is counted in parts of eight weeks, the newest first, because a transaction holds its hours in memory.
 const PART_HOURS: i32 = 56 * 24;
@@ -47,7 +46,7 @@ impl DroppedHours {
         });
         for row in transaction.query_typed(DELETED, &[]).await? {
             let (name, deleted): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
-            if let Some(kind) = Kind::ALL.into_iter().find(|kind| table(*kind) == name) {
+            if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) {
                 before[kind as usize] = before[kind as usize].max(deleted);
             }
         }

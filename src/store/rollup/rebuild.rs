@@ -20,7 +20,6 @@ use super::parts::{DroppedHours, part};
 use super::sums::StoredHours;
 use crate::domain::{Kind, Timestamp};
 use crate::store::columns::Parameters;
-use crate::store::ingest::writer_connection::table;
 use crate::store::{Config, Store, StoreError};
 
 /// Sensors of one transaction at first; then as many as take about [`TARGET`].
@@ -85,7 +84,7 @@ fn count_rows(kind: Kind) -> String {
          from {}
          where sensor_identifier = any ($1) and creation_timestamp >= $2 and creation_timestamp < $3
          group by 1, 2",
-        table(kind)
+        kind.name()
     )
 }
 
