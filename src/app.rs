@@ -223,8 +223,8 @@ impl App {
     }
 
     /// Runs until `shutdown`, waits for messages in flight, and stops. With DRAIN_ON_STOP it is drained first, until
-    /// `shutdown` ends a second time.
-    /// If it fails, the process should be restarted; the broker keeps unacknowledged messages.
+    /// `shutdown` ends a second time. If it fails, the process should be restarted; the broker keeps unacknowledged
+    /// messages.
     pub async fn run_until(self, mut shutdown: impl AsyncFnMut()) -> anyhow::Result<()> {
         let Self {
             registration,

@@ -1,6 +1,6 @@
 //! Supervision: every task that outlives a request runs by one of the three functions of [`Tasks`]. A panic is
 //! logged as an error with the task's name, counted, and then the task is started again ([`Tasks::supervise`]),
-//! or its caller learns of it ([`Tasks::watch`], [`Tasks::run_actor`]) and ends the process with a sentence.
+//! or its caller decides ([`Tasks::watch`], [`Tasks::run_actor`]): it retries, or ends the process.
 //!
 //! Invariant: whatever is supervised reads its state from the tables again, or puts it in order when it
 //! begins. The inbound loop and the actors cannot, so their panic ends the process: the broker keeps what is
@@ -128,13 +128,13 @@ mod tests {
     struct Hello;
 
     /// Panics at each message, those that are left when it is dropped included.
-    struct Grumpy;
+    struct PanickingActor;
 
-    impl Actor for Grumpy {
+    impl Actor for PanickingActor {
         type Context = Context<Self>;
     }
 
-    impl Handler<Hello> for Grumpy {
+    impl Handler<Hello> for PanickingActor {
         type Result = ();
 
         fn handle(&mut self, Hello: Hello, _: &mut Context<Self>) {
@@ -143,9 +143,9 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn the_end_of_an_actor_is_told_with_its_cause() {
+    async fn the_end_of_an_actor_is_reported_with_its_cause() {
         let tasks = Tasks::default();
-        let (address, ended) = tasks.run_actor(Task::Writer, Context::new(), Grumpy);
+        let (address, ended) = tasks.run_actor(Task::Writer, Context::new(), PanickingActor);
         let (one, other) = tokio::join!(address.send(Hello), address.send(Hello));
         assert!(one.is_err() && other.is_err());
         let panic = ended.await.unwrap().unwrap_err();

@@ -110,7 +110,7 @@ impl From<ReplayReport> for Replay {
             replayed,
             removed: outcome.removed,
             kept: outcome.kept,
-            gone: outcome.gone,
+            gone: outcome.missing,
             failed,
             stored_items: outcome.stored_items,
             duplicate_items: outcome.duplicate_items,

@@ -68,7 +68,7 @@ impl Registration {
             }
             // A round would write the row again.
             self.stop.send_replace(true);
-            self.peers.await.is_ok() && self.store.forget_instance(self.instance).await.is_ok()
+            self.peers.await.is_ok() && self.store.delete_instance(self.instance).await.is_ok()
         };
         if !matches!(tokio::time::timeout(UNREGISTER_TIMEOUT, ended).await, Ok(true)) {
             debug!("the row of this instance remains until it is too old");

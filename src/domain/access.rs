@@ -46,7 +46,7 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let role = Self::ALL.into_iter().find(|role| role.name() == text);
-        role.ok_or_else(|| "it takes viewer, operator or admin".into())
+        role.ok_or_else(|| "expected viewer, operator or admin".into())
     }
 }
 

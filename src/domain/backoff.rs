@@ -74,13 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_comes_again_ever_less_often() {
+    fn refusal_pauses_grow_to_a_bound() {
         assert_eq!([1, 2, 3].map(|refusals| refusal_pause(refusals).as_secs()), [1, 4, 16]);
         assert_eq!(refusal_pause(u32::MAX), Duration::from_secs(600));
     }
 
     #[test]
-    fn a_contested_session_is_left_to_the_other_for_a_while() {
+    fn a_contested_session_is_left_to_the_other_client_for_a_while() {
         assert!(!is_contested(1) && is_contested(EARLY_CLOSURES));
         assert!(standoff(0.0) >= STABLE, "or no connection would ever be stable");
         assert_eq!(standoff(1.0), STANDOFF * 2);

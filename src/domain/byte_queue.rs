@@ -68,7 +68,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     #[test]
-    fn it_is_bounded_in_bytes_and_not_empty_before_the_last_is_dealt_with() {
+    fn the_queue_is_bounded_in_bytes_and_empty_only_after_the_last_entry_is_processed() {
         let queue = ByteQueue::new(100);
         let mut receiver = queue.take_receiver().unwrap();
         assert_eq!(queue.emptied().now_or_never(), Some(true));

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_elements_are_told_apart() {
+    fn malformed_elements_are_separated() {
         for (payload, expected) in [
             (r#"[{"a":NaN},1]"#, &[r#"{"a":NaN}"#, "1"][..]),
             (r#" { "x" : [NaN] , "measurements" : [ 1 , +2 ,] } "#, &["1", "+2"]),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_structure_there_are_none() {
+    fn a_payload_without_structure_has_no_elements() {
         for payload in [
             r#"{"measurements":[1,NaN"#,
             r#"{"measurements":[NaN]"#,
@@ -198,7 +198,7 @@ mod tests {
     proptest! {
         /// An element is separated from others whatever it contains.
         #[test]
-        fn elements_come_out_as_they_went_in(
+        fn elements_are_returned_unchanged(
             all in proptest::collection::vec(element(), 1..6),
             is_bare in any::<bool>(),
         ) {

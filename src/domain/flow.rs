@@ -15,7 +15,7 @@ pub struct Flow {
     paused_since: watch::Sender<Option<Timestamp>>,
 }
 
-/// The load at one moment.
+/// A snapshot of the load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FlowSnapshot {

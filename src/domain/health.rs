@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn since_marks_the_change_and_not_the_repetition() {
+    fn since_changes_only_with_the_condition() {
         let health = Health::default();
         health.down(Part::Ingest, "first".into());
         let first = health.condition(Part::Ingest);

@@ -172,9 +172,8 @@ impl Ledger {
 
     /// Counts items read from the `rejection` table.
     pub fn replay(&self, counts: KindCounts) {
+        self.receive(counts);
         for (entry, items) in self.lock().iter_mut().zip(counts.0) {
-            entry.received += items;
-            entry.in_flight += items;
             entry.replayed += items;
         }
     }

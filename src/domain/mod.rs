@@ -1,6 +1,6 @@
 //! The values that pass through the pipeline: messages, items, batches, rejections, acknowledgement
-//! tokens, and the ledger that counts them. Used by every other module. Pure: no I/O, no clock but
-//! [`Timestamp::now`], and no import from the rest of the crate.
+//! tokens, and the ledger that counts them. Used by every other module. No I/O. Clocks:
+//! [`Timestamp::now`], and deadlines in `leadership` and `event`. No import from the rest of the crate.
 
 mod access;
 mod ack_token;

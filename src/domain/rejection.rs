@@ -1,5 +1,5 @@
-//! What was not stored, and why; some of it can be replayed later. Made by `wire` and the writer, stored by `store`. A rejection is
-//! committed in the same transaction as the rows beside it, before its message is acknowledged.
+//! What was not stored, and why; some of it can be replayed later. Made by `wire` and the writer, stored by `store`.
+//! A rejection is committed in the same transaction as the rows beside it, before its message is acknowledged.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_microsecond() {
+    fn microseconds_are_kept() {
         let timestamp = Timestamp::from_unix_seconds(1_700_000_000.123_456).unwrap();
         assert_eq!(timestamp.unix_microseconds(), 1_700_000_000_123_456);
         assert_eq!(timestamp.postgres_microseconds(), 1_700_000_000_123_456 - 946_684_800_000_000);

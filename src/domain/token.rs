@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_back_and_never_printed() {
+    fn a_token_is_parsed_back_and_never_printed() {
         let token = Token::random();
         assert_eq!(token.reveal().len(), PREFIX.len() + 43);
         assert_eq!(Token::parse(token.reveal()), Some(token.clone()));

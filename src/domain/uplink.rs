@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_item_is_kept_by_itself() {
+    fn a_refused_item_is_kept_without_its_message() {
         let payload = br#"{"x":1,"heartbeats":[ {"a":0}, {"a": 1} ,{"a":2}]}"#;
         let mut uplink = three_heartbeats(payload);
         uplink.reject_items(vec![(1, String::new())], Reason::RefusedByDatabase);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn rejecting_a_message_keeps_its_count_and_its_bytes() {
+    fn rejecting_a_message_keeps_its_item_count_and_its_payload() {
         let mut uplink = three_heartbeats(b"{}");
         uplink.reject_items(vec![(1, String::new())], Reason::RefusedByDatabase);
         uplink.reject_items(vec![(1, String::new())], Reason::RefusedByDatabase);

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn an_address_that_swallows_packets_leaves_time_for_the_next() {
+    async fn an_address_that_drops_packets_leaves_time_for_the_next() {
         let (_sockets, blackholed) = blackhole();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_ends_the_connection_alone_is_blamed() {
+    fn only_the_publish_that_ends_the_connection_alone_is_blamed() {
         let (mut window, now) = (DownlinkWindow::new(), Instant::now());
         let mut answers = Vec::new();
         for _ in 0..3 {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_keeps_its_identifier_and_nobody_waits_for_it() {
+    fn an_abandoned_publish_keeps_its_identifier_and_is_not_awaited() {
         let (mut window, now) = (DownlinkWindow::new(), Instant::now());
         window.connected(NonZeroU16::new(2).unwrap());
         let (first, _answer) = downlink();

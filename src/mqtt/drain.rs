@@ -114,7 +114,7 @@ impl Inbound {
         let mut quiet = Quiet::default();
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard_at = Instant::now();
+        let mut last_packet_at = Instant::now();
         let silence = longest_silence(session.keep_alive_secs);
         loop {
             let next_sequence = self.window.next_sequence();
@@ -130,8 +130,8 @@ impl Inbound {
                 _ = ping.tick() => {
                     if !self.window.has_room() {
                         // Nothing is read, so an answer could not arrive.
-                        heard_at = Instant::now();
-                    } else if heard_at.elapsed() > silence {
+                        last_packet_at = Instant::now();
+                    } else if last_packet_at.elapsed() > silence {
                         return Err(SessionEnd::Silent(silence.as_secs()));
                     }
                     if session.left {
@@ -140,7 +140,7 @@ impl Inbound {
                     session.ping()?;
                 }
                 packet = session.io.recv(&session.codec), if self.window.has_room() => {
-                    heard_at = Instant::now();
+                    last_packet_at = Instant::now();
                     let had_left = session.left;
                     self.read(session, packet)?;
                     if self.window.next_sequence() != next_sequence {

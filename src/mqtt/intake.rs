@@ -192,7 +192,7 @@ impl Inbound {
             Some(oversized) => self.decoder.refuse(message, oversized, ack_token),
         };
         if uplink.message.delivered_once {
-            self.receipt_clock.give(received_at, uplink.item_count());
+            self.receipt_clock.reserve(received_at, uplink.item_count());
         }
         let quarantined = publish.dup && self.quarantine(&mut uplink, publish.packet_id);
         let entry = WindowEntry {

@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunking_does_not_change_the_message(
+        fn pieces_do_not_change_the_message(
             payload in proptest::collection::vec(any::<u8>(), 0..60),
             cuts in proptest::collection::vec(0..60usize, 0..5),
             max_bytes in 1..60usize,

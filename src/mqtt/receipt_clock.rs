@@ -9,10 +9,10 @@ use crate::domain::Timestamp;
 /// How far times may run ahead of the clock. A clock that was set back by more than this is followed.
 const MAX_AHEAD: Duration = Duration::from_secs(1);
 
-/// Times that have been given away.
+/// Times that are reserved.
 #[derive(Debug, Default)]
 pub(super) struct ReceiptClock {
-    /// The first that has not.
+    /// The first that is not.
     next: Timestamp,
 }
 
@@ -23,8 +23,8 @@ impl ReceiptClock {
         if is_ahead { self.next } else { now }
     }
 
-    /// Each item of a message got a time of its own.
-    pub(super) fn give(&mut self, received_at: Timestamp, item_count: u32) {
+    /// Reserves a time of its own for each item of a message.
+    pub(super) fn reserve(&mut self, received_at: Timestamp, item_count: u32) {
         self.next = received_at.plus_microseconds(item_count);
     }
 }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_time_is_given_twice() {
+    fn no_time_is_reserved_twice() {
         let at = |microseconds: i64| Timestamp::from_unix_microseconds(5_000_000 + microseconds);
         let mut clock = ReceiptClock::default();
         for (now, item_count, expected) in [
@@ -49,7 +49,7 @@ mod tests {
         ] {
             let received_at = clock.received_at(at(now));
             assert_eq!(received_at, at(expected), "{now}");
-            clock.give(received_at, item_count);
+            clock.reserve(received_at, item_count);
         }
     }
 }

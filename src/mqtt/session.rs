@@ -45,7 +45,7 @@ pub(super) enum SessionEnd {
     )]
     NotSubscribed(String),
     #[error(
-        "the broker has no shared subscriptions, which MQTT_SHARED_GROUP takes; without them, give each instance an MQTT_TOPIC_PREFIX of its own"
+        "the broker has no shared subscriptions, which MQTT_SHARED_GROUP requires; without them, give each instance an MQTT_TOPIC_PREFIX of its own"
     )]
     NotShared,
     #[error("a message was lost in a panic, so the broker must deliver it again")]

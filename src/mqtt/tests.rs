@@ -157,7 +157,7 @@ impl World {
                 self.database.gate.add_permits(1);
             }
             Step::Receive => self.receive(),
-            Step::LookUp(sensor, is_there) => self.process.look_up(sensor, is_there),
+            Step::LookUp(sensor, exists) => self.process.look_up(sensor, exists),
             Step::Replay(first) => self.replay(first.into()),
             Step::Reconnect => self.process.reconnect(&mut self.broker),
             Step::Drain => {

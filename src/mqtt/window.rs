@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn pubacks_leave_in_the_order_of_arrival() {
+    fn pubacks_are_sent_in_the_order_of_arrival() {
         let mut window = InboundWindow::new(10, 1_000);
         for id in 1..=3 {
             window.admit(entry(id));

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_stored_is_not_replayed() {
+    fn an_incomplete_rejection_is_not_replayed() {
         let beginning = rejection(None, &MESSAGE[..20], MESSAGE);
         assert_eq!(payload(&beginning), Err(NotReplayableCause::Incomplete));
         let beyond = rejection(Some(2), MESSAGE, MESSAGE);

@@ -9,7 +9,7 @@ use actix::{Actor, ActorContext as _, Context, Handler, Recipient};
 
 use super::outbox::Republish;
 use super::protocol::{GetSnapshot, SensorMessage, Snapshot};
-use super::state::{Grace, SensorState};
+use super::state::{SensorState, Tolerances};
 use super::uplink_buffer::UplinkBuffer;
 use crate::domain::{Timestamp, Uplink};
 use crate::store::KnownSensor;
@@ -20,7 +20,7 @@ use crate::tasks::Tasks;
 pub(super) struct ActorShared {
     pub(super) buffer: UplinkBuffer,
     pub(super) outbox: Recipient<Republish>,
-    pub(super) grace: Grace,
+    pub(super) tolerances: Tolerances,
     pub(super) tasks: Tasks,
 }
 
@@ -43,7 +43,7 @@ impl SensorActor {
     fn handle_uplink(&mut self, mut uplink: Box<Uplink>) {
         uplink.ack_token.begin_processing();
         self.shared.tasks.faults().at_message(&uplink);
-        if self.state.record(&uplink, self.shared.grace)
+        if self.state.record(&uplink, self.shared.tolerances)
             && let Some(sensor) = uplink.sensor
         {
             self.shared.outbox.do_send(Republish(sensor));

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refused_revision_waits_and_a_newer_one_does_not() {
+    fn a_refused_revision_waits_and_a_newer_one_does_not() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
         let sensor = SensorIdentifier::random();
         assert_eq!(refusals.add(sensor, Some(1), now), Duration::from_secs(1));

@@ -14,7 +14,7 @@ use super::Config;
 use super::actor::ActorShared;
 use super::outbox::Republish;
 use super::registry::Registry;
-use super::state::Grace;
+use super::state::Tolerances;
 use super::supervisor::{LookUpSensors, Supervisor};
 use super::uplink_buffer::UplinkBuffer;
 use crate::domain::{Task, Uplink};
@@ -58,7 +58,7 @@ impl Router {
         let shared = ActorShared {
             buffer: UplinkBuffer::new(writer(&supervisor)),
             outbox,
-            grace: Grace {
+            tolerances: Tolerances {
                 republish: Duration::from_secs(config.republish_secs),
                 future: Duration::from_secs(config.future_tolerance_secs.into()),
             },

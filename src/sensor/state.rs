@@ -9,7 +9,7 @@ use crate::store::KnownSensor;
 
 /// What a sensor is allowed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Grace {
+pub(super) struct Tolerances {
     /// `CONFIGURATION_REPUBLISH_SECS`: how long it may take to apply its configuration.
     pub(super) republish: Duration,
     /// `FUTURE_TOLERANCE_SECS`: how far its clock may be ahead of ours.
@@ -45,9 +45,9 @@ impl SensorState {
         }
     }
 
-    /// True: the sensor has had `grace.republish` and is still behind the desired revision, so its
+    /// True: the sensor has had `tolerances.republish` and is still behind the desired revision, so its
     /// configuration must be published again.
-    pub(super) fn record(&mut self, uplink: &Uplink, grace: Grace) -> bool {
+    pub(super) fn record(&mut self, uplink: &Uplink, tolerances: Tolerances) -> bool {
         if !uplink.message.is_present() {
             return false;
         }
@@ -58,7 +58,7 @@ impl SensorState {
             stats.items += uplink.items.len() as u64;
             stats.last_receipt = Some(received_at);
         }
-        let horizon = received_at.saturating_add(grace.future);
+        let horizon = received_at.saturating_add(tolerances.future);
         self.snapshot.future_items += uplink.items.count_later_than(horizon);
         self.snapshot.rejected_items +=
             uplink.rejections.iter().map(|rejection| u64::from(rejection.item_count)).sum::<u64>();
@@ -67,7 +67,7 @@ impl SensorState {
         self.dated.0 += uplink.items.len() as u64;
         self.dated.1 += uplink.items.count_later_than(CLOCKS_ARE_SET);
         let again = self.is_behind(&uplink.items, reported)
-            && received_at >= self.grace_began_at.saturating_add(grace.republish);
+            && received_at >= self.grace_began_at.saturating_add(tolerances.republish);
         if again {
             self.grace_began_at = received_at;
         }
@@ -137,8 +137,8 @@ mod tests {
     };
     use smallvec::smallvec;
 
-    const MINUTE: Grace =
-        Grace { republish: Duration::from_secs(60), future: Duration::from_secs(60) };
+    const MINUTE: Tolerances =
+        Tolerances { republish: Duration::from_secs(60), future: Duration::from_secs(60) };
 
     fn second(seconds: i64) -> Timestamp {
         Timestamp::from_unix_microseconds(seconds * 1_000_000)
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_never_set_is_told() {
+    fn a_clock_that_was_never_set_is_reported() {
         let mut state = state(0);
         state.record(&heartbeat(0, 7), MINUTE);
         let clock = state.snapshot().clock.unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_revision_gives_the_sensor_a_minute() {
+    fn a_new_revision_restarts_the_grace_period() {
         let mut state = state(0);
         state.set_desired(1, second(100));
         assert!(!state.record(&heartbeat(0, 159), MINUTE));

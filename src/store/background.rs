@@ -1,4 +1,4 @@
-//! Single statements: those of requests, each within the time for one, and those of background work (the registry's
+//! Single statements: those of requests, each within the time for one, and those of background work (the supervisor's
 //! look-ups, the outbox, the probes), each within [`BACKGROUND_TIMEOUT`], also if the database stops responding.
 
 use tokio_postgres::Row;

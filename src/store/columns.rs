@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_escaped() {
+    fn text_is_escaped() {
         assert_eq!(containing(r"50%_\x"), r"%50\%\_\\x%");
     }
 }

@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_has_its_verdict() {
+    fn each_sqlstate_has_its_recovery() {
         for (state, expected) in [
             ("23505", Recovery::Stage),   // unique violation
             ("22P05", Recovery::Isolate), // untranslatable character

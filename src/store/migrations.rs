@@ -46,7 +46,7 @@ pub async fn migrate_to(
     let earlier = recorded_or_default(&client).await?;
     let engine = engine.unwrap_or(earlier);
     if engine != earlier {
-        may_choose(&client, earlier).await?;
+        check_engine_change(&client, earlier).await?;
     }
     // A connection of its own: PostgreSQL closes it if the extension's library is not preloaded.
     engine.install_extension(&*connector.connect().await?).await?;
@@ -72,7 +72,7 @@ async fn recorded_or_default(client: &Client) -> Result<EngineName, StoreError> 
 }
 
 /// A database keeps its engine: the steps of the engines move no rows.
-async fn may_choose(client: &Client, earlier: EngineName) -> Result<(), StoreError> {
+async fn check_engine_change(client: &Client, earlier: EngineName) -> Result<(), StoreError> {
     if earlier != EngineName::Postgres {
         return Err(StoreError::EngineChosen(earlier.name()));
     }

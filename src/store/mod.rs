@@ -77,7 +77,7 @@ pub use rollup::hours::{Activity, BUCKET_SECS, BUCKETS, Counts, bucket_begin, bu
 pub use rollup::rebuild::Rebuilder;
 pub use rollup::recount::RollUp;
 pub use sensors::changes::{NewSensor, SensorChange, SensorError};
-pub use sensors::lookups::{KnownSensor, Whereabouts};
+pub use sensors::lookups::{KnownSensor, SensorLocation};
 
 /// `DATABASE_…`, `PARTITION_…`, `COMPRESS_AFTER_DAYS`, `RETENTION_…`, `FUTURE_TOLERANCE_SECS`, `EXPORTS_AT_ONCE`,
 /// `IDEMPOTENCY_HOURS`

@@ -177,7 +177,7 @@ impl Store {
 
     pub(super) async fn connection_by(&self, until: Instant) -> Result<Checkout<'_>, StoreError> {
         self.has_tables()?;
-        self.answering(until).await
+        self.checked_connection(until).await
     }
 
     /// A connection that the caller must check first
@@ -187,17 +187,17 @@ impl Store {
         until: Instant,
     ) -> Result<Checkout<'_>, StoreError> {
         self.has_tables()?;
-        self.checked_out(until, self.any()).await
+        self.checked_out(until, self.usable_connection()).await
     }
 
     fn has_tables(&self) -> Result<(), StoreError> {
         if *self.migrated.borrow() { Ok(()) } else { Err(StoreError::Migrating) }
     }
 
-    async fn answering(&self, until: Instant) -> Result<Checkout<'_>, StoreError> {
+    async fn checked_connection(&self, until: Instant) -> Result<Checkout<'_>, StoreError> {
         let answering = async {
             loop {
-                let reader = self.any().await?;
+                let reader = self.usable_connection().await?;
                 match reader.health_check(Planning::Anew, until).await {
                     Ok(()) => return Ok(reader),
                     Err(error) => self.last_connect_error.sink(error),
@@ -209,7 +209,7 @@ impl Store {
     }
 
     /// A connection that is not known to be lost.
-    async fn any(&self) -> Result<Checkout<'_>, RunError<StoreError>> {
+    async fn usable_connection(&self) -> Result<Checkout<'_>, RunError<StoreError>> {
         loop {
             let reader = self.pool.get().await?;
             if !reader.is_lost() {
@@ -242,7 +242,7 @@ impl Store {
 
     /// Checks that the database answers, and has our tables.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let connection = self.answering(Instant::now() + CHECKOUT_TIMEOUT).await?;
+        let connection = self.checked_connection(Instant::now() + CHECKOUT_TIMEOUT).await?;
         self.has_tables()?;
         match tokio::time::timeout(CHECKOUT_TIMEOUT, connection.simple_query(LATEST_TABLE)).await {
             Ok(answer) => answer.map(drop).map_err(StoreError::from),

@@ -110,7 +110,7 @@ fn soon() -> Instant {
 
 /// While the connection stayed open, PostgreSQL would keep uncommitted rows and locks.
 #[actix_rt::test]
-async fn a_connection_is_cut_when_it_is_given_up() {
+async fn an_abandoned_connection_is_closed() {
     let mut server = Server::start(Answers::HealthChecks).await;
     let store = Store::new(&server.config());
     for timeout in [Duration::from_millis(50), Duration::from_secs(60)] {
@@ -129,7 +129,7 @@ async fn a_connection_is_cut_when_it_is_given_up() {
 
 /// Only pages use a generic plan: other statements have no time range in their text.
 #[actix_rt::test]
-async fn how_to_plan_is_said_where_it_changes() {
+async fn planning_is_sent_only_when_it_changes() {
     let server = Server::start(Answers::Everything).await;
     let store = Store::new(&server.config());
     let sensor = SensorIdentifier::random();
@@ -159,7 +159,7 @@ async fn how_to_plan_is_said_where_it_changes() {
 }
 
 #[actix_rt::test]
-async fn what_the_path_and_the_housekeeping_ask_ends_whatever_the_database_does() {
+async fn requests_of_ingest_and_housekeeping_end_whatever_the_database_does() {
     let mut config = Server::start(Answers::HealthChecks).await.config();
     config.readers = 20;
     let (store, sensor) = (Store::new(&config), SensorIdentifier::random());

@@ -3,7 +3,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::receipt::InPlace;
+use super::receipt::MissingTimestamp;
 use super::{Limits, Rules, TimestampMissing, careful, envelope};
 use crate::domain::{Kind, Timestamp, trim_payload};
 
@@ -11,11 +11,11 @@ use crate::domain::{Kind, Timestamp, trim_payload};
 /// surrogate in the name of an unknown member.
 pub fn disagreement(kind: Kind, payload: &str, limits: Limits) -> Option<String> {
     let Limits { items_per_message: items, nested_values, timestamp_missing, .. } = limits;
-    let in_place = match timestamp_missing {
-        TimestampMissing::Reject => InPlace::Nothing(""),
-        TimestampMissing::Receipt => InPlace::Receipt(Timestamp::default()),
+    let missing_timestamp = match timestamp_missing {
+        TimestampMissing::Reject => MissingTimestamp::Refuse(""),
+        TimestampMissing::Receipt => MissingTimestamp::UseReceipt(Timestamp::default()),
     };
-    let rules = Rules { items, nested_values, in_place };
+    let rules = Rules { items, nested_values, missing_timestamp };
     let fast = envelope::decode(kind, payload.as_bytes(), rules);
     let careful = careful::decode(kind, payload.as_bytes(), rules);
     // The fast pass takes no array that holds nothing between two commas.

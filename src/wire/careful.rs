@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::item::{
     accept_revision, heartbeat, holds_nul, log_message, measurement, range_of, split_message,
 };
-use super::receipt::InPlace;
-use super::{ItemRefusal, MessageRefusal, RefusedItem, Rules, form, value};
+use super::receipt::MissingTimestamp;
+use super::{ItemRefusal, MessageRefusal, RefusedItem, Rules, payload_format, value};
 use crate::domain::{
     Heartbeat, ItemHead, Items, Kind, LogMessage, Measurement, ObjectMembers, Reason, Severity,
     Timestamp, elements, malformed_value,
@@ -22,9 +22,9 @@ pub(super) fn decode(
     rules: Rules,
 ) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
     let elements = elements(kind, payload).map_err(|(reason, detail)| {
-        let detail = match form::of(payload) {
-            Some(form) if matches!(reason, Reason::NotUtf8 | Reason::NotJson) => {
-                format!("the payload looks {form}; send plain JSON")
+        let detail = match payload_format::guess(payload) {
+            Some(format) if matches!(reason, Reason::NotUtf8 | Reason::NotJson) => {
+                format!("the payload looks {format}; send plain JSON")
             }
             _ => detail,
         };
@@ -168,9 +168,9 @@ impl<'a> Members<'a> {
         let revision = self.revision()?;
         let (timestamp, timed_at_receipt) = match self.optional("timestamp")? {
             Some(value) if value.get() != "null" => (self.timestamp()?, false),
-            missing => match rules.in_place {
-                InPlace::Receipt(timestamp) => (timestamp, true),
-                InPlace::Nothing(why) => {
+            missing => match rules.missing_timestamp {
+                MissingTimestamp::UseReceipt(timestamp) => (timestamp, true),
+                MissingTimestamp::Refuse(why) => {
                     let what = if missing.is_some() { "null" } else { "missing" };
                     return Err((Reason::InvalidTimestamp, format!("timestamp is {what}{why}")));
                 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::receipt::InPlace;
+use super::receipt::MissingTimestamp;
 use super::{Rules, value};
 use crate::domain::{
     ByteRange, Heartbeat, ItemHead, LogMessage, Measurement, Severity, Timestamp, content_digest,
@@ -24,10 +24,10 @@ pub(super) trait WireItem<'de>: Deserialize<'de> {
 impl Rules {
     /// `seconds`: the item's timestamp, none if it is missing or null. The digest is not computed yet.
     fn head(self, seconds: Option<f64>, revision: Option<i32>) -> Option<ItemHead> {
-        let (timestamp, timed_at_receipt) = match (seconds, self.in_place) {
+        let (timestamp, timed_at_receipt) = match (seconds, self.missing_timestamp) {
             (Some(seconds), _) => (Timestamp::from_unix_seconds(seconds)?, false),
-            (None, InPlace::Receipt(timestamp)) => (timestamp, true),
-            (None, InPlace::Nothing(_)) => return None,
+            (None, MissingTimestamp::UseReceipt(timestamp)) => (timestamp, true),
+            (None, MissingTimestamp::Refuse(_)) => return None,
         };
         let revision = accept_revision(revision)?;
         Some(ItemHead { timestamp, timed_at_receipt, digest: 0, revision })

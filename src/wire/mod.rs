@@ -6,8 +6,8 @@
 mod agreement;
 mod careful;
 mod envelope;
-mod form;
 mod item;
+mod payload_format;
 mod receipt;
 mod topic;
 mod topic_flaw;
@@ -19,13 +19,13 @@ pub use receipt::TimestampMissing;
 pub use topic::{Topics, check_group, check_prefix};
 pub use topic_flaw::TopicFlaw;
 
-use self::receipt::InPlace;
+use self::receipt::MissingTimestamp;
 use self::value::NestedValues;
 use crate::domain::{
     AckToken, Items, Kind, RawMessage, Reason, Rejection, RejectionDigest, Uplink,
 };
 
-/// `MAX_…`
+/// `MAX_…`, `NESTED_VALUES`, `TIMESTAMP_MISSING`
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// `MAX_PAYLOAD_BYTES`
@@ -55,13 +55,13 @@ struct Rules {
     items: usize,
     nested_values: NestedValues,
     /// Of the first item.
-    in_place: InPlace,
+    missing_timestamp: MissingTimestamp,
 }
 
 impl Rules {
     /// The rules of the item with this index.
     const fn of_item(self, index: u32) -> Self {
-        Self { in_place: self.in_place.of_item(index), ..self }
+        Self { missing_timestamp: self.missing_timestamp.of_item(index), ..self }
     }
 }
 
@@ -215,8 +215,8 @@ fn decode_payload(
 ) -> Result<(Items, Vec<RefusedItem>), MessageRefusal> {
     let payload = message.payload();
     let Limits { items_per_message: items, nested_values, timestamp_missing, .. } = limits;
-    let in_place = InPlace::of(message, timestamp_missing);
-    let rules = Rules { items, nested_values, in_place };
+    let missing_timestamp = MissingTimestamp::of(message, timestamp_missing);
+    let rules = Rules { items, nested_values, missing_timestamp };
     if let Some(items) = envelope::decode(kind, payload, rules) {
         return Ok((items, Vec::new()));
     }

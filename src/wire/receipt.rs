@@ -17,35 +17,35 @@ pub enum TimestampMissing {
     Receipt,
 }
 
-/// What an item gets in place of a timestamp.
+/// What becomes of an item without a timestamp.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum InPlace {
+pub(super) enum MissingTimestamp {
     /// When it was received; each item of an array a microsecond after the one before.
-    Receipt(Timestamp),
-    /// Nothing. Follows "timestamp is missing".
-    Nothing(&'static str),
+    UseReceipt(Timestamp),
+    /// Why it is refused. Follows "timestamp is missing".
+    Refuse(&'static str),
 }
 
-impl InPlace {
+impl MissingTimestamp {
     pub(super) const fn of(message: &RawMessage, setting: TimestampMissing) -> Self {
         match setting {
-            TimestampMissing::Reject => Self::Nothing(""),
-            TimestampMissing::Receipt if message.retained => Self::Nothing(
+            TimestampMissing::Reject => Self::Refuse(""),
+            TimestampMissing::Receipt if message.retained => Self::Refuse(
                 "; the time of receipt does not take its place, because a retained message comes again with \
                  each new session",
             ),
-            TimestampMissing::Receipt if !message.delivered_once => Self::Nothing(
+            TimestampMissing::Receipt if !message.delivered_once => Self::Refuse(
                 "; the time of receipt takes its place only at QoS 0, because a message of QoS 1 may be \
                  delivered twice",
             ),
-            TimestampMissing::Receipt => Self::Receipt(message.time_of_item(0)),
+            TimestampMissing::Receipt => Self::UseReceipt(message.time_of_item(0)),
         }
     }
 
     pub(super) const fn of_item(self, index: u32) -> Self {
         match self {
-            Self::Receipt(first) => Self::Receipt(first.plus_microseconds(index)),
-            nothing @ Self::Nothing(_) => nothing,
+            Self::UseReceipt(first) => Self::UseReceipt(first.plus_microseconds(index)),
+            refuse @ Self::Refuse(_) => refuse,
         }
     }
 }

@@ -288,7 +288,7 @@ fn a_malformed_item_is_named() {
 }
 
 #[test]
-fn what_stands_around_an_item_changes_nothing_about_it() {
+fn surrounding_text_does_not_change_an_item() {
     let item = r#"{"revision":7,"timestamp":5,"value":{"a":1}}"#;
     let plain = decode(Kind::Measurement, format!(r#"{{"measurements":[{item}]}}"#).as_bytes());
     for payload in [
@@ -307,7 +307,7 @@ fn what_stands_around_an_item_changes_nothing_about_it() {
 }
 
 #[test]
-fn another_form_is_named() {
+fn another_format_is_named() {
     for (payload, detail) in [
         (&b"\x1f\x8b\x08"[..], "the payload looks gzip-compressed; send plain JSON"),
         (b"\xa1\x6cmeasurements\x80", "the payload looks CBOR-encoded; send plain JSON"),
@@ -334,7 +334,7 @@ fn a_topic_without_a_sensor_counts_as_one() {
 }
 
 #[test]
-fn an_empty_payload_is_nothing() {
+fn an_empty_payload_has_no_items() {
     let (ack_tokens, _lost) = AckTokens::new();
     for topic in [format!("measurements/{SENSOR}"), "heartbeats/roof".into(), "weather".into()] {
         let message = RawMessage::new(&topic, b"", Timestamp::now(), false);

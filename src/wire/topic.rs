@@ -65,8 +65,9 @@ impl Topics {
         format!("{}{}/{level}", self.prefix, kind.topic_level())
     }
 
-    /// The reverse of [`Self::of`], which also takes the topics of other clients; none if the topic is another one, or names no sensor. An identifier in upper case
-    /// is refused, because a sensor that subscribes to its configuration in the same way would never receive it.
+    /// The reverse of [`Self::of`], which also takes the topics of other clients; none if the topic is another one, or
+    /// names no sensor. An identifier in upper case is refused, because a sensor that subscribes to
+    /// its configuration in the same way would never receive it.
     pub fn parse(&self, topic: &str) -> Option<(Kind, SensorIdentifier)> {
         let is_upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
         self.kind_of(topic)
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_refused() {
+    fn similar_topics_are_refused() {
         let bare = Topics::new("");
         let upper = SENSOR.to_uppercase();
         for topic in [

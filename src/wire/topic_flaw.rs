@@ -100,7 +100,7 @@ mod tests {
     const SENSOR: &str = "81bf7042-e20f-4a97-ac44-c15853e3618f";
 
     #[test]
-    fn says_which_topic_was_meant() {
+    fn the_intended_topic_is_suggested() {
         let sensor = SensorIdentifier::parse(SENSOR);
         let measurement = Some(Kind::Measurement);
         for (topic, kind, named, says) in [

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_bounded_per_sensor_and_hour() {
+    fn rejections_are_bounded_per_sensor_and_hour() {
         let mut budget = RejectionBudget::new(3);
         let now = Timestamp::from_unix_microseconds(10 * MICROSECONDS_PER_HOUR);
         let defective = Some(SensorIdentifier::random());

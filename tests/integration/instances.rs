@@ -125,7 +125,7 @@ async fn a_broker_without_shared_subscriptions_is_reported() {
     let service = Service::start_unready(&database, broker, &settings);
     eventually(TIMEOUT, async || {
         let (status, answer) = service.get("/readyz").await?;
-        let sentence = "the broker has no shared subscriptions, which MQTT_SHARED_GROUP takes";
+        let sentence = "the broker has no shared subscriptions, which MQTT_SHARED_GROUP requires";
         if status == 503 && answer.to_string().contains(sentence) {
             Ok(())
         } else {

@@ -2,7 +2,7 @@ use super::*;
 use futures_util::FutureExt as _;
 
 #[test]
-fn a_sensor_is_watched_until_the_last_one_leaves() {
+fn a_sensor_is_watched_until_its_last_subscriber_leaves() {
     let (subscriptions, _events) = Subscriptions::new();
     let (one, other) = (SensorIdentifier::random(), SensorIdentifier::random());
     assert!(subscriptions.is_empty());
@@ -34,7 +34,7 @@ fn events_reach_subscribers_without_waiting_for_them() {
 }
 
 #[actix_rt::test]
-async fn nobody_knows_of_a_subscriber_before_the_others_were_read() {
+async fn subscribers_are_unknown_before_the_other_instances_were_read() {
     let (subscriptions, _events) = Subscriptions::new();
     assert!(subscriptions.known_to_peers().now_or_never().is_none());
     assert!(subscriptions.joined().now_or_never().is_none() && subscriptions.has_peers());

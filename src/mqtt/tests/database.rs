@@ -32,8 +32,8 @@ impl Tables {
     fn apply(&mut self, batch: &mut Batch, mode: CopyMode) -> Result<Tally, Recovery> {
         let mut tally = Tally::default();
         for uplink in batch.uplinks_mut() {
-            let is_gone = |from| !self.rejections.values().any(|row| *row == from);
-            if uplink.message.replayed_from.is_some_and(is_gone) {
+            let does_not_exist = |from| !self.rejections.values().any(|row| *row == from);
+            if uplink.message.replayed_from.is_some_and(does_not_exist) {
                 let item_count = uplink.set_already_handled();
                 tally.duplicate(uplink.kind, item_count.into());
             }
@@ -43,10 +43,10 @@ impl Tables {
         }
         let sorted = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
         if mode == CopyMode::Direct {
-            let there = |kind: Kind, row: &RowRef| {
+            let exists = |kind: Kind, row: &RowRef| {
                 self.rows.get(kind.name()).is_some_and(|rows| rows.contains(&key(row)))
             };
-            if sorted.iter().any(|(kind, rows)| rows.new.iter().any(|it| there(*kind, it))) {
+            if sorted.iter().any(|(kind, rows)| rows.new.iter().any(|it| exists(*kind, it))) {
                 return Err(Recovery::Stage);
             }
         }

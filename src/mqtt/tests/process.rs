@@ -110,8 +110,8 @@ impl Process {
     }
 
     /// The look-up of a sensor ends; a panicked actor is replaced.
-    pub(super) fn look_up(&self, number: u128, is_there: bool) {
-        if !is_there {
+    pub(super) fn look_up(&self, number: u128, exists: bool) {
+        if !exists {
             return self.router.refuse(sensor(number));
         }
         self.router.admit(&KnownSensor {

@@ -19,7 +19,7 @@ use crate::store::{Page, SensorError, Store, StoreError};
 pub struct Configuration {
     /// Its number: 1, 2, 3, …
     pub revision: i32,
-    /// An object without nesting.
+    /// An object; nested only with NESTED_VALUES=store.
     #[schema(value_type = Object, example = json!({ "interval_secs": 60 }))]
     pub configuration: Box<RawValue>,
     /// The first heartbeat of a revision decides between `acknowledged` and `failed`.

@@ -1,4 +1,4 @@
-//! Connects to PostgreSQL through bb8-postgres: tries each address of DATABASE_URL in turn, with TLS as
+//! Connects to PostgreSQL: tries each address of DATABASE_URL in turn, with TLS as
 //! `sslmode` says. Used by the pools and everything else that needs a connection. No address uses up
 //! the time of the others. Session settings are made by SET, because PgBouncer refuses options in the
 //! startup packet.

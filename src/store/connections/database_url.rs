@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_the_driver_s() {
+    fn other_parameters_are_passed_to_the_driver() {
         let (postgres, _) = read_url(
             "postgres://u%40v:p%40%2F@a:1,[::1]:2,c/d?sslmode=require&application_name=x%20y",
         )
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_words_of_ours() {
+    fn errors_are_described_in_our_words() {
         let unknown = UrlError::Unknown;
         for (text, error) in [
             ("postgres://h?sslmode=allow", UrlError::Ssl(SslError::Mode)),

@@ -61,27 +61,27 @@ pub struct Committed {
 }
 
 impl Committed {
-    fn after_commit(batch: Batch, account: BatchOutcome, subscriptions: &Subscriptions) -> Self {
+    fn after_commit(batch: Batch, outcome: BatchOutcome, subscriptions: &Subscriptions) -> Self {
         // After COMMIT: a subscriber that was there before it gets these rows as events; one that
         // subscribes later reads them from the tables.
         let events = if subscriptions.is_empty() && !subscriptions.has_peers() {
             Vec::new()
         } else {
-            gather(subscriptions, &batch, &account.stored, &account.acknowledgements)
+            gather(subscriptions, &batch, &outcome.stored, &outcome.acknowledgements)
         };
-        let duplicates = match account.tally.has_duplicates() {
-            true => duplicates::per_sensor(&batch, &account.stored),
+        let duplicates = match outcome.tally.has_duplicates() {
+            true => duplicates::per_sensor(&batch, &outcome.stored),
             false => Vec::new(),
         };
         Self {
             events,
             duplicates,
             ack_tokens: batch.into_uplinks().into_iter().map(|uplink| uplink.ack_token).collect(),
-            tally: account.tally,
-            acknowledgements: account.acknowledgements,
-            deleted: account.deleted,
-            replayed: account.replayed,
-            future: account.future,
+            tally: outcome.tally,
+            acknowledgements: outcome.acknowledgements,
+            deleted: outcome.deleted,
+            replayed: outcome.replayed,
+            future: outcome.future,
         }
     }
 
@@ -186,9 +186,9 @@ impl Committer {
         mode: CopyMode,
     ) -> Result<Committed, Box<Uncommitted>> {
         match self.write(&mut batch, mode).await {
-            Ok(mut account) => {
-                account.count_future(&batch, self.future_tolerance);
-                Ok(Committed::after_commit(batch, account, &self.subscriptions))
+            Ok(mut outcome) => {
+                outcome.count_future(&batch, self.future_tolerance);
+                Ok(Committed::after_commit(batch, outcome, &self.subscriptions))
             }
             Err(error) => Err(Box::new(Uncommitted { batch, error })),
         }
@@ -292,13 +292,13 @@ async fn transact(
     mut rows: [(Kind, Rows); Kind::ALL.len()],
     mode: CopyMode,
 ) -> Result<BatchOutcome, StoreError> {
-    let mut account =
+    let mut outcome =
         BatchOutcome { deleted: begin(connection, batch, &rows).await?, ..BatchOutcome::default() };
-    reject_deleted(batch, &account.deleted);
+    reject_deleted(batch, &outcome.deleted);
     rejections::keep_together(batch);
-    let BatchOutcome { tally, replayed, .. } = &mut account;
-    let held = replays::lock(connection, batch, tally, replayed).await?;
-    if !account.deleted.is_empty() || account.replayed.gone > 0 {
+    let BatchOutcome { tally, replayed, .. } = &mut outcome;
+    let locked = replays::lock(connection, batch, tally, replayed).await?;
+    if !outcome.deleted.is_empty() || outcome.replayed.missing > 0 {
         rows = Kind::ALL.map(|kind| (kind, batch.rows(kind)));
     }
     if connection.engine.copies_only_known_partitions() {
@@ -310,38 +310,38 @@ async fn transact(
             let staged = insert::rows(connection, batch, *kind, rows, mode).await?;
             let copied = if mode == CopyMode::Direct { rows.new.len() } else { 0 };
             let inserted = (copied + staged.len()) as u64;
-            account.tally.stored(*kind, rows.offered, inserted);
-            if held.is_some() {
-                account.replayed.stored(rows.offered, inserted);
+            outcome.tally.stored(*kind, rows.offered, inserted);
+            if locked.is_some() {
+                outcome.replayed.stored(rows.offered, inserted);
             }
-            account.stored[*kind as usize] = staged;
+            outcome.stored[*kind as usize] = staged;
         }
     }
     let heartbeats = &rows[Kind::Heartbeat as usize].1;
-    let stored = &account.stored[Kind::Heartbeat as usize];
+    let stored = &outcome.stored[Kind::Heartbeat as usize];
     let heartbeats = acknowledge::first_deliveries(batch, heartbeats, stored);
-    account.acknowledgements = acknowledge::write(connection, batch, heartbeats).await?;
-    rejections::write(connection, batch, &mut account.tally).await?;
+    outcome.acknowledgements = acknowledge::write(connection, batch, heartbeats).await?;
+    rejections::write(connection, batch, &mut outcome.tally).await?;
     rejections::supersede(connection, batch).await?;
-    if let Some(held) = &held {
-        let BatchOutcome { tally, replayed, .. } = &mut account;
-        replays::settle(connection, batch, held, (tally, replayed)).await?;
+    if let Some(locked) = &locked {
+        let BatchOutcome { tally, replayed, .. } = &mut outcome;
+        replays::settle(connection, batch, locked, (tally, replayed)).await?;
     }
     for (kind, rows) in &mut rows {
         if mode_of(connection, *kind, mode) == CopyMode::Direct {
-            account.stored[*kind as usize].append(&mut rows.new);
+            outcome.stored[*kind as usize].append(&mut rows.new);
         }
     }
     // Both in one round trip. If the journal fails, the transaction is aborted and its COMMIT commits
     // nothing; both must succeed.
-    let journaled = journal::write(connection, &account.stored);
-    let commit = if account.tally.has_duplicates() { CONFIRM_AND_COMMIT } else { "commit" };
+    let journaled = journal::write(connection, &outcome.stored);
+    let commit = if outcome.tally.has_duplicates() { CONFIRM_AND_COMMIT } else { "commit" };
     let committed = connection.client.batch_execute(commit);
     tokio::try_join!(biased; journaled, committed)?;
     if connection.client.take_unconfirmed() {
         return Err(StoreError::Unconfirmed);
     }
-    Ok(account)
+    Ok(outcome)
 }
 
 /// Begins the transaction and returns the sensors of the batch that have a tombstone, in one round

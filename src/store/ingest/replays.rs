@@ -22,7 +22,7 @@ pub struct Replayed {
     /// Rejections that stay.
     pub kept: u64,
     /// Rejections that no longer existed.
-    pub gone: u64,
+    pub missing: u64,
     /// Items stored as new rows.
     pub stored_items: u64,
     /// Items that were stored before.
@@ -64,30 +64,30 @@ pub(in crate::store) async fn lock(
         return Ok(None);
     }
     let rows = connection.client.query_typed(LOCK, &[(&identifiers, Type::INT8_ARRAY)]).await?;
-    let held: BTreeMap<i64, Option<i32>> =
+    let locked: BTreeMap<i64, Option<i32>> =
         rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     for uplink in batch.uplinks_mut() {
-        if uplink.message.replayed_from.is_some_and(|from| !held.contains_key(&from)) {
+        if uplink.message.replayed_from.is_some_and(|from| !locked.contains_key(&from)) {
             let item_count = uplink.set_already_handled();
             tally.duplicate(uplink.kind, item_count.into());
-            replayed.gone += 1;
+            replayed.missing += 1;
         }
     }
-    Ok(Some(LockedRows(held)))
+    Ok(Some(LockedRows(locked)))
 }
 
 /// Deletes or updates the locked rows.
 pub(in crate::store) async fn settle(
     connection: &WriterConnection,
     batch: &Batch,
-    LockedRows(held): &LockedRows,
+    LockedRows(locked): &LockedRows,
     (tally, replayed): (&mut Tally, &mut Replayed),
 ) -> Result<(), StoreError> {
     let mut removed: Vec<i64> = Vec::new();
     let mut again: Vec<(i64, &Rejection)> = Vec::new();
     let mut parts: Vec<&Rejection> = Vec::new();
     for uplink in batch.uplinks() {
-        let Some((from, item_index)) = held_row(uplink, held) else { continue };
+        let Some((from, item_index)) = locked_row(uplink, locked) else { continue };
         for rejection in &uplink.rejections {
             let items = u64::from(rejection.item_count);
             tally.duplicate(rejection.kind, items);
@@ -116,9 +116,9 @@ pub(in crate::store) async fn settle(
     Ok(())
 }
 
-fn held_row(uplink: &Uplink, held: &BTreeMap<i64, Option<i32>>) -> Option<(i64, Option<i32>)> {
+fn locked_row(uplink: &Uplink, locked: &BTreeMap<i64, Option<i32>>) -> Option<(i64, Option<i32>)> {
     let from = uplink.message.replayed_from?;
-    held.get(&from).map(|item_index| (from, *item_index))
+    locked.get(&from).map(|item_index| (from, *item_index))
 }
 
 async fn refuse_again(
@@ -148,7 +148,7 @@ impl std::ops::AddAssign for Replayed {
     fn add_assign(&mut self, more: Self) {
         self.removed += more.removed;
         self.kept += more.kept;
-        self.gone += more.gone;
+        self.missing += more.missing;
         self.stored_items += more.stored_items;
         self.duplicate_items += more.duplicate_items;
         self.refused_items += more.refused_items;

@@ -82,9 +82,9 @@ from instance
 where heartbeat_timestamp > now() - interval '10 minutes'
 order by client_id, start_timestamp";
 
-const FORGET: &str = "\
-with gone as (delete from instance where identifier = $1 returning identifier)
-select set_config('synchronous_commit', 'off', true), pg_notify('tributary_instances', '') from gone";
+const DELETE: &str = "\
+with deleted as (delete from instance where identifier = $1 returning identifier)
+select set_config('synchronous_commit', 'off', true), pg_notify('tributary_instances', '') from deleted";
 
 const PRUNE: &str =
     "delete from instance where heartbeat_timestamp < now() - interval '10 minutes'";
@@ -122,8 +122,8 @@ impl Store {
     }
 
     /// Deletes the row of an instance that ends.
-    pub async fn forget_instance(&self, identifier: Uuid) -> Result<(), StoreError> {
-        self.rows(FORGET, &[(&identifier, Type::UUID)]).await.map(drop)
+    pub async fn delete_instance(&self, identifier: Uuid) -> Result<(), StoreError> {
+        self.rows(DELETE, &[(&identifier, Type::UUID)]).await.map(drop)
     }
 
     /// Deletes the rows of those that died.

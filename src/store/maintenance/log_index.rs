@@ -61,7 +61,7 @@ pub enum IndexError {
     OtherEngine(&'static str),
     /// Another session builds it.
     #[error("the index is being built by another session already")]
-    UnderWay,
+    AlreadyRunning,
     /// Other sessions held a lock for too long.
     #[error("{0} was locked by other sessions for minutes; run the command again")]
     Locked(String),
@@ -90,7 +90,7 @@ pub async fn index_log_messages(
     let schema = client.query_typed_opt(EXTENSION_SCHEMA, &[]).await?;
     let schema: String = schema.ok_or(IndexError::NoExtension)?.try_get(0)?;
     if !client.query_typed_one(ONE_AT_A_TIME, &[]).await?.try_get::<_, bool>(0)? {
-        return Err(IndexError::UnderWay);
+        return Err(IndexError::AlreadyRunning);
     }
     let columns = format!("(subject {schema}.gin_trgm_ops, details {schema}.gin_trgm_ops)");
     // Only on the table, which takes no time; new partitions get the index from it.

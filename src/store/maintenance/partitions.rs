@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_tried_ever_more_rarely_and_told_once() {
+    fn failed_partitions_are_retried_ever_more_rarely_and_logged_once() {
         let mut back_off = BackOff::default();
         assert!(back_off.is_over());
         assert_eq!(back_off.back_off("a lock".into()), (long_pause(1), true));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sane_moments_get_a_partition() {
+    fn only_allowed_intervals_get_a_partition() {
         let now = timestamp("2026-11-24T12:00:00Z");
         let allowed = WEEKS.allowed(now);
         assert!(allowed.contains(&WEEKS.of(now)));

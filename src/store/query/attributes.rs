@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn names_beyond_the_bound_are_left_out_and_told_of() {
+    fn names_over_the_limit_are_omitted_and_reported() {
         let mut seen = Seen::default();
         for number in 0..=MAX_ATTRIBUTES {
             seen.add(at(1), &format!(r#"{{"a{number}": 1}}"#));

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn only_what_is_whole_ends_without_an_error() {
+    async fn only_a_complete_export_ends_without_an_error() {
         let lines = || Piece::Lines(Bytes::from_static(b"a\n"));
         let whole = read(vec![lines(), lines(), Piece::Whole]).await;
         assert!(whole.len() == 2 && whole.iter().all(Result::is_ok), "{whole:?}");

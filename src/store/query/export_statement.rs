@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leaves_its_literal() {
+    fn names_are_quoted_in_the_statement() {
         let hostile = "a', pg_sleep(9)) --";
         for format in [ExportFormat::Csv, ExportFormat::NdJson] {
             let statement =

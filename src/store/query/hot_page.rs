@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_near_part_begins_where_the_page_does() {
+    fn the_recent_part_begins_where_the_page_does() {
         let range = |from: Option<i64>, to: Option<i64>| {
             Some(TimeRange { from: from.map(days), to: to.map(days) })
         };

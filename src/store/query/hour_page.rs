@@ -128,7 +128,7 @@ impl<'a> HourPage<'a> {
     pub(super) fn complete(&mut self) {
         for hour in std::mem::take(&mut self.journalled) {
             if (self.hours.0..self.hours.1).contains(&hour) && hour_begin(hour) < self.end {
-                self.sums.touch(hour_begin(hour));
+                self.sums.mark_not_empty(hour_begin(hour));
                 self.read_rows((hour_begin(hour), hour_begin(hour + 1)));
             }
         }
@@ -168,7 +168,7 @@ impl<'a> HourPage<'a> {
             match stored.get(&of_day) {
                 Some((of, Some(sums))) if *of == count => self.sums.add_stored(begin, sums),
                 _ => {
-                    self.sums.touch(begin);
+                    self.sums.mark_not_empty(begin);
                     self.read_rows((begin, hour_begin(hour + 1)));
                 }
             }

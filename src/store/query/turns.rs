@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_callers_that_read_nothing() {
+    fn callers_without_reads_are_forgotten() {
         let turns = CallerTurns::new(1);
         let held = turns.of(Uuid::new_v4()).try_acquire_owned();
         assert!(held.is_ok());

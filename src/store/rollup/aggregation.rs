@@ -146,7 +146,7 @@ impl<'a> Sums<'a> {
     }
 
     /// Notes that the bucket of a timestamp is not empty.
-    pub(in crate::store) fn touch(&mut self, timestamp: Timestamp) {
+    pub(in crate::store) fn mark_not_empty(&mut self, timestamp: Timestamp) {
         self.bucket(timestamp);
     }
 
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_does_not_wear_off() {
+    fn a_mean_has_no_rounding_error() {
         let values: Vec<_> = (0..10).map(|_| (0, r#"{"a":0.1}"#)).collect();
         assert_eq!(summed(&["a"], &values)[0].mean, 0.1);
         let values = [(0, r#"{"a":1e299}"#), (0, r#"{"a":1}"#), (0, r#"{"a":-1e299}"#)];

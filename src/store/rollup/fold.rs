@@ -1,6 +1,6 @@
 //! Folds the journal of the roll-up into its counts. Called by the fleet's stream, often while it has readers
-//! and otherwise once a minute. Each journal entry is counted exactly once, also after a crash, and the
-//! work grows linearly with the number of sensors.
+//! and otherwise once a minute, and by the rebuild. Each journal entry is counted exactly once, also after a
+//! crash, and the work grows linearly with the number of sensors.
 //!
 //! Invariant: no statement joins two sets. The journal is summed up in memory, because PostgreSQL has
 //! no statistics about arrays that it has just read, and plans nested loops over them.

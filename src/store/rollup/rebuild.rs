@@ -152,7 +152,7 @@ impl Rebuilder {
         while from < to {
             let begin = part((from, to), hour_of(Timestamp::now()));
             let (mut last, mut count) = (None, 0);
-            while let Some((next, sensors)) = self.some((begin, to), last).await? {
+            while let Some((next, sensors)) = self.rebuild_next_sensors((begin, to), last).await? {
                 last = Some(next);
                 count += sensors;
                 each(count);
@@ -171,7 +171,7 @@ impl Rebuilder {
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         // Later calls for the same part begin at the same hour or later: no sensor misses one.
         let begin = part((from, to), hour_of(Timestamp::now()));
-        match self.some((begin, to), row.try_get(3)?).await? {
+        match self.rebuild_next_sensors((begin, to), row.try_get(3)?).await? {
             Some((last, _)) => {
                 let parameters: Parameters<'_> = &[(&identifier, Type::INT4), (&last, Type::UUID)];
                 self.store.execute(CONTINUE, parameters).await?;
@@ -189,7 +189,7 @@ impl Rebuilder {
     }
 
     /// Counts the sensors after this one, and returns the last of them; none if there are no more.
-    async fn some(
+    async fn rebuild_next_sensors(
         &self,
         hours: (i32, i32),
         after: Option<Uuid>,

@@ -21,7 +21,7 @@ pub struct NewSensor {
     pub name: String,
     /// The text of a JSON object for the operator's use, not sent to the sensor.
     pub metadata: Option<String>,
-    /// Becomes revision 1: the text of an unnested JSON object.
+    /// Becomes revision 1: the text of a JSON object; nested only with NESTED_VALUES=store.
     pub configuration: Option<String>,
 }
 

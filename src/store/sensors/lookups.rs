@@ -1,5 +1,5 @@
-//! Look-ups of sensors, their registration, and `last_seen_timestamp`. Called by the registry, the
-//! supervisor and the API. A look-up never creates a sensor; `last_seen_timestamp` only increases, also
+//! Look-ups of sensors, their registration, and `last_seen_timestamp`. Called by the supervisor and the
+//! API. A look-up never creates a sensor; `last_seen_timestamp` only increases, also
 //! if several processes store it.
 
 use tokio_postgres::Row;
@@ -68,7 +68,7 @@ pub struct KnownSensor {
 
 /// A sensor's network, and when it last sent a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Whereabouts {
+pub struct SensorLocation {
     /// Its network.
     pub network: NetworkIdentifier,
     /// None if it has never sent a message.
@@ -114,9 +114,10 @@ impl Store {
     pub async fn whereabouts(
         &self,
         sensor: SensorIdentifier,
-    ) -> Result<Option<Whereabouts>, StoreError> {
-        let read =
-            |row: &Row| Ok(Whereabouts { network: row.try_get(0)?, last_seen_at: row.try_get(1)? });
+    ) -> Result<Option<SensorLocation>, StoreError> {
+        let read = |row: &Row| {
+            Ok(SensorLocation { network: row.try_get(0)?, last_seen_at: row.try_get(1)? })
+        };
         self.one(WHEREABOUTS, &[(&sensor, Type::UUID)], read).await
     }
 

@@ -2,7 +2,7 @@
 //! A guess by the first bytes: it changes a sentence, and no code.
 
 /// Completes "the payload looks …".
-pub(super) fn of(payload: &[u8]) -> Option<&'static str> {
+pub(super) fn guess(payload: &[u8]) -> Option<&'static str> {
     Some(match payload {
         [0x1f, 0x8b, ..] => "gzip-compressed",
         // CMF and FLG of a 32 KiB window, at each level (RFC 1950, section 2.2).
@@ -22,10 +22,10 @@ pub(super) fn of(payload: &[u8]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::of;
+    use super::guess;
 
     #[test]
-    fn the_form_is_named() {
+    fn the_format_is_named() {
         let utf16 = |text: &str, to_bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
             text.encode_utf16().flat_map(to_bytes).collect()
         };
@@ -45,7 +45,7 @@ mod tests {
             (b"\xe9t\xe9".to_vec(), None),
             (b"".to_vec(), None),
         ] {
-            assert_eq!(of(&payload), expected, "{payload:x?}");
+            assert_eq!(guess(&payload), expected, "{payload:x?}");
         }
     }
 }
