@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 const MICROSECONDS_PER_ITEM: i64 = 50;
 
+/// As in a batch.
+type Boxed = Vec<Box<Uplink>>;
+
 /// Generates messages, and decodes them.
 pub(crate) struct Messages {
     decoder: Decoder,
@@ -61,7 +64,7 @@ impl Messages {
     }
 
     /// `count` messages of `items` items each.
-    pub(crate) fn uplinks(&self, count: usize, items: usize) -> Vec<Box<Uplink>> {
+    pub(crate) fn uplinks(&self, count: usize, items: usize) -> Boxed {
         (0..count).map(|number| self.decode(self.message(number, items))).collect()
     }
 }
