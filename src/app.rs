@@ -7,6 +7,7 @@
 mod housekeeping;
 mod ingest_pipeline;
 mod instance_tasks;
+mod registration;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use uuid::Uuid;
 
 use self::housekeeping::run_housekeeping;
 use self::ingest_pipeline::{IngestPipeline, PipelineEnd};
-use self::instance_tasks::Registration;
+use self::registration::Registration;
 use crate::api::{self, SupervisorHandle};
 use crate::config::Config;
 use crate::domain::{

@@ -1,30 +1,16 @@
-//! Starts the tasks by which several instances share one database, and ends the row of this instance. Called by `app`.
-//! The tasks run to the end of the process; the row is deleted only once everything is relayed to the others.
+//! Starts the tasks by which several instances share one database. Called once by `app`. They run to the end of the
+//! process.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use actix_rt::task::JoinHandle;
 use tokio::sync::watch;
-use tracing::debug;
-use uuid::Uuid;
 
 use super::BackgroundTasks;
-use crate::domain::{Subscriptions, Task};
+use super::registration::Registration;
+use crate::domain::Task;
 use crate::instances::{self, Identity, Peers, PeersHandles};
-use crate::store::{self, LeaderLock, Listener, Store};
-
-/// The row of an instance that has ended is too old after ten seconds anyway.
-const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The row of this instance, and the task that writes it.
-pub(super) struct Registration {
-    instance: Uuid,
-    store: Store,
-    subscriptions: Arc<Subscriptions>,
-    peers: JoinHandle<()>,
-    stop: watch::Sender<bool>,
-}
+use crate::store::{self, LeaderLock, Listener};
 
 impl BackgroundTasks {
     /// The leader's lock, and what the instances relay to each other.
@@ -56,22 +42,5 @@ impl BackgroundTasks {
             });
         }
         Registration { instance, store: self.store.clone(), subscriptions, peers, stop }
-    }
-}
-
-impl Registration {
-    /// Once everything is relayed to the others, deletes the row: they then know that they have missed nothing.
-    pub(super) async fn end(self) {
-        let ended = async {
-            if !self.subscriptions.relayed().emptied().await {
-                return false;
-            }
-            // A round would write the row again.
-            self.stop.send_replace(true);
-            self.peers.await.is_ok() && self.store.delete_instance(self.instance).await.is_ok()
-        };
-        if !matches!(tokio::time::timeout(UNREGISTER_TIMEOUT, ended).await, Ok(true)) {
-            debug!("the row of this instance remains until it is too old");
-        }
     }
 }

@@ -307,20 +307,6 @@ fn surrounding_text_does_not_change_an_item() {
 }
 
 #[test]
-fn another_format_is_named() {
-    for (payload, detail) in [
-        (&b"\x1f\x8b\x08"[..], "the payload looks gzip-compressed; send plain JSON"),
-        (b"\xa1\x6cmeasurements\x80", "the payload looks CBOR-encoded; send plain JSON"),
-        (b"{\0\"\0", "the payload looks UTF-16-encoded; send plain JSON"),
-        (b"\xff\xfe[\0]\0", "the payload looks UTF-16-encoded; send plain JSON"),
-        (b"\xb0C", "the payload is not UTF-8 at byte 0"),
-    ] {
-        let uplink = decode(Kind::Measurement, payload);
-        assert_eq!((&*uplink.rejections[0].detail, uplink.item_count()), (detail, 1));
-    }
-}
-
-#[test]
 fn a_topic_without_a_sensor_counts_as_one() {
     let (ack_tokens, _lost) = AckTokens::new();
     for (topic, reason) in [
