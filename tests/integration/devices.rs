@@ -186,6 +186,7 @@ async fn a_payload_in_another_encoding_is_rejected_and_named() {
         })
         .await;
     }
+    fixture.service.wait_for_ledger(|entry| entry.rejected == 5).await;
     assert_eq!(fixture.count("select count(*) from rejection").await, 5);
 }
 
