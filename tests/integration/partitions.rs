@@ -142,6 +142,11 @@ async fn a_publication_of_all_tables_does_not_break_inserts_or_deletions() {
     );
     admin.batch_execute(&publish).await.unwrap();
 
+    let without_identity = "select count(*) from pg_class
+        where relnamespace = 'public'::regnamespace and relkind = 'r' and relreplident = 'd'
+            and not exists (select from pg_index where indrelid = pg_class.oid and indisprimary)";
+    assert_eq!(count(&database, without_identity).await, 0, "PostgreSQL would refuse updates");
+
     let topic = format!("{}/measurements/{sensor}", database.name);
     client.publish(&topic, measurements([now, one, other])).await.unwrap();
     service.wait_for_ledger(|entry| entry.committed == 3).await;
