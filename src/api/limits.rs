@@ -37,7 +37,7 @@ pub(super) async fn with_time_limit(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     // A deletion responds when all rows are deleted, perhaps millions.
     let limit = (request.method() != Method::DELETE).then(|| limit(request.request())).flatten();
-    let asked = request.request().clone();
+    let original_request = request.request().clone();
     let answer = answer(request, next);
     let Some(limit) = limit else { return answer.await };
     match tokio::time::timeout(limit, answer).await {
@@ -45,7 +45,7 @@ pub(super) async fn with_time_limit(
         Err(_elapsed) => {
             let detail = "the request took too long; a change that it asks for may still be made";
             let problem = Problem::later(Kind::Timeout, detail);
-            Ok(ServiceResponse::from_err(problem, asked))
+            Ok(ServiceResponse::from_err(problem, original_request))
         }
     }
 }
@@ -55,7 +55,7 @@ async fn answer(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let asked = request.request().clone();
+    let original_request = request.request().clone();
     let tasks = request.app_data::<web::Data<Context>>().map(|context| context.tasks.clone());
     let tasks = tasks.unwrap_or_default();
     let work = async {
@@ -64,7 +64,7 @@ async fn answer(
     };
     match tasks.watch(Task::Request, work).await {
         Ok(answered) => Ok(answered?.map_into_boxed_body()),
-        Err(panic) => Ok(ServiceResponse::from_err(Problem::internal(panic), asked)),
+        Err(panic) => Ok(ServiceResponse::from_err(Problem::internal(panic), original_request)),
     }
 }
 

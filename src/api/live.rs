@@ -57,11 +57,11 @@ async fn one(
     Path(path): Path<UncheckedSensorPath>,
 ) -> Result<impl Responder, Problem> {
     let (sensor, scope) = (path.identifier.0, caller.scope);
-    let asked = tokio::time::timeout(LOOK_UP_TIMEOUT, context.store.whereabouts(sensor));
-    let (found, live) = tokio::join!(asked, context.supervisor.snapshot(sensor));
+    let look_up = tokio::time::timeout(LOOK_UP_TIMEOUT, context.store.sensor_location(sensor));
+    let (found, live) = tokio::join!(look_up, context.supervisor.snapshot(sensor));
     let found =
         found.unwrap_or(Err(StoreError::PoolTimeout { waited: LOOK_UP_TIMEOUT, last: None }));
-    let (network, noted_at) = match found {
+    let (network, stored_at) = match found {
         Ok(Some(it)) if scope.covers(it.network) => (Some(it.network), it.last_seen_at),
         Ok(_) => return Err(Problem::sensor_not_found()),
         // To which network the sensor belongs is unknown then.
@@ -71,7 +71,7 @@ async fn one(
         Err(error) => return Err(error.into()),
     };
     // The actor is ahead of the table.
-    let last_seen_at = noted_at.max(live.as_ref().and_then(Snapshot::last_receipt));
+    let last_seen_at = stored_at.max(live.as_ref().and_then(Snapshot::last_receipt));
     let last_seen_timestamp = last_seen_at.map(Timestamp::to_jiff);
     Ok(HttpResponse::Ok().json(LiveState {
         sensor_identifier: sensor,

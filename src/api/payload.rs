@@ -1,5 +1,5 @@
-//! The bytes of a request's body, decompressed once they have arrived. Called by `body.rs`. A body has at most its
-//! limit twice, as received and as decompressed, however well it is compressed.
+//! The bytes of a request's body, decompressed once they have arrived. Called by `body.rs`. A body
+//! occupies at most twice its limit, as received and as decompressed, however well it is compressed.
 
 use std::io::Read;
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl Coding {
         }
         // What follows the end would be lost.
         if outcome.is_err() || !rest.is_empty() {
-            let detail = "the body is not packed as Content-Encoding says";
+            let detail = "the body is not compressed as Content-Encoding says";
             return Err(Problem::new(Kind::BadRequest, detail));
         }
         Ok(decoded)

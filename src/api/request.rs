@@ -1,6 +1,7 @@
 //! The middleware for the request's identifier, its span in the log, and the form of errors. Wrapped around the
-//! application by `bind`; only `measure` and `write_guard` are further out. Each response carries the identifier and the headers that keep browsers from
-//! guessing; each error is a problem document that names it; the cause of a failure is logged once.
+//! application by `bind`; only `measure` and `write_guard` are further out. Each response carries the identifier and
+//! the headers that keep browsers from guessing; each error is a problem document that names it; the cause of a failure
+//! is logged once.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};

@@ -122,13 +122,13 @@ impl Uplink {
         // From an index in `items` to the index in the payload's array.
         let indexes: Vec<u32> =
             (0..self.item_count()).filter(|index| !rejected.contains(index)).collect();
-        let texts = self.item_texts();
+        let (digest, texts) = (self.digest(), self.item_texts());
         // From the back, so that the remaining indexes stay valid.
         refused.sort_unstable_by_key(|(item, _)| std::cmp::Reverse(*item));
         for (item, detail) in refused {
             self.items.remove(item as usize);
             let index = indexes[item as usize];
-            let mut rejection = self.rejection(self.digest(), reason, detail);
+            let mut rejection = self.rejection(digest, reason, detail);
             rejection.item_index = Some(index);
             if let Some(text) = texts.get(index as usize) {
                 rejection.raw = text.clone();
@@ -171,6 +171,21 @@ mod tests {
         let mut uplink = three_heartbeats(b"\xef\xbb\xbf[{}, {\"a\":1}, NaN]\0");
         uplink.reject_items(vec![(1, String::new())], Reason::RefusedByDatabase);
         assert_eq!(uplink.rejections[0].raw, r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn an_equal_item_timed_at_another_receipt_is_another_rejection() {
+        let digest = |received_at| {
+            let mut uplink = three_heartbeats(b"[{}]");
+            let Items::Heartbeats(items) = &mut uplink.items else { unreachable!() };
+            items.truncate(1);
+            items[0].head.timed_at_receipt = true;
+            uplink.message.delivered_once = true;
+            uplink.message.received_at = Timestamp::from_unix_microseconds(received_at);
+            uplink.reject_items(vec![(0, String::new())], Reason::RefusedByDatabase);
+            uplink.rejections[0].digest
+        };
+        assert_ne!(digest(1), digest(2));
     }
 
     #[test]

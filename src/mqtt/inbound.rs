@@ -214,7 +214,8 @@ impl Inbound {
         let granted_secs = client.packet().session_expiry_interval_secs;
         let mut session =
             Session::new(client, self.decoder.limits().payload_bytes, self.config.keep_alive_secs);
-        if session_present && self.handles.flow.paused_since().is_some() {
+        let is_read = self.handles.flow.paused_since().is_none() && self.window.has_room();
+        if session_present && !is_read {
             // The subscription exists. Its SUBACK may be behind PUBLISHes that are not read now.
             session.subscribed = true;
             self.handles.health.up(Part::Ingest);

@@ -65,13 +65,7 @@ impl Registry {
                 active.address.do_send(SensorMessage::Uplink(uplink));
                 return false;
             }
-            // Its state is read from the tables again.
-            Some(_) => {
-                tracing::warn!(%sensor, "sensor actor panicked; starting it again");
-                self.metrics.actors_restarted.inc();
-                self.metrics.actors_alive.dec();
-                self.active.remove(&sensor);
-            }
+            Some(_) => self.remove_panicked(sensor),
             None => {}
         }
         let pending = self.waiting.entry(sensor).or_default();
@@ -81,6 +75,14 @@ impl Registry {
             self.unresolved.push(sensor);
         }
         is_first
+    }
+
+    /// The state of the next actor is read from the tables.
+    fn remove_panicked(&mut self, sensor: SensorIdentifier) {
+        tracing::warn!(%sensor, "sensor actor panicked; starting it again");
+        self.metrics.actors_restarted.inc();
+        self.metrics.actors_alive.dec();
+        self.active.remove(&sensor);
     }
 
     /// To the writer, without the sensor's actor.
@@ -127,11 +129,13 @@ impl Registry {
 
     /// Starts the actor of a sensor that may not have been spoken to.
     pub(super) fn admit(&mut self, known: &KnownSensor) {
-        if self.address(known.identifier).is_none_or(|address| !address.connected()) {
-            self.active.remove(&known.identifier);
-            self.waiting.entry(known.identifier).or_default();
-            self.start(known);
+        match self.address(known.identifier) {
+            Some(address) if address.connected() => return,
+            Some(_) => self.remove_panicked(known.identifier),
+            None => {}
         }
+        self.waiting.entry(known.identifier).or_default();
+        self.start(known);
     }
 
     /// Whether the sensor is known to be alive: a retained message may be of one that was deleted.

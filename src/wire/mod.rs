@@ -128,10 +128,12 @@ impl Decoder {
                 uplink.items = items;
                 if !refused.is_empty() {
                     // Once for the message, not for each of its items.
-                    let is_untimed = |it: &RefusedItem| it.refusal.0 == Reason::InvalidTimestamp;
-                    let digest = match uplink.message.delivered_once {
-                        true if refused.iter().any(is_untimed) => uplink.digest_at_receipt(),
-                        _ => uplink.digest(),
+                    let lacks_time = |it: &RefusedItem| it.refusal.0 == Reason::InvalidTimestamp;
+                    let may_be_untimed = self.limits.timestamp_missing == TimestampMissing::Receipt
+                        || refused.iter().any(lacks_time);
+                    let digest = match uplink.message.delivered_once && may_be_untimed {
+                        true => uplink.digest_at_receipt(),
+                        false => uplink.digest(),
                     };
                     let rejection = |item: RefusedItem| item.into_rejection(&uplink, digest);
                     uplink.rejections = refused.into_iter().map(rejection).collect();

@@ -53,7 +53,7 @@ pub enum Flaw {
         "the number in {0:?} has more than {MAX_INTEGER_DIGITS} digits before or {MAX_FRACTION_DIGITS} after the decimal point"
     )]
     Number(String),
-    /// Out of the range of a double: written out by the database, it would be much longer.
+    /// Out of the range of a double. `jsonb` writes an exponent out as digits, so the stored text would be much longer.
     #[error("the number in {0:?} is out of the range of a double")]
     Range(String),
 }
@@ -302,20 +302,27 @@ impl<'a> ValueScan<'a> {
                     end += 1;
                 }
                 self.at = end;
-                if !has_exponent && end - start <= MAX_FRACTION_DIGITS {
+                if !self.is_metadata && !has_exponent && end - start <= MAX_FRACTION_DIGITS {
                     return Ok(());
                 }
                 let number = self.json.get(start..end).ok_or(Flaw::NotAnObject)?;
                 if !fits_numeric(number) {
                     return Err(Flaw::Number(key.to_owned()));
                 }
-                if self.is_metadata && number.parse().is_ok_and(f64::is_infinite) {
+                if self.is_metadata && !fits_double(number) {
                     return Err(Flaw::Range(key.to_owned()));
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// Whether it is neither too large for a double nor, unless it is 0, too small.
+fn fits_double(number: &str) -> bool {
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+    let is_zero = !mantissa.contains(|digit| matches!(digit, '1'..='9'));
+    number.parse::<f64>().is_ok_and(|it| it.is_finite() && (it != 0.0 || is_zero))
 }
 
 /// Leading and trailing zeros count as digits, so this is a little stricter than `numeric` itself.

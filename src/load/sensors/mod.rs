@@ -102,7 +102,7 @@ impl SimulatedSensor {
             return None;
         };
         let rejects = serde_json::from_str::<RejectFlag>(received.configuration.get())
-            .is_ok_and(|wish| wish.reject == true);
+            .is_ok_and(|flag| flag.reject == true);
         if rejects {
             counts.rejected += 1;
         } else {

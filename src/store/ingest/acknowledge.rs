@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 
 use super::copy;
-use crate::domain::{Batch, Heartbeat, RowRef, Rows, SensorIdentifier, Timestamp, Uplink};
+use crate::domain::{Batch, Heartbeat, RowRef, SensorIdentifier, Timestamp, Uplink};
 use crate::store::StoreError;
 use crate::store::ingest::writer_connection::WriterConnection;
 
@@ -21,17 +21,16 @@ pub struct Acknowledgement {
 }
 
 /// The heartbeats that can acknowledge a revision: not a redelivered one that was committed before, because the
-/// revision may have been sent since. `stored` are those of `rows.maybe_duplicate` that were new.
+/// revision may have been sent since. `stored` are those of `rows` that were new.
 pub(in crate::store) fn first_deliveries<'a>(
     batch: &'a Batch,
-    rows: &'a Rows,
+    rows: &'a [RowRef],
     stored: &'a [RowRef],
 ) -> impl Iterator<Item = &'a RowRef> {
     let stored: BTreeSet<&RowRef> = stored.iter().collect();
-    let is_first = move |row: &&RowRef| {
+    rows.iter().filter(move |row| {
         !batch.uplinks()[row.uplink as usize].message.redelivered || stored.contains(row)
-    };
-    rows.new.iter().chain(rows.maybe_duplicate.iter().filter(is_first))
+    })
 }
 
 /// Returns the revisions that were not acknowledged before.

@@ -319,7 +319,8 @@ async fn transact(
     }
     let heartbeats = &rows[Kind::Heartbeat as usize].1;
     let stored = &outcome.stored[Kind::Heartbeat as usize];
-    let heartbeats = acknowledge::first_deliveries(batch, heartbeats, stored);
+    let repeated = acknowledge::first_deliveries(batch, &heartbeats.maybe_duplicate, stored);
+    let heartbeats = heartbeats.new.iter().chain(repeated);
     outcome.acknowledgements = acknowledge::write(connection, batch, heartbeats).await?;
     rejections::write(connection, batch, &mut outcome.tally).await?;
     rejections::supersede(connection, batch).await?;

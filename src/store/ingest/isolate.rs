@@ -49,10 +49,11 @@ async fn attempt(
     }
     connection.client.batch_execute("savepoint part").await?;
     let outcome = async {
-        staged(connection, batch, kind, part).await?;
+        let stored = staged(connection, batch, kind, part).await?;
         // A trigger of the operator may reject the acknowledgement, rather than the heartbeat's row.
         if kind == Kind::Heartbeat {
-            acknowledge::write(connection, batch, part.iter()).await?;
+            let heartbeats = acknowledge::first_deliveries(batch, part, &stored);
+            acknowledge::write(connection, batch, heartbeats).await?;
         }
         Ok(())
     }

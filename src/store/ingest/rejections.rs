@@ -85,8 +85,8 @@ pub(in crate::store) async fn insert(
         .await?)
 }
 
-/// Of a redelivered message that may be recorded as a whole, the bad items are recorded all or not at all: the limit
-/// per sensor and hour may have been reached between two of them.
+/// A message that may have been recorded as a whole has all its bad items recorded, or none: the limit per sensor and
+/// hour may have been reached between two of them.
 pub(in crate::store) fn keep_together(batch: &mut Batch) {
     for uplink in batch.uplinks_mut() {
         if uplink.message.may_be_stored && uplink.rejections.iter().any(|it| it.kept) {

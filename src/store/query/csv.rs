@@ -28,7 +28,7 @@ pub(super) fn header(members: Option<&[String]>, for_excel: bool) -> String {
     let begin = if for_excel { BYTE_ORDER_MARK } else { "" };
     let name = |member: &String| {
         let name = column_name(member);
-        let name = if for_excel { harmless(name) } else { name };
+        let name = if for_excel { without_formula(name) } else { name };
         format!(",\"{}\"", name.replace('"', "\"\""))
     };
     let more = match members {
@@ -47,7 +47,7 @@ fn column_name(member: &str) -> String {
     if FIXED.contains(&bare) { format!("{MEMBER_PREFIX}{member}") } else { member.to_owned() }
 }
 
-fn harmless(name: String) -> String {
+fn without_formula(name: String) -> String {
     let is_formula = name.trim_start_matches('\'').starts_with(FORMULA_BEGINS);
     if is_formula { format!("'{name}") } else { name }
 }

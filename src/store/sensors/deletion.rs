@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::Type;
 
 use crate::domain::{Kind, SensorIdentifier, Timestamp};
@@ -104,7 +105,7 @@ enum OtherPurge {
 impl Store {
     /// Deletes a sensor, its configurations and its hours, and inserts its tombstone; false if the sensor does not
     /// exist. [`Store::purge_sensor`] then deletes its rows.
-    /// Fails, too, if a fold takes longer than five seconds, or a commit longer than one.
+    /// Fails if a fold takes longer than five seconds, or a commit longer than one.
     pub async fn delete_sensor(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         self.within(async {
             let turn = timeout(CHECKOUT_TIMEOUT, self.deletion_permit.acquire()).await;
@@ -131,14 +132,12 @@ impl Store {
     }
 
     /// Deletes the rows of a deleted sensor in the hot tables, and its rejections; returns their number.
-    /// Waits for another process that is purging the sensor.
-    /// Fails after half an hour.
+    /// Waits for another process that is purging the sensor. Each statement fails after half an hour.
     pub async fn purge_sensor(&self, identifier: SensorIdentifier) -> Result<u64, StoreError> {
         Ok(self.purge(identifier, OtherPurge::WaitFor).await?.unwrap_or(0))
     }
 
     /// Resumes an interrupted purge. False if another process is purging the sensor.
-    /// Fails after half an hour.
     pub async fn resume_purge(&self, identifier: SensorIdentifier) -> Result<bool, StoreError> {
         Ok(self.purge(identifier, OtherPurge::Skip).await?.is_some())
     }
@@ -176,7 +175,12 @@ impl Store {
                 row_count += transaction.execute_typed(&statement, sensor).await?;
                 transaction.commit().await?;
             }
-            let transaction = connection.transaction().await?;
+            // Sees what a fold has put back before it released the lock.
+            let transaction = connection
+                .build_transaction()
+                .isolation_level(IsolationLevel::ReadCommitted)
+                .start()
+                .await?;
             transaction.batch_execute(PURGE_STATEMENT_TIMEOUT).await?;
             transaction.query_typed(LOCK, &[(&ROLLUP_LOCK, Type::INT8)]).await?;
             transaction.execute_typed(PURGE_JOURNAL, sensor).await?;

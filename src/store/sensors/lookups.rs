@@ -52,7 +52,7 @@ with seen as (
 update sensor set last_seen_timestamp = locked.last_seen_at
 from locked where sensor.identifier = locked.identifier";
 
-const WHEREABOUTS: &str = "\
+const SENSOR_LOCATION: &str = "\
 select network_identifier, last_seen_timestamp from sensor where identifier = $1";
 
 /// A sensor that exists.
@@ -111,14 +111,14 @@ impl Store {
     }
 
     /// A sensor's network; none if the sensor does not exist.
-    pub async fn whereabouts(
+    pub async fn sensor_location(
         &self,
         sensor: SensorIdentifier,
     ) -> Result<Option<SensorLocation>, StoreError> {
         let read = |row: &Row| {
             Ok(SensorLocation { network: row.try_get(0)?, last_seen_at: row.try_get(1)? })
         };
-        self.one(WHEREABOUTS, &[(&sensor, Type::UUID)], read).await
+        self.one(SENSOR_LOCATION, &[(&sensor, Type::UUID)], read).await
     }
 
     /// The rows of a sensor; none if the sensor does not exist.
