@@ -88,7 +88,8 @@ impl Uplink {
         }
     }
 
-    /// The message's digest, computed once: its rejections share it.
+    /// The message's digest, which its rejections share: that of the first, if there is one. If nothing delivers the
+    /// message again and items are timed at their receipt, the time is part of it.
     pub fn digest(&self) -> RejectionDigest {
         match self.rejections.first() {
             _ if self.message.delivered_once && self.items.has_timed_at_receipt() => {

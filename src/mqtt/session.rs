@@ -1,5 +1,5 @@
 //! One connection of the inbound loop: the packets that it sends, and the ways it can end. Used by
-//! `inbound` and `intake`. The only code that encodes a PUBACK.
+//! `inbound` and `intake`. The only code of the service that encodes a PUBACK.
 
 use std::num::NonZeroU16;
 

@@ -1,6 +1,6 @@
 //! The limit on stored rejections per sensor and hour (`REJECTIONS_PER_SENSOR_HOUR`). Applied by the
 //! writer to each batch. Rejections over the limit are only counted, so that a defective sensor cannot
-//! fill the disk.
+//! fill the disk. Of a message that is delivered again, the store records all items if one is within the limit.
 
 use crate::domain::{Batch, Rejection, SensorIdentifier, Timestamp};
 

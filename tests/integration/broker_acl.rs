@@ -24,7 +24,7 @@ async fn a_sensor_publishes_only_on_its_own_topics_and_reads_only_its_own_config
     })
     .await;
     let database = database().await;
-    // The example has no prefix.
+    // The ACL of the example has topics without a prefix.
     let service = Service::start(&database, &broker, &[("MQTT_TOPIC_PREFIX", "")]).await;
     for (name, identifier) in [("ours", SENSOR), ("another", OTHER_SENSOR)] {
         let sensor = serde_json::json!({ "name": name, "identifier": identifier });
@@ -69,7 +69,7 @@ async fn a_sensor_publishes_only_on_its_own_topics_and_reads_only_its_own_config
         format!("select count(*) from measurement where sensor_identifier = '{OTHER_SENSOR}'");
     assert_eq!(count(&database, &of_other_sensor).await, 0);
 
-    // It subscribes to all configurations and receives its own.
+    // It subscribes to all configurations and receives only its own.
     sensor.subscribe("configurations/#").await;
     for identifier in [OTHER_SENSOR, SENSOR] {
         let path = format!("/api/v1/sensors/{identifier}/configurations");

@@ -59,7 +59,10 @@ async fn a_configuration_is_published_and_acknowledged_across_a_restart() {
         if newest["success"].is_boolean() { Ok(newest) } else { Err(newest) }
     })
     .await;
-    assert_eq!(acknowledged["success"], false, "the first acknowledgement wins");
+    assert_eq!(
+        acknowledged["success"], false,
+        "later heartbeats do not change the acknowledgement"
+    );
     assert_eq!(acknowledged["acknowledgement_timestamp"], "2023-11-14T22:13:20.25Z");
 
     // A new subscriber receives it as a retained message.
@@ -196,6 +199,7 @@ async fn a_failed_configuration_is_not_republished() {
     }
     client.publish(&of("heartbeats", &failing), heartbeat(1, 1.0, false)).await.unwrap();
     wait_for_state(&service, &failing, "failed").await;
+    // The sensor still uses an earlier configuration; each of its messages could trigger a republication.
     client.publish(&of("heartbeats", &failing), heartbeat(0, 2.0, true)).await.unwrap();
 
     // The other sensor acknowledges nothing; its configuration is republished three times.
@@ -208,7 +212,7 @@ async fn a_failed_configuration_is_not_republished() {
     let received = client.messages();
     let of_failing = received.iter().filter(|it| it.topic == of("configurations", &failing));
     assert_eq!(of_failing.count(), 1);
-    // Republication keeps the timestamp; otherwise the state would never become stale.
+    // Republication keeps the publication timestamp; otherwise the state could never become `stale`.
     assert_eq!(newest(&service, &other).await["publication_timestamp"], first);
 }
 
@@ -228,7 +232,7 @@ async fn a_first_configuration_that_the_broker_lost_is_republished() {
     let client = Client::connect(broker.url(), "sensor").await;
     let configuration = topic(&database, "configurations", &sensor);
     client.subscribe(&configuration).await;
-    // The sensor reports a revision of its own numbering, equal to that of the configuration.
+    // The sensor reports revision 1 by chance: it never received the configuration.
     let measurement = r#"{"measurements":[{"revision":1,"timestamp":1,"value":{}}]}"#;
     eventually(TIMEOUT, async || {
         client.publish(&topic(&database, "measurements", &sensor), measurement).await?;

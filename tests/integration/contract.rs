@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::broker::Broker;
 use crate::support::service::{Service, database};
 
-/// `scripts/test` sets this variable. The first run installs the tool from PyPI, which a plain
+/// `scripts/test` sets this variable. The first run installs schemathesis from PyPI, which a plain
 /// `cargo test` should not do.
 const ENABLED_BY: &str = "TRIBUTARY_TEST_CONTRACT";
 
@@ -40,5 +40,5 @@ async fn the_service_conforms_to_its_openapi_document() {
     let report = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{report}\n{errors}");
-    assert!(report.contains(" passed"), "no request was sent:\n{report}");
+    assert!(report.contains(" passed"), "the report names no passed check:\n{report}");
 }

@@ -147,7 +147,8 @@ async fn a_message_recorded_as_a_whole_is_replaced_by_all_of_its_items() {
     assert_eq!(fixture.count("select sum(item_count) from rejection").await, 3);
 }
 
-/// The successor's revision 1 was sent between the two deliveries of a heartbeat of the first life.
+/// Revision 1 is sent between the two deliveries of a heartbeat that names it, as when the sensor was created again and its
+/// firmware still reports the predecessor's revision.
 #[actix_rt::test]
 async fn a_redelivered_heartbeat_does_not_acknowledge_a_revision_that_was_sent_later() {
     let fixture = Fixture::new().await;

@@ -131,7 +131,8 @@ impl Store {
         .await
     }
 
-    /// Deletes the rows of a deleted sensor in the hot tables, and its rejections; returns their number.
+    /// Deletes the rows of a deleted sensor in the hot tables, its rejections, and its entries in the journal of the
+    /// roll-up. Returns the number of rows and rejections.
     /// Waits for another process that is purging the sensor. Each statement fails after half an hour.
     pub async fn purge_sensor(&self, identifier: SensorIdentifier) -> Result<u64, StoreError> {
         Ok(self.purge(identifier, OtherPurge::WaitFor).await?.unwrap_or(0))

@@ -150,7 +150,7 @@ impl ConnectionTap {
             let packet_id = u16::from_be_bytes([body[0], body[1]]);
             let known = self.delivered.get_mut(&packet_id).and_then(VecDeque::pop_front).flatten();
             // Only the last PUBACKs: earlier ones were committed with them or before.
-            if items.len() == MAX_VERIFICATIONS_PER_READ {
+            if known.is_some() && items.len() == MAX_VERIFICATIONS_PER_READ {
                 items.remove(0);
             }
             items.extend(known);

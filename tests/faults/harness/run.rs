@@ -277,7 +277,7 @@ async fn server(test_bed: &TestBed, faults: &[Fault]) -> Rc<Mutex<Postgres>> {
     Rc::new(Mutex::new(Postgres::start_with(&settings).await))
 }
 
-/// The clock is right until the fault.
+/// The initial offset of the server's clock; the fault changes it.
 fn clock(faults: &[Fault]) -> Option<&'static str> {
     faults.contains(&Fault::PostgresWrongClock).then_some("+0")
 }
@@ -302,6 +302,7 @@ fn settings(
     rng: &mut StdRng,
 ) -> Vec<(String, String)> {
     let soak = scale == Scale::Soak;
+    // One of three at random; a soak test always uses the last.
     let choose = |rng: &mut StdRng, choices: [u32; 3]| match soak {
         true => choices[2],
         false => choices[rng.random_range(0..3)],

@@ -95,7 +95,7 @@ async fn a_measurement_in_the_future_is_the_latest_only_if_there_is_no_other() {
     assert_eq!(latest().await, "/problems/measurement-not-found");
     assert_eq!(insert(1, "timestamptz '2099-01-01T00:00:00Z'").await, json!([1, true, false]));
     assert_eq!(insert(2, "now() + interval '2 hours'").await, json!([1, true, false]));
-    // At any age.
+    // A measurement that is not in the future is preferred, however old it is.
     assert_eq!(insert(3, "now() - interval '3 years'").await, json!([3, false, true]));
     assert_eq!(insert(4, "now() - interval '1 minute'").await, json!([4, false, true]));
     assert_eq!(insert(5, "now() + interval '50 minutes'").await, json!([5, false, true]));
@@ -148,7 +148,7 @@ async fn log_messages_and_heartbeats_are_paged_newest_first() {
 }
 
 #[actix_rt::test]
-async fn an_empty_list_gets_200_and_an_unknown_sensor_404() {
+async fn the_list_of_a_sensor_without_rows_gets_200_and_of_an_unknown_sensor_404() {
     let api = Api::start().await;
     let (_, one) = api.create_sensor("one").await;
     let unknown_sensor = format!("/api/v1/sensors/{}", SensorIdentifier::random());
