@@ -101,8 +101,7 @@ async fn list(
     Query(And(page, query)): Query<And<PageQuery, RejectionsQuery>>,
 ) -> Result<impl Responder, Problem> {
     let page = page.page::<i64>()?;
-    let filter = in_scope(&context, caller.scope, query.into()).await;
-    let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
+    let filter = queried(&context, &caller, query.into()).await?;
     let rows = context.store.list_rejections(&page, &filter).await?;
     Ok(row_listing(
         <i64 as cursor::CursorKey>::TAG,
@@ -154,8 +153,7 @@ async fn summarise(
     caller: Caller,
     Query(query): Query<RejectionsQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let filter = in_scope(&context, caller.scope, query.into()).await;
-    let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
+    let filter = queried(&context, &caller, query.into()).await?;
     let _turn = context.store.long_read(caller.holder()).await?;
     let counts = context.store.summarise_rejections(&filter).await?;
     let items = counts.into_iter().map(RejectionCount::from).collect();
@@ -190,8 +188,7 @@ async fn delete(
     if is_unconditional(&filter, query.all.is_some()) {
         return Err(Problem::parameter("all", CONDITION_REQUIRED));
     }
-    let filter = in_scope(&context, caller.scope, filter).await;
-    let filter = filter.map_err(|problem| problem.in_parameter("sensor"))?;
+    let filter = queried(&context, &caller, filter).await?;
     let limit = query.limit.map_or(MAX_DELETED, |limit| limit.0);
     let deleted = context.store.delete_rejections(&filter, limit).await?;
     Ok(HttpResponse::Ok().json(Deletion { deleted, more: deleted == u64::from(limit) }))
@@ -245,6 +242,16 @@ struct DeletionQuery {
 
 pub(super) const CONDITION_REQUIRED: &str =
     "name the rejections by a condition, or all of them by all=true";
+
+/// The filter of a query, limited to the caller's network.
+async fn queried(
+    context: &Context,
+    caller: &Caller,
+    filter: RejectionFilter,
+) -> Result<RejectionFilter, Problem> {
+    let filter = in_scope(context, caller.scope, filter).await;
+    filter.map_err(|problem| problem.in_parameter("sensor"))
+}
 
 /// Limits the filter to the caller's network. A rejection belongs to the network of its sensor; that of an
 /// unknown sensor belongs to none.

@@ -92,10 +92,10 @@ impl Uplink {
     /// message again and items are timed at their receipt, the time is part of it.
     pub fn digest(&self) -> RejectionDigest {
         match self.rejections.first() {
-            _ if self.message.delivered_once && self.items.has_timed_at_receipt() => {
+            Some(rejection) => rejection.digest,
+            None if self.message.delivered_once && self.items.has_timed_at_receipt() => {
                 self.digest_at_receipt()
             }
-            Some(rejection) => rejection.digest,
             None => RejectionDigest::of(self.message.topic(), self.message.payload()),
         }
     }

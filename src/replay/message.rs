@@ -19,8 +19,10 @@ pub enum NotReplayableCause {
 /// `raw` is the payload if its digest is that of the message; else it is one item, or the beginning of a
 /// payload that was too large.
 pub(super) fn message(row: &RejectionRow) -> Result<RawMessage, NotReplayableCause> {
-    let is_whole = row.digest == RejectionDigest::of(&row.topic, &row.raw)
-        || row.digest == RejectionDigest::of_received_at(&row.topic, &row.raw, row.received_at);
+    let (topic, raw) = (&row.topic, &row.raw);
+    let is_whole = row.digest == RejectionDigest::of(topic, raw)
+        || row.delivered_once
+            && row.digest == RejectionDigest::of_received_at(topic, raw, row.received_at);
     let payload = match (row.item_index, is_whole) {
         (None, true) => Some(row.raw.clone()),
         (None, false) => return Err(NotReplayableCause::Incomplete),

@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use tributary::domain::{
-    AckTokens, Batch, NetworkIdentifier, RawMessage, Reason, SensorIdentifier, Timestamp,
+    Batch, NetworkIdentifier, RawMessage, Reason, SensorIdentifier, Timestamp,
 };
 use tributary::store::{self, Committer, CopyMode, NewSensor, Store};
-use tributary::wire::{Decoder, Limits, Topics};
 
 use crate::support::payloads::{heartbeat, measurement};
 use crate::support::postgres::{Database, connect};
 use crate::support::service::{count, database};
-use crate::support::store::config;
+use crate::support::store::{batch_of_message, config};
 
 const GOOD_AND_BAD: &str = r#"{"measurements":[
     {"revision":0,"timestamp":1,"value":{"t":1}},{"revision":0,"timestamp":2,"value":{"t":[]}}]}"#;
@@ -62,8 +61,7 @@ impl Fixture {
         let topic = format!("{level}/{}", self.sensor);
         let mut message = RawMessage::new(&topic, payload.as_bytes(), at, redelivered);
         message.redelivered = redelivered;
-        let token = AckTokens::new().0.issue(0);
-        Batch::new(vec![Decoder::new(Topics::new(""), Limits::DEFAULT).decode(message, token)])
+        batch_of_message(message)
     }
 
     async fn commit(&self, batch: Batch) {

@@ -1,7 +1,6 @@
 //! Records which revisions the heartbeats of a batch acknowledge. Called by the commit, within its
 //! transaction. The first heartbeat for a revision wins; one without a revision acknowledges none.
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 
 use super::copy;
@@ -21,15 +20,15 @@ pub struct Acknowledgement {
 }
 
 /// The heartbeats that can acknowledge a revision: not a redelivered one that was committed before, because the
-/// revision may have been sent since. `stored` are those of `rows` that were new.
+/// revision may have been sent since. `stored` are those of `rows` that were new, sorted.
 pub(in crate::store) fn first_deliveries<'a>(
     batch: &'a Batch,
     rows: &'a [RowRef],
     stored: &'a [RowRef],
 ) -> impl Iterator<Item = &'a RowRef> {
-    let stored: BTreeSet<&RowRef> = stored.iter().collect();
-    rows.iter().filter(move |row| {
-        !batch.uplinks()[row.uplink as usize].message.redelivered || stored.contains(row)
+    rows.iter().filter(|row| {
+        let is_redelivered = batch.uplinks()[row.uplink as usize].message.redelivered;
+        !is_redelivered || stored.binary_search(row).is_ok()
     })
 }
 

@@ -43,7 +43,7 @@ pub(in crate::store) async fn rows(
     }
 }
 
-/// Returns the rows that were new.
+/// Returns the rows that were new, in the order of `rows`.
 pub(in crate::store) async fn staged(
     connection: &WriterConnection,
     batch: &Batch,

@@ -32,6 +32,14 @@ async fn lock_waiters(api: &Api, statement: &str) -> i64 {
     api.count(&count).await
 }
 
+async fn wait_for_lock_waiters(api: &Api, statement: &str, expected: i64) {
+    eventually(TIMEOUT, async || match lock_waiters(api, statement).await {
+        count if count == expected => Ok(()),
+        count => Err(count),
+    })
+    .await;
+}
+
 /// Uses a new token, which is not cached.
 async fn assert_others_are_served(api: &Api, sensor: &str) {
     let token = api.token(Role::Viewer, Scope::All).await;
@@ -99,11 +107,7 @@ async fn reads_of_a_locked_table_do_not_block_reads_of_other_tables() {
 
     let pages = join_all((0..12).map(|_| api.call(Some(&admin), Method::GET, &page, None)));
     let meanwhile = async {
-        eventually(TIMEOUT, async || match lock_waiters(&api, "%from measurement%").await {
-            3 => Ok(()),
-            count => Err(count),
-        })
-        .await;
+        wait_for_lock_waiters(&api, "%from measurement%", 3).await;
         assert_others_are_served(&api, &sensor).await;
         lock_holder.batch_execute("rollback").await.unwrap();
     };
@@ -125,11 +129,7 @@ async fn purges_do_not_block_reads() {
     let deletions =
         join_all(sensors.iter().map(|it| api.call(Some(&admin), Method::DELETE, it, None)));
     let meanwhile = async {
-        eventually(TIMEOUT, async || match lock_waiters(&api, "delete from heartbeat%").await {
-            2 => Ok(()),
-            count => Err(count),
-        })
-        .await;
+        wait_for_lock_waiters(&api, "delete from heartbeat%", 2).await;
         assert_others_are_served(&api, &kept).await;
         lock_holder.batch_execute("rollback").await.unwrap();
     };

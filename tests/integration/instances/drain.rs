@@ -4,7 +4,7 @@ use super::{client_id, instance, publish, wait_until_settled};
 use crate::brokers::fake_broker;
 use crate::support::broker::Broker;
 use crate::support::client::Client;
-use crate::support::postgres::connect;
+use crate::support::postgres::{Database, connect};
 use crate::support::service::{Service, count, database};
 use crate::support::wait::{TIMEOUT, eventually};
 
@@ -66,6 +66,16 @@ async fn an_instance_drains_on_sigterm_while_messages_arrive() {
     .await;
 }
 
+/// Runs `tributary drain`, which exits with 1, and returns its log.
+async fn failed_drain(database: &Database, broker: &Broker, settings: &[(&str, &str)]) -> String {
+    let mut drain = Service::start_unready(database, broker, settings);
+    drain.kill();
+    drain.start_command("drain");
+    let (status, log) = (drain.wait_for_exit().await, drain.log());
+    assert_eq!(status.code(), Some(1), "{log}");
+    log
+}
+
 /// The process that took the session over also received its messages.
 #[actix_rt::test]
 async fn a_drain_whose_session_is_taken_over_fails() {
@@ -82,13 +92,9 @@ async fn a_drain_whose_session_is_taken_over_fails() {
         ("MQTT_CLIENT_ID", &database.name),
         ("MIGRATE_ON_START", "false"),
     ];
-    let mut drain = Service::start_unready(&database, broker, &settings);
-    drain.kill();
-    drain.start_command("drain");
 
-    let (status, log) = (drain.wait_for_exit().await, drain.log());
+    let log = failed_drain(&database, broker, &settings).await;
 
-    assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("another process uses this client id"), "{log}");
 }
 
@@ -100,11 +106,7 @@ async fn a_drain_without_a_session_fails() {
         fake_broker(|first_byte| (first_byte == 0x10).then_some(b"\x20\x03\x00\x00\x00"));
     let (broker, database) = (Broker::shared().await, database().await);
     let settings = [("MQTT_URL", broker_url.as_str()), ("MQTT_SHARED_GROUP", &database.name)];
-    let mut drain = Service::start_unready(&database, broker, &settings);
-    drain.kill();
-    drain.start_command("drain");
-    let (status, log) = (drain.wait_for_exit().await, drain.log());
-    assert_eq!(status.code(), Some(1), "{log}");
+    let log = failed_drain(&database, broker, &settings).await;
     assert!(log.contains("nothing was drained"), "{log}");
 }
 

@@ -25,7 +25,11 @@ pub(crate) fn batch_of(level: &str, payload: &str) -> Batch {
 /// A batch of one message of this sensor on this topic level.
 pub(crate) fn batch_from(sensor: SensorIdentifier, level: &str, payload: &str) -> Batch {
     let topic = format!("{level}/{sensor}");
-    let message = RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), false);
+    batch_of_message(RawMessage::new(&topic, payload.as_bytes(), Timestamp::now(), false))
+}
+
+/// A batch of this message.
+pub(crate) fn batch_of_message(message: RawMessage) -> Batch {
     let ack_token = AckTokens::new().0.issue(0);
     Batch::new(vec![Decoder::new(Topics::new(""), Limits::DEFAULT).decode(message, ack_token)])
 }
